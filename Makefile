@@ -1,0 +1,142 @@
+# Procession's chores. `make` explains them.
+#
+# On a machine with nothing but cargo and Python every target sets up what it needs in .venv by itself. The stamps in
+# .venv say what is up to date: the tools (requirements-dev.txt) and the installed extension (the sources).
+
+PYTHON ?= python3
+SHARED ?= ../shared
+VENV   := .venv
+BIN    := $(VENV)/bin
+
+SHELL         := bash
+.SHELLFLAGS   := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules
+
+RUST_SOURCES   := $(shell find crates -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.lock .cargo/config.toml
+PYTHON_SOURCES := $(shell find python -name '*.py' -o -name '*.pyi')
+WHEELS         := target/wheels
+
+# What a shell starts in the background ignores Ctrl-C, and so does all that it starts in turn. The tests send Ctrl-C.
+INTERRUPTIBLE := $(shell env --default-signal=INT true 2>/dev/null && echo env --default-signal=INT)
+
+PYTEST = $(INTERRUPTIBLE) $(BIN)/python -m pytest tests
+
+.PHONY: help
+help: ## Say what there is to make
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# --- what everything needs --------------------------------------------------------------------------------------------
+
+.PHONY: platform
+platform:
+	@[ "$$(uname -s)" = Linux ] \
+	  || { echo "Procession runs on Linux only (5.11 or later); this is $$(uname -s)." >&2; exit 1; }
+	@command -v cargo >/dev/null \
+	  || { echo "cargo is missing: building Procession needs Rust 1.88 or later (https://rustup.rs)." >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	  || { echo "'$(PYTHON)' is no Python 3.11 or later: name one, as in  make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+
+# A virtual environment whose interpreter is gone or too old is made anew.
+$(VENV)/.stamp-tools: requirements-dev.txt | platform
+	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	  || { rm -rf $(VENV); $(PYTHON) -m venv $(VENV); }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
+
+$(VENV)/.stamp-build: $(VENV)/.stamp-tools pyproject.toml $(RUST_SOURCES) $(PYTHON_SOURCES) | platform
+	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/maturin develop --release --quiet
+	@touch $@
+
+.PHONY: build
+build: $(VENV)/.stamp-build ## Compile the core and install it into .venv
+
+# --- for whoever tries it ---------------------------------------------------------------------------------------------
+
+.PHONY: demo
+demo: build ## Count the words of the standard library with many processes, and with one of them killed
+	$(BIN)/python examples/token_census.py --start-method all
+	@echo
+	$(BIN)/python examples/token_census.py --limit 600 --kill-one
+
+.PHONY: bench
+bench: build ## Measure Procession beside multiprocessing (BENCH='--quick --check')
+	$(BIN)/python benchmarks/run.py $(BENCH)
+
+# --- for whoever changes it -------------------------------------------------------------------------------------------
+
+.PHONY: test
+test: build cargo-test crash loom ## Run every test, on every Python that is found
+	$(INTERRUPTIBLE) $(BIN)/python tools/other_pythons.py --wheels $(WHEELS) --maturin $(BIN)/maturin
+	$(PYTEST) || { echo "ONCE MORE, what failed above: these tests wait with deadlines, and the machine may have been busy"; \
+	  $(PYTEST) --last-failed --last-failed-no-failures none; }
+
+.PHONY: cargo-test
+cargo-test: | platform ## Run the Rust tests
+	cargo test --quiet --workspace --exclude procession-python
+
+# One test at a time: they count the blocks of the family memory that all tests of a program share.
+.PHONY: crash
+crash: | platform ## Kill a process at every crash point of every operation
+	cargo test --quiet -p procession-core --features crash-points --test 'crash_*' -- --test-threads=1
+
+.PHONY: loom
+loom: | platform ## Check the lock-free parts under every interleaving
+	RUSTFLAGS='--cfg loom' cargo test --quiet -p procession-core --release --test 'loom_*' --target-dir target/loom
+
+.PHONY: pytest
+pytest: build ## Run the Python tests on .venv's Python alone (ARGS='-k queue')
+	$(PYTEST) $(ARGS)
+
+.PHONY: lint
+lint: $(VENV)/.stamp-tools ## Check format, lints, types and house rules
+	cargo fmt --all --check
+	cargo clippy --quiet --workspace --all-targets -- -D warnings
+	cargo clippy --quiet --workspace --all-targets --features crash-points -- -D warnings
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/python tools/check_house.py
+
+.PHONY: format
+format: $(VENV)/.stamp-tools ## Format the sources
+	cargo fmt --all
+	$(BIN)/ruff check --fix-only --quiet
+	$(BIN)/ruff format
+
+# --- against others' tests, where they lie beside this folder ---------------------------------------------------------
+
+CONFORMANCE = $(INTERRUPTIBLE) $(BIN)/python $(SHARED)/conformance/run.py --python $(CURDIR)/$(BIN)/python \
+	--fill --suite core --quiet --test-timeout 20
+
+.PHONY: conformance
+conformance: build ## Run CPython's own tests of multiprocessing; no start method may fall below its floor
+ifeq ($(wildcard $(SHARED)/conformance/run.py),)
+	@echo "conformance: SKIPPED, there is no $(SHARED)/conformance here"
+else
+	$(CONFORMANCE) --json target/conformance.json || [ $$? -eq 1 ]
+	$(BIN)/python tools/conformance_floor.py check target/conformance.json
+endif
+
+.PHONY: conformance-quick
+conformance-quick: build ## Of CPython's tests, only those that must all pass by now
+ifeq ($(wildcard $(SHARED)/conformance/run.py),)
+	@echo "conformance: SKIPPED, there is no $(SHARED)/conformance here"
+else
+	mapfile -t select < <($(BIN)/python tools/conformance_floor.py select); $(CONFORMANCE) --retry 1 "$${select[@]}"
+endif
+
+.PHONY: pains
+pains: build ## Run the small programs with which users of process libraries lose work or hang
+ifeq ($(wildcard $(SHARED)/pains/run.py),)
+	@echo "pains: SKIPPED, there is no $(SHARED)/pains here"
+else
+	$(INTERRUPTIBLE) $(BIN)/python $(SHARED)/pains/run.py --python $(CURDIR)/$(BIN)/python $$(cat tests/pains.txt)
+endif
+
+.PHONY: clean
+clean: ## Remove all that was built or installed here
+	rm -rf target $(VENV) .venv-* .pytest_cache .ruff_cache .mypy_cache .hypothesis benchmarks/results dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+	rm -f python/procession/*.so

@@ -1,0 +1,37 @@
+//! Two forked children put messages into one queue under a lock; the parent takes them out.
+//!
+//! The typed Rust face is built on this crate; this is what it looks like from below: bytes and handles.
+#![allow(unsafe_code, clippy::print_stdout)]
+
+use procession_core::Result;
+use procession_core::queue::{Got, Parcel, Patience, Put, Queue, Waited};
+use procession_core::sync::{Acquired, Lock};
+use procession_core::sys::clock::Deadline;
+
+fn main() -> Result<()> {
+    let queue = Queue::new(0)?;
+    let lock = Lock::new(true)?;
+    for child in 0..2u8 {
+        // SAFETY: this program has one thread.
+        if unsafe { libc::fork() } == 0 {
+            for number in 0..3u8 {
+                while lock.acquire(Deadline::NEVER)? != Acquired::Yes {}
+                let message = [child, number];
+                let mut parcel = Parcel::pack(queue.family(), &message, 0, Vec::new())?;
+                while queue.try_put(&mut parcel, Patience::Some)? != Put::Done {}
+                assert!(lock.release());
+            }
+            return Ok(());
+        }
+    }
+    let mut sum = 0;
+    for _ in 0..6 {
+        while queue.wait_for_message(Deadline::NEVER) != Waited::Ready(()) {}
+        let mut bytes = Vec::new();
+        if let Got::Message { .. } = queue.try_get(&mut bytes, Patience::Some)? {
+            sum += u32::from(bytes[1]);
+        }
+    }
+    println!("six messages, their numbers add up to {sum}");
+    Ok(())
+}

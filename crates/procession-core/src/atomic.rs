@@ -1,0 +1,107 @@
+//! The one switch for atomics.
+//!
+//! The word-level algorithms ([`crate::sync::word`], [`crate::sync::bell`]) name their atomics and their futex through
+//! this module, so that the same source runs on the machine and, under `--cfg loom`, in loom's model checker. Under
+//! loom a futex is a mutex and a condition variable, which is what the kernel guarantees of it: the check of the word
+//! and the falling asleep are one step.
+
+#[cfg(not(loom))]
+pub use core::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+#[cfg(loom)]
+pub use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+
+/// A full fence behind a read-modify-write operation. On x86-64 that operation was one already, so only the compiler
+/// has to be told.
+#[inline]
+pub fn fence_after_rmw() {
+    #[cfg(all(target_arch = "x86_64", not(loom)))]
+    core::sync::atomic::compiler_fence(Ordering::SeqCst);
+    #[cfg(not(all(target_arch = "x86_64", not(loom))))]
+    fence(Ordering::SeqCst);
+}
+
+/// A 32-bit word that can be slept on.
+#[cfg(not(loom))]
+#[repr(transparent)]
+#[derive(Debug)]
+pub struct Word(AtomicU32);
+
+#[cfg(not(loom))]
+impl Word {
+    /// A word that holds `value`.
+    #[must_use]
+    pub const fn new(value: u32) -> Self {
+        Word(AtomicU32::new(value))
+    }
+
+    /// The atomic itself.
+    #[inline]
+    pub fn atomic(&self) -> &AtomicU32 {
+        &self.0
+    }
+
+    /// Sleeps while the word holds `seen`, until a wake-up, a signal or the deadline.
+    #[inline]
+    pub fn sleep(&self, seen: u32, deadline: crate::sys::clock::Deadline) -> crate::sys::futex::Woken {
+        crate::sys::futex::wait(&self.0, seen, deadline)
+    }
+
+    /// Wakes up to `count` sleepers; how many there were.
+    #[inline]
+    pub fn wake(&self, count: u32) -> u32 {
+        crate::sys::futex::wake(&self.0, count)
+    }
+}
+
+/// A 32-bit word that can be slept on, as the model checker sees it: sleepers draw tickets, and are woken in their order.
+#[cfg(loom)]
+#[derive(Debug)]
+pub struct Word {
+    atomic: AtomicU32,
+    /// Tickets drawn, and how many of them were called.
+    tickets: loom::sync::Mutex<(u32, u32)>,
+    called: loom::sync::Condvar,
+}
+
+#[cfg(loom)]
+impl Word {
+    /// A word that holds `value`.
+    #[must_use]
+    pub fn new(value: u32) -> Self {
+        Word {
+            atomic: AtomicU32::new(value),
+            tickets: loom::sync::Mutex::new((0, 0)),
+            called: loom::sync::Condvar::new(),
+        }
+    }
+
+    /// The atomic itself.
+    pub fn atomic(&self) -> &AtomicU32 {
+        &self.atomic
+    }
+
+    /// Sleeps while the word holds `seen`; without a deadline, so that a lost wake-up is a deadlock that loom reports.
+    pub fn sleep(&self, seen: u32, _deadline: crate::sys::clock::Deadline) -> crate::sys::futex::Woken {
+        let mut tickets = self.tickets.lock().unwrap();
+        if self.atomic.load(Ordering::SeqCst) != seen {
+            return crate::sys::futex::Woken::Changed;
+        }
+        let mine = tickets.0;
+        tickets.0 += 1;
+        while tickets.1 <= mine {
+            tickets = self.called.wait(tickets).unwrap();
+        }
+        crate::sys::futex::Woken::Woken
+    }
+
+    /// Wakes up to `count` sleepers; how many there were.
+    pub fn wake(&self, count: u32) -> u32 {
+        let mut tickets = self.tickets.lock().unwrap();
+        let woken = count.min(tickets.0 - tickets.1);
+        tickets.1 += woken;
+        if woken > 0 {
+            self.called.notify_all();
+        }
+        woken
+    }
+}

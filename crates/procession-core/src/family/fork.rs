@@ -1,0 +1,129 @@
+//! What a fork means: the child of a member is a member.
+//!
+//! `fork` copies the program, and with it every reference to shared objects; each must be counted again, for the child.
+//! That cannot wait until the child runs: by then the parent may have let go of its own and the object may be gone.
+//! So the parent makes the child's seat *before* the fork, with a copy of its own held table, and the child only
+//! has to sit down.
+//!
+//! 1. **before** (parent): a seat is reserved and every reference entered there and counted. Killed here, the seat
+//!    has no pid and a dead parent: the reaper takes it back.
+//! 2. `fork`.
+//! 3. **child**: writes its pid into the seat. Killed before that, the seat has no pid: if Procession started the
+//!    child, the parent binds the pid it got from `fork`; otherwise the seat counts as stillborn after ten seconds.
+//!
+//! With an interpreter lock held across the fork (CPython's `os.fork`) no other thread makes or drops references between
+//! 1 and 2. A Rust program that forks while its other threads do so must not touch those objects in the child.
+//!
+//! The handlers run inside libc's `fork` (`pthread_atfork`), for `os.fork`, `os.forkpty` and plain C alike; `vfork`
+//! and `posix_spawn` do not call them. They allocate nothing and take no lock of this process.
+#![allow(unsafe_code)]
+
+use super::join::{FAMILIES, joined};
+use super::ledger::Txn;
+use super::object::Header;
+use super::registry::{State, state_word};
+use super::{Family, Seat};
+use crate::error::Result;
+use core::cell::Cell;
+use core::sync::atomic::{AtomicBool, Ordering};
+
+thread_local! {
+    /// The seats made before the fork that this thread is in, or was in last: per family slot, generation + 1.
+    static UNBORN: [Cell<(u32, u64)>; FAMILIES] = const { [const { Cell::new((0, 0)) }; FAMILIES] };
+}
+static PREPARED: AtomicBool = AtomicBool::new(false);
+
+/// Registers the handlers, once.
+pub(crate) fn prepare_for_forks() {
+    if !PREPARED.swap(true, Ordering::AcqRel) {
+        // SAFETY: the three functions live as long as the program, and do what may be done at these moments.
+        unsafe { libc::pthread_atfork(Some(before), None, Some(in_child)) };
+    }
+}
+
+extern "C" fn before() {
+    for (place, family) in joined().enumerate() {
+        let unborn = family.reserve_for_fork().ok().flatten();
+        let noted = unborn.map_or((0, 0), |s| (s.slot, u64::from(s.generation) + 1));
+        let _ = UNBORN.try_with(|u| u[place].set(noted));
+    }
+}
+
+extern "C" fn in_child() {
+    let pid = rustix::process::getpid().as_raw_nonzero().get() as u32;
+    for (place, family) in joined().enumerate() {
+        family.has_pid(pid);
+        let seat = unborn(place, family).filter(|seat| seat.claim(pid));
+        family.sit(seat);
+    }
+}
+
+fn unborn(place: usize, family: &'static Family) -> Option<Seat> {
+    let (slot, generation) = UNBORN.try_with(|u| u[place].get()).ok()?;
+    Some(Seat {
+        family,
+        slot,
+        generation: u32::try_from(generation.checked_sub(1)?).ok()?,
+    })
+}
+
+/// In the parent, right after a fork in this thread: the home seat of the child, bound to its pid and watched.
+pub fn forked(pid: u32) -> Option<Seat> {
+    let home = Family::home_if_any()?;
+    let place = joined().position(|f| core::ptr::eq(f, home))?;
+    let seat = unborn(place, home)?;
+    let _ = UNBORN.try_with(|u| u[place].set((0, 0)));
+    seat.bind(pid);
+    seat.watch().ok()?;
+    seat.valid().then_some(seat)
+}
+
+impl Family {
+    /// A seat for the child of the fork to come, holding all that this process holds.
+    fn reserve_for_fork(&'static self) -> Result<Option<Seat>> {
+        let Some(me) = self.current_seat() else {
+            return Ok(None);
+        };
+        let mut txn = self.begin();
+        let seat = txn.take_seat(Some(me))?;
+        txn.commit_and_go_on();
+        match txn.copy_table(me, seat) {
+            Ok(()) => {
+                txn.commit();
+                for (from, to) in me.slot().name.iter().zip(&seat.slot().name) {
+                    to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
+                }
+                Ok(Some(seat))
+            }
+            Err(e) => {
+                // No memory for the table: the child will have no seat, and what was entered so far is let go of.
+                drop(txn);
+                let mut txn = self.begin();
+                txn.write(&seat.slot().state, state_word(seat.generation, State::Dying));
+                txn.write_exit(seat.slot(), Some(0));
+                txn.commit();
+                self.reap(seat);
+                Err(e)
+            }
+        }
+    }
+}
+
+impl Txn {
+    /// Enters all that `from` holds into the table of `to`, at the same indices.
+    fn copy_table(&mut self, from: Seat, to: Seat) -> Result<()> {
+        let mut index = 0;
+        while let Some((at, _, offset)) = self.next_held(from, index) {
+            let refs = &self.family.at::<Header>(offset).refs;
+            self.write(refs, self.read(refs) + 1);
+            if let Some(entry) = self.entry(to.slot(), at, true)? {
+                self.write(entry, offset);
+            }
+            if self.room() < 32 {
+                self.commit_and_go_on();
+            }
+            index = at + 1;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,250 @@
+//! The held table: what a member refers to, written down where others find it when it dies.
+//!
+//! Each seat has a list of chunks with one word an entry: 0, or the offset of an object that the member holds a
+//! reference to. An entry and the object's count change in one transaction, so the sum of all entries and messages that
+//! name an object *is* its count, at every instant and whoever was killed. Taking back what a dead member held is
+//! therefore nothing but clearing its entries.
+//!
+//! An entry's index means the same after a fork: the child's table begins as a copy of the parent's.
+
+use super::Family;
+use super::ledger::Txn;
+use super::object::{HEADER, Header, Kind, Tag};
+use super::registry::Slot;
+use crate::atomic::Ordering;
+use crate::error::{Error, Result};
+use core::sync::atomic::AtomicU64;
+
+/// Entries in a chunk.
+pub const ENTRIES: usize = 503;
+
+/// A chunk of a held table.
+#[repr(C, align(64))]
+#[derive(Debug)]
+pub struct Chunk {
+    header: Header,
+    /// The next chunk, or 0.
+    pub next: AtomicU64,
+    /// The entries.
+    pub entries: [AtomicU64; ENTRIES],
+}
+
+const CHUNK_BYTES: u64 = 4096;
+const _: () = assert!(size_of::<Chunk>() as u64 <= CHUNK_BYTES);
+
+/// A counted reference to an object, entered in this member's held table. Dropping it lets go.
+#[derive(Debug)]
+pub struct Hold {
+    /// The family in whose memory the object is.
+    pub family: &'static Family,
+    /// Where it is.
+    pub offset: u64,
+    /// Its generation.
+    pub generation: u32,
+    index: u32,
+}
+
+impl Hold {
+    /// The object itself.
+    #[must_use]
+    pub fn object<T: super::layout::Shared>(&self) -> &'static T {
+        self.family.at(self.offset)
+    }
+
+    /// The object's header.
+    #[must_use]
+    pub fn header(&self) -> &'static Header {
+        self.family.at(self.offset)
+    }
+
+    /// In a transaction that gives the object to somebody else (a message, another seat): notes that this entry is
+    /// empty. The reference itself stays counted. After the commit, [`Hold::given`] must follow.
+    pub fn note_given(&self, txn: &mut Txn) {
+        if let Some(entry) = self.family.own_entry(self.index) {
+            txn.write(entry, 0);
+        }
+    }
+
+    /// The transaction of [`Hold::note_given`] was committed: there is nothing left to drop.
+    pub fn given(self) {
+        self.family.hint_free(self.index);
+        core::mem::forget(self);
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        // A child whose seat was taken away before it could claim it holds nothing; its entry is not there.
+        let Some(entry) = self.family.own_entry(self.index) else {
+            return;
+        };
+        if crate::kinds::keeps_entry(self) {
+            return;
+        }
+        let mut txn = self.family.begin();
+        if txn.read(entry) != self.offset {
+            return;
+        }
+        txn.write(entry, 0);
+        txn.let_go(self.offset);
+        txn.commit();
+        self.family.hint_free(self.index);
+        self.family.bury();
+    }
+}
+
+impl Txn {
+    /// One reference less; at none the object is condemned: handles are no longer good, and it waits to be taken apart.
+    pub fn let_go(&mut self, offset: u64) {
+        let header = self.family.at::<Header>(offset);
+        let refs = self.read(&header.refs);
+        self.write(&header.refs, refs.saturating_sub(1));
+        if refs <= 1 {
+            let tag = Tag(self.read(&header.tag));
+            let kind = tag.kind().unwrap_or(Kind::Buffer);
+            let condemned = &self.books().condemned;
+            self.write(
+                &header.tag,
+                Tag::new(tag.generation(), kind, tag.class(), false).0,
+            );
+            self.write(&header.link, self.read(condemned));
+            self.write(condemned, offset);
+        }
+    }
+
+    /// Notes an entry of this member for an object whose reference is counted already.
+    pub fn enter_held(&mut self, offset: u64) -> Result<Hold> {
+        let family = self.family;
+        // Callers that may have none take one before they begin: taking one is a transaction of its own.
+        let seat = family.current_seat().ok_or(Error::NoSeat)?;
+        let index = self.enter_held_of(seat.slot(), family.hint(), offset)?;
+        let generation = Tag(self.read(&family.at::<Header>(offset).tag)).generation();
+        family.hint_taken(index);
+        Ok(Hold {
+            family,
+            offset,
+            generation,
+            index,
+        })
+    }
+
+    /// The same for any seat, from the entry `hint` on.
+    pub(crate) fn enter_held_of(&mut self, slot: &'static Slot, hint: u32, offset: u64) -> Result<u32> {
+        let mut index = hint;
+        loop {
+            let Some(entry) = self.entry(slot, index, true)? else {
+                return Err(Error::NoSeat);
+            };
+            if self.read(entry) == 0 {
+                self.write(entry, offset);
+                return Ok(index);
+            }
+            index += 1;
+        }
+    }
+
+    /// The entry with this number; `grow` adds chunks until it is there.
+    pub(crate) fn entry(
+        &mut self,
+        slot: &'static Slot,
+        index: u32,
+        grow: bool,
+    ) -> Result<Option<&'static AtomicU64>> {
+        let mut link = &slot.held;
+        let mut left = index as usize;
+        loop {
+            let mut offset = self.read(link);
+            if offset == 0 {
+                if !grow {
+                    return Ok(None);
+                }
+                offset = self.allocate(Kind::HeldChunk, CHUNK_BYTES)?;
+                self.family.zero(offset + HEADER, (CHUNK_BYTES - HEADER) as usize);
+                self.write(link, offset);
+            }
+            let chunk = self.family.at::<Chunk>(offset);
+            if left < ENTRIES {
+                return Ok(Some(&chunk.entries[left]));
+            }
+            left -= ENTRIES;
+            link = &chunk.next;
+        }
+    }
+}
+
+impl Family {
+    /// Makes an object of `bytes` (header included), which this member then holds. `fill` writes its body, which is
+    /// not visible to anybody before the change is committed.
+    pub fn create(
+        &'static self,
+        kind: Kind,
+        bytes: u64,
+        fill: impl FnOnce(&mut Txn, u64) -> Result<()>,
+    ) -> Result<Hold> {
+        self.seat()?;
+        let mut txn = self.begin();
+        let offset = txn.allocate(kind, bytes)?;
+        fill(&mut txn, offset)?;
+        let hold = txn.enter_held(offset);
+        match hold {
+            Ok(hold) => {
+                txn.commit();
+                Ok(hold)
+            }
+            Err(e) => Err(e),
+        }
+    }
+
+    /// One more reference to a live object that a handle names.
+    pub fn open(&'static self, offset: u64, generation: u32, kind: Kind) -> Result<Hold> {
+        self.seat()?;
+        let mut txn = self.begin();
+        let heap = super::layout::HEAP..txn.books().top.load(Ordering::Relaxed);
+        if !offset.is_multiple_of(64) || !heap.contains(&offset) {
+            return Err(Error::NotAHandle {
+                why: "its offset is not one of an object",
+            });
+        }
+        let header = self.at::<Header>(offset);
+        let tag = header.tag();
+        if tag.generation() != generation || !tag.live() {
+            return Err(Error::Stale { kind: kind.name() });
+        }
+        if tag.kind() != Some(kind) {
+            return Err(Error::NotAHandle {
+                why: "it names an object of another kind",
+            });
+        }
+        let refs = txn.read(&header.refs);
+        txn.write(&header.refs, refs + 1);
+        let hold = txn.enter_held(offset)?;
+        txn.commit();
+        Ok(hold)
+    }
+
+    /// How many of this member's own entries name this object.
+    pub(crate) fn held_times(&'static self, offset: u64) -> usize {
+        let Some(seat) = self.current_seat() else { return 0 };
+        let txn = self.begin();
+        let (mut index, mut times) = (0, 0);
+        while let Some((at, _, held)) = txn.next_held(seat, index) {
+            times += usize::from(held == offset);
+            index = at + 1;
+        }
+        times
+    }
+
+    fn own_entry(&'static self, index: u32) -> Option<&'static AtomicU64> {
+        let mut offset = self.current_seat()?.slot().held.load(Ordering::Acquire);
+        let mut left = index as usize;
+        while offset != 0 {
+            let chunk = self.at::<Chunk>(offset);
+            if left < ENTRIES {
+                return Some(&chunk.entries[left]);
+            }
+            left -= ENTRIES;
+            offset = chunk.next.load(Ordering::Acquire);
+        }
+        None
+    }
+}

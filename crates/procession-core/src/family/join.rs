@@ -1,0 +1,340 @@
+//! Making a family, joining one, and finding the family that a handle speaks of.
+//!
+//! A process has one *home*: the family in which it makes objects. The root's is its own, made at its first shared
+//! object; a child's is its parent's. Objects of other families on the same machine and of the same user can be used
+//! as well: their memory is opened through `/proc/PID/fd/N` of the member that sent the handle, and the process takes a
+//! seat there too.
+#![allow(unsafe_code)]
+
+use super::layout::{FamilyHeader, HEAP, LEDGER, MAGIC, VERSION};
+use super::registry::State;
+use super::{Family, NO_SEAT, Seat, fork};
+use crate::error::{Error, Result};
+use crate::sys::memory::{self, Map};
+use core::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use rustix::fd::{AsRawFd, BorrowedFd, IntoRawFd, OwnedFd};
+use rustix::fs::{Mode, OFlags};
+
+/// How many families a process can be in.
+pub const FAMILIES: usize = 64;
+
+/// All families of this process, in the order in which it joined them; never removed.
+static JOINED: [AtomicPtr<Family>; FAMILIES] = [const { AtomicPtr::new(core::ptr::null_mut()) }; FAMILIES];
+static HOME: AtomicPtr<Family> = AtomicPtr::new(core::ptr::null_mut());
+
+/// A terabyte of addresses: more than any machine has memory, and free of charge.
+const LENGTH: u64 = 1 << 40;
+/// The least that is worth trying.
+const LEAST: u64 = HEAP + (64 << 20);
+
+fn seen(pointer: &AtomicPtr<Family>) -> Option<&'static Family> {
+    // SAFETY: only pointers of leaked boxes are ever stored there.
+    unsafe { pointer.load(Ordering::Acquire).as_ref() }
+}
+
+/// The families of this process.
+pub(crate) fn joined() -> impl Iterator<Item = &'static Family> {
+    JOINED.iter().map_while(seen)
+}
+
+/// The descriptor with this number, if it is still the file that it should be.
+pub(crate) fn verified(number: i32, device: u64, inode: u64) -> Option<BorrowedFd<'static>> {
+    if number < 0 {
+        return None;
+    }
+    // SAFETY: the number is not -1, and a closed or foreign descriptor is what fstat is asked about.
+    let fd = unsafe { BorrowedFd::borrow_raw(number) };
+    let stat = rustix::fs::fstat(fd).ok()?;
+    (stat.st_dev == device && stat.st_ino == inode).then_some(fd)
+}
+
+impl Family {
+    /// The family in which this process makes its objects, if there is one yet.
+    #[must_use]
+    #[inline]
+    pub fn home_if_any() -> Option<&'static Family> {
+        seen(&HOME)
+    }
+
+    /// The family in which this process makes its objects. Without one it founds its own.
+    pub fn home() -> Result<&'static Family> {
+        if let Some(home) = Self::home_if_any() {
+            return Ok(home);
+        }
+        let founded = Self::found()?;
+        match HOME.compare_exchange(
+            core::ptr::null_mut(),
+            core::ptr::from_ref(founded).cast_mut(),
+            Ordering::AcqRel,
+            Ordering::Acquire,
+        ) {
+            Ok(_) => Ok(founded),
+            // Another thread was faster; this family stays joined and empty, which costs a few pages.
+            Err(_) => Self::home_if_any().ok_or(Error::NoSeat),
+        }
+    }
+
+    /// Founds a family, of which this process is the root.
+    pub fn found() -> Result<&'static Family> {
+        let fd = memory::nameless_file(c"procession").map_err(|e| Error::os("making family memory", e))?;
+        let length = match memory::address_space_limit() {
+            Some(limit) => LENGTH.min((limit / 4).max(LEAST)),
+            None => LENGTH,
+        };
+        memory::reserve(&fd, 0, LEDGER + 16384).map_err(|e| Error::os("reserving family memory", e))?;
+        rustix::fs::ftruncate(&fd, HEAP).map_err(|e| Error::os("sizing family memory", e))?;
+        let (map, length) = map_what_fits(&fd, length)?;
+        let mut id = [0u8; 16];
+        memory::random_bytes(&mut id).map_err(|e| Error::os("drawing a family id", e))?;
+        let family = Self::leak(fd, map)?;
+        let header = family.at::<FamilyHeader>(0);
+        let (low, high) = id.split_at(8);
+        header.id[0].store(
+            u64::from_le_bytes(low.try_into().unwrap_or_default()),
+            Ordering::Relaxed,
+        );
+        header.id[1].store(
+            u64::from_le_bytes(high.try_into().unwrap_or_default()),
+            Ordering::Relaxed,
+        );
+        header.root.store(family.pid(), Ordering::Relaxed);
+        header.length.store(length, Ordering::Relaxed);
+        header.created.store(crate::sys::clock::now(), Ordering::Relaxed);
+        header.version.store(VERSION, Ordering::Relaxed);
+        family.found_ledger();
+        header.magic.store(MAGIC, Ordering::Release);
+        let seat = family.seat()?;
+        seat.slot().set_name("MainProcess");
+        family.join()?;
+        Ok(family)
+    }
+
+    /// Maps the family memory behind this descriptor, or returns the family if this process is in it already.
+    pub fn attach(fd: OwnedFd) -> Result<&'static Family> {
+        let size = rustix::fs::fstat(&fd)
+            .map_err(|e| Error::os("asking for the size of family memory", e))?
+            .st_size;
+        if (size as u64) < HEAP {
+            return Err(Error::NotAHandle {
+                why: "the descriptor is not one of family memory",
+            });
+        }
+        let first =
+            Map::new(&fd, size_of::<FamilyHeader>()).map_err(|e| Error::os("mapping family memory", e))?;
+        // SAFETY: the file is at least that long, and a header is valid for all bytes.
+        let header = unsafe { &*first.base().cast::<FamilyHeader>() };
+        let magic = header.magic.load(Ordering::Acquire);
+        let version = header.version.load(Ordering::Relaxed);
+        let length = header.length.load(Ordering::Relaxed);
+        let id = [
+            header.id[0].load(Ordering::Relaxed),
+            header.id[1].load(Ordering::Relaxed),
+        ];
+        // SAFETY: nothing refers to it any more.
+        unsafe { first.unmap() };
+        if magic != MAGIC {
+            return Err(Error::NotAHandle {
+                why: "the descriptor is not one of family memory",
+            });
+        }
+        if version != VERSION {
+            return Err(Error::Version {
+                found: version,
+                known: VERSION,
+            });
+        }
+        if let Some(known) = joined().find(|f| {
+            f.at::<FamilyHeader>(0)
+                .id
+                .iter()
+                .map(|w| w.load(Ordering::Relaxed))
+                .eq(id)
+        }) {
+            return Ok(known);
+        }
+        let map = Map::new(&fd, length as usize).map_err(|e| Error::os("mapping family memory", e))?;
+        let family = Self::leak(fd, map)?;
+        family.join()?;
+        Ok(family)
+    }
+
+    /// This process comes to take the seat that its parent reserved in the family behind `fd` (None: the process is a
+    /// member already, through its parent's fork), and that family is its home from now on. Returns the seat.
+    pub fn adopt(fd: Option<OwnedFd>, slot: u32, generation: u32) -> Result<(Seat, Vec<u32>)> {
+        let family = match fd {
+            Some(fd) => Self::attach(fd)?,
+            None => Self::home_if_any().ok_or(Error::NoSeat)?,
+        };
+        HOME.store(core::ptr::from_ref(family).cast_mut(), Ordering::Release);
+        if slot >= family.slots() {
+            return Err(Error::NoSeat);
+        }
+        let seat = Seat {
+            family,
+            slot,
+            generation,
+        };
+        let inherited = family.current_seat();
+        if !seat.claim(family.pid()) {
+            return Err(Error::Unreachable {
+                pid: 0,
+                why: "the parent has given up starting this process".into(),
+            });
+        }
+        let carried = match inherited {
+            Some(old) => seat.move_in_from(old)?,
+            None => seat.held_now(),
+        };
+        family.sit(Some(seat));
+        family.hint.store(0, Ordering::Relaxed);
+        if let Some(old) = inherited {
+            // This thread sat in the old seat and is not dying: the next occupant shall have the life word.
+            old.slot().life.leave();
+            old.record_exit(0);
+        }
+        Ok((seat, carried))
+    }
+
+    /// The family with this id: one of this process's, or one that is joined now through a member's descriptor.
+    pub fn find(id: &[u8; 16], pid: u32, number: u32) -> Result<&'static Family> {
+        if let Some(family) = joined().find(|f| f.id() == *id) {
+            return Ok(family);
+        }
+        let unreachable = |why: String| Error::Unreachable { pid, why };
+        let path = format!("/proc/{pid}/fd/{number}");
+        let fd = rustix::fs::open(&path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+            .map_err(|e| unreachable(format!("{path}: {}", std::io::Error::from(e))))?;
+        let family = Self::attach(fd).map_err(|e| unreachable(e.to_string()))?;
+        if family.id() != *id {
+            return Err(unreachable("it belongs to another program by now".into()));
+        }
+        family.seat()?;
+        Ok(family)
+    }
+
+    fn leak(fd: OwnedFd, map: Map) -> Result<&'static Family> {
+        let stat = rustix::fs::fstat(&fd).map_err(|e| Error::os("looking at family memory", e))?;
+        Ok(Box::leak(Box::new(Family {
+            map,
+            fd: AtomicI32::new(fd.into_raw_fd()),
+            device: stat.st_dev,
+            inode: stat.st_ino,
+            seat: AtomicU64::new(NO_SEAT),
+            hint: AtomicU32::new(0),
+            swept: AtomicU32::new(0),
+            pid: AtomicU32::new(rustix::process::getpid().as_raw_nonzero().get() as u32),
+        })))
+    }
+
+    fn join(&'static self) -> Result<()> {
+        fork::prepare_for_forks();
+        let own = core::ptr::from_ref(self).cast_mut();
+        let free = JOINED.iter().find(|place| {
+            place
+                .compare_exchange(core::ptr::null_mut(), own, Ordering::AcqRel, Ordering::Relaxed)
+                .is_ok()
+        });
+        free.map(drop).ok_or(Error::Unreachable {
+            pid: self.pid(),
+            why: format!("this process is in {FAMILIES} families"),
+        })
+    }
+
+    /// A new descriptor of the memory, through any member that still has it open.
+    pub(crate) fn reopen(&'static self) -> Result<BorrowedFd<'static>> {
+        for seat in self.seats().filter(|s| s.slot().state().1 == State::Alive) {
+            let path = format!(
+                "/proc/{}/fd/{}",
+                seat.slot().pid(),
+                seat.slot().how.load(Ordering::Relaxed) as u32
+            );
+            let Ok(fd) = rustix::fs::open(&path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()) else {
+                continue;
+            };
+            if verified(fd.as_raw_fd(), self.device, self.inode).is_some() {
+                // SAFETY: the descriptor is open and is never closed by us.
+                return Ok(unsafe { BorrowedFd::borrow_raw(fd.into_raw_fd()) });
+            }
+        }
+        Err(Error::Unreachable {
+            pid: self.pid(),
+            why: "its descriptor was closed, here and in all other members".into(),
+        })
+    }
+
+    pub(crate) fn has_pid(&self, pid: u32) {
+        self.pid.store(pid, Ordering::Relaxed);
+    }
+}
+
+impl Seat {
+    /// The indices of the entries that the seat holds before its occupant has made any.
+    fn held_now(self) -> Vec<u32> {
+        let txn = self.family.begin();
+        let mut found = Vec::new();
+        let mut index = 0;
+        while let Some((at, _, _)) = txn.next_held(self, index) {
+            found.push(at);
+            index = at + 1;
+        }
+        found
+    }
+
+    /// Moves what this process holds in its old seat (from its fork) into this one, entry by entry to the same index,
+    /// since the references in the program know their index. What the seat carried there makes room. Returns the
+    /// indices of what it carries.
+    fn move_in_from(self, old: Seat) -> Result<Vec<u32>> {
+        let mut index = 0;
+        let mut moved = Vec::new();
+        loop {
+            let mut txn = self.family.begin();
+            let Some((at, from, offset)) = txn.next_held(old, index) else {
+                break;
+            };
+            if let Some(to) = txn.entry(self.slot(), at, true)? {
+                let carried = txn.read(to);
+                if carried != 0 {
+                    // Beyond all that the old seat may still move here.
+                    txn.enter_held_of(self.slot(), super::held::ENTRIES as u32 + at, carried)?;
+                }
+                txn.write(to, offset);
+                txn.write(from, 0);
+            }
+            txn.commit();
+            moved.push(at);
+            index = at + 1;
+        }
+        Ok(self
+            .held_now()
+            .into_iter()
+            .filter(|i| moved.binary_search(i).is_err())
+            .collect())
+    }
+
+    /// Lets go of the start message and of what else was carried here for it.
+    pub fn unload(self, carried: &[u32]) {
+        for index in carried {
+            let mut txn = self.family.begin();
+            txn.write(&self.slot().message, 0);
+            if let Some((at, entry, offset)) = txn.next_held(self, *index)
+                && at == *index
+            {
+                txn.write(entry, 0);
+                txn.let_go(offset);
+                txn.commit();
+            }
+            self.family.hint_free(*index);
+        }
+        self.family.bury();
+    }
+}
+
+fn map_what_fits(fd: &OwnedFd, mut length: u64) -> Result<(Map, u64)> {
+    loop {
+        match Map::new(fd, length as usize) {
+            Ok(map) => return Ok((map, length)),
+            Err(e) if length / 4 < LEAST => return Err(Error::os("mapping family memory", e)),
+            Err(_) => length /= 4,
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! Family memory: one sparse, nameless, shared file that every member of a family maps, and all that is kept in it.
+//!
+//! | file | one idea |
+//! |---|---|
+//! | [`layout`] | where things are in the file, and how they are reached |
+//! | [`ledger`] | changes of several words that happen as one, whoever is killed |
+//! | [`object`] | the header that every block begins with |
+//! | [`alloc`] | blocks |
+//! | [`registry`], [`seat`] | the processes |
+//! | [`held`] | what each of them refers to |
+//! | [`bundle`] | many references in one object |
+//! | [`reap`] | taking that back when they die |
+//! | [`handle`] | naming objects across processes |
+//! | [`join`] | making a family, joining one, finding another |
+//! | [`fork`] | what a fork means to all this |
+
+pub mod alloc;
+pub mod bundle;
+pub mod fork;
+pub mod handle;
+pub mod held;
+pub mod join;
+pub mod layout;
+pub mod ledger;
+pub mod object;
+pub mod reap;
+pub mod registry;
+pub mod seat;
+
+use crate::error::Result;
+use crate::sys::memory::Map;
+use core::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
+use rustix::fd::{AsRawFd, BorrowedFd};
+
+pub use handle::Handle;
+pub use held::Hold;
+pub use seat::Seat;
+
+/// A family as this process sees it: the mapping, and this process's seat in it. Lives as long as the process.
+#[derive(Debug)]
+pub struct Family {
+    pub(crate) map: Map,
+    /// The file's descriptor, its device and inode: somebody else's file may have got its number.
+    fd: AtomicI32,
+    device: u64,
+    inode: u64,
+    /// This process's seat: slot below, generation above; `NO_SEAT` if it has none.
+    seat: AtomicU64,
+    /// From which entry of the held table on there may be a free one.
+    hint: AtomicU32,
+    /// Where the next partial sweep goes on.
+    swept: AtomicU32,
+    /// This process's pid.
+    pid: AtomicU32,
+}
+
+const NO_SEAT: u64 = u64::MAX;
+
+impl Family {
+    /// The family's id.
+    #[must_use]
+    pub fn id(&'static self) -> [u8; 16] {
+        let header = self.at::<layout::FamilyHeader>(0);
+        let mut id = [0; 16];
+        id[..8].copy_from_slice(&header.id[0].load(Ordering::Relaxed).to_le_bytes());
+        id[8..].copy_from_slice(&header.id[1].load(Ordering::Relaxed).to_le_bytes());
+        id
+    }
+
+    /// The descriptor of the memory, verified: if the program has closed it (daemons close everything) it is opened
+    /// anew through another member.
+    pub(crate) fn fd(&'static self) -> Result<BorrowedFd<'static>> {
+        let number = self.fd.load(Ordering::Acquire);
+        if let Some(fd) = join::verified(number, self.device, self.inode) {
+            return Ok(fd);
+        }
+        let fd = self.reopen()?;
+        self.fd.store(fd.as_raw_fd(), Ordering::Release);
+        Ok(fd)
+    }
+
+    /// The descriptor's number, after making sure that it is still open.
+    pub fn checked_fd_number(&'static self) -> Result<u64> {
+        self.fd().map(|fd| fd.as_raw_fd() as u64)
+    }
+
+    /// The descriptor's number.
+    #[must_use]
+    pub fn fd_number(&self) -> u64 {
+        self.fd.load(Ordering::Acquire) as u64
+    }
+
+    /// This process's seat, if it has one.
+    #[must_use]
+    pub fn current_seat(&'static self) -> Option<Seat> {
+        let word = self.seat.load(Ordering::Acquire);
+        (word != NO_SEAT).then_some(Seat {
+            family: self,
+            slot: word as u32,
+            generation: (word >> 32) as u32,
+        })
+    }
+
+    /// This process's seat; a process whose seat was given up before it came (it was stopped right after its fork)
+    /// takes a new one.
+    pub fn seat(&'static self) -> Result<Seat> {
+        if let Some(seat) = self.current_seat() {
+            return Ok(seat);
+        }
+        let (pid, start) = (self.pid(), crate::sys::procfs::start_time(self.pid()));
+        let mut txn = self.begin();
+        let seat = txn.take_seat(None)?;
+        txn.occupy(seat, pid, start);
+        txn.commit();
+        seat.slot().life.occupy();
+        self.sit(Some(seat));
+        Ok(seat)
+    }
+
+    /// The slot of this process's seat + 1, as a lock's word names its owner; 0 without a seat.
+    #[inline]
+    pub(crate) fn owner_number(&self) -> u32 {
+        let word = self.seat.load(Ordering::Relaxed);
+        if word == NO_SEAT { 0 } else { word as u32 + 1 }
+    }
+
+    pub(crate) fn sit(&self, seat: Option<Seat>) {
+        let word = seat.map_or(NO_SEAT, |s| u64::from(s.generation) << 32 | u64::from(s.slot));
+        self.seat.store(word, Ordering::Release);
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.pid.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn creator(&self) -> u64 {
+        u64::from(self.pid()) << 32 | u64::from(self.seat.load(Ordering::Relaxed) as u32)
+    }
+
+    pub(crate) fn hint(&self) -> u32 {
+        self.hint.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn hint_taken(&self, index: u32) {
+        self.hint.store(index + 1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn hint_free(&self, index: u32) {
+        self.hint.fetch_min(index, Ordering::Relaxed);
+    }
+
+    pub(crate) fn next_swept(&self, count: u32) -> u32 {
+        self.swept.fetch_add(1, Ordering::Relaxed) % count.max(1)
+    }
+}

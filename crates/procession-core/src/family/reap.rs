@@ -1,0 +1,249 @@
+//! The reaper: a function that whoever notices a death calls.
+//!
+//! It takes back what the dead member held, entry by entry, each in a transaction of its own. So it does not matter if
+//! two members reap the same seat at once, or if one is killed at it: the next goes on where the table says. For a
+//! lock whose last acquirer died this is also where the lock learns of it (see [`crate::kinds`]).
+
+use super::Family;
+use super::held::{Chunk, ENTRIES};
+use super::ledger::Txn;
+use super::object::{Header, Kind, Tag};
+use super::registry::{Slot, State, state_word};
+use super::seat::{Fate, Seat};
+use crate::atomic::Ordering;
+use crate::sync::condition::Passed;
+use core::sync::atomic::AtomicU64;
+
+impl Family {
+    /// Takes back what the occupant of this seat held, if it is dead; whether it is.
+    pub fn reap(&'static self, seat: Seat) -> bool {
+        let slot = seat.slot();
+        let seen = (
+            slot.state.load(Ordering::Acquire),
+            slot.who.load(Ordering::Acquire),
+        );
+        let Fate::Dead(code) = seat.fate() else {
+            return false;
+        };
+        // From here on nobody claims the seat; and if somebody did since we looked, it is not for us.
+        let mut txn = self.begin();
+        if !seat.valid() {
+            return true;
+        }
+        if seen != (txn.read(&slot.state), txn.read(&slot.who)) {
+            return false;
+        }
+        txn.write_exit(slot, code);
+        txn.write(&slot.state, state_word(seat.generation, State::Dying));
+        txn.commit();
+        crash_point!("reap.dying");
+        self.clear_entries(seat, code);
+        crash_point!("reap.entries cleared");
+        let mut txn = self.begin();
+        if seat.valid() {
+            txn.free_chunks(slot);
+            txn.write(&slot.message, 0);
+            txn.write(&slot.state, state_word(seat.generation, State::Dead));
+            if !self.lives(slot.starter.load(Ordering::Acquire)) {
+                txn.free_seat(seat);
+            }
+            txn.commit();
+        } else {
+            drop(txn);
+        }
+        self.bury();
+        true
+    }
+
+    /// Looks after the occupant of a slot. If it is dead, `tell` is called, while the seat cannot become anybody else's,
+    /// and then what it held is taken back.
+    pub(crate) fn look_after(&'static self, slot: u32, tell: impl FnOnce(Seat, Option<i32>)) {
+        let seat = Seat {
+            family: self,
+            slot,
+            generation: self.slot(slot).state().0,
+        };
+        let Fate::Dead(code) = seat.fate() else { return };
+        let txn = self.begin();
+        if seat.valid() {
+            tell(seat, code);
+        }
+        drop(txn);
+        self.reap(seat);
+    }
+
+    /// Reaps every member that has died unnoticed; how many there were.
+    pub fn sweep(&'static self) -> usize {
+        let me = self.current_seat();
+        let dead = self
+            .seats()
+            .filter(|s| Some(*s) != me)
+            .filter(|s| self.reap(*s))
+            .count();
+        self.bury();
+        dead
+    }
+
+    /// A little of [`Family::sweep`], for those who start processes: a few seats each time, in turn.
+    pub(crate) fn sweep_some(&'static self) {
+        let count = self.slots();
+        let me = self.current_seat();
+        for _ in 0..count.min(4) {
+            let index = self.next_swept(count);
+            let (generation, state) = self.slot(index).state();
+            let seat = Seat {
+                family: self,
+                slot: index,
+                generation,
+            };
+            if state != State::Free && Some(seat) != me {
+                self.reap(seat);
+            }
+        }
+    }
+
+    /// Whether the occupant of a seat lives that was noted as [`Seat::number`]; nobody lives in 0.
+    pub(crate) fn lives(&'static self, number: u64) -> bool {
+        let Some(number) = number.checked_sub(1) else {
+            return false;
+        };
+        let seat = Seat {
+            family: self,
+            slot: number as u32,
+            generation: (number >> 32) as u32,
+        };
+        seat.slot().state() == (seat.generation, State::Alive) && seat.fate() == Fate::Alive
+    }
+
+    /// Lets go of all that a dead seat's table holds, and tells each object of the death. An object may be told twice, if
+    /// this process dies here and another goes on.
+    fn clear_entries(&'static self, seat: Seat, code: Option<i32>) {
+        let mut index = 0;
+        loop {
+            let mut txn = self.begin();
+            // The table is walked anew each time: it is the seat's only as long as the ledger is held.
+            let Some((found, entry, offset)) = txn.next_held(seat, index) else {
+                return;
+            };
+            crash_point!("reap.entry found");
+            let passed = crate::kinds::holder_died(&mut txn, offset, seat, code);
+            crash_point!("reap.entry shown");
+            let Passed::On(to_wake) = passed else {
+                txn.commit();
+                continue;
+            };
+            txn.write(entry, 0);
+            txn.let_go(offset);
+            txn.commit();
+            if let Some(ticket) = to_wake {
+                crate::sync::condition::wake(self, ticket);
+            }
+            index = found + 1;
+        }
+    }
+
+    /// Takes the condemned apart: objects that nobody refers to any more. Each step is a transaction, so whoever comes
+    /// next goes on where one was killed.
+    pub(crate) fn bury(&'static self) {
+        while self.ledger().condemned.load(Ordering::Acquire) != 0 {
+            let mut txn = self.begin();
+            let offset = txn.read(&txn.books().condemned);
+            if offset == 0 {
+                return;
+            }
+            let header = self.at::<Header>(offset);
+            let tag = Tag(txn.read(&header.tag));
+            if !crate::kinds::take_apart(&mut txn, tag.kind().unwrap_or(Kind::Buffer), offset) {
+                // Not done yet: one step was noted.
+                txn.commit();
+                continue;
+            }
+            let next = txn.read(&header.link);
+            let condemned = &txn.books().condemned;
+            txn.write(condemned, next);
+            let resident = txn.read(&header.resident);
+            if tag.kind() == Some(Kind::Buffer) && self.runs_hot(tag.class(), resident) {
+                self.cool(txn, offset, resident);
+            } else {
+                txn.free(offset);
+                txn.commit();
+            }
+        }
+    }
+
+    /// Hands a buffer's memory back to the machine and then frees it. Meanwhile it is this member's, so that the
+    /// (slow) handing back happens outside the ledger, and a death in between leaves it to the reaper.
+    fn cool(&'static self, mut txn: Txn, offset: u64, resident: u64) {
+        let header = self.at::<Header>(offset);
+        txn.write(&header.resident, crate::sys::memory::PAGE);
+        txn.write(&header.refs, 1);
+        let Ok(hold) = txn.enter_held(offset) else {
+            // No seat and none to be had: a smaller evil, the memory stays warm.
+            txn.write(&header.resident, resident);
+            txn.free(offset);
+            txn.commit();
+            return;
+        };
+        txn.commit();
+        crash_point!("alloc.cooling");
+        if let Ok(fd) = self.fd() {
+            crate::sys::memory::punch(
+                fd,
+                offset + crate::sys::memory::PAGE,
+                resident - crate::sys::memory::PAGE,
+            );
+        }
+        let mut txn = self.begin();
+        hold.note_given(&mut txn);
+        let refs = txn.read(&header.refs);
+        if refs > 1 {
+            // A fork meanwhile has copied the entry: the child's end will bring the block here again.
+            txn.write(&header.refs, refs - 1);
+        } else {
+            txn.free(offset);
+        }
+        txn.commit();
+        hold.given();
+    }
+}
+
+impl Txn {
+    /// The first entry from `index` on that is not empty: its index, its word, what it holds.
+    pub(crate) fn next_held(&self, seat: Seat, index: u32) -> Option<(u32, &'static AtomicU64, u64)> {
+        if !seat.valid() {
+            return None;
+        }
+        let (mut chunk, mut first) = (seat.slot().held.load(Ordering::Acquire), 0);
+        while chunk != 0 {
+            let here = self.family.at::<Chunk>(chunk);
+            let skip = (index as usize).saturating_sub(first);
+            for (i, entry) in here.entries.iter().enumerate().skip(skip) {
+                let offset = entry.load(Ordering::Acquire);
+                if offset != 0 {
+                    return Some(((first + i) as u32, entry, offset));
+                }
+            }
+            first += ENTRIES;
+            chunk = here.next.load(Ordering::Acquire);
+        }
+        None
+    }
+
+    /// Frees the chunks of a seat's held table, which is empty.
+    fn free_chunks(&mut self, slot: &'static Slot) {
+        loop {
+            let chunk = self.read(&slot.held);
+            if chunk == 0 {
+                return;
+            }
+            self.write(
+                &slot.held,
+                self.family.at::<Chunk>(chunk).next.load(Ordering::Acquire),
+            );
+            self.free(chunk);
+            if self.room() < 32 {
+                self.commit_and_go_on();
+            }
+        }
+    }
+}

@@ -1,0 +1,271 @@
+//! The registry of processes: a slot for every member.
+//!
+//! | state | means | who goes there |
+//! |---|---|---|
+//! | free | on the list of free slots | [`Seat::vacate`], the reaper |
+//! | reserved | made by a parent for a child that has not come yet; holds what the child inherits | the at-fork hook, `Member.reserve` |
+//! | alive | its occupant has come | the child itself |
+//! | dying | the occupant is gone, or never came; nobody can claim the seat any more | the reaper, its starter |
+//! | dead | the occupant is gone and what it held is taken back; the exit code stays for the starter | the reaper |
+//!
+//! All words of a slot but the exit codes change through the ledger. The exit code is one store of one word, by
+//! whoever waited for the process (before it reaps it, so there is no moment at which a process is gone and its exit
+//! code nowhere).
+
+use super::Family;
+use super::layout::REGISTRY;
+use super::ledger::Txn;
+use super::seat::Seat;
+use crate::atomic::Ordering;
+use crate::error::{Error, Result};
+use crate::sys::mutex::RobustMutex;
+use core::sync::atomic::AtomicU64;
+
+/// How many seats there are. Slot numbers from 0; a lock's word names its owner by slot + 1 in 16 bits, of which the
+/// last value means an owner that ended on purpose.
+pub const SLOTS: usize = 65534;
+/// Slots get real memory in lots of so many.
+const LOT: u64 = 64;
+const SLOT_BYTES: u64 = 256;
+
+/// What a slot's state word says, in its lower half; the upper half is the slot's generation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum State {
+    /// Nobody's.
+    Free = 0,
+    /// For a child that has not come yet.
+    Reserved = 1,
+    /// A member sits here.
+    Alive = 2,
+    /// The member has died and holds nothing any more.
+    Dead = 3,
+    /// The member has died (or never came), and what it held is being taken back.
+    Dying = 4,
+}
+
+/// One member.
+#[repr(C, align(64))]
+#[derive(Debug)]
+pub struct Slot {
+    /// Generation and [`State`].
+    pub state: AtomicU64,
+    /// Pid of the occupant (0: not known yet), and slot of the parent in the upper half.
+    pub who: AtomicU64,
+    /// When the occupant started, in clock ticks since boot; 0 where that cannot be known.
+    pub start_time: AtomicU64,
+    /// When the slot was taken, in nanoseconds of the monotonic clock.
+    pub taken: AtomicU64,
+    /// The exit code as somebody waited for it: bit 32 set, code below.
+    pub exit: AtomicU64,
+    /// The exit code that the process itself announced.
+    pub declared: AtomicU64,
+    /// The first chunk of the held table.
+    pub held: AtomicU64,
+    /// The object that a thread of the process waits on, for those who look in from outside.
+    pub waiting_on: AtomicU64,
+    /// The start message: a buffer, held by the table.
+    pub message: AtomicU64,
+    /// Start method (as a number) above, the number of the family memory's descriptor below.
+    pub how: AtomicU64,
+    /// The next free slot: index + 1.
+    pub link: AtomicU64,
+    /// The seat (slot below, generation above) + 1 of who started the occupant and still wants its exit code; or 0.
+    pub starter: AtomicU64,
+    /// The parent's seat as `Seat::number` says it, or 0.
+    pub parent: AtomicU64,
+    spare: [AtomicU64; 3],
+    /// The name, UTF-8, cut at 64 bytes, padded with zeros.
+    pub name: [AtomicU64; 8],
+    /// Occupied for good by the thread of the occupant that took the seat, the main one as a rule: when it dies the
+    /// kernel marks the word, and wakes who waits on it. A hint: the thread may end before the process does.
+    pub life: RobustMutex,
+}
+
+const LIFE: u64 = core::mem::offset_of!(Slot, life) as u64;
+const _: () = assert!(size_of::<Slot>() == SLOT_BYTES as usize);
+const KNOWN: u64 = 1 << 32;
+
+impl Slot {
+    /// Generation and state.
+    #[must_use]
+    pub fn state(&self) -> (u32, State) {
+        split(self.state.load(Ordering::Acquire))
+    }
+
+    /// The occupant's pid, or 0.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.who.load(Ordering::Acquire) as u32
+    }
+
+    /// The exit code that somebody waited for.
+    #[must_use]
+    pub fn exit(&self) -> Option<i32> {
+        code(self.exit.load(Ordering::Acquire))
+    }
+
+    /// The exit code that the occupant announced.
+    #[must_use]
+    pub fn declared(&self) -> Option<i32> {
+        code(self.declared.load(Ordering::Acquire))
+    }
+
+    /// The occupant announces the exit code that it is about to end with.
+    pub fn declare(&self, value: i32) {
+        self.declared
+            .store(KNOWN | u64::from(value as u32), Ordering::Release);
+    }
+
+    /// The name.
+    #[must_use]
+    pub fn name(&self) -> String {
+        let bytes: Vec<u8> = self
+            .name
+            .iter()
+            .flat_map(|w| w.load(Ordering::Relaxed).to_le_bytes())
+            .collect();
+        let end = bytes.iter().position(|b| *b == 0).unwrap_or(bytes.len());
+        String::from_utf8_lossy(&bytes[..end]).into_owned()
+    }
+
+    /// Writes the name; who reads at the same moment may see a mixture of the old and the new one.
+    pub fn set_name(&self, name: &str) {
+        let mut end = name.len().min(64);
+        while !name.is_char_boundary(end) {
+            end -= 1;
+        }
+        let mut bytes = [0u8; 64];
+        bytes[..end].copy_from_slice(&name.as_bytes()[..end]);
+        for (word, eight) in self.name.iter().zip(bytes.chunks_exact(8)) {
+            word.store(
+                u64::from_le_bytes(eight.try_into().unwrap_or([0; 8])),
+                Ordering::Relaxed,
+            );
+        }
+    }
+}
+
+fn code(word: u64) -> Option<i32> {
+    (word & KNOWN != 0).then_some(word as u32 as i32)
+}
+
+fn split(word: u64) -> (u32, State) {
+    let state = match word as u32 {
+        0 => State::Free,
+        1 => State::Reserved,
+        2 => State::Alive,
+        4 => State::Dying,
+        _ => State::Dead,
+    };
+    ((word >> 32) as u32, state)
+}
+
+pub(crate) fn state_word(generation: u32, state: State) -> u64 {
+    u64::from(generation) << 32 | state as u64
+}
+
+impl Family {
+    /// The slot with this number.
+    #[must_use]
+    pub fn slot(&'static self, index: u32) -> &'static Slot {
+        self.at(REGISTRY + u64::from(index) * SLOT_BYTES)
+    }
+
+    /// How many slots were ever taken.
+    #[must_use]
+    pub fn slots(&'static self) -> u32 {
+        self.ledger().slots.load(Ordering::Acquire) as u32
+    }
+
+    /// Every seat that is not free.
+    pub fn seats(&'static self) -> impl Iterator<Item = Seat> {
+        (0..self.slots()).filter_map(move |slot| {
+            let (generation, state) = self.slot(slot).state();
+            (state != State::Free).then_some(Seat {
+                family: self,
+                slot,
+                generation,
+            })
+        })
+    }
+}
+
+impl Txn {
+    /// Takes a seat for a child of `parent`, reserved.
+    pub(crate) fn take_seat(&mut self, parent: Option<Seat>) -> Result<Seat> {
+        let books = self.books();
+        let first = self.read(&books.free_slot);
+        let index = if first != 0 {
+            let slot = self.family.slot((first - 1) as u32);
+            self.write(&books.free_slot, self.read(&slot.link));
+            (first - 1) as u32
+        } else {
+            let index = self.read(&books.slots);
+            if index >= SLOTS as u64 {
+                return Err(Error::NoSeat);
+            }
+            if index.is_multiple_of(LOT) {
+                self.family
+                    .reserve(REGISTRY + index * SLOT_BYTES, LOT * SLOT_BYTES)?;
+            }
+            self.family.init_mutex(REGISTRY + index * SLOT_BYTES + LIFE);
+            self.write(&books.slots, index + 1);
+            index as u32
+        };
+        let slot = self.family.slot(index);
+        let generation = split(self.read(&slot.state)).0.wrapping_add(1);
+        self.write(&slot.who, parent.map_or(0, |p| u64::from(p.slot) << 32));
+        self.write(&slot.parent, parent.map_or(0, |p| p.number()));
+        for word in [
+            &slot.start_time,
+            &slot.exit,
+            &slot.declared,
+            &slot.held,
+            &slot.waiting_on,
+            &slot.message,
+        ] {
+            self.write(word, 0);
+        }
+        for word in [&slot.how, &slot.link, &slot.starter]
+            .into_iter()
+            .chain(&slot.name)
+        {
+            self.write(word, 0);
+        }
+        self.write(&slot.taken, crate::sys::clock::now());
+        self.write(&slot.state, state_word(generation, State::Reserved));
+        Ok(Seat {
+            family: self.family,
+            slot: index,
+            generation,
+        })
+    }
+
+    /// Notes an exit code, if it is known and none is noted yet.
+    pub(crate) fn write_exit(&mut self, slot: &'static Slot, code: Option<i32>) {
+        if let Some(code) = code
+            && self.read(&slot.exit) == 0
+        {
+            self.write(&slot.exit, KNOWN | u64::from(code as u32));
+        }
+    }
+
+    /// Notes that a process sits in a seat from now on.
+    pub(crate) fn occupy(&mut self, seat: Seat, pid: u32, start_time: u64) {
+        let slot = seat.slot();
+        self.write(&slot.start_time, start_time);
+        self.write(&slot.who, self.read(&slot.who) & !0xffff_ffff | u64::from(pid));
+        self.write(&slot.how, self.family.fd_number());
+        self.write(&slot.state, state_word(seat.generation, State::Alive));
+    }
+
+    /// Frees a slot whose table is empty.
+    pub(crate) fn free_seat(&mut self, seat: Seat) {
+        let slot = seat.slot();
+        let books = self.books();
+        self.write(&slot.state, state_word(seat.generation, State::Free));
+        self.write(&slot.link, self.read(&books.free_slot));
+        self.write(&books.free_slot, u64::from(seat.slot) + 1);
+    }
+}

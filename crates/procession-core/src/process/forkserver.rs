@@ -1,0 +1,462 @@
+//! The fork server: a process that forks itself on request, so that children begin with its small memory and its
+//! imported modules. The loop is here; the fork itself is the face's, between two calls.
+//!
+//! # Protocol
+//!
+//! All clients share one end of a `SOCK_SEQPACKET` pair, the *control socket*; a packet is a whole request. Numbers
+//! are 32 bits in the machine's order: both ends are on one machine, and of one version.
+//!
+//! | packet | bytes | descriptors |
+//! |---|---|---|
+//! | request, client → control | magic `PrF1`, slot, generation, count of passed descriptors | the reply socket, then those |
+//! | answer, server → reply socket | magic `PrF2`, error number, pid, length of the text; the text | a pidfd, or none |
+//!
+//! The reply socket is the end of a fresh pair, so an answer reaches exactly the one who asked, and the death of
+//! either side is the end of that socket at the other. An answer's pid is 0 if there is no child; the text then says
+//! why.
+//!
+//! # Who dies when
+//!
+//! | killed | then |
+//! |---|---|
+//! | client, before its request is sent | its seat is reaped as that of a child that never came |
+//! | client, before the server takes the request | the seat may be reaped by then: the request is refused; otherwise as below |
+//! | client, before the answer | the answer goes nowhere; the child runs as one whose parent has been killed |
+//! | server, before the fork | the reply socket ends: [`ForkError::ServerGone`] |
+//! | server, between fork and answer | the same, but the child exists; it takes its seat unless the client has given that up |
+//! | server, later | its children live on; their exit codes are those that they announce ([`super::child`]) |
+//! | server, between recording an exit code and reaping | the code is recorded; the zombie is `init`'s |
+//! | child, before it takes its seat | the server has bound its pid to the seat, waits for it and records its code |
+//!
+//! A request that is malformed, or whose descriptors the server has no numbers free for, costs that request: the
+//! server closes what arrived of it, with an answer if the reply socket arrived, and goes on.
+
+use super::error::ForkError;
+use crate::family::{Family, Seat};
+use crate::sys::clock::Deadline;
+use crate::sys::fdpass::{self, PassError};
+use crate::sys::pidfd::{self, ChildBell, Waited, Which};
+use core::time::Duration;
+use rustix::event::{PollFd, PollFlags};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::io::Errno;
+use std::collections::BTreeMap;
+use std::io;
+
+const REQUEST: u32 = u32::from_be_bytes(*b"PrF1");
+const ANSWER: u32 = u32::from_be_bytes(*b"PrF2");
+const HEAD: usize = 16;
+/// The longest text of an answer.
+const LONGEST: usize = 2048;
+/// How often the server looks after its children without having been told to: below the patience of
+/// [`super::child::PATIENCE`], in case somebody replaces the signal handler.
+const ROUND: Duration = Duration::from_secs(1);
+
+/// The most descriptors that a request can pass.
+pub const MOST: usize = fdpass::MOST - 1;
+
+/// `socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0)` — a control socket's two ends: the clients', the server's.
+pub fn control_pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    fdpass::pair()
+}
+
+/// A request to fork. Whoever drops it refuses it without a word.
+#[derive(Debug)]
+pub struct Request {
+    /// The seat's slot.
+    pub slot: u32,
+    /// The seat's generation.
+    pub generation: u32,
+    /// Where the answer goes.
+    pub reply: OwnedFd,
+    /// The descriptors for the child.
+    pub fds: Vec<OwnedFd>,
+}
+
+/// What the server has to do next.
+#[derive(Debug)]
+#[must_use]
+pub enum Next {
+    /// Fork, and say [`ForkServer::forked`] or [`ForkServer::refused`].
+    Fork(Request),
+    /// Run the signal handlers, and ask again.
+    Interrupted,
+    /// End: every client has gone.
+    Closed,
+}
+
+/// The server's side. One per process.
+#[derive(Debug)]
+pub struct ForkServer {
+    control: OwnedFd,
+    bell: ChildBell,
+    children: BTreeMap<u32, Option<Seat>>,
+}
+
+impl ForkServer {
+    /// A server of the clients at the other end of this socket. From now on it is told of ended children.
+    ///
+    /// # Errors
+    /// No descriptor is free, or this process has a fork server already (`EBUSY`).
+    pub fn new(control: OwnedFd) -> io::Result<ForkServer> {
+        Ok(ForkServer {
+            control,
+            bell: ChildBell::new()?,
+            children: BTreeMap::new(),
+        })
+    }
+
+    /// Waits for a request, and for ended children meanwhile.
+    ///
+    /// # Errors
+    /// Only what no next request could mend.
+    pub fn next_request(&mut self) -> io::Result<Next> {
+        loop {
+            self.look_after_children();
+            let round = if self.children.is_empty() {
+                Deadline::NEVER
+            } else {
+                Deadline::after(ROUND)
+            };
+            let control = PollFd::new(&self.control, PollFlags::IN | PollFlags::RDHUP);
+            let mut fds = [control, PollFd::new(&self.bell, PollFlags::IN)];
+            match pidfd::ready(&mut fds, round)? {
+                Waited::Interrupted => return Ok(Next::Interrupted),
+                Waited::TimedOut => {}
+                Waited::Ready if fds[0].revents().is_empty() => {}
+                Waited::Ready => {
+                    let hung_up = fds[0].revents().intersects(PollFlags::HUP | PollFlags::RDHUP);
+                    if let Some(next) = self.receive(hung_up)? {
+                        return Ok(next);
+                    }
+                }
+            }
+        }
+    }
+
+    fn receive(&mut self, hung_up: bool) -> io::Result<Option<Next>> {
+        let mut bytes = [0; 2 * HEAD];
+        let packet = match fdpass::recv_now(&self.control, &mut bytes) {
+            Ok(packet) => packet,
+            Err(PassError::OutOfDescriptors { arrived, .. }) => {
+                if let Some(reply) = arrived.first() {
+                    let why = "it has no free file descriptors left (raise its limit, `ulimit -n`)";
+                    refuse(reply.as_fd(), Errno::MFILE.raw_os_error(), why);
+                }
+                return Ok(None);
+            }
+            Err(PassError::Os(e)) => return after_error(e),
+            Err(_) => return Ok(None),
+        };
+        if packet.len == 0 && packet.fds.is_empty() {
+            // An empty packet looks like the end, and is one only if nobody is there any more.
+            return Ok(hung_up.then_some(Next::Closed));
+        }
+        let mut fds = packet.fds;
+        if packet.len != HEAD || fds.is_empty() {
+            return Ok(None);
+        }
+        let [magic, slot, generation, count] = numbers(&bytes);
+        let passed = fds.split_off(1);
+        let Some(reply) = fds.pop() else { return Ok(None) };
+        if magic != REQUEST || usize::try_from(count) != Ok(passed.len()) {
+            refuse(
+                reply.as_fd(),
+                Errno::PROTO.raw_os_error(),
+                "it does not understand the request",
+            );
+            return Ok(None);
+        }
+        if Family::home_if_any().is_some() && Seat::find(slot, generation).is_none() {
+            refuse(
+                reply.as_fd(),
+                Errno::STALE.raw_os_error(),
+                "the seat for the child has been given up",
+            );
+            return Ok(None);
+        }
+        Ok(Some(Next::Fork(Request {
+            slot,
+            generation,
+            reply,
+            fds: passed,
+        })))
+    }
+
+    /// In the server, after the fork: binds the pid to the seat and answers the client. Closes the request's
+    /// descriptors.
+    pub fn forked(&mut self, request: Request, pid: u32) {
+        let seat = Seat::find(request.slot, request.generation);
+        if let Some(seat) = seat {
+            seat.bind(pid);
+        }
+        // Nobody but this process can wait for the child, so the pid is still its own, even if it has ended.
+        self.children.insert(pid, seat);
+        let pidfd = pidfd::open(pid).ok();
+        let fds: Vec<BorrowedFd<'_>> = pidfd.iter().map(AsFd::as_fd).collect();
+        answer(request.reply.as_fd(), 0, pid, "", &fds);
+    }
+
+    /// In the server: tells the client that there is no child, and why. Closes the request's descriptors.
+    pub fn refused(&mut self, request: Request, errno: i32, why: &str) {
+        refuse(request.reply.as_fd(), errno, why);
+    }
+
+    /// In the child, first of all: undoes what the server set up for itself. The signal's disposition and mask are as
+    /// they were before there was a server; its descriptors are closed.
+    pub fn leave(self) {
+        drop(self);
+    }
+
+    /// How many children have not been waited for.
+    #[must_use]
+    pub fn children(&self) -> usize {
+        self.children.len()
+    }
+
+    /// Records the exit codes of the children that have ended, and lets them go.
+    fn look_after_children(&mut self) {
+        self.bell.clear();
+        while !self.children.is_empty() {
+            match pidfd::any_zombie() {
+                Ok(None) => return,
+                Ok(Some(pid)) if self.children.contains_key(&pid) => {
+                    if !self.let_go(pid) {
+                        return;
+                    }
+                }
+                // Somebody else's zombie (a preloaded module has started it) hides the others, and is not ours to
+                // wait for. Or there are no children any more: somebody waited for ours.
+                Ok(Some(_)) | Err(_) => {
+                    let pids: Vec<u32> = self.children.keys().copied().collect();
+                    for pid in pids {
+                        self.let_go(pid);
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Records and reaps one child, if it has ended.
+    fn let_go(&mut self, pid: u32) -> bool {
+        let seat = match pidfd::peek(Which::Pid(pid)) {
+            Ok(None) => return false,
+            Ok(Some(code)) => {
+                let seat = self.children.remove(&pid).flatten();
+                if let Some(seat) = seat {
+                    seat.record_exit(code);
+                }
+                let _ = pidfd::reap(Which::Pid(pid));
+                return true;
+            }
+            // Somebody else has waited for it: how it ended is lost, but that it did is not.
+            Err(_) => self.children.remove(&pid).flatten(),
+        };
+        if let Some(seat) = seat {
+            seat.family.reap(seat);
+        }
+        true
+    }
+}
+
+fn after_error(error: io::Error) -> io::Result<Option<Next>> {
+    match error.raw_os_error().map(Errno::from_raw_os_error) {
+        Some(Errno::AGAIN) => Ok(None),
+        Some(Errno::CONNRESET | Errno::NOTCONN) => Ok(Some(Next::Closed)),
+        Some(Errno::NOMEM | Errno::NOBUFS | Errno::MFILE | Errno::NFILE) => {
+            // The machine is short of something, and the packet still there.
+            let _ = pidfd::ready(&mut [], Deadline::after(Duration::from_millis(20)))?;
+            Ok(None)
+        }
+        _ => Err(error),
+    }
+}
+
+fn refuse(reply: BorrowedFd<'_>, errno: i32, why: &str) {
+    answer(reply, errno, 0, why, &[]);
+}
+
+fn answer(reply: BorrowedFd<'_>, errno: i32, pid: u32, text: &str, fds: &[BorrowedFd<'_>]) {
+    let cut = (0..=LONGEST.min(text.len()))
+        .rev()
+        .find(|i| text.is_char_boundary(*i))
+        .unwrap_or(0);
+    let text = &text.as_bytes()[..cut];
+    let mut packet = Vec::with_capacity(HEAD + text.len());
+    for number in [ANSWER, errno.unsigned_abs(), pid, text.len() as u32] {
+        packet.extend_from_slice(&number.to_ne_bytes());
+    }
+    packet.extend_from_slice(text);
+    // Never waits, since a client's fresh socket has room; a client that has gone needs no answer.
+    let _ = fdpass::send_now(reply, &packet, fds);
+}
+
+fn numbers(bytes: &[u8]) -> [u32; 4] {
+    let mut numbers = [0; 4];
+    for (number, four) in numbers.iter_mut().zip(bytes.chunks_exact(4)) {
+        *number = u32::from_ne_bytes(four.try_into().unwrap_or_default());
+    }
+    numbers
+}
+
+/// The fork server's answer.
+#[derive(Debug)]
+#[must_use]
+pub enum Answer {
+    /// There is a child.
+    Forked {
+        /// Its pid.
+        pid: u32,
+        /// Its pidfd, unless this system has none or one of the two processes no descriptor free.
+        pidfd: Option<OwnedFd>,
+    },
+    /// The deadline came first. The request stands, so ask on.
+    TimedOut,
+    /// A signal came first. The same holds.
+    Interrupted,
+}
+
+/// A client's request on its way. Dropping it gives the answer up; a child that was forked runs all the same.
+#[derive(Debug)]
+pub struct ForkCall<'a> {
+    control: BorrowedFd<'a>,
+    reply: OwnedFd,
+    /// The packet, until it is sent.
+    unsent: Option<([u8; HEAD], OwnedFd, &'a [BorrowedFd<'a>])>,
+}
+
+impl<'a> ForkCall<'a> {
+    /// A request for a child with this seat and these descriptors, not sent yet.
+    ///
+    /// # Errors
+    /// More than [`MOST`] descriptors, or none free for the reply socket.
+    pub fn new(
+        control: BorrowedFd<'a>,
+        slot: u32,
+        generation: u32,
+        fds: &'a [BorrowedFd<'a>],
+    ) -> Result<ForkCall<'a>, ForkError> {
+        if fds.len() > MOST {
+            return Err(PassError::TooMany(fds.len()).into());
+        }
+        let (reply, servers) = fdpass::pair()?;
+        let mut packet = [0; HEAD];
+        for (four, number) in packet
+            .chunks_exact_mut(4)
+            .zip([REQUEST, slot, generation, fds.len() as u32])
+        {
+            four.copy_from_slice(&number.to_ne_bytes());
+        }
+        Ok(ForkCall {
+            control,
+            reply,
+            unsent: Some((packet, servers, fds)),
+        })
+    }
+
+    /// Sends the request, if that is still to do, and waits for the answer.
+    ///
+    /// # Errors
+    /// See [`ForkError`]; the request is then over.
+    pub fn wait(&mut self, deadline: Deadline) -> Result<Answer, ForkError> {
+        while let Some((packet, servers, fds)) = &self.unsent {
+            let all: Vec<BorrowedFd<'_>> = [servers.as_fd()].into_iter().chain(fds.iter().copied()).collect();
+            match fdpass::send_now(self.control, packet, &all) {
+                // Our copy of the server's end goes, so that the socket ends when the server does.
+                Ok(()) => self.unsent = None,
+                Err(PassError::Os(e)) => match e.raw_os_error().map(Errno::from_raw_os_error) {
+                    Some(Errno::AGAIN) => {
+                        let room = PollFd::from_borrowed_fd(self.control, PollFlags::OUT);
+                        if let Some(early) = unready(pidfd::ready(&mut [room], deadline)?) {
+                            return Ok(early);
+                        }
+                    }
+                    Some(Errno::PIPE | Errno::CONNRESET | Errno::NOTCONN) => {
+                        return Err(ForkError::ServerGone);
+                    }
+                    _ => return Err(e.into()),
+                },
+                Err(e) => return Err(e.into()),
+            }
+        }
+        let mut bytes = [0; HEAD + LONGEST];
+        let (len, mut fds) = loop {
+            let reply = PollFd::new(&self.reply, PollFlags::IN);
+            if let Some(early) = unready(pidfd::ready(&mut [reply], deadline)?) {
+                return Ok(early);
+            }
+            match fdpass::recv_now(&self.reply, &mut bytes) {
+                Ok(packet) => break (packet.len, packet.fds),
+                // There is a child, and it can be held without its pidfd.
+                Err(PassError::OutOfDescriptors { len, arrived }) => break (len, arrived),
+                Err(PassError::Os(e)) if e.kind() == io::ErrorKind::WouldBlock => {}
+                Err(PassError::Os(e)) if e.kind() == io::ErrorKind::ConnectionReset => break (0, Vec::new()),
+                Err(e) => return Err(e.into()),
+            }
+        };
+        if len == 0 {
+            return Err(self.silence());
+        }
+        let [magic, errno, pid, text] = numbers(&bytes);
+        let text = bytes[..len]
+            .get(HEAD..)
+            .filter(|rest| magic == ANSWER && rest.len() == text as usize);
+        match text {
+            None => Err(ForkError::Garbled),
+            Some(_) if pid != 0 => Ok(Answer::Forked {
+                pid,
+                pidfd: fds.pop(),
+            }),
+            Some(text) => {
+                let why = String::from_utf8_lossy(text).into_owned();
+                Err(ForkError::Refused {
+                    errno: i32::try_from(errno).unwrap_or(0),
+                    why,
+                })
+            }
+        }
+    }
+
+    /// The reply socket has ended without an answer: because the server did, or only the request? The kernel closes a
+    /// dead process's descriptors in no order that we know of, so the control socket is given a moment to end as well.
+    fn silence(&self) -> ForkError {
+        let deadline = Deadline::after(Duration::from_millis(500));
+        loop {
+            // No events asked for: only its end is one.
+            let mut control = [PollFd::from_borrowed_fd(self.control, PollFlags::empty())];
+            match pidfd::ready(&mut control, deadline) {
+                Ok(Waited::TimedOut) => return ForkError::Dropped,
+                Ok(Waited::Interrupted) => {}
+                _ => return ForkError::ServerGone,
+            }
+        }
+    }
+}
+
+fn unready(waited: Waited) -> Option<Answer> {
+    match waited {
+        Waited::Ready => None,
+        Waited::TimedOut => Some(Answer::TimedOut),
+        Waited::Interrupted => Some(Answer::Interrupted),
+    }
+}
+
+/// Asks the fork server at the other end of `control` for a child with this seat, which finds these descriptors in
+/// the same order. Returns its pid, and its pidfd where there is one. Signals do not end the wait.
+///
+/// # Errors
+/// See [`ForkError`].
+pub fn request_fork(
+    control: BorrowedFd<'_>,
+    slot: u32,
+    generation: u32,
+    fds: &[BorrowedFd<'_>],
+) -> Result<(u32, Option<OwnedFd>), ForkError> {
+    let mut call = ForkCall::new(control, slot, generation, fds)?;
+    loop {
+        if let Answer::Forked { pid, pidfd } = call.wait(Deadline::NEVER)? {
+            return Ok((pid, pidfd));
+        }
+    }
+}

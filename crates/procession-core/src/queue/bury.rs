@@ -1,0 +1,59 @@
+//! Taking apart a queue that nobody refers to any more: the messages in it let go of what they carry, the segments
+//! and mutexes are freed. In steps, each of them a ledger transaction.
+
+use super::layout::{MESSAGE_HEADER, MessageHeader, QueueObject, SEGMENT_HEADER, Segment};
+use crate::family::ledger::Txn;
+use core::sync::atomic::AtomicU64;
+
+/// Notes one step: up to the end of a segment or to the first message that carries something. True when only the
+/// queue's own block is left.
+pub(crate) fn take_apart(txn: &mut Txn, offset: u64) -> bool {
+    let family = txn.family;
+    let queue = family.at::<QueueObject>(offset);
+    let end = txn.read(&queue.put_count);
+    let mut count = txn.read(&queue.get_count);
+    let head = &queue.heads[(count & 1) as usize];
+    let mut position = txn.read(&head.position);
+    let mut segment = txn.read(&head.segment);
+    if segment == 0 {
+        segment = txn.read(&queue.first);
+    }
+    if count == end {
+        while segment != 0 {
+            // One segment, or two if the producer that added the second was killed before its message was in.
+            let next = txn.read(&family.at::<Segment>(segment).next);
+            txn.free(segment);
+            segment = next;
+        }
+        txn.free_mutex(txn.read(&queue.put_mutex));
+        txn.free_mutex(txn.read(&queue.get_mutex));
+        return true;
+    }
+    let here = family.at::<Segment>(segment);
+    let (start, closed_at) = (txn.read(&here.start), txn.read(&here.end));
+    while count < end {
+        if position == closed_at {
+            let next = txn.read(&here.next);
+            txn.free(segment);
+            segment = next;
+            break;
+        }
+        let at = segment + SEGMENT_HEADER + (position - start);
+        let word = |at: u64| txn.read(family.at::<AtomicU64>(at));
+        let header = MessageHeader::of([word(at), word(at + 8)]);
+        count += 1;
+        position += header.footprint();
+        if header.carried != 0 {
+            for i in 0..u64::from(header.carried) {
+                let carried = txn.read(family.at::<AtomicU64>(at + MESSAGE_HEADER + 8 * i));
+                txn.let_go(carried);
+            }
+            break;
+        }
+    }
+    let next = &queue.heads[(count & 1) as usize];
+    txn.write(&next.segment, segment);
+    txn.write(&next.position, position);
+    txn.write(&queue.get_count, count);
+    false
+}

@@ -1,0 +1,123 @@
+//! What a queue looks like in family memory.
+
+use crate::family::object::Header;
+use crate::sync::bell::Bell;
+use crate::sync::spin::Spin;
+use crate::sync::wait::Tally;
+use core::sync::atomic::AtomicU64;
+
+/// Messages of more bytes than this lie in buffers of their own: a quarter of the largest segment.
+pub const INLINE: usize = 16 << 10;
+/// The smallest and the largest segment's bytes. They grow by four from one to the next, so that an idle queue is small.
+pub const SEGMENTS: (u64, u64) = (2048, 64 << 10);
+/// Where a segment's messages begin.
+pub const SEGMENT_HEADER: u64 = 128;
+/// The two words that every message begins with.
+pub const MESSAGE_HEADER: u64 = 16;
+/// The most references that one message carries.
+pub const MOST_CARRIED: usize = 60;
+/// A segment's end as long as it is not known.
+pub const OPEN: u64 = u64::MAX;
+
+/// A place in a queue.
+#[repr(C)]
+#[derive(Debug)]
+pub struct Cursor {
+    /// Offset of the segment; 0 before the first one.
+    pub segment: AtomicU64,
+    /// Bytes since the queue's beginning.
+    pub position: AtomicU64,
+}
+
+/// The queue itself. Each side's words are in cache lines of their own.
+#[repr(C, align(64))]
+#[derive(Debug)]
+pub struct QueueObject {
+    pub(super) header: Header,
+    // Constant, but for `first`.
+    pub(super) maxsize: AtomicU64,
+    pub(super) put_mutex: AtomicU64,
+    pub(super) get_mutex: AtomicU64,
+    /// The first segment there ever was, for consumers that have not been in any yet.
+    pub(super) first: AtomicU64,
+    spare: [AtomicU64; 4],
+    // Written by producers (and the item bell's arrivals by consumers that fall asleep).
+    pub(super) put_count: AtomicU64,
+    pub(super) tails: [Cursor; 2],
+    pub(super) item_bell: Bell,
+    // Written by consumers (and the room bell's arrivals by producers that fall asleep).
+    pub(super) get_count: AtomicU64,
+    pub(super) heads: [Cursor; 2],
+    pub(super) room_bell: Bell,
+    // Written by those who had to wait.
+    pub(super) item_spin: Spin,
+    pub(super) room_spin: Spin,
+    pub(super) item_tally: Tally,
+    pub(super) room_tally: Tally,
+}
+
+/// A segment's first bytes.
+#[repr(C, align(64))]
+#[derive(Debug)]
+pub struct Segment {
+    header: Header,
+    /// The position of its first byte.
+    pub start: AtomicU64,
+    /// How many bytes of messages it takes.
+    pub capacity: AtomicU64,
+    /// The position behind its last message, once the next segment is there; until then [`OPEN`].
+    pub end: AtomicU64,
+    /// The next segment's offset.
+    pub next: AtomicU64,
+    spare: [AtomicU64; 4],
+}
+
+const _: () = assert!(size_of::<QueueObject>() == 320);
+const _: () = assert!(size_of::<Segment>() as u64 == SEGMENT_HEADER);
+
+/// A message's first two words: how many bytes it has; how they are encoded (lower half), how many references it
+/// carries (16 bits), and whether its bytes are in the buffer that the first of them names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MessageHeader {
+    /// Bytes.
+    pub len: u64,
+    /// What the faces make of the bytes.
+    pub encoding: u32,
+    /// References.
+    pub carried: u16,
+    /// Whether the bytes are in a buffer.
+    pub big: bool,
+}
+
+impl MessageHeader {
+    /// As words.
+    #[inline]
+    #[must_use]
+    pub fn words(self) -> [u64; 2] {
+        [
+            self.len,
+            u64::from(self.encoding) | u64::from(self.carried) << 32 | u64::from(self.big) << 48,
+        ]
+    }
+
+    /// From words.
+    #[inline]
+    #[must_use]
+    pub fn of(words: [u64; 2]) -> Self {
+        let [len, rest] = words;
+        Self {
+            len,
+            encoding: rest as u32,
+            carried: (rest >> 32) as u16,
+            big: rest >> 48 & 1 == 1,
+        }
+    }
+
+    /// Bytes that the message takes in its segment.
+    #[inline]
+    #[must_use]
+    pub fn footprint(self) -> u64 {
+        let inline = if self.big { 0 } else { self.len.next_multiple_of(8) };
+        MESSAGE_HEADER + 8 * u64::from(self.carried) + inline
+    }
+}

@@ -1,0 +1,226 @@
+//! The queue: messages of any size, first in, first out, among any number of processes.
+//!
+//! # Layout
+//!
+//! Messages stand one behind the other in *segments*, which form a list. A message is a header of two words, the
+//! references that it carries, and its bytes; one of more than [`layout::INLINE`] bytes lies in a buffer of its own, to
+//! which it carries a reference. A position is a number of bytes since the queue's beginning; a segment knows at which
+//! position it starts and, once it is closed, at which it ends.
+//!
+//! Producers have one robust mutex, consumers another; neither touches the other side's words but to read its counter.
+//!
+//! # How a message is committed
+//!
+//! `put_count` is the number of messages ever put, `get_count` of those taken; **one store to either commits**. Behind
+//! each stand two cursors (segment, position), of which the one at `count & 1` is valid. So:
+//!
+//! - *put*: find room (a new segment is linked by a ledger transaction), write the message behind the valid
+//!   cursor, write the *other* cursor, then store `put_count + 1`. Killed before that store, a producer has changed
+//!   nothing that anybody looks at.
+//! - *get*: copy the message at the valid cursor, write the other one, store `get_count + 1`. Killed before that store,
+//!   a consumer leaves the message for the next; after it, it has consumed exactly that one.
+//! - A message that carries references changes hands by a ledger transaction whose last note is that same store: the
+//!   producer's held entries are emptied, or the consumer's filled, and the count changed, as one.
+//!
+//! Repair is therefore nothing but letting the ledger finish what it has committed.
+//!
+//! # Waiting
+//!
+//! Consumers sleep on the low half of `put_count`, producers of a bounded queue on that of `get_count`; each side
+//! rings the other's [`Bell`]. A producer killed between its commit and its ring leaves a message that nobody was told
+//! of: the next put rings, a sleeper looks for itself every half second, and the reaper rings for the dead.
+
+pub mod bury;
+mod get;
+pub mod layout;
+pub mod parcel;
+mod put;
+
+use crate::error::Result;
+use crate::family::layout::low_half;
+use crate::family::object::Kind;
+use crate::family::{Family, Handle, Seat};
+use crate::sync::bell::Bell;
+use crate::sync::object::Reference;
+use crate::sync::wait::{Attempt, Statistics, Waiter};
+use crate::sys::clock::Deadline;
+use crate::sys::mutex::{Inside, RobustMutex};
+use core::sync::atomic::{AtomicU64, Ordering};
+use core::time::Duration;
+use layout::QueueObject;
+
+pub use crate::sync::wait::Waited;
+pub use get::Got;
+pub use parcel::Parcel;
+pub use put::Put;
+
+/// How long an operation may take to get hold of its side of the queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Patience {
+    /// Not at all: the caller holds something that it should not keep while it waits.
+    None,
+    /// A tenth of a second, asleep. It takes that long only if whoever is inside was stopped.
+    Some,
+}
+
+/// The bound of a waiter's first sleep.
+const PATIENCE: Duration = Duration::from_millis(20);
+
+/// A queue that processes share.
+#[derive(Debug)]
+pub struct Queue(Reference<QueueObject>);
+
+impl Queue {
+    /// A new, empty queue for `maxsize` messages (0: without a limit) in this process's family.
+    pub fn new(maxsize: u64) -> Result<Queue> {
+        let reference = Reference::make(Kind::Queue, |txn, object: &'static QueueObject| {
+            object.maxsize.store(maxsize, Ordering::Relaxed);
+            object.put_mutex.store(txn.take_mutex()?, Ordering::Relaxed);
+            object.get_mutex.store(txn.take_mutex()?, Ordering::Relaxed);
+            Ok(())
+        })?;
+        Ok(Queue(reference))
+    }
+
+    /// The queue that a handle names.
+    pub fn open(handle: &Handle) -> Result<Queue> {
+        Reference::find(Kind::Queue, handle).map(Queue)
+    }
+
+    /// What rings when it may be worth trying again, for event loops.
+    #[must_use]
+    pub fn bells(&self) -> [&Bell; 2] {
+        [&self.0.object.item_bell, &self.0.object.room_bell]
+    }
+
+    /// What its handle and further references are made of.
+    #[must_use]
+    pub fn reference(&self) -> &Reference<QueueObject> {
+        &self.0
+    }
+
+    /// The queue's handle.
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        self.0.handle()
+    }
+
+    /// The family in whose memory it is.
+    #[must_use]
+    pub fn family(&self) -> &'static Family {
+        self.0.hold.family
+    }
+
+    /// Its counters: waits are those of consumers and producers, operations the messages put.
+    #[must_use]
+    pub fn statistics(&self) -> Statistics {
+        let object = self.object();
+        let items = object
+            .item_tally
+            .statistics(object.put_count.load(Ordering::Relaxed));
+        items.and(object.room_tally.statistics(0))
+    }
+
+    /// The most messages it holds; 0: any number.
+    #[must_use]
+    pub fn maxsize(&self) -> u64 {
+        self.object().maxsize.load(Ordering::Relaxed)
+    }
+
+    /// How many messages are in it at this moment: put by a finished `put` and not taken.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        let got = self.object().get_count.load(Ordering::Acquire);
+        self.object()
+            .put_count
+            .load(Ordering::Acquire)
+            .saturating_sub(got)
+    }
+
+    /// Whether it holds none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether it holds as many as it may.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.maxsize() != 0 && self.len() >= self.maxsize()
+    }
+
+    /// Waits until there is a message, which another consumer may take first.
+    pub fn wait_for_message(&self, deadline: Deadline) -> Waited {
+        let object = self.object();
+        let waiter = Waiter {
+            hold: &self.0.hold,
+            word: low_half(&object.put_count),
+            bell: &object.item_bell,
+            spin: &object.item_spin,
+            tally: &object.item_tally,
+            patience: PATIENCE,
+        };
+        let attempt = || {
+            let put = object.put_count.load(Ordering::Acquire);
+            let some = put != object.get_count.load(Ordering::Acquire);
+            if some {
+                Attempt::Done(())
+            } else {
+                Attempt::While(put as u32)
+            }
+        };
+        waiter.until(deadline, attempt, |_| None, |_| ())
+    }
+
+    /// Waits until there is room for a message, which another producer may take first.
+    pub fn wait_for_room(&self, deadline: Deadline) -> Waited {
+        let object = self.object();
+        let maxsize = self.maxsize();
+        let waiter = Waiter {
+            hold: &self.0.hold,
+            word: low_half(&object.get_count),
+            bell: &object.room_bell,
+            spin: &object.room_spin,
+            tally: &object.room_tally,
+            patience: PATIENCE,
+        };
+        let attempt = || {
+            let got = object.get_count.load(Ordering::Acquire);
+            let room = maxsize == 0 || object.put_count.load(Ordering::Acquire).saturating_sub(got) < maxsize;
+            if room {
+                Attempt::Done(())
+            } else {
+                Attempt::While(got as u32)
+            }
+        };
+        waiter.until(deadline, attempt, |_| None, |_| ())
+    }
+
+    #[inline]
+    fn object(&self) -> &'static QueueObject {
+        self.0.object
+    }
+
+    /// Enters one side's mutex; None if that would take more than the patience.
+    #[inline]
+    fn enter(&self, side: &AtomicU64, patience: Patience) -> Option<Inside<'static>> {
+        let family = self.0.hold.family;
+        let mutex = family.at::<RobustMutex>(side.load(Ordering::Relaxed));
+        // All there is to repair is what the ledger has committed: see the module.
+        match patience {
+            Patience::None => mutex.try_enter(|| family.settle()),
+            Patience::Some => mutex.enter_within(Duration::from_millis(100), || family.settle()),
+        }
+    }
+}
+
+/// A member that refers to this queue has died: a wake-up may have died with it, or a ring.
+pub(crate) fn holder_died(family: &'static Family, offset: u64, dead: Seat) {
+    let object = family.at::<QueueObject>(offset);
+    object.item_spin.forget(dead.slot + 1);
+    object.room_spin.forget(dead.slot + 1);
+    object.item_bell.forget(dead.slot().pid());
+    object.room_bell.forget(dead.slot().pid());
+    object.item_bell.alarm(low_half(&object.put_count));
+    object.room_bell.alarm(low_half(&object.get_count));
+}

@@ -1,0 +1,344 @@
+//! The barrier: one 64-bit word, so that every step of it is one compare-and-swap.
+//!
+//! | bits | what |
+//! |---|---|
+//! | 0–23 | the round: counts up when it ends, by tripping or by being broken |
+//! | 24–29 | how the last six rounds ended, the latest lowest: 1 is broken |
+//! | 30 | the barrier is broken, until it is reset |
+//! | 32–47 | how many have arrived in this round |
+//! | 48–63 | the owner number of the process that runs the action of this round, or 0 |
+//!
+//! Who waits sleeps on the lower half. A process that dies after it has arrived still counts: its round can trip, and
+//! if others wait for it in vain their timeouts or anybody's `abort` break it. A process that dies while it runs the
+//! action breaks the round: the reaper sees to that.
+
+use super::bell::Bell;
+use super::object::Reference;
+use super::spin::Spin;
+use super::wait::{Attempt, Statistics, Tally, Waited, Waiter};
+use crate::error::Result;
+use crate::family::layout::low_half;
+use crate::family::object::{Header, Kind};
+use crate::family::{Family, Handle, Seat};
+use crate::sys::clock::Deadline;
+use core::sync::atomic::{AtomicU64, Ordering};
+use core::time::Duration;
+
+/// The most parties a barrier can have.
+pub const MOST: u32 = 0xffff;
+
+const ROUND: u64 = 0xff_ffff;
+const HISTORY: u64 = 0x3f << 24;
+const BROKEN: u64 = 1 << 30;
+
+/// A barrier in family memory.
+#[repr(C, align(64))]
+#[derive(Debug)]
+pub struct BarrierObject {
+    header: Header,
+    state: AtomicU64,
+    parties: AtomicU64,
+    bell: Bell,
+    spin: Spin,
+    tally: Tally,
+    spare: [AtomicU64; 7],
+}
+
+const _: () = assert!(size_of::<BarrierObject>() == 192);
+
+/// The state word, taken apart.
+#[derive(Clone, Copy, Debug)]
+struct State {
+    round: u32,
+    history: u64,
+    broken: bool,
+    count: u32,
+    actor: u32,
+}
+
+impl State {
+    fn of(word: u64) -> State {
+        State {
+            round: (word & ROUND) as u32,
+            history: word & HISTORY,
+            broken: word & BROKEN != 0,
+            count: (word >> 32 & 0xffff) as u32,
+            actor: (word >> 48) as u32,
+        }
+    }
+
+    fn word(self) -> u64 {
+        let broken = if self.broken { BROKEN } else { 0 };
+        u64::from(self.round)
+            | self.history
+            | broken
+            | u64::from(self.count) << 32
+            | u64::from(self.actor) << 48
+    }
+
+    fn round_ended(self, by_breaking: bool) -> State {
+        State {
+            round: (self.round + 1) & ROUND as u32,
+            history: (self.history << 1 | u64::from(by_breaking) << 24) & HISTORY,
+            count: 0,
+            actor: 0,
+            ..self
+        }
+    }
+
+    /// How a round ended; None if it has not. One of which nothing is remembered is taken to have tripped.
+    fn outcome(self, round: u32) -> Option<Outcome> {
+        let ago = self.round.wrapping_sub(round) & ROUND as u32;
+        match ago {
+            0 => None,
+            1..=6 if self.history >> (23 + ago) & 1 == 1 => Some(Outcome::Broken),
+            _ => Some(Outcome::Tripped),
+        }
+    }
+}
+
+/// How a round ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// All parties arrived.
+    Tripped,
+    /// It was broken.
+    Broken,
+}
+
+/// An arrival that was counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Arrival {
+    /// How many had arrived before.
+    pub index: u32,
+    /// In which round.
+    pub round: u32,
+}
+
+/// A barrier that processes share.
+#[derive(Debug)]
+pub struct Barrier(Reference<BarrierObject>);
+
+impl Barrier {
+    /// A barrier for this many parties.
+    pub fn new(parties: u32) -> Result<Barrier> {
+        let reference = Reference::make(Kind::Barrier, |_, object: &'static BarrierObject| {
+            object.parties.store(parties.min(MOST).into(), Ordering::Relaxed);
+            Ok(())
+        })?;
+        Ok(Barrier(reference))
+    }
+
+    /// The barrier that a handle names.
+    pub fn open(handle: &Handle) -> Result<Barrier> {
+        Reference::find(Kind::Barrier, handle).map(Barrier)
+    }
+
+    /// What rings when it may be worth trying again, for event loops.
+    #[must_use]
+    pub fn bells(&self) -> [&Bell; 1] {
+        [&self.0.object.bell]
+    }
+
+    /// What its handle and further references are made of.
+    #[must_use]
+    pub fn reference(&self) -> &Reference<BarrierObject> {
+        &self.0
+    }
+
+    /// How many parties it takes.
+    #[must_use]
+    pub fn parties(&self) -> u32 {
+        self.0.object.parties.load(Ordering::Relaxed) as u32
+    }
+
+    /// How many have arrived in this round.
+    #[must_use]
+    pub fn waiting(&self) -> u32 {
+        self.state().count
+    }
+
+    /// Whether it is broken.
+    #[must_use]
+    pub fn broken(&self) -> bool {
+        self.state().broken
+    }
+
+    fn state(&self) -> State {
+        State::of(self.0.object.state.load(Ordering::Acquire))
+    }
+
+    /// One step: the state becomes what `next` says, unless it says nothing. The state before, if it was changed.
+    fn step(&self, next: impl Fn(State) -> Option<State>) -> Option<State> {
+        let object = self.0.object;
+        let heard = object.bell.heard();
+        let before = object
+            .state
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |word| {
+                next(State::of(word)).map(State::word)
+            })
+            .ok()
+            .map(State::of)?;
+        crash_point!("barrier.stepped, bell not rung");
+        if self.state().round != before.round {
+            object.bell.ring_all(low_half(&object.state), heard);
+        }
+        Some(before)
+    }
+
+    /// Counts the caller in, waiting until the action of the round before is done. The last to arrive trips the barrier
+    /// or, where `acting`, has the action to do and then [`Barrier::tripped`] to call. Ready(None): it is broken.
+    ///
+    /// # Errors
+    /// If this process has no seat in the barrier's family and can get none.
+    pub fn arrive(&self, acting: bool, deadline: Deadline) -> Result<Waited<Option<Arrival>>> {
+        let me = self.0.hold.family.seat()?.slot + 1;
+        let parties = self.parties();
+        let attempt = || loop {
+            let counted = self.step(|state| {
+                if state.broken || state.actor != 0 {
+                    return None;
+                }
+                let arrived = State {
+                    count: state.count + 1,
+                    ..state
+                };
+                Some(match (arrived.count >= parties, acting) {
+                    (true, true) => State { actor: me, ..arrived },
+                    (true, false) => arrived.round_ended(false),
+                    (false, _) => arrived,
+                })
+            });
+            if let Some(before) = counted {
+                return Attempt::Done(Some(Arrival {
+                    index: before.count,
+                    round: before.round,
+                }));
+            }
+            let word = self.0.object.state.load(Ordering::Acquire);
+            let state = State::of(word);
+            if state.broken {
+                return Attempt::Done(None);
+            }
+            if state.actor != 0 {
+                return Attempt::While(word as u32);
+            }
+            // The action has ended in between: try again.
+        };
+        Ok(self
+            .waiter()
+            .until(deadline, attempt, |_| None, |_| self.look_after_actor()))
+    }
+
+    /// The action of the round is done: lets everybody go. False if the round has ended otherwise.
+    #[must_use]
+    pub fn tripped(&self, round: u32) -> bool {
+        let me = self.0.hold.family.owner_number();
+        self.step(|state| (state.round == round && state.actor == me).then(|| state.round_ended(false)))
+            .is_some()
+    }
+
+    /// Waits for the end of a round.
+    pub fn pass(&self, round: u32, deadline: Deadline) -> Waited<Outcome> {
+        let attempt = || {
+            let word = self.0.object.state.load(Ordering::Acquire);
+            State::of(word)
+                .outcome(round)
+                .map_or(Attempt::While(word as u32), Attempt::Done)
+        };
+        self.waiter()
+            .until(deadline, attempt, |_| None, |_| self.look_after_actor())
+    }
+
+    /// Who waited for the end of this round waits no longer: breaks it, if it has not ended meanwhile. How it ended.
+    pub fn give_up(&self, round: u32) -> Outcome {
+        self.step(|state| {
+            (state.round == round).then(|| State {
+                broken: true,
+                ..state.round_ended(true)
+            })
+        });
+        self.state().outcome(round).unwrap_or(Outcome::Broken)
+    }
+
+    /// Counts one out again that had arrived in this round and cannot wait for its end.
+    pub fn leave(&self, round: u32) {
+        self.step(|state| {
+            (state.round == round && state.count > 0 && state.actor == 0).then(|| State {
+                count: state.count - 1,
+                ..state
+            })
+        });
+    }
+
+    /// Breaks the barrier: all who wait are told, and all who come, until it is reset.
+    pub fn abort(&self) {
+        self.step(|state| {
+            (!state.broken).then(|| State {
+                broken: true,
+                ..state.round_ended(true)
+            })
+        });
+    }
+
+    /// A fresh start: all who wait are told that the barrier is broken, those who come find it whole.
+    pub fn reset(&self) {
+        self.step(|state| {
+            let ended = if state.count > 0 || state.actor != 0 {
+                state.round_ended(true)
+            } else {
+                state
+            };
+            Some(State {
+                broken: false,
+                ..ended
+            })
+        });
+    }
+
+    /// Its counters; the operations are the rounds.
+    #[must_use]
+    pub fn statistics(&self) -> Statistics {
+        self.0.object.tally.statistics(self.state().round.into())
+    }
+
+    fn waiter(&self) -> Waiter<'_> {
+        let object = self.0.object;
+        Waiter {
+            hold: &self.0.hold,
+            word: low_half(&object.state),
+            bell: &object.bell,
+            spin: &object.spin,
+            tally: &object.tally,
+            patience: Duration::from_millis(10),
+        }
+    }
+
+    fn look_after_actor(&self) {
+        let actor = self.state().actor;
+        if actor != 0 {
+            self.0.hold.family.look_after(actor - 1, |_, _| ());
+        }
+    }
+}
+
+/// A member that refers to this barrier has died.
+pub(crate) fn holder_died(family: &'static Family, offset: u64, dead: Seat) {
+    let object = family.at::<BarrierObject>(offset);
+    object.spin.forget(dead.slot + 1);
+    object.bell.forget(dead.slot().pid());
+    let broken = |word| {
+        let state = State::of(word);
+        (state.actor == dead.slot + 1).then(|| {
+            State {
+                broken: true,
+                ..state.round_ended(true)
+            }
+            .word()
+        })
+    };
+    let _ = object
+        .state
+        .fetch_update(Ordering::AcqRel, Ordering::Acquire, broken);
+    object.bell.alarm(low_half(&object.state));
+}

@@ -1,0 +1,184 @@
+//! The bell: who waits for a word to change falls asleep by it, who changes the word rings it.
+//!
+//! Ringing must cost nothing when nobody sleeps (a wake-up that finds nobody takes 0.2 µs, ten times a queue's put), it
+//! must never miss a sleeper, and it must survive the death of any sleeper. A count of waiters fails the last: who is
+//! killed asleep never counts down. So the bell counts *arrivals*, which only grow, and remembers up to which of them
+//! it is settled that nobody sleeps any more.
+//!
+//! - A waiter counts itself in, fences, and asks the kernel to put it to sleep *if the word still is what it saw*.
+//! - A ringer reads the arrivals *before* it changes the word, changes it, fences, and reads them again; where they are
+//!   equal to the settled ones it is done. Otherwise it wakes one sleeper, and when the kernel says that there was
+//!   none, it settles the arrivals that it had read first.
+//!
+//! Either the waiter's kernel call sees the changed word and does not sleep, or the ringer sees the arrival (the two
+//! fences): no wake-up is lost. Arrivals from before the change had seen an older word, so if none of them sleeps now,
+//! none will; one from after the change may have seen the new word and be about to sleep on it, so it must stay
+//! unsettled for the next ringer (the model checker insisted on this). Killed sleepers cost one needless wake-up
+//! call, once. And since every ringer wakes one more as long as anybody sleeps, the wake-up given to a waiter that is
+//! killed before it acts is made good by the next ring; when there is no next ring, by the bound on every sleep
+//! ([`Bell::PATIENCE`]) and by the reaper.
+//!
+//! Model-checked in `tests/loom_bell.rs`.
+
+#[cfg(not(loom))]
+use super::summons::{Address, Summons};
+use crate::atomic::{AtomicU32, Ordering, Word, fence, fence_after_rmw};
+use crate::sys::clock::Deadline;
+use crate::sys::futex::Woken;
+use core::time::Duration;
+
+/// See the module.
+#[repr(C)]
+#[derive(Debug)]
+pub struct Bell {
+    arrivals: AtomicU32,
+    settled: AtomicU32,
+    /// Event loops that wait. As long as there are any, nothing is settled.
+    #[cfg(not(loom))]
+    summons: Summons,
+}
+
+/// How many had arrived before the word was changed.
+#[derive(Clone, Copy, Debug)]
+pub struct Heard(u32);
+
+impl Bell {
+    /// The longest sleep before a waiter looks again, whatever happens.
+    pub const PATIENCE: Duration = Duration::from_millis(500);
+
+    /// A bell by which nobody sleeps. (In family memory, zeros are one.)
+    #[must_use]
+    pub fn new() -> Self {
+        Bell {
+            arrivals: AtomicU32::new(0),
+            settled: AtomicU32::new(0),
+            #[cfg(not(loom))]
+            summons: Summons::new(),
+        }
+    }
+
+    /// Sleeps while `word` holds `seen`, until a ring, a signal or the deadline.
+    pub fn sleep(&self, word: &Word, seen: u32, deadline: Deadline) -> Woken {
+        // Release: whoever counts this arrival has it behind the reading of `seen`.
+        self.arrivals.fetch_add(1, Ordering::Release);
+        // Pairs with the fence in `ring`: see the module.
+        fence_after_rmw();
+        word.sleep(seen, deadline)
+    }
+
+    /// The same, and wakes ([`Woken::OwnerDied`]) as well when the thread dies whose life word this is.
+    #[cfg(not(loom))]
+    pub fn sleep_with_life(
+        &self,
+        word: &Word,
+        seen: u32,
+        life: &core::sync::atomic::AtomicU32,
+        deadline: Deadline,
+    ) -> Woken {
+        self.arrivals.fetch_add(1, Ordering::Release);
+        fence_after_rmw();
+        crate::sys::futex::wait_with_life(word.atomic(), seen, life, deadline)
+    }
+
+    /// To be called before the word is changed, for [`Bell::ring`].
+    #[inline]
+    #[must_use]
+    pub fn heard(&self) -> Heard {
+        Heard(self.arrivals.load(Ordering::Acquire))
+    }
+
+    /// Wakes one of those who sleep on `word`, if any. The caller has changed the word by a read-modify-write.
+    #[inline]
+    pub fn ring(&self, word: &Word, before: Heard) {
+        fence_after_rmw();
+        self.ring_fenced(word, before);
+    }
+
+    /// The same where the word was changed by a plain store.
+    #[inline]
+    pub fn ring_after_store(&self, word: &Word, before: Heard) {
+        fence(Ordering::SeqCst);
+        self.ring_fenced(word, before);
+    }
+
+    #[inline]
+    fn ring_fenced(&self, word: &Word, before: Heard) {
+        if self.arrivals.load(Ordering::Relaxed) != self.settled.load(Ordering::Relaxed) {
+            self.wake_one(word, before);
+        }
+    }
+
+    #[cold]
+    fn wake_one(&self, word: &Word, before: Heard) {
+        if word.wake(1) == 0 {
+            self.settle(before);
+        }
+    }
+
+    /// Wakes all of those who sleep on `word`. The caller has changed the word by a read-modify-write.
+    pub fn ring_all(&self, word: &Word, before: Heard) {
+        fence_after_rmw();
+        if self.arrivals.load(Ordering::Relaxed) != self.settled.load(Ordering::Relaxed) {
+            word.wake(u32::MAX);
+            // Those who arrived before the change are awake now, or will find the word changed.
+            self.settle(before);
+        }
+    }
+
+    /// Nobody sleeps any more who had arrived before. Event loops are called, and stay unsettled.
+    #[cfg(not(loom))]
+    fn settle(&self, before: Heard) {
+        if self.summons.is_empty() {
+            self.settled.store(before.0, Ordering::Relaxed);
+        } else {
+            self.summons.call();
+        }
+    }
+
+    #[cfg(loom)]
+    fn settle(&self, before: Heard) {
+        self.settled.store(before.0, Ordering::Relaxed);
+    }
+
+    /// An event loop waits from now on: rings will call this address until it is dismissed. False if all places are
+    /// taken. The caller then looks whether the word has changed meanwhile.
+    #[cfg(not(loom))]
+    #[must_use]
+    pub fn summon(&self, address: Address) -> bool {
+        let registered = self.summons.register(address);
+        self.arrivals.fetch_add(1, Ordering::Release);
+        fence_after_rmw();
+        registered
+    }
+
+    /// That event loop waits no more.
+    #[cfg(not(loom))]
+    pub fn dismiss(&self, address: Address) {
+        self.summons.dismiss(address);
+    }
+
+    /// The process with this pid is dead: its event loops are not called any more.
+    #[cfg(not(loom))]
+    pub fn forget(&self, pid: u32) {
+        self.summons.forget(pid);
+    }
+
+    /// Has all of those who sleep on `word` look again, though it has not changed: somebody has died.
+    pub fn alarm(&self, word: &Word) {
+        word.wake(u32::MAX);
+        #[cfg(not(loom))]
+        self.summons.call();
+    }
+
+    /// How many sleeps there have been.
+    #[must_use]
+    pub fn sleeps(&self) -> u32 {
+        self.arrivals.load(Ordering::Relaxed)
+    }
+}
+
+impl Default for Bell {
+    fn default() -> Self {
+        Self::new()
+    }
+}

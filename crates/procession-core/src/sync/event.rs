@@ -1,0 +1,136 @@
+//! The event: a flag that is a futex word, with a generation.
+//!
+//! The word is the flag in its lowest bit and above it the number of times that it was set. Setting is one
+//! compare-and-swap. Who waits returns when the flag is set *or the generation has changed*, so a `set` that is
+//! followed at once by a `clear` still reaches everybody who was waiting. There is nothing a dying process could leave
+//! undone but the wake-up, for which see [`super::bell`].
+
+use super::bell::Bell;
+use super::object::Reference;
+use super::spin::Spin;
+use super::wait::{Attempt, Statistics, Tally, Waited, Waiter};
+use crate::atomic::Word;
+use crate::error::Result;
+use crate::family::object::{Header, Kind};
+use crate::family::{Family, Handle, Seat};
+use crate::sys::clock::Deadline;
+use core::sync::atomic::{AtomicU32, Ordering};
+use core::time::Duration;
+
+/// An event in family memory.
+#[repr(C, align(64))]
+#[derive(Debug)]
+pub struct EventObject {
+    header: Header,
+    word: Word,
+    pad: AtomicU32,
+    bell: Bell,
+    spin: Spin,
+    tally: Tally,
+}
+
+const _: () = assert!(size_of::<EventObject>() == 128);
+
+/// An event that processes share.
+#[derive(Debug)]
+pub struct Event(Reference<EventObject>);
+
+impl Event {
+    /// An event that is not set.
+    pub fn new() -> Result<Event> {
+        Reference::make(Kind::Event, |_, _| Ok(())).map(Event)
+    }
+
+    /// The event that a handle names.
+    pub fn open(handle: &Handle) -> Result<Event> {
+        Reference::find(Kind::Event, handle).map(Event)
+    }
+
+    /// What rings when it may be worth trying again, for event loops.
+    #[must_use]
+    pub fn bells(&self) -> [&Bell; 1] {
+        [&self.0.object.bell]
+    }
+
+    /// What its handle and further references are made of.
+    #[must_use]
+    pub fn reference(&self) -> &Reference<EventObject> {
+        &self.0
+    }
+
+    /// Whether it is set.
+    #[inline]
+    #[must_use]
+    pub fn is_set(&self) -> bool {
+        self.0.object.word.atomic().load(Ordering::Acquire) & 1 == 1
+    }
+
+    /// Sets it, and wakes all who wait.
+    pub fn set(&self) {
+        let object = self.0.object;
+        let heard = object.bell.heard();
+        let set = |word: u32| (word & 1 == 0).then(|| word.wrapping_add(2) | 1);
+        if object
+            .word
+            .atomic()
+            .fetch_update(Ordering::Release, Ordering::Relaxed, set)
+            .is_ok()
+        {
+            crash_point!("event.set, bell not rung");
+            object.header.operations.fetch_add(1, Ordering::Relaxed);
+        }
+        // Also if it was set already: whoever set it may have died before it could wake anybody.
+        object.bell.ring_all(&object.word, heard);
+    }
+
+    /// How often it was set, modulo 2^31: changes with every `set` of an event that was clear.
+    #[must_use]
+    pub fn generation(&self) -> u32 {
+        self.0.object.word.atomic().load(Ordering::Acquire) >> 1
+    }
+
+    /// Clears it.
+    pub fn clear(&self) {
+        self.0.object.word.atomic().fetch_and(!1, Ordering::Release);
+    }
+
+    /// Waits until it is set, or was set since the wait began.
+    pub fn wait(&self, deadline: Deadline) -> Waited {
+        let object = self.0.object;
+        let first = object.word.atomic().load(Ordering::Acquire);
+        let waiter = Waiter {
+            hold: &self.0.hold,
+            word: &object.word,
+            bell: &object.bell,
+            spin: &object.spin,
+            tally: &object.tally,
+            patience: Duration::from_millis(20),
+        };
+        let attempt = || {
+            let word = object.word.atomic().load(Ordering::Acquire);
+            if word & 1 == 1 || word >> 1 != first >> 1 {
+                Attempt::Done(())
+            } else {
+                Attempt::While(word)
+            }
+        };
+        waiter.until(deadline, attempt, |_| None, |_| ())
+    }
+
+    /// Its counters; the operations are those that set it.
+    #[must_use]
+    pub fn statistics(&self) -> Statistics {
+        self.0
+            .object
+            .tally
+            .statistics(self.0.object.header.operations.load(Ordering::Relaxed))
+    }
+}
+
+/// A member that refers to this event has died.
+pub(crate) fn holder_died(family: &'static Family, offset: u64, dead: Seat) {
+    let object = family.at::<EventObject>(offset);
+    object.spin.forget(dead.slot + 1);
+    object.bell.forget(dead.slot().pid());
+    object.bell.alarm(&object.word);
+}

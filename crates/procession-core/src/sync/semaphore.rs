@@ -1,0 +1,156 @@
+//! The semaphore: a count that is a futex word.
+//!
+//! Acquiring takes one from the count, releasing adds to it, each by one compare-and-swap; nothing is remembered of
+//! who acquired, so what a process had acquired when it died stays acquired, as with POSIX semaphores. A waiter
+//! that dies leaves the count alone, and the wake-up that it may have been given is made good as [`super::bell`] tells.
+
+use super::bell::Bell;
+use super::object::Reference;
+use super::spin::Spin;
+use super::wait::{Attempt, Statistics, Tally, Waited, Waiter};
+use crate::atomic::Word;
+use crate::error::Result;
+use crate::family::object::{Header, Kind};
+use crate::family::{Family, Handle, Seat};
+use crate::sys::clock::Deadline;
+use core::sync::atomic::{AtomicU32, Ordering};
+use core::time::Duration;
+
+/// The greatest value a semaphore can have.
+pub const MOST: u32 = i32::MAX as u32;
+
+/// A semaphore in family memory.
+#[repr(C, align(64))]
+#[derive(Debug)]
+pub struct SemaphoreObject {
+    header: Header,
+    count: Word,
+    maximum: AtomicU32,
+    bell: Bell,
+    spin: Spin,
+    tally: Tally,
+}
+
+const _: () = assert!(size_of::<SemaphoreObject>() == 128);
+
+/// A semaphore that processes share.
+#[derive(Debug)]
+pub struct Semaphore(Reference<SemaphoreObject>);
+
+impl Semaphore {
+    /// A semaphore with this value, which releases may raise up to `maximum`.
+    pub fn new(value: u32, maximum: u32) -> Result<Semaphore> {
+        let reference = Reference::make(Kind::Semaphore, |_, object: &'static SemaphoreObject| {
+            object.count.atomic().store(value.min(MOST), Ordering::Relaxed);
+            object.maximum.store(maximum.min(MOST), Ordering::Relaxed);
+            Ok(())
+        })?;
+        Ok(Semaphore(reference))
+    }
+
+    /// The semaphore that a handle names.
+    pub fn open(handle: &Handle) -> Result<Semaphore> {
+        Reference::find(Kind::Semaphore, handle).map(Semaphore)
+    }
+
+    /// What rings when it may be worth trying again, for event loops.
+    #[must_use]
+    pub fn bells(&self) -> [&Bell; 1] {
+        [&self.0.object.bell]
+    }
+
+    /// What its handle and further references are made of.
+    #[must_use]
+    pub fn reference(&self) -> &Reference<SemaphoreObject> {
+        &self.0
+    }
+
+    /// Takes one, if that takes no waiting.
+    #[inline]
+    #[must_use]
+    pub fn try_acquire(&self) -> bool {
+        matches!(self.attempt(), Attempt::Done(()))
+    }
+
+    /// Takes one, waiting until the deadline.
+    pub fn acquire(&self, deadline: Deadline) -> Waited {
+        let object = self.0.object;
+        let waiter = Waiter {
+            hold: &self.0.hold,
+            word: &object.count,
+            bell: &object.bell,
+            spin: &object.spin,
+            tally: &object.tally,
+            patience: Duration::from_millis(20),
+        };
+        waiter.until(deadline, || self.attempt(), |_| None, |_| ())
+    }
+
+    #[inline]
+    fn attempt(&self) -> Attempt<()> {
+        let object = self.0.object;
+        let count = object.count.atomic();
+        let mut seen = count.load(Ordering::Relaxed);
+        while seen != 0 {
+            match count.compare_exchange_weak(seen, seen - 1, Ordering::Acquire, Ordering::Relaxed) {
+                Ok(_) => {
+                    crash_point!("semaphore.acquired");
+                    object.header.operations.fetch_add(1, Ordering::Relaxed);
+                    return Attempt::Done(());
+                }
+                Err(other) => seen = other,
+            }
+        }
+        Attempt::While(0)
+    }
+
+    /// Adds `n`; false, and nothing is added, if the value would exceed the maximum.
+    #[inline]
+    #[must_use]
+    pub fn release(&self, n: u32) -> bool {
+        let object = self.0.object;
+        let heard = object.bell.heard();
+        let maximum = object.maximum.load(Ordering::Relaxed);
+        let count = object.count.atomic();
+        let mut seen = count.load(Ordering::Relaxed);
+        loop {
+            let Some(more) = seen.checked_add(n).filter(|more| *more <= maximum) else {
+                return false;
+            };
+            match count.compare_exchange_weak(seen, more, Ordering::Release, Ordering::Relaxed) {
+                Ok(_) => break,
+                Err(other) => seen = other,
+            }
+        }
+        crash_point!("semaphore.released, bell not rung");
+        if n == 1 {
+            object.bell.ring(&object.count, heard);
+        } else {
+            object.bell.ring_all(&object.count, heard);
+        }
+        true
+    }
+
+    /// The value.
+    #[must_use]
+    pub fn value(&self) -> u32 {
+        self.0.object.count.atomic().load(Ordering::Relaxed)
+    }
+
+    /// Its counters.
+    #[must_use]
+    pub fn statistics(&self) -> Statistics {
+        self.0
+            .object
+            .tally
+            .statistics(self.0.object.header.operations.load(Ordering::Relaxed))
+    }
+}
+
+/// A member that refers to this semaphore has died.
+pub(crate) fn holder_died(family: &'static Family, offset: u64, dead: Seat) {
+    let object = family.at::<SemaphoreObject>(offset);
+    object.spin.forget(dead.slot + 1);
+    object.bell.forget(dead.slot().pid());
+    object.bell.alarm(&object.count);
+}

@@ -1,0 +1,99 @@
+//! Looking for a while before falling asleep.
+//!
+//! A sleeper on another CPU is awake about 45 µs after it is called (on a virtual machine, where that takes an
+//! interrupt of the host's), while a spinning one notices in a third of a microsecond. So a waiter spins for about
+//! what its wake-up would cost, but only where that tends to pay: each object remembers, as a budget of nanoseconds
+//! that follows the spins that paid and shrinks with those that did not. A budget that has shrunk to nearly nothing is
+//! put to the test now and then, since it could not show otherwise that the others have become faster. One waiter at a
+//! time spins on an object. A process that is bound to one CPU begins with the least, since those that it waits for may
+//! be bound to the same one, which it would keep from them; if they are elsewhere, the tests show it. On a machine with
+//! one CPU nobody spins.
+
+use crate::sys::clock::now;
+use crate::sys::cpu;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+/// The longest spin, in nanoseconds.
+const MOST: u32 = 60_000;
+/// A budget never shrinks below this, so that an object notices when its users have become faster.
+const LEAST: u32 = 500;
+const FIRST: u32 = 30_000;
+/// One in 128 of the waits with the least budget tests the most.
+const TEST: u64 = 127 << 3;
+
+/// An object's memory of how well spinning paid. Zeros are a fresh one.
+#[repr(C)]
+#[derive(Debug)]
+pub struct Spin {
+    /// Nanoseconds; 0 means [`FIRST`].
+    budget: AtomicU32,
+    /// Owner number of the process that spins now, or 0. The reaper clears it for a dead one.
+    spinner: AtomicU32,
+}
+
+impl Spin {
+    /// Looks until `ready` says true (then true), or until spinning does not seem worth while any more.
+    pub fn until(&self, me: u32, ready: impl Fn() -> bool) -> bool {
+        if cpu::online() < 2
+            || self
+                .spinner
+                .compare_exchange(0, me, Ordering::Relaxed, Ordering::Relaxed)
+                .is_err()
+        {
+            return ready();
+        }
+        let began = now();
+        let remembered = match self.budget.load(Ordering::Relaxed) {
+            0 if bound_to_one() => LEAST,
+            0 => FIRST,
+            b => b,
+        };
+        // The clock's low bits are as good as dice.
+        let test = remembered <= LEAST && began & TEST == 0;
+        let budget = if test { MOST } else { remembered };
+        let spent = loop {
+            for _ in 0..24 {
+                if ready() {
+                    break;
+                }
+                core::hint::spin_loop();
+            }
+            let spent = u32::try_from(now() - began).unwrap_or(u32::MAX);
+            if ready() || spent >= budget {
+                break spent;
+            }
+        };
+        self.spinner.store(0, Ordering::Relaxed);
+        let paid = ready();
+        let next = if paid && test {
+            2 * spent.min(MOST)
+        } else if paid {
+            // Towards twice what it took, so that a little longer next time is still covered.
+            remembered - remembered / 8 + (2 * spent.min(MOST)).max(LEAST) / 8
+        } else {
+            remembered - remembered / 8
+        };
+        self.budget.store(next.clamp(LEAST, MOST), Ordering::Relaxed);
+        paid
+    }
+
+    /// The process with this owner number is dead: it does not spin any more.
+    pub fn forget(&self, owner: u32) {
+        let _ = self
+            .spinner
+            .compare_exchange(owner, 0, Ordering::Relaxed, Ordering::Relaxed);
+    }
+}
+
+/// Whether this process may use one CPU only. Asked of the system again now and then, since programs pin themselves.
+fn bound_to_one() -> bool {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    static ASKED: AtomicU64 = AtomicU64::new(0);
+    let time = now();
+    if time - ASKED.load(Ordering::Relaxed).min(time) > 50_000_000 || COUNT.load(Ordering::Relaxed) == 0 {
+        let count = rustix::thread::sched_getaffinity(None).map_or(1, |set| set.count());
+        COUNT.store(count.max(1), Ordering::Relaxed);
+        ASKED.store(time, Ordering::Relaxed);
+    }
+    COUNT.load(Ordering::Relaxed) < 2
+}

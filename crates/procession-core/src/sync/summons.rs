@@ -1,0 +1,169 @@
+//! Calling those who cannot sleep: event loops.
+//!
+//! An asyncio program must not block in a futex, and a thread that does it in its place would cost more than the wait. So
+//! an event loop has a *mailbox*, a datagram socket that it watches as it watches all others, and registers the mailbox's
+//! address with the object that it waits for. Who rings the object's bell and finds nobody asleep sends an empty
+//! datagram to each address. The loop then tries again.
+//!
+//! An address is a pid and a number, 32 bits in all, so a registration is one compare-and-swap of one word; the socket's
+//! name in the abstract namespace (no file, gone with the process) is made of it. There are few places in an object; a
+//! loop that finds them taken looks from time to time instead. A process that dies leaves its registrations to the
+//! reaper; until then, a datagram to nobody is refused at once.
+//!
+//! Anybody in the network namespace could send such a datagram: it is a hint to look again, and nothing more.
+
+use core::sync::atomic::{AtomicU32, Ordering};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::net::{AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
+use std::io;
+
+/// How many event loops may wait for an object at once and be called.
+pub const PLACES: usize = 4;
+/// Bits of an address below the pid.
+const NUMBER_BITS: u32 = 10;
+
+/// The addresses registered with an object. Zeros are none.
+#[repr(C)]
+#[derive(Debug)]
+pub struct Summons {
+    places: [AtomicU32; PLACES],
+}
+
+impl Summons {
+    /// No addresses.
+    #[must_use]
+    pub const fn new() -> Self {
+        Summons {
+            places: [const { AtomicU32::new(0) }; PLACES],
+        }
+    }
+
+    /// Registers an address; false if all places are taken.
+    #[must_use]
+    pub fn register(&self, address: Address) -> bool {
+        let free = |place: &AtomicU32| {
+            place
+                .compare_exchange(0, address.0, Ordering::AcqRel, Ordering::Relaxed)
+                .is_ok()
+        };
+        self.places.iter().any(|p| p.load(Ordering::Relaxed) == address.0) || self.places.iter().any(free)
+    }
+
+    /// Takes an address away.
+    pub fn dismiss(&self, address: Address) {
+        for place in &self.places {
+            let _ = place.compare_exchange(address.0, 0, Ordering::AcqRel, Ordering::Relaxed);
+        }
+    }
+
+    /// Takes all addresses of a process away.
+    pub fn forget(&self, pid: u32) {
+        for place in &self.places {
+            let address = place.load(Ordering::Relaxed);
+            if address >> NUMBER_BITS == pid {
+                let _ = place.compare_exchange(address, 0, Ordering::AcqRel, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.places.iter().all(|p| p.load(Ordering::Acquire) == 0)
+    }
+
+    /// Sends every address a datagram. An address whose process is gone is taken away.
+    pub fn call(&self) {
+        for place in &self.places {
+            let address = place.load(Ordering::Acquire);
+            if address != 0 && Address(address).call() == Err(rustix::io::Errno::CONNREFUSED) {
+                let _ = place.compare_exchange(address, 0, Ordering::AcqRel, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+impl Default for Summons {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A mailbox's address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Address(u32);
+
+impl Address {
+    /// The address that this number is.
+    #[must_use]
+    pub fn of(number: u32) -> Address {
+        Address(number)
+    }
+
+    /// As a number.
+    #[must_use]
+    pub fn number(self) -> u32 {
+        self.0
+    }
+
+    fn name(self) -> rustix::io::Result<SocketAddrUnix> {
+        SocketAddrUnix::new_abstract_name(format!("procession/{:08x}", self.0).as_bytes())
+    }
+
+    fn call(self) -> rustix::io::Result<()> {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None)?;
+        let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+        // A full mailbox has been called already.
+        match rustix::net::sendto(&socket, &[], flags, &self.name()?) {
+            Err(rustix::io::Errno::AGAIN) => Ok(()),
+            sent => sent.map(drop),
+        }
+    }
+}
+
+/// A mailbox: readable after somebody called.
+#[derive(Debug)]
+pub struct Mailbox {
+    socket: OwnedFd,
+    address: Address,
+}
+
+impl Mailbox {
+    /// A mailbox with an address of its own.
+    ///
+    /// # Errors
+    /// Descriptors; [`io::ErrorKind::AddrInUse`] if this process has a thousand of them.
+    pub fn new() -> io::Result<Mailbox> {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None)?;
+        let pid = rustix::process::getpid().as_raw_nonzero().get() as u32;
+        for number in 1..1 << NUMBER_BITS {
+            let address = Address(pid << NUMBER_BITS | number);
+            match rustix::net::bind(&socket, &address.name()?) {
+                Ok(()) => return Ok(Mailbox { socket, address }),
+                Err(rustix::io::Errno::ADDRINUSE) => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+        Err(io::ErrorKind::AddrInUse.into())
+    }
+
+    /// Its address.
+    #[must_use]
+    pub fn address(&self) -> Address {
+        self.address
+    }
+
+    /// Its socket, to watch for reading.
+    #[must_use]
+    pub fn socket(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
+    /// Empties it.
+    pub fn empty(&self) {
+        let mut nothing = [0u8; 1];
+        while rustix::net::recv(&self.socket, &mut nothing, rustix::net::RecvFlags::DONTWAIT).is_ok() {}
+    }
+}

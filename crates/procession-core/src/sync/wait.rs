@@ -1,0 +1,176 @@
+//! Waiting for an object: try, spin, sleep, look again. The one loop that all of them share.
+
+use super::bell::Bell;
+use super::spin::Spin;
+use crate::atomic::Word;
+use crate::family::Hold;
+use crate::sys::clock::{Deadline, now};
+use crate::sys::futex::Woken;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::time::Duration;
+
+/// How a wait ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Waited<T = ()> {
+    /// As hoped.
+    Ready(T),
+    /// The deadline came.
+    TimedOut,
+    /// A signal came; the caller looks after it and waits again, with the same deadline.
+    Interrupted,
+}
+
+impl<T> Waited<T> {
+    /// The same with another value.
+    pub fn map<U>(self, f: impl FnOnce(T) -> U) -> Waited<U> {
+        match self {
+            Waited::Ready(value) => Waited::Ready(f(value)),
+            Waited::TimedOut => Waited::TimedOut,
+            Waited::Interrupted => Waited::Interrupted,
+        }
+    }
+}
+
+/// What an attempt came to.
+#[derive(Clone, Copy, Debug)]
+pub enum Attempt<T> {
+    /// It succeeded.
+    Done(T),
+    /// Not as long as the word holds this.
+    While(u32),
+}
+
+/// How much was waited for an object, for those who ask. Zeros are none.
+#[repr(C)]
+#[derive(Debug)]
+pub struct Tally {
+    /// Waits that have begun.
+    begun: AtomicU64,
+    /// Waits that have ended. A waiter that was killed never does.
+    ended: AtomicU64,
+    /// Nanoseconds of those that have ended.
+    nanoseconds: AtomicU64,
+}
+
+/// What an object's counters say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Statistics {
+    /// Waits under way.
+    pub waiting: u64,
+    /// Operations that succeeded (acquisitions, for a lock).
+    pub operations: u64,
+    /// Operations that had to wait.
+    pub waits: u64,
+    /// How long those waited, in all.
+    pub waited: Duration,
+}
+
+impl Statistics {
+    /// Both together.
+    #[must_use]
+    pub fn and(self, other: Statistics) -> Statistics {
+        Statistics {
+            waiting: self.waiting + other.waiting,
+            operations: self.operations + other.operations,
+            waits: self.waits + other.waits,
+            waited: self.waited + other.waited,
+        }
+    }
+}
+
+impl Tally {
+    /// The counters as they are, with the number of operations that the object keeps elsewhere.
+    #[must_use]
+    pub fn statistics(&self, operations: u64) -> Statistics {
+        let ended = self.ended.load(Ordering::Relaxed);
+        let begun = self.begun.load(Ordering::Relaxed);
+        Statistics {
+            waiting: begun.saturating_sub(ended),
+            operations,
+            waits: begun,
+            waited: Duration::from_nanos(self.nanoseconds.load(Ordering::Relaxed)),
+        }
+    }
+}
+
+/// What a waiter needs of its object.
+#[derive(Clone, Copy)]
+pub(crate) struct Waiter<'a> {
+    pub(crate) hold: &'a Hold,
+    pub(crate) word: &'a Word,
+    pub(crate) bell: &'a Bell,
+    pub(crate) spin: &'a Spin,
+    pub(crate) tally: &'a Tally,
+    /// The first sleep's bound; they grow to [`Bell::PATIENCE`].
+    pub(crate) patience: Duration,
+}
+
+impl Waiter<'_> {
+    /// Attempts until it succeeds or the deadline comes.
+    ///
+    /// Every sleep is bounded. When one ends by that bound, or by the death of the thread whose life word `life` finds,
+    /// `doubt` is told the value of the word that was slept on.
+    pub(crate) fn until<'l, T>(
+        &self,
+        deadline: Deadline,
+        mut attempt: impl FnMut() -> Attempt<T>,
+        life: impl Fn(u32) -> Option<&'l AtomicU32>,
+        mut doubt: impl FnMut(u32),
+    ) -> Waited<T> {
+        let mut seen = match attempt() {
+            Attempt::Done(value) => return Waited::Ready(value),
+            Attempt::While(_) if deadline == Deadline::PAST => return Waited::TimedOut,
+            Attempt::While(seen) => seen,
+        };
+        let began = now();
+        self.hold.header().count_wait();
+        self.tally.begun.fetch_add(1, Ordering::Relaxed);
+        let me = self.hold.family.owner_number();
+        let mut patience = self.patience;
+        let mut spun = me == 0;
+        let waited = loop {
+            if spun {
+                self.note_waiting(self.hold.offset);
+                let limit = deadline.sooner(Deadline::after(patience));
+                let woken = match life(seen) {
+                    Some(life) => self.bell.sleep_with_life(self.word, seen, life, limit),
+                    None => self.bell.sleep(self.word, seen, limit),
+                };
+                match woken {
+                    Woken::Interrupted => break Waited::Interrupted,
+                    Woken::TimedOut => {
+                        doubt(seen);
+                        patience = (patience * 2).min(Bell::PATIENCE);
+                    }
+                    Woken::OwnerDied => {
+                        doubt(seen);
+                        // The mark comes a little before the process is seen to be dead: from here on, look often.
+                        patience = Duration::from_millis(1);
+                    }
+                    Woken::Woken | Woken::Changed => {}
+                }
+            } else {
+                self.spin
+                    .until(me, || self.word.atomic().load(Ordering::Relaxed) != seen);
+                spun = true;
+            }
+            match attempt() {
+                Attempt::Done(value) => break Waited::Ready(value),
+                Attempt::While(_) if deadline.expired() => break Waited::TimedOut,
+                Attempt::While(now) => seen = now,
+            }
+        };
+        self.note_waiting(0);
+        self.tally.ended.fetch_add(1, Ordering::Relaxed);
+        self.tally.nanoseconds.fetch_add(now() - began, Ordering::Relaxed);
+        waited
+    }
+
+    /// For those who look in from outside: what this process waits on.
+    fn note_waiting(&self, on: u64) {
+        if let Some(seat) = self.hold.family.current_seat() {
+            seat.slot().waiting_on.store(on, Ordering::Relaxed);
+        }
+    }
+}

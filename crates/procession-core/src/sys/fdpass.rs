@@ -1,0 +1,204 @@
+//! Descriptors on their way to another process: packets of a `SOCK_SEQPACKET` socket, with `SCM_RIGHTS`.
+//!
+//! A packet arrives whole or not at all, even from a sender that is killed: the kernel queues it, with a reference to
+//! every file it carries, in one step. A receiver that is killed after it took a packet takes the files along. A
+//! packet that nobody takes any more (the receiving socket is closed) is dropped by the kernel, files and all.
+//!
+//! The one thing that gets lost silently is a descriptor that the *receiver* has no free number for: the packet comes
+//! without it and with a flag that is easily overlooked. Here that is an error of its own.
+
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::io::{Errno, IoSlice, IoSliceMut};
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
+};
+use std::fmt;
+use std::io;
+use std::mem::MaybeUninit;
+
+/// The most descriptors that the kernel lets one packet carry.
+pub const MOST: usize = 253;
+const SPACE: usize = rustix::cmsg_space!(ScmRights(MOST));
+
+/// A packet that has arrived. Its bytes are in the buffer that was given for them.
+#[derive(Debug)]
+pub struct Packet {
+    /// How many bytes it has. A packet of none, without descriptors, also stands for the end: nobody can send any
+    /// more.
+    pub len: usize,
+    /// The descriptors that came with it; they are not inherited by `exec`.
+    pub fds: Vec<OwnedFd>,
+}
+
+/// Why a packet could not be sent or received.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum PassError {
+    /// The packet arrived, but this process has no numbers free for all of its descriptors (`EMFILE`).
+    OutOfDescriptors {
+        /// How many bytes of the packet are in the buffer.
+        len: usize,
+        /// Those that did arrive, in the order in which they were sent. Whoever ignores them closes them.
+        arrived: Vec<OwnedFd>,
+    },
+    /// The packet was longer than the buffer; the rest of it and its descriptors are gone.
+    TooLong,
+    /// More than [`MOST`] descriptors were to be sent.
+    TooMany(usize),
+    /// The system call failed.
+    Os(io::Error),
+}
+
+impl fmt::Display for PassError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            PassError::OutOfDescriptors { .. } => f.write_str(
+                "this process has no free file descriptors left to receive others (raise its limit, `ulimit -n`)",
+            ),
+            PassError::TooLong => f.write_str("a packet was longer than any that this protocol has"),
+            PassError::TooMany(count) => write!(f, "{count} descriptors in one message, at most {MOST} can be sent"),
+            PassError::Os(e) => e.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for PassError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            PassError::Os(e) => Some(e),
+            _ => None,
+        }
+    }
+}
+
+impl From<PassError> for io::Error {
+    fn from(error: PassError) -> io::Error {
+        match error {
+            PassError::Os(e) => e,
+            PassError::OutOfDescriptors { .. } => Errno::MFILE.into(),
+            PassError::TooLong => Errno::MSGSIZE.into(),
+            PassError::TooMany(_) => Errno::INVAL.into(),
+        }
+    }
+}
+
+impl From<Errno> for PassError {
+    fn from(errno: Errno) -> PassError {
+        PassError::Os(errno.into())
+    }
+}
+
+/// `socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0)` — two connected sockets that keep packets apart.
+///
+/// # References
+///  - [socketpair(2)](https://man7.org/linux/man-pages/man2/socketpair.2.html)
+pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    Ok(rustix::net::socketpair(
+        AddressFamily::UNIX,
+        SocketType::SEQPACKET,
+        SocketFlags::CLOEXEC,
+        None,
+    )?)
+}
+
+/// `sendmsg(socket, {bytes, SCM_RIGHTS fds}, MSG_NOSIGNAL)` — sends one packet, waiting for room if there is none.
+///
+/// # Errors
+/// [`PassError::TooMany`], or [`PassError::Os`]: `EPIPE` or `ECONNRESET` if nobody can receive it any more.
+///
+/// # References
+///  - [sendmsg(2)](https://man7.org/linux/man-pages/man2/sendmsg.2.html)
+///  - [unix(7)](https://man7.org/linux/man-pages/man7/unix.7.html)
+pub fn send(socket: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> Result<(), PassError> {
+    send_with(socket.as_fd(), bytes, fds, SendFlags::NOSIGNAL)
+}
+
+/// `sendmsg(…, MSG_NOSIGNAL | MSG_DONTWAIT)` — the same, but `EAGAIN` if there is no room now.
+///
+/// # Errors
+/// As [`send`].
+pub fn send_now(socket: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> Result<(), PassError> {
+    send_with(
+        socket.as_fd(),
+        bytes,
+        fds,
+        SendFlags::NOSIGNAL | SendFlags::DONTWAIT,
+    )
+}
+
+fn send_with(
+    socket: BorrowedFd<'_>,
+    bytes: &[u8],
+    fds: &[BorrowedFd<'_>],
+    flags: SendFlags,
+) -> Result<(), PassError> {
+    if fds.len() > MOST {
+        return Err(PassError::TooMany(fds.len()));
+    }
+    if bytes.is_empty() {
+        // The receiver would take it for the end.
+        return Err(Errno::INVAL.into());
+    }
+    loop {
+        let mut space = [MaybeUninit::uninit(); SPACE];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        if !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(fds)) {
+            return Err(PassError::TooMany(fds.len()));
+        }
+        match rustix::net::sendmsg(socket, &[IoSlice::new(bytes)], &mut control, flags) {
+            Err(Errno::INTR) => {}
+            Err(e) => return Err(e.into()),
+            Ok(_) => return Ok(()),
+        }
+    }
+}
+
+/// `recvmsg(socket, …, MSG_CMSG_CLOEXEC)` — receives one packet, waiting for it.
+///
+/// # Errors
+/// [`PassError::OutOfDescriptors`], [`PassError::TooLong`] or [`PassError::Os`]; only after the latter is the packet
+/// still there.
+///
+/// # References
+///  - [recvmsg(2)](https://man7.org/linux/man-pages/man2/recvmsg.2.html)
+pub fn recv(socket: impl AsFd, buffer: &mut [u8]) -> Result<Packet, PassError> {
+    recv_with(socket.as_fd(), buffer, RecvFlags::CMSG_CLOEXEC)
+}
+
+/// `recvmsg(…, MSG_CMSG_CLOEXEC | MSG_DONTWAIT)` — the same, but `EAGAIN` if there is none now.
+///
+/// # Errors
+/// As [`recv`].
+pub fn recv_now(socket: impl AsFd, buffer: &mut [u8]) -> Result<Packet, PassError> {
+    recv_with(
+        socket.as_fd(),
+        buffer,
+        RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT,
+    )
+}
+
+fn recv_with(socket: BorrowedFd<'_>, buffer: &mut [u8], flags: RecvFlags) -> Result<Packet, PassError> {
+    let mut space = [MaybeUninit::uninit(); SPACE];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let received = loop {
+        match rustix::net::recvmsg(socket, &mut [IoSliceMut::new(buffer)], &mut control, flags) {
+            Err(Errno::INTR) => {}
+            answer => break answer?,
+        }
+    };
+    let mut fds = Vec::new();
+    for message in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(rights) = message {
+            fds.extend(rights);
+        }
+    }
+    let len = received.bytes.min(buffer.len());
+    if received.flags.contains(ReturnFlags::CTRUNC) {
+        return Err(PassError::OutOfDescriptors { len, arrived: fds });
+    }
+    if received.flags.contains(ReturnFlags::TRUNC) {
+        return Err(PassError::TooLong);
+    }
+    Ok(Packet { len, fds })
+}

@@ -1,0 +1,91 @@
+//! Futexes on memory that processes share.
+
+use super::clock::Deadline;
+use core::num::NonZeroU32;
+use core::sync::atomic::{AtomicU32, Ordering};
+use rustix::io::Errno;
+use rustix::thread::futex;
+
+/// Why a sleeper is awake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Woken {
+    /// Somebody woke it.
+    Woken,
+    /// The word did not hold the value any more.
+    Changed,
+    /// A signal came.
+    Interrupted,
+    /// The deadline came.
+    TimedOut,
+    /// The kernel has marked the life word that was waited on as well.
+    OwnerDied,
+}
+
+/// `futex(word, FUTEX_WAIT_BITSET, seen, deadline)` — sleeps while the word holds `seen`, across processes.
+///
+/// The deadline is absolute, on the monotonic clock. Spurious wake-ups happen: the caller looks again.
+///
+/// # References
+///  - [futex(2)](https://man7.org/linux/man-pages/man2/futex.2.html)
+pub fn wait(word: &AtomicU32, seen: u32, deadline: Deadline) -> Woken {
+    let limit = deadline.timespec();
+    match futex::wait_bitset(word, futex::Flags::empty(), seen, limit.as_ref(), NonZeroU32::MAX) {
+        Ok(()) => Woken::Woken,
+        Err(Errno::AGAIN) => Woken::Changed,
+        Err(Errno::TIMEDOUT) => Woken::TimedOut,
+        // EINTR; the other errors (a bad address, a bad timespec) cannot come from here, and a caller that looks again
+        // is right in any case.
+        Err(_) => Woken::Interrupted,
+    }
+}
+
+/// `futex(word, FUTEX_WAKE, count)` — wakes up to `count` sleepers of all processes; how many there were.
+///
+/// # References
+///  - [futex(2)](https://man7.org/linux/man-pages/man2/futex.2.html)
+pub fn wake(word: &AtomicU32, count: u32) -> u32 {
+    futex::wake(word, futex::Flags::empty(), count.min(i32::MAX as u32)).map_or(0, |n| n as u32)
+}
+
+/// `futex_waitv({word, life})` — sleeps while `word` holds `seen`, but also wakes when the kernel marks `life` as the
+/// word of a robust mutex whose owner has died. Before Linux 5.16, or in a sandbox that does not know the call, it
+/// sleeps on `word` alone: callers bound their sleeps.
+///
+/// # References
+///  - [futex2](https://www.kernel.org/doc/html/latest/userspace-api/futex2.html)
+pub fn wait_with_life(word: &AtomicU32, seen: u32, life: &AtomicU32, deadline: Deadline) -> Woken {
+    static MISSING: core::sync::atomic::AtomicBool = core::sync::atomic::AtomicBool::new(false);
+    let alive = life.fetch_or(futex::WAITERS, Ordering::Relaxed) | futex::WAITERS;
+    if alive & futex::OWNER_DIED != 0 {
+        return Woken::OwnerDied;
+    }
+    if MISSING.load(Ordering::Relaxed) {
+        return wait(word, seen, deadline);
+    }
+    let one = |word: &AtomicU32, value: u32| {
+        let mut wait = futex::Wait::new();
+        wait.val = value.into();
+        wait.uaddr = futex::WaitPtr::new(word.as_ptr().cast());
+        wait.flags = futex::WaitFlags::SIZE_U32;
+        wait
+    };
+    let both = [one(word, seen), one(life, alive)];
+    let limit = deadline.timespec();
+    match futex::waitv(
+        &both,
+        futex::WaitvFlags::empty(),
+        limit.as_ref(),
+        rustix::time::ClockId::Monotonic,
+    ) {
+        Ok(1) => Woken::OwnerDied,
+        Ok(_) => Woken::Woken,
+        Err(Errno::AGAIN) if word.load(Ordering::Relaxed) == seen => Woken::OwnerDied,
+        Err(Errno::AGAIN) => Woken::Changed,
+        Err(Errno::TIMEDOUT) => Woken::TimedOut,
+        Err(Errno::NOSYS | Errno::PERM) => {
+            MISSING.store(true, Ordering::Relaxed);
+            wait(word, seen, deadline)
+        }
+        Err(_) => Woken::Interrupted,
+    }
+}

@@ -1,0 +1,233 @@
+//! Memory without a name: the file that a family shares, its mapping, and what the machine has left.
+#![allow(unsafe_code)]
+
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::{FallocateFlags, MemfdFlags, OFlags};
+use rustix::io::Errno;
+use rustix::mm::{Advice, MapFlags, ProtFlags};
+use std::ffi::CStr;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+
+/// The page size that layouts count in. Kernels with larger pages only reserve more.
+pub const PAGE: u64 = 4096;
+
+/// An empty file without a name, for sharing.
+///
+/// A memfd; where that is refused (an old kernel, a seccomp profile) an unlinked file in the temporary folder; where
+/// that fails too, the error of the latter.
+///
+/// # References
+///  - [memfd_create(2)](https://man7.org/linux/man-pages/man2/memfd_create.2.html)
+pub fn nameless_file(name: &CStr) -> io::Result<OwnedFd> {
+    match rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC) {
+        Ok(fd) => Ok(fd),
+        Err(Errno::NOSYS | Errno::PERM | Errno::ACCESS | Errno::INVAL) => unlinked_file(),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// The second rung of the ladder: a file that is unlinked as soon as it is there.
+pub fn unlinked_file() -> io::Result<OwnedFd> {
+    let folder = std::env::temp_dir();
+    let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+    match rustix::fs::open(&folder, OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC, mode) {
+        Ok(fd) => return Ok(fd),
+        Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL | Errno::NOENT) => {}
+        Err(e) => return Err(e.into()),
+    }
+    let mut random = [0u8; 8];
+    random_bytes(&mut random)?;
+    let path = folder.join(format!("procession-{:016x}", u64::from_ne_bytes(random)));
+    let fd = rustix::fs::open(
+        &path,
+        OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::CLOEXEC,
+        mode,
+    )?;
+    rustix::fs::unlink(path.as_os_str().as_bytes())?;
+    Ok(fd)
+}
+
+/// A shared, sparse mapping. It stays for the life of the process: shared objects may be in use in any thread.
+#[derive(Clone, Copy, Debug)]
+pub struct Map {
+    base: *mut u8,
+    len: usize,
+}
+
+// SAFETY: the mapping is never unmapped once it is published, and all access goes through atomics or through copies
+// that the protocols of the objects order.
+unsafe impl Send for Map {}
+// SAFETY: as above.
+unsafe impl Sync for Map {}
+
+impl Map {
+    /// `mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0)` — maps the file, as much as there
+    /// will ever be of it, and keeps it out of core dumps.
+    ///
+    /// # References
+    ///  - [mmap(2)](https://man7.org/linux/man-pages/man2/mmap.2.html)
+    pub fn new(fd: impl AsFd, len: usize) -> io::Result<Map> {
+        // SAFETY: a fresh mapping at an address of the kernel's choice touches nothing that exists.
+        let base = unsafe {
+            rustix::mm::mmap(
+                core::ptr::null_mut(),
+                len,
+                ProtFlags::READ | ProtFlags::WRITE,
+                MapFlags::SHARED | MapFlags::NORESERVE,
+                fd,
+                0,
+            )
+        }?;
+        // SAFETY: the range was just mapped; the advice changes nothing in memory. A refusal is harmless.
+        let _ = unsafe { rustix::mm::madvise(base, len, Advice::LinuxDontDump) };
+        Ok(Map {
+            base: base.cast(),
+            len,
+        })
+    }
+
+    /// Its length in bytes.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether it has no length.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Where it begins in this process.
+    #[must_use]
+    pub fn base(&self) -> *mut u8 {
+        self.base
+    }
+
+    /// Unmaps it.
+    ///
+    /// # Safety
+    /// Nobody has a reference into it: it was never published.
+    pub unsafe fn unmap(self) {
+        // SAFETY: the contract; the range is exactly what was mapped.
+        let _ = unsafe { rustix::mm::munmap(self.base.cast(), self.len) };
+    }
+}
+
+/// `fallocate(fd, 0, offset, len)` — reserves real memory for a range, so that writing to it cannot fail any more.
+///
+/// # References
+///  - [fallocate(2)](https://man7.org/linux/man-pages/man2/fallocate.2.html)
+pub fn reserve(fd: impl AsFd, offset: u64, len: u64) -> io::Result<()> {
+    loop {
+        match rustix::fs::fallocate(fd.as_fd(), FallocateFlags::empty(), offset, len) {
+            Err(Errno::INTR) => {}
+            // A file system without it (an unlinked file on an odd temporary folder): written zeros reserve as well.
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => return write_zeros(fd.as_fd(), offset, len),
+            answer => return Ok(answer?),
+        }
+    }
+}
+
+fn write_zeros(fd: rustix::fd::BorrowedFd<'_>, mut offset: u64, len: u64) -> io::Result<()> {
+    let size = rustix::fs::fstat(fd)?.st_size as u64;
+    let end = offset + len;
+    offset = offset.max(size);
+    let zeros = [0u8; PAGE as usize];
+    while offset < end {
+        let n = (end - offset).min(PAGE);
+        offset += rustix::io::pwrite(fd, &zeros[..n as usize], offset)? as u64;
+    }
+    Ok(())
+}
+
+/// `fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, len)` — gives memory back to the machine.
+pub fn punch(fd: impl AsFd, offset: u64, len: u64) {
+    // A refusal only means that the memory stays ours.
+    let _ = rustix::fs::fallocate(
+        fd,
+        FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE,
+        offset,
+        len,
+    );
+}
+
+/// Bytes that can still be reserved: what the machine has available or what the control group leaves, if that is less.
+/// None where neither can be read.
+#[must_use]
+pub fn available() -> Option<u64> {
+    let machine = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
+        let line = text.lines().find(|l| l.starts_with("MemAvailable:"))?;
+        line.split_ascii_whitespace()
+            .nth(1)?
+            .parse::<u64>()
+            .ok()
+            .map(|kib| kib * 1024)
+    });
+    match (machine, control_group_left()) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    }
+}
+
+/// What cgroup v2 leaves to this process: the least of `memory.max - memory.current` up its path.
+fn control_group_left() -> Option<u64> {
+    let groups = std::fs::read_to_string("/proc/self/cgroup").ok()?;
+    let path = groups.lines().find_map(|l| l.strip_prefix("0::/"))?;
+    let mut folder = std::path::PathBuf::from("/sys/fs/cgroup").join(path);
+    let mut least = None::<u64>;
+    let number = |p: std::path::PathBuf| std::fs::read_to_string(p).ok()?.trim().parse::<u64>().ok();
+    while folder.starts_with("/sys/fs/cgroup") {
+        if let (Some(max), Some(now)) = (
+            number(folder.join("memory.max")),
+            number(folder.join("memory.current")),
+        ) {
+            // What is only cached files would be given up before anybody is refused.
+            let left = max.saturating_sub(now).saturating_add(cached(&folder));
+            least = Some(least.map_or(left, |l| l.min(left)));
+        }
+        if !folder.pop() {
+            break;
+        }
+    }
+    least
+}
+
+fn cached(folder: &std::path::Path) -> u64 {
+    let stat = std::fs::read_to_string(folder.join("memory.stat")).unwrap_or_default();
+    let names = ["inactive_file ", "active_file ", "slab_reclaimable "];
+    let counted = |line: &str| {
+        names
+            .iter()
+            .find_map(|n| line.strip_prefix(n))
+            .and_then(|n| n.trim().parse::<u64>().ok())
+    };
+    stat.lines().filter_map(counted).sum()
+}
+
+/// The limit on this process's address space, if there is one (`RLIMIT_AS`).
+#[must_use]
+pub fn address_space_limit() -> Option<u64> {
+    rustix::process::getrlimit(rustix::process::Resource::As).current
+}
+
+/// Fills the buffer from the kernel's random source.
+pub fn random_bytes(buffer: &mut [u8]) -> io::Result<()> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match rustix::rand::getrandom(&mut buffer[filled..], rustix::rand::GetRandomFlags::empty()) {
+            Ok(n) => filled += n,
+            Err(Errno::INTR) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+    Ok(())
+}
+
+/// Ends this process by SIGKILL, between two instructions.
+pub fn die() -> ! {
+    let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+    // Not reached: SIGKILL cannot be blocked.
+    std::process::abort()
+}

@@ -1,0 +1,22 @@
+//! System calls: one function each, safe to call, on descriptors that know their owner.
+//!
+//! Everything that depends on the operating system is on this floor, and nearly all of the crate's `unsafe`.
+#![allow(unsafe_code)]
+
+pub mod clock;
+pub mod cpu;
+pub mod fdpass;
+pub mod futex;
+pub mod memory;
+pub mod mutex;
+pub mod pidfd;
+pub mod procfs;
+pub mod spawn;
+
+/// `pthread_self()` — this thread, as Python's `threading.get_ident` names it.
+#[inline]
+#[must_use]
+pub fn thread_id() -> u64 {
+    // SAFETY: no preconditions.
+    unsafe { libc::pthread_self() as u64 }
+}

@@ -1,0 +1,262 @@
+//! What `/proc` tells about a process: whether it lives, since when, and how it ended.
+//!
+//! A pid is reused; a pid with its *start time* (clock ticks since boot) is not, so the two together name a process
+//! for as long as the machine runs. Three traps are taken care of here, so that nobody else has to know them:
+//!
+//! - The second field is the program's name in parentheses, and may itself hold spaces and parentheses: fields are
+//!   counted from the *last* parenthesis.
+//! - A process whose first thread has ended while others go on shows the state of that thread, `Z`. It is dead only
+//!   when no other thread is left.
+//! - The exit status of a zombie is shown as 0 to those who may not see it. It counts only if the same line shows
+//!   something else that only they may see.
+//!
+//! Where `/proc` is not mounted (or hides the process) a start time is 0, which means "unknown, matches anything",
+//! and `kill(pid, 0)` decides who lives. Nothing here allocates memory or takes a lock: it runs in at-fork handlers.
+//!
+//! # References
+//!  - [proc_pid_stat(5)](https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html)
+
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use rustix::process::Pid;
+use std::ffi::CStr;
+use std::io;
+
+/// What is read of `/proc/PID/stat`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProcStat {
+    /// The state's letter; `Z` for a process (or only its first thread, see `threads`) that has ended.
+    pub state: u8,
+    /// How many threads it has; those that have ended do not count, but for the first one.
+    pub threads: u64,
+    /// When it started, in clock ticks since boot.
+    pub start_time: u64,
+    /// A zombie's wait status; None for others, or where it may not be seen.
+    pub exit_status: Option<i32>,
+}
+
+impl ProcStat {
+    /// Whether the whole process has ended, and only its status is left to be waited for.
+    #[must_use]
+    pub fn ended(&self) -> bool {
+        matches!(self.state, b'Z' | b'X' | b'x') && self.threads <= 1
+    }
+}
+
+/// What has become of a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Liveness {
+    /// It lives.
+    Alive,
+    /// It has ended, and nobody has waited for it yet.
+    Zombie {
+        /// Its wait status, where it may be seen.
+        status: Option<i32>,
+    },
+    /// There is no such process, or another one has got its pid.
+    Gone,
+}
+
+/// `/proc/PID/stat` — a process's state, start time and (for a zombie) wait status; `None` if there is no such
+/// process.
+///
+/// # Errors
+/// Nobody can tell: `/proc` is not mounted or hides a process that is there, or no descriptor is free.
+pub fn stat(pid: u32) -> io::Result<Option<ProcStat>> {
+    // The line has 52 numbers of up to 20 digits, and a name of up to 64 bytes.
+    let mut text = [0; 1280];
+    let len = match read(pid, &mut text) {
+        Ok(len) => len,
+        Err(Errno::NOENT | Errno::SRCH) if exists(pid) => return Err(io::ErrorKind::Unsupported.into()),
+        Err(Errno::NOENT | Errno::SRCH) => return Ok(None),
+        Err(e) => return Err(e.into()),
+    };
+    parse(&text[..len])
+        .map(Some)
+        .ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
+/// When a process started, in clock ticks since boot; 0 if there is no such process or nobody can tell.
+#[must_use]
+pub fn start_time(pid: u32) -> u64 {
+    stat(pid).ok().flatten().map_or(0, |stat| stat.start_time)
+}
+
+/// What has become of the process with this pid and start time; a start time of 0 matches any.
+#[must_use]
+pub fn liveness(pid: u32, start_time: u64) -> Liveness {
+    match stat(pid) {
+        Ok(Some(stat)) if start_time != 0 && stat.start_time != start_time => Liveness::Gone,
+        Ok(Some(stat)) if stat.ended() => Liveness::Zombie {
+            status: stat.exit_status,
+        },
+        Ok(Some(_)) => Liveness::Alive,
+        Ok(None) => Liveness::Gone,
+        Err(_) if exists(pid) => Liveness::Alive,
+        Err(_) => Liveness::Gone,
+    }
+}
+
+/// Whether the process with this pid and start time lives; a zombie does not.
+#[must_use]
+pub fn is_alive(pid: u32, start_time: u64) -> bool {
+    liveness(pid, start_time) == Liveness::Alive
+}
+
+/// `WEXITSTATUS(raw)` or `-WTERMSIG(raw)` — a wait status as an exit code: -N for a process killed by signal N.
+///
+/// # References
+///  - [wait(2)](https://man7.org/linux/man-pages/man2/wait.2.html)
+#[must_use]
+pub fn exit_code_of_status(raw: i32) -> i32 {
+    match raw & 0x7f {
+        0 => (raw >> 8) & 0xff,
+        signal => -signal,
+    }
+}
+
+/// `kill(pid, 0)` — whether there is a process (or a zombie) with this pid.
+fn exists(pid: u32) -> bool {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    pid.is_some_and(|pid| rustix::process::test_kill_process(pid) != Err(Errno::SRCH))
+}
+
+fn read(pid: u32, text: &mut [u8]) -> Result<usize, Errno> {
+    let mut path = [0; 24];
+    let path = path_of(pid, &mut path).ok_or(Errno::INVAL)?;
+    let file = loop {
+        match rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) {
+            Err(Errno::INTR) => {}
+            opened => break opened?,
+        }
+    };
+    let mut len = 0;
+    while len < text.len() {
+        match rustix::io::read(&file, &mut text[len..]) {
+            Ok(0) => break,
+            Ok(n) => len += n,
+            Err(Errno::INTR) => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(len)
+}
+
+/// Writes the path into the buffer, for want of an allocator.
+fn path_of(pid: u32, buffer: &mut [u8; 24]) -> Option<&CStr> {
+    let mut digits = [0; 10];
+    let mut first = digits.len();
+    let mut left = pid;
+    loop {
+        first -= 1;
+        digits[first] = b'0' + (left % 10) as u8;
+        left /= 10;
+        if left == 0 {
+            break;
+        }
+    }
+    let parts = [b"/proc/".as_slice(), &digits[first..], b"/stat\0"];
+    let mut len = 0;
+    for part in parts {
+        buffer.get_mut(len..len + part.len())?.copy_from_slice(part);
+        len += part.len();
+    }
+    CStr::from_bytes_with_nul(&buffer[..len]).ok()
+}
+
+fn parse(line: &[u8]) -> Option<ProcStat> {
+    let name_end = line.iter().rposition(|b| *b == b')')?;
+    // What follows the name: a space, then field 3 and the others.
+    let rest = line.get(name_end + 2..)?;
+    let field = |number: usize| rest.split(|b| b.is_ascii_whitespace()).nth(number - 3);
+    let state = *field(3)?.first()?;
+    let ended = matches!(state, b'Z' | b'X' | b'x');
+    // Field 35 ("waits in the kernel") is, like the exit code, shown as 0 to those who may not see it; a zombie's is
+    // 1.
+    let may_see = field(35).and_then(number).is_some_and(|n| n != 0);
+    let exit_status = field(52).and_then(number).and_then(|n| i32::try_from(n).ok());
+    Some(ProcStat {
+        state,
+        threads: field(20).and_then(number)?,
+        start_time: field(22).and_then(number)?,
+        exit_status: exit_status.filter(|status| ended && (*status != 0 || may_see)),
+    })
+}
+
+fn number(digits: &[u8]) -> Option<u64> {
+    core::str::from_utf8(digits).ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(name: &str, state: char, threads: u32, wchan: u32, status: i32) -> String {
+        let mut fields = vec!["0".to_owned(); 50];
+        fields[0] = state.to_string();
+        fields[17] = threads.to_string();
+        fields[19] = "4711".to_owned();
+        fields[32] = wchan.to_string();
+        fields[49] = status.to_string();
+        format!("12 ({name}) {}\n", fields.join(" "))
+    }
+
+    #[test]
+    fn a_name_with_spaces_and_parentheses_moves_no_field() {
+        let stat = parse(line("a) Z 1 (b) ", 'S', 3, 1, 0).as_bytes()).unwrap();
+        assert_eq!(
+            stat,
+            ProcStat {
+                state: b'S',
+                threads: 3,
+                start_time: 4711,
+                exit_status: None
+            }
+        );
+    }
+
+    #[test]
+    fn a_zombie_shows_its_status_to_those_who_may_see_it() {
+        let status = |wchan, status| {
+            parse(line("x", 'Z', 1, wchan, status).as_bytes())
+                .unwrap()
+                .exit_status
+        };
+        assert_eq!(status(1, 0), Some(0));
+        assert_eq!(status(1, 9), Some(9));
+        assert_eq!(status(0, 0), None);
+    }
+
+    #[test]
+    fn a_process_is_dead_only_when_its_last_thread_is() {
+        assert!(!parse(line("x", 'Z', 2, 1, 0).as_bytes()).unwrap().ended());
+        assert!(parse(line("x", 'Z', 1, 1, 0).as_bytes()).unwrap().ended());
+        assert!(!parse(line("x", 'R', 1, 0, 0).as_bytes()).unwrap().ended());
+    }
+
+    #[test]
+    fn a_torn_line_is_no_answer() {
+        for text in ["", "12", "12 (x", "12 (x)", "12 (x) ", "12 (x) S 1 2 3"] {
+            assert_eq!(parse(text.as_bytes()), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn paths_hold_every_pid() {
+        for (pid, path) in [
+            (0, c"/proc/0/stat"),
+            (7, c"/proc/7/stat"),
+            (u32::MAX, c"/proc/4294967295/stat"),
+        ] {
+            assert_eq!(path_of(pid, &mut [0; 24]), Some(path));
+        }
+    }
+
+    #[test]
+    fn exit_codes_name_the_signal_that_killed() {
+        assert_eq!(exit_code_of_status(0), 0);
+        assert_eq!(exit_code_of_status(3 << 8), 3);
+        assert_eq!(exit_code_of_status(9), -9);
+        assert_eq!(exit_code_of_status(0x80 | 11), -11, "with a core dump");
+    }
+}

@@ -1,0 +1,224 @@
+//! Starting another program with exactly the descriptors that it is to have.
+//!
+//! `posix_spawn` borrows the parent's memory until the program is loaded, so a parent of many gigabytes starts a
+//! child as fast as a small one, and learns in the same call whether the program could be loaded. No at-fork handler
+//! runs.
+//!
+//! The child is to find `fds[i]` at 3 + i and nothing above. The given descriptors may themselves lie in that range,
+//! in any order, so those that do are first copied above it; after that every source differs from every target, no
+//! copy overwrites a source that is still needed, and each target is made by a real `dup2`, which makes it
+//! inheritable (a `dup2` onto itself would not). Then the child closes everything from 3 + n on, with what glibc has
+//! for that since 2.34. It is looked up at run time, since extensions for older systems are linked against older
+//! libraries; without it, the descriptors that are inheritable at that moment are listed and closed one by one. That
+//! leaves out one that another thread makes inheritable in the same instant; all of Procession's own, and all of
+//! Python's, never are.
+#![allow(unsafe_code)]
+
+use core::sync::atomic::{AtomicBool, Ordering};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::ffi::{CStr, CString, c_char, c_int};
+use std::fmt;
+use std::io;
+use std::mem::MaybeUninit;
+
+/// The first descriptor after standard input, output and error.
+pub const FIRST: RawFd = 3;
+
+/// A program could not be started.
+#[derive(Debug)]
+pub struct SpawnError {
+    /// The program.
+    pub executable: CString,
+    /// The system's answer.
+    pub source: io::Error,
+}
+
+impl fmt::Display for SpawnError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "starting {}: {}",
+            self.executable.to_string_lossy(),
+            self.source
+        )
+    }
+}
+
+impl std::error::Error for SpawnError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.source)
+    }
+}
+
+/// `posix_spawn(&pid, executable, actions, NULL, args, env)` — runs a program and returns the pid of the new process.
+///
+/// `args` is all of the program's arguments, from the 0th on, which is its name by custom. The child has descriptors
+/// 0 to 2 as they are here, `fds[i]` as 3 + i, and no other. It inherits the signal mask and the ignored signals.
+///
+/// # Errors
+/// What `execve` says (no such file, not executable, …), or that the system has no process or descriptor left. There
+/// is then no child.
+///
+/// # References
+///  - [posix_spawn(3)](https://man7.org/linux/man-pages/man3/posix_spawn.3.html)
+///  - [execve(2)](https://man7.org/linux/man-pages/man2/execve.2.html)
+pub fn spawn(
+    executable: &CStr,
+    args: &[CString],
+    env: &[CString],
+    fds: &[BorrowedFd<'_>],
+) -> Result<u32, SpawnError> {
+    start(executable, args, env, fds).map_err(|source| SpawnError {
+        executable: executable.to_owned(),
+        source,
+    })
+}
+
+fn start(executable: &CStr, args: &[CString], env: &[CString], fds: &[BorrowedFd<'_>]) -> io::Result<u32> {
+    let end = RawFd::try_from(fds.len())
+        .map_err(|_| too_many())?
+        .checked_add(FIRST)
+        .ok_or_else(too_many)?;
+    let mut copies: Vec<OwnedFd> = Vec::new();
+    let mut sources: Vec<RawFd> = Vec::with_capacity(fds.len());
+    for fd in fds {
+        if fd.as_raw_fd() < end {
+            let copy = rustix::io::fcntl_dupfd_cloexec(fd, end)?;
+            sources.push(copy.as_raw_fd());
+            copies.push(copy);
+        } else {
+            // A descriptor that is none would only be found out in the child, and look like the program's fault.
+            rustix::io::fcntl_getfd(fd)?;
+            sources.push(fd.as_raw_fd());
+        }
+    }
+    let mut actions = Actions::new()?;
+    for (source, target) in sources.into_iter().zip(FIRST..) {
+        actions.dup2(source, target)?;
+    }
+    actions.close_from(end)?;
+    let argv = pointers(args);
+    let envp = pointers(env);
+    let mut pid = 0;
+    // SAFETY: the strings, the two arrays (which end with a null pointer) and the actions outlive the call; nothing
+    // is written through the array's pointers in spite of their type.
+    let error = unsafe {
+        libc::posix_spawn(
+            &raw mut pid,
+            executable.as_ptr(),
+            actions.as_ptr(),
+            core::ptr::null(),
+            argv.as_ptr(),
+            envp.as_ptr(),
+        )
+    };
+    drop(copies);
+    check(error)?;
+    u32::try_from(pid).map_err(|_| io::ErrorKind::InvalidData.into())
+}
+
+fn pointers(strings: &[CString]) -> Vec<*mut c_char> {
+    strings
+        .iter()
+        .map(|s| s.as_ptr().cast_mut())
+        .chain([core::ptr::null_mut()])
+        .collect()
+}
+
+fn too_many() -> io::Error {
+    rustix::io::Errno::INVAL.into()
+}
+
+/// The functions of this family return their error number.
+fn check(error: c_int) -> io::Result<()> {
+    if error == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::from_raw_os_error(error))
+    }
+}
+
+/// What the child does before it becomes the program.
+struct Actions(Box<MaybeUninit<libc::posix_spawn_file_actions_t>>);
+
+impl Actions {
+    fn new() -> io::Result<Actions> {
+        let mut actions = Box::new(MaybeUninit::uninit());
+        // SAFETY: the place is writable; the call initialises it, unless it fails, and then it is not used.
+        check(unsafe { libc::posix_spawn_file_actions_init(actions.as_mut_ptr()) })?;
+        Ok(Actions(actions))
+    }
+
+    fn as_ptr(&self) -> *const libc::posix_spawn_file_actions_t {
+        self.0.as_ptr()
+    }
+
+    fn dup2(&mut self, source: RawFd, target: RawFd) -> io::Result<()> {
+        // SAFETY: initialised by `new`, exclusively borrowed.
+        check(unsafe { libc::posix_spawn_file_actions_adddup2(self.0.as_mut_ptr(), source, target) })
+    }
+
+    fn close(&mut self, fd: RawFd) -> io::Result<()> {
+        // SAFETY: as above. Closing what is not open is no error in the child.
+        check(unsafe { libc::posix_spawn_file_actions_addclose(self.0.as_mut_ptr(), fd) })
+    }
+
+    /// Closes everything from this descriptor on.
+    fn close_from(&mut self, first: RawFd) -> io::Result<()> {
+        if let Some(add_close_from) = add_close_from() {
+            // SAFETY: as above; the function is the one that the C library documents under this name.
+            return check(unsafe { add_close_from(self.0.as_mut_ptr(), first) });
+        }
+        for fd in inheritable_from(first) {
+            self.close(fd)?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Actions {
+    fn drop(&mut self) {
+        // SAFETY: initialised by `new`, and not used after this.
+        unsafe { libc::posix_spawn_file_actions_destroy(self.0.as_mut_ptr()) };
+    }
+}
+
+type AddCloseFrom = unsafe extern "C" fn(*mut libc::posix_spawn_file_actions_t, c_int) -> c_int;
+
+static PRETEND_OLD: AtomicBool = AtomicBool::new(false);
+
+/// Makes [`spawn`] do without what an older C library does not have.
+#[doc(hidden)]
+pub fn pretend_old_libc(old: bool) {
+    PRETEND_OLD.store(old, Ordering::Relaxed);
+}
+
+fn add_close_from() -> Option<AddCloseFrom> {
+    if PRETEND_OLD.load(Ordering::Relaxed) {
+        return None;
+    }
+    // SAFETY: the name is a C string.
+    let found = unsafe {
+        libc::dlsym(
+            libc::RTLD_DEFAULT,
+            c"posix_spawn_file_actions_addclosefrom_np".as_ptr(),
+        )
+    };
+    // SAFETY: the symbol of this name has this type; a null pointer becomes None.
+    unsafe { core::mem::transmute::<*mut libc::c_void, Option<AddCloseFrom>>(found) }
+}
+
+/// The open descriptors from `first` on that `exec` would keep. None where they cannot be listed.
+fn inheritable_from(first: RawFd) -> Vec<RawFd> {
+    let Ok(listing) = std::fs::read_dir("/proc/self/fd") else {
+        return Vec::new();
+    };
+    let numbers = listing.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<RawFd>().ok());
+    numbers.filter(|fd| *fd >= first && is_inheritable(*fd)).collect()
+}
+
+fn is_inheritable(fd: RawFd) -> bool {
+    // SAFETY: borrowed for one call that asks for its flags; if it was closed meanwhile, that says so.
+    let fd = unsafe { BorrowedFd::borrow_raw(fd) };
+    rustix::io::fcntl_getfd(fd.as_fd()).is_ok_and(|flags| !flags.contains(rustix::io::FdFlags::CLOEXEC))
+}

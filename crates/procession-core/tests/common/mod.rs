@@ -1,0 +1,132 @@
+//! What the tests with real processes share: children that cannot outlive their test, and waits that cannot hang it.
+#![allow(dead_code, unsafe_code, unreachable_pub)]
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
+
+/// The longest that any test waits for anything.
+pub const LIMIT: Duration = Duration::from_secs(20);
+
+/// Runs `work` in a forked child, which ends with the code that it returns (101 if it panics); the child's pid.
+///
+/// The child is killed when the thread that started it ends, so a failed test leaves none behind.
+pub fn fork_child(work: impl FnOnce() -> i32) -> u32 {
+    // SAFETY: the child leaves by _exit and takes no lock that another thread of the harness may have held: the
+    // allocator is reset by fork, and what a panic prints goes to this thread's own capture.
+    match unsafe { libc::fork() } {
+        0 => {
+            // SAFETY: no memory is involved.
+            unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+            let code = catch_unwind(AssertUnwindSafe(work)).unwrap_or(101);
+            // SAFETY: ends the process without running the harness's exit handlers.
+            unsafe { libc::_exit(code) }
+        }
+        pid => u32::try_from(pid)
+            .ok()
+            .filter(|pid| *pid > 0)
+            .expect("fork failed"),
+    }
+}
+
+/// Waits for a child of this process with `waitpid` and returns its exit code; a child that hangs is killed, and the
+/// test fails.
+pub fn join(pid: u32) -> i32 {
+    let mut status = 0;
+    let ended = eventually(|| {
+        // SAFETY: plain waitpid on our own child.
+        unsafe { libc::waitpid(pid as i32, &raw mut status, libc::WNOHANG) == pid as i32 }
+    });
+    if !ended {
+        send(pid, libc::SIGKILL);
+        panic!("the child hangs");
+    }
+    procession_core::sys::procfs::exit_code_of_status(status)
+}
+
+/// Runs `work` in a forked child, which is to end well.
+pub fn in_child(work: impl FnOnce()) -> u32 {
+    fork_child(|| {
+        work();
+        0
+    })
+}
+
+/// Whether such a child did.
+pub fn ended_well(pid: u32) -> bool {
+    join(pid) == 0
+}
+
+/// Sends a signal.
+pub fn send(pid: u32, signal: i32) {
+    // SAFETY: no memory is involved.
+    unsafe { libc::kill(pid as i32, signal) };
+}
+
+/// Asks until the answer is yes (true), or until [`LIMIT`] is over.
+pub fn eventually(mut is_so: impl FnMut() -> bool) -> bool {
+    let end = Instant::now() + LIMIT;
+    while Instant::now() < end {
+        if is_so() {
+            return true;
+        }
+        std::thread::yield_now();
+    }
+    is_so()
+}
+
+/// A pipe: read end, write end, neither inherited by exec.
+pub fn pipe() -> (File, File) {
+    let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
+    (File::from(read), File::from(write))
+}
+
+/// All that comes out of a pipe until its last writer has gone.
+pub fn read_all(fd: impl Into<OwnedFd>) -> String {
+    let mut text = String::new();
+    File::from(fd.into()).read_to_string(&mut text).unwrap();
+    text
+}
+
+/// Ends when the other end of the pipe is closed; for children that are to be there until they are told otherwise.
+pub fn linger(mut pipe: &File) {
+    let _ = pipe.read(&mut [0]);
+}
+
+/// Writes one byte into a pipe.
+pub fn nudge(mut pipe: &File) {
+    let _ = pipe.write_all(b"!");
+}
+
+/// Installs a handler that only interrupts system calls, and has it run every few milliseconds.
+pub fn interrupt_often(handler: extern "C" fn(libc::c_int)) {
+    // SAFETY: zeros are a valid sigaction, without SA_RESTART; the pointers are to locals.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = handler as usize;
+        libc::sigaction(libc::SIGALRM, &raw const action, std::ptr::null_mut());
+        let often = libc::timeval {
+            tv_sec: 0,
+            tv_usec: 3000,
+        };
+        let timer = libc::itimerval {
+            it_interval: often,
+            it_value: often,
+        };
+        libc::setitimer(libc::ITIMER_REAL, &raw const timer, std::ptr::null_mut());
+    }
+}
+
+/// Allows only descriptors below this number to be made from now on, in this process.
+pub fn limit_descriptors(most: u64) {
+    // SAFETY: the structure is a local.
+    unsafe {
+        let limit = libc::rlimit {
+            rlim_cur: most,
+            rlim_max: most,
+        };
+        assert_eq!(libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit), 0);
+    }
+}

@@ -1,0 +1,165 @@
+//! A process is killed at every step of what it does to family memory itself: blocks, references, seats, forks.
+#![cfg(feature = "crash-points")]
+#![allow(unsafe_code)]
+
+mod crash;
+
+use crash::{End, at_every_point, fork_child, wait_for};
+use procession_core::family::{Family, Seat};
+use procession_core::sync::{Acquired, Lock};
+use procession_core::sys::clock::Deadline;
+
+#[test]
+fn a_buffer_made_and_dropped_by_a_process_killed_at_any_point_is_reclaimed() {
+    for len in [10, 5_000, 20_000, 3_000_000] {
+        let points = at_every_point(
+            || (),
+            |()| drop(Family::home().unwrap().buffer(&vec![1; len]).unwrap()),
+            |(), _| {
+                let family = Family::home().unwrap();
+                let buffer = family.buffer(&vec![2; len]).unwrap();
+                let mut bytes = Vec::new();
+                family.copy_out(buffer.offset + 64, len, &mut bytes);
+                assert!(bytes.iter().all(|b| *b == 2));
+            },
+        );
+        assert!(points > 20, "{points}");
+    }
+}
+
+#[test]
+fn memory_that_is_handed_back_to_the_machine_survives_a_kill_at_any_point() {
+    // Two of these are more than the family keeps warm, so dropping the second one cools it.
+    let len = 10 << 20;
+    let points = at_every_point(
+        || Family::home().unwrap().buffer(&vec![1; len]).unwrap(),
+        |_first| {
+            let family = Family::home().unwrap();
+            let second = family.buffer(&vec![1; len]).unwrap();
+            let third = family.buffer(&[1; 20_000]).unwrap();
+            drop(third);
+            drop(second);
+        },
+        |first, _| drop(first),
+    );
+    assert!(points > 40, "{points}");
+}
+
+#[test]
+fn a_reference_opened_by_a_process_killed_at_any_point_is_let_go_of() {
+    at_every_point(
+        || Lock::new(true).unwrap(),
+        |lock| drop(Lock::open(&lock.handle()).unwrap()),
+        |lock, _| {
+            assert_eq!(lock.acquire(Deadline::PAST).unwrap(), Acquired::Yes);
+            assert!(lock.release());
+        },
+    );
+}
+
+#[test]
+fn a_handle_whose_object_is_gone_is_an_error_and_not_a_wild_read() {
+    let _turn = crash::take_turn();
+    let lock = Lock::new(true).unwrap();
+    let handle = lock.handle();
+    drop(lock);
+    assert!(Lock::open(&handle).is_err());
+    let _recycled = Lock::new(true).unwrap();
+    assert!(Lock::open(&handle).is_err(), "the block is somebody else's now");
+}
+
+#[test]
+fn a_process_killed_at_any_point_of_its_fork_or_of_its_childs_leaves_no_seat_behind() {
+    let family = Family::home().unwrap();
+    let points = at_every_point(
+        || (Lock::new(true).unwrap(), family.seats().count()),
+        |_| {
+            // The grandchild inherits the armed crash points: a kill there is a kill in the child of a fork.
+            let pid = fork_child(|| ());
+            let mut status = 0;
+            // SAFETY: plain waitpid on our own child.
+            unsafe { libc::waitpid(pid, &mut status, 0) };
+        },
+        |(lock, seats), _| {
+            family.sweep();
+            assert_eq!(family.seats().count(), seats);
+            assert_eq!(lock.acquire(Deadline::PAST).unwrap(), Acquired::Yes);
+            assert!(lock.release());
+        },
+    );
+    assert!(points > 10, "{points}");
+}
+
+#[test]
+fn a_starter_killed_at_any_point_of_reserving_a_seat_leaves_none_behind() {
+    let family = Family::home().unwrap();
+    let points = at_every_point(
+        || (Lock::new(true).unwrap(), family.seats().count()),
+        |(lock, _)| {
+            let seat = Seat::reserve(family, "child").unwrap();
+            seat.carry(lock.again().unwrap()).unwrap();
+            seat.load(&[5; 40_000]).unwrap();
+            assert_eq!(seat.message(), [5; 40_000]);
+            seat.vacate();
+        },
+        |(_, seats), _| {
+            family.sweep();
+            assert_eq!(family.seats().count(), seats);
+        },
+    );
+    assert!(points > 50, "{points}");
+}
+
+#[test]
+fn a_reaper_killed_at_any_point_leaves_the_rest_to_the_next() {
+    let family = Family::home().unwrap();
+    let points = at_every_point(
+        || {
+            let lock = Lock::new(true).unwrap();
+            // A process that dies with the lock, and with a buffer.
+            let dead = fork_child(|| {
+                assert_eq!(lock.acquire(Deadline::PAST).unwrap(), Acquired::Yes);
+                std::mem::forget(family.buffer(&[1; 20_000]).unwrap());
+                procession_core::sys::memory::die();
+            });
+            assert_eq!(wait_for(dead), End::Killed);
+            (lock, dead as u32)
+        },
+        |_| {
+            family.sweep();
+        },
+        |(lock, dead), _| {
+            family.sweep();
+            match lock.acquire(Deadline::PAST).unwrap() {
+                Acquired::OwnerDied(death) => assert_eq!(death.pid, dead),
+                other => panic!("{other:?}: the death was not told"),
+            }
+            assert_eq!(lock.acquire(Deadline::PAST).unwrap(), Acquired::Yes);
+            assert!(lock.release());
+        },
+    );
+    assert!(points > 20, "{points}");
+}
+
+#[test]
+fn a_grandchild_whose_parent_ended_before_it_could_sit_down_takes_a_seat_of_its_own() {
+    let _turn = crash::take_turn();
+    let family = Family::home().unwrap();
+    let lock = Lock::new(true).unwrap();
+    for _ in 0..20 {
+        let parent = fork_child(|| {
+            // Nobody waits for this one; it goes on after its parent's end.
+            fork_child(|| {
+                let made = Lock::new(true).unwrap();
+                assert!(made.try_acquire());
+            });
+        });
+        while family.seats().count() > 1 {
+            family.sweep();
+            let mut status = 0;
+            // SAFETY: plain waitpid on our own child.
+            unsafe { libc::waitpid(parent, &mut status, libc::WNOHANG) };
+        }
+    }
+    assert!(lock.try_acquire() && lock.release());
+}

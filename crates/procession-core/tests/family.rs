@@ -1,0 +1,165 @@
+//! Family memory among processes that are alive and well: joining, other families, limits, growth.
+#![allow(unsafe_code)]
+
+mod common;
+
+use common::{ended_well, in_child};
+use procession_core::Error;
+use procession_core::family::layout::{HEAP, MAGIC, VERSION};
+use procession_core::family::{Family, Handle};
+use procession_core::queue::{Got, Parcel, Patience, Put, Queue};
+use procession_core::sync::{Acquired, Lock};
+use procession_core::sys::clock::Deadline;
+use procession_core::sys::memory;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::time::Duration;
+
+fn pipe() -> (std::fs::File, std::fs::File) {
+    let (r, w) = rustix::pipe::pipe().unwrap();
+    (r.into(), w.into())
+}
+
+#[test]
+fn an_object_of_another_family_is_reached_through_the_process_that_sent_its_handle() {
+    let (mut from_child, mut to_parent) = pipe();
+    let (mut from_parent, mut to_child) = pipe();
+    let child = in_child(|| {
+        // A family of its own, unknown to the parent.
+        let family = Family::found().unwrap();
+        let hold = family.buffer(b"far away").unwrap();
+        to_parent.write_all(&hold.handle().to_bytes()).unwrap();
+        let mut answer = [0];
+        from_parent.read_exact(&mut answer).unwrap();
+    });
+    let mut bytes = [0; 36];
+    from_child.read_exact(&mut bytes).unwrap();
+    let handle = Handle::from_bytes(&bytes).unwrap();
+    let hold = handle
+        .open(procession_core::family::object::Kind::Buffer)
+        .unwrap();
+    let mut content = Vec::new();
+    hold.family.copy_out(hold.offset + 64, 8, &mut content);
+    assert_eq!(content, b"far away");
+    to_child.write_all(&[1]).unwrap();
+    assert!(ended_well(child));
+    // The memory lives on in this member; and a handle from a process that is gone, of a family unknown here, says so.
+    drop(hold);
+    let mut strange = handle;
+    strange.family = [9; 16];
+    let error = Lock::open(&strange).unwrap_err();
+    assert!(matches!(error, Error::Unreachable { .. }), "{error}");
+    assert!(error.to_string().contains(&handle.pid.to_string()));
+}
+
+#[test]
+fn memory_of_another_version_is_refused_with_both_versions() {
+    let fd = memory::nameless_file(c"old").unwrap();
+    rustix::fs::ftruncate(&fd, HEAP).unwrap();
+    rustix::io::pwrite(&fd, &MAGIC.to_le_bytes(), 0).unwrap();
+    rustix::io::pwrite(&fd, &(VERSION + 1).to_le_bytes(), 8).unwrap();
+    let error = Family::attach(fd).unwrap_err();
+    assert!(matches!(error, Error::Version { found, known } if found == VERSION + 1 && known == VERSION));
+}
+
+#[test]
+fn a_descriptor_that_is_no_family_memory_is_refused() {
+    let fd = memory::nameless_file(c"no family").unwrap();
+    assert!(matches!(
+        Family::attach(fd).unwrap_err(),
+        Error::NotAHandle { .. }
+    ));
+    let fd = memory::nameless_file(c"no family").unwrap();
+    rustix::fs::ftruncate(&fd, HEAP).unwrap();
+    assert!(matches!(
+        Family::attach(fd).unwrap_err(),
+        Error::NotAHandle { .. }
+    ));
+    assert!(Handle::from_bytes(b"too short").is_err());
+}
+
+#[test]
+fn a_program_that_closes_all_descriptors_gets_its_memory_back_from_another_member() {
+    let family = Family::home().unwrap();
+    let child = in_child(|| {
+        let number = family.fd_number() as i32;
+        // SAFETY: closes the descriptor behind the library's back, as a daemon does, and lets a file have its number.
+        drop(unsafe { OwnedFd::from_raw_fd(number) });
+        let _file = std::fs::File::open("/dev/null").unwrap();
+        let big = family.buffer(&vec![3; 50 << 20]).unwrap();
+        assert_eq!(
+            big.header().tag().kind(),
+            Some(procession_core::family::object::Kind::Buffer)
+        );
+    });
+    assert!(ended_well(child));
+}
+
+#[test]
+fn exhausted_memory_is_an_error_and_the_family_goes_on() {
+    let child = in_child(|| {
+        let family = Family::home().unwrap();
+        let lock = Lock::new(true).unwrap();
+        let blocks = family.blocks();
+        // SAFETY: limits this child's files, and has the signal that comes with it ignored, as Python does.
+        unsafe {
+            libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
+            libc::setrlimit(
+                libc::RLIMIT_FSIZE,
+                &libc::rlimit {
+                    rlim_cur: 40 << 20,
+                    rlim_max: 40 << 20,
+                },
+            );
+        }
+        let error = family.buffer(&vec![0; 30 << 20]).unwrap_err();
+        assert!(matches!(error, Error::NoMemory { .. }), "{error}");
+        let error = family
+            .create(procession_core::family::object::Kind::Buffer, 1 << 50, |_, _| {
+                Ok(())
+            })
+            .unwrap_err();
+        assert!(matches!(error, Error::NoMemory { .. }), "{error}");
+        assert_eq!(family.blocks(), blocks, "nothing was taken");
+        assert_eq!(lock.acquire(Deadline::PAST).unwrap(), Acquired::Yes);
+    });
+    assert!(ended_well(child));
+}
+
+#[test]
+fn the_second_rung_of_the_memory_ladder_serves_as_well() {
+    let fd = memory::unlinked_file().unwrap();
+    memory::reserve(&fd, 0, 1 << 20).unwrap();
+    assert_eq!(
+        rustix::fs::fstat(fd.as_fd()).unwrap().st_nlink,
+        0,
+        "it has no name"
+    );
+    assert!(rustix::fs::fstat(&fd).unwrap().st_size >= 1 << 20);
+}
+
+#[test]
+fn a_message_is_delivered_though_its_producer_has_let_go_of_everything_and_ended() {
+    let queue = Queue::new(0).unwrap();
+    let child = in_child(|| {
+        let lock = Lock::new(true).unwrap();
+        assert_eq!(lock.acquire(Deadline::PAST).unwrap(), Acquired::Yes);
+        assert!(lock.release());
+        let handle = lock.handle().to_bytes();
+        let mut parcel = Parcel::pack(queue.family(), &handle, 0, vec![lock.again().unwrap()]).unwrap();
+        drop(lock);
+        assert_eq!(queue.try_put(&mut parcel, Patience::Some).unwrap(), Put::Done);
+    });
+    assert!(ended_well(child));
+    queue.family().sweep();
+    let mut bytes = Vec::new();
+    let Got::Message { carried, .. } = queue.try_get(&mut bytes, Patience::Some).unwrap() else {
+        panic!("no message")
+    };
+    let lock = Lock::open(&Handle::from_bytes(&bytes).unwrap()).unwrap();
+    drop(carried);
+    assert_eq!(
+        lock.acquire(Deadline::after(Duration::from_secs(5))).unwrap(),
+        Acquired::Yes
+    );
+}

@@ -1,0 +1,170 @@
+//! The model checker tries every interleaving of the word-level algorithms: run with `make loom`.
+#![cfg(loom)]
+
+use loom::sync::Arc;
+use loom::sync::atomic::{AtomicU32, Ordering};
+use loom::thread;
+use procession_core::atomic::Word;
+use procession_core::sync::bell::Bell;
+use procession_core::sync::word::{Claim, LockWord};
+use procession_core::sys::clock::Deadline;
+
+/// Every interleaving with up to three preemptions: what lies beyond takes hours, and bugs of this kind need two.
+fn check(model: impl Fn() + Sync + Send + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = builder.preemption_bound.or(Some(3));
+    builder.check(model);
+}
+
+struct Lock {
+    word: LockWord,
+    bell: Bell,
+    inside: AtomicU32,
+}
+
+impl Lock {
+    fn new() -> Arc<Self> {
+        Arc::new(Lock {
+            word: LockWord::new(),
+            bell: Bell::new(),
+            inside: AtomicU32::new(0),
+        })
+    }
+
+    /// What `sync::lock` does, without spinning and looking after owners.
+    fn acquire(&self, me: u32) -> bool {
+        loop {
+            match self.word.try_claim(me) {
+                Claim::Acquired => return true,
+                Claim::Orphaned(seen) => {
+                    let heard = self.bell.heard();
+                    if self.word.take_over(seen) {
+                        self.bell.ring(self.word.word(), heard);
+                        return false;
+                    }
+                }
+                Claim::Held(seen) => {
+                    let _ = self.bell.sleep(self.word.word(), seen, Deadline::NEVER);
+                }
+            }
+        }
+    }
+
+    fn release(&self) {
+        let heard = self.bell.heard();
+        assert!(self.word.release());
+        self.bell.ring(self.word.word(), heard);
+    }
+}
+
+#[test]
+fn a_lock_excludes_and_no_wake_up_is_lost() {
+    check(|| {
+        let lock = Lock::new();
+        let threads: Vec<_> = (1..3)
+            .map(|me| {
+                let lock = lock.clone();
+                thread::spawn(move || {
+                    assert!(lock.acquire(me));
+                    assert_eq!(lock.inside.fetch_add(1, Ordering::Relaxed), 0, "two are inside");
+                    lock.inside.fetch_sub(1, Ordering::Relaxed);
+                    lock.release();
+                })
+            })
+            .collect();
+        for t in threads {
+            t.join().unwrap();
+        }
+    });
+}
+
+#[test]
+fn an_orphaned_lock_tells_exactly_one_and_wakes_the_others() {
+    check(|| {
+        let lock = Lock::new();
+        assert_eq!(lock.word.try_claim(7), Claim::Acquired);
+        let waiter = |me| {
+            let lock = lock.clone();
+            thread::spawn(move || {
+                let acquired = lock.acquire(me);
+                if acquired {
+                    lock.release();
+                }
+                !acquired
+            })
+        };
+        let first = waiter(1);
+        // The reaper.
+        assert!(lock.word.orphan(7));
+        lock.bell.alarm(lock.word.word());
+        let told = u32::from(first.join().unwrap()) + u32::from(!lock.acquire(2));
+        assert_eq!(told, 1);
+    });
+}
+
+/// A queue's counter: one put for each of two consumers, both of which may be asleep.
+#[test]
+fn every_message_finds_a_sleeping_consumer() {
+    check(|| {
+        let count = Arc::new((Word::new(0), Bell::new(), AtomicU32::new(0)));
+        let consumers: Vec<_> = (0..2)
+            .map(|_| {
+                let count = count.clone();
+                thread::spawn(move || {
+                    let (word, bell, taken) = &*count;
+                    loop {
+                        let put = word.atomic().load(Ordering::Acquire);
+                        let got = taken.load(Ordering::Acquire);
+                        if got < put {
+                            if taken
+                                .compare_exchange(got, got + 1, Ordering::AcqRel, Ordering::Relaxed)
+                                .is_ok()
+                            {
+                                return;
+                            }
+                        } else {
+                            let _ = bell.sleep(word, put, Deadline::NEVER);
+                        }
+                    }
+                })
+            })
+            .collect();
+        let (word, bell, _) = &*count;
+        for _ in 0..2 {
+            let heard = bell.heard();
+            word.atomic().fetch_add(1, Ordering::Release);
+            bell.ring(word, heard);
+        }
+        for c in consumers {
+            c.join().unwrap();
+        }
+    });
+}
+
+/// A waiter that is killed between its arrival and its sleep costs the ringer a needless call, and nobody a wake-up.
+#[test]
+fn a_waiter_that_died_before_it_slept_swallows_nothing() {
+    check(|| {
+        let shared = Arc::new((Word::new(0), Bell::new()));
+        let dead = {
+            let shared = shared.clone();
+            // It arrives, and its sleep ends at once: the word is not what it says it saw.
+            thread::spawn(move || {
+                let _ = shared.1.sleep(&shared.0, u32::MAX, Deadline::NEVER);
+            })
+        };
+        let waiter = {
+            let shared = shared.clone();
+            thread::spawn(move || {
+                while shared.0.atomic().load(Ordering::Acquire) == 0 {
+                    let _ = shared.1.sleep(&shared.0, 0, Deadline::NEVER);
+                }
+            })
+        };
+        let heard = shared.1.heard();
+        shared.0.atomic().fetch_add(1, Ordering::Release);
+        shared.1.ring(&shared.0, heard);
+        dead.join().unwrap();
+        waiter.join().unwrap();
+    });
+}

@@ -1,0 +1,72 @@
+//! The core's errors as Python's exceptions.
+
+use procession_core::Error;
+use procession_core::sync::Death;
+use pyo3::exceptions::{PyMemoryError, PyOSError, PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::PyType;
+
+/// The exception for an error of the core.
+pub fn raised(error: Error) -> PyErr {
+    match error {
+        Error::NoMemory { .. } => PyMemoryError::new_err(error.to_string()),
+        Error::NotAHandle { .. } => PyValueError::new_err(error.to_string()),
+        Error::Os { doing, source } => match source.raw_os_error() {
+            Some(code) => PyOSError::new_err((code, format!("{doing}: {source}"))),
+            None => PyOSError::new_err(format!("{doing}: {source}")),
+        },
+        other => PyRuntimeError::new_err(other.to_string()),
+    }
+}
+
+/// `procession.context.OwnerDiedError` for a death.
+pub fn owner_died(py: Python<'_>, death: &Death) -> PyErr {
+    static TYPE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    let kind = match TYPE.import(py, "procession.context", "OwnerDiedError") {
+        Ok(kind) => kind,
+        Err(e) => return e,
+    };
+    let how = match death.code {
+        Some(code) if code < 0 => format!("was killed by {}", signal_name(-code)),
+        Some(code) => format!("ended with exit code {code}"),
+        None => "died".to_owned(),
+    };
+    let message = format!(
+        "the process that last acquired this lock, {} (pid {}), {how} without releasing it; the lock is free again, \
+         what it guards may be half done",
+        death.name, death.pid
+    );
+    match kind.call1((message, death.pid, death.name.as_str(), death.code)) {
+        Ok(error) => PyErr::from_value(error),
+        Err(e) => e,
+    }
+}
+
+fn signal_name(signal: i32) -> String {
+    let known = [
+        (libc::SIGHUP, "SIGHUP"),
+        (libc::SIGINT, "SIGINT"),
+        (libc::SIGQUIT, "SIGQUIT"),
+        (libc::SIGILL, "SIGILL"),
+        (libc::SIGTRAP, "SIGTRAP"),
+        (libc::SIGABRT, "SIGABRT"),
+        (libc::SIGBUS, "SIGBUS"),
+        (libc::SIGFPE, "SIGFPE"),
+        (libc::SIGKILL, "SIGKILL"),
+        (libc::SIGUSR1, "SIGUSR1"),
+        (libc::SIGSEGV, "SIGSEGV"),
+        (libc::SIGUSR2, "SIGUSR2"),
+        (libc::SIGPIPE, "SIGPIPE"),
+        (libc::SIGALRM, "SIGALRM"),
+        (libc::SIGTERM, "SIGTERM"),
+        (libc::SIGXCPU, "SIGXCPU"),
+        (libc::SIGXFSZ, "SIGXFSZ"),
+        (libc::SIGSYS, "SIGSYS"),
+    ];
+    let name = known
+        .iter()
+        .find(|(number, _)| *number == signal)
+        .map(|(_, name)| (*name).to_owned());
+    name.unwrap_or_else(|| format!("signal {signal}"))
+}

@@ -1,0 +1,227 @@
+//! Methods without a wrapper, for operations that take less time than the wrapper would.
+//!
+//! An uncontended acquire is one atomic instruction. PyO3's wrapper around a method (arguments, panic guard, two
+//! thread-local accesses, which in a shared library are calls) takes three times as long. So the methods that are
+//! called in the tightest loops are C functions of our own, put into the type as descriptors: they do the case that
+//! needs nothing, and hand everything else to the ordinary method whose name has an underscore in front.
+//!
+//! The rule for what may stand in them: no Python code, nothing that can panic.
+
+use crate::lock::{Lock, RLock};
+use crate::sync::Semaphore;
+use pyo3::PyClass;
+use pyo3::ffi::{self, PyObject};
+use pyo3::prelude::*;
+use std::ffi::CStr;
+use std::ptr;
+
+/// The object that a method descriptor was called on.
+///
+/// # Safety
+/// Called by a descriptor of type `T` while attached: the interpreter has checked that `slf` is a `T`.
+unsafe fn receiver<'a, T: PyClass<Frozen = pyo3::pyclass::boolean_struct::True> + Sync>(
+    slf: *mut PyObject,
+) -> &'a T {
+    // SAFETY: the contract. The reference lives as long as the call, during which the caller holds the object.
+    unsafe {
+        let py = Python::assume_attached();
+        let object = Borrowed::from_ptr(py, slf);
+        &*ptr::from_ref(object.cast_unchecked::<T>().get())
+    }
+}
+
+/// Calls the ordinary method with the same arguments.
+///
+/// # Safety
+/// As a C function of the interpreter: `args` are `count` positional arguments, then those that `names` names.
+#[cold]
+unsafe fn ordinary(
+    slf: *mut PyObject,
+    name: &CStr,
+    args: *const *mut PyObject,
+    count: isize,
+    names: *mut PyObject,
+) -> *mut PyObject {
+    // SAFETY: plain uses of the C API on arguments that live through the call; every new reference is released.
+    unsafe {
+        let method = ffi::PyObject_GetAttrString(slf, name.as_ptr());
+        let positional = ffi::PyTuple_New(count);
+        let keywords = if names.is_null() {
+            ptr::null_mut()
+        } else {
+            ffi::PyDict_New()
+        };
+        let mut answer = ptr::null_mut();
+        if !method.is_null() && !positional.is_null() && (names.is_null() || !keywords.is_null()) {
+            for i in 0..count {
+                ffi::PyTuple_SetItem(positional, i, ffi::Py_NewRef(*args.offset(i)));
+            }
+            let named = if names.is_null() {
+                0
+            } else {
+                ffi::PyTuple_Size(names)
+            };
+            let set = (0..named).all(|i| {
+                ffi::PyDict_SetItem(keywords, ffi::PyTuple_GetItem(names, i), *args.offset(count + i)) == 0
+            });
+            if set {
+                answer = ffi::PyObject_Call(method, positional, keywords);
+            }
+        }
+        ffi::Py_XDECREF(method);
+        ffi::Py_XDECREF(positional);
+        ffi::Py_XDECREF(keywords);
+        answer
+    }
+}
+
+/// What an object can do at once, or not at all.
+trait AtOnce: PyClass<Frozen = pyo3::pyclass::boolean_struct::True> + Sync {
+    fn acquired_at_once(&self) -> bool;
+    fn released(&self) -> bool;
+}
+
+macro_rules! at_once {
+    ($($class:ty),*) => {
+        $(impl AtOnce for $class {
+            #[inline]
+            fn acquired_at_once(&self) -> bool {
+                self.acquired_at_once()
+            }
+            #[inline]
+            fn released(&self) -> bool {
+                self.released()
+            }
+        })*
+    };
+}
+at_once!(Lock, RLock, Semaphore);
+
+unsafe extern "C" fn acquire<T: AtOnce>(
+    slf: *mut PyObject,
+    args: *const *mut PyObject,
+    count: isize,
+    names: *mut PyObject,
+) -> *mut PyObject {
+    // SAFETY: called by the interpreter through the descriptor of this type.
+    unsafe {
+        if count == 0 && names.is_null() && receiver::<T>(slf).acquired_at_once() {
+            return ffi::Py_NewRef(ffi::Py_True());
+        }
+        ordinary(slf, c"_acquire", args, count, names)
+    }
+}
+
+unsafe extern "C" fn enter<T: AtOnce>(slf: *mut PyObject, _: *mut PyObject) -> *mut PyObject {
+    // SAFETY: as in `acquire`.
+    unsafe {
+        if receiver::<T>(slf).acquired_at_once() {
+            return ffi::Py_NewRef(ffi::Py_True());
+        }
+        ordinary(slf, c"_acquire", ptr::null(), 0, ptr::null_mut())
+    }
+}
+
+unsafe extern "C" fn release<T: AtOnce>(
+    slf: *mut PyObject,
+    args: *const *mut PyObject,
+    count: isize,
+    names: *mut PyObject,
+) -> *mut PyObject {
+    // SAFETY: as in `acquire`.
+    unsafe {
+        if count == 0 && names.is_null() && receiver::<T>(slf).released() {
+            return ffi::Py_NewRef(ffi::Py_None());
+        }
+        ordinary(slf, c"_release", args, count, names)
+    }
+}
+
+unsafe extern "C" fn exit<T: AtOnce>(slf: *mut PyObject, _: *mut *mut PyObject, _: isize) -> *mut PyObject {
+    // SAFETY: as in `acquire`.
+    unsafe { release::<T>(slf, ptr::null(), 0, ptr::null_mut()) }
+}
+
+/// A method definition that lives for ever, as descriptors need it.
+fn definition(
+    name: &'static CStr,
+    call: ffi::PyMethodDefPointer,
+    flags: i32,
+    doc: &'static CStr,
+) -> *mut ffi::PyMethodDef {
+    Box::leak(Box::new(ffi::PyMethodDef {
+        ml_name: name.as_ptr(),
+        ml_meth: call,
+        ml_flags: flags,
+        ml_doc: doc.as_ptr(),
+    }))
+}
+
+/// Puts the methods into their types.
+pub fn install(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    install_in::<Lock>(module, ACQUIRE_LOCK, RELEASE_LOCK)?;
+    install_in::<RLock>(module, ACQUIRE_RLOCK, RELEASE_RLOCK)?;
+    install_in::<Semaphore>(module, ACQUIRE_SEMAPHORE, RELEASE_SEMAPHORE)
+}
+
+fn install_in<T: AtOnce>(
+    module: &Bound<'_, PyModule>,
+    acquiring: &'static CStr,
+    releasing: &'static CStr,
+) -> PyResult<()> {
+    let py = module.py();
+    // The interpreter has a shorter way to METH_FASTCALL functions than to METH_NOARGS.
+    let with_names = ffi::METH_FASTCALL | ffi::METH_KEYWORDS;
+    let named = |f| ffi::PyMethodDefPointer {
+        PyCFunctionFastWithKeywords: f,
+    };
+    let plain = |f| ffi::PyMethodDefPointer { PyCFunctionFast: f };
+    let without = |f| ffi::PyMethodDefPointer { PyCFunction: f };
+    let class = py.get_type::<T>();
+    for (name, method) in [
+        (
+            "acquire",
+            definition(c"acquire", named(acquire::<T>), with_names, acquiring),
+        ),
+        (
+            "release",
+            definition(c"release", named(release::<T>), with_names, releasing),
+        ),
+        (
+            "__enter__",
+            definition(c"__enter__", without(enter::<T>), ffi::METH_NOARGS, ENTER),
+        ),
+        (
+            "__exit__",
+            definition(c"__exit__", plain(exit::<T>), ffi::METH_FASTCALL, EXIT),
+        ),
+    ] {
+        // SAFETY: the definition lives for ever; a new reference or null with an exception comes back.
+        let descriptor = unsafe {
+            Bound::from_owned_ptr_or_err(py, ffi::PyDescr_NewMethod(class.as_ptr().cast(), method))?
+        };
+        class.setattr(name, descriptor)?;
+    }
+    Ok(())
+}
+
+const ACQUIRE_LOCK: &CStr = c"acquire($self, block=True, timeout=None)\n--\n\n\
+Acquires the lock: True if it was to be had, False if not within timeout seconds (at once where block is false).\n\n\
+Waits without the interpreter, and Ctrl-C ends the wait. Raises OwnerDiedError, once, if the process that acquired the\n\
+lock last was killed or ended with a status other than 0; the lock is then free again.";
+const RELEASE_LOCK: &CStr = c"release($self)\n--\n\n\
+Releases the lock, whichever process or thread acquired it. ValueError if it was not held.";
+const ACQUIRE_RLOCK: &CStr = c"acquire($self, block=True, timeout=None)\n--\n\n\
+Acquires the lock, once more if this thread has it: True if it was to be had, False if not within timeout seconds (at\n\
+once where block is false).\n\n\
+Waits without the interpreter, and Ctrl-C ends the wait. Raises OwnerDiedError, once, if the process that had the lock\n\
+has ended, in whatever way; the lock is then free again.";
+const RELEASE_RLOCK: &CStr = c"release($self)\n--\n\n\
+Releases the lock once. AssertionError if this thread does not have it.";
+const ACQUIRE_SEMAPHORE: &CStr = c"acquire($self, block=True, timeout=None)\n--\n\n\
+Takes one from the value: True if it was above zero, False if not within timeout seconds (at once where block is false).\n\n\
+Waits without the interpreter, and Ctrl-C ends the wait. What a process had acquired when it died stays acquired.";
+const RELEASE_SEMAPHORE: &CStr = c"release($self, n=1)\n--\n\n\
+Adds n to the value. ValueError, and nothing is added, if the value would exceed the maximum.";
+const ENTER: &CStr = c"__enter__($self)\n--\n\nacquire().";
+const EXIT: &CStr = c"__exit__($self, kind, value, trace)\n--\n\nrelease().";

@@ -1,0 +1,46 @@
+//! The extension module `procession._core`: the core, as Python sees it.
+//!
+//! Rules of this floor: nothing waits and nothing copies much while attached to the interpreter (`py.detach`); every
+//! wait comes back for signals, so Ctrl-C works in all of them; no lock of this process is held while Python code may
+//! run, so a fork or a finalizer in the middle of anything meets none.
+#![allow(unsafe_code, unreachable_pub)]
+
+use pyo3::prelude::*;
+
+mod buffer;
+mod codec;
+mod errors;
+mod fast;
+mod lock;
+mod member;
+mod pickle;
+mod process;
+mod queue;
+mod shared;
+mod sync;
+mod transit;
+
+#[pymodule]
+mod _core {
+    use pyo3::prelude::*;
+
+    #[pymodule_export]
+    use super::buffer::SharedBytes;
+    #[pymodule_export]
+    use super::lock::{Lock, RLock};
+    #[pymodule_export]
+    use super::member::{Member, adopt, carried_done, declare_exit, describe, family_fd, sweep};
+    #[pymodule_export]
+    use super::pickle::use_custom_reducers;
+    #[pymodule_export]
+    use super::queue::Queue;
+    #[pymodule_export]
+    use super::sync::{Barrier, Condition, Event, Mailbox, Semaphore, Ticket};
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+        super::fast::install(module)?;
+        super::process::register(module)
+    }
+}

@@ -1,0 +1,156 @@
+//! Seats in the registry of processes, as the facade's process modules use them.
+
+use crate::errors::raised;
+use crate::transit::{self, Frame};
+use procession_core::family::{Family, Seat, fork};
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyTuple};
+use std::os::fd::{FromRawFd, OwnedFd};
+use std::sync::Mutex;
+
+/// The entries that this process's seat carried when it was adopted. Locked only while attached to the interpreter and
+/// never across Python code, so no fork meets it locked.
+static CARRIED: Mutex<Vec<u32>> = Mutex::new(Vec::new());
+
+/// A seat in the family's registry of processes, held by the process that started its occupant.
+#[pyclass(module = "procession._core", frozen)]
+pub struct Member {
+    seat: Seat,
+    /// The process that made this; copies in its forked children own nothing.
+    creator: u32,
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        // Nobody will ask for the occupant's exit code any more: once it is dead its seat is free.
+        if self.creator == std::process::id() {
+            self.seat.vacate();
+        }
+    }
+}
+
+impl Member {
+    pub fn seat(&self) -> Seat {
+        self.seat
+    }
+}
+
+#[pymethods]
+impl Member {
+    #[staticmethod]
+    fn reserve(name: &str, _method: &str) -> PyResult<Member> {
+        let seat = Seat::reserve(Family::home().map_err(raised)?, name).map_err(raised)?;
+        Ok(Member {
+            seat,
+            creator: std::process::id(),
+        })
+    }
+
+    #[staticmethod]
+    fn forked(pid: u32, name: &str, _method: &str) -> Option<Member> {
+        let seat = fork::forked(pid)?;
+        seat.slot().set_name(name);
+        Some(Member {
+            seat,
+            creator: std::process::id(),
+        })
+    }
+
+    #[getter]
+    fn slot(&self) -> u32 {
+        self.seat.slot
+    }
+
+    #[getter]
+    fn generation(&self) -> u32 {
+        self.seat.generation
+    }
+
+    fn started(&self, pid: u32) {
+        self.seat.bind(pid);
+    }
+
+    fn load(&self, py: Python<'_>, message: &[u8]) -> PyResult<()> {
+        py.detach(|| self.seat.load(message)).map_err(raised)
+    }
+
+    fn discard(&self) {
+        self.seat.vacate();
+    }
+
+    fn __enter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        std::mem::forget(Frame::open());
+        slf
+    }
+
+    #[pyo3(signature = (*_exc))]
+    fn __exit__(&self, _exc: &Bound<'_, PyTuple>) -> PyResult<()> {
+        for hold in transit::take_open_frame() {
+            if std::ptr::eq(hold.family, self.seat.family) {
+                self.seat.carry(hold).map_err(raised)?;
+            } else {
+                transit::pin(hold);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The descriptor of this process's family memory, which is made now if there was none.
+#[pyfunction]
+pub fn family_fd() -> PyResult<u64> {
+    let family = Family::home().map_err(raised)?;
+    family.checked_fd_number().map_err(raised)
+}
+
+/// Joins the family whose memory is fd (-1: this process is in it through its parent's fork), takes the seat, and
+/// returns the start message.
+#[pyfunction]
+pub fn adopt(py: Python<'_>, fd: i32, slot: u32, generation: u32) -> PyResult<Bound<'_, PyBytes>> {
+    let fd = match fd {
+        -1 => None,
+        // SAFETY: the caller hands the descriptor over; a number that is none is found out when it is used.
+        n if n >= 0 => Some(unsafe { OwnedFd::from_raw_fd(n) }),
+        _ => return Err(PyValueError::new_err("fd must be a descriptor or -1")),
+    };
+    let (seat, carried) = Family::adopt(fd, slot, generation).map_err(raised)?;
+    if let Ok(mut place) = CARRIED.lock() {
+        *place = carried;
+    }
+    Ok(PyBytes::new(py, &seat.message()))
+}
+
+/// The start message is unpickled: lets go of what the seat was carrying for it.
+#[pyfunction]
+pub fn carried_done() {
+    let carried = CARRIED
+        .lock()
+        .map(|mut place| std::mem::take(&mut *place))
+        .unwrap_or_default();
+    if let Some(seat) = Family::home_if_any().and_then(|f| f.current_seat()) {
+        seat.unload(&carried);
+    }
+}
+
+/// This process's name, as the registry and errors show it.
+#[pyfunction]
+pub fn describe(name: &str) {
+    if let Some(seat) = Family::home_if_any().and_then(|f| f.current_seat()) {
+        seat.slot().set_name(name);
+    }
+}
+
+/// This process is about to end with this exit code.
+#[pyfunction]
+pub fn declare_exit(code: i32) {
+    if let Some(seat) = Family::home_if_any().and_then(|f| f.current_seat()) {
+        seat.slot().declare(code);
+    }
+}
+
+/// Looks for members that have died unnoticed; how many there were.
+#[pyfunction]
+pub fn sweep(py: Python<'_>) -> usize {
+    Family::home_if_any().map_or(0, |family| py.detach(|| family.sweep()))
+}

@@ -1,0 +1,349 @@
+//! Processes, as the facade's start methods use them.
+
+use crate::member::Member;
+use procession_core::process::{self as core, Answer, ForkCall, ForkError, Next, Request, Waited};
+use procession_core::sys::clock::Deadline;
+use procession_core::sys::fdpass::PassError;
+use procession_core::sys::{cpu, procfs, spawn as start};
+use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+use std::ffi::{CStr, CString, OsString, c_char};
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStringExt;
+
+/// Adds everything of this file to the module.
+pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<Child>()?;
+    module.add_class::<ForkServer>()?;
+    module.add_function(wrap_pyfunction!(spawn, module)?)?;
+    module.add_function(wrap_pyfunction!(control_pair, module)?)?;
+    module.add_function(wrap_pyfunction!(request_fork, module)?)?;
+    module.add_function(wrap_pyfunction!(process_is_alive, module)?)?;
+    module.add_function(wrap_pyfunction!(start_time, module)?)?;
+    module.add_function(wrap_pyfunction!(cpu_count, module)?)
+}
+
+/// A started process, held by its pidfd: never mistaken for another one that got its number.
+#[pyclass(module = "procession._core", frozen)]
+pub struct Child {
+    child: core::Child,
+    /// The seat stays taken for as long as its occupant's exit code may be asked for here.
+    _member: Option<Py<Member>>,
+}
+
+#[pymethods]
+impl Child {
+    #[new]
+    #[pyo3(signature = (pid, member, pidfd = -1, direct = true))]
+    fn new(pid: u32, member: Option<Py<Member>>, pidfd: RawFd, direct: bool) -> PyResult<Child> {
+        let seat = member.as_ref().map(|m| m.get().seat());
+        let child = match pidfd {
+            -1 => core::Child::new(pid, seat, direct),
+            number => core::Child::with_pidfd(pid, seat, take(number)?, direct),
+        };
+        Ok(Child {
+            child,
+            _member: member,
+        })
+    }
+
+    #[getter]
+    fn pid(&self) -> u32 {
+        self.child.pid()
+    }
+
+    /// A descriptor that becomes readable when the process ends.
+    #[getter]
+    fn sentinel(&self) -> PyResult<RawFd> {
+        self.child.sentinel().map_err(|e| match e.kind() {
+            io::ErrorKind::Unsupported => os_error(
+                libc::ENOSYS,
+                "this system refuses pidfds (a sandbox's list of system calls, probably), so there is no sentinel to \
+                 wait for",
+            ),
+            _ => raised(&e),
+        })
+    }
+
+    /// The exit code (-N: killed by signal N), or None while the process runs.
+    fn poll(&self, py: Python<'_>) -> Option<i32> {
+        py.detach(|| self.child.poll())
+    }
+
+    /// Like poll, but waits up to timeout seconds (None: without limit). Ctrl-C interrupts it.
+    #[pyo3(signature = (timeout = None))]
+    fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Option<i32>> {
+        let deadline = timeout.map_or(Deadline::NEVER, Deadline::after_seconds);
+        loop {
+            match py.detach(|| self.child.wait(deadline)) {
+                Waited::Exited(code) => return Ok(Some(code)),
+                Waited::TimedOut => return Ok(None),
+                Waited::Interrupted => py.check_signals()?,
+            }
+        }
+    }
+
+    /// Sends a signal; nothing happens if the process has ended.
+    fn send_signal(&self, signum: i32) -> PyResult<()> {
+        self.child.send_signal(signum).map_err(|e| raised(&e))
+    }
+
+    /// Closes the descriptors. The exit code, once known, stays.
+    fn close(&self) {
+        self.child.close();
+    }
+
+    fn __repr__(&self) -> String {
+        format!("<procession._core.Child pid={}>", self.child.pid())
+    }
+}
+
+/// posix_spawn: runs executable with args (all of them, from the program's name on) and this environment; returns the
+/// pid. The child has descriptors 0 to 2 as they are here and fds[i] as 3 + i, and no other.
+#[pyfunction]
+fn spawn(py: Python<'_>, executable: Text, args: Vec<Text>, fds: Vec<RawFd>) -> PyResult<u32> {
+    let args: Vec<CString> = args.into_iter().map(|arg| arg.0).collect();
+    // Copied while attached: Python changes the environment only when it is, too.
+    let env = environment();
+    let fds = borrowed(&fds)?;
+    py.detach(|| start::spawn(&executable.0, &args, &env, &fds))
+        .map_err(|e| match e.source.raw_os_error() {
+            Some(errno) => {
+                let name = OsString::from_vec(e.executable.into_bytes());
+                PyOSError::new_err((errno, message(&e.source), name))
+            }
+            None => PyOSError::new_err(e.to_string()),
+        })
+}
+
+/// Slot, generation, reply descriptor, passed descriptors.
+type Asked = (u32, u32, RawFd, Vec<RawFd>);
+
+/// The server's side: a single-threaded loop in Rust around os.fork() in Python.
+#[pyclass(module = "procession._core")]
+pub struct ForkServer {
+    server: Option<core::ForkServer>,
+    /// Between next() and the answer.
+    request: Option<Request>,
+}
+
+#[pymethods]
+impl ForkServer {
+    #[new]
+    fn new(control: RawFd) -> PyResult<ForkServer> {
+        let server = core::ForkServer::new(take(control)?).map_err(|e| raised(&e))?;
+        Ok(ForkServer {
+            server: Some(server),
+            request: None,
+        })
+    }
+
+    /// Waits for a request, reaping children meanwhile (their exit codes go to the registry). Returns (slot,
+    /// generation, reply descriptor, passed descriptors), or None once every client has gone.
+    fn next(&mut self, py: Python<'_>) -> PyResult<Option<Asked>> {
+        // One that was not answered is let go of, and its client told so by the end of its socket.
+        self.request = None;
+        let server = self.server.as_mut().ok_or_else(left)?;
+        loop {
+            match py.detach(|| server.next_request()).map_err(|e| raised(&e))? {
+                Next::Closed => return Ok(None),
+                Next::Interrupted => py.check_signals()?,
+                Next::Fork(request) => {
+                    let fds = request.fds.iter().map(AsRawFd::as_raw_fd).collect();
+                    let answer = (request.slot, request.generation, request.reply.as_raw_fd(), fds);
+                    self.request = Some(request);
+                    return Ok(Some(answer));
+                }
+            }
+        }
+    }
+
+    /// In the server, after fork: answers the client with the pid and a pidfd, and closes the request's descriptors.
+    fn forked(&mut self, py: Python<'_>, pid: u32, slot: u32, generation: u32, reply: RawFd) -> PyResult<()> {
+        let request = self.take_request(reply)?;
+        if (request.slot, request.generation) != (slot, generation) {
+            return Err(PyValueError::new_err(
+                "this is not the seat of the request that is being served",
+            ));
+        }
+        let server = self.server.as_mut().ok_or_else(left)?;
+        py.detach(|| server.forked(request, pid));
+        Ok(())
+    }
+
+    /// In the server: answers the client that fork failed, and why.
+    #[pyo3(signature = (error, reply, errno = 0))]
+    fn refused(&mut self, error: &str, reply: RawFd, errno: i32) -> PyResult<()> {
+        let request = self.take_request(reply)?;
+        self.server
+            .as_mut()
+            .ok_or_else(left)?
+            .refused(request, errno, error);
+        Ok(())
+    }
+
+    /// In the child, first of all: undoes what the server set up for itself (signal handler, descriptors). The passed
+    /// descriptors stay open and are the caller's now.
+    fn leave(&mut self) {
+        if let Some(server) = self.server.take() {
+            server.leave();
+        }
+        if let Some(request) = self.request.take() {
+            for fd in request.fds {
+                let _ = fd.into_raw_fd();
+            }
+        }
+    }
+}
+
+impl ForkServer {
+    fn take_request(&mut self, reply: RawFd) -> PyResult<Request> {
+        let request = self.request.take_if(|request| request.reply.as_raw_fd() == reply);
+        request.ok_or_else(|| {
+            PyValueError::new_err("this is not the reply descriptor of the request being served")
+        })
+    }
+}
+
+fn left() -> PyErr {
+    PyRuntimeError::new_err("this process has left the fork server")
+}
+
+/// A pair of connected SOCK_SEQPACKET sockets (client's end, server's end), not inheritable.
+#[pyfunction]
+fn control_pair() -> PyResult<(RawFd, RawFd)> {
+    let (client, server) = core::control_pair().map_err(|e| raised(&e))?;
+    Ok((client.into_raw_fd(), server.into_raw_fd()))
+}
+
+/// The client's side: asks the fork server for a child with that seat and these descriptors; returns (pid, pidfd or
+/// -1). Raises ConnectionError if the server has gone and OSError with its words if it could not fork.
+#[pyfunction]
+fn request_fork(
+    py: Python<'_>,
+    control: RawFd,
+    slot: u32,
+    generation: u32,
+    fds: Vec<RawFd>,
+) -> PyResult<(u32, RawFd)> {
+    let fds = borrowed(&fds)?;
+    let mut call = ForkCall::new(borrow(control)?, slot, generation, &fds).map_err(|e| unanswered(&e))?;
+    loop {
+        match py
+            .detach(|| call.wait(Deadline::NEVER))
+            .map_err(|e| unanswered(&e))?
+        {
+            Answer::Forked { pid, pidfd } => return Ok((pid, pidfd.map_or(-1, IntoRawFd::into_raw_fd))),
+            Answer::Interrupted | Answer::TimedOut => py.check_signals()?,
+        }
+    }
+}
+
+fn unanswered(error: &ForkError) -> PyErr {
+    let errno = match error {
+        // The two that Python knows as kinds of ConnectionError.
+        ForkError::ServerGone => libc::ECONNRESET,
+        ForkError::Dropped => libc::ECONNABORTED,
+        ForkError::Refused { errno, .. } if *errno != 0 => *errno,
+        ForkError::Garbled => libc::EPROTO,
+        ForkError::Pass(PassError::Os(e)) => e.raw_os_error().unwrap_or(libc::EIO),
+        ForkError::Pass(PassError::TooMany(_)) => return PyValueError::new_err(error.to_string()),
+        _ => libc::EIO,
+    };
+    os_error(errno, &error.to_string())
+}
+
+/// Whether the process with this pid and start time (0: any) lives; a zombie does not.
+#[pyfunction]
+fn process_is_alive(pid: u32, start_time: u64) -> bool {
+    procfs::is_alive(pid, start_time)
+}
+
+/// When a process started, in clock ticks since boot (with its pid, that names it for ever); 0 if there is none.
+#[pyfunction]
+fn start_time(pid: u32) -> u64 {
+    procfs::start_time(pid)
+}
+
+/// CPUs this process may run on: its affinity mask.
+#[pyfunction]
+fn cpu_count() -> u32 {
+    cpu::count()
+}
+
+/// A str (encoded as os.fsencode does) or bytes, for the system.
+struct Text(CString);
+
+impl<'a, 'py> FromPyObject<'a, 'py> for Text {
+    type Error = PyErr;
+
+    fn extract(object: Borrowed<'a, 'py, PyAny>) -> PyResult<Text> {
+        let bytes = match object.cast::<PyBytes>() {
+            Ok(bytes) => bytes.as_bytes().to_vec(),
+            Err(_) => object.extract::<OsString>()?.into_vec(),
+        };
+        CString::new(bytes)
+            .map(Text)
+            .map_err(|_| PyValueError::new_err("embedded null byte"))
+    }
+}
+
+/// The environment as C programs see it, which is also what `os.environ` writes through to.
+fn environment() -> Vec<CString> {
+    unsafe extern "C" {
+        static environ: *const *const c_char;
+    }
+    let mut copied = Vec::new();
+    // SAFETY: environ is null or points to an array of C strings that ends with a null pointer; whoever changes it
+    // from Python is attached to the interpreter, which this thread is now.
+    unsafe {
+        let mut next = environ;
+        while !next.is_null() && !(*next).is_null() {
+            copied.push(CStr::from_ptr(*next).to_owned());
+            next = next.add(1);
+        }
+    }
+    copied
+}
+
+/// Takes a descriptor over from Python.
+fn take(number: RawFd) -> PyResult<OwnedFd> {
+    borrow(number)?;
+    // SAFETY: it is open, and the caller hands it over.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// Borrows descriptors from Python for the length of a call.
+fn borrowed<'a>(numbers: &[RawFd]) -> PyResult<Vec<BorrowedFd<'a>>> {
+    numbers.iter().map(|number| borrow(*number)).collect()
+}
+
+fn borrow<'a>(number: RawFd) -> PyResult<BorrowedFd<'a>> {
+    // SAFETY: no memory is involved; a number that is no open descriptor is what is asked about.
+    if number < 0 || unsafe { libc::fcntl(number, libc::F_GETFD) } < 0 {
+        return Err(raised(&io::Error::from_raw_os_error(libc::EBADF)));
+    }
+    // SAFETY: it is open, not -1, and the caller keeps it so during the call, as with any function of Python's os.
+    Ok(unsafe { BorrowedFd::borrow_raw(number) })
+}
+
+fn raised(error: &io::Error) -> PyErr {
+    match error.raw_os_error() {
+        Some(errno) => os_error(errno, &message(error)),
+        None => PyOSError::new_err(error.to_string()),
+    }
+}
+
+/// Python picks the subclass by the number.
+fn os_error(errno: i32, message: &str) -> PyErr {
+    PyOSError::new_err((errno, message.to_owned()))
+}
+
+/// The system's words, without the number that Rust appends and Python prepends.
+fn message(error: &io::Error) -> String {
+    let text = error.to_string();
+    let number = text.rfind(" (os error ").unwrap_or(text.len());
+    text[..number].to_owned()
+}

@@ -1,0 +1,119 @@
+//! What the classes of shared objects have in common.
+
+use procession_core::sync::wait::Statistics;
+use procession_core::sync::wait::Waited;
+use procession_core::sys::clock::Deadline;
+use pyo3::prelude::*;
+
+/// The methods every such class has: making an empty shell (`__new__` takes whatever a subclass's `__init__` takes),
+/// attaching it to the object that a handle names, giving out that handle; and then its own, since PyO3 takes one block.
+macro_rules! shared_class {
+    ($name:ident, $core:ty, $title:literal, { $($methods:tt)* }) => {
+        impl $name {
+            #[inline]
+            fn core(&self) -> PyResult<&$core> {
+                self.inner.get().ok_or_else(|| {
+                    PyRuntimeError::new_err(concat!("this ", $title, " was not initialised: __init__ was not called"))
+                })
+            }
+
+            fn set_core(&self, made: Result<$core, procession_core::Error>) -> PyResult<()> {
+                let core = made.map_err(raised)?;
+                self.inner
+                    .set(core)
+                    .map_err(|_| PyRuntimeError::new_err(concat!("this ", $title, " was initialised already")))
+            }
+        }
+
+        #[pymethods]
+        impl $name {
+            #[new]
+            #[pyo3(signature = (*_args, **_kwargs))]
+            fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
+                Self::default()
+            }
+
+            /// Attaches this object to the one that the handle names.
+            fn _attach(&self, handle: &[u8]) -> PyResult<()> {
+                let handle = Handle::from_bytes(handle).map_err(raised)?;
+                self.set_core(<$core>::open(&handle))
+            }
+
+            /// The bytes that name this object in every process; asking for them keeps it alive for whoever gets them.
+            #[getter]
+            fn handle<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+                let reference = self.core()?.reference();
+                transit::departs(|| reference.again())?;
+                Ok(PyBytes::new(py, &reference.handle().to_bytes()))
+            }
+
+            /// Waits under way, operations, operations that had to wait, nanoseconds waited in all.
+            fn _statistics(&self) -> PyResult<(u64, u64, u64, u64)> {
+                Ok(crate::shared::numbers(self.core()?.statistics()))
+            }
+
+            /// Which object of the family this is.
+            #[getter]
+            fn _key(&self) -> PyResult<(u64, u32)> {
+                Ok(self.core()?.reference().key())
+            }
+
+            /// An event loop's mailbox is called from now on when this may be worth trying again; False if too many are.
+            fn _summon(&self, address: u32) -> PyResult<bool> {
+                Ok(self.core()?.bells().iter().all(|bell| bell.summon(Address::of(address))))
+            }
+
+            /// That mailbox is called no more.
+            fn _dismiss(&self, address: u32) -> PyResult<()> {
+                self.core()?.bells().iter().for_each(|bell| bell.dismiss(Address::of(address)));
+                Ok(())
+            }
+
+            $($methods)*
+        }
+    };
+}
+pub(crate) use shared_class;
+
+/// Statistics as Python gets them.
+pub fn numbers(s: Statistics) -> (u64, u64, u64, u64) {
+    (
+        s.waiting,
+        s.operations,
+        s.waits,
+        u64::try_from(s.waited.as_nanos()).unwrap_or(u64::MAX),
+    )
+}
+
+/// The deadline of a wait that takes `block` and `timeout`.
+pub fn deadline_of(block: Option<&Bound<'_, PyAny>>, timeout: Option<f64>) -> PyResult<Deadline> {
+    Ok(match (block.map_or(Ok(true), |b| b.is_truthy())?, timeout) {
+        (false, _) => Deadline::PAST,
+        (true, timeout) => within(timeout),
+    })
+}
+
+/// The deadline of a wait that takes `timeout` alone.
+pub fn within(timeout: Option<f64>) -> Deadline {
+    timeout.map_or(Deadline::NEVER, Deadline::after_seconds)
+}
+
+/// Waits without the interpreter and comes back for signals; None if the deadline came.
+pub fn waited<T: Send>(
+    py: Python<'_>,
+    until: Deadline,
+    wait: impl Fn() -> Waited<T> + Send + Sync,
+) -> PyResult<Option<T>> {
+    loop {
+        // What does not wait need not let go of the interpreter.
+        match if until == Deadline::PAST {
+            wait()
+        } else {
+            py.detach(&wait)
+        } {
+            Waited::Ready(value) => return Ok(Some(value)),
+            Waited::TimedOut => return Ok(None),
+            Waited::Interrupted => py.check_signals()?,
+        }
+    }
+}

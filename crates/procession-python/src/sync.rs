@@ -1,0 +1,340 @@
+//! `procession._core.Semaphore`, `Condition`, `Event`, `Barrier`.
+
+use crate::errors::raised;
+use crate::shared::{deadline_of, shared_class, waited, within};
+use crate::transit;
+use procession_core::family::Handle;
+use procession_core::sync::barrier::{Arrival, Outcome};
+use procession_core::sync::summons::Address;
+use procession_core::sync::wait::Waited;
+use procession_core::sync::{self, semaphore, summons};
+use procession_core::sys::clock::Deadline;
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyTuple};
+use std::os::fd::AsRawFd;
+use std::sync::{Mutex, OnceLock};
+
+/// A semaphore that processes share. The public methods that are called most are in [`crate::fast`].
+#[pyclass(module = "procession._core", subclass, frozen, weakref)]
+#[derive(Default)]
+pub struct Semaphore {
+    inner: OnceLock<sync::Semaphore>,
+}
+
+/// Who waits on a condition. The lock around it is the facade's.
+#[pyclass(module = "procession._core", subclass, frozen, weakref)]
+#[derive(Default)]
+pub struct Condition {
+    inner: OnceLock<sync::Condition>,
+}
+
+/// An event that processes share.
+#[pyclass(module = "procession._core", subclass, frozen, weakref)]
+#[derive(Default)]
+pub struct Event {
+    inner: OnceLock<sync::Event>,
+}
+
+/// A barrier that processes share.
+#[pyclass(module = "procession._core", subclass, frozen, weakref)]
+#[derive(Default)]
+pub struct Barrier {
+    inner: OnceLock<sync::Barrier>,
+}
+
+impl Semaphore {
+    /// For [`crate::fast`].
+    #[inline]
+    pub fn acquired_at_once(&self) -> bool {
+        self.inner.get().is_some_and(sync::Semaphore::try_acquire)
+    }
+
+    /// For [`crate::fast`].
+    #[inline]
+    pub fn released(&self) -> bool {
+        self.inner.get().is_some_and(|s| s.release(1))
+    }
+}
+
+shared_class!(Semaphore, sync::Semaphore, "Semaphore", {
+    fn _create(&self, value: i64, maximum: i64) -> PyResult<()> {
+        let number = |n: i64| u32::try_from(n).ok().filter(|n| *n <= semaphore::MOST);
+        match (number(value), number(maximum)) {
+            (Some(value), Some(maximum)) if value <= maximum => {
+                self.set_core(sync::Semaphore::new(value, maximum))
+            }
+            _ => Err(PyValueError::new_err(format!(
+                "a semaphore's initial value must be between 0 and {}, not {value}",
+                maximum.clamp(0, semaphore::MOST.into())
+            ))),
+        }
+    }
+
+    /// What `acquire` does when it takes more than one instruction.
+    #[pyo3(signature = (block = None, timeout = None))]
+    fn _acquire(
+        &self,
+        py: Python<'_>,
+        block: Option<&Bound<'_, PyAny>>,
+        timeout: Option<f64>,
+    ) -> PyResult<bool> {
+        let semaphore = self.core()?;
+        let deadline = deadline_of(block, timeout)?;
+        Ok(waited(py, deadline, || semaphore.acquire(deadline))?.is_some())
+    }
+
+    /// What `release` does when it is not the ordinary case.
+    #[pyo3(signature = (n = 1))]
+    fn _release(&self, n: i64) -> PyResult<()> {
+        match u32::try_from(n) {
+            Ok(1..) if self.core()?.release(n as u32) => Ok(()),
+            Ok(1..) => Err(PyValueError::new_err("semaphore or lock released too many times")),
+            _ => Err(PyValueError::new_err("n must be one or more")),
+        }
+    }
+
+    fn get_value(&self) -> PyResult<u32> {
+        Ok(self.core()?.value())
+    }
+});
+
+/// A place among those who wait on a Condition.
+#[pyclass(module = "procession._core", frozen)]
+pub struct Ticket {
+    /// Locked for the length of a wait, by the one thread that has the ticket.
+    ticket: Mutex<Option<sync::Ticket>>,
+}
+
+/// An event loop's mailbox: its socket is readable after an object that it was registered with has rung.
+#[pyclass(module = "procession._core", frozen)]
+pub struct Mailbox {
+    mailbox: summons::Mailbox,
+}
+
+#[pymethods]
+impl Mailbox {
+    #[new]
+    fn new() -> PyResult<Mailbox> {
+        Ok(Mailbox {
+            mailbox: summons::Mailbox::new()?,
+        })
+    }
+
+    /// What objects are told to call.
+    #[getter]
+    fn address(&self) -> u32 {
+        self.mailbox.address().number()
+    }
+
+    fn fileno(&self) -> i32 {
+        self.mailbox.socket().as_raw_fd()
+    }
+
+    /// Takes out what was called so far.
+    fn empty(&self) {
+        self.mailbox.empty();
+    }
+}
+
+#[pymethods]
+impl Ticket {
+    /// As of shared objects: every ticket is one of its own.
+    #[getter]
+    fn _key(slf: &Bound<'_, Self>) -> (u64, u32) {
+        (slf.as_ptr() as u64, u32::MAX)
+    }
+
+    /// As of shared objects: the mailbox is called when this ticket is.
+    fn _summon(&self, address: u32) -> bool {
+        let place = self.ticket.lock().ok();
+        place
+            .as_ref()
+            .and_then(|p| p.as_ref())
+            .is_some_and(|t| t.bell().summon(Address::of(address)))
+    }
+
+    fn _dismiss(&self, address: u32) {
+        if let Some(ticket) = self.ticket.lock().ok().as_ref().and_then(|p| p.as_ref()) {
+            ticket.bell().dismiss(Address::of(address));
+        }
+    }
+
+    /// Whether it has been called.
+    fn _called(&self) -> bool {
+        let mut place = self.ticket.lock().ok();
+        let ticket = place.as_mut().and_then(|p| p.as_mut());
+        ticket.is_some_and(|t| t.wait(Deadline::PAST) == Waited::Ready(()))
+    }
+
+    /// Gives the place up at once; a call that had come goes to the next.
+    fn _drop(&self) {
+        let ticket = self.ticket.lock().ok().and_then(|mut place| place.take());
+        drop(ticket);
+    }
+
+    /// The call has been acted on: until then it goes to the next if this thread does not live to do that.
+    fn _heard(&self) {
+        if let Some(ticket) = self.ticket.lock().ok().and_then(|mut place| place.take()) {
+            ticket.heard();
+        }
+    }
+
+    /// Waits to be called; False if that took longer than timeout seconds, and the place is then given up.
+    #[pyo3(signature = (timeout = None))]
+    fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
+        let taken = self.ticket.lock().ok().and_then(|mut place| place.take());
+        let mut ticket =
+            taken.ok_or_else(|| PyRuntimeError::new_err("this ticket was waited for already"))?;
+        let deadline = within(timeout);
+        let called = loop {
+            match py.detach(|| ticket.wait(deadline)) {
+                Waited::Ready(()) => break true,
+                Waited::TimedOut => break ticket.withdraw(),
+                // Where that raises, the ticket is dropped: the place is given up, and a call passed on.
+                Waited::Interrupted => py.check_signals()?,
+            }
+        };
+        if called && let Ok(mut place) = self.ticket.lock() {
+            *place = Some(ticket);
+        }
+        Ok(called)
+    }
+}
+
+shared_class!(Condition, sync::Condition, "Condition", {
+    fn _create(&self) -> PyResult<()> {
+        self.set_core(sync::Condition::new())
+    }
+
+    fn _enlist(&self) -> PyResult<Ticket> {
+        let ticket = self.core()?.enlist().map_err(raised)?;
+        Ok(Ticket {
+            ticket: Mutex::new(Some(ticket)),
+        })
+    }
+
+    fn _call(&self, n: u32) -> PyResult<u32> {
+        Ok(self.core()?.call(n))
+    }
+
+    fn _waiting(&self) -> PyResult<u64> {
+        Ok(self.core()?.waiting())
+    }
+});
+
+shared_class!(Event, sync::Event, "Event", {
+    fn _create(&self) -> PyResult<()> {
+        self.set_core(sync::Event::new())
+    }
+
+    fn is_set(&self) -> PyResult<bool> {
+        Ok(self.core()?.is_set())
+    }
+
+    /// Changes whenever the event is set that was clear.
+    fn _generation(&self) -> PyResult<u32> {
+        Ok(self.core()?.generation())
+    }
+
+    /// Sets the event: all who wait for it go on, and who waits from now on does not wait.
+    fn set(&self) -> PyResult<()> {
+        self.core()?.set();
+        Ok(())
+    }
+
+    /// Clears the event: who waits from now on waits.
+    fn clear(&self) -> PyResult<()> {
+        self.core()?.clear();
+        Ok(())
+    }
+
+    /// Waits until the event is set, up to timeout seconds; whether it was.
+    #[pyo3(signature = (timeout = None))]
+    fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
+        let event = self.core()?;
+        if event.is_set() {
+            return Ok(true);
+        }
+        let deadline = within(timeout);
+        Ok(waited(py, deadline, || event.wait(deadline))?.is_some())
+    }
+});
+
+shared_class!(Barrier, sync::Barrier, "Barrier", {
+    fn _create(&self, parties: i64) -> PyResult<()> {
+        match u32::try_from(parties) {
+            Ok(n @ 1..=sync::barrier::MOST) => self.set_core(sync::Barrier::new(n)),
+            _ => Err(PyValueError::new_err(format!(
+                "parties must be between 1 and {}, not {parties}",
+                sync::barrier::MOST
+            ))),
+        }
+    }
+
+    #[pyo3(signature = (acting, timeout = None))]
+    fn _arrive(&self, py: Python<'_>, acting: bool, timeout: Option<f64>) -> PyResult<Option<(u32, u32)>> {
+        let barrier = self.core()?;
+        let deadline = within(timeout);
+        loop {
+            match py.detach(|| barrier.arrive(acting, deadline)).map_err(raised)? {
+                Waited::Ready(Some(Arrival { index, round })) => return Ok(Some((index, round))),
+                Waited::Ready(None) | Waited::TimedOut => return Ok(None),
+                Waited::Interrupted => py.check_signals()?,
+            }
+        }
+    }
+
+    /// Waits for this round no longer, which breaks it if it has not ended; whether it had tripped.
+    fn _give_up(&self, round: u32) -> PyResult<bool> {
+        Ok(self.core()?.give_up(round) == Outcome::Tripped)
+    }
+
+    /// Counts one out again that had arrived in this round.
+    fn _leave(&self, round: u32) -> PyResult<()> {
+        self.core()?.leave(round);
+        Ok(())
+    }
+
+    fn _tripped(&self, round: u32) -> PyResult<bool> {
+        Ok(self.core()?.tripped(round))
+    }
+
+    #[pyo3(signature = (round, timeout = None))]
+    fn _pass(&self, py: Python<'_>, round: u32, timeout: Option<f64>) -> PyResult<Option<bool>> {
+        let barrier = self.core()?;
+        let deadline = within(timeout);
+        match waited(py, deadline, || barrier.pass(round, deadline)) {
+            Ok(outcome) => Ok(outcome.map(|o| o == Outcome::Tripped)),
+            Err(e) => {
+                barrier.leave(round);
+                Err(e)
+            }
+        }
+    }
+
+    fn reset(&self) -> PyResult<()> {
+        self.core()?.reset();
+        Ok(())
+    }
+
+    fn abort(&self) -> PyResult<()> {
+        self.core()?.abort();
+        Ok(())
+    }
+
+    #[getter]
+    fn parties(&self) -> PyResult<u32> {
+        Ok(self.core()?.parties())
+    }
+
+    #[getter]
+    fn n_waiting(&self) -> PyResult<u32> {
+        Ok(self.core()?.waiting())
+    }
+
+    #[getter]
+    fn broken(&self) -> PyResult<bool> {
+        Ok(self.core()?.broken())
+    }
+});

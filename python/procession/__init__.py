@@ -1,0 +1,120 @@
+"""Process-based parallelism with the interface of `multiprocessing`, on a Rust runtime.
+
+    import procession as mp
+
+All names of `multiprocessing` are here and mean what they mean there. Besides:
+
+OwnerDiedError   a lock's holder died; raised instead of waiting for ever
+install()        from now on `import multiprocessing` means this package
+
+`python -m procession script.py` runs a program that knows nothing of Procession with it.
+"""
+
+from __future__ import annotations
+
+import sys
+
+if not sys.platform.startswith("linux"):
+    raise ImportError(f"procession runs on Linux (5.11 or later) only, and this is {sys.platform}")
+
+from . import context
+from ._alias import install
+from ._core import __version__ as __version__
+
+__all__ = [
+    "Array",
+    "AuthenticationError",
+    "Barrier",
+    "BoundedSemaphore",
+    "BufferTooShort",
+    "Condition",
+    "Event",
+    "JoinableQueue",
+    "Lock",
+    "Manager",
+    "OwnerDiedError",
+    "Pipe",
+    "Pool",
+    "Process",
+    "ProcessError",
+    "Queue",
+    "RLock",
+    "RawArray",
+    "RawValue",
+    "Semaphore",
+    "SimpleQueue",
+    "TimeoutError",
+    "Value",
+    "active_children",
+    "allow_connection_pickling",
+    "cpu_count",
+    "current_process",
+    "freeze_support",
+    "get_all_start_methods",
+    "get_context",
+    "get_logger",
+    "get_start_method",
+    "install",
+    "log_to_stderr",
+    "parent_process",
+    "reducer",
+    "set_executable",
+    "set_forkserver_preload",
+    "set_start_method",
+]
+
+_default = context._default_context
+
+AuthenticationError = context.AuthenticationError
+BufferTooShort = context.BufferTooShort
+OwnerDiedError = context.OwnerDiedError
+ProcessError = context.ProcessError
+TimeoutError = context.TimeoutError
+
+Process = context.Process
+active_children = _default.active_children
+current_process = _default.current_process
+parent_process = _default.parent_process
+
+Array = _default.Array
+Barrier = _default.Barrier
+BoundedSemaphore = _default.BoundedSemaphore
+Condition = _default.Condition
+Event = _default.Event
+JoinableQueue = _default.JoinableQueue
+Lock = _default.Lock
+Manager = _default.Manager
+Pipe = _default.Pipe
+Pool = _default.Pool
+Queue = _default.Queue
+RLock = _default.RLock
+RawArray = _default.RawArray
+RawValue = _default.RawValue
+Semaphore = _default.Semaphore
+SimpleQueue = _default.SimpleQueue
+Value = _default.Value
+
+allow_connection_pickling = _default.allow_connection_pickling
+cpu_count = _default.cpu_count
+freeze_support = _default.freeze_support
+get_all_start_methods = _default.get_all_start_methods
+get_context = _default.get_context
+get_logger = _default.get_logger
+get_start_method = _default.get_start_method
+log_to_stderr = _default.log_to_stderr
+set_executable = _default.set_executable
+set_forkserver_preload = _default.set_forkserver_preload
+set_start_method = _default.set_start_method
+
+SUBDEBUG = 5
+SUBWARNING = 25
+
+# What children import the main module as. A spawned child puts its own here.
+if "__main__" in sys.modules:
+    sys.modules["__mp_main__"] = sys.modules["__main__"]
+
+
+def __getattr__(name: str) -> object:
+    if name == "reducer":  # a property of the context, and a module that is better imported late
+        return _default.reducer
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,143 @@
+"""The barrier: where so many threads or processes wait for each other."""
+
+from __future__ import annotations
+
+from time import monotonic
+
+from . import _core
+from ._shared import Shared
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from threading import BrokenBarrierError
+    from typing import Any
+
+    from .context import BaseContext
+
+__all__ = ["Barrier"]
+
+
+class Barrier(_core.Barrier, Shared):
+    """A place where `parties` threads or processes wait for each other, again and again.
+
+    A barrier can break: by `abort`, by a wait that takes too long, by an action that raises. Then all who wait and all
+    who come raise `threading.BrokenBarrierError`, until `reset`.
+
+    **When a process dies** that others wait for, they wait on, as for one that is late: a timeout, or `abort` by
+    anybody, ends that. One that dies while it waits stays counted in that round. Neither delays `abort` or `reset`;
+    in multiprocessing each of them may then hang.
+    """
+
+    def __init__(
+        self,
+        parties: int,
+        action: Callable[[], object] | None = None,
+        timeout: float | None = None,
+        *,
+        ctx: BaseContext | None = None,
+        name: str | None = None,
+    ) -> None:
+        """parties: how many have to be there before they go on; ValueError if less than 1.
+
+        action: called in each round by one of them before they go on. It is pickled with the barrier. timeout: for
+        waits that give none, in seconds. ctx: of no consequence, contexts mix. name: for people to read.
+        """
+        if parties < 1:
+            raise ValueError(f"a barrier has at least 1 party, not {parties}")
+        self._create(parties)
+        self.name = name
+        self._action = action
+        self._timeout = timeout
+
+    def __getstate__(self) -> tuple[Any, ...]:
+        return *super().__getstate__(), self._action, self._timeout
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        *rest, self._action, self._timeout = state
+        super().__setstate__(tuple(rest))
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Waits until all parties are there. Returns a number from 0 to parties - 1, another one to each of them.
+
+        timeout: in seconds; None: the barrier's own, if it has one. If it passes, the barrier breaks.
+
+        `threading.BrokenBarrierError`: the barrier is broken, or was broken or reset during the wait. What the action
+        raises is raised in the party that ran it; for the others the barrier is broken. Ctrl-C takes this party out of
+        the round, which then waits for another one.
+        """
+        if timeout is None:
+            timeout = self._timeout
+        end = None if timeout is None else monotonic() + timeout
+        action = self._action
+        place = self._arrive(action is not None, timeout)
+        if place is None:
+            if not self.broken:  # so the action of the round before has taken all the time
+                self.abort()
+            raise self._error()
+        index, round = place
+        if index == self.parties - 1:
+            if action is not None:
+                self._act(action, round)
+            return index
+        passed = self._pass(round, None if end is None else end - monotonic())
+        if passed is None:
+            passed = self._give_up(round)  # or it has tripped in the last instant
+        if not passed:
+            raise self._error()
+        return index
+
+    async def wait_async(self, timeout: float | None = None) -> int:
+        """`wait` for asyncio: the event loop goes on meanwhile, without a thread that waits in its place.
+
+        As `wait` in everything else; the action runs in the loop. Cancelling takes this party out of the round.
+        """
+        from ._loops import attempted
+
+        if timeout is None:
+            timeout = self._timeout
+        end = None if timeout is None else monotonic() + timeout
+        action = self._action
+        place = await attempted(
+            self, lambda: self._arrive(action is not None, 0) or (() if self.broken else None), timeout
+        )
+        if not place:
+            self.abort()
+            raise self._error()
+        index, round = place
+        if index == self.parties - 1:
+            if action is not None:
+                self._act(action, round)
+            return index
+        left = None if end is None else end - monotonic()
+        try:
+            passed = await attempted(self, lambda: self._pass(round, 0), left)
+        except BaseException:
+            self._leave(round)
+            raise
+        if passed is None:
+            passed = self._give_up(round)
+        if not passed:
+            raise self._error()
+        return index
+
+    def _act(self, action: Callable[[], object], round: int) -> None:
+        try:
+            action()
+        except BaseException:
+            self.abort()
+            raise
+        if not self._tripped(round):
+            raise self._error()
+
+    def _error(self) -> BrokenBarrierError:
+        from threading import BrokenBarrierError
+
+        return BrokenBarrierError(f"{self!r} is broken, or was reset during the wait")
+
+    def __repr__(self) -> str:
+        try:
+            state = "broken" if self.broken else f"waiters={self.n_waiting}/parties={self.parties}"
+        except Exception:  # whatever is wrong with the barrier, it can be printed
+            state = "unknown"
+        return f"<{type(self).__name__} at {id(self):#x}: {state}{self._named()}>"

@@ -1,0 +1,304 @@
+"""The Rust core, as the facade sees it. Private: the public names are those of the package's modules."""
+
+from types import TracebackType
+from typing import Any, Self, final
+
+__version__: str
+
+# --- objects that processes share ------------------------------------------------------------------------------------
+
+class Handle:
+    """What the shared objects have in common. A handle names an object of family memory, in every member alike."""
+
+    @property
+    def handle(self) -> bytes: ...
+    def _attach(self, handle: bytes, /) -> None: ...
+    @property
+    def _key(self) -> tuple[int, int]:
+        """Which object of the family this is."""
+
+    def _summon(self, address: int) -> bool:
+        """The mailbox with this address is called from now on when this may be worth trying again; False if too many
+        are."""
+
+    def _dismiss(self, address: int) -> None:
+        """That mailbox is called no more."""
+
+class Lock(Handle):
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self: ...
+    def _create(self, robust: bool = True) -> None: ...
+    def acquire(self, block: bool = True, timeout: float | None = None) -> bool: ...
+    def release(self) -> None: ...
+    def locked(self) -> bool: ...
+    def __enter__(self) -> bool: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None, /
+    ) -> None: ...
+    def _holder(self) -> tuple[int, int, str] | None:
+        """pid, thread id and process name of who holds the lock; None if it is free."""
+
+    def _statistics(self) -> tuple[int, int, int, int]:
+        """Waits under way now, acquisitions, acquisitions that had to wait, nanoseconds waited in all."""
+
+class Queue(Handle):
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self: ...
+    def _create(self, maxsize: int = 0) -> None: ...
+    def put(self, obj: Any, block: bool = True, timeout: float | None = None) -> None: ...
+    def get(self, block: bool = True, timeout: float | None = None) -> Any: ...
+    def put_nowait(self, obj: Any) -> None: ...
+    def get_nowait(self) -> Any: ...
+    def qsize(self) -> int: ...
+    def empty(self) -> bool: ...
+    def full(self) -> bool: ...
+    def close(self) -> None: ...
+    @property
+    def closed(self) -> bool: ...
+    @property
+    def maxsize(self) -> int: ...
+
+class RLock(Handle):
+    """As Lock, but the thread that has it may acquire it again. Owner: process and thread."""
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self: ...
+    def _create(self, robust: bool = True) -> None: ...
+    def acquire(self, block: bool = True, timeout: float | None = None) -> bool: ...
+    def release(self) -> None:
+        """AssertionError if this thread does not have it."""
+
+    def locked(self) -> bool: ...
+    def __enter__(self) -> bool: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None, /
+    ) -> None: ...
+    def _holder(self) -> tuple[int, int, str] | None: ...
+    def _is_mine(self) -> bool: ...
+    def _count(self) -> int:
+        """How often this thread has acquired it; 0 if it has not."""
+
+    def _release_all(self) -> int:
+        """Releases it however often this thread has acquired it; how often that was."""
+
+    def _restore(self, count: int) -> None:
+        """Right after acquire(): this thread has it so many times, not once."""
+
+    def _statistics(self) -> tuple[int, int, int, int]: ...
+
+class Semaphore(Handle):
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self: ...
+    def _create(self, value: int, maximum: int) -> None: ...
+    def acquire(self, block: bool = True, timeout: float | None = None) -> bool: ...
+    def release(self, n: int = 1) -> None:
+        """ValueError if the value would exceed the maximum."""
+
+    def __enter__(self) -> bool: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None, /
+    ) -> None: ...
+    def get_value(self) -> int: ...
+    def _statistics(self) -> tuple[int, int, int, int]:
+        """Waits under way now, acquisitions, acquisitions that had to wait, nanoseconds waited in all."""
+
+@final
+class Mailbox:
+    """An event loop's: its socket is readable after an object that it was registered with has rung."""
+
+    def __new__(cls) -> Mailbox: ...
+    @property
+    def address(self) -> int: ...
+    def fileno(self) -> int: ...
+    def empty(self) -> None: ...
+
+@final
+class Ticket:
+    """A place among those who wait on a Condition."""
+
+    @property
+    def _key(self) -> tuple[int, int]: ...
+    def _summon(self, address: int) -> bool: ...
+    def _dismiss(self, address: int) -> None: ...
+    def _called(self) -> bool:
+        """Whether it has been called, without waiting."""
+
+    def _drop(self) -> None:
+        """Gives the place up at once; a call that had come goes to the next."""
+
+    def _heard(self) -> None:
+        """The call has been acted on (the lock is held again). Until then it goes to the next, should the ticket be
+        dropped or the process die."""
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Waits to be called; False if that took longer than timeout seconds, and the place is then given up. Also
+        given up if Ctrl-C raises."""
+
+class Condition(Handle):
+    """Who waits. The lock around it is the facade's."""
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self: ...
+    def _create(self) -> None: ...
+    def _enlist(self) -> Ticket:
+        """Takes the last place. To be called with the lock held, which is then released, and the ticket waited for."""
+
+    def _call(self, n: int) -> int:
+        """Calls the first n who wait (fewer if there are fewer); how many were called. Dead waiters are passed over."""
+
+    def _waiting(self) -> int: ...
+    def _statistics(self) -> tuple[int, int, int, int]: ...
+
+class Event(Handle):
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self: ...
+    def _create(self) -> None: ...
+    def is_set(self) -> bool: ...
+    def _generation(self) -> int:
+        """Changes whenever the event is set that was clear."""
+
+    def set(self) -> None: ...
+    def clear(self) -> None: ...
+    def wait(self, timeout: float | None = None) -> bool: ...
+    def _statistics(self) -> tuple[int, int, int, int]: ...
+
+class Barrier(Handle):
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self: ...
+    def _create(self, parties: int) -> None: ...
+    def _arrive(self, acting: bool, timeout: float | None = None) -> tuple[int, int] | None:
+        """Counts this thread in: (its index from 0, its round). Who arrives last (index parties - 1) has tripped the
+        barrier, or, where acting is true, must call _tripped(round) after its action. None: the barrier is broken, or
+        was all the time busy with the action of the round before."""
+
+    def _give_up(self, round: int) -> bool:
+        """Waits for this round no longer, which breaks it if it has not ended; whether it had tripped."""
+
+    def _leave(self, round: int) -> None:
+        """Counts a party out again that had arrived in this round."""
+
+    def _tripped(self, round: int) -> bool:
+        """The action is done: lets everybody go. False if the barrier was broken meanwhile."""
+
+    def _pass(self, round: int, timeout: float | None = None) -> bool | None:
+        """Waits for the end of the round: True if the barrier tripped, False if it was broken, None if that took longer
+        than timeout seconds (the round is not broken by that: see _give_up). If Ctrl-C raises, this thread is
+        counted out again."""
+
+    def reset(self) -> None: ...
+    def abort(self) -> None: ...
+    @property
+    def parties(self) -> int: ...
+    @property
+    def n_waiting(self) -> int: ...
+    @property
+    def broken(self) -> bool: ...
+    def _statistics(self) -> tuple[int, int, int, int]: ...
+
+# --- the registry of processes ---------------------------------------------------------------------------------------
+
+@final
+class Member:
+    """A seat in the family's registry of processes, held by the process that started its occupant."""
+
+    @staticmethod
+    def reserve(name: str, method: str) -> Member:
+        """A seat for a child that will be started by exec or by the fork server."""
+
+    @staticmethod
+    def forked(pid: int, name: str, method: str) -> Member | None:
+        """Right after os.fork() in the parent, same thread: the seat that the at-fork hook gave the child."""
+
+    @property
+    def slot(self) -> int: ...
+    @property
+    def generation(self) -> int: ...
+    def started(self, pid: int) -> None:
+        """Binds the pid of the process that was started for this seat."""
+
+    def load(self, message: bytes) -> None:
+        """Puts the child's start message into family memory, where adopt() finds it."""
+
+    def discard(self) -> None:
+        """The start failed: gives the seat, and all it holds, back."""
+
+    def __enter__(self) -> Member:
+        """Until __exit__, handles that this thread pickles are kept alive for the child until it has its own."""
+
+    def __exit__(self, *exc: object) -> None: ...
+
+def family_fd() -> int:
+    """The descriptor of this process's family memory, which is made now if there was none."""
+
+def adopt(fd: int, slot: int, generation: int) -> bytes:
+    """In the child: joins the family whose memory is fd, takes the seat, and returns the start message."""
+
+def carried_done() -> None:
+    """In the child, once the start message is unpickled: lets go of what the seat was carrying for it."""
+
+def describe(name: str) -> None:
+    """This process's name, as the registry and errors show it."""
+
+def declare_exit(code: int) -> None:
+    """This process is about to end with this exit code: what it holds when it does so was left on purpose."""
+
+def sweep() -> int:
+    """Looks for members that have died unnoticed and takes back what they held; how many there were."""
+
+# --- processes -------------------------------------------------------------------------------------------------------
+
+@final
+class Child:
+    """A started process, held by its pidfd: never mistaken for another one that got its number."""
+
+    def __new__(cls, pid: int, member: Member | None, pidfd: int = -1, direct: bool = True) -> Child:
+        """pidfd: an open one, which the Child then owns, or -1 to open one here. direct: it is a child of this process;
+        otherwise the fork server waits for it and writes its exit code into the registry."""
+
+    @property
+    def pid(self) -> int: ...
+    @property
+    def sentinel(self) -> int:
+        """A descriptor that becomes readable when the process ends."""
+
+    def poll(self) -> int | None:
+        """The exit code (-N: killed by signal N), or None while the process runs."""
+
+    def wait(self, timeout: float | None = None) -> int | None:
+        """Like poll, but waits up to timeout seconds (None: without limit). Ctrl-C interrupts it."""
+
+    def send_signal(self, signum: int) -> None:
+        """Sends a signal; nothing happens if the process has ended."""
+
+    def close(self) -> None: ...
+
+def spawn(executable: str | bytes, args: list[str | bytes], fds: list[int]) -> int:
+    """posix_spawn: runs executable with args and this environment; returns the pid. The child has descriptors 0 to 2
+    as they are here and fds[i] as 3 + i, and no other."""
+
+@final
+class ForkServer:
+    """The server's side: a single-threaded loop in Rust around os.fork() in Python."""
+
+    def __new__(cls, control: int) -> ForkServer:
+        """control: this side's end of a control_pair()."""
+
+    def next(self) -> tuple[int, int, int, list[int]] | None:
+        """Waits for a request, reaping children meanwhile (their exit codes go to the registry). Returns (slot,
+        generation, reply descriptor, passed descriptors), or None once every client has gone."""
+
+    def forked(self, pid: int, slot: int, generation: int, reply: int) -> None:
+        """In the server, after fork: answers the client with the pid and a pidfd; closes the request's descriptors."""
+
+    def refused(self, error: str, reply: int, errno: int = 0) -> None:
+        """In the server: answers the client that fork failed, and why (errno chooses the OSError that it gets)."""
+
+    def leave(self) -> None:
+        """In the child, first of all: undoes what the server set up for itself (signal mask, descriptors)."""
+
+def control_pair() -> tuple[int, int]:
+    """A pair of connected SOCK_SEQPACKET sockets (client's end, server's end), not inheritable."""
+
+def request_fork(control: int, slot: int, generation: int, fds: list[int]) -> tuple[int, int]:
+    """The client's side: asks the fork server for a child with that seat and these descriptors; returns (pid, pidfd or
+    -1). Raises ConnectionError if the server has gone and OSError with its words if it could not fork."""
+
+def process_is_alive(pid: int, start_time: int) -> bool: ...
+def start_time(pid: int) -> int:
+    """When a process started, in clock ticks since boot (with its pid, that names it for ever); 0 if there is none."""
+
+def cpu_count() -> int:
+    """CPUs this process may run on: its affinity mask."""

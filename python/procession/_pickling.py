@@ -1,0 +1,65 @@
+"""The start message of a child that shares no memory of objects with its parent."""
+
+from __future__ import annotations
+
+import io
+import sys
+
+from . import context
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import ModuleType
+    from typing import Any
+
+    from .process import BaseProcess
+
+__all__ = ["loads", "pickled", "split", "standard_library"]
+
+try:
+    # in C, and without the time that importing pickle takes in each child
+    from _pickle import loads as loads
+except ImportError:
+    from pickle import loads as loads
+
+LENGTH = 8  # bytes of the length that precedes the first pickle
+
+
+def pickled(popen: Any, preparation: dict[str, Any], process_obj: BaseProcess) -> bytes:
+    """Both as one message, for the child that popen is about to start.
+
+    They are pickled apart from each other: the second can be unpickled only after the first was acted upon.
+    """
+    dump: Callable[[object, io.BytesIO], None] = context._get_reducer().dump
+    message = io.BytesIO()
+    message.write(bytes(LENGTH))
+    # objects of the standard library's package ask that package whether they may be pickled now
+    others = standard_library("context")
+    context.set_spawning_popen(popen)
+    if others is not None:
+        others.set_spawning_popen(popen)
+    try:
+        dump(preparation, message)
+        length = message.tell() - LENGTH
+        dump(process_obj, message)
+    finally:
+        context.set_spawning_popen(None)
+        if others is not None:
+            others.set_spawning_popen(None)
+    message.seek(0)
+    message.write(length.to_bytes(LENGTH, "little"))
+    return message.getvalue()
+
+
+def split(message: bytes) -> tuple[memoryview, memoryview]:
+    """The two pickles of a message."""
+    whole = memoryview(message)
+    end = LENGTH + int.from_bytes(whole[:LENGTH], "little")
+    return whole[LENGTH:end], whole[end:]
+
+
+def standard_library(module: str) -> ModuleType | None:
+    """The standard library's multiprocessing module of that name, if the program has imported it and it is not ours."""
+    found = sys.modules.get(f"multiprocessing.{module}")
+    return None if found is sys.modules.get(f"{__package__}.{module}") else found

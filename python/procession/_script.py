@@ -1,0 +1,91 @@
+"""Programs: the code of a script or module that is to run as `__main__`, and the module object that it runs in."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import CodeType, ModuleType
+
+__all__ = ["STDIN", "find_module", "main_inside", "new_module", "read_script"]
+
+STDIN = "<stdin>"  # the __file__ of a program that was read from standard input
+
+
+def read_script(path: str, run_name: str) -> tuple[CodeType, ModuleType]:
+    """The code of a Python file, source or .pyc, and a module with that name to run it in.
+
+    OSError: the file cannot be read. SyntaxError, ImportError: it is no Python, or of another Python.
+    """
+    from importlib.machinery import SourceFileLoader, SourcelessFileLoader
+
+    if path.endswith(".pyc"):
+        compiled = SourcelessFileLoader(run_name, path)
+        code = compiled.get_code(run_name)
+        assert code is not None
+        return code, new_module(run_name, path, compiled)
+    loader = SourceFileLoader(run_name, path)
+    with io.open_code(path) as file:
+        # not the loader's get_code(), which would leave a __pycache__ beside the script
+        code = compile(file.read(), path, "exec", dont_inherit=True)
+    return code, new_module(run_name, path, loader)
+
+
+def find_module(name: str, run_name: str) -> tuple[CodeType, ModuleType]:
+    """The code of an importable module (of a package: its `__main__`), and a module called run_name to run it in.
+
+    ImportError: there is none, or none with code. Importing the packages that it is in may raise anything.
+    """
+    from importlib.util import find_spec
+
+    spec = find_spec(name)
+    if spec is None:
+        raise ImportError(f"No module named {name}", name=name)
+    if spec.submodule_search_locations is not None:
+        if name.rpartition(".")[2] == "__main__":
+            raise ImportError(f"{name} is a package, which cannot be run", name=name)
+        return find_module(f"{name}.__main__", run_name)
+    return _from_spec(spec, name, run_name)
+
+
+def main_inside(path: str, run_name: str) -> tuple[CodeType, ModuleType] | None:
+    """Of a folder or zip file: its `__main__`, and a module to run it in. None if path is neither.
+
+    ImportError: it has no `__main__`.
+    """
+    from importlib.machinery import PathFinder
+
+    spec = PathFinder.find_spec("__main__", [path])
+    if spec is not None:
+        return _from_spec(spec, "__main__", run_name)
+    if os.path.isdir(path) or sys.path_importer_cache.get(path) is not None:
+        raise ImportError(f"there is no __main__ module in {path!r}", name="__main__")
+    return None
+
+
+def new_module(name: str, path: str | None = None, loader: object = None) -> ModuleType:
+    """An empty module with the attributes that the interpreter gives to `__main__`."""
+    import builtins
+
+    module = type(sys)(name)
+    module.__dict__.update(__builtins__=builtins, __loader__=loader, __package__=None, __spec__=None)
+    if path is not None:
+        module.__dict__.update(__file__=path, __cached__=None)
+    return module
+
+
+def _from_spec(spec: object, name: str, run_name: str) -> tuple[CodeType, ModuleType]:
+    loader = getattr(spec, "loader", None)
+    get_code = getattr(loader, "get_code", None)
+    code = get_code(name) if get_code is not None else None
+    if code is None:
+        raise ImportError(f"{name} has no Python code that could be run", name=name)
+    module = new_module(run_name, getattr(spec, "origin", None), loader)
+    # as with `python -m`: the name says "run", the spec says what
+    module.__dict__.update(
+        __spec__=spec, __package__=getattr(spec, "parent", None), __cached__=getattr(spec, "cached", None)
+    )
+    return code, module

@@ -1,0 +1,449 @@
+"""Contexts: the package's functions and classes, bound to a start method."""
+
+from __future__ import annotations
+
+import os
+import sys
+from _thread import _local
+
+from . import process
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from logging import Logger
+    from typing import Any
+
+    from . import queues, synchronize
+    from .popen_fork import Popen
+
+__all__: list[str] = []  # what users need is found in the package itself
+
+
+class ProcessError(Exception):
+    """What the errors of this package derive from."""
+
+
+class BufferTooShort(ProcessError):
+    """A message does not fit the buffer that was given for it. `args[0]` is the message."""
+
+
+class TimeoutError(ProcessError):
+    """A time limit has passed. Not the built-in exception of this name."""
+
+
+class AuthenticationError(ProcessError):
+    """The other side of a connection does not know the key."""
+
+
+class OwnerDiedError(ProcessError):
+    """The lock that was to be acquired belonged to a process that is dead, and what it guards may be half changed.
+
+    Raised once, in one of those that wait or in the next that comes; the lock is free again then. multiprocessing would
+    wait for ever.
+
+    pid, name: of the dead process. exitcode: how it ended (-N: killed by signal N), or None if nobody could tell.
+    """
+
+    def __init__(self, message: str, pid: int, name: str, exitcode: int | None) -> None:
+        super().__init__(message)
+        self.pid = pid
+        self.name = name
+        self.exitcode = exitcode
+
+    def __reduce__(self) -> tuple[type[OwnerDiedError], tuple[str, int, str, int | None]]:
+        return type(self), (str(self), self.pid, self.name, self.exitcode)
+
+
+def _find(module: str, name: str) -> Any:
+    """`name` from our module of that name, which need not exist yet: NotImplementedError says so."""
+    from importlib import import_module
+
+    full = f"{__package__}.{module}"
+    try:
+        return getattr(import_module(full), name)
+    except ModuleNotFoundError as error:
+        if error.name != full:
+            raise
+    except AttributeError:
+        pass
+    raise NotImplementedError(f"{__package__}.{name} is not built yet")
+
+
+class BaseContext:
+    """What the package offers, for one start method. Its methods are the functions of the package."""
+
+    ProcessError = ProcessError
+    BufferTooShort = BufferTooShort
+    TimeoutError = TimeoutError
+    AuthenticationError = AuthenticationError
+    OwnerDiedError = OwnerDiedError
+
+    current_process = staticmethod(process.current_process)
+    parent_process = staticmethod(process.parent_process)
+    active_children = staticmethod(process.active_children)
+
+    Process: type[process.BaseProcess]
+    _name: str
+
+    # --- objects that processes share ---
+
+    # Their names are for people to read: in repr(), in statistics(), in errors.
+
+    def Lock(self, *, name: str | None = None, robust: bool = True) -> synchronize.Lock:
+        """A lock that processes share. Any process may release it, whoever holds it.
+
+        If the holder dies, `acquire` raises `OwnerDiedError` once instead of waiting for ever, unless robust is false.
+        """
+        from .synchronize import Lock
+
+        return Lock(ctx=self.get_context(), name=name, robust=robust)
+
+    def RLock(self, *, name: str | None = None, robust: bool = True) -> synchronize.RLock:
+        """A lock that the process and thread that hold it may acquire again.
+
+        If the holder dies, `acquire` raises `OwnerDiedError` once instead of waiting for ever, unless robust is false.
+        """
+        from .synchronize import RLock
+
+        return RLock(ctx=self.get_context(), name=name, robust=robust)
+
+    def Condition(
+        self, lock: synchronize.Lock | synchronize.RLock | None = None, *, name: str | None = None
+    ) -> synchronize.Condition:
+        """A condition variable. lock: a `Lock` or `RLock`; by default a new `RLock`."""
+        from .synchronize import Condition
+
+        return Condition(lock, ctx=self.get_context(), name=name)
+
+    def Semaphore(self, value: int = 1, *, name: str | None = None) -> synchronize.Semaphore:
+        """A semaphore. value: its first one; ValueError if below 0."""
+        from .synchronize import Semaphore
+
+        return Semaphore(value, ctx=self.get_context(), name=name)
+
+    def BoundedSemaphore(self, value: int = 1, *, name: str | None = None) -> synchronize.BoundedSemaphore:
+        """A semaphore that cannot be released beyond its first value. ValueError if that is below 0."""
+        from .synchronize import BoundedSemaphore
+
+        return BoundedSemaphore(value, ctx=self.get_context(), name=name)
+
+    def Event(self, *, name: str | None = None) -> synchronize.Event:
+        """An event: a flag that processes can wait for."""
+        from .synchronize import Event
+
+        return Event(ctx=self.get_context(), name=name)
+
+    def Barrier(
+        self,
+        parties: int,
+        action: Callable[[], object] | None = None,
+        timeout: float | None = None,
+        *,
+        name: str | None = None,
+    ) -> synchronize.Barrier:
+        """A barrier: parties processes wait there for each other.
+
+        action: called by one of them in each round. timeout: for waits that give none, in seconds.
+        """
+        from .synchronize import Barrier
+
+        return Barrier(parties, action, timeout, ctx=self.get_context(), name=name)
+
+    def Queue(self, maxsize: int = 0) -> queues.Queue:
+        """A first-in first-out queue. maxsize: how many items it takes before `put` waits; 0: as many as fit."""
+        from .queues import Queue
+
+        return Queue(maxsize, ctx=self.get_context())
+
+    def JoinableQueue(self, maxsize: int = 0) -> Any:
+        """A queue with `task_done()` and `join()`."""
+        return _find("queues", "JoinableQueue")(maxsize, ctx=self.get_context())
+
+    def SimpleQueue(self) -> queues.SimpleQueue:
+        """A queue with `put`, `get`, `empty` and `close` alone."""
+        from .queues import SimpleQueue
+
+        return SimpleQueue(ctx=self.get_context())
+
+    def Pipe(self, duplex: bool = True) -> Any:
+        """A pair of connected connections. duplex=False: the first one receives, the second one sends."""
+        return _find("connection", "Pipe")(duplex)
+
+    def RawValue(self, typecode_or_type: Any, *args: Any) -> Any:
+        """A ctypes object in shared memory."""
+        return _find("sharedctypes", "RawValue")(typecode_or_type, *args)
+
+    def RawArray(self, typecode_or_type: Any, size_or_initializer: int | Sequence[Any]) -> Any:
+        """A ctypes array in shared memory."""
+        return _find("sharedctypes", "RawArray")(typecode_or_type, size_or_initializer)
+
+    def Value(self, typecode_or_type: Any, *args: Any, lock: Any = True) -> Any:
+        """A ctypes object in shared memory, with a lock."""
+        return _find("sharedctypes", "Value")(typecode_or_type, *args, lock=lock, ctx=self.get_context())
+
+    def Array(self, typecode_or_type: Any, size_or_initializer: int | Sequence[Any], *, lock: Any = True) -> Any:
+        """A ctypes array in shared memory, with a lock."""
+        return _find("sharedctypes", "Array")(typecode_or_type, size_or_initializer, lock=lock, ctx=self.get_context())
+
+    def Manager(self) -> Any:
+        """A server process that holds objects, already started, with a proxy for each type of object."""
+        manager = _find("managers", "SyncManager")(ctx=self.get_context())
+        manager.start()
+        return manager
+
+    def Pool(
+        self,
+        processes: int | None = None,
+        initializer: Callable[..., object] | None = None,
+        initargs: Iterable[Any] = (),
+        maxtasksperchild: int | None = None,
+    ) -> Any:
+        """A pool of worker processes."""
+        return _find("pool", "Pool")(processes, initializer, initargs, maxtasksperchild, context=self.get_context())
+
+    # --- the machine, the program, the log ---
+
+    def cpu_count(self) -> int:
+        """The number of CPUs of the machine. (Those that this process may use: `len(os.sched_getaffinity(0))`.)"""
+        count = os.cpu_count()
+        if count is None:
+            raise NotImplementedError("the number of CPUs cannot be found out")
+        return count
+
+    def freeze_support(self) -> None:
+        """To be called first in the main module of a program that is frozen into an executable: children end in it."""
+        if getattr(sys, "frozen", False):
+            from .spawn import freeze_support
+
+            freeze_support()
+
+    def get_logger(self) -> Logger:
+        """The package's logger, named "multiprocessing". It has no handler until someone adds one."""
+        from .util import get_logger
+
+        return get_logger()
+
+    def log_to_stderr(self, level: int | str | None = None) -> Logger:
+        """Has the package's logger write to standard error, here and in all children to come; returns it."""
+        from .util import log_to_stderr
+
+        return log_to_stderr(level)
+
+    def allow_connection_pickling(self) -> None:
+        """Makes connections and sockets picklable. They are so anyway."""
+        _find("connection", "Connection")
+
+    def set_executable(self, executable: str | bytes | os.PathLike[str] | os.PathLike[bytes]) -> None:
+        """The Python interpreter for children under "spawn" and "forkserver", instead of `sys.executable`."""
+        from .spawn import set_executable
+
+        set_executable(executable)
+
+    def set_forkserver_preload(self, module_names: list[str], *, on_error: str = "ignore") -> None:
+        """Modules that the fork server imports when it starts, so that children need not. `__main__` means the script.
+
+        on_error: what an import that fails leads to. "ignore"; "warn": an ImportWarning of the server; "fail": the
+        server ends, and so `start()` raises.
+        """
+        from .forkserver import set_forkserver_preload
+
+        set_forkserver_preload(module_names, on_error=on_error)
+
+    # --- start methods ---
+
+    def get_context(self, method: str | None = None) -> BaseContext:
+        """The context of a start method ("fork", "spawn", "forkserver"), or without one the context in use.
+
+        ValueError: there is no such start method.
+        """
+        if method is None:
+            return self
+        try:
+            return _concrete_contexts[method]
+        except KeyError:
+            raise ValueError(f"there is no start method {method!r}") from None
+
+    def get_start_method(self, allow_none: bool = False) -> str | None:
+        """The name of the start method."""
+        return self._name
+
+    def set_start_method(self, method: str | None, force: bool = False) -> None:
+        """Raises ValueError: this context has its start method for good."""
+        raise ValueError("the start method of a context of its own cannot be set")
+
+    @property
+    def reducer(self) -> Any:
+        """What pickles process objects for their children: our module `reduction`, or what was set in its place."""
+        return _get_reducer()
+
+    @reducer.setter
+    def reducer(self, reduction: Any) -> None:
+        global _reducer  # noqa: PLW0603 (there is one for all contexts)
+        _reducer = reduction
+
+
+class Process(process.BaseProcess):
+    """A process that is started by the default context's method."""
+
+    @staticmethod
+    def _Popen(process_obj: process.BaseProcess) -> Popen:
+        return _default_context.get_context().Process._Popen(process_obj)
+
+    @staticmethod
+    def _after_fork() -> None:
+        _default_context.get_context().Process._after_fork()
+
+
+class DefaultContext(BaseContext):
+    """The context whose methods are the package's functions. Its start method may be set, once."""
+
+    Process = Process
+
+    def __init__(self, context: BaseContext) -> None:
+        self._default_context = context
+        self._actual_context: BaseContext | None = None
+
+    def get_context(self, method: str | None = None) -> BaseContext:
+        """The context of a start method ("fork", "spawn", "forkserver"), or without one the context in use.
+
+        Asking without a method settles the start method: `set_start_method` raises RuntimeError from then on.
+        """
+        if method is not None:
+            return super().get_context(method)
+        if self._actual_context is None:
+            self._actual_context = self._default_context
+        return self._actual_context
+
+    def set_start_method(self, method: str | None, force: bool = False) -> None:
+        """Sets the start method of this program. To be called once, where `__name__ == "__main__"`.
+
+        RuntimeError: it is settled already, and not force. method=None with force unsettles it.
+        """
+        if self._actual_context is not None and not force:
+            raise RuntimeError("the start method has already been set")
+        if method is None and force:
+            self._actual_context = None
+        else:
+            self._actual_context = self.get_context(method)
+
+    def get_start_method(self, allow_none: bool = False) -> str | None:
+        """The name of the start method, which is settled by this. allow_none: None if it is not settled yet."""
+        if allow_none and self._actual_context is None:
+            return None
+        return self.get_context()._name
+
+    def get_all_start_methods(self) -> list[str]:
+        """The names of the start methods, the default one first."""
+        default = self._default_context._name
+        return [default, *(name for name in _concrete_contexts if name != default)]
+
+
+class ForkProcess(process.BaseProcess):
+    """A process that is a copy of its parent, made by fork."""
+
+    _start_method = "fork"
+
+    @staticmethod
+    def _Popen(process_obj: process.BaseProcess) -> Popen:
+        from .popen_fork import Popen
+
+        return Popen(process_obj)
+
+
+class SpawnProcess(process.BaseProcess):
+    """A process with an interpreter of its own."""
+
+    _start_method = "spawn"
+
+    @staticmethod
+    def _Popen(process_obj: process.BaseProcess) -> Popen:
+        from .popen_spawn_posix import Popen
+
+        return Popen(process_obj)
+
+    @staticmethod
+    def _after_fork() -> None:
+        """Nothing was copied, so nothing is to be mended."""
+
+
+class ForkServerProcess(process.BaseProcess):
+    """A process that is a copy of the fork server, which is small and has one thread."""
+
+    _start_method = "forkserver"
+
+    @staticmethod
+    def _Popen(process_obj: process.BaseProcess) -> Popen:
+        from .popen_forkserver import Popen
+
+        return Popen(process_obj)
+
+
+class ForkContext(BaseContext):
+    """Children are copies of their parent."""
+
+    _name = "fork"
+    Process = ForkProcess
+
+
+class SpawnContext(BaseContext):
+    """Children start as new interpreters and import what they need."""
+
+    _name = "spawn"
+    Process = SpawnProcess
+
+
+class ForkServerContext(BaseContext):
+    """Children are copies of a server process that has imported what they need."""
+
+    _name = "forkserver"
+    Process = ForkServerProcess
+
+
+def _force_start_method(method: str) -> None:
+    _default_context._actual_context = _concrete_contexts[method]
+
+
+def _get_reducer() -> Any:
+    if _reducer is not None:
+        return _reducer
+    from . import reduction
+
+    return reduction
+
+
+# --- what is being pickled for a child, in this thread ---
+
+
+def get_spawning_popen() -> Any:
+    """The Popen object of the child for which this thread is pickling; None otherwise."""
+    return getattr(_spawning, "popen", None)
+
+
+def set_spawning_popen(popen: Any) -> None:
+    """Notes for which child this thread is pickling, or with None that it does so no more."""
+    _spawning.popen = popen
+
+
+def assert_spawning(obj: object) -> None:
+    """RuntimeError unless this thread is pickling for a child: for objects that can only be handed on at a start."""
+    if get_spawning_popen() is None:
+        raise RuntimeError(f"a {type(obj).__name__} can be handed to a process only when it is started")
+
+
+def __getattr__(name: str) -> Any:
+    # `from .context import reduction` is what modules written for multiprocessing do
+    if name == "reduction":
+        return _get_reducer()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+_spawning = _local()
+_reducer: Any = None
+_concrete_contexts: dict[str, BaseContext] = {
+    "fork": ForkContext(),
+    "spawn": SpawnContext(),
+    "forkserver": ForkServerContext(),
+}
+# what multiprocessing has on the running Python
+_default_context = DefaultContext(_concrete_contexts["forkserver" if sys.version_info >= (3, 14) else "fork"])

@@ -1,0 +1,263 @@
+"""The fork server: a small process with one thread, whose copies other processes ask for."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from . import _alias, _core, popen_fork, process, spawn, util
+from ._pickling import loads
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
+__all__ = ["connect_to_new_process", "ensure_running", "get_inherited_fds", "set_forkserver_preload"]
+
+CONTROL_FD = spawn.FAMILY_FD + 1  # where the server finds its end of the control socket
+MOST_FDS = 250  # a message over a Unix socket takes 253
+
+
+class ForkServer:
+    """The client's side: the server that this process uses, and starts when it needs one.
+
+    A child that was forked, by its parent or by the server, goes on with the server of its parent. A spawned child
+    starts one of its own: it has asked for a fresh start. The server ends by itself when nobody is left to use it, by
+    whatever signal they went. There is no address that others could connect to: whoever may use it has a descriptor.
+    """
+
+    def __init__(self) -> None:
+        self._lock = util.ForkAwareThreadLock()
+        self._control: int | None = None
+        self._server: _core.Child | None = None
+        self._starter: int | None = None  # the process whose child the server is
+        self._forkserver_pid: int | None = None
+        self._inherited_fds: list[int] | None = None
+        self._preload_modules: list[str] = ["__main__"]
+        self._preload_on_error = "ignore"
+
+    def set_forkserver_preload(self, modules_names: list[str], *, on_error: str = "ignore") -> None:
+        """What the next server imports before anything else; see `procession.set_forkserver_preload`.
+
+        TypeError: not strings. ValueError: on_error is not "ignore", "warn" or "fail".
+        """
+        if not all(type(name) is str for name in modules_names):
+            raise TypeError("module_names must be a list of strings")
+        if on_error not in ("ignore", "warn", "fail"):
+            raise ValueError(f"on_error must be 'ignore', 'warn', or 'fail', not {on_error!r}")
+        self._preload_modules = modules_names
+        self._preload_on_error = on_error
+
+    def get_inherited_fds(self) -> list[int] | None:
+        """The descriptors that came with the start of this process; None if no fork server started it."""
+        return self._inherited_fds
+
+    def connect_to_new_process(self, member: _core.Member, fds: Iterable[int]) -> tuple[int, int]:
+        """Has the server fork a child for that seat, with copies of these descriptors. Returns (pid, pidfd or -1).
+
+        A server that has died is replaced. ConnectionError: the new one died as well, most likely over what it was to
+        import. OSError: it could not fork. ValueError: too many descriptors.
+        """
+        fds = list(fds)
+        if len(fds) > MOST_FDS:
+            raise ValueError(f"{len(fds)} descriptors are too many to hand over, {MOST_FDS} are the most")
+        with self._lock:
+            if not self._ensure_running():
+                try:
+                    return self._request(member, fds)
+                except ConnectionError:  # it has died just now, or was the server of a parent long gone
+                    self._let_go()
+                    self._launch()
+            try:
+                return self._request(member, fds)
+            except ConnectionError as error:
+                error.add_note(
+                    "Forkserver process may have crashed: while it imported what it was told to preload, if there is a "
+                    "traceback on standard error."
+                )
+                raise
+
+    def _request(self, member: _core.Member, fds: list[int]) -> tuple[int, int]:
+        assert self._control is not None
+        # the child gets the way to the server too, for children of its own
+        return _core.request_fork(self._control, member.slot, member.generation, [self._control, *fds])
+
+    def ensure_running(self) -> None:
+        """Starts a server unless there is one."""
+        with self._lock:
+            self._ensure_running()
+
+    def _ensure_running(self) -> bool:
+        """Whether a server had to be started."""
+        if self._control is not None:
+            # only the process that started it can tell; the others will see
+            if self._starter != os.getpid() or self._server is None or self._server.poll() is None:
+                return False
+            self._let_go()
+        self._launch()
+        return True
+
+    def _launch(self) -> None:
+        member = _core.Member.reserve("forkserver", "spawn")
+        ours, theirs = _core.control_pair()
+        pid = 0
+        try:
+            member.load(_settings(self._preload_modules, self._preload_on_error))
+            command = spawn.command("forkserver", "main", slot=member.slot, generation=member.generation)
+            pid = _core.spawn(command[0], command, [_core.family_fd(), theirs])
+            member.started(pid)
+            self._server = _core.Child(pid, member)
+        except BaseException:
+            os.close(ours)
+            if pid:  # without a client it would end, but nobody would wait for it
+                os.kill(pid, 9)
+                os.waitpid(pid, 0)
+            else:
+                member.discard()
+            raise
+        finally:
+            os.close(theirs)
+        self._control = ours
+        self._starter = os.getpid()
+        self._forkserver_pid = pid
+
+    def _let_go(self) -> None:
+        if self._control is not None:
+            os.close(self._control)
+        if self._server is not None:
+            self._server.close()
+        self._control = self._server = self._starter = self._forkserver_pid = None
+
+    def _stop(self) -> None:
+        """Ends the server, if it is a child of this process, and waits for it: for tests.
+
+        It goes once its last client has closed the control socket, and the children that it forked are clients.
+        """
+        with self._lock:
+            server, starter = self._server, self._starter
+            self._server = None
+            self._let_go()
+            if server is not None and starter == os.getpid():
+                server.wait()
+                server.close()
+
+    def _forked_by(self, server: int, fds: list[int]) -> None:
+        """In a child of the server: what came with the start."""
+        self._control, *self._inherited_fds = fds
+        self._forkserver_pid = server
+        self._server = self._starter = None
+
+
+def _settings(preload: list[str], on_error: str) -> bytes:
+    from pickle import dumps
+
+    settings: dict[str, Any] = {"alias": _alias.installed(), "preload": None}
+    if preload:
+        data = spawn.get_preparation_data("forkserver")
+        settings["preload"] = {
+            "preload": list(preload),
+            "main_path": data.get("init_main_from_path"),
+            "main_name": data.get("init_main_from_name"),
+            "sys_path": data["sys_path"],
+            "sys_argv": list(data["sys_argv"]),
+            "on_error": on_error,
+        }
+    return dumps(settings)
+
+
+# --- the server ---
+
+
+def main(slot: int, generation: int) -> None:
+    """The server's program: imports what it was told to, then forks whenever it is asked."""
+    import signal
+
+    os.set_inheritable(CONTROL_FD, False)
+    settings = loads(spawn.take_seat(slot, generation))
+    _core.carried_done()
+    if settings["alias"]:
+        _alias.install()
+    if settings["preload"] is not None:
+        _handle_preload(**settings["preload"])
+    util._close_stdin()
+    interrupt_handler = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the program
+    server = _core.ForkServer(CONTROL_FD)
+    while (request := server.next()) is not None:
+        slot, generation, reply, _ = request
+        try:
+            pid = os.fork()
+        except OSError as error:
+            server.refused(str(error), reply)
+            continue
+        if pid == 0:
+            popen_fork.live(lambda: _serve(server, request, interrupt_handler))
+        server.forked(pid, slot, generation, reply)
+
+
+def _serve(server: _core.ForkServer, request: tuple[int, int, int, list[int]], interrupt_handler: Any) -> int:
+    """In the forked child: from a copy of the server to a process that was asked for."""
+    import signal
+
+    server.leave()
+    signal.signal(signal.SIGINT, interrupt_handler)
+    slot, generation, _, fds = request
+    _forkserver._forked_by(os.getppid(), fds)
+    return spawn._main(_core.adopt(-1, slot, generation))
+
+
+def _handle_preload(
+    preload: list[str],
+    main_path: str | None = None,
+    sys_path: list[str] | None = None,
+    sys_argv: list[str] | None = None,
+    on_error: str = "ignore",
+    *,
+    main_name: str | None = None,
+) -> None:
+    """Imports what children will want, the main module included if it is listed as `__main__`.
+
+    The main module may raise anything, and other modules an ImportError, with the consequences that on_error names.
+    """
+    if not preload:
+        return
+    if sys_argv is not None:
+        sys.argv[:] = sys_argv
+    if sys_path is not None:
+        sys.path[:] = sys_path
+    if "__main__" in preload and (main_path or main_name):
+        current = process.current_process()
+        current._inheriting = True
+        try:
+            if main_path is not None:
+                spawn.import_main_path(main_path)
+            elif main_name is not None:
+                spawn._fixup_main_from_name(main_name)
+        except Exception as error:
+            _preload_failed(f"__main__ from {main_path or main_name!r}", error, on_error)
+        finally:
+            del current._inheriting
+    for name in preload:
+        if name == "__main__":
+            continue
+        try:
+            __import__(name)
+        except ImportError as error:
+            _preload_failed(f"module {name!r}", error, on_error)
+    util._flush_std_streams()  # or each child would print it again
+
+
+def _preload_failed(what: str, error: Exception, on_error: str) -> None:
+    if on_error == "fail":
+        raise error
+    if on_error == "warn":
+        import warnings
+
+        warnings.warn(f"Failed to preload {what}: {error!r}", ImportWarning, stacklevel=3)
+
+
+_forkserver = ForkServer()
+ensure_running = _forkserver.ensure_running
+get_inherited_fds = _forkserver.get_inherited_fds
+connect_to_new_process = _forkserver.connect_to_new_process
+set_forkserver_preload = _forkserver.set_forkserver_preload

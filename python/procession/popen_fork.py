@@ -1,0 +1,129 @@
+"""Starting a process by fork, and holding any started process."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+
+from . import _core, _lifeline, util
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import ClassVar, NoReturn
+
+    from .process import BaseProcess
+
+__all__ = ["Popen"]
+
+
+class Popen:
+    """A started process, as its parent holds it: by a pidfd, so never mistaken for another one that got its number.
+
+    Making one starts the process. What goes wrong is raised, and then there is neither a process nor a Popen.
+    """
+
+    method: ClassVar[str] = "fork"
+
+    pid: int
+    returncode: int | None
+    _child: _core.Child
+    _parent: int
+
+    def __init__(self, process_obj: BaseProcess) -> None:
+        util._flush_std_streams()  # or the child would have a copy of what is buffered
+        self.returncode = None
+        self._launch(process_obj)
+
+    def _launch(self, process_obj: BaseProcess) -> None:
+        if process_obj.daemon:
+            _lifeline.reader()
+        pid = os.fork()
+        if pid == 0:
+            live(lambda: _run(process_obj))
+        self._hold(pid, lambda: _core.Member.forked(pid, process_obj._name, "fork"))
+
+    def _hold(self, pid: int, seat: Callable[[], _core.Member | None], pidfd: int = -1, direct: bool = True) -> None:
+        """Takes hold of a process that was just started. If that fails, the process is killed."""
+        try:
+            self._child = _core.Child(pid, seat(), pidfd, direct)
+        except BaseException:
+            os.kill(pid, 9)
+            if direct:
+                os.waitpid(pid, 0)
+            raise
+        self.pid = pid
+        self._parent = os.getpid()
+
+    @property
+    def sentinel(self) -> int:
+        """A descriptor that becomes readable when the process ends. OSError: a sandbox forbids pidfds."""
+        return self._child.sentinel
+
+    def duplicate_for_child(self, fd: int) -> int:
+        """The number that this descriptor will have in the child."""
+        return fd
+
+    def poll(self, flag: int = os.WNOHANG) -> int | None:
+        """The exit code, or None while the process runs (flag=0: waits for its end)."""
+        return self.wait(0 if flag == os.WNOHANG else None)
+
+    def wait(self, timeout: float | None = None) -> int | None:
+        """The exit code, once the process has ended; None if it has not within timeout seconds."""
+        if self.returncode is None and self._parent == os.getpid():  # nobody else can wait for it
+            at_once = timeout is not None and timeout <= 0
+            self.returncode = self._child.poll() if at_once else self._child.wait(timeout)
+        return self.returncode
+
+    def _send_signal(self, sig: int) -> None:
+        if self.returncode is None:
+            self._child.send_signal(sig)
+
+    def interrupt(self) -> None:
+        """Sends SIGINT."""
+        from signal import SIGINT
+
+        self._send_signal(SIGINT)
+
+    def terminate(self) -> None:
+        """Sends SIGTERM."""
+        from signal import SIGTERM
+
+        self._send_signal(SIGTERM)
+
+    def kill(self) -> None:
+        """Sends SIGKILL."""
+        from signal import SIGKILL
+
+        self._send_signal(SIGKILL)
+
+    def close(self) -> None:
+        """Closes the pidfd."""
+        self._child.close()
+
+
+def _run(process_obj: BaseProcess) -> int:
+    _lifeline.after_fork(process_obj.daemon)
+    return process_obj._bootstrap()
+
+
+def live(work: Callable[[], int]) -> NoReturn:
+    """The rest of a forked child's life: work, which returns the exit code; then what was registered for the exit.
+
+    It ends in here, whatever happens: the frames above belong to the parent.
+    """
+    code = 1
+    try:
+        atexit._clear()
+        atexit.register(util._exit_function)
+        code = work() & 0xFF
+    except Exception:
+        sys.excepthook(*sys.exc_info())
+    finally:
+        try:
+            atexit._run_exitfuncs()
+            util._flush_std_streams()
+            _core.declare_exit(code)
+        finally:
+            os._exit(code)

@@ -1,0 +1,57 @@
+"""Starting a process by asking the fork server for it."""
+
+from __future__ import annotations
+
+import os
+
+from . import _core, forkserver, popen_fork, popen_spawn_posix
+from ._pickling import pickled
+from .popen_spawn_posix import bound
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .process import BaseProcess
+
+__all__ = ["Popen"]
+
+
+class _DupFd:
+    """A descriptor, on its way into the child: its place among those that were sent along."""
+
+    def __init__(self, ind: int) -> None:
+        self.ind = ind
+
+    def detach(self) -> int:
+        """In the child: the descriptor, which the caller then owns."""
+        fds = forkserver.get_inherited_fds()
+        assert fds is not None, "this process was not started by a fork server"
+        os.set_inheritable(fds[self.ind], False)
+        return fds[self.ind]
+
+
+class Popen(popen_spawn_posix.Popen):
+    """A process that the fork server has forked. The server waits for it and writes down how it ended."""
+
+    method = "forkserver"
+    DupFd = _DupFd
+
+    def __init__(self, process_obj: BaseProcess) -> None:
+        self._fds = []
+        popen_fork.Popen.__init__(self, process_obj)
+
+    def duplicate_for_child(self, fd: int) -> int:
+        """What DupFd takes: the place of this descriptor among those that are sent along."""
+        self._fds.append(fd)
+        return len(self._fds) - 1
+
+    def _launch(self, process_obj: BaseProcess) -> None:
+        preparation = self._preparation_for(process_obj)
+        member = _core.Member.reserve(process_obj._name, self.method)
+        try:
+            with member:
+                member.load(pickled(self, preparation, process_obj))
+            pid, pidfd = forkserver.connect_to_new_process(member, self._fds)
+        except BaseException:
+            member.discard()
+            raise
+        self._hold(pid, lambda: bound(member, pid), pidfd, direct=False)

@@ -1,0 +1,72 @@
+"""Starting a process with an interpreter of its own."""
+
+from __future__ import annotations
+
+import os
+
+from . import _core, _lifeline, popen_fork, spawn
+from ._pickling import pickled
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from .process import BaseProcess
+
+__all__ = ["Popen"]
+
+FIRST_FD = 3  # of those that _core.spawn hands over
+
+
+class _DupFd:
+    """A descriptor, on its way into the child."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+
+    def detach(self) -> int:
+        """In the child: the descriptor, which the caller then owns."""
+        os.set_inheritable(self.fd, False)
+        return self.fd
+
+
+class Popen(popen_fork.Popen):
+    """A process that was started by exec. Its start message waits for it in family memory."""
+
+    method = "spawn"
+    DupFd: Callable[[int], Any] = _DupFd
+
+    def __init__(self, process_obj: BaseProcess) -> None:
+        self._fds = [_core.family_fd()]
+        super().__init__(process_obj)
+
+    def duplicate_for_child(self, fd: int) -> int:
+        """The number that this descriptor will have in the child."""
+        self._fds.append(fd)
+        return FIRST_FD + len(self._fds) - 1
+
+    def _preparation_for(self, process_obj: BaseProcess) -> dict[str, Any]:
+        preparation = spawn.get_preparation_data(process_obj._name)
+        if process_obj.daemon:
+            preparation["lifeline"] = self.DupFd(self.duplicate_for_child(_lifeline.reader()))
+        return preparation
+
+    def _launch(self, process_obj: BaseProcess) -> None:
+        preparation = self._preparation_for(process_obj)
+        member = _core.Member.reserve(process_obj._name, self.method)
+        try:
+            with member:
+                member.load(pickled(self, preparation, process_obj))
+            command = spawn.get_command_line(slot=member.slot, generation=member.generation)
+            pid = _core.spawn(command[0], command, self._fds)
+        except BaseException:
+            member.discard()
+            raise
+        self._hold(pid, lambda: bound(member, pid))
+
+
+def bound(member: _core.Member, pid: int) -> _core.Member:
+    """The seat, now that the process that was started for it has a pid."""
+    member.started(pid)
+    return member

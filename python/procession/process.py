@@ -1,0 +1,474 @@
+"""Process objects: activities that run in processes of their own, as `threading.Thread` objects run in threads."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import sys
+from _weakrefset import WeakSet
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from typing import Any
+
+    from .popen_fork import Popen
+
+__all__ = ["BaseProcess", "active_children", "current_process", "parent_process"]
+
+try:
+    ORIGINAL_DIR: str | None = os.path.abspath(os.getcwd())
+except OSError:  # the working folder has been removed
+    ORIGINAL_DIR = None
+
+
+def current_process() -> BaseProcess:
+    """The Process object of this process. In the main process it is one that nobody made."""
+    return _current_process
+
+
+def parent_process() -> BaseProcess | None:
+    """The Process object of the process that started this one; None in the main process.
+
+    It knows its `name` and `pid`, and `is_alive()` and `join()` work on it, whichever the start method: under
+    "forkserver" the parent is the process that called `start()`, not the server.
+    """
+    return _parent_process
+
+
+def active_children() -> list[BaseProcess]:
+    """The children of this process that are alive. Those that have ended are joined on the way."""
+    _cleanup()
+    me = os.getpid()  # in a child made by os.fork() itself, the objects are those of its parent's children
+    return [child for child in _children if child._parent_pid == me]
+
+
+def _cleanup() -> None:
+    """Takes note of the children that have ended."""
+    for child in tuple(_children):
+        popen = child._popen
+        if popen is not None and popen.poll() is not None:
+            _children.discard(child)
+
+
+class BaseProcess:
+    """An activity in a process of its own. What `Process` of every context derives from."""
+
+    _start_method: str | None = None
+
+    _identity: tuple[int, ...]
+    _config: dict[str, Any]
+    _parent_pid: int | None
+    _popen: Popen | None
+    _inheriting: bool
+
+    @staticmethod
+    def _Popen(process_obj: BaseProcess) -> Popen:
+        """Starts the process; a context's class says how."""
+        raise NotImplementedError
+
+    def __init__(
+        self,
+        group: None = None,
+        target: Callable[..., object] | None = None,
+        name: str | None = None,
+        args: Iterable[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        daemon: bool | None = None,
+    ) -> None:
+        """`run()` calls target(*args, **kwargs). A derived class must call this `__init__` before anything else.
+
+        name: for people to read; by default the class's name and a number. daemon: by default what the current
+        process is. Under "spawn" and "forkserver" the object is pickled when it is started, with its arguments.
+        """
+        assert group is None, "group must be None: there are no groups yet"
+        self._identity = (*_current_process._identity, next(_process_counter))
+        self._config = _current_process._config.copy()
+        self._parent_pid = os.getpid()
+        self._parent_name = _current_process.name
+        self._parent_start = 0
+        self._popen = None
+        self._closed = False
+        self._target = target
+        self._args = tuple(args)
+        self._kwargs = dict(kwargs or {})
+        self._name = name or f"{type(self).__name__}-{':'.join(map(str, self._identity))}"
+        if daemon is not None:
+            self.daemon = daemon
+        _dangling.add(self)
+
+    def _check_closed(self) -> None:
+        if self._closed:
+            raise ValueError("this process object is closed")
+
+    def run(self) -> None:
+        """What the process does. A derived class may override it instead of giving a target."""
+        if self._target:
+            self._target(*self._args, **self._kwargs)
+
+    def start(self) -> None:
+        """Starts the process; returns once it exists, which is before it runs. To be called once.
+
+        Whatever goes wrong is raised here (an argument that cannot be pickled, no process left to be had), and then
+        the object is as it was before. AssertionError: it was started already, or by another process, or this process
+        is daemonic and may have no children.
+        """
+        self._check_closed()
+        assert self._popen is None, "a process can be started only once"
+        assert self._parent_pid == os.getpid(), "a process object can be started only by the process that made it"
+        assert not _current_process._config.get("daemon"), "daemonic processes may not have children"
+        _cleanup()
+        self._parent_start = _own_start_time()
+        self._popen = self._Popen(self)
+        # the parent has no use for them any more, and they may refer to this very object
+        del self._target, self._args, self._kwargs
+        _children.add(self)
+
+    def _started(self, what: str) -> Popen:
+        self._check_closed()
+        assert self._parent_pid == os.getpid(), f"a process can be {what} only by its parent"
+        assert self._popen is not None, f"a process can be {what} only after it was started"
+        return self._popen
+
+    def _running(self) -> Popen:
+        self._check_closed()
+        if self._popen is None:
+            raise AttributeError("the process has not been started")
+        return self._popen
+
+    def terminate(self) -> None:
+        """Sends SIGTERM. Nothing happens if the process has ended. Its own children are not told."""
+        self._running().terminate()
+
+    def kill(self) -> None:
+        """Sends SIGKILL. Nothing happens if the process has ended. Its own children are not told."""
+        self._running().kill()
+
+    def interrupt(self) -> None:
+        """Sends SIGINT, as Ctrl-C does: KeyboardInterrupt in the child, unless it handles the signal otherwise."""
+        self._running().interrupt()
+
+    def join(self, timeout: float | None = None) -> None:
+        """Waits until the process has ended, or for so many seconds; `exitcode` tells which. None: without limit.
+
+        A process that was killed has ended like any other; joining it never hangs.
+        """
+        if self._started("joined").wait(timeout) is not None:
+            _children.discard(self)
+
+    def is_alive(self) -> bool:
+        """Whether the process was started and has not ended yet."""
+        self._check_closed()
+        if self is _current_process:
+            return True
+        assert self._parent_pid == os.getpid(), "whether a process is alive can be asked only by its parent"
+        if self._popen is None:
+            return False
+        if self._popen.poll() is None:
+            return True
+        _children.discard(self)
+        return False
+
+    def close(self) -> None:
+        """Lets go of what the object holds, a file descriptor above all. Most methods raise ValueError from then on.
+
+        ValueError: the process is still running.
+        """
+        if self._popen is not None:
+            if self._popen.poll() is None:
+                raise ValueError("a running process cannot be closed; call join() or terminate() first")
+            self._popen.close()
+            self._popen = None
+            _children.discard(self)
+        self._closed = True
+
+    @property
+    def name(self) -> str:
+        """The process's name. It need not be unique and has no meaning, but errors show it."""
+        return self._name
+
+    @name.setter
+    def name(self, name: str) -> None:
+        assert isinstance(name, str), "a name is a str"
+        self._name = name
+        if self is _current_process:
+            _describe(name)
+
+    @property
+    def daemon(self) -> bool:
+        """Whether the process is terminated when its parent exits, instead of joined. To be set before the start.
+
+        If the parent is killed, a daemonic process is so too. (In multiprocessing it would go on.)
+        """
+        daemonic: bool = self._config.get("daemon", False)
+        return daemonic
+
+    @daemon.setter
+    def daemon(self, daemonic: bool) -> None:
+        assert self._popen is None, "the process has started already"
+        self._config["daemon"] = daemonic
+
+    @property
+    def authkey(self) -> bytes:
+        """The key by which connections between processes are authenticated; a child has its parent's."""
+        key: bytes = self._config["authkey"]
+        return key
+
+    @authkey.setter
+    def authkey(self, authkey: bytes) -> None:
+        self._config["authkey"] = AuthenticationString(authkey)
+
+    @property
+    def exitcode(self) -> int | None:
+        """0 to 255 as the process said, or -N if signal N killed it; None while it runs and before it starts.
+
+        255 also stands for a child of a fork server that was killed before it could tell.
+        """
+        self._check_closed()
+        return None if self._popen is None else self._popen.poll()
+
+    @property
+    def ident(self) -> int | None:
+        """The process id, or None before the start."""
+        self._check_closed()
+        if self is _current_process:
+            return os.getpid()
+        return None if self._popen is None else self._popen.pid
+
+    @property
+    def pid(self) -> int | None:
+        """The process id, or None before the start."""
+        return self.ident
+
+    @property
+    def sentinel(self) -> int:
+        """A file descriptor that becomes readable when the process ends: a pidfd. ValueError before the start."""
+        self._check_closed()
+        if self._popen is None:
+            raise ValueError("the process has not been started")
+        return self._popen.sentinel
+
+    def __repr__(self) -> str:
+        code = None
+        if self is _current_process:
+            state = "started"
+        elif self._closed:
+            state = "closed"
+        elif self._parent_pid != os.getpid():
+            state = "unknown"
+        elif self._popen is None:
+            state = "initial"
+        else:
+            code = self._popen.poll()
+            state = "started" if code is None else "stopped"
+        words = [type(self).__name__, f"name={self._name!r}"]
+        if self._popen is not None:
+            words.append(f"pid={self._popen.pid}")
+        words += [f"parent={self._parent_pid}", state]
+        if code is not None:
+            words.append(f"exitcode={_name_of_exit_code(code)}")
+        if self.daemon:
+            words.append("daemon")
+        return f"<{' '.join(words)}>"
+
+    # --- in the child ---
+
+    def _bootstrap(self, parent_sentinel: int | None = None) -> int:
+        """The life of the child, from the moment that it has its Process object. Returns the exit code."""
+        from . import util
+
+        code = 1
+        try:
+            self._become_current(parent_sentinel)
+            util.info("child process calling self.run()")
+            self.run()
+            code = 0
+        except SystemExit as stop:
+            code = _exit_code_of(stop)
+        except BaseException:  # KeyboardInterrupt is an error like any other here
+            _print_exception(self._name)
+        finally:
+            threading = sys.modules.get("threading")
+            if threading is not None:  # as at the end of any Python program: threads that are not daemonic go on
+                threading._shutdown()
+            util.info("process exiting with exitcode %d", code)
+            util._flush_std_streams()
+        return code
+
+    def _become_current(self, parent_sentinel: int | None) -> None:
+        """Makes this object the current process, and the one that was so until now a thing of the past."""
+        global _current_process, _parent_process, _process_counter, _children  # noqa: PLW0603 (what this is about)
+        from . import context, util
+
+        if self._start_method is not None:
+            context._force_start_method(self._start_method)
+        _process_counter = itertools.count(1)
+        _children = set()
+        util._close_stdin()
+        before = _current_process
+        _current_process = self
+        _describe(self._name)
+        _parent_process = _ParentProcess(
+            self._parent_name, self._parent_pid or 0, parent_sentinel, getattr(self, "_parent_start", 0)
+        )
+        threading = sys.modules.get("threading")
+        if threading is not None and hasattr(threading.main_thread(), "_set_native_id"):
+            threading.main_thread()._set_native_id()  # Python itself sees to it from 3.14 on
+        try:
+            self._after_fork()
+        finally:
+            del before  # only now: what the callbacks look at may hang on it
+
+    @staticmethod
+    def _after_fork() -> None:
+        """Makes what a fork copied fit for the child. (A spawned child has nothing of the kind.)"""
+        from . import util
+
+        util._finalizer_registry.clear()
+        util._run_after_forkers()
+
+
+class AuthenticationString(bytes):
+    """A key, as bytes that refuse to be pickled except on the way into a child: so it cannot be sent by accident."""
+
+    def __reduce__(self) -> tuple[type[AuthenticationString], tuple[bytes]]:
+        from .context import get_spawning_popen
+
+        if get_spawning_popen() is None:
+            raise TypeError("an authentication key can be pickled only for a child that is being started")
+        return AuthenticationString, (bytes(self),)
+
+
+class _ParentProcess(BaseProcess):
+    """The parent, as its child sees it. Held by a pidfd once somebody asks for more than its name and pid."""
+
+    def __init__(self, name: str, pid: int, sentinel: int | None, start_time: int) -> None:
+        self._identity = ()
+        self._name = name
+        self._pid = pid
+        self._start_time = start_time
+        self._parent_pid = None
+        self._popen = None
+        self._closed = False
+        self._config = {}
+        self._sentinel = sentinel
+
+    @property
+    def ident(self) -> int | None:
+        """The process id."""
+        return self._pid
+
+    @property
+    def sentinel(self) -> int:
+        """A file descriptor that becomes readable when the parent ends."""
+        if self._sentinel is None:
+            self._sentinel = _open_sentinel(self._pid, self._start_time)
+        return self._sentinel
+
+    def _ended(self, milliseconds: float | None) -> bool:
+        import select
+
+        poll = select.poll()
+        poll.register(self.sentinel, select.POLLIN)
+        return bool(poll.poll(milliseconds))
+
+    def is_alive(self) -> bool:
+        """Whether the parent has not ended yet."""
+        return not self._ended(0)
+
+    def join(self, timeout: float | None = None) -> None:
+        """Waits until the parent has ended, or for so many seconds."""
+        self._ended(None if timeout is None else max(0.0, timeout * 1000))
+
+
+class _MainProcess(BaseProcess):
+    """The process in which the program began. All other processes inherit its `_config`."""
+
+    def __init__(self) -> None:
+        self._identity = ()
+        self._name = "MainProcess"
+        self._parent_pid = None
+        self._popen = None
+        self._closed = False
+        # semprefix: libraries that make POSIX semaphores of their own take it from here
+        self._config = {"authkey": AuthenticationString(os.urandom(32)), "semprefix": "/mp"}
+
+    def close(self) -> None:
+        """Does nothing: this process is running, and its object holds nothing."""
+
+
+def _exit_code_of(stop: SystemExit) -> int:
+    """The exit code that sys.exit() asked for. What is no number is printed, and means 1, as in any Python program."""
+    if stop.code is None:
+        return 0
+    if isinstance(stop.code, int):
+        return stop.code
+    if sys.stderr is not None:
+        sys.stderr.write(f"{stop.code}\n")
+    return 1
+
+
+def _print_exception(name: str) -> None:
+    if sys.stderr is None:
+        return
+    import traceback
+
+    sys.stderr.write(f"Process {name}:\n")
+    traceback.print_exc()
+
+
+def _name_of_exit_code(code: int) -> str:
+    """-9 as -SIGKILL."""
+    if code < 0:
+        import signal
+
+        try:
+            return f"-{signal.Signals(-code).name}"
+        except ValueError:  # a real-time signal
+            pass
+    return str(code)
+
+
+def _describe(name: str) -> None:
+    from . import _core
+
+    _core.describe(name)
+
+
+def _own_start_time() -> int:
+    """When this process started. With the pid it tells a child whether its parent is still the same process."""
+    global _start_time_of  # noqa: PLW0603 (of this process)
+    pid = os.getpid()
+    if _start_time_of[0] != pid:
+        from . import _core
+
+        _start_time_of = (pid, _core.start_time(pid))
+    return _start_time_of[1]
+
+
+def _open_sentinel(pid: int, start_time: int) -> int:
+    """A descriptor that is readable when that process has ended; at once if the pid is another's by now."""
+    from . import _core
+
+    try:
+        fd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        pass
+    else:
+        if start_time in (0, _core.start_time(pid)):
+            return fd
+        os.close(fd)
+    reader, writer = os.pipe()
+    os.close(writer)  # the end of the file is readable for ever
+    return reader
+
+
+_start_time_of = (0, 0)
+_parent_process: BaseProcess | None = None
+_current_process: BaseProcess = _MainProcess()
+_process_counter = itertools.count(1)
+_children: set[BaseProcess] = set()
+
+# every process object there is, for tests that look for those left behind
+_dangling: WeakSet[BaseProcess] = WeakSet()

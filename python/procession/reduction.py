@@ -1,0 +1,181 @@
+"""Pickling of what is sent between processes, and of descriptors above all."""
+
+from __future__ import annotations
+
+import copyreg
+import io
+import os
+import pickle
+import sys
+
+from . import _core, context
+from ._pickling import standard_library
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable, Iterable
+    from typing import Any, ClassVar
+
+    Reducer = Callable[[Any], "str | tuple[Any, ...]"]
+
+__all__ = [
+    "AbstractReducer",
+    "DupFd",
+    "ForkingPickler",
+    "dump",
+    "recv_handle",
+    "recvfds",
+    "register",
+    "send_handle",
+    "sendfds",
+]
+
+HAVE_SEND_HANDLE = True  # as everywhere on Linux
+ACKNOWLEDGE = False  # nothing that Linux needs
+
+
+class ForkingPickler(pickle.Pickler):
+    """A pickler with reducers of its own, for types that make sense only between processes."""
+
+    _extra_reducers: ClassVar[dict[type, Reducer]] = {}
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        _register_defaults()
+        theirs = standard_library("reduction")
+        self.dispatch_table = {
+            **copyreg.dispatch_table,
+            **({} if theirs is None else theirs.ForkingPickler._extra_reducers),
+            **self._extra_reducers,
+        }
+
+    @classmethod
+    def register(cls, type: type, reduce: Reducer) -> None:
+        """Has objects of exactly this type pickled by reduce(obj), as with `copyreg.pickle`, but only here.
+
+        Queues use it too, and are slower from then on.
+        """
+        cls._extra_reducers[type] = reduce
+        _core._use_custom_reducers(True)  # type: ignore[attr-defined]
+
+    @classmethod
+    def dumps(cls, obj: Any, protocol: int | None = None) -> memoryview:
+        """The pickled object."""
+        buffer = io.BytesIO()
+        cls(buffer, protocol).dump(obj)
+        return buffer.getbuffer()
+
+    loads = pickle.loads
+
+
+register = ForkingPickler.register
+
+
+def dump(obj: Any, file: Any, protocol: int | None = None) -> None:
+    """Writes the pickled object to a file."""
+    ForkingPickler(file, protocol).dump(obj)
+
+
+def _dumps_slow(obj: Any) -> bytes:
+    """For queues: what plain pickle could not do, or must not do because somebody has registered a reducer."""
+    return bytes(ForkingPickler.dumps(obj, 5))
+
+
+# --- descriptors ---
+
+
+def sendfds(sock: socket.socket, fds: Iterable[int]) -> None:
+    """Sends descriptors over a Unix socket. The receiver must know how many at most."""
+    import socket
+
+    fds = list(fds)
+    socket.send_fds(sock, [bytes([len(fds) % 256])], fds)
+
+
+def recvfds(sock: socket.socket, size: int) -> list[int]:
+    """Receives what `sendfds` sent, up to size descriptors. They are not inheritable.
+
+    EOFError: the other side has closed the socket. RuntimeError: not all of them arrived; then none is left open.
+    """
+    import socket
+
+    message, fds, _, _ = socket.recv_fds(sock, 1, size)
+    if not message and not fds:
+        raise EOFError("the socket was closed before descriptors came")
+    if not fds or not message or len(fds) % 256 != message[0]:
+        for fd in fds:
+            os.close(fd)
+        raise RuntimeError(f"{len(fds)} descriptors came with {message!r}, which is not what sendfds() sends")
+    for fd in fds:
+        os.set_inheritable(fd, False)
+    return fds
+
+
+def send_handle(conn: Any, handle: int, destination_pid: int | None) -> None:
+    """Sends a descriptor over a connection that is a Unix socket. destination_pid is not needed here."""
+    with _socket_of(conn) as sock:
+        sendfds(sock, [handle])
+
+
+def recv_handle(conn: Any) -> int:
+    """Receives a descriptor over a connection that is a Unix socket."""
+    with _socket_of(conn) as sock:
+        return recvfds(sock, 1)[0]
+
+
+def _socket_of(conn: Any) -> socket.socket:
+    import socket
+
+    sock = socket.socket(fileno=os.dup(conn.fileno()))
+    if socket.getdefaulttimeout() is not None:  # which a connection does not know of
+        sock.settimeout(None)
+    return sock
+
+
+def DupFd(fd: int) -> Any:
+    """Something picklable whose `detach()` returns a copy of this descriptor, in the process that unpickles it."""
+    popen = context.get_spawning_popen()
+    if popen is not None:
+        return popen.DupFd(popen.duplicate_for_child(fd))
+    return context._find("resource_sharer", "DupFd")(fd)
+
+
+# --- reducers that are there from the start ---
+# Methods and partial objects need none: pickle does them justice by now.
+
+
+def _register_defaults() -> None:
+    # whoever has a socket has imported the module
+    socket = sys.modules.get("socket")
+    if socket is not None:
+        ForkingPickler._extra_reducers.setdefault(socket.socket, _reduce_socket)
+
+
+def _reduce_socket(sock: socket.socket) -> tuple[Callable[..., socket.socket], tuple[Any, ...]]:
+    return _rebuild_socket, (DupFd(sock.fileno()), sock.family, sock.type, sock.proto)
+
+
+def _rebuild_socket(duplicate: Any, family: int, type: int, proto: int) -> socket.socket:
+    import socket
+
+    return socket.socket(family, type, proto, fileno=duplicate.detach())
+
+
+class AbstractReducer:
+    """What a replacement for this module (`context.reducer = ...`) derives from."""
+
+    ForkingPickler = ForkingPickler
+    register = register
+    dump = staticmethod(dump)
+    send_handle = staticmethod(send_handle)
+    recv_handle = staticmethod(recv_handle)
+    sendfds = staticmethod(sendfds)
+    recvfds = staticmethod(recvfds)
+    DupFd = staticmethod(DupFd)
+
+    _reduce_socket = staticmethod(_reduce_socket)
+    _rebuild_socket = staticmethod(_rebuild_socket)
+
+    def __init__(self, *args: Any) -> None:
+        _register_defaults()

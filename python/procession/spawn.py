@@ -1,0 +1,270 @@
+"""The way into a child that begins with a new interpreter: its command line, what it is told, what it does first."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from . import _alias, _core, _lifeline, _log, process
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import CodeType, ModuleType
+    from typing import Any, NoReturn
+
+__all__ = [
+    "_main",
+    "freeze_support",
+    "get_command_line",
+    "get_executable",
+    "get_preparation_data",
+    "import_main_path",
+    "is_forking",
+    "prepare",
+    "set_executable",
+    "spawn_main",
+]
+
+# nothing of Windows is here
+WINEXE = False
+WINSERVICE = False
+
+MARK = "--multiprocessing-fork"  # tells a child from a program, in `ps` too
+FAMILY_FD = 3  # where _core.spawn puts the family memory
+
+
+# --- the command line ---
+
+
+def set_executable(exe: str | bytes | os.PathLike[str] | os.PathLike[bytes] | None) -> None:
+    """The Python interpreter that children start with. For programs that embed Python; else it is `sys.executable`."""
+    global _python_exe  # noqa: PLW0603 (of this process)
+    _python_exe = None if exe is None else os.fsencode(exe)
+
+
+def get_executable() -> bytes | None:
+    """The Python interpreter that children start with; None if the running one does not know its own."""
+    return _python_exe
+
+
+def get_command_line(**kwds: object) -> list[str | bytes]:
+    """The command that runs `spawn_main(**kwds)` in a new interpreter like this one.
+
+    RuntimeError: it is not known which interpreter that would be.
+    """
+    if getattr(sys, "frozen", False):
+        return [sys.executable, MARK, *(f"{name}={value!r}" for name, value in kwds.items())]
+    return [*command("spawn", "spawn_main", **kwds), MARK]
+
+
+def command(module: str, function: str, **kwds: object) -> list[str | bytes]:
+    """The command that calls a function of this package in a new interpreter like this one.
+
+    The package must be found before the child learns of its parent's `sys.path`. So the folder comes along, for that
+    one import: the parent may have found it through a changed `sys.path`, or been started with -S or -I.
+    """
+    from .util import _args_from_interpreter_flags
+
+    if not _python_exe:
+        raise RuntimeError("no Python interpreter is known for children: sys.executable is empty, use set_executable()")
+    folder = os.path.dirname(sys.modules[__package__].__path__[0])
+    arguments = ", ".join(f"{name}={value!r}" for name, value in kwds.items())
+    code = (
+        f"import sys; sys.path.insert(0, {folder!r}); from {__package__}.{module} import {function}; del sys.path[0]; "
+        f"{function}({arguments})"
+    )
+    return [_python_exe, *_args_from_interpreter_flags(), "-c", code]
+
+
+def is_forking(argv: list[str]) -> bool:
+    """Whether this is the command line of a child."""
+    return len(argv) >= 2 and argv[1] == MARK
+
+
+def freeze_support() -> None:
+    """In the child of a frozen program: lives the child's life, and exits. Elsewhere: nothing."""
+    if is_forking(sys.argv):
+        spawn_main(**{name: int(value) for name, _, value in (word.partition("=") for word in sys.argv[2:])})
+
+
+# --- what the parent tells ---
+
+
+def get_preparation_data(name: str) -> dict[str, Any]:
+    """What a child called name must know before its Process object can be unpickled.
+
+    RuntimeError: this process is itself a child that has got no further than importing its main module.
+    """
+    from . import context
+
+    _check_not_importing_main()
+    data: dict[str, Any] = {
+        "alias": _alias.installed(),
+        "name": name,
+        "authkey": process.current_process().authkey,
+        "log_to_stderr": _log.to_stderr,
+        "sys_path": [process.ORIGINAL_DIR or "" if entry == "" else entry for entry in sys.path],
+        "sys_argv": sys.argv,
+        "orig_dir": process.ORIGINAL_DIR,
+        "start_method": context._default_context.get_start_method(allow_none=True),
+    }
+    if _log.logger is not None:
+        data["log_level"] = _log.logger.getEffectiveLevel()
+    try:  # noqa: SIM105 (contextlib takes a millisecond to import, in every child)
+        data["dir"] = os.getcwd()
+    except OSError:  # it has been removed; the child will be nowhere, too
+        pass
+    data.update(_main_module())
+    return data
+
+
+def _main_module() -> dict[str, str]:
+    """How a child finds the main module: by name if it was run with -m, else by its file; not at all if it has none."""
+    main = sys.modules.get("__main__")
+    name = getattr(getattr(main, "__spec__", None), "name", None)
+    if name is not None:
+        return {"init_main_from_name": name}
+    path = getattr(main, "__file__", None)
+    if path is None or path == "<stdin>":  # nobody can read that again
+        return {}
+    if process.ORIGINAL_DIR is not None:
+        path = os.path.join(process.ORIGINAL_DIR, path)
+    return {"init_main_from_path": os.path.normpath(path)}
+
+
+def _check_not_importing_main() -> None:
+    if getattr(process.current_process(), "_inheriting", False):
+        raise RuntimeError(
+            """
+        An attempt has been made to start a new process before the current process has finished its bootstrapping phase.
+
+        A child that is not forked imports the main module, to find the functions that are defined there. So the main
+        module must not start processes, or do anything else, just because it is imported. Put what the program does
+        where only the program itself comes to:
+
+            if __name__ == "__main__":
+                main()
+
+        (A program that is to be frozen into an executable also calls freeze_support() first there.)
+        """
+        )
+
+
+# --- what the child does ---
+
+
+def spawn_main(slot: int, generation: int) -> NoReturn:
+    """The program of a spawned child: takes its seat in the family, lives, and exits."""
+    import atexit
+
+    assert is_forking(sys.argv), "this is for children that spawn has started"
+    code = _main(take_seat(slot, generation)) & 0xFF
+    atexit._run_exitfuncs()  # now, since the interpreter would do it after the last word
+    _core.declare_exit(code)
+    sys.exit(code)
+
+
+def take_seat(slot: int, generation: int) -> bytes:
+    """In a new interpreter: joins the family, and returns the start message."""
+    os.set_inheritable(FAMILY_FD, False)  # it had to survive the exec that made this process, and no other
+    return _core.adopt(FAMILY_FD, slot, generation)
+
+
+def _main(message: bytes) -> int:
+    """Does what a start message says; returns the exit code."""
+    from ._pickling import loads, split
+
+    current = process.current_process()
+    current._inheriting = True
+    try:
+        preparation, pickled_process = split(message)
+        prepare(loads(preparation))
+        process_obj = loads(pickled_process)
+        del message, preparation, pickled_process  # it may be big
+        _core.carried_done()
+    finally:
+        del current._inheriting
+    code: int = process_obj._bootstrap()
+    return code
+
+
+def prepare(data: dict[str, Any]) -> None:
+    """Makes this process ready to unpickle its Process object, by what `get_preparation_data` has collected."""
+    from . import context
+
+    if data.get("alias"):
+        _alias.install()
+    if "lifeline" in data:
+        _lifeline.hold(data["lifeline"].detach())
+    current = process.current_process()
+    if "name" in data:
+        current.name = data["name"]
+    if "authkey" in data:
+        current.authkey = data["authkey"]
+    if data.get("log_to_stderr"):
+        _log.log_to_stderr()
+    if "log_level" in data:
+        _log.get_logger().setLevel(data["log_level"])
+    if "sys_path" in data:
+        sys.path[:] = data["sys_path"]
+    if "sys_argv" in data:
+        sys.argv[:] = data["sys_argv"]
+    if "dir" in data:
+        os.chdir(data["dir"])
+    if "orig_dir" in data:
+        process.ORIGINAL_DIR = data["orig_dir"]
+    if "start_method" in data:
+        context._default_context.set_start_method(data["start_method"], force=True)
+    if "init_main_from_name" in data:
+        _fixup_main_from_name(data["init_main_from_name"])
+    elif "init_main_from_path" in data:
+        _fixup_main_from_path(data["init_main_from_path"])
+
+
+# modules that were __main__ before; something may still refer to what is in them
+old_main_modules: list[ModuleType] = []
+
+
+def import_main_path(main_path: str) -> None:
+    """Makes the script the main module of this process, under the name `__mp_main__`, unless it is so already."""
+    _fixup_main_from_path(main_path)
+
+
+def _fixup_main_from_path(main_path: str) -> None:
+    if os.path.splitext(os.path.basename(main_path))[0] == "ipython":
+        return  # the launcher of IPython has no `if __name__ == "__main__"`
+    if getattr(sys.modules["__main__"], "__file__", None) == main_path:
+        return  # the fork server has imported it
+    from ._script import read_script
+
+    _run_as_main(*read_script(main_path, "__mp_main__"))
+
+
+def _fixup_main_from_name(mod_name: str) -> None:
+    if mod_name.rpartition(".")[2] == "__main__":
+        return  # of a package, folder or zip file: made to be run and not to be imported
+    if getattr(getattr(sys.modules["__main__"], "__spec__", None), "name", None) == mod_name:
+        return  # the fork server has imported it
+    from ._script import find_module
+
+    _run_as_main(*find_module(mod_name, "__mp_main__"))
+
+
+def _run_as_main(code: CodeType, module: ModuleType) -> None:
+    """Runs the code of the main module; if it succeeds, that is the main module from now on."""
+    before = sys.modules.get("__mp_main__")
+    sys.modules["__mp_main__"] = module
+    try:
+        exec(code, module.__dict__)
+    except BaseException:
+        if before is None:
+            del sys.modules["__mp_main__"]
+        else:
+            sys.modules["__mp_main__"] = before
+        raise
+    old_main_modules.append(sys.modules["__main__"])
+    sys.modules["__main__"] = module
+
+
+_python_exe: bytes | None = None
+set_executable(sys.executable)

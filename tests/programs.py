@@ -1,0 +1,54 @@
+"""Programs in interpreters of their own, for what is global to a process."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import textwrap
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass
+class Outcome:
+    """How a program ended, and what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+    def well(self) -> str:
+        """What it printed, once it is certain that it ended well and complained of nothing."""
+        assert (self.code, self.err) == (0, ""), f"exit code {self.code}\n{self.out}\n{self.err}"
+        return self.out
+
+
+def run(*arguments: str | os.PathLike[str], cwd: Path | None = None, stdin: str = "", **environment: str) -> Outcome:
+    """Runs this Python with these arguments; kills it after 30 seconds.
+
+    Its output goes to files: children that outlive it would keep a pipe open, and so keep us waiting.
+    """
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+        done = subprocess.run(
+            [sys.executable, *arguments],
+            cwd=cwd,
+            input=stdin,
+            env={**os.environ, **environment},
+            stdout=out,
+            stderr=err,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+        out.seek(0)
+        err.seek(0)
+        return Outcome(done.returncode, out.read(), err.read())
+
+
+def write(path: Path, text: str) -> Path:
+    """Writes an indented text to a file; the folders it is in are made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(textwrap.dedent(text))
+    return path

@@ -1,0 +1,122 @@
+"""Small messages are not pickled, and nobody can tell: what arrives is what pickle would have delivered."""
+
+from __future__ import annotations
+
+import pickle
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import procession as mp
+
+
+def through_queue(obj: Any) -> Any:
+    queue = mp.Queue()
+    queue.put(obj)
+    return queue.get(timeout=5)
+
+
+def same(a: Any, b: Any, pairs: dict[int, int]) -> bool:
+    """Equal in type and value, bit for bit, and with the same objects met twice."""
+    if type(a) is not type(b):
+        return False
+    if type(a) in (str, bytes, tuple, list, dict) and pairs.setdefault(id(a), id(b)) != id(b):
+        return False
+    if type(a) in (tuple, list):
+        return len(a) == len(b) and all(same(x, y, pairs) for x, y in zip(a, b, strict=True))
+    if type(a) is dict:
+        return len(a) == len(b) and all(
+            same(k, m, pairs) and same(v, w, pairs) for (k, v), (m, w) in zip(a.items(), b.items(), strict=True)
+        )
+    return bool(repr(a) == repr(b))
+
+
+leaves = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=True)
+    | st.text(max_size=20)
+    | st.binary(max_size=20)
+)
+keys = st.none() | st.booleans() | st.integers() | st.text(max_size=5) | st.tuples(st.integers(), st.text(max_size=3))
+trees = st.recursive(
+    leaves,
+    lambda inner: (
+        st.lists(inner, max_size=6)
+        | st.lists(inner, max_size=6).map(tuple)
+        | st.dictionaries(keys, inner, max_size=6)
+        | inner.map(lambda x: (x, [x, x], x))
+    ),  # the same object several times
+    max_leaves=40,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(trees)
+def test_what_arrives_is_what_pickle_would_have_delivered(obj: Any) -> None:
+    arrived = through_queue(obj)
+    expected = pickle.loads(pickle.dumps(obj, 5))
+    assert same(expected, arrived, {}), (expected, arrived)
+    assert same(arrived, expected, {})
+
+
+def test_an_object_that_contains_itself_arrives_containing_itself() -> None:
+    knot: list[Any] = [1]
+    knot.append(knot)
+    arrived = through_queue(knot)
+    assert arrived[1] is arrived
+
+
+def test_a_list_met_twice_arrives_as_one_list() -> None:
+    shared = [1]
+    first, second = through_queue((shared, shared))
+    assert first is second
+
+
+class Number(int):
+    """A subclass is not what it derives from."""
+
+
+class Words(dict[str, int]):
+    """Another one."""
+
+
+@pytest.mark.parametrize("obj", [Number(3), Words(a=1), [Number(3)], (Words(),), {Number(1): 2}], ids=repr)
+def test_a_subclass_of_a_built_in_keeps_its_type(obj: Any) -> None:
+    arrived = through_queue(obj)
+    assert arrived == obj
+    assert type(arrived) is type(obj)
+    if isinstance(obj, list | tuple):
+        assert type(arrived[0]) is type(obj[0])
+
+
+@pytest.mark.parametrize(
+    "obj",
+    [
+        2**63 - 1,
+        -(2**63),
+        2**63,
+        -(2**200),
+        "\ud800",
+        "a\0b",
+        "é" * 3000,
+        "x" * 5000,
+        b"",
+        (),
+        [],
+        {},
+        -0.0,
+        float("inf"),
+        tuple(range(200)),
+        [[[[[[[[[[[[1]]]]]]]]]]]],
+        {i: str(i) for i in range(100)},
+    ],
+    ids=lambda obj: repr(obj)[:20],
+)
+def test_odd_values_arrive_as_they_are(obj: Any) -> None:
+    arrived = through_queue(obj)
+    assert repr(arrived) == repr(obj)
+    assert type(arrived) is type(obj)

@@ -1,0 +1,91 @@
+"""Runs the tests on every CPython that is found besides the one of .venv.
+
+The wheel is built once: the extension uses Python's stable interface, so one build serves all versions. Each Python
+gets an environment of its own, .venv-X.Y.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+VERSIONS = ("3.11", "3.12", "3.13", "3.14", "3.15")
+TOOLS = ("pytest", "pytest-timeout", "pytest-randomly", "hypothesis")  # at the versions of requirements-dev.txt
+ASK = "import sys, venv, ensurepip; print(sys.implementation.name, '%d.%d' % sys.version_info[:2])"
+
+
+def answers(executable: str, version: str) -> bool:
+    """Whether this is a CPython of that version that can make environments. (A name on PATH may be a mere stand-in.)"""
+    try:
+        answer = subprocess.run([executable, "-c", ASK], check=False, capture_output=True, text=True, timeout=30)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return answer.returncode == 0 and answer.stdout.split() == ["cpython", version]
+
+
+def find(version: str) -> str | None:
+    """An interpreter of that version: from PATH, or from where pyenv keeps its versions."""
+    on_path = shutil.which(f"python{version}")
+    pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv", "versions")
+    kept = sorted(pyenv.glob(f"{version}.*/bin/python3"), key=lambda path: path.parts[-3].split("."), reverse=True)
+    candidates = ([on_path] if on_path else []) + [str(path) for path in kept]
+    return next((candidate for candidate in candidates if answers(candidate, version)), None)
+
+
+def run(*command: str | Path) -> None:
+    """Runs a command; if it fails, so do we."""
+    done = subprocess.run([str(word) for word in command], check=False, stdin=subprocess.DEVNULL)
+    if done.returncode:
+        raise SystemExit(done.returncode)
+
+
+def build_wheel(maturin: str, folder: Path) -> Path:
+    shutil.rmtree(folder, ignore_errors=True)
+    run(maturin, "build", "--release", "--quiet", "--out", folder)
+    [wheel] = folder.glob("*.whl")
+    return wheel
+
+
+def test_with(executable: str, version: str, wheel: Path) -> None:
+    environment = Path(f".venv-{version}")
+    python = environment / "bin" / "python"
+    if not answers(str(python), version):
+        shutil.rmtree(environment, ignore_errors=True)
+        run(executable, "-m", "venv", environment)
+    pip = (python, "-m", "pip", "--disable-pip-version-check", "install", "--quiet")
+    run(*pip, "--constraint", "requirements-dev.txt", *TOOLS, wheel)
+    run(*pip, "--force-reinstall", "--no-deps", wheel)  # the same version number may have new contents
+    try:
+        run(python, "-m", "pytest", "tests")
+    except (subprocess.CalledProcessError, SystemExit):
+        print(
+            "ONCE MORE, what failed above: these tests wait with deadlines, and the machine may have been busy",
+            flush=True,
+        )
+        run(python, "-m", "pytest", "tests", "--last-failed", "--last-failed-no-failures", "none")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--wheels", type=Path, required=True, help="the folder to build the wheel in")
+    parser.add_argument("--maturin", default="maturin")
+    options = parser.parse_args()
+    here = f"{sys.version_info.major}.{sys.version_info.minor}"
+    found = {version: find(version) for version in VERSIONS if version != here}
+    for version, executable in found.items():
+        print(f"Python {version}: {executable or 'not found, NOT TESTED'}", flush=True)
+    present = {version: executable for version, executable in found.items() if executable}
+    if present:
+        wheel = build_wheel(options.maturin, options.wheels)
+        for version, executable in present.items():
+            print(f"--- the tests on Python {version}", flush=True)
+            test_with(executable, version, wheel)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
