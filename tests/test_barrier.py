@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import threading
 import time
 from threading import BrokenBarrierError
 from typing import Any
@@ -69,6 +70,13 @@ class Stay:
 
 
 # --- what a barrier is ------------------------------------------------------------------------------------------------
+
+
+def test_it_has_what_threads_barriers_document_and_is_none():
+    barrier = mp.Barrier(2)
+    assert not isinstance(barrier, threading.Barrier)
+    documented = {name for name in vars(threading.Barrier) if not name.startswith("_")}
+    assert documented <= set(dir(barrier))
 
 
 def test_nobody_passes_before_all_are_there_round_after_round(context):
@@ -176,7 +184,7 @@ def test_a_wait_that_takes_too_long_breaks_it_for_all(context):
         began = time.monotonic()
         with pytest.raises(BrokenBarrierError):
             barrier.wait(0.2)
-        assert 0.2 <= time.monotonic() - began < 2
+        assert 0.2 <= time.monotonic() - began < 5
         assert log.get(timeout=PATIENCE) == "BrokenBarrierError"
         assert ended(process) == [0]
     assert barrier.broken is True
@@ -195,7 +203,7 @@ def test_its_own_timeout_is_for_waits_that_give_none(context):
     began = time.monotonic()
     with pytest.raises(BrokenBarrierError):
         barrier.wait()
-    assert 0.2 <= time.monotonic() - began < 2
+    assert 0.2 <= time.monotonic() - began < 5
     barrier.reset()
     with in_thread(lambda: barrier.wait(PATIENCE)) as notes:
         until(lambda: barrier.n_waiting == 1)
@@ -246,7 +254,7 @@ def test_after_a_waiter_was_killed_anybody_can_abort_and_reset_it(context):
         gone(first)
         began = time.monotonic()
         barrier.abort()
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 5
         assert log.get(timeout=PATIENCE) == "BrokenBarrierError"
         assert ended(second) == [0]
     barrier.reset()
@@ -258,7 +266,7 @@ def test_after_a_waiter_was_killed_anybody_can_abort_and_reset_it(context):
 
 def test_a_party_that_is_missing_is_noticed_by_the_timeout_of_those_who_wait(context):
     barrier, log = context.Barrier(3), context.Queue()
-    with running(context, (wait_and_tell, barrier, log, 1.0), (wait_and_tell, barrier, log)) as [patient, other]:
+    with running(context, (wait_and_tell, barrier, log, 3.0), (wait_and_tell, barrier, log)) as [patient, other]:
         come_to_wait(log, patient, other)
         gone(other)
         assert log.get(timeout=PATIENCE) == "BrokenBarrierError"

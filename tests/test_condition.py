@@ -151,7 +151,7 @@ def test_wait_says_whether_it_was_called_in_time(context, lock_kind):
             assert condition.wait(timeout) is False
         began = time.monotonic()
         assert condition.wait(0.2) is False
-        assert 0.2 <= time.monotonic() - began < 2
+        assert 0.2 <= time.monotonic() - began < 5
         with running(context, (notify_it, condition)) as [process]:
             assert condition.wait(timeout=PATIENCE) is True
             assert ended(process) == [0]
@@ -212,7 +212,7 @@ def test_wait_for_returns_what_was_returned_and_gives_up_after_the_timeout():
         asked = []
         began = time.monotonic()
         assert condition.wait_for(lambda: asked.append(1), timeout=0.2) is None
-        assert 0.2 <= time.monotonic() - began < 2
+        assert 0.2 <= time.monotonic() - began < 5
         assert len(asked) == 2
 
 
@@ -304,7 +304,7 @@ def test_notify_all_never_hangs_and_reaches_the_living(context):
         began = time.monotonic()
         with condition:
             condition.notify_all()
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 5
         assert ended(*others) == [0, 0]
         assert [log.get(timeout=PATIENCE) for _ in others] == [True, True]
     with condition:

@@ -60,7 +60,7 @@ def test_a_timeout_is_waited_out_and_no_longer(context):
     event = context.Event()
     began = time.monotonic()
     assert event.wait(0.2) is False
-    assert 0.2 <= time.monotonic() - began < 2
+    assert 0.2 <= time.monotonic() - began < 5
 
 
 def test_set_lets_all_go_who_wait_in_processes_and_threads(context):
@@ -123,7 +123,7 @@ def test_set_reaches_the_others_and_never_hangs_after_waiters_were_killed(contex
         second.kill()  # and not waited for
         began = time.monotonic()
         event.set()
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 5
         answers = [log.get(timeout=PATIENCE)]
         assert ended(third) == [0]
         assert answers == [True]

@@ -14,6 +14,7 @@ import pytest
 
 import procession as mp
 from deadlines import PATIENCE, asleep, ended, running, until
+from waiting import in_thread
 
 
 @pytest.fixture
@@ -117,7 +118,7 @@ def test_a_timeout_of_zero_or_less_does_not_wait(context, timeout):
     assert lock.acquire(timeout=timeout) is True
     began = time.monotonic()
     assert lock.acquire(True, timeout) is False
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 5
     lock.release()
 
 
@@ -126,7 +127,7 @@ def test_a_timeout_is_waited_out_and_no_longer(context):
     assert lock.acquire(timeout=None) is True
     began = time.monotonic()
     assert lock.acquire(timeout=0.2) is False
-    assert 0.2 <= time.monotonic() - began < 2
+    assert 0.2 <= time.monotonic() - began < 5
     lock.release()
 
 
@@ -257,8 +258,38 @@ def test_a_waiter_is_told_within_a_second_when_the_holder_is_killed(context):
             kind, words = log.get(timeout=PATIENCE)
             assert kind == "OwnerDiedError"
             assert str(holder.pid) in words
-            assert time.monotonic() - began < 1.5
+            assert time.monotonic() - began < 5
             assert ended(waiter) == [0]
+
+
+def test_a_waiter_is_told_within_ten_milliseconds_of_the_holders_death():
+    """As the kernel tells it, not at the end of some interval. A busy machine may delay one round, not all."""
+
+    def seconds_until_told() -> float:
+        lock, log = mp.Lock(), mp.get_context("fork").Queue()
+        with running(mp.get_context("fork"), (hold, lock, log)) as [holder]:
+            assert log.get(timeout=PATIENCE) == holder.pid
+            killed = []
+
+            def kill() -> None:
+                asleep(os.getpid())
+                killed.append(time.monotonic())
+                holder.kill()
+
+            with in_thread(kill), pytest.raises(mp.OwnerDiedError):
+                lock.acquire(timeout=PATIENCE)
+            return time.monotonic() - killed[0]
+
+    until(lambda: seconds_until_told() < 0.010)
+
+
+@pytest.mark.parametrize("kind", ["Lock", "RLock"])
+def test_the_error_names_the_lock_that_has_a_name(context, kind):
+    lock = getattr(context, kind)(name="the till")
+    with running(context, (take_and_end, lock, "killed")) as [process]:
+        assert ended(process) == [-9]
+    with pytest.raises(mp.OwnerDiedError, match=r"last acquired the lock the till, .*SIGKILL"):
+        lock.acquire(timeout=PATIENCE)
 
 
 def test_only_one_of_several_waiters_is_told_and_the_others_get_the_lock(context):
@@ -299,7 +330,7 @@ def test_ctrl_c_interrupts_a_waiting_child_at_once_and_the_lock_stays_usable(con
         os.kill(process.pid, signal.SIGINT)
         began = time.monotonic()
         assert log.get(timeout=PATIENCE) == "interrupted"
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 5
         with pytest.raises(queue.Empty):
             log.get(timeout=0.2)
         lock.release()

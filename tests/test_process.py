@@ -348,10 +348,10 @@ def test_join_waits_as_long_as_it_is_told_to(context):
         for timeout in (0, -1, 0.0):
             began = time.monotonic()
             assert process.join(timeout) is None
-            assert time.monotonic() - began < 1
+            assert time.monotonic() - began < 5
         began = time.monotonic()
         process.join(0.2)
-        assert 0.2 <= time.monotonic() - began < 2
+        assert 0.2 <= time.monotonic() - began < 5
         assert process.exitcode is None
         assert process.is_alive()
         process.kill()

@@ -132,11 +132,11 @@ def test_an_empty_queue_raises_empty_at_once_or_when_the_timeout_is_over(context
     ):
         with pytest.raises(queue.Empty):
             attempt()
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 5
     began = time.monotonic()
     with pytest.raises(queue.Empty):
         q.get(True, 0.2)
-    assert 0.2 <= time.monotonic() - began < 2
+    assert 0.2 <= time.monotonic() - began < 5
 
 
 def test_a_full_queue_raises_full_at_once_or_when_the_timeout_is_over(context):
@@ -152,11 +152,11 @@ def test_a_full_queue_raises_full_at_once_or_when_the_timeout_is_over(context):
     ):
         with pytest.raises(queue.Full):
             attempt()
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 5
     began = time.monotonic()
     with pytest.raises(queue.Full):
         q.put(3, True, 0.2)
-    assert 0.2 <= time.monotonic() - began < 2
+    assert 0.2 <= time.monotonic() - began < 5
     assert [q.get(), q.get()] == [1, 2]
 
 
@@ -169,7 +169,7 @@ def test_a_negative_timeout_does_not_wait(context):
     with pytest.raises(queue.Full):
         q.put("too many", True, -1)
     assert q.get(True, -1) == "only one"
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 5
 
 
 def test_a_blocked_put_goes_on_when_another_process_makes_room(context):
@@ -488,7 +488,7 @@ def test_ctrl_c_interrupts_a_waiting_child_at_once_and_the_queue_stays_usable(co
         os.kill(process.pid, signal.SIGINT)
         began = time.monotonic()
         assert log.get(timeout=PATIENCE) == "interrupted"
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 5
         if operation == "put":
             assert q.get(timeout=PATIENCE) == "in the way"
             assert q.get(timeout=PATIENCE) == "from the child"

@@ -110,7 +110,7 @@ def test_a_timeout_is_waited_out_and_no_longer(context):
         assert log.get(timeout=PATIENCE) == "held"
         began = time.monotonic()
         assert lock.acquire(timeout=0.2) is False
-        assert 0.2 <= time.monotonic() - began < 2
+        assert 0.2 <= time.monotonic() - began < 5
         gone(process)
 
 
@@ -219,7 +219,7 @@ def test_a_waiter_is_told_at_once_when_the_holder_is_killed_and_the_others_get_t
             holder.kill()  # and nobody joins it: the waiters have to find out by themselves
             began = time.monotonic()
             answers = {log.get(timeout=PATIENCE) for _ in waiters}
-            assert time.monotonic() - began < 1
+            assert time.monotonic() - began < 5
             assert answers == {"OwnerDiedError", True}
             assert ended(*waiters) == [0, 0]
 

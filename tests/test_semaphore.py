@@ -135,7 +135,7 @@ def test_a_timeout_is_waited_out_and_no_longer(context):
     semaphore = context.Semaphore(0)
     began = time.monotonic()
     assert semaphore.acquire(timeout=0.2) is False
-    assert 0.2 <= time.monotonic() - began < 2
+    assert 0.2 <= time.monotonic() - began < 5
 
 
 def test_with_takes_one_and_gives_it_back_even_when_the_block_raises():
@@ -194,7 +194,8 @@ def test_a_waiter_that_is_killed_in_the_moment_of_the_release_takes_no_wake_up_a
         with running(context, *[(wait_and_tell, semaphore, log)] * 2) as [first, second]:
             come_to_wait(log, first, second)
             semaphore.release()
-            gone(first)
+            first.kill()  # or it has got what was released, and ended
+            first.join(PATIENCE)
             # Either it had taken what was released, or the other one takes it; it must not lie there.
             until(lambda: semaphore.get_value() == 0)  # noqa: B023
             semaphore.release()

@@ -207,13 +207,39 @@ def test_ctrl_c_interrupts_every_wait_at_once_and_leaves_the_object_usable(conte
         began = time.monotonic()
         os.kill(process.pid, signal.SIGINT)
         assert log.get(timeout=PATIENCE) == "KeyboardInterrupt"
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 5
         assert log.get(timeout=PATIENCE) == "ready"
         asleep(process.pid)
         assert log.empty()
         let_go(thing)
         assert log.get(timeout=PATIENCE) in (True, 0)
         assert ended(process) == [0]
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "RLock"])
+def test_a_signal_that_interrupts_no_sleep_is_noticed_during_the_wait(kind):
+    """The system may give it to any thread, or to this one between two sleeps; Python's handler in C only notes it."""
+    thing = made_to_wait_on(kind)
+
+    class Noticed(Exception):
+        pass
+
+    def handler(*_: Any) -> None:
+        raise Noticed
+
+    def send() -> None:
+        asleep(os.getpid())
+        signal.pthread_kill(threading.get_ident(), signal.SIGUSR1)
+
+    before = signal.signal(signal.SIGUSR1, handler)
+    sender = threading.Thread(target=send)
+    try:
+        sender.start()
+        with pytest.raises(Noticed):
+            wait_on(thing, PATIENCE)
+    finally:
+        sender.join()
+        signal.signal(signal.SIGUSR1, before)
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "RLock"])

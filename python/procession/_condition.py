@@ -93,22 +93,7 @@ class Condition(_core.Condition, Shared):
         thread holds the lock afterwards, as often as before; and if it was called but an exception was raised, the
         call goes on to the next one in the line.
         """
-        self._must_be_held("wait()")
-        lock = self._lock
-        times = lock._count()
-        ticket = self._enlist()
-        called = False
-        try:
-            lock._release_all()
-            called = ticket.wait(timeout)
-        finally:
-            trouble = _hold_again(lock, times)
-            if trouble is not None:
-                ticket._drop()
-                raise trouble
-        if called:
-            ticket._heard()
-        return called
+        return self._wait(self._lock, timeout)
 
     async def wait_async(self, timeout: float | None = None) -> bool:
         """`wait` for asyncio: the event loop goes on meanwhile, without a thread that waits in its place.
@@ -157,14 +142,11 @@ class Condition(_core.Condition, Shared):
 
         Those who have died meanwhile do not count. AssertionError: this thread does not hold the lock.
         """
-        self._must_be_held("notify()")
-        if n > 0:
-            self._call(min(n, SEM_VALUE_MAX))
+        self._notify(self._lock, min(max(n, 0), SEM_VALUE_MAX))
 
     def notify_all(self) -> None:
         """Calls all who wait. AssertionError: this thread does not hold the lock."""
-        self._must_be_held("notify_all()")
-        self._call(SEM_VALUE_MAX)
+        self._notify(self._lock, SEM_VALUE_MAX)
 
     def _must_be_held(self, method: str) -> None:
         if not self._lock._is_mine():

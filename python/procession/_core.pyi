@@ -37,6 +37,9 @@ class Lock(Handle):
     def _holder(self) -> tuple[int, int, str] | None:
         """pid, thread id and process name of who holds the lock; None if it is free."""
 
+    def _is_mine(self) -> bool:
+        """Whether this thread has acquired it last, and it is held."""
+
     def _statistics(self) -> tuple[int, int, int, int]:
         """Waits under way now, acquisitions, acquisitions that had to wait, nanoseconds waited in all."""
 
@@ -138,8 +141,13 @@ class Condition(Handle):
     def _enlist(self) -> Ticket:
         """Takes the last place. To be called with the lock held, which is then released, and the ticket waited for."""
 
-    def _call(self, n: int) -> int:
-        """Calls the first n who wait (fewer if there are fewer); how many were called. Dead waiters are passed over."""
+    def _notify(self, lock: Handle, n: int) -> None:
+        """Calls the first n who wait (fewer if there are fewer), the dead passed over. They go on when lock, which this
+        thread must hold (AssertionError), is released."""
+
+    def _wait(self, lock: Handle, timeout: float | None = None) -> bool:
+        """Releases lock, which this thread must hold (AssertionError), waits to be called, and acquires it again as often
+        as before, whatever happens. False if there was no call within timeout seconds."""
 
     def _waiting(self) -> int: ...
     def _statistics(self) -> tuple[int, int, int, int]: ...

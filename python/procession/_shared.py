@@ -159,11 +159,6 @@ class _SemLock:
         return f"<_semlock of {self._whole!r}>"
 
 
-def is_this_thread(holder: tuple[int, int, str] | None) -> bool:
-    """Whether this thread of this process is the holder."""
-    return holder is not None and holder[1] == get_ident() and holder[0] == os.getpid()
-
-
 def name_of(holder: tuple[int, int, str] | None) -> str:
     """The holder as `repr` shows it: only this very thread by its process's name (and its own, if not the main one)."""
     if holder is None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 from . import _core
 from ._barrier import Barrier
 from ._condition import Condition
-from ._shared import RECURSIVE_MUTEX, SEM_VALUE_MAX, SEMAPHORE, SemLock, Shared, is_this_thread, name_of
+from ._shared import RECURSIVE_MUTEX, SEM_VALUE_MAX, SEMAPHORE, SemLock, Shared, name_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -62,9 +62,6 @@ class Lock(_core.Lock, SemLock):
         return f"<{type(self).__name__}(owner={owner}{self._named()})>"
 
     # What RLock has in Rust, for Condition and for _semlock.
-
-    def _is_mine(self) -> bool:
-        return is_this_thread(self._holder())
 
     def _count(self) -> int:
         return int(self._is_mine())

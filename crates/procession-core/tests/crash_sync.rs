@@ -8,9 +8,19 @@ use crash::{End, at_every_point, fork_child, wait_for};
 use procession_core::family::Family;
 use procession_core::sync::barrier::Outcome;
 use procession_core::sync::wait::Waited;
-use procession_core::sync::{Acquired, Barrier, Condition, Event, RLock, Semaphore};
+use procession_core::sync::{Acquired, Barrier, Condition, Event, Lock, RLock, Semaphore};
 use procession_core::sys::clock::Deadline;
 use std::time::Duration;
+
+/// Whether this child has ended. It is not waited for yet.
+fn ended(child: libc::pid_t) -> bool {
+    // SAFETY: zeros are a siginfo, which the call fills in.
+    unsafe {
+        let mut facts = core::mem::zeroed::<libc::siginfo_t>();
+        let how = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+        libc::waitid(libc::P_PID, child as libc::id_t, &mut facts, how) == 0 && facts.si_pid() == child
+    }
+}
 
 fn soon() -> Deadline {
     Deadline::after(Duration::from_secs(10))
@@ -89,18 +99,60 @@ fn a_waiter_killed_at_any_point_leaves_the_list_and_passes_its_call_on() {
         |(condition, _)| {
             let mut ticket = condition.enlist().unwrap();
             // The first call is for the survivor's ticket, the second for this one.
-            assert_eq!(condition.call(1) + condition.call(1), 2);
+            assert_eq!(condition.call(1, None) + condition.call(1, None), 2);
             assert_eq!(ticket.wait(soon()), Waited::Ready(()));
             ticket.heard();
         },
         |(condition, ticket), _| {
             // Whatever the dead one had done, a call for all reaches the survivor, and nobody is left.
-            condition.call(u32::MAX);
+            condition.call(u32::MAX, None);
             assert_eq!(ticket.borrow_mut().wait(soon()), Waited::Ready(()));
             assert_eq!(condition.waiting(), 0);
         },
     );
     assert!(points > 40, "{points}");
+}
+
+#[test]
+fn a_caller_killed_at_any_point_of_moving_a_sleeper_to_its_lock_leaves_nobody_asleep() {
+    let points = at_every_point(
+        || {
+            let (condition, lock) = (Condition::new().unwrap(), Lock::new(true).unwrap());
+            let waiter = fork_child(|| {
+                let mut ticket = condition.enlist().unwrap();
+                assert_eq!(ticket.wait(soon()), Waited::Ready(()));
+                while lock.acquire(soon()).unwrap() != Acquired::Yes {}
+                ticket.heard();
+                // The block serves for a second wait.
+                assert!(condition.enlist_again(&mut ticket));
+                assert!(lock.release());
+                assert_eq!(ticket.wait(soon()), Waited::Ready(()));
+                ticket.heard();
+            });
+            while condition.waiting() == 0 {
+                std::thread::yield_now();
+            }
+            (condition, lock, waiter)
+        },
+        |(condition, lock, _)| {
+            assert!(lock.try_acquire());
+            assert_eq!(condition.call(1, Some(lock.reference())), 1);
+            assert!(lock.release());
+        },
+        |(condition, lock, waiter), _| {
+            let _ = Family::home().unwrap().sweep();
+            // Until the waiter has waited twice: the first call may not have come to pass.
+            while !ended(waiter) {
+                if lock.try_acquire() || lock.acquire(Deadline::PAST).unwrap() == Acquired::Yes {
+                    condition.call(1, Some(lock.reference()));
+                    assert!(lock.release());
+                }
+                std::thread::yield_now();
+            }
+            assert_eq!(wait_for(waiter), End::Done);
+        },
+    );
+    assert!(points > 10, "{points}");
 }
 
 #[test]
@@ -117,7 +169,7 @@ fn a_call_that_went_to_a_dead_waiter_reaches_the_next() {
     }
     let mut mine = condition.enlist().unwrap();
     // Either the caller sees the death, or the reaper passes the call on.
-    assert_eq!(condition.call(1), 1);
+    assert_eq!(condition.call(1, None), 1);
     assert_eq!(wait_for(dead), End::Killed);
     Family::home().unwrap().sweep();
     assert_eq!(mine.wait(soon()), Waited::Ready(()));
@@ -131,12 +183,12 @@ fn a_ticket_that_is_given_up_swallows_no_call() {
     let mut second = condition.enlist().unwrap();
     assert_eq!(first.wait(Deadline::PAST), Waited::TimedOut);
     assert!(!first.withdraw());
-    assert_eq!(condition.call(1), 1);
+    assert_eq!(condition.call(1, None), 1);
     assert_eq!(second.wait(soon()), Waited::Ready(()));
     // A called ticket that is dropped passes the call on.
     let first = condition.enlist().unwrap();
     let mut second = condition.enlist().unwrap();
-    assert_eq!(condition.call(1), 1);
+    assert_eq!(condition.call(1, None), 1);
     drop(first);
     assert_eq!(second.wait(soon()), Waited::Ready(()));
 }
@@ -208,7 +260,7 @@ fn a_call_reaches_the_one_who_lives_behind_many_who_have_died() {
         .collect();
     let mut mine = condition.enlist().unwrap();
     // The first of them is called, and all of them are killed before anybody notices any death.
-    assert_eq!(condition.call(1), 1);
+    assert_eq!(condition.call(1, None), 1);
     for pid in &dead {
         // SAFETY: our own child.
         unsafe { libc::kill(*pid, libc::SIGKILL) };
@@ -234,7 +286,7 @@ fn the_end_of_a_forked_child_gives_up_no_place_of_its_parents() {
         mine.wait(Deadline::after(Duration::from_millis(50))),
         Waited::TimedOut
     );
-    assert_eq!(condition.call(1), 1);
+    assert_eq!(condition.call(1, None), 1);
     assert_eq!(mine.wait(soon()), Waited::Ready(()));
     mine.heard();
 }

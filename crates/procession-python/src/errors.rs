@@ -20,8 +20,8 @@ pub fn raised(error: Error) -> PyErr {
     }
 }
 
-/// `procession.context.OwnerDiedError` for a death.
-pub fn owner_died(py: Python<'_>, death: &Death) -> PyErr {
+/// `procession.context.OwnerDiedError` for a death with this lock.
+pub fn owner_died(py: Python<'_>, death: &Death, lock: &Bound<'_, PyAny>) -> PyErr {
     static TYPE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
     let kind = match TYPE.import(py, "procession.context", "OwnerDiedError") {
         Ok(kind) => kind,
@@ -32,8 +32,12 @@ pub fn owner_died(py: Python<'_>, death: &Death) -> PyErr {
         Some(code) => format!("ended with exit code {code}"),
         None => "died".to_owned(),
     };
+    let called = match lock.getattr("name") {
+        Ok(name) if !name.is_none() => format!("the lock {name}"),
+        _ => "this lock".to_owned(),
+    };
     let message = format!(
-        "the process that last acquired this lock, {} (pid {}), {how} without releasing it; the lock is free again, \
+        "the process that last acquired {called}, {} (pid {}), {how} without releasing it; the lock is free again, \
          what it guards may be half done",
         death.name, death.pid
     );

@@ -9,6 +9,7 @@ use pyo3::prelude::*;
 
 mod buffer;
 mod codec;
+mod condition;
 mod errors;
 mod fast;
 mod lock;
@@ -27,6 +28,8 @@ mod _core {
     #[pymodule_export]
     use super::buffer::SharedBytes;
     #[pymodule_export]
+    use super::condition::Ticket;
+    #[pymodule_export]
     use super::lock::{Lock, RLock};
     #[pymodule_export]
     use super::member::{Member, adopt, carried_done, declare_exit, describe, family_fd, sweep};
@@ -35,12 +38,13 @@ mod _core {
     #[pymodule_export]
     use super::queue::Queue;
     #[pymodule_export]
-    use super::sync::{Barrier, Condition, Event, Mailbox, Semaphore, Ticket};
+    use super::sync::{Barrier, Condition, Event, Mailbox, Semaphore};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
         super::fast::install(module)?;
+        procession_core::sync::wait::look_for_signals_after_each_sleep();
         super::process::register(module)
     }
 }

@@ -27,6 +27,11 @@ pub struct RLock {
 }
 
 impl Lock {
+    /// The core's lock.
+    pub fn lock(&self) -> PyResult<&sync::Lock> {
+        self.core()
+    }
+
     /// For [`crate::fast`]: whether the lock was free and is the caller's now.
     #[inline]
     pub fn acquired_at_once(&self) -> bool {
@@ -41,6 +46,11 @@ impl Lock {
 }
 
 impl RLock {
+    /// The core's lock.
+    pub fn lock(&self) -> PyResult<&sync::RLock> {
+        self.core()
+    }
+
     /// For [`crate::fast`]: whether the lock was free or the caller's, and is the caller's now.
     #[inline]
     pub fn acquired_at_once(&self) -> bool {
@@ -57,6 +67,7 @@ impl RLock {
 /// Acquires without the interpreter and comes back for signals; whether it was acquired.
 fn acquired(
     py: Python<'_>,
+    slf: &Bound<'_, PyAny>,
     deadline: Deadline,
     acquire: impl Fn(Deadline) -> procession_core::Result<Acquired> + Send + Sync,
 ) -> PyResult<bool> {
@@ -70,7 +81,7 @@ fn acquired(
             Acquired::Yes => return Ok(true),
             Acquired::TimedOut => return Ok(false),
             Acquired::Interrupted => py.check_signals()?,
-            Acquired::OwnerDied(death) => return Err(owner_died(py, &death)),
+            Acquired::OwnerDied(death) => return Err(owner_died(py, &death, slf)),
         }
     }
 }
@@ -84,13 +95,12 @@ shared_class!(Lock, sync::Lock, "Lock", {
     /// What `acquire` does when it takes more than one instruction.
     #[pyo3(signature = (block = None, timeout = None))]
     fn _acquire(
-        &self,
-        py: Python<'_>,
+        slf: &Bound<'_, Self>,
         block: Option<&Bound<'_, PyAny>>,
         timeout: Option<f64>,
     ) -> PyResult<bool> {
-        let lock = self.core()?;
-        acquired(py, deadline_of(block, timeout)?, |deadline| {
+        let lock = slf.get().core()?;
+        acquired(slf.py(), slf, deadline_of(block, timeout)?, |deadline| {
             lock.acquire(deadline)
         })
     }
@@ -109,6 +119,10 @@ shared_class!(Lock, sync::Lock, "Lock", {
     fn _holder(&self) -> PyResult<Option<(u32, u64, String)>> {
         Ok(self.core()?.holder())
     }
+
+    fn _is_mine(&self) -> PyResult<bool> {
+        Ok(self.core()?.is_mine())
+    }
 });
 
 shared_class!(RLock, sync::RLock, "RLock", {
@@ -120,13 +134,12 @@ shared_class!(RLock, sync::RLock, "RLock", {
     /// What `acquire` does when it takes more than one instruction.
     #[pyo3(signature = (block = None, timeout = None))]
     fn _acquire(
-        &self,
-        py: Python<'_>,
+        slf: &Bound<'_, Self>,
         block: Option<&Bound<'_, PyAny>>,
         timeout: Option<f64>,
     ) -> PyResult<bool> {
-        let lock = self.core()?;
-        acquired(py, deadline_of(block, timeout)?, |deadline| {
+        let lock = slf.get().core()?;
+        acquired(slf.py(), slf, deadline_of(block, timeout)?, |deadline| {
             lock.acquire(deadline)
         })
     }

@@ -1,5 +1,6 @@
 //! `procession._core.Semaphore`, `Condition`, `Event`, `Barrier`.
 
+use crate::condition::{Ticket, notify, wait};
 use crate::errors::raised;
 use crate::shared::{deadline_of, shared_class, waited, within};
 use crate::transit;
@@ -8,7 +9,6 @@ use procession_core::sync::barrier::{Arrival, Outcome};
 use procession_core::sync::summons::Address;
 use procession_core::sync::wait::Waited;
 use procession_core::sync::{self, semaphore, summons};
-use procession_core::sys::clock::Deadline;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
@@ -22,11 +22,34 @@ pub struct Semaphore {
     inner: OnceLock<sync::Semaphore>,
 }
 
-/// Who waits on a condition. The lock around it is the facade's.
+/// Who waits on a condition. The lock around it is the facade's. The methods that take it are in [`crate::condition`].
 #[pyclass(module = "procession._core", subclass, frozen, weakref)]
 #[derive(Default)]
 pub struct Condition {
     inner: OnceLock<sync::Condition>,
+    /// The ticket of the last wait, for the next one.
+    spare: Mutex<Option<sync::Ticket>>,
+}
+
+impl Condition {
+    /// A place in the list.
+    pub fn enlisted(&self) -> PyResult<sync::Ticket> {
+        let condition = self.core()?;
+        let spare = self.spare.try_lock().ok().and_then(|mut spare| spare.take());
+        if let Some(mut ticket) = spare
+            && condition.enlist_again(&mut ticket)
+        {
+            return Ok(ticket);
+        }
+        condition.enlist().map_err(raised)
+    }
+
+    /// A wait is over: its ticket may serve again.
+    pub fn spare(&self, ticket: sync::Ticket) {
+        if let Ok(mut spare) = self.spare.try_lock() {
+            *spare = Some(ticket);
+        }
+    }
 }
 
 /// An event that processes share.
@@ -99,13 +122,6 @@ shared_class!(Semaphore, sync::Semaphore, "Semaphore", {
     }
 });
 
-/// A place among those who wait on a Condition.
-#[pyclass(module = "procession._core", frozen)]
-pub struct Ticket {
-    /// Locked for the length of a wait, by the one thread that has the ticket.
-    ticket: Mutex<Option<sync::Ticket>>,
-}
-
 /// An event loop's mailbox: its socket is readable after an object that it was registered with has rung.
 #[pyclass(module = "procession._core", frozen)]
 pub struct Mailbox {
@@ -137,85 +153,24 @@ impl Mailbox {
     }
 }
 
-#[pymethods]
-impl Ticket {
-    /// As of shared objects: every ticket is one of its own.
-    #[getter]
-    fn _key(slf: &Bound<'_, Self>) -> (u64, u32) {
-        (slf.as_ptr() as u64, u32::MAX)
-    }
-
-    /// As of shared objects: the mailbox is called when this ticket is.
-    fn _summon(&self, address: u32) -> bool {
-        let place = self.ticket.lock().ok();
-        place
-            .as_ref()
-            .and_then(|p| p.as_ref())
-            .is_some_and(|t| t.bell().summon(Address::of(address)))
-    }
-
-    fn _dismiss(&self, address: u32) {
-        if let Some(ticket) = self.ticket.lock().ok().as_ref().and_then(|p| p.as_ref()) {
-            ticket.bell().dismiss(Address::of(address));
-        }
-    }
-
-    /// Whether it has been called.
-    fn _called(&self) -> bool {
-        let mut place = self.ticket.lock().ok();
-        let ticket = place.as_mut().and_then(|p| p.as_mut());
-        ticket.is_some_and(|t| t.wait(Deadline::PAST) == Waited::Ready(()))
-    }
-
-    /// Gives the place up at once; a call that had come goes to the next.
-    fn _drop(&self) {
-        let ticket = self.ticket.lock().ok().and_then(|mut place| place.take());
-        drop(ticket);
-    }
-
-    /// The call has been acted on: until then it goes to the next if this thread does not live to do that.
-    fn _heard(&self) {
-        if let Some(ticket) = self.ticket.lock().ok().and_then(|mut place| place.take()) {
-            ticket.heard();
-        }
-    }
-
-    /// Waits to be called; False if that took longer than timeout seconds, and the place is then given up.
-    #[pyo3(signature = (timeout = None))]
-    fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
-        let taken = self.ticket.lock().ok().and_then(|mut place| place.take());
-        let mut ticket =
-            taken.ok_or_else(|| PyRuntimeError::new_err("this ticket was waited for already"))?;
-        let deadline = within(timeout);
-        let called = loop {
-            match py.detach(|| ticket.wait(deadline)) {
-                Waited::Ready(()) => break true,
-                Waited::TimedOut => break ticket.withdraw(),
-                // Where that raises, the ticket is dropped: the place is given up, and a call passed on.
-                Waited::Interrupted => py.check_signals()?,
-            }
-        };
-        if called && let Ok(mut place) = self.ticket.lock() {
-            *place = Some(ticket);
-        }
-        Ok(called)
-    }
-}
-
 shared_class!(Condition, sync::Condition, "Condition", {
     fn _create(&self) -> PyResult<()> {
         self.set_core(sync::Condition::new())
     }
 
     fn _enlist(&self) -> PyResult<Ticket> {
-        let ticket = self.core()?.enlist().map_err(raised)?;
-        Ok(Ticket {
-            ticket: Mutex::new(Some(ticket)),
-        })
+        Ok(Ticket::of(self.core()?.enlist().map_err(raised)?))
     }
 
-    fn _call(&self, n: u32) -> PyResult<u32> {
-        Ok(self.core()?.call(n))
+    /// Calls n of those who wait; `lock`, which the caller holds, is the lock around the condition.
+    fn _notify(&self, py: Python<'_>, lock: &Bound<'_, PyAny>, n: u32) -> PyResult<()> {
+        notify(py, self.core()?, lock, n)
+    }
+
+    /// Releases the lock, waits for a call, acquires it again; whether there was a call.
+    #[pyo3(signature = (lock, timeout = None))]
+    fn _wait(&self, py: Python<'_>, lock: &Bound<'_, PyAny>, timeout: Option<f64>) -> PyResult<bool> {
+        wait(py, self, lock, timeout)
     }
 
     fn _waiting(&self) -> PyResult<u64> {

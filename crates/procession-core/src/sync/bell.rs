@@ -163,6 +163,19 @@ impl Bell {
         self.summons.forget(pid);
     }
 
+    /// A sleeper by another bell has been moved to this one's word.
+    #[cfg(not(loom))]
+    pub(crate) fn moved_here(&self) {
+        self.arrivals.fetch_add(1, Ordering::Release);
+        fence_after_rmw();
+    }
+
+    /// Whether event loops wait.
+    #[cfg(not(loom))]
+    pub(crate) fn called_by_loops(&self) -> bool {
+        !self.summons.is_empty()
+    }
+
     /// Has all of those who sleep on `word` look again, though it has not changed: somebody has died.
     pub fn alarm(&self, word: &Word) {
         word.wake(u32::MAX);

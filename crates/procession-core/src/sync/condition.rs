@@ -8,9 +8,15 @@
 //! One that *was called* and never acted on it passes its call on to the next, in the same transaction. A caller does not
 //! even call those whose death shows in their life word.
 //!
-//! The lock around a condition is the caller's business: nothing here needs it to be consistent.
+//! The lock around a condition is the caller's business: nothing here needs it to be consistent. But whoever is called
+//! wants that lock next, and the caller still holds it. So a sleeper is not woken by the call: it is moved to the lock's
+//! word (`FUTEX_CMP_REQUEUE`, what the literature calls wait morphing), and the lock's release wakes it. Its sleep stays
+//! bounded, so a lock that is released by a foreign hand in that moment costs a delay and no hang.
+//!
+//! A ticket may be used again by its waiter, for the same condition: the block is made once, not once a wait.
 
 use super::bell::Bell;
+use super::lock::LockObject;
 use super::object::Reference;
 use super::spin::Spin;
 use super::wait::{Attempt, Statistics, Tally, Waited, Waiter};
@@ -122,10 +128,7 @@ impl Condition {
                 .generation
                 .store(self.0.hold.generation.into(), Ordering::Relaxed);
             ticket.before.store(last, Ordering::Relaxed);
-            ticket.seat.store(
-                u64::from(seat.generation) << 32 | u64::from(seat.slot),
-                Ordering::Relaxed,
-            );
+            ticket.seat.store(seat_number(seat), Ordering::Relaxed);
             let link = if last == 0 {
                 &object.first
             } else {
@@ -144,8 +147,39 @@ impl Condition {
         })
     }
 
-    /// Calls the first `n` who wait, or all if there are fewer; how many were called.
-    pub fn call(&self, n: u32) -> u32 {
+    /// Takes the last place in the list with a ticket that this process has used before; false if it cannot be used
+    /// again (it is a copy in a forked child, of another condition, or still waits).
+    pub fn enlist_again(&self, ticket: &mut Ticket) -> bool {
+        let family = self.0.hold.family;
+        let object = self.0.object;
+        let place = ticket.object;
+        let here = family.current_seat().map(seat_number);
+        if !ticket.settled
+            || !core::ptr::eq(ticket.condition.object::<ConditionObject>(), object)
+            || here != Some(place.seat.load(Ordering::Relaxed))
+        {
+            return false;
+        }
+        let mut txn = family.begin();
+        let last = txn.read(&object.last);
+        let link = if last == 0 {
+            &object.first
+        } else {
+            &family.at::<TicketObject>(last).behind
+        };
+        txn.write(&place.called, WAITS);
+        txn.write(&place.before, last);
+        txn.write(link, ticket.hold.offset);
+        txn.write(&object.last, ticket.hold.offset);
+        txn.write(&object.waiting, txn.read(&object.waiting) + 1);
+        txn.commit();
+        ticket.settled = false;
+        true
+    }
+
+    /// Calls the first `n` who wait, or all if there are fewer; how many were called. They go on when the lock is
+    /// released, or at once without one.
+    pub fn call(&self, n: u32, lock: Option<&Reference<LockObject>>) -> u32 {
         let family = self.0.hold.family;
         let object = self.0.object;
         object.header.operations.fetch_add(1, Ordering::Relaxed);
@@ -164,7 +198,10 @@ impl Condition {
             txn.commit();
             crash_point!("condition.called, not woken");
             for ticket in awake {
-                wake(family, ticket);
+                match lock {
+                    Some(lock) => move_on(family.at(ticket), lock.object),
+                    None => wake(family, ticket),
+                }
             }
             if all {
                 break;
@@ -240,6 +277,17 @@ fn unlink(txn: &mut Txn, condition: &'static ConditionObject, ticket: &'static T
     txn.write(&condition.waiting, txn.read(&condition.waiting).saturating_sub(1));
 }
 
+/// The waiter of a called ticket sleeps on until the lock is released.
+fn move_on(ticket: &'static TicketObject, lock: &'static LockObject) {
+    if ticket.bell.called_by_loops() || !lock.inherit(low_half(&ticket.called), CALLED as u32) {
+        ticket.bell.alarm(low_half(&ticket.called));
+    }
+}
+
+fn seat_number(seat: Seat) -> u64 {
+    u64::from(seat.generation) << 32 | u64::from(seat.slot)
+}
+
 /// Wakes the waiter of a called ticket.
 pub(crate) fn wake(family: &'static Family, ticket: u64) {
     let ticket = family.at::<TicketObject>(ticket);
@@ -274,7 +322,7 @@ impl Ticket {
     }
 
     /// The call has been acted on (the lock is held again): it is not passed on any more, whatever happens here.
-    pub fn heard(mut self) {
+    pub fn heard(&mut self) {
         self.object.called.store(HEARD, Ordering::Release);
         self.settled = true;
     }
@@ -342,7 +390,7 @@ pub(crate) fn holder_died(txn: &mut Txn, offset: u64, dead: Seat, reserve: usize
     let family = txn.family;
     let ticket = family.at::<TicketObject>(offset);
     // A fork copies references, not the thread that waits.
-    let waiter = u64::from(dead.generation) << 32 | u64::from(dead.slot);
+    let waiter = seat_number(dead);
     let named = txn.read(&ticket.condition);
     let tag = family.at::<Header>(named).tag();
     if txn.read(&ticket.seat) != waiter

@@ -16,12 +16,14 @@ use super::object::Reference;
 use super::spin::Spin;
 use super::wait::{Attempt, Statistics, Tally, Waited, Waiter};
 use super::word::{Claim, ENDED, LockWord, ORPHAN};
+use crate::atomic::Word;
 use crate::error::Result;
 use crate::family::held::Hold;
 use crate::family::object::{Header, Kind};
 use crate::family::seat::Seat;
 use crate::family::{Family, Handle};
 use crate::sys::clock::Deadline;
+use crate::sys::futex;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use core::time::Duration;
 
@@ -157,6 +159,13 @@ impl Lock {
         self.0.object.locked()
     }
 
+    /// Whether this thread was the last to acquire it, and it is held.
+    #[inline]
+    #[must_use]
+    pub fn is_mine(&self) -> bool {
+        self.0.object.is_held_by_this_thread(self.0.hold.family)
+    }
+
     /// Pid, thread and process name of who acquired it last, if it is held. The pid is 0 if that process has ended.
     #[must_use]
     pub fn holder(&self) -> Option<(u32, u64, String)> {
@@ -202,10 +211,7 @@ impl RLock {
     #[inline]
     #[must_use]
     pub fn is_mine(&self) -> bool {
-        let object = self.0.object;
-        // Only this thread itself writes its own id there, and it takes it away before it frees the word.
-        object.word.load() == self.0.hold.family.owner_number()
-            && object.thread.load(Ordering::Relaxed) == crate::sys::thread_id()
+        self.0.object.is_held_by_this_thread(self.0.hold.family)
     }
 
     /// Acquires it if that takes no waiting and it has no story to tell.
@@ -410,12 +416,38 @@ impl LockObject {
         was_held
     }
 
+    /// Who sleeps on `from`, which holds `now`, sleeps on this lock from now on, as if it had come for it. False where the
+    /// system cannot do that.
+    pub(crate) fn inherit(&self, from: &Word, now: u32) -> bool {
+        let Some(moved) = futex::requeue(from.atomic(), now, self.word.word().atomic()) else {
+            return false;
+        };
+        if moved {
+            crash_point!("lock.sleeper moved, not counted");
+            self.bell.moved_here();
+            // Held by the caller as a rule; but anybody may have released it before the arrival was counted.
+            if !self.locked() {
+                self.word.word().wake(1);
+            }
+        }
+        true
+    }
+
     #[inline]
     fn note_holder(&self) {
         self.thread.store(crate::sys::thread_id(), Ordering::Relaxed);
         // Only the holder counts, so this need not be one atomic step.
         let count = self.header.operations.load(Ordering::Relaxed);
         self.header.operations.store(count + 1, Ordering::Relaxed);
+    }
+
+    /// Of a recursive lock only this thread itself writes its own id there, and it takes it away before it frees the word.
+    #[inline]
+    fn is_held_by_this_thread(&self, family: &Family) -> bool {
+        let owner = family.owner_number();
+        owner != 0
+            && self.word.load() == owner
+            && self.thread.load(Ordering::Relaxed) == crate::sys::thread_id()
     }
 
     fn locked(&self) -> bool {

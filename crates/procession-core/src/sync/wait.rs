@@ -6,7 +6,8 @@ use crate::atomic::Word;
 use crate::family::Hold;
 use crate::sys::clock::{Deadline, now};
 use crate::sys::futex::Woken;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::cell::Cell;
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use core::time::Duration;
 
 /// How a wait ended.
@@ -17,7 +18,7 @@ pub enum Waited<T = ()> {
     Ready(T),
     /// The deadline came.
     TimedOut,
-    /// A signal came; the caller looks after it and waits again, with the same deadline.
+    /// A signal came, or may have come; the caller looks after it and waits again, with the same deadline.
     Interrupted,
 }
 
@@ -94,6 +95,22 @@ impl Tally {
     }
 }
 
+/// From now on waits of this program end with [`Waited::Interrupted`] after every sleep that only its bound has ended, so
+/// that the caller looks for signals then.
+///
+/// For a face whose signal handlers merely leave a note. A signal that comes while the thread is between two sleeps, or
+/// that the system gives to another thread, interrupts no sleep: its note would lie until the wait is over.
+pub fn look_for_signals_after_each_sleep() {
+    NOTES.store(true, Ordering::Relaxed);
+}
+
+static NOTES: AtomicBool = AtomicBool::new(false);
+
+thread_local! {
+    /// The object whose wait came back for signals in this thread, and the bound of the sleep that is due.
+    static RETURNED: Cell<(u64, Duration)> = const { Cell::new((0, Duration::ZERO)) };
+}
+
 /// What a waiter needs of its object.
 #[derive(Clone, Copy)]
 pub(crate) struct Waiter<'a> {
@@ -124,11 +141,18 @@ impl Waiter<'_> {
             Attempt::While(seen) => seen,
         };
         let began = now();
-        self.hold.header().count_wait();
-        self.tally.begun.fetch_add(1, Ordering::Relaxed);
         let me = self.hold.family.owner_number();
-        let mut patience = self.patience;
-        let mut spun = me == 0;
+        let (whose, due) = RETURNED.take();
+        let goes_on = whose == self.hold.offset;
+        let mut patience = if goes_on { due } else { self.patience };
+        let mut spun = me == 0 || goes_on;
+        let mut bounded = false;
+        if goes_on {
+            self.tally.ended.fetch_sub(1, Ordering::Relaxed);
+        } else {
+            self.hold.header().count_wait();
+            self.tally.begun.fetch_add(1, Ordering::Relaxed);
+        }
         let waited = loop {
             if spun {
                 self.note_waiting(self.hold.offset);
@@ -142,6 +166,7 @@ impl Waiter<'_> {
                     Woken::TimedOut => {
                         doubt(seen);
                         patience = (patience * 2).min(Bell::PATIENCE);
+                        bounded = NOTES.load(Ordering::Relaxed);
                     }
                     Woken::OwnerDied => {
                         doubt(seen);
@@ -158,6 +183,10 @@ impl Waiter<'_> {
             match attempt() {
                 Attempt::Done(value) => break Waited::Ready(value),
                 Attempt::While(_) if deadline.expired() => break Waited::TimedOut,
+                Attempt::While(_) if bounded => {
+                    RETURNED.set((self.hold.offset, patience));
+                    break Waited::Interrupted;
+                }
                 Attempt::While(now) => seen = now,
             }
         };

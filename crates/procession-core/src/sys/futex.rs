@@ -47,6 +47,20 @@ pub fn wake(word: &AtomicU32, count: u32) -> u32 {
     futex::wake(word, futex::Flags::empty(), count.min(i32::MAX as u32)).map_or(0, |n| n as u32)
 }
 
+/// `futex(from, FUTEX_CMP_REQUEUE, 0, 1, to, now)` — moves one sleeper from one word to another without waking it, if
+/// `from` holds `now`; whether there was one. None where that did not work.
+///
+/// # References
+///  - [futex(2)](https://man7.org/linux/man-pages/man2/futex.2.html)
+pub fn requeue(from: &AtomicU32, now: u32, to: &AtomicU32) -> Option<bool> {
+    match futex::cmp_requeue(from, futex::Flags::empty(), 0, 1, to, now) {
+        Ok(moved) => Some(moved > 0),
+        // The word has changed: its sleeper is awake.
+        Err(Errno::AGAIN) => Some(false),
+        Err(_) => None,
+    }
+}
+
 /// `futex_waitv({word, life})` — sleeps while `word` holds `seen`, but also wakes when the kernel marks `life` as the
 /// word of a robust mutex whose owner has died. Before Linux 5.16, or in a sandbox that does not know the call, it
 /// sleeps on `word` alone: callers bound their sleeps.

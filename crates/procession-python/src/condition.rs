@@ -1,0 +1,221 @@
+//! Waiting on a condition and calling those who do, with the lock around it; and tickets for event loops.
+
+use crate::errors::{owner_died, raised};
+use crate::lock::{Lock, RLock};
+use crate::shared::within;
+use crate::sync::Condition;
+use procession_core::sync::lock::LockObject;
+use procession_core::sync::object::Reference;
+use procession_core::sync::summons::Address;
+use procession_core::sync::wait::Waited;
+use procession_core::sync::{self, Acquired};
+use procession_core::sys::clock::Deadline;
+use pyo3::exceptions::{PyAssertionError, PyRuntimeError, PyTypeError};
+use pyo3::prelude::*;
+use std::sync::Mutex;
+
+/// A place among those who wait on a Condition.
+#[pyclass(module = "procession._core", frozen)]
+pub struct Ticket {
+    /// Locked for the length of a wait, by the one thread that has the ticket.
+    ticket: Mutex<Option<sync::Ticket>>,
+}
+
+/// The lock around a condition.
+enum Guard<'a> {
+    Plain(&'a sync::Lock),
+    Recursive(&'a sync::RLock),
+}
+
+impl<'a> Guard<'a> {
+    /// The lock that this object is, which this thread must hold.
+    fn held(lock: &'a Bound<'_, PyAny>, method: &str) -> PyResult<Guard<'a>> {
+        let guard = if let Ok(lock) = lock.cast::<RLock>() {
+            Guard::Recursive(lock.get().lock()?)
+        } else if let Ok(lock) = lock.cast::<Lock>() {
+            Guard::Plain(lock.get().lock()?)
+        } else {
+            return Err(PyTypeError::new_err("a Condition needs a Lock or an RLock"));
+        };
+        if guard.is_mine() {
+            return Ok(guard);
+        }
+        Err(PyAssertionError::new_err(format!(
+            "the lock of a condition has to be acquired by this thread before {method}: {}",
+            lock.repr()?
+        )))
+    }
+
+    fn is_mine(&self) -> bool {
+        match self {
+            Guard::Plain(lock) => lock.is_mine(),
+            Guard::Recursive(lock) => lock.is_mine(),
+        }
+    }
+
+    fn reference(&self) -> &Reference<LockObject> {
+        match self {
+            Guard::Plain(lock) => lock.reference(),
+            Guard::Recursive(lock) => lock.reference(),
+        }
+    }
+
+    /// Releases it however often it was acquired; how often.
+    fn release_all(&self) -> u64 {
+        match self {
+            Guard::Plain(lock) => lock.release().into(),
+            Guard::Recursive(lock) => lock.release_all(),
+        }
+    }
+
+    fn acquire(&self) -> procession_core::Result<Acquired> {
+        match self {
+            Guard::Plain(lock) => lock.acquire(Deadline::NEVER),
+            Guard::Recursive(lock) => lock.acquire(Deadline::NEVER),
+        }
+    }
+
+    fn restore(&self, times: u64) {
+        if let Guard::Recursive(lock) = self {
+            lock.restore(times);
+        }
+    }
+}
+
+/// `Condition._notify`.
+pub fn notify(_: Python<'_>, condition: &sync::Condition, lock: &Bound<'_, PyAny>, n: u32) -> PyResult<()> {
+    let guard = Guard::held(lock, "notify()")?;
+    condition.call(n, Some(guard.reference()));
+    Ok(())
+}
+
+/// `Condition._wait`.
+pub fn wait(
+    py: Python<'_>,
+    condition: &Condition,
+    lock: &Bound<'_, PyAny>,
+    timeout: Option<f64>,
+) -> PyResult<bool> {
+    let guard = Guard::held(lock, "wait()")?;
+    let deadline = within(timeout);
+    let mut ticket = condition.enlisted()?;
+    let mut times = None;
+    let mut trouble = None;
+    let mut acquired = None;
+    let called = loop {
+        let waited = py.detach(|| {
+            times.get_or_insert_with(|| guard.release_all());
+            let waited = ticket.wait(deadline);
+            if waited == Waited::Ready(()) {
+                acquired = Some(guard.acquire());
+            }
+            waited
+        });
+        match waited {
+            Waited::Ready(()) => break true,
+            Waited::TimedOut => break ticket.withdraw(),
+            Waited::Interrupted => {
+                if let Err(error) = py.check_signals() {
+                    trouble = Some(error);
+                    break false;
+                }
+            }
+        }
+    };
+    // However it ended, the thread holds the lock again before anybody learns of it.
+    loop {
+        match acquired.take().unwrap_or_else(|| py.detach(|| guard.acquire())) {
+            Ok(Acquired::Yes) => break,
+            Ok(Acquired::TimedOut) => {}
+            Ok(Acquired::Interrupted) => trouble = py.check_signals().err().or(trouble),
+            Ok(Acquired::OwnerDied(death)) => trouble = Some(owner_died(py, &death, lock)),
+            Err(error) => return Err(raised(error)),
+        }
+    }
+    guard.restore(times.unwrap_or(1));
+    match trouble {
+        // The ticket is given up: a call that it had been given goes to the next.
+        Some(error) => Err(error),
+        None => {
+            if called {
+                ticket.heard();
+            }
+            condition.spare(ticket);
+            Ok(called)
+        }
+    }
+}
+
+impl Ticket {
+    /// For a wait of its own.
+    pub fn of(ticket: sync::Ticket) -> Ticket {
+        Ticket {
+            ticket: Mutex::new(Some(ticket)),
+        }
+    }
+}
+
+#[pymethods]
+impl Ticket {
+    /// As of shared objects: every ticket is one of its own.
+    #[getter]
+    fn _key(slf: &Bound<'_, Self>) -> (u64, u32) {
+        (slf.as_ptr() as u64, u32::MAX)
+    }
+
+    /// As of shared objects: the mailbox is called when this ticket is.
+    fn _summon(&self, address: u32) -> bool {
+        let place = self.ticket.lock().ok();
+        place
+            .as_ref()
+            .and_then(|p| p.as_ref())
+            .is_some_and(|t| t.bell().summon(Address::of(address)))
+    }
+
+    fn _dismiss(&self, address: u32) {
+        if let Some(ticket) = self.ticket.lock().ok().as_ref().and_then(|p| p.as_ref()) {
+            ticket.bell().dismiss(Address::of(address));
+        }
+    }
+
+    /// Whether it has been called.
+    fn _called(&self) -> bool {
+        let mut place = self.ticket.lock().ok();
+        let ticket = place.as_mut().and_then(|p| p.as_mut());
+        ticket.is_some_and(|t| t.wait(Deadline::PAST) == Waited::Ready(()))
+    }
+
+    /// Gives the place up at once; a call that had come goes to the next.
+    fn _drop(&self) {
+        let ticket = self.ticket.lock().ok().and_then(|mut place| place.take());
+        drop(ticket);
+    }
+
+    /// The call has been acted on: until then it goes to the next if this thread does not live to do that.
+    fn _heard(&self) {
+        if let Some(mut ticket) = self.ticket.lock().ok().and_then(|mut place| place.take()) {
+            ticket.heard();
+        }
+    }
+
+    /// Waits to be called; False if that took longer than timeout seconds, and the place is then given up.
+    #[pyo3(signature = (timeout = None))]
+    fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
+        let taken = self.ticket.lock().ok().and_then(|mut place| place.take());
+        let mut ticket =
+            taken.ok_or_else(|| PyRuntimeError::new_err("this ticket was waited for already"))?;
+        let deadline = within(timeout);
+        let called = loop {
+            match py.detach(|| ticket.wait(deadline)) {
+                Waited::Ready(()) => break true,
+                Waited::TimedOut => break ticket.withdraw(),
+                // Where that raises, the ticket is dropped: the place is given up, and a call passed on.
+                Waited::Interrupted => py.check_signals()?,
+            }
+        };
+        if called && let Ok(mut place) = self.ticket.lock() {
+            *place = Some(ticket);
+        }
+        Ok(called)
+    }
+}
