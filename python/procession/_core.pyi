@@ -146,8 +146,8 @@ class Condition(Handle):
         thread must hold (AssertionError), is released."""
 
     def _wait(self, lock: Handle, timeout: float | None = None) -> bool:
-        """Releases lock, which this thread must hold (AssertionError), waits to be called, and acquires it again as often
-        as before, whatever happens. False if there was no call within timeout seconds."""
+        """Releases lock, which this thread must hold (AssertionError), waits to be called, and acquires it again as
+        often as before, whatever happens. False if there was no call within timeout seconds."""
 
     def _waiting(self) -> int: ...
     def _statistics(self) -> tuple[int, int, int, int]: ...
