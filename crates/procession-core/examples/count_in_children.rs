@@ -9,7 +9,7 @@ use procession_core::sync::{Acquired, Lock};
 use procession_core::sys::clock::Deadline;
 
 fn main() -> Result<()> {
-    let queue = Queue::new(0)?;
+    let queue = Queue::new(0, 0)?;
     let lock = Lock::new(true)?;
     for child in 0..2u8 {
         // SAFETY: this program has one thread.
@@ -17,7 +17,7 @@ fn main() -> Result<()> {
             for number in 0..3u8 {
                 while lock.acquire(Deadline::NEVER)? != Acquired::Yes {}
                 let message = [child, number];
-                let mut parcel = Parcel::pack(queue.family(), &message, 0, Vec::new())?;
+                let mut parcel = Parcel::pack(queue.family(), [&message, &[]], 0, Vec::new(), 0)?;
                 while queue.try_put(&mut parcel, Patience::Some)? != Put::Done {}
                 assert!(lock.release());
             }

@@ -17,12 +17,12 @@ fn put(queue: &Queue, bytes: &[u8]) {
 
 fn put_carrying(queue: &Queue, bytes: &[u8], lock: Option<&Lock>) {
     let carried = lock.map(|l| l.again().unwrap()).into_iter().collect();
-    let mut parcel = Parcel::pack(queue.family(), bytes, 7, carried).unwrap();
+    let mut parcel = Parcel::pack(queue.family(), [bytes, &[]], 7, carried, 0).unwrap();
     loop {
         match queue.try_put(&mut parcel, Patience::Some).unwrap() {
             Put::Done => return,
             Put::Busy => {}
-            Put::Full => panic!("the queue is full"),
+            Put::Full | Put::Closed => panic!("the queue takes nothing"),
         }
     }
 }
@@ -39,7 +39,7 @@ fn get(queue: &Queue) -> Option<Vec<u8>> {
                 }
                 return Some(bytes);
             }
-            Got::Empty => return None,
+            Got::Empty | Got::Closed => return None,
             Got::Busy => {}
         }
     }
@@ -58,7 +58,7 @@ fn put_survives(already: usize, other_len: usize, len: usize) -> u32 {
     let others = move || (0..already).map(move |i| message(i as u8, other_len));
     at_every_point(
         || {
-            let queue = Queue::new(0).unwrap();
+            let queue = Queue::new(0, 0).unwrap();
             others().for_each(|m| put(&queue, &m));
             queue
         },
@@ -111,7 +111,7 @@ fn get_survives(lens: &'static [usize]) -> u32 {
     let messages = || lens.iter().enumerate().map(|(i, len)| message(i as u8, *len));
     at_every_point(
         || {
-            let queue = Queue::new(0).unwrap();
+            let queue = Queue::new(0, 0).unwrap();
             messages().for_each(|m| put(&queue, &m));
             queue
         },
@@ -149,7 +149,7 @@ fn a_consumer_killed_while_it_frees_a_segment_harms_nobody() {
     let messages: Vec<Vec<u8>> = (0..4).map(|i| message(i, 900)).collect();
     at_every_point(
         || {
-            let queue = Queue::new(0).unwrap();
+            let queue = Queue::new(0, 0).unwrap();
             messages.iter().for_each(|m| put(&queue, m));
             // Two fit into the first segment: the next get goes over to the second.
             assert_eq!(get(&queue).unwrap(), messages[0]);
@@ -169,7 +169,7 @@ fn a_consumer_killed_while_it_frees_a_segment_harms_nobody() {
 #[test]
 fn a_handle_in_a_message_is_owned_by_exactly_one_at_every_point() {
     let points = at_every_point(
-        || (Queue::new(0).unwrap(), Lock::new(true).unwrap()),
+        || (Queue::new(0, 0).unwrap(), Lock::new(true).unwrap()),
         |(queue, lock)| {
             put_carrying(queue, b"here is a lock", Some(lock));
             assert_eq!(get(queue).unwrap(), b"here is a lock");
@@ -192,7 +192,7 @@ fn the_last_owner_of_a_queue_killed_while_it_takes_it_apart_leaves_that_to_other
     at_every_point(
         || {
             let lock = Lock::new(true).unwrap();
-            let queue = Queue::new(0).unwrap();
+            let queue = Queue::new(0, 0).unwrap();
             for i in 0..4 {
                 put_carrying(&queue, &message(i, 900), Some(&lock));
             }
@@ -220,7 +220,7 @@ fn a_queue_made_and_dropped_in_a_child_that_is_killed_at_any_point_leaves_nothin
         || (),
         |()| {
             let lock = Lock::new(true).unwrap();
-            let queue = Queue::new(3).unwrap();
+            let queue = Queue::new(3, 0).unwrap();
             for i in 0..3 {
                 put_carrying(&queue, &message(i, 900), Some(&lock));
             }
@@ -239,14 +239,14 @@ fn many_handles_in_one_message_are_bundled_and_none_is_lost_or_leaked() {
     let points = at_every_point(
         || {
             (
-                Queue::new(0).unwrap(),
+                Queue::new(0, 0).unwrap(),
                 (0..8).map(|_| Lock::new(true).unwrap()).collect::<Vec<_>>(),
             )
         },
         |(queue, locks)| {
             let holds = locks.iter().map(|l| l.again().unwrap()).collect();
             let bundle = queue.family().bundle(holds).unwrap();
-            let mut parcel = Parcel::pack(queue.family(), b"many", 7, vec![bundle]).unwrap();
+            let mut parcel = Parcel::pack(queue.family(), [b"many", &[]], 7, vec![bundle], 0).unwrap();
             assert_eq!(queue.try_put(&mut parcel, Patience::Some).unwrap(), Put::Done);
             assert_eq!(get(queue).unwrap(), b"many");
         },

@@ -140,13 +140,14 @@ fn the_second_rung_of_the_memory_ladder_serves_as_well() {
 
 #[test]
 fn a_message_is_delivered_though_its_producer_has_let_go_of_everything_and_ended() {
-    let queue = Queue::new(0).unwrap();
+    let queue = Queue::new(0, 0).unwrap();
     let child = in_child(|| {
         let lock = Lock::new(true).unwrap();
         assert_eq!(lock.acquire(Deadline::PAST).unwrap(), Acquired::Yes);
         assert!(lock.release());
         let handle = lock.handle().to_bytes();
-        let mut parcel = Parcel::pack(queue.family(), &handle, 0, vec![lock.again().unwrap()]).unwrap();
+        let mut parcel =
+            Parcel::pack(queue.family(), [&handle, &[]], 0, vec![lock.again().unwrap()], 0).unwrap();
         drop(lock);
         assert_eq!(queue.try_put(&mut parcel, Patience::Some).unwrap(), Put::Done);
     });

@@ -162,7 +162,9 @@ impl Family {
             let condemned = &txn.books().condemned;
             txn.write(condemned, next);
             let resident = txn.read(&header.resident);
-            if tag.kind() == Some(Kind::Buffer) && self.runs_hot(tag.class(), resident) {
+            if matches!(tag.kind(), Some(Kind::Buffer | Kind::Segment))
+                && self.runs_hot(tag.class(), resident)
+            {
                 self.cool(txn, offset, resident);
             } else {
                 txn.free(offset);

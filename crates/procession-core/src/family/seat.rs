@@ -250,8 +250,20 @@ impl Seat {
 impl Family {
     /// A buffer with these bytes, held by this member.
     pub fn buffer(&'static self, bytes: &[u8]) -> Result<Hold> {
-        let hold = self.create(Kind::Buffer, HEADER + bytes.len() as u64, |_, _| Ok(()))?;
-        self.copy_in(hold.offset + HEADER, bytes);
+        self.buffer_of([bytes, &[]])
+    }
+
+    /// A buffer with the bytes of both parts, held by this member.
+    pub fn buffer_of(&'static self, parts: [&[u8]; 2]) -> Result<Hold> {
+        let first = parts[0].len() as u64;
+        let hold = self.empty_buffer(first + parts[1].len() as u64)?;
+        self.copy_in(hold.offset + HEADER, parts[0]);
+        self.copy_in(hold.offset + HEADER + first, parts[1]);
         Ok(hold)
+    }
+
+    /// A buffer for so many bytes, held by this member. Its contents are what somebody has left there.
+    pub fn empty_buffer(&'static self, len: u64) -> Result<Hold> {
+        self.create(Kind::Buffer, HEADER + len, |_, _| Ok(()))
     }
 }

@@ -34,7 +34,7 @@ pub(crate) fn take_apart(txn: &mut Txn, offset: u64) -> bool {
     while count < end {
         if position == closed_at {
             let next = txn.read(&here.next);
-            txn.free(segment);
+            txn.free_segment(segment);
             segment = next;
             break;
         }
@@ -44,7 +44,7 @@ pub(crate) fn take_apart(txn: &mut Txn, offset: u64) -> bool {
         count += 1;
         position += header.footprint();
         if header.carried != 0 {
-            for i in 0..u64::from(header.carried) {
+            for i in 1..=u64::from(header.carried) {
                 let carried = txn.read(family.at::<AtomicU64>(at + MESSAGE_HEADER + 8 * i));
                 txn.let_go(carried);
             }

@@ -1,11 +1,12 @@
 //! The consumers' side.
 
-use super::layout::{Cursor, MESSAGE_HEADER, MessageHeader, SEGMENT_HEADER, Segment};
+use super::layout::{Cursor, DISCARDED, MESSAGE_HEADER, MessageHeader, OPENED, SEGMENT_HEADER, Segment};
 use super::{Patience, Queue};
 use crate::error::Result;
 use crate::family::held::Hold;
 use crate::family::layout::low_half;
-use crate::family::object::HEADER;
+use crate::family::ledger::Txn;
+use crate::family::object::{HEADER, Header};
 use core::sync::atomic::{AtomicU64, Ordering};
 
 /// What an attempt to get came to.
@@ -23,6 +24,8 @@ pub enum Got {
     },
     /// There is none.
     Empty,
+    /// There is none and will be none: the queue was shut down.
+    Closed,
     /// Another consumer is inside, longer than the patience.
     Busy,
 }
@@ -33,6 +36,22 @@ impl Queue {
     /// # Errors
     /// Memory for the held table. The message is then still in the queue.
     pub fn try_get(&self, into: &mut Vec<u8>, patience: Patience) -> Result<Got> {
+        let state = self.object().state.load(Ordering::Acquire);
+        if state == OPENED {
+            return self.take(into, patience, false);
+        }
+        let got = if state == DISCARDED {
+            self.discard(patience)?
+        } else {
+            self.take(into, patience, false)?
+        };
+        Ok(match got {
+            Got::Empty => Got::Closed,
+            got => got,
+        })
+    }
+
+    pub(super) fn take(&self, into: &mut Vec<u8>, patience: Patience, discarding: bool) -> Result<Got> {
         let object = self.object();
         if object.put_count.load(Ordering::Acquire) == object.get_count.load(Ordering::Relaxed) {
             return Ok(Got::Empty);
@@ -47,37 +66,38 @@ impl Queue {
             return Ok(Got::Empty);
         }
         let head = &object.heads[(count & 1) as usize];
-        let position = head.position.load(Ordering::Relaxed);
-        let segment = self.segment_at(head, position);
+        let here = head.load();
+        let segment = self.segment_at(head, here.position);
         crash_point!("get.segment found");
-        let mut at = segment
-            + SEGMENT_HEADER
-            + (position - family.at::<Segment>(segment).start.load(Ordering::Relaxed));
-        let word = |at: u64| family.at::<AtomicU64>(at).load(Ordering::Relaxed);
-        let header = MessageHeader::of([word(at), word(at + 8)]);
-        at += MESSAGE_HEADER;
+        let (header, beside, at) = self.message_at(segment, here.position);
         let next = &object.heads[(count as usize + 1) & 1];
-        next.segment.store(segment, Ordering::Relaxed);
-        next.position
-            .store(position + header.footprint(), Ordering::Relaxed);
+        next.store(here.behind(segment, header, header.len + beside));
         if !header.big {
-            family.copy_out(at + 8 * u64::from(header.carried), header.len as usize, into);
+            family.copy_out(at + header.references(), header.len as usize, into);
         }
         crash_point!("get.copied");
+        if discarding {
+            // Killed before the commit, this process has counted the message and left it to be counted again: a join
+            // that ends too early, in a queue that nobody uses any more, is the smaller evil than one that never ends.
+            let _ = self.task_done();
+        }
         let heard = object.room_bell.heard();
         let mut carried = Vec::new();
         if header.carried == 0 {
             object.get_count.swap(count + 1, Ordering::Release);
         } else {
-            carried = self.take_over(at, header.carried, count)?;
+            carried = self.take_over(at + 8, header.carried, count)?;
         }
         crash_point!("get.committed");
         drop(inside);
         crash_point!("get.bell not rung");
-        if object.maxsize.load(Ordering::Relaxed) != 0 {
+        if self.is_bounded() {
             object
                 .room_bell
                 .ring_after_store(low_half(&object.get_count), heard);
+        }
+        if segment != here.segment {
+            family.bury();
         }
         let big = (header.big && !carried.is_empty()).then(|| (carried.remove(0), header.len as usize));
         Ok(Got::Message {
@@ -85,6 +105,23 @@ impl Queue {
             big,
             carried,
         })
+    }
+
+    /// The header of the message at this position, the bytes that lie beside it, and where it goes on.
+    #[inline]
+    pub(super) fn message_at(&self, segment: u64, position: u64) -> (MessageHeader, u64, u64) {
+        let family = self.0.hold.family;
+        let at = segment
+            + SEGMENT_HEADER
+            + (position - family.at::<Segment>(segment).start.load(Ordering::Relaxed));
+        let word = |at: u64| family.at::<AtomicU64>(at).load(Ordering::Relaxed);
+        let header = MessageHeader::of([word(at), word(at + 8)]);
+        let beside = if header.carried == 0 {
+            0
+        } else {
+            word(at + MESSAGE_HEADER)
+        };
+        (header, beside, at + MESSAGE_HEADER)
     }
 
     /// What the message carries becomes this process's, and the message is out of the queue.
@@ -109,9 +146,10 @@ impl Queue {
         Ok(holds)
     }
 
-    /// The segment of the message at this position. A segment that ends there is freed, and the next one begun.
+    /// The segment of the message at this position. A segment that ends there is freed, and the next one begun; where the
+    /// family has enough free memory already it is condemned instead, to be buried when the mutex is left.
     #[inline]
-    fn segment_at(&self, head: &'static Cursor, position: u64) -> u64 {
+    pub(super) fn segment_at(&self, head: &'static Cursor, position: u64) -> u64 {
         let family = self.0.hold.family;
         let mut offset = head.segment.load(Ordering::Relaxed);
         if offset == 0 {
@@ -121,15 +159,42 @@ impl Queue {
             let next = family.at::<Segment>(offset).next.load(Ordering::Acquire);
             let mut txn = family.begin();
             txn.write(&head.segment, next);
-            txn.free(offset);
+            txn.free_segment(offset);
             txn.commit();
             offset = next;
         }
         offset
     }
 
+    /// How many messages were taken, and how many bytes they had, for those who do not have the consumers' mutex.
+    #[inline]
+    pub(super) fn taken(&self) -> (u64, u64) {
+        let object = self.object();
+        loop {
+            let count = object.get_count.load(Ordering::Acquire);
+            let bytes = object.heads[(count & 1) as usize].bytes.load(Ordering::Acquire);
+            // The cursor is written anew only after the count has moved on.
+            if object.get_count.load(Ordering::Acquire) == count {
+                return (count, bytes);
+            }
+        }
+    }
+
     /// Appends the bytes of a big message to a vector.
     pub fn copy_big(buffer: &Hold, len: usize, into: &mut Vec<u8>) {
         buffer.family.copy_out(buffer.offset + HEADER, len, into);
+    }
+}
+
+impl Txn {
+    /// Frees a segment, or condemns it where the family has enough free memory already: burying it gives it back.
+    pub(super) fn free_segment(&mut self, offset: u64) {
+        let header = self.family.at::<Header>(offset);
+        let resident = header.resident.load(Ordering::Relaxed);
+        if self.family.runs_hot(header.tag().class(), resident) {
+            self.let_go(offset);
+        } else {
+            self.free(offset);
+        }
     }
 }

@@ -4,7 +4,7 @@ use crate::family::object::Header;
 use crate::sync::bell::Bell;
 use crate::sync::spin::Spin;
 use crate::sync::wait::Tally;
-use core::sync::atomic::AtomicU64;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 /// Messages of more bytes than this lie in buffers of their own: a quarter of the largest segment.
 pub const INLINE: usize = 16 << 10;
@@ -25,8 +25,48 @@ pub const OPEN: u64 = u64::MAX;
 pub struct Cursor {
     /// Offset of the segment; 0 before the first one.
     pub segment: AtomicU64,
-    /// Bytes since the queue's beginning.
+    /// Bytes of segments since the queue's beginning.
     pub position: AtomicU64,
+    /// Bytes of messages since the queue's beginning, wherever they lie.
+    pub bytes: AtomicU64,
+}
+
+/// A cursor's values.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    pub(super) segment: u64,
+    pub(super) position: u64,
+    pub(super) bytes: u64,
+}
+
+impl Cursor {
+    #[inline]
+    pub(super) fn load(&self) -> Place {
+        Place {
+            segment: self.segment.load(Ordering::Relaxed),
+            position: self.position.load(Ordering::Relaxed),
+            bytes: self.bytes.load(Ordering::Relaxed),
+        }
+    }
+
+    #[inline]
+    pub(super) fn store(&self, place: Place) {
+        self.segment.store(place.segment, Ordering::Relaxed);
+        self.position.store(place.position, Ordering::Relaxed);
+        self.bytes.store(place.bytes, Ordering::Relaxed);
+    }
+}
+
+impl Place {
+    /// Behind a message that begins here.
+    #[inline]
+    pub(super) fn behind(self, segment: u64, header: MessageHeader, weight: u64) -> Place {
+        Place {
+            segment,
+            position: self.position + header.footprint(),
+            bytes: self.bytes + weight,
+        }
+    }
 }
 
 /// The queue itself. Each side's words are in cache lines of their own.
@@ -34,27 +74,46 @@ pub struct Cursor {
 #[derive(Debug)]
 pub struct QueueObject {
     pub(super) header: Header,
-    // Constant, but for `first`.
+    // Constant, but for `first` and `state`.
     pub(super) maxsize: AtomicU64,
+    pub(super) maxbytes: AtomicU64,
     pub(super) put_mutex: AtomicU64,
     pub(super) get_mutex: AtomicU64,
     /// The first segment there ever was, for consumers that have not been in any yet.
     pub(super) first: AtomicU64,
-    spare: [AtomicU64; 4],
-    // Written by producers (and the item bell's arrivals by consumers that fall asleep).
+    /// [`OPENED`], [`CLOSED`] or [`DISCARDED`]. Grows, under the producers' mutex.
+    pub(super) state: AtomicU64,
+    spare: [AtomicU64; 2],
+    // Written by producers.
     pub(super) put_count: AtomicU64,
     pub(super) tails: [Cursor; 2],
-    pub(super) item_bell: Bell,
-    // Written by consumers (and the room bell's arrivals by producers that fall asleep).
+    put_spare: AtomicU64,
+    // Written by consumers.
     pub(super) get_count: AtomicU64,
     pub(super) heads: [Cursor; 2],
+    get_spare: AtomicU64,
+    // Written by those who fall asleep.
+    pub(super) item_bell: Bell,
     pub(super) room_bell: Bell,
+    bell_spare: [AtomicU64; 2],
     // Written by those who had to wait.
     pub(super) item_spin: Spin,
     pub(super) room_spin: Spin,
     pub(super) item_tally: Tally,
     pub(super) room_tally: Tally,
+    /// How many of the messages ever put have been reported as dealt with.
+    pub(super) done_count: AtomicU64,
+    pub(super) done_bell: Bell,
+    pub(super) done_spin: Spin,
+    pub(super) done_tally: Tally,
 }
+
+/// The queue takes and gives messages.
+pub const OPENED: u64 = 0;
+/// It takes no more messages.
+pub const CLOSED: u64 = 1;
+/// And what was in it is nobody's.
+pub const DISCARDED: u64 = 2;
 
 /// A segment's first bytes.
 #[repr(C, align(64))]
@@ -72,7 +131,7 @@ pub struct Segment {
     spare: [AtomicU64; 4],
 }
 
-const _: () = assert!(size_of::<QueueObject>() == 320);
+const _: () = assert!(size_of::<QueueObject>() == 448);
 const _: () = assert!(size_of::<Segment>() as u64 == SEGMENT_HEADER);
 
 /// A message's first two words: how many bytes it has; how they are encoded (lower half), how many references it
@@ -118,6 +177,17 @@ impl MessageHeader {
     #[must_use]
     pub fn footprint(self) -> u64 {
         let inline = if self.big { 0 } else { self.len.next_multiple_of(8) };
-        MESSAGE_HEADER + 8 * u64::from(self.carried) + inline
+        MESSAGE_HEADER + self.references() + inline
+    }
+
+    /// Bytes that its references take: one word for the bytes in the buffers among them, and a word each.
+    #[inline]
+    #[must_use]
+    pub fn references(self) -> u64 {
+        if self.carried == 0 {
+            0
+        } else {
+            8 + 8 * u64::from(self.carried)
+        }
     }
 }

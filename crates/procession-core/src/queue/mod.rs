@@ -30,11 +30,13 @@
 //! rings the other's [`Bell`]. A producer killed between its commit and its ring leaves a message that nobody was told
 //! of: the next put rings, a sleeper looks for itself every half second, and the reaper rings for the dead.
 
+pub mod batch;
 pub mod bury;
 mod get;
 pub mod layout;
 pub mod parcel;
 mod put;
+mod shutdown;
 
 use crate::error::Result;
 use crate::family::layout::low_half;
@@ -50,6 +52,7 @@ use core::time::Duration;
 use layout::QueueObject;
 
 pub use crate::sync::wait::Waited;
+pub use batch::{Batch, GotBatch};
 pub use get::Got;
 pub use parcel::Parcel;
 pub use put::Put;
@@ -71,10 +74,12 @@ const PATIENCE: Duration = Duration::from_millis(20);
 pub struct Queue(Reference<QueueObject>);
 
 impl Queue {
-    /// A new, empty queue for `maxsize` messages (0: without a limit) in this process's family.
-    pub fn new(maxsize: u64) -> Result<Queue> {
+    /// A new, empty queue for `maxsize` messages of `maxbytes` bytes together (0: without a limit) in this process's
+    /// family.
+    pub fn new(maxsize: u64, maxbytes: u64) -> Result<Queue> {
         let reference = Reference::make(Kind::Queue, |txn, object: &'static QueueObject| {
             object.maxsize.store(maxsize, Ordering::Relaxed);
+            object.maxbytes.store(maxbytes, Ordering::Relaxed);
             object.put_mutex.store(txn.take_mutex()?, Ordering::Relaxed);
             object.get_mutex.store(txn.take_mutex()?, Ordering::Relaxed);
             Ok(())
@@ -89,8 +94,9 @@ impl Queue {
 
     /// What rings when it may be worth trying again, for event loops.
     #[must_use]
-    pub fn bells(&self) -> [&Bell; 2] {
-        [&self.0.object.item_bell, &self.0.object.room_bell]
+    pub fn bells(&self) -> [&Bell; 3] {
+        let object = self.0.object;
+        [&object.item_bell, &object.room_bell, &object.done_bell]
     }
 
     /// What its handle and further references are made of.
@@ -143,13 +149,39 @@ impl Queue {
         self.len() == 0
     }
 
-    /// Whether it holds as many as it may.
+    /// Whether it holds as many as it may, or as many bytes.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.maxsize() != 0 && self.len() >= self.maxsize()
+        let maxbytes = self.maxbytes();
+        (self.maxsize() != 0 && self.len() >= self.maxsize()) || (maxbytes != 0 && self.bytes() >= maxbytes)
     }
 
-    /// Waits until there is a message, which another consumer may take first.
+    /// The most bytes of messages it holds; 0: any number.
+    #[must_use]
+    pub fn maxbytes(&self) -> u64 {
+        self.object().maxbytes.load(Ordering::Relaxed)
+    }
+
+    /// How many bytes the messages in it have at this moment, those in buffers of their own included.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        let object = self.object();
+        let (_, taken) = self.taken();
+        loop {
+            let count = object.put_count.load(Ordering::Acquire);
+            let put = object.tails[(count & 1) as usize].bytes.load(Ordering::Acquire);
+            if object.put_count.load(Ordering::Acquire) == count {
+                return put.saturating_sub(taken);
+            }
+        }
+    }
+
+    #[inline]
+    fn is_bounded(&self) -> bool {
+        self.maxsize() != 0 || self.maxbytes() != 0
+    }
+
+    /// Waits until there is a message, which another consumer may take first, or the queue is shut down.
     pub fn wait_for_message(&self, deadline: Deadline) -> Waited {
         let object = self.object();
         let waiter = Waiter {
@@ -163,7 +195,7 @@ impl Queue {
         let attempt = || {
             let put = object.put_count.load(Ordering::Acquire);
             let some = put != object.get_count.load(Ordering::Acquire);
-            if some {
+            if some || self.is_shut_down() {
                 Attempt::Done(())
             } else {
                 Attempt::While(put as u32)
@@ -172,10 +204,10 @@ impl Queue {
         waiter.until(deadline, attempt, |_| None, |_| ())
     }
 
-    /// Waits until there is room for a message, which another producer may take first.
-    pub fn wait_for_room(&self, deadline: Deadline) -> Waited {
+    /// Waits until there is room for a message of this weight, which another producer may take first, or the queue is shut
+    /// down.
+    pub fn wait_for_room(&self, weight: u64, deadline: Deadline) -> Waited {
         let object = self.object();
-        let maxsize = self.maxsize();
         let waiter = Waiter {
             hold: &self.0.hold,
             word: low_half(&object.get_count),
@@ -186,8 +218,9 @@ impl Queue {
         };
         let attempt = || {
             let got = object.get_count.load(Ordering::Acquire);
-            let room = maxsize == 0 || object.put_count.load(Ordering::Acquire).saturating_sub(got) < maxsize;
-            if room {
+            let count = object.put_count.load(Ordering::Acquire);
+            let bytes = object.tails[(count & 1) as usize].bytes.load(Ordering::Relaxed);
+            if self.room(count, bytes, weight) != Put::Full {
                 Attempt::Done(())
             } else {
                 Attempt::While(got as u32)
@@ -221,6 +254,9 @@ pub(crate) fn holder_died(family: &'static Family, offset: u64, dead: Seat) {
     object.room_spin.forget(dead.slot + 1);
     object.item_bell.forget(dead.slot().pid());
     object.room_bell.forget(dead.slot().pid());
+    object.done_spin.forget(dead.slot + 1);
+    object.done_bell.forget(dead.slot().pid());
     object.item_bell.alarm(low_half(&object.put_count));
     object.room_bell.alarm(low_half(&object.get_count));
+    object.done_bell.alarm(low_half(&object.done_count));
 }

@@ -10,23 +10,27 @@ use crate::family::held::Hold;
 #[derive(Debug)]
 pub struct Parcel<'a> {
     pub(super) header: MessageHeader,
-    pub(super) inline: &'a [u8],
+    /// Its bytes, in parts that follow each other.
+    pub(super) inline: [&'a [u8]; 2],
+    /// Bytes of the buffers that it carries beside its own.
+    pub(super) beside: u64,
     pub(super) carried: Vec<Hold>,
     /// Offsets of what is carried, as the message will name them.
     pub(super) offsets: Vec<u64>,
 }
 
 impl<'a> Parcel<'a> {
-    /// Packs bytes with the references that the receiver needs to unpack them. Many bytes are copied here, into a
-    /// buffer of their own.
+    /// Packs bytes, in two parts that follow each other, with the references that the receiver needs to unpack them.
+    /// Many bytes are copied here, into a buffer of their own. `beside`: how many bytes are in buffers among `carried`.
     ///
     /// # Errors
     /// Memory; objects of another family; more references than a message carries.
     pub fn pack(
         family: &'static Family,
-        bytes: &'a [u8],
+        parts: [&'a [u8]; 2],
         encoding: u32,
         mut carried: Vec<Hold>,
+        beside: u64,
     ) -> Result<Self> {
         if carried.iter().any(|h| !core::ptr::eq(h.family, family)) {
             return Err(Error::NotAHandle {
@@ -38,12 +42,13 @@ impl<'a> Parcel<'a> {
                 why: "a message carries too many objects",
             });
         }
-        let big = bytes.len() > INLINE;
+        let len = parts[0].len() + parts[1].len();
+        let big = len > INLINE;
         if big {
-            carried.insert(0, family.buffer(bytes)?);
+            carried.insert(0, family.buffer_of(parts)?);
         }
         let header = MessageHeader {
-            len: bytes.len() as u64,
+            len: len as u64,
             encoding,
             carried: carried.len() as u16,
             big,
@@ -51,9 +56,16 @@ impl<'a> Parcel<'a> {
         let offsets = carried.iter().map(|h| h.offset).collect();
         Ok(Parcel {
             header,
-            inline: if big { &[] } else { bytes },
+            inline: if big { [&[], &[]] } else { parts },
+            beside,
             carried,
             offsets,
         })
+    }
+
+    /// What it counts for in a queue that is bounded in bytes.
+    #[inline]
+    pub(super) fn weight(&self) -> u64 {
+        self.header.len + self.beside
     }
 }

@@ -1,6 +1,6 @@
 //! The producers' side.
 
-use super::layout::{Cursor, MESSAGE_HEADER, OPEN, SEGMENT_HEADER, SEGMENTS, Segment};
+use super::layout::{Cursor, MESSAGE_HEADER, MessageHeader, OPEN, OPENED, SEGMENT_HEADER, SEGMENTS, Segment};
 use super::{Parcel, Patience, Queue};
 use crate::error::Result;
 use crate::family::layout::low_half;
@@ -15,6 +15,8 @@ pub enum Put {
     Done,
     /// The queue holds as many messages as it may.
     Full,
+    /// The queue was shut down.
+    Closed,
     /// Another producer is inside, longer than the patience.
     Busy,
 }
@@ -31,19 +33,24 @@ impl Queue {
         };
         crash_point!("put.inside");
         let count = object.put_count.load(Ordering::Relaxed);
-        let maxsize = object.maxsize.load(Ordering::Relaxed);
-        if maxsize != 0 && count.saturating_sub(object.get_count.load(Ordering::Acquire)) >= maxsize {
-            return Ok(Put::Full);
-        }
         let tail = &object.tails[(count & 1) as usize];
-        let footprint = parcel.header.footprint();
-        let position = tail.position.load(Ordering::Relaxed);
-        let segment = self.segment_for(tail, position, footprint)?;
+        let here = tail.load();
+        match self.room(count, here.bytes, parcel.weight()) {
+            Put::Done => {}
+            refused => return Ok(refused),
+        }
+        let segment = self.segment_for(tail, here.segment, here.position, parcel.header.footprint())?;
         crash_point!("put.room found");
         let next = &object.tails[(count as usize + 1) & 1];
-        next.segment.store(segment, Ordering::Relaxed);
-        next.position.store(position + footprint, Ordering::Relaxed);
-        self.write(segment, position, parcel);
+        next.store(here.behind(segment, parcel.header, parcel.weight()));
+        self.write(
+            segment,
+            here.position,
+            parcel.header,
+            parcel.beside,
+            &parcel.offsets,
+            parcel.inline,
+        );
         crash_point!("put.written");
         let heard = object.item_bell.heard();
         if parcel.carried.is_empty() {
@@ -63,6 +70,25 @@ impl Queue {
         Ok(Put::Done)
     }
 
+    /// Whether a message of this weight may follow `count` others, which had so many bytes in all.
+    #[inline]
+    pub(super) fn room(&self, count: u64, bytes: u64, weight: u64) -> Put {
+        let object = self.object();
+        if object.state.load(Ordering::Relaxed) != OPENED {
+            return Put::Closed;
+        }
+        let maxsize = object.maxsize.load(Ordering::Relaxed);
+        let maxbytes = object.maxbytes.load(Ordering::Relaxed);
+        if maxsize == 0 && maxbytes == 0 {
+            return Put::Done;
+        }
+        let (got, taken) = self.taken();
+        let full = maxsize != 0 && count.saturating_sub(got) >= maxsize;
+        // One that is bigger than the bound has the queue to itself.
+        let heavy = maxbytes != 0 && count != got && bytes.saturating_sub(taken) + weight > maxbytes;
+        if full || heavy { Put::Full } else { Put::Done }
+    }
+
     /// What the parcel carries becomes the message's, and the message part of the queue.
     fn hand_over(&self, parcel: &mut Parcel<'_>, count: u64) {
         let mut txn = self.0.hold.family.begin();
@@ -78,16 +104,34 @@ impl Queue {
 
     /// The segment for a message at this position: the tail's, or a new one if it does not fit there.
     #[inline]
-    fn segment_for(&self, tail: &'static Cursor, position: u64, footprint: u64) -> Result<u64> {
-        let last = tail.segment.load(Ordering::Relaxed);
+    pub(super) fn segment_for(
+        &self,
+        tail: &'static Cursor,
+        last: u64,
+        position: u64,
+        footprint: u64,
+    ) -> Result<u64> {
+        if self.fits(last, position, footprint) {
+            return Ok(last);
+        }
+        self.add_segment(tail, last, position, footprint)
+    }
+
+    /// Whether a message fits into this segment at this position.
+    #[inline]
+    pub(super) fn fits(&self, last: u64, position: u64, footprint: u64) -> bool {
         if last != 0 {
             let segment = self.0.hold.family.at::<Segment>(last);
             let used = position - segment.start.load(Ordering::Relaxed);
-            if used + footprint <= segment.capacity.load(Ordering::Relaxed) {
-                return Ok(last);
-            }
+            return used + footprint <= segment.capacity.load(Ordering::Relaxed);
         }
-        self.add_segment(tail, last, position, footprint)
+        false
+    }
+
+    /// Whether this segment was closed at this position.
+    pub(super) fn ends(&self, segment: u64, position: u64) -> bool {
+        let segment = self.0.hold.family.at::<Segment>(segment);
+        segment.end.load(Ordering::Acquire) == position
     }
 
     #[cold]
@@ -120,19 +164,32 @@ impl Queue {
     }
 
     #[inline]
-    fn write(&self, segment: u64, position: u64, parcel: &Parcel<'_>) {
+    pub(super) fn write(
+        &self,
+        segment: u64,
+        position: u64,
+        header: MessageHeader,
+        beside: u64,
+        carried: &[u64],
+        parts: [&[u8]; 2],
+    ) {
         let family = self.0.hold.family;
         let mut at = segment
             + SEGMENT_HEADER
             + (position - family.at::<Segment>(segment).start.load(Ordering::Relaxed));
-        let [len, rest] = parcel.header.words();
+        let [len, rest] = header.words();
         family.at::<AtomicU64>(at).store(len, Ordering::Relaxed);
         family.at::<AtomicU64>(at + 8).store(rest, Ordering::Relaxed);
         at += MESSAGE_HEADER;
-        for offset in &parcel.offsets {
-            family.at::<AtomicU64>(at).store(*offset, Ordering::Relaxed);
-            at += 8;
+        if !carried.is_empty() {
+            for word in core::iter::once(&beside).chain(carried) {
+                family.at::<AtomicU64>(at).store(*word, Ordering::Relaxed);
+                at += 8;
+            }
         }
-        family.copy_in(at, parcel.inline);
+        for part in parts {
+            family.copy_in(at, part);
+            at += part.len() as u64;
+        }
     }
 }

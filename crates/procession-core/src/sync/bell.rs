@@ -115,6 +115,14 @@ impl Bell {
         }
     }
 
+    /// Wakes up to `n` of those who sleep on `word`. The caller has changed the word by a read-modify-write.
+    pub fn ring_some(&self, word: &Word, before: Heard, n: u32) {
+        fence_after_rmw();
+        if self.arrivals.load(Ordering::Relaxed) != self.settled.load(Ordering::Relaxed) && word.wake(n) < n {
+            self.settle(before);
+        }
+    }
+
     /// Wakes all of those who sleep on `word`. The caller has changed the word by a read-modify-write.
     pub fn ring_all(&self, word: &Word, before: Heard) {
         fence_after_rmw();

@@ -1,0 +1,187 @@
+//! Many small messages under one lock.
+//!
+//! A batch is committed like a message, by a store of the count, and so in one piece where that is possible: the cursor
+//! behind the batch must go into the place that is not valid now, which the parity of the count decides. An even number of
+//! messages is therefore committed in two stores, all but the last, and the last. A batch that fills a segment commits
+//! what is in it before it goes on to the next, since a segment's end is a committed position. Killed anywhere, a
+//! producer has put the first messages of its batch and no others; a consumer has taken the first ones.
+//!
+//! Only messages that lie in their segment whole and carry nothing travel in batches.
+
+use super::layout::{Cursor, INLINE, MessageHeader, Place};
+use super::{Patience, Put, Queue};
+use crate::error::Result;
+use crate::family::layout::low_half;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+/// A batch stops growing when it has so many bytes.
+const MUCH: usize = 1 << 20;
+
+/// Messages one behind the other: their encodings and lengths, and their bytes.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// All bytes.
+    pub bytes: Vec<u8>,
+    /// Encoding and length of each message.
+    pub messages: Vec<(u32, usize)>,
+}
+
+/// What an attempt to get a batch came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum GotBatch {
+    /// So many messages were appended, and the next one may be of that kind too.
+    Some(usize),
+    /// The next message carries something, or is big: it travels alone.
+    Single,
+    /// There is none.
+    Empty,
+    /// Another consumer is inside, longer than the patience.
+    Busy,
+}
+
+impl Batch {
+    /// Whether a message of so many bytes may be part of a batch.
+    #[must_use]
+    pub fn takes(len: usize) -> bool {
+        len <= INLINE
+    }
+}
+
+/// Commits `pending` messages after `count`: the cursor of the side becomes `now`, which `before` precedes by one message.
+fn commit(count: &AtomicU64, cursors: &[Cursor; 2], pending: u64, before: Place, now: Place) {
+    let mut from = count.load(Ordering::Relaxed);
+    let mut left = pending;
+    if left > 0 && left.is_multiple_of(2) {
+        from += left - 1;
+        cursors[(from & 1) as usize].store(before);
+        count.store(from, Ordering::Release);
+        crash_point!("batch.committed all but one");
+        left = 1;
+    }
+    if left > 0 {
+        from += left;
+        cursors[(from & 1) as usize].store(now);
+        count.swap(from, Ordering::Release);
+        crash_point!("batch.committed");
+    }
+}
+
+impl Queue {
+    /// Puts the messages of a batch from the number `from` on, as many as there is room for; how many, and why no more.
+    ///
+    /// # Errors
+    /// Memory. What was put before is in the queue; the caller learns of it by asking again.
+    pub fn try_put_batch(&self, batch: &Batch, from: usize, patience: Patience) -> (usize, Result<Put>) {
+        let object = self.object();
+        let Some(inside) = self.enter(&object.put_mutex, patience) else {
+            return (0, Ok(Put::Busy));
+        };
+        let heard = object.item_bell.heard();
+        let mut start: usize = batch.messages[..from].iter().map(|m| m.1).sum();
+        let mut count = object.put_count.load(Ordering::Relaxed);
+        let mut now = object.tails[(count & 1) as usize].load();
+        let (mut before, mut pending, mut done) = (now, 0, 0);
+        let mut answer = Ok(Put::Done);
+        for &(encoding, len) in &batch.messages[from..] {
+            match self.room(count + pending, now.bytes, len as u64) {
+                Put::Done => {}
+                refused => {
+                    answer = Ok(refused);
+                    break;
+                }
+            }
+            let header = MessageHeader {
+                len: len as u64,
+                encoding,
+                carried: 0,
+                big: false,
+            };
+            let mut segment = now.segment;
+            if !self.fits(segment, now.position, header.footprint()) {
+                commit(&object.put_count, &object.tails, pending, before, now);
+                (count, pending) = (count + pending, 0);
+                let tail = &object.tails[(count & 1) as usize];
+                match self.segment_for(tail, segment, now.position, header.footprint()) {
+                    Ok(new) => segment = new,
+                    Err(e) => {
+                        answer = Err(e);
+                        break;
+                    }
+                }
+                now.segment = segment;
+            }
+            let bytes = &batch.bytes[start..start + len];
+            self.write(segment, now.position, header, 0, &[], [bytes, &[]]);
+            crash_point!("batch.written");
+            before = now;
+            now = now.behind(segment, header, len as u64);
+            start += len;
+            pending += 1;
+            done += 1;
+        }
+        commit(&object.put_count, &object.tails, pending, before, now);
+        drop(inside);
+        crash_point!("batch.bell not rung");
+        if done > 0 {
+            object
+                .item_bell
+                .ring_some(low_half(&object.put_count), heard, done as u32);
+        }
+        (done, answer)
+    }
+
+    /// Takes up to `most` messages that travel in batches, and appends them to `into`.
+    pub fn try_get_batch(&self, into: &mut Batch, most: usize, patience: Patience) -> GotBatch {
+        let object = self.object();
+        if object.put_count.load(Ordering::Acquire) == object.get_count.load(Ordering::Relaxed) {
+            return GotBatch::Empty;
+        }
+        let Some(inside) = self.enter(&object.get_mutex, patience) else {
+            return GotBatch::Busy;
+        };
+        let heard = object.room_bell.heard();
+        let family = self.0.hold.family;
+        let mut count = object.get_count.load(Ordering::Relaxed);
+        let put = object.put_count.load(Ordering::Acquire);
+        let mut now = object.heads[(count & 1) as usize].load();
+        let (mut before, mut pending, mut done) = (now, 0, 0);
+        let mut single = false;
+        let mut left_segment = false;
+        while done < most && count + pending < put && into.bytes.len() < MUCH {
+            if now.segment == 0 || self.ends(now.segment, now.position) {
+                commit(&object.get_count, &object.heads, pending, before, now);
+                (count, pending) = (count + pending, 0);
+                left_segment |= now.segment != 0;
+                now.segment = self.segment_at(&object.heads[(count & 1) as usize], now.position);
+            }
+            let (header, _, at) = self.message_at(now.segment, now.position);
+            if header.carried != 0 {
+                single = true;
+                break;
+            }
+            family.copy_out(at, header.len as usize, &mut into.bytes);
+            into.messages.push((header.encoding, header.len as usize));
+            crash_point!("batch.copied");
+            before = now;
+            now = now.behind(now.segment, header, header.len);
+            pending += 1;
+            done += 1;
+        }
+        commit(&object.get_count, &object.heads, pending, before, now);
+        drop(inside);
+        if done > 0 && self.is_bounded() {
+            object
+                .room_bell
+                .ring_some(low_half(&object.get_count), heard, done as u32);
+        }
+        if left_segment {
+            family.bury();
+        }
+        match done {
+            0 if single => GotBatch::Single,
+            0 => GotBatch::Empty,
+            n => GotBatch::Some(n),
+        }
+    }
+}
