@@ -6,6 +6,7 @@ All names of `multiprocessing` are here and mean what they mean there. Besides:
 
 OwnerDiedError   a lock's holder died; raised instead of waiting for ever
 install()        from now on `import multiprocessing` means this package
+move(obj)        sends an array that one gives up without copying it
 
 `python -m procession script.py` runs a program that knows nothing of Procession with it.
 """
@@ -56,6 +57,7 @@ __all__ = [
     "get_start_method",
     "install",
     "log_to_stderr",
+    "move",
     "parent_process",
     "reducer",
     "set_executable",
@@ -117,4 +119,8 @@ if "__main__" in sys.modules:
 def __getattr__(name: str) -> object:
     if name == "reducer":  # a property of the context, and a module that is better imported late
         return _default.reducer
+    if name == "move":
+        from ._zero_copy import move
+
+        return move
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -76,8 +76,14 @@ def dumps_by_value(obj: Any, *, buffer_callback: Callable[[Any], Any] | None = N
     return file.getvalue()
 
 
-def dumps(obj: Any, plain: Callable[[Any], bytes], again: Callable[[], object] | None = None) -> bytes:
+def dumps(
+    obj: Any,
+    plain: Callable[[Any], bytes],
+    again: Callable[[], object] | None = None,
+    buffer_callback: Callable[[Any], Any] | None = None,
+) -> bytes:
     """The object as plain(obj) pickles it, or where that is not enough, by value. again: called before the latter.
+    buffer_callback: as for `dumps_by_value`.
 
     If both fail, the error is the second one: it is about what really cannot be sent, and not about the lambda that
     holds it.
@@ -94,14 +100,17 @@ def dumps(obj: Any, plain: Callable[[Any], bytes], again: Callable[[], object] |
         if again is not None:
             again()
         try:
-            return dumps_by_value(obj)
+            return dumps_by_value(obj, buffer_callback=buffer_callback)
         except Exception:
             # a global that cannot be pickled, say; forked receivers manage with the name
-            return pickled
+            if again is None:
+                return pickled
+            again()
+            return plain(obj)
     if again is not None:
         again()
     try:
-        return dumps_by_value(obj)
+        return dumps_by_value(obj, buffer_callback=buffer_callback)
     except ImportError:
         raise first from None
     except Exception as second:

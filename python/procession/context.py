@@ -150,15 +150,20 @@ class BaseContext:
 
         return Barrier(parties, action, timeout, ctx=self.get_context(), name=name)
 
-    def Queue(self, maxsize: int = 0) -> queues.Queue:
-        """A first-in first-out queue. maxsize: how many items it takes before `put` waits; 0: as many as fit."""
+    def Queue(self, maxsize: int = 0, *, maxbytes: int = 0) -> queues.Queue:
+        """A first-in first-out queue.
+
+        maxsize, maxbytes: how many items, and of how many bytes, it takes before `put` waits; 0: as many as fit.
+        """
         from .queues import Queue
 
-        return Queue(maxsize, ctx=self.get_context())
+        return Queue(maxsize, maxbytes=maxbytes, ctx=self.get_context())
 
-    def JoinableQueue(self, maxsize: int = 0) -> Any:
-        """A queue with `task_done()` and `join()`."""
-        return _find("queues", "JoinableQueue")(maxsize, ctx=self.get_context())
+    def JoinableQueue(self, maxsize: int = 0, *, maxbytes: int = 0) -> queues.JoinableQueue:
+        """A queue with `task_done()` and `join()`; otherwise as `Queue`."""
+        from .queues import JoinableQueue
+
+        return JoinableQueue(maxsize, maxbytes=maxbytes, ctx=self.get_context())
 
     def SimpleQueue(self) -> queues.SimpleQueue:
         """A queue with `put`, `get`, `empty` and `close` alone."""

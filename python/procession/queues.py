@@ -1,4 +1,9 @@
-"""Queues that processes share."""
+"""Queues that processes share.
+
+A message lies in family memory from the moment when `put` returns, whatever becomes of its sender. Small trees of
+built-ins are written there without pickle; the data of numpy arrays and of whatever else pickles out of band (PEP 574)
+is copied there once, and what the receiver gets *is* that memory. All start methods, threads and processes mix.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +15,50 @@ from . import _core
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Any, NoReturn
 
     from .context import BaseContext
 
-__all__ = ["Empty", "Full", "Queue", "SimpleQueue"]
+__all__ = ["Empty", "Full", "JoinableQueue", "Queue", "ShutDown", "SimpleQueue"]
+
+try:
+    from queue import ShutDown as ShutDown  # type: ignore[attr-defined, unused-ignore]  # since Python 3.13
+except ImportError:
+
+    class ShutDown(Exception):  # type: ignore[no-redef, unused-ignore]
+        """Raised by `put` and `get` when the queue was shut down, as `queue.ShutDown` is from Python 3.13 on."""
 
 
-class Queue(_core.Queue):
+class _Watched(_core.Queue):
+    """The part of a queue that programs written for pipes look for."""
+
+    def fileno(self) -> int:
+        """A descriptor that is readable while there are items, for `select`, `connection.wait` and event loops.
+
+        It is this process's, belongs to the queue, and stays the same until the queue is closed. It can be readable
+        when another process has just taken the item: `get(False)` tells. Nothing is to be read from it but by `get`.
+
+        ValueError: the queue is closed. OSError: no descriptor is left, or too many processes watch the same queue so.
+        """
+        return self._watch()
+
+    @property
+    def _reader(self) -> _Reader:
+        """What programs written for multiprocessing's pipes use to wait for an item, or to take one."""
+        return _Reader(self)
+
+    @property
+    def _writer(self) -> _Writer:
+        """The other end."""
+        return _Writer(self)
+
+    def _poll(self, timeout: float | None = 0.0) -> bool:
+        """Whether there is an item, waiting up to timeout seconds for one; None: without limit."""
+        return self._reader.poll(timeout)
+
+
+class Queue(_Watched):
     """A first-in first-out queue that processes share.
 
     `put` has delivered the object when it returns: it lies in family memory, whatever becomes of the process that put
@@ -31,12 +72,13 @@ class Queue(_core.Queue):
 
     _ignore_epipe = False  # concurrent.futures sets it; there is no pipe
 
-    def __init__(self, maxsize: int = 0, *, ctx: BaseContext | None = None) -> None:
+    def __init__(self, maxsize: int = 0, *, maxbytes: int = 0, ctx: BaseContext | None = None) -> None:
         """maxsize: how many items there may be before `put` waits; 0 or less: as many as there is memory for.
 
-        ctx: of no consequence, contexts mix.
+        maxbytes: how many bytes they may have together, pickled, buffers included; 0 or less: any number. An item that
+        is bigger by itself is let in when the queue is empty. ctx: of no consequence, contexts mix.
         """
-        self._create(max(0, maxsize))
+        self._create(max(0, maxsize), max(0, maxbytes))
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -54,6 +96,76 @@ class Queue(_core.Queue):
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         self._attach(state[0])
+
+    # --- many at once ---
+
+    def put_many(self, items: Iterable[Any], block: bool = True, timeout: float | None = None) -> None:
+        """Puts all items, in order; others' items may come in between. Small ones go in batches, under one lock.
+
+        block, timeout: as for `put`, for all of them together. Whatever is raised (`Full`, `ShutDown`, what pickling
+        one of them or iterating raises), those before are in the queue, and a note of the exception says how many. A
+        process that is killed in it has put the first so and so many.
+        """
+        self._put_many(items, block, timeout)
+
+    def get_many(self, most: int, block: bool = True, timeout: float | None = None) -> list[Any]:
+        """Takes up to `most` items: waits for the first, as `get` does, and returns what is there.
+
+        Raises what `get` raises if there is none. An item that cannot be unpickled is consumed; if others can be
+        returned, the next call of a get method raises what was wrong with it. ValueError: most is less than 1.
+        """
+        if most < 1:
+            raise ValueError(f"get_many() takes at least one item, not {most}")
+        return self._get_many(most, block, timeout)
+
+    # --- asyncio ---
+
+    async def put_async(self, obj: Any, timeout: float | None = None) -> None:
+        """`put` for asyncio: the event loop goes on meanwhile, without a thread that waits in its place.
+
+        timeout: in seconds; None: without limit. Raises `Full` after that time, and what `put` raises. Cancelling ends
+        the wait, and nothing was put.
+        """
+        from ._loops import attempted
+
+        def attempt() -> bool | None:
+            try:
+                self.put(obj, False)
+            except Full:
+                return None
+            return True
+
+        if await attempted(self, attempt, timeout) is None:
+            raise Full
+
+    async def get_async(self, timeout: float | None = None) -> Any:
+        """`get` for asyncio: the event loop goes on meanwhile, without a thread that waits in its place.
+
+        timeout: in seconds; None: without limit. Raises `Empty` after that time, and what `get` raises. Cancelling ends
+        the wait, and nothing was taken.
+        """
+        from ._loops import attempted
+
+        def attempt() -> tuple[Any] | None:
+            try:
+                return (self.get(False),)
+            except Empty:
+                return None
+
+        got = await attempted(self, attempt, timeout)
+        if got is None:
+            raise Empty
+        return got[0]
+
+    # --- the end ---
+
+    def shutdown(self, immediate: bool = False) -> None:
+        """From now on `put` raises `ShutDown`, in all processes, and `get` does so once the queue is empty.
+
+        immediate: what is in the queue is thrown away now (and counts as done, for `JoinableQueue`). Who waits in
+        either is told. As `queue.Queue.shutdown` of Python 3.13; multiprocessing has no such thing.
+        """
+        self._shut_down(immediate)
 
     def close(self) -> None:
         """Lets go of the queue in this process: `put` and `get` raise ValueError from then on. Others go on with it."""
@@ -100,7 +212,25 @@ def _put_nowait_or_report(self: Queue, obj: Any) -> None:
     self.put(obj, False)
 
 
-class SimpleQueue(_core.Queue):
+class JoinableQueue(Queue):
+    """A queue that counts which of its items are dealt with.
+
+    Each `put` makes one item unfinished, in the same instant in which it delivers it; `task_done` reports one finished;
+    `join` waits until all are. A process that is killed between `get` and `task_done` leaves its item unfinished, as in
+    multiprocessing.
+    """
+
+    def task_done(self) -> None:
+        """Reports that an item which was taken has been dealt with. ValueError: more often than items were put."""
+        if not self._task_done():
+            raise ValueError("task_done() called too many times")
+
+    def join(self) -> None:
+        """Waits until all items that were put have been reported done. Ctrl-C ends the wait."""
+        self._join()
+
+
+class SimpleQueue(_Watched):
     """A queue with fewer methods: `put`, `get`, `empty`, `close`. What `Queue` says of itself holds here too."""
 
     def __init__(self, *, ctx: BaseContext | None = None) -> None:
@@ -127,3 +257,74 @@ class SimpleQueue(_core.Queue):
 
 def _refuse(*args: object, **kwargs: object) -> NoReturn:
     raise OSError("the queue is closed")
+
+
+class _End:
+    """One end of a queue, with the methods of the connection that multiprocessing has there."""
+
+    __slots__ = ("_queue",)
+
+    def __init__(self, queue: _Watched) -> None:
+        self._queue = queue
+
+    def fileno(self) -> int:
+        """The queue's descriptor: readable while there are items. Nothing can be written to it."""
+        return self._queue.fileno()
+
+    def close(self) -> None:
+        """Lets go of the queue in this process."""
+        self._queue.close()
+
+    @property
+    def closed(self) -> bool:
+        return self._queue.closed
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and other._queue is self._queue
+
+    def __hash__(self) -> int:
+        return hash((type(self), id(self._queue)))
+
+
+class _Reader(_End):
+    __slots__ = ()
+
+    readable, writable = True, False
+
+    def recv(self) -> Any:
+        """The next item; waits for one."""
+        return _core.Queue.get(self._queue)
+
+    def recv_bytes(self) -> bytes:
+        """The next item as multiprocessing's pipe would have it: pickled."""
+        return bytes(_dumps(self.recv()))
+
+    def poll(self, timeout: float | None = 0.0) -> bool:
+        """Whether there is an item, waiting up to timeout seconds for one; None: without limit."""
+        return self._queue._wait_for_item(timeout)
+
+
+class _Writer(_End):
+    __slots__ = ()
+
+    readable, writable = False, True
+
+    def send(self, obj: Any) -> None:
+        """Puts an item."""
+        _core.Queue.put(self._queue, obj)
+
+    def send_bytes(self, buf: Any) -> None:
+        """Puts the item that these bytes are the pickle of."""
+        self.send(_loads(buf))
+
+
+def _dumps(obj: object) -> memoryview:
+    from .reduction import ForkingPickler
+
+    return ForkingPickler.dumps(obj)
+
+
+def _loads(pickled: Any) -> Any:
+    from .reduction import ForkingPickler
+
+    return ForkingPickler.loads(pickled)

@@ -40,8 +40,8 @@ class ForkingPickler(pickle.Pickler):
 
     _extra_reducers: ClassVar[dict[type, Reducer]] = {}
 
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
         self.dispatch_table = {**copyreg.dispatch_table, **_reducers(), **self._extra_reducers}
 
     @classmethod
@@ -82,8 +82,18 @@ def dump(obj: Any, file: Any, protocol: int | None = None) -> None:
 
 
 def _dumps_slow(obj: Any) -> bytes:
-    """For queues: what plain pickle could not do, or must not do because somebody has registered a reducer."""
-    return bytes(ForkingPickler.dumps(obj, 5))
+    """For queues: what plain pickle could not do, or must not do because somebody has registered a reducer.
+
+    Buffers go out of band, functions and classes by value where the receiver may not find them by name.
+    """
+    from . import _by_value
+
+    def plain(obj: Any) -> bytes:
+        file = io.BytesIO()
+        ForkingPickler(file, 5, buffer_callback=_core._collect_buffer).dump(obj)
+        return file.getvalue()
+
+    return _by_value.dumps(obj, plain, _core._forget_collected, _core._collect_buffer)
 
 
 # --- descriptors ---

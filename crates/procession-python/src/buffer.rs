@@ -1,28 +1,112 @@
-//! Bytes that lie in family memory, for Python to read without copying.
+//! Bytes that lie in family memory, for Python to read and write without copying.
 
-use procession_core::family::Hold;
-use procession_core::family::object::HEADER;
-use pyo3::exceptions::PyBufferError;
+use crate::errors::raised;
+use crate::transit;
+use procession_core::family::object::{HEADER, Kind};
+use procession_core::family::{Handle, Hold};
+use pyo3::exceptions::{PyBufferError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyTuple};
+use std::collections::BTreeMap;
 use std::os::raw::c_int;
+use std::sync::Mutex;
 
-/// A big message's bytes. Offers the buffer protocol, read-only; the block of family memory goes back when the last
-/// view of it is gone.
+/// A buffer of family memory, or a part of one. Offers the buffer protocol; the block goes back when the last view of it
+/// is gone, also when the process is killed. Pickles by its handle: who unpickles it has the same bytes, not a copy.
 #[pyclass(module = "procession._core", frozen)]
 pub struct SharedBytes {
     hold: Hold,
+    start: usize,
     len: usize,
+    writable: bool,
 }
 
+/// The buffers of this process that are writable, by address: offset and generation. Locked only here, attached to the
+/// interpreter and without running Python code, so no fork meets it locked.
+static WHOLE: Mutex<BTreeMap<usize, (u64, u32)>> = Mutex::new(BTreeMap::new());
+
 impl SharedBytes {
-    pub fn new(hold: Hold, len: usize) -> Self {
-        SharedBytes { hold, len }
+    /// A part of a buffer that nobody writes to.
+    pub fn read_only(hold: Hold, start: usize, len: usize) -> Self {
+        SharedBytes {
+            hold,
+            start,
+            len,
+            writable: false,
+        }
     }
+
+    /// A whole buffer.
+    pub fn writable(hold: Hold, len: usize) -> Self {
+        let made = SharedBytes {
+            hold,
+            start: 0,
+            len,
+            writable: true,
+        };
+        if let Ok(mut whole) = WHOLE.lock() {
+            whole.insert(made.address() as usize, (made.hold.offset, made.hold.generation));
+        }
+        made
+    }
+
+    fn address(&self) -> *mut u8 {
+        self.hold
+            .family
+            .address(self.hold.offset + HEADER + self.start as u64, self.len)
+    }
+}
+
+impl Drop for SharedBytes {
+    fn drop(&mut self) {
+        if self.writable
+            && let Ok(mut whole) = WHOLE.lock()
+        {
+            let address = self.address() as usize;
+            if whole.get(&address) == Some(&(self.hold.offset, self.hold.generation)) {
+                whole.remove(&address);
+            }
+        }
+    }
+}
+
+/// Another reference to the buffer whose bytes begin at this address, if it is one that this process has received whole.
+pub fn whole_at(family: &'static procession_core::family::Family, address: usize) -> Option<Hold> {
+    let (offset, generation) = *WHOLE.lock().ok()?.get(&address)?;
+    let hold = family.open(offset, generation, Kind::Buffer).ok()?;
+    (family.address(offset + HEADER, 0) as usize == address).then_some(hold)
 }
 
 #[pymethods]
 impl SharedBytes {
+    /// The buffer that a handle names, of which len bytes are meant.
+    #[staticmethod]
+    fn _attached(handle: &[u8], len: usize) -> PyResult<SharedBytes> {
+        let hold = Handle::from_bytes(handle)
+            .and_then(|handle| handle.open(Kind::Buffer))
+            .map_err(raised)?;
+        let room = 64u64 << hold.header().tag().class();
+        if len as u64 > room - HEADER {
+            return Err(PyValueError::new_err(
+                "a buffer is not as long as its handle says",
+            ));
+        }
+        Ok(SharedBytes::writable(hold, len))
+    }
+
+    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTuple>> {
+        let this = slf.get();
+        let again = || {
+            this.hold
+                .family
+                .open(this.hold.offset, this.hold.generation, Kind::Buffer)
+        };
+        transit::departs(again)?;
+        let handle = PyBytes::new(slf.py(), &this.hold.handle().to_bytes());
+        (slf.get_type().getattr("_attached")?, (handle, this.len)).into_pyobject(slf.py())
+    }
+
     fn __len__(&self) -> usize {
         self.len
     }
@@ -33,11 +117,17 @@ impl SharedBytes {
     /// Called by the interpreter, with a view that is its own to fill.
     unsafe fn __getbuffer__(slf: Bound<'_, Self>, view: *mut ffi::Py_buffer, flags: c_int) -> PyResult<()> {
         let this = slf.get();
-        let address = this.hold.family.address(this.hold.offset + HEADER, this.len);
-        // SAFETY: the view is the interpreter's to fill (contract); the bytes are committed and this process's, so
-        // nobody writes to them, and the object, which the view keeps alive, keeps the block.
+        // SAFETY: the view is the interpreter's to fill (contract); the bytes are committed and this process's, and the
+        // object, which the view keeps alive, keeps the block.
         let answer = unsafe {
-            ffi::PyBuffer_FillInfo(view, slf.as_ptr(), address.cast(), this.len as isize, 1, flags)
+            ffi::PyBuffer_FillInfo(
+                view,
+                slf.as_ptr(),
+                this.address().cast(),
+                this.len as isize,
+                (!this.writable).into(),
+                flags,
+            )
         };
         if answer == 0 {
             Ok(())

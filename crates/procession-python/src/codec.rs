@@ -40,17 +40,25 @@ const AGAIN: u8 = 10;
 
 /// Appends the object to `out` and says true, or leaves it to pickle.
 pub fn encode(obj: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> bool {
+    let start = out.len();
     let mut writer = Writer {
+        limit: start + MOST_BYTES,
         out,
         seen: [std::ptr::null_mut(); MOST_NODES],
         count: 0,
         nodes: 0,
     };
     // SAFETY: attached, and the object lives through the call; so does all that it refers to, since no Python code runs.
-    unsafe { writer.object(obj.as_ptr(), 0) }
+    let encoded = unsafe { writer.object(obj.as_ptr(), 0) };
+    if !encoded {
+        out.truncate(start);
+    }
+    encoded
 }
 
 struct Writer<'a> {
+    /// How long `out` may become.
+    limit: usize,
     out: &'a mut Vec<u8>,
     /// Objects that may be met again, in the order in which they ended.
     seen: [*mut PyObject; MOST_NODES],
@@ -63,7 +71,7 @@ impl Writer<'_> {
     /// Attached; `obj` is a live object.
     unsafe fn object(&mut self, obj: *mut PyObject, depth: usize) -> bool {
         self.nodes += 1;
-        if self.nodes > MOST_NODES || self.out.len() > MOST_BYTES || depth > DEEPEST {
+        if self.nodes > MOST_NODES || self.out.len() > self.limit || depth > DEEPEST {
             return false;
         }
         // SAFETY: plain uses of the C API on live objects of the type just checked, whose contents are borrowed. None of

@@ -7,6 +7,7 @@
 
 use pyo3::prelude::*;
 
+mod batch;
 mod buffer;
 mod codec;
 mod condition;
@@ -14,6 +15,7 @@ mod errors;
 mod fast;
 mod lock;
 mod member;
+mod message;
 mod pickle;
 mod process;
 mod queue;
@@ -34,11 +36,14 @@ mod _core {
     #[pymodule_export]
     use super::member::{Member, adopt, carried_done, declare_exit, describe, family_fd, sweep};
     #[pymodule_export]
-    use super::pickle::use_custom_reducers;
+    use super::pickle::{_dismantle, use_custom_reducers};
     #[pymodule_export]
     use super::queue::Queue;
     #[pymodule_export]
     use super::sync::{Barrier, Condition, Event, Mailbox, Semaphore};
+
+    #[pymodule_export]
+    use super::transit::{_collect_buffer, _forget_collected};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

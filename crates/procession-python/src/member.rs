@@ -80,7 +80,7 @@ impl Member {
     }
 
     fn __enter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
-        std::mem::forget(Frame::open());
+        std::mem::forget(Frame::open(None));
         slf
     }
 

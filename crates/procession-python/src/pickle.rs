@@ -1,17 +1,14 @@
 //! Turning objects into bytes and back.
 
+use crate::buffer::SharedBytes;
+use crate::errors::raised;
+use crate::transit;
+use procession_core::family::Family;
 use pyo3::exceptions::{PyAttributeError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::PyBytes;
+use pyo3::types::{PyBytes, PyDict, PyList};
 use std::sync::atomic::{AtomicBool, Ordering};
-
-/// How a message's bytes are to be read. Part of the layout of family memory.
-pub const PICKLE: u32 = 0;
-/// The bytes are the bytes of a `bytes`.
-pub const BYTES: u32 = 1;
-/// The bytes are a small tree of built-ins: see [`crate::codec`].
-pub const TREE: u32 = 2;
 
 static CUSTOM: AtomicBool = AtomicBool::new(false);
 
@@ -41,16 +38,32 @@ fn function<'py>(
     Ok(made.bind(py))
 }
 
-/// `pickle.dumps(obj, 5)`, and where that fails or the program has its own reducers, what `ForkingPickler` makes of it.
+/// `pickle.dumps(obj, 5)` with the buffers out of band; where that fails, or names what the receiver may not find, or the
+/// program has its own reducers, what `procession.reduction` makes of it.
 pub fn dumps<'py>(py: Python<'py>, obj: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
     static DUMPS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    static KEYWORDS: PyOnceLock<Py<PyDict>> = PyOnceLock::new();
     static SLOW: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     if !CUSTOM.load(Ordering::Relaxed) {
-        match function(py, &DUMPS, "dumps")?.call1((obj, 5)) {
-            Ok(bytes) => return Ok(bytes.cast_into()?),
+        let keywords = KEYWORDS.get_or_try_init(py, || {
+            let keywords = PyDict::new(py);
+            keywords.set_item(
+                "buffer_callback",
+                py.import("procession._core")?.getattr("_collect_buffer")?,
+            )?;
+            Ok::<_, PyErr>(keywords.unbind())
+        })?;
+        match function(py, &DUMPS, "dumps")?.call((obj, 5), Some(keywords.bind(py))) {
+            Ok(bytes) => {
+                let bytes: Bound<'py, PyBytes> = bytes.cast_into()?;
+                if !names_main(bytes.as_bytes()) || main_is_found(py)? {
+                    return Ok(bytes);
+                }
+            }
             Err(e) if may_be_helped(py, &e) => {}
-            Err(e) => return Err(e),
+            Err(e) => return Err(explained(py, e, "explain_pickling", obj)),
         }
+        transit::_forget_collected();
     }
     let slow = SLOW.get_or_try_init(py, || {
         Ok::<_, PyErr>(
@@ -59,7 +72,50 @@ pub fn dumps<'py>(py: Python<'py>, obj: &Bound<'py, PyAny>) -> PyResult<Bound<'p
                 .unbind(),
         )
     })?;
-    Ok(slow.bind(py).call1((obj,))?.cast_into()?)
+    match slow.bind(py).call1((obj,)) {
+        Ok(bytes) => Ok(bytes.cast_into()?),
+        Err(e) => Err(explained(py, e, "explain_pickling", obj)),
+    }
+}
+
+/// Whether a pickle names something in the main module.
+fn names_main(bytes: &[u8]) -> bool {
+    let name = b"__main__";
+    // SAFETY: both are as long as they say.
+    let found = unsafe {
+        libc::memmem(
+            bytes.as_ptr().cast(),
+            bytes.len(),
+            name.as_ptr().cast(),
+            name.len(),
+        )
+    };
+    !found.is_null()
+}
+
+/// Whether receivers that are not forked find what the main module defines. Once found it stays found.
+fn main_is_found(py: Python<'_>) -> PyResult<bool> {
+    static FOUND: AtomicBool = AtomicBool::new(false);
+    if !FOUND.load(Ordering::Relaxed) {
+        let found = py
+            .import("procession._by_value")?
+            .getattr("main_is_found")?
+            .call0()?
+            .is_truthy()?;
+        FOUND.store(found, Ordering::Relaxed);
+    }
+    Ok(FOUND.load(Ordering::Relaxed))
+}
+
+/// The error with a note that names the place where it comes from; `function` of `procession._blame` finds it.
+pub fn explained(py: Python<'_>, error: PyErr, function: &str, what: &Bound<'_, PyAny>) -> PyErr {
+    if let Ok(blame) = py.import("procession._blame")
+        && let Err(other) = blame.call_method1(function, (error.value(py), what))
+    {
+        // Only what must not be swallowed comes out of it: KeyboardInterrupt and the like.
+        return other;
+    }
+    error
 }
 
 /// Whether the error is of the kind that a registered reducer can help with.
@@ -70,8 +126,38 @@ fn may_be_helped(py: Python<'_>, error: &PyErr) -> bool {
         || function(py, &REFUSAL, "PicklingError").is_ok_and(|kind| error.matches(py, kind).unwrap_or(false))
 }
 
-/// `pickle.loads(bytes)`.
-pub fn loads<'py>(py: Python<'py>, bytes: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+/// `pickle.loads(bytes, buffers=buffers)`.
+pub fn loads<'py>(
+    py: Python<'py>,
+    bytes: &Bound<'py, PyAny>,
+    buffers: Option<&Bound<'py, PyList>>,
+) -> PyResult<Bound<'py, PyAny>> {
     static LOADS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    function(py, &LOADS, "loads")?.call1((bytes,))
+    let loads = function(py, &LOADS, "loads")?;
+    match buffers {
+        None => loads.call1((bytes,)),
+        Some(buffers) => {
+            let keywords = PyDict::new(py);
+            keywords.set_item("buffers", buffers)?;
+            loads.call((bytes,), Some(&keywords))
+        }
+    }
+}
+
+/// For `procession.move`: the object as a pickle, the buffers that it consists of (those which this process has received
+/// as they are, others copied), to be put together again by `pickle.loads(pickle, buffers=buffers)`.
+#[pyfunction]
+pub fn _dismantle<'py>(
+    py: Python<'py>,
+    obj: &Bound<'py, PyAny>,
+) -> PyResult<(Bound<'py, PyBytes>, Vec<Bound<'py, SharedBytes>>)> {
+    let frame = transit::Frame::open_moving(Family::home().map_err(raised)?);
+    let bytes = dumps(py, obj)?;
+    let collected = frame.take();
+    for hold in collected.holds {
+        transit::departs(|| Ok(hold))?;
+    }
+    let buffers = collected.buffers.into_iter();
+    let buffers = buffers.map(|(hold, len)| Bound::new(py, SharedBytes::writable(hold, len as usize)));
+    Ok((bytes, buffers.collect::<PyResult<_>>()?))
 }

@@ -1,30 +1,22 @@
 //! `procession._core.Queue`, the base of `procession.queues.Queue`.
 
-use crate::buffer::SharedBytes;
 use crate::errors::raised;
+use crate::message::{self, MUCH, Outgoing};
 use crate::shared::{deadline_of, shared_class, waited};
-use crate::transit::{self, Frame};
-use crate::{codec, pickle};
-use procession_core::family::{Handle, Hold};
-use procession_core::queue::{self as core, Got, Parcel, Patience, Put, layout};
-use procession_core::sync::summons::Address;
+use crate::transit;
+use procession_core::family::Handle;
+use procession_core::queue::{self as core, Got, Parcel, Patience, Put};
+use procession_core::sync::summons::{Address, Mailbox};
+use procession_core::sync::wait::Waited;
 use procession_core::sys::clock::Deadline;
-use pyo3::exceptions::{PyRuntimeError, PyValueError};
-use pyo3::ffi;
+use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyTuple, PyType};
-use std::cell::Cell;
-use std::sync::OnceLock;
+use std::collections::VecDeque;
+use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
-
-/// Copies of more bytes than this are made detached from the interpreter.
-const MUCH: usize = 64 << 10;
-
-thread_local! {
-    /// Where small messages are copied to; kept from one to the next.
-    static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
-}
+use std::sync::{Mutex, OnceLock};
 
 /// A queue that processes share.
 #[pyclass(module = "procession._core", subclass, frozen, weakref)]
@@ -32,11 +24,19 @@ thread_local! {
 pub struct Queue {
     inner: OnceLock<core::Queue>,
     closed: AtomicBool,
+    /// Whether somebody has asked for a descriptor that is readable when the queue is not empty.
+    watched: AtomicBool,
+    /// That descriptor's mailbox, and the process in which it was made.
+    mailbox: Mutex<Option<(u32, Mailbox)>>,
+    /// What `get_many` could not unpack beside items that it did return: the next gets raise these, one each.
+    deferred: Mutex<VecDeque<PyErr>>,
+    /// Whether there are any.
+    has_deferred: AtomicBool,
 }
 
 impl Queue {
     #[inline]
-    fn open_queue<'a>(slf: &'a Bound<'_, Self>) -> PyResult<&'a core::Queue> {
+    pub fn open_queue<'a>(slf: &'a Bound<'_, Self>) -> PyResult<&'a core::Queue> {
         let this = slf.get();
         if this.closed.load(Ordering::Relaxed) {
             return Err(PyValueError::new_err(format!("Queue {} is closed", slf.repr()?)));
@@ -51,186 +51,222 @@ impl Queue {
     ) -> PyResult<()> {
         let py = slf.py();
         let queue = Self::open_queue(slf)?;
-        let mut scratch = SCRATCH.take();
-        scratch.clear();
-        if !pickle::has_custom_reducers() && codec::encode(obj, &mut scratch) {
-            let put = Self::put_bytes(py, queue, &scratch, pickle::TREE, Vec::new(), limit);
-            SCRATCH.set(scratch);
-            return put;
+        let done = message::with_scratch(|scratch| {
+            let encoding = message::encode_plain(obj, scratch)?;
+            let message = Outgoing {
+                parts: [scratch, &[]],
+                encoding,
+                carried: Vec::new(),
+                beside: 0,
+            };
+            Some(Self::send(py, queue, message, limit))
+        });
+        match done {
+            Some(done) => done,
+            None => Self::put_pickled(py, queue, obj, limit),
         }
-        SCRATCH.set(scratch);
-        if let Ok(bytes) = obj.cast_exact::<PyBytes>() {
-            return Self::put_bytes(py, queue, bytes.as_bytes(), pickle::BYTES, Vec::new(), limit);
-        }
-        let frame = Frame::open();
-        let bytes = pickle::dumps(py, obj)?;
-        let carried = carriable(queue, frame.take())?;
-        Self::put_bytes(py, queue, bytes.as_bytes(), pickle::PICKLE, carried, limit)
     }
 
-    fn put_bytes(
+    /// Puts an object that is no small tree.
+    pub fn put_pickled(
         py: Python<'_>,
         queue: &core::Queue,
-        bytes: &[u8],
-        encoding: u32,
-        carried: Vec<Hold>,
+        obj: &Bound<'_, PyAny>,
         limit: &dyn Fn() -> Deadline,
     ) -> PyResult<()> {
-        let pack = || Parcel::pack(queue.family(), bytes, encoding, carried);
-        let mut parcel = if bytes.len() > MUCH {
-            py.detach(pack)
-        } else {
-            pack()
-        }
-        .map_err(raised)?;
-        let mut patience = Patience::None;
-        let mut deadline = None;
+        message::outgoing(py, queue.family(), obj, |message| {
+            Self::send(py, queue, message, limit)
+        })
+    }
+
+    fn send(
+        py: Python<'_>,
+        queue: &core::Queue,
+        message: Outgoing<'_>,
+        limit: &dyn Fn() -> Deadline,
+    ) -> PyResult<()> {
+        let Outgoing {
+            parts,
+            encoding,
+            carried,
+            beside,
+        } = message;
+        let len = parts[0].len() + parts[1].len();
+        let pack = || Parcel::pack(queue.family(), parts, encoding, carried, beside);
+        let mut parcel = if len > MUCH { py.detach(pack) } else { pack() }.map_err(raised)?;
+        let weight = len as u64 + beside;
+        let mut limits = Limits::new(limit);
         loop {
-            let put = match patience {
-                Patience::None => queue.try_put(&mut parcel, patience),
-                Patience::Some => py.detach(|| queue.try_put(&mut parcel, patience)),
+            let put = match limits.patience {
+                Patience::None => queue.try_put(&mut parcel, Patience::None),
+                Patience::Some => py.detach(|| queue.try_put(&mut parcel, Patience::Some)),
             };
             match put.map_err(raised)? {
                 Put::Done => return Ok(()),
-                Put::Busy => {
-                    // Another producer is inside, which takes no time at all, unless it was stopped there.
-                    let until = *deadline.get_or_insert_with(limit);
-                    if patience == Patience::Some && until.expired() {
+                Put::Closed => return Err(shut_down(py)),
+                Put::Busy if limits.busy(py)? => return Err(full(py)),
+                Put::Busy => {}
+                Put::Full => {
+                    if limits.wait(py, |until| queue.wait_for_room(weight, until))? {
                         return Err(full(py));
                     }
-                    patience = Patience::Some;
                 }
-                Put::Full => {
-                    let until = *deadline.get_or_insert_with(limit);
-                    if waited(py, until, || queue.wait_for_room(until))?.is_some() {
-                        patience = Patience::None;
-                        continue;
-                    }
-                    return Err(full(py));
-                }
-            }
-            if patience == Patience::Some {
-                py.check_signals()?;
             }
         }
     }
 
-    fn get_until<'py>(slf: &Bound<'py, Self>, limit: &dyn Fn() -> Deadline) -> PyResult<Bound<'py, PyAny>> {
+    pub fn get_until<'py>(
+        slf: &Bound<'py, Self>,
+        limit: &dyn Fn() -> Deadline,
+    ) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
         let queue = Self::open_queue(slf)?;
-        let mut scratch = SCRATCH.take();
-        scratch.clear();
-        let mut patience = Patience::None;
-        let mut deadline = None;
-        let got = loop {
-            let got = match patience {
-                Patience::None => queue.try_get(&mut scratch, patience),
-                Patience::Some => py.detach(|| queue.try_get(&mut scratch, patience)),
-            };
-            match got.map_err(raised)? {
-                Got::Message {
-                    encoding,
-                    big,
-                    carried,
-                } => break (encoding, big, carried),
-                Got::Busy => {
-                    let until = *deadline.get_or_insert_with(limit);
-                    if patience == Patience::Some && until.expired() {
-                        SCRATCH.set(scratch);
-                        return Err(empty(py));
+        slf.get().raise_deferred()?;
+        let mut limits = Limits::new(limit);
+        message::with_scratch(|scratch| {
+            loop {
+                let got = match limits.patience {
+                    Patience::None => queue.try_get(scratch, Patience::None),
+                    Patience::Some => py.detach(|| queue.try_get(scratch, Patience::Some)),
+                };
+                match got.map_err(raised)? {
+                    Got::Message {
+                        encoding,
+                        big,
+                        carried,
+                    } => {
+                        slf.get().follow();
+                        return message::incoming(py, scratch, encoding, big, carried);
                     }
-                    patience = Patience::Some;
-                }
-                Got::Empty => {
-                    let until = *deadline.get_or_insert_with(limit);
-                    if waited(py, until, || queue.wait_for_message(until))?.is_some() {
-                        patience = Patience::None;
-                        continue;
+                    Got::Closed => return Err(shut_down(py)),
+                    Got::Busy if limits.busy(py)? => return Err(empty(py)),
+                    Got::Busy => {}
+                    Got::Empty => {
+                        slf.get().follow();
+                        if limits.wait(py, |until| queue.wait_for_message(until))? {
+                            return Err(empty(py));
+                        }
                     }
-                    SCRATCH.set(scratch);
-                    return Err(empty(py));
                 }
             }
-            if patience == Patience::Some {
-                py.check_signals()?;
-            }
-        };
-        let obj = decode(py, &scratch, got.0, got.1);
-        SCRATCH.set(scratch);
-        // What the message carried may be let go of only now: unpickled handles have references of their own.
-        drop(got.2);
-        obj
+        })
     }
-}
 
-/// The collected references as a message carries them: many in one bundle. Objects of another family cannot travel in this
-/// one's messages; this process holds them from now on.
-fn carriable(queue: &core::Queue, collected: Vec<Hold>) -> PyResult<Vec<Hold>> {
-    let mut carried = Vec::new();
-    for hold in collected {
-        if std::ptr::eq(hold.family, queue.family()) {
-            carried.push(hold);
-        } else {
-            transit::pin(hold);
+    /// Raises what the last `get_many` could not.
+    pub fn raise_deferred(&self) -> PyResult<()> {
+        if self.has_deferred.load(Ordering::Relaxed)
+            && let Ok(mut deferred) = self.deferred.lock()
+        {
+            let error = deferred.pop_front();
+            self.has_deferred.store(!deferred.is_empty(), Ordering::Relaxed);
+            return error.map_or(Ok(()), Err);
+        }
+        Ok(())
+    }
+
+    /// Keeps an error for the next to get.
+    pub fn defer(&self, error: PyErr) {
+        if let Ok(mut deferred) = self.deferred.lock() {
+            deferred.push_back(error);
+            self.has_deferred.store(true, Ordering::Relaxed);
         }
     }
-    if carried.len() < layout::MOST_CARRIED {
-        return Ok(carried);
+
+    /// Has the descriptor that somebody watches say what is true: readable if there are messages.
+    #[inline]
+    pub fn follow(&self) {
+        if self.watched.load(Ordering::Relaxed) {
+            self.follow_watched();
+        }
     }
-    Ok(vec![queue.family().bundle(carried).map_err(raised)?])
-}
 
-fn decode<'py>(
-    py: Python<'py>,
-    inline: &[u8],
-    encoding: u32,
-    big: Option<(Hold, usize)>,
-) -> PyResult<Bound<'py, PyAny>> {
-    match (encoding, big) {
-        (pickle::TREE, None) => codec::decode(py, inline),
-        (pickle::BYTES, None) => Ok(PyBytes::new(py, inline).into_any()),
-        (pickle::BYTES, Some((hold, len))) => Ok(bytes_of(py, &hold, len)?.into_any()),
-        (_, None) => pickle::loads(py, PyBytes::new(py, inline).as_any()),
-        // Unpickled straight from family memory: what is in it is copied once, into the objects.
-        (_, Some((hold, len))) => pickle::loads(py, Bound::new(py, SharedBytes::new(hold, len))?.as_any()),
+    #[cold]
+    fn follow_watched(&self) {
+        let (Ok(place), Some(queue)) = (self.mailbox.lock(), self.inner.get()) else {
+            return;
+        };
+        if let Some((pid, mailbox)) = place.as_ref()
+            && *pid == std::process::id()
+            && (queue.is_empty() && !queue.is_shut_down())
+        {
+            mailbox.empty();
+            // A message may have come between the two, and its call been thrown away.
+            if !queue.is_empty() || queue.is_shut_down() {
+                mailbox.call();
+            }
+        }
     }
 }
 
-/// A `bytes` with the contents of a buffer, copied once and, if they are many, while other threads run.
-fn bytes_of<'py>(py: Python<'py>, hold: &Hold, len: usize) -> PyResult<Bound<'py, PyBytes>> {
-    let from = hold
-        .family
-        .address(hold.offset + procession_core::family::object::HEADER, len) as usize;
-    // SAFETY: a null pointer asks for uninitialised bytes; a new reference or null with an exception comes back.
-    let made = unsafe {
-        Bound::from_owned_ptr_or_err(py, ffi::PyBytes_FromStringAndSize(std::ptr::null(), len as isize))?
-    };
-    // SAFETY: it is a bytes object, ours alone.
-    let to = unsafe { ffi::PyBytes_AsString(made.as_ptr()) } as usize;
-    py.detach(|| {
-        // SAFETY: the source is a committed buffer that `hold` keeps; the destination has `len` bytes and nobody else
-        // knows of it yet.
-        unsafe { std::ptr::copy_nonoverlapping(from as *const u8, to as *mut u8, len) }
-    });
-    Ok(made.cast_into()?)
+/// How long an operation may take.
+pub struct Limits<'a> {
+    limit: &'a dyn Fn() -> Deadline,
+    deadline: Option<Deadline>,
+    pub patience: Patience,
 }
 
-fn empty(py: Python<'_>) -> PyErr {
-    static TYPE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-    TYPE.import(py, "queue", "Empty")
+impl<'a> Limits<'a> {
+    pub fn new(limit: &'a dyn Fn() -> Deadline) -> Self {
+        Limits {
+            limit,
+            deadline: None,
+            patience: Patience::None,
+        }
+    }
+
+    fn until(&mut self) -> Deadline {
+        *self.deadline.get_or_insert_with(self.limit)
+    }
+
+    /// Another process is inside, which takes no time at all, unless it was stopped there: true if it has taken too long.
+    pub fn busy(&mut self, py: Python<'_>) -> PyResult<bool> {
+        let until = self.until();
+        if self.patience == Patience::Some {
+            py.check_signals()?;
+            if until.expired() {
+                return Ok(true);
+            }
+        }
+        self.patience = Patience::Some;
+        Ok(false)
+    }
+
+    /// Waits detached; true if the deadline came.
+    pub fn wait(
+        &mut self,
+        py: Python<'_>,
+        wait: impl Fn(Deadline) -> Waited + Send + Sync,
+    ) -> PyResult<bool> {
+        let until = self.until();
+        self.patience = Patience::None;
+        Ok(waited(py, until, || wait(until))?.is_none())
+    }
+}
+
+fn raise(py: Python<'_>, cell: &'static PyOnceLock<Py<PyType>>, module: &str, name: &str) -> PyErr {
+    cell.import(py, module, name)
         .map_or_else(|e| e, |kind| PyErr::from_type(kind.clone(), ()))
 }
 
-fn full(py: Python<'_>) -> PyErr {
+pub fn empty(py: Python<'_>) -> PyErr {
     static TYPE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-    TYPE.import(py, "queue", "Full")
-        .map_or_else(|e| e, |kind| PyErr::from_type(kind.clone(), ()))
+    raise(py, &TYPE, "queue", "Empty")
+}
+
+pub fn full(py: Python<'_>) -> PyErr {
+    static TYPE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    raise(py, &TYPE, "queue", "Full")
+}
+
+pub fn shut_down(py: Python<'_>) -> PyErr {
+    static TYPE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    raise(py, &TYPE, "procession.queues", "ShutDown")
 }
 
 shared_class!(Queue, core::Queue, "Queue", {
-    #[pyo3(signature = (maxsize = 0))]
-    fn _create(&self, maxsize: i64) -> PyResult<()> {
-        self.set_core(core::Queue::new(maxsize.max(0) as u64))
+    #[pyo3(signature = (maxsize = 0, maxbytes = 0))]
+    fn _create(&self, maxsize: i64, maxbytes: i64) -> PyResult<()> {
+        self.set_core(core::Queue::new(maxsize.max(0) as u64, maxbytes.max(0) as u64))
     }
 
     /// Puts an object into the queue. It is pickled here and now, so an object that cannot be raises here; when put
@@ -269,6 +305,28 @@ shared_class!(Queue, core::Queue, "Queue", {
         Self::get_until(slf, &|| Deadline::PAST)
     }
 
+    #[pyo3(signature = (items, block = None, timeout = None))]
+    fn _put_many(
+        slf: &Bound<'_, Self>,
+        items: &Bound<'_, PyAny>,
+        block: Option<&Bound<'_, PyAny>>,
+        timeout: Option<f64>,
+    ) -> PyResult<()> {
+        let deadline = deadline_of(block, timeout)?;
+        crate::batch::put_many(slf, items, deadline)
+    }
+
+    #[pyo3(signature = (most, block = None, timeout = None))]
+    fn _get_many<'py>(
+        slf: &Bound<'py, Self>,
+        most: usize,
+        block: Option<&Bound<'py, PyAny>>,
+        timeout: Option<f64>,
+    ) -> PyResult<Vec<Bound<'py, PyAny>>> {
+        let deadline = deadline_of(block, timeout)?;
+        crate::batch::get_many(slf, most, deadline)
+    }
+
     fn qsize(&self) -> PyResult<u64> {
         Ok(self.core()?.len())
     }
@@ -283,6 +341,7 @@ shared_class!(Queue, core::Queue, "Queue", {
 
     fn close(&self) {
         self.closed.store(true, Ordering::Relaxed);
+        self._unwatch();
     }
 
     #[getter]
@@ -294,4 +353,97 @@ shared_class!(Queue, core::Queue, "Queue", {
     fn maxsize(&self) -> PyResult<u64> {
         Ok(self.core()?.maxsize())
     }
+
+    #[getter]
+    fn maxbytes(&self) -> PyResult<u64> {
+        Ok(self.core()?.maxbytes())
+    }
+
+    /// How many bytes the messages in it have.
+    fn _bytes(&self) -> PyResult<u64> {
+        Ok(self.core()?.bytes())
+    }
+
+    #[pyo3(signature = (immediate = false))]
+    fn _shut_down(&self, py: Python<'_>, immediate: bool) -> PyResult<()> {
+        let queue = self.core()?;
+        while !py.detach(|| queue.shut_down(immediate)).map_err(raised)? {
+            py.check_signals()?;
+        }
+        Ok(())
+    }
+
+    #[getter]
+    fn is_shutdown(&self) -> PyResult<bool> {
+        Ok(self.core()?.is_shut_down())
+    }
+
+    fn _task_done(&self) -> PyResult<bool> {
+        Ok(self.core()?.task_done())
+    }
+
+    fn _unfinished(&self) -> PyResult<u64> {
+        Ok(self.core()?.unfinished())
+    }
+
+    /// Waits until all that was put is done; whether it was, within timeout seconds.
+    #[pyo3(signature = (timeout = None))]
+    fn _join(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
+        let queue = self.core()?;
+        let deadline = crate::shared::within(timeout);
+        Ok(waited(py, deadline, || queue.wait_until_done(deadline))?.is_some())
+    }
+
+    /// Whether there is a message, or there will be none; waits up to timeout seconds for one.
+    #[pyo3(signature = (timeout = None))]
+    fn _wait_for_item(slf: &Bound<'_, Self>, timeout: Option<f64>) -> PyResult<bool> {
+        let queue = Self::open_queue(slf)?;
+        let deadline = crate::shared::within(timeout);
+        Ok(waited(slf.py(), deadline, || queue.wait_for_message(deadline))?.is_some())
+    }
+
+    /// A descriptor that is readable while there are messages; the same one until the queue is closed.
+    fn _watch(slf: &Bound<'_, Self>) -> PyResult<i32> {
+        let queue = Self::open_queue(slf)?;
+        let this = slf.get();
+        let mut place = this
+            .mailbox
+            .lock()
+            .map_err(|_| PyRuntimeError::new_err("the queue's descriptor was left half made"))?;
+        if place.as_ref().is_none_or(|(pid, _)| *pid != std::process::id()) {
+            let mailbox = Mailbox::new()?;
+            if !queue.summon_for_messages(mailbox.address()) {
+                return Err(PyOSError::new_err((
+                    libc::EUSERS,
+                    "too many processes watch this queue at once by its descriptor",
+                )));
+            }
+            // After a fork this drops the parent's: a copy of its descriptor, whose address stays registered.
+            *place = Some((std::process::id(), mailbox));
+            this.watched.store(true, Ordering::Relaxed);
+        }
+        let fd = place.as_ref().map_or(-1, |(_, mailbox)| {
+            if !queue.is_empty() || queue.is_shut_down() {
+                mailbox.call();
+            }
+            mailbox.socket().as_raw_fd()
+        });
+        Ok(fd)
+    }
+
+    fn _unwatch(&self) {
+        if let (Ok(mut place), Some(queue)) = (self.mailbox.lock(), self.inner.get())
+            && let Some((pid, mailbox)) = place.take()
+            && pid == std::process::id()
+        {
+            queue.dismiss_for_messages(mailbox.address());
+            self.watched.store(false, Ordering::Relaxed);
+        }
+    }
 });
+
+impl Drop for Queue {
+    fn drop(&mut self) {
+        self._unwatch();
+    }
+}

@@ -6,16 +6,34 @@
 //! the references travel with the bytes. A handle that is pickled elsewhere (into a pipe, a file) may arrive at any
 //! time, so its object is *pinned*: this process holds it until it ends.
 
+use crate::buffer;
 use crate::errors::raised;
+use crate::message::{MUCH, View};
 use procession_core::Error;
-use procession_core::family::Hold;
+use procession_core::family::{Family, Hold};
 use pyo3::prelude::*;
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::sync::Mutex;
 
+/// Buffers of fewer bytes stay in the pickle.
+const WORTH_A_BLOCK: usize = 4096;
+
 thread_local! {
-    static FRAMES: RefCell<Vec<Vec<Hold>>> = const { RefCell::new(Vec::new()) };
+    static FRAMES: RefCell<Vec<Collected>> = const { RefCell::new(Vec::new()) };
+}
+
+/// What was met while pickling.
+#[derive(Default)]
+pub struct Collected {
+    /// The family in which buffers are made; None: buffers stay in the pickle.
+    family: Option<&'static Family>,
+    /// Whether buffers that are in family memory already go as they are.
+    moving: bool,
+    /// References to the shared objects that the pickle names.
+    pub holds: Vec<Hold>,
+    /// What goes out of band, and how many bytes each has.
+    pub buffers: Vec<(Hold, u64)>,
 }
 
 /// Collects the references of what is pickled in this thread until it is taken or dropped.
@@ -24,13 +42,29 @@ pub struct Frame {
 }
 
 impl Frame {
-    pub fn open() -> Frame {
-        FRAMES.with_borrow_mut(|frames| frames.push(Vec::new()));
+    /// A frame; with a family, buffers are copied into its memory instead of into the pickle.
+    pub fn open(family: Option<&'static Family>) -> Frame {
+        Self::opened(family, false)
+    }
+
+    /// A frame into which buffers go that the sender gives up.
+    pub fn open_moving(family: &'static Family) -> Frame {
+        Self::opened(Some(family), true)
+    }
+
+    fn opened(family: Option<&'static Family>, moving: bool) -> Frame {
+        FRAMES.with_borrow_mut(|frames| {
+            frames.push(Collected {
+                family,
+                moving,
+                ..Collected::default()
+            });
+        });
         Frame { taken: false }
     }
 
     /// What was collected.
-    pub fn take(mut self) -> Vec<Hold> {
+    pub fn take(mut self) -> Collected {
         self.taken = true;
         FRAMES.with_borrow_mut(Vec::pop).unwrap_or_default()
     }
@@ -46,7 +80,55 @@ impl Drop for Frame {
 
 /// Takes the innermost frame that [`Frame::open`] left behind by being forgotten.
 pub fn take_open_frame() -> Vec<Hold> {
-    FRAMES.with_borrow_mut(Vec::pop).unwrap_or_default()
+    FRAMES.with_borrow_mut(Vec::pop).unwrap_or_default().holds
+}
+
+/// Pickling begins anew: what the innermost frame has collected is let go of.
+#[pyfunction]
+pub fn _forget_collected() {
+    let forgotten = FRAMES.with_borrow_mut(|frames| {
+        let frame = frames.last_mut()?;
+        Some((
+            std::mem::take(&mut frame.holds),
+            std::mem::take(&mut frame.buffers),
+        ))
+    });
+    drop(forgotten);
+}
+
+/// For pickle's `buffer_callback`: takes a buffer out of band (false), or leaves it in the pickle (true).
+#[pyfunction]
+pub fn _collect_buffer(py: Python<'_>, buffer: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let Some((Some(family), moving)) =
+        FRAMES.with_borrow(|frames| frames.last().map(|f| (f.family, f.moving)))
+    else {
+        return Ok(true);
+    };
+    // What is not in one piece is pickle's to refuse.
+    let Ok(mut view) = View::of(buffer) else {
+        return Ok(true);
+    };
+    let bytes = view.bytes();
+    if bytes.len() < WORTH_A_BLOCK && !moving {
+        return Ok(true);
+    }
+    let len = bytes.len() as u64;
+    let whole = if moving {
+        buffer::whole_at(family, bytes.as_ptr() as usize)
+    } else {
+        None
+    };
+    let hold = match whole {
+        Some(hold) => hold,
+        None if bytes.len() > MUCH => py.detach(|| family.buffer(bytes)).map_err(raised)?,
+        None => family.buffer(bytes).map_err(raised)?,
+    };
+    FRAMES.with_borrow_mut(|frames| {
+        if let Some(frame) = frames.last_mut() {
+            frame.buffers.push((hold, len));
+        }
+    });
+    Ok(false)
 }
 
 /// An object is being pickled: sees to it that it lives until the pickle has arrived. `again` makes a reference.
@@ -54,7 +136,7 @@ pub fn departs(again: impl FnOnce() -> Result<Hold, Error>) -> PyResult<()> {
     let hold = again().map_err(raised)?;
     let unframed = FRAMES.with_borrow_mut(|frames| match frames.last_mut() {
         Some(frame) => {
-            frame.push(hold);
+            frame.holds.push(hold);
             None
         }
         None => Some(hold),

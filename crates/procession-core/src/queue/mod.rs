@@ -44,6 +44,7 @@ use crate::family::object::Kind;
 use crate::family::{Family, Handle, Seat};
 use crate::sync::bell::Bell;
 use crate::sync::object::Reference;
+use crate::sync::summons::Address;
 use crate::sync::wait::{Attempt, Statistics, Waiter};
 use crate::sys::clock::Deadline;
 use crate::sys::mutex::{Inside, RobustMutex};
@@ -97,6 +98,17 @@ impl Queue {
     pub fn bells(&self) -> [&Bell; 3] {
         let object = self.0.object;
         [&object.item_bell, &object.room_bell, &object.done_bell]
+    }
+
+    /// Event loops at this address are called from now on when there may be a message. False if too many are.
+    #[must_use]
+    pub fn summon_for_messages(&self, address: Address) -> bool {
+        self.object().item_bell.summon(address)
+    }
+
+    /// They are called no more.
+    pub fn dismiss_for_messages(&self, address: Address) {
+        self.object().item_bell.dismiss(address);
     }
 
     /// What its handle and further references are made of.

@@ -161,6 +161,11 @@ impl Mailbox {
         self.socket.as_fd()
     }
 
+    /// Puts a call into it, as others do.
+    pub fn call(&self) {
+        let _ = self.address.call();
+    }
+
     /// Empties it.
     pub fn empty(&self) {
         let mut nothing = [0u8; 1];

@@ -1,0 +1,179 @@
+//! `put_many` and `get_many`: batches of small messages, and what cannot be part of one by itself.
+
+use crate::errors::raised;
+use crate::message;
+use crate::queue::{Limits, Queue, empty, full, shut_down};
+use procession_core::queue::{Batch, GotBatch, Patience, Put};
+use procession_core::sys::clock::Deadline;
+use pyo3::prelude::*;
+
+/// A batch is sent when it has so many messages or so many bytes.
+const MANY: usize = 512;
+const MUCH: usize = 256 << 10;
+
+/// Puts all items, in order.
+pub fn put_many(slf: &Bound<'_, Queue>, items: &Bound<'_, PyAny>, deadline: Deadline) -> PyResult<()> {
+    let queue = Queue::open_queue(slf)?;
+    let py = slf.py();
+    let mut sent = 0;
+    let mut batch = Batch::default();
+    let mut put_all = || -> PyResult<()> {
+        for item in items.try_iter()? {
+            let added = item.and_then(|item| Ok(add(queue, &mut batch, &item)?.then_some(item)));
+            let alone = match added {
+                Ok(alone) => alone,
+                Err(e) => {
+                    // What came before it is in the queue, as with single puts.
+                    flush(py, queue, &mut batch, deadline, &mut sent)?;
+                    return Err(e);
+                }
+            };
+            if alone.is_some() || batch.messages.len() >= MANY || batch.bytes.len() >= MUCH {
+                flush(py, queue, &mut batch, deadline, &mut sent)?;
+            }
+            if let Some(item) = alone {
+                Queue::put_pickled(py, queue, &item, &|| deadline)?;
+                sent += 1;
+            }
+        }
+        flush(py, queue, &mut batch, deadline, &mut sent)
+    };
+    let done = put_all();
+    done.map_err(|error| {
+        if let Err(other) = error
+            .value(py)
+            .call_method1("add_note", (format!("{sent} items were put"),))
+        {
+            return other;
+        }
+        error
+    })
+}
+
+/// Adds an item to the batch; true if it must travel alone.
+fn add(queue: &procession_core::queue::Queue, batch: &mut Batch, item: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let start = batch.bytes.len();
+    if let Some(encoding) = message::encode_plain(item, &mut batch.bytes) {
+        batch.messages.push((encoding, batch.bytes.len() - start));
+        return Ok(false);
+    }
+    message::outgoing(item.py(), queue.family(), item, |message| {
+        let len = message.parts[0].len() + message.parts[1].len();
+        if !message.carried.is_empty() || !Batch::takes(len) {
+            return Ok(true);
+        }
+        for part in message.parts {
+            batch.bytes.extend_from_slice(part);
+        }
+        batch.messages.push((message.encoding, len));
+        Ok(false)
+    })
+}
+
+/// Puts what is in the batch, and empties it.
+fn flush(
+    py: Python<'_>,
+    queue: &procession_core::queue::Queue,
+    batch: &mut Batch,
+    deadline: Deadline,
+    sent: &mut usize,
+) -> PyResult<()> {
+    let limit = || deadline;
+    let mut limits = Limits::new(&limit);
+    let mut from = 0;
+    while from < batch.messages.len() {
+        let (done, answer) = match limits.patience {
+            Patience::None => queue.try_put_batch(batch, from, Patience::None),
+            Patience::Some => py.detach(|| queue.try_put_batch(batch, from, Patience::Some)),
+        };
+        from += done;
+        *sent += done;
+        match answer.map_err(raised)? {
+            Put::Done => {}
+            Put::Closed => return Err(shut_down(py)),
+            Put::Busy if limits.busy(py)? => return Err(full(py)),
+            Put::Busy => {}
+            Put::Full => {
+                let weight = batch.messages[from].1 as u64;
+                if limits.wait(py, |until| queue.wait_for_room(weight, until))? {
+                    return Err(full(py));
+                }
+            }
+        }
+    }
+    batch.bytes.clear();
+    batch.messages.clear();
+    Ok(())
+}
+
+/// Takes up to `most` items; waits for the first.
+pub fn get_many<'py>(
+    slf: &Bound<'py, Queue>,
+    most: usize,
+    deadline: Deadline,
+) -> PyResult<Vec<Bound<'py, PyAny>>> {
+    let py = slf.py();
+    let queue = Queue::open_queue(slf)?;
+    slf.get().raise_deferred()?;
+    let mut items = Vec::new();
+    let mut failures = Vec::new();
+    let mut batch = Batch::default();
+    let mut patience = Patience::None;
+    while items.len() < most && failures.is_empty() {
+        batch.bytes.clear();
+        batch.messages.clear();
+        let left = most - items.len();
+        let got = match patience {
+            _ if queue.is_shut_down() => GotBatch::Single,
+            Patience::None => queue.try_get_batch(&mut batch, left, Patience::None),
+            Patience::Some => py.detach(|| queue.try_get_batch(&mut batch, left, Patience::Some)),
+        };
+        match got {
+            GotBatch::Some(_) => {
+                let mut start = 0;
+                for (encoding, len) in &batch.messages {
+                    let bytes = &batch.bytes[start..start + len];
+                    start += len;
+                    match message::incoming(py, bytes, *encoding, None, Vec::new()) {
+                        Ok(item) => items.push(item),
+                        Err(error) => failures.push(error),
+                    }
+                }
+            }
+            GotBatch::Busy if patience == Patience::Some && items.is_empty() && deadline.expired() => {
+                return Err(empty(py));
+            }
+            GotBatch::Busy => {
+                py.check_signals()?;
+                patience = Patience::Some;
+            }
+            GotBatch::Empty if !items.is_empty() => break,
+            // The one that travels alone, or the one that is waited for.
+            GotBatch::Single | GotBatch::Empty => {
+                let limit = if items.is_empty() {
+                    deadline
+                } else {
+                    Deadline::PAST
+                };
+                match Queue::get_until(slf, &|| limit) {
+                    Ok(item) => items.push(item),
+                    Err(e) if items.is_empty() => return Err(e),
+                    Err(e) if is_end(py, &e) => break,
+                    Err(e) => failures.push(e),
+                }
+            }
+        }
+    }
+    slf.get().follow();
+    // They are consumed, and each is reported: by this call if there is nothing else to return, or by the next ones.
+    let mut failures = failures.into_iter();
+    let now = if items.is_empty() { failures.next() } else { None };
+    failures.for_each(|error| slf.get().defer(error));
+    now.map_or(Ok(items), Err)
+}
+
+/// Whether the error only says that there is nothing more.
+fn is_end(py: Python<'_>, error: &PyErr) -> bool {
+    let kind = error.get_type(py);
+    kind.is(empty(py).get_type(py)) || kind.is(shut_down(py).get_type(py))
+}

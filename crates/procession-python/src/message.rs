@@ -1,0 +1,325 @@
+//! Objects as messages: what a queue carries, and what becomes of it at the other end.
+//!
+//! | encoding | bytes | carried |
+//! |---|---|---|
+//! | [`TREE`] | a small tree of built-ins, see [`crate::codec`] | |
+//! | [`BYTES`], [`BYTEARRAY`] | those of a `bytes` or `bytearray` | |
+//! | [`PICKLE`] | a pickle | the shared objects that it names |
+//! | [`BUFFERS`] | how many buffers there are, the length of each; then a pickle | the buffers, then the shared objects |
+//!
+//! What a pickle of protocol 5 would send out of band (the data of a numpy array) is copied once, into a buffer of family
+//! memory, and the receiver's object *is* that buffer. Small ones stay in the pickle: a block costs more than a copy.
+
+use crate::buffer::SharedBytes;
+use crate::errors::raised;
+use crate::transit::{self, Frame};
+use crate::{codec, pickle};
+use procession_core::family::{Family, Hold};
+use procession_core::queue::layout::MOST_CARRIED;
+use pyo3::exceptions::PyValueError;
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::{PyByteArray, PyBytes, PyList};
+use std::cell::Cell;
+
+/// How a message's bytes are to be read. Part of the layout of family memory.
+pub const PICKLE: u32 = 0;
+/// See the module.
+pub const BYTES: u32 = 1;
+/// See the module.
+pub const TREE: u32 = 2;
+/// See the module.
+pub const BUFFERS: u32 = 3;
+/// See the module.
+pub const BYTEARRAY: u32 = 4;
+/// Copies of more bytes than this are made detached from the interpreter.
+pub const MUCH: usize = 64 << 10;
+
+thread_local! {
+    /// Where small messages are written to; kept from one to the next.
+    static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// A vector that is used again and again in this thread.
+pub fn with_scratch<T>(work: impl FnOnce(&mut Vec<u8>) -> T) -> T {
+    let mut scratch = SCRATCH.take();
+    scratch.clear();
+    let answer = work(&mut scratch);
+    if scratch.capacity() <= MUCH {
+        SCRATCH.set(scratch);
+    }
+    answer
+}
+
+/// An object that is ready to go.
+pub struct Outgoing<'a> {
+    /// Its bytes, in parts that follow each other.
+    pub parts: [&'a [u8]; 2],
+    pub encoding: u32,
+    pub carried: Vec<Hold>,
+    /// Bytes in buffers among what is carried.
+    pub beside: u64,
+}
+
+/// Writes an object that needs no pickle to the end of `out`; its encoding, or None if it does need one.
+#[inline]
+pub fn encode_plain(obj: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> Option<u32> {
+    (!pickle::has_custom_reducers() && codec::encode(obj, out)).then_some(TREE)
+}
+
+/// Makes a message of an object, for a queue of this family, and has `send` take it.
+pub fn outgoing<'py, T>(
+    py: Python<'py>,
+    family: &'static Family,
+    obj: &Bound<'py, PyAny>,
+    send: impl FnOnce(Outgoing<'_>) -> PyResult<T>,
+) -> PyResult<T> {
+    let plain = |bytes, encoding| Outgoing {
+        parts: [bytes, &[]],
+        encoding,
+        carried: Vec::new(),
+        beside: 0,
+    };
+    if let Ok(bytes) = obj.cast_exact::<PyBytes>() {
+        return send(plain(bytes.as_bytes(), BYTES));
+    }
+    if let Ok(bytes) = obj.cast_exact::<PyByteArray>() {
+        let mut view = View::of(bytes)?;
+        return send(plain(view.bytes(), BYTEARRAY));
+    }
+    let frame = Frame::open(Some(family));
+    let bytes = pickle::dumps(py, obj)?;
+    let collected = frame.take();
+    let mut head = Vec::new();
+    let beside = collected.buffers.iter().map(|(_, len)| len).sum();
+    let lengths: Vec<u64> = collected.buffers.iter().map(|(_, len)| *len).collect();
+    let mut carried: Vec<Hold> = collected.buffers.into_iter().map(|(hold, _)| hold).collect();
+    for hold in collected.holds {
+        if std::ptr::eq(hold.family, family) {
+            carried.push(hold);
+        } else {
+            // Objects of another family cannot travel in this one's messages; this process holds them from now on.
+            transit::pin(hold);
+        }
+    }
+    let bundled = carried.len() >= MOST_CARRIED;
+    if !lengths.is_empty() {
+        let places = bundled.then(|| carried.iter().map(|h| (h.offset, h.generation)).collect());
+        head = Head { lengths, places }.written();
+    }
+    if bundled {
+        carried = vec![family.bundle(carried).map_err(raised)?];
+    }
+    send(Outgoing {
+        encoding: if head.is_empty() { PICKLE } else { BUFFERS },
+        parts: [&head, bytes.as_bytes()],
+        carried,
+        beside,
+    })
+}
+
+/// The beginning of a message with buffers.
+struct Head {
+    lengths: Vec<u64>,
+    /// Offset and generation of each buffer, where all that is carried is in a bundle.
+    places: Option<Vec<(u64, u32)>>,
+}
+
+impl Head {
+    fn written(&self) -> Vec<u8> {
+        let words = self.lengths.iter().enumerate().flat_map(|(i, len)| {
+            let place = self.places.as_ref().map(|places| places[i]);
+            let rest = place.map(|(offset, generation)| [offset, generation.into()]);
+            [*len].into_iter().chain(rest.into_iter().flatten())
+        });
+        let count = self.lengths.len() as u64;
+        let first = count << 1 | u64::from(self.places.is_some());
+        std::iter::once(first)
+            .chain(words)
+            .flat_map(u64::to_le_bytes)
+            .collect()
+    }
+
+    /// The head that these bytes begin with, and how many they are.
+    fn read(bytes: &[u8]) -> Option<(Head, usize)> {
+        let word = |n: usize| Some(u64::from_le_bytes(*bytes.get(8 * n..)?.first_chunk()?));
+        let first = word(0)?;
+        let (count, bundled) = ((first >> 1) as usize, first & 1 == 1);
+        let width = if bundled { 3 } else { 1 };
+        if count > bytes.len() / 8 {
+            return None;
+        }
+        let lengths = (0..count).map(|i| word(1 + width * i)).collect::<Option<_>>()?;
+        let place = |i: usize| Some((word(2 + width * i)?, word(3 + width * i)? as u32));
+        let places = if bundled {
+            Some((0..count).map(place).collect::<Option<_>>()?)
+        } else {
+            None
+        };
+        Some((Head { lengths, places }, 8 * (1 + width * count)))
+    }
+}
+
+/// The object that a message is. `big`: the buffer with its bytes, if they are not `inline`. What it carries is dropped after
+/// it was unpacked, when what it names has references of its own.
+pub fn incoming<'py>(
+    py: Python<'py>,
+    inline: &[u8],
+    encoding: u32,
+    big: Option<(Hold, usize)>,
+    carried: Vec<Hold>,
+) -> PyResult<Bound<'py, PyAny>> {
+    match (encoding, big) {
+        (TREE, None) => codec::decode(py, inline),
+        (BYTES, None) => Ok(PyBytes::new(py, inline).into_any()),
+        (BYTES, Some((hold, len))) => Ok(bytes_of(py, &hold, len)?.into_any()),
+        (BYTEARRAY, None) => Ok(PyByteArray::new(py, inline).into_any()),
+        (BYTEARRAY, Some((hold, len))) => Ok(bytearray_of(py, &hold, len)?.into_any()),
+        (PICKLE, None) => unpickled(py, PyBytes::new(py, inline).as_any(), None, carried),
+        // Unpickled straight from family memory: what is in it is copied once, into the objects.
+        (PICKLE, Some((hold, len))) => {
+            let bytes = Bound::new(py, SharedBytes::read_only(hold, 0, len))?;
+            unpickled(py, bytes.as_any(), None, carried)
+        }
+        (BUFFERS, None) => {
+            let (head, used) = Head::read(inline).ok_or_else(malformed)?;
+            let bytes = PyBytes::new(py, &inline[used..]);
+            with_buffers(py, bytes.as_any(), head, carried)
+        }
+        (BUFFERS, Some((hold, len))) => {
+            let mut start = Vec::new();
+            hold.family.copy_out(
+                hold.offset + procession_core::family::object::HEADER,
+                len.min(4096),
+                &mut start,
+            );
+            if let Some(first) = start.first_chunk() {
+                // The head may be long: it says how long.
+                let count = u64::from_le_bytes(*first) >> 1;
+                start.clear();
+                let most = (8 + 24 * count).min(len as u64) as usize;
+                hold.family.copy_out(
+                    hold.offset + procession_core::family::object::HEADER,
+                    most,
+                    &mut start,
+                );
+            }
+            let (head, used) = Head::read(&start).ok_or_else(malformed)?;
+            let bytes = Bound::new(py, SharedBytes::read_only(hold, used, len - used))?;
+            with_buffers(py, bytes.as_any(), head, carried)
+        }
+        _ => Err(malformed()),
+    }
+}
+
+fn malformed() -> PyErr {
+    PyValueError::new_err("a message is malformed: it was not written by this version of Procession")
+}
+
+fn with_buffers<'py>(
+    py: Python<'py>,
+    bytes: &Bound<'py, PyAny>,
+    head: Head,
+    mut carried: Vec<Hold>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let buffers = PyList::empty(py);
+    for (number, len) in head.lengths.iter().enumerate() {
+        let hold = match (&head.places, carried.first()) {
+            (Some(places), Some(bundle)) => {
+                let (offset, generation) = places[number];
+                bundle
+                    .family
+                    .open(offset, generation, procession_core::family::object::Kind::Buffer)
+                    .map_err(raised)?
+            }
+            (None, Some(_)) => carried.remove(0),
+            (_, None) => return Err(malformed()),
+        };
+        buffers.append(Bound::new(py, SharedBytes::writable(hold, *len as usize))?)?;
+    }
+    unpickled(py, bytes, Some(&buffers), carried)
+}
+
+fn unpickled<'py>(
+    py: Python<'py>,
+    bytes: &Bound<'py, PyAny>,
+    buffers: Option<&Bound<'py, PyList>>,
+    carried: Vec<Hold>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let obj = pickle::loads(py, bytes, buffers);
+    drop(carried);
+    obj.map_err(|error| pickle::explained(py, error, "explain_unpickling", bytes))
+}
+
+/// A `bytes` with the contents of a buffer, copied once and, if they are many, while other threads run.
+fn bytes_of<'py>(py: Python<'py>, hold: &Hold, len: usize) -> PyResult<Bound<'py, PyBytes>> {
+    // SAFETY: a null pointer asks for uninitialised bytes; a new reference or null with an exception comes back.
+    let made = unsafe {
+        Bound::from_owned_ptr_or_err(py, ffi::PyBytes_FromStringAndSize(std::ptr::null(), len as isize))?
+    };
+    // SAFETY: it is a bytes object, ours alone.
+    let to = unsafe { ffi::PyBytes_AsString(made.as_ptr()) };
+    copy_detached(py, hold, len, to.cast());
+    Ok(made.cast_into()?)
+}
+
+fn bytearray_of<'py>(py: Python<'py>, hold: &Hold, len: usize) -> PyResult<Bound<'py, PyByteArray>> {
+    // SAFETY: a null pointer asks for uninitialised bytes; a new reference or null with an exception comes back.
+    let made = unsafe {
+        Bound::from_owned_ptr_or_err(
+            py,
+            ffi::PyByteArray_FromStringAndSize(std::ptr::null(), len as isize),
+        )?
+    };
+    // SAFETY: it is a bytearray, ours alone.
+    let to = unsafe { ffi::PyByteArray_AsString(made.as_ptr()) };
+    copy_detached(py, hold, len, to.cast());
+    Ok(made.cast_into()?)
+}
+
+/// Copies a buffer's contents to fresh memory of `len` bytes that nobody else knows of.
+fn copy_detached(py: Python<'_>, hold: &Hold, len: usize, to: *mut u8) {
+    let from = hold
+        .family
+        .address(hold.offset + procession_core::family::object::HEADER, len) as usize;
+    let to = to as usize;
+    py.detach(|| {
+        // SAFETY: the source is a committed buffer that `hold` keeps; the destination has `len` bytes (contract).
+        unsafe { std::ptr::copy_nonoverlapping(from as *const u8, to as *mut u8, len) }
+    });
+}
+
+/// A view of an object's bytes for as long as this lives, during which the object cannot change its size.
+pub struct View {
+    view: Box<ffi::Py_buffer>,
+}
+
+impl View {
+    /// The bytes of an object that has them in one piece; an error if it has not.
+    pub fn of(obj: &Bound<'_, PyAny>) -> PyResult<View> {
+        let mut view = Box::new(ffi::Py_buffer::new());
+        // SAFETY: the view is ours to have filled; PyBUF_SIMPLE asks for plain bytes.
+        if unsafe { ffi::PyObject_GetBuffer(obj.as_ptr(), &mut *view, ffi::PyBUF_SIMPLE) } == 0 {
+            Ok(View { view })
+        } else {
+            Err(PyErr::fetch(obj.py()))
+        }
+    }
+
+    /// The bytes. Somebody may write to them at the same time, as to any buffer of Python's; they are only copied.
+    pub fn bytes(&mut self) -> &[u8] {
+        let (start, len) = (self.view.buf.cast::<u8>(), self.view.len as usize);
+        if len == 0 {
+            return &[];
+        }
+        // SAFETY: the view keeps them where they are.
+        unsafe { std::slice::from_raw_parts(start, len) }
+    }
+}
+
+impl Drop for View {
+    fn drop(&mut self) {
+        // SAFETY: filled in `of`; views are made and dropped attached to the interpreter.
+        unsafe { ffi::PyBuffer_Release(&mut *self.view) };
+    }
+}
