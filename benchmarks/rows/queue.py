@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from typing import Any
 
 from benchmarks.measure import Rows, main, pin_child
 
 rows = Rows()
+
+
+@dataclasses.dataclass
+class Task:
+    number: int
+    name: str
+    weight: float
 
 
 def produce(q: Any, ready: Any, start: Any, message: Any, count: int) -> None:
@@ -40,9 +48,107 @@ def flow(mp: Any, message: Any, count: int) -> float:
     return seconds
 
 
-@rows.row("queue: small tuples, 1 producer, 1 consumer", target=6.0, first=5000)
+@rows.row("queue: small tuples, 1 producer, 1 consumer", target=12.0, first=5000)
 def small_tuples(mp: Any, count: int) -> float:
     return flow(mp, (12345, "task", 0.5), count)
+
+
+@rows.row("queue: objects that need pickle, 1 producer, 1 consumer", target=4.0, first=5000)
+def dataclasses_one_to_one(mp: Any, count: int) -> float:
+    return flow(mp, Task(12345, "task", 0.5), count)
+
+
+def consume(q: Any, done: Any, count: int) -> None:
+    for _ in range(count):
+        q.get()
+    done.put(None)
+
+
+@rows.row("queue: small tuples, 2 producers, 2 consumers", target=10.0, first=5000)
+def small_tuples_2_2(mp: Any, count: int) -> float:
+    context = mp.get_context("fork")
+    q, ready, start, done = (context.Queue() for _ in range(4))
+    producers = [context.Process(target=produce, args=(q, ready, start, (12345, "task", 0.5), count)) for _ in range(2)]
+    consumers = [context.Process(target=consume, args=(q, done, count)) for _ in range(2)]
+    for child in (*producers, *consumers):
+        child.start()
+    for _ in producers:
+        ready.get()
+    began = time.perf_counter()
+    for _ in producers:
+        start.put(None)
+    for _ in consumers:
+        done.get()
+    seconds = time.perf_counter() - began
+    for child in (*producers, *consumers):
+        child.join()
+    return seconds
+
+
+def produce_many(q: Any, ready: Any, start: Any, messages: list[Any], count: int) -> None:
+    ready.put(None)
+    start.get()
+    if hasattr(q, "put_many"):
+        for _ in range(count):
+            q.put_many(messages)
+    else:
+        for _ in range(count):
+            for message in messages:
+                q.put(message)
+
+
+@rows.row("queue: small tuples, a hundred at a time, 1 producer, 1 consumer", target=20.0, first=100)
+def hundreds(mp: Any, count: int) -> float:
+    """put_many and get_many against what one does without them."""
+    context = mp.get_context("fork")
+    q, ready, start = context.Queue(), context.Queue(), context.Queue()
+    messages = [(number, "task", 0.5) for number in range(100)]
+    child = context.Process(target=produce_many, args=(q, ready, start, messages, count))
+    child.start()
+    ready.get()
+    began = time.perf_counter()
+    start.put(None)
+    left = 100 * count
+    if hasattr(q, "get_many"):
+        while left:
+            left -= len(q.get_many(100))
+    else:
+        for _ in range(left):
+            q.get()
+    seconds = time.perf_counter() - began
+    child.join()
+    return seconds
+
+
+def produce_simply(q: Any, ready: Any, message: Any, count: int) -> None:
+    ready.release()
+    for _ in range(count):
+        q.put(message)
+
+
+@rows.row("SimpleQueue: small tuples, 1 producer, 1 consumer", target=10.0, first=5000)
+def simple_queue(mp: Any, count: int) -> float:
+    context = mp.get_context("fork")
+    q, ready = context.SimpleQueue(), context.Semaphore(0)
+    child = context.Process(target=produce_simply, args=(q, ready, (12345, "task", 0.5), count))
+    child.start()
+    ready.acquire()
+    began = time.perf_counter()
+    for _ in range(count):
+        q.get()
+    seconds = time.perf_counter() - began
+    child.join()
+    return seconds
+
+
+@rows.row("queue: round trip, a CPU for each side", target=10.0, first=1000, pin="two")
+def round_trip_on_two(mp: Any, count: int) -> float:
+    return round_trip(mp, count)
+
+
+@rows.row("queue: round trip, one CPU for both", target=4.0, first=1000, pin="one")
+def round_trip_on_one(mp: Any, count: int) -> float:
+    return round_trip(mp, count)
 
 
 @rows.row("queue: round trip between two processes", target=2.5, first=1000)
@@ -63,14 +169,41 @@ def round_trip(mp: Any, count: int) -> float:
     return seconds
 
 
-@rows.row("queue: 64 KiB of bytes, 1 producer, 1 consumer", first=200)
+@rows.row("queue: 64 KiB of bytes, 1 producer, 1 consumer", target=6.0, first=200)
 def bytes_64k(mp: Any, count: int) -> float:
     return flow(mp, b"x" * 65536, count)
 
 
-@rows.row("queue: 1 MiB of bytes, 1 producer, 1 consumer", first=20)
+@rows.row("queue: 1 MiB of bytes, 1 producer, 1 consumer", target=6.0, first=20)
 def bytes_1m(mp: Any, count: int) -> float:
     return flow(mp, b"x" * 1048576, count)
+
+
+def answer_with_sum(there: Any, back: Any) -> None:
+    while (message := there.get()) is not None:
+        back.put(float(message[0] + message[-1]))
+
+
+@rows.row("queue: a float64 array of 100 MB, there and an answer back", first=2)
+def array_100m(mp: Any, count: int) -> float:
+    import numpy as np
+
+    context = mp.get_context("fork")
+    there, back = context.Queue(), context.Queue()
+    child = context.Process(target=answer_with_sum, args=(there, back))
+    child.start()
+    array = np.arange(12_500_000, dtype=float)
+    for _ in range(2):
+        there.put(array)
+        back.get()
+    began = time.perf_counter()
+    for _ in range(count):
+        there.put(array)
+        back.get()
+    seconds = time.perf_counter() - began
+    there.put(None)
+    child.join()
+    return seconds
 
 
 if __name__ == "__main__":

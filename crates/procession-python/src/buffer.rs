@@ -22,9 +22,9 @@ pub struct SharedBytes {
     writable: bool,
 }
 
-/// The buffers of this process that are writable, by address: offset and generation. Locked only here, attached to the
-/// interpreter and without running Python code, so no fork meets it locked.
-static WHOLE: Mutex<BTreeMap<usize, (u64, u32)>> = Mutex::new(BTreeMap::new());
+/// The buffers of this process that are writable, by address: offset, generation, and how many objects are that buffer.
+/// Locked only here, attached to the interpreter and without running Python code, so no fork meets it locked.
+static WHOLE: Mutex<BTreeMap<usize, (u64, u32, usize)>> = Mutex::new(BTreeMap::new());
 
 impl SharedBytes {
     /// A part of a buffer that nobody writes to.
@@ -46,7 +46,8 @@ impl SharedBytes {
             writable: true,
         };
         if let Ok(mut whole) = WHOLE.lock() {
-            whole.insert(made.address() as usize, (made.hold.offset, made.hold.generation));
+            let entry = whole.entry(made.address() as usize);
+            entry.or_insert((made.hold.offset, made.hold.generation, 0)).2 += 1;
         }
         made
     }
@@ -64,8 +65,11 @@ impl Drop for SharedBytes {
             && let Ok(mut whole) = WHOLE.lock()
         {
             let address = self.address() as usize;
-            if whole.get(&address) == Some(&(self.hold.offset, self.hold.generation)) {
-                whole.remove(&address);
+            if let Some(entry) = whole.get_mut(&address) {
+                entry.2 -= 1;
+                if entry.2 == 0 {
+                    whole.remove(&address);
+                }
             }
         }
     }
@@ -73,7 +77,7 @@ impl Drop for SharedBytes {
 
 /// Another reference to the buffer whose bytes begin at this address, if it is one that this process has received whole.
 pub fn whole_at(family: &'static procession_core::family::Family, address: usize) -> Option<Hold> {
-    let (offset, generation) = *WHOLE.lock().ok()?.get(&address)?;
+    let (offset, generation, _) = *WHOLE.lock().ok()?.get(&address)?;
     let hold = family.open(offset, generation, Kind::Buffer).ok()?;
     (family.address(offset + HEADER, 0) as usize == address).then_some(hold)
 }
