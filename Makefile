@@ -89,6 +89,10 @@ loom: | platform ## Check the lock-free parts under every interleaving
 pytest: build ## Run the Python tests on .venv's Python alone (ARGS='-k queue')
 	$(PYTEST) $(ARGS)
 
+.PHONY: soak
+soak: build ## Kill producers and consumers of a queue for a minute and account for every message (SECONDS=60)
+	$(INTERRUPTIBLE) $(BIN)/python tests/soak_queue.py --seconds $(or $(SECONDS),60)
+
 .PHONY: lint
 lint: $(VENV)/.stamp-tools ## Check format, lints, types and house rules
 	cargo fmt --all --check

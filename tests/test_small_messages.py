@@ -120,3 +120,11 @@ def test_odd_values_arrive_as_they_are(obj: Any) -> None:
     arrived = through_queue(obj)
     assert repr(arrived) == repr(obj)
     assert type(arrived) is type(obj)
+
+
+def test_bytes_that_nobody_wrote_are_refused_and_crash_nothing():
+    from fuzz_small_messages import fuzz
+
+    tried, decoded = fuzz(1.0, seed=20)
+    assert tried > 1000
+    assert 0 < decoded < tried

@@ -18,6 +18,7 @@ import pytest
 
 import procession as mp
 from deadlines import PATIENCE, ended, open_descriptors, running, state, until
+from soak_queue import storm
 
 STORM = 3.0  # seconds that a storm of kills goes on
 
@@ -213,6 +214,12 @@ def test_a_chain_of_processes_goes_on_while_its_links_are_killed(context, tmp_pa
     lost, killed = sent - len(received), len(crew.killed)
     assert lost <= killed, f"{lost} of {sent} messages lost, {killed} links killed"
     assert len(received) > 100
+
+
+def test_many_producers_and_consumers_that_are_killed_lose_tear_and_leak_nothing(tmp_path):
+    """For a few seconds what soak_queue.py does for as long as one likes, and with more processes."""
+    happened = storm(mp.get_context("fork"), tmp_path, STORM, side=4)
+    assert happened["put"] > 100
 
 
 def test_a_lock_keeps_excluding_while_its_holders_are_killed(context, tmp_path):

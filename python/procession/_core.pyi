@@ -93,6 +93,15 @@ class SharedBytes:
     @staticmethod
     def _attached(handle: bytes, len: int) -> SharedBytes: ...
 
+def _blocks() -> int:
+    """For tests: how many blocks of family memory are given out."""
+
+def _encode_small(obj: Any) -> bytes | None:
+    """For tests: the message that a small tree of built-ins is; None if pickle has to do it."""
+
+def _decode_small(message: bytes) -> Any:
+    """For tests: the tree that such a message is. ValueError and the like for other bytes."""
+
 def _collect_buffer(buffer: Any) -> bool:
     """For `buffer_callback`: copies a buffer into the memory of the queue that is being put into."""
 

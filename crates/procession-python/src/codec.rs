@@ -18,6 +18,7 @@
 use pyo3::exceptions::PyValueError;
 use pyo3::ffi::{self, PyObject};
 use pyo3::prelude::*;
+use pyo3::types::PyBytes;
 
 /// The most objects in a tree.
 pub const MOST_NODES: usize = 64;
@@ -305,4 +306,17 @@ impl<'py> Reader<'_, 'py> {
             Ok(obj)
         }
     }
+}
+
+/// For tests: the bytes of a small tree, None if it is pickle's.
+#[pyfunction]
+pub fn _encode_small<'py>(py: Python<'py>, obj: &Bound<'py, PyAny>) -> Option<Bound<'py, PyBytes>> {
+    let mut bytes = Vec::new();
+    encode(obj, &mut bytes).then(|| PyBytes::new(py, &bytes))
+}
+
+/// For tests: the tree that these bytes are.
+#[pyfunction]
+pub fn _decode_small<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyAny>> {
+    decode(py, bytes)
 }

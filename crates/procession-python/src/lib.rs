@@ -30,11 +30,13 @@ mod _core {
     #[pymodule_export]
     use super::buffer::SharedBytes;
     #[pymodule_export]
+    use super::codec::{_decode_small, _encode_small};
+    #[pymodule_export]
     use super::condition::Ticket;
     #[pymodule_export]
     use super::lock::{Lock, RLock};
     #[pymodule_export]
-    use super::member::{Member, adopt, carried_done, declare_exit, describe, family_fd, sweep};
+    use super::member::{_blocks, Member, adopt, carried_done, declare_exit, describe, family_fd, sweep};
     #[pymodule_export]
     use super::pickle::{_dismantle, use_custom_reducers};
     #[pymodule_export]

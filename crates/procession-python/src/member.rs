@@ -154,3 +154,9 @@ pub fn declare_exit(code: i32) {
 pub fn sweep(py: Python<'_>) -> usize {
     Family::home_if_any().map_or(0, |family| py.detach(|| family.sweep()))
 }
+
+/// How many blocks of family memory are given out: for tests that look for leaks.
+#[pyfunction]
+pub fn _blocks(py: Python<'_>) -> u64 {
+    Family::home_if_any().map_or(0, |family| py.detach(|| family.blocks()))
+}
