@@ -9,6 +9,7 @@ use pyo3::prelude::*;
 
 mod buffer;
 mod codec;
+mod connection;
 mod errors;
 mod fast;
 mod lock;
@@ -26,6 +27,10 @@ mod _core {
 
     #[pymodule_export]
     use super::buffer::SharedBytes;
+    #[pymodule_export]
+    use super::connection::{
+        Handshake, Wire, make_pipe, make_socket_pair, poll, respond, verify, wait_for_many,
+    };
     #[pymodule_export]
     use super::lock::{Lock, RLock};
     #[pymodule_export]
