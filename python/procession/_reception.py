@@ -1,8 +1,8 @@
 """Accepting clients that have to prove who they are, many at a time.
 
 A client that falls silent in the midst of its handshake must not keep the others waiting. So a listener has several
-handshakes under way: each goes on when there is something to read, and whichever is through first is accepted first. All
-that happens within `accept`; nothing happens while nobody calls it.
+handshakes under way: each goes on when there is something to read, and whichever is through first is accepted first.
+All that happens within `accept`; nothing happens while nobody calls it.
 """
 
 from __future__ import annotations
@@ -68,10 +68,10 @@ class Reception:
                         return connection, peer.address
                 self._refuse_slow(patience, ready)
                 if 0 in ready:
-                    peer = self._welcome()
-                    connection = None if peer is None else self._advance(peer)
-                    if peer is not None and connection is not None:
-                        return connection, peer.address
+                    newcomer = self._welcome()
+                    connection = None if newcomer is None else self._advance(newcomer)
+                    if newcomer is not None and connection is not None:
+                        return connection, newcomer.address
                 if end is not None and time.monotonic() >= end:
                     raise TimeoutError("timed out")
 
@@ -156,13 +156,11 @@ class _Peer:
             raise AuthenticationError(f"the handshake of a client ({self.address!r}) failed: {error}") from error
         return None
 
-    def _handshake(
-        self, authkey: bytes | None, tls: ssl.SSLContext | None
-    ) -> Generator[int, None, _ConnectionBase]:
+    def _handshake(self, authkey: bytes | None, tls: ssl.SSLContext | None) -> Generator[int, None, _ConnectionBase]:
         """Yields what is to be waited for; returns the connection."""
         if tls is not None:
             self._sock = tls.wrap_socket(self._sock, server_side=True, do_handshake_on_connect=False)
-            yield from _unhindered(self._sock.do_handshake)  # type: ignore[attr-defined]
+            yield from _unhindered(self._sock.do_handshake)
         if authkey is not None:
             handshake = _core.Handshake(authkey, True)
             try:
@@ -178,7 +176,7 @@ class _Peer:
         if tls is not None:
             from ._tls import TlsConnection
 
-            return TlsConnection(self._sock)
+            return TlsConnection(self._sock)  # type: ignore[arg-type]  # wrapped above
         from .connection import _connection_of
 
         return _connection_of(self._sock)

@@ -6,6 +6,7 @@ import io
 import ssl
 import struct
 from _thread import allocate_lock
+from contextlib import suppress
 
 from . import _core
 from .connection import _ConnectionBase
@@ -64,19 +65,15 @@ class TlsConnection(_ConnectionBase):
 
     def _close(self) -> None:
         with self._lock:
-            try:
+            with suppress(OSError, ValueError):
                 self._sock.unwrap()  # says that this is the end, and does not wait for the answer
-            except (OSError, ValueError):
-                pass
             self._sock.close()
 
     # --- sending ---
 
     def _send_bytes(self, buf: memoryview) -> None:
-        if len(buf) <= 0x7FFFFFFF:
-            head = struct.pack("!i", len(buf))
-        else:
-            head = struct.pack("!iQ", LONG, len(buf))
+        short = len(buf) <= 0x7FFFFFFF
+        head = struct.pack("!i", len(buf)) if short else struct.pack("!iQ", LONG, len(buf))
         if len(buf) <= CHUNK:
             self._send(memoryview(head + buf))
         else:

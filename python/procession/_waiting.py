@@ -1,7 +1,7 @@
 """Waiting for several objects of which some are more than a descriptor.
 
-Some have to be asked whether they are ready (`_ready()`), since their descriptor tells less. Others have no descriptor, but
-call a mailbox when they may have become ready: see `_loops`.
+Some have to be asked whether they are ready (`_ready()`), since their descriptor tells less. Others have no
+descriptor, but call a mailbox when they may have become ready: see `_loops`.
 """
 
 from __future__ import annotations

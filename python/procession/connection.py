@@ -3,9 +3,9 @@
 The wire format and the handshake are those of the standard library's `multiprocessing.connection`, so that it may be at
 the other end, of any version since Python 3.3.
 
-Whoever receives objects unpickles what the other side sends, and pickles can do anything. So a `Listener` that others can
-reach needs an `authkey`, and one that is reached through a network needs `tls` as well: the key proves who is there at the
-beginning, and only TLS keeps others from reading and changing what is said afterwards.
+Whoever receives objects unpickles what the other side sends, and pickles can do anything. So a `Listener` that others
+can reach needs an `authkey`, and one that is reached through a network needs `tls` as well: the key proves who is
+there at the beginning, and only TLS keeps others from reading and changing what is said afterwards.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable, Iterable
+    from types import TracebackType
     from typing import Any, Self
 
     from typing_extensions import Buffer
@@ -75,8 +76,8 @@ def _validate_family(family: str) -> None:
 
 
 class _ConnectionBase:
-    """What connections are, for `isinstance`; and all of their methods, for kinds of connections that move bytes in a way
-    of their own: those have `_send_bytes(view)`, `_recv_bytes(maxsize)`, `_poll(timeout)` and `_close()`.
+    """What connections are, for `isinstance`; and all of their methods, for kinds of connections that move bytes in a
+    way of their own: those have `_send_bytes(view)`, `_recv_bytes(maxsize)`, `_poll(timeout)` and `_close()`.
     """
 
     _handle: int | None
@@ -219,7 +220,7 @@ class _ConnectionBase:
         return message
 
     def poll(self, timeout: float | None = 0.0) -> bool:
-        """Whether there is something to receive, or the end. Waits up to timeout seconds for it; None: without limit."""
+        """Whether there is something to receive, or the end. Waits timeout seconds for it; None: without limit."""
         self._check_closed()
         self._check_readable()
         return self._poll(timeout)
@@ -227,7 +228,9 @@ class _ConnectionBase:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *exception: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None, /
+    ) -> None:
         self.close()
 
 
@@ -235,8 +238,9 @@ class Connection(_core.Wire, _ConnectionBase):
     """One end of a pipe or of a connected socket, through which objects or bytes go, as messages.
 
     One thread at a time may send and one may receive. It can be sent to another process at any time and in any way: the
-    receiver gets an end of the same pipe. As far as bytes reach them, messages are whole: a process that is killed while it
-    sends leaves an OSError ("end of file during message") to the receiver, and one that is killed otherwise EOFError.
+    receiver gets an end of the same pipe. As far as bytes reach them, messages are whole: a process that is killed
+    while it sends leaves an OSError ("end of file during message") to the receiver, and one that is killed otherwise
+    EOFError.
 
     Differences from multiprocessing: an exception that comes in the midst of a message (Ctrl-C, usually) makes further
     messages in that direction an OSError; there they would be misunderstood.
@@ -309,8 +313,8 @@ class Listener:
     authkey: bytes that clients must prove to know, and get proved; None: everybody is welcome. tls: an `ssl.SSLContext`
     for servers (`ssl.PROTOCOL_TLS_SERVER`, with a certificate), whose clients are `Client(..., tls=...)`.
 
-    Differences from multiprocessing: a client has HANDSHAKE_TIMEOUT seconds to prove that it knows the key, and while it
-    takes its time others are accepted.
+    Differences from multiprocessing: a client has HANDSHAKE_TIMEOUT seconds to prove that it knows the key, and while
+    it takes its time others are accepted.
     """
 
     HANDSHAKE_TIMEOUT: float = 20.0
@@ -441,8 +445,8 @@ def Client(
     """Connects to the listener at an address. Waits until it accepts, if it takes an authkey or TLS.
 
     family: by default that of the address. authkey: what the listener has; each side proves to know it. tls: an
-    `ssl.SSLContext` for clients (`ssl.create_default_context()`); server_hostname: the name that the server's certificate
-    must have, by default the host of the address.
+    `ssl.SSLContext` for clients (`ssl.create_default_context()`); server_hostname: the name that the server's
+    certificate must have, by default the host of the address.
 
     OSError: there is no listener. AuthenticationError: it has another key. EOFError: it closed the connection.
     """
@@ -495,8 +499,8 @@ def _host(address: Address) -> str | None:
 def deliver_challenge(connection: Any, authkey: bytes, digest_name: str = "sha256") -> None:
     """Has the other side of a connection prove that it knows the key. AuthenticationError: it does not.
 
-    connection: whatever has send_bytes(bytes) and recv_bytes(maxlength). digest_name: which digest to ask for (md5, sha256,
-    sha384, sha3_256, sha3_384). ValueError: authkey is not bytes.
+    connection: whatever has send_bytes(bytes) and recv_bytes(maxlength). digest_name: which digest to ask for (md5,
+    sha256, sha384, sha3_256, sha3_384). ValueError: authkey is not bytes.
     """
     _check_key(authkey)
     message = b"{%s}%s" % (digest_name.encode("ascii"), os.urandom(MESSAGE_LENGTH))
@@ -543,9 +547,9 @@ def _verify_challenge(authkey: bytes, message: bytes, response: bytes) -> None:
 def wait(object_list: Iterable[Any], timeout: float | None = None) -> list[Any]:
     """Waits until some of the objects are ready; returns those, in their order. Empty: timeout seconds have passed.
 
-    Objects: connections and sockets (ready when there is something to receive, or the end), sentinels of processes (when
-    they have ended), queues (when they are not empty), events (when they are set), descriptors, and whatever has a
-    `fileno()`. timeout: in seconds; None: without limit; 0 or less: just look. TypeError: one is none of these.
+    Objects: connections and sockets (ready when there is something to receive, or the end), sentinels of processes
+    (when they have ended), queues (when they are not empty), events (when they are set), descriptors, and whatever has
+    a `fileno()`. timeout: in seconds; None: without limit; 0 or less: just look. TypeError: one is none of these.
     """
     objects = list(object_list)
     ready = _core._wait(objects, timeout)

@@ -97,14 +97,20 @@ def recvfds(sock: socket.socket, size: int) -> list[int]:
     """Receives what `sendfds` sent, up to size descriptors. They are not inheritable.
 
     EOFError: the other side has closed the socket. RuntimeError: others arrived than were sent; then none is left open.
-    OSError (EMFILE): this process has no numbers free for them. They are not lost then: close something and call it again.
+    OSError (EMFILE): this process has no numbers free for them. They are not lost then: close something, call it again.
     """
+    import array
     import errno
     import socket
 
     # The kernel drops what there is no number for. So look first, and take them only if all are there.
     flags = socket.MSG_PEEK | socket.MSG_CMSG_CLOEXEC
-    message, fds, came, _ = socket.recv_fds(sock, 1, size, flags)
+    numbers = array.array("i")
+    message, control, came, _ = sock.recvmsg(1, socket.CMSG_SPACE(size * numbers.itemsize), flags)
+    for level, kind, data in control:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            numbers.frombytes(data[: len(data) - len(data) % numbers.itemsize])
+    fds = numbers.tolist()
     try:
         if not message and not fds:
             raise EOFError("the socket was closed before descriptors came")

@@ -1,8 +1,8 @@
 """Descriptors for other processes to fetch, whenever they unpickle what names them.
 
-A descriptor cannot travel inside a pickle. So a copy of it stays here, with a name that travels; whoever unpickles the name
-connects to this process and fetches the copy. A thread waits for that, from the first descriptor on. The connection is
-authenticated with the key of the process.
+A descriptor cannot travel inside a pickle. So a copy of it stays here, with a name that travels; whoever unpickles the
+name connects to this process and fetches the copy. A thread waits for that, from the first descriptor on. The
+connection is authenticated with the key of the process.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import time
 from _thread import allocate_lock
 
 from . import process, reduction
+from .context import ProcessError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class DupFd:
             return mine
         with _resource_sharer.get_connection(self._id) as conn:
             if conn.recv_bytes(16) != HERE:
-                raise KeyError("this descriptor was fetched before, or the process that offered it has stopped doing so")
+                raise KeyError("this descriptor was fetched before, or is offered no more")
             fd = reduction.recv_handle(conn)
             conn.send_bytes(TAKEN)
             return fd
@@ -139,20 +140,25 @@ class _ResourceSharer:
             listener.close()
 
     def _start(self) -> None:
+        # All that the thread needs is imported here: a child that is forked while it imports finds the module locked.
+        from signal import SIG_BLOCK, SIG_SETMASK, pthread_sigmask, valid_signals
         from threading import Thread
 
+        from . import _reception  # noqa: F401
         from .connection import Listener
         from .util import debug
 
         debug("starting the thread that hands out descriptors")
         self._listener = Listener(authkey=process.current_process().authkey, backlog=128)
         self._thread = Thread(target=self._serve, args=(self._listener,), name="procession-descriptors", daemon=True)
-        self._thread.start()
+        # signals are for the program's own threads
+        mask = pthread_sigmask(SIG_BLOCK, valid_signals())
+        try:
+            self._thread.start()
+        finally:
+            pthread_sigmask(SIG_SETMASK, mask)
 
     def _serve(self, listener: Listener) -> None:
-        from signal import SIG_BLOCK, pthread_sigmask, valid_signals
-
-        pthread_sigmask(SIG_BLOCK, valid_signals())
         while True:
             try:
                 with listener.accept() as conn:
@@ -161,7 +167,7 @@ class _ResourceSharer:
             except OSError:
                 # out of descriptors, most likely; or the other side is gone
                 time.sleep(0.01)
-            except (EOFError, process_error()):
+            except (EOFError, ProcessError):
                 pass
             except Exception:
                 sys.excepthook(*sys.exc_info())
@@ -190,13 +196,6 @@ class _ResourceSharer:
                 with self._lock:
                     self._offers[key] = offer  # it may be tried again
         return None
-
-
-def process_error() -> type[Exception]:
-    """What authentication raises."""
-    from .context import ProcessError
-
-    return ProcessError
 
 
 _resource_sharer = _ResourceSharer()

@@ -4,6 +4,7 @@ use super::transfer::{Channel, MUCH, Torn, os_error};
 use crate::pickle;
 use crate::shared::within;
 use procession_core::connection::frame::{Head, LONGEST_HEAD, Parsed, parse};
+use procession_core::connection::look::Look;
 use procession_core::sys::stream::{self, Kind};
 use pyo3::buffer::PyUntypedBuffer;
 use pyo3::exceptions::{PyBufferError, PyMemoryError, PyOSError, PyTypeError, PyValueError};
@@ -24,6 +25,7 @@ const CLOSED: i32 = -1;
 pub struct Wire {
     fd: AtomicI32,
     kind: Kind,
+    look: Look,
     readable: AtomicBool,
     writable: AtomicBool,
     /// A message was received in part, or sent in part, when a signal's handler raised. What follows would be taken for
@@ -43,7 +45,11 @@ impl Wire {
     fn channel(&self) -> PyResult<Channel<'_>> {
         match self.fd.load(Ordering::Relaxed) {
             CLOSED => Err(PyOSError::new_err("handle is closed")),
-            fd => Ok(Channel { fd, kind: &self.kind }),
+            fd => Ok(Channel {
+                fd,
+                kind: &self.kind,
+                look: &self.look,
+            }),
         }
     }
 
@@ -276,6 +282,7 @@ impl Wire {
         Wire {
             fd: AtomicI32::new(CLOSED),
             kind: Kind::default(),
+            look: Look::default(),
             readable: AtomicBool::new(true),
             writable: AtomicBool::new(true),
             torn_in: AtomicBool::new(false),
