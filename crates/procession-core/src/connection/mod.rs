@@ -7,4 +7,5 @@
 pub mod auth;
 pub mod frame;
 pub mod handshake;
+pub mod hostile;
 pub mod look;
