@@ -61,7 +61,7 @@ class Reception:
                 self.close()
                 self._pid = os.getpid()
             while True:
-                ready = self._await(end)
+                ready = self._await(end, patience)
                 for peer in [self._peers[place - 1] for place in ready if place > 0]:
                     connection = self._advance(peer)
                     if connection is not None:
@@ -75,14 +75,12 @@ class Reception:
                 if end is not None and time.monotonic() >= end:
                     raise TimeoutError("timed out")
 
-    def _await(self, end: float | None) -> list[int]:
+    def _await(self, end: float | None, patience: float) -> list[int]:
         """Waits for somebody to talk to: the listening socket (0), or the peers (1, ...)."""
         listed = [(self._listening.fileno(), READ), *((peer.fileno(), peer.awaits) for peer in self._peers)]
-        # a second at most while handshakes are under way, for their deadlines
-        left = None if end is None else max(0.0, end - time.monotonic())
-        if self._peers:
-            left = 1.0 if left is None else min(1.0, left)
-        return _core._poll(listed, left)
+        for peer in self._peers[:1]:  # the oldest
+            end = peer.began + patience if end is None else min(end, peer.began + patience)
+        return _core._poll(listed, None if end is None else max(0.0, end - time.monotonic()))
 
     def _welcome(self) -> _Peer | None:
         try:
@@ -107,7 +105,7 @@ class Reception:
         """Drops one that has had its time and still says nothing."""
         now = time.monotonic()
         for place, peer in enumerate(self._peers, 1):
-            if now - peer.began > patience and place not in ready:
+            if now - peer.began >= patience and place not in ready:
                 self._drop(peer)
                 raise AuthenticationError(f"a client ({peer.address!r}) took more than {patience} s for its handshake")
         if len(self._peers) >= MOST:

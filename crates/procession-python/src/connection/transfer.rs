@@ -140,6 +140,11 @@ impl Channel<'_> {
             match sent {
                 Ok(more) => {
                     left -= more;
+                    if !at_once && left > 0 {
+                        // a write that waits stops short of the end for a signal only
+                        let midway = true;
+                        py.check_signals().map_err(|error| Torn { error, midway })?;
+                    }
                     at_once = false;
                     IoSlice::advance_slices(&mut pieces, more);
                 }
