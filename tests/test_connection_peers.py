@@ -97,16 +97,21 @@ def converse(conn: Connection, process: subprocess.Popen[str]) -> None:
 
 @pytest.mark.parametrize("key", [None, KEY])
 def test_a_client_of_the_standard_library(python, key):
-    with Listener(authkey=key) as listener, peer(python, "client", repr(listener.address), repr(key)) as process:
-        with listener.accept() as conn:
-            converse(conn, process)
+    with (
+        Listener(authkey=key) as listener,
+        peer(python, "client", repr(listener.address), repr(key)) as process,
+        listener.accept() as conn,
+    ):
+        converse(conn, process)
 
 
 @pytest.mark.parametrize("key", [None, KEY])
 def test_a_listener_of_the_standard_library(python, key):
-    with peer(python, "listener", "('127.0.0.1', 0)", repr(key)) as process:
-        with Client(eval(process.stdout.readline()), authkey=key) as conn:
-            converse(conn, process)
+    with (
+        peer(python, "listener", "('127.0.0.1', 0)", repr(key)) as process,
+        Client(eval(process.stdout.readline()), authkey=key) as conn,
+    ):
+        converse(conn, process)
 
 
 def test_a_socket_with_the_standard_library_at_the_other_end(python):
@@ -118,11 +123,13 @@ def test_a_socket_with_the_standard_library_at_the_other_end(python):
 
 
 def test_keys_that_differ_are_found_out_by_both(python):
-    with Listener(authkey=KEY) as listener:
-        with peer(python, "client", repr(listener.address), repr(b"another")) as process:
-            with pytest.raises(mp.AuthenticationError):
-                listener.accept()
-            assert process.communicate(timeout=PATIENCE)[0].startswith("refused")
+    with (
+        Listener(authkey=KEY) as listener,
+        peer(python, "client", repr(listener.address), repr(b"another")) as process,
+    ):
+        with pytest.raises(mp.AuthenticationError):
+            listener.accept()
+        assert process.communicate(timeout=PATIENCE)[0].startswith("refused")
     with peer(python, "listener", "('127.0.0.1', 0)", repr(b"another")) as process:
         with pytest.raises(mp.AuthenticationError):
             Client(eval(process.stdout.readline()), authkey=KEY)

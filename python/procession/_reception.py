@@ -72,6 +72,7 @@ class Reception:
                     connection = None if newcomer is None else self._advance(newcomer)
                     if newcomer is not None and connection is not None:
                         return connection, newcomer.address
+                    self._refuse_too_many()
                 if end is not None and time.monotonic() >= end:
                     raise TimeoutError("timed out")
 
@@ -108,10 +109,12 @@ class Reception:
             if now - peer.began >= patience and place not in ready:
                 self._drop(peer)
                 raise AuthenticationError(f"a client ({peer.address!r}) took more than {patience} s for its handshake")
-        if len(self._peers) >= MOST:
+
+    def _refuse_too_many(self) -> None:
+        if len(self._peers) > MOST:
             peer = self._peers[0]
             self._drop(peer)
-            raise AuthenticationError(f"a client ({peer.address!r}) was slow and {MOST} others came")
+            raise AuthenticationError(f"a client ({peer.address!r}) was slow in its handshake, and {MOST} others came")
 
     def _drop(self, peer: _Peer) -> None:
         if peer in self._peers:
