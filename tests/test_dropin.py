@@ -43,7 +43,18 @@ def test_every_module_exports_what_it_says():
                 assert hasattr(module, name), f"{path.stem}.{name}"
 
 
-BUILT = {"Barrier", "BoundedSemaphore", "Condition", "Event", "Lock", "Pipe", "Queue", "RLock", "Semaphore", "SimpleQueue"}
+BUILT = {
+    "Barrier",
+    "BoundedSemaphore",
+    "Condition",
+    "Event",
+    "Lock",
+    "Pipe",
+    "Queue",
+    "RLock",
+    "Semaphore",
+    "SimpleQueue",
+}
 ARGUMENTS = {"Barrier": (2,), "Value": ("i",), "Array": ("i", 2), "RawValue": ("i",), "RawArray": ("i", 2)}
 
 

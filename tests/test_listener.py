@@ -104,6 +104,8 @@ def test_what_address_is_of_what_family():
         connection.address_type(5)
     with pytest.raises(ValueError, match="not recognized"):
         Listener(family="AF_PIPE", address="x")
+    with pytest.raises(ValueError, match="AF_PIPE is not recognized"):
+        Listener(r"\\.\pipe\name")
     with pytest.raises(ValueError, match="AF_NONE"):
         connection.arbitrary_address("AF_NONE")
     for maker in (lambda: Listener(authkey="text"), lambda: Client("nowhere", authkey="text")):

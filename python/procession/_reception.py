@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from socket import socket
     from typing import Any
 
-    from .connection import _ConnectionBase
+    from ._connection_base import _ConnectionBase
 
 __all__ = ["Reception"]
 

@@ -9,7 +9,7 @@ from _thread import allocate_lock
 from contextlib import suppress
 
 from . import _core
-from .connection import _ConnectionBase
+from ._connection_base import _ConnectionBase
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

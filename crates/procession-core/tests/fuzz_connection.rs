@@ -3,6 +3,7 @@
 //! Every run takes the same inputs, for a second. `PROCESSION_FUZZ_SECONDS=600 cargo test --release -p procession-core
 //! --test fuzz_connection` goes on for longer; what it fails on is printed as the bytes of a test to come.
 #![cfg(not(loom))]
+#![allow(clippy::print_stderr, clippy::print_stdout)] // a test's output is read by people
 
 use procession_core::connection::auth::{self, NONCE};
 use procession_core::connection::frame::Head;
