@@ -52,6 +52,15 @@ def consume(q: Any, folder: Path) -> None:
 def storm(context: Any, folder: Path, seconds: float, side: int) -> dict[str, int]:
     """Goes on for so many seconds; what happened. AssertionError: something that must not."""
     before = _core._blocks()
+    happened = rage(context, folder, seconds, side)
+    gc.collect()
+    _core.sweep()
+    leaked = _core._blocks() - before
+    assert leaked <= 4, f"{leaked} blocks leaked"  # the first held tables and mutex pages stay
+    return {**happened, "leaked": leaked}
+
+
+def rage(context: Any, folder: Path, seconds: float, side: int) -> dict[str, int]:
     q = context.Queue(maxsize=200)
     producers: list[Any] = []
     numbers = iter(range(10**9))
@@ -108,12 +117,7 @@ def storm(context: Any, folder: Path, seconds: float, side: int) -> dict[str, in
     # a put may be done and not yet noted when its process is killed; a consumer may have taken one and not noted it
     lost = put - len(got)
     assert -killed_producers <= lost <= killed_consumers, f"{lost} lost"
-    del q
-    gc.collect()
-    _core.sweep()
-    leaked = _core._blocks() - before
-    assert leaked <= 4, f"{leaked} blocks leaked"  # the first held tables and mutex pages stay
-    return {"put": put, "got": len(got), "killed": killed_producers + killed_consumers, "leaked": leaked}
+    return {"put": put, "got": len(got), "killed": killed_producers + killed_consumers}
 
 
 def main() -> int:

@@ -15,7 +15,7 @@ import pytest
 
 import procession as mp
 from deadlines import PATIENCE, ended, open_descriptors, running
-from procession import queues, reduction
+from procession import queues, reduction, resource_sharer
 from programs import run
 
 
@@ -114,9 +114,13 @@ def test_a_pickler_takes_reducers_for_itself_alone():
     assert Counted not in reduction.ForkingPickler._extra_reducers
 
 
-def test_a_socket_cannot_be_pickled_but_for_a_child():
-    with socket.socket() as sock, pytest.raises((TypeError, NotImplementedError)):
-        reduction.ForkingPickler.dumps(sock)
+def test_a_socket_can_be_pickled_at_any_time():
+    left, right = socket.socketpair()
+    with left, right:
+        with pickle.loads(reduction.ForkingPickler.dumps(left)) as again:
+            again.sendall(b"through a copy")
+        assert right.recv(100) == b"through a copy"
+    resource_sharer.stop(PATIENCE)
 
 
 def test_the_reducer_can_be_replaced(start_method):
@@ -234,7 +238,7 @@ def test_a_derived_queue_that_wants_to_hear_of_errors_hears_of_them_instead_of_r
 def test_the_hook_of_the_base_class_prints_the_exception():
     q = Printing()
     with contextlib.redirect_stderr(io.StringIO()) as printed:
-        q.put(lambda: None)
+        q.put(threading.Lock())
     assert "Traceback" in printed.getvalue()
     assert q.empty()
 

@@ -4,6 +4,8 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import Any, Self, final
 
+from typing_extensions import Buffer
+
 __version__: str
 
 # --- objects that processes share ------------------------------------------------------------------------------------
@@ -78,6 +80,9 @@ class Queue(Handle):
 
     def _wait_for_item(self, timeout: float | None = None) -> bool:
         """Waits until there is a message, or the queue was shut down; False after timeout seconds."""
+
+    def _ready(self) -> bool:
+        """Whether there is a message, or the queue was shut down."""
 
     def _watch(self) -> int:
         """A descriptor that is readable while there are messages."""
@@ -362,3 +367,64 @@ def start_time(pid: int) -> int:
 
 def cpu_count() -> int:
     """CPUs this process may run on: its affinity mask."""
+
+# --- connections -----------------------------------------------------------------------------------------------------
+
+class Wire:
+    """A descriptor through which messages go. See `procession.connection.Connection`."""
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self: ...
+    def _open(self, handle: int, readable: bool, writable: bool) -> None: ...
+    def send(self, obj: Any) -> None: ...
+    def send_bytes(self, buf: Buffer, offset: int = 0, size: int | None = None) -> None: ...
+    def recv(self) -> Any: ...
+    def recv_bytes(self, maxlength: int | None = None) -> bytes: ...
+    def recv_bytes_into(self, buf: Buffer, offset: int = 0) -> int: ...
+    def poll(self, timeout: float | None = 0.0) -> bool: ...
+    def fileno(self) -> int: ...
+    def close(self) -> None: ...
+    @property
+    def closed(self) -> bool: ...
+    @property
+    def readable(self) -> bool: ...
+    @property
+    def writable(self) -> bool: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None, /
+    ) -> None: ...
+    _handle: int | None
+    _readable: bool
+    _writable: bool
+
+@final
+class Handshake:
+    """One side of a handshake. It sends and receives nothing itself."""
+
+    def __new__(cls, key: bytes, listener: bool) -> Handshake: ...
+    def outgoing(self) -> bytes:
+        """What is to be sent now, possibly nothing."""
+
+    def wants(self) -> int:
+        """How many bytes may be fed in now; 0: the handshake is over."""
+
+    def feed(self, bytes: bytes) -> None:
+        """AuthenticationError: the other side is not to be talked to, but for what is outgoing."""
+
+    @property
+    def succeeded(self) -> bool: ...
+
+def _respond(key: bytes, challenge: bytes) -> bytes:
+    """AuthenticationError: the challenge names no digest that there is."""
+
+def _verify(key: bytes, challenge: bytes, response: bytes) -> None:
+    """AuthenticationError unless the response comes from somebody who knows the key."""
+
+def _wait(objects: list[Any], timeout: float | None) -> list[Any] | None:
+    """Those that are ready; None if one of them has to be asked (`_ready`) or calls (`_summon`)."""
+
+def _poll(list: list[tuple[int, int]], timeout: float | None) -> list[int]:
+    """Descriptors and what to wait for (POLLIN, POLLOUT); the places in the list of those that are ready."""
+
+def _pipe() -> tuple[int, int]: ...
+def _socket_pair() -> tuple[int, int]: ...

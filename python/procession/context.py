@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from . import queues, synchronize
+    from .connection import Connection
     from .popen_fork import Popen
 
 __all__: list[str] = []  # what users need is found in the package itself
@@ -171,9 +172,11 @@ class BaseContext:
 
         return SimpleQueue(ctx=self.get_context())
 
-    def Pipe(self, duplex: bool = True) -> Any:
+    def Pipe(self, duplex: bool = True) -> tuple[Connection, Connection]:
         """A pair of connected connections. duplex=False: the first one receives, the second one sends."""
-        return _find("connection", "Pipe")(duplex)
+        from .connection import Pipe
+
+        return Pipe(duplex)
 
     def RawValue(self, typecode_or_type: Any, *args: Any) -> Any:
         """A ctypes object in shared memory."""
@@ -237,7 +240,7 @@ class BaseContext:
 
     def allow_connection_pickling(self) -> None:
         """Makes connections and sockets picklable. They are so anyway."""
-        _find("connection", "Connection")
+        from . import connection  # noqa: F401
 
     def set_executable(self, executable: str | bytes | os.PathLike[str] | os.PathLike[bytes]) -> None:
         """The Python interpreter for children under "spawn" and "forkserver", instead of `sys.executable`."""

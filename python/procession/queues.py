@@ -37,7 +37,8 @@ class _Watched(_core.Queue):
         """A descriptor that is readable while there are items, for `select`, `connection.wait` and event loops.
 
         It is this process's, belongs to the queue, and stays the same until the queue is closed. It can be readable
-        when another process has just taken the item: `get(False)` tells. Nothing is to be read from it but by `get`.
+        when another process has just taken the item, or died: `get(False)` tells. Nothing is to be read from it but
+        by `get`.
 
         ValueError: the queue is closed. OSError: no descriptor is left, or too many processes watch the same queue so.
         """
@@ -270,6 +271,9 @@ class _End:
     def fileno(self) -> int:
         """The queue's descriptor: readable while there are items. Nothing can be written to it."""
         return self._queue.fileno()
+
+    def _ready(self) -> bool:
+        return self._queue._ready()
 
     def close(self) -> None:
         """Lets go of the queue in this process."""

@@ -110,19 +110,33 @@ def sendfds(sock: socket.socket, fds: Iterable[int]) -> None:
 def recvfds(sock: socket.socket, size: int) -> list[int]:
     """Receives what `sendfds` sent, up to size descriptors. They are not inheritable.
 
-    EOFError: the other side has closed the socket. RuntimeError: not all of them arrived; then none is left open.
+    EOFError: the other side has closed the socket. RuntimeError: others arrived than were sent; then none is left open.
+    OSError (EMFILE): this process has no numbers free for them. They are not lost then: close something, call it again.
     """
+    import array
+    import errno
     import socket
 
-    message, fds, _, _ = socket.recv_fds(sock, 1, size)
-    if not message and not fds:
-        raise EOFError("the socket was closed before descriptors came")
-    if not fds or not message or len(fds) % 256 != message[0]:
+    # The kernel drops what there is no number for. So look first, and take them only if all are there.
+    flags = socket.MSG_PEEK | socket.MSG_CMSG_CLOEXEC
+    numbers = array.array("i")
+    message, control, came, _ = sock.recvmsg(1, socket.CMSG_SPACE(size * numbers.itemsize), flags)
+    for level, kind, data in control:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            numbers.frombytes(data[: len(data) - len(data) % numbers.itemsize])
+    fds = numbers.tolist()
+    try:
+        if not message and not fds:
+            raise EOFError("the socket was closed before descriptors came")
+        if came & socket.MSG_CTRUNC and len(fds) < min(size, message[0] or size):
+            raise OSError(errno.EMFILE, "this process has no file descriptors free to receive others (see `ulimit -n`)")
+        sock.recv(1)
+        if not fds or len(fds) % 256 != message[0]:
+            raise RuntimeError(f"{len(fds)} descriptors came with {message!r}, which is not what sendfds() sends")
+    except BaseException:
         for fd in fds:
             os.close(fd)
-        raise RuntimeError(f"{len(fds)} descriptors came with {message!r}, which is not what sendfds() sends")
-    for fd in fds:
-        os.set_inheritable(fd, False)
+        raise
     return fds
 
 
@@ -152,7 +166,9 @@ def DupFd(fd: int) -> Any:
     popen = context.get_spawning_popen()
     if popen is not None:
         return popen.DupFd(popen.duplicate_for_child(fd))
-    return context._find("resource_sharer", "DupFd")(fd)
+    from .resource_sharer import DupFd
+
+    return DupFd(fd)
 
 
 # --- reducers that are there from the start ---

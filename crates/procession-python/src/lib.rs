@@ -11,6 +11,7 @@ mod batch;
 mod buffer;
 mod codec;
 mod condition;
+mod connection;
 mod errors;
 mod fast;
 mod lock;
@@ -33,6 +34,10 @@ mod _core {
     use super::codec::{_decode_small, _encode_small};
     #[pymodule_export]
     use super::condition::Ticket;
+    #[pymodule_export]
+    use super::connection::{
+        Handshake, Wire, make_pipe, make_socket_pair, poll, respond, verify, wait_for_many,
+    };
     #[pymodule_export]
     use super::lock::{Lock, RLock};
     #[pymodule_export]

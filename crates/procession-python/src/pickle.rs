@@ -161,3 +161,56 @@ pub fn _dismantle<'py>(
     let buffers = buffers.map(|(hold, len)| Bound::new(py, SharedBytes::writable(hold, len as usize)));
     Ok((bytes, buffers.collect::<PyResult<_>>()?))
 }
+
+// --- the pickle of one `bytes`, without pickle ---
+//
+// A long `bytes` pickles as PROTO, BINBYTES or BINBYTES8 with its length, its contents, MEMOIZE and STOP (see Python's
+// pickletools). So it can be sent and received without copying its contents into or out of a pickle.
+
+const PROTO: u8 = 0x80;
+const BINBYTES: u8 = b'B';
+const BINBYTES8: u8 = 0x8e;
+/// What comes after the contents: MEMOIZE, STOP.
+pub const BYTES_TAIL: &[u8] = b"\x94.";
+/// As long as what comes before the contents can be.
+pub const LONGEST_BYTES_HEAD: usize = 11;
+
+/// What comes before the contents of so many bytes: the first so many of an array.
+pub fn bytes_head(len: usize) -> ([u8; LONGEST_BYTES_HEAD], usize) {
+    let mut head = [0; LONGEST_BYTES_HEAD];
+    // the oldest protocol that has MEMOIZE and BINBYTES8, so that every peer reads it
+    head[..2].copy_from_slice(&[PROTO, 4]);
+    if let Ok(short) = u32::try_from(len) {
+        head[2] = BINBYTES;
+        head[3..7].copy_from_slice(&short.to_le_bytes());
+        return (head, 7);
+    }
+    head[2] = BINBYTES8;
+    head[3..].copy_from_slice(&(len as u64).to_le_bytes());
+    (head, LONGEST_BYTES_HEAD)
+}
+
+/// If a pickle of `len` bytes that starts like this may be the pickle of one `bytes`: what its contents are preceded by,
+/// and how many they are. It is one if [`BYTES_TAIL`] or the end of it follows.
+pub fn bytes_within(start: &[u8; LONGEST_BYTES_HEAD], len: usize) -> Option<(usize, usize)> {
+    if start[0] != PROTO || !(4..=5).contains(&start[1]) {
+        return None;
+    }
+    let (head, contents) = match start[2] {
+        BINBYTES => (
+            7,
+            u32::from_le_bytes([start[3], start[4], start[5], start[6]]) as usize,
+        ),
+        BINBYTES8 => {
+            let long = start[3..].first_chunk::<8>()?;
+            (
+                LONGEST_BYTES_HEAD,
+                usize::try_from(u64::from_le_bytes(*long)).ok()?,
+            )
+        }
+        _ => return None,
+    };
+    // STOP, or MEMOIZE and STOP
+    let tail = len.checked_sub(head)?.checked_sub(contents)?;
+    (1..=2).contains(&tail).then_some((head, contents))
+}

@@ -402,6 +402,14 @@ shared_class!(Queue, core::Queue, "Queue", {
         Ok(waited(slf.py(), deadline, || queue.wait_for_message(deadline))?.is_some())
     }
 
+    /// For `connection.wait`, which does not rely on the descriptor alone: whether there is a message, or will be none.
+    fn _ready(slf: &Bound<'_, Self>) -> PyResult<bool> {
+        let queue = Self::open_queue(slf)?;
+        // It may have been called for nothing, when a process died, or for what another one has taken.
+        slf.get().follow();
+        Ok(!queue.is_empty() || queue.is_shut_down())
+    }
+
     /// A descriptor that is readable while there are messages; the same one until the queue is closed.
     fn _watch(slf: &Bound<'_, Self>) -> PyResult<i32> {
         let queue = Self::open_queue(slf)?;

@@ -12,6 +12,7 @@ pub mod mutex;
 pub mod pidfd;
 pub mod procfs;
 pub mod spawn;
+pub mod stream;
 
 /// `pthread_self()` — this thread, as Python's `threading.get_ident` names it.
 #[inline]

@@ -1,0 +1,87 @@
+//! The handshake, as bytes in and bytes out.
+
+use super::transfer::os_error;
+use procession_core::connection::auth::{self, Refusal};
+use procession_core::connection::handshake as core;
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyBytes, PyType};
+use rustix::rand::{GetRandomFlags, getrandom};
+use std::sync::{Mutex, MutexGuard};
+
+/// `procession.context.AuthenticationError` for a refusal.
+fn refused(py: Python<'_>, refusal: Refusal) -> PyErr {
+    static TYPE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    TYPE.import(py, "procession.context", "AuthenticationError")
+        .map_or_else(|e| e, |kind| PyErr::from_type(kind.clone(), refusal.to_string()))
+}
+
+/// One side of a handshake.
+#[pyclass(module = "procession._core", frozen)]
+pub struct Handshake {
+    // Locked for moments, attached, without running Python code: no fork meets it locked.
+    inner: Mutex<core::Handshake>,
+}
+
+impl Handshake {
+    fn inner(&self) -> PyResult<MutexGuard<'_, core::Handshake>> {
+        self.inner
+            .lock()
+            .map_err(|_| PyRuntimeError::new_err("a handshake was abandoned"))
+    }
+}
+
+#[pymethods]
+impl Handshake {
+    /// listener: whether this is the side that was connected to.
+    #[new]
+    fn new(key: &[u8], listener: bool) -> PyResult<Self> {
+        let mut nonce = [0; auth::NONCE];
+        // so few bytes come whole
+        getrandom(&mut nonce, GetRandomFlags::empty()).map_err(os_error)?;
+        let inner = if listener {
+            core::Handshake::of_listener(key, &nonce)
+        } else {
+            core::Handshake::of_client(key, &nonce)
+        };
+        Ok(Handshake {
+            inner: Mutex::new(inner),
+        })
+    }
+
+    /// What is to be sent now, possibly nothing.
+    fn outgoing<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        Ok(PyBytes::new(py, &self.inner()?.outgoing()))
+    }
+
+    /// How many bytes may be fed in now; 0: the handshake is over.
+    fn wants(&self) -> PyResult<usize> {
+        Ok(self.inner()?.wants())
+    }
+
+    /// Takes bytes that have come. AuthenticationError: the other side is not to be talked to, but for what is outgoing.
+    fn feed(&self, py: Python<'_>, bytes: &[u8]) -> PyResult<()> {
+        self.inner()?.feed(bytes).map_err(|refusal| refused(py, refusal))
+    }
+
+    #[getter]
+    fn succeeded(&self) -> PyResult<bool> {
+        Ok(self.inner()?.succeeded())
+    }
+}
+
+/// The response to a challenge. AuthenticationError: it names no digest that there is.
+#[pyfunction]
+#[pyo3(name = "_respond")]
+pub fn respond<'py>(py: Python<'py>, key: &[u8], challenge: &[u8]) -> PyResult<Bound<'py, PyBytes>> {
+    let response = auth::respond(key, challenge).map_err(|refusal| refused(py, refusal))?;
+    Ok(PyBytes::new(py, &response))
+}
+
+/// AuthenticationError unless the response to the challenge comes from somebody who knows the key.
+#[pyfunction]
+#[pyo3(name = "_verify")]
+pub fn verify(py: Python<'_>, key: &[u8], challenge: &[u8], response: &[u8]) -> PyResult<()> {
+    auth::verify(key, challenge, response).map_err(|refusal| refused(py, refusal))
+}

@@ -1,0 +1,90 @@
+//! Waiting for many objects at once.
+
+use super::transfer::awaited;
+use super::wire::Wire;
+use crate::shared::within;
+use procession_core::sys::stream::{Awaited, READABLE};
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyInt, PyList};
+
+/// Those of the objects that are ready: readable, ended or broken, in the order of the list. Empty: timeout seconds have
+/// passed. None: one of them is of the kind that has to be asked (`_ready()`) or that calls (`_summon()`), and nothing
+/// was waited for.
+#[pyfunction]
+#[pyo3(name = "_wait")]
+pub fn wait_for_many<'py>(
+    py: Python<'py>,
+    objects: &Bound<'py, PyList>,
+    timeout: Option<f64>,
+) -> PyResult<Option<Bound<'py, PyList>>> {
+    let deadline = within(timeout);
+    let mut list = Vec::with_capacity(objects.len());
+    let mut waited_for = Vec::with_capacity(objects.len());
+    for obj in objects {
+        let Some(fd) = descriptor(&obj)? else {
+            return Ok(None);
+        };
+        list.push(Awaited {
+            fd,
+            events: READABLE,
+            revents: 0,
+        });
+        waited_for.push(obj);
+    }
+    awaited(py, &mut list, deadline)?;
+    let ready = PyList::empty(py);
+    for (one, obj) in list.iter().zip(waited_for) {
+        if one.revents != 0 {
+            ready.append(obj)?;
+        }
+    }
+    Ok(Some(ready))
+}
+
+/// Waits for descriptors, each with what to wait for (POLLIN, POLLOUT); the places of those that are ready in the list.
+#[pyfunction]
+#[pyo3(name = "_poll")]
+pub fn poll(py: Python<'_>, list: Vec<(i32, i16)>, timeout: Option<f64>) -> PyResult<Vec<usize>> {
+    let mut list: Vec<Awaited> = list
+        .into_iter()
+        .map(|(fd, events)| Awaited {
+            fd,
+            events,
+            revents: 0,
+        })
+        .collect();
+    awaited(py, &mut list, within(timeout))?;
+    let ready = list.iter().enumerate().filter(|(_, one)| one.revents != 0);
+    Ok(ready.map(|(place, _)| place).collect())
+}
+
+fn descriptor(obj: &Bound<'_, PyAny>) -> PyResult<Option<i32>> {
+    let py = obj.py();
+    if let Ok(wire) = obj.cast::<Wire>() {
+        return wire.get().fd().map(Some);
+    }
+    if obj.is_instance_of::<PyInt>() {
+        return valid(obj).map(Some);
+    }
+    if obj.hasattr(intern!(py, "_ready"))? {
+        return Ok(None);
+    }
+    match obj.getattr_opt(intern!(py, "fileno"))? {
+        Some(fileno) => valid(&fileno.call0()?).map(Some),
+        None if obj.hasattr(intern!(py, "_summon"))? => Ok(None),
+        None => Err(PyTypeError::new_err(format!(
+            "wait() takes descriptors, and objects with a fileno() method: {} has none",
+            obj.repr()?
+        ))),
+    }
+}
+
+fn valid(number: &Bound<'_, PyAny>) -> PyResult<i32> {
+    let fd: i32 = number.extract()?;
+    if fd < 0 {
+        return Err(PyValueError::new_err(format!("Invalid file descriptor: {fd}")));
+    }
+    Ok(fd)
+}

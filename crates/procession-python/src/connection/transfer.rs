@@ -1,0 +1,227 @@
+//! Moving bytes through a descriptor: at once while attached to the interpreter, and detached what waits or is much.
+//!
+//! A system call that finds something takes less time than letting go of the interpreter and getting it back, which
+//! takes milliseconds where other threads compute. So everything is tried at once first.
+
+use procession_core::connection::look::Look;
+use procession_core::sys::clock::Deadline;
+use procession_core::sys::stream::{self, Kind};
+use pyo3::exceptions::{PyEOFError, PyOSError};
+use pyo3::prelude::*;
+use rustix::io::Errno;
+use std::io::IoSlice;
+use std::mem::MaybeUninit;
+
+/// More bytes than this are moved detached from the interpreter.
+pub const MUCH: usize = 64 << 10;
+/// What a pipe that big messages go through is asked to hold.
+const WIDE: i32 = 1 << 20;
+
+/// The exception for an error of the system.
+#[cold]
+pub fn os_error(errno: Errno) -> PyErr {
+    // OSError chooses the subclass by the number
+    std::io::Error::from(errno).raw_os_error().map_or_else(
+        || PyOSError::new_err("unknown"),
+        |code| PyOSError::new_err((code, message_of(code))),
+    )
+}
+
+fn message_of(code: i32) -> String {
+    let text = std::io::Error::from_raw_os_error(code).to_string();
+    // without " (os error N)", which Python tells in its own way
+    text.rfind(" (os error")
+        .map_or(text.clone(), |at| text[..at].to_owned())
+}
+
+/// A descriptor and what is known about it.
+#[derive(Clone, Copy)]
+pub struct Channel<'a> {
+    pub fd: i32,
+    pub kind: &'a Kind,
+    pub look: &'a Look,
+}
+
+/// What ended a transfer before its time.
+pub struct Torn {
+    pub error: PyErr,
+    /// A part of it has been transferred, so whatever follows would be misunderstood.
+    pub midway: bool,
+}
+
+impl From<Torn> for PyErr {
+    fn from(torn: Torn) -> PyErr {
+        torn.error
+    }
+}
+
+impl Channel<'_> {
+    /// Fills the buffer. `begun`: a message has begun already, so the end must not come here.
+    #[inline]
+    pub fn fill(self, py: Python<'_>, into: &mut [MaybeUninit<u8>], begun: bool) -> Result<(), Torn> {
+        let mut done = 0;
+        while done < into.len() {
+            let rest = &mut into[done..];
+            let got = if rest.len() > MUCH {
+                py.detach(|| self.read_on(rest))
+            } else {
+                match stream::read_now(self.fd, self.kind, rest) {
+                    Err(Errno::AGAIN) if begun => py.detach(|| self.read_on(rest)),
+                    Err(Errno::AGAIN) => py.detach(|| self.read_next(rest)),
+                    answer => (answer, 0),
+                }
+            };
+            done += got.1;
+            match got.0 {
+                Ok(0) => return Err(ended(begun || done > 0)),
+                Ok(more) => done += more,
+                Err(Errno::INTR) => {
+                    let midway = begun || done > 0;
+                    py.check_signals().map_err(|error| Torn { error, midway })?;
+                }
+                Err(errno) => {
+                    return Err(Torn {
+                        error: os_error(errno),
+                        midway: begun || done > 0,
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the beginning of a message that has not come yet. Whoever waits for an answer gets it sooner by looking for a
+    /// while than by falling asleep.
+    fn read_next(self, into: &mut [MaybeUninit<u8>]) -> (Result<usize, Errno>, usize) {
+        let found = self
+            .look
+            .until(|| match stream::read_now(self.fd, self.kind, into) {
+                Err(Errno::AGAIN) => None,
+                answer => Some(answer),
+            });
+        match found {
+            Some(answer) => (answer, 0),
+            None => self.read_on(into),
+        }
+    }
+
+    /// Reads until the buffer is full or something else happens: the last call's answer, and what came before.
+    fn read_on(self, into: &mut [MaybeUninit<u8>]) -> (Result<usize, Errno>, usize) {
+        let mut done = 0;
+        loop {
+            let answer = match stream::read(self.fd, &mut into[done..]) {
+                // somebody has made the file non-blocking
+                Err(Errno::AGAIN) => match self.await_one(stream::READABLE) {
+                    Ok(()) => continue,
+                    Err(errno) => Err(errno),
+                },
+                answer => answer,
+            };
+            match answer {
+                Ok(more) if more > 0 && done + more < into.len() => done += more,
+                answer => return (answer, done),
+            }
+        }
+    }
+
+    /// Sends the pieces.
+    #[inline]
+    pub fn drain(self, py: Python<'_>, pieces: &mut [IoSlice<'_>]) -> Result<(), Torn> {
+        let total: usize = pieces.iter().map(|piece| piece.len()).sum();
+        let mut left = total;
+        let mut pieces = pieces;
+        let mut at_once = total <= MUCH;
+        while left > 0 {
+            let sent = if at_once {
+                stream::write_now(self.fd, self.kind, pieces)
+            } else {
+                py.detach(|| self.write_on(pieces, total > MUCH))
+            };
+            match sent {
+                Ok(more) => {
+                    left -= more;
+                    if !at_once && left > 0 {
+                        // a write that waits stops short of the end for a signal only
+                        let midway = true;
+                        py.check_signals().map_err(|error| Torn { error, midway })?;
+                    }
+                    at_once = false;
+                    IoSlice::advance_slices(&mut pieces, more);
+                }
+                Err(Errno::AGAIN) if at_once => at_once = false,
+                Err(Errno::INTR) => {
+                    let midway = left < total;
+                    py.check_signals().map_err(|error| Torn { error, midway })?;
+                }
+                Err(errno) => {
+                    return Err(Torn {
+                        error: os_error(errno),
+                        midway: left < total,
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn write_on(self, pieces: &[IoSlice<'_>], much: bool) -> Result<usize, Errno> {
+        if much {
+            stream::widen_pipe(self.fd, WIDE);
+        }
+        loop {
+            match stream::write(self.fd, self.kind, pieces) {
+                Err(Errno::AGAIN) => self.await_one(stream::WRITABLE)?,
+                answer => return answer,
+            }
+        }
+    }
+
+    fn await_one(self, what: i16) -> Result<(), Errno> {
+        let mut one = [stream::Awaited {
+            fd: self.fd,
+            events: what,
+            revents: 0,
+        }];
+        stream::ready(&mut one, Deadline::NEVER).map(drop)
+    }
+
+    /// Whether there is something to read, or the end of it, by the deadline.
+    pub fn readable(self, py: Python<'_>, deadline: Deadline) -> PyResult<bool> {
+        let mut one = [stream::Awaited {
+            fd: self.fd,
+            events: stream::READABLE,
+            revents: 0,
+        }];
+        Ok(awaited(py, &mut one, deadline)? > 0)
+    }
+}
+
+/// Waits for descriptors, with Ctrl-C; how many are ready. 0: the deadline came.
+pub fn awaited(py: Python<'_>, list: &mut [stream::Awaited], deadline: Deadline) -> PyResult<usize> {
+    let mut at_once = true;
+    loop {
+        let answer = if at_once {
+            stream::ready(list, Deadline::PAST)
+        } else {
+            py.detach(|| stream::ready(list, deadline))
+        };
+        match answer {
+            Ok(0) if at_once && deadline != Deadline::PAST => at_once = false,
+            Ok(count) => return Ok(count),
+            Err(Errno::INTR) => py.check_signals()?,
+            Err(errno) => return Err(os_error(errno)),
+        }
+    }
+}
+
+#[cold]
+fn ended(midway: bool) -> Torn {
+    Torn {
+        error: if midway {
+            PyOSError::new_err("got end of file during message")
+        } else {
+            PyEOFError::new_err(())
+        },
+        midway: false,
+    }
+}

@@ -1,0 +1,515 @@
+//! `procession._core.Wire`: a descriptor through which messages go, the base of `procession.connection.Connection`.
+
+use super::transfer::{Channel, MUCH, Torn, os_error};
+use crate::pickle;
+use crate::shared::within;
+use procession_core::connection::frame::{Head, LONGEST_HEAD, Parsed, parse};
+use procession_core::connection::look::Look;
+use procession_core::sys::stream::{self, Kind};
+use pyo3::buffer::PyUntypedBuffer;
+use pyo3::exceptions::{PyBufferError, PyMemoryError, PyOSError, PyTypeError, PyValueError};
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyBytes, PyDict, PyTuple, PyType};
+use std::io::IoSlice;
+use std::mem::MaybeUninit;
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+
+/// Frames up to this size are sent from one piece of the stack.
+const SMALL: usize = 1024;
+const CLOSED: i32 = -1;
+
+/// A descriptor through which messages go.
+#[pyclass(module = "procession._core", subclass, frozen, weakref)]
+pub struct Wire {
+    fd: AtomicI32,
+    kind: Kind,
+    look: Look,
+    readable: AtomicBool,
+    writable: AtomicBool,
+    /// A message was received in part, or sent in part, when a signal's handler raised. What follows would be taken for
+    /// something else than it is.
+    torn_in: AtomicBool,
+    torn_out: AtomicBool,
+}
+
+/// What is to be received.
+enum Want {
+    Object,
+    Bytes,
+}
+
+impl Wire {
+    #[inline]
+    fn channel(&self) -> PyResult<Channel<'_>> {
+        match self.fd.load(Ordering::Relaxed) {
+            CLOSED => Err(PyOSError::new_err("handle is closed")),
+            fd => Ok(Channel {
+                fd,
+                kind: &self.kind,
+                look: &self.look,
+            }),
+        }
+    }
+
+    /// The descriptor; OSError if it is closed.
+    pub fn fd(&self) -> PyResult<i32> {
+        Ok(self.channel()?.fd)
+    }
+
+    #[inline]
+    fn incoming(&self) -> PyResult<Channel<'_>> {
+        let channel = self.channel()?;
+        if !self.readable.load(Ordering::Relaxed) {
+            return Err(PyOSError::new_err("connection is write-only"));
+        }
+        if self.torn_in.load(Ordering::Relaxed) {
+            return Err(PyOSError::new_err(
+                "nothing more can be received from this connection: an exception came in the midst of a message",
+            ));
+        }
+        Ok(channel)
+    }
+
+    #[inline]
+    fn outgoing(&self) -> PyResult<Channel<'_>> {
+        let channel = self.channel()?;
+        if !self.writable.load(Ordering::Relaxed) {
+            return Err(PyOSError::new_err("connection is read-only"));
+        }
+        if self.torn_out.load(Ordering::Relaxed) {
+            return Err(PyOSError::new_err(
+                "nothing more can be sent through this connection: an exception came in the midst of a message",
+            ));
+        }
+        Ok(channel)
+    }
+
+    /// Sends one frame of these pieces.
+    #[inline]
+    fn send_frame(&self, py: Python<'_>, channel: Channel<'_>, pieces: [&[u8]; 3]) -> PyResult<()> {
+        let len: usize = pieces.iter().map(|piece| piece.len()).sum();
+        let head = Head::of(len);
+        let sent = if len <= SMALL {
+            let mut frame = [0; SMALL + LONGEST_HEAD];
+            let mut end = 0;
+            for piece in [head.as_bytes()].into_iter().chain(pieces) {
+                frame[end..end + piece.len()].copy_from_slice(piece);
+                end += piece.len();
+            }
+            channel.drain(py, &mut [IoSlice::new(&frame[..end])])
+        } else {
+            let [first, second, third] = pieces.map(IoSlice::new);
+            channel.drain(py, &mut [IoSlice::new(head.as_bytes()), first, second, third])
+        };
+        sent.map_err(|torn| self.note(torn, &self.torn_out))
+    }
+
+    #[cold]
+    fn note(&self, torn: Torn, flag: &AtomicBool) -> PyErr {
+        flag.fetch_or(torn.midway, Ordering::Relaxed);
+        torn.error
+    }
+
+    /// The length of the next frame, whose head is consumed.
+    #[inline]
+    fn next_length(&self, py: Python<'_>, channel: Channel<'_>) -> PyResult<usize> {
+        let mut head = [MaybeUninit::uninit(); LONGEST_HEAD];
+        let mut have = 0;
+        let mut known = [0; LONGEST_HEAD];
+        loop {
+            match parse(&known[..have]) {
+                Ok(Parsed::Body(len)) => return Ok(len),
+                Ok(Parsed::More(more)) => {
+                    let piece = &mut head[have..have + more];
+                    channel
+                        .fill(py, piece, have > 0)
+                        .map_err(|torn| self.note(torn, &self.torn_in))?;
+                    for (byte, read) in known[have..have + more].iter_mut().zip(piece) {
+                        // SAFETY: it was just filled.
+                        *byte = unsafe { read.assume_init() };
+                    }
+                    have += more;
+                }
+                Err(_) => return Err(self.bad_length()),
+            }
+        }
+    }
+
+    /// Nothing can be read after a frame that was refused: neither where it ends nor what it is is known.
+    #[cold]
+    fn bad_length(&self) -> PyErr {
+        if self.writable.load(Ordering::Relaxed) {
+            self.readable.store(false, Ordering::Relaxed);
+        } else {
+            let _ = self.shut();
+        }
+        PyOSError::new_err("bad message length")
+    }
+
+    fn shut(&self) -> PyResult<()> {
+        match self.fd.swap(CLOSED, Ordering::Relaxed) {
+            CLOSED => Ok(()),
+            fd => stream::close(fd).map_err(os_error),
+        }
+    }
+
+    fn fill_rest(&self, py: Python<'_>, channel: Channel<'_>, into: &mut [MaybeUninit<u8>]) -> PyResult<()> {
+        channel
+            .fill(py, into, true)
+            .map_err(|torn| self.note(torn, &self.torn_in))
+    }
+
+    /// The rest of a frame as bytes.
+    fn body<'py>(&self, py: Python<'py>, channel: Channel<'_>, len: usize) -> PyResult<Bound<'py, PyBytes>> {
+        let (bytes, into) = self.room(py, len)?;
+        self.fill_rest(py, channel, into)?;
+        Ok(bytes)
+    }
+
+    /// A new `bytes` and its contents, to be filled before anybody sees it.
+    fn room<'py, 'a>(
+        &self,
+        py: Python<'py>,
+        len: usize,
+    ) -> PyResult<(Bound<'py, PyBytes>, &'a mut [MaybeUninit<u8>])> {
+        // SAFETY: a null pointer asks for uninitialised bytes; a new reference or null with an exception comes back.
+        let made = unsafe {
+            Bound::from_owned_ptr_or_opt(py, ffi::PyBytes_FromStringAndSize(std::ptr::null(), len as isize))
+        };
+        let Some(made) = made else {
+            drop(PyErr::take(py));
+            self.torn_in.store(true, Ordering::Relaxed);
+            return Err(PyMemoryError::new_err(format!(
+                "there is no memory for a message of {len} bytes, which the other side announces"
+            )));
+        };
+        // SAFETY: it is a bytes object of that length, ours alone until it is returned; its callers fill it and hold it
+        // while they do.
+        let contents = unsafe {
+            std::slice::from_raw_parts_mut(
+                ffi::PyBytes_AsString(made.as_ptr()).cast::<MaybeUninit<u8>>(),
+                len,
+            )
+        };
+        Ok((made.cast_into()?, contents))
+    }
+
+    #[inline]
+    fn receive<'py>(&self, py: Python<'py>, cap: Option<usize>, want: &Want) -> PyResult<Bound<'py, PyAny>> {
+        let channel = self.incoming()?;
+        let len = self.next_length(py, channel)?;
+        if cap.is_some_and(|cap| len > cap) {
+            return Err(self.bad_length());
+        }
+        match want {
+            Want::Bytes => Ok(self.body(py, channel, len)?.into_any()),
+            Want::Object if len > MUCH => self.big_object(py, channel, len),
+            Want::Object => pickle::loads(py, self.body(py, channel, len)?.as_any(), None),
+        }
+    }
+
+    /// An object of a long pickle. If that is the pickle of one `bytes`, its contents are read to where they belong.
+    fn big_object<'py>(
+        &self,
+        py: Python<'py>,
+        channel: Channel<'_>,
+        len: usize,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let mut start = [MaybeUninit::uninit(); pickle::LONGEST_BYTES_HEAD];
+        self.fill_rest(py, channel, &mut start)?;
+        // SAFETY: just filled.
+        let start = start.map(|byte| unsafe { byte.assume_init() });
+        if let Some((head, contents)) = pickle::bytes_within(&start, len) {
+            let (bytes, into) = self.room(py, contents)?;
+            let (known, rest) = into.split_at_mut(start.len() - head);
+            for (to, from) in known.iter_mut().zip(&start[head..]) {
+                to.write(*from);
+            }
+            self.fill_rest(py, channel, rest)?;
+            let mut tail = [MaybeUninit::uninit(); 2];
+            let tail = &mut tail[..len - head - contents];
+            self.fill_rest(py, channel, tail)?;
+            // SAFETY: just filled.
+            let tail: Vec<u8> = tail.iter().map(|byte| unsafe { byte.assume_init() }).collect();
+            if !pickle::BYTES_TAIL.ends_with(&tail) {
+                // something else that begins in the same way, such as a tuple with nothing but this in it
+                let whole = [&start[..head], bytes.as_bytes(), &tail].concat();
+                return pickle::loads(py, PyBytes::new(py, &whole).as_any(), None);
+            }
+            return Ok(bytes.into_any());
+        }
+        let (bytes, into) = self.room(py, len)?;
+        let (known, rest) = into.split_at_mut(start.len());
+        for (to, from) in known.iter_mut().zip(start) {
+            to.write(from);
+        }
+        self.fill_rest(py, channel, rest)?;
+        pickle::loads(py, bytes.as_any(), None)
+    }
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        let _ = self.shut();
+    }
+}
+
+/// The bytes of any object that has some, in one piece.
+fn view(buf: &Bound<'_, PyAny>) -> PyResult<PyUntypedBuffer> {
+    let view = PyUntypedBuffer::get(buf)?;
+    if !view.is_c_contiguous() {
+        return Err(PyBufferError::new_err(
+            "the buffer is not C-contiguous: its bytes are not one piece",
+        ));
+    }
+    Ok(view)
+}
+
+fn too_short(py: Python<'_>, message: Bound<'_, PyBytes>) -> PyErr {
+    static TYPE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    TYPE.import(py, "procession.context", "BufferTooShort")
+        .and_then(|kind| kind.call1((message,)))
+        .map_or_else(|e| e, PyErr::from_value)
+}
+
+#[pymethods]
+impl Wire {
+    #[new]
+    #[pyo3(signature = (*_args, **_kwargs))]
+    fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
+        Wire {
+            fd: AtomicI32::new(CLOSED),
+            kind: Kind::default(),
+            look: Look::default(),
+            readable: AtomicBool::new(true),
+            writable: AtomicBool::new(true),
+            torn_in: AtomicBool::new(false),
+            torn_out: AtomicBool::new(false),
+        }
+    }
+
+    /// Takes the descriptor, which is closed with this object.
+    fn _open(&self, handle: i64, readable: bool, writable: bool) -> PyResult<()> {
+        let fd = i32::try_from(handle).ok().filter(|fd| *fd >= 0);
+        let fd = fd.ok_or_else(|| PyValueError::new_err(format!("invalid handle: {handle}")))?;
+        if !readable && !writable {
+            return Err(PyValueError::new_err(
+                "a connection must be readable or writable, or both",
+            ));
+        }
+        self.readable.store(readable, Ordering::Relaxed);
+        self.writable.store(writable, Ordering::Relaxed);
+        self.fd.store(fd, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Sends an object, pickled. Waits while the other side does not read and the buffers between are full.
+    ///
+    /// Raises what pickling raises (then nothing was sent); BrokenPipeError or ConnectionResetError if nobody reads any
+    /// more; OSError if the connection is closed or read-only.
+    fn send(&self, py: Python<'_>, obj: &Bound<'_, PyAny>) -> PyResult<()> {
+        let channel = self.outgoing()?;
+        if let Ok(bytes) = obj.cast_exact::<PyBytes>() {
+            let bytes = bytes.as_bytes();
+            if bytes.len() > MUCH {
+                let (head, len) = pickle::bytes_head(bytes.len());
+                return self.send_frame(py, channel, [&head[..len], bytes, pickle::BYTES_TAIL]);
+            }
+        }
+        let pickled = pickle::dumps(py, obj)?;
+        // pickling may have run Python code, which may have closed it
+        self.send_frame(py, self.outgoing()?, [pickled.as_bytes(), &[], &[]])
+    }
+
+    /// Sends size bytes of a bytes-like object, from offset on (in bytes); all by default. ValueError: there are not so
+    /// many. Otherwise as `send`.
+    #[pyo3(signature = (buf, offset = 0, size = None))]
+    fn send_bytes(
+        &self,
+        py: Python<'_>,
+        buf: &Bound<'_, PyAny>,
+        offset: isize,
+        size: Option<isize>,
+    ) -> PyResult<()> {
+        let channel = self.outgoing()?;
+        if let Ok(bytes) = buf.cast_exact::<PyBytes>() {
+            let bytes = part(bytes.as_bytes(), offset, size)?;
+            return self.send_frame(py, channel, [bytes, &[], &[]]);
+        }
+        let view = view(buf)?;
+        // SAFETY: contiguous memory of this length, which the view keeps.
+        let bytes = unsafe { slice_of(view.buf_ptr().cast(), view.len_bytes()) };
+        self.send_frame(py, channel, [part(bytes, offset, size)?, &[], &[]])
+    }
+
+    /// Receives an object, waiting for it.
+    ///
+    /// EOFError: the other side is closed, or its process has ended, and nothing is left to receive. OSError: it ended in
+    /// the midst of a message, or this connection is closed or write-only. Besides, whatever unpickling raises; the message
+    /// is consumed then.
+    fn recv<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.receive(py, None, &Want::Object)
+    }
+
+    /// Receives the bytes of a message, waiting for it. One of more than maxlength bytes is an OSError, and nothing can be
+    /// received after it. Otherwise as `recv`.
+    #[pyo3(signature = (maxlength = None))]
+    fn recv_bytes<'py>(&self, py: Python<'py>, maxlength: Option<isize>) -> PyResult<Bound<'py, PyAny>> {
+        let cap = match maxlength.map(usize::try_from) {
+            None => None,
+            Some(Ok(cap)) => Some(cap),
+            Some(Err(_)) => {
+                self.incoming()?;
+                return Err(PyValueError::new_err("negative maxlength"));
+            }
+        };
+        self.receive(py, cap, &Want::Bytes)
+    }
+
+    /// Receives a message into a writable buffer, from offset on (in bytes), waiting for it; returns its length.
+    ///
+    /// BufferTooShort: the message does not fit. It is the exception's `args[0]`. ValueError: there is no such offset.
+    /// Otherwise as `recv`.
+    #[pyo3(signature = (buf, offset = 0))]
+    fn recv_bytes_into(&self, py: Python<'_>, buf: &Bound<'_, PyAny>, offset: isize) -> PyResult<usize> {
+        let channel = self.incoming()?;
+        let view = view(buf)?;
+        if view.readonly() {
+            return Err(PyTypeError::new_err("recv_bytes_into() needs a writable buffer"));
+        }
+        let offset = usize::try_from(offset).map_err(|_| PyValueError::new_err("negative offset"))?;
+        if offset > view.len_bytes() {
+            return Err(PyValueError::new_err("offset too large"));
+        }
+        let len = self.next_length(py, channel)?;
+        if len > view.len_bytes() - offset {
+            return Err(too_short(py, self.body(py, channel, len)?));
+        }
+        let into: &mut [MaybeUninit<u8>] = if len == 0 {
+            &mut []
+        } else {
+            // SAFETY: contiguous writable memory, which the view keeps, of more than this length from the offset on.
+            unsafe {
+                std::slice::from_raw_parts_mut(view.buf_ptr().cast::<MaybeUninit<u8>>().add(offset), len)
+            }
+        };
+        self.fill_rest(py, channel, into)?;
+        Ok(len)
+    }
+
+    /// Whether there is something to receive: a message, or the beginning of one, or the end. Waits up to timeout seconds
+    /// for it; None: without limit.
+    #[pyo3(signature = (timeout = Some(0.0)))]
+    fn poll(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
+        self.incoming()?.readable(py, within(timeout))
+    }
+
+    /// The descriptor, for `select` and the like.
+    fn fileno(&self) -> PyResult<i32> {
+        self.fd()
+    }
+
+    /// Closes the connection. The other side gets EOFError once nobody else has it.
+    fn close(&self) -> PyResult<()> {
+        self.shut()
+    }
+
+    #[getter]
+    fn closed(&self) -> bool {
+        self.fd.load(Ordering::Relaxed) == CLOSED
+    }
+
+    #[getter]
+    fn readable(&self) -> bool {
+        self.readable.load(Ordering::Relaxed)
+    }
+
+    #[getter]
+    fn writable(&self) -> bool {
+        self.writable.load(Ordering::Relaxed)
+    }
+
+    fn __enter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    #[pyo3(signature = (*_exception))]
+    fn __exit__(slf: &Bound<'_, Self>, _exception: &Bound<'_, PyTuple>) -> PyResult<()> {
+        slf.call_method0("close").map(drop)
+    }
+
+    // --- what programs reach for though it is private ---
+
+    #[getter]
+    fn _handle(&self) -> Option<i32> {
+        self.fd().ok()
+    }
+
+    /// Another descriptor, or None; the present one is not closed.
+    #[setter(_handle)]
+    fn set_handle(&self, handle: Option<i32>) {
+        self.kind.forget();
+        self.fd
+            .store(handle.unwrap_or(CLOSED).max(CLOSED), Ordering::Relaxed);
+    }
+
+    #[getter]
+    fn _readable(&self) -> bool {
+        self.readable()
+    }
+
+    #[setter(_readable)]
+    fn set_readable(&self, yes: bool) {
+        self.readable.store(yes, Ordering::Relaxed);
+    }
+
+    #[getter]
+    fn _writable(&self) -> bool {
+        self.writable()
+    }
+
+    #[setter(_writable)]
+    fn set_writable(&self, yes: bool) {
+        self.writable.store(yes, Ordering::Relaxed);
+    }
+}
+
+/// # Safety
+/// `start` points to `len` readable bytes for as long as the result is used, or `len` is 0.
+unsafe fn slice_of<'a>(start: *const u8, len: usize) -> &'a [u8] {
+    if len == 0 {
+        return &[];
+    }
+    // SAFETY: the contract.
+    unsafe { std::slice::from_raw_parts(start, len) }
+}
+
+fn part(bytes: &[u8], offset: isize, size: Option<isize>) -> PyResult<&[u8]> {
+    let offset = usize::try_from(offset).map_err(|_| PyValueError::new_err("offset is negative"))?;
+    let rest = bytes
+        .get(offset..)
+        .ok_or_else(|| PyValueError::new_err("buffer length < offset"))?;
+    match size.map(usize::try_from) {
+        None => Ok(rest),
+        Some(Ok(size)) => rest
+            .get(..size)
+            .ok_or_else(|| PyValueError::new_err("buffer length < offset + size")),
+        Some(Err(_)) => Err(PyValueError::new_err("size is negative")),
+    }
+}
+
+/// Descriptors of a pipe: that to read from, that to write to.
+#[pyfunction]
+#[pyo3(name = "_pipe")]
+pub fn make_pipe() -> PyResult<(i32, i32)> {
+    stream::pipe().map_err(os_error)
+}
+
+/// Descriptors of two connected Unix sockets.
+#[pyfunction]
+#[pyo3(name = "_socket_pair")]
+pub fn make_socket_pair() -> PyResult<(i32, i32)> {
+    stream::socket_pair().map_err(os_error)
+}
