@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import contextlib
+import gc
 import os
 import pickle
 import resource
@@ -17,7 +18,7 @@ from typing import Any
 import pytest
 
 import procession as mp
-from deadlines import PATIENCE, asleep, ended, open_descriptors, running
+from deadlines import PATIENCE, asleep, ended, open_descriptors, running, until
 from procession import reduction, resource_sharer
 from procession.connection import Connection, Pipe, _ConnectionBase, wait
 from programs import run
@@ -33,6 +34,17 @@ def pipe(request):
     receiver, sender = Pipe(request.param == "duplex")
     with receiver, sender:
         yield receiver, sender
+
+
+@pytest.fixture
+def no_descriptor_is_left_open():
+    """Fails a test after which there are other descriptors than before, when nobody hands any out any more."""
+    resource_sharer.stop(PATIENCE)
+    gc.collect()
+    before = open_descriptors()
+    yield
+    resource_sharer.stop(PATIENCE)
+    until(lambda: open_descriptors() == before)
 
 
 def echo(conn):
@@ -392,8 +404,7 @@ class Labelled(Connection):
     """A derived class that brings something of its own along."""
 
 
-def test_a_derived_connection_stays_one_and_keeps_its_state():
-    before = open_descriptors()
+def test_a_derived_connection_stays_one_and_keeps_its_state(no_descriptor_is_left_open):
     left, right = socket.socketpair()
     conn = Labelled(left.detach())
     conn.label = "its label"
@@ -404,12 +415,9 @@ def test_a_derived_connection_stays_one_and_keeps_its_state():
     assert again.recv_bytes() == b"x"
     again.close()
     right.close()
-    resource_sharer.stop(PATIENCE)
-    assert open_descriptors() == before
 
 
-def test_a_descriptor_is_fetched_once_and_by_a_forked_child_too():
-    before = open_descriptors()
+def test_a_descriptor_is_fetched_once_and_by_a_forked_child_too(no_descriptor_is_left_open):
     reader, writer = os.pipe()
     offered = pickle.dumps(reduction.DupFd(writer))
     os.close(writer)
@@ -429,8 +437,6 @@ def test_a_descriptor_is_fetched_once_and_by_a_forked_child_too():
     assert os.read(reader, 100) == b"from the child"
     assert os.read(reader, 100) == b""  # nobody has kept a copy
     os.close(reader)
-    resource_sharer.stop(PATIENCE)
-    assert open_descriptors() == before
 
 
 @contextlib.contextmanager
@@ -445,8 +451,7 @@ def no_free_descriptors():
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def test_without_free_descriptors_nothing_is_lost_and_the_error_says_so():
-    before = open_descriptors()
+def test_without_free_descriptors_nothing_is_lost_and_the_error_says_so(no_descriptor_is_left_open):
     left, right = socket.socketpair()
     with left, right:
         reduction.sendfds(left, [0, 0])
@@ -460,7 +465,49 @@ def test_without_free_descriptors_nothing_is_lost_and_the_error_says_so():
                 Pipe(False)
         for fd in reduction.recvfds(right, 2):
             os.close(fd)
-    assert open_descriptors() == before
+
+
+def test_an_offered_descriptor_can_be_fetched_again_after_there_was_no_free_one(no_descriptor_is_left_open):
+    reader, writer = os.pipe()
+    offered = pickle.dumps(reduction.DupFd(writer))
+    os.close(writer)
+    pid = os.fork()
+    if not pid:
+        status = 1
+        try:
+            duplicate = pickle.loads(offered)
+            # there is one free number, for the connection, and none for what comes through it
+            connect = resource_sharer._resource_sharer.get_connection
+            with contextlib.ExitStack() as stack:
+
+                def connect_and_be_full(identity):
+                    conn = connect(identity)
+                    stack.enter_context(no_free_descriptors())
+                    return conn
+
+                resource_sharer._resource_sharer.get_connection = connect_and_be_full
+                with contextlib.suppress(OSError):
+                    duplicate.detach()
+                    os._exit(2)
+            resource_sharer._resource_sharer.get_connection = connect
+            until(lambda: _fetched(duplicate, b"at last"))
+            status = 0
+        finally:
+            os._exit(status)
+    assert os.waitpid(pid, 0)[1] == 0
+    assert os.read(reader, 100) == b"at last"
+    assert os.read(reader, 100) == b""
+    os.close(reader)
+
+
+def _fetched(duplicate, message):
+    try:
+        fd = duplicate.detach()
+    except KeyError:
+        return False
+    os.write(fd, message)
+    os.close(fd)
+    return True
 
 
 # --- waiting ----------------------------------------------------------------------------------------------------------

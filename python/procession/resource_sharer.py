@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["DupFd", "stop"]
 
 PATIENCE = 10.0  # seconds that one who fetches may take to say the next thing
-TAKEN, UNKNOWN, HERE = b"taken", b"unknown", b"here"
+TAKEN, FAILED, UNKNOWN, HERE = b"taken", b"failed", b"unknown", b"here"
 END = b"end"
 
 
@@ -55,7 +55,12 @@ class DupFd:
         with _resource_sharer.get_connection(self._id) as conn:
             if conn.recv_bytes(16) != HERE:
                 raise KeyError("this descriptor was fetched before, or is offered no more")
-            fd = reduction.recv_handle(conn)
+            try:
+                fd = reduction.recv_handle(conn)
+            except OSError:
+                os.read(conn.fileno(), 1)  # it came with this; a socket that is closed unread takes its last word along
+                conn.send_bytes(FAILED)
+                raise
             conn.send_bytes(TAKEN)
             return fd
 
@@ -112,23 +117,20 @@ class _ResourceSharer:
         from .connection import Client
 
         with self._lock:
-            if self._listener is not None:
-                with Client(self._listener.address, authkey=process.current_process().authkey) as conn:
-                    conn.send_bytes(END)
-                assert self._thread is not None
-                self._thread.join(timeout)
-                if self._thread.is_alive():
-                    from .util import sub_warning
+            listener, thread, offers = self._listener, self._thread, self._offers
+            self._offers, self._listener, self._thread = {}, None, None
+        # unlocked: the thread may need the lock for the one that it serves now
+        if listener is not None and thread is not None:
+            with Client(listener.address, authkey=listener._authkey) as conn:
+                conn.send_bytes(END)
+                thread.join(timeout)
+            if thread.is_alive():
+                from .util import sub_warning
 
-                    sub_warning("the thread that hands out descriptors did not stop when asked")
-                self._listener.close()
-            offers = list(self._offers.values())
-            self._reset_in_place()
-        for _, close, _ in offers:
+                sub_warning("the thread that hands out descriptors did not stop when asked")
+            listener.close()
+        for _, close, _ in offers.values():
             close()
-
-    def _reset_in_place(self) -> None:
-        self._offers, self._listener, self._thread = {}, None, None
 
     def _after_fork(self) -> None:
         """In a forked child: what the parent offers is the parent's to hand out."""
@@ -162,7 +164,7 @@ class _ResourceSharer:
         while True:
             try:
                 with listener.accept() as conn:
-                    if self._serve_one(conn) is END:
+                    if self._serve_one(conn, listener) is END:
                         return
             except OSError:
                 # out of descriptors, most likely; or the other side is gone
@@ -172,7 +174,7 @@ class _ResourceSharer:
             except Exception:
                 sys.excepthook(*sys.exc_info())
 
-    def _serve_one(self, conn: Any) -> bytes | None:
+    def _serve_one(self, conn: Any, listener: Listener) -> bytes | None:
         if not conn.poll(PATIENCE):
             return None
         key = conn.recv_bytes(16)
@@ -184,17 +186,19 @@ class _ResourceSharer:
             conn.send_bytes(UNKNOWN)
             return None
         send, close, _ = offer
-        taken = False
+        answer = b""
         try:
             conn.send_bytes(HERE)
             send(conn, 0)
-            taken = conn.poll(PATIENCE) and conn.recv_bytes(16) == TAKEN
+            if conn.poll(PATIENCE):
+                answer = conn.recv_bytes(16)
         finally:
-            if taken:
+            with self._lock:
+                again = answer == FAILED and self._listener is listener
+                if again:
+                    self._offers[key] = offer  # it will be tried again
+            if not again:
                 close()
-            else:
-                with self._lock:
-                    self._offers[key] = offer  # it may be tried again
         return None
 
 
