@@ -631,7 +631,7 @@ def test_a_start_that_fails_leaves_nothing_behind(start_method):
         pytest.skip("nothing is pickled")
     children = mp.active_children()
     before = open_descriptors()
-    process = context.Process(target=nothing, args=(lambda: None,))
+    process = context.Process(target=nothing, args=(threading.Lock(),))
     for _ in range(2):
         with pytest.raises((AttributeError, TypeError, pickle.PicklingError)):
             process.start()

@@ -9,7 +9,6 @@ from . import context
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from types import ModuleType
     from typing import Any
 
@@ -29,27 +28,31 @@ LENGTH = 8  # bytes of the length that precedes the first pickle
 def pickled(popen: Any, preparation: dict[str, Any], process_obj: BaseProcess) -> bytes:
     """Both as one message, for the child that popen is about to start.
 
-    They are pickled apart from each other: the second can be unpickled only after the first was acted upon.
+    They are pickled apart from each other: the second can be unpickled only after the first was acted upon. What of the
+    second cannot go by name goes by value, unless the program has replaced the reducer.
     """
-    dump: Callable[[object, io.BytesIO], None] = context._get_reducer().dump
-    message = io.BytesIO()
-    message.write(bytes(LENGTH))
+    from . import _by_value, reduction
+
+    reducer = context._get_reducer()
+
+    def plain(obj: object) -> bytes:
+        file = io.BytesIO()
+        reducer.dump(obj, file)
+        return file.getvalue()
+
     # objects of the standard library's package ask that package whether they may be pickled now
     others = standard_library("context")
     context.set_spawning_popen(popen)
     if others is not None:
         others.set_spawning_popen(popen)
     try:
-        dump(preparation, message)
-        length = message.tell() - LENGTH
-        dump(process_obj, message)
+        first = plain(preparation)
+        second = _by_value.dumps(process_obj, plain, popen.mark()) if reducer is reduction else plain(process_obj)
     finally:
         context.set_spawning_popen(None)
         if others is not None:
             others.set_spawning_popen(None)
-    message.seek(0)
-    message.write(length.to_bytes(LENGTH, "little"))
-    return message.getvalue()
+    return b"".join((len(first).to_bytes(LENGTH, "little"), first, second))
 
 
 def split(message: bytes) -> tuple[memoryview, memoryview]:

@@ -46,6 +46,11 @@ class Popen(popen_fork.Popen):
         self._fds.append(fd)
         return FIRST_FD + len(self._fds) - 1
 
+    def mark(self) -> Callable[[], None]:
+        """What forgets the descriptors that are asked for from now on: for pickling once more."""
+        count = len(self._fds)
+        return lambda: self._fds.__delitem__(slice(count, None))
+
     def _preparation_for(self, process_obj: BaseProcess) -> dict[str, Any]:
         preparation = spawn.get_preparation_data(process_obj._name)
         if process_obj.daemon:

@@ -465,6 +465,8 @@ def _open_sentinel(pid: int, start_time: int) -> int:
 
 
 _start_time_of = (0, 0)
+# names this run of the main module: what is forked has the same, and so the same things under its names
+_program = os.urandom(16)
 _parent_process: BaseProcess | None = None
 _current_process: BaseProcess = _MainProcess()
 _process_counter = itertools.count(1)

@@ -42,13 +42,7 @@ class ForkingPickler(pickle.Pickler):
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        _register_defaults()
-        theirs = standard_library("reduction")
-        self.dispatch_table = {
-            **copyreg.dispatch_table,
-            **({} if theirs is None else theirs.ForkingPickler._extra_reducers),
-            **self._extra_reducers,
-        }
+        self.dispatch_table = {**copyreg.dispatch_table, **_reducers(), **self._extra_reducers}
 
     @classmethod
     def register(cls, type: type, reduce: Reducer) -> None:
@@ -70,6 +64,16 @@ class ForkingPickler(pickle.Pickler):
 
 
 register = ForkingPickler.register
+
+
+def _reducers() -> dict[type, Reducer]:
+    """What was registered, here and with the standard library's pickler."""
+    _register_defaults()
+    theirs = standard_library("reduction")
+    return {
+        **({} if theirs is None else theirs.ForkingPickler._extra_reducers),
+        **ForkingPickler._extra_reducers,
+    }
 
 
 def dump(obj: Any, file: Any, protocol: int | None = None) -> None:
