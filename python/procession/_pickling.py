@@ -46,8 +46,12 @@ def pickled(popen: Any, preparation: dict[str, Any], process_obj: BaseProcess) -
     if others is not None:
         others.set_spawning_popen(popen)
     try:
-        first = plain(preparation)
         second = _by_value.dumps(process_obj, plain, popen.mark()) if reducer is reduction else plain(process_obj)
+        tracker = standard_library("resource_tracker") if b"multiprocessing" in second else None
+        fd = None if tracker is None else getattr(tracker._resource_tracker, "_fd", None)
+        if fd is not None:
+            preparation["their_tracker"] = popen.DupFd(popen.duplicate_for_child(fd))
+        first = plain(preparation)
     finally:
         context.set_spawning_popen(None)
         if others is not None:

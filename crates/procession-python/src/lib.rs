@@ -29,7 +29,9 @@ mod _core {
     #[pymodule_export]
     use super::lock::{Lock, RLock};
     #[pymodule_export]
-    use super::member::{Member, adopt, carried_done, declare_exit, describe, family_fd, sweep};
+    use super::member::{
+        Member, adopt, carried_done, declare_exit, describe, family_fd, leave_report, sweep,
+    };
     #[pymodule_export]
     use super::pickle::use_custom_reducers;
     #[pymodule_export]
