@@ -28,12 +28,16 @@ LENGTH = 8  # bytes of the length that precedes the first pickle
 def pickled(popen: Any, preparation: dict[str, Any], process_obj: BaseProcess) -> bytes:
     """Both as one message, for the child that popen is about to start.
 
-    They are pickled apart from each other: the second can be unpickled only after the first was acted upon. What of the
+    Pickled, unless they are plain enough to do without (`_plain`), and apart from each other: the second can be
+    unpickled only after the first was acted upon. What of the
     second cannot go by name goes by value, unless the program has replaced the reducer.
     """
-    from . import _by_value, reduction
+    from . import _by_value, _plain, reduction
 
     reducer = context._get_reducer()
+    plainly = _plain.packed(preparation, process_obj) if reducer is reduction else None
+    if plainly is not None:
+        return plainly
 
     def plain(obj: object) -> bytes:
         file = io.BytesIO()

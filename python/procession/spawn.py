@@ -207,15 +207,18 @@ def take_seat(slot: int, generation: int) -> bytes:
 
 def _main(message: bytes) -> int:
     """Does what a start message says; returns the exit code."""
-    from ._pickling import loads, split
+    from . import _plain
 
     current = process.current_process()
     current._inheriting = True
     try:
-        preparation, pickled_process = split(message)
-        prepare(loads(preparation))
-        process_obj = loads(pickled_process)
-        del message, preparation, pickled_process  # it may be big
+        if message.startswith(_plain.MARK):
+            preparation, rest = _plain.preparation(message)
+            prepare(preparation)
+            process_obj = _plain.unpacked(rest)
+        else:
+            process_obj = _unpickled(message)
+        del message  # it may be big
         _core.carried_done()
     except Exception as error:
         from ._endings import leave_report
@@ -226,6 +229,15 @@ def _main(message: bytes) -> int:
         del current._inheriting
     code: int = process_obj._bootstrap()
     return code
+
+
+def _unpickled(message: bytes) -> process.BaseProcess:
+    from ._pickling import loads, split
+
+    preparation, pickled_process = split(message)
+    prepare(loads(preparation))
+    process_obj: process.BaseProcess = loads(pickled_process)
+    return process_obj
 
 
 def prepare(data: dict[str, Any]) -> None:
