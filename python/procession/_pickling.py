@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import io
-import sys
 
 from . import context
+from ._beside import standard_library
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from types import ModuleType
     from typing import Any
 
     from .process import BaseProcess
 
-__all__ = ["loads", "pickled", "split", "standard_library"]
+__all__ = ["loads", "pickled", "split"]
 
 try:
     # in C, and without the time that importing pickle takes in each child
@@ -68,9 +67,3 @@ def split(message: bytes) -> tuple[memoryview, memoryview]:
     whole = memoryview(message)
     end = LENGTH + int.from_bytes(whole[:LENGTH], "little")
     return whole[LENGTH:end], whole[end:]
-
-
-def standard_library(module: str) -> ModuleType | None:
-    """The standard library's multiprocessing module of that name, if the program has imported it and it is not ours."""
-    found = sys.modules.get(f"multiprocessing.{module}")
-    return None if found is sys.modules.get(f"{__package__}.{module}") else found

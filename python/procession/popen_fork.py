@@ -6,7 +6,7 @@ import atexit
 import os
 import sys
 
-from . import _core, _endings, _lifeline, util
+from . import _beside, _core, _endings, _lifeline, util
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -135,6 +135,7 @@ def live(work: Callable[[], int]) -> NoReturn:
     try:
         atexit._clear()
         atexit.register(util._exit_function)
+        _beside.registered_for_exit()
         code = work() & 0xFF
     except Exception:
         sys.excepthook(*sys.exc_info())

@@ -330,7 +330,7 @@ class BaseProcess:
     def _become_current(self, parent_sentinel: int | None) -> None:
         """Makes this object the current process, and the one that was so until now a thing of the past."""
         global _current_process, _parent_process, _process_counter, _children  # noqa: PLW0603 (what this is about)
-        from . import context, util
+        from . import _beside, context, util
 
         if self._start_method is not None:
             context._force_start_method(self._start_method)
@@ -340,11 +340,7 @@ class BaseProcess:
         before = _current_process
         _current_process = self
         _describe(self._name)
-        theirs = sys.modules.get("multiprocessing.process")
-        if theirs is not None and theirs is not sys.modules[__name__]:
-            # who asks the standard library (logging does) is told our name, and its proxies find their key
-            stand_in = theirs.current_process()
-            stand_in._name = self._name
+        _beside.take_name(self._name)
         _parent_process = _ParentProcess(
             self._parent_name, self._parent_pid or 0, parent_sentinel, getattr(self, "_parent_start", 0)
         )
@@ -359,10 +355,11 @@ class BaseProcess:
     @staticmethod
     def _after_fork() -> None:
         """Makes what a fork copied fit for the child. (A spawned child has nothing of the kind.)"""
-        from . import util
+        from . import _beside, util
 
         util._finalizer_registry.clear()
         util._run_after_forkers()
+        _beside.after_fork()
 
 
 class AuthenticationString(bytes):
