@@ -140,8 +140,10 @@ def test_a_spare_that_was_killed_is_not_missed(context, spares):
     ask(context)
     pid = spares._forkserver_pid
     until(lambda: len(children_of(pid)) == 3)
-    for spare in children_of(pid):
+    ahead = children_of(pid)
+    for spare in ahead:
         os.kill(spare, signal.SIGKILL)
+    until(lambda: all(state(spare) in "XZ" for spare in ahead))
     for _ in range(4):
         assert ask(context)[0] == pid
     until(lambda: len(children_of(pid)) == 3)

@@ -43,7 +43,10 @@ fn version_1_has_a_folder_for_each_controller() {
         ("cpu/docker/cpu.cfs_period_us", "100000\n"),
         ("cpu/cpu.cfs_quota_us", "-1\n"),
         ("cpu/cpu.cfs_period_us", "100000\n"),
-        ("memory/docker/memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 3\n"),
+        (
+            "memory/docker/memory.oom_control",
+            "oom_kill_disable 0\nunder_oom 0\noom_kill 3\n",
+        ),
     ];
     let folder = Folder::new("legacy", &files);
     let groups = Groups::new(&folder.0, "4:memory:/docker\n3:cpu,cpuacct:/docker\n0::/\n");
@@ -64,7 +67,10 @@ fn in_a_container_the_root_of_what_is_mounted_stands_for_the_own_group() {
 
 #[test]
 fn where_nothing_is_said_nothing_is_known() {
-    let folder = Folder::new("nothing", &[("cpu.max", "max 100000\n"), ("memory.events", "garbage")]);
+    let folder = Folder::new(
+        "nothing",
+        &[("cpu.max", "max 100000\n"), ("memory.events", "garbage")],
+    );
     for listing in ["", "0::/\n", "nonsense", "1:cpu:/x\n"] {
         let groups = Groups::new(&folder.0, listing);
         assert_eq!((groups.cpu_quota(), groups.oom_kills()), (None, None));

@@ -222,9 +222,7 @@ impl ForkServer {
 
     /// Has a spare become the child that was asked for. Gives the request back if there is no spare.
     fn hand_to_spare(&mut self, request: Request) -> Option<Request> {
-        let sent = self
-            .spares
-            .send(request.slot, request.generation, &request.fds);
+        let sent = self.spares.send(request.slot, request.generation, &request.fds);
         match sent {
             Some(pid) => self.forked(request, pid),
             None => return Some(request),

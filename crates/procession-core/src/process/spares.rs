@@ -8,7 +8,7 @@
 //!
 //! | killed | then |
 //! |---|---|
-//! | spare, before it is sent a request | the sending fails, and the next spare or a fork takes the request |
+//! | spare, and dead before it is sent a request | the sending fails, and the next spare or a fork takes the request |
 //! | spare, after it was sent one, before it takes the seat | as a child that dies early: the server records how it ended |
 //! | server | the socket ends, and the spare with it, without a word |
 

@@ -37,7 +37,10 @@ pub struct Groups {
 impl Groups {
     /// Those of this process.
     fn here() -> Option<Groups> {
-        Some(Groups::new("/sys/fs/cgroup", &read_to_string("/proc/self/cgroup").ok()?))
+        Some(Groups::new(
+            "/sys/fs/cgroup",
+            &read_to_string("/proc/self/cgroup").ok()?,
+        ))
     }
 
     /// Those of a process whose `/proc/PID/cgroup` has this text, on a machine that mounts them there.
@@ -58,13 +61,7 @@ impl Groups {
             Some(quota.parse::<f64>().ok()? / period.parse::<f64>().ok()?)
         });
         let legacy = self.legacy("cpu").into_iter().filter_map(|folder| {
-            let number = |name| {
-                read_to_string(folder.join(name))
-                    .ok()?
-                    .trim()
-                    .parse::<f64>()
-                    .ok()
-            };
+            let number = |name| read_to_string(folder.join(name)).ok()?.trim().parse::<f64>().ok();
             let quota = number("cpu.cfs_quota_us").filter(|quota| *quota > 0.0)?;
             Some(quota / number("cpu.cfs_period_us")?)
         });
@@ -92,7 +89,8 @@ impl Groups {
     }
 
     fn unified(&self) -> Vec<PathBuf> {
-        let Some(path) = self.path(|hierarchy, controllers| hierarchy == "0" && controllers.is_empty()) else {
+        let Some(path) = self.path(|hierarchy, controllers| hierarchy == "0" && controllers.is_empty())
+        else {
             return Vec::new();
         };
         let mut folders = outwards(&self.mount, path);

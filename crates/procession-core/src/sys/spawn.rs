@@ -205,7 +205,9 @@ impl Attributes {
         // SAFETY: initialised above, exclusively borrowed; the mask is copied.
         check(unsafe { libc::posix_spawnattr_setsigmask(place, &raw const mask) })?;
         // SAFETY: as above.
-        check(unsafe { libc::posix_spawnattr_setflags(place, libc::POSIX_SPAWN_SETSIGMASK as libc::c_short) })?;
+        check(unsafe {
+            libc::posix_spawnattr_setflags(place, libc::POSIX_SPAWN_SETSIGMASK as libc::c_short)
+        })?;
         Ok(attributes)
     }
 
