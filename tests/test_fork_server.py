@@ -52,9 +52,10 @@ def server() -> Any:
 
 @pytest.fixture
 def fresh(monkeypatch) -> Any:
-    """The server, with no preloads, and no variable in the environment that changes between two starts."""
+    """The server, with few preloads, and no variable in the environment that changes between two starts."""
     monkeypatch.delenv("PYTEST_CURRENT_TEST", raising=False)
-    monkeypatch.setattr(server(), "_preload_modules", [])
+    # what every child would import again, to find the functions that are defined here
+    monkeypatch.setattr(server(), "_preload_modules", ["pytest", "deadlines", "programs"])
     yield server()
     server()._stop()
 
