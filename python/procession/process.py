@@ -49,9 +49,10 @@ def _cleanup() -> None:
         popen = child._popen
         if popen is not None and popen.poll() is not None:
             _children.discard(child)
-    forkserver = sys.modules.get(f"{__package__}.forkserver")
-    if forkserver is not None:
-        forkserver._forkserver._wait_for_retired()
+    # not there yet while another thread imports the module
+    server = getattr(sys.modules.get(f"{__package__}.forkserver"), "_forkserver", None)
+    if server is not None:
+        server._wait_for_retired()
 
 
 class BaseProcess:
