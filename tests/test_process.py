@@ -460,14 +460,6 @@ def test_a_grandchild_sees_its_parent_die(context):
     until(lambda: state(grandchild) in "XZ")
 
 
-def test_daemonic_processes_may_not_have_children(context):
-    log = context.Queue()
-    process = context.Process(target=have_a_child, args=(log,), daemon=True)
-    process.start()
-    assert "daemonic" in log.get(timeout=PATIENCE)
-    assert ended(process) == [0]
-
-
 def test_whether_a_process_is_daemonic_is_inherited_and_fixed_by_the_start(context):
     process = context.Process(target=sleep)
     assert process.daemon is False
@@ -515,15 +507,17 @@ def test_a_program_joins_its_children_and_terminates_the_daemonic_ones_when_it_e
     assert sorted(outcome.out.splitlines()[1:]) == ["the child has ended", "the daemon was told"]
 
 
-def test_ctrl_c_ends_the_children_too_each_with_its_traceback(start_method, tmp_path):
+def test_ctrl_c_ends_the_whole_tree_with_one_traceback(start_method, tmp_path):
     script = write(
         tmp_path / "sleeps.py",
         """
         import os, signal, sys, time
         import procession as mp
 
-        def wait(q):
-            q.put("ready")
+        def wait(q, depth):
+            if depth:
+                mp.Process(target=wait, args=(q, depth - 1)).start()
+            q.put(os.getpid())
             while True:  # a signal that comes just before one sleep ends the next one
                 time.sleep(0.1)
 
@@ -531,27 +525,59 @@ def test_ctrl_c_ends_the_children_too_each_with_its_traceback(start_method, tmp_
             os.setpgid(0, 0)
             mp.set_start_method(sys.argv[1])
             q = mp.Queue()
-            children = [mp.Process(target=wait, args=(q,)) for _ in range(2)]
+            children = [mp.Process(target=wait, args=(q, 1), daemon=n == 0) for n in range(2)]
             for child in children:
                 child.start()
-            q.get(), q.get()
+            print(*[q.get(timeout=20) for _ in range(4)], flush=True)
             try:
                 os.killpg(0, signal.SIGINT)
-                while True:
-                    time.sleep(0.1)
-            except KeyboardInterrupt:
+                children[0].join()
+            finally:
                 for child in children:
                     child.join()
-                print([child.exitcode for child in children])
+                print([child.exitcode for child in children], [repr(child.exception) for child in children])
         """,
     )
     outcome = run(script, start_method)
-    assert (outcome.code, outcome.out) == (0, "[1, 1]\n")
-    assert outcome.err.count("Traceback") == 2
-    assert sorted(line for line in outcome.err.splitlines() if line.startswith("Process ")) == [
-        "Process Process-1:",
-        "Process Process-2:",
-    ]
+    pids, told = outcome.out.splitlines()
+    assert told == "[1, 1] ['KeyboardInterrupt()', 'KeyboardInterrupt()']"
+    assert outcome.code == -signal.SIGINT
+    assert outcome.err.count("Traceback") == 1
+    assert len(outcome.err.splitlines()) < 15
+    until(lambda: all(state(int(pid)) in "XZ" for pid in pids.split()))
+
+
+def test_ctrl_c_while_children_start_shows_one_traceback(start_method, tmp_path):
+    script = write(
+        tmp_path / "starts.py",
+        """
+        import os, signal, sys, time
+        import procession as mp
+
+        if __name__ != "__main__":
+            os.write(int(os.environ.get("TELL", "2")), b"")
+            time.sleep(0.2)  # a main module that takes long to import
+
+        if __name__ == "__main__":
+            os.setpgid(0, 0)
+            mp.set_start_method(sys.argv[1])
+            mp.Process(target=time.sleep, args=(0,)).start()
+            children = [mp.Process(target=time.sleep, args=(20,)) for n in range(4)]
+            try:
+                for child in children:
+                    child.start()
+                time.sleep(0.1)
+                os.killpg(0, signal.SIGINT)
+                time.sleep(20)
+            finally:
+                for child in children:
+                    child.join()
+                print(all(child.exitcode in (1, -signal.SIGINT) for child in children))
+        """,
+    )
+    outcome = run(script, start_method)
+    assert outcome.out == "True\n"
+    assert outcome.err.count("Traceback") == 1
 
 
 def test_a_daemonic_process_outlives_the_thread_that_started_it(context):

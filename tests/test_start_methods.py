@@ -479,13 +479,13 @@ def test_a_preload_that_fails_has_the_consequence_that_was_asked_for(on_error):
         "try:\n"
         "    process.start(); process.join()\n"
         "except ConnectionError as error:\n"
-        "    print(*error.__notes__, process.pid)\n"
+        "    print(*error.__notes__, type(error.__cause__).__name__, process.pid)\n"
     )
     outcome = run("-W", "always::ImportWarning", "-c", code)
     assert outcome.code == 0
     if on_error == "fail":
         assert outcome.out.startswith("Forkserver process may have crashed")
-        assert outcome.out.endswith(" None\n")
+        assert outcome.out.endswith(" ModuleNotFoundError None\n")
         assert outcome.err.count("ModuleNotFoundError: No module named 'missing_module'") == 1
     else:
         assert outcome.out == "child\n"

@@ -1,13 +1,18 @@
-"""Starting a process that does nothing, and joining it, one after the other."""
+"""Starting a process that does nothing, and joining it, one after the other: in a small program, and in a big one that
+has numpy imported (where that is installed) and half a gigabyte of its own.
+
+This module is the main module of the child under "spawn", so it imports next to nothing.
+"""
 
 from __future__ import annotations
 
 import time
-from typing import Any
 
-from benchmarks.measure import Rows, main
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
-rows = Rows()
+BALLAST = 500 << 20
 
 
 def nothing() -> None:
@@ -24,21 +29,60 @@ def start_and_join(mp: Any, method: str, count: int) -> float:
     return time.perf_counter() - began
 
 
-@rows.row("start and join: fork", first=10)
-def fork(mp: Any, count: int) -> float:
-    return start_and_join(mp, "fork", count)
+def started_before(mp: Any, method: str, count: int) -> float:
+    start_and_join(mp, method, 1)  # brings a fork server up
+    return start_and_join(mp, method, count)
 
 
-@rows.row("start and join: spawn", first=2)
-def spawn(mp: Any, count: int) -> float:
-    return start_and_join(mp, "spawn", count)
+def big(mp: Any, method: str, count: int) -> float:
+    from contextlib import suppress
+
+    with suppress(ImportError):
+        import numpy  # noqa: F401
+    ballast = bytearray(BALLAST)
+    ballast[::4096] = b"x" * len(range(0, BALLAST, 4096))  # touched, every page of it
+    return started_before(mp, method, count)
 
 
-@rows.row("start and join: forkserver", first=10)
-def forkserver(mp: Any, count: int) -> float:
-    start_and_join(mp, "forkserver", 1)  # brings the server up
-    return start_and_join(mp, "forkserver", count)
+def made_rows() -> Any:
+    from benchmarks.measure import Rows
+
+    rows = Rows()
+
+    @rows.row("start and join: fork", target=1.2, first=10)
+    def fork(mp: Any, count: int) -> float:
+        return started_before(mp, "fork", count)
+
+    @rows.row("start and join: spawn", target=1.8, first=2)
+    def spawn(mp: Any, count: int) -> float:
+        return started_before(mp, "spawn", count)
+
+    @rows.row("start and join: forkserver", target=4, first=10)
+    def forkserver(mp: Any, count: int) -> float:
+        return started_before(mp, "forkserver", count)
+
+    @rows.row("start and join: fork, big parent", first=4)
+    def fork_big(mp: Any, count: int) -> float:
+        return big(mp, "fork", count)
+
+    @rows.row("start and join: spawn, big parent", target=1.8, first=2)
+    def spawn_big(mp: Any, count: int) -> float:
+        return big(mp, "spawn", count)
+
+    @rows.row("start and join: forkserver, big parent", target=4, first=10)
+    def forkserver_big(mp: Any, count: int) -> float:
+        return big(mp, "forkserver", count)
+
+    return rows
+
+
+def __getattr__(name: str) -> Any:
+    if name == "rows":
+        return made_rows()
+    raise AttributeError(name)
 
 
 if __name__ == "__main__":
-    main(rows)
+    from benchmarks.measure import main
+
+    main(made_rows())

@@ -5,6 +5,8 @@
 All names of `multiprocessing` are here and mean what they mean there. Besides:
 
 OwnerDiedError   a lock's holder died; raised instead of waiting for ever
+ProcessDiedError what `process.exception` is if no exception ended the process
+set_forkserver_spares(n)   children that the fork server keeps ready
 install()        from now on `import multiprocessing` means this package
 move(obj)        sends an array that one gives up without copying it
 
@@ -37,6 +39,7 @@ __all__ = [
     "Pipe",
     "Pool",
     "Process",
+    "ProcessDiedError",
     "ProcessError",
     "Queue",
     "RLock",
@@ -62,6 +65,7 @@ __all__ = [
     "reducer",
     "set_executable",
     "set_forkserver_preload",
+    "set_forkserver_spares",
     "set_start_method",
 ]
 
@@ -70,6 +74,7 @@ _default = context._default_context
 AuthenticationError = context.AuthenticationError
 BufferTooShort = context.BufferTooShort
 OwnerDiedError = context.OwnerDiedError
+ProcessDiedError = context.ProcessDiedError
 ProcessError = context.ProcessError
 TimeoutError = context.TimeoutError
 
@@ -106,6 +111,7 @@ get_start_method = _default.get_start_method
 log_to_stderr = _default.log_to_stderr
 set_executable = _default.set_executable
 set_forkserver_preload = _default.set_forkserver_preload
+set_forkserver_spares = _default.set_forkserver_spares
 set_start_method = _default.set_start_method
 
 SUBDEBUG = 5

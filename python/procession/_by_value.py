@@ -14,7 +14,6 @@ holds, and a function sees the globals that it should.
 from __future__ import annotations
 
 import io
-import os
 import sys
 
 from . import process
@@ -32,22 +31,11 @@ NAMED = b"__main__"  # in a pickle, if it names something in the main module
 
 def main_is_found() -> bool:
     """Whether children that are not forked import the main module of this process, so that its names mean something."""
-    main = sys.modules.get("__main__")
-    name = getattr(getattr(main, "__spec__", None), "name", None)
-    if name is not None:
-        return name.rpartition(".")[2] != "__main__" and not _is_interactive()
-    path = getattr(main, "__file__", None)
-    return (
-        path is not None
-        and path != "<stdin>"
-        and os.path.splitext(os.path.basename(path))[0] != "ipython"
-        and not _is_interactive()
-    )
+    from . import spawn
 
-
-def _is_interactive() -> bool:
-    # what is typed after the script has run is not in its file
-    return hasattr(sys, "ps1") or bool(sys.flags.interactive)
+    # what is typed after a script has run is not in its file
+    is_interactive = hasattr(sys, "ps1") or bool(sys.flags.interactive)
+    return not is_interactive and spawn.is_imported(spawn._main_module())
 
 
 def needed(pickled: Any) -> bool:

@@ -277,6 +277,9 @@ class Member:
     def load(self, message: bytes) -> None:
         """Puts the child's start message into family memory, where adopt() finds it."""
 
+    def report(self) -> bytes | None:
+        """What the occupant left with leave_report()."""
+
     def discard(self) -> None:
         """The start failed: gives the seat, and all it holds, back."""
 
@@ -299,6 +302,9 @@ def describe(name: str) -> None:
 
 def declare_exit(code: int) -> None:
     """This process is about to end with this exit code: what it holds when it does so was left on purpose."""
+
+def leave_report(report: bytes) -> bool:
+    """Leaves a report in this process's seat, for its starter to read after its end. False if it has no seat."""
 
 def sweep() -> int:
     """Looks for members that have died unnoticed and takes back what they held; how many there were."""
@@ -332,7 +338,7 @@ class Child:
 
 def spawn(executable: str | bytes, args: list[str | bytes], fds: list[int]) -> int:
     """posix_spawn: runs executable with args and this environment; returns the pid. The child has descriptors 0 to 2
-    as they are here and fds[i] as 3 + i, and no other."""
+    as they are here and fds[i] as 3 + i, and no other. SIGINT is blocked in it."""
 
 @final
 class ForkServer:
@@ -343,7 +349,18 @@ class ForkServer:
 
     def next(self) -> tuple[int, int, int, list[int]] | None:
         """Waits for a request, reaping children meanwhile (their exit codes go to the registry). Returns (slot,
-        generation, reply descriptor, passed descriptors), or None once every client has gone."""
+        generation, reply descriptor, passed descriptors), or None once every client has gone. A reply descriptor of -1
+        means that a spare is to be forked. Requests that a spare can take are not seen here."""
+
+    def keep_spares(self, count: int) -> None:
+        """How many children to keep forked ahead, from the first request on."""
+
+    def spare_forked(self, pid: int) -> None:
+        """In the server, after the fork of a spare."""
+
+    def wait_as_spare(self) -> tuple[int, int, list[int]] | None:
+        """In the spare, first of all: leaves the server and waits to be told which child it is. Returns (slot,
+        generation, passed descriptors), or None if it is not needed any more."""
 
     def forked(self, pid: int, slot: int, generation: int, reply: int) -> None:
         """In the server, after fork: answers the client with the pid and a pidfd; closes the request's descriptors."""
@@ -366,7 +383,10 @@ def start_time(pid: int) -> int:
     """When a process started, in clock ticks since boot (with its pid, that names it for ever); 0 if there is none."""
 
 def cpu_count() -> int:
-    """CPUs this process may run on: its affinity mask."""
+    """CPUs that this process can keep busy: its affinity mask, or its control groups' quota where that is less."""
+
+def oom_kills() -> int | None:
+    """How many processes of this process's control group were killed because memory ran out, if somebody counts."""
 
 # --- connections -----------------------------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""What keeps daemonic children from outliving a parent that was killed.
+"""What keeps daemonic children, and the children of daemonic ones, from outliving a parent that was killed.
 
 The parent holds the only writing end of a pipe, and writes nothing. Each daemonic child has a reading end of its own,
 set up (F_SETSIG) so that the kernel sends the child SIGKILL when something happens to the pipe. The one thing that ever
@@ -10,7 +10,11 @@ from __future__ import annotations
 
 import os
 
-__all__ = ["after_fork", "hold", "reader"]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .process import BaseProcess
+
+__all__ = ["after_fork", "hold", "holds", "reader"]
 
 
 class _Pipe:
@@ -30,6 +34,11 @@ def reader() -> int:
             _Pipe.watches_forks = True
         _Pipe.reader, _Pipe.writer = os.pipe()
     return _Pipe.reader
+
+
+def holds(process_obj: BaseProcess) -> bool:
+    """Whether a process's life is to be bound to its parent's: it is daemonic, or somebody above it is."""
+    return process_obj.daemon or bool(process_obj._config.get("bound"))
 
 
 def hold(fd: int) -> None:
@@ -53,11 +62,11 @@ def hold(fd: int) -> None:
         os.kill(os.getpid(), 9)
 
 
-def after_fork(daemonic: bool) -> None:
-    """In a child that was forked: what `hold` does, or if it is not daemonic, closes what it would have needed."""
+def after_fork(bound: bool) -> None:
+    """In a child that was forked: what `hold` does, or if it is not bound, closes what it would have needed."""
     fd, _Pipe.copy = _Pipe.copy, None
     if fd is not None:
-        (hold if daemonic else os.close)(fd)
+        (hold if bound else os.close)(fd)
 
 
 def _leave_to_parent() -> None:

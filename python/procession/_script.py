@@ -20,7 +20,11 @@ def read_script(path: str, run_name: str) -> tuple[CodeType, ModuleType]:
 
     OSError: the file cannot be read. SyntaxError, ImportError: it is no Python, or of another Python.
     """
-    from importlib.machinery import SourceFileLoader, SourcelessFileLoader
+    try:
+        # without the time that importing importlib takes in each child
+        from _frozen_importlib_external import SourceFileLoader, SourcelessFileLoader
+    except ImportError:
+        from importlib.machinery import SourceFileLoader, SourcelessFileLoader
 
     if path.endswith(".pyc"):
         compiled = SourcelessFileLoader(run_name, path)

@@ -6,7 +6,7 @@ import os
 import sys
 from _thread import _local
 
-from . import process
+from . import _core, process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -56,6 +56,23 @@ class OwnerDiedError(ProcessError):
         return type(self), (str(self), self.pid, self.name, self.exitcode)
 
 
+class ProcessDiedError(ProcessError):
+    """A process ended otherwise than well, and not by an exception: what `process.exception` is then.
+
+    pid, name: of the process. exitcode: how it ended (-N: killed by signal N). The text tells it in words, as in
+    `Process-1 (pid 70) was killed by SIGKILL: out of memory`.
+    """
+
+    def __init__(self, message: str, pid: int, name: str, exitcode: int) -> None:
+        super().__init__(message)
+        self.pid = pid
+        self.name = name
+        self.exitcode = exitcode
+
+    def __reduce__(self) -> tuple[type[ProcessDiedError], tuple[str, int, str, int]]:
+        return type(self), (str(self), self.pid, self.name, self.exitcode)
+
+
 def _find(module: str, name: str) -> Any:
     """`name` from our module of that name, which need not exist yet: NotImplementedError says so."""
     from importlib import import_module
@@ -79,6 +96,7 @@ class BaseContext:
     TimeoutError = TimeoutError
     AuthenticationError = AuthenticationError
     OwnerDiedError = OwnerDiedError
+    ProcessDiedError = ProcessDiedError
 
     current_process = staticmethod(process.current_process)
     parent_process = staticmethod(process.parent_process)
@@ -213,11 +231,13 @@ class BaseContext:
     # --- the machine, the program, the log ---
 
     def cpu_count(self) -> int:
-        """The number of CPUs of the machine. (Those that this process may use: `len(os.sched_getaffinity(0))`.)"""
-        count = os.cpu_count()
-        if count is None:
-            raise NotImplementedError("the number of CPUs cannot be found out")
-        return count
+        """How many CPUs this process can keep busy: those it may run on (its affinity mask, `taskset`), or as many as
+        its control group's quota comes to (a container's limit, rounded up) where that is less.
+
+        The option `-X cpu_count=N` or the variable PYTHON_CPU_COUNT overrides it, on every Python version. In
+        multiprocessing it is the number of CPUs of the machine.
+        """
+        return _cpu_count_override() or _core.cpu_count()
 
     def freeze_support(self) -> None:
         """To be called first in the main module of a program that is frozen into an executable: children end in it."""
@@ -258,6 +278,17 @@ class BaseContext:
 
         set_forkserver_preload(module_names, on_error=on_error)
 
+    def set_forkserver_spares(self, count: int) -> None:
+        """How many children the fork server keeps forked ahead, so that `start()` costs a message and no fork. 2 by
+        default; 0: none. Each takes about the memory that a child takes before it does anything.
+
+        They are forked when the server has nothing else to do, after the first child was asked for. A server that runs
+        already is replaced at the next start. ValueError: below 0.
+        """
+        from .forkserver import set_forkserver_spares
+
+        set_forkserver_spares(count)
+
     # --- start methods ---
 
     def get_context(self, method: str | None = None) -> BaseContext:
@@ -279,6 +310,16 @@ class BaseContext:
     def set_start_method(self, method: str | None, force: bool = False) -> None:
         """Raises ValueError: this context has its start method for good."""
         raise ValueError("the start method of a context of its own cannot be set")
+
+    def __reduce__(self) -> tuple[Any, tuple[str | None]]:
+        return _context_of, (None if self is _default_context else self._name,)
+
+    if not TYPE_CHECKING:
+
+        @property
+        def __class__(self):
+            # so that code which asks whether this is a context of multiprocessing is told that it is
+            return _also_theirs(type(self))
 
     @property
     def reducer(self) -> Any:
@@ -406,6 +447,35 @@ class ForkServerContext(BaseContext):
 
     _name = "forkserver"
     Process = ForkServerProcess
+
+
+def _context_of(name: str | None) -> BaseContext:
+    return _default_context if name is None else _concrete_contexts[name]
+
+
+def _also_theirs(kind: type) -> type:
+    """A class of that name that derives from it and, once the program has imported that, from multiprocessing's own."""
+    theirs = sys.modules.get("multiprocessing.context")
+    base = getattr(theirs, "BaseContext", None)
+    if base is None or base is BaseContext:
+        return kind
+    made = _made_for_theirs.get((kind, base))
+    if made is None:
+        made = _made_for_theirs[kind, base] = type(kind.__name__, (kind, base), {"__module__": kind.__module__})
+    return made
+
+
+_made_for_theirs: dict[tuple[type, type], type] = {}
+
+
+def _cpu_count_override() -> int | None:
+    """What -X cpu_count or PYTHON_CPU_COUNT says. (Python itself heeds them from 3.13 on.)"""
+    said: Any = sys._xoptions.get("cpu_count")
+    if said is None and not sys.flags.ignore_environment:
+        said = os.environ.get("PYTHON_CPU_COUNT")
+    if isinstance(said, str) and said.isascii() and said.isdigit() and int(said) > 0:
+        return int(said)
+    return None
 
 
 def _force_start_method(method: str) -> None:

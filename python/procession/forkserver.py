@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import gc
 import os
 import sys
 
-from . import _alias, _core, popen_fork, process, spawn, util
+from . import _alias, _core, _endings, popen_fork, process, spawn, util
 from ._pickling import loads
 
 TYPE_CHECKING = False
@@ -13,7 +15,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
 
-__all__ = ["connect_to_new_process", "ensure_running", "get_inherited_fds", "set_forkserver_preload"]
+__all__ = [
+    "connect_to_new_process",
+    "ensure_running",
+    "get_inherited_fds",
+    "set_forkserver_preload",
+    "set_forkserver_spares",
+]
 
 CONTROL_FD = spawn.FAMILY_FD + 1  # where the server finds its end of the control socket
 MOST_FDS = 250  # a message over a Unix socket takes 253
@@ -25,17 +33,25 @@ class ForkServer:
     A child that was forked, by its parent or by the server, goes on with the server of its parent. A spawned child
     starts one of its own: it has asked for a fresh start. The server ends by itself when nobody is left to use it, by
     whatever signal they went. There is no address that others could connect to: whoever may use it has a descriptor.
+
+    A server that has died is replaced, and so is one that is out of date: if the environment, `sys.path`, the current
+    folder or what is to be preloaded have changed since it was started, its copies would not be what a new interpreter
+    would be. The old server's children live on, and it ends with the last of them.
     """
 
     def __init__(self) -> None:
         self._lock = util.ForkAwareThreadLock()
         self._control: int | None = None
         self._server: _core.Child | None = None
+        self._member: _core.Member | None = None
         self._starter: int | None = None  # the process whose child the server is
         self._forkserver_pid: int | None = None
         self._inherited_fds: list[int] | None = None
         self._preload_modules: list[str] = ["__main__"]
         self._preload_on_error = "ignore"
+        self._spares = 2
+        self._world: dict[str, object] | None = None  # what the server was started in
+        self._retired: list[_core.Child] = []  # servers that were replaced and may still have clients
 
     def set_forkserver_preload(self, modules_names: list[str], *, on_error: str = "ignore") -> None:
         """What the next server imports before anything else; see `procession.set_forkserver_preload`.
@@ -48,6 +64,12 @@ class ForkServer:
             raise ValueError(f"on_error must be 'ignore', 'warn', or 'fail', not {on_error!r}")
         self._preload_modules = modules_names
         self._preload_on_error = on_error
+
+    def set_forkserver_spares(self, count: int) -> None:
+        """How many children the next server keeps forked ahead; see `procession.set_forkserver_spares`."""
+        if count < 0:
+            raise ValueError(f"the number of spares cannot be negative: {count}")
+        self._spares = count
 
     def get_inherited_fds(self) -> list[int] | None:
         """The descriptors that came with the start of this process; None if no fork server started it."""
@@ -76,7 +98,15 @@ class ForkServer:
                     "Forkserver process may have crashed: while it imported what it was told to preload, if there is a "
                     "traceback on standard error."
                 )
-                raise
+                raise error from self._what_ended_it()
+
+    def _what_ended_it(self) -> BaseException | None:
+        """The exception that a server of ours has left word of: a preload that failed."""
+        server, member = self._server, self._member
+        if server is None or member is None or server.wait(1.0) is None:
+            return None
+        report = member.report()
+        return None if report is None else _endings.read_report(report, "the fork server", RuntimeError())
 
     def _request(self, member: _core.Member, fds: list[int]) -> tuple[int, int]:
         assert self._control is not None
@@ -91,23 +121,47 @@ class ForkServer:
     def _ensure_running(self) -> bool:
         """Whether a server had to be started."""
         if self._control is not None:
-            # only the process that started it can tell; the others will see
-            if self._starter != os.getpid() or self._server is None or self._server.poll() is None:
+            # only the process that started it can tell whether it lives; the others will see
+            lives = self._starter != os.getpid() or self._server is None or self._server.poll() is None
+            if lives and self._world == self._present_world():
                 return False
             self._let_go()
         self._launch()
         return True
 
+    def _present_world(self) -> dict[str, object]:
+        """All that a server has from its start on, and its children from it."""
+        environment = getattr(os.environ, "_data", None)  # the bytes; CPython's name for them
+        main = spawn._main_module()
+        try:
+            folder = os.getcwd()
+        except OSError:
+            folder = ""
+        return {
+            "environment": dict(os.environ if environment is None else environment),
+            # a main module that adds a folder does so again wherever it is imported
+            "path": list(dict.fromkeys(spawn._resolved_path())),
+            "folder": folder,
+            "main": main if spawn.is_imported(main) else {},
+            "alias": _alias.installed(),
+            "executable": spawn.get_executable(),
+            "preload": list(self._preload_modules),
+            "on_error": self._preload_on_error,
+            "spares": self._spares,
+        }
+
     def _launch(self) -> None:
+        self._world = self._present_world()
         member = _core.Member.reserve("forkserver", "spawn")
         ours, theirs = _core.control_pair()
         pid = 0
         try:
-            member.load(_settings(self._preload_modules, self._preload_on_error))
+            member.load(_settings(self._preload_modules, self._preload_on_error, self._spares, self._world))
             command = spawn.command("forkserver", "main", slot=member.slot, generation=member.generation)
             pid = _core.spawn(command[0], command, [_core.family_fd(), theirs])
             member.started(pid)
             self._server = _core.Child(pid, member)
+            self._member = member
         except BaseException:
             os.close(ours)
             if pid:  # without a client it would end, but nobody would wait for it
@@ -125,9 +179,17 @@ class ForkServer:
     def _let_go(self) -> None:
         if self._control is not None:
             os.close(self._control)
-        if self._server is not None:
-            self._server.close()
-        self._control = self._server = self._starter = self._forkserver_pid = None
+        if self._server is not None and self._starter == os.getpid():
+            self._retired.append(self._server)
+            self._wait_for_retired()
+        self._control = self._server = self._member = self._starter = self._forkserver_pid = None
+
+    def _wait_for_retired(self) -> None:
+        """Lets those go that have ended: nobody else would wait for them."""
+        for server in tuple(self._retired):
+            if server.poll() is not None:
+                self._retired.remove(server)
+                server.close()
 
     def _stop(self) -> None:
         """Ends the server, if it is a child of this process, and waits for it: for tests.
@@ -136,23 +198,32 @@ class ForkServer:
         """
         with self._lock:
             server, starter = self._server, self._starter
-            self._server = None
             self._let_go()
             if server is not None and starter == os.getpid():
                 server.wait()
-                server.close()
+                self._wait_for_retired()
+
+    def _came_from(self, world: dict[str, Any]) -> None:
+        """In the server: so that its children know whether it is up to date for children of their own."""
+        self._world = world
+        self._preload_modules = world["preload"]
+        self._preload_on_error = world["on_error"]
+        self._spares = world["spares"]
+        # what was imported may have changed the environment, here as where the program imported it
+        world["environment"] = self._present_world()["environment"]
 
     def _forked_by(self, server: int, fds: list[int]) -> None:
         """In a child of the server: what came with the start."""
         self._control, *self._inherited_fds = fds
         self._forkserver_pid = server
-        self._server = self._starter = None
+        self._server = self._member = self._starter = None
+        self._retired = []
 
 
-def _settings(preload: list[str], on_error: str) -> bytes:
+def _settings(preload: list[str], on_error: str, spares: int, world: dict[str, object]) -> bytes:
     from pickle import dumps
 
-    settings: dict[str, Any] = {"alias": _alias.installed(), "preload": None}
+    settings: dict[str, Any] = {"alias": _alias.installed(), "preload": None, "spares": spares, "world": world}
     if preload:
         data = spawn.get_preparation_data("forkserver")
         settings["preload"] = {
@@ -179,30 +250,63 @@ def main(slot: int, generation: int) -> None:
     if settings["alias"]:
         _alias.install()
     if settings["preload"] is not None:
-        _handle_preload(**settings["preload"])
+        try:
+            _handle_preload(**settings["preload"])
+        except Exception as error:
+            _endings.leave_report(error)
+            raise
+    _forkserver._came_from(settings["world"])
     util._close_stdin()
     interrupt_handler = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the program
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT,))
+    # what is here now is here in all children: their collector need not look at it, and so not copy its pages
+    gc.collect()
+    gc.freeze()
     server = _core.ForkServer(CONTROL_FD)
+    server.keep_spares(settings["spares"])
+    _loop(server, interrupt_handler)
+
+
+def _loop(server: _core.ForkServer, interrupt_handler: Any) -> None:
     while (request := server.next()) is not None:
         slot, generation, reply, _ = request
+        is_spare = reply < 0
         try:
             pid = os.fork()
         except OSError as error:
-            server.refused(str(error), reply)
+            if not is_spare:
+                server.refused(str(error), reply, error.errno or 0)
             continue
         if pid == 0:
-            popen_fork.live(lambda: _serve(server, request, interrupt_handler))
-        server.forked(pid, slot, generation, reply)
+            serve = functools.partial(_serve_as_spare if is_spare else _serve, server, request, interrupt_handler)
+            popen_fork.live(serve)
+        if is_spare:
+            server.spare_forked(pid)
+        else:
+            server.forked(pid, slot, generation, reply)
 
 
 def _serve(server: _core.ForkServer, request: tuple[int, int, int, list[int]], interrupt_handler: Any) -> int:
     """In the forked child: from a copy of the server to a process that was asked for."""
+    server.leave()
+    slot, generation, _, fds = request
+    return _become(slot, generation, fds, os.getppid(), interrupt_handler)
+
+
+def _serve_as_spare(server: _core.ForkServer, _: object, interrupt_handler: Any) -> int:
+    """In a child that was forked ahead: waits until it is needed."""
+    parent = os.getppid()
+    told = server.wait_as_spare()
+    if told is None:
+        os._exit(0)
+    return _become(*told, parent, interrupt_handler)
+
+
+def _become(slot: int, generation: int, fds: list[int], server: int, interrupt_handler: Any) -> int:
     import signal
 
-    server.leave()
     signal.signal(signal.SIGINT, interrupt_handler)
-    slot, generation, _, fds = request
-    _forkserver._forked_by(os.getppid(), fds)
+    _forkserver._forked_by(server, fds)
     return spawn._main(_core.adopt(-1, slot, generation))
 
 
@@ -261,3 +365,4 @@ ensure_running = _forkserver.ensure_running
 get_inherited_fds = _forkserver.get_inherited_fds
 connect_to_new_process = _forkserver.connect_to_new_process
 set_forkserver_preload = _forkserver.set_forkserver_preload
+set_forkserver_spares = _forkserver.set_forkserver_spares

@@ -6,7 +6,7 @@ import atexit
 import os
 import sys
 
-from . import _core, _lifeline, util
+from . import _beside, _core, _endings, _lifeline, util
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,15 +29,21 @@ class Popen:
     pid: int
     returncode: int | None
     _child: _core.Child
+    _member: _core.Member | None
     _parent: int
+    _killed = False
+    _out_of_memory = False
+    _exception: BaseException | None = None
 
     def __init__(self, process_obj: BaseProcess) -> None:
         util._flush_std_streams()  # or the child would have a copy of what is buffered
+        _endings.note_memory()
         self.returncode = None
         self._launch(process_obj)
 
     def _launch(self, process_obj: BaseProcess) -> None:
-        if process_obj.daemon:
+        _core.family_fd()  # where the child leaves word if an exception ends it
+        if _lifeline.holds(process_obj):
             _lifeline.reader()
         pid = os.fork()
         if pid == 0:
@@ -47,7 +53,8 @@ class Popen:
     def _hold(self, pid: int, seat: Callable[[], _core.Member | None], pidfd: int = -1, direct: bool = True) -> None:
         """Takes hold of a process that was just started. If that fails, the process is killed."""
         try:
-            self._child = _core.Child(pid, seat(), pidfd, direct)
+            self._member = seat()
+            self._child = _core.Child(pid, self._member, pidfd, direct)
         except BaseException:
             os.kill(pid, 9)
             if direct:
@@ -74,7 +81,17 @@ class Popen:
         if self.returncode is None and self._parent == os.getpid():  # nobody else can wait for it
             at_once = timeout is not None and timeout <= 0
             self.returncode = self._child.poll() if at_once else self._child.wait(timeout)
+            if self.returncode == -9 and not self._killed:
+                self._out_of_memory = _endings.ran_out_of_memory()
         return self.returncode
+
+    def exception(self, process_obj: BaseProcess) -> BaseException | None:
+        """What ended the process; see `Process.exception`."""
+        code = self.poll()
+        if self._exception is None and code is not None:
+            report = None if self._member is None else self._member.report()
+            self._exception = _endings.exception_of(process_obj, code, report, self._out_of_memory)
+        return self._exception
 
     def _send_signal(self, sig: int) -> None:
         if self.returncode is None:
@@ -96,6 +113,7 @@ class Popen:
         """Sends SIGKILL."""
         from signal import SIGKILL
 
+        self._killed = True
         self._send_signal(SIGKILL)
 
     def close(self) -> None:
@@ -104,7 +122,7 @@ class Popen:
 
 
 def _run(process_obj: BaseProcess) -> int:
-    _lifeline.after_fork(process_obj.daemon)
+    _lifeline.after_fork(_lifeline.holds(process_obj))
     return process_obj._bootstrap()
 
 
@@ -117,6 +135,7 @@ def live(work: Callable[[], int]) -> NoReturn:
     try:
         atexit._clear()
         atexit.register(util._exit_function)
+        _beside.registered_for_exit()
         code = work() & 0xFF
     except Exception:
         sys.excepthook(*sys.exc_info())

@@ -53,7 +53,7 @@ class Popen(popen_fork.Popen):
 
     def _preparation_for(self, process_obj: BaseProcess) -> dict[str, Any]:
         preparation = spawn.get_preparation_data(process_obj._name)
-        if process_obj.daemon:
+        if _lifeline.holds(process_obj):
             preparation["lifeline"] = self.DupFd(self.duplicate_for_child(_lifeline.reader()))
         return preparation
 

@@ -49,6 +49,10 @@ def _cleanup() -> None:
         popen = child._popen
         if popen is not None and popen.poll() is not None:
             _children.discard(child)
+    # not there yet while another thread imports the module
+    server = getattr(sys.modules.get(f"{__package__}.forkserver"), "_forkserver", None)
+    if server is not None:
+        server._wait_for_retired()
 
 
 class BaseProcess:
@@ -111,14 +115,18 @@ class BaseProcess:
         """Starts the process; returns once it exists, which is before it runs. To be called once.
 
         Whatever goes wrong is raised here (an argument that cannot be pickled, no process left to be had), and then
-        the object is as it was before. AssertionError: it was started already, or by another process, or this process
-        is daemonic and may have no children.
+        the object is as it was before. AssertionError: it was started already, or by another process.
+
+        A daemonic process may have children, in contrast to multiprocessing. They end with it, however it ends, and so
+        do theirs.
         """
         self._check_closed()
         assert self._popen is None, "a process can be started only once"
         assert self._parent_pid == os.getpid(), "a process object can be started only by the process that made it"
-        assert not _current_process._config.get("daemon"), "daemonic processes may not have children"
         _cleanup()
+        parent = _current_process._config
+        if parent.get("daemon") or parent.get("bound"):
+            self._config["bound"] = True
         self._parent_start = _own_start_time()
         self._popen = self._Popen(self)
         # the parent has no use for them any more, and they may refer to this very object
@@ -137,9 +145,17 @@ class BaseProcess:
             raise AttributeError("the process has not been started")
         return self._popen
 
-    def terminate(self) -> None:
-        """Sends SIGTERM. Nothing happens if the process has ended. Its own children are not told."""
+    def terminate(self, *, grace: float | None = None) -> None:
+        """Sends SIGTERM. Nothing happens if the process has ended. Its own children are not told (daemonic ones end).
+
+        grace: seconds that the process gets to end by itself; then it is killed, and in any case joined. None: this
+        returns at once.
+        """
         self._running().terminate()
+        if grace is not None:
+            self.join(max(0.0, grace))
+            self._running().kill()
+            self.join()
 
     def kill(self) -> None:
         """Sends SIGKILL. Nothing happens if the process has ended. Its own children are not told."""
@@ -229,6 +245,18 @@ class BaseProcess:
         return None if self._popen is None else self._popen.poll()
 
     @property
+    def exception(self) -> BaseException | None:
+        """What ended the process; None while it runs and if it ended well (exit code 0).
+
+        The exception that nobody caught in it, whose `__cause__` is the traceback there, as text. Otherwise (it was
+        killed, or called `sys.exit` with something else than 0) or if that exception cannot be pickled, a
+        `ProcessDiedError`, whose text tells how it ended: `... was killed by SIGKILL: out of memory`. multiprocessing
+        has nothing of the kind.
+        """
+        self._check_closed()
+        return None if self._popen is None else self._popen.exception(self)
+
+    @property
     def ident(self) -> int | None:
         """The process id, or None before the start."""
         self._check_closed()
@@ -286,8 +314,12 @@ class BaseProcess:
             code = 0
         except SystemExit as stop:
             code = _exit_code_of(stop)
-        except BaseException:  # KeyboardInterrupt is an error like any other here
+        except KeyboardInterrupt as error:
+            # Ctrl-C goes to all processes of a terminal, and the traceback that people need is the main process's
+            _report(error)
+        except BaseException as error:
             _print_exception(self._name)
+            _report(error)
         finally:
             threading = sys.modules.get("threading")
             if threading is not None:  # as at the end of any Python program: threads that are not daemonic go on
@@ -299,7 +331,7 @@ class BaseProcess:
     def _become_current(self, parent_sentinel: int | None) -> None:
         """Makes this object the current process, and the one that was so until now a thing of the past."""
         global _current_process, _parent_process, _process_counter, _children  # noqa: PLW0603 (what this is about)
-        from . import context, util
+        from . import _beside, context, util
 
         if self._start_method is not None:
             context._force_start_method(self._start_method)
@@ -309,6 +341,7 @@ class BaseProcess:
         before = _current_process
         _current_process = self
         _describe(self._name)
+        _beside.take_name(self._name)
         _parent_process = _ParentProcess(
             self._parent_name, self._parent_pid or 0, parent_sentinel, getattr(self, "_parent_start", 0)
         )
@@ -323,10 +356,11 @@ class BaseProcess:
     @staticmethod
     def _after_fork() -> None:
         """Makes what a fork copied fit for the child. (A spawned child has nothing of the kind.)"""
-        from . import util
+        from . import _beside, util
 
         util._finalizer_registry.clear()
         util._run_after_forkers()
+        _beside.after_fork()
 
 
 class AuthenticationString(bytes):
@@ -407,6 +441,12 @@ def _exit_code_of(stop: SystemExit) -> int:
     if sys.stderr is not None:
         sys.stderr.write(f"{stop.code}\n")
     return 1
+
+
+def _report(error: BaseException) -> None:
+    from . import _endings
+
+    _endings.leave_report(error)
 
 
 def _print_exception(name: str) -> None:

@@ -9,7 +9,7 @@ import pickle
 import sys
 
 from . import _core, context
-from ._pickling import standard_library
+from ._beside import standard_library
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import sys
 
+# in C, and without the time that importing signal takes in each child
+from _signal import SIG_BLOCK, SIG_DFL, SIG_UNBLOCK, SIGINT, pthread_sigmask, signal  # type: ignore[import-not-found]
+
 from . import _alias, _core, _lifeline, _log, process
 
 TYPE_CHECKING = False
@@ -52,9 +55,7 @@ def get_command_line(**kwds: object) -> list[str | bytes]:
 
     RuntimeError: it is not known which interpreter that would be.
     """
-    if getattr(sys, "frozen", False):
-        return [sys.executable, MARK, *(f"{name}={value!r}" for name, value in kwds.items())]
-    return [*command("spawn", "spawn_main", **kwds), MARK]
+    return [*command("spawn", "spawn_main", **kwds), *(() if getattr(sys, "frozen", False) else (MARK,))]
 
 
 def command(module: str, function: str, **kwds: object) -> list[str | bytes]:
@@ -65,6 +66,8 @@ def command(module: str, function: str, **kwds: object) -> list[str | bytes]:
     """
     from .util import _args_from_interpreter_flags
 
+    if getattr(sys, "frozen", False):  # there is no interpreter: the program itself calls freeze_support()
+        return [sys.executable, MARK, f"module={module}", *(f"{name}={value!r}" for name, value in kwds.items())]
     if not _python_exe:
         raise RuntimeError("no Python interpreter is known for children: sys.executable is empty, use set_executable()")
     folder = os.path.dirname(sys.modules[__package__].__path__[0])
@@ -84,7 +87,13 @@ def is_forking(argv: list[str]) -> bool:
 def freeze_support() -> None:
     """In the child of a frozen program: lives the child's life, and exits. Elsewhere: nothing."""
     if is_forking(sys.argv):
-        spawn_main(**{name: int(value) for name, _, value in (word.partition("=") for word in sys.argv[2:])})
+        given = dict(word.split("=", 1) for word in sys.argv[2:])
+        if given.pop("module", "spawn") == "forkserver":
+            from .forkserver import main
+
+            main(**{name: int(value) for name, value in given.items()})
+            sys.exit()
+        spawn_main(**{name: int(value) for name, value in given.items()})
 
 
 # --- what the parent tells ---
@@ -103,7 +112,7 @@ def get_preparation_data(name: str) -> dict[str, Any]:
         "name": name,
         "authkey": process.current_process().authkey,
         "log_to_stderr": _log.to_stderr,
-        "sys_path": [process.ORIGINAL_DIR or "" if entry == "" else entry for entry in sys.path],
+        "sys_path": _resolved_path(),
         "sys_argv": sys.argv,
         "orig_dir": process.ORIGINAL_DIR,
         "start_method": context._default_context.get_start_method(allow_none=True),
@@ -115,7 +124,21 @@ def get_preparation_data(name: str) -> dict[str, Any]:
     except OSError:  # it has been removed; the child will be nowhere, too
         pass
     data.update(_main_module())
+    if SIGINT in pthread_sigmask(SIG_BLOCK, ()):
+        data["sigint_blocked"] = True
     return data
+
+
+def _resolved_path() -> list[str]:
+    return [process.ORIGINAL_DIR or "" if entry == "" else entry for entry in sys.path]
+
+
+def is_imported(main: dict[str, str]) -> bool:
+    """Whether a child imports the main module that `_main_module` describes."""
+    name, path = main.get("init_main_from_name"), main.get("init_main_from_path")
+    if name is not None:
+        return name.rpartition(".")[2] != "__main__"
+    return path is not None and os.path.splitext(os.path.basename(path))[0] != "ipython"
 
 
 def _main_module() -> dict[str, str]:
@@ -158,10 +181,22 @@ def spawn_main(slot: int, generation: int) -> NoReturn:
     import atexit
 
     assert is_forking(sys.argv), "this is for children that spawn has started"
-    code = _main(take_seat(slot, generation)) & 0xFF
+    try:
+        code = _main(take_seat(slot, generation)) & 0xFF
+    except KeyboardInterrupt:
+        # Ctrl-C while the main module was imported, say. The traceback that people need is the main process's.
+        _end_by_interrupt()
     atexit._run_exitfuncs()  # now, since the interpreter would do it after the last word
     _core.declare_exit(code)
     sys.exit(code)
+
+
+def _end_by_interrupt() -> None:
+    from os import getpid, kill
+
+    signal(SIGINT, SIG_DFL)
+    pthread_sigmask(SIG_UNBLOCK, (SIGINT,))
+    kill(getpid(), SIGINT)
 
 
 def take_seat(slot: int, generation: int) -> bytes:
@@ -172,28 +207,52 @@ def take_seat(slot: int, generation: int) -> bytes:
 
 def _main(message: bytes) -> int:
     """Does what a start message says; returns the exit code."""
-    from ._pickling import loads, split
+    from . import _plain
 
     current = process.current_process()
     current._inheriting = True
     try:
-        preparation, pickled_process = split(message)
-        prepare(loads(preparation))
-        process_obj = loads(pickled_process)
-        del message, preparation, pickled_process  # it may be big
+        if message.startswith(_plain.MARK):
+            preparation, rest = _plain.preparation(message)
+            prepare(preparation)
+            process_obj = _plain.unpacked(rest)
+        else:
+            process_obj = _unpickled(message)
+        del message  # it may be big
         _core.carried_done()
+    except Exception as error:
+        from ._endings import leave_report
+
+        leave_report(error)
+        raise
     finally:
         del current._inheriting
     code: int = process_obj._bootstrap()
     return code
 
 
+def _unpickled(message: bytes) -> process.BaseProcess:
+    from ._pickling import loads, split
+
+    preparation, pickled_process = split(message)
+    prepare(loads(preparation))
+    process_obj: process.BaseProcess = loads(pickled_process)
+    return process_obj
+
+
 def prepare(data: dict[str, Any]) -> None:
     """Makes this process ready to unpickle its Process object, by what `get_preparation_data` has collected."""
     from . import context
 
+    # from its start until here SIGINT was blocked, so that Ctrl-C did not find it half made
+    pthread_sigmask(SIG_BLOCK if data.get("sigint_blocked") else SIG_UNBLOCK, (SIGINT,))
     if data.get("alias"):
         _alias.install()
+    if "their_tracker" in data:
+        # or the standard library would start a new one here, which removes what is still in use elsewhere
+        from multiprocessing.resource_tracker import _resource_tracker
+
+        _resource_tracker._fd = data["their_tracker"].detach()  # type: ignore[attr-defined]
     if "lifeline" in data:
         _lifeline.hold(data["lifeline"].detach())
     current = process.current_process()

@@ -177,24 +177,38 @@ def _flush_std_streams() -> None:
             pass
 
 
-_null: Any = None  # what _close_stdin has put in the place of sys.stdin
+class _EmptyInput:
+    """An empty `sys.stdin`, which is opened when somebody uses it: few do, and it takes longer than most of a start."""
+
+    def _opened(self) -> Any:
+        # closefd=False as with the real one, or the interpreter would warn at its end that nobody has closed it
+        real = open(os.open(os.devnull, os.O_RDONLY), encoding="utf-8", closefd=False)
+        if sys.stdin is self:
+            sys.stdin = real
+        self.__dict__["_opened"] = lambda: real
+        return real
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._opened(), name)
+
+    def __iter__(self) -> Any:
+        return iter(self._opened())
+
+    def __next__(self) -> str:
+        line: str = next(self._opened())
+        return line
+
+    def __enter__(self) -> Any:
+        return self._opened().__enter__()
+
+    def __exit__(self, *exc: Any) -> None:
+        self._opened().__exit__(*exc)
 
 
 def _close_stdin() -> None:
     """Gives this process an empty `sys.stdin`: a terminal cannot be shared. Descriptor 0 stays what it is."""
-    global _null  # noqa: PLW0603 (of this process)
-    if sys.stdin is None or sys.stdin is _null:
-        return
-    try:  # noqa: SIM105
-        sys.stdin.close()
-    except (OSError, ValueError):
-        pass
-    try:
-        fd = os.open(os.devnull, os.O_RDONLY)
-    except OSError:
-        return
-    # closefd=False as with the real one, or the interpreter would warn at its end that nobody has closed it
-    sys.stdin = _null = open(fd, encoding="utf-8", closefd=False)
+    if sys.stdin is not None:
+        sys.stdin = _EmptyInput()
 
 
 def close_fds(*fds: int) -> None:

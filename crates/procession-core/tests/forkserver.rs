@@ -7,7 +7,7 @@ use common::{eventually, fork_child, join, limit_descriptors, linger, nudge, pip
 use procession_core::family::{Family, Seat};
 use procession_core::process::forkserver::MOST;
 use procession_core::process::{
-    Answer, Child, ForkCall, ForkError, ForkServer, Next, Request, Waited, control_pair, request_fork,
+    Answer, Child, ForkCall, ForkError, ForkServer, Next, Request, Told, Waited, control_pair, request_fork,
 };
 use procession_core::sys::clock::Deadline;
 use procession_core::sys::{fdpass, pidfd, procfs};
@@ -51,6 +51,14 @@ fn serve(mut server: ForkServer, refuse_all: bool) -> i32 {
         let request = match server.next_request().unwrap() {
             Next::Closed => return 0,
             Next::Interrupted => continue,
+            Next::ForkSpare => {
+                // SAFETY: the server has one thread.
+                match unsafe { libc::fork() } {
+                    0 => return be_a_spare(server),
+                    pid => server.spare_forked(pid as u32),
+                }
+                continue;
+            }
             Next::Fork(request) => request,
         };
         if refuse_all {
@@ -68,6 +76,26 @@ fn serve(mut server: ForkServer, refuse_all: bool) -> i32 {
             pid => server.forked(request, pid as u32),
         }
     }
+}
+
+fn be_a_spare(server: ForkServer) -> i32 {
+    let spare = server.leave_as_spare().unwrap();
+    loop {
+        match spare.wait().unwrap() {
+            Told::Interrupted => {}
+            Told::End => return 0,
+            Told::Be { fds, .. } => return obey(fds),
+        }
+    }
+}
+
+/// The processes that this one is the parent of.
+fn children_of(pid: u32) -> Vec<u32> {
+    let listed = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    listed
+        .split_whitespace()
+        .map(|word| word.parse().unwrap())
+        .collect()
 }
 
 /// One test forks at a time, so that no other's server inherits a socket whose end a test waits for.
@@ -430,4 +458,65 @@ fn without_pidfds_a_forked_child_is_held_by_its_start_time() {
         0
     }));
     assert_eq!(code, 0);
+}
+
+fn start_with_spares(count: usize) -> Server {
+    let server = Server::start_with(move |mut server| {
+        server.keep_spares(count);
+        serve(server, false)
+    });
+    // None before the first request.
+    assert_eq!(server.fork_with(b"x\x01").wait(soon()), Waited::Exited(1));
+    eventually(|| children_of(server.pid).len() == count);
+    server
+}
+
+#[test]
+fn spares_become_the_children_that_are_asked_for() {
+    let server = start_with_spares(3);
+    let ahead = children_of(server.pid);
+    let children: Vec<Child> = (0..5).map(|n| server.fork_with(&[b'x', n])).collect();
+    for (child, n) in children.iter().zip(0..) {
+        assert!(is_bound(child) || child.poll().is_some());
+        assert_eq!(child.wait(soon()), Waited::Exited(n));
+    }
+    let pids: Vec<u32> = children.iter().map(Child::pid).collect();
+    assert!(ahead.iter().all(|spare| pids.contains(spare)));
+    eventually(|| children_of(server.pid).len() == 3);
+    assert_eq!(
+        server.fork_with(b"k\x0f").wait(soon()),
+        Waited::Exited(-libc::SIGTERM)
+    );
+}
+
+#[test]
+fn spares_that_were_killed_are_replaced_and_cost_nobody_a_request() {
+    let server = start_with_spares(2);
+    let ahead = children_of(server.pid);
+    for spare in &ahead {
+        send(*spare, libc::SIGKILL);
+    }
+    eventually(|| ahead.iter().all(|spare| !procfs::is_alive(*spare, 0)));
+    for n in 0..4 {
+        assert_eq!(
+            server.fork_with(&[b'x', n]).wait(soon()),
+            Waited::Exited(i32::from(n))
+        );
+    }
+    eventually(|| children_of(server.pid).len() == 2);
+}
+
+#[test]
+fn spares_end_when_their_server_does() {
+    for kill in [false, true] {
+        let server = start_with_spares(2);
+        let ahead = children_of(server.pid);
+        if kill {
+            send(server.pid, libc::SIGKILL);
+        }
+        let Server { pid, control } = server;
+        drop(control);
+        join(pid);
+        eventually(|| ahead.iter().all(|spare| !procfs::is_alive(*spare, 0)));
+    }
 }

@@ -41,7 +41,9 @@ mod _core {
     #[pymodule_export]
     use super::lock::{Lock, RLock};
     #[pymodule_export]
-    use super::member::{_blocks, Member, adopt, carried_done, declare_exit, describe, family_fd, sweep};
+    use super::member::{
+        _blocks, Member, adopt, carried_done, declare_exit, describe, family_fd, leave_report, sweep,
+    };
     #[pymodule_export]
     use super::pickle::{_dismantle, use_custom_reducers};
     #[pymodule_export]

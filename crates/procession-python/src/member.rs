@@ -75,6 +75,12 @@ impl Member {
         py.detach(|| self.seat.load(message)).map_err(raised)
     }
 
+    /// What the occupant left with `leave_report`; None if nothing.
+    fn report<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyBytes>> {
+        let report = py.detach(|| self.seat.report())?;
+        Some(PyBytes::new(py, &report))
+    }
+
     fn discard(&self) {
         self.seat.vacate();
     }
@@ -147,6 +153,16 @@ pub fn declare_exit(code: i32) {
     if let Some(seat) = Family::home_if_any().and_then(|f| f.current_seat()) {
         seat.slot().declare(code);
     }
+}
+
+/// Leaves a report in this process's seat, for its starter to read after its end. False if it has no seat.
+#[pyfunction]
+pub fn leave_report(py: Python<'_>, report: &[u8]) -> PyResult<bool> {
+    let Some(seat) = Family::home_if_any().and_then(|f| f.current_seat()) else {
+        return Ok(false);
+    };
+    py.detach(|| seat.leave_report(report)).map_err(raised)?;
+    Ok(true)
 }
 
 /// Looks for members that have died unnoticed; how many there were.

@@ -1,10 +1,10 @@
 //! Processes, as the facade's start methods use them.
 
 use crate::member::Member;
-use procession_core::process::{self as core, Answer, ForkCall, ForkError, Next, Request, Waited};
+use procession_core::process::{self as core, Answer, ForkCall, ForkError, Next, Request, Told, Waited};
 use procession_core::sys::clock::Deadline;
 use procession_core::sys::fdpass::PassError;
-use procession_core::sys::{cpu, procfs, spawn as start};
+use procession_core::sys::{cgroup, cpu, procfs, spawn as start};
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -22,6 +22,7 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(request_fork, module)?)?;
     module.add_function(wrap_pyfunction!(process_is_alive, module)?)?;
     module.add_function(wrap_pyfunction!(start_time, module)?)?;
+    module.add_function(wrap_pyfunction!(oom_kills, module)?)?;
     module.add_function(wrap_pyfunction!(cpu_count, module)?)
 }
 
@@ -118,7 +119,7 @@ fn spawn(py: Python<'_>, executable: Text, args: Vec<Text>, fds: Vec<RawFd>) -> 
         })
 }
 
-/// Slot, generation, reply descriptor, passed descriptors.
+/// Slot, generation, reply descriptor (-1: a spare is wanted), passed descriptors.
 type Asked = (u32, u32, RawFd, Vec<RawFd>);
 
 /// The server's side: a single-threaded loop in Rust around os.fork() in Python.
@@ -141,7 +142,8 @@ impl ForkServer {
     }
 
     /// Waits for a request, reaping children meanwhile (their exit codes go to the registry). Returns (slot,
-    /// generation, reply descriptor, passed descriptors), or None once every client has gone.
+    /// generation, reply descriptor, passed descriptors), or None once every client has gone. A reply descriptor of -1
+    /// means that a spare is to be forked. Requests that a spare can take are not seen here.
     fn next(&mut self, py: Python<'_>) -> PyResult<Option<Asked>> {
         // One that was not answered is let go of, and its client told so by the end of its socket.
         self.request = None;
@@ -149,12 +151,47 @@ impl ForkServer {
         loop {
             match py.detach(|| server.next_request()).map_err(|e| raised(&e))? {
                 Next::Closed => return Ok(None),
+                Next::ForkSpare => return Ok(Some((0, 0, -1, Vec::new()))),
                 Next::Interrupted => py.check_signals()?,
                 Next::Fork(request) => {
                     let fds = request.fds.iter().map(AsRawFd::as_raw_fd).collect();
                     let answer = (request.slot, request.generation, request.reply.as_raw_fd(), fds);
                     self.request = Some(request);
                     return Ok(Some(answer));
+                }
+            }
+        }
+    }
+
+    /// How many spares to keep.
+    fn keep_spares(&mut self, count: usize) -> PyResult<()> {
+        self.server.as_mut().ok_or_else(left)?.keep_spares(count);
+        Ok(())
+    }
+
+    /// In the server, after the fork of a spare.
+    fn spare_forked(&mut self, pid: u32) -> PyResult<()> {
+        self.server.as_mut().ok_or_else(left)?.spare_forked(pid);
+        Ok(())
+    }
+
+    /// In the spare, first of all: leaves the server and waits to be told which child it is. Returns (slot, generation,
+    /// passed descriptors), or None if it is not needed any more.
+    fn wait_as_spare(&mut self, py: Python<'_>) -> PyResult<Option<(u32, u32, Vec<RawFd>)>> {
+        let Some(spare) = self.server.take().ok_or_else(left)?.leave_as_spare() else {
+            return Ok(None);
+        };
+        loop {
+            match py.detach(|| spare.wait()).map_err(|e| raised(&e))? {
+                Told::End => return Ok(None),
+                Told::Interrupted => py.check_signals()?,
+                Told::Be {
+                    slot,
+                    generation,
+                    fds,
+                } => {
+                    let fds = fds.into_iter().map(IntoRawFd::into_raw_fd).collect();
+                    return Ok(Some((slot, generation, fds)));
                 }
             }
         }
@@ -267,10 +304,18 @@ fn start_time(pid: u32) -> u64 {
     procfs::start_time(pid)
 }
 
-/// CPUs this process may run on: its affinity mask.
+/// CPUs that this process can keep busy: those of its affinity mask, or what its control groups' quota comes to,
+/// rounded up, where that is less.
 #[pyfunction]
 fn cpu_count() -> u32 {
-    cpu::count()
+    let quota = cgroup::cpu_quota().map_or(u32::MAX, |cpus| cpus.ceil() as u32);
+    cpu::count().min(quota).max(1)
+}
+
+/// How many processes of this process's control group were killed because memory ran out; None if nobody counts.
+#[pyfunction]
+fn oom_kills() -> Option<u64> {
+    cgroup::oom_kills()
 }
 
 /// A str (encoded as os.fsencode does) or bytes, for the system.

@@ -74,7 +74,9 @@ pub struct Slot {
     pub starter: AtomicU64,
     /// The parent's seat as `Seat::number` says it, or 0.
     pub parent: AtomicU64,
-    spare: [AtomicU64; 3],
+    /// What the occupant left for its starter to read after its end: a buffer, held by the slot itself.
+    pub report: AtomicU64,
+    spare: [AtomicU64; 2],
     /// The name, UTF-8, cut at 64 bytes, padded with zeros.
     pub name: [AtomicU64; 8],
     /// Occupied for good by the thread of the occupant that took the seat, the main one as a rule: when it dies the
@@ -224,6 +226,7 @@ impl Txn {
             &slot.held,
             &slot.waiting_on,
             &slot.message,
+            &slot.report,
         ] {
             self.write(word, 0);
         }
@@ -260,10 +263,15 @@ impl Txn {
         self.write(&slot.state, state_word(seat.generation, State::Alive));
     }
 
-    /// Frees a slot whose table is empty.
+    /// Frees a slot whose table is empty, and the report in it.
     pub(crate) fn free_seat(&mut self, seat: Seat) {
         let slot = seat.slot();
         let books = self.books();
+        let report = self.read(&slot.report);
+        if report != 0 {
+            self.write(&slot.report, 0);
+            self.let_go(report);
+        }
         self.write(&slot.state, state_word(seat.generation, State::Free));
         self.write(&slot.link, self.read(&books.free_slot));
         self.write(&books.free_slot, u64::from(seat.slot) + 1);

@@ -148,6 +148,40 @@ impl Seat {
         bytes
     }
 
+    /// The occupant leaves a report, in place of one that it left before. It outlives the occupant, and goes with the
+    /// seat: when the starter vacates it or is dead.
+    pub fn leave_report(&self, bytes: &[u8]) -> Result<()> {
+        let hold = self.family.buffer(bytes)?;
+        let mut txn = self.family.begin();
+        if self.valid() {
+            let before = txn.read(&self.slot().report);
+            if before != 0 {
+                txn.let_go(before);
+            }
+            txn.write(&self.slot().report, hold.offset);
+            txn.write(&hold.header().operations, bytes.len() as u64);
+            hold.note_given(&mut txn);
+            txn.commit();
+            hold.given();
+            self.family.bury();
+        }
+        Ok(())
+    }
+
+    /// The report that the occupant left, copied; None if there is none. For the starter, who has not vacated the seat.
+    #[must_use]
+    pub fn report(&self) -> Option<Vec<u8>> {
+        let offset = self.slot().report.load(Ordering::Acquire);
+        if offset == 0 || !self.valid() {
+            return None;
+        }
+        let header = self.family.at::<Header>(offset);
+        let mut bytes = Vec::new();
+        let len = header.operations.load(Ordering::Relaxed);
+        self.family.copy_out(offset + HEADER, len as usize, &mut bytes);
+        Some(bytes)
+    }
+
     /// Enters a reference of this process's into the seat's table: the occupant will find the object alive.
     pub fn carry(&self, hold: Hold) -> Result<()> {
         let mut txn = self.family.begin();

@@ -32,6 +32,7 @@
 //! server closes what arrived of it, with an answer if the reply socket arrived, and goes on.
 
 use super::error::ForkError;
+use super::spares::{Spare, Spares};
 use crate::family::{Family, Seat};
 use crate::sys::clock::Deadline;
 use crate::sys::fdpass::{self, PassError};
@@ -43,7 +44,7 @@ use rustix::io::Errno;
 use std::collections::BTreeMap;
 use std::io;
 
-const REQUEST: u32 = u32::from_be_bytes(*b"PrF1");
+pub(super) const REQUEST: u32 = u32::from_be_bytes(*b"PrF1");
 const ANSWER: u32 = u32::from_be_bytes(*b"PrF2");
 const HEAD: usize = 16;
 /// The longest text of an answer.
@@ -79,6 +80,8 @@ pub struct Request {
 pub enum Next {
     /// Fork, and say [`ForkServer::forked`] or [`ForkServer::refused`].
     Fork(Request),
+    /// There is time to fork a spare, and say [`ForkServer::spare_forked`] (or nothing, if that fails).
+    ForkSpare,
     /// Run the signal handlers, and ask again.
     Interrupted,
     /// End: every client has gone.
@@ -91,6 +94,11 @@ pub struct ForkServer {
     control: OwnedFd,
     bell: ChildBell,
     children: BTreeMap<u32, Option<Seat>>,
+    spares: Spares,
+    /// How many spares there are to be. None of them before the first request, nor after a fork of one has failed until
+    /// the next request.
+    wanted: usize,
+    forks_spares: bool,
 }
 
 impl ForkServer {
@@ -103,17 +111,28 @@ impl ForkServer {
             control,
             bell: ChildBell::new()?,
             children: BTreeMap::new(),
+            spares: Spares::default(),
+            wanted: 0,
+            forks_spares: false,
         })
     }
 
-    /// Waits for a request, and for ended children meanwhile.
+    /// How many spares to have from the first request on: children that are forked ahead, while nothing else is to do.
+    pub fn keep_spares(&mut self, count: usize) {
+        self.wanted = count;
+    }
+
+    /// Waits for a request, and for ended children meanwhile. A request that a spare can take is not seen here.
     ///
     /// # Errors
     /// Only what no next request could mend.
     pub fn next_request(&mut self) -> io::Result<Next> {
         loop {
             self.look_after_children();
-            let round = if self.children.is_empty() {
+            let short = self.forks_spares && self.spares.count() < self.wanted;
+            let round = if short {
+                Deadline::PAST
+            } else if self.children.is_empty() {
                 Deadline::NEVER
             } else {
                 Deadline::after(ROUND)
@@ -122,12 +141,30 @@ impl ForkServer {
             let mut fds = [control, PollFd::new(&self.bell, PollFlags::IN)];
             match pidfd::ready(&mut fds, round)? {
                 Waited::Interrupted => return Ok(Next::Interrupted),
+                Waited::TimedOut if short => {
+                    // If the fork fails, the next request is time enough to try again.
+                    self.forks_spares = false;
+                    if self.spares.prepare().is_ok() {
+                        return Ok(Next::ForkSpare);
+                    }
+                }
                 Waited::TimedOut => {}
                 Waited::Ready if fds[0].revents().is_empty() => {}
                 Waited::Ready => {
                     let hung_up = fds[0].revents().intersects(PollFlags::HUP | PollFlags::RDHUP);
-                    if let Some(next) = self.receive(hung_up)? {
-                        return Ok(next);
+                    match self.receive(hung_up)? {
+                        Some(Next::Fork(request)) => {
+                            self.forks_spares = true;
+                            if let Some(request) = self.hand_to_spare(request) {
+                                return Ok(Next::Fork(request));
+                            }
+                        }
+                        Some(Next::Closed) => {
+                            self.dismiss_spares();
+                            return Ok(Next::Closed);
+                        }
+                        Some(next) => return Ok(next),
+                        None => {}
                     }
                 }
             }
@@ -181,6 +218,42 @@ impl ForkServer {
             reply,
             fds: passed,
         })))
+    }
+
+    /// Has a spare become the child that was asked for. Gives the request back if there is no spare.
+    fn hand_to_spare(&mut self, request: Request) -> Option<Request> {
+        let sent = self.spares.send(request.slot, request.generation, &request.fds);
+        match sent {
+            Some(pid) => self.forked(request, pid),
+            None => return Some(request),
+        }
+        None
+    }
+
+    /// In the server, after the fork of a spare.
+    pub fn spare_forked(&mut self, pid: u32) {
+        self.spares.add(pid);
+        self.children.insert(pid, None);
+        self.forks_spares = true;
+    }
+
+    /// In the spare, first of all: what [`ForkServer::leave`] does, and how to wait for a request.
+    #[must_use]
+    pub fn leave_as_spare(mut self) -> Option<Spare> {
+        self.spares.become_one()
+    }
+
+    /// Ends the spares and waits for them.
+    fn dismiss_spares(&mut self) {
+        for pid in self.spares.dismiss() {
+            // Nobody else waits for our children, so the pid is still its own.
+            let _ = pidfd::kill(pid, libc::SIGKILL);
+            self.children.remove(&pid);
+            if let Ok(fd) = pidfd::open(pid) {
+                let _ = pidfd::ready(&mut [PollFd::new(&fd, PollFlags::IN)], Deadline::after(ROUND));
+            }
+            let _ = pidfd::reap(Which::Pid(pid));
+        }
     }
 
     /// In the server, after the fork: binds the pid to the seat and answers the client. Closes the request's
@@ -243,6 +316,7 @@ impl ForkServer {
         let seat = match pidfd::peek(Which::Pid(pid)) {
             Ok(None) => return false,
             Ok(Some(code)) => {
+                self.spares.forget(pid);
                 let seat = self.children.remove(&pid).flatten();
                 if let Some(seat) = seat {
                     seat.record_exit(code);
@@ -292,7 +366,7 @@ fn answer(reply: BorrowedFd<'_>, errno: i32, pid: u32, text: &str, fds: &[Borrow
     let _ = fdpass::send_now(reply, &packet, fds);
 }
 
-fn numbers(bytes: &[u8]) -> [u32; 4] {
+pub(super) fn numbers(bytes: &[u8]) -> [u32; 4] {
     let mut numbers = [0; 4];
     for (number, four) in numbers.iter_mut().zip(bytes.chunks_exact(4)) {
         *number = u32::from_ne_bytes(four.try_into().unwrap_or_default());

@@ -7,7 +7,9 @@
 pub mod child;
 pub mod error;
 pub mod forkserver;
+pub mod spares;
 
 pub use child::{Child, Waited};
 pub use error::ForkError;
 pub use forkserver::{Answer, ForkCall, ForkServer, Next, Request, control_pair, request_fork};
+pub use spares::{Spare, Told};

@@ -53,7 +53,8 @@ impl std::error::Error for SpawnError {
 /// `posix_spawn(&pid, executable, actions, NULL, args, env)` — runs a program and returns the pid of the new process.
 ///
 /// `args` is all of the program's arguments, from the 0th on, which is its name by custom. The child has descriptors
-/// 0 to 2 as they are here, `fds[i]` as 3 + i, and no other. It inherits the signal mask and the ignored signals.
+/// 0 to 2 as they are here, `fds[i]` as 3 + i, and no other. It inherits the ignored signals and the signal mask, with
+/// SIGINT added: a program that is not ready for Ctrl-C yet unblocks it when it is.
 ///
 /// # Errors
 /// What `execve` says (no such file, not executable, …), or that the system has no process or descriptor left. There
@@ -97,17 +98,18 @@ fn start(executable: &CStr, args: &[CString], env: &[CString], fds: &[BorrowedFd
         actions.dup2(source, target)?;
     }
     actions.close_from(end)?;
+    let attributes = Attributes::with_sigint_blocked()?;
     let argv = pointers(args);
     let envp = pointers(env);
     let mut pid = 0;
-    // SAFETY: the strings, the two arrays (which end with a null pointer) and the actions outlive the call; nothing
-    // is written through the array's pointers in spite of their type.
+    // SAFETY: the strings, the two arrays (which end with a null pointer), the actions and the attributes outlive the
+    // call; nothing is written through the array's pointers in spite of their type.
     let error = unsafe {
         libc::posix_spawn(
             &raw mut pid,
             executable.as_ptr(),
             actions.as_ptr(),
-            core::ptr::null(),
+            attributes.as_ptr(),
             argv.as_ptr(),
             envp.as_ptr(),
         )
@@ -180,6 +182,44 @@ impl Drop for Actions {
     fn drop(&mut self) {
         // SAFETY: initialised by `new`, and not used after this.
         unsafe { libc::posix_spawn_file_actions_destroy(self.0.as_mut_ptr()) };
+    }
+}
+
+/// How the child differs from this process.
+struct Attributes(Box<MaybeUninit<libc::posix_spawnattr_t>>);
+
+impl Attributes {
+    fn with_sigint_blocked() -> io::Result<Attributes> {
+        let mut attributes = Box::new(MaybeUninit::uninit());
+        // SAFETY: the place is writable; the call initialises it, unless it fails, and then it is not used.
+        check(unsafe { libc::posix_spawnattr_init(attributes.as_mut_ptr()) })?;
+        let mut attributes = Attributes(attributes);
+        let mut mask = MaybeUninit::<libc::sigset_t>::uninit();
+        // SAFETY: with no set to change to, the call only writes the present mask to a place that is large enough.
+        check(unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, core::ptr::null(), mask.as_mut_ptr()) })?;
+        // SAFETY: written by the call above.
+        let mut mask = unsafe { mask.assume_init() };
+        // SAFETY: a valid set and a signal that exists.
+        unsafe { libc::sigaddset(&raw mut mask, libc::SIGINT) };
+        let place = attributes.0.as_mut_ptr();
+        // SAFETY: initialised above, exclusively borrowed; the mask is copied.
+        check(unsafe { libc::posix_spawnattr_setsigmask(place, &raw const mask) })?;
+        // SAFETY: as above.
+        check(unsafe {
+            libc::posix_spawnattr_setflags(place, libc::POSIX_SPAWN_SETSIGMASK as libc::c_short)
+        })?;
+        Ok(attributes)
+    }
+
+    fn as_ptr(&self) -> *const libc::posix_spawnattr_t {
+        self.0.as_ptr()
+    }
+}
+
+impl Drop for Attributes {
+    fn drop(&mut self) {
+        // SAFETY: initialised by `with_sigint_blocked`, and not used after this.
+        unsafe { libc::posix_spawnattr_destroy(self.0.as_mut_ptr()) };
     }
 }
 
