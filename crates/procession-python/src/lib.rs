@@ -7,6 +7,7 @@
 
 use pyo3::prelude::*;
 
+mod array;
 mod buffer;
 mod codec;
 mod errors;
@@ -24,6 +25,8 @@ mod transit;
 mod _core {
     use pyo3::prelude::*;
 
+    #[pymodule_export]
+    use super::array::Array;
     #[pymodule_export]
     use super::buffer::SharedBytes;
     #[pymodule_export]

@@ -8,6 +8,7 @@
 //! | [`alloc`] | blocks |
 //! | [`registry`], [`seat`] | the processes |
 //! | [`held`] | what each of them refers to |
+//! | [`zeroed`] | memory that many processes write: arrays |
 //! | [`bundle`] | many references in one object |
 //! | [`reap`] | taking that back when they die |
 //! | [`handle`] | naming objects across processes |
@@ -26,6 +27,7 @@ pub mod object;
 pub mod reap;
 pub mod registry;
 pub mod seat;
+pub mod zeroed;
 
 use crate::error::Result;
 use crate::sys::memory::Map;
