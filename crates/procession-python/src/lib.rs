@@ -20,6 +20,7 @@ mod queue;
 mod shared;
 mod sync;
 mod transit;
+mod watcher;
 
 #[pymodule]
 mod _core {
@@ -39,6 +40,8 @@ mod _core {
     use super::queue::Queue;
     #[pymodule_export]
     use super::sync::{Barrier, Condition, Event, Mailbox, Semaphore, Ticket};
+    #[pymodule_export]
+    use super::watcher::{WatcherListing, list_watcher, memory_left, watcher};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

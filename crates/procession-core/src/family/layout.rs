@@ -39,7 +39,8 @@ pub struct FamilyHeader {
     pub length: AtomicU64,
     /// When the root made it, in nanoseconds of the monotonic clock.
     pub created: AtomicU64,
-    spare: [AtomicU64; 2],
+    /// See [`super::watcher`]: pid (upper half) and descriptor, or 0; and when it was started.
+    pub watcher: [AtomicU64; 2],
 }
 
 const _: () = assert!(size_of::<FamilyHeader>() == 64);
