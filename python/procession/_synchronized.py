@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 
-from . import context
+from . import _core, context
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def synchronized(obj: Any, lock: Any = None, ctx: BaseContext | None = None) -> 
     raise TypeError(f"only a ctypes object can be given a lock, not {obj!r}")
 
 
-class SynchronizedBase:
+class SynchronizedBase(_core.Guarded):
     """A ctypes object with the lock that guards it. `with` acquires the lock, for changes that take several steps:
 
         with counter:  # or counter.get_lock()
@@ -48,8 +48,7 @@ class SynchronizedBase:
         """obj: the ctypes object. lock: any with acquire and release; by default a new `RLock` of the context ctx."""
         if lock is None:
             lock = (ctx or context._default_context.get_context(None)).RLock()
-        self._obj = obj
-        self._lock = lock
+        self._guard(obj, lock)
         self.acquire = lock.acquire
         self.release = lock.release
 
@@ -61,14 +60,6 @@ class SynchronizedBase:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return synchronized, (self._obj, self._lock)
-
-    def get_obj(self) -> Any:
-        """The ctypes object itself, which knows of no lock."""
-        return self._obj
-
-    def get_lock(self) -> Any:
-        """The lock."""
-        return self._lock
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} wrapper for {self._obj!r}>"
@@ -91,18 +82,16 @@ def _guarded(name: str) -> property:
 class Synchronized(SynchronizedBase):
     """One value with a lock. `value` acquires the lock for itself, but `value += 1` is two steps: use `with`."""
 
-    # As `_guarded`, but twice as fast.
+    # As `_guarded`, but several times faster.
+    value: Any = _core.guarded_value
 
-    @property
-    def value(self) -> Any:
-        """The value, as a Python object."""
+    def _read(self, name: str) -> Any:
         with self._lock:
-            return self._obj.value
+            return getattr(self._obj, name)
 
-    @value.setter
-    def value(self, value: Any) -> None:
+    def _write(self, name: str, value: Any) -> None:
         with self._lock:
-            self._obj.value = value
+            setattr(self._obj, name, value)
 
 
 class SynchronizedArray(SynchronizedBase):

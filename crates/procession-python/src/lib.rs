@@ -12,6 +12,7 @@ mod buffer;
 mod codec;
 mod errors;
 mod fast;
+mod guarded;
 mod lock;
 mod member;
 mod pickle;
@@ -31,6 +32,8 @@ mod _core {
     #[pymodule_export]
     use super::buffer::SharedBytes;
     #[pymodule_export]
+    use super::guarded::Guarded;
+    #[pymodule_export]
     use super::lock::{Lock, RLock};
     #[pymodule_export]
     use super::member::{Member, adopt, carried_done, declare_exit, describe, family_fd, sweep};
@@ -47,6 +50,7 @@ mod _core {
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
         super::fast::install(module)?;
+        super::guarded::install(module)?;
         super::process::register(module)
     }
 }
