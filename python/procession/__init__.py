@@ -5,6 +5,8 @@
 All names of `multiprocessing` are here and mean what they mean there. Besides:
 
 OwnerDiedError   a lock's holder died; raised instead of waiting for ever
+SharedDict       a dictionary that processes share, without a server
+ndarray, asarray numpy arrays in shared memory, which are sent as handles
 install()        from now on `import multiprocessing` means this package
 
 `python -m procession script.py` runs a program that knows nothing of Procession with it.
@@ -42,6 +44,7 @@ __all__ = [
     "RawArray",
     "RawValue",
     "Semaphore",
+    "SharedDict",
     "SimpleQueue",
     "TimeoutError",
     "Value",
@@ -114,7 +117,17 @@ if "__main__" in sys.modules:
     sys.modules["__mp_main__"] = sys.modules["__main__"]
 
 
+# what most programs do not use, or what needs numpy
+_LATE = {"SharedDict": "_dict", "asarray": "_arrays", "ndarray": "_arrays"}
+
+
 def __getattr__(name: str) -> object:
     if name == "reducer":  # a property of the context, and a module that is better imported late
         return _default.reducer
+    if name in _LATE:
+        from importlib import import_module
+
+        found = getattr(import_module(f"{__name__}.{_LATE[name]}"), name)
+        globals()[name] = found
+        return found
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

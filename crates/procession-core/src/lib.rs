@@ -13,6 +13,8 @@
 pub mod crash;
 pub mod atomic;
 #[cfg(not(loom))]
+pub mod dict;
+#[cfg(not(loom))]
 pub mod error;
 #[cfg(not(loom))]
 pub mod family;

@@ -10,9 +10,11 @@ use pyo3::prelude::*;
 mod array;
 mod buffer;
 mod codec;
+mod dict;
 mod errors;
 mod fast;
 mod guarded;
+mod key;
 mod lock;
 mod member;
 mod pickle;
@@ -31,6 +33,8 @@ mod _core {
     use super::array::Array;
     #[pymodule_export]
     use super::buffer::SharedBytes;
+    #[pymodule_export]
+    use super::dict::Dict;
     #[pymodule_export]
     use super::guarded::Guarded;
     #[pymodule_export]

@@ -40,13 +40,19 @@ pub enum Kind {
     Buffer = 6,
     /// Bytes that began as zeros and that many processes write: see [`super::zeroed`].
     Array = 14,
+    /// A [`crate::dict::Dict`].
+    Dict = 15,
+    /// The slots of one.
+    DictTable = 16,
+    /// A key and its value.
+    DictEntry = 17,
 }
 
 impl Kind {
     /// The kind with this number.
     #[must_use]
     pub fn of(number: u16) -> Option<Kind> {
-        const ALL: [Kind; 15] = [
+        const ALL: [Kind; 18] = [
             Kind::Free,
             Kind::HeldChunk,
             Kind::MutexPage,
@@ -62,6 +68,9 @@ impl Kind {
             Kind::Ticket,
             Kind::Bundle,
             Kind::Array,
+            Kind::Dict,
+            Kind::DictTable,
+            Kind::DictEntry,
         ];
         ALL.get(usize::from(number)).copied()
     }
@@ -85,6 +94,9 @@ impl Kind {
             Kind::Ticket => "waiter",
             Kind::Bundle => "bundle",
             Kind::Array => "array",
+            Kind::Dict => "dictionary",
+            Kind::DictTable => "dictionary table",
+            Kind::DictEntry => "dictionary entry",
         }
     }
 }

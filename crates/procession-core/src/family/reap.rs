@@ -163,7 +163,7 @@ impl Family {
             txn.write(condemned, next);
             let resident = txn.read(&header.resident);
             let written = super::zeroed::may_be_written(tag, resident);
-            if matches!(tag.kind(), Some(Kind::Buffer | Kind::Array))
+            if matches!(tag.kind(), Some(Kind::Buffer | Kind::Array | Kind::DictTable))
                 && (written > resident || self.runs_hot(tag.class(), resident))
             {
                 self.cool(txn, offset, written);
