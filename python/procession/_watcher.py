@@ -11,6 +11,7 @@ import os
 import select
 import signal
 import sys
+from time import monotonic
 
 from . import _core, _segments
 from .resource_tracker import _CLEANUP_FUNCS, _unquoted
@@ -48,12 +49,19 @@ class _Watch:
         os.set_blocking(self.fd, False)
         poll = select.poll()
         poll.register(self.fd, select.POLLIN)
+        due = 0.0
         while True:
-            ready = poll.poll(IDLE * 1000 if self.had_some else None)
+            ready = poll.poll(max(0.0, due - monotonic()) * 1000 if self.had_some else None)
+            # what was asked for meanwhile, and not whether it is asked if there is a watcher
+            busy = self.charges or self.listing is None or not self.had_some
             if ready and self.read():
-                continue
-            if not ready and (self.charges or self.listing is None):
+                if busy or self.charges:
+                    due = monotonic() + IDLE
+                if monotonic() < due or not self.had_some:
+                    continue
+            elif not ready and busy:
                 self.look_round()
+                due = monotonic() + IDLE
                 continue
             # everybody has gone, or nobody wants anything
             if self.listing is not None:
