@@ -58,7 +58,10 @@ def program(text: str, *arguments: str, **keywords: Any) -> subprocess.Popen[str
 
 
 ATTACH = "import sys; from procession.shared_memory import SharedMemory as S; s = S(sys.argv[1]{}); "
-CREATE = "from procession.shared_memory import SharedMemory as S; s = S(create=True, size=100{}); print(s.name, flush=True); "
+CREATE = "from procession.shared_memory import SharedMemory as S; s = S(create=True, size=100{}); " + (
+    "print(s.name, flush=True); "
+)
+SAY_WATCHER = "from procession import resource_tracker as r; print(r._resource_tracker._pid, flush=True); "
 STAY = "import time; time.sleep(60)"
 
 
@@ -165,7 +168,7 @@ def test_a_full_folder_is_an_error_and_leaves_nothing():
 
 def test_without_the_folder_the_error_says_so(monkeypatch, tmp_path):
     monkeypatch.setattr(_segments, "FOLDER", str(tmp_path / "none"))
-    with pytest.raises(OSError, match="named shared memory needs .* which is missing"):
+    with pytest.raises(OSError, match=r"named shared memory needs .* which is missing"):
         SharedMemory(create=True, size=10)
     with pytest.raises(FileNotFoundError):
         SharedMemory("anything")
@@ -223,7 +226,7 @@ def test_what_is_not_tracked_stays_until_it_is_unlinked():
 
 
 def test_the_last_who_attached_removes_it_where_the_makers_watcher_was_killed_too():
-    with program(CREATE.format("") + "from procession import resource_tracker as r; print(r._resource_tracker._pid, flush=True); " + STAY) as maker:
+    with program(CREATE.format("") + SAY_WATCHER + STAY) as maker:
         name, watcher = maker.stdout.readline().strip(), int(maker.stdout.readline())
         with program(ATTACH.format("") + "print(1, flush=True); " + STAY, name) as user:
             assert user.stdout.readline() == "1\n"
@@ -237,7 +240,7 @@ def test_the_last_who_attached_removes_it_where_the_makers_watcher_was_killed_to
 
 
 def test_what_nobody_watches_any_more_is_swept_and_nothing_else(segment):
-    with program(CREATE.format("") + "from procession import resource_tracker as r; print(r._resource_tracker._pid, flush=True); " + STAY) as maker:
+    with program(CREATE.format("") + SAY_WATCHER + STAY) as maker:
         name, watcher = maker.stdout.readline().strip(), int(maker.stdout.readline())
         os.kill(watcher, signal.SIGKILL)
         maker.kill()
@@ -330,7 +333,9 @@ def test_any_name_can_be_registered_and_is_told_when_left_behind():
 # --- lists ------------------------------------------------------------------------------------------------------------
 
 
-ITEMS = st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False) | st.text() | st.binary()
+ITEMS = (
+    st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False) | st.text() | st.binary()
+)
 
 
 @settings(deadline=None, max_examples=60)

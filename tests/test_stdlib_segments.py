@@ -39,7 +39,7 @@ def python(request: pytest.FixtureRequest) -> str:
 
 
 def tell(python: str, text: str, *arguments: str) -> str:
-    """What that Python prints, with its names SharedMemory and ShareableList. Its tracker does not unlink what is ours."""
+    """What that Python prints, with its SharedMemory and ShareableList. Its tracker does not unlink what is ours."""
     begin = (
         "import sys; from multiprocessing import resource_tracker\n"
         "from multiprocessing.shared_memory import SharedMemory, ShareableList\n"
@@ -75,7 +75,8 @@ def test_we_read_write_and_remove_a_segment_of_the_standard_library(python):
 def test_the_standard_library_reads_and_changes_our_list(python):
     ours = ShareableList([*ITEMS, b"zeros\0"])
     text = (
-        "l = ShareableList(name=sys.argv[1]); print(list(l)); l[0] = 'other'; l[3] = None; l[9] = b'longer!'; l[8] = b'12345678';"
+        "l = ShareableList(name=sys.argv[1]); print(list(l)); l[0] = 'other'; l[3] = None; l[9] = b'longer!';"
+        "l[8] = b'12345678';"
         "l.shm.close(); forget(l.shm)"
     )
     assert tell(python, text, ours.shm.name) == repr([*ITEMS, b"zeros"])

@@ -404,7 +404,7 @@ def grab_and_drop(seed):
         array = mp.RawArray("B", size)
         assert not any(bytes(array[: 1 << 16]))
         ctypes.memset(array, 7, size)
-        kept = kept[-5:] + [array]
+        kept = [*kept[-5:], array]
 
 
 def test_killed_owners_of_arrays_leave_no_memory_behind():

@@ -15,7 +15,9 @@ class Block(_core.Array):
     """
 
     def __init__(self, size: int) -> None:
-        """size: in bytes, 0 or more. ValueError: below 0. MemoryError: the machine or its control group has less left."""
+        """size: in bytes, 0 or more. ValueError: below 0. MemoryError: the machine or its control group has less
+        left.
+        """
         if size < 0:
             raise ValueError(f"a block of memory has 0 bytes or more, not {size}")
         self._create(size)

@@ -15,7 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    CType = type[Any]
+    CType = Any  # a type of ctypes; its metaclass has no name in all Pythons
 
 __all__ = ["Shared", "in_block", "plain_type", "rebuild_ctype", "reduce_ctype"]
 
@@ -51,25 +51,26 @@ class Shared:
         return f"<{self._plain.__module__}.{self._plain.__qualname__} object at {id(self):#x}, shared>"
 
 
-_types: WeakValueDictionary[CType, CType] = WeakValueDictionary()
+_types: WeakValueDictionary[CType, Any] = WeakValueDictionary()
 _kept: list[CType] = []  # those that are used again and again
 
 
-def _shared_type(plain: CType) -> CType:
+def _shared_type(plain: CType) -> Any:
     found = _types.get(plain)
     if found is None:
-        found = type(plain)(plain.__name__, (Shared, plain), {"_plain": plain, "__module__": plain.__module__})
-        found.__qualname__ = plain.__qualname__
-        _types[plain] = found
+        made: Any = type(plain)(plain.__name__, (Shared, plain), {"_plain": plain, "__module__": plain.__module__})
+        made.__qualname__ = plain.__qualname__
+        _types[plain] = found = made
         if plain.__module__ == "ctypes" and plain.__base__ is _Simple:
-            _kept.append(found)
+            _kept.append(made)
     return found
 
 
 def in_block(plain: CType, block: Block) -> Any:
     """An object of that type whose bytes are those of the block. TypeError: it is not a ctypes type."""
     # a subclass of a type of the other byte order would be of this machine's
-    if getattr(plain, _FOREIGN, None) is plain:
+    foreign: Any = getattr(plain, _FOREIGN, None)
+    if foreign is plain:
         from . import reduction
 
         reduction.register(plain, reduce_ctype)

@@ -26,21 +26,23 @@ class SharedDict(_core.Dict):
         cache["answer"] = 42  # whoever it was handed to has it now
 
     Each operation on a key is atomic: it has happened or it has not, whoever else is at work and whoever is killed at
-    any moment. A value is pickled when it is put and unpickled when it is got, so what one gets is a copy: to change a
-    value in place, put it again (`change` does that without losing what others do meanwhile). Values are any that can be
-    sent through a queue, locks, queues and arrays included. (A dictionary that contains itself is never freed.)
+    any moment. A value is pickled when it is put and unpickled when it is got, so what one gets is a copy: to change
+    a value in place, put it again (`change` does that without losing what others do meanwhile). Values are any that
+    can be sent through a queue, locks, queues and arrays included. (A dictionary that contains itself is never
+    freed.)
 
     **Keys** are found by what they are, since Python's hashes differ between processes. `1`, `1.0` and `True` are one
-    key, as in `dict`. So are two equal keys that are made of str, bytes, int, float, bool, None, tuples and frozensets, and
-    of classes that derive from these and do not redefine equality. Other hashable objects are found by type and pickled
-    state: two of them are one key if they pickle alike, and `Decimal(1)` is not the key `1`. TypeError: not hashable.
+    key, as in `dict`. So are two equal keys that are made of str, bytes, int, float, bool, None, tuples and
+    frozensets, and of classes that derive from these and do not redefine equality. Other hashable objects are found
+    by type and pickled state: two of them are one key if they pickle alike, and `Decimal(1)` is not the key `1`.
+    TypeError: not hashable.
 
-    **Iterating**, `keys`, `values`, `items`, `copy` and `==` see what it held at one moment, in the order in which the keys
-    came; what others do meanwhile is not seen. They copy everything, as `popitem` copies all keys.
+    **Iterating**, `keys`, `values`, `items`, `copy` and `==` see what it held at one moment, in the order in which
+    the keys came; what others do meanwhile is not seen. They copy everything, as `popitem` copies all keys.
 
-    It can be sent to other processes at any time and in any way, and is the same there. MemoryError: the machine has no
-    memory left; the dictionary is as it was. What is removed makes room for other things; a value of more than 4 KiB has
-    memory of its own, which goes back to the machine.
+    It can be sent to other processes at any time and in any way, and is the same there. MemoryError: the machine has
+    no memory left; the dictionary is as it was. What is removed makes room for other things; a value of more than 4
+    KiB has memory of its own, which goes back to the machine.
 
     References: linear probing, Knuth, The Art of Computer Programming, volume 3, section 6.4.
     """
@@ -98,8 +100,9 @@ class SharedDict(_core.Dict):
     def change(self, key: Any, function: Callable[[Any], Any], default: Any = _MISSING, /) -> Any:
         """Replaces the value of a key by function(value), and returns that.
 
-        The function is called again if somebody else has changed the value meanwhile: so it must have no other effects,
-        and no change is lost. It is called without any lock. default: for a key without a value; else that is a KeyError.
+        The function is called again if somebody else has changed the value meanwhile: so it must have no other
+        effects, and no change is lost. It is called without any lock. default: for a key without a value; else that
+        is a KeyError.
         """
         while True:
             found = self._find(key)
@@ -111,7 +114,9 @@ class SharedDict(_core.Dict):
                 return new
 
     def compare_and_set(self, key: Any, expected: Any, new: Any, /) -> bool:
-        """Sets the value of a key to new if it equals expected; whether it did. A key without a value equals nothing."""
+        """Sets the value of a key to new if it equals expected; whether it did. A key without a value equals
+        nothing.
+        """
         while True:
             found = self._find(key)
             if found is None or found[0] != expected:
@@ -146,7 +151,7 @@ class SharedDict(_core.Dict):
         return iter(self._snapshot(False))
 
     def __reversed__(self) -> Iterator[Any]:
-        return reversed(self._snapshot(False))
+        return iter(self._snapshot(False)[::-1])
 
     def keys(self) -> KeysView[Any]:
         """The keys at this moment."""

@@ -1,9 +1,9 @@
 """Named segments as files: the folder they are in, and how it is known whether anybody uses one.
 
-Whoever uses a segment holds a shared `flock` on it: the kernel drops it when the last mapping or descriptor that came of
-that `open` is gone, however its process ended. So an exclusive one is to be had only where there is no user left. A
-segment that was made to be looked after has the sticky bit (which means nothing else on a file), so that the segments of
-the standard library and of other programs, whose users hold no locks, are never taken for unused ones.
+Whoever uses a segment holds a shared `flock` on it: the kernel drops it when the last mapping or descriptor that came
+of that `open` is gone, however its process ended. So an exclusive one is to be had only where there is no user left.
+A segment that was made to be looked after has the sticky bit (which means nothing else on a file), so that the
+segments of the standard library and of other programs, whose users hold no locks, are never taken for unused ones.
 
 References: shm_overview(7), flock(2).
 """
@@ -11,14 +11,10 @@ References: shm_overview(7), flock(2).
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import stat
 import time
-
-try:
-    import fcntl
-except ImportError:  # a Python without it: nobody can tell whether a segment is in use
-    fcntl = None  # type: ignore[assignment]
 
 __all__ = ["FOLDER", "attach", "create", "look_after", "path_of", "sweep", "unlink", "unlink_unless_used"]
 
@@ -88,8 +84,6 @@ def unlink_unless_used(path: str, fd: int | None = None) -> bool:
     """Removes a segment that nobody uses; whether it did. fd: an own use of it, which is given up."""
     own = os.open(path, os.O_RDONLY | _FLAGS) if fd is None else fd
     try:
-        if fcntl is None:
-            return False
         try:
             fcntl.flock(own, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -108,7 +102,7 @@ def sweep(older_than: float = 60.0) -> list[str]:
 
     older_than: in seconds since it was made; by then its watcher has noted that it uses it. Returns their names.
     """
-    swept = []
+    swept: list[str] = []
     try:
         entries = list(os.scandir(FOLDER))
     except OSError:
@@ -130,11 +124,10 @@ def sweep(older_than: float = 60.0) -> list[str]:
 
 
 def _use(fd: int) -> None:
-    if fcntl is not None:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError:  # somebody is just removing it, or uses flock for ends of his own
-            pass
+    try:  # noqa: SIM105 (contextlib takes a millisecond to import)
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:  # somebody is just removing it, or uses flock for ends of his own
+        pass
 
 
 def _reserve(fd: int, size: int, path: str) -> None:
@@ -158,6 +151,7 @@ def _explained(error: OSError, path: str) -> OSError:
     why = "is missing" if not os.path.isdir(FOLDER) else "cannot be written to"
     return OSError(
         error.errno,
-        f"named shared memory needs {FOLDER}, which {why} ({os.strerror(error.errno or 0)}); values, arrays and queues do not",
+        f"named shared memory needs {FOLDER}, which {why} ({os.strerror(error.errno or 0)}); values, arrays and "
+        "queues do not",
         path,
     )

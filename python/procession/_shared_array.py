@@ -13,14 +13,15 @@ if TYPE_CHECKING:
 __all__ = ["SharedArray", "placed"]
 
 
-class SharedArray(np.ndarray):  # type: ignore[type-arg]
+class SharedArray(np.ndarray):
     """A numpy array whose memory processes share. Made by `procession.ndarray` and `procession.asarray`.
 
-    It is pickled as a handle, at any time and to any process of the family: what arrives is the same memory, whatever its
-    size. So are views of it (slices, reshaped, transposed, of another dtype). What numpy computes from it are ordinary arrays,
-    which are pickled as copies.
+    It is pickled as a handle, at any time and to any process of the family: what arrives is the same memory, whatever
+    its size. So are views of it (slices, reshaped, transposed, of another dtype). What numpy computes from it are
+    ordinary arrays, which are pickled as copies.
 
-    The memory goes back when no process has a view of it any more, however they ended. Reading and writing take no lock.
+    The memory goes back when no process has a view of it any more, however they ended. Reading and writing take no
+    lock.
     """
 
     _block: Block | None
@@ -72,7 +73,7 @@ def placed(block: Block, array: SharedArray, offset: int = 0) -> SharedArray:
 def _view(
     block: Block, shape: tuple[int, ...], dtype: Any, offset: int, strides: tuple[int, ...], writeable: bool
 ) -> SharedArray:
-    array = np.ndarray.__new__(SharedArray, shape, dtype, buffer=block, offset=offset, strides=strides)
+    array = np.ndarray.__new__(SharedArray, shape, dtype, buffer=memoryview(block), offset=offset, strides=strides)
     array = placed(block, array, offset)
     if not writeable:
         array.flags.writeable = False

@@ -19,8 +19,8 @@ __all__ = ["Synchronized", "SynchronizedArray", "SynchronizedBase", "Synchronize
 def synchronized(obj: Any, lock: Any = None, ctx: BaseContext | None = None) -> Any:
     """A wrapper of a ctypes object that holds the lock whenever it reads or writes the object.
 
-    lock: by default a new `RLock` of the context ctx. The wrapper of one value has `value`, that of a structure or union
-    has its fields, that of an array is indexed. TypeError: it is not a ctypes object, or is wrapped already.
+    lock: by default a new `RLock` of the context ctx. The wrapper of one value has `value`, that of a structure or
+    union has its fields, that of an array is indexed. TypeError: it is not a ctypes object, or is wrapped already.
     """
     if isinstance(obj, SynchronizedBase):
         raise TypeError(f"{obj!r} has a lock already")

@@ -114,7 +114,7 @@ class _Watch:
 
         for rtype in _CLEANUP_FUNCS:
             left = {name: charge for (name, of), charge in self.charges.items() if of == rtype}
-            if left:
+            if left and rtype != "dummy":  # tests leave these behind on purpose
                 warn(
                     f"resource_tracker: There appear to be {len(left)} leaked {rtype} objects to clean up at shutdown: "
                     f"{set(left)}",
@@ -148,7 +148,7 @@ def watch(fd: int, family_fd: int | None) -> None:
         os.set_inheritable(family_fd, False)
         listing = _core.WatcherListing(family_fd, fd)
     for stream in (sys.stdin, sys.stdout):
-        try:
+        try:  # noqa: SIM105 (contextlib takes a millisecond to import)
             stream.close()
         except Exception:
             pass

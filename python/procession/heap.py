@@ -1,7 +1,7 @@
 """Blocks of shared memory, by the names that they have in `multiprocessing.heap`.
 
-There they are pieces of arenas, files that are mapped. Here family memory has an allocator of its own, so each is simply
-a block of it, and this module is for programs that use those names.
+There they are pieces of arenas, files that are mapped. Here family memory has an allocator of its own, so each is
+simply a block of it, and this module is for programs that use those names.
 """
 
 from __future__ import annotations
@@ -37,7 +37,9 @@ class Heap:
 
 
 class BufferWrapper:
-    """A piece of shared memory for whoever holds it; it goes back when nobody does any more. It can be sent anywhere."""
+    """A piece of shared memory for whoever holds it; it goes back when nobody does any more. It can be sent
+    anywhere.
+    """
 
     _heap = Heap()
 

@@ -1,9 +1,10 @@
 """The watcher: a small process that removes named segments which a program has left behind, however it ended.
 
-Locks, queues, values and arrays of this package have no names, and nothing is to be removed. So there is a watcher only
-where `shared_memory` is used: the first of a family to make a segment starts it, the others find it through family memory.
-It ends with the last process of the family, and when there was nothing to watch for a while. Killed, it is replaced by
-whoever needs it next; what it watched is found by the next watcher of any program (see `_segments.sweep`).
+Locks, queues, values and arrays of this package have no names, and nothing is to be removed. So there is a watcher
+only where `shared_memory` is used: the first of a family to make a segment starts it, the others find it through
+family memory. It ends with the last process of the family, and when there was nothing to watch for a while. Killed,
+it is replaced by whoever needs it next; what it watched is found by the next watcher of any program (see
+`_segments.sweep`).
 
 Other things with names can be put in its care: `register(name, type)` for a type in `_CLEANUP_FUNCS`.
 """
@@ -116,11 +117,10 @@ class ResourceTracker:
             os.close(theirs)
         self._fd, self._pid, self._starter, self._exitcode = ours, pid, os.getpid(), None
         self._listed = self._shared and _core.list_watcher(pid, PIPE_FD)
-        if self._shared and not self._listed:
-            # another process was faster; ours ends, having heard nothing, if that one can be reached
-            if self._find():
-                os.close(ours)
-                os.waitpid(pid, 0)
+        if self._shared and not self._listed and self._find():
+            # another process was faster; ours ends, having heard nothing
+            os.close(ours)
+            os.waitpid(pid, 0)
 
     def _let_go(self) -> None:
         if self._fd is not None:

@@ -1,8 +1,8 @@
 """Shared memory with a name, for programs that are no family: POSIX segments, in /dev/shm.
 
-They are those of the standard library: a process that has `multiprocessing.shared_memory` can make them for one that has
-this module, and the other way round. Between processes of one family there is something lighter, without a name, a
-descriptor or anything to clean up: `RawArray` and `procession.ndarray`.
+They are those of the standard library: a process that has `multiprocessing.shared_memory` can make them for one that
+has this module, and the other way round. Between processes of one family there is something lighter, without a name,
+a descriptor or anything to clean up: `RawArray` and `procession.ndarray`.
 
 **Who removes a segment?** Whoever calls `unlink()`. If nobody did when the program that made it has ended, in whatever
 way, its watcher does, and says so on standard error. A program that has only attached to a segment removes it only if
@@ -48,6 +48,7 @@ class SharedMemory:
     """
 
     _name: str
+    _size: int
     _mmap: mmap.mmap | None = None
     _buf: memoryview | None = None
     _flags = os.O_RDWR
@@ -58,12 +59,12 @@ class SharedMemory:
     def __init__(self, name: str | None = None, create: bool = False, size: int = 0, *, track: bool = True) -> None:
         """Makes a segment, or attaches to one.
 
-        name: without it, a new segment gets one that is free. create: make it; the name must be free then. size: of a new
-        one, in bytes; an existing one has its own. track: whether the segment is to be removed when the program that made
-        it has ended and those that use it have gone; False leaves it there until somebody unlinks it.
+        name: without it, a new segment gets one that is free. create: make it; the name must be free then. size: of a
+        new one, in bytes; an existing one has its own. track: whether the segment is to be removed when the program
+        that made it has ended and those that use it have gone; False leaves it there until somebody unlinks it.
 
-        FileExistsError, FileNotFoundError: there is one of that name, there is none. ValueError: a size below 1 for a new
-        one, a null character in the name, no name. OSError: there is no room, or no /dev/shm.
+        FileExistsError, FileNotFoundError: there is one of that name, there is none. ValueError: a size below 1 for a
+        new one, a null character in the name, no name. OSError: there is no room, or no /dev/shm.
         """
         if size < 0:
             raise ValueError(f"'size' must be a positive integer, not {size}")
@@ -170,8 +171,8 @@ class ShareableList:
     standard library use the whole room again when it replaces the item.
     """
 
-    # Offset 0: how many items there are, n. Then n + 1 offsets of the items, counted from the end of this table, the last
-    # one being that of the struct formats: 8 bytes each. Then n codes of a byte. All numbers have 8 bytes.
+    # Offset 0: how many items there are, n. Then n + 1 offsets of the items, counted from the end of this table; the
+    # last one is that of the struct formats: 8 bytes each. Then n codes of a byte. All numbers have 8 bytes.
 
     _CODES: ClassVar[dict[type, int]] = {str: 1, bytes: 2, type(None): 3}
     _FORMATS: ClassVar[dict[type, str]] = {int: "q", float: "d", bool: "xxxxxxx?", type(None): "xxxxxx?x"}
@@ -179,6 +180,8 @@ class ShareableList:
     _LONGEST = 9_999_999 // _ALIGNMENT * _ALIGNMENT  # what a format of 8 characters can say
 
     shm: SharedMemory
+    _list_len: int
+    _allocated_offsets: list[int]
 
     def __init__(self, sequence: Iterable[Any] | None = None, *, name: str | None = None) -> None:
         """sequence: the items of a new list. name: of its segment, or without a sequence, of the list to attach to.
@@ -228,7 +231,9 @@ class ShareableList:
         if data.endswith(b"\0"):
             format = f"{len(data)}s "
         if room > self._LONGEST or len(format) > 8:
-            raise ValueError(f"a str or bytes of {len(data)} bytes is too long for a ShareableList (zeros at its end count)")
+            raise ValueError(
+                f"a str or bytes of {len(data)} bytes is too long for a ShareableList (zeros at its end count)"
+            )
         return format, 1 if isinstance(item, str) else 2, data.ljust(room, b"\0")
 
     def _store(self, position: int, format: str, code: int, data: bytes) -> None:

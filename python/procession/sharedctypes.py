@@ -1,8 +1,8 @@
 """ctypes objects in shared memory, with a lock or without.
 
-They lie in family memory, so they need no file, however big they are: an array of gigabytes is there at once, costs what
-is written of it, and goes back to the machine with its last user, even a killed one. They can be sent to any process of
-the family at any time and in any way, as an argument or through a queue: what arrives is the same memory.
+They lie in family memory, so they need no file, however big they are: an array of gigabytes is there at once, costs
+what is written of it, and goes back to the machine with its last user, even a killed one. They can be sent to any
+process of the family at any time and in any way, as an argument or through a queue: what arrives is the same memory.
 (multiprocessing's can be handed over only at the start of a process.)
 
 The objects without a lock are raw memory. Writes of different processes to the same place do not wait for each other,
@@ -62,8 +62,8 @@ typecode_to_type = {
 def RawValue(typecode_or_type: Any, *args: Any) -> Any:
     """A ctypes object in shared memory, without a lock.
 
-    typecode_or_type: a ctypes type, or a letter as for the module `array` ("i" is a C int, "d" a double), or "c" for one
-    byte. args: what the type is called with; without them all bytes are zero.
+    typecode_or_type: a ctypes type, or a letter as for the module `array` ("i" is a C int, "d" a double), or "c" for
+    one byte. args: what the type is called with; without them all bytes are zero.
 
     TypeError: there is no such type. MemoryError: the machine or its control group has less memory left than it needs.
     """
