@@ -24,7 +24,10 @@ fn patiently<T>(mut attempt: impl FnMut(Patience) -> Result<Tried<T>>) -> T {
 
 fn put_when(dict: &Dict, key: &[u8], value: &[u8], carried: Vec<Hold>, when: When) -> Put {
     let mut new = New::pack(dict.family(), value, 7, carried).unwrap();
-    let key = Key { bytes: key, shown: b"" };
+    let key = Key {
+        bytes: key,
+        shown: b"",
+    };
     patiently(|patience| dict.try_put(key, &mut new, when, patience))
 }
 
@@ -246,7 +249,10 @@ fn a_change_that_comes_too_late_is_refused() {
     let mine = When::Stamp(seen.stamp);
     assert_eq!(put_when(&dict, &key(0), b"1", Vec::new(), mine), Put::Done);
     assert_eq!(put_when(&dict, &key(0), b"2", Vec::new(), mine), Put::Refused);
-    assert_eq!(put_when(&dict, &key(0), b"3", Vec::new(), When::Absent), Put::Refused);
+    assert_eq!(
+        put_when(&dict, &key(0), b"3", Vec::new(), When::Absent),
+        Put::Refused
+    );
     assert_eq!(patiently(|p| dict.try_remove(&key(0), mine, p)), Put::Refused);
     assert_eq!(get(&dict, &key(0)).unwrap(), b"1");
 }
@@ -259,7 +265,11 @@ fn a_dictionary_gives_its_memory_back() {
     let before = family.blocks();
     let dict = filled(5000);
     (0..5000).for_each(|n| assert_eq!(remove(&dict, &key(n)), Put::Done));
-    assert!(family.blocks() <= before + 4, "{} blocks", family.blocks() - before);
+    assert!(
+        family.blocks() <= before + 4,
+        "{} blocks",
+        family.blocks() - before
+    );
     put(&dict, b"k", &[1; 100_000]);
     drop(dict);
     assert_eq!(family.blocks(), before);

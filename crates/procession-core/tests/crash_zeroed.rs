@@ -42,7 +42,10 @@ fn an_array_is_zero_whatever_was_there_before_and_whoever_was_killed() {
             |(), _| {
                 drop(array_like_buffer(len));
                 let array = zeroed(len);
-                assert!(contents(&array, len).iter().all(|b| *b == 0), "old contents in {len} bytes");
+                assert!(
+                    contents(&array, len).iter().all(|b| *b == 0),
+                    "old contents in {len} bytes"
+                );
                 array.family.copy_in(array.offset + HEADER, &vec![9; len]);
             },
         );
@@ -65,7 +68,11 @@ fn a_big_array_costs_what_is_written_of_it_and_gives_it_back() {
     array.family.copy_in(at, &vec![1; 4 << 20]);
     assert!(resident() - before >= 4 << 20);
     drop(array);
-    assert!(resident() - before < 1 << 20, "{} bytes stay", resident() - before);
+    assert!(
+        resident() - before < 1 << 20,
+        "{} bytes stay",
+        resident() - before
+    );
 }
 
 #[test]

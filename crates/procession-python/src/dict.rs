@@ -52,9 +52,9 @@ struct Packed {
 
 impl Dict {
     fn core(&self) -> PyResult<&core::Dict> {
-        self.inner
-            .get()
-            .ok_or_else(|| PyRuntimeError::new_err("this SharedDict was not initialised: __init__ was not called"))
+        self.inner.get().ok_or_else(|| {
+            PyRuntimeError::new_err("this SharedDict was not initialised: __init__ was not called")
+        })
     }
 
     fn set_core(&self, made: Result<core::Dict, Error>) -> PyResult<()> {
@@ -63,10 +63,7 @@ impl Dict {
             .map_err(|_| PyRuntimeError::new_err("this SharedDict was initialised already"))
     }
 
-    fn found<'py>(
-        &self,
-        key: &Bound<'py, PyAny>,
-    ) -> PyResult<Option<(Bound<'py, PyAny>, u64)>> {
+    fn found<'py>(&self, key: &Bound<'py, PyAny>) -> PyResult<Option<(Bound<'py, PyAny>, u64)>> {
         let py = key.py();
         let dict = self.core()?;
         let written = key::write(key)?;
@@ -102,7 +99,9 @@ impl Dict {
     fn remove(&self, key: &Bound<'_, PyAny>, when: When) -> PyResult<bool> {
         let dict = self.core()?;
         let written = key::write(key)?;
-        Ok(done(key.py(), |patience| dict.try_remove(&written.bytes, when, patience))? == Put::Done)
+        Ok(done(key.py(), |patience| {
+            dict.try_remove(&written.bytes, when, patience)
+        })? == Put::Done)
     }
 }
 

@@ -39,9 +39,9 @@ enum Kind {
 
 impl Guarded {
     fn inner(&self) -> PyResult<&Inner> {
-        self.inner
-            .get()
-            .ok_or_else(|| PyRuntimeError::new_err("this object was not initialised: __init__ was not called"))
+        self.inner.get().ok_or_else(|| {
+            PyRuntimeError::new_err("this object was not initialised: __init__ was not called")
+        })
     }
 }
 
@@ -140,7 +140,12 @@ unsafe extern "C" fn read(slf: *mut PyObject, name: *mut c_void) -> *mut PyObjec
                 return answer;
             }
         }
-        ffi::PyObject_CallMethodObjArgs(slf, slow_names().0, name.cast::<PyObject>(), ptr::null_mut::<PyObject>())
+        ffi::PyObject_CallMethodObjArgs(
+            slf,
+            slow_names().0,
+            name.cast::<PyObject>(),
+            ptr::null_mut::<PyObject>(),
+        )
     }
 }
 
@@ -148,7 +153,10 @@ unsafe extern "C" fn write(slf: *mut PyObject, value: *mut PyObject, name: *mut 
     // SAFETY: as in `read`; a null value asks to delete the attribute.
     unsafe {
         if value.is_null() {
-            ffi::PyErr_SetString(ffi::PyExc_AttributeError, c"this attribute cannot be deleted".as_ptr());
+            ffi::PyErr_SetString(
+                ffi::PyExc_AttributeError,
+                c"this attribute cannot be deleted".as_ptr(),
+            );
             return -1;
         }
         let mut answer = ptr::null_mut();

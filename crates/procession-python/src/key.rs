@@ -70,7 +70,9 @@ fn run(out: &mut Vec<u8>, tag: u8, bytes: &[u8]) {
 
 fn object(key: &Bound<'_, PyAny>, out: &mut Vec<u8>, is_exact: &mut bool, depth: usize) -> PyResult<()> {
     if depth > DEEPEST {
-        return Err(PyRecursionError::new_err(format!("a key nests more than {DEEPEST} tuples")));
+        return Err(PyRecursionError::new_err(format!(
+            "a key nests more than {DEEPEST} tuples"
+        )));
     }
     if let Ok(text) = key.cast_exact::<PyString>() {
         if let Ok(text) = text.to_str() {
@@ -177,7 +179,8 @@ fn as_base<'py>(key: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> 
             } else if base.is(py.get_type::<PyFloat>()) {
                 base.call_method1("__float__", (key,))?
             } else {
-                base.call_method1("__getnewargs__", (key,)).or_else(|_| base.call1((key,)))?
+                base.call_method1("__getnewargs__", (key,))
+                    .or_else(|_| base.call1((key,)))?
             };
             let plain = match plain.cast_exact::<PyTuple>() {
                 // `__getnewargs__` of bytes and tuple: the arguments that make an equal one.

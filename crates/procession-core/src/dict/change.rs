@@ -1,8 +1,6 @@
 //! Changing: putting a value, removing it, clearing all.
 
-use super::layout::{
-    DictObject, EMPTY, ENTRY_HEADER, Entry, INLINE, MOST_CARRIED, Part, REMOVED, slot_of,
-};
+use super::layout::{DictObject, EMPTY, ENTRY_HEADER, Entry, INLINE, MOST_CARRIED, Part, REMOVED, slot_of};
 use super::read::{key_at, shape_of};
 use super::table::{Place, hash_of};
 use super::{Dict, ITEMS, Key, Tried};
@@ -85,7 +83,13 @@ impl Dict {
     ///
     /// # Errors
     /// Memory. The dictionary is then as it was.
-    pub fn try_put(&self, key: Key<'_>, new: &mut New<'_>, when: When, patience: Patience) -> Result<Tried<Put>> {
+    pub fn try_put(
+        &self,
+        key: Key<'_>,
+        new: &mut New<'_>,
+        when: When,
+        patience: Patience,
+    ) -> Result<Tried<Put>> {
         let hash = hash_of(self.family(), key.bytes);
         let done = self.inside(patience, || {
             let part = &self.object().parts[ITEMS];
@@ -97,7 +101,11 @@ impl Dict {
                 return Ok(Tried::Busy);
             }
             // Another table has other slots.
-            let place = if seen.entry.is_none() { self.find(part, hash, key.bytes) } else { seen };
+            let place = if seen.entry.is_none() {
+                self.find(part, hash, key.bytes)
+            } else {
+                seen
+            };
             self.put_at(part, &place, hash, key, new)?;
             Ok(Tried::Done(Put::Done))
         });
@@ -176,16 +184,16 @@ impl Dict {
         if place.entry.is_some() {
             key.shown = &first;
         }
-        let (Ok(found_by), Ok(shown)) = (u32::try_from(key.bytes.len()), u32::try_from(key.shown.len())) else {
+        let (Ok(found_by), Ok(shown)) = (u32::try_from(key.bytes.len()), u32::try_from(key.shown.len()))
+        else {
             return Err(Error::NoMemory {
                 wanted: key.bytes.len() as u64,
                 why: "a key has less than 4 GiB",
             });
         };
         let carried = new.carried.len() as u64;
-        let bytes = ENTRY_HEADER
-            + 8 * carried
-            + (key.bytes.len() + key.shown.len() + new.inline.len()) as u64;
+        let bytes =
+            ENTRY_HEADER + 8 * carried + (key.bytes.len() + key.shown.len() + new.inline.len()) as u64;
         let mut txn = family.begin();
         let offset = txn.allocate(Kind::DictEntry, bytes)?;
         let stamp = txn.read(&object.stamp) + 1;

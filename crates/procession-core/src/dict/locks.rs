@@ -33,7 +33,16 @@ impl Dict {
             let ours = lock.reference().again()?;
             let mut new = New::pack(self.family(), &[], 0, vec![lock.reference().again()?])?;
             let place = self.find(part, hash, key);
-            self.put_at(part, &place, hash, Key { bytes: key, shown: &[] }, &mut new)?;
+            self.put_at(
+                part,
+                &place,
+                hash,
+                Key {
+                    bytes: key,
+                    shown: &[],
+                },
+                &mut new,
+            )?;
             Ok(Tried::Done(ours))
         });
         self.family().bury();

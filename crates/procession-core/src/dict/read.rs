@@ -64,7 +64,12 @@ impl Dict {
     ///
     /// # Errors
     /// Memory for the held table, where the value carries references.
-    pub fn try_get(&self, key: &[u8], into: &mut Vec<u8>, patience: Patience) -> Result<Tried<Option<Value>>> {
+    pub fn try_get(
+        &self,
+        key: &[u8],
+        into: &mut Vec<u8>,
+        patience: Patience,
+    ) -> Result<Tried<Option<Value>>> {
         let hash = hash_of(self.family(), key);
         self.inside(patience, || {
             let found = self.find(&self.object().parts[ITEMS], hash, key).entry;

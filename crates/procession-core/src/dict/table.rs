@@ -47,7 +47,10 @@ impl Dict {
         let family = self.family();
         let table = part.table.load(Ordering::Relaxed);
         if table == 0 {
-            return Place { slot: None, entry: None };
+            return Place {
+                slot: None,
+                entry: None,
+            };
         }
         let mask = family.at::<Table>(table).capacity.load(Ordering::Relaxed) - 1;
         let mut free = None;
@@ -101,11 +104,7 @@ impl Dict {
     pub(super) fn capacity(&self, part: &Part) -> u64 {
         match part.table.load(Ordering::Relaxed) {
             0 => 0,
-            table => self
-                .family()
-                .at::<Table>(table)
-                .capacity
-                .load(Ordering::Relaxed),
+            table => self.family().at::<Table>(table).capacity.load(Ordering::Relaxed),
         }
     }
 

@@ -49,7 +49,8 @@ impl Txn {
     /// The block's body is the caller's to fill before the commit: as long as the change is not committed, the body
     /// is nobody's.
     pub fn allocate(&mut self, kind: Kind, bytes: u64) -> Result<u64> {
-        self.allocate_reserving(kind, bytes, bytes).map(|(offset, _)| offset)
+        self.allocate_reserving(kind, bytes, bytes)
+            .map(|(offset, _)| offset)
     }
 
     /// The same, with memory for the first `reserved` bytes only. The second number is how many bytes of the block may
@@ -93,7 +94,10 @@ impl Txn {
             }
             // A sparse block says so by its residence, from now on: what it had beyond that is about to be handed back.
             let sparse = reserved < bytes;
-            self.write(&header.resident, if sparse { needed } else { resident.max(needed) });
+            self.write(
+                &header.resident,
+                if sparse { needed } else { resident.max(needed) },
+            );
         } else {
             self.write(&header.resident, 0);
         }
