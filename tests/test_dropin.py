@@ -44,6 +44,7 @@ def test_every_module_exports_what_it_says():
 
 
 BUILT = {"Barrier", "BoundedSemaphore", "Condition", "Event", "Lock", "Queue", "RLock", "Semaphore", "SimpleQueue"}
+BUILT |= {"Array", "RawArray", "RawValue", "Value"}
 ARGUMENTS = {"Barrier": (2,), "Value": ("i",), "Array": ("i", 2), "RawValue": ("i",), "RawArray": ("i", 2)}
 
 
@@ -72,7 +73,7 @@ ARGUMENTS = {"Barrier": (2,), "Value": ("i",), "Array": ("i", 2), "RawValue": ("
 def test_what_is_not_built_yet_says_so_when_it_is_called(name):
     call = getattr(mp, name)
     if name in BUILT:
-        assert type(call(*ARGUMENTS.get(name, ()))).__module__.startswith("procession.")
+        assert type(call(*ARGUMENTS.get(name, ()))).__module__.startswith(("procession.", "ctypes"))
     else:
         with pytest.raises(NotImplementedError, match="not built yet"):
             call(*ARGUMENTS.get(name, ()))

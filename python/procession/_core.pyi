@@ -371,6 +371,9 @@ def cpu_count() -> int:
 def watcher() -> tuple[int, int, bool] | None:
     """The watcher that is listed in family memory: pid, the descriptor on which it listens, whether it lives."""
 
+def watcher_pid() -> int:
+    """The pid of the one that is listed, dead or alive; 0 if none is."""
+
 def list_watcher(pid: int, fd: int) -> bool:
     """Lists it, unless another one is listed that lives."""
 

@@ -63,7 +63,7 @@ class ResourceTracker:
             if self._check_alive():
                 return
             # it strikes itself off when it has nothing to do any more
-            died = not self._listed or (_core.watcher() or (None,))[0] == self._pid
+            died = not self._listed or _core.watcher_pid() == self._pid
             self._let_go()
             if died:
                 import warnings
@@ -156,15 +156,16 @@ class ResourceTracker:
             raise ValueError(f"the name is too long for the resource tracker: {name!r}")
         with self._lock:
             while True:
-                self._ensure_running()
+                if self._fd is None:
+                    self._ensure_running()
                 assert self._fd is not None
-                pid = self._pid
                 try:
                     os.write(self._fd, message)
                 except BrokenPipeError:
+                    self._ensure_running()
                     continue
                 # It may have decided to end before it got this. Then it was struck off the list before.
-                if not self._listed or (_core.watcher() or (None,))[0] == pid:
+                if not self._listed or _core.watcher_pid() == self._pid:
                     return
                 self._let_go()
 

@@ -48,7 +48,7 @@ mod _core {
     #[pymodule_export]
     use super::sync::{Barrier, Condition, Event, Mailbox, Semaphore, Ticket};
     #[pymodule_export]
-    use super::watcher::{WatcherListing, list_watcher, memory_left, watcher};
+    use super::watcher::{WatcherListing, list_watcher, memory_left, watcher, watcher_pid};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

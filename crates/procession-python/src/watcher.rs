@@ -13,6 +13,12 @@ pub fn watcher() -> PyResult<Option<(u32, u32, bool)>> {
     Ok(listed.map(|w| (w.pid, w.fd, w.alive)))
 }
 
+/// The pid of the watcher that is listed, dead or alive; 0 if none is.
+#[pyfunction]
+pub fn watcher_pid() -> PyResult<u32> {
+    Ok(Family::home().map_err(raised)?.watcher_pid())
+}
+
 /// Lists a watcher, unless another one is listed that lives; whether it is listed now.
 #[pyfunction]
 pub fn list_watcher(pid: u32, fd: u32) -> PyResult<bool> {

@@ -7,6 +7,7 @@
 use super::Family;
 use super::layout::FamilyHeader;
 use crate::sys::procfs;
+use core::sync::atomic::Ordering;
 
 /// A watcher, as it was listed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +34,13 @@ impl Family {
             fd: who as u32,
             alive: procfs::start_time(pid) == start,
         })
+    }
+
+    /// The pid of the watcher that is listed, dead or alive; 0 if none is.
+    #[must_use]
+    pub fn watcher_pid(&'static self) -> u32 {
+        let who = self.at::<FamilyHeader>(0).watcher[0].load(Ordering::Acquire);
+        (who >> 32) as u32
     }
 
     /// Lists a watcher, unless one is listed that lives; whether this one is now.
