@@ -31,7 +31,7 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.measure import Row  # noqa: E402  (found only now)
 
-MODULES = ("queue", "connection", "sync", "start")
+MODULES = ("queue", "connection", "sync", "start", "values")
 LONGEST = 120  # seconds that one measurement may take
 
 

@@ -26,8 +26,15 @@ def fork_server() -> set[int]:
     return {module._forkserver._forkserver_pid} if module is not None else set()
 
 
+def watcher() -> set[int]:
+    """The pid of the watcher of named segments, if there is one: it stays for a while."""
+    module = sys.modules.get("procession.resource_tracker")
+    return {module._resource_tracker._pid} if module is not None else set()
+
+
 def child_processes() -> set[int]:
-    """The pids of this process's children, dead ones that nobody has waited for included; without the fork server."""
+    """The pids of this process's children, dead ones that nobody has waited for included; without the fork server
+    and the watcher."""
     found = set()
     for thread in os.listdir("/proc/self/task"):
         try:
@@ -35,7 +42,7 @@ def child_processes() -> set[int]:
                 found |= {int(pid) for pid in file.read().split()}
         except OSError:  # the thread has ended
             pass
-    return found - fork_server()
+    return found - fork_server() - watcher()
 
 
 @pytest.fixture(autouse=True)

@@ -18,7 +18,9 @@ def program(request: pytest.FixtureRequest) -> Path:
     return PROGRAMS / f"{request.param}.py"
 
 
-@pytest.mark.parametrize("program", ["hello_processes", "pipe_conversation", "tasks_and_done"], indirect=True)
+@pytest.mark.parametrize(
+    "program", ["hello_processes", "pipe_conversation", "shared_state", "tasks_and_done"], indirect=True
+)
 def test_a_program_prints_the_same_under_every_start_method(program, start_method, tmp_path):
     outcome = run("-m", "procession", program, start_method, cwd=tmp_path)
     assert outcome.well() == program.with_suffix(".out").read_text()

@@ -7,6 +7,8 @@ All names of `multiprocessing` are here and mean what they mean there. Besides:
 OwnerDiedError   a lock's holder died; raised instead of waiting for ever
 ProcessDiedError what `process.exception` is if no exception ended the process
 set_forkserver_spares(n)   children that the fork server keeps ready
+SharedDict       a dictionary that processes share, without a server
+ndarray, asarray numpy arrays in shared memory, which are sent as handles
 install()        from now on `import multiprocessing` means this package
 move(obj)        sends an array that one gives up without copying it
 
@@ -46,6 +48,7 @@ __all__ = [
     "RawArray",
     "RawValue",
     "Semaphore",
+    "SharedDict",
     "SimpleQueue",
     "TimeoutError",
     "Value",
@@ -122,11 +125,17 @@ if "__main__" in sys.modules:
     sys.modules["__mp_main__"] = sys.modules["__main__"]
 
 
+# what most programs do not use, or what needs numpy
+_LATE = {"SharedDict": "_dict", "asarray": "_arrays", "move": "_zero_copy", "ndarray": "_arrays"}
+
+
 def __getattr__(name: str) -> object:
     if name == "reducer":  # a property of the context, and a module that is better imported late
         return _default.reducer
-    if name == "move":
-        from ._zero_copy import move
+    if name in _LATE:
+        from importlib import import_module
 
-        return move
+        found = getattr(import_module(f"{__name__}.{_LATE[name]}"), name)
+        globals()[name] = found
+        return found
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

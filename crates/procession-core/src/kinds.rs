@@ -31,6 +31,8 @@ pub(crate) fn holder_died(txn: &mut Txn, offset: u64, seat: Seat, code: Option<i
 pub(crate) fn take_apart(txn: &mut Txn, kind: Kind, offset: u64) -> bool {
     match kind {
         Kind::Queue => crate::queue::bury::take_apart(txn, offset),
+        Kind::Dict => crate::dict::bury::take_apart(txn, offset),
+        Kind::DictTable => crate::dict::bury::take_table_apart(txn, offset),
         Kind::Bundle => crate::family::bundle::take_apart(txn, offset),
         _ => true,
     }

@@ -16,6 +16,8 @@ pub mod atomic;
 #[cfg(not(loom))]
 pub mod connection;
 #[cfg(not(loom))]
+pub mod dict;
+#[cfg(not(loom))]
 pub mod error;
 #[cfg(not(loom))]
 pub mod family;

@@ -19,7 +19,7 @@ use std::ptr;
 ///
 /// # Safety
 /// Called by a descriptor of type `T` while attached: the interpreter has checked that `slf` is a `T`.
-unsafe fn receiver<'a, T: PyClass<Frozen = pyo3::pyclass::boolean_struct::True> + Sync>(
+pub unsafe fn receiver<'a, T: PyClass<Frozen = pyo3::pyclass::boolean_struct::True> + Sync>(
     slf: *mut PyObject,
 ) -> &'a T {
     // SAFETY: the contract. The reference lives as long as the call, during which the caller holds the object.
@@ -76,7 +76,7 @@ unsafe fn ordinary(
 }
 
 /// What an object can do at once, or not at all.
-trait AtOnce: PyClass<Frozen = pyo3::pyclass::boolean_struct::True> + Sync {
+pub trait AtOnce: PyClass<Frozen = pyo3::pyclass::boolean_struct::True> + Sync {
     fn acquired_at_once(&self) -> bool;
     fn released(&self) -> bool;
 }

@@ -7,13 +7,17 @@
 
 use pyo3::prelude::*;
 
+mod array;
 mod batch;
 mod buffer;
 mod codec;
 mod condition;
 mod connection;
+mod dict;
 mod errors;
 mod fast;
+mod guarded;
+mod key;
 mod lock;
 mod member;
 mod message;
@@ -23,11 +27,14 @@ mod queue;
 mod shared;
 mod sync;
 mod transit;
+mod watcher;
 
 #[pymodule]
 mod _core {
     use pyo3::prelude::*;
 
+    #[pymodule_export]
+    use super::array::Array;
     #[pymodule_export]
     use super::buffer::SharedBytes;
     #[pymodule_export]
@@ -38,6 +45,10 @@ mod _core {
     use super::connection::{
         Handshake, Wire, make_pipe, make_socket_pair, poll, respond, verify, wait_for_many,
     };
+    #[pymodule_export]
+    use super::dict::Dict;
+    #[pymodule_export]
+    use super::guarded::Guarded;
     #[pymodule_export]
     use super::lock::{Lock, RLock};
     #[pymodule_export]
@@ -53,12 +64,15 @@ mod _core {
 
     #[pymodule_export]
     use super::transit::{_collect_buffer, _forget_collected};
+    #[pymodule_export]
+    use super::watcher::{WatcherListing, list_watcher, memory_left, watcher, watcher_pid};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
         super::fast::install(module)?;
         procession_core::sync::wait::look_for_signals_after_each_sleep();
+        super::guarded::install(module)?;
         super::process::register(module)
     }
 }

@@ -49,6 +49,13 @@ impl Txn {
     /// The block's body is the caller's to fill before the commit: as long as the change is not committed, the body
     /// is nobody's.
     pub fn allocate(&mut self, kind: Kind, bytes: u64) -> Result<u64> {
+        self.allocate_reserving(kind, bytes, bytes)
+            .map(|(offset, _)| offset)
+    }
+
+    /// The same, with memory for the first `reserved` bytes only. The second number is how many bytes of the block may
+    /// have old contents: those that had memory before.
+    pub(crate) fn allocate_reserving(&mut self, kind: Kind, bytes: u64, reserved: u64) -> Result<(u64, u64)> {
         let too_big = Error::NoMemory {
             wanted: bytes,
             why: "more than the family's address space",
@@ -69,13 +76,15 @@ impl Txn {
             self.extend(size_of_class(class))?
         };
         let header = self.family.at::<Header>(offset);
+        let mut stale = size_of_class(class);
         if class >= SMALL {
             let resident = if recycled == 0 {
                 0
             } else {
                 self.read(&header.resident)
             };
-            let needed = bytes.next_multiple_of(PAGE);
+            let needed = reserved.next_multiple_of(PAGE);
+            stale = resident;
             if resident < needed {
                 self.family.reserve(offset + resident, needed - resident)?;
                 crash_point!("alloc.reserved");
@@ -83,7 +92,12 @@ impl Txn {
             if recycled != 0 {
                 self.write(&books.warm, self.read(&books.warm).saturating_sub(resident));
             }
-            self.write(&header.resident, resident.max(needed));
+            // A sparse block says so by its residence, from now on: what it had beyond that is about to be handed back.
+            let sparse = reserved < bytes;
+            self.write(
+                &header.resident,
+                if sparse { needed } else { resident.max(needed) },
+            );
         } else {
             self.write(&header.resident, 0);
         }
@@ -96,7 +110,7 @@ impl Txn {
         self.write(&header.operations, 0);
         self.write(&header.waits, 0);
         self.write(&books.blocks, self.read(&books.blocks) + 1);
-        Ok(offset)
+        Ok((offset, stale))
     }
 
     /// Puts a block that nobody refers to back on its free list.
@@ -190,26 +204,37 @@ impl Txn {
     }
 }
 
+/// Whether so much memory is to be had at all, if it is much.
+pub(crate) fn ask_first(len: u64) -> Result<()> {
+    if len >= ASK_FIRST && memory::available().is_some_and(|left| left < len) {
+        return Err(Error::NoMemory {
+            wanted: len,
+            why: "the machine or its control group has less left",
+        });
+    }
+    Ok(())
+}
+
+/// The error for memory that the system refused to reserve.
+pub(crate) fn refused(wanted: u64, error: std::io::Error) -> Error {
+    match error.raw_os_error() {
+        Some(libc::ENOSPC | libc::ENOMEM | libc::EDQUOT) => Error::NoMemory {
+            wanted,
+            why: "the system has none left",
+        },
+        Some(libc::EFBIG) => Error::NoMemory {
+            wanted,
+            why: "the limit on file sizes (ulimit -f) is reached",
+        },
+        _ => Error::os("reserving family memory", error),
+    }
+}
+
 impl Family {
     /// Reserves real memory for a range of the file.
     pub(crate) fn reserve(&'static self, offset: u64, len: u64) -> Result<()> {
-        if len >= ASK_FIRST && memory::available().is_some_and(|left| left < len) {
-            return Err(Error::NoMemory {
-                wanted: len,
-                why: "the machine or its control group has less left",
-            });
-        }
-        memory::reserve(self.fd()?, offset, len).map_err(|e| match e.raw_os_error() {
-            Some(libc::ENOSPC | libc::ENOMEM | libc::EDQUOT) => Error::NoMemory {
-                wanted: len,
-                why: "the system has none left",
-            },
-            Some(libc::EFBIG) => Error::NoMemory {
-                wanted: len,
-                why: "the limit on file sizes (ulimit -f) is reached",
-            },
-            _ => Error::os("reserving family memory", e),
-        })
+        ask_first(len)?;
+        memory::reserve(self.fd()?, offset, len).map_err(|e| refused(len, e))
     }
 
     /// Whether a block of this class and residence should be handed back to the machine when it is freed.

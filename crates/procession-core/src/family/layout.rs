@@ -39,7 +39,8 @@ pub struct FamilyHeader {
     pub length: AtomicU64,
     /// When the root made it, in nanoseconds of the monotonic clock.
     pub created: AtomicU64,
-    spare: [AtomicU64; 2],
+    /// See [`super::watcher`]: pid (upper half) and descriptor, or 0; and when it was started.
+    pub watcher: [AtomicU64; 2],
 }
 
 const _: () = assert!(size_of::<FamilyHeader>() == 64);
@@ -94,6 +95,16 @@ unsafe impl Shared for crate::queue::layout::QueueObject {}
 // SAFETY: atomics only.
 #[cfg(not(loom))]
 unsafe impl Shared for crate::queue::layout::Segment {}
+
+// SAFETY: atomics only.
+#[cfg(not(loom))]
+unsafe impl Shared for crate::dict::layout::DictObject {}
+// SAFETY: atomics only.
+#[cfg(not(loom))]
+unsafe impl Shared for crate::dict::layout::Table {}
+// SAFETY: atomics only.
+#[cfg(not(loom))]
+unsafe impl Shared for crate::dict::layout::Entry {}
 
 /// The half of a 64-bit counter that can be slept on. All writers of such a counter write it whole.
 #[cfg(not(loom))]
@@ -164,6 +175,19 @@ impl Family {
             );
             into.set_len(into.len() + len);
         }
+    }
+
+    /// Whether bytes of family memory are these.
+    ///
+    /// # Panics
+    /// If the range is outside the map.
+    #[inline]
+    #[must_use]
+    pub fn equals(&self, offset: u64, bytes: &[u8]) -> bool {
+        self.check_range(offset, bytes.len());
+        // SAFETY: inside the mapping and committed; the caller holds the lock that keeps others from writing there.
+        let here = unsafe { core::slice::from_raw_parts(self.map.base().add(offset as usize), bytes.len()) };
+        here == bytes
     }
 
     /// The address of a range, for those who hand it to a foreign language. Writing and reading through it follow the

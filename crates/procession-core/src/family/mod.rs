@@ -8,6 +8,8 @@
 //! | [`alloc`] | blocks |
 //! | [`registry`], [`seat`] | the processes |
 //! | [`held`] | what each of them refers to |
+//! | [`watcher`] | where the process is found that looks after names outside |
+//! | [`zeroed`] | memory that many processes write: arrays |
 //! | [`bundle`] | many references in one object |
 //! | [`reap`] | taking that back when they die |
 //! | [`handle`] | naming objects across processes |
@@ -26,6 +28,8 @@ pub mod object;
 pub mod reap;
 pub mod registry;
 pub mod seat;
+pub mod watcher;
+pub mod zeroed;
 
 use crate::error::Result;
 use crate::sys::memory::Map;

@@ -36,15 +36,23 @@ pub enum Kind {
     Ticket = 12,
     /// References to many others.
     Bundle = 13,
-    /// Bytes: a message too big for a segment, an array, a start message.
+    /// Bytes: a message too big for a segment, a start message.
     Buffer = 6,
+    /// Bytes that began as zeros and that many processes write: see [`super::zeroed`].
+    Array = 14,
+    /// A [`crate::dict::Dict`].
+    Dict = 15,
+    /// The slots of one.
+    DictTable = 16,
+    /// A key and its value.
+    DictEntry = 17,
 }
 
 impl Kind {
     /// The kind with this number.
     #[must_use]
     pub fn of(number: u16) -> Option<Kind> {
-        const ALL: [Kind; 14] = [
+        const ALL: [Kind; 18] = [
             Kind::Free,
             Kind::HeldChunk,
             Kind::MutexPage,
@@ -59,6 +67,10 @@ impl Kind {
             Kind::Condition,
             Kind::Ticket,
             Kind::Bundle,
+            Kind::Array,
+            Kind::Dict,
+            Kind::DictTable,
+            Kind::DictEntry,
         ];
         ALL.get(usize::from(number)).copied()
     }
@@ -81,6 +93,10 @@ impl Kind {
             Kind::Condition => "Condition",
             Kind::Ticket => "waiter",
             Kind::Bundle => "bundle",
+            Kind::Array => "array",
+            Kind::Dict => "dictionary",
+            Kind::DictTable => "dictionary table",
+            Kind::DictEntry => "dictionary entry",
         }
     }
 }
@@ -134,7 +150,7 @@ pub struct Header {
     pub link: AtomicU64,
     /// How many entries of held tables and messages name this block.
     pub refs: AtomicU64,
-    /// Buffers: how many bytes from the block's beginning are backed by real memory. Others: offset of the name, or 0.
+    /// Big blocks: how many bytes from the beginning have memory reserved for them. Others: offset of the name, or 0.
     pub resident: AtomicU64,
     /// pid (upper half) and slot of the creator.
     pub creator: AtomicU64,

@@ -162,10 +162,13 @@ impl Family {
             let condemned = &txn.books().condemned;
             txn.write(condemned, next);
             let resident = txn.read(&header.resident);
-            if matches!(tag.kind(), Some(Kind::Buffer | Kind::Segment))
-                && self.runs_hot(tag.class(), resident)
+            let written = super::zeroed::may_be_written(tag, resident);
+            if matches!(
+                tag.kind(),
+                Some(Kind::Buffer | Kind::Segment | Kind::Array | Kind::DictTable)
+            ) && (written > resident || self.runs_hot(tag.class(), resident))
             {
-                self.cool(txn, offset, resident);
+                self.cool(txn, offset, written);
             } else {
                 txn.free(offset);
                 txn.commit();
@@ -180,7 +183,8 @@ impl Family {
         txn.write(&header.resident, crate::sys::memory::PAGE);
         txn.write(&header.refs, 1);
         let Ok(hold) = txn.enter_held(offset) else {
-            // No seat and none to be had: a smaller evil, the memory stays warm.
+            // No seat and none to be had: a smaller evil, the memory stays warm (and what of an array's lies beyond is
+            // zeroed by whoever takes the block, since it counts as written).
             txn.write(&header.resident, resident);
             txn.free(offset);
             txn.commit();
@@ -189,7 +193,8 @@ impl Family {
         txn.commit();
         crash_point!("alloc.cooling");
         if let Ok(fd) = self.fd() {
-            crate::sys::memory::punch(
+            // A refusal only means that the memory stays ours.
+            let _ = crate::sys::memory::punch(
                 fd,
                 offset + crate::sys::memory::PAGE,
                 resident - crate::sys::memory::PAGE,

@@ -190,6 +190,16 @@ impl RLock {
         make(Kind::RLock, if robust { RECURSIVE | ROBUST } else { RECURSIVE }).map(RLock)
     }
 
+    /// The same in any family.
+    pub fn new_in(family: &'static Family, robust: bool) -> Result<RLock> {
+        make_in(
+            family,
+            Kind::RLock,
+            if robust { RECURSIVE | ROBUST } else { RECURSIVE },
+        )
+        .map(RLock)
+    }
+
     /// The lock that a handle names.
     pub fn open(handle: &Handle) -> Result<RLock> {
         Reference::find(Kind::RLock, handle).map(RLock)
@@ -325,7 +335,11 @@ impl RLock {
 }
 
 fn make(kind: Kind, flags: u32) -> Result<Reference<LockObject>> {
-    Reference::make(kind, |_, object: &'static LockObject| {
+    make_in(Family::home()?, kind, flags)
+}
+
+fn make_in(family: &'static Family, kind: Kind, flags: u32) -> Result<Reference<LockObject>> {
+    Reference::make_in(family, kind, |_, object: &'static LockObject| {
         object.flags.store(flags, Ordering::Relaxed);
         Ok(())
     })
@@ -522,6 +536,11 @@ pub(crate) fn is_mine_and_shared(hold: &Hold) -> bool {
     object.word.load() == hold.family.owner_number()
         && hold.header().refs.load(Ordering::Relaxed) > 1
         && hold.family.held_times(hold.offset) < 2
+}
+
+/// Whether a lock is free and has no story to tell. The caller sees to it that nobody acquires it meanwhile.
+pub(crate) fn is_pristine(family: &'static Family, offset: u64) -> bool {
+    family.at::<LockObject>(offset).word.load() == 0
 }
 
 /// At most once in a millisecond per thread.

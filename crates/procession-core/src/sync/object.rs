@@ -18,7 +18,16 @@ pub struct Reference<T: Shared> {
 impl<T: Shared> Reference<T> {
     /// Makes an object of zeros in this process's family; `fill` then writes what is not zero, before anybody sees it.
     pub(crate) fn make(kind: Kind, fill: impl FnOnce(&mut Txn, &'static T) -> Result<()>) -> Result<Self> {
-        let hold = Family::home()?.create(kind, size_of::<T>() as u64, |txn, offset| {
+        Self::make_in(Family::home()?, kind, fill)
+    }
+
+    /// The same in any family.
+    pub(crate) fn make_in(
+        family: &'static Family,
+        kind: Kind,
+        fill: impl FnOnce(&mut Txn, &'static T) -> Result<()>,
+    ) -> Result<Self> {
+        let hold = family.create(kind, size_of::<T>() as u64, |txn, offset| {
             txn.family.zero(offset + HEADER, size_of::<T>() - HEADER as usize);
             fill(txn, txn.family.at::<T>(offset))
         })?;

@@ -143,14 +143,30 @@ fn write_zeros(fd: rustix::fd::BorrowedFd<'_>, mut offset: u64, len: u64) -> io:
 }
 
 /// `fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, len)` — gives memory back to the machine.
-pub fn punch(fd: impl AsFd, offset: u64, len: u64) {
-    // A refusal only means that the memory stays ours.
-    let _ = rustix::fs::fallocate(
-        fd,
-        FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE,
-        offset,
-        len,
-    );
+pub fn punch(fd: impl AsFd, offset: u64, len: u64) -> io::Result<()> {
+    let how = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+    loop {
+        match rustix::fs::fallocate(fd.as_fd(), how, offset, len) {
+            Err(Errno::INTR) => {}
+            answer => return Ok(answer?),
+        }
+    }
+}
+
+/// Whether a descriptor is one of a memfd, which cannot be full: whoever writes to a page of it gets one as long as the
+/// machine has any. False where nobody can tell.
+pub fn is_memfd(fd: impl AsFd) -> bool {
+    use std::os::fd::AsRawFd;
+    let path = format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd());
+    std::fs::read_link(path).is_ok_and(|target| target.as_os_str().as_bytes().starts_with(b"/memfd:"))
+}
+
+/// Makes the file at least so long; the last page of what is added gets memory.
+pub fn extend(fd: impl AsFd, end: u64) -> io::Result<()> {
+    if (rustix::fs::fstat(fd.as_fd())?.st_size as u64) < end {
+        reserve(fd, end - PAGE, PAGE)?;
+    }
+    Ok(())
 }
 
 /// Bytes that can still be reserved: what the machine has available or what the control group leaves, if that is less.

@@ -1,0 +1,84 @@
+//! The locks of keys.
+
+use super::layout::{ENTRY_HEADER, Entry, LEAST};
+use super::table::hash_of;
+use super::{Dict, Key, LOCKS, New, Tried};
+use crate::error::Result;
+use crate::family::Hold;
+use crate::family::object::Header;
+use crate::queue::Patience;
+use crate::sync::RLock;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+impl Dict {
+    /// A reference to the lock of a key, an `RLock`, which is made if there is none. The key need not have a value.
+    pub fn try_lock_of(&self, key: &[u8], patience: Patience) -> Result<Tried<Hold>> {
+        let hash = hash_of(self.family(), key);
+        let done = self.inside(patience, || {
+            let part = &self.object().parts[LOCKS];
+            if let Some(entry) = self.find(part, hash, key).entry {
+                return self.share(self.lock_in(entry)).map(Tried::Done);
+            }
+            // As often as the table would be replaced, which this may save.
+            if (part.used.load(Ordering::Relaxed) + 1) * 3 > self.capacity(part) * 2 {
+                if self.capacity(part) > super::MUCH && patience == Patience::None {
+                    return Ok(Tried::Busy);
+                }
+                self.forget_locks();
+            }
+            if !self.make_room(part, patience)? {
+                return Ok(Tried::Busy);
+            }
+            let lock = RLock::new_in(self.family(), true)?;
+            let ours = lock.reference().again()?;
+            let mut new = New::pack(self.family(), &[], 0, vec![lock.reference().again()?])?;
+            let place = self.find(part, hash, key);
+            self.put_at(
+                part,
+                &place,
+                hash,
+                Key {
+                    bytes: key,
+                    shown: &[],
+                },
+                &mut new,
+            )?;
+            Ok(Tried::Done(ours))
+        });
+        self.family().bury();
+        done
+    }
+
+    /// How many keys have a lock.
+    #[must_use]
+    pub fn locks(&self) -> u64 {
+        self.object().parts[LOCKS].count.load(Ordering::Relaxed)
+    }
+
+    /// Removes the locks that nobody has a reference to, and that have nothing to tell. Called inside the mutex, so
+    /// nobody can get one meanwhile.
+    fn forget_locks(&self) {
+        let family = self.family();
+        let part = &self.object().parts[LOCKS];
+        for entry in self.entries(part) {
+            let lock = self.lock_in(entry);
+            let alone = family.at::<Header>(lock).refs.load(Ordering::Relaxed) == 1;
+            if alone && crate::sync::lock::is_pristine(family, lock) {
+                let hash = family.at::<Entry>(entry).hash.load(Ordering::Relaxed);
+                let mut key = Vec::new();
+                let len = family.at::<Entry>(entry).keys.load(Ordering::Relaxed) as u32;
+                family.copy_out(super::read::key_at(family, entry), len as usize, &mut key);
+                self.remove_at(part, &self.find(part, hash, &key));
+            }
+        }
+        if self.capacity(part) > LEAST {
+            self.give_room_back(part, Patience::Some);
+        }
+    }
+
+    fn lock_in(&self, entry: u64) -> u64 {
+        self.family()
+            .at::<AtomicU64>(entry + ENTRY_HEADER)
+            .load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,148 @@
+//! Reading: a value, or a snapshot of all there is.
+
+use super::layout::{EMPTY, ENTRY_HEADER, Entry, Part, REMOVED, entry_of};
+use super::table::{hash_of, slot};
+use super::{Dict, ITEMS, Tried};
+use crate::error::Result;
+use crate::family::{Family, Hold};
+use crate::queue::Patience;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+/// A value, as this process has it now: what it was at one moment.
+#[derive(Debug)]
+pub struct Value {
+    /// The change that made it.
+    pub stamp: u64,
+    /// What its writer said of its bytes.
+    pub encoding: u32,
+    /// The buffer with its bytes and their number, if it is a big one; otherwise they were appended to the vector.
+    pub big: Option<(Hold, usize)>,
+    /// The references that it carries. They are to be kept until it is unpacked.
+    pub carried: Vec<Hold>,
+}
+
+/// An entry of a snapshot.
+#[derive(Debug)]
+pub struct Item {
+    /// The key as it is shown.
+    pub key: Vec<u8>,
+    /// The value's bytes, if it is not a big one, and the value; None if only keys were asked for.
+    pub value: Option<(Vec<u8>, Value)>,
+}
+
+/// An entry's words, read once.
+pub(super) struct Shape {
+    pub found_by: usize,
+    pub shown: usize,
+    pub len: usize,
+    pub encoding: u32,
+    pub carried: u64,
+    pub big: bool,
+}
+
+pub(super) fn shape_of(entry: &Entry) -> Shape {
+    let keys = entry.keys.load(Ordering::Relaxed);
+    let how = entry.how.load(Ordering::Relaxed);
+    Shape {
+        found_by: keys as u32 as usize,
+        shown: (keys >> 32) as usize,
+        len: entry.len.load(Ordering::Relaxed) as usize,
+        encoding: how as u32,
+        carried: how >> 32 & 0xFFFF,
+        big: how >> 48 & 1 == 1,
+    }
+}
+
+/// Where the key begins by which an entry is found.
+pub(super) fn key_at(family: &'static Family, entry: u64) -> u64 {
+    let how = family.at::<Entry>(entry).how.load(Ordering::Relaxed);
+    entry + ENTRY_HEADER + 8 * (how >> 32 & 0xFFFF)
+}
+
+impl Dict {
+    /// The value of a key, if it has one. The bytes of one that is not big are appended to `into`.
+    ///
+    /// # Errors
+    /// Memory for the held table, where the value carries references.
+    pub fn try_get(
+        &self,
+        key: &[u8],
+        into: &mut Vec<u8>,
+        patience: Patience,
+    ) -> Result<Tried<Option<Value>>> {
+        let hash = hash_of(self.family(), key);
+        self.inside(patience, || {
+            let found = self.find(&self.object().parts[ITEMS], hash, key).entry;
+            let value = found.map(|entry| self.value_of(entry, into)).transpose()?;
+            Ok(Tried::Done(value))
+        })
+    }
+
+    /// Whether a key has a value.
+    pub fn try_contains(&self, key: &[u8], patience: Patience) -> Result<Tried<bool>> {
+        let hash = hash_of(self.family(), key);
+        self.inside(patience, || {
+            let found = self.find(&self.object().parts[ITEMS], hash, key).entry;
+            Ok(Tried::Done(found.is_some()))
+        })
+    }
+
+    /// All entries as they are at one moment, in the order in which their keys came.
+    pub fn try_snapshot(&self, values: bool, patience: Patience) -> Result<Tried<Vec<Item>>> {
+        let family = self.family();
+        self.inside(patience, || {
+            let mut entries = self.entries(&self.object().parts[ITEMS]);
+            entries.sort_unstable_by_key(|e| family.at::<Entry>(*e).order.load(Ordering::Relaxed));
+            let item = |entry: u64| -> Result<Item> {
+                let shape = shape_of(family.at(entry));
+                let mut key = Vec::new();
+                let at = key_at(family, entry);
+                match shape.shown {
+                    0 => family.copy_out(at, shape.found_by, &mut key),
+                    len => family.copy_out(at + shape.found_by as u64, len, &mut key),
+                }
+                let mut bytes = Vec::new();
+                let value = if values {
+                    let value = self.value_of(entry, &mut bytes)?;
+                    Some((bytes, value))
+                } else {
+                    None
+                };
+                Ok(Item { key, value })
+            };
+            Ok(Tried::Done(entries.into_iter().map(item).collect::<Result<_>>()?))
+        })
+    }
+
+    /// The entries of a part, in no order.
+    pub(super) fn entries(&self, part: &Part) -> Vec<u64> {
+        let table = part.table.load(Ordering::Relaxed);
+        let words = (0..self.capacity(part)).map(|i| slot(self.family(), table, i).load(Ordering::Relaxed));
+        words
+            .filter(|word| *word != EMPTY && *word != REMOVED)
+            .map(entry_of)
+            .collect()
+    }
+
+    fn value_of(&self, entry: u64, into: &mut Vec<u8>) -> Result<Value> {
+        let family = self.family();
+        let header = family.at::<Entry>(entry);
+        let shape = shape_of(header);
+        let mut carried = Vec::new();
+        for i in 0..shape.carried {
+            let offset = family.at::<AtomicU64>(entry + ENTRY_HEADER + 8 * i);
+            carried.push(self.share(offset.load(Ordering::Relaxed))?);
+        }
+        if !shape.big {
+            let at = key_at(family, entry) + (shape.found_by + shape.shown) as u64;
+            family.copy_out(at, shape.len, into);
+        }
+        let big = (shape.big && !carried.is_empty()).then(|| (carried.remove(0), shape.len));
+        Ok(Value {
+            stamp: header.stamp.load(Ordering::Relaxed),
+            encoding: shape.encoding,
+            big,
+            carried,
+        })
+    }
+}

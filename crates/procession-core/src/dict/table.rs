@@ -1,0 +1,154 @@
+//! Tables: finding a key's slot, and replacing a table by one of another size.
+
+use super::layout::{
+    EMPTY, ENTRY_HEADER, Entry, LEAST, Part, REMOVED, TABLE_HEADER, Table, entry_of, slot_of, tag_of,
+};
+use super::{Dict, MUCH};
+use crate::error::Result;
+use crate::family::Family;
+use crate::family::object::Kind;
+use crate::queue::Patience;
+use core::hash::Hasher;
+use core::sync::atomic::{AtomicU64, Ordering};
+use std::hash::DefaultHasher;
+
+/// Where a key is, or would be.
+pub(super) struct Place {
+    /// The slot: the key's, or one that is free for it. None where there is no table.
+    pub slot: Option<&'static AtomicU64>,
+    /// The key's entry, if there is one.
+    pub entry: Option<u64>,
+}
+
+/// SipHash of the key, seeded with the family's id: the same in all members, who all run this code.
+pub(super) fn hash_of(family: &'static Family, key: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(&family.id());
+    hasher.write(key);
+    hasher.finish()
+}
+
+pub(super) fn slot(family: &'static Family, table: u64, index: u64) -> &'static AtomicU64 {
+    family.at(table + TABLE_HEADER + 8 * index)
+}
+
+/// Whether an entry's key is this one.
+fn has_key(family: &'static Family, entry: u64, hash: u64, key: &[u8]) -> bool {
+    let header = family.at::<Entry>(entry);
+    let len = header.keys.load(Ordering::Relaxed) as u32 as usize;
+    header.hash.load(Ordering::Relaxed) == hash
+        && len == key.len()
+        && family.equals(super::read::key_at(family, entry), key)
+}
+
+impl Dict {
+    /// Looks for a key. Called inside the mutex.
+    pub(super) fn find(&self, part: &Part, hash: u64, key: &[u8]) -> Place {
+        let family = self.family();
+        let table = part.table.load(Ordering::Relaxed);
+        if table == 0 {
+            return Place {
+                slot: None,
+                entry: None,
+            };
+        }
+        let mask = family.at::<Table>(table).capacity.load(Ordering::Relaxed) - 1;
+        let mut free = None;
+        let mut index = hash & mask;
+        // There is an empty slot, since a third of them are free.
+        loop {
+            let here = slot(family, table, index);
+            match here.load(Ordering::Relaxed) {
+                EMPTY => {
+                    return Place {
+                        slot: free.or(Some(here)),
+                        entry: None,
+                    };
+                }
+                REMOVED => free = free.or(Some(here)),
+                word if tag_of(word) == tag_of(hash) && has_key(family, entry_of(word), hash, key) => {
+                    return Place {
+                        slot: Some(here),
+                        entry: Some(entry_of(word)),
+                    };
+                }
+                _ => {}
+            }
+            index = (index + 1) & mask;
+        }
+    }
+
+    /// Makes sure that there is room for one more entry. False if that is more work than the patience allows.
+    pub(super) fn make_room(&self, part: &Part, patience: Patience) -> Result<bool> {
+        let capacity = self.capacity(part);
+        if (part.used.load(Ordering::Relaxed) + 1) * 3 <= capacity * 2 {
+            return Ok(true);
+        }
+        if capacity > MUCH && patience == Patience::None {
+            return Ok(false);
+        }
+        self.replace_table(part)?;
+        Ok(true)
+    }
+
+    /// Replaces a table that is much too big, if that is not more work than the patience allows.
+    pub(super) fn give_room_back(&self, part: &Part, patience: Patience) {
+        let capacity = self.capacity(part);
+        let too_big = capacity > 4 * LEAST && part.count.load(Ordering::Relaxed) * 8 < capacity;
+        if too_big && (capacity <= MUCH || patience != Patience::None) {
+            // Without memory for a smaller one the big one stays.
+            let _ = self.replace_table(part);
+        }
+    }
+
+    pub(super) fn capacity(&self, part: &Part) -> u64 {
+        match part.table.load(Ordering::Relaxed) {
+            0 => 0,
+            table => self.family().at::<Table>(table).capacity.load(Ordering::Relaxed),
+        }
+    }
+
+    fn replace_table(&self, part: &Part) -> Result<()> {
+        let family = self.family();
+        let count = part.count.load(Ordering::Relaxed);
+        let capacity = ((count + 1) * 2).next_power_of_two().max(LEAST);
+        let bytes = TABLE_HEADER + 8 * capacity;
+        let new = family.create(Kind::DictTable, bytes, |_, offset| {
+            // As long as it is not filled it has no slots that anybody would take apart.
+            family.at::<Table>(offset).capacity.store(0, Ordering::Relaxed);
+            family.at::<Table>(offset).next.store(0, Ordering::Relaxed);
+            Ok(())
+        })?;
+        crash_point!("dict.table made");
+        family.zero(new.offset + TABLE_HEADER, (8 * capacity) as usize);
+        let old = part.table.load(Ordering::Relaxed);
+        let mask = capacity - 1;
+        for index in 0..self.capacity(part) {
+            let word = slot(family, old, index).load(Ordering::Relaxed);
+            if word == EMPTY || word == REMOVED {
+                continue;
+            }
+            let hash = family.at::<Entry>(entry_of(word)).hash.load(Ordering::Relaxed);
+            let mut to = hash & mask;
+            while slot(family, new.offset, to).load(Ordering::Relaxed) != EMPTY {
+                to = (to + 1) & mask;
+            }
+            slot(family, new.offset, to).store(slot_of(entry_of(word), hash), Ordering::Relaxed);
+        }
+        crash_point!("dict.table filled");
+        let mut txn = family.begin();
+        txn.write(&family.at::<Table>(new.offset).capacity, capacity);
+        txn.write(&part.table, new.offset);
+        txn.write(&part.used, count);
+        new.note_given(&mut txn);
+        if old != 0 {
+            txn.write(&family.at::<Table>(old).capacity, 0);
+            txn.let_go(old);
+        }
+        txn.commit();
+        new.given();
+        Ok(())
+    }
+}
+
+const _: () = assert!(ENTRY_HEADER.is_multiple_of(64));

@@ -1,0 +1,85 @@
+//! Arrays: bytes that begin as zeros, and that any number of processes read and write as they like.
+//!
+//! A message's memory is reserved to the last byte before it is given out, because all of it is about to be written. An
+//! array may be far bigger than what will ever be written of it, so a big one ([`SPARSE_FROM`]) is *sparse*: only the
+//! header's page is reserved, a page gets memory when it is first written, and gigabytes are there at once. That they
+//! *can* be written is asked beforehand: what the machine and the control group have left must hold all of it.
+//! (Where family memory is a file on a disk instead of a memfd, a write to a full disk would be a SIGBUS, so there every
+//! array is reserved.)
+//!
+//! A sparse block is one whose `resident` is less than its length asks for. Nobody knows which of its pages were written,
+//! so when it is freed the whole of it is handed back to the machine, which makes it zeros again.
+//!
+//! A recycled block has old contents. They are cleared after the block was taken and before anybody else can
+//! know of it: outside the ledger, since it may take long. Killed in between, a process leaves a block that only its own
+//! held table names.
+
+use super::Family;
+use super::alloc::{ask_first, refused, size_of_class};
+use super::held::Hold;
+use super::object::{HEADER, Kind, Tag};
+use crate::error::{Error, Result};
+use crate::sys::memory::{self, PAGE};
+
+/// Arrays of more bytes than this are sparse.
+pub const SPARSE_FROM: u64 = 1 << 20;
+
+impl Family {
+    /// An array of `len` bytes, all zero. Its first byte is at [`HEADER`] behind the object's offset, and so is on a
+    /// multiple of 64.
+    ///
+    /// # Errors
+    /// `NoMemory` if the machine has less left, however much of the array would ever be written.
+    pub fn zeroed(&'static self, len: u64) -> Result<Hold> {
+        let too_big = || Error::NoMemory {
+            wanted: len,
+            why: "more than the family's address space",
+        };
+        let bytes = len.checked_add(HEADER).ok_or_else(too_big)?;
+        let sparse = bytes > SPARSE_FROM && memory::is_memfd(self.fd()?);
+        if sparse {
+            ask_first(bytes)?;
+        }
+        self.seat()?;
+        let mut txn = self.begin();
+        let reserved = if sparse { PAGE } else { bytes };
+        let (offset, stale) = txn.allocate_reserving(Kind::Array, bytes, reserved)?;
+        if sparse {
+            memory::extend(self.fd()?, offset + bytes.next_multiple_of(PAGE))
+                .map_err(|e| refused(bytes, e))?;
+        }
+        let hold = txn.enter_held(offset)?;
+        crash_point!("zeroed.before the commit");
+        txn.commit();
+        crash_point!("zeroed.not clear yet");
+        let stale = stale.min(bytes.next_multiple_of(PAGE));
+        if sparse && stale > PAGE {
+            memory::punch(self.fd()?, offset + PAGE, stale - PAGE)
+                .map_err(|e| Error::os("clearing recycled family memory", e))?;
+        }
+        let left = if sparse { PAGE } else { bytes.min(stale) };
+        if left > HEADER {
+            self.zero(offset + HEADER, (left - HEADER) as usize);
+        }
+        crash_point!("zeroed.clear");
+        Ok(hold)
+    }
+}
+
+impl Hold {
+    /// How many bytes a block like this has room for, without its header.
+    #[must_use]
+    pub fn room(&self) -> u64 {
+        size_of_class(self.header().tag().class()) - HEADER
+    }
+}
+
+/// How many bytes from its beginning a block may have memory for: of a sparse array that can be all.
+pub(crate) fn may_be_written(tag: Tag, resident: u64) -> u64 {
+    // An array that is reserved as a whole has more than one page, or is too small to be counted in pages.
+    if tag.kind() == Some(Kind::Array) && resident == PAGE {
+        size_of_class(tag.class())
+    } else {
+        resident
+    }
+}

@@ -1,0 +1,106 @@
+//! `procession._core.Array`: zero-filled family memory that Python and its libraries read and write in place.
+
+use crate::errors::raised;
+use crate::transit;
+use procession_core::Error;
+use procession_core::family::object::{HEADER, Kind};
+use procession_core::family::{Family, Handle, Hold};
+use pyo3::exceptions::{PyBufferError, PyRuntimeError, PyValueError};
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyTuple};
+use std::os::raw::c_int;
+use std::sync::OnceLock;
+
+/// Arrays of more bytes than this are cleared detached from the interpreter.
+const MUCH: u64 = 64 << 10;
+
+/// Bytes in family memory, zero at first. Offers the buffer protocol, writable; the block goes back when the last
+/// reference to it, in any process, and the last view of it here are gone.
+#[pyclass(module = "procession._core", subclass, frozen, weakref)]
+#[derive(Default)]
+pub struct Array {
+    inner: OnceLock<(Hold, u64)>,
+}
+
+impl Array {
+    fn inner(&self) -> PyResult<&(Hold, u64)> {
+        self.inner
+            .get()
+            .ok_or_else(|| PyRuntimeError::new_err("this Array was not initialised: __init__ was not called"))
+    }
+
+    fn set(&self, hold: Hold, len: u64) -> PyResult<()> {
+        self.inner
+            .set((hold, len))
+            .map_err(|_| PyRuntimeError::new_err("this Array was initialised already"))
+    }
+}
+
+#[pymethods]
+impl Array {
+    #[new]
+    #[pyo3(signature = (*_args, **_kwargs))]
+    fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
+        Self::default()
+    }
+
+    /// Takes memory for so many bytes.
+    fn _create(&self, py: Python<'_>, len: u64) -> PyResult<()> {
+        let make = || Family::home()?.zeroed(len);
+        let hold = if len > MUCH { py.detach(make) } else { make() };
+        self.set(hold.map_err(raised)?, len)
+    }
+
+    /// Attaches this object to the array that the handle names, which has so many bytes.
+    fn _attach(&self, handle: &[u8], len: u64) -> PyResult<()> {
+        let handle = Handle::from_bytes(handle).map_err(raised)?;
+        let hold = handle.open(Kind::Array).map_err(raised)?;
+        if hold.room() < len {
+            return Err(PyValueError::new_err(format!(
+                "the handle names an array of at most {} bytes, not of {len}",
+                hold.room()
+            )));
+        }
+        self.set(hold, len)
+    }
+
+    /// The bytes that name this array in every process; asking for them keeps it alive for whoever gets them.
+    #[getter]
+    fn handle<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        let (hold, _) = self.inner()?;
+        transit::departs(|| -> Result<Hold, Error> {
+            hold.family.open(hold.offset, hold.generation, Kind::Array)
+        })?;
+        Ok(PyBytes::new(py, &hold.handle().to_bytes()))
+    }
+
+    /// Which object of the family this is.
+    #[getter]
+    fn _key(&self) -> PyResult<(u64, u32)> {
+        let (hold, _) = self.inner()?;
+        Ok((hold.offset, hold.generation))
+    }
+
+    fn __len__(&self) -> PyResult<usize> {
+        Ok(usize::try_from(self.inner()?.1)?)
+    }
+
+    /// Fills a view of the bytes.
+    ///
+    /// # Safety
+    /// Called by the interpreter, with a view that is its own to fill.
+    unsafe fn __getbuffer__(slf: Bound<'_, Self>, view: *mut ffi::Py_buffer, flags: c_int) -> PyResult<()> {
+        let (hold, len) = slf.get().inner()?;
+        let address = hold.family.address(hold.offset + HEADER, *len as usize);
+        // SAFETY: the view is the interpreter's to fill (contract); the bytes stay mapped, and the object, which the
+        // view keeps alive, keeps the block. That others write to it meanwhile is what it is for.
+        let answer =
+            unsafe { ffi::PyBuffer_FillInfo(view, slf.as_ptr(), address.cast(), *len as isize, 0, flags) };
+        if answer == 0 {
+            Ok(())
+        } else {
+            Err(PyErr::take(slf.py()).unwrap_or_else(|| PyBufferError::new_err("no view")))
+        }
+    }
+}

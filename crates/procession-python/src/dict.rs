@@ -1,0 +1,294 @@
+//! `procession._core.Dict`, the base of `procession.SharedDict`.
+
+use crate::errors::raised;
+use crate::key::{self, Written};
+use crate::transit::{self, Frame};
+use crate::{codec, message, pickle};
+use procession_core::Error;
+use procession_core::dict::layout::MOST_CARRIED;
+use procession_core::dict::{self as core, Key, New, Put, Tried, Value, When};
+use procession_core::family::object::HEADER;
+use procession_core::family::{Handle, Hold};
+use procession_core::queue::Patience;
+use pyo3::exceptions::{PyKeyError, PyRuntimeError};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
+use std::sync::OnceLock;
+
+/// More bytes than this are copied detached from the interpreter.
+const MUCH: usize = 64 << 10;
+
+/// A dictionary that processes share.
+#[pyclass(module = "procession._core", subclass, frozen, weakref)]
+#[derive(Default)]
+pub struct Dict {
+    inner: OnceLock<core::Dict>,
+}
+
+/// Tries attached and without waiting, and if that does not do, detached and with patience, coming back for signals.
+fn done<T: Send>(
+    py: Python<'_>,
+    mut attempt: impl FnMut(Patience) -> Result<Tried<T>, Error> + Send,
+) -> PyResult<T> {
+    if let Tried::Done(answer) = attempt(Patience::None).map_err(raised)? {
+        return Ok(answer);
+    }
+    loop {
+        match py.detach(|| attempt(Patience::Some)).map_err(raised)? {
+            Tried::Done(answer) => return Ok(answer),
+            Tried::Busy => py.check_signals()?,
+        }
+    }
+}
+
+/// A value's bytes, before they are packed.
+struct Packed {
+    bytes: Vec<u8>,
+    encoding: u32,
+    carried: Vec<Hold>,
+}
+
+impl Dict {
+    fn core(&self) -> PyResult<&core::Dict> {
+        self.inner.get().ok_or_else(|| {
+            PyRuntimeError::new_err("this SharedDict was not initialised: __init__ was not called")
+        })
+    }
+
+    fn set_core(&self, made: Result<core::Dict, Error>) -> PyResult<()> {
+        self.inner
+            .set(made.map_err(raised)?)
+            .map_err(|_| PyRuntimeError::new_err("this SharedDict was initialised already"))
+    }
+
+    fn found<'py>(&self, key: &Bound<'py, PyAny>) -> PyResult<Option<(Bound<'py, PyAny>, u64)>> {
+        let py = key.py();
+        let dict = self.core()?;
+        let written = key::write(key)?;
+        let mut bytes = Vec::new();
+        let value = done(py, |patience| dict.try_get(&written.bytes, &mut bytes, patience))?;
+        value
+            .map(|value| {
+                let stamp = value.stamp;
+                Ok((unpacked(py, &bytes, value)?, stamp))
+            })
+            .transpose()
+    }
+
+    fn put(&self, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>, when: When) -> PyResult<bool> {
+        let py = key.py();
+        let dict = self.core()?;
+        let Written { bytes, shown } = key::write(key)?;
+        let key = Key {
+            bytes: &bytes,
+            shown: &shown,
+        };
+        let packed = packed(dict, value)?;
+        let pack = || New::pack(dict.family(), &packed.bytes, packed.encoding, packed.carried);
+        let mut new = if packed.bytes.len() > MUCH {
+            py.detach(pack)
+        } else {
+            pack()
+        }
+        .map_err(raised)?;
+        Ok(done(py, |patience| dict.try_put(key, &mut new, when, patience))? == Put::Done)
+    }
+
+    fn remove(&self, key: &Bound<'_, PyAny>, when: When) -> PyResult<bool> {
+        let dict = self.core()?;
+        let written = key::write(key)?;
+        Ok(done(key.py(), |patience| {
+            dict.try_remove(&written.bytes, when, patience)
+        })? == Put::Done)
+    }
+}
+
+fn packed(dict: &core::Dict, value: &Bound<'_, PyAny>) -> PyResult<Packed> {
+    let mut bytes = Vec::new();
+    if !pickle::has_custom_reducers() && codec::encode(value, &mut bytes) {
+        return Ok(Packed {
+            bytes,
+            encoding: message::TREE,
+            carried: Vec::new(),
+        });
+    }
+    if let Ok(value) = value.cast_exact::<PyBytes>() {
+        return Ok(Packed {
+            bytes: value.as_bytes().to_vec(),
+            encoding: message::BYTES,
+            carried: Vec::new(),
+        });
+    }
+    let frame = Frame::open(None);
+    let bytes = pickle::dumps(value.py(), value)?.as_bytes().to_vec();
+    let mut carried = Vec::new();
+    for hold in frame.take().holds {
+        // Objects of another family cannot belong to this one's entries; this process holds them from now on.
+        if std::ptr::eq(hold.family, dict.family()) {
+            carried.push(hold);
+        } else {
+            transit::pin(hold);
+        }
+    }
+    if carried.len() >= MOST_CARRIED {
+        carried = vec![dict.family().bundle(carried).map_err(raised)?];
+    }
+    Ok(Packed {
+        bytes,
+        encoding: message::PICKLE,
+        carried,
+    })
+}
+
+/// The object that a value's bytes say. What it carried is let go of afterwards: unpickled handles have references of
+/// their own.
+fn unpacked<'py>(py: Python<'py>, inline: &[u8], value: Value) -> PyResult<Bound<'py, PyAny>> {
+    match (value.encoding, value.big) {
+        (message::TREE, Some((hold, len))) => {
+            let mut bytes = Vec::new();
+            hold.family.copy_out(hold.offset + HEADER, len, &mut bytes);
+            codec::decode(py, &bytes)
+        }
+        (encoding, big) => message::incoming(py, inline, encoding, big, Vec::new()),
+    }
+}
+
+#[pymethods]
+impl Dict {
+    #[new]
+    #[pyo3(signature = (*_args, **_kwargs))]
+    fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
+        Self::default()
+    }
+
+    fn _create(&self) -> PyResult<()> {
+        self.set_core(core::Dict::new())
+    }
+
+    /// Attaches this object to the one that the handle names.
+    fn _attach(&self, handle: &[u8]) -> PyResult<()> {
+        let handle = Handle::from_bytes(handle).map_err(raised)?;
+        self.set_core(core::Dict::open(&handle))
+    }
+
+    /// The bytes that name this object in every process; asking for them keeps it alive for whoever gets them.
+    #[getter]
+    fn handle<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        let reference = self.core()?.reference();
+        transit::departs(|| reference.again())?;
+        Ok(PyBytes::new(py, &reference.handle().to_bytes()))
+    }
+
+    /// Which object of the family this is.
+    #[getter]
+    fn _key(&self) -> PyResult<(u64, u32)> {
+        Ok(self.core()?.reference().key())
+    }
+
+    fn __len__(&self) -> PyResult<usize> {
+        Ok(usize::try_from(self.core()?.len())?)
+    }
+
+    fn __contains__(&self, key: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let dict = self.core()?;
+        let written = key::write(key)?;
+        done(key.py(), |patience| dict.try_contains(&written.bytes, patience))
+    }
+
+    fn __getitem__<'py>(&self, key: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        match self.found(key)? {
+            Some((value, _)) => Ok(value),
+            None => Err(PyKeyError::new_err((key.clone().unbind(),))),
+        }
+    }
+
+    /// The value of a key, or default if it has none.
+    #[pyo3(signature = (key, default = None))]
+    fn get<'py>(
+        &self,
+        key: &Bound<'py, PyAny>,
+        default: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        Ok(self.found(key)?.map(|(value, _)| value).or(default))
+    }
+
+    fn __setitem__(&self, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.put(key, value, When::Always).map(drop)
+    }
+
+    fn __delitem__(&self, key: &Bound<'_, PyAny>) -> PyResult<()> {
+        if self.remove(key, When::Always)? {
+            Ok(())
+        } else {
+            Err(PyKeyError::new_err((key.clone().unbind(),)))
+        }
+    }
+
+    /// The value of a key and its stamp, or None.
+    fn _find<'py>(&self, key: &Bound<'py, PyAny>) -> PyResult<Option<(Bound<'py, PyAny>, u64)>> {
+        self.found(key)
+    }
+
+    /// Puts a value in the place of the one with this stamp, or where stamp is None, where there is none. Whether it did.
+    #[pyo3(signature = (key, value, stamp))]
+    fn _replace(
+        &self,
+        key: &Bound<'_, PyAny>,
+        value: &Bound<'_, PyAny>,
+        stamp: Option<u64>,
+    ) -> PyResult<bool> {
+        self.put(key, value, stamp.map_or(When::Absent, When::Stamp))
+    }
+
+    /// Removes the key if its value has this stamp. Whether it did.
+    fn _remove(&self, key: &Bound<'_, PyAny>, stamp: u64) -> PyResult<bool> {
+        self.remove(key, When::Stamp(stamp))
+    }
+
+    /// Removes all keys at once.
+    fn clear(&self, py: Python<'_>) -> PyResult<()> {
+        let dict = self.core()?;
+        loop {
+            match py.detach(|| dict.try_clear(Patience::Some)).map_err(raised)? {
+                Tried::Done(()) => return Ok(()),
+                Tried::Busy => py.check_signals()?,
+            }
+        }
+    }
+
+    /// What it holds at one moment: keys, or keys and values by turns.
+    fn _snapshot<'py>(&self, py: Python<'py>, values: bool) -> PyResult<Bound<'py, PyList>> {
+        let dict = self.core()?;
+        let items = loop {
+            match py
+                .detach(|| dict.try_snapshot(values, Patience::Some))
+                .map_err(raised)?
+            {
+                Tried::Done(items) => break items,
+                Tried::Busy => py.check_signals()?,
+            }
+        };
+        let list = PyList::empty(py);
+        for item in items {
+            list.append(key::read(py, &item.key)?)?;
+            if let Some((bytes, value)) = item.value {
+                list.append(unpacked(py, &bytes, value)?)?;
+            }
+        }
+        Ok(list)
+    }
+
+    /// Attaches an RLock that is an empty shell to the lock of a key.
+    fn _lock_into(&self, key: &Bound<'_, PyAny>, shell: &Bound<'_, PyAny>) -> PyResult<()> {
+        let dict = self.core()?;
+        let written = key::write(key)?;
+        let hold = done(key.py(), |patience| dict.try_lock_of(&written.bytes, patience))?;
+        let handle = PyBytes::new(key.py(), &hold.handle().to_bytes());
+        shell.call_method1("_attach", (handle,)).map(drop)
+    }
+
+    /// How many keys have a lock.
+    fn _locks(&self) -> PyResult<u64> {
+        Ok(self.core()?.locks())
+    }
+}

@@ -1,0 +1,198 @@
+"""The watcher: a small process that removes named segments which a program has left behind, however it ended.
+
+Locks, queues, values and arrays of this package have no names, and nothing is to be removed. So there is a watcher
+only where `shared_memory` is used: the first of a family to make a segment starts it, the others find it through
+family memory. It ends with the last process of the family, and when there was nothing to watch for a while. Killed,
+it is replaced by whoever needs it next; what it watched is found by the next watcher of any program (see
+`_segments.sweep`).
+
+Other things with names can be put in its care: `register(name, type)` for a type in `_CLEANUP_FUNCS`.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+from . import _core, _segments, util
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["ensure_running", "register", "unregister"]
+
+# what is done with the names of each type that are left in the end
+_CLEANUP_FUNCS: dict[str, Callable[[str], object]] = {"noop": lambda name: None, "shared_memory": _segments.unlink}
+if sys.version_info >= (3, 13):
+    _CLEANUP_FUNCS["dummy"] = lambda name: None  # for tests, which older Pythons do not have
+
+PIPE_FD, FAMILY_FD = 3, 4  # where _core.spawn puts what the watcher gets
+LONGEST = 512  # bytes of a message: what POSIX promises that a pipe takes as a whole
+
+
+class ResourceTracker:
+    """The client's side: the way to a watcher, which is started when it is needed."""
+
+    def __init__(self, shared: bool = False) -> None:
+        """shared: use the watcher of the family, and list there the one that is started."""
+        self._shared = shared
+        self._lock = util.ForkAwareThreadLock()
+        self._fd: int | None = None
+        self._listed = False  # in family memory, as the one that others use
+        self._pid: int | None = None
+        self._starter: int | None = None  # the process whose child it is
+        self._exitcode: int | None = None
+        # of newer Pythons' trackers: whether messages are lines. Here they are, whatever a name has in it.
+        self._use_simple_format = True
+
+    def getfd(self) -> int:
+        """A descriptor that leads to the watcher."""
+        self.ensure_running()
+        assert self._fd is not None
+        return self._fd
+
+    def ensure_running(self) -> None:
+        """Starts a watcher unless there is one. A warning if there was one that was killed."""
+        with self._lock:
+            self._ensure_running()
+
+    def _ensure_running(self) -> None:
+        if self._fd is not None:
+            if self._check_alive():
+                return
+            # it strikes itself off when it has nothing to do any more
+            died = not self._listed or _core.watcher_pid() == self._pid
+            self._let_go()
+            if died:
+                import warnings
+
+                warnings.warn(
+                    "resource_tracker: process died unexpectedly, relaunching.  Some resources might leak.",
+                    stacklevel=3,
+                )
+        if not (self._shared and self._find()):
+            self._launch()
+
+    def _check_alive(self) -> bool:
+        """Whether there is a watcher at the other end."""
+        assert self._fd is not None
+        try:
+            os.write(self._fd, b"PROBE:0:noop\n")
+        except OSError:
+            return False
+        return True
+
+    def _find(self) -> bool:
+        """Gets hold of the family's watcher, if there is one."""
+        listed = _core.watcher()
+        if listed is None or not listed[2]:
+            return False
+        pid, number, _ = listed
+        try:
+            fd = os.open(f"/proc/{pid}/fd/{number}", os.O_WRONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        except OSError:  # it has just ended, or a sandbox forbids it
+            return False
+        os.set_blocking(fd, True)
+        self._fd, self._pid, self._starter, self._listed = fd, pid, None, True
+        return True
+
+    def _launch(self) -> None:
+        from . import spawn
+
+        theirs, ours = os.pipe()
+        try:
+            command = spawn.command("resource_tracker", "main", shared=self._shared)
+            # it ignores these two, and none may come before it does
+            blocked = signal.pthread_sigmask(signal.SIG_BLOCK, _IGNORED)
+            try:
+                pid = _core.spawn(command[0], command, [theirs, _core.family_fd()])
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        except BaseException:
+            os.close(ours)
+            raise
+        finally:
+            os.close(theirs)
+        self._fd, self._pid, self._starter, self._exitcode = ours, pid, os.getpid(), None
+        self._listed = self._shared and _core.list_watcher(pid, PIPE_FD)
+        if self._shared and not self._listed and self._find():
+            # another process was faster; ours ends, having heard nothing
+            os.close(ours)
+            os.waitpid(pid, 0)
+
+    def _let_go(self) -> None:
+        if self._fd is not None:
+            os.close(self._fd)
+        if self._starter == os.getpid() and self._pid is not None:
+            try:
+                _, status = os.waitpid(self._pid, 0)
+                self._exitcode = os.waitstatus_to_exitcode(status)
+            except ChildProcessError:  # somebody else has waited for it
+                pass
+        self._fd = self._pid = self._starter = None
+
+    def _stop(self) -> None:
+        """Ends the watcher, if it is a child of this process and nobody else uses it, and waits for it: for tests."""
+        with self._lock:
+            if self._fd is not None:
+                self._let_go()
+
+    def register(self, name: str, rtype: str) -> None:
+        """Has the watcher remove name, which is of that type, when the family has ended.
+
+        ValueError: the name is too long.
+        """
+        self._send("REGISTER", name, rtype)
+
+    def unregister(self, name: str, rtype: str) -> None:
+        """The watcher need not care for name any more."""
+        self._send("UNREGISTER", name, rtype)
+
+    def _send(self, command: str, name: str, rtype: str) -> None:
+        message = f"{command}:{_quoted(name)}:{rtype}\n".encode("utf-8", "surrogateescape")
+        if len(message) > LONGEST:
+            raise ValueError(f"the name is too long for the resource tracker: {name!r}")
+        with self._lock:
+            while True:
+                if self._fd is None:
+                    self._ensure_running()
+                assert self._fd is not None
+                try:
+                    os.write(self._fd, message)
+                except BrokenPipeError:
+                    self._ensure_running()
+                    continue
+                # It may have decided to end before it got this. Then it was struck off the list before.
+                if not self._listed or _core.watcher_pid() == self._pid:
+                    return
+                self._let_go()
+
+
+def _quoted(name: str) -> str:
+    return name.replace("%", "%25").replace("\n", "%0A").replace(":", "%3A")
+
+
+def _unquoted(name: str) -> str:
+    return name.replace("%3A", ":").replace("%0A", "\n").replace("%25", "%")
+
+
+_IGNORED = (signal.SIGINT, signal.SIGTERM)
+_resource_tracker = ResourceTracker(shared=True)
+ensure_running = _resource_tracker.ensure_running
+register = _resource_tracker.register
+unregister = _resource_tracker.unregister
+getfd = _resource_tracker.getfd
+
+
+def _track_segment(name: str, made: bool) -> None:
+    """Has the watcher look after a segment that this process has made, or only attached to."""
+    _resource_tracker._send("REGISTER" if made else "ATTACH", name, "shared_memory")
+
+
+def main(shared: bool) -> None:
+    """The watcher's program."""
+    from ._watcher import watch
+
+    watch(PIPE_FD, FAMILY_FD if shared else None)
