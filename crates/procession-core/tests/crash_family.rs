@@ -72,7 +72,7 @@ fn a_handle_whose_object_is_gone_is_an_error_and_not_a_wild_read() {
 fn a_process_killed_at_any_point_of_its_fork_or_of_its_childs_leaves_no_seat_behind() {
     let family = Family::home().unwrap();
     let points = at_every_point(
-        || (Lock::new(true).unwrap(), family.seats().count()),
+        || Lock::new(true).unwrap(),
         |_| {
             // The grandchild inherits the armed crash points: a kill there is a kill in the child of a fork.
             let pid = fork_child(|| ());
@@ -80,9 +80,13 @@ fn a_process_killed_at_any_point_of_its_fork_or_of_its_childs_leaves_no_seat_beh
             // SAFETY: plain waitpid on our own child.
             unsafe { libc::waitpid(pid, &mut status, 0) };
         },
-        |(lock, seats), _| {
-            family.sweep();
-            assert_eq!(family.seats().count(), seats);
+        |lock, _| {
+            // Where the child was killed, the grandchild may still be on its way out.
+            let limit = std::time::Instant::now() + std::time::Duration::from_secs(10);
+            while family.seats().count() > 1 {
+                family.sweep();
+                assert!(std::time::Instant::now() < limit, "a seat is left behind");
+            }
             assert_eq!(lock.acquire(Deadline::PAST).unwrap(), Acquired::Yes);
             assert!(lock.release());
         },
