@@ -7,10 +7,15 @@ import signal
 import sys
 from collections.abc import Iterator
 
+import _pytest.runner
 import pytest
 
 import procession as mp
 from deadlines import until
+
+# pytest notes in the environment which test runs. A fork server would be replaced for every test: its children are to
+# have the environment that their parent has.
+_pytest.runner._update_current_test_var = lambda item, when: None
 
 
 @pytest.fixture(params=["fork", "spawn", "forkserver"])
