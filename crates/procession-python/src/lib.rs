@@ -71,7 +71,7 @@ mod _core {
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
         super::fast::install(module)?;
-        procession_core::sync::wait::look_for_signals_after_each_sleep();
+        procession_core::sync::wait::come_back_for_signals();
         super::guarded::install(module)?;
         super::process::register(module)
     }

@@ -95,20 +95,40 @@ impl Tally {
     }
 }
 
-/// From now on waits of this program end with [`Waited::Interrupted`] after every sleep that only its bound has ended, so
-/// that the caller looks for signals then.
+/// From now on waits of the main thread come back ([`Waited::Interrupted`]) now and then, so that the caller looks for
+/// signals.
 ///
 /// For a face whose signal handlers merely leave a note. A signal that comes while the thread is between two sleeps, or
-/// that the system gives to another thread, interrupts no sleep: its note would lie until the wait is over.
-pub fn look_for_signals_after_each_sleep() {
+/// that the system gives to another thread, interrupts no sleep: its note would lie until the wait is over. So a wait
+/// comes back after its first bounded sleep, and again whenever it has lasted twice as long, but every two seconds.
+pub fn come_back_for_signals() {
     NOTES.store(true, Ordering::Relaxed);
 }
 
 static NOTES: AtomicBool = AtomicBool::new(false);
 
+/// What of a wait that came back is to be known when it goes on.
+#[derive(Clone, Copy, Default)]
+struct Returned {
+    /// Whose wait: the object's offset; 0 is none.
+    object: u64,
+    /// The bound of the sleep that is due.
+    patience: Duration,
+    /// How long to sleep in all before coming back again.
+    due: Duration,
+}
+
+/// The longest time from one coming back to the next.
+const LONGEST: Duration = Duration::from_secs(2);
+
 thread_local! {
-    /// The object whose wait came back for signals in this thread, and the bound of the sleep that is due.
-    static RETURNED: Cell<(u64, Duration)> = const { Cell::new((0, Duration::ZERO)) };
+    static RETURNED: Cell<Returned> = const {
+        Cell::new(Returned { object: 0, patience: Duration::ZERO, due: Duration::ZERO })
+    };
+}
+
+fn is_main_thread() -> bool {
+    rustix::thread::gettid() == rustix::process::getpid()
 }
 
 /// What a waiter needs of its object.
@@ -142,9 +162,11 @@ impl Waiter<'_> {
         };
         let began = now();
         let me = self.hold.family.owner_number();
-        let (whose, due) = RETURNED.take();
-        let goes_on = whose == self.hold.offset;
-        let mut patience = if goes_on { due } else { self.patience };
+        let before = RETURNED.take();
+        let goes_on = before.object == self.hold.offset;
+        let mut patience = if goes_on { before.patience } else { self.patience };
+        let due = if goes_on { before.due } else { self.patience };
+        let mut slept = Duration::ZERO;
         let mut spun = me == 0 || goes_on;
         let mut bounded = false;
         if goes_on {
@@ -165,8 +187,9 @@ impl Waiter<'_> {
                     Woken::Interrupted => break Waited::Interrupted,
                     Woken::TimedOut => {
                         doubt(seen);
+                        slept += patience;
                         patience = (patience * 2).min(Bell::PATIENCE);
-                        bounded = NOTES.load(Ordering::Relaxed);
+                        bounded = slept >= due && NOTES.load(Ordering::Relaxed) && is_main_thread();
                     }
                     Woken::OwnerDied => {
                         doubt(seen);
@@ -184,7 +207,11 @@ impl Waiter<'_> {
                 Attempt::Done(value) => break Waited::Ready(value),
                 Attempt::While(_) if deadline.expired() => break Waited::TimedOut,
                 Attempt::While(_) if bounded => {
-                    RETURNED.set((self.hold.offset, patience));
+                    RETURNED.set(Returned {
+                        object: self.hold.offset,
+                        patience,
+                        due: (due * 2).min(LONGEST),
+                    });
                     break Waited::Interrupted;
                 }
                 Attempt::While(now) => seen = now,
