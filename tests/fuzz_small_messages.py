@@ -14,6 +14,17 @@ import time
 
 from procession._core import _decode_small, _encode_small
 
+
+class Thing:
+    """Something with a state."""
+
+    def __init__(self, state: object) -> None:
+        self.state = state
+
+    def __repr__(self) -> str:
+        return f"Thing({vars(self)})"
+
+
 SEEDS = [
     None,
     (12345, "task", 0.5),
@@ -26,7 +37,9 @@ SEEDS = [
 def seeds() -> list[bytes]:
     """Messages to begin with."""
     shared = ["again", (1, 2)]
-    return [made for made in map(_encode_small, [*SEEDS, [shared, shared, shared[0]]]) if made is not None]
+    trees = [*SEEDS, [shared, shared, shared[0]], Thing(1), [Thing({}), Thing(None)]]
+    _encode_small(Thing(1))  # at which the class is looked at
+    return [made for made in map(_encode_small, trees) if made is not None]
 
 
 def mutated(message: bytes, other: bytes, dice: random.Random) -> bytes:
@@ -62,7 +75,7 @@ def fuzz(seconds: float, seed: int) -> tuple[int, int]:
             tried += 1
             try:
                 obj = _decode_small(message)
-            except (ValueError, TypeError):  # TypeError: a list as a key
+            except (ValueError, TypeError, ImportError, AttributeError):  # a list as a key, a class that is none
                 continue
             decoded += 1
             again = _encode_small(obj)

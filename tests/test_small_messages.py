@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copyreg
+import dataclasses
 import pickle
 from typing import Any
 
@@ -10,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import procession as mp
+from procession import _core
 
 
 def through_queue(obj: Any) -> Any:
@@ -128,3 +131,88 @@ def test_bytes_that_nobody_wrote_are_refused_and_crash_nothing():
     tried, decoded = fuzz(1.0, seed=20)
     assert tried > 1000
     assert 0 < decoded < tried
+
+
+# --- instances of plain classes ---------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass
+class Plain:
+    number: int
+    parts: list[Any]
+
+
+class Empty:
+    pass
+
+
+@dataclasses.dataclass(slots=True)
+class Slotted:
+    number: int
+
+
+class Reduced:
+    def __reduce__(self) -> Any:
+        return Reduced, ()
+
+
+class WithState:
+    def __getstate__(self) -> Any:
+        return {"a": 1}
+
+
+class SetsState:
+    def __setstate__(self, state: Any) -> None:
+        self.__dict__.update(state, restored=True)
+
+
+class Derived(list):  # type: ignore[type-arg]
+    pass
+
+
+def is_small(obj: Any) -> bool:
+    """Whether an object travels without pickle, which is so from the second of its class on."""
+    _core._encode_small(obj)
+    return _core._encode_small(obj) is not None
+
+
+def test_plain_instances_travel_without_pickle_and_arrive_as_they_were() -> None:
+    shared = ["a list"]
+    first = Plain(1, shared)
+    assert is_small(first)
+    assert is_small(Empty())
+    there, again, parts = through_queue([first, first, shared])
+    assert there == first
+    assert type(there) is Plain
+    assert again is there
+    assert there.parts is parts
+    assert vars(through_queue(Empty())) == {}
+    nested = through_queue({"deep": [Plain(1, [Plain(2, [Empty()])])]})
+    assert nested["deep"][0].parts[0].number == 2
+
+
+@pytest.mark.parametrize("obj", [Slotted(1), Reduced(), WithState(), SetsState(), Derived([1]), KeyError(1), Plain])
+def test_a_class_that_has_a_say_in_its_pickling_is_pickled(obj: Any) -> None:
+    assert not is_small(obj)
+    arrived = through_queue(obj)
+    assert arrived is obj or type(arrived) is type(obj)
+    assert getattr(arrived, "restored", True)
+
+
+def test_a_recursive_instance_and_a_registered_class_are_pickles_business(monkeypatch: pytest.MonkeyPatch) -> None:
+    recursive = Empty()
+    recursive.me = recursive  # type: ignore[attr-defined]
+    assert not is_small(recursive)
+    arrived = through_queue(recursive)
+    assert arrived.me is arrived
+    assert is_small(Empty())
+    monkeypatch.setitem(copyreg.dispatch_table, Empty, lambda _: (Plain, (7, [])))  # type: ignore[arg-type]
+    assert through_queue(Empty()) == Plain(7, [])
+
+
+def test_a_class_whose_name_means_something_else_by_now_is_not_sent_by_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert is_small(Empty())
+    old = Empty()
+    monkeypatch.setitem(globals(), "Empty", Plain)
+    assert not is_small(old)
+    assert type(through_queue(old)).__name__ == "Empty"

@@ -11,14 +11,16 @@
 //! # Format
 //!
 //! A tag, then: nothing (None, True, False), 8 bytes (int, float), a length of 4 bytes and so many bytes (str as UTF-8,
-//! bytes), a count of 1 byte and so many objects (tuple, list; dict: keys and values by turns), or the number of an
+//! bytes), a count of 1 byte and so many objects (tuple, list; dict: keys and values by turns), the name of a class (2
+//! bytes of length) and a dict (instances of plain classes, see [`crate::instance`]), or the number of an
 //! earlier object (the same one again), counted over those that can be met twice in the order in which they *end*.
 //! Little-endian. Part of the layout of family memory.
 
+use crate::instance::{self, Seen};
 use pyo3::exceptions::PyValueError;
 use pyo3::ffi::{self, PyObject};
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
+use pyo3::types::{PyBytes, PyDict, PyType};
 
 /// The most objects in a tree.
 pub const MOST_NODES: usize = 64;
@@ -38,6 +40,7 @@ const TUPLE: u8 = 7;
 const LIST: u8 = 8;
 const DICT: u8 = 9;
 const AGAIN: u8 = 10;
+const INSTANCE: u8 = 11;
 
 /// Appends the object to `out` and says true, or leaves it to pickle.
 pub fn encode(obj: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> bool {
@@ -48,11 +51,17 @@ pub fn encode(obj: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> bool {
         seen: [std::ptr::null_mut(); MOST_NODES],
         count: 0,
         nodes: 0,
+        new: None,
     };
     // SAFETY: attached, and the object lives through the call; so does all that it refers to, since no Python code runs.
     let encoded = unsafe { writer.object(obj.as_ptr(), 0) };
+    let new = writer.new;
     if !encoded {
         out.truncate(start);
+        // Only now, when nothing of the tree is borrowed: this may run Python code. The next one of the kind profits.
+        if let Some(class) = new {
+            instance::look_at(class.into_bound(obj.py()));
+        }
     }
     encoded
 }
@@ -65,6 +74,8 @@ struct Writer<'a> {
     seen: [*mut PyObject; MOST_NODES],
     count: usize,
     nodes: usize,
+    /// A class that was met for the first time.
+    new: Option<Py<PyType>>,
 }
 
 impl Writer<'_> {
@@ -106,9 +117,9 @@ impl Writer<'_> {
                     self.head(LIST, len)
                         && (0..len).all(|i| self.object(ffi::PyList_GetItem(obj, i), depth + 1))
                 } else if ffi::PyDict_CheckExact(obj) != 0 {
-                    self.dict(obj, depth)
+                    self.dict(DICT, obj, depth)
                 } else {
-                    false
+                    self.instance(obj, depth)
                 };
                 if !written || self.count == MOST_NODES {
                     return false;
@@ -152,10 +163,10 @@ impl Writer<'_> {
 
     /// # Safety
     /// As [`Writer::object`], of an exact dict.
-    unsafe fn dict(&mut self, obj: *mut PyObject, depth: usize) -> bool {
+    unsafe fn dict(&mut self, tag: u8, obj: *mut PyObject, depth: usize) -> bool {
         // SAFETY: an exact dict; nothing changes it meanwhile, since no Python code runs.
         unsafe {
-            if !self.head(DICT, ffi::PyDict_Size(obj)) {
+            if !self.head(tag, ffi::PyDict_Size(obj)) {
                 return false;
             }
             let (mut at, mut key, mut value) = (0, std::ptr::null_mut(), std::ptr::null_mut());
@@ -166,6 +177,29 @@ impl Writer<'_> {
             }
         }
         true
+    }
+
+    /// # Safety
+    /// As [`Writer::object`].
+    unsafe fn instance(&mut self, obj: *mut PyObject, depth: usize) -> bool {
+        // SAFETY: attached, and the object lives through the call; no Python code runs.
+        unsafe {
+            if ffi::PyType_Check(obj) != 0
+                || ffi::PyType_GetFlags(ffi::Py_TYPE(obj)) & ffi::Py_TPFLAGS_HEAPTYPE == 0
+            {
+                return false;
+            }
+            let obj = Borrowed::from_ptr(Python::assume_attached(), obj);
+            self.out.push(INSTANCE);
+            match instance::write_class(&obj, self.out) {
+                Seen::Plain(state) => self.dict(DICT, state.as_ptr(), depth),
+                Seen::NotPlain => false,
+                Seen::New(class) => {
+                    self.new = Some(class.unbind());
+                    false
+                }
+            }
+        }
     }
 
     fn head(&mut self, tag: u8, len: isize) -> bool {
@@ -300,11 +334,30 @@ impl<'py> Reader<'_, 'py> {
                     }
                     dict
                 }
+                INSTANCE => self.instance(depth)?,
                 _ => return Err(malformed()),
             };
             self.seen.push(obj.clone());
             Ok(obj)
         }
+    }
+
+    fn instance(&mut self, depth: usize) -> PyResult<Bound<'py, PyAny>> {
+        let len = u16::from_le_bytes(self.take()?) as usize;
+        let (name, rest) = self.bytes.split_at_checked(len).ok_or_else(malformed)?;
+        self.bytes = rest;
+        let [tag, len] = self.take()?;
+        if tag != DICT {
+            return Err(malformed());
+        }
+        let state = PyDict::new(self.py);
+        for _ in 0..len {
+            // SAFETY: attached; the key is ours.
+            let key = unsafe { instance::interned(self.object(depth + 1)?) };
+            let value = self.object(depth + 1)?;
+            state.set_item(key, value)?;
+        }
+        instance::make(self.py, name, &state)?.ok_or_else(malformed)
     }
 }
 

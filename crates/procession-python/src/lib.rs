@@ -17,6 +17,7 @@ mod dict;
 mod errors;
 mod fast;
 mod guarded;
+mod instance;
 mod key;
 mod lock;
 mod member;

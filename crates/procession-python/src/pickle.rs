@@ -94,7 +94,7 @@ fn names_main(bytes: &[u8]) -> bool {
 }
 
 /// Whether receivers that are not forked find what the main module defines. Once found it stays found.
-fn main_is_found(py: Python<'_>) -> PyResult<bool> {
+pub fn main_is_found(py: Python<'_>) -> PyResult<bool> {
     static FOUND: AtomicBool = AtomicBool::new(false);
     if !FOUND.load(Ordering::Relaxed) {
         let found = py

@@ -1,0 +1,320 @@
+//! Instances of plain classes, for [`crate::codec`]: a class by its name, and what is in the instance's `__dict__`.
+//!
+//! An instance is plain if pickle would do no more for it than that: made by `object.__new__`, without slots, and
+//! without any of the methods and registrations by which a class has a say in how it is pickled. A class is looked at
+//! once, but for its registration in `copyreg` and for its name, which may come to mean something else at any time:
+//! these are asked for every instance, as pickle does.
+
+use crate::pickle;
+use pyo3::ffi::{self, PyObject};
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyDict, PyString, PyTuple, PyType};
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::mem::ManuallyDrop;
+
+/// What is known of a class.
+struct Known {
+    /// Kept, so that its address stays its own.
+    _class: Py<PyAny>,
+    /// Its module's name and its own, and both as a message names them; None if it is not plain.
+    names: Option<(Py<PyString>, Py<PyString>, Vec<u8>)>,
+}
+
+/// Where a name in a message leads.
+struct Found {
+    module: Py<PyString>,
+    name: Py<PyString>,
+    /// The class that was found there last, and whether it has a `__setstate__`.
+    last: Option<(Py<PyAny>, bool)>,
+}
+
+thread_local! {
+    // What a thread that ends leaves here is leaked: it is detached by then, and the interpreter may be gone. What is
+    // taken out is dropped after the borrow, since dropping a class may run Python code.
+    static CLASSES: ManuallyDrop<RefCell<HashMap<usize, Known>>> = ManuallyDrop::default();
+    static NAMES: ManuallyDrop<RefCell<HashMap<Vec<u8>, Found>>> = ManuallyDrop::default();
+}
+
+/// So many classes are remembered; one that makes classes all the time is not to fill the memory with them.
+const MOST_REMEMBERED: usize = 1000;
+
+/// What came of looking at an instance.
+pub enum Seen<'py> {
+    /// Its class's name was appended; this is its state.
+    Plain(Bound<'py, PyDict>),
+    /// Pickle has to do it.
+    NotPlain,
+    /// Nobody has looked at the class yet: see [`look_at`].
+    New(Bound<'py, PyType>),
+}
+
+/// Appends the name of the instance's class to `out` and gives its dictionary. Runs no Python code.
+pub fn write_class<'py>(obj: &Bound<'py, PyAny>, out: &mut Vec<u8>) -> Seen<'py> {
+    let py = obj.py();
+    let class = obj.get_type();
+    let known = CLASSES.with(|classes| {
+        let classes = classes.borrow();
+        let known = classes.get(&(class.as_ptr() as usize))?;
+        let Some((module, name, written)) = &known.names else {
+            return Some(false);
+        };
+        let named = is_named(py, &class, module.bind(py), name.bind(py));
+        if named {
+            out.extend_from_slice(&(written.len() as u16).to_le_bytes());
+            out.extend_from_slice(written);
+        }
+        Some(named)
+    });
+    match known {
+        None => Seen::New(class),
+        Some(false) => Seen::NotPlain,
+        Some(true) => match obj
+            .getattr(pyo3::intern!(py, "__dict__"))
+            .map(Bound::cast_into_exact)
+        {
+            Ok(Ok(state)) => Seen::Plain(state),
+            _ => Seen::NotPlain,
+        },
+    }
+}
+
+/// Looks at a class, which may run Python code; instances are written by [`write_class`] from then on.
+pub fn look_at(class: Bound<'_, PyType>) {
+    let names = names_if_plain(&class).unwrap_or_default();
+    let key = class.as_ptr() as usize;
+    let known = Known {
+        _class: class.into_any().unbind(),
+        names,
+    };
+    let old = CLASSES.with(|classes| {
+        let classes = &mut *classes.borrow_mut();
+        let full = classes.len() >= MOST_REMEMBERED;
+        let forgotten = if full {
+            std::mem::take(classes)
+        } else {
+            HashMap::new()
+        };
+        (forgotten, classes.insert(key, known))
+    });
+    drop(old);
+}
+
+/// Whether the name still leads to the class, and nobody has registered a reducer for it.
+fn is_named(
+    py: Python<'_>,
+    class: &Bound<'_, PyType>,
+    module: &Bound<'_, PyString>,
+    name: &Bound<'_, PyString>,
+) -> bool {
+    let Some(registered) = REGISTERED.get(py) else {
+        return false;
+    };
+    // SAFETY: plain uses of the C API with live objects, none of which runs Python code; what fails leaves no exception
+    // behind.
+    unsafe {
+        if ffi::PyDict_Contains(registered.as_ptr(), class.as_ptr()) != 0 {
+            ffi::PyErr_Clear();
+            return false;
+        }
+        let loaded = ffi::PyImport_GetModule(module.as_ptr());
+        if loaded.is_null() {
+            ffi::PyErr_Clear();
+            return false;
+        }
+        let mut same = false;
+        if ffi::PyModule_Check(loaded) != 0 {
+            let found = ffi::PyDict_GetItemWithError(ffi::PyModule_GetDict(loaded), name.as_ptr());
+            same = found == class.as_ptr();
+            ffi::PyErr_Clear();
+        }
+        ffi::Py_DECREF(loaded);
+        same
+    }
+}
+
+/// `copyreg.dispatch_table`.
+static REGISTERED: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+
+type Names = Option<(Py<PyString>, Py<PyString>, Vec<u8>)>;
+
+fn names_if_plain(class: &Bound<'_, PyType>) -> PyResult<Names> {
+    let py = class.py();
+    REGISTERED.get_or_try_init(py, || {
+        Ok::<_, PyErr>(py.import("copyreg")?.getattr("dispatch_table")?.unbind())
+    })?;
+    let object = py.get_type::<PyAny>();
+    if !class.get_type().is(py.get_type::<PyType>()) {
+        return Ok(None);
+    }
+    for name in [
+        "__new__",
+        "__reduce__",
+        "__reduce_ex__",
+        "__getstate__",
+        "__getattribute__",
+    ] {
+        // Class and static methods are bound anew each time, so equality and not identity is asked for.
+        if !class.getattr(name)?.eq(object.getattr(name)?)? {
+            return Ok(None);
+        }
+    }
+    for name in [
+        "__setstate__",
+        "__getnewargs__",
+        "__getnewargs_ex__",
+        "__getattr__",
+    ] {
+        if class.hasattr(name)? {
+            return Ok(None);
+        }
+    }
+    for base in class.mro() {
+        let own = base.getattr("__dict__")?;
+        if own.contains("__slots__")? {
+            return Ok(None);
+        }
+        // Every class without slots has a descriptor of this name; a property is another matter.
+        if let Ok(descriptor) = own.get_item("__dict__")
+            && descriptor.get_type().name()? != "getset_descriptor"
+        {
+            return Ok(None);
+        }
+    }
+    let (module, name) = (class.getattr("__module__")?, class.getattr("__qualname__")?);
+    let (module, name): (Bound<'_, PyString>, Bound<'_, PyString>) =
+        (module.cast_into_exact()?, name.cast_into_exact()?);
+    let (of, called) = (module.to_str()?, name.to_str()?);
+    if called.contains('.')
+        || of.len() + called.len() > 1000
+        || (of == "__main__" && !pickle::main_is_found(py)?)
+    {
+        return Ok(None);
+    }
+    let written = [of.as_bytes(), b"\0", called.as_bytes()].concat();
+    Ok(Some((module.unbind(), name.unbind(), written)))
+}
+
+/// A new instance of the class of this name, with this state; None if the name is none.
+pub fn make<'py>(
+    py: Python<'py>,
+    written: &[u8],
+    state: &Bound<'py, PyDict>,
+) -> PyResult<Option<Bound<'py, PyAny>>> {
+    static NEW: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let Some((class, sets_state)) = found(py, written)? else {
+        return Ok(None);
+    };
+    let new = NEW.get_or_try_init(py, || {
+        Ok::<_, PyErr>(py.get_type::<PyAny>().getattr("__new__")?.unbind())
+    })?;
+    let obj = if sets_state {
+        class.call_method1("__new__", (&class,))?
+    } else {
+        new.bind(py).call1(PyTuple::new(py, [&class])?)?
+    };
+    if sets_state {
+        obj.call_method1("__setstate__", (state,))?;
+    } else if !state.is_empty() {
+        let own = obj.getattr(pyo3::intern!(py, "__dict__"))?;
+        // SAFETY: both are dictionaries, or this is an error.
+        if unsafe { ffi::PyDict_Update(own.as_ptr(), state.as_ptr()) } != 0 {
+            return Err(PyErr::fetch(py));
+        }
+    }
+    Ok(Some(obj))
+}
+
+/// The class of this name, and whether it has a `__setstate__`; None if the name is none.
+fn found<'py>(py: Python<'py>, written: &[u8]) -> PyResult<Option<(Bound<'py, PyAny>, bool)>> {
+    let names = NAMES.with(|names| {
+        let names = names.borrow();
+        let found = names.get(written)?;
+        Some((found.module.clone_ref(py), found.name.clone_ref(py)))
+    });
+    let (module, name) = match names {
+        Some(names) => names,
+        None => {
+            let mut parts = written.splitn(2, |byte| *byte == 0);
+            let text = |part: Option<&[u8]>| std::str::from_utf8(part?).ok().map(str::to_owned);
+            let (Some(module), Some(name)) = (text(parts.next()), text(parts.next())) else {
+                return Ok(None);
+            };
+            let (module, name) = (
+                PyString::intern(py, &module).unbind(),
+                PyString::intern(py, &name).unbind(),
+            );
+            let new = Found {
+                module: module.clone_ref(py),
+                name: name.clone_ref(py),
+                last: None,
+            };
+            let old = NAMES.with(|names| {
+                let names = &mut *names.borrow_mut();
+                let full = names.len() >= MOST_REMEMBERED;
+                let forgotten = if full {
+                    std::mem::take(names)
+                } else {
+                    HashMap::new()
+                };
+                (forgotten, names.insert(written.to_vec(), new))
+            });
+            drop(old);
+            (module, name)
+        }
+    };
+    // SAFETY: a new reference, or null with or without an exception.
+    let loaded = unsafe { Bound::from_owned_ptr_or_opt(py, ffi::PyImport_GetModule(module.as_ptr())) };
+    let loaded = match loaded {
+        Some(loaded) => loaded,
+        None => {
+            // SAFETY: attached. The lookup may have left an exception, of which the import will tell.
+            unsafe { ffi::PyErr_Clear() };
+            py.import(module.bind(py))?.into_any()
+        }
+    };
+    let class = loaded.getattr(name.bind(py))?;
+    let known = NAMES.with(|names| {
+        let names = names.borrow();
+        let last = names.get(written)?.last.as_ref()?;
+        (last.0.as_ptr() == class.as_ptr()).then_some(last.1)
+    });
+    if let Some(sets_state) = known {
+        return Ok(Some((class, sets_state)));
+    }
+    let object = py.get_type::<PyAny>();
+    let own_way = !class.getattr("__new__")?.eq(object.getattr("__new__")?)?;
+    let sets_state = own_way || class.hasattr("__setstate__")?;
+    if own_way && !class.hasattr("__setstate__")? {
+        // The receiver's class is another one than the sender's: pickle would do it so.
+        return Err(pyo3::exceptions::PyTypeError::new_err(format!(
+            "{class} is not the class that the sender has under this name"
+        )));
+    }
+    let last = (class.clone().unbind(), sets_state);
+    let old = NAMES.with(|names| {
+        names
+            .borrow_mut()
+            .get_mut(written)
+            .and_then(|found| found.last.replace(last))
+    });
+    drop(old);
+    Ok(Some((class, sets_state)))
+}
+
+/// A key of an instance's dictionary, interned as pickle does.
+///
+/// # Safety
+/// Attached; `key` is a reference of the caller's.
+pub unsafe fn interned(key: Bound<'_, PyAny>) -> Bound<'_, PyAny> {
+    let py = key.py();
+    let mut pointer: *mut PyObject = key.into_ptr();
+    // SAFETY: a live object that we have a reference to, which the call replaces by another one.
+    unsafe {
+        if ffi::PyUnicode_CheckExact(pointer) != 0 {
+            ffi::PyUnicode_InternInPlace(&mut pointer);
+        }
+        Bound::from_owned_ptr(py, pointer)
+    }
+}
