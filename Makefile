@@ -69,8 +69,8 @@ bench: build ## Measure Procession beside multiprocessing (BENCH='--quick --chec
 .PHONY: test
 test: build cargo-test crash loom ## Run every test, on every Python that is found
 	$(INTERRUPTIBLE) $(BIN)/python tools/other_pythons.py --wheels $(WHEELS) --maturin $(BIN)/maturin
-	$(PYTEST) || { echo "ONCE MORE, what failed above: these tests wait with deadlines, and the machine may have been busy"; \
-	  $(PYTEST) --last-failed --last-failed-no-failures none; }
+	$(PYTEST) || { echo "ONCE MORE, what failed above (all of them, if the run was cut off): these tests wait with deadlines," \
+	  "and the machine may have been busy"; $(PYTEST) --last-failed --last-failed-no-failures all; }
 
 .PHONY: cargo-test
 cargo-test: | platform ## Run the Rust tests
