@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-PATIENCE = 10.0  # seconds that a correct program never needs, even on a busy machine
+PATIENCE = 20.0  # seconds that a correct program never needs, even on a busy machine
 
 
 def until(condition: Callable[[], Any], seconds: float = PATIENCE) -> Any:

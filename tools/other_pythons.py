@@ -67,8 +67,8 @@ def test_with(executable: str, version: str, wheel: Path) -> None:
         run(python, "-m", "pytest", "tests")
     except (subprocess.CalledProcessError, SystemExit):
         print(
-            "ONCE MORE, what failed above (all of them, if the run was cut off): these tests wait with deadlines, and the "
-            "machine may have been busy",
+            "ONCE MORE, what failed above (all of them, if the run was cut off): these tests wait with deadlines, "
+            "and the machine may have been busy",
             flush=True,
         )
         run(python, "-m", "pytest", "tests", "--last-failed", "--last-failed-no-failures", "all")
