@@ -279,8 +279,14 @@ def test_the_ends_that_old_programs_look_for_work(context):
     assert pickle.loads(q._reader.recv_bytes()) == [1, 2]
     assert (q._reader.readable, q._reader.writable, q._writer.writable) == (True, False, True)
     assert q._reader.fileno() == q.fileno()
+    q._writer.close()  # as the workers of a pool do with the end that they do not need
+    assert (q._writer.closed, q._reader.closed) == (True, False)
+    q.put(3)
+    assert q._reader.recv() == 3
     q._reader.close()
-    assert q._writer.closed
+    assert q._reader.closed
+    with pytest.raises(OSError, match="closed"):
+        q.get()
 
 
 # --- asyncio ----------------------------------------------------------------------------------------------------------

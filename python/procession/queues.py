@@ -276,12 +276,15 @@ class _End:
         return self._queue._ready()
 
     def close(self) -> None:
-        """Lets go of the queue in this process."""
-        self._queue.close()
+        """Closes this end in this process; the queue itself is closed here when both its ends are."""
+        closed = self._queue.__dict__.setdefault("_closed_ends", set())
+        closed.add(type(self))
+        if len(closed) == 2 and not self._queue.closed:
+            self._queue.close()
 
     @property
     def closed(self) -> bool:
-        return self._queue.closed
+        return self._queue.closed or type(self) in self._queue.__dict__.get("_closed_ends", ())
 
     def __eq__(self, other: object) -> bool:
         return type(other) is type(self) and other._queue is self._queue
