@@ -64,6 +64,9 @@ demo: build ## Count the words of the standard library with many processes, and 
 bench: build ## Measure Procession beside multiprocessing (BENCH='--quick --check')
 	$(BIN)/python benchmarks/run.py $(BENCH)
 
+# Tests wait with deadlines, and the machine may be busy: what failed once is run once more, aloud.
+twice = $(1) || { echo "ONCE MORE: $(subst ",,$(1))"; $(1); }
+
 # --- for whoever changes it -------------------------------------------------------------------------------------------
 
 .PHONY: test
@@ -74,12 +77,12 @@ test: build cargo-test crash loom ## Run every test, on every Python that is fou
 
 .PHONY: cargo-test
 cargo-test: | platform ## Run the Rust tests
-	cargo test --quiet --workspace --exclude procession-python
+	$(call twice,cargo test --quiet --workspace --exclude procession-python)
 
 # One test at a time: they count the blocks of the family memory that all tests of a program share.
 .PHONY: crash
 crash: | platform ## Kill a process at every crash point of every operation
-	cargo test --quiet -p procession-core --features crash-points --test 'crash_*' -- --test-threads=1
+	$(call twice,cargo test --quiet -p procession-core --features crash-points --test 'crash_*' -- --test-threads=1)
 
 .PHONY: loom
 loom: | platform ## Check the lock-free parts under every interleaving
