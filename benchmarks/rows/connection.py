@@ -72,6 +72,13 @@ def pipe_small_one_way(mp: Any, count: int) -> float:
     return flow(mp, "", (12345, "task", 0.5), count, duplex=False)
 
 
+@rows.row("pipe: numpy arrays of 8 MiB, duplex pipe", target=2.0, first=10)
+def pipe_arrays(mp: Any, count: int) -> float:
+    import numpy as np
+
+    return flow(mp, "", np.zeros(1 << 20), count)
+
+
 @rows.row("pipe: 1 MiB with send_bytes, duplex pipe", target=1.5, first=50)
 def pipe_1m_bytes(mp: Any, count: int) -> float:
     return flow(mp, "_bytes", b"x" * 1048576, count)

@@ -206,5 +206,22 @@ def array_100m(mp: Any, count: int) -> float:
     return seconds
 
 
+def copies(count: int) -> float:
+    """Seconds of as many copies of 100 MB into memory that was written before."""
+    import numpy as np
+
+    array = np.arange(12_500_000, dtype=float)
+    into = np.zeros_like(array)
+    began = time.perf_counter()
+    for _ in range(count):
+        np.copyto(into, array)
+    return time.perf_counter() - began
+
+
+@rows.row("queue: that array's hop, and beside it one memcpy of 100 MB", target=1 / 1.5, first=2)
+def array_100m_beside_memcpy(mp: Any, count: int) -> float:
+    return copies(count) if mp.__name__ == "multiprocessing" else array_100m(mp, count)
+
+
 if __name__ == "__main__":
     main(rows)

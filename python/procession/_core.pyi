@@ -479,6 +479,19 @@ class Wire:
     _handle: int | None
     _readable: bool
     _writable: bool
+    _aside: Aside | None
+
+@final
+class Aside:
+    """What goes beside a pipe: big data and references that its messages speak of. Pickles by its handle."""
+
+    def __len__(self) -> int: ...
+
+def _aside() -> Aside | None:
+    """A new one, for both ends of a pipe; None if there is no memory."""
+
+def _fetch(handle: bytes, key: bytes, pickled: bytes) -> Any:
+    """The object of a message whose data lies aside. RuntimeError: it was fetched before."""
 
 @final
 class Handshake:

@@ -124,25 +124,39 @@ def reduce_connection(conn: Connection) -> tuple[Any, ...]:
     from .reduction import DupFd
 
     state = conn.__dict__ or None
-    return rebuild_connection, (DupFd(conn.fileno()), conn.readable, conn.writable, type(conn)), state
+    duplicate = DupFd(conn.fileno())
+    return rebuild_connection, (duplicate, conn.readable, conn.writable, type(conn), conn._aside), state
 
 
 def rebuild_connection(
-    duplicate: Any, readable: bool, writable: bool, kind: type[Connection] = Connection
+    duplicate: Any,
+    readable: bool,
+    writable: bool,
+    kind: type[Connection] = Connection,
+    aside: _core.Aside | None = None,
 ) -> Connection:
     """The counterpart of `reduce_connection`."""
     conn: Connection = __newobj__(kind)
     conn._open(duplicate.detach(), readable, writable)
+    conn._aside = aside
     return conn
 
 
 def Pipe(duplex: bool = True) -> tuple[Connection, Connection]:
-    """A pair of connected connections. duplex=False: the first one receives, the second one sends."""
+    """A pair of connected connections. duplex=False: the first one receives, the second one sends.
+
+    Difference from multiprocessing: what `send` is given goes through family memory as far as it is big and pickles out
+    of band (numpy arrays), and the receiver's array is that memory. For whoever reads such a message with other means
+    than procession's it is a pickle that names this package.
+    """
     if duplex:
         first, second = _core._socket_pair()
-        return Connection(first), Connection(second)
-    reader, writer = _core._pipe()
-    return Connection(reader, writable=False), Connection(writer, readable=False)
+        ends = Connection(first), Connection(second)
+    else:
+        reader, writer = _core._pipe()
+        ends = Connection(reader, writable=False), Connection(writer, readable=False)
+    ends[0]._aside = ends[1]._aside = _core._aside()
+    return ends
 
 
 # --- listeners and clients ---

@@ -26,7 +26,7 @@ pub struct Dict {
 }
 
 /// Tries attached and without waiting, and if that does not do, detached and with patience, coming back for signals.
-fn done<T: Send>(
+pub fn done<T: Send>(
     py: Python<'_>,
     mut attempt: impl FnMut(Patience) -> Result<Tried<T>, Error> + Send,
 ) -> PyResult<T> {

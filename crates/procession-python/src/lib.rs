@@ -44,7 +44,8 @@ mod _core {
     use super::condition::Ticket;
     #[pymodule_export]
     use super::connection::{
-        Handshake, Wire, make_pipe, make_socket_pair, poll, respond, verify, wait_for_many,
+        _fetch, Aside, Handshake, Wire, make_aside, make_pipe, make_socket_pair, poll, respond, verify,
+        wait_for_many,
     };
     #[pymodule_export]
     use super::dict::Dict;

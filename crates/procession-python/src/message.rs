@@ -12,7 +12,7 @@
 
 use crate::buffer::SharedBytes;
 use crate::errors::raised;
-use crate::transit::{self, Frame};
+use crate::transit::{self, Collected, Frame};
 use crate::{codec, pickle};
 use procession_core::family::{Family, Hold};
 use procession_core::queue::layout::MOST_CARRIED;
@@ -89,9 +89,32 @@ pub fn outgoing<'py, T>(
     }
     let frame = Frame::open(Some(family));
     let bytes = pickle::dumps(py, obj)?;
-    let collected = frame.take();
+    let Beside {
+        head,
+        carried,
+        bytes: beside,
+    } = beside(family, frame.take(), MOST_CARRIED)?;
+    send(Outgoing {
+        encoding: if head.is_empty() { PICKLE } else { BUFFERS },
+        parts: [&head, bytes.as_bytes()],
+        carried,
+        beside,
+    })
+}
+
+/// What goes with a pickle.
+pub struct Beside {
+    /// What says which of the carried are buffers; empty if none is.
+    pub head: Vec<u8>,
+    pub carried: Vec<Hold>,
+    /// Bytes in buffers.
+    pub bytes: u64,
+}
+
+/// Makes what was met while pickling ready to be carried, as fewer than `most` references.
+pub fn beside(family: &'static Family, collected: Collected, most: usize) -> PyResult<Beside> {
     let mut head = Vec::new();
-    let beside = collected.buffers.iter().map(|(_, len)| len).sum();
+    let bytes = collected.buffers.iter().map(|(_, len)| len).sum();
     let lengths: Vec<u64> = collected.buffers.iter().map(|(_, len)| *len).collect();
     let mut carried: Vec<Hold> = collected.buffers.into_iter().map(|(hold, _)| hold).collect();
     for hold in collected.holds {
@@ -102,7 +125,7 @@ pub fn outgoing<'py, T>(
             transit::pin(hold);
         }
     }
-    let bundled = carried.len() >= MOST_CARRIED;
+    let bundled = carried.len() >= most;
     if !lengths.is_empty() {
         let places = bundled.then(|| carried.iter().map(|h| (h.offset, h.generation)).collect());
         head = Head { lengths, places }.written();
@@ -110,12 +133,7 @@ pub fn outgoing<'py, T>(
     if bundled {
         carried = vec![family.bundle(carried).map_err(raised)?];
     }
-    send(Outgoing {
-        encoding: if head.is_empty() { PICKLE } else { BUFFERS },
-        parts: [&head, bytes.as_bytes()],
-        carried,
-        beside,
-    })
+    Ok(Beside { head, carried, bytes })
 }
 
 /// The beginning of a message with buffers.
@@ -214,6 +232,20 @@ pub fn incoming<'py>(
 
 fn malformed() -> PyErr {
     PyValueError::new_err("a message is malformed: it was not written by this version of Procession")
+}
+
+/// The object of a pickle, and of what [`beside`] made of the rest.
+pub fn with_beside<'py>(
+    py: Python<'py>,
+    pickled: &Bound<'py, PyAny>,
+    head: &[u8],
+    carried: Vec<Hold>,
+) -> PyResult<Bound<'py, PyAny>> {
+    if head.is_empty() {
+        return unpickled(py, pickled, None, carried);
+    }
+    let (head, _) = Head::read(head).ok_or_else(malformed)?;
+    with_buffers(py, pickled, head, carried)
 }
 
 fn with_buffers<'py>(

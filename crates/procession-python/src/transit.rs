@@ -16,7 +16,7 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::sync::Mutex;
 
-/// Buffers of fewer bytes stay in the pickle.
+/// Buffers of fewer bytes stay in the pickle of a message.
 const WORTH_A_BLOCK: usize = 4096;
 
 thread_local! {
@@ -30,6 +30,8 @@ pub struct Collected {
     family: Option<&'static Family>,
     /// Whether buffers that are in family memory already go as they are.
     moving: bool,
+    /// Buffers of fewer bytes stay in the pickle.
+    least: usize,
     /// References to the shared objects that the pickle names.
     pub holds: Vec<Hold>,
     /// What goes out of band, and how many bytes each has.
@@ -41,22 +43,35 @@ pub struct Frame {
     taken: bool,
 }
 
+impl Collected {
+    /// Whether nothing was met.
+    pub fn is_empty(&self) -> bool {
+        self.holds.is_empty() && self.buffers.is_empty()
+    }
+}
+
 impl Frame {
     /// A frame; with a family, buffers are copied into its memory instead of into the pickle.
     pub fn open(family: Option<&'static Family>) -> Frame {
-        Self::opened(family, false)
+        Self::opened(family, false, WORTH_A_BLOCK)
     }
 
     /// A frame into which buffers go that the sender gives up.
     pub fn open_moving(family: &'static Family) -> Frame {
-        Self::opened(Some(family), true)
+        Self::opened(Some(family), true, 0)
     }
 
-    fn opened(family: Option<&'static Family>, moving: bool) -> Frame {
+    /// A frame for buffers of so many bytes or more.
+    pub fn open_from(family: &'static Family, least: usize) -> Frame {
+        Self::opened(Some(family), false, least)
+    }
+
+    fn opened(family: Option<&'static Family>, moving: bool, least: usize) -> Frame {
         FRAMES.with_borrow_mut(|frames| {
             frames.push(Collected {
                 family,
                 moving,
+                least,
                 ..Collected::default()
             });
         });
@@ -99,8 +114,8 @@ pub fn _forget_collected() {
 /// For pickle's `buffer_callback`: takes a buffer out of band (false), or leaves it in the pickle (true).
 #[pyfunction]
 pub fn _collect_buffer(py: Python<'_>, buffer: &Bound<'_, PyAny>) -> PyResult<bool> {
-    let Some((Some(family), moving)) =
-        FRAMES.with_borrow(|frames| frames.last().map(|f| (f.family, f.moving)))
+    let Some((Some(family), moving, least)) =
+        FRAMES.with_borrow(|frames| frames.last().map(|f| (f.family, f.moving, f.least)))
     else {
         return Ok(true);
     };
@@ -109,7 +124,7 @@ pub fn _collect_buffer(py: Python<'_>, buffer: &Bound<'_, PyAny>) -> PyResult<bo
         return Ok(true);
     };
     let bytes = view.bytes();
-    if bytes.len() < WORTH_A_BLOCK && !moving {
+    if bytes.len() < least {
         return Ok(true);
     }
     let len = bytes.len() as u64;

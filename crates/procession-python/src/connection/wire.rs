@@ -1,5 +1,6 @@
 //! `procession._core.Wire`: a descriptor through which messages go, the base of `procession.connection.Connection`.
 
+use super::aside::{self, Aside};
 use super::transfer::{Channel, MUCH, Torn, os_error};
 use crate::pickle;
 use crate::shared::within;
@@ -14,6 +15,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyTuple, PyType};
 use std::io::IoSlice;
 use std::mem::MaybeUninit;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
 /// Frames up to this size are sent from one piece of the stack.
@@ -32,6 +34,9 @@ pub struct Wire {
     /// something else than it is.
     torn_in: AtomicBool,
     torn_out: AtomicBool,
+    /// What goes beside the pipe, if this is an end of one. Locked attached to the interpreter and for a moment only, so no
+    /// fork meets it locked.
+    aside: Mutex<Option<Py<Aside>>>,
 }
 
 /// What is to be received.
@@ -148,7 +153,14 @@ impl Wire {
         PyOSError::new_err("bad message length")
     }
 
+    fn aside(&self, py: Python<'_>) -> Option<Py<Aside>> {
+        let aside = self.aside.lock().ok()?;
+        aside.as_ref().map(|aside| aside.clone_ref(py))
+    }
+
     fn shut(&self) -> PyResult<()> {
+        let aside = self.aside.lock().ok().and_then(|mut aside| aside.take());
+        drop(aside);
         match self.fd.swap(CLOSED, Ordering::Relaxed) {
             CLOSED => Ok(()),
             fd => stream::close(fd).map_err(os_error),
@@ -287,6 +299,7 @@ impl Wire {
             writable: AtomicBool::new(true),
             torn_in: AtomicBool::new(false),
             torn_out: AtomicBool::new(false),
+            aside: Mutex::new(None),
         }
     }
 
@@ -318,9 +331,20 @@ impl Wire {
                 return self.send_frame(py, channel, [&head[..len], bytes, pickle::BYTES_TAIL]);
             }
         }
-        let pickled = pickle::dumps(py, obj)?;
+        let beside = self.aside(py);
+        let ready = match &beside {
+            Some(beside) => beside.get().pickled(py, obj)?,
+            None => aside::whole(py, obj)?,
+        };
         // pickling may have run Python code, which may have closed it
-        self.send_frame(py, self.outgoing()?, [pickled.as_bytes(), &[], &[]])
+        let sent = self.outgoing().and_then(|channel| {
+            let pieces = [&ready.before, ready.pickled.as_bytes(), ready.after];
+            self.send_frame(py, channel, pieces)
+        });
+        if let (Err(_), Some(beside), Some(key)) = (&sent, &beside, ready.key) {
+            beside.get().forget(py, key);
+        }
+        sent
     }
 
     /// Sends size bytes of a bytes-like object, from offset on (in bytes); all by default. ValueError: there are not so
@@ -438,6 +462,19 @@ impl Wire {
     #[pyo3(signature = (*_exception))]
     fn __exit__(slf: &Bound<'_, Self>, _exception: &Bound<'_, PyTuple>) -> PyResult<()> {
         slf.call_method0("close").map(drop)
+    }
+
+    #[getter]
+    fn _aside(&self, py: Python<'_>) -> Option<Py<Aside>> {
+        self.aside(py)
+    }
+
+    /// For both ends of a new pipe, and for what one end becomes in another process.
+    #[setter(_aside)]
+    fn set_aside(&self, aside: Option<Py<Aside>>) {
+        if let Ok(mut place) = self.aside.lock() {
+            *place = aside;
+        }
     }
 
     // --- what programs reach for though it is private ---
