@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import copyreg
 import gc
 import os
 import pickle
@@ -118,6 +119,30 @@ def test_bytearrays_and_arrays_and_buffers_of_any_size_arrive(size):
         if not isinstance(data, pickle.PickleBuffer):
             assert type(arrived) is type(data)
         memoryview(arrived)[:1] = b"x"[:size]  # writable
+
+
+@pytest.mark.parametrize("typecode", array.typecodes)
+@pytest.mark.parametrize("items", [0, 1, 1000, 40_000])
+def test_an_array_of_the_array_module_arrives_without_pickle(typecode, items):
+    q = mp.Queue()
+    data = array.array(typecode, bytes(range(array.array(typecode).itemsize - 1, -1, -1)).replace(b"\3", b"\0")) * items
+    q.put(data)
+    arrived = q.get()
+    assert type(arrived) is array.array
+    assert arrived.typecode == typecode
+    assert arrived.tobytes() == data.tobytes()
+    if items:
+        arrived.append(arrived[0])  # it can be resized
+
+
+def test_the_way_in_which_a_program_pickles_its_arrays_is_honoured():
+    copyreg.pickle(array.array, lambda data: (list, (data.tolist(),)))
+    try:
+        q = mp.Queue()
+        q.put(array.array("i", [1, 2]))
+        assert q.get() == [1, 2]
+    finally:
+        del copyreg.dispatch_table[array.array]
 
 
 def test_a_moved_array_comes_back_without_a_copy(context):

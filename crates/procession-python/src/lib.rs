@@ -8,6 +8,7 @@
 use pyo3::prelude::*;
 
 mod array;
+mod array_module;
 mod batch;
 mod buffer;
 mod codec;

@@ -4,16 +4,20 @@
 //! |---|---|---|
 //! | [`TREE`] | a small tree of built-ins, see [`crate::codec`] | |
 //! | [`BYTES`], [`BYTEARRAY`] | those of a `bytes` or `bytearray` | |
+//! | [`ARRAY`] | the type code and the items of an `array.array` | |
 //! | [`PICKLE`] | a pickle | the shared objects that it names |
 //! | [`BUFFERS`] | how many buffers there are, the length of each; then a pickle | the buffers, then the shared objects |
 //!
 //! What a pickle of protocol 5 would send out of band (the data of a numpy array) is copied once, into a buffer of family
-//! memory, and the receiver's object *is* that buffer. Small ones stay in the pickle: a block costs more than a copy.
+//! memory, and the receiver's object *is* that buffer. Small ones stay in the pickle: a block costs more than a copy. A
+//! `bytes`, `bytearray` or `array.array` is copied out as well, once: such an object can only be made around memory that it
+//! has allocated itself.
 
 use crate::buffer::SharedBytes;
 use crate::errors::raised;
 use crate::transit::{self, Collected, Frame};
-use crate::{codec, pickle};
+use crate::{array_module, codec, pickle};
+use procession_core::family::object::HEADER;
 use procession_core::family::{Family, Hold};
 use procession_core::queue::layout::MOST_CARRIED;
 use pyo3::exceptions::PyValueError;
@@ -32,6 +36,8 @@ pub const TREE: u32 = 2;
 pub const BUFFERS: u32 = 3;
 /// See the module.
 pub const BYTEARRAY: u32 = 4;
+/// See the module.
+pub const ARRAY: u32 = 5;
 /// Copies of more bytes than this are made detached from the interpreter.
 pub const MUCH: usize = 64 << 10;
 
@@ -86,6 +92,17 @@ pub fn outgoing<'py, T>(
     if let Ok(bytes) = obj.cast_exact::<PyByteArray>() {
         let mut view = View::of(bytes)?;
         return send(plain(view.bytes(), BYTEARRAY));
+    }
+    if !pickle::has_custom_reducers()
+        && let Some(code) = array_module::typecode(obj)?
+    {
+        let mut view = View::of(obj)?;
+        return send(Outgoing {
+            parts: [&[code], view.bytes()],
+            encoding: ARRAY,
+            carried: Vec::new(),
+            beside: 0,
+        });
     }
     let frame = Frame::open(Some(family));
     let bytes = pickle::dumps(py, obj)?;
@@ -193,6 +210,25 @@ pub fn incoming<'py>(
         (BYTES, Some((hold, len))) => Ok(bytes_of(py, &hold, len)?.into_any()),
         (BYTEARRAY, None) => Ok(PyByteArray::new(py, inline).into_any()),
         (BYTEARRAY, Some((hold, len))) => Ok(bytearray_of(py, &hold, len)?.into_any()),
+        (ARRAY, None) => {
+            let (code, items) = inline.split_first().ok_or_else(malformed)?;
+            let (array, mut view) = array_module::room(py, *code, items.len())?;
+            view.bytes_mut()
+                .get_mut(..items.len())
+                .ok_or_else(malformed)?
+                .copy_from_slice(items);
+            drop(view);
+            Ok(array)
+        }
+        (ARRAY, Some((hold, len))) => {
+            let mut code = Vec::new();
+            hold.family.copy_out(hold.offset + HEADER, 1, &mut code);
+            let (array, mut view) = array_module::room(py, code[0], len - 1)?;
+            let items = view.bytes_mut().get_mut(..len - 1).ok_or_else(malformed)?;
+            copy_detached(py, &hold, 1, len - 1, items.as_mut_ptr());
+            drop(view);
+            Ok(array)
+        }
         (PICKLE, None) => unpickled(py, PyBytes::new(py, inline).as_any(), None, carried),
         // Unpickled straight from family memory: what is in it is copied once, into the objects.
         (PICKLE, Some((hold, len))) => {
@@ -206,21 +242,14 @@ pub fn incoming<'py>(
         }
         (BUFFERS, Some((hold, len))) => {
             let mut start = Vec::new();
-            hold.family.copy_out(
-                hold.offset + procession_core::family::object::HEADER,
-                len.min(4096),
-                &mut start,
-            );
+            hold.family
+                .copy_out(hold.offset + HEADER, len.min(4096), &mut start);
             if let Some(first) = start.first_chunk() {
                 // The head may be long: it says how long.
                 let count = u64::from_le_bytes(*first) >> 1;
                 start.clear();
                 let most = (8 + 24 * count).min(len as u64) as usize;
-                hold.family.copy_out(
-                    hold.offset + procession_core::family::object::HEADER,
-                    most,
-                    &mut start,
-                );
+                hold.family.copy_out(hold.offset + HEADER, most, &mut start);
             }
             let (head, used) = Head::read(&start).ok_or_else(malformed)?;
             let bytes = Bound::new(py, SharedBytes::read_only(hold, used, len - used))?;
@@ -291,7 +320,7 @@ fn bytes_of<'py>(py: Python<'py>, hold: &Hold, len: usize) -> PyResult<Bound<'py
     };
     // SAFETY: it is a bytes object, ours alone.
     let to = unsafe { ffi::PyBytes_AsString(made.as_ptr()) };
-    copy_detached(py, hold, len, to.cast());
+    copy_detached(py, hold, 0, len, to.cast());
     Ok(made.cast_into()?)
 }
 
@@ -305,15 +334,13 @@ fn bytearray_of<'py>(py: Python<'py>, hold: &Hold, len: usize) -> PyResult<Bound
     };
     // SAFETY: it is a bytearray, ours alone.
     let to = unsafe { ffi::PyByteArray_AsString(made.as_ptr()) };
-    copy_detached(py, hold, len, to.cast());
+    copy_detached(py, hold, 0, len, to.cast());
     Ok(made.cast_into()?)
 }
 
-/// Copies a buffer's contents to fresh memory of `len` bytes that nobody else knows of.
-fn copy_detached(py: Python<'_>, hold: &Hold, len: usize, to: *mut u8) {
-    let from = hold
-        .family
-        .address(hold.offset + procession_core::family::object::HEADER, len) as usize;
+/// Copies `len` bytes of a buffer's contents, from `start` on, to fresh memory that nobody else knows of.
+fn copy_detached(py: Python<'_>, hold: &Hold, start: u64, len: usize, to: *mut u8) {
+    let from = hold.family.address(hold.offset + HEADER + start, len) as usize;
     let to = to as usize;
     py.detach(|| {
         // SAFETY: the source is a committed buffer that `hold` keeps; the destination has `len` bytes (contract).
@@ -329,9 +356,18 @@ pub struct View {
 impl View {
     /// The bytes of an object that has them in one piece; an error if it has not.
     pub fn of(obj: &Bound<'_, PyAny>) -> PyResult<View> {
+        View::with(obj, ffi::PyBUF_SIMPLE)
+    }
+
+    /// The bytes of an object that has them in one piece and lets them be written.
+    pub fn writable(obj: &Bound<'_, PyAny>) -> PyResult<View> {
+        View::with(obj, ffi::PyBUF_WRITABLE)
+    }
+
+    fn with(obj: &Bound<'_, PyAny>, flags: std::os::raw::c_int) -> PyResult<View> {
         let mut view = Box::new(ffi::Py_buffer::new());
-        // SAFETY: the view is ours to have filled; PyBUF_SIMPLE asks for plain bytes.
-        if unsafe { ffi::PyObject_GetBuffer(obj.as_ptr(), &mut *view, ffi::PyBUF_SIMPLE) } == 0 {
+        // SAFETY: the view is ours to have filled; without other flags it is of plain bytes.
+        if unsafe { ffi::PyObject_GetBuffer(obj.as_ptr(), &mut *view, flags) } == 0 {
             Ok(View { view })
         } else {
             Err(PyErr::fetch(obj.py()))
@@ -346,6 +382,18 @@ impl View {
         }
         // SAFETY: the view keeps them where they are.
         unsafe { std::slice::from_raw_parts(start, len) }
+    }
+}
+
+impl View {
+    /// The bytes of a view that is [`View::writable`], of an object that nobody else knows of.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        let (start, len) = (self.view.buf.cast::<u8>(), self.view.len as usize);
+        if len == 0 || self.view.readonly != 0 {
+            return &mut [];
+        }
+        // SAFETY: the view keeps them where they are, and they may be written.
+        unsafe { std::slice::from_raw_parts_mut(start, len) }
     }
 }
 

@@ -1,0 +1,42 @@
+//! `array.array` without pickle, which copies its items four times: its own way of pickling goes through `bytes`.
+//!
+//! A message is the type code and the items as they lie in memory; both ends are processes of one machine.
+
+use crate::message::View;
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::PyType;
+
+/// The type code of an object that is exactly an `array.array`, which the program does not pickle in a way of its own.
+pub fn typecode(obj: &Bound<'_, PyAny>) -> PyResult<Option<u8>> {
+    static KIND: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    let py = obj.py();
+    // SAFETY: asks whether the type of a live object has the buffer protocol.
+    if unsafe { ffi::PyObject_CheckBuffer(obj.as_ptr()) } == 0 {
+        return Ok(None);
+    }
+    let kind = obj.get_type();
+    let is_array = match KIND.get(py) {
+        Some(known) => kind.is(known.bind(py)),
+        // The module is there if this is one.
+        None => kind.name()? == "array" && kind.is(KIND.import(py, "array", "array")?),
+    };
+    if !is_array || py.import("copyreg")?.getattr("dispatch_table")?.contains(kind)? {
+        return Ok(None);
+    }
+    let code: String = obj.getattr("typecode")?.extract()?;
+    Ok(code.bytes().next())
+}
+
+/// An array of this type with `len` bytes of items, and a view of them to be filled.
+pub fn room<'py>(py: Python<'py>, typecode: u8, len: usize) -> PyResult<(Bound<'py, PyAny>, View)> {
+    let code = char::from(typecode).to_string();
+    let kind = py.import("array")?.getattr("array")?;
+    let empty = kind.call1((&code,))?;
+    let size: usize = empty.getattr("itemsize")?.extract()?;
+    let one = kind.call1((&code, pyo3::types::PyBytes::new(py, &vec![0; size])))?;
+    let whole = one.mul(len / size.max(1))?;
+    let view = View::writable(&whole)?;
+    Ok((whole, view))
+}
