@@ -121,6 +121,28 @@ def test_bytearrays_and_arrays_and_buffers_of_any_size_arrive(size):
         memoryview(arrived)[:1] = b"x"[:size]  # writable
 
 
+def test_buffers_and_tables_of_pyarrow_arrive_without_a_copy():
+    pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+    q = mp.Queue()
+    table = pa.table({"numbers": np.arange(100_000), "words": ["word"] * 100_000})
+    q.put([pa.py_buffer(bytes(100_000)), table])
+    buffer, arrived = q.get()
+    assert buffer.to_pybytes() == bytes(100_000)
+    assert arrived.equals(table)
+    start, end = family_memory()
+    assert start <= buffer.address < end
+    assert start <= arrived.column("numbers").chunk(0).buffers()[1].address < end
+
+
+def family_memory() -> tuple[int, int]:
+    """Where this process sees the memory of its family."""
+    inode = os.fstat(_core.family_fd()).st_ino
+    with open("/proc/self/maps") as maps:
+        places = [line.split() for line in maps]
+    starts, ends = zip(*(map(lambda x: int(x, 16), p[0].split("-")) for p in places if p[4] == str(inode)), strict=True)
+    return min(starts), max(ends)
+
+
 @pytest.mark.parametrize("typecode", array.typecodes)
 @pytest.mark.parametrize("items", [0, 1, 1000, 40_000])
 def test_an_array_of_the_array_module_arrives_without_pickle(typecode, items):
