@@ -16,6 +16,7 @@ import pytest
 import procession as mp
 from deadlines import PATIENCE, asleep, ended, open_descriptors, running
 from procession.queues import ShutDown
+from programs import run, write
 from waiting import ctrl_c_at_rest, in_thread
 
 
@@ -356,3 +357,50 @@ def test_none_is_an_item_like_any_other():
     began = time.monotonic()
     assert asyncio.run(q.get_async()) is None
     assert time.monotonic() - began < 5
+
+
+# --- no memory --------------------------------------------------------------------------------------------------------
+
+FULL_MEMORY = """
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_AS, (3 << 30, 3 << 30))  # family memory takes a part of this
+
+    import procession as mp
+
+
+    def answer(there, back):
+        while (item := there.get()) is not None:
+            back.put((item[0], len(item)))
+
+
+    if __name__ == "__main__":
+        there, back = mp.Queue(), mp.Queue()
+        process = mp.get_context("fork").Process(target=answer, args=(there, back))
+        numbers = [bytes([n]) for n in range(200)]
+        block = bytearray(32 << 20)
+        put = 0
+        try:
+            for number in numbers:
+                block[:1] = number
+                there.put(block)
+                put += 1
+        except MemoryError as error:
+            print(error)
+        assert 10 < put < 200, put
+        there.put(b"a small one has room")
+        process.start()
+        for number in range(put):
+            assert back.get(timeout=20) == (number, len(block)), number
+        assert back.get(timeout=20) == (ord("a"), 20)
+        there.put(block)
+        assert back.get(timeout=20)[1] == len(block)
+        there.put(None)
+        process.join(20)
+        assert process.exitcode == 0
+"""
+
+
+def test_full_memory_is_an_error_in_put_and_the_queue_goes_on(tmp_path):
+    told = run(write(tmp_path / "full.py", FULL_MEMORY)).well()
+    assert "no memory" in told
