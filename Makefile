@@ -97,13 +97,15 @@ soak: build ## Kill producers and consumers of a queue for a minute and account 
 	$(INTERRUPTIBLE) $(BIN)/python tests/soak_queue.py --seconds $(or $(SECONDS),60)
 
 .PHONY: lint
-lint: $(VENV)/.stamp-tools ## Check format, lints, types and house rules
+lint: build ## Check format, lints, types and house rules
 	cargo fmt --all --check
 	cargo clippy --quiet --workspace --all-targets -- -D warnings
 	cargo clippy --quiet --workspace --all-targets --features crash-points -- -D warnings
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/basedpyright
+	$(BIN)/python -m mypy.stubtest procession --concise --allowlist tools/stubtest_allowed.txt
 	$(BIN)/python tools/check_house.py
 
 .PHONY: format
