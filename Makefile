@@ -60,8 +60,14 @@ demo: build ## Count the words of the standard library with many processes, and 
 	@echo
 	$(BIN)/python examples/token_census.py --limit 600 --kill-one
 
+# One by one: what cannot be installed on this machine is left out of the table, and it says so.
+$(VENV)/.stamp-peers: requirements-bench.txt $(VENV)/.stamp-tools
+	while read -r peer; do $(BIN)/python -m pip install --quiet --disable-pip-version-check "$$peer" \
+	  || echo "NOT INSTALLED: $$peer"; done < requirements-bench.txt
+	@touch $@
+
 .PHONY: bench
-bench: build ## Measure Procession beside multiprocessing (BENCH='--quick --check')
+bench: build $(VENV)/.stamp-peers ## Measure Procession beside multiprocessing and others, in 10 minutes (BENCH='--quick --check')
 	$(BIN)/python benchmarks/run.py $(BENCH)
 
 # Tests wait with deadlines, and the machine may be busy: what failed once is run once more, aloud.
