@@ -70,6 +70,16 @@ $(VENV)/.stamp-peers: requirements-bench.txt $(VENV)/.stamp-tools
 bench: build $(VENV)/.stamp-peers ## Measure Procession beside multiprocessing and others, in 10 minutes (BENCH='--quick --check')
 	$(BIN)/python benchmarks/run.py $(BENCH)
 
+.PHONY: docs
+docs: .venv-docs/.stamp ## Build the documentation as a site, in target/site
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --quiet --strict
+	@echo "target/site/index.html"
+
+.venv-docs/.stamp: requirements-docs.txt | platform
+	$(PYTHON) -m venv --clear .venv-docs
+	.venv-docs/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-docs.txt
+	@touch $@
+
 # Tests wait with deadlines, and the machine may be busy: what failed once is run once more, aloud.
 twice = $(1) || { echo "ONCE MORE: $(subst ",,$(1))"; $(1); }
 

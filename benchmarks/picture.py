@@ -20,13 +20,13 @@ COLOURS = {
 def picture(measured: dict[str, Any]) -> str:
     """An SVG. measured: what `run.py` writes as JSON."""
     rows = [row for row in measured["rows"].values() if row["packages"].get(measured["baseline"])]
-    most = max([10.0, *(ratio for row in rows for ratio in _ratios(row, measured).values())])
-    decades = math.ceil(math.log10(most))
+    most = max([10.0, *(row["ratio"] for row in rows)])
+    decades = min(3, math.ceil(math.log10(most)))  # what is longer is cut off, and the number tells
     height = TOP + ROW * len(rows) + 40
 
     def x(ratio: float) -> float:
         """Where a ratio is: a tenth is at the left end."""
-        return LEFT + (WIDTH - LEFT - RIGHT) * (math.log10(max(ratio, 0.1)) + 1) / (decades + 1)
+        return LEFT + (WIDTH - LEFT - RIGHT) * (math.log10(min(max(ratio, 0.1), 10.0**decades)) + 1) / (decades + 1)
 
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" font-family="sans-serif" '
