@@ -60,9 +60,25 @@ demo: build ## Count the words of the standard library with many processes, and 
 	@echo
 	$(BIN)/python examples/token_census.py --limit 600 --kill-one
 
+# One by one: what cannot be installed on this machine is left out of the table, and it says so.
+$(VENV)/.stamp-peers: requirements-bench.txt $(VENV)/.stamp-tools
+	while read -r peer; do $(BIN)/python -m pip install --quiet --disable-pip-version-check "$$peer" \
+	  || echo "NOT INSTALLED: $$peer"; done < requirements-bench.txt
+	@touch $@
+
 .PHONY: bench
-bench: build ## Measure Procession beside multiprocessing (BENCH='--quick --check')
+bench: build $(VENV)/.stamp-peers ## Measure Procession beside multiprocessing and others, in 10 minutes (BENCH='--quick --check')
 	$(BIN)/python benchmarks/run.py $(BENCH)
+
+.PHONY: docs
+docs: .venv-docs/.stamp ## Build the documentation as a site, in target/site
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --quiet --strict
+	@echo "target/site/index.html"
+
+.venv-docs/.stamp: requirements-docs.txt | platform
+	$(PYTHON) -m venv --clear .venv-docs
+	.venv-docs/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-docs.txt
+	@touch $@
 
 # Tests wait with deadlines, and the machine may be busy: what failed once is run once more, aloud.
 twice = $(1) || { echo "ONCE MORE: $(subst ",,$(1))"; $(1); }
@@ -97,13 +113,15 @@ soak: build ## Kill producers and consumers of a queue for a minute and account 
 	$(INTERRUPTIBLE) $(BIN)/python tests/soak_queue.py --seconds $(or $(SECONDS),60)
 
 .PHONY: lint
-lint: $(VENV)/.stamp-tools ## Check format, lints, types and house rules
+lint: build ## Check format, lints, types and house rules
 	cargo fmt --all --check
 	cargo clippy --quiet --workspace --all-targets -- -D warnings
 	cargo clippy --quiet --workspace --all-targets --features crash-points -- -D warnings
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/basedpyright
+	$(BIN)/python -m mypy.stubtest procession --concise --allowlist tools/stubtest_allowed.txt
 	$(BIN)/python tools/check_house.py
 
 .PHONY: format

@@ -8,13 +8,14 @@ A row's module ends with `main(__name__)`, so that one measurement is one comman
 from __future__ import annotations
 
 import argparse
-import importlib
 import json
 import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+
+from benchmarks import peers
 
 Timed = Callable[[Any, int], float]  # (the package, how often) -> seconds that it took
 
@@ -26,18 +27,28 @@ class Row:
     run: Timed
     target: float | None  # so many times faster than multiprocessing it has to be
     first: int  # how often in the trial run that finds out how often is enough
+    peers: tuple[str, ...]  # of those in peers.py, whom it can be measured with besides multiprocessing
     pin: str  # "none": the scheduler places the processes; "one": all on one CPU; "two": parent and child on one each
 
 
 class Rows(dict[str, Row]):
-    """The rows of one module, by name."""
+    """The rows of one module, by name. peers: of rows that name none."""
+
+    def __init__(self, peers: tuple[str, ...] = peers.WHOLE) -> None:
+        self.peers = peers
 
     def row(
-        self, title: str, *, target: float | None = None, first: int = 1000, pin: str = "none"
+        self,
+        title: str,
+        *,
+        target: float | None = None,
+        first: int = 1000,
+        pin: str = "none",
+        peers: tuple[str, ...] | None = None,
     ) -> Callable[[Timed], Timed]:
         def add(run: Timed) -> Timed:
             name = run.__name__.replace("_", "-")
-            self[name] = Row(name, title, run, target, first, pin)
+            self[name] = Row(name, title, run, target, first, self.peers if peers is None else peers, pin)
             return run
 
         return add
@@ -46,7 +57,7 @@ class Rows(dict[str, Row]):
         """Runs a row for about so many seconds, after a trial run that also warms everything up."""
         row = self[name]
         pin_to(pin or row.pin, parent=True)
-        mp = importlib.import_module(package)
+        mp = peers.load(package)
         trial = row.run(mp, row.first)
         count = max(row.first, int(row.first * seconds / trial))
         return {"count": count, "seconds": row.run(mp, count)}

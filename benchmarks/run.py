@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
-"""Procession beside multiprocessing, measured in one run.
+"""Procession beside multiprocessing and other packages, measured in one run.
 
-Every measurement has an interpreter of its own, whose start is not in the time. In each round a row is measured with
-one package and at once with the other (which of them goes first changes from round to round), and their ratio is taken:
-what disturbs the machine disturbs both. The table shows the median of the ratios and, as their spread, the least and
-the greatest.
+Every measurement has an interpreter of its own, whose start is not in the time. In each round every row is measured
+with one package and at once with the other (which of them goes first changes from round to round), and their ratio is
+taken: what disturbs the machine disturbs both. The table shows the median of the ratios and, as their spread, the least
+and the greatest. There are as many rounds as the time allows, and at least one.
 
-    python benchmarks/run.py                    all rows
+    python benchmarks/run.py                    all rows, in 10 minutes
     python benchmarks/run.py --row queue        those whose name or title holds this
-    python benchmarks/run.py --quick --check    within a minute; exit status 1 if a target is missed
+    python benchmarks/run.py --quick --check    within some minutes; exit status 1 if a target is missed
 """
 
 from __future__ import annotations
@@ -22,33 +22,53 @@ import statistics
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.measure import Row  # noqa: E402  (found only now)
+from benchmarks import peers  # noqa: E402  (found only now)
+from benchmarks.measure import Row  # noqa: E402
+from benchmarks.picture import picture  # noqa: E402
 
-MODULES = ("queue", "connection", "sync", "start", "values")
+MODULES = [path.stem for path in sorted((ROOT / "benchmarks" / "rows").glob("[!_]*.py"))]
 LONGEST = 120  # seconds that one measurement may take
+PEER_ROUNDS = 2  # in which the peers besides the baseline are measured
 
 
 @dataclass
 class Result:
-    row: Row
-    ours: float  # seconds per operation, the median of the rounds
-    theirs: float
-    ratios: list[float]
+    """A row, and seconds per operation of each package, one for each round."""
 
-    @property
-    def ratio(self) -> float:
-        return statistics.median(self.ratios)
+    module: str
+    row: Row
+    package: str
+    baseline: str
+    times: dict[str, list[float]] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)  # packages that cannot do it, and how that showed
+
+    def ratios(self, other: str) -> list[float]:
+        """How many times faster ours is, round by round."""
+        return [b / a for a, b in zip(self.times[self.package], self.times.get(other, []), strict=False)]
+
+    def ratio(self, other: str) -> float:
+        return statistics.median(self.ratios(other))
 
     @property
     def missed(self) -> bool:
-        return self.row.target is not None and self.ratio < self.row.target
+        return self.row.target is not None and self.ratio(self.baseline) < self.row.target
+
+    def summary(self) -> dict[str, Any]:
+        about = {package: {"seconds": times, "ratios": self.ratios(package)} for package, times in self.times.items()}
+        return {
+            "title": self.row.title,
+            "target": self.row.target,
+            "ratio": self.ratio(self.baseline),
+            "packages": about,
+            "failed": self.failed,
+        }
 
 
 def machine() -> str:
@@ -60,29 +80,45 @@ def machine() -> str:
     )
 
 
-def measure(module: str, row: Row, package: str, options: argparse.Namespace) -> float:
-    """Seconds per operation, from an interpreter of its own."""
-    command = [sys.executable, "-m", f"benchmarks.rows.{module}", "--row", row.name, "--package", package]
+def measure(result: Result, package: str, options: argparse.Namespace) -> None:
+    """One more measurement, in an interpreter of its own. What a peer cannot do is noted, and not tried again."""
+    if package in result.failed:
+        return
+    row = result.row
+    command = [sys.executable, "-m", f"benchmarks.rows.{result.module}", "--row", row.name, "--package", package]
     command += ["--seconds", str(options.seconds)] + (["--pin", options.pin] if options.pin else [])
     try:
         done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=ROOT, timeout=LONGEST)
+        error = done.stderr.strip() if done.returncode else ""
     except subprocess.TimeoutExpired:
-        raise SystemExit(f"{row.name} with {package}: no end after {LONGEST} s") from None
-    if done.returncode:
-        raise SystemExit(f"{row.name} with {package} failed:\n{done.stderr}")
-    measured = json.loads(done.stdout)
-    return measured["seconds"] / measured["count"]
+        error = f"no end after {LONGEST} s"
+    if not error:
+        measured = json.loads(done.stdout.splitlines()[-1])
+        result.times.setdefault(package, []).append(measured["seconds"] / measured["count"])
+    elif package == options.package:
+        raise SystemExit(f"{row.name} with {package} failed:\n{error}")
+    else:
+        result.failed[package] = error.splitlines()[-1]
 
 
-def compare(module: str, row: Row, options: argparse.Namespace) -> Result:
-    packages = [options.package, options.against]
-    times: dict[str, list[float]] = {package: [] for package in packages}
+def run_rounds(results: list[Result], others: list[str], options: argparse.Namespace) -> int:
+    """Measures everything once, and again while there is time. Returns the number of rounds."""
+    began = time.monotonic()
     for number in range(options.rounds):
-        for package in packages if number % 2 == 0 else reversed(packages):
-            times[package].append(measure(module, row, package, options))
-    ours, theirs = (times[package] for package in packages)
-    ratios = [b / a for a, b in zip(ours, theirs, strict=True)]
-    return Result(row, statistics.median(ours), statistics.median(theirs), ratios)
+        round_began = time.monotonic()
+        for result in results:
+            print(f"... round {number + 1}: {result.row.title}", file=sys.stderr, flush=True)
+            pair = [options.package, options.against]
+            for package in pair if number % 2 == 0 else reversed(pair):
+                measure(result, package, options)
+            if number < PEER_ROUNDS:
+                for package in others:
+                    if package in result.row.peers:
+                        measure(result, package, options)
+        now = time.monotonic()
+        if now + 1.1 * (now - round_began) > began + 60 * options.minutes:
+            break
+    return number + 1
 
 
 def duration(seconds: float) -> str:
@@ -92,61 +128,79 @@ def duration(seconds: float) -> str:
     return f"{seconds:.3g} s"
 
 
-def cells(result: Result) -> list[str]:
-    target = result.row.target
-    return [
-        result.row.title,
-        duration(result.ours),
-        duration(result.theirs),
-        f"{result.ratio:.2f}×",
-        f"{min(result.ratios):.2f}-{max(result.ratios):.2f}",
-        "" if target is None else f"≥ {target:g}× " + ("MISSED" if result.missed else "holds"),
-    ]
+def cells(result: Result, others: list[str]) -> list[str]:
+    target, baseline = result.row.target, result.baseline
+    line = [result.row.title, duration(statistics.median(result.times[result.package]))]
+    if baseline in result.failed:
+        line += ["cannot", "", "", ""]
+    else:
+        ratios = result.ratios(baseline)
+        line += [
+            duration(statistics.median(result.times[baseline])),
+            f"{result.ratio(baseline):.2f}×",
+            f"{min(ratios):.2f}-{max(ratios):.2f}",
+            "" if target is None else f"≥ {target:g}× " + ("MISSED" if result.missed else "holds"),
+        ]
+    beside = [f"{other} {result.ratio(other):.3g}×" for other in others if other in result.times]
+    beside += [f"{other} cannot" for other in others if other in result.failed]
+    return [*line, ", ".join(beside)]
 
 
 def table(header: list[str], lines: list[list[str]], markdown: bool) -> str:
     widths = [max(len(line[n]) for line in [header, *lines]) for n in range(len(header))]
+    left = (0, len(header) - 1)
 
     def line(texts: list[str]) -> str:
         padded = [
-            text.ljust(w) if n == 0 else text.rjust(w) for n, (text, w) in enumerate(zip(texts, widths, strict=True))
+            text.ljust(w) if n in left else text.rjust(w) for n, (text, w) in enumerate(zip(texts, widths, strict=True))
         ]
         return "| " + " | ".join(padded) + " |" if markdown else "  ".join(padded).rstrip()
 
-    rule = "|" + "|".join("-" * (w + 1) + ("-" if n == 0 else ":") for n, w in enumerate(widths)) + "|"
+    rule = "|" + "|".join("-" * (w + 1) + ("-" if n in left else ":") for n, w in enumerate(widths)) + "|"
     return "\n".join([line(header), *([rule] if markdown else []), *(line(texts) for texts in lines)])
 
 
-def save(results: list[Result], options: argparse.Namespace) -> Path:
-    folder = ROOT / "benchmarks" / "results"
-    folder.mkdir(exist_ok=True)
-    path = folder / time.strftime("%Y%m%d-%H%M%S.json")
-    about: dict[str, Any] = {"machine": machine(), **vars(options)}
-    about["rows"] = {
-        r.row.name: {"ours": r.ours, "theirs": r.theirs, "ratios": r.ratios, "target": r.row.target} for r in results
+def save(results: list[Result], rounds: int, others: list[str], options: argparse.Namespace) -> list[Path]:
+    """The numbers and the picture, for whoever ran it; with --publish also for the README."""
+    about = {
+        "machine": machine(),
+        "package": options.package,
+        "baseline": options.against,
+        "peers": {name: peers.version(name) for name in others},
+        "rounds": rounds,
+        "seconds": options.seconds,
+        "rows": {f"{result.module}/{result.row.name}": result.summary() for result in results},
     }
-    path.write_text(json.dumps(about, indent=1) + "\n")
-    return path
+    folders = [ROOT / "benchmarks" / "results" / time.strftime("%Y%m%d-%H%M%S")]
+    folders += [ROOT / "docs" / "measured"] if options.publish else []
+    for path in folders:
+        path.parent.mkdir(exist_ok=True)
+        path.with_suffix(".json").write_text(json.dumps(about, indent=1) + "\n")
+        path.with_suffix(".svg").write_text(picture(about))
+    return folders
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--package", default="procession", help=argparse.SUPPRESS)
-    parser.add_argument("--against", default="multiprocessing", metavar="NAME", help="another package to compare with")
+    parser.add_argument("--against", default=peers.BASELINE, metavar="NAME", help="compare with another package")
     parser.add_argument(
         "--row", action="append", default=[], metavar="TEXT", help="only rows that hold TEXT; repeatable"
     )
-    parser.add_argument("--rounds", type=int, default=7, metavar="N", help="default 7")
+    parser.add_argument("--rounds", type=int, default=7, metavar="N", help="at most; default 7")
+    parser.add_argument("--minutes", type=float, default=9, metavar="M", help="no new round after that; default 9")
     parser.add_argument(
-        "--seconds", type=float, default=0.5, metavar="S", help="of one measurement, about; default 0.5"
+        "--seconds", type=float, default=0.4, metavar="S", help="of one measurement, about; default 0.4"
     )
     parser.add_argument("--pin", choices=("none", "one", "two"), help="bind parent and child to one CPU, or one each")
-    parser.add_argument("--quick", action="store_true", help="3 rounds of 0.2 s")
+    parser.add_argument("--alone", action="store_true", help="no other package than the one to compare with")
+    parser.add_argument("--quick", action="store_true", help="3 rounds of 0.2 s, --alone")
     parser.add_argument("--markdown", action="store_true", help="print the table as Markdown")
+    parser.add_argument("--publish", action="store_true", help="write docs/measured.json and .svg too")
     parser.add_argument("--check", action="store_true", help="exit status 1 if a target is missed")
     options = parser.parse_args()
     if options.quick:
-        options.rounds, options.seconds = 3, 0.2
+        options.rounds, options.seconds, options.alone = 3, 0.2, True
     if options.rounds < 1 or options.seconds <= 0:
         parser.error("--rounds and --seconds have to be above zero")
     return options
@@ -154,24 +208,32 @@ def arguments() -> argparse.Namespace:
 
 def main() -> int:
     options = arguments()
-    chosen = [
-        (module, row)
+    results = [
+        Result(module, row, options.package, options.against)
         for module in MODULES
         for row in importlib.import_module(f"benchmarks.rows.{module}").rows.values()
         if not options.row or any(text in f"{module} {row.name} {row.title}" for text in options.row)
     ]
-    if not chosen:
+    if not results:
         raise SystemExit(f"no row holds {' or '.join(options.row)}")
+    wanted = dict.fromkeys(name for result in results for name in result.row.peers if not options.alone)
+    others = [name for name in wanted if peers.version(name)]
     print(machine())
-    print(f"{options.rounds} rounds, medians; a ratio is how many times faster {options.package} is\n", flush=True)
-    results = []
-    for module, row in chosen:
-        print(f"... {row.title}", file=sys.stderr, flush=True)
-        results.append(compare(module, row, options))
-    header = ["one operation of", options.package, options.against, "ratio", "spread", "target"]
-    print(table(header, [cells(result) for result in results], options.markdown))
-    print(f"\nwritten to {save(results, options).relative_to(ROOT)}")
-    missed = [result.row.name for result in results if result.missed]
+    print("beside:", ", ".join(f"{name} {peers.version(name)}" for name in others) or "no others")
+    missing = [name for name in wanted if name not in others]
+    if missing:
+        print("NOT INSTALLED, left out:", ", ".join(missing))
+    sys.stdout.flush()
+    rounds = run_rounds(results, others, options)
+    print(f"{rounds} rounds, medians; a ratio is how many times faster {options.package} is\n")
+    header = ["one operation of", options.package, options.against, "ratio", "spread", "target", "and than others"]
+    print(table(header, [cells(result, others) for result in results], options.markdown))
+    for result in results:
+        for package, why in result.failed.items():
+            print(f"{package} cannot do {result.row.name}: {why}")
+    for path in save(results, rounds, others, options):
+        print(f"\nwritten to {path.relative_to(ROOT)}.json and .svg")
+    missed = [result.row.name for result in results if options.against not in result.failed and result.missed]
     if missed:
         print("below target:", ", ".join(missed))
     return 1 if options.check and missed else 0

@@ -98,7 +98,7 @@ def test_it_tells_its_parties_and_how_many_wait(context):
     with running(context, (wait_and_tell, barrier, log)) as [process], sleeping_thread(barrier.wait) as notes:
         come_to_wait(log, process)
         assert barrier.n_waiting == 2
-        assert repr(barrier) == f"<Barrier at {id(barrier):#x}: waiters=2/parties=3>"
+        assert repr(barrier) == f"<procession.synchronize.Barrier at {id(barrier):#x}: waiters=2/3>"
         assert barrier.wait() == 2
         assert {log.get(timeout=PATIENCE)} <= {0, 1}
         assert ended(process) == [0]
@@ -170,7 +170,7 @@ def test_abort_breaks_it_for_all_who_wait_and_come_until_reset(context):
         assert ended(*processes) == [0, 0]
     assert barrier.broken is True
     assert barrier.n_waiting == 0
-    assert repr(barrier) == f"<Barrier at {id(barrier):#x}: broken>"
+    assert repr(barrier) == f"<procession.synchronize.Barrier at {id(barrier):#x}: broken>"
     with pytest.raises(BrokenBarrierError):
         barrier.wait()
     barrier.reset()

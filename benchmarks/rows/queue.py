@@ -6,9 +6,10 @@ import dataclasses
 import time
 from typing import Any
 
+from benchmarks import peers
 from benchmarks.measure import Rows, main, pin_child
 
-rows = Rows()
+rows = Rows(peers.QUEUES)
 
 
 @dataclasses.dataclass
@@ -53,7 +54,13 @@ def small_tuples(mp: Any, count: int) -> float:
     return flow(mp, (12345, "task", 0.5), count)
 
 
-@rows.row("queue: objects that need pickle, 1 producer, 1 consumer", target=4.0, first=5000)
+# not multiprocess, whose dill sends classes of a main module, as this is, by value
+@rows.row(
+    "queue: objects that need pickle, 1 producer, 1 consumer",
+    target=4.0,
+    first=5000,
+    peers=("billiard", "faster-fifo"),
+)
 def dataclasses_one_to_one(mp: Any, count: int) -> float:
     return flow(mp, Task(12345, "task", 0.5), count)
 
@@ -126,7 +133,7 @@ def produce_simply(q: Any, ready: Any, message: Any, count: int) -> None:
         q.put(message)
 
 
-@rows.row("SimpleQueue: small tuples, 1 producer, 1 consumer", target=10.0, first=5000)
+@rows.row("SimpleQueue: small tuples, 1 producer, 1 consumer", target=10.0, first=5000, peers=peers.WHOLE)
 def simple_queue(mp: Any, count: int) -> float:
     context = mp.get_context("fork")
     q, ready = context.SimpleQueue(), context.Semaphore(0)
@@ -184,7 +191,7 @@ def answer_with_sum(there: Any, back: Any) -> None:
         back.put(float(message[0] + message[-1]))
 
 
-@rows.row("queue: a float64 array of 100 MB, there and an answer back", first=2)
+@rows.row("queue: a float64 array of 100 MB, there and an answer back", first=2, peers=())
 def array_100m(mp: Any, count: int) -> float:
     import numpy as np
 

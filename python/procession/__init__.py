@@ -26,6 +26,17 @@ from . import context
 from ._alias import install
 from ._core import __version__ as __version__
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ._arrays import asarray as asarray
+    from ._arrays import ndarray as ndarray
+    from ._dict import SharedDict as SharedDict
+    from ._zero_copy import move as move
+
+    reducer: Any
+
 __all__ = [
     "Array",
     "AuthenticationError",

@@ -15,6 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import CodeType, ModuleType, TracebackType
+    from typing import NoReturn
 
     Hook = Callable[[type[BaseException], BaseException, TracebackType | None], object]
 
@@ -138,7 +139,7 @@ def _set_path(first: str, always: bool = False) -> None:
         sys.path.insert(0, first)
 
 
-def _refuse(why: str, code: int = 2) -> None:
+def _refuse(why: str, code: int = 2) -> NoReturn:
     print(f"procession: {why}" if code == 1 else f"procession: {why}\n{USAGE}", file=sys.stderr)
     sys.exit(code)
 

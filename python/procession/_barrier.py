@@ -29,6 +29,8 @@ class Barrier(_core.Barrier, Shared):
     in multiprocessing each of them may then hang.
     """
 
+    __module__ = "procession.synchronize"  # where it is found, and what pickles call it
+
     def __init__(
         self,
         parties: int,
@@ -137,7 +139,8 @@ class Barrier(_core.Barrier, Shared):
 
     def __repr__(self) -> str:
         try:
-            state = "broken" if self.broken else f"waiters={self.n_waiting}/parties={self.parties}"
+            state = "broken" if self.broken else f"waiters={self.n_waiting}/{self.parties}"
         except Exception:  # whatever is wrong with the barrier, it can be printed
             state = "unknown"
-        return f"<{type(self).__name__} at {id(self):#x}: {state}{self._named()}>"
+        kind = type(self)
+        return f"<{kind.__module__}.{kind.__qualname__} at {id(self):#x}: {state}{self._named()}>"

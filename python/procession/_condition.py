@@ -32,6 +32,8 @@ class Condition(_core.Condition, Shared):
     return from `wait`, gets `OwnerDiedError`.
     """
 
+    __module__ = "procession.synchronize"  # where it is found, and what pickles call it
+
     _lock: Lock | RLock
     acquire: Callable[..., bool]
     release: Callable[[], None]

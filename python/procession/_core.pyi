@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import Any, Self, final
 
-from typing_extensions import Buffer
+from typing_extensions import Buffer, disjoint_base
 
 __version__: str
 
@@ -27,6 +27,7 @@ class Handle:
     def _dismiss(self, address: int) -> None:
         """That mailbox is called no more."""
 
+@disjoint_base
 class Lock(Handle):
     def __new__(cls, *args: Any, **kwargs: Any) -> Self: ...
     def _create(self, robust: bool = True) -> None: ...
@@ -46,6 +47,7 @@ class Lock(Handle):
     def _statistics(self) -> tuple[int, int, int, int]:
         """Waits under way now, acquisitions, acquisitions that had to wait, nanoseconds waited in all."""
 
+@disjoint_base
 class Array:
     """Bytes in family memory, zero at first. It has the buffer protocol, writable."""
 
@@ -61,6 +63,7 @@ class Array:
     def __len__(self) -> int: ...
     def __buffer__(self, flags: int, /) -> memoryview: ...
 
+@disjoint_base
 class Guarded:
     """An object together with the lock that guards it."""
 
@@ -77,21 +80,22 @@ guarded_value: Any
 """A descriptor: the attribute `value` of a Guarded's object, read and written while the lock is held. What takes more
 than trying the lock once is done by the methods `_read(name)` and `_write(name, value)` of the class."""
 
+@disjoint_base
 class Dict:
     """A dictionary in family memory."""
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self: ...
     def _create(self) -> None: ...
-    def _attach(self, handle: bytes, /) -> None: ...
+    def _attach(self, handle: bytes) -> None: ...
     @property
     def handle(self) -> bytes: ...
     @property
     def _key(self) -> tuple[int, int]: ...
     def __len__(self) -> int: ...
-    def __contains__(self, key: Any) -> bool: ...
-    def __getitem__(self, key: Any) -> Any: ...
-    def __setitem__(self, key: Any, value: Any) -> None: ...
-    def __delitem__(self, key: Any) -> None: ...
+    def __contains__(self, key: Any, /) -> bool: ...
+    def __getitem__(self, key: Any, /) -> Any: ...
+    def __setitem__(self, key: Any, value: Any, /) -> None: ...
+    def __delitem__(self, key: Any, /) -> None: ...
     def get(self, key: Any, default: Any = None) -> Any: ...
     def clear(self) -> None: ...
     def _find(self, key: Any) -> tuple[Any, int] | None:
@@ -109,6 +113,7 @@ class Dict:
 
     def _locks(self) -> int: ...
 
+@disjoint_base
 class Queue(Handle):
     def __new__(cls, *args: Any, **kwargs: Any) -> Self: ...
     def _create(self, maxsize: int = 0, maxbytes: int = 0) -> None: ...
@@ -167,6 +172,9 @@ def _blocks() -> int:
 def _encode_small(obj: Any) -> bytes | None:
     """For tests: the message that a small tree of built-ins is; None if pickle has to do it."""
 
+def _use_custom_reducers(yes: bool) -> None:
+    """Whether the program has registered reducers of its own, which are to be asked."""
+
 def _decode_small(message: bytes) -> Any:
     """For tests: the tree that such a message is. ValueError and the like for other bytes."""
 
@@ -179,6 +187,7 @@ def _forget_collected() -> None:
 def _dismantle(obj: Any) -> tuple[bytes, list[SharedBytes]]:
     """An object as its pickle and the buffers that it consists of, which are handed on where that is possible."""
 
+@disjoint_base
 class RLock(Handle):
     """As Lock, but the thread that has it may acquire it again. Owner: process and thread."""
 
@@ -206,6 +215,7 @@ class RLock(Handle):
 
     def _statistics(self) -> tuple[int, int, int, int]: ...
 
+@disjoint_base
 class Semaphore(Handle):
     def __new__(cls, *args: Any, **kwargs: Any) -> Self: ...
     def _create(self, value: int, maximum: int) -> None: ...
@@ -253,6 +263,7 @@ class Ticket:
         """Waits to be called; False if that took longer than timeout seconds, and the place is then given up. Also
         given up if Ctrl-C raises."""
 
+@disjoint_base
 class Condition(Handle):
     """Who waits. The lock around it is the facade's."""
 
@@ -272,6 +283,7 @@ class Condition(Handle):
     def _waiting(self) -> int: ...
     def _statistics(self) -> tuple[int, int, int, int]: ...
 
+@disjoint_base
 class Event(Handle):
     def __new__(cls, *args: Any, **kwargs: Any) -> Self: ...
     def _create(self) -> None: ...
@@ -284,6 +296,7 @@ class Event(Handle):
     def wait(self, timeout: float | None = None) -> bool: ...
     def _statistics(self) -> tuple[int, int, int, int]: ...
 
+@disjoint_base
 class Barrier(Handle):
     def __new__(cls, *args: Any, **kwargs: Any) -> Self: ...
     def _create(self, parties: int) -> None: ...
@@ -323,11 +336,11 @@ class Member:
     """A seat in the family's registry of processes, held by the process that started its occupant."""
 
     @staticmethod
-    def reserve(name: str, method: str) -> Member:
+    def reserve(name: str, _method: str) -> Member:
         """A seat for a child that will be started by exec or by the fork server."""
 
     @staticmethod
-    def forked(pid: int, name: str, method: str) -> Member | None:
+    def forked(pid: int, name: str, _method: str) -> Member | None:
         """Right after os.fork() in the parent, same thread: the seat that the at-fork hook gave the child."""
 
     @property
@@ -453,6 +466,7 @@ def oom_kills() -> int | None:
 
 # --- connections -----------------------------------------------------------------------------------------------------
 
+@disjoint_base
 class Wire:
     """A descriptor through which messages go. See `procession.connection.Connection`."""
 

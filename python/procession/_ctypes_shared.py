@@ -92,15 +92,22 @@ def reduce_ctype(obj: Any) -> tuple[Any, ...]:
     if block is None:
         reduced: tuple[Any, ...] = obj.__reduce__()
         return reduced
-    plain, steps = plain_type(obj), []
+    plain: Any = plain_type(obj)
+    steps: list[int | str] = []
     # array types, and those of the other byte order, have no name by which pickle could find them
-    while issubclass(plain, ctypes.Array) and plain is plain._type_ * plain._length_:
-        steps.append(plain._length_)
-        plain = plain._type_
+    while issubclass(plain, ctypes.Array) and plain is _array_of(plain):
+        array: Any = plain
+        steps.append(array._length_)
+        plain = array._type_
     if getattr(plain, _FOREIGN, None) is plain:
         steps.append(_FOREIGN)
         plain = getattr(plain, _NATIVE)
     return rebuild_ctype, (plain, block, tuple(reversed(steps)))
+
+
+def _array_of(plain: Any) -> Any:
+    """The type that `item type * length` makes: the same for all that ask for it so."""
+    return plain._type_ * plain._length_
 
 
 def rebuild_ctype(type_: CType, wrapper: Block, length: int | tuple[int | str, ...] | None) -> Any:

@@ -186,7 +186,7 @@ class SharedDict(_core.Dict):
         return self
 
 
-MutableMapping.register(SharedDict)
+MutableMapping.register(SharedDict)  # pyright: ignore[reportAttributeAccessIssue]  (an ABC, which its stub is not)
 
 
 def _canonical(key: object) -> bytes:

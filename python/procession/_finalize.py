@@ -25,6 +25,8 @@ _finalizer_counter = itertools.count()
 class Finalize:
     """A callback that runs once: when obj is collected, when this is called, or when the process ends."""
 
+    __module__ = "procession.util"  # where it is found, and what pickles call it
+
     def __init__(
         self,
         obj: object,

@@ -69,6 +69,8 @@ class Shared(Handle):
 class SemLock(Shared):
     """What Lock, RLock, Semaphore and BoundedSemaphore are, for `isinstance`. It cannot be used by itself."""
 
+    __module__ = "procession.synchronize"  # where it is found, and what pickles call it
+
     __slots__ = ()
 
     _kind = SEMAPHORE

@@ -44,6 +44,8 @@ class SynchronizedBase(_core.Guarded):
     has the lock, the next to acquire it gets `OwnerDiedError`, once: the object may be half changed.
     """
 
+    __module__ = "procession.sharedctypes"  # where it is found, and what pickles call it
+
     def __init__(self, obj: Any, lock: Any = None, ctx: BaseContext | None = None) -> None:
         """obj: the ctypes object. lock: any with acquire and release; by default a new `RLock` of the context ctx."""
         if lock is None:
@@ -82,6 +84,8 @@ def _guarded(name: str) -> property:
 class Synchronized(SynchronizedBase):
     """One value with a lock. `value` acquires the lock for itself, but `value += 1` is two steps: use `with`."""
 
+    __module__ = "procession.sharedctypes"  # where it is found, and what pickles call it
+
     # As `_guarded`, but several times faster.
     value: Any = _core.guarded_value
 
@@ -96,6 +100,8 @@ class Synchronized(SynchronizedBase):
 
 class SynchronizedArray(SynchronizedBase):
     """An array with a lock, acquired for each item or slice that is read or written."""
+
+    __module__ = "procession.sharedctypes"  # where it is found, and what pickles call it
 
     def __len__(self) -> int:
         return len(self._obj)
@@ -123,6 +129,8 @@ class SynchronizedArray(SynchronizedBase):
 
 class SynchronizedString(SynchronizedArray):
     """An array of bytes with a lock. `value`: the bytes before the first zero. `raw`: all of them."""
+
+    __module__ = "procession.sharedctypes"  # where it is found, and what pickles call it
 
     value = _guarded("value")
     raw = _guarded("raw")

@@ -82,8 +82,8 @@ class _Watch:
         for line in lines:
             try:
                 self.act(line.decode("utf-8", "surrogateescape"))
-            except Exception:  # one odd message must not cost the others their watcher
-                sys.excepthook(*sys.exc_info())
+            except Exception as error:  # one odd message must not cost the others their watcher
+                sys.excepthook(type(error), error, error.__traceback__)
         return bool(data)
 
     def act(self, line: str) -> None:

@@ -313,7 +313,7 @@ def Client(
         raise TypeError(f"authkey should be a byte string, not {type(authkey).__name__}")
     connection: _ConnectionBase
     if tls is None:
-        connection = SocketClient(address, family)
+        connection = SocketClient(address, family=family)
     else:
         from ._tls import connect
 
@@ -328,7 +328,7 @@ def Client(
     return connection
 
 
-def SocketClient(address: Address, family: str | None = None) -> Connection:
+def SocketClient(address: Address, *, family: str | None = None) -> Connection:
     """Connects to the listener at an address, without authentication."""
     return _connection_of(_connected(address, family or address_type(address)))
 

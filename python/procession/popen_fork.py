@@ -137,8 +137,8 @@ def live(work: Callable[[], int]) -> NoReturn:
         atexit.register(util._exit_function)
         _beside.registered_for_exit()
         code = work() & 0xFF
-    except Exception:
-        sys.excepthook(*sys.exc_info())
+    except Exception as error:
+        sys.excepthook(type(error), error, error.__traceback__)
     finally:
         try:
             atexit._run_exitfuncs()

@@ -12,6 +12,7 @@ from queue import Empty, Full
 from types import GenericAlias
 
 from . import _core
+from ._shared import SEM_VALUE_MAX
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -80,6 +81,11 @@ class Queue(_Watched):
         is bigger by itself is let in when the queue is empty. ctx: of no consequence, contexts mix.
         """
         self._create(max(0, maxsize), max(0, maxbytes))
+
+    @property
+    def _maxsize(self) -> int:
+        """`maxsize`, where programs written for multiprocessing look for it: a big number if there is no limit."""
+        return self.maxsize or SEM_VALUE_MAX
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

@@ -51,7 +51,7 @@ class ForkingPickler(pickle.Pickler):
         Queues use it too, and are slower from then on.
         """
         cls._extra_reducers[type] = reduce
-        _core._use_custom_reducers(True)  # type: ignore[attr-defined]
+        _core._use_custom_reducers(True)
 
     @classmethod
     def dumps(cls, obj: Any, protocol: int | None = None) -> memoryview:
@@ -60,7 +60,7 @@ class ForkingPickler(pickle.Pickler):
         cls(buffer, protocol).dump(obj)
         return buffer.getbuffer()
 
-    loads = pickle.loads
+    loads = staticmethod(pickle.loads)
 
 
 register = ForkingPickler.register

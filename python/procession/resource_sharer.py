@@ -171,8 +171,8 @@ class _ResourceSharer:
                 time.sleep(0.01)
             except (EOFError, ProcessError):
                 pass
-            except Exception:
-                sys.excepthook(*sys.exc_info())
+            except Exception as error:
+                sys.excepthook(type(error), error, error.__traceback__)
 
     def _serve_one(self, conn: Any, listener: Listener) -> bytes | None:
         if not conn.poll(PATIENCE):

@@ -35,7 +35,7 @@ LONGEST = 512  # bytes of a message: what POSIX promises that a pipe takes as a 
 class ResourceTracker:
     """The client's side: the way to a watcher, which is started when it is needed."""
 
-    def __init__(self, shared: bool = False) -> None:
+    def __init__(self, *, shared: bool = False) -> None:
         """shared: use the watcher of the family, and list there the one that is started."""
         self._shared = shared
         self._lock = util.ForkAwareThreadLock()

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
     from .context import BaseContext
 
+for _function in (rebuild_ctype, reduce_ctype, synchronized):
+    _function.__module__ = __name__  # where it is found, and what pickles call it
+
 __all__ = [
     "Array",
     "RawArray",

@@ -70,10 +70,11 @@ def command(module: str, function: str, **kwds: object) -> list[str | bytes]:
         return [sys.executable, MARK, f"module={module}", *(f"{name}={value!r}" for name, value in kwds.items())]
     if not _python_exe:
         raise RuntimeError("no Python interpreter is known for children: sys.executable is empty, use set_executable()")
-    folder = os.path.dirname(sys.modules[__package__].__path__[0])
+    package = __name__.rpartition(".")[0]
+    folder = os.path.dirname(sys.modules[package].__path__[0])
     arguments = ", ".join(f"{name}={value!r}" for name, value in kwds.items())
     code = (
-        f"import sys; sys.path.insert(0, {folder!r}); from {__package__}.{module} import {function}; del sys.path[0]; "
+        f"import sys; sys.path.insert(0, {folder!r}); from {package}.{module} import {function}; del sys.path[0]; "
         f"{function}({arguments})"
     )
     return [_python_exe, *_args_from_interpreter_flags(), "-c", code]
@@ -191,12 +192,13 @@ def spawn_main(slot: int, generation: int) -> NoReturn:
     sys.exit(code)
 
 
-def _end_by_interrupt() -> None:
+def _end_by_interrupt() -> NoReturn:
     from os import getpid, kill
 
     signal(SIGINT, SIG_DFL)
     pthread_sigmask(SIG_UNBLOCK, (SIGINT,))
     kill(getpid(), SIGINT)
+    sys.exit(1)  # not reached: the signal ends the process
 
 
 def take_seat(slot: int, generation: int) -> bytes:

@@ -128,7 +128,7 @@ class Semaphore(_core.Semaphore, SemLock):
         if not 0 <= value <= SEM_VALUE_MAX:
             raise ValueError(f"a semaphore's value is from 0 to {SEM_VALUE_MAX}, not {value}")
         self._create(value, maximum)
-        self._maximum = maximum
+        self._maximum: int = maximum
         self.name = name
 
     def __getstate__(self) -> tuple[object, ...]:

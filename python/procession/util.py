@@ -61,6 +61,9 @@ __all__ = [
     "sub_warning",
 ]
 
+for _function in (debug, get_logger, info, log_to_stderr, sub_debug, sub_warning):
+    _function.__module__ = __name__  # where it is found, and what pickles call it
+
 _args_from_interpreter_flags = _flags.interpreter_options
 
 

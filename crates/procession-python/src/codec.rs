@@ -370,6 +370,6 @@ pub fn _encode_small<'py>(py: Python<'py>, obj: &Bound<'py, PyAny>) -> Option<Bo
 
 /// For tests: the tree that these bytes are.
 #[pyfunction]
-pub fn _decode_small<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyAny>> {
-    decode(py, bytes)
+pub fn _decode_small<'py>(py: Python<'py>, message: &[u8]) -> PyResult<Bound<'py, PyAny>> {
+    decode(py, message)
 }

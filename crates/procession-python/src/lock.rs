@@ -93,7 +93,7 @@ shared_class!(Lock, sync::Lock, "Lock", {
     }
 
     /// What `acquire` does when it takes more than one instruction.
-    #[pyo3(signature = (block = None, timeout = None))]
+    #[pyo3(signature = (block = None, timeout = None), text_signature = "($self, block=True, timeout=None)")]
     fn _acquire(
         slf: &Bound<'_, Self>,
         block: Option<&Bound<'_, PyAny>>,
@@ -132,7 +132,7 @@ shared_class!(RLock, sync::RLock, "RLock", {
     }
 
     /// What `acquire` does when it takes more than one instruction.
-    #[pyo3(signature = (block = None, timeout = None))]
+    #[pyo3(signature = (block = None, timeout = None), text_signature = "($self, block=True, timeout=None)")]
     fn _acquire(
         slf: &Bound<'_, Self>,
         block: Option<&Bound<'_, PyAny>>,

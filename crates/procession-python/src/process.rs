@@ -37,7 +37,7 @@ pub struct Child {
 #[pymethods]
 impl Child {
     #[new]
-    #[pyo3(signature = (pid, member, pidfd = -1, direct = true))]
+    #[pyo3(signature = (pid, member, pidfd = -1, direct = true), text_signature = "(pid, member, pidfd=-1, direct=True)")]
     fn new(pid: u32, member: Option<Py<Member>>, pidfd: RawFd, direct: bool) -> PyResult<Child> {
         let seat = member.as_ref().map(|m| m.get().seat());
         let child = match pidfd {

@@ -272,7 +272,7 @@ shared_class!(Queue, core::Queue, "Queue", {
     /// Puts an object into the queue. It is pickled here and now, so an object that cannot be raises here; when put
     /// returns, the message will be delivered even if this process dies the next instant. Full if it has to wait
     /// longer than timeout seconds for room, or at all where block is false.
-    #[pyo3(signature = (obj, block = None, timeout = None))]
+    #[pyo3(signature = (obj, block = None, timeout = None), text_signature = "($self, obj, block=True, timeout=None)")]
     fn put(
         slf: &Bound<'_, Self>,
         obj: &Bound<'_, PyAny>,
@@ -290,7 +290,7 @@ shared_class!(Queue, core::Queue, "Queue", {
 
     /// Takes the first object out of the queue. Empty if it has to wait longer than timeout seconds for one, or at all
     /// where block is false. A message that cannot be unpickled is consumed, and raises what unpickling it raised.
-    #[pyo3(signature = (block = None, timeout = None))]
+    #[pyo3(signature = (block = None, timeout = None), text_signature = "($self, block=True, timeout=None)")]
     fn get<'py>(
         slf: &Bound<'py, Self>,
         block: Option<&Bound<'py, PyAny>>,
@@ -305,7 +305,7 @@ shared_class!(Queue, core::Queue, "Queue", {
         Self::get_until(slf, &|| Deadline::PAST)
     }
 
-    #[pyo3(signature = (items, block = None, timeout = None))]
+    #[pyo3(signature = (items, block = None, timeout = None), text_signature = "($self, items, block=True, timeout=None)")]
     fn _put_many(
         slf: &Bound<'_, Self>,
         items: &Bound<'_, PyAny>,
@@ -316,7 +316,7 @@ shared_class!(Queue, core::Queue, "Queue", {
         crate::batch::put_many(slf, items, deadline)
     }
 
-    #[pyo3(signature = (most, block = None, timeout = None))]
+    #[pyo3(signature = (most, block = None, timeout = None), text_signature = "($self, most, block=True, timeout=None)")]
     fn _get_many<'py>(
         slf: &Bound<'py, Self>,
         most: usize,

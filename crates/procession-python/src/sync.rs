@@ -95,7 +95,7 @@ shared_class!(Semaphore, sync::Semaphore, "Semaphore", {
     }
 
     /// What `acquire` does when it takes more than one instruction.
-    #[pyo3(signature = (block = None, timeout = None))]
+    #[pyo3(signature = (block = None, timeout = None), text_signature = "($self, block=True, timeout=None)")]
     fn _acquire(
         &self,
         py: Python<'_>,

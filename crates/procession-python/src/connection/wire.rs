@@ -425,7 +425,7 @@ impl Wire {
 
     /// Whether there is something to receive: a message, or the beginning of one, or the end. Waits up to timeout seconds
     /// for it; None: without limit.
-    #[pyo3(signature = (timeout = Some(0.0)))]
+    #[pyo3(signature = (timeout = Some(0.0)), text_signature = "($self, timeout=0.0)")]
     fn poll(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
         self.incoming()?.readable(py, within(timeout))
     }

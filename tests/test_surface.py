@@ -1,0 +1,406 @@
+"""The whole surface of multiprocessing, as the running Python has it, is ours: modules, names, signatures, class names,
+printed and pickled forms, errors, and the private names that programs in the wild reach for.
+
+What differs on purpose is in a list, with the reason. A reason that has nothing to excuse any more fails as well.
+"""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import fnmatch
+import importlib
+import multiprocessing
+import os
+import pickle
+import re
+import sys
+import warnings
+from collections.abc import Callable
+from functools import partial
+from importlib.util import find_spec
+from typing import Any
+
+import pytest
+
+import procession as mp
+import surface
+
+# Modules that are still to be written.
+NOT_BUILT = [
+    name
+    for name in ("dummy", "dummy.connection", "managers", "pool")
+    if find_spec(f"procession.{name.partition('.')[0]}") is None
+]
+BUILT = [name for name in surface.modules() if name not in NOT_BUILT]
+
+# What may differ, and why. A pattern covers what it matches, as in a shell.
+ALLOWED = {
+    "*Process": "kwargs=None: no dictionary that all processes share, as from 3.14 on",
+    "connection.BUFSIZE": "of pipes on Windows",
+    "connection.CONNECTION_TIMEOUT": "of pipes on Windows",
+    "connection.MESSAGE_LENGTH": "3.12's challenge is longer; 3.11's answers it",
+    "connection.deliver_challenge": "with the digest, as from 3.12 on",
+    "connection.rebuild_connection": "the class goes along, as pickle's arguments do, so that a derived one stays one",
+    "forkserver.*connect_to_new_process": "a child is asked for by the number of its seat in family memory",
+    "forkserver.main": "what the server is started with: its seat in family memory, not pipes",
+    "forkserver.MAXFDS_TO_SEND": "of the standard library's protocol with its fork server",
+    "forkserver.read_signed": "of the standard library's protocol with its fork server",
+    "forkserver.write_signed": "of the standard library's protocol with its fork server",
+    "heap.Arena": "no file to be mapped: it is a block of family memory",
+    "heap.Heap": "it has no first arena, whose size would be given",
+    "heap.rebuild_arena": "an arena pickles as the handle that it is",
+    "heap.reduce_arena": "an arena pickles as the handle that it is",
+    "queues.SimpleQueue.get": "the compiled method is Queue's: it takes block and timeout as well",
+    "queues.SimpleQueue.put": "the compiled method is Queue's: it takes block and timeout as well",
+    "reduction.ForkingPickler": "it takes what pickle.Pickler takes, by keyword too",
+    "resource_tracker.ReentrantCallError": "nothing here runs while it is running, and there is no such error",
+    "resource_tracker.cleanup_noop": "a function of the standard library's own test",
+    "resource_tracker.main": "what the watcher is started with",
+    "sharedctypes.make_property": "how the standard library writes classes as text; ours are classes",
+    "sharedctypes.prop_cache": "how the standard library writes classes as text; ours are classes",
+    "sharedctypes.template": "how the standard library writes classes as text; ours are classes",
+    "spawn.spawn_main": "what a child is started with: its seat in family memory, not a pipe",
+    "synchronize.SemLock": "a class for isinstance; it is not to be instantiated in multiprocessing's either",
+    "util.MAXFD": "a guess that nothing here needs",
+}
+
+
+def excuse(path: str) -> str | None:
+    return next((pattern for pattern in ALLOWED if fnmatch.fnmatchcase(path, pattern)), None)
+
+
+# --- modules and names ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", BUILT, ids=lambda name: name or "the package")
+def test_a_module_has_all_that_its_twin_has_and_takes_all_that_it_takes(name):
+    unexcused = {path: what for path, what in surface.differences(name).items() if excuse(path) is None}
+    assert not unexcused, "\n".join(f"{path}: {what}" for path, what in unexcused.items())
+
+
+def test_no_excuse_has_outlived_its_reason():
+    used = {excuse(path) for name in BUILT for path in surface.differences(name)}
+    # another version of multiprocessing has what this one has not
+    known = {path for name in BUILT for path in surface.exported(surface.module_of("multiprocessing", name))}
+    stale = [
+        pattern
+        for pattern in set(ALLOWED) - used
+        if pattern.rpartition(".")[2] in known
+        and pattern not in ("connection.MESSAGE_LENGTH", "connection.deliver_challenge")
+    ]
+    assert not stale
+
+
+@pytest.mark.parametrize("name", NOT_BUILT)
+def test_a_module_that_is_not_built_is_missing_from_the_list_of_those_that_are(name):
+    with pytest.raises(ModuleNotFoundError):
+        importlib.import_module(f"procession.{name}")
+
+
+def test_the_finder_of_the_alias_knows_every_module():
+    from procession._alias import INTERFACE
+
+    assert set(surface.modules()) - {""} == INTERFACE
+
+
+def test_only_what_the_package_lists_is_public_in_it():
+    listed = {"TYPE_CHECKING", "annotations", "context", "process", "sys", "SUBDEBUG", "SUBWARNING", *mp.__all__}
+    # a module of a package is an attribute of it once it was imported
+    modules = {name.partition(".")[2] for name in sys.modules if name.startswith("procession.")}
+    assert {name for name in vars(mp) if not name.startswith("_")} - modules <= listed | {"asarray", "ndarray"}
+
+
+# --- what is printed --------------------------------------------------------------------------------------------------
+
+
+def sub(package: Any, name: str) -> Any:
+    return importlib.import_module(f"{package.__name__}.{name}")
+
+
+def held(lock: Any) -> Any:
+    lock.acquire()
+    return lock
+
+
+def broken(barrier: Any) -> Any:
+    barrier.abort()
+    return barrier
+
+
+def ended(process: Any) -> Any:
+    process.start()
+    process.join()
+    return process
+
+
+PRINTED: dict[str, Callable[[Any], Any]] = {
+    "lock": lambda package: package.Lock(),
+    "held lock": lambda package: held(package.Lock()),
+    "rlock": lambda package: package.RLock(),
+    "held rlock": lambda package: held(package.RLock()),
+    "semaphore": lambda package: package.Semaphore(3),
+    "bounded semaphore": lambda package: package.BoundedSemaphore(3),
+    "condition": lambda package: package.Condition(),
+    "condition with a lock": lambda package: package.Condition(package.Lock()),
+    "barrier": lambda package: package.Barrier(2),
+    "broken barrier": lambda package: broken(package.Barrier(2)),
+    "queue": lambda package: package.Queue(3),
+    "joinable queue": lambda package: package.JoinableQueue(),
+    "simple queue": lambda package: package.SimpleQueue(),
+    "value": lambda package: package.Value("i", 3),
+    "raw value": lambda package: package.RawValue("d", 3),
+    "process": lambda package: package.Process(name="n"),
+    "daemon": lambda package: package.get_context("spawn").Process(name="n", daemon=True),
+    "ended process": lambda package: ended(package.get_context("fork").Process(name="n")),
+    "failed process": lambda package: ended(package.get_context("fork").Process(name="n", target=os._exit, args=(3,))),
+    "current process": lambda package: package.current_process(),
+    "context": lambda package: package.get_context("fork"),
+    "error": lambda package: package.AuthenticationError("why"),
+    "authentication key": lambda package: type(package.current_process().authkey),
+    "finalizer": lambda package: sub(package, "util").Finalize(KEPT, print, exitpriority=3),
+    "thread lock": lambda package: sub(package, "util").ForkAwareThreadLock(),
+    "pickler": lambda package: sub(package, "reduction").ForkingPickler,
+}
+KEPT = type("Kept", (), {})()
+
+PRINTED_DIFFERENTLY = {
+    "connection": (
+        lambda package: package.Pipe()[0],
+        "<Connection handle N>",
+        "which descriptor is what one looks for",
+    ),
+    "array": (
+        lambda package: package.RawArray("i", 4321),
+        "<procession.sharedctypes.c_int_Array_4321 object at N, shared>",
+        "whether an array is shared is seen",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", PRINTED)
+def test_an_object_prints_as_its_twin(what):
+    with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
+        ours, theirs = (surface.normalised(repr(PRINTED[what](package))) for package in (mp, multiprocessing))
+    if what == "held lock" and sys.version_info < (3, 14):
+        ours = theirs = ours if re.fullmatch(r"<Lock\(owner=MainProcess\)>", ours) else ours + theirs
+    assert ours == theirs
+
+
+@pytest.mark.parametrize("what", PRINTED_DIFFERENTLY)
+def test_what_prints_differently_does_so_for_a_reason(what):
+    make, expected, _reason = PRINTED_DIFFERENTLY[what]
+    assert surface.normalised(repr(make(mp))) == expected != surface.normalised(repr(make(multiprocessing)))
+
+
+# --- what is pickled --------------------------------------------------------------------------------------------------
+
+
+def named_in(pickled: bytes) -> set[str]:
+    """The modules and names that a pickle (of protocol 0) speaks of."""
+    return set(re.findall(r"^c(\S+\n\S+)$", pickled.decode("ascii", "replace"), re.MULTILINE))
+
+
+@pytest.mark.parametrize("name", BUILT, ids=lambda name: name or "the package")
+def test_classes_and_functions_are_pickled_by_the_name_that_they_have_there(name):
+    theirs = surface.exported(surface.module_of("multiprocessing", name))
+    ours = surface.module_of("procession", name)
+    for known, value in theirs.items():
+        if getattr(value, "__module__", "").startswith("multiprocessing") and hasattr(value, "__qualname__"):
+            if "." in value.__qualname__ or isinstance(value, type(KEPT.__init__)) or not hasattr(ours, known):
+                continue  # a method of the default context, or excused above
+            same = getattr(ours, known)
+            with contextlib.suppress(pickle.PicklingError):  # a class whose pickles nobody makes
+                text = pickle.dumps(value, 0, fix_imports=False)
+                assert named_in(pickle.dumps(same, 0, fix_imports=False)) == {
+                    part.replace("multiprocessing", "procession") for part in named_in(text)
+                }, known
+
+
+@pytest.mark.parametrize("error", ["ProcessError", "BufferTooShort", "TimeoutError", "AuthenticationError"])
+def test_errors_pickle_and_derive_as_there(error):
+    ours, theirs = getattr(mp, error), getattr(multiprocessing, error)
+    assert [base.__name__ for base in ours.__mro__] == [base.__name__ for base in theirs.__mro__]
+    assert ours.__module__ == "procession.context"
+    copy = pickle.loads(pickle.dumps(ours("why", 3)))
+    assert (type(copy), copy.args) == (ours, ("why", 3))
+
+
+# --- what is raised ---------------------------------------------------------------------------------------------------
+
+
+def twice(action: Callable[[], Any]) -> None:
+    action()
+    action()
+
+
+def closed_queue(package: Any) -> Any:
+    queue = package.Queue()
+    queue.close()
+    return queue
+
+
+def closed_end(package: Any) -> Any:
+    here, there = package.Pipe()
+    there.close()
+    here.close()
+    return here
+
+
+WRONG: dict[str, Callable[[Any], Any]] = {
+    "release of a free lock": lambda package: package.Lock().release(),
+    "release of a free rlock": lambda package: package.RLock().release(),
+    "release beyond the bound": lambda package: package.BoundedSemaphore(1).release(),
+    "notify without the lock": lambda package: package.Condition().notify(),
+    "wait without the lock": lambda package: package.Condition().wait(0),
+    "get from an empty queue": lambda package: package.Queue().get(block=False),
+    "get from an empty queue in time": lambda package: package.Queue().get(timeout=0.01),
+    "put into a full queue": lambda package: twice(partial(package.Queue(1).put, 1, block=False)),
+    "put into a closed queue": lambda package: closed_queue(package).put(1),
+    "task_done too often": lambda package: package.JoinableQueue().task_done(),
+    "send to a closed connection": lambda package: closed_end(package).send(1),
+    "poll of a closed connection": lambda package: closed_end(package).poll(),
+    "fileno of a closed connection": lambda package: closed_end(package).fileno(),
+    "receive from the sender": lambda package: package.Pipe(duplex=False)[1].recv(),
+    "send into the receiver": lambda package: package.Pipe(duplex=False)[0].send(1),
+    "receive after the end": lambda package: (lambda a, b: (b.close(), a.recv()))(*package.Pipe()),
+    "send of text as bytes": lambda package: package.Pipe()[0].send_bytes("text"),
+    "offset below zero": lambda package: package.Pipe()[0].send_bytes(b"x", -1),
+    "offset beyond the end": lambda package: package.Pipe()[0].send_bytes(b"x", 2),
+    "size beyond the end": lambda package: package.Pipe()[0].send_bytes(b"x", 0, 2),
+    "a buffer too short": lambda package: (lambda a, b: (a.send_bytes(b"four"), b.recv_bytes_into(bytearray(2))))(
+        *package.Pipe()
+    ),
+    "a message too long": lambda package: (lambda a, b: (a.send_bytes(b"four"), b.recv_bytes(2)))(*package.Pipe()),
+    "an unknown family": lambda package: sub(package, "connection").Listener(family="AF_NONSENSE"),
+    "a key that is text": lambda package: sub(package, "connection").deliver_challenge(None, "text"),
+    "an unknown start method": lambda package: package.get_context("nonsense"),
+    "an unknown method to set": lambda package: package.set_start_method("nonsense", force=True),
+    "a context's method": lambda package: package.get_context("fork").set_start_method("spawn"),
+    "a typecode that is none": lambda package: package.Array("x", 3),
+    "an unstarted join": lambda package: package.Process().join(),
+    "an unstarted is_alive in a child": lambda package: package.Process().close() or package.Process().terminate(),
+    "a group": lambda package: package.Process(group=3),
+    "a start twice": lambda package: twice(ended(package.get_context("fork").Process()).start),
+    "exit code of a closed one": lambda package: (lambda p: (p.close(), p.exitcode))(package.Process()),
+    "a name that is no text": lambda package: setattr(package.Process(), "name", 3),
+    "daemon after the start": lambda package: setattr(ended(package.get_context("fork").Process()), "daemon", True),
+    "a segment that is not there": lambda package: sub(package, "shared_memory").SharedMemory("no-such-segment"),
+    "a segment without a size": lambda package: sub(package, "shared_memory").SharedMemory(create=True),
+    "a segment of negative size": lambda package: sub(package, "shared_memory").SharedMemory(create=True, size=-1),
+    "preloads that are no list": lambda package: package.set_forkserver_preload([3]),
+    "an object that nobody can pickle": lambda package: sub(package, "reduction").ForkingPickler.dumps(sys),
+    "bytes for the length": lambda package: package.RawArray("i", array),
+    "a finalizer without priority": lambda package: sub(package, "util").Finalize(None, print),
+    "a finalizer whose priority is text": lambda package: sub(package, "util").Finalize(KEPT, print, exitpriority="x"),
+}
+
+
+def raised(package: Any, what: str) -> tuple[str, ...]:
+    """The error's class and those that it derives from, up to the first built-in one."""
+    try:
+        WRONG[what](package)
+    except Exception as error:
+        kinds = []
+        for kind in type(error).__mro__:
+            kinds.append(kind.__qualname__)
+            if kind.__module__ == "builtins":
+                return tuple(kinds)
+    return ()
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_what_is_wrong_raises_the_same_error(what):
+    with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
+        theirs = raised(multiprocessing, what)
+        assert theirs, "it is not wrong"
+        assert raised(mp, what) == theirs
+
+
+def test_a_semaphore_below_zero_is_a_value_error_as_in_threading():
+    with pytest.raises(ValueError, match="-1"):
+        mp.Semaphore(-1)
+    with pytest.raises(OSError):  # "Invalid argument"
+        multiprocessing.Semaphore(-1)
+
+
+MESSAGES = {
+    "put into a closed queue": "is closed",
+    "send to a closed connection": "is closed",
+    "poll of a closed connection": "is closed",
+    "preloads that are no list": "module_names must be a list of strings",
+    "a typecode that is none": "bad typecode",
+}
+
+
+@pytest.mark.parametrize("what", MESSAGES)
+def test_messages_that_programs_look_for_are_there(what):
+    with pytest.raises((OSError, TypeError, ValueError), match=MESSAGES[what]):
+        WRONG[what](mp)
+
+
+# --- private names in the wild ----------------------------------------------------------------------------------------
+
+
+PRIVATE = """
+connection: _CHALLENGE CHALLENGE answer_challenge deliver_challenge _create_response _verify_challenge families
+connection: arbitrary_address address_type Connection
+context: _force_start_method _default_context get_spawning_popen set_spawning_popen assert_spawning reduction
+context: _concrete_contexts
+forkserver: _forkserver ensure_running get_inherited_fds connect_to_new_process set_forkserver_preload _handle_preload
+heap: BufferWrapper.create_memoryview BufferWrapper._heap Heap Arena
+process: _dangling _cleanup _children _current_process _process_counter _parent_process _MainProcess _ParentProcess
+process: BaseProcess._bootstrap BaseProcess._Popen BaseProcess._check_closed AuthenticationString ORIGINAL_DIR
+queues: Queue._on_queue_feeder_error Queue._terminate_broken Queue.close Queue.join_thread Queue.cancel_join_thread
+queues: Full Empty
+reduction: HAVE_SEND_HANDLE send_handle recv_handle sendfds recvfds DupFd ForkingPickler.register dump register
+reduction: ForkingPickler.loads AbstractReducer
+resource_sharer: stop DupFd _resource_sharer
+resource_tracker: _resource_tracker _CLEANUP_FUNCS register unregister ensure_running getfd
+resource_tracker: ResourceTracker._stop ResourceTracker._check_alive
+shared_memory: _make_filename _SHM_NAME_PREFIX _USE_POSIX _O_CREX ShareableList._get_packing_format
+sharedctypes: copy Value synchronized reduce_ctype rebuild_ctype typecode_to_type
+spawn: get_preparation_data prepare get_executable set_executable get_command_line is_forking import_main_path
+spawn: _fixup_main_from_name _fixup_main_from_path old_main_modules WINEXE WINSERVICE _main
+synchronize: Lock Semaphore.get_value
+util: Finalize _finalizer_registry _run_finalizers _exit_function ForkAwareThreadLock _afterfork_registry info DEBUG
+util: debug abstract_sockets_supported spawnv_passfds _cleanup_tests get_temp_dir SUBWARNING _run_after_forkers
+util: close_all_fds_except _flush_std_streams ForkAwareLocal is_exiting sub_debug sub_warning LOGGER_NAME _logger
+util: register_after_fork _args_from_interpreter_flags _close_stdin close_fds is_abstract_socket_namespace
+""".strip()
+
+
+@pytest.mark.parametrize("line", PRIVATE.splitlines())
+def test_the_names_that_programs_reach_for_are_there(line):
+    module, _, names = line.partition(": ")
+    missing = []
+    for name in names.split():
+        value = sub(mp, module)
+        for part in name.split("."):
+            value = getattr(value, part, missing)
+            if value is missing:
+                missing.append(name)
+                break
+    assert not missing
+
+
+def test_the_attributes_of_objects_that_programs_reach_for_are_there():
+    lock, semaphore, condition, queue, simple = mp.Lock(), mp.Semaphore(2), mp.Condition(), mp.Queue(), mp.SimpleQueue()
+    assert hasattr(lock._semlock, "name") and lock._semlock._is_zero() is False
+    assert semaphore._semlock._get_value() == semaphore.get_value() == 2
+    assert condition._sleeping_count.get_value() == condition._woken_count.get_value() == 0
+    condition._wait_semaphore.get_value()
+    assert not queue._reader.closed and not queue._writer.closed and not simple._reader.poll()
+    assert queue._maxsize > 0 and queue._ignore_epipe is False
+    queue._ignore_epipe = True
+    process = mp.Process(target=print, args=(1,), kwargs={"end": ""}, name="n", daemon=True)
+    assert (process._target, process._args, process._kwargs) == (print, (1,), {"end": ""})
+    assert process._name == "n" and process._config["daemon"] and process._parent_pid == os.getpid()
+    assert process._popen is None and isinstance(process._identity, tuple)
+
+
+def test_the_names_of_start_methods_begin_the_names_of_their_classes(start_method):
+    context = mp.get_context(start_method)
+    assert type(context).__name__.lower().startswith(start_method)
+    assert context.Process.__name__.lower().startswith(start_method)
+    assert context.Process._start_method == multiprocessing.get_context(start_method).Process._start_method
