@@ -74,6 +74,9 @@ impl Queue {
         obj: &Bound<'_, PyAny>,
         limit: &dyn Fn() -> Deadline,
     ) -> PyResult<()> {
+        if queue.is_far_ahead() {
+            py.detach(|| queue.pace());
+        }
         message::outgoing(py, queue.family(), obj, |message| {
             Self::send(py, queue, message, limit)
         })

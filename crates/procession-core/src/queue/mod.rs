@@ -34,6 +34,7 @@ pub mod batch;
 pub mod bury;
 mod get;
 pub mod layout;
+mod pace;
 pub mod parcel;
 mod put;
 mod shutdown;
