@@ -47,6 +47,8 @@ $(VENV)/.stamp-tools: requirements-dev.txt | platform
 
 $(VENV)/.stamp-build: $(VENV)/.stamp-tools pyproject.toml $(RUST_SOURCES) $(PYTHON_SOURCES) | platform
 	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/maturin develop --release --quiet
+	@# as pip does when it installs a package: where nobody else writes bytecode, each child would compile it for itself
+	@$(BIN)/python -m compileall -q python/procession
 	@touch $@
 
 .PHONY: build

@@ -73,7 +73,26 @@ def made_rows() -> Any:
     def forkserver_big(mp: Any, count: int) -> float:
         return big(mp, "forkserver", count)
 
+    @rows.row("import the package", target=3, first=3)
+    def import_alone(mp: Any, count: int) -> float:
+        return importing([mp.__name__], count)
+
+    @rows.row("import it and what most programs use", target=2, first=3)
+    def import_most(mp: Any, count: int) -> float:
+        parts = ("connection", "popen_fork", "popen_spawn_posix", "queues", "synchronize")
+        return importing([mp.__name__, *(f"{mp.__name__}.{part}" for part in parts)], count)
+
     return rows
+
+
+def importing(modules: list[str], count: int) -> float:
+    """How long new interpreters take to import these, their own start left out."""
+    import subprocess
+    import sys
+
+    timed = f"import time; began = time.perf_counter(); import {', '.join(modules)}; print(time.perf_counter() - began)"
+    command = [sys.executable, "-c", timed]
+    return sum(float(subprocess.run(command, check=True, capture_output=True).stdout) for _ in range(count))
 
 
 def __getattr__(name: str) -> Any:
