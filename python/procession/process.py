@@ -239,7 +239,8 @@ class BaseProcess:
     def exitcode(self) -> int | None:
         """0 to 255 as the process said, or -N if signal N killed it; None while it runs and before it starts.
 
-        255 also stands for a child of a fork server that was killed before it could tell.
+        255 also stands for what nobody can know: on kernels before 6.15, how a child was killed that somebody else has
+        waited for, or the child of a fork server that was itself killed.
         """
         self._check_closed()
         return None if self._popen is None else self._popen.poll()
