@@ -2,9 +2,9 @@
 
     python tests/soak_processes.py --count 10000 --at-once 300
 
-Every third process fails and every third is killed, and all of them tell how they ended. Afterwards this process and the
-fork server have the size that they had after the first few hundred, as many open descriptors, and the family memory has
-as many blocks in use.
+Every third process fails and every third is killed, and all of them tell how they ended. Afterwards this process and
+the fork server have the size that they had after the first few hundred, as many open descriptors, and the family memory
+has as many blocks in use.
 """
 
 from __future__ import annotations

@@ -351,4 +351,4 @@ def test_one_after_the_other_for_long_needs_no_more_memory_or_descriptors(start_
             print("well")
         """,
     )
-    assert run(script, start_method, {"spawn": "6"}.get(start_method, "45")).out == "well\n"
+    assert run(script, start_method, {"spawn": "6"}.get(start_method, "200")).out == "well\n"

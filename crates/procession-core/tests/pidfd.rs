@@ -198,7 +198,11 @@ fn a_forked_copy_does_not_guess_what_only_the_parent_has_learned() {
         linger(&read);
         9
     });
-    let expected = if kernel_tells() { Waited::Exited(9) } else { Waited::TimedOut };
+    let expected = if kernel_tells() {
+        Waited::Exited(9)
+    } else {
+        Waited::TimedOut
+    };
     let copy = fork_child(|| {
         linger(&told);
         i32::from(child.wait(soon()) != expected)

@@ -362,7 +362,9 @@ impl Child {
 
     /// What newer kernels tell of a process that somebody has waited for.
     fn told_by_pidfd(&self) -> Option<i32> {
-        self.pidfd.get().and_then(|fd| pidfd::exit_code_after_reaping(&fd))
+        self.pidfd
+            .get()
+            .and_then(|fd| pidfd::exit_code_after_reaping(&fd))
     }
 
     /// Notes the exit code here and then in the seat; true for the first who does.
