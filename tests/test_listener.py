@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
+import signal
 import socket
 import ssl
 import struct
@@ -227,6 +228,87 @@ def accepted(listener, thread, **options):
         theirs.send("good")
         assert ours.recv() == "good"
     assert time.monotonic() - began < PATIENCE
+
+
+# --- slow and hostile listeners ---------------------------------------------------------------------------------------
+
+
+def too_slow(address, **options):
+    """A client does not wait for longer than it was told to."""
+    began = time.monotonic()
+    with pytest.raises(TimeoutError, match=r"within 0.3 s: it hangs, or is busy \(Client takes timeout=\)"):
+        Client(address, timeout=0.3, **options)
+    assert 0.2 < time.monotonic() - began < PATIENCE
+
+
+def test_a_client_does_not_wait_for_ever_for_a_listener_that_does_not_accept(family):
+    with Listener(family=family, authkey=KEY) as listener:
+        before = open_descriptors()
+        too_slow(listener.address, authkey=KEY)
+        assert open_descriptors() == before
+
+
+@pytest.mark.parametrize("says", [b"", struct.pack("!i", 51)[:3], struct.pack("!i", 51) + b"#CHALLENGE#"])
+def test_a_client_does_not_wait_for_ever_for_a_listener_that_falls_silent(thread, says):
+    with socket.create_server(("localhost", 0)) as server:
+        accepting = thread(server.accept)
+        address = server.getsockname()
+        accepting.add_done_callback(lambda accepted: accepted.result()[0].sendall(says))
+        too_slow(address, authkey=KEY)
+        accepting.result()[0].close()
+
+
+def test_a_client_does_not_wait_for_ever_for_tls(client_context):
+    with socket.create_server(("localhost", 0)) as server:
+        too_slow(server.getsockname(), tls=client_context)
+
+
+def test_a_client_does_not_wait_for_ever_while_the_backlog_is_full(tmp_path):
+    with Listener(str(tmp_path / "full"), backlog=0) as listener:
+        clients = [Client(listener.address)]
+        too_slow(listener.address)
+        clients[0].close()
+        listener.accept().close()
+        Client(listener.address, timeout=PATIENCE).close()
+
+
+def test_a_listener_that_accepts_late_is_waited_for_also_while_signals_come(tmp_path, thread):
+    with Listener(str(tmp_path / "late"), backlog=0) as listener:
+        first = Client(listener.address)
+        came = threading.Event()
+        before = signal.signal(signal.SIGALRM, lambda *_: came.set())
+
+        def accept_two():
+            assert came.wait(PATIENCE)
+            listener.accept().close()
+            return listener.accept()
+
+        try:
+            ours = thread(accept_two)
+            signal.setitimer(signal.ITIMER_REAL, 0.1)
+            with Client(listener.address) as second, ours.result(PATIENCE) as conn:
+                second.send("after a signal")
+                assert conn.recv() == "after a signal"
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+        first.close()
+
+
+def test_the_timeout_of_a_client_is_not_one_of_its_connection(family, thread):
+    with Listener(family=family, authkey=KEY) as listener:
+        client = thread(Client, listener.address, authkey=KEY, timeout=5.0)
+        with listener.accept() as ours, client.result(PATIENCE) as theirs:
+            with socket.socket(fileno=os.dup(theirs.fileno())) as sock:
+                assert os.get_blocking(sock.fileno())
+                for option in (socket.SO_SNDTIMEO, socket.SO_RCVTIMEO):
+                    assert not any(sock.getsockopt(socket.SOL_SOCKET, option, 16))
+            big = bytes(8 << 20)
+            sending = thread(theirs.send_bytes, big)
+            assert ours.recv_bytes() == big
+            sending.result(PATIENCE)
+        with pytest.raises(ValueError, match="negative"):
+            Client(listener.address, timeout=-1)
 
 
 # --- hostile clients --------------------------------------------------------------------------------------------------

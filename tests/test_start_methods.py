@@ -206,6 +206,39 @@ def test_what_the_main_module_defines_is_found_in_its_children(start_method, tmp
     assert len(note.read_text().splitlines()) == imports[start_method]
 
 
+@pytest.mark.parametrize("launcher", [["script.py"], ["-m", "script"], ["-m", "package.module"]])
+def test_a_spawned_child_imports_next_to_nothing(tmp_path, launcher):
+    source = """
+import sys
+import procession as mp
+
+def tell(before):
+    print(*sorted(set(sys.modules) - set(before.split())))
+
+if __name__ == "__main__":
+    process = mp.get_context("spawn").Process(target=tell, args=(sys.argv[1],))
+    process.start()
+    process.join()
+"""
+    write(tmp_path / "script.py", source)
+    write(tmp_path / "package" / "__init__.py", "")
+    write(tmp_path / "package" / "module.py", source)
+    bare = run("-c", "import sys; print(*sys.modules)", cwd=tmp_path).well()
+    imported = set(run(*launcher, bare, cwd=tmp_path).well().split())
+    others = {name for name in imported if name.partition(".")[0] not in ("procession", "package", "__mp_main__")}
+    assert others <= {
+        "__future__",
+        "_signal",
+        "_weakref",
+        "_weakrefset",
+        "atexit",
+        "itertools",
+        "marshal",
+        "types",
+        "weakref",
+    }
+
+
 @pytest.mark.parametrize("launcher", [[], ["-m", "procession"]])
 @pytest.mark.parametrize("kind", ["folder", "zip file", "package"])
 def test_a_main_module_that_is_made_to_be_run_is_not_imported_in_children(start_method, tmp_path, kind, launcher):

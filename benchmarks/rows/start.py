@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 BALLAST = 500 << 20
+BIG = 64 << 20
 
 
 def nothing() -> None:
@@ -44,6 +45,25 @@ def big(mp: Any, method: str, count: int) -> float:
     return started_before(mp, method, count)
 
 
+def length(data: bytes) -> None:
+    assert len(data) == BIG
+
+
+def same_argument(mp: Any, method: str, count: int) -> float:
+    """Sets of eight processes that run at the same time and have one big argument."""
+    context = mp.get_context(method)
+    data = b"x" * BIG
+    start_and_join(mp, method, 1)
+    began = time.perf_counter()
+    for _ in range(count):
+        processes = [context.Process(target=length, args=(data,)) for _ in range(8)]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join()
+    return time.perf_counter() - began
+
+
 def made_rows() -> Any:
     from benchmarks.measure import Rows
 
@@ -73,7 +93,34 @@ def made_rows() -> Any:
     def forkserver_big(mp: Any, count: int) -> float:
         return big(mp, "forkserver", count)
 
+    @rows.row("eight processes with the same 64 MiB bytes: spawn", target=2, first=1)
+    def same_argument_spawn(mp: Any, count: int) -> float:
+        return same_argument(mp, "spawn", count)
+
+    @rows.row("eight processes with the same 64 MiB bytes: forkserver", target=2, first=1)
+    def same_argument_forkserver(mp: Any, count: int) -> float:
+        return same_argument(mp, "forkserver", count)
+
+    @rows.row("import the package", target=3, first=3)
+    def import_alone(mp: Any, count: int) -> float:
+        return importing([mp.__name__], count)
+
+    @rows.row("import it and what most programs use", target=2, first=3)
+    def import_most(mp: Any, count: int) -> float:
+        parts = ("connection", "popen_fork", "popen_spawn_posix", "queues", "synchronize")
+        return importing([mp.__name__, *(f"{mp.__name__}.{part}" for part in parts)], count)
+
     return rows
+
+
+def importing(modules: list[str], count: int) -> float:
+    """How long new interpreters take to import these, their own start left out."""
+    import subprocess
+    import sys
+
+    timed = f"import time; began = time.perf_counter(); import {', '.join(modules)}; print(time.perf_counter() - began)"
+    command = [sys.executable, "-c", timed]
+    return sum(float(subprocess.run(command, check=True, capture_output=True).stdout) for _ in range(count))
 
 
 def __getattr__(name: str) -> Any:

@@ -166,6 +166,24 @@ class SharedBytes:
     @staticmethod
     def _attached(handle: bytes, len: int) -> SharedBytes: ...
 
+@final
+class Snapshot:
+    """Bytes in a buffer of family memory that nobody writes to any more. Unpickles as a `PrivateBytes`."""
+
+    @staticmethod
+    def of(buffer: Any) -> Snapshot | None: ...
+    @staticmethod
+    def _view(handle: bytes, len: int) -> PrivateBytes: ...
+    def _place(self) -> tuple[int, int]: ...
+    def __len__(self) -> int: ...
+
+@final
+class PrivateBytes:
+    """A private view of such a buffer: writable, and nobody else sees what is written."""
+
+    def __len__(self) -> int: ...
+    def __buffer__(self, flags: int, /) -> memoryview: ...
+
 def _blocks() -> int:
     """For tests: how many blocks of family memory are given out."""
 

@@ -21,15 +21,15 @@ try:
 except ImportError:
     from pickle import loads as loads
 
-LENGTH = 8  # bytes of the length that precedes the first pickle
+LENGTH = 8  # bytes of the length of each pickle
 
 
 def pickled(popen: Any, preparation: dict[str, Any], process_obj: BaseProcess) -> bytes:
     """Both as one message, for the child that popen is about to start.
 
     Pickled, unless they are plain enough to do without (`_plain`), and apart from each other: the second can be
-    unpickled only after the first was acted upon. What of the
-    second cannot go by name goes by value, unless the program has replaced the reducer.
+    unpickled only after the first was acted upon. What of the second cannot go by name goes by value, and what of it is
+    big goes beside it, unless the program has replaced the reducer.
     """
     from . import _by_value, _plain, reduction
 
@@ -38,32 +38,54 @@ def pickled(popen: Any, preparation: dict[str, Any], process_obj: BaseProcess) -
     if plainly is not None:
         return plainly
 
+    from ._big_arguments import Baggage, lend
+
+    baggage = Baggage()
+    forget_descriptors = popen.mark()
+
     def plain(obj: object) -> bytes:
         file = io.BytesIO()
-        reducer.dump(obj, file)
+        if reducer is reduction:
+            reduction.ForkingPickler(file, 5, buffer_callback=baggage.take).dump(obj)
+        else:
+            reducer.dump(obj, file)
         return file.getvalue()
+
+    def again() -> None:
+        forget_descriptors()
+        baggage.put_down()
 
     # objects of the standard library's package ask that package whether they may be pickled now
     others = standard_library("context")
     context.set_spawning_popen(popen)
     if others is not None:
         others.set_spawning_popen(popen)
+    give_back = lend(process_obj) if reducer is reduction else lambda: None
     try:
-        second = _by_value.dumps(process_obj, plain, popen.mark()) if reducer is reduction else plain(process_obj)
+        if reducer is reduction:
+            second = _by_value.dumps(process_obj, plain, again, baggage.take)
+        else:
+            second = plain(process_obj)
         tracker = standard_library("resource_tracker") if b"multiprocessing" in second else None
         fd = None if tracker is None else getattr(tracker._resource_tracker, "_fd", None)
         if fd is not None:
             preparation["their_tracker"] = popen.DupFd(popen.duplicate_for_child(fd))
         first = plain(preparation)
     finally:
+        give_back()
         context.set_spawning_popen(None)
         if others is not None:
             others.set_spawning_popen(None)
-    return b"".join((len(first).to_bytes(LENGTH, "little"), first, second))
+    parts = (first, second, baggage.pickled())
+    return b"".join((*(len(part).to_bytes(LENGTH, "little") for part in parts), *parts))
 
 
-def split(message: bytes) -> tuple[memoryview, memoryview]:
-    """The two pickles of a message."""
+def split(message: bytes) -> tuple[memoryview, memoryview, memoryview]:
+    """The pickles of a message: the preparation, the Process object, its buffers (may be empty)."""
     whole = memoryview(message)
-    end = LENGTH + int.from_bytes(whole[:LENGTH], "little")
-    return whole[LENGTH:end], whole[end:]
+    parts, at = [], 3 * LENGTH
+    for n in range(3):
+        end = at + int.from_bytes(whole[n * LENGTH : (n + 1) * LENGTH], "little")
+        parts.append(whole[at:end])
+        at = end
+    return parts[0], parts[1], parts[2]

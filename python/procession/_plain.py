@@ -22,6 +22,7 @@ __all__ = ["MARK", "packed", "preparation", "unpacked"]
 MARK = b"procession\0"  # what a plain start message begins with
 VERSION = 4  # of marshal's format: read by all versions of Python that we support
 MOST = 300  # objects that are looked at
+BIG = 256 << 10  # bytes of which copying takes longer than mapping; the core knows it, too
 
 _ATOMS = frozenset((type(None), bool, int, float, complex, str, bytes))
 _LISTS = frozenset((tuple, list, set, frozenset))
@@ -85,7 +86,7 @@ def _is_plain(objects: list[Any]) -> bool:
         elif kind is dict:
             objects.extend(obj)
             objects.extend(obj.values())
-        elif kind not in _ATOMS:
+        elif kind not in _ATOMS or (kind is bytes and len(obj) >= BIG):
             return False
     return True
 

@@ -8,6 +8,7 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from importlib.machinery import ModuleSpec
     from types import CodeType, ModuleType
 
 __all__ = ["STDIN", "find_module", "main_inside", "new_module", "read_script"]
@@ -43,9 +44,7 @@ def find_module(name: str, run_name: str) -> tuple[CodeType, ModuleType]:
 
     ImportError: there is none, or none with code. Importing the packages that it is in may raise anything.
     """
-    from importlib.util import find_spec
-
-    spec = find_spec(name)
+    spec = _find_spec(name)
     if spec is None:
         raise ImportError(f"No module named {name}", name=name)
     if spec.submodule_search_locations is not None:
@@ -53,6 +52,26 @@ def find_module(name: str, run_name: str) -> tuple[CodeType, ModuleType]:
             raise ImportError(f"{name} is a package, which cannot be run", name=name)
         return find_module(f"{name}.__main__", run_name)
     return _from_spec(spec, name, run_name)
+
+
+def _find_spec(name: str) -> ModuleSpec | None:
+    """What importlib.util.find_spec does, which takes milliseconds to import in each child."""
+    if name in sys.modules:
+        known: ModuleSpec | None = getattr(sys.modules[name], "__spec__", None)
+        return known
+    package = name.rpartition(".")[0]
+    path = None
+    if package:
+        try:
+            path = __import__(package, fromlist=["__path__"]).__path__
+        except AttributeError as error:
+            raise ModuleNotFoundError(f"{package} is no package, in which {name} could be", name=name) from error
+    for finder in sys.meta_path:
+        find_spec = getattr(finder, "find_spec", None)
+        spec: ModuleSpec | None = None if find_spec is None else find_spec(name, path, None)
+        if spec is not None:
+            return spec
+    return None
 
 
 def main_inside(path: str, run_name: str) -> tuple[CodeType, ModuleType] | None:

@@ -14,23 +14,16 @@ from ._connection_base import _ConnectionBase
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from socket import socket
     from typing import Any, NoReturn, TypeVar
 
     T = TypeVar("T")
 
-__all__ = ["TlsConnection", "connect"]
+__all__ = ["TlsConnection"]
 
 READ, WRITE = 1, 4  # POLLIN, POLLOUT
 CHUNK = 1 << 16
 LONG = -1  # the short length that announces a long one
 LONGEST = 1 << 62
-
-
-def connect(sock: socket, context: ssl.SSLContext, server_hostname: str | None) -> TlsConnection:
-    """A connection through a connected socket, once the other side has shown a certificate that the context accepts."""
-    with sock:  # which is empty after wrap_socket
-        return TlsConnection(context.wrap_socket(sock, server_hostname=server_hostname))
 
 
 class TlsConnection(_ConnectionBase):

@@ -40,6 +40,7 @@ _WELCOME = WELCOME = b"#WELCOME#"
 _FAILURE = FAILURE = b"#FAILURE#"
 MESSAGE_LENGTH = 40  # random bytes of a challenge
 MESSAGE_MAXLEN = 256  # bytes that a message of the handshake has at most
+CLIENT_TIMEOUT = 120.0  # seconds that a `Client` waits for its listener, unless it is told otherwise
 
 # --- addresses ---
 
@@ -298,52 +299,42 @@ def Client(
     *,
     tls: ssl.SSLContext | None = None,
     server_hostname: str | None = None,
+    timeout: float | None = CLIENT_TIMEOUT,
 ) -> _ConnectionBase:
     """Connects to the listener at an address. Waits until it accepts, if it takes an authkey or TLS.
 
     family: by default that of the address. authkey: what the listener has; each side proves to know it. tls: an
     `ssl.SSLContext` for clients (`ssl.create_default_context()`); server_hostname: the name that the server's
-    certificate must have, by default the host of the address.
+    certificate must have, by default the host of the address. timeout: how many seconds all that may take, from
+    connecting to the end of the handshake; None: without limit. The connection itself has no timeout.
 
-    OSError: there is no listener. AuthenticationError: it has another key. EOFError: it closed the connection.
+    OSError: there is no listener. AuthenticationError: it has another key, or sent nonsense. EOFError: it closed the
+    connection. TimeoutError (the built-in one): it was too slow. ValueError: timeout is negative.
+
+    Differences from multiprocessing: there a client waits for ever for a listener that does not answer.
     """
     family = family or address_type(address)
     _validate_family(family)
     if authkey is not None and not isinstance(authkey, bytes):
         raise TypeError(f"authkey should be a byte string, not {type(authkey).__name__}")
-    connection: _ConnectionBase
-    if tls is None:
-        connection = SocketClient(address, family=family)
-    else:
-        from ._tls import connect
+    if timeout is not None and timeout < 0:
+        raise ValueError(f"timeout is negative: {timeout}")
+    if authkey is None and tls is None and timeout is None:
+        return SocketClient(address, family=family)
+    from ._visit import visit
 
-        connection = connect(_connected(address, family), tls, server_hostname or _host(address))
-    if authkey is not None:
-        try:
-            answer_challenge(connection, authkey)
-            deliver_challenge(connection, authkey)
-        except BaseException:
-            connection.close()
-            raise
-    return connection
+    return visit(address, family, authkey, tls, server_hostname or _host(address), timeout)
 
 
 def SocketClient(address: Address, *, family: str | None = None) -> Connection:
-    """Connects to the listener at an address, without authentication."""
+    """Connects to the listener at an address, without authentication and without limit of time."""
     return _connection_of(_connected(address, family or address_type(address)))
 
 
 def _connected(address: Address, family: str) -> Any:
-    import socket
+    from ._visit import connected
 
-    sock = socket.socket(getattr(socket, family))
-    try:
-        sock.setblocking(True)
-        sock.connect(address)
-    except BaseException:
-        sock.close()
-        raise
-    return sock
+    return connected(address, family, None)
 
 
 def _host(address: Address) -> str | None:

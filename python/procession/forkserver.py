@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import functools
 import gc
 import os
 import sys
 
-from . import _alias, _core, _endings, popen_fork, process, spawn, util
+# in C, and without the pages that signal's enums touch in each child
+from _signal import SIGINT  # type: ignore[import-not-found]
+from _signal import signal as set_handler
+
+from . import _alias, _core, _endings, _plain, context, popen_fork, process, spawn, util
 from ._pickling import loads
 
 TYPE_CHECKING = False
@@ -259,15 +262,16 @@ def main(slot: int, generation: int) -> None:
     util._close_stdin()
     interrupt_handler = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the program
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT,))
+    rehearsal = _plain.packed(spawn.get_preparation_data("rehearsal"), context.ForkServerProcess())
     # what is here now is here in all children: their collector need not look at it, and so not copy its pages
     gc.collect()
     gc.freeze()
     server = _core.ForkServer(CONTROL_FD)
     server.keep_spares(settings["spares"])
-    _loop(server, interrupt_handler)
+    _loop(server, interrupt_handler, rehearsal)
 
 
-def _loop(server: _core.ForkServer, interrupt_handler: Any) -> None:
+def _loop(server: _core.ForkServer, interrupt_handler: Any, rehearsal: bytes | None) -> None:
     while (request := server.next()) is not None:
         slot, generation, reply, _ = request
         is_spare = reply < 0
@@ -278,8 +282,9 @@ def _loop(server: _core.ForkServer, interrupt_handler: Any) -> None:
                 server.refused(str(error), reply, error.errno or 0)
             continue
         if pid == 0:
-            serve = functools.partial(_serve_as_spare if is_spare else _serve, server, request, interrupt_handler)
-            popen_fork.live(serve)
+            if is_spare:
+                popen_fork.live(lambda: _serve_as_spare(server, interrupt_handler, rehearsal))
+            popen_fork.live(lambda: _serve(server, request, interrupt_handler))
         if is_spare:
             server.spare_forked(pid)
         else:
@@ -293,19 +298,32 @@ def _serve(server: _core.ForkServer, request: tuple[int, int, int, list[int]], i
     return _become(slot, generation, fds, os.getppid(), interrupt_handler)
 
 
-def _serve_as_spare(server: _core.ForkServer, _: object, interrupt_handler: Any) -> int:
+def _serve_as_spare(server: _core.ForkServer, interrupt_handler: Any, rehearsal: bytes | None) -> int:
     """In a child that was forked ahead: waits until it is needed."""
     parent = os.getppid()
+    if rehearsal is not None:
+        _rehearse(rehearsal)
     told = server.wait_as_spare()
     if told is None:
         os._exit(0)
     return _become(*told, parent, interrupt_handler)
 
 
-def _become(slot: int, generation: int, fds: list[int], server: int, interrupt_handler: Any) -> int:
-    import signal
+def _rehearse(message: bytes) -> None:
+    """Does what a start will do, with a message that says what is so anyway, while nobody waits for it.
 
-    signal.signal(signal.SIGINT, interrupt_handler)
+    Most of the time that a forked child takes to begin goes into copying the pages that it writes to for the first
+    time, and with CPython that is wherever it looks. Here this is got over with before it is needed.
+    """
+    preparation, rest = _plain.preparation(message)
+    spawn.prepare(preparation)
+    process_obj = _plain.unpacked(rest)
+    process_obj._after_fork = lambda: None  # type: ignore[method-assign]  # once is enough for what users registered
+    process_obj._become_current(None)
+
+
+def _become(slot: int, generation: int, fds: list[int], server: int, interrupt_handler: Any) -> int:
+    set_handler(SIGINT, interrupt_handler)
     _forkserver._forked_by(server, fds)
     return spawn._main(_core.adopt(-1, slot, generation))
 

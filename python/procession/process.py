@@ -239,7 +239,8 @@ class BaseProcess:
     def exitcode(self) -> int | None:
         """0 to 255 as the process said, or -N if signal N killed it; None while it runs and before it starts.
 
-        255 also stands for a child of a fork server that was killed before it could tell.
+        255 also stands for what nobody can know: on kernels before 6.15, how a child was killed that somebody else has
+        waited for, or the child of a fork server that was itself killed.
         """
         self._check_closed()
         return None if self._popen is None else self._popen.poll()
@@ -304,12 +305,13 @@ class BaseProcess:
 
     def _bootstrap(self, parent_sentinel: int | None = None) -> int:
         """The life of the child, from the moment that it has its Process object. Returns the exit code."""
-        from . import util
+        # In a forked child every first look at something copies a page. `from . import util` looks at more than this.
+        from .util import _flush_std_streams, info
 
         code = 1
         try:
             self._become_current(parent_sentinel)
-            util.info("child process calling self.run()")
+            info("child process calling self.run()")
             self.run()
             code = 0
         except SystemExit as stop:
@@ -324,24 +326,26 @@ class BaseProcess:
             threading = sys.modules.get("threading")
             if threading is not None:  # as at the end of any Python program: threads that are not daemonic go on
                 threading._shutdown()
-            util.info("process exiting with exitcode %d", code)
-            util._flush_std_streams()
+            info("process exiting with exitcode %d", code)
+            _flush_std_streams()
         return code
 
     def _become_current(self, parent_sentinel: int | None) -> None:
         """Makes this object the current process, and the one that was so until now a thing of the past."""
         global _current_process, _parent_process, _process_counter, _children  # noqa: PLW0603 (what this is about)
-        from . import _beside, context, util
+        from ._beside import take_name
+        from .context import _force_start_method
+        from .util import _close_stdin
 
         if self._start_method is not None:
-            context._force_start_method(self._start_method)
+            _force_start_method(self._start_method)
         _process_counter = itertools.count(1)
         _children = set()
-        util._close_stdin()
+        _close_stdin()
         before = _current_process
         _current_process = self
         _describe(self._name)
-        _beside.take_name(self._name)
+        take_name(self._name)
         _parent_process = _ParentProcess(
             self._parent_name, self._parent_pid or 0, parent_sentinel, getattr(self, "_parent_start", 0)
         )
@@ -356,11 +360,12 @@ class BaseProcess:
     @staticmethod
     def _after_fork() -> None:
         """Makes what a fork copied fit for the child. (A spawned child has nothing of the kind.)"""
-        from . import _beside, util
+        from ._beside import after_fork
+        from .util import _finalizer_registry, _run_after_forkers
 
-        util._finalizer_registry.clear()
-        util._run_after_forkers()
-        _beside.after_fork()
+        _finalizer_registry.clear()
+        _run_after_forkers()
+        after_fork()
 
 
 class AuthenticationString(bytes):
@@ -471,9 +476,9 @@ def _name_of_exit_code(code: int) -> str:
 
 
 def _describe(name: str) -> None:
-    from . import _core
+    from ._core import describe
 
-    _core.describe(name)
+    describe(name)
 
 
 def _own_start_time() -> int:

@@ -236,9 +236,9 @@ def _main(message: bytes) -> int:
 def _unpickled(message: bytes) -> process.BaseProcess:
     from ._pickling import loads, split
 
-    preparation, pickled_process = split(message)
+    preparation, pickled_process, buffers = split(message)
     prepare(loads(preparation))
-    process_obj: process.BaseProcess = loads(pickled_process)
+    process_obj: process.BaseProcess = loads(pickled_process, buffers=loads(buffers) if buffers else ())
     return process_obj
 
 

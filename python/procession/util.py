@@ -133,6 +133,8 @@ def register_after_fork(obj: Any, func: Callable[[Any], object]) -> None:
 
 
 def _run_after_forkers() -> None:
+    if not _afterfork_registry:
+        return
     for (_, _, func), obj in sorted(_afterfork_registry.items(), key=lambda item: item[0][0]):
         try:
             func(obj)

@@ -3,10 +3,11 @@
 
 mod common;
 
-use common::{ended_well, in_child};
+use common::{ended_well, eventually, in_child};
 use procession_core::Error;
 use procession_core::family::layout::{HEAP, MAGIC, VERSION};
-use procession_core::family::{Family, Handle};
+use procession_core::family::object::Kind;
+use procession_core::family::{Family, Handle, PrivateView};
 use procession_core::queue::{Got, Parcel, Patience, Put, Queue};
 use procession_core::sync::{Acquired, Lock};
 use procession_core::sys::clock::Deadline;
@@ -50,6 +51,50 @@ fn an_object_of_another_family_is_reached_through_the_process_that_sent_its_hand
     let error = Lock::open(&strange).unwrap_err();
     assert!(matches!(error, Error::Unreachable { .. }), "{error}");
     assert!(error.to_string().contains(&handle.pid.to_string()));
+}
+
+#[test]
+fn a_private_view_is_like_a_copy_and_keeps_the_buffer_until_its_process_ends() {
+    let family = Family::home().unwrap();
+    let bytes: Vec<u8> = (0..300_000u32).map(|n| n as u8).collect();
+    let hold = family.buffer(&bytes).unwrap();
+    let (offset, generation) = (hold.offset, hold.generation);
+    let view = |hold| PrivateView::new(hold, bytes.len()).unwrap();
+    let seen = |view: &PrivateView, at: usize| {
+        // SAFETY: inside the view; nobody else has its address.
+        unsafe { *view.address().add(at) }
+    };
+    let (first, second) = (
+        view(hold),
+        view(family.open(offset, generation, Kind::Buffer).unwrap()),
+    );
+    for at in [0, 4_096, 299_999] {
+        assert_eq!((seen(&first, at), seen(&second, at)), (at as u8, at as u8));
+        // SAFETY: as above.
+        unsafe { first.address().add(at).write(77) };
+        assert_eq!((seen(&first, at), seen(&second, at)), (77, at as u8));
+    }
+    assert!(
+        family.same_buffer(offset, generation, &bytes).is_some(),
+        "the buffer itself is as it was"
+    );
+    assert!(family.same_buffer(offset, generation, &bytes[1..]).is_none());
+    // A child that is killed while it has a view of its own takes nothing along.
+    let child = in_child(|| {
+        assert_eq!((seen(&first, 0), seen(&second, 0)), (77, 0));
+        // SAFETY: as above.
+        unsafe { second.address().write(88) };
+        memory::die();
+    });
+    assert!(!ended_well(child));
+    assert_eq!(seen(&second, 0), 0);
+    drop((first, second));
+    // Children that other tests have forked meanwhile hold it as well, until they end.
+    let gone = || {
+        family.sweep();
+        family.same_buffer(offset, generation, &bytes).is_none()
+    };
+    assert!(eventually(gone), "it went with the last view");
 }
 
 #[test]

@@ -100,13 +100,36 @@ fn closing_it_does_not_disturb_a_thread_that_waits() {
     assert!(child.sentinel().is_err());
 }
 
-#[test]
-fn a_child_that_somebody_else_waited_for_ended_with_255() {
+/// Whether this kernel tells how a process ended that somebody has waited for.
+fn kernel_tells() -> bool {
     let pid = fork_child(|| 4);
-    let child = Child::new(pid, None, true);
+    let fd = pidfd::open(pid).unwrap();
+    assert_eq!(pidfd::exit_code_after_reaping(&fd), None, "nobody has waited yet");
     assert_eq!(join(pid), 4);
-    assert_eq!(child.wait(soon()), Waited::Exited(255));
-    assert_eq!(child.poll(), Some(255));
+    let told = pidfd::exit_code_after_reaping(&fd);
+    assert!(matches!(told, None | Some(4)));
+    told.is_some()
+}
+
+#[test]
+fn how_a_child_ended_that_somebody_else_waited_for_is_told_by_the_kernel_or_255() {
+    let kernel_tells = kernel_tells();
+    for (work, code) in [(4, 4), (-15, -15)] {
+        let (read, write) = pipe();
+        let pid = fork_child(|| {
+            linger(&read);
+            work
+        });
+        let child = Child::new(pid, None, true);
+        if work < 0 {
+            child.send_signal(-work).unwrap();
+        }
+        nudge(&write);
+        join(pid);
+        let expected = if kernel_tells { code } else { 255 };
+        assert_eq!(child.wait(soon()), Waited::Exited(expected));
+        assert_eq!(child.poll(), Some(expected));
+    }
 }
 
 #[test]
@@ -175,9 +198,14 @@ fn a_forked_copy_does_not_guess_what_only_the_parent_has_learned() {
         linger(&read);
         9
     });
+    let expected = if kernel_tells() {
+        Waited::Exited(9)
+    } else {
+        Waited::TimedOut
+    };
     let copy = fork_child(|| {
         linger(&told);
-        i32::from(child.poll().is_some() || child.wait(soon()) != Waited::TimedOut)
+        i32::from(child.wait(soon()) != expected)
     });
     nudge(&write);
     assert_eq!(child.wait(soon()), Waited::Exited(9));

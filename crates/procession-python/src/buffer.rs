@@ -121,22 +121,37 @@ impl SharedBytes {
     /// Called by the interpreter, with a view that is its own to fill.
     unsafe fn __getbuffer__(slf: Bound<'_, Self>, view: *mut ffi::Py_buffer, flags: c_int) -> PyResult<()> {
         let this = slf.get();
-        // SAFETY: the view is the interpreter's to fill (contract); the bytes are committed and this process's, and the
-        // object, which the view keeps alive, keeps the block.
-        let answer = unsafe {
-            ffi::PyBuffer_FillInfo(
-                view,
-                slf.as_ptr(),
-                this.address().cast(),
-                this.len as isize,
-                (!this.writable).into(),
-                flags,
-            )
-        };
-        if answer == 0 {
-            Ok(())
-        } else {
-            Err(PyErr::take(slf.py()).unwrap_or_else(|| PyBufferError::new_err("no view")))
-        }
+        // SAFETY: the contract; the bytes are committed and this process's, and the object keeps the block.
+        unsafe { filled(&slf, view, this.address(), this.len, this.writable, flags) }
+    }
+}
+
+/// Fills a view of an object's bytes.
+///
+/// # Safety
+/// The view is the interpreter's to fill, and there are `len` bytes at the address as long as the object lives.
+pub unsafe fn filled<T>(
+    object: &Bound<'_, T>,
+    view: *mut ffi::Py_buffer,
+    address: *mut u8,
+    len: usize,
+    writable: bool,
+    flags: c_int,
+) -> PyResult<()> {
+    // SAFETY: the contract; the view keeps the object alive.
+    let answer = unsafe {
+        ffi::PyBuffer_FillInfo(
+            view,
+            object.as_ptr(),
+            address.cast(),
+            len as isize,
+            (!writable).into(),
+            flags,
+        )
+    };
+    if answer == 0 {
+        Ok(())
+    } else {
+        Err(PyErr::take(object.py()).unwrap_or_else(|| PyBufferError::new_err("no view")))
     }
 }

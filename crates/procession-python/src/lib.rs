@@ -7,6 +7,7 @@
 
 use pyo3::prelude::*;
 
+mod argument;
 mod array;
 mod array_module;
 mod batch;
@@ -35,6 +36,8 @@ mod watcher;
 mod _core {
     use pyo3::prelude::*;
 
+    #[pymodule_export]
+    use super::argument::{PrivateBytes, Snapshot};
     #[pymodule_export]
     use super::array::Array;
     #[pymodule_export]

@@ -11,6 +11,7 @@
 //! | [`watcher`] | where the process is found that looks after names outside |
 //! | [`zeroed`] | memory that many processes write: arrays |
 //! | [`bundle`] | many references in one object |
+//! | [`private`] | a buffer as memory of one's own, without a copy |
 //! | [`reap`] | taking that back when they die |
 //! | [`handle`] | naming objects across processes |
 //! | [`join`] | making a family, joining one, finding another |
@@ -25,6 +26,7 @@ pub mod join;
 pub mod layout;
 pub mod ledger;
 pub mod object;
+pub mod private;
 pub mod reap;
 pub mod registry;
 pub mod seat;
@@ -38,6 +40,7 @@ use rustix::fd::{AsRawFd, BorrowedFd};
 
 pub use handle::Handle;
 pub use held::Hold;
+pub use private::PrivateView;
 pub use seat::Seat;
 
 /// A family as this process sees it: the mapping, and this process's seat in it. Lives as long as the process.

@@ -112,7 +112,9 @@ impl Family {
             slot: number as u32,
             generation: (number >> 32) as u32,
         };
-        seat.slot().state() == (seat.generation, State::Alive) && seat.fate() == Fate::Alive
+        // Whoever asks is alive.
+        self.current_seat() == Some(seat)
+            || (seat.slot().state() == (seat.generation, State::Alive) && seat.fate() == Fate::Alive)
     }
 
     /// Lets go of all that a dead seat's table holds, and tells each object of the death. An object may be told twice, if

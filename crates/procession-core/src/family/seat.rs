@@ -80,6 +80,9 @@ impl Seat {
 
     /// Binds the pid (and start time) of the process that was started for this seat.
     pub fn bind(&self, pid: u32) {
+        if self.slot().pid() != 0 {
+            return; // the child was quicker
+        }
         let start = procfs::start_time(pid);
         let mut txn = self.family.begin();
         let slot = self.slot();
@@ -95,9 +98,11 @@ impl Seat {
 
     /// This process takes the seat. False if it was given up meanwhile.
     pub(crate) fn claim(&self, pid: u32) -> bool {
-        let start = procfs::start_time(pid);
-        let mut txn = self.family.begin();
         let slot = self.slot();
+        // Reading /proc takes longer than all the rest, so whoever is second, child or parent, takes the first one's word.
+        let found = (slot.pid() != pid).then(|| procfs::start_time(pid));
+        let mut txn = self.family.begin();
+        let start = found.unwrap_or_else(|| txn.read(&slot.start_time));
         if slot.state() != (self.generation, State::Reserved) {
             return false;
         }

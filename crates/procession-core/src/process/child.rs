@@ -12,13 +12,14 @@
 //!
 //! Killed before 3, the zombie is `init`'s, and the seat is reaped by whoever looks next, from `/proc`. Killed before
 //! 4, the code is in the seat. At no moment is the process gone and its code nowhere. If somebody else has waited for
-//! the process (a program's own `waitpid(-1)`, or an ignored `SIGCHLD`), the code is the one that is recorded in the
-//! seat or that the process announced there, else 255, as with `multiprocessing`.
+//! the process (a program's own `waitpid(-1)`, or an ignored `SIGCHLD`), the kernel still tells the code to whoever has a
+//! pidfd, from Linux 6.15 on. Before that, it is the one that is recorded in the seat or that the process announced
+//! there, else 255, as with `multiprocessing`.
 //!
 //! A child of the fork server is waited for by the server, which does 1, 3 and 4. Here, its end is seen by the pidfd,
 //! and the code is then due in the seat. It is waited for, but not for ever: the server may have been killed. Within
-//! [`PATIENCE`] it may also be seen in `/proc`, if the server is merely slow; after that, what the process announced
-//! or 255 is it.
+//! [`PATIENCE`] it may also be seen in `/proc`, if the server is merely slow, or be told by the pidfd, if `init` has
+//! waited for it; after that, what the process announced or 255 is it.
 //!
 //! # Forks
 //!
@@ -324,7 +325,12 @@ impl Child {
             _ => match self.known() {
                 Some(code) => Look::Ended(code),
                 None if !self.has_ended() => Look::Running,
-                None => Look::Ended(self.give_up()),
+                None => {
+                    if let Some(code) = self.told_by_pidfd() {
+                        self.settle(code);
+                    }
+                    Look::Ended(self.known().unwrap_or_else(|| self.give_up()))
+                }
             },
         }
     }
@@ -333,7 +339,8 @@ impl Child {
         if !self.has_ended() {
             return Look::Running;
         }
-        match self.recorded().or_else(|| self.status_of_zombie()) {
+        let code = self.recorded().or_else(|| self.status_of_zombie());
+        match code.or_else(|| self.told_by_pidfd()) {
             Some(code) => {
                 if self.is_mine() {
                     self.settle(code);
@@ -351,6 +358,13 @@ impl Child {
     fn has_ended(&self) -> bool {
         let by_pidfd = self.pidfd.get().and_then(|fd| pidfd::ended(&fd).ok());
         by_pidfd.unwrap_or_else(|| procfs::liveness(self.pid, self.known_start_time()) != Liveness::Alive)
+    }
+
+    /// What newer kernels tell of a process that somebody has waited for.
+    fn told_by_pidfd(&self) -> Option<i32> {
+        self.pidfd
+            .get()
+            .and_then(|fd| pidfd::exit_code_after_reaping(&fd))
     }
 
     /// Notes the exit code here and then in the seat; true for the first who does.

@@ -115,6 +115,61 @@ impl Map {
     }
 }
 
+/// A range of a file, mapped privately: what is written to it stays here. Unmapped when it is dropped.
+#[derive(Debug)]
+pub struct PrivateMap {
+    base: *mut u8,
+    len: usize,
+    /// Of the range's first byte: a mapping begins where a page does.
+    start: usize,
+}
+
+// SAFETY: plain memory of this process, like any allocation; whoever uses its address sees to what threads do with it.
+unsafe impl Send for PrivateMap {}
+// SAFETY: as above; nothing here is changed through a shared reference.
+unsafe impl Sync for PrivateMap {}
+
+impl PrivateMap {
+    /// `mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, offset)` — maps `len` bytes of the file from `offset` on,
+    /// which is anywhere.
+    ///
+    /// # References
+    ///  - [mmap(2)](https://man7.org/linux/man-pages/man2/mmap.2.html)
+    pub fn new(fd: impl AsFd, offset: u64, len: usize) -> io::Result<PrivateMap> {
+        let start = (offset % rustix::param::page_size() as u64) as usize;
+        let whole = start + len.max(1);
+        // SAFETY: a fresh mapping at an address of the kernel's choice touches nothing that exists.
+        let base = unsafe {
+            rustix::mm::mmap(
+                core::ptr::null_mut(),
+                whole,
+                ProtFlags::READ | ProtFlags::WRITE,
+                MapFlags::PRIVATE,
+                fd,
+                offset - start as u64,
+            )
+        }?;
+        Ok(PrivateMap {
+            base: base.cast(),
+            len: whole,
+            start,
+        })
+    }
+
+    /// Where the range begins in this process.
+    #[must_use]
+    pub fn address(&self) -> *mut u8 {
+        self.base.wrapping_add(self.start)
+    }
+}
+
+impl Drop for PrivateMap {
+    fn drop(&mut self) {
+        // SAFETY: exactly what was mapped; whoever was told the address keeps this alive as long as it is used.
+        let _ = unsafe { rustix::mm::munmap(self.base.cast(), self.len) };
+    }
+}
+
 /// `fallocate(fd, 0, offset, len)` — reserves real memory for a range, so that writing to it cannot fail any more.
 ///
 /// # References

@@ -203,6 +203,38 @@ pub fn ended(pidfd: impl AsFd) -> io::Result<bool> {
     Ok(ready(&mut [PollFd::from_borrowed_fd(fd, PollFlags::IN)], Deadline::PAST)? == Waited::Ready)
 }
 
+/// `ioctl(PIDFD_GET_INFO)` — the exit code (-N: killed by signal N) of a process that was waited for by whomever, to
+/// anybody who has had the pidfd since before. None: it was not waited for, or this kernel (before 6.15) does not tell.
+///
+/// # References
+///  - [`include/uapi/linux/pidfd.h`](https://git.kernel.org/pub/scm/linux/kernel/git/torvalds/linux.git/tree/include/uapi/linux/pidfd.h)
+#[must_use]
+pub fn exit_code_after_reaping(pidfd: impl AsFd) -> Option<i32> {
+    /// The first version of the kernel's `struct pidfd_info`, which all later ones understand.
+    #[repr(C)]
+    struct Info {
+        mask: u64,
+        cgroup: u64,
+        ids: [u32; 11],
+        exit: i32,
+    }
+    const _: () = assert!(size_of::<Info>() == 64);
+    const EXIT: u64 = 1 << 3;
+    /// `_IOWR(0xff, 11, struct pidfd_info)`, which has the size in it.
+    const GET_INFO: libc::Ioctl = libc::_IOWR::<Info>(0xff, 11);
+
+    let mut info = Info {
+        mask: EXIT,
+        cgroup: 0,
+        ids: [0; 11],
+        exit: 0,
+    };
+    // SAFETY: the descriptor is borrowed for the call; the kernel writes at most as much as the request's number says,
+    // which is the size of this struct. Other kinds of descriptors do not know the request.
+    let answer = unsafe { libc::ioctl(pidfd.as_fd().as_raw_fd(), GET_INFO, &raw mut info) };
+    (answer == 0 && info.mask & EXIT != 0).then(|| super::procfs::exit_code_of_status(info.exit))
+}
+
 /// A descriptor that is readable from the beginning: the sentinel of a process that has ended already.
 pub fn always_ready() -> io::Result<OwnedFd> {
     Ok(eventfd(1, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?)

@@ -1,4 +1,12 @@
 //! `procession._core.Wire`: a descriptor through which messages go, the base of `procession.connection.Connection`.
+//!
+//! A frame is sent with one system call and received with two, its head and its body. One call would have to read more
+//! than the head before the head has said how much there is, and so, where the next frame has come already, a part of
+//! that. What has been read cannot be put back, and must not be kept here either: the descriptor is shared. Another
+//! process may receive the next message (forked, or sent a copy of the connection), `select` and `wait` look at the
+//! descriptor only, and programs mix `os.read` with messages. Peeking does not help, since a peek is a call of its own, and
+//! pipes have none; nor do `FIONREAD`, which counts bytes of whichever frames, or a guess from the frame before, which is
+//! wrong as soon as a frame is shorter.
 
 use super::aside::{self, Aside};
 use super::transfer::{Channel, MUCH, Torn, os_error};

@@ -1,0 +1,165 @@
+//! Big arguments of processes: copied into family memory once, however many processes get them.
+//!
+//! What pickle sends out of band goes into a buffer that is never written to again ([`Snapshot`]). Each child has a
+//! private view of it ([`PrivateBytes`]), which is as good as a copy of its own and costs memory where it is written to.
+//!
+//! The next process that gets the same object is to find the buffer there. So this process notes which bytes of its
+//! own (address and length) were copied to which buffer. The note is only a hint, and keeps nothing alive: whether the
+//! buffer is still there is for family memory to say, and whether the bytes are still the same is looked at, which takes a
+//! quarter of the time that copying takes, and no memory. So it does not matter what happened to the object meanwhile, or
+//! whether another one lies there now. Once no process has the buffer any more, it goes back.
+
+use crate::buffer::filled;
+use crate::errors::raised;
+use crate::message::View;
+use crate::transit;
+use procession_core::family::object::{HEADER, Kind};
+use procession_core::family::{Family, Handle, Hold, PrivateView};
+use pyo3::exceptions::PyValueError;
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyTuple};
+use std::os::raw::c_int;
+use std::sync::Mutex;
+
+/// Fewer bytes than this stay in the pickle: a mapping costs more than copying them.
+pub const WORTH_A_MAPPING: usize = 256 << 10;
+/// Notes that are kept; the oldest goes.
+const MOST: usize = 64;
+
+/// Which bytes of this process lie in which buffer.
+struct Note {
+    address: usize,
+    len: usize,
+    offset: u64,
+    generation: u32,
+}
+
+/// Locked for moments, attached to the interpreter, without running Python code: no fork meets it locked.
+static NOTES: Mutex<Vec<Note>> = Mutex::new(Vec::new());
+
+fn note(bytes: &[u8], hold: &Hold) {
+    let Ok(mut notes) = NOTES.lock() else { return };
+    let address = bytes.as_ptr() as usize;
+    notes.retain(|note| (note.address, note.len) != (address, bytes.len()));
+    if notes.len() == MOST {
+        notes.remove(0);
+    }
+    notes.push(Note {
+        address,
+        len: bytes.len(),
+        offset: hold.offset,
+        generation: hold.generation,
+    });
+}
+
+fn noted(bytes: &[u8]) -> Option<(u64, u32)> {
+    let notes = NOTES.lock().ok()?;
+    let found = notes
+        .iter()
+        .find(|note| (note.address, note.len) == (bytes.as_ptr() as usize, bytes.len()))?;
+    Some((found.offset, found.generation))
+}
+
+/// Bytes in a buffer of family memory that is not written to any more. Pickles by its handle; whoever unpickles it has a
+/// private view of them.
+#[pyclass(module = "procession._core", frozen)]
+pub struct Snapshot {
+    hold: Hold,
+    len: usize,
+}
+
+#[pymethods]
+impl Snapshot {
+    /// Of the bytes of any object. None: they are few, or not in one piece. MemoryError: there is no room for them.
+    #[staticmethod]
+    fn of(py: Python<'_>, buffer: &Bound<'_, PyAny>) -> PyResult<Option<Snapshot>> {
+        let Ok(mut view) = View::of(buffer) else {
+            return Ok(None);
+        };
+        let bytes = view.bytes();
+        if bytes.len() < WORTH_A_MAPPING {
+            return Ok(None);
+        }
+        let family = Family::home().map_err(raised)?;
+        let known = noted(bytes);
+        let hold = py
+            .detach(|| {
+                let same =
+                    known.and_then(|(offset, generation)| family.same_buffer(offset, generation, bytes));
+                same.map_or_else(|| family.buffer(bytes), Ok)
+            })
+            .map_err(raised)?;
+        note(bytes, &hold);
+        Ok(Some(Snapshot {
+            hold,
+            len: bytes.len(),
+        }))
+    }
+
+    /// What unpickling makes.
+    #[staticmethod]
+    fn _view(handle: &[u8], len: usize) -> PyResult<PrivateBytes> {
+        let hold = Handle::from_bytes(handle)
+            .and_then(|handle| handle.open(Kind::Buffer))
+            .map_err(raised)?;
+        let room = 64u64 << hold.header().tag().class();
+        if len as u64 > room - HEADER {
+            return Err(PyValueError::new_err(
+                "a buffer is not as long as its handle says",
+            ));
+        }
+        let view = PrivateView::new(hold, len).map_err(raised)?;
+        let made = PrivateBytes { view, len };
+        note(made.bytes(), made.view.buffer());
+        Ok(made)
+    }
+
+    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTuple>> {
+        let this = slf.get();
+        let hold = &this.hold;
+        transit::departs(|| hold.family.open(hold.offset, hold.generation, Kind::Buffer))?;
+        let handle = PyBytes::new(slf.py(), &hold.handle().to_bytes());
+        (slf.get_type().getattr("_view")?, (handle, this.len)).into_pyobject(slf.py())
+    }
+
+    fn __len__(&self) -> usize {
+        self.len
+    }
+
+    /// For tests: which buffer it is.
+    fn _place(&self) -> (u64, u32) {
+        (self.hold.offset, self.hold.generation)
+    }
+}
+
+/// A private view of a buffer of family memory: writable, and nobody else sees what is written.
+#[pyclass(module = "procession._core", frozen)]
+pub struct PrivateBytes {
+    view: PrivateView,
+    len: usize,
+}
+
+impl PrivateBytes {
+    fn bytes(&self) -> &[u8] {
+        // SAFETY: mapped memory of this length, which the view keeps.
+        unsafe { std::slice::from_raw_parts(self.view.address(), self.len) }
+    }
+}
+
+#[pymethods]
+impl PrivateBytes {
+    fn __len__(&self) -> usize {
+        self.len
+    }
+
+    /// Fills a view of the bytes.
+    ///
+    /// # Safety
+    /// Called by the interpreter, with a view that is its own to fill.
+    unsafe fn __getbuffer__(slf: Bound<'_, Self>, view: *mut ffi::Py_buffer, flags: c_int) -> PyResult<()> {
+        let this = slf.get();
+        // SAFETY: the contract; the bytes are mapped as long as the object lives.
+        unsafe { filled(&slf, view, this.view.address(), this.len, true, flags) }
+    }
+}
