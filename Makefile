@@ -108,6 +108,21 @@ loom: | platform ## Check the lock-free parts under every interleaving
 pytest: build ## Run the Python tests on .venv's Python alone (ARGS='-k queue')
 	$(PYTEST) $(ARGS)
 
+.PHONY: wheel-test
+wheel-test: $(VENV)/.stamp-tools ## Install the wheel into an empty environment of each Python that is found, and use it
+	$(BIN)/python tools/wheel_test.py --wheels target/wheel-test --maturin $(BIN)/maturin
+
+.venv-clients/.stamp: requirements-clients.txt | platform
+	$(PYTHON) -m venv --clear .venv-clients
+	.venv-clients/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-clients.txt
+	@touch $@
+
+.PHONY: clients
+clients: .venv-clients/.stamp $(VENV)/.stamp-tools ## Run libraries that know nothing of Procession with it (CLIENTS='--job scipy')
+	$(BIN)/maturin build --release --quiet --out target/clients
+	.venv-clients/bin/python -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps target/clients/*.whl
+	$(INTERRUPTIBLE) .venv-clients/bin/python tests/clients/run.py $(CLIENTS)
+
 .PHONY: soak
 soak: build ## Kill producers and consumers of a queue for a minute and account for every message (SECONDS=60)
 	$(INTERRUPTIBLE) $(BIN)/python tests/soak_queue.py --seconds $(or $(SECONDS),60)
