@@ -1,4 +1,4 @@
-"""Importing this has the process write down, at its end, which modules stand for those of multiprocessing, and which of ours there are."""
+"""Importing this has the process write down, at its end, which of our modules there are, and which are multiprocessing's."""
 
 import atexit
 import os
