@@ -1,4 +1,4 @@
-"""Importing this has the process write down, at its end, which of our modules there are, and which are multiprocessing's."""
+"""Importing this has the process write down, at its end, which modules of ours and of multiprocessing it has."""
 
 import atexit
 import os
