@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
     reducer: Any
 
+del TYPE_CHECKING  # no name of the package
+
 __all__ = [
     "Array",
     "AuthenticationError",
