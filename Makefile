@@ -110,6 +110,21 @@ loom: | platform ## Check the lock-free parts under every interleaving
 pytest: build ## Run the Python tests on .venv's Python alone (ARGS='-k queue')
 	$(PYTEST) $(ARGS)
 
+.PHONY: wheel-test
+wheel-test: $(VENV)/.stamp-tools ## Install the wheel into an empty environment of each Python that is found, and use it
+	$(BIN)/python tools/wheel_test.py --wheels target/wheel-test --maturin $(BIN)/maturin
+
+.venv-clients/.stamp: requirements-clients.txt | platform
+	$(PYTHON) -m venv --clear .venv-clients
+	.venv-clients/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-clients.txt
+	@touch $@
+
+.PHONY: clients
+clients: .venv-clients/.stamp $(VENV)/.stamp-tools ## Run libraries that know nothing of Procession with it (CLIENTS='--job scipy')
+	$(BIN)/maturin build --release --quiet --out target/clients
+	.venv-clients/bin/python -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps target/clients/*.whl
+	$(INTERRUPTIBLE) .venv-clients/bin/python tests/clients/run.py $(CLIENTS)
+
 .PHONY: soak
 soak: build ## Kill producers and consumers of a queue for a minute and account for every message (SECONDS=60)
 	$(INTERRUPTIBLE) $(BIN)/python tests/soak_queue.py --seconds $(or $(SECONDS),60)
@@ -138,24 +153,22 @@ format: $(VENV)/.stamp-tools ## Format the sources
 
 # --- against others' tests, where they lie beside this folder ---------------------------------------------------------
 
-CONFORMANCE = $(INTERRUPTIBLE) $(BIN)/python $(SHARED)/conformance/run.py --python $(CURDIR)/$(BIN)/python \
-	--fill --suite core --quiet --test-timeout 20
+CONFORMANCE = $(INTERRUPTIBLE) $(BIN)/python tools/conformance.py --harness $(SHARED)/conformance/run.py
 
 .PHONY: conformance
-conformance: build ## Run CPython's own tests of multiprocessing; no start method may fall below its floor
+conformance: build ## Run CPython's own tests of multiprocessing on every Python that is found, against a floor (CONFORMANCE_OPTIONS='--version 3.13')
 ifeq ($(wildcard $(SHARED)/conformance/run.py),)
 	@echo "conformance: SKIPPED, there is no $(SHARED)/conformance here"
 else
-	$(CONFORMANCE) --json target/conformance.json || [ $$? -eq 1 ]
-	$(BIN)/python tools/conformance_floor.py check target/conformance.json
+	$(CONFORMANCE) $(CONFORMANCE_OPTIONS)
 endif
 
 .PHONY: conformance-quick
-conformance-quick: build ## Of CPython's tests, only those that must all pass by now
+conformance-quick: build ## Of CPython's tests, only those that must all pass
 ifeq ($(wildcard $(SHARED)/conformance/run.py),)
 	@echo "conformance: SKIPPED, there is no $(SHARED)/conformance here"
 else
-	mapfile -t select < <($(BIN)/python tools/conformance_floor.py select); $(CONFORMANCE) --retry 1 "$${select[@]}"
+	$(CONFORMANCE) --quick
 endif
 
 .PHONY: pains

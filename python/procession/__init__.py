@@ -22,7 +22,7 @@ import sys
 if not sys.platform.startswith("linux"):
     raise ImportError(f"procession runs on Linux (5.11 or later) only, and this is {sys.platform}")
 
-from . import context
+from . import _alias, context
 from ._alias import install
 from ._core import __version__ as __version__
 
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from ._zero_copy import move as move
 
     reducer: Any
+
+del TYPE_CHECKING  # no name of the package
 
 __all__ = [
     "Array",
@@ -149,4 +151,9 @@ def __getattr__(name: str) -> object:
         found = getattr(import_module(f"{__name__}.{_LATE[name]}"), name)
         globals()[name] = found
         return found
+    if name in _alias.INTERFACE:
+        # `multiprocessing.util` and others are there without an import of their own, once something has imported them
+        from importlib import import_module
+
+        return import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

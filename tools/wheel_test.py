@@ -1,0 +1,100 @@
+"""Builds the wheel, and has it prove itself where there is nothing but a Python.
+
+There is one wheel for all CPythons. For each that is found, it is installed into a new environment, without a compiler
+or anything else in PATH, and there runs a small program under every start method, and one that knows nothing of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+from other_pythons import VERSIONS, build_wheel, find
+
+METHODS = ("fork", "spawn", "forkserver")
+
+PROGRAM = """
+import sys
+import {package} as mp
+
+def work(tasks, results, lock, total):
+    while (n := tasks.get()) is not None:
+        with lock:
+            total.value += n
+        results.put((n, n * n))
+
+if __name__ == "__main__":
+    context = mp.get_context(sys.argv[1])
+    tasks, results, lock, total = context.Queue(), context.Queue(), context.Lock(), context.Value("q", 0)
+    processes = [context.Process(target=work, args=(tasks, results, lock, total)) for _ in range(2)]
+    for process in processes:
+        process.start()
+    for n in [*range(100), None, None]:
+        tasks.put(n)
+    squares = dict(results.get(timeout=60) for _ in range(100))
+    for process in processes:
+        process.join()
+    assert squares == {{n: n * n for n in range(100)}} and total.value == 4950
+    print(sys.argv[1], *(process.exitcode for process in processes), type(tasks).__module__)
+"""
+
+
+def run(*command: str | Path, folder: Path, path: Path) -> str:
+    """What a command prints that has nothing in PATH but one folder. If it fails, so do we, and show why."""
+    words = [str(word) for word in command]
+    environment = {"PATH": str(path), "HOME": str(folder), "TMPDIR": str(folder)}
+    done = subprocess.run(words, check=False, capture_output=True, text=True, cwd=folder, env=environment, timeout=300)
+    if done.returncode or done.stderr:
+        raise SystemExit(f"{' '.join(words)}: exit status {done.returncode}\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def check_contents(wheel: Path) -> None:
+    """One wheel for all versions, with the types and without what is for developers."""
+    assert "-cp311-abi3-manylinux" in wheel.name, f"{wheel.name}: not for every CPython from 3.11 on"
+    names = zipfile.ZipFile(wheel).namelist()
+    for needed in ("procession/_core.abi3.so", "procession/_core.pyi", "procession/py.typed", "procession/__main__.py"):
+        assert needed in names, f"{wheel.name} lacks {needed}"
+    strange = [name for name in names if not name.startswith(("procession/", "procession-"))]
+    assert not strange, f"{wheel.name} has {strange}"
+
+
+def prove(executable: str, version: str, wheel: Path) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        subprocess.run([executable, "-m", "venv", folder / "environment"], check=True)
+        path = folder / "environment" / "bin"
+        python = path / "python"
+        pip = ("-m", "pip", "--disable-pip-version-check", "--no-cache-dir", "install", "--quiet")
+        subprocess.run([python, *pip, "--only-binary", ":all:", wheel], check=True, env={"PATH": str(path)})
+        for package, command in (("procession", ()), ("multiprocessing", ("-m", "procession"))):
+            program = folder / f"with_{package}.py"
+            program.write_text(PROGRAM.format(package=package))
+            for method in METHODS:
+                printed = run(python, *command, program, method, folder=folder, path=path)
+                assert printed == f"{method} 0 0 procession.queues\n", printed
+    print(f"Python {version}: {wheel.name} works", flush=True)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--wheels", type=Path, required=True, help="the folder to build the wheel in")
+    parser.add_argument("--maturin", default="maturin")
+    options = parser.parse_args()
+    wheel = build_wheel(options.maturin, options.wheels).absolute()
+    check_contents(wheel)
+    for version in VERSIONS:
+        executable = find(version)
+        if executable:
+            prove(executable, version, wheel)
+        else:
+            print(f"Python {version}: not found, NOT TESTED", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
