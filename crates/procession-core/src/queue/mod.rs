@@ -35,6 +35,7 @@ pub mod bury;
 mod get;
 pub mod layout;
 pub mod parcel;
+mod peer;
 mod put;
 mod shutdown;
 
@@ -56,6 +57,7 @@ pub use crate::sync::wait::Waited;
 pub use batch::{Batch, GotBatch};
 pub use get::Got;
 pub use parcel::Parcel;
+pub use peer::Heard;
 pub use put::Put;
 
 /// How long an operation may take to get hold of its side of the queue.
