@@ -50,6 +50,7 @@ BUILT = {
     "Event",
     "JoinableQueue",
     "Lock",
+    "Manager",
     "Pipe",
     "Queue",
     "RLock",

@@ -105,6 +105,8 @@ def dumps(
         if (type(second), second.args) == (type(first), first.args):
             raise first from None
         raise second from None
+    finally:
+        del first  # its traceback has this frame, and so all that the callers' frames refer to
 
 
 # --- on the way ---

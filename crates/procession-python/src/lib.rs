@@ -21,6 +21,7 @@ mod fast;
 mod guarded;
 mod instance;
 mod key;
+mod line;
 mod lock;
 mod member;
 mod message;
@@ -55,6 +56,8 @@ mod _core {
     use super::dict::Dict;
     #[pymodule_export]
     use super::guarded::Guarded;
+    #[pymodule_export]
+    use super::line::{Line, family_id, seat};
     #[pymodule_export]
     use super::lock::{Lock, RLock};
     #[pymodule_export]

@@ -44,7 +44,7 @@ impl Queue {
         this.core()
     }
 
-    fn put_until(
+    pub fn put_until(
         slf: &Bound<'_, Self>,
         obj: &Bound<'_, PyAny>,
         limit: &dyn Fn() -> Deadline,

@@ -36,6 +36,7 @@ mod get;
 pub mod layout;
 mod pace;
 pub mod parcel;
+mod peer;
 mod put;
 mod shutdown;
 
@@ -57,6 +58,7 @@ pub use crate::sync::wait::Waited;
 pub use batch::{Batch, GotBatch};
 pub use get::Got;
 pub use parcel::Parcel;
+pub use peer::Heard;
 pub use put::Put;
 
 /// How long an operation may take to get hold of its side of the queue.

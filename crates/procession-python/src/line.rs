@@ -1,0 +1,265 @@
+//! Lines: calls from one process of a family to another, through two queues of family memory.
+//!
+//! A call is one message each way. The request is the tuple (ident, method, args, kwds), the answer the tuple (kind,
+//! value), as in the protocol of `multiprocessing.managers`; small ones are written and read without pickle. Whoever
+//! waits for the other notices its death, whatever it was doing.
+//!
+//! A line is used by one thread at a time on either side. When the wait for an answer is broken off (Ctrl-C) the line is
+//! *broken*: the answer may still come, and must not be taken for that to the next request.
+
+use crate::errors::raised;
+use crate::message;
+use crate::queue::Queue;
+use crate::shared::waited;
+use procession_core::family::{Family, Seat};
+use procession_core::queue::{Got, Heard, Patience};
+use procession_core::sys::clock::Deadline;
+use pyo3::exceptions::PyEOFError;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyDictItems, PyDictKeys, PyDictValues, PyFrozenSet, PyList, PyTuple};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// One end of a line.
+#[pyclass(module = "procession._core", frozen, weakref)]
+pub struct Line {
+    /// Where this end puts.
+    outgoing: Py<Queue>,
+    /// Where this end takes.
+    incoming: Py<Queue>,
+    peer: Seat,
+    /// Whether an answer is due that nobody waits for.
+    broken: AtomicBool,
+}
+
+/// How a call went.
+enum Outcome<'py> {
+    /// This is the answer's value.
+    Returned(Bound<'py, PyAny>),
+    Raised(PyErr),
+    /// Nothing was called: it is no plain method of an object, or not allowed.
+    Unusual,
+}
+
+impl Line {
+    /// The next message, waiting for it; None: the other end is dead, or has hung up.
+    fn take<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let incoming = Queue::open_queue(self.incoming.bind(py))?;
+        let mut patience = Patience::None;
+        message::with_scratch(|scratch| {
+            loop {
+                let got = match patience {
+                    Patience::None => incoming.try_get(scratch, patience),
+                    Patience::Some => py.detach(|| incoming.try_get(scratch, patience)),
+                };
+                match got.map_err(raised)? {
+                    Got::Message {
+                        encoding,
+                        big,
+                        carried,
+                    } => {
+                        self.broken.store(false, Ordering::Relaxed);
+                        return message::incoming(py, scratch, encoding, big, carried).map(Some);
+                    }
+                    Got::Closed => return Ok(None),
+                    // Nobody else takes from this queue, so this is a process that somebody has stopped.
+                    Got::Busy => patience = Patience::Some,
+                    Got::Empty => {
+                        let never = Deadline::NEVER;
+                        match waited(py, never, || incoming.wait_for_message_from(self.peer, never))? {
+                            Some(Heard::Message) => {}
+                            Some(Heard::Silence) | None => return Ok(None),
+                        }
+                    }
+                }
+            }
+        })
+    }
+
+    fn gone(&self) -> PyErr {
+        let (name, pid) = self.peer.occupant();
+        PyEOFError::new_err(format!("{name} (pid {pid}) is gone or has hung up"))
+    }
+
+    /// Puts a message; false if the other end has hung up.
+    fn put(&self, message: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let outgoing = self.outgoing.bind(message.py());
+        match Queue::put_until(outgoing, message, &|| Deadline::NEVER) {
+            Ok(()) => Ok(true),
+            Err(_) if Queue::open_queue(outgoing)?.is_shut_down() => Ok(false),
+            Err(e) => Err(e),
+        }
+    }
+}
+
+#[pymethods]
+impl Line {
+    /// An end of a line to the member with that seat.
+    #[new]
+    fn new(outgoing: Py<Queue>, incoming: Py<Queue>, slot: u32, generation: u32) -> PyResult<Line> {
+        let peer = Seat::find(slot, generation)
+            .ok_or_else(|| PyEOFError::new_err("the process at the other end of the line is gone"))?;
+        Ok(Line {
+            outgoing,
+            incoming,
+            peer,
+            broken: AtomicBool::new(false),
+        })
+    }
+
+    /// Sends the request (ident, name, args, kwds) and returns the answer, waiting for it. EOFError: the other end is
+    /// gone.
+    fn call<'py>(
+        &self,
+        py: Python<'py>,
+        ident: &Bound<'py, PyAny>,
+        name: &Bound<'py, PyAny>,
+        args: &Bound<'py, PyAny>,
+        kwds: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        if self.broken.load(Ordering::Relaxed) {
+            return Err(self.gone());
+        }
+        let request = PyTuple::new(py, [ident, name, args, kwds])?;
+        if !self.put(request.as_any())? {
+            self.broken.store(true, Ordering::Relaxed);
+            return Err(self.gone());
+        }
+        self.broken.store(true, Ordering::Relaxed);
+        self.take(py)?.ok_or_else(|| self.gone())
+    }
+
+    /// Whether it is of no use any more.
+    #[getter]
+    fn broken(&self) -> bool {
+        self.broken.load(Ordering::Relaxed)
+    }
+
+    /// Tells the other end that nothing will come any more.
+    fn hang_up(&self, py: Python<'_>) -> PyResult<()> {
+        let outgoing = Queue::open_queue(self.outgoing.bind(py))?;
+        while !py.detach(|| outgoing.shut_down(false)).map_err(raised)? {
+            py.check_signals()?;
+        }
+        Ok(())
+    }
+
+    /// Answers the requests that come, until the other end is gone.
+    ///
+    /// objects: {ident: (object, frozenset of names that may be called, dict of methods with a type, or None)}. desk has
+    /// what is not simply calling a method: `raised(request, error)`, `unusual(request)`, `unreadable(error)` and
+    /// `unsendable(error)` return the answer, `undelivered(request, value)` is told of the last one if nobody took it.
+    fn serve(&self, py: Python<'_>, objects: &Bound<'_, PyDict>, desk: &Bound<'_, PyAny>) -> PyResult<()> {
+        let returned = intern!(py, "#RETURN");
+        let mut last = None;
+        loop {
+            let request = match self.take(py) {
+                Ok(Some(request)) => request,
+                Ok(None) => break,
+                Err(error) => {
+                    let answer = desk.call_method1(intern!(py, "unreadable"), (error,))?;
+                    self.put(&answer)?;
+                    continue;
+                }
+            };
+            last = None;
+            let answer = match dispatched(py, &request, objects) {
+                Outcome::Returned(value) => {
+                    if to_be_undone(&request) {
+                        last = Some((request.clone(), value.clone()));
+                    }
+                    PyTuple::new(py, [returned.as_any(), &value])?.into_any()
+                }
+                Outcome::Raised(error) => desk.call_method1(intern!(py, "raised"), (&request, error))?,
+                Outcome::Unusual => desk.call_method1(intern!(py, "unusual"), (&request,))?,
+            };
+            // What it refers to ends now, and not when the next request comes.
+            drop(request);
+            match self.put(&answer) {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(error) => {
+                    let answer = desk.call_method1(intern!(py, "unsendable"), (error,))?;
+                    if !self.put(&answer)? {
+                        break;
+                    }
+                }
+            }
+        }
+        if let Some((request, value)) = last
+            && !Queue::open_queue(self.outgoing.bind(py))?.is_empty()
+        {
+            desk.call_method1(intern!(py, "undelivered"), (request, value))?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether the method takes something from others, which must be given back if the caller is not there to get it.
+fn to_be_undone(request: &Bound<'_, PyAny>) -> bool {
+    let name = request.cast::<PyTuple>().ok().and_then(|r| r.get_item(1).ok());
+    name.and_then(|name| name.extract::<String>().ok())
+        .is_some_and(|name| matches!(name.as_str(), "acquire" | "get" | "get_nowait"))
+}
+
+/// Calls the method that a request asks for.
+fn dispatched<'py>(
+    py: Python<'py>,
+    request: &Bound<'py, PyAny>,
+    objects: &Bound<'py, PyDict>,
+) -> Outcome<'py> {
+    let Some((function, args, kwds)) = found(request, objects) else {
+        return Outcome::Unusual;
+    };
+    match function
+        .call(args, Some(&kwds))
+        .and_then(|value| plain(py, value))
+    {
+        Ok(value) => Outcome::Returned(value),
+        Err(error) => Outcome::Raised(error),
+    }
+}
+
+/// The method with its arguments, if it is one that may be called and whose result is the answer.
+fn found<'py>(
+    request: &Bound<'py, PyAny>,
+    objects: &Bound<'py, PyDict>,
+) -> Option<(Bound<'py, PyAny>, Bound<'py, PyTuple>, Bound<'py, PyDict>)> {
+    let request = request.cast::<PyTuple>().ok().filter(|r| r.len() == 4)?;
+    let item = |i| request.get_item(i).ok();
+    let (ident, name) = (item(0)?, item(1)?);
+    let args = item(2)?.cast_into::<PyTuple>().ok()?;
+    let kwds = item(3)?.cast_into::<PyDict>().ok()?;
+    let entry = objects.get_item(ident).ok()??.cast_into::<PyTuple>().ok()?;
+    let exposed = entry.get_item(1).ok()?.cast_into::<PyFrozenSet>().ok()?;
+    let types = entry.get_item(2).ok()?;
+    if !exposed.contains(&name).ok()? || (!types.is_none() && types.contains(&name).ok()?) {
+        return None;
+    }
+    let function = entry.get_item(0).ok()?.getattr(name.cast_into().ok()?).ok()?;
+    Some((function, args, kwds))
+}
+
+/// Views of a dictionary travel as lists.
+fn plain<'py>(py: Python<'py>, value: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    if value.is_instance_of::<PyDictKeys>()
+        || value.is_instance_of::<PyDictValues>()
+        || value.is_instance_of::<PyDictItems>()
+    {
+        return py.get_type::<PyList>().call1((value,));
+    }
+    Ok(value)
+}
+
+/// The id of this process's family; None if it is in none yet.
+#[pyfunction]
+pub fn family_id(py: Python<'_>) -> Option<Bound<'_, PyBytes>> {
+    Family::home_if_any().map(|family| PyBytes::new(py, &family.id()))
+}
+
+/// This process's seat: slot and generation.
+#[pyfunction]
+pub fn seat() -> PyResult<(u32, u32)> {
+    let seat = Family::home().and_then(Family::seat).map_err(raised)?;
+    Ok((seat.slot, seat.generation))
+}

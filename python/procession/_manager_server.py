@@ -1,0 +1,494 @@
+"""A manager's server: it holds the objects, and calls their methods for clients.
+
+Each thread of each client has a thread of its own here, so a method that waits (`Lock.acquire`, `Queue.get`) keeps
+nobody else waiting. In the server's family, requests come through a line of family memory and are served by a loop in
+Rust (`_core.Line.serve`), which calls the method by itself and comes here for what is more than that; all others come
+through a connection, whose loop is here.
+
+Besides, three threads: one attends the door (where members of the family leave their lines, and word of the references
+that they take and drop), one accepts connections, one sees who of the family has ended, so that what those referred to
+goes.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import sys
+import time
+from contextlib import suppress
+from traceback import format_exc, format_exception
+from typing import ClassVar
+
+from . import _core, process, util
+from ._manager_holders import ANYBODY, SERVER, References, Watch
+from ._manager_remote import door_of, listener_client, tls_options
+from ._manager_wire import ERROR, GREETING, MARK, PROXY, RAISED, RETURN, TRACEBACK, UNSERIALIZABLE, Token, receive, send
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable
+    from typing import Any
+
+__all__ = ["Server", "public_methods"]
+
+
+def public_methods(obj: Any) -> list[str]:
+    """The methods of an object whose names have no underscore in front."""
+    return [name for name in dir(obj) if name[0] != "_" and callable(getattr(obj, name))]
+
+
+class Server:
+    """The server behind a manager. `BaseManager.get_server()` returns one, `serve_forever()` runs it.
+
+    The methods whose names are in `public` answer requests to the server itself; the first argument is the connection
+    through which they came, or None.
+    """
+
+    public: ClassVar[list[str]] = [
+        "shutdown",
+        "create",
+        "accept_connection",
+        "get_methods",
+        "debug_info",
+        "number_of_objects",
+        "dummy",
+        "incref",
+        "decref",
+    ]
+
+    def __init__(
+        self, registry: dict[str, Any], address: Any, authkey: bytes, serializer: str, *, tls: Any = None
+    ) -> None:
+        """registry: what `BaseManager.register` has noted. tls: an `ssl.SSLContext`, or a function that makes one."""
+        from threading import Event, Lock, local
+
+        from .queues import SimpleQueue
+
+        if not isinstance(authkey, bytes):
+            raise TypeError(f"authkey should be a byte string, not {type(authkey).__name__}")
+        self.registry = registry
+        self.authkey = process.AuthenticationString(authkey)
+        self.listener = listener_client[serializer][0](
+            address=address, backlog=128, authkey=authkey, **tls_options(tls)
+        )
+        self.address = self.listener.address
+        self.id_to_obj: dict[str, tuple[Any, frozenset[str], dict[str, str] | None]] = {}
+        self.references = References(self._dispose)
+        self.stop_event = Event()
+        self._idents: dict[tuple[int, str], str] = {}
+        self._keys: dict[str, tuple[int, str]] = {}
+        # no two servers that a client meets give the same ident
+        self._next_ident = int.from_bytes(os.urandom(6), "little") << 16
+        self._mutex = Lock()
+        self._serving = local()
+        self._queue = SimpleQueue()
+        self.door = door_of(self._queue.handle, _core.seat())
+        self._turn = Lock()  # who has it reads from the door
+        self._watch = Watch()
+        self._lines: set[_core.Line] = set()
+        self._connected: dict[str, int] = {}  # how many connections there are of each remote process
+        util.register_after_fork(self, Server._forked)
+
+    def _forked(self) -> None:
+        """In a child: the clients are the parent's, and nobody is to find the listener when the parent has ended."""
+        with suppress(Exception):
+            os.close(self.listener._listener._socket.detach())
+
+    # --- running ---
+
+    def serve_forever(self) -> None:
+        """Serves until a client asks for the shutdown, then exits (SystemExit)."""
+        from threading import Thread
+
+        process.current_process()._manager_server = self  # type: ignore[attr-defined]
+        try:
+            for work in (self._attend, self._accept, self._look_after):
+                Thread(target=work, name=f"manager{work.__name__}", daemon=True).start()
+            with suppress(KeyboardInterrupt, SystemExit):
+                self.stop_event.wait()
+        finally:
+            self._stop()
+            if sys.stdout != sys.__stdout__:
+                sys.stdout = sys.__stdout__
+                sys.stderr = sys.__stderr__
+            sys.exit(0)
+
+    def _stop(self) -> None:
+        self.stop_event.set()
+        with suppress(Exception):
+            import socket
+
+            # wakes the thread that accepts; closing alone does not
+            self.listener._listener._socket.shutdown(socket.SHUT_RDWR)
+        with suppress(Exception):
+            self.listener.close()
+        with suppress(Exception):
+            self._queue._shut_down(True)
+        for line in tuple(self._lines):
+            with suppress(Exception):
+                line.hang_up()
+
+    def _attend(self) -> None:
+        while not self.stop_event.is_set():
+            self._queue._wait_for_item(None)
+            self.catch_up()
+
+    def _look_after(self) -> None:
+        while not self.stop_event.is_set():
+            self._watch.wait()
+            self.catch_up()
+
+    def catch_up(self) -> None:
+        """Takes note of all that the family has left at the door, and of those who have ended."""
+        with self._turn:
+            # in this order: what a process left before its end is read before its end is acted upon
+            ended = self._watch.ended()
+            while not self._queue.empty() and not self._queue.is_shutdown:
+                try:
+                    self._notice(self._queue.get())
+                except Exception:  # somebody put nonsense there, or has ended meanwhile
+                    util.info("a message at the manager's door was of no use: %s", format_exc())
+        for gone in ended:
+            self.references.forget(gone)
+
+    def _notice(self, message: tuple[Any, ...]) -> None:
+        kind, *rest = message
+        if kind == "shutdown":
+            util.debug("manager received shutdown message")
+            self.stop_event.set()
+            return
+        self._watch.add(rest[0])
+        if kind == "line":
+            from threading import Thread
+
+            Thread(target=self._serve_line, args=rest, name=rest[2], daemon=True).start()
+        elif kind == "incref":
+            self.references.add(*rest)
+        elif kind == "decref":
+            self.references.drop(*rest)
+
+    def _dispose(self, idents: list[str]) -> None:
+        gone = []
+        with self._mutex:
+            for ident in idents:
+                if ident in self.references:  # it was asked for again meanwhile
+                    continue
+                entry = self.id_to_obj.pop(ident, None)
+                if entry is not None:
+                    gone.append(entry)
+                    del self._idents[self._keys.pop(ident)]
+                    util.debug("disposing of object with id %r", ident)
+        gone.clear()  # whatever that sets off, without the lock
+
+    # --- the family ---
+
+    def _serve_line(self, who: tuple[int, int], seat: tuple[int, int], name: str, requests: Any, answers: Any) -> None:
+        try:
+            line = _core.Line(answers, requests, *seat)
+        except EOFError:  # it has ended already
+            return
+        self._serving.holder = who
+        self._serving.foreign = False
+        self._lines.add(line)
+        try:
+            if not self.stop_event.is_set():
+                line.serve(self.id_to_obj, self)
+        finally:
+            self._lines.discard(line)
+            line.hang_up()
+
+    # --- what `Line.serve` needs, and the loop of connections as well ---
+
+    def unusual(self, request: Any) -> tuple[str, Any]:
+        """The answer to a request."""
+        ident = name = None
+        try:
+            ident, name, args, kwds = request
+            if ident is None:
+                return RETURN, self._command(None, name, args, kwds)
+            return self._called(request, ident, name, args, kwds)
+        except Exception:
+            return TRACEBACK, format_exc()
+
+    def _called(self, request: Any, ident: str, name: str, args: Any, kwds: Any) -> tuple[str, Any]:
+        from ._dict_views import without_views
+
+        try:
+            obj, exposed, typeids = self.id_to_obj[ident]
+        except KeyError:
+            raise KeyError(f"there is no object {ident} here: nobody referred to it any more") from None
+        if name not in exposed or not hasattr(obj, name):
+            fallback = self.fallback_mapping.get(name)
+            if fallback is not None:
+                return RETURN, fallback(self, None, ident, obj, *args, **kwds)
+            if name not in exposed:
+                raise AttributeError(f"method {name!r} of {type(obj)!r} object is not in exposed={set(exposed)!r}")
+        function = getattr(obj, name)
+        try:
+            result = function(*args, **kwds)
+        except BaseException as error:
+            return self.raised(request, error)
+        typeid = None if typeids is None else typeids.get(name)
+        if typeid:
+            found, methods = self.create(None, typeid, result)
+            return PROXY, (methods, Token(typeid, self.address, found, self.door))
+        return RETURN, without_views(result)
+
+    def raised(self, request: Any, error: BaseException) -> tuple[str, Any]:
+        """The answer to a request whose method raised this."""
+        if not isinstance(error, Exception):
+            return TRACEBACK, "".join(format_exception(error))
+        if getattr(self._serving, "foreign", True):
+            return ERROR, error
+        from .reduction import ForkingPickler
+
+        # From here on: the frames above it are the server's own.
+        text = "".join(format_exception(type(error), error, error.__traceback__))
+        try:
+            pickled = bytes(ForkingPickler.dumps(error))
+        except Exception:
+            return UNSERIALIZABLE, text
+        return RAISED, (pickled, text)
+
+    def unreadable(self, error: BaseException) -> tuple[str, Any]:
+        """The answer to a request that could not be unpickled."""
+        return TRACEBACK, "".join(format_exception(error))
+
+    def unsendable(self, error: BaseException) -> tuple[str, Any]:
+        """The answer in place of one that could not be pickled."""
+        return UNSERIALIZABLE, "".join(format_exception(error))
+
+    def undelivered(self, request: Any, value: Any) -> None:
+        """Nobody was there to take the answer: what the caller got is given back, so that others get it."""
+        from ._manager_undo import undo
+
+        ident, name, _, _ = request
+        entry = self.id_to_obj.get(ident)
+        if entry is not None:
+            undo(entry[0], name, value)
+
+    # --- connections ---
+
+    def _accept(self) -> None:
+        from threading import Thread
+
+        from .context import AuthenticationError
+
+        while not self.stop_event.is_set():
+            try:
+                connection = self.listener.accept()
+            except AuthenticationError as error:
+                util.info("the manager refused a client: %s", error)
+            except OSError as error:
+                if not self.stop_event.is_set():
+                    util.info("the manager cannot accept a client: %s", error)
+                    time.sleep(0.05)  # no descriptors left, as a rule
+            else:
+                Thread(target=self.handle_request, args=(connection,), daemon=True).start()
+
+    def handle_request(self, connection: Any) -> None:
+        """Serves a client that has been accepted: one request to the server itself, or all of a thread's."""
+        name = None
+        self._serving.holder, self._serving.foreign = self._holder_behind(connection), True
+        try:
+            try:
+                ident, name, args, kwds = receive(connection)
+                if ident is not None:
+                    raise ValueError("the first request through a connection is one to the server itself")
+                answer = RETURN, self._command(connection, name, args, kwds)
+            except (EOFError, OSError):
+                return
+            except Exception:
+                answer = TRACEBACK, format_exc()
+            if name not in ("accept_connection", "shutdown"):  # which answer by themselves
+                self._send(connection, answer)
+        finally:
+            with suppress(Exception):
+                connection.close()
+
+    def _holder_behind(self, connection: Any) -> Hashable:
+        """The process at the other end, where the system tells: through a Unix socket, that is on this machine."""
+        import socket
+
+        try:
+            with socket.socket(fileno=os.dup(connection.fileno())) as sock:
+                if sock.family != socket.AF_UNIX:
+                    return ANYBODY
+                pid, _, _ = struct.unpack("iII", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        except OSError:
+            return ANYBODY
+        start = _core.start_time(pid) if pid else 0  # 0: it is in a namespace of which this process does not know
+        if not start:
+            return ANYBODY
+        self._watch.add((pid, start))
+        return pid, start
+
+    def accept_connection(self, c: Any, name: str) -> None:
+        """Serves the requests of a client's thread of that name until it closes the connection."""
+        from threading import current_thread
+
+        plain, mark, client = name.partition(MARK)
+        current_thread().name = plain
+        if not mark:
+            send(c, (RETURN, None), True)
+            return self.serve_client(c)
+        client = client.rstrip("]")
+        self._serving.holder, self._serving.foreign = client, False
+        with self._mutex:
+            self._connected[client] = self._connected.get(client, 0) + 1
+        try:
+            send(c, (RETURN, (GREETING, self.door)), True)
+            return self.serve_client(c)
+        finally:
+            with self._mutex:
+                self._connected[client] -= 1
+                last = not self._connected[client]
+                if last:
+                    del self._connected[client]
+            if last:
+                self.references.forget(client)
+
+    def serve_client(self, connection: Any) -> None:
+        """Answers the requests that come through a connection."""
+        while not self.stop_event.is_set():
+            try:
+                request = receive(connection)
+            except (EOFError, OSError):
+                return
+            except Exception:
+                answer: tuple[str, Any] = TRACEBACK, format_exc()
+                request = None
+            else:
+                answer = self.unusual(request)
+            if not self._send(connection, answer):
+                if answer[0] == RETURN and request is not None and request[1] in ("acquire", "get", "get_nowait"):
+                    self.undelivered(request, answer[1])
+                return
+            del request, answer
+
+    def _send(self, connection: Any, answer: tuple[str, Any]) -> bool:
+        foreign = self._serving.foreign
+        try:
+            try:
+                send(connection, answer, foreign)
+            except OSError:
+                return False
+            except Exception as error:
+                send(connection, self.unsendable(error), foreign)
+        except Exception as error:
+            util.info("an answer could not be sent: %s", error)
+            return False
+        return True
+
+    # --- requests to the server itself ---
+
+    def _command(self, connection: Any, name: str, args: Any, kwds: Any) -> Any:
+        if name not in self.public:
+            raise AttributeError(f"{name!r} unrecognized: the server has no public method of that name")
+        return getattr(self, name)(connection, *args, **kwds)
+
+    def create(self, c: Any, typeid: str, /, *args: Any, **kwds: Any) -> tuple[str, tuple[str, ...]]:
+        """Makes an object of a registered type; its ident, to which the caller has a reference, and its methods."""
+        make, exposed, method_to_typeid, _ = self.registry[typeid]
+        if make is not None:
+            obj = make(*args, **kwds)
+        elif kwds or len(args) != 1:
+            raise ValueError("Without callable, must have one non-keyword argument")
+        else:
+            obj = args[0]
+        if exposed is None:
+            exposed = public_methods(obj)
+        if method_to_typeid is not None:
+            if not isinstance(method_to_typeid, dict):
+                raise TypeError(f"method_to_typeid {method_to_typeid!r}: type {type(method_to_typeid)}, not dict")
+            exposed = [*exposed, *method_to_typeid]
+        with self._mutex:
+            key = id(obj), typeid
+            ident = self._idents.get(key)
+            if ident is None:
+                self._next_ident += 1
+                ident = self._idents[key] = f"{self._next_ident:x}"
+                self._keys[ident] = key
+            self.id_to_obj[ident] = (obj, frozenset(exposed), method_to_typeid or None)
+            self.references.add_first(self._serving.holder, ident)
+        self.references.finish()
+        util.debug("%r callable returned object with id %r", typeid, ident)
+        return ident, tuple(exposed)
+
+    def get_methods(self, c: Any, token: Any) -> tuple[str, ...]:
+        """The methods of the object that a token names."""
+        return tuple(self.id_to_obj[token.id][1])
+
+    def incref(self, c: Any, ident: str) -> None:
+        """The caller refers to the object once more."""
+        self.references.add(self._serving.holder, ident)
+
+    def decref(self, c: Any, ident: str) -> None:
+        """The caller refers to the object once less."""
+        self.references.drop(self._serving.holder, ident)
+
+    def debug_info(self, c: Any) -> str:
+        """A list of the objects, for people: ident, references, and how the object shows itself."""
+        self.catch_up()
+        found = []
+        for ident, count in sorted(self.references.counts().items()):
+            entry = self.id_to_obj.get(ident)
+            if entry is not None:
+                found.append(f"  {ident}:       refcount={count}\n    {str(entry[0])[:75]}")
+        return "\n".join(found)
+
+    def number_of_objects(self, c: Any) -> int:
+        """How many objects are referred to."""
+        self.catch_up()
+        return len(self.references)
+
+    def dummy(self, c: Any) -> bytes:
+        """Does nothing. The answer tells where the family finds the server."""
+        return self.door
+
+    def shutdown(self, c: Any) -> None:
+        """Ends the server."""
+        util.debug("manager received shutdown message")
+        if c is not None:
+            with suppress(Exception):
+                send(c, (RETURN, None), True)
+        self.stop_event.set()
+
+    # --- for proxies in the server itself ---
+
+    def keep(self, ident: str) -> None:
+        """A proxy in this process refers to the object."""
+        self.references.add(SERVER, ident)
+
+    def let_go(self, ident: str) -> None:
+        """It does so no more."""
+        self.references.drop(SERVER, ident)
+
+    # --- what every object answers to ---
+
+    def fallback_getvalue(self, c: Any, ident: str, obj: Any) -> Any:
+        """The object itself."""
+        return obj
+
+    def fallback_str(self, c: Any, ident: str, obj: Any) -> str:
+        """`str` of it."""
+        return str(obj)
+
+    def fallback_repr(self, c: Any, ident: str, obj: Any) -> str:
+        """`repr` of it."""
+        return repr(obj)
+
+    def fallback_locked(self, c: Any, ident: str, obj: Any) -> bool:
+        """Whether a lock or semaphore is taken that cannot tell by itself before Python 3.14."""
+        if hasattr(obj, "_value"):
+            return bool(obj._value == 0)
+        lock = getattr(obj, "_lock", obj)  # a condition's
+        return bool(lock.locked()) if hasattr(lock, "locked") else repr(lock).startswith("<locked")
+
+    fallback_mapping: ClassVar[dict[str, Callable[..., Any]]] = {
+        "__str__": fallback_str,
+        "__repr__": fallback_repr,
+        "#GETVALUE": fallback_getvalue,
+        "locked": fallback_locked,
+    }

@@ -1,0 +1,453 @@
+"""Managers: server processes that hold objects, and proxies through which others use them.
+
+A proxy can be sent to any process, also on another machine; each call of its methods is carried out in the server.
+Inside a family, calls go through family memory; others go through connections, whose protocol is that of the standard
+library's `multiprocessing.managers`, so that either side may be that. Whoever is let in can have anything executed: a
+manager that others can reach needs an `authkey` that is hard to guess, and `tls` if the way leads through a network.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import ClassVar
+
+from . import context, process, util
+from ._dict_views import rebuild_as_list, view_types
+from ._manager_proxies import AutoProxy, BaseProxy, MakeProxyType, RebuildProxy
+from ._manager_remote import Remote, listener_client, remote_of, tls_options
+from ._manager_server import Server, public_methods
+from ._manager_types import (
+    AcquirerProxy,
+    Array,
+    ArrayProxy,
+    BarrierProxy,
+    BaseDictProxy,
+    BaseListProxy,
+    BasePoolProxy,
+    BaseSetProxy,
+    ConditionProxy,
+    DictProxy,
+    EventProxy,
+    IteratorProxy,
+    ListProxy,
+    Namespace,
+    NamespaceProxy,
+    PoolProxy,
+    SetProxy,
+    Value,
+    ValueProxy,
+    make_pool,
+)
+from ._manager_wire import RemoteError, Token, convert_to_error, dispatch
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import queue
+    from collections.abc import Callable, Iterable
+    from typing import Any, Self
+
+    from . import shared_memory
+
+__all__ = ["BaseManager", "BaseProxy", "SharedMemoryManager", "SyncManager", "Token"]
+
+# what programs written for multiprocessing take from here as well
+_ALSO = (
+    AcquirerProxy,
+    Array,
+    ArrayProxy,
+    BarrierProxy,
+    BaseDictProxy,
+    BaseListProxy,
+    BasePoolProxy,
+    BaseSetProxy,
+    MakeProxyType,
+    NamespaceProxy,
+    RebuildProxy,
+    RemoteError,
+    convert_to_error,
+    dispatch,
+    public_methods,
+    rebuild_as_list,
+    view_types,
+)
+
+
+class State:
+    """What has become of a manager."""
+
+    __slots__ = ("value",)
+    INITIAL, STARTED, SHUTDOWN = 0, 1, 2
+
+    def __init__(self) -> None:
+        self.value = State.INITIAL
+
+
+class BaseManager:
+    """A server process that holds objects of types that were registered, and the means to use it.
+
+    `start()` starts the server in a child process, `connect()` finds one that is there, `get_server()` makes one for
+    this process. Each registered type has a method of that name, which makes an object in the server and returns its
+    proxy.
+
+    Differences from multiprocessing: `tls`; references of a process end with it, however it ends; an object to which a
+    lock or an item of a queue would have gone is passed over if the client that waited for it is gone.
+    """
+
+    _registry: ClassVar[dict[str, tuple[Any, Any, Any, Any]]] = {}
+    _Server: ClassVar[type[Server]] = Server
+
+    def __init__(
+        self,
+        address: Any = None,
+        authkey: bytes | None = None,
+        serializer: str = "pickle",
+        ctx: context.BaseContext | None = None,
+        *,
+        shutdown_timeout: float = 1.0,
+        tls: Any = None,
+    ) -> None:
+        """address: where the server listens; None: a name that is free. authkey: what clients prove to know; None: the
+        key of this process. serializer: "pickle" or "xmlrpclib". ctx: how the server is started.
+
+        shutdown_timeout: how many seconds the server has for its end before it is terminated.
+
+        tls: an `ssl.SSLContext`, or a function without arguments that makes one; for the server's side where it is
+        started, for the client's where this connects. A function is what can be sent to other processes: with "spawn"
+        and "forkserver" to the server, and with proxies to others' processes.
+        """
+        if authkey is None:
+            authkey = process.current_process().authkey
+        self._address = address
+        self._authkey = process.AuthenticationString(authkey)
+        self._state = State()
+        self._serializer = serializer
+        self._Listener, self._Client = listener_client[serializer]
+        self._ctx = ctx or context._default_context.get_context()
+        self._shutdown_timeout = shutdown_timeout
+        self._tls = tls
+        self._door: bytes | None = None
+        self._remote: Remote | None = None
+        self._process: process.BaseProcess | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self)._connected, (self._address, self._authkey, self._serializer, self._door, self._tls)
+
+    @classmethod
+    def _connected(cls, address: Any, authkey: bytes, serializer: str, door: bytes | None, tls: Any) -> Self:
+        """A manager that uses a server which another one has started."""
+        manager = cls(address, authkey, serializer, tls=tls)
+        manager._found(address, door)
+        return manager
+
+    def _found(self, address: Any, door: bytes | None) -> None:
+        self._address = address
+        self._door = door
+        self._remote = remote_of(Token("", address, "", door), self._serializer, self._authkey, self._tls)
+        self._state.value = State.STARTED
+
+    # --- the server ---
+
+    def get_server(self) -> Server:
+        """A server for this process, which `serve_forever()` runs. ProcessError: one was started already."""
+        self._check_initial()
+        make = self._server_class()
+        return make(self._registry, self._address, self._authkey, self._serializer, **self._options())
+
+    @classmethod
+    def _server_class(cls) -> type[Server]:
+        return cls._Server
+
+    def _check_initial(self) -> None:
+        if self._state.value == State.INITIAL:
+            return
+        if self._state.value == State.STARTED:
+            raise context.ProcessError("Already started server")
+        raise context.ProcessError("Manager has shut down")
+
+    def _options(self) -> dict[str, Any]:
+        return {} if self._tls is None else {"tls": self._tls}
+
+    def connect(self) -> None:
+        """Finds the server at the address. OSError: there is none. AuthenticationError: it has another authkey."""
+        connection = self._Client(self._address, authkey=bytes(self._authkey), **tls_options(self._tls))
+        try:
+            door = dispatch(connection, None, "dummy")
+        finally:
+            connection.close()
+        # a server of the standard library answers with None
+        self._found(self._address, getattr(door, "data", door))
+
+    def start(self, initializer: Callable[..., object] | None = None, initargs: Iterable[Any] = ()) -> None:
+        """Starts the server in a process of its own. initializer: called there first, with initargs.
+
+        EOFError: the process has ended before it was ready. ProcessError: a server was started already.
+        """
+        self._check_initial()
+        if initializer is not None and not callable(initializer):
+            raise TypeError("initializer must be a callable")
+        reader, writer = self._ctx.Pipe(duplex=False)
+        server: Any = self._ctx.Process(
+            target=type(self)._run_server,
+            args=(
+                self._registry,
+                self._address,
+                bytes(self._authkey),
+                self._serializer,
+                writer,
+                initializer,
+                tuple(initargs),
+            ),
+            kwargs=self._options(),
+        )
+        self._process = server
+        ident = ":".join(map(str, server._identity))
+        server.name = f"{type(self).__name__}-{ident}"
+        with reader:
+            with writer:
+                server.start()
+            try:
+                address = reader.recv()
+                door = reader.recv()
+            except EOFError:
+                server.join()
+                raise EOFError(f"the manager's server ended before it was ready: {server.exception}") from None
+        self._found(address, door)
+        self.shutdown = util.Finalize(  # type: ignore[method-assign]
+            self,
+            type(self)._finalize_manager,
+            args=(server, self._remote, self._state, self._shutdown_timeout),
+            exitpriority=0,
+        )
+
+    @classmethod
+    def _run_server(
+        cls,
+        registry: dict[str, Any],
+        address: Any,
+        authkey: bytes,
+        serializer: str,
+        writer: Any,
+        initializer: Callable[..., object] | None = None,
+        initargs: Iterable[Any] = (),
+        **options: Any,
+    ) -> None:
+        """The life of the server's process."""
+        import signal
+
+        # Ctrl-C goes to all processes of a terminal; the server serves until its manager says that it is enough
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        if initializer is not None:
+            initializer(*initargs)
+        server = cls._server_class()(registry, address, authkey, serializer, **options)
+        writer.send(server.address)
+        writer.send(server.door)
+        writer.close()
+        util.info("manager serving at %r", server.address)
+        server.serve_forever()
+
+    @staticmethod
+    def _finalize_manager(server: Any, remote: Remote, state: State, shutdown_timeout: float) -> None:
+        """Ends the server's process."""
+        if server.is_alive():
+            util.info("sending shutdown message to manager")
+            with suppress(Exception):
+                remote.post("shutdown")
+            server.join(timeout=shutdown_timeout)
+            if server.is_alive():
+                util.info("manager still alive: terminating it")
+                server.terminate()
+                server.join(timeout=shutdown_timeout)
+                if server.is_alive():
+                    util.info("manager still alive: killing it")
+                    server.kill()
+                    server.join()
+        state.value = State.SHUTDOWN
+
+    def shutdown(self) -> None:
+        """Ends the server's process. Only of a manager that has started one."""
+        raise AttributeError("only a manager that has started its server can shut it down")
+
+    def join(self, timeout: float | None = None) -> None:
+        """Waits until the server's process has ended, if this manager has started one."""
+        if self._process is not None:
+            self._process.join(timeout)
+            if not self._process.is_alive():
+                self._process = None
+
+    @property
+    def address(self) -> Any:
+        """Where the server listens."""
+        return self._address
+
+    def __enter__(self) -> Self:
+        if self._state.value == State.INITIAL:
+            self.start()
+        assert self._state.value == State.STARTED, "server not yet started, or shut down"
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.shutdown()
+
+    # --- objects ---
+
+    def _command(self, name: str, *args: Any, **kwds: Any) -> Any:
+        assert self._state.value == State.STARTED, "server not yet started"
+        assert self._remote is not None
+        return self._remote.command(name, args, kwds)
+
+    def _create(self, typeid: str, /, *args: Any, **kwds: Any) -> tuple[Token, Any]:
+        """Makes an object; its token and the names of its methods. This process has a reference to it."""
+        ident, exposed = self._command("create", typeid, *args, **kwds)
+        return Token(typeid, self._address, ident, self._door), exposed
+
+    def _debug_info(self) -> Any:
+        """A list of the objects in the server, for people."""
+        return self._command("debug_info")
+
+    def _number_of_objects(self) -> Any:
+        """How many objects in the server are referred to."""
+        return self._command("number_of_objects")
+
+    @classmethod
+    def register(
+        cls,
+        typeid: str,
+        callable: Callable[..., Any] | None = None,
+        proxytype: Any = None,
+        exposed: Iterable[str] | None = None,
+        method_to_typeid: dict[str, str] | None = None,
+        create_method: bool = True,
+    ) -> None:
+        """Registers a type of objects.
+
+        callable: makes an object, in the server; None: managers that connect to a server do without. proxytype: a class
+        derived from `BaseProxy`; None: one is made of what the object can do. exposed: the methods that proxies may
+        call; None: those that proxytype says (`_exposed_`), or all without an underscore in front. method_to_typeid:
+        methods whose result stays in the server, and as which type; None: what proxytype says. create_method:
+        whether managers get a method of this name that makes an object.
+        """
+        if "_registry" not in cls.__dict__:
+            cls._registry = cls._registry.copy()
+        proxytype = AutoProxy if proxytype is None else proxytype
+        exposed = exposed or getattr(proxytype, "_exposed_", None)
+        method_to_typeid = method_to_typeid or getattr(proxytype, "_method_to_typeid_", None)
+        for name, type_ in (method_to_typeid or {}).items():
+            if not isinstance(name, str) or not isinstance(type_, str):
+                raise TypeError(f"method_to_typeid has to name methods and types by str, not {name!r}: {type_!r}")
+        cls._registry[typeid] = (callable, exposed, method_to_typeid, proxytype)
+        if create_method:
+            setattr(cls, typeid, _creating(typeid, proxytype))
+
+
+def _creating(typeid: str, proxytype: Any) -> Any:
+    def create(self: BaseManager, /, *args: Any, **kwds: Any) -> Any:
+        util.debug("requesting creation of a shared %r object", typeid)
+        token, exposed = self._create(typeid, *args, **kwds)
+        assert self._remote is not None
+        references = self._remote.references
+        references.grant(token.id)
+        try:
+            return proxytype(token, self._serializer, manager=self, authkey=self._authkey, exposed=exposed)
+        finally:
+            references.settle(token.id)
+
+    create.__name__ = create.__qualname__ = typeid
+    return create
+
+
+class SyncManager(BaseManager):
+    """A manager of the types that processes commonly share: `multiprocessing.Manager()` returns one, started."""
+
+    if TYPE_CHECKING:
+
+        def Queue(self, /, *args: Any, **kwds: Any) -> queue.Queue[Any]: ...
+        def JoinableQueue(self, /, *args: Any, **kwds: Any) -> queue.Queue[Any]: ...
+        def Event(self, /, *args: Any, **kwds: Any) -> EventProxy: ...
+        def Lock(self, /, *args: Any, **kwds: Any) -> AcquirerProxy: ...
+        def RLock(self, /, *args: Any, **kwds: Any) -> AcquirerProxy: ...
+        def Semaphore(self, /, *args: Any, **kwds: Any) -> AcquirerProxy: ...
+        def BoundedSemaphore(self, /, *args: Any, **kwds: Any) -> AcquirerProxy: ...
+        def Condition(self, /, *args: Any, **kwds: Any) -> ConditionProxy: ...
+        def Barrier(self, /, *args: Any, **kwds: Any) -> BarrierProxy: ...
+        def Pool(self, /, *args: Any, **kwds: Any) -> Any: ...
+        def Value(self, /, *args: Any, **kwds: Any) -> ValueProxy: ...
+        def Array(self, /, *args: Any, **kwds: Any) -> Any: ...
+        def Namespace(self, /, *args: Any, **kwds: Any) -> Any: ...
+        def list(self, /, *args: Any, **kwds: Any) -> Any: ...
+        def dict(self, /, *args: Any, **kwds: Any) -> Any: ...
+        def set(self, /, *args: Any, **kwds: Any) -> Any: ...
+
+
+def _register_types() -> None:
+    import queue
+    import threading
+
+    for typeid, make, proxytype in (
+        ("Queue", queue.Queue, None),
+        ("JoinableQueue", queue.Queue, None),
+        ("Event", threading.Event, EventProxy),
+        ("Lock", threading.Lock, AcquirerProxy),
+        ("RLock", threading.RLock, AcquirerProxy),
+        ("Semaphore", threading.Semaphore, AcquirerProxy),
+        ("BoundedSemaphore", threading.BoundedSemaphore, AcquirerProxy),
+        ("Condition", threading.Condition, ConditionProxy),
+        ("Barrier", threading.Barrier, BarrierProxy),
+        ("Pool", make_pool, PoolProxy),
+        ("list", list, ListProxy),
+        ("dict", dict, DictProxy),
+        ("set", set, SetProxy),
+        ("Value", Value, ValueProxy),
+        ("Array", Array, ArrayProxy),
+        ("Namespace", Namespace, NamespaceProxy),
+    ):
+        SyncManager.register(typeid, make, proxytype)
+    # what methods return that stays in the server
+    SyncManager.register("Iterator", proxytype=IteratorProxy, create_method=False)
+    SyncManager.register("AsyncResult", create_method=False)
+
+
+_register_types()
+
+
+class SharedMemoryManager(BaseManager):
+    """A manager whose server destroys named segments when it ends. As a context manager it starts and ends it.
+
+    The segments themselves are used without the server.
+    """
+
+    @classmethod
+    def _server_class(cls) -> type[Server]:
+        from ._manager_segments import SharedMemoryServer
+
+        return SharedMemoryServer
+
+    def SharedMemory(self, size: int) -> shared_memory.SharedMemory:
+        """A new named segment of at least so many bytes. ValueError: the server is not running."""
+        from .shared_memory import SharedMemory
+
+        self._check_running()
+        segment = SharedMemory(None, create=True, size=size)
+        self._tracked(segment)
+        return segment
+
+    def ShareableList(self, sequence: Iterable[Any]) -> shared_memory.ShareableList:
+        """A new list in a named segment. ValueError: the server is not running."""
+        from .shared_memory import ShareableList
+
+        self._check_running()
+        made = ShareableList(sequence)
+        self._tracked(made.shm)
+        return made
+
+    def _check_running(self) -> None:
+        if self._state.value != State.STARTED:
+            raise ValueError(
+                "the manager of shared memory is not running: start() it before, or use it in a with statement"
+            )
+
+    def _tracked(self, segment: shared_memory.SharedMemory) -> None:
+        try:
+            self._command("track_segment", segment.name)
+        except BaseException:
+            segment.unlink()
+            raise
