@@ -7,8 +7,8 @@ import os
 import sys
 
 # in C, and without the pages that signal's enums touch in each child
-from _signal import SIGINT  # type: ignore[import-not-found]
-from _signal import signal as set_handler
+from _signal import SIGINT  # type: ignore[import-not-found]  # pyright: ignore[reportMissingImports]
+from _signal import signal as set_handler  # pyright: ignore[reportMissingImports]
 
 from . import _alias, _core, _endings, _plain, context, popen_fork, process, spawn, util
 from ._pickling import loads
@@ -16,7 +16,7 @@ from ._pickling import loads
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from typing import Any
+    from typing import Any, NoReturn
 
 __all__ = [
     "connect_to_new_process",
@@ -282,19 +282,26 @@ def _loop(server: _core.ForkServer, interrupt_handler: Any, rehearsal: bytes | N
                 server.refused(str(error), reply, error.errno or 0)
             continue
         if pid == 0:
-            if is_spare:
-                popen_fork.live(lambda: _serve_as_spare(server, interrupt_handler, rehearsal))
-            popen_fork.live(lambda: _serve(server, request, interrupt_handler))
+            _live(server, request, interrupt_handler, rehearsal)
         if is_spare:
             server.spare_forked(pid)
         else:
             server.forked(pid, slot, generation, reply)
 
 
-def _serve(server: _core.ForkServer, request: tuple[int, int, int, list[int]], interrupt_handler: Any) -> int:
+def _live(
+    server: _core.ForkServer, request: tuple[int, int, int, list[int]], interrupt_handler: Any, rehearsal: bytes | None
+) -> NoReturn:
+    """The whole life of a forked child."""
+    slot, generation, reply, fds = request
+    if reply < 0:
+        popen_fork.live(lambda: _serve_as_spare(server, interrupt_handler, rehearsal))
+    popen_fork.live(lambda: _serve(server, slot, generation, fds, interrupt_handler))
+
+
+def _serve(server: _core.ForkServer, slot: int, generation: int, fds: list[int], interrupt_handler: Any) -> int:
     """In the forked child: from a copy of the server to a process that was asked for."""
     server.leave()
-    slot, generation, _, fds = request
     return _become(slot, generation, fds, os.getppid(), interrupt_handler)
 
 
