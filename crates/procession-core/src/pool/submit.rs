@@ -121,7 +121,7 @@ impl Pool {
     /// Memory, a pool that takes no more tasks. There is no task then.
     pub fn submit(&self, task: Submission, outgoing: Outgoing<'_>) -> Result<u64> {
         let definition = task.definition.as_ref().map_or((0, 0), |d| d.key());
-        let wishes = task.wishes;
+        let (wishes, grouped) = (task.wishes, task.group != 0);
         let id = self.enter(&task)?;
         let head = Head {
             task: id,
@@ -144,7 +144,9 @@ impl Pool {
             self.take_back(&[id]);
             return Err(e);
         }
-        if wishes.timeout.is_some() || wishes.report || self.options.memory_limit.is_some() {
+        let reports = || self.lock().pending_reports > 0;
+        if wishes.timeout.is_some() || wishes.report || self.options.memory_limit.is_some() || (grouped && reports())
+        {
             self.nudge_supervisor();
         }
         Ok(id)
@@ -168,7 +170,7 @@ impl Pool {
             for ((group, number, wishes, definition), (encoding, len)) in
                 batch.tasks.drain(..).zip(&batch.messages.messages)
             {
-                news |= wishes.report || wishes.timeout.is_some();
+                news |= wishes.timeout.is_some();
                 let id = state.add(Task::new(group, number, wishes, definition));
                 let message = &mut batch.messages.bytes[start..start + len];
                 message[..8].copy_from_slice(&id.to_le_bytes());
@@ -184,6 +186,7 @@ impl Pool {
                 start += len;
                 ids.push(id);
             }
+            news |= state.pending_reports > 0;
         }
         let mut from = 0;
         let mut failed = None;
@@ -236,14 +239,7 @@ impl Pool {
 
     /// Cancels those of a group's tasks, or of all, that no worker has taken yet.
     pub fn cancel_waiting(&self, group: Option<u64>) -> usize {
-        let ids: Vec<u64> = {
-            let mut state = self.lock();
-            let all = state.all_pending();
-            all.into_iter()
-                .filter(|id| group.is_none_or(|g| state.task(*id).is_some_and(|t| t.group == g)))
-                .collect()
-        };
-        let struck = self.sift(&ids.into_iter().collect());
+        let struck = self.sift(&self.under_way(group).into_iter().collect());
         let mut state = self.lock();
         let count = struck
             .iter()
@@ -254,10 +250,51 @@ impl Pool {
         count
     }
 
+    /// The tasks of a group, or all, that are not settled.
+    #[must_use]
+    pub fn under_way(&self, group: Option<u64>) -> Vec<u64> {
+        let mut state = self.lock();
+        let all = state.all_pending();
+        all.into_iter()
+            .filter(|id| group.is_none_or(|g| state.task(*id).is_some_and(|t| t.group == g)))
+            .collect()
+    }
+
     /// Whether a worker has this task.
     #[must_use]
     pub fn is_running(&self, id: u64) -> bool {
         self.desk_of(id).is_some()
+    }
+
+    /// From now on a task's end is reported by [`Pool::next_event`]; false if it is settled already.
+    #[must_use]
+    pub fn report(&self, id: u64) -> bool {
+        let mut state = self.lock();
+        self.drain(&mut state);
+        let pending = state.is_pending(id);
+        state.report(&[id]);
+        drop(state);
+        self.nudge_supervisor();
+        pending
+    }
+
+    /// From now on it is reported by [`Pool::next_event`] when there are outcomes of a group to collect, once until somebody
+    /// has collected some.
+    pub fn report_group(&self, group: u64) {
+        let ids = self.under_way(Some(group));
+        let mut state = self.lock();
+        state.report(&ids);
+        let mut news = false;
+        if let Some(known) = state.groups.get_mut(&group) {
+            known.report = true;
+            news = !known.reported && !known.finished.is_empty();
+            known.reported |= news;
+        }
+        if news {
+            state.reports.push(Report::Group(group));
+        }
+        drop(state);
+        self.nudge_supervisor();
     }
 
     /// Nobody will ask for this task's outcome.

@@ -162,7 +162,8 @@ pub enum Phase {
 const INDEX_BITS: u32 = 32;
 
 impl State {
-    pub(super) fn add(&mut self, task: Task) -> u64 {
+    pub(super) fn add(&mut self, mut task: Task) -> u64 {
+        task.wishes.report |= self.groups.get(&task.group).is_some_and(|group| group.report);
         if task.wishes.report {
             self.pending_reports += 1;
         }
@@ -237,6 +238,16 @@ impl State {
             }
         }
         true
+    }
+
+    /// From now on the ends of these tasks are reported.
+    pub(super) fn report(&mut self, ids: &[u64]) {
+        for id in ids {
+            if let Some(task) = self.task(*id).filter(|task| task.pending && !task.wishes.report) {
+                task.wishes.report = true;
+                self.pending_reports += 1;
+            }
+        }
     }
 
     /// The entry may be used for another task.
