@@ -80,7 +80,10 @@ class MaybeEncodingError(Exception):
 
 
 def error_of(what: tuple[Any, ...], function: str, first: int | None, broken: BaseException | None) -> BaseException:
-    """The exception for what the engine says of a task. first: the index of its first item. broken: what broke the pool."""
+    """The exception for what the engine says of a task.
+
+    first: the index of its first item, or None. broken: what broke the pool.
+    """
     kind, *facts = what
     if kind == "raised":
         return _raised(*facts[0])

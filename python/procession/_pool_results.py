@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
+from contextlib import suppress
 from types import GenericAlias
 
 from ._pool_errors import error_of
@@ -23,7 +24,7 @@ __all__ = ["ApplyResult", "AsyncResult", "IMapIterator", "IMapUnorderedIterator"
 class ApplyResult:
     """The result of `apply_async`, to come."""
 
-    __class_getitem__ = classmethod(GenericAlias)
+    __class_getitem__: Any = classmethod(GenericAlias)
 
     _task: PoolTask
 
@@ -67,7 +68,7 @@ class ApplyResult:
 
         Raises what the call has raised, with the traceback there as its cause; `procession.TimeoutError` if it is still
         under way; `WorkerDiedError` if its worker has died; `TaskTimeoutError`, `concurrent.futures.CancelledError`;
-        `PoolBrokenError` if the pool was terminated or cannot start workers. It never waits for a result that cannot come.
+        `PoolBrokenError` if the pool was terminated or cannot start workers. It never waits for what cannot come.
         """
         if not self._wait(timeout):
             raise TimeoutError
@@ -78,10 +79,10 @@ class ApplyResult:
         raise value
 
     def cancel(self) -> bool:
-        """Gives the call up: if it waits it will not be made, and if it is being made, its worker is killed and replaced.
+        """Gives the call up: if it waits it will not be made; if it is being made, its worker is killed and replaced.
 
-        False if it is done already. `get` raises `concurrent.futures.CancelledError` from then on. multiprocessing has no
-        such method.
+        False if it is done already. `get` raises `concurrent.futures.CancelledError` from then on. multiprocessing has
+        no such method.
         """
         return self._task.cancel()
 
@@ -395,11 +396,11 @@ class IMapIterator:
         if self._ended:
             return
         room = self._ahead - (self._fed - self._given)
-        if self._adapts and self._refilled:
-            if time.monotonic() - self._refilled < 0.02 and self._ahead < 1024 * self._chunk:
-                room += self._ahead
-                self._ahead *= 2
-        self._refilled = time.monotonic()
+        now = time.monotonic()
+        if self._adapts and now - self._refilled < 0.02 and self._ahead < 1024 * self._chunk:
+            room += self._ahead
+            self._ahead *= 2
+        self._refilled = now
         while room > 0 and not self._ended:
             # whole chunks, or what fits of one
             items = min(room, max(self._chunk, room - room % self._chunk))
@@ -454,7 +455,5 @@ def _wake(future: Any) -> None:
 
 
 def _call_soon(loop: Any, function: Callable[..., object], *args: Any) -> None:
-    try:
+    with suppress(RuntimeError):  # the loop was closed meanwhile
         loop.call_soon_threadsafe(function, *args)
-    except RuntimeError:  # the loop was closed meanwhile
-        pass

@@ -65,7 +65,9 @@ class Supervisor:
         self.thread = threading.Thread(target=self._run, name="PoolSupervisor", daemon=True)
         self.thread.start()
 
-    def watch(self, submit: Callable[[], Any], key: Callable[[Any], tuple[bool, int]], tell: Callable[[], object]) -> Any:
+    def watch(
+        self, submit: Callable[[], Any], key: Callable[[Any], tuple[bool, int]], tell: Callable[[], object]
+    ) -> Any:
         """What submit() returns; its outcome will be told by a call in the thread."""
         with self.lock:
             made = submit()
@@ -73,7 +75,7 @@ class Supervisor:
         return made
 
     def _start(self, desk: int) -> None:
-        process = self.context.Process(  # type: ignore[call-arg]  # every context's class takes these
+        process = self.context.Process(
             target=_pool_worker.main, args=(self.engine.handle, desk, *self.worker), daemon=True
         )
         process.name = process.name.replace("Process", "PoolWorker")
@@ -84,9 +86,9 @@ class Supervisor:
             self.processes.append(process)
         try:
             sentinel = process.sentinel
-        except OSError:  # a sandbox without pidfds: the engine looks into /proc
+        except (OSError, AttributeError):  # a sandbox without pidfds, a process class of somebody's own
             sentinel = -1
-        self.engine.started(desk, process.pid or 0, sentinel)
+        self.engine.started(desk, getattr(process, "pid", None) or 0, sentinel)
 
     def _run(self) -> None:
         while True:

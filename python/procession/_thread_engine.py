@@ -121,6 +121,7 @@ class ThreadGroup:
                     break
                 except Exception as raised:
                     error = raised, 0
+                    part.clear()  # as in multiprocessing, a chunk that is not whole is not run
                     break
             if part:
                 read += len(part)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-import sys
 import warnings
+from collections.abc import Sized
 
 from . import _core, util
-from ._endings import RemoteTraceback
-from ._pool_errors import MaybeEncodingError, PoolBrokenError, TaskTimeoutError, WorkerDiedError, error_of
-from ._pool_results import ApplyResult, AsyncResult, IMapIterator, IMapUnorderedIterator, MapResult
+from ._endings import RemoteTraceback as RemoteTraceback
+from ._pool_errors import MaybeEncodingError as MaybeEncodingError
+from ._pool_errors import error_of
+from ._pool_results import ApplyResult, IMapIterator, IMapUnorderedIterator, MapResult
+from ._pool_results import AsyncResult as AsyncResult
 from ._pool_supervisor import Supervisor
 
 TYPE_CHECKING = False
@@ -33,8 +35,8 @@ TERMINATE = "TERMINATE"
 class Pool:
     """Worker processes that run functions, and hand back what those return.
 
-    A worker that dies, however, fails the task that it had (`WorkerDiedError`), or has it run again (`retries`); another
-    worker takes its place, and nothing else is touched. No wait is for something that cannot come.
+    A worker that dies, in whatever way, fails the task that it had (`WorkerDiedError`), or has it run again
+    (`retries`); another worker takes its place, and nothing else is touched. No wait is for what cannot come.
     """
 
     _wrap_exception = True
@@ -61,8 +63,8 @@ class Pool:
         Beyond multiprocessing: timeout: seconds that a task may take, unless its own call says otherwise. retries: how
         often a task is run again whose worker has died with it. worker_memory_limit: bytes of resident memory; a worker
         that takes more dies (with its task: `WorkerDiedError`), or ends after its task if it is a little more.
-        inner_threads: how many threads numerical libraries may use in each worker; "auto": as many as there are CPUs for
-        each.
+        inner_threads: how many threads numerical libraries may use in each worker; "auto": as many as there are CPUs
+        for each.
 
         ValueError, TypeError: an argument is none of the above. What the start of a process raises is raised.
         """
@@ -99,6 +101,7 @@ class Pool:
         except BaseException:
             self._engine.terminate()
             for process in self._pool:
+                process.terminate()
                 process.join()
             self._terminate.cancel()
             raise
@@ -209,13 +212,15 @@ class Pool:
         """[func(item) for item in iterable], in the workers; the list, in order.
 
         If calls raise, waits for all others and then raises what the first one of them (in the order of the input) has
-        raised. chunksize: how many items a task has; by default large ones at first, and then ever smaller ones, so that
-        no worker is idle at the end. func and what it is bound to (`functools.partial`) are sent once.
+        raised. chunksize: how many items a task has; by default many at first, and then ever fewer, so that no worker
+        is idle at the end. func and what it is bound to (`functools.partial`) are sent once.
 
         timeout, retries: as for the pool; they are about tasks, and with a timeout a task has one item by default.
         progress: shows a bar, if tqdm is installed.
         """
-        return self._map_async(func, iterable, False, chunksize, None, None, timeout, retries, progress).get()
+        made = self._map_async(func, iterable, False, chunksize, None, None, timeout, retries, progress)
+        values: list[Any] = made.get()
+        return values
 
     def map_async(
         self,
@@ -230,9 +235,7 @@ class Pool:
         progress: bool = False,
     ) -> MapResult:
         """As `map`, but returns at once: a result to wait for. Callbacks as in `apply_async`."""
-        return self._map_async(
-            func, iterable, False, chunksize, callback, error_callback, timeout, retries, progress
-        )
+        return self._map_async(func, iterable, False, chunksize, callback, error_callback, timeout, retries, progress)
 
     def starmap(
         self,
@@ -245,7 +248,9 @@ class Pool:
         progress: bool = False,
     ) -> list[Any]:
         """[func(*item) for item in iterable]; otherwise as `map`."""
-        return self._map_async(func, iterable, True, chunksize, None, None, timeout, retries, progress).get()
+        made = self._map_async(func, iterable, True, chunksize, None, None, timeout, retries, progress)
+        values: list[Any] = made.get()
+        return values
 
     def starmap_async(
         self,
@@ -332,9 +337,9 @@ class Pool:
     ) -> IMapIterator:
         """An iterator over func(item) for the items of iterable, in their order; also for `async for`.
 
-        The input is read as results are fetched: never more than buffersize items ahead of what was returned; by default
-        some per worker, and up to 1024 chunks if they are done quickly. (multiprocessing reads all of it at once.) The
-        other arguments are as for `map`; `timeout` here is a task's, and `next(timeout)` the waiter's.
+        The input is read as results are fetched: never more than buffersize items ahead of what was returned; by
+        default some per worker, and up to 1024 chunks if they are done quickly. (multiprocessing reads all of it at
+        once.) The other arguments are as for `map`; `timeout` here is a task's, and `next(timeout)` the waiter's.
 
         ValueError: the pool is closed; chunksize or buffersize is below 1.
         """
@@ -375,7 +380,7 @@ class Pool:
         timeout = self._timeout if timeout is None else timeout
         retries = self._retries if retries is None else retries
         source = iter(iterable)
-        length = len(iterable) if progress and hasattr(iterable, "__len__") else None
+        length = len(iterable) if progress and isinstance(iterable, Sized) else None
         group = self._engine.group(func, False, timeout, retries, False)
         return kind(self, group, _name_of(func), source, chunksize, buffersize, _bar(length) if progress else None)
 

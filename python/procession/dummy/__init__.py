@@ -109,8 +109,8 @@ class Namespace:
         return f"{type(self).__name__}({', '.join(shown)})"
 
 
-dict = dict
-list = list
+# of a manager
+globals().update(dict=dict, list=list)
 
 
 def Array(typecode: str, sequence: Sequence[Any], lock: bool = True) -> array.array[Any]:

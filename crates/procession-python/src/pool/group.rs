@@ -34,6 +34,9 @@ type Fed = (usize, usize, bool, Option<(Py<PyAny>, usize)>);
 /// How many tasks are left, and some outcomes.
 type Left<T> = (u64, Vec<T>);
 
+/// The number of an outcome, whether it is a value, and what it is.
+type Told<'py> = (u64, bool, Bound<'py, PyAny>);
+
 /// How many tasks are left, what has gone wrong by number, and how many values there were.
 type Gathered<'py> = (u64, Vec<(u64, Bound<'py, PyAny>)>, usize);
 
@@ -75,7 +78,9 @@ impl PoolGroup {
             let mut found = found.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             self.pool.collect(self.id, most, &mut found, limit)
         })?;
-        let found = found.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let found = found
+            .into_inner()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         Ok(left.map(|left| (left, found)))
     }
 }
@@ -128,7 +133,10 @@ impl PoolGroup {
                             read += 1;
                         }
                         Some(Err(e)) => {
+                            // As in multiprocessing, a chunk that is not whole is not run.
                             error = Some((e, 0));
+                            read -= list.len();
+                            list.del_slice(0, list.len())?;
                             break;
                         }
                         None => {
@@ -174,7 +182,7 @@ impl PoolGroup {
         py: Python<'py>,
         most: usize,
         timeout: Option<f64>,
-    ) -> PyResult<Option<Left<(u64, bool, Bound<'py, PyAny>)>>> {
+    ) -> PyResult<Option<Left<Told<'py>>>> {
         let Some((left, found)) = self.outcomes(py, most, timeout)? else {
             return Ok(None);
         };
@@ -222,7 +230,9 @@ impl PoolGroup {
     #[pyo3(signature = (timeout = None))]
     fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
         let limit = deadline(timeout);
-        let settled = waited(py, limit, || -> Waited { self.pool.wait_for_group(self.id, limit) })?;
+        let settled = waited(py, limit, || -> Waited {
+            self.pool.wait_for_group(self.id, limit)
+        })?;
         Ok(settled.is_some())
     }
 
