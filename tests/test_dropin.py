@@ -52,13 +52,21 @@ BUILT = {
     "Lock",
     "Manager",
     "Pipe",
+    "Pool",
     "Queue",
     "RLock",
     "Semaphore",
     "SimpleQueue",
 }
 BUILT |= {"Array", "RawArray", "RawValue", "Value"}
-ARGUMENTS = {"Barrier": (2,), "Value": ("i",), "Array": ("i", 2), "RawValue": ("i",), "RawArray": ("i", 2)}
+ARGUMENTS = {
+    "Barrier": (2,),
+    "Pool": (1,),
+    "Value": ("i",),
+    "Array": ("i", 2),
+    "RawValue": ("i",),
+    "RawArray": ("i", 2),
+}
 
 
 @pytest.mark.parametrize(
@@ -89,6 +97,8 @@ def test_what_is_not_built_yet_says_so_when_it_is_called(name):
         made = call(*ARGUMENTS.get(name, ()))
         for obj in made if name == "Pipe" else (made,):
             assert type(obj).__module__.startswith(("procession.", "ctypes"))
+        if name == "Pool":
+            made.terminate()
     else:
         with pytest.raises(NotImplementedError, match="not built yet"):
             call(*ARGUMENTS.get(name, ()))
@@ -151,19 +161,21 @@ import multiprocessing.queues
 assert multiprocessing is procession is not before
 assert multiprocessing.queues is procession.queues
 try:
-    import multiprocessing.pool
+    import multiprocessing.managers
 except NotImplementedError as error:
     print(error)
 """
-    assert run("-c", code).well() == "multiprocessing.pool is not built yet in Procession\n"
+    assert run("-c", code).well() == "multiprocessing.managers is not built yet in Procession\n"
 
 
 @pytest.mark.parametrize("package", ["multiprocessing", "procession"])
-@pytest.mark.parametrize("statement", ["import {0}.pool", "from {0} import pool", "from {0}.pool import Pool"])
+@pytest.mark.parametrize(
+    "statement", ["import {0}.managers", "from {0} import managers", "from {0}.managers import SyncManager"]
+)
 def test_a_module_that_is_not_built_yet_says_so_when_it_is_imported(package, statement):
     code = f"import procession; procession.install()\n{statement.format(package)}"
     outcome = run("-c", code)
-    assert "NotImplementedError: multiprocessing.pool is not built yet in Procession" in outcome.err
+    assert "NotImplementedError: multiprocessing.managers is not built yet in Procession" in outcome.err
 
 
 def test_a_module_that_nobody_has_is_not_found():

@@ -5,6 +5,7 @@
 All names of `multiprocessing` are here and mean what they mean there. Besides:
 
 OwnerDiedError   a lock's holder died; raised instead of waiting for ever
+WorkerDiedError  a pool's worker died with a task; also TaskTimeoutError, PoolBrokenError
 ProcessDiedError what `process.exception` is if no exception ended the process
 set_forkserver_spares(n)   children that the fork server keeps ready
 SharedDict       a dictionary that processes share, without a server
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
     from ._arrays import asarray as asarray
     from ._arrays import ndarray as ndarray
     from ._dict import SharedDict as SharedDict
+    from ._pool_errors import PoolBrokenError as PoolBrokenError
+    from ._pool_errors import TaskTimeoutError as TaskTimeoutError
+    from ._pool_errors import WorkerDiedError as WorkerDiedError
     from ._zero_copy import move as move
 
     reducer: Any
@@ -53,6 +57,7 @@ __all__ = [
     "OwnerDiedError",
     "Pipe",
     "Pool",
+    "PoolBrokenError",
     "Process",
     "ProcessDiedError",
     "ProcessError",
@@ -63,8 +68,10 @@ __all__ = [
     "Semaphore",
     "SharedDict",
     "SimpleQueue",
+    "TaskTimeoutError",
     "TimeoutError",
     "Value",
+    "WorkerDiedError",
     "active_children",
     "allow_connection_pickling",
     "cpu_count",
@@ -139,7 +146,15 @@ if "__main__" in sys.modules:
 
 
 # what most programs do not use, or what needs numpy
-_LATE = {"SharedDict": "_dict", "asarray": "_arrays", "move": "_zero_copy", "ndarray": "_arrays"}
+_LATE = {
+    "PoolBrokenError": "_pool_errors",
+    "SharedDict": "_dict",
+    "TaskTimeoutError": "_pool_errors",
+    "WorkerDiedError": "_pool_errors",
+    "asarray": "_arrays",
+    "move": "_zero_copy",
+    "ndarray": "_arrays",
+}
 
 
 def __getattr__(name: str) -> object:

@@ -12,9 +12,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from logging import Logger
-    from typing import Any
+    from typing import Any, Literal
 
-    from . import queues, synchronize
+    from . import pool, queues, synchronize
     from .connection import Connection
     from .popen_fork import Popen
 
@@ -224,9 +224,26 @@ class BaseContext:
         initializer: Callable[..., object] | None = None,
         initargs: Iterable[Any] = (),
         maxtasksperchild: int | None = None,
-    ) -> Any:
-        """A pool of worker processes."""
-        return _find("pool", "Pool")(processes, initializer, initargs, maxtasksperchild, context=self.get_context())
+        *,
+        timeout: float | None = None,
+        retries: int = 0,
+        worker_memory_limit: int | None = None,
+        inner_threads: int | Literal["auto"] | None = None,
+    ) -> pool.Pool:
+        """A pool of worker processes. For the arguments see `procession.pool.Pool`."""
+        from .pool import Pool
+
+        return Pool(
+            processes,
+            initializer,
+            initargs,
+            maxtasksperchild,
+            self.get_context(),
+            timeout=timeout,
+            retries=retries,
+            worker_memory_limit=worker_memory_limit,
+            inner_threads=inner_threads,
+        )
 
     # --- the machine, the program, the log ---
 

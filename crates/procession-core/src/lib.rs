@@ -2,13 +2,13 @@
 //!
 //! A *family* is a process and all its descendants that were started by Procession or forked from one. All that they
 //! share lies in one nameless shared file, the *family memory* ([`family`]): locks ([`sync`]), queues ([`queue`]), and
-//! the registry of the processes themselves ([`process`]). What else
+//! the registry of the processes themselves ([`process`]). On these stands the engine of pools ([`pool`]). What else
 //! they say to each other goes through streams ([`connection`]). A member may be killed between any two instructions: no
 //! other hangs, crashes or reads a torn value because of it, nothing that an operation reported as done is lost, and
 //! what the dead member held is taken back.
 //!
 //! The core deals in bytes and handles, knows neither Python nor serde, and starts no threads. Each floor uses only the
-//! floors below it: `process`, `queue`, `connection` | `sync` | `family` | `sys`.
+//! floors below it: `pool` | `process`, `queue`, `connection` | `sync` | `family` | `sys`.
 
 #[macro_use]
 pub mod crash;
@@ -23,6 +23,8 @@ pub mod error;
 pub mod family;
 #[cfg(not(loom))]
 mod kinds;
+#[cfg(not(loom))]
+pub mod pool;
 #[cfg(not(loom))]
 pub mod process;
 #[cfg(not(loom))]

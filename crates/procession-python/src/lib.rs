@@ -26,6 +26,7 @@ mod lock;
 mod member;
 mod message;
 mod pickle;
+mod pool;
 mod process;
 mod queue;
 mod shared;
@@ -66,6 +67,8 @@ mod _core {
     };
     #[pymodule_export]
     use super::pickle::{_dismantle, use_custom_reducers};
+    #[pymodule_export]
+    use super::pool::{PoolEngine, PoolGroup, PoolTask, work_in_pool};
     #[pymodule_export]
     use super::queue::Queue;
     #[pymodule_export]

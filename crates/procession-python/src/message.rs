@@ -80,6 +80,26 @@ pub fn outgoing<'py, T>(
     obj: &Bound<'py, PyAny>,
     send: impl FnOnce(Outgoing<'_>) -> PyResult<T>,
 ) -> PyResult<T> {
+    outgoing_with(py, family, obj, Buffers::Apart, send)
+}
+
+/// Where the buffers of what is pickled go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Buffers {
+    /// Into blocks of their own, which the receiver's objects then are.
+    Apart,
+    /// Into the pickle, so that it can be read more than once.
+    Within,
+}
+
+/// The same, with a choice for buffers.
+pub fn outgoing_with<'py, T>(
+    py: Python<'py>,
+    family: &'static Family,
+    obj: &Bound<'py, PyAny>,
+    buffers: Buffers,
+    send: impl FnOnce(Outgoing<'_>) -> PyResult<T>,
+) -> PyResult<T> {
     let plain = |bytes, encoding| Outgoing {
         parts: [bytes, &[]],
         encoding,
@@ -104,7 +124,7 @@ pub fn outgoing<'py, T>(
             beside: 0,
         });
     }
-    let frame = Frame::open(Some(family));
+    let frame = Frame::open((buffers == Buffers::Apart).then_some(family));
     let bytes = pickle::dumps(py, obj)?;
     let Beside {
         head,
@@ -204,12 +224,29 @@ pub fn incoming<'py>(
     big: Option<(Hold, usize)>,
     carried: Vec<Hold>,
 ) -> PyResult<Bound<'py, PyAny>> {
+    incoming_behind(
+        py,
+        inline,
+        encoding,
+        big.map(|(hold, len)| (hold, 0, len)),
+        carried,
+    )
+}
+
+/// The same, where the bytes in the buffer begin at some place and are so many.
+pub fn incoming_behind<'py>(
+    py: Python<'py>,
+    inline: &[u8],
+    encoding: u32,
+    big: Option<(Hold, usize, usize)>,
+    carried: Vec<Hold>,
+) -> PyResult<Bound<'py, PyAny>> {
     match (encoding, big) {
         (TREE, None) => codec::decode(py, inline),
         (BYTES, None) => Ok(PyBytes::new(py, inline).into_any()),
-        (BYTES, Some((hold, len))) => Ok(bytes_of(py, &hold, len)?.into_any()),
+        (BYTES, Some((hold, skip, len))) => Ok(bytes_of(py, &hold, skip, len)?.into_any()),
         (BYTEARRAY, None) => Ok(PyByteArray::new(py, inline).into_any()),
-        (BYTEARRAY, Some((hold, len))) => Ok(bytearray_of(py, &hold, len)?.into_any()),
+        (BYTEARRAY, Some((hold, skip, len))) => Ok(bytearray_of(py, &hold, skip, len)?.into_any()),
         (ARRAY, None) => {
             let (code, items) = inline.split_first().ok_or_else(malformed)?;
             let (array, mut view) = array_module::room(py, *code, items.len())?;
@@ -220,19 +257,20 @@ pub fn incoming<'py>(
             drop(view);
             Ok(array)
         }
-        (ARRAY, Some((hold, len))) => {
+        (ARRAY, Some((hold, skip, len))) => {
             let mut code = Vec::new();
-            hold.family.copy_out(hold.offset + HEADER, 1, &mut code);
+            hold.family
+                .copy_out(hold.offset + HEADER + skip as u64, 1, &mut code);
             let (array, mut view) = array_module::room(py, code[0], len - 1)?;
             let items = view.bytes_mut().get_mut(..len - 1).ok_or_else(malformed)?;
-            copy_detached(py, &hold, 1, len - 1, items.as_mut_ptr());
+            copy_detached(py, &hold, skip + 1, len - 1, items.as_mut_ptr());
             drop(view);
             Ok(array)
         }
         (PICKLE, None) => unpickled(py, PyBytes::new(py, inline).as_any(), None, carried),
         // Unpickled straight from family memory: what is in it is copied once, into the objects.
-        (PICKLE, Some((hold, len))) => {
-            let bytes = Bound::new(py, SharedBytes::read_only(hold, 0, len))?;
+        (PICKLE, Some((hold, skip, len))) => {
+            let bytes = Bound::new(py, SharedBytes::read_only(hold, skip, len))?;
             unpickled(py, bytes.as_any(), None, carried)
         }
         (BUFFERS, None) => {
@@ -240,23 +278,61 @@ pub fn incoming<'py>(
             let bytes = PyBytes::new(py, &inline[used..]);
             with_buffers(py, bytes.as_any(), head, carried)
         }
-        (BUFFERS, Some((hold, len))) => {
+        (BUFFERS, Some((hold, skip, len))) => {
             let mut start = Vec::new();
-            hold.family
-                .copy_out(hold.offset + HEADER, len.min(4096), &mut start);
+            let place = hold.offset + HEADER + skip as u64;
+            hold.family.copy_out(place, len.min(4096), &mut start);
             if let Some(first) = start.first_chunk() {
                 // The head may be long: it says how long.
                 let count = u64::from_le_bytes(*first) >> 1;
                 start.clear();
                 let most = (8 + 24 * count).min(len as u64) as usize;
-                hold.family.copy_out(hold.offset + HEADER, most, &mut start);
+                hold.family.copy_out(place, most, &mut start);
             }
             let (head, used) = Head::read(&start).ok_or_else(malformed)?;
-            let bytes = Bound::new(py, SharedBytes::read_only(hold, used, len - used))?;
+            let bytes = Bound::new(py, SharedBytes::read_only(hold, skip + used, len - used))?;
             with_buffers(py, bytes.as_any(), head, carried)
         }
         _ => Err(malformed()),
     }
+}
+
+/// The object that bytes are which many read: the buffers that it has are copied, since each reader may write to its own.
+pub fn incoming_shared<'py>(
+    py: Python<'py>,
+    inline: &[u8],
+    encoding: u32,
+    carried: Vec<Hold>,
+) -> PyResult<Bound<'py, PyAny>> {
+    if encoding != BUFFERS {
+        return incoming(py, inline, encoding, None, carried);
+    }
+    let (head, used) = Head::read(inline).ok_or_else(malformed)?;
+    let bytes = PyBytes::new(py, &inline[used..]);
+    let buffers = PyList::empty(py);
+    let mut carried = carried.into_iter();
+    let bundle = if head.places.is_some() {
+        carried.next()
+    } else {
+        None
+    };
+    for (number, len) in head.lengths.iter().enumerate() {
+        let hold = match (&head.places, &bundle) {
+            (Some(places), Some(bundle)) => {
+                let (offset, generation) = places[number];
+                let kind = procession_core::family::object::Kind::Buffer;
+                bundle.family.open(offset, generation, kind).map_err(raised)?
+            }
+            _ => carried.next().ok_or_else(malformed)?,
+        };
+        buffers.append(bytearray_of(py, &hold, 0, *len as usize)?)?;
+    }
+    unpickled(
+        py,
+        bytes.as_any(),
+        Some(&buffers),
+        carried.chain(bundle).collect(),
+    )
 }
 
 fn malformed() -> PyErr {
@@ -313,18 +389,23 @@ fn unpickled<'py>(
 }
 
 /// A `bytes` with the contents of a buffer, copied once and, if they are many, while other threads run.
-fn bytes_of<'py>(py: Python<'py>, hold: &Hold, len: usize) -> PyResult<Bound<'py, PyBytes>> {
+fn bytes_of<'py>(py: Python<'py>, hold: &Hold, skip: usize, len: usize) -> PyResult<Bound<'py, PyBytes>> {
     // SAFETY: a null pointer asks for uninitialised bytes; a new reference or null with an exception comes back.
     let made = unsafe {
         Bound::from_owned_ptr_or_err(py, ffi::PyBytes_FromStringAndSize(std::ptr::null(), len as isize))?
     };
     // SAFETY: it is a bytes object, ours alone.
     let to = unsafe { ffi::PyBytes_AsString(made.as_ptr()) };
-    copy_detached(py, hold, 0, len, to.cast());
+    copy_detached(py, hold, skip, len, to.cast());
     Ok(made.cast_into()?)
 }
 
-fn bytearray_of<'py>(py: Python<'py>, hold: &Hold, len: usize) -> PyResult<Bound<'py, PyByteArray>> {
+fn bytearray_of<'py>(
+    py: Python<'py>,
+    hold: &Hold,
+    skip: usize,
+    len: usize,
+) -> PyResult<Bound<'py, PyByteArray>> {
     // SAFETY: a null pointer asks for uninitialised bytes; a new reference or null with an exception comes back.
     let made = unsafe {
         Bound::from_owned_ptr_or_err(
@@ -334,13 +415,14 @@ fn bytearray_of<'py>(py: Python<'py>, hold: &Hold, len: usize) -> PyResult<Bound
     };
     // SAFETY: it is a bytearray, ours alone.
     let to = unsafe { ffi::PyByteArray_AsString(made.as_ptr()) };
-    copy_detached(py, hold, 0, len, to.cast());
+    copy_detached(py, hold, skip, len, to.cast());
     Ok(made.cast_into()?)
 }
 
-/// Copies `len` bytes of a buffer's contents, from `start` on, to fresh memory that nobody else knows of.
-fn copy_detached(py: Python<'_>, hold: &Hold, start: u64, len: usize, to: *mut u8) {
-    let from = hold.family.address(hold.offset + HEADER + start, len) as usize;
+/// Copies `len` bytes of a buffer's contents, from `skip` on, to fresh memory that nobody else knows of.
+fn copy_detached(py: Python<'_>, hold: &Hold, skip: usize, len: usize, to: *mut u8) {
+    let first = hold.offset + HEADER + skip as u64;
+    let from = hold.family.address(first, len) as usize;
     let to = to as usize;
     py.detach(|| {
         // SAFETY: the source is a committed buffer that `hold` keeps; the destination has `len` bytes (contract).

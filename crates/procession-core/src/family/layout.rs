@@ -106,6 +106,13 @@ unsafe impl Shared for crate::dict::layout::Table {}
 #[cfg(not(loom))]
 unsafe impl Shared for crate::dict::layout::Entry {}
 
+// SAFETY: atomics only.
+#[cfg(not(loom))]
+unsafe impl Shared for crate::pool::layout::PoolObject {}
+// SAFETY: atomics only.
+#[cfg(not(loom))]
+unsafe impl Shared for crate::pool::layout::Desk {}
+
 /// The half of a 64-bit counter that can be slept on. All writers of such a counter write it whole.
 #[cfg(not(loom))]
 #[inline]

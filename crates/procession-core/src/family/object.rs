@@ -46,13 +46,15 @@ pub enum Kind {
     DictTable = 16,
     /// A key and its value.
     DictEntry = 17,
+    /// What a pool's members share: see [`crate::pool`].
+    Pool = 18,
 }
 
 impl Kind {
     /// The kind with this number.
     #[must_use]
     pub fn of(number: u16) -> Option<Kind> {
-        const ALL: [Kind; 18] = [
+        const ALL: [Kind; 19] = [
             Kind::Free,
             Kind::HeldChunk,
             Kind::MutexPage,
@@ -71,6 +73,7 @@ impl Kind {
             Kind::Dict,
             Kind::DictTable,
             Kind::DictEntry,
+            Kind::Pool,
         ];
         ALL.get(usize::from(number)).copied()
     }
@@ -97,6 +100,7 @@ impl Kind {
             Kind::Dict => "dictionary",
             Kind::DictTable => "dictionary table",
             Kind::DictEntry => "dictionary entry",
+            Kind::Pool => "pool",
         }
     }
 }

@@ -36,14 +36,29 @@ impl Queue {
     /// # Errors
     /// Memory for the held table. The message is then still in the queue.
     pub fn try_get(&self, into: &mut Vec<u8>, patience: Patience) -> Result<Got> {
+        self.try_get_noting(into, patience, |_, _| {})
+    }
+
+    /// The same, and before the message is taken `note` is told which one it will be: its number (the first one ever
+    /// put has 1), and where its bytes begin. Killed between the note and the commit, this process has not taken it, and
+    /// [`Queue::taken_so_far`] is below that number until another consumer has.
+    ///
+    /// # Errors
+    /// As above; the note is then of no account.
+    pub(crate) fn try_get_noting(
+        &self,
+        into: &mut Vec<u8>,
+        patience: Patience,
+        note: impl FnOnce(u64, u64),
+    ) -> Result<Got> {
         let state = self.object().state.load(Ordering::Acquire);
         if state == OPENED {
-            return self.take(into, patience, false);
+            return self.take(into, patience, false, note);
         }
         let got = if state == DISCARDED {
             self.discard(patience)?
         } else {
-            self.take(into, patience, false)?
+            self.take(into, patience, false, note)?
         };
         Ok(match got {
             Got::Empty => Got::Closed,
@@ -51,7 +66,13 @@ impl Queue {
         })
     }
 
-    pub(super) fn take(&self, into: &mut Vec<u8>, patience: Patience, discarding: bool) -> Result<Got> {
+    pub(super) fn take(
+        &self,
+        into: &mut Vec<u8>,
+        patience: Patience,
+        discarding: bool,
+        note: impl FnOnce(u64, u64),
+    ) -> Result<Got> {
         let object = self.object();
         if object.put_count.load(Ordering::Acquire) == object.get_count.load(Ordering::Relaxed) {
             return Ok(Got::Empty);
@@ -81,6 +102,14 @@ impl Queue {
             // that ends too early, in a queue that nobody uses any more, is the smaller evil than one that never ends.
             let _ = self.task_done();
         }
+        let first = at + header.references();
+        let place = if header.big {
+            family.at::<AtomicU64>(at + 8).load(Ordering::Relaxed) + HEADER
+        } else {
+            first
+        };
+        note(count + 1, place);
+        crash_point!("get.noted");
         let heard = object.room_bell.heard();
         let mut carried = Vec::new();
         if header.carried == 0 {
@@ -178,6 +207,11 @@ impl Queue {
                 return (count, bytes);
             }
         }
+    }
+
+    /// How many messages were ever taken.
+    pub(crate) fn taken_so_far(&self) -> u64 {
+        self.object().get_count.load(Ordering::Acquire)
     }
 
     /// Appends the bytes of a big message to a vector.

@@ -96,6 +96,11 @@ impl Queue {
         Reference::find(Kind::Queue, handle).map(Queue)
     }
 
+    /// The queue at a place in a family's memory.
+    pub(crate) fn at(family: &'static Family, offset: u64, generation: u32) -> Result<Queue> {
+        Reference::at(family, Kind::Queue, offset, generation).map(Queue)
+    }
+
     /// What rings when it may be worth trying again, for event loops.
     #[must_use]
     pub fn bells(&self) -> [&Bell; 3] {
@@ -199,6 +204,15 @@ impl Queue {
     /// Waits until there is a message, which another consumer may take first, or the queue is shut down.
     pub fn wait_for_message(&self, deadline: Deadline) -> Waited {
         let object = self.object();
+        self.wait_for_items(deadline, || {
+            let put = object.put_count.load(Ordering::Acquire);
+            (put, put != object.get_count.load(Ordering::Acquire))
+        })
+    }
+
+    /// Waits until `look`, which says how many were put and whether that is enough, or the queue is shut down.
+    fn wait_for_items(&self, deadline: Deadline, look: impl Fn() -> (u64, bool)) -> Waited {
+        let object = self.object();
         let waiter = Waiter {
             hold: &self.0.hold,
             word: low_half(&object.put_count),
@@ -208,15 +222,33 @@ impl Queue {
             patience: PATIENCE,
         };
         let attempt = || {
-            let put = object.put_count.load(Ordering::Acquire);
-            let some = put != object.get_count.load(Ordering::Acquire);
-            if some || self.is_shut_down() {
+            let (put, enough) = look();
+            if enough || self.is_shut_down() {
                 Attempt::Done(())
             } else {
                 Attempt::While(put as u32)
             }
         };
         waiter.until(deadline, attempt, |_| None, |_| ())
+    }
+
+    /// How many messages were ever put.
+    pub(crate) fn put_so_far(&self) -> u64 {
+        self.object().put_count.load(Ordering::Acquire)
+    }
+
+    /// Waits until more than `since` messages were ever put, taken by others meanwhile or not, or the queue is shut down.
+    pub(crate) fn wait_for_more(&self, since: u64, deadline: Deadline) -> Waited {
+        let object = self.object();
+        self.wait_for_items(deadline, || {
+            let put = object.put_count.load(Ordering::Acquire);
+            (put, put != since)
+        })
+    }
+
+    /// Has all who wait for messages look again.
+    pub(crate) fn alarm(&self) {
+        self.object().item_bell.alarm(low_half(&self.object().put_count));
     }
 
     /// Waits until there is room for a message of this weight, which another producer may take first, or the queue is shut

@@ -51,7 +51,7 @@ impl Queue {
         let mut nowhere = Vec::new();
         loop {
             nowhere.clear();
-            match self.take(&mut nowhere, patience, true)? {
+            match self.take(&mut nowhere, patience, true, |_, _| {})? {
                 Got::Message { .. } => {}
                 end => return Ok(end),
             }

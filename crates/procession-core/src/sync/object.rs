@@ -48,6 +48,16 @@ impl<T: Shared> Reference<T> {
         })
     }
 
+    /// The object of this kind at a place in a family's memory.
+    pub(crate) fn at(family: &'static Family, kind: Kind, offset: u64, generation: u32) -> Result<Self> {
+        let hold = family.open(offset, generation, kind)?;
+        Ok(Reference {
+            object: hold.object(),
+            hold,
+            kind,
+        })
+    }
+
     /// Another reference to the same object, counted on its own.
     pub fn again(&self) -> Result<Hold> {
         self.hold

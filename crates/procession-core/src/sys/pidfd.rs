@@ -240,6 +240,25 @@ pub fn always_ready() -> io::Result<OwnedFd> {
     Ok(eventfd(1, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?)
 }
 
+/// `eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)` — a descriptor that is readable after [`signal_event`].
+///
+/// # References
+///  - [eventfd(2)](https://man7.org/linux/man-pages/man2/eventfd.2.html)
+pub fn event() -> io::Result<OwnedFd> {
+    Ok(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?)
+}
+
+/// Makes an [`event`] readable, and wakes who polls it.
+pub fn signal_event(event: impl AsFd) {
+    // It can only be so full that it is readable.
+    let _ = rustix::io::write(event, &1u64.to_ne_bytes());
+}
+
+/// The event has been seen.
+pub fn clear_event(event: impl AsFd) {
+    let _ = rustix::io::read(event, &mut [0u8; 8]);
+}
+
 /// A descriptor that one thread may close while others use it: it is closed when the last of them is done.
 ///
 /// A word counts the users, and has a flag for "closed". No lock: in the child of a fork, users that were threads of

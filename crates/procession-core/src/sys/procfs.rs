@@ -82,6 +82,14 @@ pub fn start_time(pid: u32) -> u64 {
     stat(pid).ok().flatten().map_or(0, |stat| stat.start_time)
 }
 
+/// How many bytes of memory a process has resident, shared ones included; None if it is gone or `/proc` is not there.
+#[must_use]
+pub fn resident(pid: u32) -> Option<u64> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
+    let pages: u64 = text.split(' ').nth(1)?.parse().ok()?;
+    Some(pages * rustix::param::page_size() as u64)
+}
+
 /// What has become of the process with this pid and start time; a start time of 0 matches any.
 #[must_use]
 pub fn liveness(pid: u32, start_time: u64) -> Liveness {

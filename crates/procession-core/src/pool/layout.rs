@@ -1,0 +1,139 @@
+//! What a pool looks like in family memory, and what stands before every task and every result.
+//!
+//! Behind the [`PoolObject`] follow the desks, one for each worker. A desk's words are written by the worker that sits at
+//! it; the parent only resets a desk whose worker is dead, and sets [`CONDEMNED`] in `task`.
+
+use crate::family::object::{HEADER, Header};
+use core::sync::atomic::{AtomicU64, Ordering};
+
+/// The most workers that a pool has.
+pub const MOST_WORKERS: u64 = 16_384;
+/// How many tasks can be struck off at once while they are still in the queue.
+pub const STRUCK: usize = 48;
+
+/// The parent has decided that this worker dies with this task: it takes no other any more.
+pub const CONDEMNED: u64 = 1 << 63;
+
+/// What the members of a pool share.
+#[repr(C, align(64))]
+#[derive(Debug)]
+pub struct PoolObject {
+    header: Header,
+    /// Offset and generation of the queue of tasks.
+    pub tasks: [AtomicU64; 2],
+    /// Offset and generation of the queue of results.
+    pub results: [AtomicU64; 2],
+    /// How many desks there are.
+    pub desks: AtomicU64,
+    /// How many entries of `struck` are in use; a hint.
+    pub strikes: AtomicU64,
+    spare: [AtomicU64; 2],
+    /// Tasks that are not to be run, though they are still in the queue. Who takes one empties its entry.
+    pub struck: [AtomicU64; STRUCK],
+}
+
+const _: () = assert!(size_of::<PoolObject>() == 64 + 64 + 8 * STRUCK);
+
+/// One worker's place.
+#[repr(C, align(64))]
+#[derive(Debug)]
+pub struct Desk {
+    /// The number of the message that the worker is about to take or has taken, or 0.
+    pub claim: AtomicU64,
+    /// The task in that message (perhaps [`CONDEMNED`]), or 0 once its result is handed back.
+    pub task: AtomicU64,
+    /// Which item of the task is being worked at.
+    pub item: AtomicU64,
+    /// When the task was taken, in nanoseconds of the monotonic clock.
+    pub began: AtomicU64,
+    /// How many tasks the worker has handed back.
+    pub done: AtomicU64,
+    /// [`COMING`], [`READY`] or [`LEAVING`].
+    pub phase: AtomicU64,
+    /// When the worker was last seen idle: the end of its last task.
+    pub rested: AtomicU64,
+    spare: AtomicU64,
+}
+
+/// The worker was started and is not ready yet.
+pub const COMING: u64 = 0;
+/// The worker is ready for tasks, or was.
+pub const READY: u64 = 1;
+/// The worker ends of its own accord.
+pub const LEAVING: u64 = 2;
+
+const DESK_BYTES: u64 = 64;
+const _: () = assert!(size_of::<Desk>() as u64 == DESK_BYTES);
+
+/// How many bytes a pool with so many desks takes.
+pub(super) fn bytes_of(desks: u64) -> u64 {
+    size_of::<PoolObject>() as u64 + desks * DESK_BYTES
+}
+
+/// Where a desk is.
+pub(super) fn desk_at(pool: u64, desk: u32) -> u64 {
+    pool + size_of::<PoolObject>() as u64 + u64::from(desk) * DESK_BYTES
+}
+
+impl Desk {
+    /// As it is before a worker comes.
+    pub(super) fn reset(&self) {
+        for word in [
+            &self.claim,
+            &self.task,
+            &self.item,
+            &self.began,
+            &self.done,
+            &self.phase,
+            &self.rested,
+        ] {
+            word.store(0, Ordering::Release);
+        }
+    }
+}
+
+/// What stands before the payload of every task and every result: four words, little-endian.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Head {
+    /// The task. 0: not a task, but a nudge for those who wait.
+    pub task: u64,
+    /// The face's own.
+    pub word: u64,
+    /// Offset of the task's definition, or 0.
+    pub definition: u64,
+    /// The definition's generation; of a result, the pid of the worker.
+    pub generation: u64,
+}
+
+/// How many bytes a head has.
+pub const HEAD: usize = 32;
+
+impl Head {
+    /// As bytes.
+    #[must_use]
+    pub fn to_bytes(self) -> [u8; HEAD] {
+        let mut bytes = [0; HEAD];
+        for (eight, word) in
+            bytes
+                .chunks_exact_mut(8)
+                .zip([self.task, self.word, self.definition, self.generation])
+        {
+            eight.copy_from_slice(&word.to_le_bytes());
+        }
+        bytes
+    }
+
+    /// From the first bytes of a message; None if there are too few.
+    #[must_use]
+    pub fn of(bytes: &[u8]) -> Option<Head> {
+        let word = |n: usize| Some(u64::from_le_bytes(*bytes.get(8 * n..)?.first_chunk()?));
+        Some(Head {
+            task: word(0)?,
+            word: word(1)?,
+            definition: word(2)?,
+            generation: word(3)?,
+        })
+    }
+}
+
+const _: () = assert!(HEADER == 64);

@@ -1,0 +1,76 @@
+//! Messages of a pool: a head, and bytes that only the faces understand.
+
+use super::layout::{HEAD, Head};
+use crate::family::Hold;
+use crate::family::object::HEADER;
+use crate::queue::Got;
+
+/// What is on its way into a pool's queue: the payload, without its head.
+#[derive(Debug, Default)]
+pub struct Outgoing<'a> {
+    /// Its bytes, in parts that follow each other.
+    pub parts: [&'a [u8]; 2],
+    /// What the faces make of them.
+    pub encoding: u32,
+    /// The references that the receiver needs.
+    pub carried: Vec<Hold>,
+    /// Bytes in buffers among those.
+    pub beside: u64,
+}
+
+/// What has arrived from a pool's queue.
+#[derive(Debug, Default)]
+pub struct Arrived {
+    /// What stood before it.
+    pub head: Head,
+    /// What the sender said of its bytes.
+    pub encoding: u32,
+    /// The payload, unless it is in a buffer.
+    pub bytes: Vec<u8>,
+    /// The buffer with head and payload, and how many bytes both have; the payload begins behind [`HEAD`] bytes.
+    pub big: Option<(Hold, usize)>,
+    /// The references that it carries. They are to be kept until the message is unpacked.
+    pub carried: Vec<Hold>,
+}
+
+impl Arrived {
+    /// From a queue's answer; None if there was no message. `bytes`: what the queue has appended.
+    pub(super) fn of(got: Got, bytes: &[u8]) -> Option<Arrived> {
+        let Got::Message {
+            encoding,
+            big,
+            carried,
+        } = got
+        else {
+            return None;
+        };
+        let mut arrived = Arrived {
+            encoding,
+            carried,
+            ..Arrived::default()
+        };
+        if let Some((hold, len)) = big {
+            let mut first = Vec::with_capacity(HEAD);
+            hold.family
+                .copy_out(hold.offset + HEADER, HEAD.min(len), &mut first);
+            arrived.head = Head::of(&first)?;
+            arrived.big = Some((hold, len));
+        } else {
+            arrived.head = Head::of(bytes)?;
+            arrived.bytes.extend_from_slice(&bytes[HEAD..]);
+        }
+        Some(arrived)
+    }
+
+    /// The payload, copied if it lies in a buffer.
+    #[must_use]
+    pub fn into_bytes(self) -> Vec<u8> {
+        let Some((hold, len)) = self.big else {
+            return self.bytes;
+        };
+        let mut bytes = Vec::new();
+        let start = hold.offset + HEADER + HEAD as u64;
+        hold.family.copy_out(start, len - HEAD, &mut bytes);
+        bytes
+    }
+}

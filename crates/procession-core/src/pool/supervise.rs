@@ -1,0 +1,440 @@
+//! The supervising thread: starting workers, seeing them end, judging what died with them, limits of time and memory.
+
+use super::layout::{self, COMING, CONDEMNED, LEAVING};
+use super::table::{Death, Outcome, Phase, Report, State};
+use super::{MOST_FAILED_STARTS, Pool};
+use crate::sys::clock::{Deadline, now};
+use crate::sys::pidfd;
+use crate::sys::procfs;
+use core::sync::atomic::Ordering;
+use core::time::Duration;
+use rustix::event::{PollFd, PollFlags};
+use rustix::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+/// What is to be done next.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A worker is to be started for this desk; then [`Pool::started`] or [`Pool::start_failed`] is to be called.
+    Start(u32),
+    /// The worker at this desk has ended; [`Pool::ended`] is to be told how.
+    Exited(u32),
+    /// Outcomes that somebody wants to hear of.
+    Reports(Vec<Report>),
+    /// The pool has ended: nothing is under way, and no worker is left. There is no other event after it.
+    Ended,
+    /// The deadline came.
+    TimedOut,
+}
+
+/// What came of the end of a worker.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Judged {
+    /// Whether it had been ready for tasks.
+    pub was_ready: bool,
+    /// Whether the pool is broken from now on: this end was one too many.
+    pub broken: bool,
+    /// Whether this process had decided on it: a time limit, a cancellation, a limit of memory, the pool's end.
+    pub intended: bool,
+}
+
+/// While the supervisor waits for results, it looks after the workers so often.
+const GLANCE: Duration = Duration::from_millis(10);
+/// How often a worker without a pidfd is looked after, and how often memory is.
+const LOOK: Duration = Duration::from_millis(50);
+/// Workers that were asked to end are killed after so long.
+const GRACE: u64 = 300_000_000;
+/// A worker is started so long after one that could not become ready, times how many there were.
+const BACKOFF: u64 = 50_000_000;
+
+impl Pool {
+    /// Waits for the next thing that is to be done. For one thread, in a loop.
+    pub fn next_event(&self, deadline: Deadline) -> Event {
+        loop {
+            let mut state = self.lock();
+            state.supervisor_sleeps = false;
+            self.drain(&mut state);
+            if !state.reports.is_empty() {
+                return Event::Reports(core::mem::take(&mut state.reports));
+            }
+            if !state.again.is_empty() {
+                let again = core::mem::take(&mut state.again);
+                drop(state);
+                self.run_again(&again);
+                continue;
+            }
+            if let Some(number) = state.exited.pop() {
+                return Event::Exited(number);
+            }
+            if let Some(event) = self.next_start(&mut state) {
+                return event;
+            }
+            let next = self.police(&mut state);
+            if !state.reports.is_empty() {
+                continue;
+            }
+            if state.phase == Phase::Closing && state.pending == 0 && !self.tasks.is_shut_down() {
+                drop(state);
+                // An error is of memory, for letting go of what is thrown away, and nothing is.
+                let _ = self.tasks.shut_down(false);
+                continue;
+            }
+            if deadline.expired() {
+                return Event::TimedOut;
+            }
+            let until = next.map_or(deadline, |span| deadline.sooner(Deadline::after(span)));
+            self.sleep(state, until);
+        }
+    }
+
+    /// A worker was started for a desk. `pidfd`: a descriptor of it, if the system has such.
+    pub fn started(&self, desk: u32, pid: u32, pidfd: Option<OwnedFd>) {
+        let mut state = self.lock();
+        let ending = matches!(state.phase, Phase::Terminating | Phase::Broken);
+        let seat = &mut state.seats[desk as usize];
+        seat.pid = pid;
+        seat.start_time = procfs::start_time(pid);
+        seat.pidfd = pidfd.map(Arc::new);
+        seat.occupied = true;
+        seat.asked = false;
+        seat.due = None;
+        if ending {
+            self.kill(&state, desk, libc::SIGKILL);
+        }
+        drop(state);
+        self.nudge_supervisor();
+    }
+
+    /// No worker could be started for a desk; whether the pool is broken now. Otherwise it is tried again in a moment.
+    pub fn start_failed(&self, desk: u32) -> bool {
+        let mut state = self.lock();
+        state.seats[desk as usize].asked = false;
+        self.failed_to_start(&mut state, desk)
+    }
+
+    /// The worker at a desk has ended with this exit code (-N: killed by signal N), out of memory or not. Judges what died
+    /// with it.
+    pub fn ended(&self, number: u32, code: Option<i32>, memory: bool) -> Judged {
+        let desk = self.desk(number);
+        let mut state = self.lock();
+        // In this order: see the module's documentation.
+        let claim = desk.claim.load(Ordering::Acquire);
+        let word = desk.task.load(Ordering::Acquire);
+        let taken = self.tasks.taken_so_far();
+        let others = (0..self.options.workers)
+            .any(|other| other != number && self.desk(other).claim.load(Ordering::Acquire) == claim);
+        self.drain(&mut state);
+        let task = word & !CONDEMNED;
+        let died_with_it = claim != 0 && task != 0 && taken >= claim && !others;
+        let seat = &mut state.seats[number as usize];
+        let death = Death {
+            pid: seat.pid,
+            code,
+            item: desk.item.load(Ordering::Relaxed),
+            deaths: 0,
+            memory: memory || seat.over_memory,
+        };
+        let intended = word & CONDEMNED != 0 || seat.over_memory;
+        if died_with_it {
+            self.mourn(&mut state, task, death);
+        }
+        let phase = desk.phase.load(Ordering::Acquire);
+        let seat = &mut state.seats[number as usize];
+        seat.done_before += desk.done.load(Ordering::Relaxed);
+        seat.pid = 0;
+        seat.pidfd = None;
+        seat.occupied = false;
+        seat.asked = false;
+        seat.over_memory = false;
+        desk.reset();
+        let open = matches!(state.phase, Phase::Open | Phase::Closing);
+        let mut judged = Judged {
+            was_ready: phase != COMING,
+            broken: false,
+            intended: intended || phase == LEAVING || !open,
+        };
+        if open {
+            let seat = &mut state.seats[number as usize];
+            seat.restarts += 1;
+            if judged.was_ready {
+                seat.failed = 0;
+                seat.due = Some(0);
+                state.failed_starts = 0;
+            } else {
+                judged.broken = self.failed_to_start(&mut state, number);
+            }
+        }
+        drop(state);
+        self.nudge();
+        judged
+    }
+
+    /// The pool takes no more tasks, and ends when all are done.
+    pub fn close(&self) {
+        let mut state = self.lock();
+        if state.phase == Phase::Open {
+            state.phase = Phase::Closing;
+        }
+        drop(state);
+        self.nudge_supervisor();
+    }
+
+    /// The pool ends now: tasks are abandoned, workers asked to end and, after a moment, killed.
+    pub fn terminate(&self) {
+        let mut state = self.lock();
+        if state.phase != Phase::Terminating {
+            self.end(&mut state, Phase::Terminating, libc::SIGTERM);
+        }
+        drop(state);
+        self.nudge();
+    }
+
+    /// The workers are killed, and so their tasks; others take their places.
+    pub fn kill_workers(&self, signal: i32) {
+        let state = self.lock();
+        for number in 0..self.options.workers {
+            self.kill(&state, number, signal);
+        }
+    }
+
+    /// Has the supervising thread look, if it sleeps.
+    pub fn nudge_supervisor(&self) {
+        let mut state = self.lock();
+        if state.supervisor_sleeps {
+            state.supervisor_sleeps = false;
+            drop(state);
+            pidfd::signal_event(&self.control);
+        }
+    }
+
+    /// The worker with this task shall die with it; false if it has finished it already.
+    pub(super) fn condemn(&self, state: &State, number: u32, id: u64) -> bool {
+        let word = &self.desk(number).task;
+        let done = word.compare_exchange(id, id | CONDEMNED, Ordering::AcqRel, Ordering::Acquire);
+        if done.is_ok() {
+            self.kill(state, number, libc::SIGKILL);
+        }
+        done.is_ok()
+    }
+
+    fn kill(&self, state: &State, number: u32, signal: i32) {
+        let seat = &state.seats[number as usize];
+        if !seat.occupied {
+            return;
+        }
+        // An error is that it has ended, which will be noticed.
+        let _ = match &seat.pidfd {
+            Some(fd) => pidfd::send_signal(fd, signal),
+            None if procfs::is_alive(seat.pid, seat.start_time) => pidfd::kill(seat.pid, signal),
+            None => Ok(()),
+        };
+    }
+
+    /// A worker has died with this task.
+    fn mourn(&self, state: &mut State, id: u64, mut death: Death) {
+        let open = matches!(state.phase, Phase::Open | Phase::Closing);
+        let Some(task) = state.task(id).filter(|task| task.pending) else {
+            return;
+        };
+        task.deaths += 1;
+        death.deaths = task.deaths;
+        if open && task.deaths <= task.wishes.retries && task.kept.is_some() {
+            state.again.push(id);
+        } else {
+            state.settle(id, Outcome::Died(death));
+        }
+    }
+
+    fn run_again(&self, ids: &[u64]) {
+        for id in ids {
+            if self.put_again(*id).is_err() {
+                self.lock().settle(*id, Outcome::Abandoned);
+                self.nudge();
+            }
+        }
+    }
+
+    /// Whether that was one too many.
+    fn failed_to_start(&self, state: &mut State, number: u32) -> bool {
+        if !matches!(state.phase, Phase::Open | Phase::Closing) {
+            return false;
+        }
+        state.failed_starts += 1;
+        let seat = &mut state.seats[number as usize];
+        seat.failed += 1;
+        let failed = seat.failed;
+        seat.due = Some(now() + BACKOFF * u64::from(failed));
+        let none_is_ready =
+            (0..self.options.workers).all(|n| self.desk(n).phase.load(Ordering::Acquire) == COMING);
+        let broken =
+            failed >= MOST_FAILED_STARTS || (none_is_ready && state.failed_starts >= MOST_FAILED_STARTS);
+        if broken {
+            self.end(state, Phase::Broken, libc::SIGKILL);
+        }
+        broken
+    }
+
+    fn end(&self, state: &mut State, phase: Phase, signal: i32) {
+        state.phase = phase;
+        state.again.clear();
+        for id in state.all_pending() {
+            state.settle(id, Outcome::Abandoned);
+        }
+        for number in 0..self.options.workers {
+            state.seats[number as usize].due = None;
+            self.kill(state, number, signal);
+        }
+        state.kill_at = Some(now() + GRACE);
+    }
+
+    /// The next worker to start, or the end of the pool.
+    fn next_start(&self, state: &mut State) -> Option<Event> {
+        let time = now();
+        // A closing pool replaces its workers as long as there is something to do.
+        let wanted = match state.phase {
+            Phase::Open => true,
+            Phase::Closing => state.pending > 0,
+            Phase::Terminating | Phase::Broken => false,
+        };
+        let free = |seat: &super::table::Seat| !seat.occupied && !seat.asked;
+        if wanted {
+            let due = |seat: &super::table::Seat| free(seat) && seat.due.is_some_and(|due| due <= time);
+            let number = state.seats.iter().position(due)?;
+            state.seats[number].asked = true;
+            return Some(Event::Start(number as u32));
+        }
+        let over = state.phase != Phase::Closing || state.pending == 0;
+        (over && state.seats.iter().all(free)).then_some(Event::Ended)
+    }
+
+    /// Ends what takes too long or too much; when to look again at the latest.
+    fn police(&self, state: &mut State) -> Option<Duration> {
+        let time = now();
+        let mut next: Option<u64> = None;
+        let mut sooner = |at: u64| next = Some(next.map_or(at, |n| n.min(at)));
+        for seat in &state.seats {
+            if let Some(due) = seat.due.filter(|_| !seat.occupied && !seat.asked) {
+                sooner(due);
+            }
+        }
+        if let Some(at) = state.kill_at {
+            if at <= time {
+                for number in 0..self.options.workers {
+                    self.kill(state, number, libc::SIGKILL);
+                }
+                state.kill_at = None;
+            } else {
+                sooner(at);
+            }
+        }
+        if state
+            .seats
+            .iter()
+            .any(|seat| seat.occupied && seat.pidfd.is_none())
+        {
+            sooner(time + LOOK.as_nanos() as u64);
+        }
+        if let Some(shortest) = state.shortest {
+            sooner(time + shortest.as_nanos() as u64);
+            for number in 0..self.options.workers {
+                if let Some(at) = self.limit_time(state, number, time) {
+                    sooner(at);
+                }
+            }
+        }
+        if let Some(limit) = self.options.memory_limit.filter(|_| state.pending > 0) {
+            sooner(time + LOOK.as_nanos() as u64);
+            for number in 0..self.options.workers {
+                self.limit_memory(state, number, limit);
+            }
+        }
+        next.map(|at| Duration::from_nanos(at.saturating_sub(time).max(1)))
+    }
+
+    /// Ends a task that has taken too long; otherwise when it will have.
+    fn limit_time(&self, state: &mut State, number: u32, time: u64) -> Option<u64> {
+        let desk = self.desk(number);
+        let claim = desk.claim.load(Ordering::Acquire);
+        let id = desk.task.load(Ordering::Acquire);
+        if claim == 0 || id == 0 || id & CONDEMNED != 0 || !state.seats[number as usize].occupied {
+            return None;
+        }
+        let began = desk.began.load(Ordering::Relaxed);
+        let timeout = state.task(id).filter(|task| task.pending)?.wishes.timeout?;
+        let at = began + timeout.as_nanos() as u64;
+        if at > time {
+            return Some(at);
+        }
+        let item = desk.item.load(Ordering::Relaxed);
+        if self.condemn(state, number, id) {
+            let death = Death {
+                pid: state.seats[number as usize].pid,
+                item,
+                ..Death::default()
+            };
+            state.settle(id, Outcome::TimedOut(death));
+            self.results.alarm();
+        }
+        None
+    }
+
+    fn limit_memory(&self, state: &mut State, number: u32, limit: u64) {
+        let desk = self.desk(number);
+        let id = desk.task.load(Ordering::Acquire);
+        let seat = &state.seats[number as usize];
+        if id == 0 || id & CONDEMNED != 0 || !seat.occupied {
+            return;
+        }
+        if procfs::resident(seat.pid).is_some_and(|bytes| bytes > limit) && self.condemn(state, number, id) {
+            state.seats[number as usize].over_memory = true;
+        }
+    }
+
+    /// Sleeps until something happens to a worker, or the pool, or there are results that nobody else waits for.
+    fn sleep(&self, mut state: std::sync::MutexGuard<'_, State>, until: Deadline) {
+        let leads = state.waiters == 0
+            && (state.pending_reports > 0 || (state.phase == Phase::Closing && state.pending > 0));
+        let since = self.results.put_so_far();
+        let watched: Vec<(u32, Arc<OwnedFd>)> = (0..)
+            .zip(&state.seats)
+            .filter(|(_, seat)| seat.occupied && !seat.asked)
+            .filter_map(|(number, seat)| Some((number, seat.pidfd.clone()?)))
+            .collect();
+        state.supervisor_sleeps = !leads;
+        drop(state);
+        let mut limit = until;
+        if leads {
+            let _ = self
+                .results
+                .wait_for_more(since, until.sooner(Deadline::after(GLANCE)));
+            limit = Deadline::PAST;
+        }
+        let mut fds: Vec<PollFd<'_>> = watched
+            .iter()
+            .map(|(_, fd)| PollFd::from_borrowed_fd(fd.as_fd(), PollFlags::IN))
+            .collect();
+        fds.push(PollFd::from_borrowed_fd(self.control.as_fd(), PollFlags::IN));
+        // Whatever it says: the caller looks again.
+        let _ = pidfd::ready(&mut fds, limit);
+        let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
+        drop(fds);
+        if ready.last() == Some(&true) {
+            pidfd::clear_event(&self.control);
+        }
+        let mut state = self.lock();
+        for ((number, _), _) in watched.iter().zip(&ready).filter(|(_, ready)| **ready) {
+            state.seats[*number as usize].asked = true;
+            state.exited.push(*number);
+        }
+        for number in 0..self.options.workers {
+            let seat = &mut state.seats[number as usize];
+            let gone = || !procfs::is_alive(seat.pid, seat.start_time);
+            if seat.occupied && !seat.asked && seat.pidfd.is_none() && gone() {
+                seat.asked = true;
+                state.exited.push(number);
+            }
+        }
+    }
+}
+
+const _: () = assert!(layout::COMING == 0);

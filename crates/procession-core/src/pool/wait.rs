@@ -1,0 +1,205 @@
+//! Waiting for outcomes: whoever waits empties the queue of results.
+
+use super::layout::Head;
+use super::message::Arrived;
+use super::table::{Outcome, State};
+use super::{Pool, Waited};
+use crate::queue::{Batch, Got, GotBatch, Parcel, Patience};
+use crate::sys::clock::Deadline;
+use core::time::Duration;
+
+/// How many messages are taken from the queue at a time.
+const MANY: usize = 1024;
+/// A waiter whose results come thick and fast sleeps at least so long, instead of being woken for each.
+const NAP: Duration = Duration::from_micros(60);
+
+impl Pool {
+    /// Waits until a task without a group is settled.
+    pub fn wait(&self, id: u64, deadline: Deadline) -> Waited {
+        self.wait_until(deadline, false, |state| (!state.is_pending(id)).then_some(()))
+    }
+
+    /// Whether a task without a group is settled.
+    #[must_use]
+    pub fn is_settled(&self, id: u64) -> bool {
+        let mut state = self.lock();
+        self.drain(&mut state);
+        !state.is_pending(id)
+    }
+
+    /// The outcome of a task without a group; None if it is not settled, or was taken already. The task is forgotten.
+    pub fn take(&self, id: u64) -> Option<Outcome> {
+        let mut state = self.lock();
+        let task = state.task(id).filter(|task| !task.pending)?;
+        let outcome = task.outcome.take();
+        state.release(id);
+        outcome
+    }
+
+    /// Waits until some of a group's tasks are settled, or all are, and appends the outcomes of up to `most` of them, by
+    /// number, to `into`; how many tasks are still under way.
+    pub fn collect(
+        &self,
+        group: u64,
+        most: usize,
+        into: &mut Vec<(u64, Outcome)>,
+        deadline: Deadline,
+    ) -> Waited<u64> {
+        let mut take = |state: &mut State| {
+            let Some(known) = state.groups.get_mut(&group) else {
+                return Some(0);
+            };
+            if known.finished.is_empty() && known.pending > 0 {
+                return None;
+            }
+            known.reported = false;
+            let count = known.finished.len().min(most);
+            into.extend(known.finished.drain(..count));
+            Some(known.pending + known.finished.len() as u64)
+        };
+        self.wait_until(deadline, true, &mut take)
+    }
+
+    /// How many of a group's tasks are under way, and how many are settled and not collected.
+    #[must_use]
+    pub fn progress(&self, group: u64) -> (u64, u64) {
+        let mut state = self.lock();
+        self.drain(&mut state);
+        state
+            .groups
+            .get(&group)
+            .map_or((0, 0), |g| (g.pending, g.finished.len() as u64))
+    }
+
+    /// Waits until all of a group's tasks are settled, whether they are collected or not.
+    pub fn wait_for_group(&self, group: u64, deadline: Deadline) -> Waited {
+        self.wait_until(deadline, true, |state| {
+            state
+                .groups
+                .get(&group)
+                .is_none_or(|g| g.pending == 0)
+                .then_some(())
+        })
+    }
+
+    /// Waits until nothing is under way.
+    pub fn wait_for_all(&self, deadline: Deadline) -> Waited {
+        self.wait_until(deadline, true, |state| (state.pending == 0).then_some(()))
+    }
+
+    /// Waits until `ready` finds what it looks for. `many`: one result more or less does not matter to the caller, so it
+    /// need not be woken for each.
+    fn wait_until<T>(
+        &self,
+        deadline: Deadline,
+        many: bool,
+        mut ready: impl FnMut(&mut State) -> Option<T>,
+    ) -> Waited<T> {
+        let mut napped = false;
+        loop {
+            let mut state = self.lock();
+            let drained = self.drain(&mut state);
+            if let Some(found) = ready(&mut state) {
+                self.leave(state);
+                return Waited::Ready(found);
+            }
+            if deadline == Deadline::PAST || deadline.expired() {
+                self.leave(state);
+                return Waited::TimedOut;
+            }
+            let since = self.results.put_so_far();
+            state.waiters += 1;
+            let pending = state.pending;
+            drop(state);
+            let waited = if many && drained > 0 && !napped && pending > 1 {
+                napped = true;
+                std::thread::sleep(NAP);
+                Waited::Ready(())
+            } else {
+                napped = false;
+                self.results.wait_for_more(since, deadline)
+            };
+            let mut state = self.lock();
+            state.waiters -= 1;
+            if waited == Waited::Interrupted {
+                self.leave(state);
+                return Waited::Interrupted;
+            }
+        }
+    }
+
+    /// Before a thread stops waiting: the supervisor may have to hear of what it has drained, or to wait in its place.
+    fn leave(&self, state: std::sync::MutexGuard<'_, State>) {
+        let supervisor = state.supervisor_sleeps
+            && (!state.reports.is_empty() || (state.waiters == 0 && state.pending_reports > 0));
+        drop(state);
+        if supervisor {
+            self.nudge_supervisor();
+        }
+    }
+
+    /// Empties the queue of results; how many there were.
+    pub(super) fn drain(&self, state: &mut State) -> usize {
+        let count = self.empty(state);
+        if count > 0 && state.waiters > 0 {
+            // What came may be what another thread sleeps for.
+            self.results.alarm();
+        }
+        count
+    }
+
+    fn empty(&self, state: &mut State) -> usize {
+        let mut batch = Batch::default();
+        let mut scratch = Vec::new();
+        let mut count = 0;
+        loop {
+            batch.bytes.clear();
+            batch.messages.clear();
+            match self.results.try_get_batch(&mut batch, MANY, Patience::Some) {
+                GotBatch::Some(_) => {
+                    let mut start = 0;
+                    for (encoding, len) in &batch.messages {
+                        let got = Got::Message {
+                            encoding: *encoding,
+                            big: None,
+                            carried: Vec::new(),
+                        };
+                        count += arrive(state, Arrived::of(got, &batch.bytes[start..start + len]));
+                        start += len;
+                    }
+                }
+                GotBatch::Single => {
+                    scratch.clear();
+                    match self.results.try_get(&mut scratch, Patience::Some) {
+                        Ok(got @ Got::Message { .. }) => count += arrive(state, Arrived::of(got, &scratch)),
+                        Ok(Got::Busy) => {}
+                        // No memory to take it over with: it stays, and is tried again.
+                        Ok(Got::Empty | Got::Closed) | Err(_) => return count,
+                    }
+                }
+                GotBatch::Empty => return count,
+                GotBatch::Busy => {}
+            }
+        }
+    }
+
+    /// Wakes all who wait, for something was settled without a result.
+    pub(super) fn nudge(&self) {
+        let head = Head::default().to_bytes();
+        if let Ok(mut parcel) = Parcel::pack(self.family(), [&head, &[]], 0, Vec::new(), 0) {
+            while let Ok(crate::queue::Put::Busy) = self.results.try_put(&mut parcel, Patience::Some) {}
+        }
+        self.results.alarm();
+        self.nudge_supervisor();
+    }
+}
+
+/// A result has come.
+fn arrive(state: &mut State, arrived: Option<Arrived>) -> usize {
+    let Some(arrived) = arrived else { return 0 };
+    let id = arrived.head.task;
+    if id != 0 {
+        state.settle(id, Outcome::Returned(arrived));
+    }
+    1
+}

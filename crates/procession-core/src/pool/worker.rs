@@ -1,0 +1,275 @@
+//! The worker's side: taking tasks, handing back results, and leaving word of both where the parent finds it.
+
+use super::layout::{CONDEMNED, Desk, HEAD, Head, LEAVING, PoolObject, READY, desk_at};
+use super::message::{Arrived, Outgoing};
+use crate::error::{Error, Result};
+use crate::family::object::Kind;
+use crate::family::{Family, Handle, Hold};
+use crate::queue::{Got, Parcel, Patience, Put, Queue};
+use crate::sync::wait::Waited;
+use crate::sys::clock::{Deadline, now};
+use core::sync::atomic::{AtomicU64, Ordering};
+
+/// A worker at its desk. One thread of the process uses it.
+#[derive(Debug)]
+pub struct Worker {
+    pool: Hold,
+    object: &'static PoolObject,
+    tasks: Queue,
+    results: Queue,
+    desk: &'static Desk,
+}
+
+/// What an attempt to take a task came to.
+#[derive(Debug)]
+#[must_use]
+pub enum Taken {
+    /// This task, which is this worker's now.
+    Task(Arrived),
+    /// There is none at the moment.
+    None,
+    /// There is none and will be none: the pool is closed, or its parent has gone.
+    Closed,
+    /// Somebody else is at the queue, longer than the patience; or the task was struck off. To be tried again.
+    Again,
+}
+
+/// How a task ended at the worker's end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Finished {
+    /// The worker may take the next one.
+    Free,
+    /// The parent has decided that this worker dies, and is about to kill it: it must not take another task.
+    Condemned,
+}
+
+impl Worker {
+    /// Sits down at a desk of the pool that the handle names.
+    ///
+    /// # Errors
+    /// The pool is gone; there is no such desk.
+    pub fn sit(pool: &Handle, desk: u32) -> Result<Worker> {
+        let pool = pool.open(Kind::Pool)?;
+        let family = pool.family;
+        let object: &'static PoolObject = pool.object();
+        if u64::from(desk) >= object.desks.load(Ordering::Relaxed) {
+            return Err(Error::NotAHandle {
+                why: "the pool has no such desk",
+            });
+        }
+        let queue = |place: &[AtomicU64; 2]| {
+            let generation = place[1].load(Ordering::Relaxed) as u32;
+            Queue::at(family, place[0].load(Ordering::Relaxed), generation)
+        };
+        Ok(Worker {
+            tasks: queue(&object.tasks)?,
+            results: queue(&object.results)?,
+            desk: family.at::<Desk>(desk_at(pool.offset, desk)),
+            object,
+            pool,
+        })
+    }
+
+    /// The family in whose memory the pool is.
+    #[must_use]
+    pub fn family(&self) -> &'static Family {
+        self.pool.family
+    }
+
+    /// The worker has done what was to be done before its first task.
+    pub fn ready(&self) {
+        self.desk.rested.store(now(), Ordering::Relaxed);
+        self.desk.phase.store(READY, Ordering::Release);
+        // The parent counts starts that fail, and may be waiting to hear that this one has not.
+    }
+
+    /// The worker is about to end of its own accord, and not because anything is wrong.
+    pub fn leaving(&self) {
+        self.desk.phase.store(LEAVING, Ordering::Release);
+    }
+
+    /// Takes a task, if there is one.
+    ///
+    /// # Errors
+    /// Memory for the held table; the task is then still in the queue.
+    pub fn try_take(&self, scratch: &mut Vec<u8>, patience: Patience) -> Result<Taken> {
+        scratch.clear();
+        let family = self.pool.family;
+        let desk = self.desk;
+        let got = self.tasks.try_get_noting(scratch, patience, |number, place| {
+            desk.task.store(
+                family.at::<AtomicU64>(place).load(Ordering::Relaxed),
+                Ordering::Relaxed,
+            );
+            desk.item.store(0, Ordering::Relaxed);
+            desk.began.store(now(), Ordering::Relaxed);
+            // Release: whoever reads this claim, reads that task. The queue's commit comes behind it.
+            desk.claim.store(number, Ordering::Release);
+        });
+        let got = match got {
+            Ok(got) => got,
+            Err(e) => {
+                self.give_up();
+                return Err(e);
+            }
+        };
+        match got {
+            Got::Empty => return Ok(Taken::None),
+            Got::Closed => return Ok(Taken::Closed),
+            Got::Busy => return Ok(Taken::Again),
+            Got::Message { .. } => {}
+        }
+        crash_point!("worker.task taken");
+        let Some(arrived) = Arrived::of(got, scratch) else {
+            self.give_up();
+            return Ok(Taken::Again);
+        };
+        if self.object.strikes.load(Ordering::Acquire) != 0 && self.is_struck(arrived.head.task) {
+            self.give_up();
+            return Ok(Taken::Again);
+        }
+        Ok(Taken::Task(arrived))
+    }
+
+    /// Waits until there may be a task to take.
+    pub fn wait(&self, deadline: Deadline) -> Waited {
+        self.tasks.wait_for_message(deadline)
+    }
+
+    /// Which item of its task the worker works at from now on: if it dies, the parent will name it.
+    #[inline]
+    pub fn at_item(&self, number: u64) {
+        self.desk.item.store(number, Ordering::Relaxed);
+    }
+
+    /// A result on its way back. `first` begins with the head ([`Head::to_bytes`]).
+    ///
+    /// # Errors
+    /// Memory; references of another family.
+    pub fn pack<'a>(
+        &self,
+        parts: [&'a [u8]; 2],
+        encoding: u32,
+        carried: Vec<Hold>,
+        beside: u64,
+    ) -> Result<Parcel<'a>> {
+        Parcel::pack(self.family(), parts, encoding, carried, beside)
+    }
+
+    /// Hands a result back; false if somebody else is at the queue, longer than the patience. When it returns true, the
+    /// result will arrive, even if this process dies the next instant.
+    ///
+    /// # Errors
+    /// Memory.
+    pub fn deliver(&self, parcel: &mut Parcel<'_>, patience: Patience) -> Result<bool> {
+        let put = self.results.try_put(parcel, patience)?;
+        crash_point!("worker.result handed back");
+        // Closed: nobody wants it any more.
+        Ok(put != Put::Busy)
+    }
+
+    /// The task's result is handed back: the worker has no task now.
+    pub fn finish(&self) -> Finished {
+        let desk = self.desk;
+        desk.done
+            .store(desk.done.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        desk.rested.store(now(), Ordering::Relaxed);
+        self.withdraw()
+    }
+
+    /// Runs tasks until the pool closes: `work` makes a result's payload of a task's. For faces whose workers deal in
+    /// bytes; others write their own loop of the methods above.
+    ///
+    /// # Errors
+    /// Memory.
+    pub fn run(&self, mut work: impl FnMut(&Arrived) -> (u64, Vec<u8>)) -> Result<()> {
+        let mut scratch = Vec::new();
+        self.ready();
+        loop {
+            match self.try_take(&mut scratch, Patience::Some)? {
+                Taken::Closed => break,
+                Taken::Again => {}
+                Taken::None => {
+                    let _ = self.wait(Deadline::NEVER);
+                }
+                Taken::Task(task) => {
+                    let (word, payload) = work(&task);
+                    let head = Head {
+                        task: task.head.task,
+                        word,
+                        ..Head::default()
+                    };
+                    self.hand_back(head, &payload)?;
+                    if self.finish() == Finished::Condemned {
+                        park();
+                    }
+                }
+            }
+        }
+        self.leaving();
+        Ok(())
+    }
+
+    fn hand_back(&self, head: Head, payload: &[u8]) -> Result<()> {
+        let head = head.to_bytes();
+        let mut parcel = self.pack([&head, payload], 0, Vec::new(), 0)?;
+        while !self.deliver(&mut parcel, Patience::Some)? {}
+        Ok(())
+    }
+
+    fn withdraw(&self) -> Finished {
+        let task = self.desk.task.load(Ordering::Relaxed);
+        let freed =
+            self.desk
+                .task
+                .compare_exchange(task & !CONDEMNED, 0, Ordering::AcqRel, Ordering::Acquire);
+        crash_point!("worker.task cleared, claim not");
+        self.desk.claim.store(0, Ordering::Release);
+        if freed.is_ok() {
+            Finished::Free
+        } else {
+            Finished::Condemned
+        }
+    }
+
+    /// There is no task after all.
+    fn give_up(&self) {
+        if self.withdraw() == Finished::Condemned {
+            park();
+        }
+    }
+
+    fn is_struck(&self, task: u64) -> bool {
+        let found = self.object.struck.iter().find(|entry| {
+            entry
+                .compare_exchange(task, 0, Ordering::AcqRel, Ordering::Relaxed)
+                .is_ok()
+        });
+        if found.is_some() {
+            self.object.strikes.fetch_sub(1, Ordering::AcqRel);
+        }
+        found.is_some()
+    }
+}
+
+/// Waits to be killed, which is about to happen.
+pub fn park() {
+    loop {
+        std::thread::sleep(core::time::Duration::from_secs(1));
+    }
+}
+
+/// Head and payload as the two parts of a message. The vector holds what had to be put together.
+#[must_use]
+pub fn framed<'a>(head: Head, outgoing: &Outgoing<'a>, joined: &'a mut Vec<u8>) -> [&'a [u8]; 2] {
+    joined.clear();
+    joined.extend_from_slice(&head.to_bytes());
+    debug_assert_eq!(joined.len(), HEAD);
+    let [first, second] = outgoing.parts;
+    if second.is_empty() {
+        return [joined, first];
+    }
+    joined.extend_from_slice(first);
+    [joined, second]
+}

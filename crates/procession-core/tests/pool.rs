@@ -1,0 +1,304 @@
+//! The engine of pools, driven as a Rust face would: workers are forked, a thread supervises.
+#![allow(unsafe_code)]
+
+mod common;
+
+use procession_core::family::fork;
+use procession_core::pool::{
+    Batch, Event, Options, Outcome, Outgoing, Phase, Pool, Report, Submission, Waited, Wishes, Worker,
+};
+use procession_core::process::Child;
+use procession_core::sys::clock::Deadline;
+use std::collections::HashMap;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// What a worker does with a payload.
+fn work(bytes: &[u8]) -> Vec<u8> {
+    match bytes {
+        b"die" => {
+            // SAFETY: no memory is involved.
+            unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
+        }
+        // SAFETY: ends the process at once.
+        b"exit" => unsafe { libc::_exit(3) },
+        b"sleep" => std::thread::sleep(Duration::from_secs(60)),
+        _ => {}
+    }
+    bytes.iter().rev().copied().collect()
+}
+
+/// A pool whose thread supervises it.
+struct Running {
+    pool: Arc<Pool>,
+    thread: Option<JoinHandle<()>>,
+    reports: Arc<Mutex<Vec<Report>>>,
+    starts: Arc<AtomicU32>,
+}
+
+impl Running {
+    fn with(options: Options, fails: bool) -> Running {
+        let pool = Arc::new(Pool::new(options).unwrap());
+        let (reports, starts) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicU32::new(0)));
+        let (its, heard, counted) = (pool.clone(), reports.clone(), starts.clone());
+        let thread = std::thread::spawn(move || supervise(&its, &heard, &counted, fails));
+        Running {
+            pool,
+            thread: Some(thread),
+            reports,
+            starts,
+        }
+    }
+
+    fn new(workers: u32) -> Running {
+        let options = Options {
+            workers,
+            ..Options::default()
+        };
+        Running::with(options, false)
+    }
+
+    fn submit(&self, bytes: &[u8], wishes: Wishes) -> u64 {
+        let task = Submission {
+            wishes,
+            ..Submission::default()
+        };
+        let outgoing = Outgoing {
+            parts: [bytes, &[]],
+            ..Outgoing::default()
+        };
+        self.pool.submit(task, outgoing).unwrap()
+    }
+
+    fn outcome(&self, id: u64) -> Outcome {
+        let deadline = Deadline::after(LIMIT);
+        while self.pool.wait(id, deadline) != Waited::Ready(()) {
+            assert!(!deadline.expired(), "a task hangs");
+        }
+        self.pool.take(id).unwrap()
+    }
+
+    fn answer(&self, bytes: &[u8]) -> Vec<u8> {
+        returned(self.outcome(self.submit(bytes, Wishes::default())))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.pool.terminate();
+        self.thread.take().unwrap().join().unwrap();
+    }
+}
+
+fn returned(outcome: Outcome) -> Vec<u8> {
+    match outcome {
+        Outcome::Returned(arrived) => arrived.into_bytes(),
+        other => panic!("not returned: {other:?}"),
+    }
+}
+
+fn supervise(pool: &Pool, reports: &Mutex<Vec<Report>>, starts: &AtomicU32, fails: bool) {
+    let mut children = HashMap::new();
+    loop {
+        match pool.next_event(Deadline::NEVER) {
+            Event::Start(desk) => {
+                starts.fetch_add(1, Ordering::SeqCst);
+                let handle = pool.handle();
+                let pid = common::fork_child(move || {
+                    let Ok(worker) = Worker::sit(&handle, desk) else {
+                        return 4;
+                    };
+                    if fails {
+                        return 1;
+                    }
+                    worker.run(|task| (0, work(&task.bytes))).map_or(5, |()| 0)
+                });
+                let child = Child::new(pid, fork::forked(pid), true);
+                // SAFETY: the child holds it open.
+                let fd = unsafe { BorrowedFd::borrow_raw(child.sentinel().unwrap()) };
+                let fd: OwnedFd = fd.try_clone_to_owned().unwrap();
+                children.insert(desk, child);
+                pool.started(desk, pid, Some(fd));
+            }
+            Event::Exited(desk) => {
+                let code = match children[&desk].wait(Deadline::after(LIMIT)) {
+                    procession_core::process::Waited::Exited(code) => Some(code),
+                    _ => None,
+                };
+                let _ = pool.ended(desk, code, false);
+            }
+            Event::Reports(more) => reports.lock().unwrap().extend(more),
+            Event::Ended => return,
+            Event::TimedOut => {}
+        }
+    }
+}
+
+#[test]
+fn tasks_come_back_small_and_big() {
+    let running = Running::new(2);
+    assert_eq!(running.answer(b"abc"), b"cba");
+    let big: Vec<u8> = (0..200_000u32).map(|n| n as u8).collect();
+    let big = [&b"head"[..], &big].concat();
+    // A big payload lies in a buffer, and `bytes` is empty: the worker here reverses nothing.
+    assert_eq!(running.answer(&big), b"");
+}
+
+#[test]
+fn a_worker_that_dies_takes_exactly_its_own_task_along() {
+    let running = Running::new(2);
+    let ids: Vec<u64> = (0..40u8)
+        .map(|n| {
+            let payload = if n % 10 == 5 { b"die".to_vec() } else { vec![1, n] };
+            running.submit(&payload, Wishes::default())
+        })
+        .collect();
+    for (n, id) in (0..40u8).zip(ids) {
+        match running.outcome(id) {
+            Outcome::Died(death) => {
+                assert_eq!(n % 10, 5);
+                assert_eq!((death.code, death.deaths), (Some(-9), 1));
+            }
+            outcome => assert_eq!(returned(outcome), [n, 1]),
+        }
+    }
+    match running.outcome(running.submit(b"exit", Wishes::default())) {
+        Outcome::Died(death) => assert_eq!(death.code, Some(3)),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_task_with_retries_is_given_up_when_it_has_killed_that_many_more() {
+    let running = Running::new(2);
+    let wishes = Wishes {
+        retries: 2,
+        ..Wishes::default()
+    };
+    match running.outcome(running.submit(b"die", wishes)) {
+        Outcome::Died(death) => assert_eq!(death.deaths, 3),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(running.answer(b"xy"), b"yx");
+}
+
+#[test]
+fn a_task_that_takes_too_long_is_given_up_and_its_worker_replaced() {
+    let running = Running::new(1);
+    let wishes = Wishes {
+        timeout: Some(Duration::from_millis(200)),
+        ..Wishes::default()
+    };
+    let began = Instant::now();
+    let outcome = running.outcome(running.submit(b"sleep", wishes));
+    assert!(matches!(outcome, Outcome::TimedOut(_)), "{outcome:?}");
+    assert!(began.elapsed() < Duration::from_secs(10));
+    assert_eq!(running.answer(b"xy"), b"yx");
+}
+
+#[test]
+fn tasks_are_cancelled_whether_they_run_or_wait() {
+    let running = Running::new(1);
+    let long = running.submit(b"sleep", Wishes::default());
+    assert!(common::eventually(|| running.pool.is_running(long)));
+    // More than there are places for tasks that are struck off.
+    let waiting: Vec<u64> = (0..120)
+        .map(|_| running.submit(b"die", Wishes::default()))
+        .collect();
+    let last = running.submit(b"last", Wishes::default());
+    for id in &waiting {
+        assert!(running.pool.cancel(*id, true));
+        assert!(matches!(running.outcome(*id), Outcome::Cancelled));
+    }
+    assert!(!running.pool.cancel(long, false));
+    assert!(running.pool.cancel(long, true));
+    assert!(matches!(running.outcome(long), Outcome::Cancelled));
+    assert_eq!(returned(running.outcome(last)), b"tsal");
+}
+
+#[test]
+fn a_group_is_collected_as_it_comes() {
+    let running = Running::new(2);
+    let group = running.pool.group(None, false);
+    let mut batch = Batch::default();
+    for number in 0..3000u64 {
+        let task = Submission {
+            group,
+            number,
+            ..Submission::default()
+        };
+        assert!(batch.add(&task, |out| {
+            out.extend_from_slice(&number.to_be_bytes());
+            Some(0)
+        }));
+    }
+    let mut ids = Vec::new();
+    running.pool.submit_batch(&mut batch, &mut ids).unwrap();
+    let mut got = Vec::new();
+    loop {
+        match running
+            .pool
+            .collect(group, usize::MAX, &mut got, Deadline::after(LIMIT))
+        {
+            Waited::Ready(0) => break,
+            Waited::TimedOut => panic!("the group hangs"),
+            _ => {}
+        }
+    }
+    got.sort_by_key(|(number, _)| *number);
+    assert_eq!(got.len(), 3000);
+    for (number, outcome) in got {
+        assert_eq!(returned(outcome), number.to_le_bytes());
+    }
+    running.pool.forget_group(group);
+}
+
+#[test]
+fn ends_are_reported_to_the_supervisor_even_if_nobody_waits() {
+    let running = Running::new(2);
+    let wishes = Wishes {
+        report: true,
+        ..Wishes::default()
+    };
+    let id = running.submit(b"abc", wishes);
+    assert!(common::eventually(|| running
+        .reports
+        .lock()
+        .unwrap()
+        .contains(&Report::Task(id))));
+    assert_eq!(returned(running.pool.take(id).unwrap()), b"cba");
+}
+
+#[test]
+fn workers_that_never_get_ready_break_the_pool() {
+    let options = Options {
+        workers: 2,
+        ..Options::default()
+    };
+    let running = Running::with(options, true);
+    let id = running.submit(b"abc", Wishes::default());
+    assert!(matches!(running.outcome(id), Outcome::Abandoned));
+    assert_eq!(running.pool.phase(), Phase::Broken);
+    assert!(running.starts.load(Ordering::SeqCst) <= 6);
+}
+
+#[test]
+fn a_closed_pool_ends_when_all_is_done() {
+    let mut running = Running::new(2);
+    let ids: Vec<u64> = (0..50)
+        .map(|n| running.submit(if n == 20 { &b"die"[..] } else { b"ab" }, Wishes::default()))
+        .collect();
+    running.pool.close();
+    running.thread.take().unwrap().join().unwrap();
+    let died = ids
+        .iter()
+        .filter(|id| matches!(running.outcome(**id), Outcome::Died(_)))
+        .count();
+    assert_eq!(died, 1);
+    running.thread = Some(std::thread::spawn(|| {}));
+}

@@ -1,0 +1,425 @@
+//! The parent's side of a pool.
+
+use super::group::PoolGroup;
+use super::task::{self, How, told};
+use crate::errors::raised;
+use crate::shared::{waited, within};
+use procession_core::pool::{Definition, Event, Options, Phase, Pool, Report, Submission};
+use procession_core::sys::clock::Deadline;
+use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyBytes, PyDict, PyString, PyTuple, PyType};
+use std::collections::HashMap;
+use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
+use std::sync::{Arc, Mutex};
+
+/// The parent's side of a pool. Only the process that made it can use it.
+#[pyclass(module = "procession._core", frozen, weakref)]
+pub struct PoolEngine {
+    pub pool: Arc<Pool>,
+    pid: u32,
+    /// Functions that were sent already, by identity. Locked only while attached, and never while Python code runs.
+    functions: Mutex<HashMap<usize, Known>>,
+}
+
+/// A function, kept alive so that its identity stays its own, and its definition.
+type Known = (Py<PyAny>, Arc<Definition>);
+
+/// How many functions are remembered.
+const MOST_FUNCTIONS: usize = 256;
+
+/// A task. Its outcome is there until it is taken; once this is gone, nobody asks for it.
+#[pyclass(module = "procession._core", frozen)]
+pub struct PoolTask {
+    pool: Arc<Pool>,
+    pid: u32,
+    id: u64,
+}
+
+impl Drop for PoolTask {
+    fn drop(&mut self) {
+        if self.pid == std::process::id() {
+            self.pool.forget(self.id);
+        }
+    }
+}
+
+impl PoolEngine {
+    pub fn ours(&self) -> PyResult<&Arc<Pool>> {
+        if self.pid == std::process::id() {
+            Ok(&self.pool)
+        } else {
+            Err(PyRuntimeError::new_err(
+                "a pool can be used only by the process that made it: make another one here",
+            ))
+        }
+    }
+
+    /// The definition of a function that is found by its name, and so is always the same; None if it is not.
+    fn definition_of(&self, function: &Bound<'_, PyAny>) -> PyResult<Option<Arc<Definition>>> {
+        let key = function.as_ptr() as usize;
+        if let Ok(known) = self.functions.lock()
+            && let Some((_, definition)) = known.get(&key)
+        {
+            return Ok(Some(definition.clone()));
+        }
+        if !is_named(function)? {
+            return Ok(None);
+        }
+        let definition = task::define(self.pool.family(), function)?;
+        let old = if let Ok(mut known) = self.functions.lock() {
+            let old = if known.len() >= MOST_FUNCTIONS {
+                std::mem::take(&mut *known)
+            } else {
+                HashMap::new()
+            };
+            known.insert(key, (function.clone().unbind(), definition.clone()));
+            old
+        } else {
+            HashMap::new()
+        };
+        // Outside the lock: the end of a function may run Python code.
+        drop(old);
+        Ok(Some(definition))
+    }
+
+    fn submitted(
+        &self,
+        function: &Bound<'_, PyAny>,
+        args: &Bound<'_, PyAny>,
+        keywords: Option<&Bound<'_, PyDict>>,
+        wishes: procession_core::pool::Wishes,
+    ) -> PyResult<u64> {
+        let pool = self.ours()?;
+        let py = function.py();
+        let keywords = keywords.filter(|k| !k.is_empty());
+        let definition = self.definition_of(function)?;
+        let args = match args.cast_exact::<PyTuple>() {
+            Ok(args) => args.clone(),
+            Err(_) => py.get_type::<PyTuple>().call1((args,))?.cast_into()?,
+        };
+        let task = Submission {
+            wishes,
+            definition,
+            ..Submission::default()
+        };
+        match (&task.definition, keywords) {
+            (None, keywords) => {
+                let keywords = keywords.map_or_else(|| PyDict::new(py), Clone::clone);
+                let whole = (function, args, keywords).into_pyobject(py)?;
+                task::submit(pool, task, How::Whole, &whole)
+            }
+            (Some(_), None) => task::submit(pool, task, How::Args, &args),
+            (Some(_), Some(keywords)) => {
+                let both = (args, keywords).into_pyobject(py)?;
+                task::submit(pool, task, How::ArgsAndKeywords, &both)
+            }
+        }
+    }
+}
+
+/// Whether pickle sends this by its name alone: a function of a module, a built-in one, a class.
+fn is_named(obj: &Bound<'_, PyAny>) -> PyResult<bool> {
+    static KINDS: PyOnceLock<(Py<PyType>, Py<PyType>, Py<PyType>)> = PyOnceLock::new();
+    let py = obj.py();
+    let (function, builtin, module) = KINDS.get_or_try_init(py, || {
+        let types = py.import("types")?;
+        let kind = |name: &str| Ok::<_, PyErr>(types.getattr(name)?.cast_into::<PyType>()?.unbind());
+        Ok::<_, PyErr>((
+            kind("FunctionType")?,
+            kind("BuiltinFunctionType")?,
+            kind("ModuleType")?,
+        ))
+    })?;
+    let kind = obj.get_type();
+    let may_be = if kind.is(builtin.bind(py)) {
+        let owner = obj.getattr("__self__")?;
+        owner.is_none() || owner.is_instance(module.bind(py))?
+    } else {
+        kind.is(function.bind(py)) || kind.is(py.get_type::<PyType>())
+    };
+    if !may_be {
+        return Ok(false);
+    }
+    // Found under its own name: otherwise it goes by value, or not at all.
+    let name: Bound<'_, PyAny> = obj.getattr("__qualname__")?;
+    let Ok(path) = name.cast::<PyString>() else {
+        return Ok(false);
+    };
+    let module = obj.getattr("__module__")?;
+    if module.is_none() {
+        return Ok(false);
+    }
+    let modules = py.import("sys")?.getattr("modules")?;
+    let Ok(mut place) = modules.get_item(&module) else {
+        return Ok(false);
+    };
+    let is_main = module.eq("__main__")? || module.eq("__mp_main__")?;
+    if is_main && !crate::pickle::main_is_found(py)? {
+        return Ok(false);
+    }
+    for part in path.to_string_lossy().split('.') {
+        match place.getattr(part) {
+            Ok(next) => place = next,
+            Err(_) => return Ok(false),
+        }
+    }
+    Ok(place.is(obj))
+}
+
+#[pymethods]
+impl PoolEngine {
+    #[new]
+    #[pyo3(signature = (workers, memory_limit = None))]
+    fn new(workers: u32, memory_limit: Option<u64>) -> PyResult<PoolEngine> {
+        let options = Options {
+            workers,
+            memory_limit,
+        };
+        Ok(PoolEngine {
+            pool: Arc::new(Pool::new(options).map_err(raised)?),
+            pid: std::process::id(),
+            functions: Mutex::new(HashMap::new()),
+        })
+    }
+
+    /// The bytes by which workers find it, as long as this object is there.
+    #[getter]
+    fn handle<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &self.pool.handle().to_bytes())
+    }
+
+    #[pyo3(signature = (function, args = None, keywords = None, timeout = None, retries = 0, report = false))]
+    fn submit(
+        &self,
+        function: &Bound<'_, PyAny>,
+        args: Option<&Bound<'_, PyAny>>,
+        keywords: Option<&Bound<'_, PyDict>>,
+        timeout: Option<f64>,
+        retries: u32,
+        report: bool,
+    ) -> PyResult<PoolTask> {
+        let none = PyTuple::empty(function.py()).into_any();
+        let wishes = task::wishes(timeout, retries, report);
+        let id = self.submitted(function, args.unwrap_or(&none), keywords, wishes)?;
+        Ok(PoolTask {
+            pool: self.pool.clone(),
+            pid: self.pid,
+            id,
+        })
+    }
+
+    /// Submits a task and waits for its outcome: (True, value) or (False, what went wrong).
+    fn call<'py>(
+        &self,
+        function: &Bound<'py, PyAny>,
+        args: &Bound<'py, PyAny>,
+        keywords: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<(bool, Bound<'py, PyAny>)> {
+        let py = function.py();
+        let id = self.submitted(function, args, keywords, task::wishes(None, 0, false))?;
+        let task = PoolTask {
+            pool: self.pool.clone(),
+            pid: self.pid,
+            id,
+        };
+        task.wait(py, None)?;
+        task.take(py)?
+            .ok_or_else(|| PyRuntimeError::new_err("a task's outcome was taken twice"))
+    }
+
+    /// A group of tasks that call one function.
+    #[pyo3(signature = (function, starred = false, timeout = None, retries = 0, report = false))]
+    fn group(
+        &self,
+        function: &Bound<'_, PyAny>,
+        starred: bool,
+        timeout: Option<f64>,
+        retries: u32,
+        report: bool,
+    ) -> PyResult<PoolGroup> {
+        let pool = self.ours()?;
+        let definition = match self.definition_of(function)? {
+            Some(known) => known,
+            None => task::define(pool.family(), function)?,
+        };
+        // Groups are reported as a whole, not task by task; the supervisor must wait for each all the same.
+        let wishes = task::wishes(timeout, retries, report);
+        Ok(PoolGroup::new(pool.clone(), definition, starred, wishes))
+    }
+
+    /// Waits up to timeout seconds for what is to be done next; see `procession._pool_supervisor`.
+    #[pyo3(signature = (timeout = None))]
+    fn next_event<'py>(&self, py: Python<'py>, timeout: Option<f64>) -> PyResult<Bound<'py, PyAny>> {
+        let pool = self.ours()?;
+        let event = py.detach(|| pool.next_event(within(timeout)));
+        Ok(match event {
+            Event::Start(desk) => ("start", desk).into_pyobject(py)?.into_any(),
+            Event::Exited(desk) => ("exited", desk).into_pyobject(py)?.into_any(),
+            Event::Ended => ("ended", 0).into_pyobject(py)?.into_any(),
+            Event::TimedOut => ("nothing", 0).into_pyobject(py)?.into_any(),
+            Event::Reports(reports) => {
+                let numbers: Vec<(bool, u64)> = reports
+                    .into_iter()
+                    .map(|report| match report {
+                        Report::Task(id) => (false, id),
+                        Report::Group(id) => (true, id),
+                    })
+                    .collect();
+                ("reports", numbers).into_pyobject(py)?.into_any()
+            }
+        })
+    }
+
+    /// A worker was started. pidfd: is copied; -1 if there is none.
+    fn started(&self, py: Python<'_>, desk: u32, pid: u32, pidfd: RawFd) -> PyResult<()> {
+        let pool = self.ours()?;
+        let fd = if pidfd < 0 { None } else { Some(copied(pidfd)?) };
+        py.detach(|| pool.started(desk, pid, fd));
+        Ok(())
+    }
+
+    /// A worker could not be started; True if the pool is broken now.
+    fn start_failed(&self, py: Python<'_>, desk: u32) -> PyResult<bool> {
+        let pool = self.ours()?;
+        Ok(py.detach(|| pool.start_failed(desk)))
+    }
+
+    /// A worker has ended: whether it had been ready, whether the pool is broken now, whether that was intended.
+    #[pyo3(signature = (desk, code, memory = false))]
+    fn ended(
+        &self,
+        py: Python<'_>,
+        desk: u32,
+        code: Option<i32>,
+        memory: bool,
+    ) -> PyResult<(bool, bool, bool)> {
+        let pool = self.ours()?;
+        let judged = py.detach(|| pool.ended(desk, code, memory));
+        Ok((judged.was_ready, judged.broken, judged.intended))
+    }
+
+    fn close(&self, py: Python<'_>) {
+        if self.pid == std::process::id() {
+            py.detach(|| self.pool.close());
+        }
+    }
+
+    fn terminate(&self, py: Python<'_>) {
+        if self.pid == std::process::id() {
+            py.detach(|| self.pool.terminate());
+        }
+    }
+
+    fn kill_workers(&self, py: Python<'_>, signal: i32) -> PyResult<()> {
+        let pool = self.ours()?;
+        py.detach(|| pool.kill_workers(signal));
+        Ok(())
+    }
+
+    /// "open", "closing", "terminating" or "broken".
+    #[getter]
+    fn phase(&self) -> &'static str {
+        match self.pool.phase() {
+            Phase::Open => "open",
+            Phase::Closing => "closing",
+            Phase::Terminating => "terminating",
+            Phase::Broken => "broken",
+        }
+    }
+
+    /// How many tasks are under way.
+    #[getter]
+    fn pending(&self) -> u64 {
+        self.pool.pending()
+    }
+
+    /// Cancels all tasks that no worker has taken yet; how many.
+    fn cancel_waiting(&self, py: Python<'_>) -> PyResult<usize> {
+        let pool = self.ours()?;
+        Ok(py.detach(|| pool.cancel_waiting(None)))
+    }
+
+    /// For each worker: pid, whether it is ready, task, group, number, item, seconds, done, restarts.
+    #[allow(clippy::type_complexity)] // a row of a table
+    fn statistics(&self) -> Vec<(u32, bool, u64, u64, u64, u64, f64, u64, u64)> {
+        let row = |w: procession_core::pool::WorkerStatistics| {
+            (
+                w.pid,
+                w.ready,
+                w.task,
+                w.group,
+                w.number,
+                w.item,
+                w.since.as_secs_f64(),
+                w.done,
+                w.restarts,
+            )
+        };
+        self.pool.statistics().into_iter().map(row).collect()
+    }
+}
+
+/// A descriptor of the same file.
+fn copied(fd: RawFd) -> PyResult<OwnedFd> {
+    if fd < 0 {
+        return Err(PyValueError::new_err("no descriptor"));
+    }
+    // SAFETY: it is not -1, and the caller keeps it open during the call, as with any function of Python's os; a number
+    // that is no descriptor is found out by the system call.
+    let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
+    borrowed
+        .try_clone_to_owned()
+        .map_err(|e| PyOSError::new_err((e.raw_os_error().unwrap_or(0), e.to_string())))
+}
+
+#[pymethods]
+impl PoolTask {
+    /// Waits up to timeout seconds; whether it is settled.
+    #[pyo3(signature = (timeout = None))]
+    fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
+        let deadline = within(timeout);
+        Ok(waited(py, deadline, || self.pool.wait(self.id, deadline))?.is_some())
+    }
+
+    /// Whether it is settled.
+    fn ready(&self, py: Python<'_>) -> bool {
+        py.detach(|| self.pool.is_settled(self.id))
+    }
+
+    /// Its outcome, once: (True, value) or (False, what went wrong); None if it is not settled or was taken already.
+    fn take<'py>(&self, py: Python<'py>) -> PyResult<Option<(bool, Bound<'py, PyAny>)>> {
+        self.pool
+            .take(self.id)
+            .map(|outcome| told(py, outcome))
+            .transpose()
+    }
+
+    /// See `procession.pool.AsyncResult.cancel`.
+    #[pyo3(signature = (kill = true))]
+    fn cancel(&self, py: Python<'_>, kill: bool) -> bool {
+        py.detach(|| self.pool.cancel(self.id, kill))
+    }
+
+    /// Has the supervisor told of its end; False if it is settled already.
+    fn report(&self, py: Python<'_>) -> bool {
+        py.detach(|| self.pool.report(self.id))
+    }
+
+    /// Whether a worker has it.
+    fn running(&self) -> bool {
+        self.pool.is_running(self.id)
+    }
+
+    /// Its number.
+    #[getter]
+    fn id(&self) -> u64 {
+        self.id
+    }
+}
+
+/// The deadline of an operation that does not wait, or waits so long.
+pub fn deadline(timeout: Option<f64>) -> Deadline {
+    within(timeout)
+}

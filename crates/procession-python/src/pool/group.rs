@@ -1,0 +1,269 @@
+//! Many tasks of one job: they call one function, and their outcomes are asked for together.
+
+use super::engine::deadline;
+use super::task::{self, How, told};
+use crate::errors::raised;
+use crate::shared::waited;
+use procession_core::pool::{Batch, Definition, Outcome, Pool, Submission, Waited, Wishes};
+use pyo3::prelude::*;
+use pyo3::types::{PyIterator, PyList};
+use std::sync::{Arc, Mutex};
+
+/// A group of tasks. Once it is gone, nobody asks for their outcomes.
+#[pyclass(module = "procession._core", frozen)]
+pub struct PoolGroup {
+    pool: Arc<Pool>,
+    pid: u32,
+    id: u64,
+    definition: Arc<Definition>,
+    starred: bool,
+    wishes: Wishes,
+}
+
+impl Drop for PoolGroup {
+    fn drop(&mut self) {
+        if self.pid == std::process::id() {
+            self.pool.forget_group(self.id);
+        }
+    }
+}
+
+/// See [`PoolGroup::feed`].
+type Fed = (usize, usize, bool, Option<(Py<PyAny>, usize)>);
+
+/// How many tasks are left, and some outcomes.
+type Left<T> = (u64, Vec<T>);
+
+/// The number of an outcome, whether it is a value, and what it is.
+type Told<'py> = (u64, bool, Bound<'py, PyAny>);
+
+/// How many tasks are left, what has gone wrong by number, and how many values there were.
+type Gathered<'py> = (u64, Vec<(u64, Bound<'py, PyAny>)>, usize);
+
+/// Batches are submitted when they have so many tasks or bytes: the workers should not wait for the last of many.
+const MANY: usize = 256;
+const MUCH: usize = 128 << 10;
+
+impl PoolGroup {
+    pub fn new(pool: Arc<Pool>, definition: Arc<Definition>, starred: bool, wishes: Wishes) -> PoolGroup {
+        let id = pool.group(Some(definition.clone()), wishes.report);
+        PoolGroup {
+            pool,
+            pid: std::process::id(),
+            id,
+            definition,
+            starred,
+            wishes,
+        }
+    }
+
+    fn how(&self, many: bool) -> How {
+        match (many, self.starred) {
+            (false, false) => How::One,
+            (true, false) => How::Many,
+            (false, true) => How::OneStarred,
+            (true, true) => How::ManyStarred,
+        }
+    }
+
+    fn outcomes(
+        &self,
+        py: Python<'_>,
+        most: usize,
+        timeout: Option<f64>,
+    ) -> PyResult<Option<Left<(u64, Outcome)>>> {
+        let limit = deadline(timeout);
+        let found = Mutex::new(Vec::new());
+        let left = waited(py, limit, || {
+            let mut found = found.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            self.pool.collect(self.id, most, &mut found, limit)
+        })?;
+        let found = found
+            .into_inner()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        Ok(left.map(|left| (left, found)))
+    }
+}
+
+#[pymethods]
+impl PoolGroup {
+    /// Reads up to `items` from an iterator and submits them in chunks; numbers begin with `first`. Returns how many
+    /// items were read and submitted, how many tasks they became, whether the iterator has ended, and what stopped the
+    /// reading before: an error, and how many items it concerns, which come next (0: the iterator itself has raised it).
+    /// `listed`: a task of one item gives a list of one value, like those of more.
+    #[pyo3(signature = (iterator, items, chunk = 1, first = 0, listed = false))]
+    fn feed(
+        &self,
+        iterator: &Bound<'_, PyAny>,
+        items: usize,
+        chunk: usize,
+        first: u64,
+        listed: bool,
+    ) -> PyResult<Fed> {
+        let py = iterator.py();
+        let mut iterator: Bound<'_, PyIterator> = iterator.try_iter()?;
+        let mut batch = Batch::default();
+        let mut ids = Vec::new();
+        let many = listed || chunk > 1;
+        let how = self.how(many);
+        let (mut read, mut tasks, mut ended, mut error) = (0, 0, false, None);
+        while read < items && !ended && error.is_none() {
+            let start = first + read as u64;
+            let payload = if !many {
+                match iterator.next() {
+                    Some(Ok(item)) => {
+                        read += 1;
+                        Some(item)
+                    }
+                    Some(Err(e)) => {
+                        error = Some((e, 0));
+                        None
+                    }
+                    None => {
+                        ended = true;
+                        None
+                    }
+                }
+            } else {
+                let list = PyList::empty(py);
+                while list.len() < chunk && read < items {
+                    match iterator.next() {
+                        Some(Ok(item)) => {
+                            list.append(item)?;
+                            read += 1;
+                        }
+                        Some(Err(e)) => {
+                            // As in multiprocessing, a chunk that is not whole is not run.
+                            error = Some((e, 0));
+                            read -= list.len();
+                            list.del_slice(0, list.len())?;
+                            break;
+                        }
+                        None => {
+                            ended = true;
+                            break;
+                        }
+                    }
+                }
+                (!list.is_empty()).then(|| list.into_any())
+            };
+            let Some(payload) = payload else { continue };
+            let task = Submission {
+                group: self.id,
+                number: start,
+                definition: Some(self.definition.clone()),
+                wishes: self.wishes,
+                ..Submission::default()
+            };
+            match task::submit_in_batch(&self.pool, &mut batch, &mut ids, task, how, &payload) {
+                Ok(()) => tasks += 1,
+                Err(e) => {
+                    // It cannot be sent.
+                    let count = if many { payload.len()? } else { 1 };
+                    read -= count;
+                    error = Some((e, count));
+                }
+            }
+            if batch.len() >= MANY || batch.bytes() >= MUCH {
+                self.pool.submit_batch(&mut batch, &mut ids).map_err(raised)?;
+            }
+        }
+        self.pool.submit_batch(&mut batch, &mut ids).map_err(raised)?;
+        let error = error.map(|(e, count)| (e.into_value(py).into_any(), count));
+        Ok((read, tasks, ended, error))
+    }
+
+    /// Waits up to timeout seconds for outcomes, and returns up to `most` of them as (number of the first item, whether it
+    /// is a value, value or what went wrong), with how many tasks are left: under way, or settled and not returned. None
+    /// if the time is over.
+    #[pyo3(signature = (most, timeout = None))]
+    fn collect<'py>(
+        &self,
+        py: Python<'py>,
+        most: usize,
+        timeout: Option<f64>,
+    ) -> PyResult<Option<Left<Told<'py>>>> {
+        let Some((left, found)) = self.outcomes(py, most, timeout)? else {
+            return Ok(None);
+        };
+        let mut made = Vec::with_capacity(found.len());
+        for (number, outcome) in found {
+            let (good, value) = told(py, outcome)?;
+            made.push((number, good, value));
+        }
+        Ok(Some((left, made)))
+    }
+
+    /// Waits up to timeout seconds for outcomes, and puts values into the list where they belong; `chunked`: they are lists
+    /// of values. Returns how many tasks are left, for those that have gone wrong (number, what), and how many values were
+    /// put there; None if the time is over.
+    #[pyo3(signature = (results, chunked, timeout = None))]
+    fn gather<'py>(
+        &self,
+        py: Python<'py>,
+        results: &Bound<'py, PyList>,
+        chunked: bool,
+        timeout: Option<f64>,
+    ) -> PyResult<Option<Gathered<'py>>> {
+        let Some((left, found)) = self.outcomes(py, usize::MAX, timeout)? else {
+            return Ok(None);
+        };
+        let (mut failures, mut stored) = (Vec::new(), 0);
+        for (number, outcome) in found {
+            let (good, value) = told(py, outcome)?;
+            let at = number as usize;
+            if !good {
+                failures.push((number, value));
+            } else if chunked {
+                let values = value.cast_into::<PyList>()?;
+                stored += values.len();
+                results.set_slice(at, at + values.len(), &values)?;
+            } else {
+                stored += 1;
+                results.set_item(at, value)?;
+            }
+        }
+        Ok(Some((left, failures, stored)))
+    }
+
+    /// Waits up to timeout seconds until all tasks are settled; whether they are.
+    #[pyo3(signature = (timeout = None))]
+    fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
+        let limit = deadline(timeout);
+        let settled = waited(py, limit, || -> Waited {
+            self.pool.wait_for_group(self.id, limit)
+        })?;
+        Ok(settled.is_some())
+    }
+
+    /// How many tasks are under way, and how many are settled and not collected.
+    fn progress(&self, py: Python<'_>) -> (u64, u64) {
+        py.detach(|| self.pool.progress(self.id))
+    }
+
+    /// Cancels what is not settled yet; `kill`: also what is being run. How many tasks that were.
+    #[pyo3(signature = (kill = true))]
+    fn cancel(&self, py: Python<'_>, kill: bool) -> usize {
+        py.detach(|| {
+            let waiting = self.pool.cancel_waiting(Some(self.id));
+            let running = if kill {
+                let ids = self.pool.under_way(Some(self.id));
+                ids.into_iter().filter(|id| self.pool.cancel(*id, true)).count()
+            } else {
+                0
+            };
+            waiting + running
+        })
+    }
+
+    /// Has the supervisor told whenever there are outcomes.
+    fn report(&self, py: Python<'_>) {
+        py.detach(|| self.pool.report_group(self.id));
+    }
+
+    /// Its number.
+    #[getter]
+    fn id(&self) -> u64 {
+        self.id
+    }
+}

@@ -1,0 +1,215 @@
+//! What a task says, and how its outcome becomes an object.
+
+use crate::errors::raised;
+use crate::message::{self, Buffers, MUCH};
+use procession_core::family::Family;
+use procession_core::pool::layout::HEAD;
+use procession_core::pool::{Arrived, Batch, Death, Definition, Outcome, Outgoing, Pool, Submission, Wishes};
+use pyo3::prelude::*;
+use pyo3::types::PyTuple;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How a task's payload is to be understood: the word in its head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u64)]
+pub enum How {
+    /// (function, args, kwargs).
+    Whole = 0,
+    /// The definition is the function, the payload args.
+    Args = 1,
+    /// The definition is the function, the payload (args, kwargs).
+    ArgsAndKeywords = 2,
+    /// The definition is the function, the payload an argument.
+    One = 3,
+    /// The definition is the function, the payload a list of arguments, one for each call.
+    Many = 4,
+    /// As `One`, and the argument is an iterable of arguments.
+    OneStarred = 5,
+    /// As `Many`, with iterables of arguments.
+    ManyStarred = 6,
+}
+
+impl How {
+    pub fn of(word: u64) -> Option<How> {
+        const ALL: [How; 7] = [
+            How::Whole,
+            How::Args,
+            How::ArgsAndKeywords,
+            How::One,
+            How::Many,
+            How::OneStarred,
+            How::ManyStarred,
+        ];
+        ALL.get(usize::try_from(word).ok()?).copied()
+    }
+
+    /// Whether the task is several calls, and its value a list.
+    pub fn is_many(self) -> bool {
+        matches!(self, How::Many | How::ManyStarred)
+    }
+
+    pub fn is_starred(self) -> bool {
+        matches!(self, How::OneStarred | How::ManyStarred)
+    }
+}
+
+/// What a result is: the word in its head.
+pub mod result {
+    /// What the task returned.
+    pub const VALUE: u64 = 0;
+    /// What it raised: see `procession._pool_worker.described`.
+    pub const RAISED: u64 = 1;
+    /// It returned what cannot be sent: (repr of the error, repr of the value).
+    pub const UNSENDABLE: u64 = 2;
+}
+
+/// The object that a message of the pool is.
+pub fn unpacked(py: Python<'_>, arrived: Arrived) -> PyResult<Bound<'_, PyAny>> {
+    let big = arrived.big.map(|(hold, len)| (hold, HEAD, len - HEAD));
+    message::incoming_behind(py, &arrived.bytes, arrived.encoding, big, arrived.carried)
+}
+
+/// An outcome as (whether it is a value, value) or (False, (kind, ...)).
+pub fn told<'py>(py: Python<'py>, outcome: Outcome) -> PyResult<(bool, Bound<'py, PyAny>)> {
+    let arrived = match outcome {
+        Outcome::Returned(arrived) => arrived,
+        Outcome::Died(death) => return Ok((false, died(py, "died", &death)?)),
+        Outcome::TimedOut(death) => return Ok((false, died(py, "timeout", &death)?)),
+        Outcome::Cancelled => return failure(py, ("cancelled",)),
+        Outcome::Abandoned => return failure(py, ("abandoned",)),
+    };
+    let word = arrived.head.word;
+    match (word, unpacked(py, arrived)) {
+        (result::VALUE, Ok(value)) => Ok((true, value)),
+        (result::RAISED, Ok(what)) => failure(py, ("raised", what)),
+        (_, Ok(what)) => failure(py, ("unsendable", what)),
+        (_, Err(error)) => failure(py, ("unreadable", error.into_value(py))),
+    }
+}
+
+fn failure<'py>(
+    py: Python<'py>,
+    what: impl IntoPyObject<'py, Target = PyTuple, Output = Bound<'py, PyTuple>, Error = PyErr>,
+) -> PyResult<(bool, Bound<'py, PyAny>)> {
+    Ok((false, what.into_pyobject(py)?.into_any()))
+}
+
+fn died<'py>(py: Python<'py>, kind: &str, death: &Death) -> PyResult<Bound<'py, PyAny>> {
+    let facts = (
+        kind,
+        death.pid,
+        death.code,
+        death.item,
+        death.deaths,
+        death.memory,
+    );
+    Ok(facts.into_pyobject(py)?.into_any())
+}
+
+/// Seconds, as a task's limit.
+pub fn wishes(timeout: Option<f64>, retries: u32, report: bool) -> Wishes {
+    let span = |seconds: f64| Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX / 4);
+    Wishes {
+        timeout: timeout.map(span),
+        retries,
+        report,
+    }
+}
+
+/// Submits one task; its number.
+pub fn submit(pool: &Pool, mut task: Submission, how: How, payload: &Bound<'_, PyAny>) -> PyResult<u64> {
+    let py = payload.py();
+    task.word = how as u64;
+    // What is put once more must be what it was, and a buffer is the receiver's to change.
+    let buffers = if task.wishes.retries > 0 {
+        Buffers::Within
+    } else {
+        Buffers::Apart
+    };
+    let mut task = Some(task);
+    let mut send = |outgoing: Outgoing<'_>| {
+        let len = outgoing.parts[0].len() + outgoing.parts[1].len();
+        let task = task.take().unwrap_or_default();
+        if len > MUCH {
+            py.detach(|| pool.submit(task, outgoing)).map_err(raised)
+        } else {
+            pool.submit(task, outgoing).map_err(raised)
+        }
+    };
+    let plain = message::with_scratch(|scratch| {
+        let encoding = message::encode_plain(payload, scratch)?;
+        Some(send(Outgoing {
+            parts: [scratch, &[]],
+            encoding,
+            ..Outgoing::default()
+        }))
+    });
+    match plain {
+        Some(done) => done,
+        None => message::outgoing_with(py, pool.family(), payload, buffers, |m| {
+            send(Outgoing {
+                parts: m.parts,
+                encoding: m.encoding,
+                carried: m.carried,
+                beside: m.beside,
+            })
+        }),
+    }
+}
+
+/// Adds a task to a batch, which is submitted first if the task must travel alone.
+pub fn submit_in_batch(
+    pool: &Pool,
+    batch: &mut Batch,
+    ids: &mut Vec<u64>,
+    mut task: Submission,
+    how: How,
+    payload: &Bound<'_, PyAny>,
+) -> PyResult<()> {
+    task.word = how as u64;
+    if batch.add(&task, |out| message::encode_plain(payload, out)) {
+        return Ok(());
+    }
+    let py = payload.py();
+    let buffers = if task.wishes.retries > 0 {
+        Buffers::Within
+    } else {
+        Buffers::Apart
+    };
+    message::outgoing_with(py, pool.family(), payload, buffers, |m| {
+        let len = m.parts[0].len() + m.parts[1].len();
+        if m.carried.is_empty() && Batch::takes(len) {
+            batch.add(&task, |out| {
+                m.parts.iter().for_each(|part| out.extend_from_slice(part));
+                Some(m.encoding)
+            });
+            return Ok(());
+        }
+        pool.submit_batch(batch, ids).map_err(raised)?;
+        let outgoing = Outgoing {
+            parts: m.parts,
+            encoding: m.encoding,
+            carried: m.carried,
+            beside: m.beside,
+        };
+        let id = if len > MUCH {
+            py.detach(|| pool.submit(task, outgoing))
+        } else {
+            pool.submit(task, outgoing)
+        };
+        ids.push(id.map_err(raised)?);
+        Ok(())
+    })
+}
+
+/// Writes down what tasks have in common.
+pub fn define(family: &'static Family, obj: &Bound<'_, PyAny>) -> PyResult<Arc<Definition>> {
+    let py = obj.py();
+    message::outgoing(py, family, obj, |m| {
+        let made = || Definition::new(family, m.encoding, m.parts, m.carried);
+        let len = m.parts[0].len() + m.parts[1].len();
+        let made = if len > MUCH { py.detach(made) } else { made() };
+        made.map(Arc::new).map_err(raised)
+    })
+}

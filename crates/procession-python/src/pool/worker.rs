@@ -1,0 +1,273 @@
+//! The worker's loop.
+
+use super::task::{How, result, unpacked};
+use crate::errors::raised;
+use crate::message::{self, Buffers, MUCH};
+use crate::shared::waited;
+use procession_core::family::Handle;
+use procession_core::pool::layout::{HEAD, Head};
+use procession_core::pool::{Arrived, Finished, Found, Outgoing, Taken, Worker, framed, park};
+use procession_core::queue::Patience;
+use procession_core::sys::clock::Deadline;
+use procession_core::sys::procfs;
+use pyo3::exceptions::{PyKeyboardInterrupt, PySystemExit};
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyDict, PyList, PyTuple, PyType};
+use std::collections::HashMap;
+
+/// So many definitions are remembered, most of them functions.
+const MOST_DEFINITIONS: usize = 64;
+
+/// Takes tasks and runs them, until the pool closes ("closed"), `most` tasks are done ("done"), or this process has more
+/// memory than `memory` bytes ("memory"). `ready`: is called first, when the desk is taken.
+///
+/// SystemExit of a task is raised here, and ends the process; everything else that a task raises is its result.
+#[pyfunction]
+#[pyo3(signature = (pool, desk, ready = None, most = None, memory = None))]
+pub fn work_in_pool(
+    py: Python<'_>,
+    pool: &[u8],
+    desk: u32,
+    ready: Option<&Bound<'_, PyAny>>,
+    most: Option<u64>,
+    memory: Option<u64>,
+) -> PyResult<&'static str> {
+    let handle = Handle::from_bytes(pool).map_err(raised)?;
+    let Ok(worker) = Worker::sit(&handle, desk) else {
+        // The pool is gone already.
+        return Ok("closed");
+    };
+    if let Some(ready) = ready {
+        ready.call0()?;
+    }
+    worker.ready();
+    let mut at_work = AtWork {
+        worker,
+        known: HashMap::new(),
+    };
+    let ended = at_work.run(py, most, memory)?;
+    at_work.worker.leaving();
+    Ok(ended)
+}
+
+struct AtWork {
+    worker: Worker,
+    /// Definitions by their keys.
+    known: HashMap<(u64, u32), Py<PyAny>>,
+}
+
+/// What a task came to.
+enum Ran<'py> {
+    Value(Bound<'py, PyAny>),
+    Raised(PyErr),
+}
+
+impl AtWork {
+    fn run(&mut self, py: Python<'_>, most: Option<u64>, memory: Option<u64>) -> PyResult<&'static str> {
+        let mut scratch = Vec::new();
+        let mut done = 0;
+        loop {
+            undisturbed(py, py.check_signals())?;
+            match self.take(py, &mut scratch)? {
+                Taken::Closed => return Ok("closed"),
+                Taken::Again => {}
+                Taken::None => {
+                    let worker = &self.worker;
+                    let rest = waited(py, Deadline::NEVER, || worker.wait(Deadline::NEVER));
+                    undisturbed(py, rest.map(|_| ()))?;
+                }
+                Taken::Task(arrived) => {
+                    self.serve(py, arrived)?;
+                    done += 1;
+                    if most.is_some_and(|most| done >= most) {
+                        return Ok("done");
+                    }
+                    let pid = std::process::id();
+                    if memory.is_some_and(|limit| procfs::resident(pid).is_some_and(|bytes| bytes > limit)) {
+                        return Ok("memory");
+                    }
+                }
+            }
+        }
+    }
+
+    fn take(&self, py: Python<'_>, scratch: &mut Vec<u8>) -> PyResult<Taken> {
+        let worker = &self.worker;
+        match worker.try_take(scratch, Patience::None).map_err(raised)? {
+            Taken::Again => py
+                .detach(|| worker.try_take(scratch, Patience::Some))
+                .map_err(raised),
+            taken => Ok(taken),
+        }
+    }
+
+    /// Runs one task and hands back what came of it.
+    fn serve(&mut self, py: Python<'_>, arrived: Arrived) -> PyResult<()> {
+        let head = arrived.head;
+        let ran = match self.call(py, arrived) {
+            Ok(value) => Ran::Value(value),
+            Err(e) if e.is_instance_of::<PySystemExit>(py) => return Err(e),
+            Err(e) => Ran::Raised(e),
+        };
+        match ran {
+            Ran::Value(value) => {
+                if let Err(error) = self.hand_back(py, head, result::VALUE, &value) {
+                    let told = helper(py, "unsendable")?.call1((error.into_value(py), value))?;
+                    self.hand_back(py, head, result::UNSENDABLE, &told)?;
+                }
+            }
+            Ran::Raised(error) => {
+                let told = helper(py, "described")?.call1((error.into_value(py),))?;
+                self.hand_back(py, head, result::RAISED, &told)?;
+            }
+        }
+        if self.worker.finish() == Finished::Condemned {
+            py.detach(park);
+        }
+        Ok(())
+    }
+
+    fn call<'py>(&mut self, py: Python<'py>, arrived: Arrived) -> PyResult<Bound<'py, PyAny>> {
+        let head = arrived.head;
+        let how = How::of(head.word).unwrap_or(How::Whole);
+        let function = match how {
+            How::Whole => None,
+            _ => Some(self.definition(py, (head.definition, head.generation as u32))?),
+        };
+        let payload = unpacked(py, arrived)?;
+        let Some(function) = function else {
+            let (function, args, keywords): (Bound<'_, PyAny>, Bound<'_, PyTuple>, Bound<'_, PyDict>) =
+                payload.extract()?;
+            return function.call(args, Some(&keywords));
+        };
+        match how {
+            How::Whole | How::Args => function.call1(payload.cast_into::<PyTuple>()?),
+            How::ArgsAndKeywords => {
+                let (args, keywords): (Bound<'_, PyTuple>, Bound<'_, PyDict>) = payload.extract()?;
+                function.call(args, Some(&keywords))
+            }
+            How::One => function.call1((payload,)),
+            How::OneStarred => function.call1(starred(payload)?),
+            How::Many | How::ManyStarred => {
+                let items = payload.cast_into::<PyList>()?;
+                let values = PyList::empty(py);
+                for number in 0..items.len() {
+                    self.worker.at_item(number as u64);
+                    let item = items.get_item(number)?;
+                    let value = if how.is_starred() {
+                        function.call1(starred(item)?)
+                    } else {
+                        function.call1((item,))
+                    };
+                    values.append(value?)?;
+                }
+                debug_assert!(how.is_many());
+                Ok(values.into_any())
+            }
+        }
+    }
+
+    /// What many tasks have in common: read once.
+    fn definition<'py>(&mut self, py: Python<'py>, key: (u64, u32)) -> PyResult<Bound<'py, PyAny>> {
+        if let Some(known) = self.known.get(&key) {
+            return Ok(known.bind(py).clone());
+        }
+        let family = self.worker.family();
+        // What no task will name any more need not be remembered; and in no case too much.
+        let over = |key: &(u64, u32)| Found::is_over(family, *key);
+        let gone: Vec<_> = self.known.keys().copied().filter(over).collect();
+        for key in gone {
+            self.known.remove(&key);
+        }
+        if self.known.len() >= MOST_DEFINITIONS {
+            self.known.clear();
+        }
+        let found = Found::open(family, key).map_err(raised)?;
+        let made = message::incoming_shared(py, &found.bytes, found.encoding, found.carried)?;
+        self.known.insert(key, made.clone().unbind());
+        Ok(made)
+    }
+
+    fn hand_back(&self, py: Python<'_>, task: Head, word: u64, what: &Bound<'_, PyAny>) -> PyResult<()> {
+        let head = Head {
+            task: task.task,
+            word,
+            ..Head::default()
+        };
+        let plain = message::with_scratch(|scratch| {
+            scratch.extend_from_slice(&head.to_bytes());
+            let encoding = message::encode_plain(what, scratch)?;
+            debug_assert!(scratch.len() > HEAD);
+            Some(self.deliver(py, [scratch, &[]], encoding, Vec::new(), 0))
+        });
+        if let Some(done) = plain {
+            return done;
+        }
+        if word == result::VALUE && is_function(what)? {
+            // It must be found by its name: a result that brings its code along is asking for trouble.
+            py.import("_pickle")?.call_method1("dumps", (what,))?;
+        }
+        message::outgoing_with(py, self.worker.family(), what, Buffers::Apart, |m| {
+            let outgoing = Outgoing {
+                parts: m.parts,
+                ..Outgoing::default()
+            };
+            let mut joined = Vec::new();
+            let parts = framed(head, &outgoing, &mut joined);
+            self.deliver(py, parts, m.encoding, m.carried, m.beside)
+        })
+    }
+
+    fn deliver(
+        &self,
+        py: Python<'_>,
+        parts: [&[u8]; 2],
+        encoding: u32,
+        carried: Vec<procession_core::family::Hold>,
+        beside: u64,
+    ) -> PyResult<()> {
+        let worker = &self.worker;
+        let pack = || worker.pack(parts, encoding, carried, beside);
+        let much = parts[0].len() + parts[1].len() > MUCH;
+        let mut parcel = if much { py.detach(pack) } else { pack() }.map_err(raised)?;
+        if worker.deliver(&mut parcel, Patience::None).map_err(raised)? {
+            return Ok(());
+        }
+        // The result is not to be lost for a signal: those are looked at when it is in the queue.
+        while !py
+            .detach(|| worker.deliver(&mut parcel, Patience::Some))
+            .map_err(raised)?
+        {}
+        Ok(())
+    }
+}
+
+/// Positional arguments from any iterable.
+fn starred(item: Bound<'_, PyAny>) -> PyResult<Bound<'_, PyTuple>> {
+    match item.cast_into_exact::<PyTuple>() {
+        Ok(args) => Ok(args),
+        Err(other) => {
+            let other = other.into_inner();
+            let kind = other.py().get_type::<PyTuple>();
+            Ok(kind.call1((other,))?.cast_into()?)
+        }
+    }
+}
+
+/// Ctrl-C reaches the workers too, and one without a task has nothing to interrupt.
+fn undisturbed(py: Python<'_>, rest: PyResult<()>) -> PyResult<()> {
+    match rest {
+        Err(e) if e.is_instance_of::<PyKeyboardInterrupt>(py) => Ok(()),
+        rest => rest,
+    }
+}
+
+fn is_function(obj: &Bound<'_, PyAny>) -> PyResult<bool> {
+    static KIND: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    Ok(obj.get_type().is(KIND.import(obj.py(), "types", "FunctionType")?))
+}
+
+fn helper<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
+    py.import("procession._pool_worker")?.getattr(name)
+}

@@ -1,0 +1,459 @@
+"""What a pool gives out for work that is under way: results to wait for, iterators over them."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from contextlib import suppress
+from types import GenericAlias
+
+from ._pool_errors import error_of
+from .context import TimeoutError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Generator, Iterator
+    from typing import Any
+
+    from ._core import PoolGroup, PoolTask
+
+__all__ = ["ApplyResult", "AsyncResult", "IMapIterator", "IMapUnorderedIterator", "MapResult"]
+
+
+class ApplyResult:
+    """The result of `apply_async`, to come."""
+
+    __class_getitem__: Any = classmethod(GenericAlias)
+
+    _task: PoolTask
+
+    def __init__(
+        self,
+        pool: Any,
+        function: str,
+        callback: Callable[[Any], object] | None,
+        error_callback: Callable[[BaseException], object] | None,
+    ) -> None:
+        self._pool = pool
+        self._function = function
+        self._callback = callback
+        self._error_callback = error_callback
+        # (success, value or exception), once it is known
+        self._outcome: tuple[bool, Any] | None = None
+        self._lock = threading.Lock()
+        # set when the supervisor has called back, if it is to
+        self._told: threading.Event | None = None
+
+    def ready(self) -> bool:
+        """Whether there is a result, or an error."""
+        if self._outcome is not None:
+            return self._told is None or self._told.is_set()
+        return False if self._told is not None else self._settled()
+
+    def successful(self) -> bool:
+        """Whether the call has returned, and not raised. ValueError: it is still under way."""
+        if not self.ready():
+            raise ValueError(f"{self!r} is not ready")
+        self._wait(0)
+        assert self._outcome is not None
+        return self._outcome[0]
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Waits until there is a result, or for so many seconds."""
+        self._wait(timeout)
+
+    def get(self, timeout: float | None = None) -> Any:
+        """The result, waited for up to so many seconds (None: without limit).
+
+        Raises what the call has raised, with the traceback there as its cause; `procession.TimeoutError` if it is still
+        under way; `WorkerDiedError` if its worker has died; `TaskTimeoutError`, `concurrent.futures.CancelledError`;
+        `PoolBrokenError` if the pool was terminated or cannot start workers. It never waits for what cannot come.
+        """
+        if not self._wait(timeout):
+            raise TimeoutError
+        assert self._outcome is not None
+        success, value = self._outcome
+        if success:
+            return value
+        raise value
+
+    def cancel(self) -> bool:
+        """Gives the call up: if it waits it will not be made; if it is being made, its worker is killed and replaced.
+
+        False if it is done already. `get` raises `concurrent.futures.CancelledError` from then on. multiprocessing has
+        no such method.
+        """
+        return self._task.cancel()
+
+    # --- for await ---
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        """In asyncio: the result, without blocking the event loop."""
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+        future = loop.create_future()
+
+        def done() -> None:
+            if not future.done():
+                future.set_result(None)
+
+        self._when_done(lambda: _call_soon(loop, done))
+        yield from future
+        return self.get()
+
+    def _when_done(self, call: Callable[[], object]) -> None:
+        """Has call() made when there is a result: at once, or in the supervisor's thread."""
+        with self._lock:
+            if self._told is None and self._outcome is None:
+                self._watch()
+            pending = self._told is not None and not self._told.is_set()
+            if pending:
+                self._waiting.append(call)
+        if not pending:
+            call()
+
+    _waiting: list[Callable[[], object]]
+
+    def _watch(self) -> None:
+        """The supervisor is to tell; under the lock."""
+        self._told, self._waiting = threading.Event(), []
+        supervisor, task = self._pool._supervisor, self._task
+        key = (False, task.id)
+        with supervisor.lock:
+            if task.report():
+                supervisor.watched[key] = self._tell
+                return
+        self._told = None
+        self._take()
+
+    # --- from the engine ---
+
+    def _settled(self) -> bool:
+        return self._task.ready()
+
+    def _wait(self, timeout: float | None) -> bool:
+        if self._told is not None:
+            return self._told.wait(timeout)
+        if self._outcome is None:
+            if not self._task.wait(timeout):
+                return False
+            with self._lock:
+                self._take()
+        return True
+
+    def _take(self) -> None:
+        """The outcome from the engine, if nobody has taken it; under the lock."""
+        if self._outcome is None:
+            told = self._task.take()
+            if told is None:  # it was not to be had from the engine: the pool's own process has forked, say
+                told = False, ("abandoned",)
+            self._outcome = told if told[0] else (False, self._error(told[1]))
+
+    def _error(self, what: tuple[Any, ...]) -> BaseException:
+        return error_of(what, self._function, None, self._pool._supervisor.broken)
+
+    def _tell(self) -> None:
+        """In the supervisor's thread: calls back, and wakes who waits."""
+        with self._lock:
+            self._take()
+        self._call_back()
+
+    def _call_back(self) -> None:
+        assert self._outcome is not None
+        success, value = self._outcome
+        call = self._callback if success else self._error_callback
+        try:
+            if call is not None:
+                call(value)
+        finally:
+            self._callback = self._error_callback = None
+            with self._lock:
+                assert self._told is not None
+                self._told.set()
+                waiting, self._waiting = self._waiting, []
+            for wake in waiting:
+                wake()
+
+
+AsyncResult = ApplyResult
+
+
+class MapResult(ApplyResult):
+    """The result of `map_async` and `starmap_async`, to come: a list."""
+
+    _group: PoolGroup
+
+    def __init__(
+        self,
+        pool: Any,
+        function: str,
+        length: int,
+        chunked: bool,
+        callback: Callable[[list[Any]], object] | None,
+        error_callback: Callable[[BaseException], object] | None,
+        bar: Any = None,
+    ) -> None:
+        super().__init__(pool, function, callback, error_callback)
+        self._values: list[Any] = [None] * length
+        self._chunked = chunked
+        # the first that has gone wrong: (index, error)
+        self._failure: tuple[int, BaseException] | None = None
+        self._bar = bar
+        if not length:
+            self._finish()
+
+    def cancel(self) -> bool:
+        """Gives up all calls that are not done; see `ApplyResult.cancel`."""
+        return self._outcome is None and self._group.cancel() > 0
+
+    def _fail(self, index: int, error: BaseException) -> None:
+        if self._failure is None or index < self._failure[0]:
+            self._failure = index, error
+
+    def _finish(self) -> None:
+        self._outcome = (True, self._values) if self._failure is None else (False, self._failure[1])
+        self._values = []
+        if self._bar is not None:
+            self._bar.close()
+
+    def _settled(self) -> bool:
+        return self._group.progress()[0] == 0
+
+    def _gather(self, timeout: float | None) -> bool:
+        """Takes what there is; whether that was all. Under the lock."""
+        if self._outcome is not None:
+            return True
+        gathered = self._group.gather(self._values, self._chunked, timeout)
+        if gathered is None:
+            return False
+        left, failures, count = gathered
+        for index, what in failures:
+            self._fail(index, error_of(what, self._function, index, self._pool._supervisor.broken))
+        if self._bar is not None:
+            self._bar.update(count)
+        if left == 0:
+            self._finish()
+        return left == 0
+
+    def _wait(self, timeout: float | None) -> bool:
+        if self._told is not None:
+            return self._told.wait(timeout)
+        if self._outcome is not None:
+            return True
+        limit = None if timeout is None else time.monotonic() + timeout
+        if not self._lock.acquire(timeout=-1 if timeout is None else max(0.0, timeout)):
+            return self._outcome is not None
+        try:
+            while not self._gather(None if limit is None else max(0.0, limit - time.monotonic())):
+                if limit is not None and time.monotonic() >= limit:
+                    return False
+            return True
+        finally:
+            self._lock.release()
+
+    def _watch(self) -> None:
+        self._told, self._waiting = threading.Event(), []
+        supervisor, group = self._pool._supervisor, self._group
+        with supervisor.lock:
+            supervisor.watched[True, group.id] = self._tell
+        group.report()
+
+    def _tell(self) -> None:
+        with self._lock:
+            while self._outcome is None and self._group.progress()[1]:
+                self._gather(0)
+            # after the pool's end nothing more will come
+            done = self._outcome is not None
+        if done:
+            self._pool._supervisor.forget((True, self._group.id))
+            assert self._told is not None
+            if not self._told.is_set():
+                self._call_back()
+
+
+class IMapIterator:
+    """The results of `imap`, in the order of the input, as they come.
+
+    The input is read only so far ahead as `buffersize` says: in `next`, by the thread that calls it.
+    """
+
+    _ordered = True
+
+    def __init__(
+        self, pool: Any, group: PoolGroup, function: str, source: Iterator[Any], chunk: int, ahead: int | None, bar: Any
+    ) -> None:
+        self._pool = pool
+        self._group = group
+        self._function = function
+        self._source = source
+        self._chunk = chunk
+        self._adapts = ahead is None
+        # how many items are read at most and not returned yet
+        self._ahead = max(8, 4 * pool._processes) * chunk if ahead is None else ahead
+        self._bar = bar
+        self._lock = threading.Lock()
+        self._fed = 0  # items read
+        self._given = 0  # items returned
+        self._tasks = 0  # tasks under way
+        self._ended = False
+        self._ready: deque[tuple[bool, Any, int]] = deque()  # success, value, items
+        self._early: dict[int, tuple[bool, Any, int]] = {}  # what is not its turn yet, by number
+        self._next = 0  # the number whose turn it is
+        self._refilled = 0.0
+        self._feed()
+
+    def __iter__(self) -> IMapIterator:
+        return self
+
+    def next(self, timeout: float | None = None) -> Any:
+        """The next result, waited for up to so many seconds. StopIteration: there is no other.
+
+        Raises what the call has raised, or `procession.TimeoutError`; and see `AsyncResult.get`. The iterator goes on
+        with the next one then.
+        """
+        if not self._lock.acquire(timeout=-1 if timeout is None else max(0.0, timeout)):
+            raise TimeoutError
+        try:
+            success, value = self._take(timeout)
+        finally:
+            self._lock.release()
+        if success:
+            return value
+        raise value
+
+    def __next__(self) -> Any:
+        with self._lock:
+            ready = self._ready
+            if ready:  # the case that must be quick
+                success, value, items = ready.popleft()
+                self._given += items
+                if self._fed - self._given < self._ahead >> 1:  # so that the workers do not wait for this thread
+                    self._feed()
+                if success:
+                    return value
+            else:
+                success, value = self._take(None)
+        if success:
+            return value
+        raise value
+
+    def _take(self, timeout: float | None) -> tuple[bool, Any]:
+        limit = None if timeout is None else time.monotonic() + timeout
+        while not self._ready:
+            self._feed()
+            if self._ready:
+                break
+            if not self._tasks:
+                if self._bar is not None:
+                    self._bar.close()
+                raise StopIteration
+            left = None if limit is None else max(0.0, limit - time.monotonic())
+            collected = self._group.collect(1 << 30, left)
+            if collected is None:
+                raise TimeoutError
+            for number, success, value in collected[1]:
+                self._tasks -= 1
+                self._arrived(number, success, value)
+        success, value, items = self._ready.popleft()
+        self._given += items
+        return success, value
+
+    def _arrived(self, number: int, success: bool, value: Any) -> None:
+        if not success:
+            value = error_of(value, self._function, number, self._pool._supervisor.broken)
+            self._came(number, False, value, min(self._chunk, self._fed - number))
+        elif self._chunk > 1:
+            # the list's items; the last of them ends the turn
+            self._came(number, None, value, len(value))
+        else:
+            self._came(number, True, value, 1)
+
+    def _came(self, number: int, success: bool | None, value: Any, items: int) -> None:
+        if self._bar is not None:
+            self._bar.update(items)
+        if not self._ordered:
+            self._give(success, value, items)
+        elif number != self._next:
+            self._early[number] = (success, value, items)  # type: ignore[assignment]
+        else:
+            self._give(success, value, items)
+            self._next += items
+            while self._next in self._early:
+                success, value, items = self._early.pop(self._next)
+                self._give(success, value, items)
+                self._next += items
+
+    def _give(self, success: bool | None, value: Any, items: int) -> None:
+        if success is None:
+            self._ready.extend((True, item, 1) for item in value)
+        else:
+            self._ready.append((success, value, items))
+
+    def _feed(self) -> None:
+        """Reads ahead and submits, as far as may be."""
+        if self._ended:
+            return
+        room = self._ahead - (self._fed - self._given)
+        now = time.monotonic()
+        if self._adapts and now - self._refilled < 0.02 and self._ahead < 1024 * self._chunk:
+            room += self._ahead
+            self._ahead *= 2
+        self._refilled = now
+        while room > 0 and not self._ended:
+            # whole chunks, or what fits of one
+            items = min(room, max(self._chunk, room - room % self._chunk))
+            self._pool._check_running()
+            read, tasks, self._ended, error = self._group.feed(self._source, items, self._chunk, self._fed)
+            self._fed += read
+            self._tasks += tasks
+            room -= read
+            if error is None:
+                continue
+            what, count = error
+            number = self._fed
+            self._fed += max(1, count)
+            room -= max(1, count)
+            if not count:  # the input itself
+                self._ended = True
+            self._came(number, False, what, max(1, count))
+
+    # --- for async for ---
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        return self
+
+    async def __anext__(self) -> Any:
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+        supervisor, key = self._pool._supervisor, (True, self._group.id)
+        while True:
+            future = loop.create_future()
+            with supervisor.lock:
+                supervisor.watched[key] = lambda future=future: _call_soon(loop, _wake, future)
+            self._group.report()
+            try:
+                return self.next(0)
+            except StopIteration:
+                supervisor.forget(key)
+                raise StopAsyncIteration from None
+            except TimeoutError:
+                await future
+
+
+class IMapUnorderedIterator(IMapIterator):
+    """The results of `imap_unordered`, as they come."""
+
+    _ordered = False
+
+
+def _wake(future: Any) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+def _call_soon(loop: Any, function: Callable[..., object], *args: Any) -> None:
+    with suppress(RuntimeError):  # the loop was closed meanwhile
+        loop.call_soon_threadsafe(function, *args)

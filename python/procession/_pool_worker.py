@@ -1,0 +1,71 @@
+"""A pool's worker, in its own process: from the start to the loop in Rust, and what goes wrong on the way."""
+
+from __future__ import annotations
+
+from . import _core, _endings
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import Any
+
+__all__ = ["described", "main", "unsendable"]
+
+
+def main(
+    handle: bytes,
+    desk: int,
+    initializer: Callable[..., object] | None,
+    initargs: Iterable[Any],
+    most: int | None,
+    memory: int | None,
+    threads: int | None,
+) -> None:
+    """What a worker does: initializer(*initargs), then one task after the other.
+
+    most: it ends after so many. memory: it ends when it has more than so many bytes. threads: that numerical libraries
+    may use in it.
+    """
+    if threads is not None:
+        from ._inner_threads import limit
+
+        limit(threads)
+    if initializer is not None:
+        try:
+            initializer(*initargs)
+        except Exception as error:
+            # it is told at home, once, and not here by each worker
+            _endings.leave_report(error)
+            raise SystemExit(1) from None
+    _core.work_in_pool(handle, desk, None, most, memory)
+
+
+def described(error: BaseException) -> tuple[str, str, str, bytes | None]:
+    """An exception in four parts that can be sent whatever it is: its type, its text, its traceback, and itself."""
+    from traceback import format_exception
+
+    try:
+        text = "".join(format_exception(error))
+    except Exception:
+        text = "<its traceback cannot be told>"
+    try:
+        message = str(error)
+    except Exception:
+        message = "<its text cannot be told>"
+    try:
+        pickled = _endings._pickled(error)
+    except Exception:
+        pickled = None
+    return type(error).__qualname__, message, text, pickled
+
+
+def unsendable(error: BaseException, value: object) -> tuple[str, str]:
+    """What is told of a result that cannot be sent: why, and what it was."""
+    return _shown(error), _shown(value)
+
+
+def _shown(obj: object) -> str:
+    try:
+        return repr(obj)
+    except Exception:
+        return f"<{type(obj).__qualname__} object>"

@@ -1,0 +1,392 @@
+"""What the engine in Rust is for processes, for threads: runs tasks in them, with the same methods.
+
+Nothing is pickled. A thread runs its task to the end, whatever anybody wishes.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import sys
+import threading
+import time
+from collections import deque
+from queue import SimpleQueue
+
+from .dummy import DummyProcess
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from typing import Any
+
+__all__ = ["ThreadEngine", "ThreadSupervisor"]
+
+_MOST_FAILED_STARTS = 3
+
+
+def _wait(condition: threading.Condition, until: Callable[[], bool], timeout: float | None) -> bool:
+    with condition:
+        return condition.wait_for(until, timeout)
+
+
+class _Work:
+    """A call, or several of them, on its way through the threads."""
+
+    __slots__ = ("call", "done", "state")
+
+    def __init__(self, call: Callable[[], Any], done: Callable[[bool, Any], None]) -> None:
+        self.call = call
+        self.done = done
+        self.state = "waiting"
+
+
+class ThreadTask:
+    """One call."""
+
+    def __init__(self, engine: ThreadEngine, call: Callable[[], Any], report: bool) -> None:
+        self.id = next(engine.numbers)
+        self._engine = engine
+        self._outcome: tuple[bool, Any] | None = None
+        self._report = report
+        self._work = _Work(call, self._done)
+        self._ended = False
+
+    def _done(self, success: bool, value: Any) -> None:
+        with self._engine.condition:
+            if self._ended:
+                return
+            self._ended = True
+            self._outcome = success, value
+            self._engine.condition.notify_all()
+            report = self._report
+        if report:
+            self._engine.tell((False, self.id))
+
+    def wait(self, timeout: float | None = None) -> bool:
+        return self._ended or _wait(self._engine.condition, lambda: self._ended, timeout)
+
+    def ready(self) -> bool:
+        return self._ended
+
+    def take(self) -> tuple[bool, Any] | None:
+        with self._engine.condition:
+            outcome, self._outcome = self._outcome, None
+        return outcome
+
+    def cancel(self, kill: bool = True) -> bool:
+        if not self._engine.withdraw(self._work):
+            return False
+        self._done(False, ("cancelled",))
+        return True
+
+    def running(self) -> bool:
+        return self._work.state == "running"
+
+    def report(self) -> bool:
+        with self._engine.condition:
+            self._report = True
+            return not self._ended
+
+
+class ThreadGroup:
+    """Many calls of one function."""
+
+    def __init__(self, engine: ThreadEngine, function: Callable[..., Any], starred: bool, report: bool) -> None:
+        self.id = next(engine.numbers)
+        self._engine = engine
+        self._function = function
+        self._starred = starred
+        self._report = report
+        self._pending: dict[int, _Work] = {}
+        self._finished: deque[tuple[int, bool, Any]] = deque()
+
+    def _one(self, item: Any) -> Any:
+        return self._function(*item) if self._starred else self._function(item)
+
+    def feed(
+        self, iterator: Iterator[Any], items: int, chunk: int = 1, first: int = 0, listed: bool = False
+    ) -> tuple[int, int, bool, tuple[BaseException, int] | None]:
+        read = tasks = 0
+        ended = False
+        error = None
+        many = listed or chunk > 1
+        while read < items and not ended and error is None:
+            start, part = first + read, []
+            for _ in range(min(chunk, items - read)):
+                try:
+                    part.append(next(iterator))
+                except StopIteration:
+                    ended = True
+                    break
+                except Exception as raised:
+                    error = raised, 0
+                    part.clear()  # as in multiprocessing, a chunk that is not whole is not run
+                    break
+            if part:
+                read += len(part)
+                tasks += 1
+                self._submit(start, part, many)
+        return read, tasks, ended, error
+
+    def _submit(self, start: int, part: list[Any], many: bool) -> None:
+        def call() -> Any:
+            return [self._one(item) for item in part] if many else self._one(part[0])
+
+        def done(success: bool, value: Any) -> None:
+            with self._engine.condition:
+                if self._pending.pop(start, None) is None:
+                    return
+                self._finished.append((start, success, value))
+                self._engine.condition.notify_all()
+                report = self._report
+            if report:
+                self._engine.tell((True, self.id))
+
+        work = _Work(call, done)
+        with self._engine.condition:
+            self._pending[start] = work
+        self._engine.put(work)
+
+    def _some(self) -> bool:
+        return bool(self._finished) or not self._pending
+
+    def collect(self, most: int, timeout: float | None = None) -> tuple[int, list[tuple[int, bool, Any]]] | None:
+        with self._engine.condition:
+            if not self._some() and not self._engine.condition.wait_for(self._some, timeout):
+                return None
+            found = [self._finished.popleft() for _ in range(min(most, len(self._finished)))]
+            return len(self._pending) + len(self._finished), found
+
+    def gather(
+        self, results: list[Any], chunked: bool, timeout: float | None = None
+    ) -> tuple[int, list[tuple[int, Any]], int] | None:
+        collected = self.collect(sys.maxsize, timeout)
+        if collected is None:
+            return None
+        failures, stored = [], 0
+        for number, success, value in collected[1]:
+            if not success:
+                failures.append((number, value))
+            elif chunked:
+                results[number : number + len(value)] = value
+                stored += len(value)
+            else:
+                results[number] = value
+                stored += 1
+        return collected[0], failures, stored
+
+    def wait(self, timeout: float | None = None) -> bool:
+        return _wait(self._engine.condition, lambda: not self._pending, timeout)
+
+    def progress(self) -> tuple[int, int]:
+        return len(self._pending), len(self._finished)
+
+    def cancel(self, kill: bool = True) -> int:
+        count = 0
+        for work in list(self._pending.values()):
+            if self._engine.withdraw(work):
+                work.done(False, ("cancelled",))
+                count += 1
+        return count
+
+    def report(self) -> None:
+        with self._engine.condition:
+            self._report = True
+            news = bool(self._finished)
+        if news:
+            self._engine.tell((True, self.id))
+
+
+class ThreadEngine:
+    """The queue from which threads take their work."""
+
+    def __init__(self, workers: int) -> None:
+        self.workers = workers
+        self.condition = threading.Condition()
+        self.numbers = itertools.count(1)
+        self.phase = "open"
+        self.queue: SimpleQueue[_Work | None] = SimpleQueue()
+        self.busy: dict[int, tuple[float, bool]] = {}
+        self.done = [0] * workers
+        self.tell: Callable[[tuple[bool, int]], object] = lambda key: None
+        self._unfinished: set[_Work] = set()
+
+    def submit(
+        self,
+        function: Callable[..., Any],
+        args: Iterable[Any] = (),
+        keywords: Any = None,
+        timeout: float | None = None,
+        retries: int = 0,
+        report: bool = False,
+    ) -> ThreadTask:
+        self._refuse(timeout, retries)
+        keywords = dict(keywords or {})
+        positional = tuple(args)
+        task = ThreadTask(self, lambda: function(*positional, **keywords), report)
+        self.put(task._work)
+        return task
+
+    def call(self, function: Callable[..., Any], args: Iterable[Any], keywords: Any = None) -> tuple[bool, Any]:
+        task = self.submit(function, args, keywords)
+        task.wait()
+        outcome = task.take()
+        assert outcome is not None
+        return outcome
+
+    def group(
+        self,
+        function: Callable[..., Any],
+        starred: bool = False,
+        timeout: float | None = None,
+        retries: int = 0,
+        report: bool = False,
+    ) -> ThreadGroup:
+        self._refuse(timeout, retries)
+        return ThreadGroup(self, function, starred, report)
+
+    def _refuse(self, timeout: float | None, retries: int) -> None:
+        if timeout is not None or retries:
+            raise ValueError("a pool of threads has no time limits and no retries: threads cannot be killed")
+
+    def put(self, work: _Work) -> None:
+        with self.condition:
+            if self.phase == "open":
+                self._unfinished.add(work)
+                self.queue.put(work)
+                return
+        work.done(False, ("abandoned",))
+
+    def withdraw(self, work: _Work) -> bool:
+        """Whether the work has not begun; then it never will."""
+        with self.condition:
+            if work.state != "waiting":
+                return False
+            work.state = "withdrawn"
+            self._unfinished.discard(work)
+            return True
+
+    def run(self, desk: int) -> None:
+        """What a thread does."""
+        self.busy[desk] = time.monotonic(), False
+        while True:
+            work = self.queue.get()
+            if work is None:
+                return
+            with self.condition:
+                if work.state != "waiting":
+                    continue
+                work.state = "running"
+            self.busy[desk] = time.monotonic(), True
+            success: bool
+            value: Any
+            try:
+                success, value = True, work.call()
+            except BaseException as error:
+                success, value = False, ("exception", error)
+            with self.condition:
+                work.state = "done"
+                self._unfinished.discard(work)
+            work.done(success, value)
+            self.done[desk] += 1
+            self.busy[desk] = time.monotonic(), False
+            del work, value
+
+    def close(self) -> None:
+        with self.condition:
+            if self.phase == "open":
+                self.phase = "closing"
+                for _ in range(self.workers):
+                    self.queue.put(None)
+
+    def terminate(self, phase: str = "terminating") -> None:
+        with self.condition:
+            if self.phase not in ("open", "closing"):
+                return
+            self.phase = phase
+            left, self._unfinished = self._unfinished, set()
+            for work in left:
+                if work.state == "waiting":
+                    work.state = "withdrawn"
+            for _ in range(self.workers):
+                self.queue.put(None)
+        for work in left:
+            work.done(False, ("abandoned",))
+
+    @property
+    def pending(self) -> int:
+        return len(self._unfinished)
+
+    def statistics(self) -> list[tuple[int, bool, int, int, int, int, float, int, int]]:
+        now = time.monotonic()
+        rows = []
+        for desk in range(self.workers):
+            since, busy = self.busy.get(desk, (now, False))
+            ready = desk in self.busy
+            rows.append((os.getpid(), ready, int(busy), 0, 0, 0, now - since, self.done[desk], 0))
+        return rows
+
+
+class ThreadSupervisor:
+    """Starts the threads, and calls back."""
+
+    def __init__(
+        self,
+        engine: ThreadEngine,
+        threads: list[Any],
+        initializer: Callable[..., object] | None,
+        initargs: Iterable[Any],
+    ) -> None:
+        self.engine = engine
+        self.threads = threads
+        self.initializer = initializer
+        self.initargs = tuple(initargs)
+        self.lock = threading.RLock()
+        self.watched: dict[tuple[bool, int], Callable[[], object]] = {}
+        self.pid = os.getpid()
+        self.broken: BaseException | None = None
+        self.failed = 0
+        self.thread: Any = self  # what is joined
+        engine.tell = self._tell
+
+    def start(self) -> None:
+        for desk in range(self.engine.workers):
+            thread = DummyProcess(target=self._live, args=(desk,))
+            thread.daemon = True
+            self.threads.append(thread)
+            thread.start()
+
+    def join(self) -> None:
+        """Waits until the threads have ended; one that a callback runs in does not wait for itself."""
+        for thread in self.threads:
+            if thread is not threading.current_thread():
+                thread.join()
+
+    def _live(self, desk: int) -> None:
+        while self.initializer is not None:
+            try:
+                self.initializer(*self.initargs)
+            except Exception as error:
+                self.failed += 1
+                if self.failed >= _MOST_FAILED_STARTS:
+                    self.broken = error
+                    self.engine.terminate("broken")
+                    return
+            else:
+                break
+        self.engine.run(desk)
+
+    def _tell(self, key: tuple[bool, int]) -> None:
+        with self.lock:
+            tell = self.watched.get(key) if key[0] else self.watched.pop(key, None)
+        if tell is None:
+            return
+        try:
+            tell()
+        except Exception as error:
+            sys.excepthook(type(error), error, error.__traceback__)
+
+    def forget(self, key: tuple[bool, int]) -> None:
+        with self.lock:
+            self.watched.pop(key, None)

@@ -1,0 +1,84 @@
+"""Connections between threads: objects go through a queue as they are."""
+
+from __future__ import annotations
+
+from queue import Queue
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Self
+
+__all__ = ["Client", "Listener", "Pipe"]
+
+families = [None]
+
+
+class Connection:
+    """One end of a pipe between threads."""
+
+    def __init__(self, _in: Queue[Any], _out: Queue[Any]) -> None:
+        self._in = _in
+        self._out = _out
+        self.send = self.send_bytes = _out.put
+        self.recv = self.recv_bytes = _in.get
+
+    def poll(self, timeout: float = 0.0) -> bool:
+        """Whether there is something to receive, within so many seconds."""
+        if self._in.qsize() > 0:
+            return True
+        if timeout is not None and timeout <= 0.0:
+            return False
+        # look without taking: nobody else may take what this thread was told of
+        with self._in.not_empty:
+            return bool(self._in.not_empty.wait_for(lambda: self._in._qsize() > 0, timeout))
+
+    def close(self) -> None:
+        """Does nothing."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+class Listener:
+    """Accepts connections of `Client`. Its address is a queue."""
+
+    def __init__(self, address: Any = None, family: Any = None, backlog: int = 1) -> None:
+        self._backlog_queue: Queue[Any] | None = Queue(backlog)
+
+    def accept(self) -> Connection:
+        """The next connection."""
+        assert self._backlog_queue is not None, "the listener is closed"
+        return Connection(*self._backlog_queue.get())
+
+    def close(self) -> None:
+        """Accepts no more."""
+        self._backlog_queue = None
+
+    @property
+    def address(self) -> Any:
+        """What `Client` takes."""
+        return self._backlog_queue
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+def Client(address: Any) -> Connection:
+    """A connection to a listener."""
+    here: Queue[Any] = Queue()
+    there: Queue[Any] = Queue()
+    address.put((here, there))
+    return Connection(there, here)
+
+
+def Pipe(duplex: bool = True) -> tuple[Connection, Connection]:
+    """Two connected ends."""
+    here: Queue[Any] = Queue()
+    there: Queue[Any] = Queue()
+    return Connection(here, there), Connection(there, here)

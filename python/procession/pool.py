@@ -1,0 +1,487 @@
+"""Pools: worker processes that run what they are given, and threads that do the same."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Sized
+
+from . import _core, util
+from ._endings import RemoteTraceback as RemoteTraceback
+from ._pool_errors import MaybeEncodingError as MaybeEncodingError
+from ._pool_errors import error_of
+from ._pool_results import ApplyResult, IMapIterator, IMapUnorderedIterator, MapResult
+from ._pool_results import AsyncResult as AsyncResult
+from ._pool_supervisor import Supervisor
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from typing import Any, Literal, Self
+
+    from ._pool_statistics import WorkerStatistics
+    from .context import BaseContext
+    from .process import BaseProcess
+
+__all__ = ["Pool", "ThreadPool"]
+
+# what a pool's `_state` is
+INIT = "INIT"
+RUN = "RUN"
+CLOSE = "CLOSE"
+TERMINATE = "TERMINATE"
+
+
+class Pool:
+    """Worker processes that run functions, and hand back what those return.
+
+    A worker that dies, in whatever way, fails the task that it had (`WorkerDiedError`), or has it run again
+    (`retries`); another worker takes its place, and nothing else is touched. No wait is for what cannot come.
+    """
+
+    _wrap_exception = True
+
+    def __init__(
+        self,
+        processes: int | None = None,
+        initializer: Callable[..., object] | None = None,
+        initargs: Iterable[Any] = (),
+        maxtasksperchild: int | None = None,
+        context: BaseContext | None = None,
+        *,
+        timeout: float | None = None,
+        retries: int = 0,
+        worker_memory_limit: int | None = None,
+        inner_threads: int | Literal["auto"] | None = None,
+    ) -> None:
+        """Starts the workers.
+
+        processes: how many; by default as many as this process may use CPUs. initializer(*initargs) is called in each
+        worker first; if it fails three times in a row, the pool is broken, with what it raised as the cause.
+        maxtasksperchild: a worker ends after so many tasks, and another takes its place.
+
+        Beyond multiprocessing: timeout: seconds that a task may take, unless its own call says otherwise. retries: how
+        often a task is run again whose worker has died with it. worker_memory_limit: bytes of resident memory; a worker
+        that takes more dies (with its task: `WorkerDiedError`), or ends after its task if it is a little more.
+        inner_threads: how many threads numerical libraries may use in each worker; "auto": as many as there are CPUs
+        for each.
+
+        ValueError, TypeError: an argument is none of the above. What the start of a process raises is raised.
+        """
+        self._state = INIT
+        self._pool: list[BaseProcess] = []
+        if context is None:
+            from .context import _default_context
+
+            context = _default_context.get_context()
+        self._ctx = context
+        if processes is None:
+            processes = context.cpu_count()
+        if processes < 1:
+            raise ValueError("a pool needs at least one process")
+        if maxtasksperchild is not None and (not isinstance(maxtasksperchild, int) or maxtasksperchild <= 0):
+            raise ValueError("maxtasksperchild must be a positive integer or None")
+        if initializer is not None and not callable(initializer):
+            raise TypeError("the initializer must be callable")
+        if inner_threads == "auto":
+            inner_threads = max(1, context.cpu_count() // processes)
+        elif inner_threads is not None and (not isinstance(inner_threads, int) or inner_threads < 1):
+            raise ValueError('inner_threads must be a positive integer, "auto" or None')
+        self._processes = processes
+        self._timeout = timeout
+        self._retries = retries
+        self._maxtasksperchild = maxtasksperchild
+        self._initializer = initializer
+        self._initargs = initargs
+        self._engine = self._make_engine(processes, worker_memory_limit)
+        self._supervisor = self._make_supervisor(worker_memory_limit, inner_threads)
+        self._terminate = util.Finalize(self, _terminate, args=(self._engine, self._supervisor), exitpriority=15)
+        try:
+            self._supervisor.start()
+        except BaseException:
+            self._engine.terminate()
+            for process in self._pool:
+                process.terminate()
+                process.join()
+            self._terminate.cancel()
+            raise
+        self._state = RUN
+
+    def _make_engine(self, processes: int, memory: int | None) -> Any:
+        return _core.PoolEngine(processes, memory)
+
+    def _make_supervisor(self, memory: int | None, threads: int | None) -> Any:
+        return Supervisor(
+            self._engine,
+            self._ctx,
+            self._pool,
+            self._initializer,
+            self._initargs,
+            self._maxtasksperchild,
+            memory,
+            threads,
+        )
+
+    def __del__(self, _warn: Any = warnings.warn, RUN: str = RUN) -> None:
+        if getattr(self, "_state", None) == RUN:
+            _warn(f"unclosed running multiprocessing pool {self!r}", ResourceWarning, source=self)
+            self._engine.terminate()
+
+    def __repr__(self) -> str:
+        kind = type(self)
+        return f"<{kind.__module__}.{kind.__qualname__} state={self._state} pool_size={len(self._pool)}>"
+
+    def _check_running(self) -> None:
+        if self._state != RUN:
+            raise ValueError("Pool not running")
+
+    # --- one call ---
+
+    def apply(self, func: Callable[..., Any], args: Iterable[Any] = (), kwds: Mapping[str, Any] | None = None) -> Any:
+        """func(*args, **kwds), in a worker. Raises what it raises; see `AsyncResult.get` for the rest."""
+        if self._state != RUN:
+            raise ValueError("Pool not running")
+        if self._timeout is not None or self._retries:
+            return self.apply_async(func, args, kwds).get()
+        success, value = self._engine.call(func, args, kwds)
+        if success:
+            return value
+        raise error_of(value, _name_of(func), None, self._supervisor.broken)
+
+    def apply_async(
+        self,
+        func: Callable[..., Any],
+        args: Iterable[Any] = (),
+        kwds: Mapping[str, Any] | None = None,
+        callback: Callable[[Any], object] | None = None,
+        error_callback: Callable[[BaseException], object] | None = None,
+        *,
+        timeout: float | None = None,
+        retries: int | None = None,
+    ) -> ApplyResult:
+        """As `apply`, but returns at once: a result to wait for, or to `await`.
+
+        callback(value), error_callback(exception): called in a thread of the pool, before anybody who waits for the
+        result goes on. timeout, retries: as for the pool, for this call.
+
+        An argument that cannot be pickled is an error of the result. ValueError: the pool is closed.
+        """
+        if self._state != RUN:
+            raise ValueError("Pool not running")
+        if timeout is None:
+            timeout = self._timeout
+        if retries is None:
+            retries = self._retries
+        result = ApplyResult(self, _name_of(func), callback, error_callback)
+        try:
+            if callback is None and error_callback is None:
+                result._task = self._engine.submit(func, args, kwds, timeout, retries)
+                return result
+            import threading
+
+            result._told, result._waiting = threading.Event(), []
+            supervisor = self._supervisor
+            with supervisor.lock:
+                result._task = task = self._engine.submit(func, args, kwds, timeout, retries, True)
+                supervisor.watched[False, task.id] = result._tell
+        except Exception as error:
+            self._refuse(error)
+            result._outcome = False, error
+            if result._told is not None:
+                result._call_back()
+        return result
+
+    def _refuse(self, error: Exception) -> None:
+        """Whether an error of submitting is the pool's and not the task's."""
+        if self._engine.phase == "broken":
+            broken = error_of(("abandoned",), "", None, self._supervisor.broken)
+            raise broken from broken.__cause__
+
+    # --- many calls ---
+
+    def map(
+        self,
+        func: Callable[[Any], Any],
+        iterable: Iterable[Any],
+        chunksize: int | None = None,
+        *,
+        timeout: float | None = None,
+        retries: int | None = None,
+        progress: bool = False,
+    ) -> list[Any]:
+        """[func(item) for item in iterable], in the workers; the list, in order.
+
+        If calls raise, waits for all others and then raises what the first one of them (in the order of the input) has
+        raised. chunksize: how many items a task has; by default many at first, and then ever fewer, so that no worker
+        is idle at the end. func and what it is bound to (`functools.partial`) are sent once.
+
+        timeout, retries: as for the pool; they are about tasks, and with a timeout a task has one item by default.
+        progress: shows a bar, if tqdm is installed.
+        """
+        made = self._map_async(func, iterable, False, chunksize, None, None, timeout, retries, progress)
+        values: list[Any] = made.get()
+        return values
+
+    def map_async(
+        self,
+        func: Callable[[Any], Any],
+        iterable: Iterable[Any],
+        chunksize: int | None = None,
+        callback: Callable[[list[Any]], object] | None = None,
+        error_callback: Callable[[BaseException], object] | None = None,
+        *,
+        timeout: float | None = None,
+        retries: int | None = None,
+        progress: bool = False,
+    ) -> MapResult:
+        """As `map`, but returns at once: a result to wait for. Callbacks as in `apply_async`."""
+        return self._map_async(func, iterable, False, chunksize, callback, error_callback, timeout, retries, progress)
+
+    def starmap(
+        self,
+        func: Callable[..., Any],
+        iterable: Iterable[Iterable[Any]],
+        chunksize: int | None = None,
+        *,
+        timeout: float | None = None,
+        retries: int | None = None,
+        progress: bool = False,
+    ) -> list[Any]:
+        """[func(*item) for item in iterable]; otherwise as `map`."""
+        made = self._map_async(func, iterable, True, chunksize, None, None, timeout, retries, progress)
+        values: list[Any] = made.get()
+        return values
+
+    def starmap_async(
+        self,
+        func: Callable[..., Any],
+        iterable: Iterable[Iterable[Any]],
+        chunksize: int | None = None,
+        callback: Callable[[list[Any]], object] | None = None,
+        error_callback: Callable[[BaseException], object] | None = None,
+        *,
+        timeout: float | None = None,
+        retries: int | None = None,
+        progress: bool = False,
+    ) -> MapResult:
+        """As `starmap`, but returns at once: a result to wait for. Callbacks as in `apply_async`."""
+        return self._map_async(func, iterable, True, chunksize, callback, error_callback, timeout, retries, progress)
+
+    def _map_async(
+        self,
+        func: Callable[..., Any],
+        iterable: Iterable[Any],
+        starred: bool,
+        chunksize: int | None,
+        callback: Callable[[list[Any]], object] | None,
+        error_callback: Callable[[BaseException], object] | None,
+        timeout: float | None,
+        retries: int | None,
+        progress: bool,
+    ) -> MapResult:
+        self._check_running()
+        items: Sequence[Any] = iterable if hasattr(iterable, "__len__") else list(iterable)  # type: ignore[assignment]
+        length = len(items)
+        timeout = self._timeout if timeout is None else timeout
+        retries = self._retries if retries is None else retries
+        if chunksize is not None and chunksize < 1 and length:
+            chunksize = 1
+        if chunksize is None and timeout is not None:
+            chunksize = 1
+        bar = _bar(length) if progress else None
+        chunked = chunksize is None or chunksize > 1
+        result = MapResult(self, _name_of(func), length, chunked, callback, error_callback, bar)
+        if not length:
+            return result
+        result._group = self._engine.group(func, starred, timeout, retries, False)
+        if callback is not None or error_callback is not None or bar is not None:
+            result._watch()
+        source = iter(items)
+        try:
+            self._feed_all(result, source, length, chunksize)
+        except BaseException:
+            result._group.cancel()
+            raise
+        return result
+
+    def _feed_all(self, result: MapResult, source: Any, length: int, chunksize: int | None) -> None:
+        """Submits all items. What cannot be sent is a failure of the result, and so is what the input raises."""
+        done = 0
+        while done < length:
+            if chunksize is None:
+                # a chunk is never more than this share of what is left: so the last ones are small
+                chunk = max(1, (length - done) // (8 * self._processes))
+                items = chunk * self._processes
+            else:
+                chunk, items = chunksize, length - done
+            # a value of one item alone comes back as that, not as a list of it
+            read, _, ended, error = result._group.feed(source, min(items, length - done), chunk, done, result._chunked)
+            done += read
+            if error is not None:
+                result._fail(done, error[0])
+                done += error[1]
+                ended = ended or not error[1]
+            if ended:
+                break
+
+    def imap(
+        self,
+        func: Callable[[Any], Any],
+        iterable: Iterable[Any],
+        chunksize: int = 1,
+        *,
+        buffersize: int | None = None,
+        timeout: float | None = None,
+        retries: int | None = None,
+        progress: bool = False,
+    ) -> IMapIterator:
+        """An iterator over func(item) for the items of iterable, in their order; also for `async for`.
+
+        The input is read as results are fetched: never more than buffersize items ahead of what was returned; by
+        default some per worker, and up to 1024 chunks if they are done quickly. (multiprocessing reads all of it at
+        once.) The other arguments are as for `map`; `timeout` here is a task's, and `next(timeout)` the waiter's.
+
+        ValueError: the pool is closed; chunksize or buffersize is below 1.
+        """
+        return self._imap(IMapIterator, func, iterable, chunksize, buffersize, timeout, retries, progress)
+
+    def imap_unordered(
+        self,
+        func: Callable[[Any], Any],
+        iterable: Iterable[Any],
+        chunksize: int = 1,
+        *,
+        buffersize: int | None = None,
+        timeout: float | None = None,
+        retries: int | None = None,
+        progress: bool = False,
+    ) -> IMapUnorderedIterator:
+        """As `imap`, in the order in which the results come."""
+        made = self._imap(IMapUnorderedIterator, func, iterable, chunksize, buffersize, timeout, retries, progress)
+        assert isinstance(made, IMapUnorderedIterator)
+        return made
+
+    def _imap(
+        self,
+        kind: type[IMapIterator],
+        func: Callable[[Any], Any],
+        iterable: Iterable[Any],
+        chunksize: int,
+        buffersize: int | None,
+        timeout: float | None,
+        retries: int | None,
+        progress: bool,
+    ) -> IMapIterator:
+        self._check_running()
+        if chunksize < 1:
+            raise ValueError(f"Chunksize must be 1+, not {chunksize:n}")
+        if buffersize is not None and buffersize < 1:
+            raise ValueError(f"buffersize must be 1 or more, not {buffersize:n}")
+        timeout = self._timeout if timeout is None else timeout
+        retries = self._retries if retries is None else retries
+        source = iter(iterable)
+        length = len(iterable) if progress and isinstance(iterable, Sized) else None
+        group = self._engine.group(func, False, timeout, retries, False)
+        return kind(self, group, _name_of(func), source, chunksize, buffersize, _bar(length) if progress else None)
+
+    # --- the pool itself ---
+
+    def statistics(self) -> list[WorkerStatistics]:
+        """How each worker is doing, at this moment and since it started. It disturbs nobody."""
+        from ._pool_statistics import read
+
+        return read(self._engine)
+
+    def close(self) -> None:
+        """The pool takes no more tasks; when all are done, its workers end. Returns at once."""
+        util.debug("closing the pool")
+        if self._state == RUN:
+            self._state = CLOSE
+            self._engine.close()
+
+    def terminate(self) -> None:
+        """The pool ends now. What is under way is abandoned, and who waits for it gets `PoolBrokenError`."""
+        util.debug("terminating the pool")
+        self._state = TERMINATE
+        self._terminate()
+
+    def join(self) -> None:
+        """Waits until all workers have ended. ValueError: neither `close()` nor `terminate()` was called."""
+        util.debug("joining the pool")
+        if self._state == RUN:
+            raise ValueError("Pool is still running")
+        if self._state not in (CLOSE, TERMINATE):
+            raise ValueError("In unknown state")
+        self._supervisor.thread.join()
+
+    def _repopulate_pool(self) -> None:
+        """Waits until dead workers are replaced, which happens by itself."""
+        import time
+
+        limit = time.monotonic() + 5
+        while time.monotonic() < limit and not all(row[0] for row in self._engine.statistics()):
+            time.sleep(0.01)
+
+    def __enter__(self) -> Self:
+        self._check_running()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.terminate()
+
+    def __reduce__(self) -> Any:
+        raise NotImplementedError("pool objects cannot be passed between processes or pickled")
+
+
+class ThreadPool(Pool):
+    """A pool of threads of this process, with the interface of `Pool`.
+
+    Threads cannot be killed: `cancel()` succeeds only before a call has begun, and time limits, retries and limits of
+    memory are not to be had (ValueError).
+    """
+
+    def __init__(
+        self,
+        processes: int | None = None,
+        initializer: Callable[..., object] | None = None,
+        initargs: Iterable[Any] = (),
+    ) -> None:
+        """Starts the threads. processes: how many; by default as many as this process may use CPUs."""
+        super().__init__(processes, initializer, initargs)
+
+    def _make_engine(self, processes: int, memory: int | None) -> Any:
+        from ._thread_engine import ThreadEngine
+
+        return ThreadEngine(processes)
+
+    def _make_supervisor(self, memory: int | None, threads: int | None) -> Any:
+        from ._thread_engine import ThreadSupervisor
+
+        return ThreadSupervisor(self._engine, self._pool, self._initializer, self._initargs)
+
+
+def _terminate(engine: Any, supervisor: Any) -> None:
+    """What ends a pool: also when it is forgotten, and when the program ends."""
+    import threading
+
+    engine.terminate()
+    thread = supervisor.thread
+    if thread is not None and thread is not threading.current_thread() and supervisor.pid == os.getpid():
+        thread.join()
+
+
+def _name_of(func: Any) -> str:
+    """A function's name, for errors."""
+    while not hasattr(func, "__name__") and hasattr(func, "func"):  # functools.partial
+        func = func.func
+    name: str = getattr(func, "__name__", None) or type(func).__name__
+    return name
+
+
+def _bar(length: int | None) -> Any:
+    """A bar that shows how far things are, if there is tqdm."""
+    try:
+        from tqdm.auto import tqdm  # type: ignore[import-untyped,unused-ignore]
+    except ImportError:
+        return None
+    return tqdm(total=length)
