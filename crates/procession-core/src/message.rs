@@ -30,7 +30,8 @@ pub const BLOCK: u32 = 6;
 /// bytes), a count of 1 byte and so many objects (tuple, list; dict: keys and values by turns), the name of a class (2
 /// bytes of length) and a dict (instances of plain Python classes), or the number of an earlier object (the same one
 /// again), counted over those that can be met twice (from str on, but for this last) in the order in which they *end*.
-/// Little-endian.
+/// Or a shared object: its kind in one byte (as [`crate::family::object::Kind`] numbers them), a length of 4 bytes, and so
+/// many bytes: its handle and, if it is an array, what [`mod@block`] says of one. Little-endian.
 pub mod tag {
     /// `None`.
     pub const NONE: u8 = 0;
@@ -56,6 +57,8 @@ pub mod tag {
     pub const AGAIN: u8 = 10;
     /// An instance of a plain Python class.
     pub const INSTANCE: u8 = 11;
+    /// A shared object. Written by Rust programs; Python pickles them.
+    pub const SHARED: u8 = 12;
 
     /// The deepest nesting that is read.
     pub const DEEPEST: usize = 8;

@@ -119,7 +119,7 @@ fn begin(name: &[u8]) {
     let life: fn(OwnedFd, u32, u32) = match () {
         () if name.starts_with(CHILD) => crate::process::child::live,
         () if name.starts_with(FORK_SERVER) => crate::process::forkserver::serve,
-        () if name.starts_with(GIVEN) => crate::process::given::join,
+        () if name.starts_with(GIVEN) => crate::python::join,
         () => return,
     };
     let numbers = name.split(':').nth(2).and_then(|seat| seat.split_once('.'));
@@ -150,6 +150,11 @@ pub(crate) fn borrowed<T>(number: RawFd, _owner: &T) -> std::io::Result<std::os:
     }
     // SAFETY: not -1, and open for as long as the owner is borrowed.
     Ok(unsafe { std::os::fd::BorrowedFd::borrow_raw(number) })
+}
+
+/// Whether this process may run the file.
+pub(crate) fn is_executable(file: &std::path::Path) -> bool {
+    rustix::fs::access(file, rustix::fs::Access::EXEC_OK).is_ok() && file.is_file()
 }
 
 /// Puts a descriptor in the place of standard input, output or error.

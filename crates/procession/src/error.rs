@@ -140,6 +140,18 @@ pub enum ProcessError {
         /// The backtrace, if the child's environment asked for one (`RUST_BACKTRACE`).
         backtrace: Option<String>,
     },
+    /// An exception that its Python function did not catch.
+    #[error("{process} raised {exception}: {message}")]
+    Raised {
+        /// Name and pid.
+        process: Who,
+        /// The exception's class.
+        exception: String,
+        /// What it said.
+        message: String,
+        /// Python's traceback.
+        traceback: String,
+    },
     /// A signal ended it.
     #[error("{process} was killed by {}", signal_name(*signal))]
     Signaled {
@@ -183,6 +195,7 @@ impl ProcessError {
     pub fn process(&self) -> &Who {
         match self {
             ProcessError::Panicked { process, .. }
+            | ProcessError::Raised { process, .. }
             | ProcessError::Signaled { process, .. }
             | ProcessError::Exited { process, .. }
             | ProcessError::NotRun { process, .. }

@@ -76,6 +76,7 @@ mod memory;
 mod message;
 mod pickle;
 mod process;
+pub mod python;
 mod queue;
 mod rlock;
 mod shared;

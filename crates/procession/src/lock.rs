@@ -102,6 +102,12 @@ impl fmt::Display for Death {
     }
 }
 
+impl Lock {
+    pub(crate) fn of_plain(lock: core::Lock) -> Self {
+        Self::of(lock, None)
+    }
+}
+
 /// The lock is this thread's as long as this lives; derefs to the value.
 #[derive(Debug)]
 #[must_use = "dropping it unlocks at once"]
@@ -127,7 +133,7 @@ impl<T: Pod> Lock<T> {
         Ok(Self::of(core::Lock::new(true)?, held))
     }
 
-    fn of(lock: core::Lock, value: Option<Hold>) -> Self {
+    pub(crate) fn of(lock: core::Lock, value: Option<Hold>) -> Self {
         Lock {
             inner: Arc::new(Inner { lock, value }),
             kind: PhantomData,

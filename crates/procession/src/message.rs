@@ -69,8 +69,13 @@ pub(crate) fn outgoing<T: Message, R, E: From<EncodeError> + From<FamilyError>>(
     }
     with_scratch(|scratch| {
         if let Some(value) = any.downcast_ref::<Value>() {
+            let frame = Frame::open();
             let encoding = value.encode(scratch).map_err(EncodeError::of::<T>)?;
-            return send(plain(scratch, encoding));
+            let carried = frame.take(family);
+            return send(Outgoing {
+                carried,
+                ..plain(scratch, encoding)
+            });
         }
         if let Some((head, hold)) = block::as_message(any, family).map_err(FamilyError::from)? {
             let beside = hold.len;

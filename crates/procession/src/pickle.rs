@@ -16,16 +16,16 @@ const NOT_PLAIN: &str =
 const MALFORMED: &str = "it is a malformed pickle";
 
 /// Appends a value as a pickle.
-pub(crate) fn write(value: &Value, out: &mut Vec<u8>) -> Result<(), &'static str> {
+pub(crate) fn write(value: &Value, out: &mut Vec<u8>) -> Result<(), String> {
     out.extend_from_slice(&[0x80, 4]);
     put(value, out, 0)?;
     out.push(b'.');
     Ok(())
 }
 
-fn put(value: &Value, out: &mut Vec<u8>, depth: usize) -> Result<(), &'static str> {
+fn put(value: &Value, out: &mut Vec<u8>, depth: usize) -> Result<(), String> {
     if depth > DEEPEST {
-        return Err("it is nested too deeply");
+        return Err("it is nested too deeply".into());
     }
     match value {
         Value::None => out.push(b'N'),
@@ -59,6 +59,11 @@ fn put(value: &Value, out: &mut Vec<u8>, depth: usize) -> Result<(), &'static st
                 put(value, out, depth + 1)?;
             }
             out.push(b'u');
+        }
+        Value::Shared(_) => {
+            return Err(
+                "shared objects travel in values of up to 64 parts and 4096 bytes, not in larger ones".into(),
+            );
         }
     }
     Ok(())

@@ -162,6 +162,20 @@ impl<T: Pod> SharedSlice<T> {
         unsafe { memory::array_mut(&self.hold, self.len) }
     }
 
+    pub(crate) fn hold(&self) -> &Hold {
+        &self.hold
+    }
+
+    /// The elements of an array, of which there are so many; None if it is shorter.
+    pub(crate) fn of(hold: Hold, len: u64) -> Option<Self> {
+        let bytes = len.checked_mul(size_of::<T>() as u64)?;
+        (bytes <= hold.room()).then(|| SharedSlice {
+            hold: Arc::new(hold),
+            len: len as usize,
+            kind: PhantomData,
+        })
+    }
+
     fn check(&self, start: usize, len: usize) {
         let fits = start.checked_add(len).is_some_and(|end| end <= self.len);
         assert!(
@@ -287,17 +301,8 @@ impl<'de, T: Pod> Deserialize<'de> for SharedSlice<T> {
             )));
         }
         let hold = handle.open(Kind::Array).map_err(D::Error::custom)?;
-        let bytes = len.checked_mul(u64::from(element));
-        if bytes.is_none_or(|bytes| bytes > hold.room()) {
-            return Err(D::Error::custom(
-                "a shared slice is not as long as its handle says",
-            ));
-        }
-        Ok(SharedSlice {
-            hold: Arc::new(hold),
-            len: len as usize,
-            kind: PhantomData,
-        })
+        SharedSlice::of(hold, len)
+            .ok_or_else(|| D::Error::custom("a shared slice is not as long as its handle says"))
     }
 }
 

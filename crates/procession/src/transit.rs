@@ -142,7 +142,7 @@ macro_rules! travels {
         }
 
         impl $name {
-            fn of(inner: $core) -> Self {
+            pub(crate) fn of(inner: $core) -> Self {
                 $name {
                     inner: std::sync::Arc::new(inner),
                 }

@@ -1,5 +1,7 @@
 //! Values that Python writes and reads.
 
+use crate::error::{DecodeError, EncodeError};
+use crate::python::Shared;
 use procession_core::message::{self as encoding, tag};
 use serde::{Deserialize, Serialize};
 
@@ -36,6 +38,8 @@ pub enum Value {
     List(Vec<Value>),
     /// A `dict`, in its order.
     Dict(Vec<(Value, Value)>),
+    /// A shared object, the same in Python as here.
+    Shared(Shared),
 }
 
 impl Value {
@@ -88,15 +92,51 @@ impl Value {
         }
     }
 
+    /// The shared object, if it is one.
+    #[must_use]
+    pub fn as_shared(&self) -> Option<&Shared> {
+        match self {
+            Value::Shared(shared) => Some(shared),
+            _ => None,
+        }
+    }
+
+    /// It as bytes that can be sent in any way, and that Python reads with `procession.rust.from_bytes`. What is named in
+    /// them lives as long as this process, as nobody knows when they arrive.
+    ///
+    /// # Errors
+    /// It is nested more than 8 deep, or one of its parts has more than 255.
+    ///
+    /// ```
+    /// use procession::Value;
+    ///
+    /// let value = Value::from(vec![1i64, 2, 3]);
+    /// assert_eq!(Value::from_bytes(&value.to_bytes()?)?, value);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn to_bytes(&self) -> Result<Vec<u8>, EncodeError> {
+        let mut out = Vec::new();
+        self.write(&mut out, 0).map_err(EncodeError::of::<Value>)?;
+        Ok(out)
+    }
+
+    /// What `to_bytes` has made, here or in Python (`procession.rust.to_bytes`).
+    ///
+    /// # Errors
+    /// They are other bytes, or what they name is no more.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Value, DecodeError> {
+        Value::decode(bytes, encoding::TREE).map_err(DecodeError::of::<Value>)
+    }
+
     /// Appends it to `out`; the encoding.
-    pub(crate) fn encode(&self, out: &mut Vec<u8>) -> Result<u32, &'static str> {
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) -> Result<u32, String> {
         if let Value::Bytes(bytes) = self {
             out.extend_from_slice(bytes);
             return Ok(encoding::BYTES);
         }
         let mut nodes = 0;
         if self.is_small(&mut nodes, 0) {
-            self.write(out)?;
+            self.write(out, 0)?;
             return Ok(encoding::TREE);
         }
         crate::pickle::write(self, out)?;
@@ -134,7 +174,7 @@ impl Value {
             return false;
         }
         match self {
-            Value::None | Value::Bool(_) | Value::Int(_) | Value::Float(_) => true,
+            Value::None | Value::Bool(_) | Value::Int(_) | Value::Float(_) | Value::Shared(_) => true,
             Value::Str(text) => text.len() <= tag::MOST_BYTES,
             Value::Bytes(bytes) => bytes.len() <= tag::MOST_BYTES,
             Value::Tuple(values) | Value::List(values) => values.iter().all(|v| v.is_small(nodes, depth + 1)),
@@ -144,17 +184,20 @@ impl Value {
         }
     }
 
-    fn write(&self, out: &mut Vec<u8>) -> Result<(), &'static str> {
+    fn write(&self, out: &mut Vec<u8>, depth: usize) -> Result<(), String> {
+        if depth > tag::DEEPEST {
+            return Err(format!("it is nested more than {} deep", tag::DEEPEST));
+        }
         let run = |out: &mut Vec<u8>, tag: u8, bytes: &[u8]| {
             out.push(tag);
-            let len = u32::try_from(bytes.len()).map_err(|_| "a string is too long")?;
+            let len = u32::try_from(bytes.len()).map_err(|_| "a string of more than 4 GiB")?;
             out.extend_from_slice(&len.to_le_bytes());
             out.extend_from_slice(bytes);
-            Ok(())
+            Ok::<_, String>(())
         };
         let head = |out: &mut Vec<u8>, tag: u8, len: usize| {
-            out.extend_from_slice(&[tag, u8::try_from(len).map_err(|_| "too many elements")?]);
-            Ok::<_, &'static str>(())
+            out.extend_from_slice(&[tag, u8::try_from(len).map_err(|_| "more than 255 elements")?]);
+            Ok::<_, String>(())
         };
         match self {
             Value::None => out.push(tag::NONE),
@@ -172,18 +215,23 @@ impl Value {
             Value::Bytes(bytes) => run(out, tag::BYTES, bytes)?,
             Value::Tuple(values) => {
                 head(out, tag::TUPLE, values.len())?;
-                values.iter().try_for_each(|v| v.write(out))?;
+                values.iter().try_for_each(|v| v.write(out, depth + 1))?;
             }
             Value::List(values) => {
                 head(out, tag::LIST, values.len())?;
-                values.iter().try_for_each(|v| v.write(out))?;
+                values.iter().try_for_each(|v| v.write(out, depth + 1))?;
             }
             Value::Dict(pairs) => {
                 head(out, tag::DICT, pairs.len())?;
                 for (key, value) in pairs {
-                    key.write(out)?;
-                    value.write(out)?;
+                    key.write(out, depth + 1)?;
+                    value.write(out, depth + 1)?;
                 }
+            }
+            Value::Shared(shared) => {
+                let (kind, bytes) = shared.departing()?;
+                out.push(tag::SHARED);
+                run(out, kind, &bytes)?;
             }
         }
         Ok(())
@@ -241,6 +289,10 @@ impl Reader<'_> {
                 let [len] = self.take()?;
                 let pairs = (0..len).map(|_| Ok((self.object(depth + 1)?, self.object(depth + 1)?)));
                 Value::Dict(pairs.collect::<Result<_, String>>()?)
+            }
+            tag::SHARED => {
+                let [kind] = self.take()?;
+                return Shared::arrived(kind, self.run()?).map(Value::Shared);
             }
             tag::INSTANCE => return Err("it is an instance of a Python class; send a dict instead".into()),
             _ => return Err(MALFORMED.into()),

@@ -59,17 +59,17 @@ pub struct Builder {
 
 /// What the builder came to.
 pub(crate) struct Plan {
-    pub(super) name: String,
-    pub(super) environment: Vec<(OsString, Option<OsString>)>,
+    pub(crate) name: String,
+    pub(crate) environment: Vec<(OsString, Option<OsString>)>,
     /// For the standard streams.
-    pub(super) descriptors: Vec<OwnedFd>,
+    pub(crate) descriptors: Vec<OwnedFd>,
     stdio: [Option<u32>; 3],
-    pub(super) bound: bool,
+    pub(crate) bound: bool,
 }
 
 impl Plan {
     /// The places of the standard streams' descriptors, where so many others are passed before them.
-    pub(super) fn stdio_places(&self, before: u32) -> [Option<u32>; 3] {
+    pub(crate) fn stdio_places(&self, before: u32) -> [Option<u32>; 3] {
         self.stdio.map(|place| place.map(|place| before + place))
     }
 }
@@ -187,7 +187,7 @@ impl Builder {
         Ok(Process::of(child, Some(seat), plan.name))
     }
 
-    pub(super) fn plan(self) -> Result<Plan, StartError> {
+    pub(crate) fn plan(self) -> Result<Plan, StartError> {
         static COUNT: AtomicU32 = AtomicU32::new(1);
         let mut plan = Plan {
             name: self

@@ -4,10 +4,10 @@ mod builder;
 pub(crate) mod child;
 mod fork;
 pub(crate) mod forkserver;
-pub(crate) mod given;
 pub(crate) mod outcome;
 
 pub use builder::{Builder, StartMethod, Stdio};
+pub(crate) use builder::{Seated, c_string, start_executable};
 
 use crate::error::{ProcessError, StartError, Who};
 use crate::message::Message;
@@ -48,6 +48,8 @@ pub struct Process<R: Message = ()> {
     seat: Option<Seat>,
     name: String,
     creator: u32,
+    /// Whether a Python interpreter runs in it.
+    python: bool,
     kind: PhantomData<fn() -> R>,
 }
 
@@ -119,6 +121,14 @@ impl Process<()> {
     }
 }
 
+impl Process {
+    pub(crate) fn of_python(child: Child, seat: Seat, name: String) -> Self {
+        let mut made = Process::of(child, Some(seat), name);
+        made.python = true;
+        made
+    }
+}
+
 impl<R: Message> Process<R> {
     pub(crate) fn of(child: Child, seat: Option<Seat>, name: String) -> Self {
         Process {
@@ -126,6 +136,7 @@ impl<R: Message> Process<R> {
             seat,
             name,
             creator: std::process::id(),
+            python: false,
             kind: PhantomData,
         }
     }
@@ -239,6 +250,9 @@ impl<R: Message> Process<R> {
             pid: self.pid(),
         };
         let report = self.seat.and_then(|seat| seat.report());
+        if self.python {
+            return outcome::result_of_python(process, code, report.as_deref());
+        }
         // The start message is let go of when the function is about to run.
         let ran = self.seat.is_none_or(|seat| !seat.is_loaded());
         outcome::result(process, code, report.as_deref(), ran)

@@ -131,6 +131,34 @@ pub(crate) fn result<R: Message>(
     }
 }
 
+/// The same of a Python process, whose function returns nothing; its report is a pickle.
+pub(crate) fn result_of_python<R: Message>(
+    process: Who,
+    code: i32,
+    report: Option<&[u8]>,
+) -> Result<R, ProcessError> {
+    if code == 0 {
+        return message::deserialized(&[]).map_err(|source| ProcessError::Undecodable { process, source });
+    }
+    if code < 0 {
+        return Err(ProcessError::Signaled {
+            process,
+            signal: -code,
+        });
+    }
+    let told = report.and_then(|report| crate::pickle::read(report).ok());
+    let text = |n: usize| Some(told.as_ref()?.as_slice()?.get(n)?.as_str()?.to_owned());
+    match (text(0), text(1), text(2)) {
+        (Some(exception), Some(message), Some(traceback)) => Err(ProcessError::Raised {
+            process,
+            exception,
+            message,
+            traceback,
+        }),
+        _ => Err(ProcessError::Exited { process, code }),
+    }
+}
+
 thread_local! {
     /// Whether this thread is running a child's function.
     static RUNS: Cell<bool> = const { Cell::new(false) };
