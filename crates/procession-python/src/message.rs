@@ -176,7 +176,13 @@ pub fn incoming<'py>(
     big: Option<(Hold, usize)>,
     carried: Vec<Hold>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    incoming_behind(py, inline, encoding, big.map(|(hold, len)| (hold, 0, len)), carried)
+    incoming_behind(
+        py,
+        inline,
+        encoding,
+        big.map(|(hold, len)| (hold, 0, len)),
+        carried,
+    )
 }
 
 /// The same, where the bytes in the buffer begin at some place and are so many.
@@ -242,7 +248,11 @@ pub fn incoming_shared<'py>(
     let bytes = PyBytes::new(py, &inline[used..]);
     let buffers = PyList::empty(py);
     let mut carried = carried.into_iter();
-    let bundle = if head.places.is_some() { carried.next() } else { None };
+    let bundle = if head.places.is_some() {
+        carried.next()
+    } else {
+        None
+    };
     for (number, len) in head.lengths.iter().enumerate() {
         let hold = match (&head.places, &bundle) {
             (Some(places), Some(bundle)) => {
@@ -254,7 +264,12 @@ pub fn incoming_shared<'py>(
         };
         buffers.append(bytearray_of(py, &hold, 0, *len as usize)?)?;
     }
-    unpickled(py, bytes.as_any(), Some(&buffers), carried.chain(bundle).collect())
+    unpickled(
+        py,
+        bytes.as_any(),
+        Some(&buffers),
+        carried.chain(bundle).collect(),
+    )
 }
 
 /// What a Rust program sends as a `Block`: an array that is the very memory.
@@ -318,7 +333,12 @@ fn bytes_of<'py>(py: Python<'py>, hold: &Hold, skip: usize, len: usize) -> PyRes
     Ok(made.cast_into()?)
 }
 
-fn bytearray_of<'py>(py: Python<'py>, hold: &Hold, skip: usize, len: usize) -> PyResult<Bound<'py, PyByteArray>> {
+fn bytearray_of<'py>(
+    py: Python<'py>,
+    hold: &Hold,
+    skip: usize,
+    len: usize,
+) -> PyResult<Bound<'py, PyByteArray>> {
     // SAFETY: a null pointer asks for uninitialised bytes; a new reference or null with an exception comes back.
     let made = unsafe {
         Bound::from_owned_ptr_or_err(

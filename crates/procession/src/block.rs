@@ -6,7 +6,6 @@ use crate::transit::{self, Named};
 use procession_core::family::object::Kind;
 use procession_core::family::{Family, Hold};
 use procession_core::message as encoding;
-use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::any::{Any, TypeId};
 use std::fmt;
@@ -236,13 +235,13 @@ fn again(hold: &Hold) -> procession_core::Result<Hold> {
 
 impl<T: Pod> Serialize for Block<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let custom = serde::ser::Error::custom;
+        let custom = transit::refused;
         let Departing { hold, .. } = Family::home()
             .and_then(|home| self.departing(home))
             .map_err(custom)?;
         // The number of elements, the size of one, the handle.
         let written = (self.len as u64, size_of::<T>() as u32, Named(hold.handle()));
-        transit::departs(|| Ok(hold)).map_err(serde::ser::Error::custom)?;
+        transit::departs(|| Ok(hold)).map_err(crate::transit::refused)?;
         written.serialize(serializer)
     }
 }
@@ -251,13 +250,13 @@ impl<'de, T: Pod> Deserialize<'de> for Block<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let (len, element, Named(handle)) = <(u64, u32, Named)>::deserialize(deserializer)?;
         if element as usize != size_of::<T>() {
-            return Err(D::Error::custom(format!(
+            return Err(crate::transit::unread(format!(
                 "a block of elements of {element} bytes, not of {}",
                 size_of::<T>()
             )));
         }
-        let hold = handle.open(Kind::Buffer).map_err(D::Error::custom)?;
-        of_hold(hold, len).map_err(D::Error::custom)
+        let hold = handle.open(Kind::Buffer).map_err(crate::transit::unread)?;
+        of_hold(hold, len).map_err(crate::transit::unread)
     }
 }
 

@@ -253,16 +253,16 @@ impl<T: Message> End<T> {
 
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let Some(hold) = &self.token.hold else {
-            return Err(serde::ser::Error::custom("the channel's end is being dropped"));
+            return Err(crate::transit::refused("the channel's end is being dropped"));
         };
         transit::departs(|| hold.family.open(hold.offset, hold.generation, Kind::Buffer))
-            .map_err(serde::ser::Error::custom)?;
+            .map_err(crate::transit::refused)?;
         (&self.queue, Named(hold.handle()), Named(self.peer)).serialize(serializer)
     }
 
     fn deserialize<'de, D: Deserializer<'de>>(deserializer: D, receives: bool) -> Result<Self, D::Error> {
         let (queue, Named(token), Named(peer)) = <(Queue<T>, Named, Named)>::deserialize(deserializer)?;
-        let hold = token.open(Kind::Buffer).map_err(serde::de::Error::custom)?;
+        let hold = token.open(Kind::Buffer).map_err(crate::transit::unread)?;
         Ok(End::new(queue, hold, peer, receives))
     }
 }

@@ -28,8 +28,9 @@
 //! stack overflows yet, and an argument list has to be read from `/proc`.
 #![allow(unsafe_code)]
 
-use crate::message::Message;
+use crate::message::{self, Encoded, Message};
 use crate::process::outcome::Outcome;
+use procession_core::family::Hold;
 use serde::{Deserialize, Serialize};
 use std::ffi::{CStr, c_int, c_void};
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
@@ -194,7 +195,7 @@ pub(crate) fn change_environment(
 
 /// A function of this program, as another process that runs it finds it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct CodeAddress {
+struct CodeAddress {
     /// The path of the object; empty: the executable.
     object: String,
     build_id: Vec<u8>,
@@ -215,7 +216,7 @@ struct Object {
 
 impl CodeAddress {
     /// The address of a function, which must be code of an object that is loaded here.
-    pub(crate) fn of(address: usize) -> Option<CodeAddress> {
+    fn of(address: usize) -> Option<CodeAddress> {
         let object = find(|object| object.code.iter().any(|range| range.contains(&address)))?;
         Some(CodeAddress {
             offset: (address - object.base) as u64,
@@ -225,7 +226,7 @@ impl CodeAddress {
     }
 
     /// Where it is in this process.
-    pub(crate) fn here(&self) -> Result<usize, String> {
+    fn here(&self) -> Result<usize, String> {
         let found = find(|object| object.path == self.object);
         let found = found.ok_or_else(|| format!("the library {} is not loaded here", self.object))?;
         if found.build_id != self.build_id {
@@ -241,64 +242,97 @@ impl CodeAddress {
 }
 
 /// A function and its arguments, of types that only the shim knows; and afterwards, what came of it.
-pub(crate) struct Call<'a> {
+struct Call<'a> {
     function: usize,
     types: &'a str,
-    arguments: &'a [u8],
+    arguments: Arguments<'a>,
     /// To be called when the arguments are decoded.
     decoded: &'a mut dyn FnMut(),
     outcome: Outcome,
 }
 
-/// Calls a function by its address; `decoded` is called when its arguments have references of their own.
-pub(crate) fn call(
-    shim: &CodeAddress,
-    function: &CodeAddress,
-    types: &str,
-    arguments: &[u8],
-    decoded: &mut dyn FnMut(),
-) -> Outcome {
-    let (shim, function) = match (shim.here(), function.here()) {
-        (Ok(shim), Ok(function)) => (shim, function),
-        (Err(why), _) | (_, Err(why)) => return Outcome::NotRun(why),
-    };
-    let mut call = Call {
-        function,
-        types,
-        arguments,
-        decoded,
-        outcome: Outcome::NotRun(String::new()),
-    };
-    // SAFETY: the address was made of a Shim by `addresses`, in a process that runs the same build (see the module);
-    // functions and addresses are of one size.
-    let shim = unsafe { std::mem::transmute::<usize, Shim>(shim) };
-    shim(&mut call);
-    call.outcome
+/// Encoded arguments.
+pub(crate) enum Arguments<'a> {
+    /// Of a process: by postcard. So will the value be.
+    Plain(&'a [u8]),
+    /// Of a task: as a queue's message, with its encoding and what it carries. So will the value be.
+    Message(&'a [u8], u32, Vec<Hold>),
 }
 
-/// Shim, function and types, for [`call`] in another process.
-pub(crate) fn addresses<A: Message, R: Message>(
-    function: fn(A) -> R,
-) -> Option<(CodeAddress, CodeAddress, String)> {
-    let shim: Shim = shim::<A, R>;
-    let (shim, function) = (
-        CodeAddress::of(shim as usize)?,
-        CodeAddress::of(function as usize)?,
-    );
-    Some((shim, function, types::<A, R>()))
+/// A function of this program, as another process that runs it finds it.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct Named {
+    shim: CodeAddress,
+    function: CodeAddress,
+    types: String,
 }
 
-fn types<A, R>() -> String {
-    std::any::type_name::<fn(A) -> R>().to_owned()
+impl Named {
+    /// The name of a function; None if it is not code of a loaded object.
+    pub(crate) fn of<A: Message, R: Message>(function: fn(A) -> R) -> Option<Named> {
+        let shim: Shim = shim::<A, R>;
+        Some(Named {
+            shim: CodeAddress::of(shim as usize)?,
+            function: CodeAddress::of(function as usize)?,
+            types: std::any::type_name::<fn(A) -> R>().to_owned(),
+        })
+    }
+
+    /// Which function it is, in this process.
+    pub(crate) fn key<A: Message, R: Message>(function: fn(A) -> R) -> (usize, usize) {
+        let shim: Shim = shim::<A, R>;
+        (shim as usize, function as usize)
+    }
+
+    /// The function, in this process.
+    pub(crate) fn found(self) -> Result<Callable, String> {
+        let shim = self.shim.here()?;
+        Ok(Callable {
+            // SAFETY: the address was made of a Shim by `of`, in a process that runs the same build (see the module);
+            // functions and addresses are of one size.
+            shim: unsafe { std::mem::transmute::<usize, Shim>(shim) },
+            function: self.function.here()?,
+            types: self.types,
+        })
+    }
+}
+
+/// A function that was found in this process.
+pub(crate) struct Callable {
+    shim: Shim,
+    function: usize,
+    types: String,
+}
+
+impl Callable {
+    /// Calls it; `decoded` is called when the arguments have references of their own.
+    pub(crate) fn call(&self, arguments: Arguments<'_>, decoded: &mut dyn FnMut()) -> Outcome {
+        let mut call = Call {
+            function: self.function,
+            types: &self.types,
+            arguments,
+            decoded,
+            outcome: Outcome::NotRun(String::new()),
+        };
+        (self.shim)(&mut call);
+        call.outcome
+    }
 }
 
 fn shim<A: Message, R: Message>(call: &mut Call<'_>) {
-    if call.types != types::<A, R>() {
+    if call.types != std::any::type_name::<fn(A) -> R>() {
         call.outcome =
             Outcome::NotRun("its function is of other types here: the program was replaced".into());
         return;
     }
-    let arguments = match crate::message::deserialized::<A>(call.arguments) {
+    let is_task = matches!(call.arguments, Arguments::Message(..));
+    let decoded = match &mut call.arguments {
+        Arguments::Plain(bytes) => message::deserialized::<A>(bytes),
+        Arguments::Message(bytes, encoding, carried) => {
+            message::incoming::<A>(bytes, *encoding, None, std::mem::take(carried))
+        }
+    };
+    let arguments = match decoded {
         Ok(arguments) => arguments,
         Err(e) => {
             call.outcome = Outcome::NotRun(format!("its arguments: {e}"));
@@ -306,10 +340,15 @@ fn shim<A: Message, R: Message>(call: &mut Call<'_>) {
         }
     };
     (call.decoded)();
-    // SAFETY: the address was made of a `fn(A) -> R` together with that of this very function, by `addresses`; see the
+    // SAFETY: the address was made of a `fn(A) -> R` together with that of this very function, by `Named::of`; see the
     // module. Functions and addresses are of one size.
     let function = unsafe { std::mem::transmute::<usize, fn(A) -> R>(call.function) };
-    call.outcome = Outcome::of(|| function(arguments));
+    let encode = if is_task {
+        Encoded::as_message
+    } else {
+        Encoded::plainly
+    };
+    call.outcome = Outcome::of(|| function(arguments), encode);
 }
 
 /// The first loaded object of which this is true.

@@ -235,6 +235,12 @@ pub enum Error {
     Start(#[from] StartError),
     /// Of a process that ended badly.
     Process(#[from] ProcessError),
+    /// Of submitting a task to a pool.
+    Submit(#[from] crate::SubmitError),
+    /// Of a task that has no value.
+    Task(#[from] crate::TaskError),
+    /// Of a message that is no value.
+    Decode(#[from] DecodeError),
     /// Of the operating system.
     Io(#[from] std::io::Error),
 }

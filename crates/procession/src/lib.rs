@@ -75,6 +75,7 @@ mod lock;
 mod memory;
 mod message;
 mod pickle;
+mod pool;
 mod process;
 pub mod python;
 mod queue;
@@ -97,6 +98,7 @@ pub use error::{
 pub use lock::{Death, Lock, LockGuard, Locked};
 pub use memory::Pod;
 pub use message::Message;
+pub use pool::{JoinHandle, Map, Pool, PoolBuilder, SubmitError, TaskError, Tasks};
 pub use process::{Builder, ExitStatus, Process, StartMethod, Stdio};
 pub use queue::Queue;
 pub use rlock::{RLock, RLockGuard, RLocked};

@@ -7,7 +7,6 @@ use procession_core::family::object::Kind;
 use procession_core::family::{Family, Hold};
 use procession_core::sync::{self as core, Acquired};
 use procession_core::sys::clock::Deadline;
-use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 use std::marker::PhantomData;
@@ -237,11 +236,11 @@ impl<T: Pod> fmt::Debug for Lock<T> {
 
 impl<T: Pod> Serialize for Lock<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let custom = serde::ser::Error::custom;
+        let custom = transit::refused;
         let lock = self.inner.lock.reference();
         transit::departs(|| lock.again()).map_err(custom)?;
         if let Some(value) = &self.inner.value {
-            crate::shared::departs(value).map_err(serde::ser::Error::custom)?;
+            crate::shared::departs(value).map_err(crate::transit::refused)?;
         }
         let value = self.inner.value.as_ref().map(|hold| Named(hold.handle()));
         // The size of the value, the lock's handle, the value's.
@@ -253,16 +252,18 @@ impl<'de, T: Pod> Deserialize<'de> for Lock<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let (size, Named(lock), value) = <(u32, Named, Option<Named>)>::deserialize(deserializer)?;
         if size as usize != size_of::<T>() || value.is_some() != (size_of::<T>() != 0) {
-            return Err(D::Error::custom(format!(
+            return Err(crate::transit::unread(format!(
                 "a lock around a value of {size} bytes, not of {}",
                 size_of::<T>()
             )));
         }
-        let lock = core::Lock::open(&lock).map_err(D::Error::custom)?;
+        let lock = core::Lock::open(&lock).map_err(crate::transit::unread)?;
         let value = value.map(|Named(handle)| handle.open(Kind::Array));
-        let value = value.transpose().map_err(D::Error::custom)?;
+        let value = value.transpose().map_err(crate::transit::unread)?;
         if value.as_ref().is_some_and(|hold| hold.room() < u64::from(size)) {
-            return Err(D::Error::custom("a lock's value is smaller than its handle says"));
+            return Err(crate::transit::unread(
+                "a lock's value is smaller than its handle says",
+            ));
         }
         Ok(Self::of(lock, value))
     }

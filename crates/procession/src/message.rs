@@ -12,7 +12,7 @@
 
 use crate::block::{self, Block};
 use crate::error::{DecodeError, EncodeError, FamilyError};
-use crate::transit::Frame;
+use crate::transit::{self, Frame};
 use crate::value::Value;
 use procession_core::family::object::HEADER;
 use procession_core::family::{Family, Hold};
@@ -37,6 +37,51 @@ pub(crate) struct Outgoing<'a> {
     pub(crate) carried: Vec<Hold>,
     /// Bytes in buffers among what is carried.
     pub(crate) beside: u64,
+}
+
+/// A value that was encoded and waits to go.
+pub(crate) struct Encoded {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) encoding: u32,
+    pub(crate) carried: Vec<Hold>,
+    pub(crate) beside: u64,
+}
+
+impl Encoded {
+    /// Bytes by postcard that carry nothing.
+    pub(crate) fn report(bytes: Vec<u8>) -> Encoded {
+        Encoded {
+            bytes,
+            encoding: encoding::POSTCARD,
+            carried: Vec::new(),
+            beside: 0,
+        }
+    }
+
+    /// As a queue's message.
+    pub(crate) fn as_message<T: Message>(family: &'static Family, value: &T) -> Result<Encoded, String> {
+        let encoded = outgoing(family, value, |message| {
+            Ok::<_, crate::error::PutError>(Encoded {
+                bytes: message.bytes.to_vec(),
+                encoding: message.encoding,
+                carried: message.carried,
+                beside: message.beside,
+            })
+        });
+        encoded.map_err(|e| e.to_string())
+    }
+
+    /// By postcard, whatever it is.
+    pub(crate) fn plainly<T: Message>(family: &'static Family, value: &T) -> Result<Encoded, String> {
+        let mut bytes = Vec::new();
+        let carried = serialized(family, value, &mut bytes).map_err(|e| e.to_string())?;
+        Ok(Encoded {
+            bytes,
+            encoding: encoding::POSTCARD,
+            carried,
+            beside: 0,
+        })
+    }
 }
 
 /// Vectors that grew larger than this are not kept.
@@ -122,18 +167,21 @@ pub(crate) fn serialized<T: Serialize>(
 
 /// The same for what carries nothing.
 pub(crate) fn write<T: Serialize>(value: &T, out: &mut Vec<u8>) -> Result<(), EncodeError> {
-    postcard::serialize_with_flavor(value, Appending(out)).map_err(EncodeError::of::<T>)
+    transit::begin();
+    postcard::serialize_with_flavor(value, Appending(out))
+        .map_err(|e| EncodeError::of::<T>(transit::explained(&e)))
 }
 
 /// The value that these bytes are, all of them.
 pub(crate) fn deserialized<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
+    transit::begin();
     match postcard::take_from_bytes(bytes) {
         Ok((value, [])) => Ok(value),
         Ok((_, rest)) => Err(DecodeError::of::<T>(format!(
             "{} bytes are left over",
             rest.len()
         ))),
-        Err(e) => Err(DecodeError::of::<T>(e)),
+        Err(e) => Err(DecodeError::of::<T>(transit::explained(&e))),
     }
 }
 

@@ -262,7 +262,7 @@ impl<T: Message> fmt::Debug for Queue<T> {
 impl<T: Message> Serialize for Queue<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let reference = self.inner.reference();
-        crate::transit::departs(|| reference.again()).map_err(serde::ser::Error::custom)?;
+        crate::transit::departs(|| reference.again()).map_err(crate::transit::refused)?;
         crate::transit::Named(reference.handle()).serialize(serializer)
     }
 }
@@ -272,6 +272,6 @@ impl<'de, T: Message> Deserialize<'de> for Queue<T> {
         let crate::transit::Named(handle) = Deserialize::deserialize(deserializer)?;
         core::Queue::open(&handle)
             .map(Self::of)
-            .map_err(serde::de::Error::custom)
+            .map_err(crate::transit::unread)
     }
 }

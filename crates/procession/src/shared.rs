@@ -5,7 +5,6 @@ use crate::memory::{self, Atomic, Pod};
 use crate::transit::{self, Named};
 use procession_core::family::object::Kind;
 use procession_core::family::{Family, Hold};
-use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 use std::marker::PhantomData;
@@ -285,7 +284,7 @@ impl<T: Pod + fmt::Debug> fmt::Debug for SharedBox<T> {
 
 impl<T: Pod> Serialize for SharedSlice<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        departs(&self.hold).map_err(serde::ser::Error::custom)?;
+        departs(&self.hold).map_err(crate::transit::refused)?;
         // The number of elements, the size of one, the handle.
         (self.len as u64, size_of::<T>() as u32, Named(self.hold.handle())).serialize(serializer)
     }
@@ -295,14 +294,14 @@ impl<'de, T: Pod> Deserialize<'de> for SharedSlice<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let (len, element, Named(handle)) = <(u64, u32, Named)>::deserialize(deserializer)?;
         if element as usize != size_of::<T>() {
-            return Err(D::Error::custom(format!(
+            return Err(crate::transit::unread(format!(
                 "a slice of elements of {element} bytes, not of {}",
                 size_of::<T>()
             )));
         }
-        let hold = handle.open(Kind::Array).map_err(D::Error::custom)?;
+        let hold = handle.open(Kind::Array).map_err(crate::transit::unread)?;
         SharedSlice::of(hold, len)
-            .ok_or_else(|| D::Error::custom("a shared slice is not as long as its handle says"))
+            .ok_or_else(|| crate::transit::unread("a shared slice is not as long as its handle says"))
     }
 }
 
@@ -321,7 +320,7 @@ impl<'de, T: Pod> Deserialize<'de> for SharedBox<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let slice = SharedSlice::<T>::deserialize(deserializer)?;
         if slice.len != 1 {
-            return Err(D::Error::custom(format!(
+            return Err(crate::transit::unread(format!(
                 "{} values in the place of one",
                 slice.len
             )));

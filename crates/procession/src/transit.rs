@@ -51,6 +51,37 @@ impl Drop for Frame {
     }
 }
 
+thread_local! {
+    /// What postcard has no place for in its errors: why one of our own types could not be written or read.
+    static REFUSAL: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+/// The error of a type that cannot be written.
+pub(crate) fn refused<E: serde::ser::Error>(why: impl fmt::Display) -> E {
+    let why = why.to_string();
+    let error = E::custom(&why);
+    REFUSAL.set(Some(why));
+    error
+}
+
+/// The error of a type that cannot be read.
+pub(crate) fn unread<E: serde::de::Error>(why: impl fmt::Display) -> E {
+    let why = why.to_string();
+    let error = E::custom(&why);
+    REFUSAL.set(Some(why));
+    error
+}
+
+/// Forgets what was refused before.
+pub(crate) fn begin() {
+    drop(REFUSAL.take());
+}
+
+/// What postcard's error is about.
+pub(crate) fn explained(error: &postcard::Error) -> String {
+    REFUSAL.take().unwrap_or_else(|| error.to_string())
+}
+
 /// An object leaves: sees to it that it lives until its handle has arrived. `again` makes a reference.
 pub(crate) fn departs(again: impl FnOnce() -> Result<Hold>) -> Result<()> {
     let hold = again()?;
@@ -125,7 +156,7 @@ macro_rules! travels {
         impl serde::Serialize for $name {
             fn serialize<S: serde::Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
                 let reference = self.inner.reference();
-                crate::transit::departs(|| reference.again()).map_err(serde::ser::Error::custom)?;
+                crate::transit::departs(|| reference.again()).map_err(crate::transit::refused)?;
                 serde::Serialize::serialize(&crate::transit::Named(reference.handle()), serializer)
             }
         }
@@ -137,7 +168,7 @@ macro_rules! travels {
                 let crate::transit::Named(handle) = serde::Deserialize::deserialize(deserializer)?;
                 <$core>::open(&handle)
                     .map(Self::of)
-                    .map_err(serde::de::Error::custom)
+                    .map_err(crate::transit::unread)
             }
         }
 

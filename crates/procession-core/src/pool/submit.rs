@@ -145,7 +145,10 @@ impl Pool {
             return Err(e);
         }
         let reports = || self.lock().pending_reports > 0;
-        if wishes.timeout.is_some() || wishes.report || self.options.memory_limit.is_some() || (grouped && reports())
+        if wishes.timeout.is_some()
+            || wishes.report
+            || self.options.memory_limit.is_some()
+            || (grouped && reports())
         {
             self.nudge_supervisor();
         }

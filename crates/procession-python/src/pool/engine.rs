@@ -144,7 +144,9 @@ fn is_named(obj: &Bound<'_, PyAny>) -> PyResult<bool> {
     }
     // Found under its own name: otherwise it goes by value, or not at all.
     let name: Bound<'_, PyAny> = obj.getattr("__qualname__")?;
-    let Ok(path) = name.cast::<PyString>() else { return Ok(false) };
+    let Ok(path) = name.cast::<PyString>() else {
+        return Ok(false);
+    };
     let module = obj.getattr("__module__")?;
     if module.is_none() {
         return Ok(false);
@@ -286,7 +288,13 @@ impl PoolEngine {
 
     /// A worker has ended: whether it had been ready, whether the pool is broken now, whether that was intended.
     #[pyo3(signature = (desk, code, memory = false))]
-    fn ended(&self, py: Python<'_>, desk: u32, code: Option<i32>, memory: bool) -> PyResult<(bool, bool, bool)> {
+    fn ended(
+        &self,
+        py: Python<'_>,
+        desk: u32,
+        code: Option<i32>,
+        memory: bool,
+    ) -> PyResult<(bool, bool, bool)> {
         let pool = self.ours()?;
         let judged = py.detach(|| pool.ended(desk, code, memory));
         Ok((judged.was_ready, judged.broken, judged.intended))
@@ -382,7 +390,10 @@ impl PoolTask {
 
     /// Its outcome, once: (True, value) or (False, what went wrong); None if it is not settled or was taken already.
     fn take<'py>(&self, py: Python<'py>) -> PyResult<Option<(bool, Bound<'py, PyAny>)>> {
-        self.pool.take(self.id).map(|outcome| told(py, outcome)).transpose()
+        self.pool
+            .take(self.id)
+            .map(|outcome| told(py, outcome))
+            .transpose()
     }
 
     /// See `procession.pool.AsyncResult.cancel`.

@@ -75,7 +75,9 @@ impl PoolGroup {
             let mut found = found.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             self.pool.collect(self.id, most, &mut found, limit)
         })?;
-        let found = found.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let found = found
+            .into_inner()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         Ok(left.map(|left| (left, found)))
     }
 }
@@ -222,7 +224,9 @@ impl PoolGroup {
     #[pyo3(signature = (timeout = None))]
     fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
         let limit = deadline(timeout);
-        let settled = waited(py, limit, || -> Waited { self.pool.wait_for_group(self.id, limit) })?;
+        let settled = waited(py, limit, || -> Waited {
+            self.pool.wait_for_group(self.id, limit)
+        })?;
         Ok(settled.is_some())
     }
 

@@ -118,16 +118,15 @@ pub fn wishes(timeout: Option<f64>, retries: u32, report: bool) -> Wishes {
 }
 
 /// Submits one task; its number.
-pub fn submit(
-    pool: &Pool,
-    mut task: Submission,
-    how: How,
-    payload: &Bound<'_, PyAny>,
-) -> PyResult<u64> {
+pub fn submit(pool: &Pool, mut task: Submission, how: How, payload: &Bound<'_, PyAny>) -> PyResult<u64> {
     let py = payload.py();
     task.word = how as u64;
     // What is put once more must be what it was, and a buffer is the receiver's to change.
-    let buffers = if task.wishes.retries > 0 { Buffers::Within } else { Buffers::Apart };
+    let buffers = if task.wishes.retries > 0 {
+        Buffers::Within
+    } else {
+        Buffers::Apart
+    };
     let mut task = Some(task);
     let mut send = |outgoing: Outgoing<'_>| {
         let len = outgoing.parts[0].len() + outgoing.parts[1].len();
@@ -173,7 +172,11 @@ pub fn submit_in_batch(
         return Ok(());
     }
     let py = payload.py();
-    let buffers = if task.wishes.retries > 0 { Buffers::Within } else { Buffers::Apart };
+    let buffers = if task.wishes.retries > 0 {
+        Buffers::Within
+    } else {
+        Buffers::Apart
+    };
     message::outgoing_with(py, pool.family(), payload, buffers, |m| {
         let len = m.parts[0].len() + m.parts[1].len();
         if m.carried.is_empty() && Batch::takes(len) {

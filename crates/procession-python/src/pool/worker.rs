@@ -265,9 +265,7 @@ fn undisturbed(py: Python<'_>, rest: PyResult<()>) -> PyResult<()> {
 
 fn is_function(obj: &Bound<'_, PyAny>) -> PyResult<bool> {
     static KIND: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-    Ok(obj
-        .get_type()
-        .is(KIND.import(obj.py(), "types", "FunctionType")?))
+    Ok(obj.get_type().is(KIND.import(obj.py(), "types", "FunctionType")?))
 }
 
 fn helper<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {

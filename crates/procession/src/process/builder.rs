@@ -143,8 +143,8 @@ impl Builder {
         super::look_after_forgotten();
         let method = self.method;
         let plan = self.plan()?;
-        let (shim, function, types) =
-            entry::addresses(function).ok_or(StartError::Function("it is not code of this program"))?;
+        let function =
+            entry::Named::of(function).ok_or(StartError::Function("it is not code of this program"))?;
         let family = Family::home().map_err(FamilyError::from)?;
         let mut bytes = Vec::new();
         let carried = message::serialized(family, &arguments, &mut bytes)?;
@@ -168,9 +168,7 @@ impl Builder {
             settings.environment.clone_from(&plan.environment);
         }
         let start = Start {
-            shim,
             function,
-            types,
             descriptors: fds.len() as u32,
             settings,
         };

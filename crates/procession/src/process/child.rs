@@ -1,6 +1,6 @@
 //! A child's life: it takes its seat, learns what it is to do, does it, and leaves word of what came of it.
 
-use crate::entry::{self, CodeAddress};
+use crate::entry::{self, Arguments, Named};
 use crate::message;
 use crate::process::outcome::{self, Outcome};
 use procession_core::family::{Family, Seat};
@@ -13,9 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// What a child is told before its encoded arguments.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Start {
-    pub(crate) shim: CodeAddress,
-    pub(crate) function: CodeAddress,
-    pub(crate) types: String,
+    pub(crate) function: Named,
     /// How many descriptors were passed, the family memory's not counted.
     pub(crate) descriptors: u32,
     pub(crate) settings: Settings,
@@ -75,7 +73,10 @@ pub(crate) fn run(seat: Seat, carried: &[u32], passed: impl FnOnce(u32) -> Vec<O
             Ok(()) => {
                 outcome::note_panics();
                 let mut unload = || seat.unload(carried);
-                entry::call(&start.shim, &start.function, &start.types, arguments, &mut unload)
+                match start.function.found() {
+                    Ok(function) => function.call(Arguments::Plain(arguments), &mut unload),
+                    Err(why) => Outcome::NotRun(why),
+                }
             }
             Err(why) => Outcome::NotRun(why),
         },

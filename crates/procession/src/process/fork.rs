@@ -4,7 +4,7 @@
 use super::builder::{Builder, Plan};
 use super::{Process, outcome};
 use crate::error::{FamilyError, StartError};
-use crate::message::Message;
+use crate::message::{Encoded, Message};
 use crate::process::child;
 use crate::process::outcome::Outcome;
 use procession_core::family::{self, Family};
@@ -100,7 +100,7 @@ fn live<R: Message>(mut plan: Plan, function: impl FnOnce() -> R) -> ! {
     };
     let descriptors = plan.descriptors.into_iter().map(Some).collect();
     let outcome = match child::prepare(&settings, descriptors) {
-        Ok(()) => Outcome::of(function),
+        Ok(()) => Outcome::of(function, Encoded::plainly),
         Err(why) => Outcome::NotRun(why),
     };
     let code = outcome.leave();

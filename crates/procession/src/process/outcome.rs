@@ -1,8 +1,8 @@
 //! What became of a function in a child, on its way home: a report in the child's seat.
 
 use crate::error::{DecodeError, ProcessError, Who};
-use crate::message::{self, Message};
-use procession_core::family::{Family, Hold};
+use crate::message::{self, Encoded, Message};
+use procession_core::family::Family;
 use serde::{Deserialize, Serialize};
 use std::any::Any;
 use std::backtrace::{Backtrace, BacktraceStatus};
@@ -17,8 +17,7 @@ const FAILED: i32 = 102;
 
 /// What became of a function.
 pub(crate) enum Outcome {
-    /// The encoded value, and what it refers to.
-    Returned(Vec<u8>, Vec<Hold>),
+    Returned(Encoded),
     Panicked(Panic),
     Unencodable(String),
     NotRun(String),
@@ -26,14 +25,14 @@ pub(crate) enum Outcome {
 
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct Panic {
-    message: String,
-    location: Option<String>,
-    backtrace: Option<String>,
+    pub(crate) message: String,
+    pub(crate) location: Option<String>,
+    pub(crate) backtrace: Option<String>,
 }
 
 /// What is in the report.
 #[derive(Serialize, Deserialize)]
-enum Report<'a> {
+pub(crate) enum Report<'a> {
     #[serde(borrow)]
     Returned(&'a [u8]),
     Panicked(Panic),
@@ -43,18 +42,19 @@ enum Report<'a> {
 
 impl Outcome {
     /// Runs a function and encodes its value.
-    pub(crate) fn of<R: Message>(function: impl FnOnce() -> R) -> Outcome {
+    pub(crate) fn of<R: Message>(
+        function: impl FnOnce() -> R,
+        encode: fn(&'static Family, &R) -> Result<Encoded, String>,
+    ) -> Outcome {
         RUNS.set(true);
         let ended = catch_unwind(AssertUnwindSafe(|| {
             let value = function();
             let family = Family::home().map_err(|e| e.to_string())?;
-            let mut bytes = Vec::new();
-            let carried = message::serialized(family, &value, &mut bytes).map_err(|e| e.to_string())?;
-            Ok((bytes, carried))
+            encode(family, &value)
         }));
         RUNS.set(false);
         match ended {
-            Ok(Ok((bytes, carried))) => Outcome::Returned(bytes, carried),
+            Ok(Ok(encoded)) => Outcome::Returned(encoded),
             Ok(Err(why)) => Outcome::Unencodable(why),
             Err(payload) => {
                 let noted = NOTED.take();
@@ -72,21 +72,30 @@ impl Outcome {
 
     /// Leaves it in this process's seat; the status to end with.
     pub(crate) fn leave(self) -> i32 {
-        let (report, code) = match &self {
-            Outcome::Returned(bytes, _) => (Report::Returned(bytes), 0),
-            Outcome::Panicked(panic) => (Report::Panicked(panic.clone()), PANICKED),
-            Outcome::Unencodable(why) => (Report::Unencodable(why.clone()), FAILED),
-            Outcome::NotRun(why) => (Report::NotRun(why.clone()), FAILED),
+        let code = match &self {
+            Outcome::Returned(_) => 0,
+            Outcome::Panicked(_) => PANICKED,
+            Outcome::Unencodable(_) | Outcome::NotRun(_) => FAILED,
         };
         let mut bytes = Vec::new();
-        let written = message::write(&report, &mut bytes).is_ok();
+        let written = message::write(&self.report(), &mut bytes).is_ok();
         let carried = match self {
-            Outcome::Returned(_, carried) => carried,
+            Outcome::Returned(encoded) => encoded.carried,
             _ => Vec::new(),
         };
         let seat = Family::home_if_any().and_then(Family::current_seat);
         let left = written && seat.is_some_and(|seat| seat.leave_report_with(&bytes, carried).is_ok());
         if left { code } else { FAILED }
+    }
+
+    /// As it is written down.
+    pub(crate) fn report(&self) -> Report<'_> {
+        match self {
+            Outcome::Returned(encoded) => Report::Returned(&encoded.bytes),
+            Outcome::Panicked(panic) => Report::Panicked(panic.clone()),
+            Outcome::Unencodable(why) => Report::Unencodable(why.clone()),
+            Outcome::NotRun(why) => Report::NotRun(why.clone()),
+        }
     }
 }
 

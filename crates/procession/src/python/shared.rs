@@ -8,7 +8,6 @@ use procession_core::family::object::Kind;
 use procession_core::family::{Handle, Hold};
 use procession_core::message::block;
 use procession_core::sync as core;
-use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::sync::Arc;
 
@@ -82,7 +81,7 @@ impl Shared {
 
 impl Serialize for Shared {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        transit::departs(|| self.again()).map_err(serde::ser::Error::custom)?;
+        transit::departs(|| self.again()).map_err(crate::transit::refused)?;
         (self.kind as u16, Named(self.hold.handle()), &self.described).serialize(serializer)
     }
 }
@@ -90,10 +89,11 @@ impl Serialize for Shared {
 impl<'de> Deserialize<'de> for Shared {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let (kind, Named(handle), described) = <(u16, Named, Vec<u8>)>::deserialize(deserializer)?;
-        let kind = Kind::of(kind).ok_or_else(|| D::Error::custom("a shared object of an unknown kind"))?;
+        let kind =
+            Kind::of(kind).ok_or_else(|| crate::transit::unread("a shared object of an unknown kind"))?;
         Ok(Shared {
             kind,
-            hold: Arc::new(handle.open(kind).map_err(D::Error::custom)?),
+            hold: Arc::new(handle.open(kind).map_err(crate::transit::unread)?),
             described,
         })
     }
