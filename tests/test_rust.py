@@ -218,3 +218,37 @@ def test_a_part_of_an_array_is_not_given_as_the_whole() -> None:
     for part in (array[1:], array.T, array[:, 0]):
         with pytest.raises(ValueError, match="whole"):
             to_bytes(part)
+
+
+def test_connections_and_segments_are_the_same_on_both_sides(peer: str, tmp_path: Path) -> None:
+    from procession.connection import Client, Listener
+    from procession.shared_memory import SharedMemory
+
+    value = {"n": [1, 2.5, None], "text": "häßlich"}
+    path = str(tmp_path / "socket")
+    with Listener(path, authkey=b"secret") as listener:
+        client = subprocess.Popen([peer, "connect", path])
+        with listener.accept() as connection:
+            connection.send(value)
+            assert connection.recv() == value
+            connection.send_bytes(b"x" * 100_000)
+            assert connection.recv_bytes() == b"x" * 100_000
+        assert client.wait(PATIENCE) == 0
+    server = subprocess.Popen([peer, "listen", path], stdout=subprocess.PIPE)
+    assert server.stdout is not None
+    server.stdout.readline()
+    with pytest.raises(procession.AuthenticationError):
+        Client(path, authkey=b"wrong")
+    with Client(path, authkey=b"secret") as connection:
+        connection.send(value)
+        assert connection.recv() == value
+    assert server.wait(PATIENCE) == 0
+    server.stdout.close()
+    segment = SharedMemory(create=True, size=4096)
+    try:
+        segment.buf[4095] = 41
+        subprocess.run([peer, "segment", segment.name], check=True, timeout=PATIENCE)
+        assert segment.buf[0] == 42
+    finally:
+        segment.close()
+        segment.unlink()

@@ -12,6 +12,7 @@
 
 use procession_core::family::Hold;
 use procession_core::family::object::HEADER;
+use procession_core::sys::memory::Map;
 use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -116,11 +117,24 @@ atomic!(AtomicU8 AtomicU16 AtomicU32 AtomicU64 AtomicUsize AtomicI8 AtomicI16 At
 /// read whole.
 pub(crate) fn load(hold: &Hold, start: usize, into: &mut [u8]) {
     let base = range(hold, start, into.len());
+    // SAFETY: `range` has checked that the bytes are inside the mapping, which stays; others access them atomically.
+    unsafe { load_from(base, into) }
+}
+
+/// Writes bytes of an array that others may be reading, in the same way.
+pub(crate) fn store(hold: &Hold, start: usize, from: &[u8]) {
+    let base = range(hold, start, from.len());
+    // SAFETY: as above.
+    unsafe { store_to(base, from) }
+}
+
+/// # Safety
+/// So many bytes lie there, in memory that stays for the length of the call and that others access atomically.
+unsafe fn load_from(base: *mut u8, into: &mut [u8]) {
     let mut at = 0;
     while at < into.len() {
         let step = step(base as usize + at, into.len() - at);
-        // SAFETY: `range` has checked that the bytes are inside the mapping, which stays; `step` that so many begin here
-        // on a multiple of their number. Others access them atomically.
+        // SAFETY: the contract, and so many bytes begin here on a multiple of their number.
         unsafe {
             let from = base.add(at);
             let into = &mut into[at..at + step];
@@ -135,13 +149,13 @@ pub(crate) fn load(hold: &Hold, start: usize, into: &mut [u8]) {
     }
 }
 
-/// Writes bytes of an array that others may be reading, in the same way.
-pub(crate) fn store(hold: &Hold, start: usize, from: &[u8]) {
-    let base = range(hold, start, from.len());
+/// # Safety
+/// As [`load_from`].
+unsafe fn store_to(base: *mut u8, from: &[u8]) {
     let mut at = 0;
     while at < from.len() {
         let step = step(base as usize + at, from.len() - at);
-        // SAFETY: as in `load`.
+        // SAFETY: the contract, and so many bytes begin here on a multiple of their number.
         unsafe {
             let into = base.add(at);
             let from = &from[at..at + step];
@@ -153,6 +167,49 @@ pub(crate) fn store(hold: &Hold, start: usize, from: &[u8]) {
             }
         }
         at += step;
+    }
+}
+
+/// A file that is mapped for as long as this lives, and read and written as arrays are.
+#[derive(Debug)]
+pub(crate) struct Mapping(Option<Map>);
+
+impl Mapping {
+    /// Maps so many bytes of a file, which has them.
+    pub(crate) fn new(file: &std::fs::File, len: usize) -> std::io::Result<Mapping> {
+        Map::new(file, len).map(|map| Mapping(Some(map)))
+    }
+
+    pub(crate) fn base(&self) -> *mut u8 {
+        self.0.as_ref().map_or(std::ptr::null_mut(), Map::base)
+    }
+
+    fn range(&self, start: usize, len: usize) -> *mut u8 {
+        let all = self.0.as_ref().map_or(0, Map::len);
+        let fits = start.checked_add(len).is_some_and(|end| end <= all);
+        assert!(fits, "bytes {start} to {start} + {len} of a segment of {all}");
+        self.base().wrapping_add(start)
+    }
+
+    pub(crate) fn load(&self, start: usize, into: &mut [u8]) {
+        let base = self.range(start, into.len());
+        // SAFETY: inside the mapping, which this keeps.
+        unsafe { load_from(base, into) }
+    }
+
+    pub(crate) fn store(&self, start: usize, from: &[u8]) {
+        let base = self.range(start, from.len());
+        // SAFETY: inside the mapping, which this keeps.
+        unsafe { store_to(base, from) }
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        if let Some(map) = self.0.take() {
+            // SAFETY: no reference into it was ever handed out that outlives this.
+            unsafe { map.unmap() };
+        }
     }
 }
 

@@ -3,8 +3,8 @@
 
 use procession::python::{self, Command};
 use procession::{
-    Barrier, Block, BlockMut, Event, GetError, Lock, Locked, ProcessError, Queue, RLock, Semaphore,
-    SharedSlice, Value,
+    Address, Barrier, Block, BlockMut, Client, ConnectionError, Event, GetError, Listener, Lock, Locked,
+    ProcessError, Queue, RLock, Semaphore, SharedMemory, SharedSlice, Value,
 };
 use std::error::Error;
 use std::time::Duration;
@@ -22,6 +22,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         ["die-with-the-lock"] => die_with_the_lock(),
         ["exit", code] => std::process::exit(code.parse()?),
         ["root", interpreter, folder] => root(interpreter, folder),
+        ["connect", path] => connect(path),
+        ["listen", path] => listen(path),
+        ["segment", name] => segment(name),
         ["alone"] => {
             assert!(python::given()?.is_none());
             Ok(())
@@ -99,6 +102,40 @@ fn die_with_the_lock() -> Result<(), Box<dyn Error>> {
     let lock = Lock::try_from(&lock)?;
     let _guard = lock.lock()?;
     std::process::abort()
+}
+
+/// Talks to a listener in Python.
+fn connect(path: &str) -> Result<(), Box<dyn Error>> {
+    let connection = Client::connect(&Address::Unix(path.into()), b"secret")?;
+    let value: Value = connection.recv()?;
+    connection.send(&value)?;
+    let bytes: Vec<u8> = connection.recv()?;
+    connection.send(&bytes)?;
+    Ok(())
+}
+
+/// Listens for a client in Python, and sends everything back.
+fn listen(path: &str) -> Result<(), Box<dyn Error>> {
+    let listener = Listener::bind_unix(path, b"secret")?;
+    println!("listening");
+    let connection = loop {
+        match listener.accept() {
+            Err(ConnectionError::Refused(_)) => {}
+            answer => break answer?,
+        }
+    };
+    let value: Value = connection.recv()?;
+    connection.send(&value)?;
+    Ok(())
+}
+
+/// Changes a byte of a segment that Python has made.
+fn segment(name: &str) -> Result<(), Box<dyn Error>> {
+    let segment = SharedMemory::open(name)?;
+    let mut byte = [0];
+    segment.read(segment.len() - 1, &mut byte);
+    segment.write(0, &[byte[0] + 1]);
+    Ok(())
 }
 
 /// Starts functions of the module `rust_children`.
