@@ -100,7 +100,7 @@ cargo-test: | platform ## Run the Rust tests
 # One test at a time: they count the blocks of the family memory that all tests of a program share.
 .PHONY: crash
 crash: | platform ## Kill a process at every crash point of every operation
-	$(call twice,cargo test --quiet -p procession-core --features crash-points --test 'crash_*' -- --test-threads=1)
+	$(call twice,cargo test --quiet -p procession-core -p procession --features crash-points --test 'crash_*' -- --test-threads=1)
 
 .PHONY: loom
 loom: | platform ## Check the lock-free parts under every interleaving
@@ -138,12 +138,22 @@ lint: build ## Check format, lints, types and house rules
 	cargo fmt --all --check
 	cargo clippy --quiet --workspace --all-targets -- -D warnings
 	cargo clippy --quiet --workspace --all-targets --features crash-points -- -D warnings
+	$(MAKE) --no-print-directory msrv
+	RUSTDOCFLAGS='-D warnings' cargo doc --quiet --no-deps --workspace --exclude procession-python
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/basedpyright
 	$(BIN)/python -m mypy.stubtest procession --concise --allowlist tools/stubtest_allowed.txt
 	$(BIN)/python tools/check_house.py
+
+# What Cargo.toml states, checked with that very compiler, where it is installed. (clippy looks at it in any case.)
+MSRV := $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
+.PHONY: msrv
+msrv: | platform ## Compile with the oldest Rust that is promised
+	@if cargo +$(MSRV) --version >/dev/null 2>&1; \
+	then cargo +$(MSRV) check --quiet --workspace --exclude procession-python --target-dir target/msrv; \
+	else echo "msrv: SKIPPED, there is no Rust $(MSRV) here (rustup toolchain install $(MSRV))"; fi
 
 .PHONY: format
 format: $(VENV)/.stamp-tools ## Format the sources

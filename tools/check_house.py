@@ -13,6 +13,10 @@ UNSAFE_ALLOWED = [
     "crates/procession-core/src/sys/*",
     "crates/procession-core/src/family/*",
     "crates/procession-python/src/*",
+    "crates/procession/src/entry.rs",  # code addresses, and what a new program inherits
+    "crates/procession/src/memory.rs",  # views of family memory
+    "crates/procession/src/shared.rs",  # unsafe functions for the caller: slices that others may write to
+    "crates/procession/src/process/fork.rs",
     "crates/procession-core/examples/*",
     "crates/*/tests/*",  # tests and examples fork, kill and map as they please
     "crates/*/examples/*",

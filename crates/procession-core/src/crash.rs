@@ -1,7 +1,7 @@
 //! Crash points: places where a test can have this process die.
 //!
 //! `crash_point!("ledger.journalled")` marks a step of a critical section. Without the feature `crash-points` it is
-//! nothing. With it, a test child calls [`arm`]`(k)` and then runs one operation: the k-th point that it passes kills
+//! nothing. With it, a test child calls `arm(k)` and then runs one operation: the k-th point that it passes kills
 //! the process with SIGKILL, between two instructions, as the out-of-memory killer would. A driver that counts k up
 //! until the operation ends unharmed has tried every point there is; the names say which one it was.
 

@@ -23,6 +23,7 @@ pub mod error;
 pub mod family;
 #[cfg(not(loom))]
 mod kinds;
+pub mod message;
 #[cfg(not(loom))]
 pub mod pool;
 #[cfg(not(loom))]

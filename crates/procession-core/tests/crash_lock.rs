@@ -97,3 +97,36 @@ fn a_waiter_is_told_of_the_death_of_the_owner_that_it_waits_for() {
     assert!(lock.try_acquire());
     assert!(lock.release());
 }
+
+#[test]
+fn a_process_killed_while_it_inherits_a_lock_leaves_it_with_the_news_of_a_death() {
+    at_every_point(
+        || {
+            let lock = Lock::new(true).unwrap();
+            let dead = fork_child(|| {
+                assert!(lock.try_acquire());
+                procession_core::sys::memory::die();
+            });
+            assert_eq!(wait_for(dead), End::Killed);
+            procession_core::family::Family::home().unwrap().sweep();
+            lock
+        },
+        |lock| {
+            assert!(matches!(
+                lock.acquire_as_heir(soon()).unwrap(),
+                Acquired::OwnerDied(_)
+            ));
+            assert!(lock.release());
+        },
+        |lock, end| {
+            // Whoever inherits has the lock at once; if the heir died with it, the next is told of that.
+            match lock.acquire_as_heir(soon()).unwrap() {
+                Acquired::OwnerDied(_) => assert_eq!(end, End::Killed),
+                Acquired::Yes => {}
+                other => panic!("{other:?}"),
+            }
+            assert!(lock.is_mine());
+            assert!(lock.release());
+        },
+    );
+}

@@ -302,3 +302,29 @@ fn a_closed_pool_ends_when_all_is_done() {
     assert_eq!(died, 1);
     running.thread = Some(std::thread::spawn(|| {}));
 }
+
+#[test]
+fn a_worker_that_is_condemned_before_its_start_is_reported_is_killed() {
+    let pool = Pool::new(Options {
+        workers: 1,
+        ..Options::default()
+    })
+    .unwrap();
+    let submission = Submission::default();
+    let outgoing = Outgoing {
+        parts: [b"sleep", &[]],
+        ..Outgoing::default()
+    };
+    let id = pool.submit(submission, outgoing).unwrap();
+    assert_eq!(pool.next_event(Deadline::PAST), Event::Start(0));
+    let handle = pool.handle();
+    let pid = common::in_child(|| {
+        let worker = Worker::sit(&handle, 0).unwrap();
+        worker.run(|task| (0, work(&task.bytes))).unwrap();
+    });
+    assert!(common::eventually(|| pool.is_running(id)));
+    assert!(pool.cancel(id, true));
+    pool.started(0, pid, None);
+    assert_eq!(common::join(pid), -libc::SIGKILL);
+    let _ = fork::forked(pid);
+}

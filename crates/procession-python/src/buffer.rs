@@ -37,6 +37,12 @@ impl SharedBytes {
         }
     }
 
+    /// All of a buffer that nobody writes to; it may be longer than what it was made for.
+    pub fn read_only_whole(hold: Hold) -> Self {
+        let len = hold.room() as usize;
+        Self::read_only(hold, 0, len)
+    }
+
     /// A whole buffer.
     pub fn writable(hold: Hold, len: usize) -> Self {
         let made = SharedBytes {

@@ -8,39 +8,19 @@
 //! cannot be said here (an object that contains itself, an integer beyond 64 bits, lone surrogates, more than
 //! [`MOST_NODES`] objects, more than [`MOST_BYTES`] bytes, any other type) is pickle's: [`encode`] says no.
 //!
-//! # Format
-//!
-//! A tag, then: nothing (None, True, False), 8 bytes (int, float), a length of 4 bytes and so many bytes (str as UTF-8,
-//! bytes), a count of 1 byte and so many objects (tuple, list; dict: keys and values by turns), the name of a class (2
-//! bytes of length) and a dict (instances of plain classes, see [`crate::instance`]), or the number of an
-//! earlier object (the same one again), counted over those that can be met twice in the order in which they *end*.
-//! Little-endian. Part of the layout of family memory.
+//! The format is laid down in the core ([`procession_core::message::tag`]), since Rust programs read and write it too.
 
 use crate::instance::{self, Seen};
+use procession_core::family::handle::HANDLE_BYTES;
+use procession_core::message::block;
+use procession_core::message::tag::{
+    AGAIN, BYTES, DEEPEST, DICT, FALSE, FLOAT, INSTANCE, INT, LIST, MOST_BYTES, MOST_NODES, NONE, SHARED,
+    STR, TRUE, TUPLE,
+};
 use pyo3::exceptions::PyValueError;
 use pyo3::ffi::{self, PyObject};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyType};
-
-/// The most objects in a tree.
-pub const MOST_NODES: usize = 64;
-/// The most bytes a tree takes.
-pub const MOST_BYTES: usize = 4096;
-/// The deepest nesting.
-const DEEPEST: usize = 8;
-
-const NONE: u8 = 0;
-const TRUE: u8 = 1;
-const FALSE: u8 = 2;
-const INT: u8 = 3;
-const FLOAT: u8 = 4;
-const STR: u8 = 5;
-const BYTES: u8 = 6;
-const TUPLE: u8 = 7;
-const LIST: u8 = 8;
-const DICT: u8 = 9;
-const AGAIN: u8 = 10;
-const INSTANCE: u8 = 11;
 
 /// Appends the object to `out` and says true, or leaves it to pickle.
 pub fn encode(obj: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> bool {
@@ -335,11 +315,27 @@ impl<'py> Reader<'_, 'py> {
                     dict
                 }
                 INSTANCE => self.instance(depth)?,
+                SHARED => self.shared()?,
                 _ => return Err(malformed()),
             };
             self.seen.push(obj.clone());
             Ok(obj)
         }
+    }
+
+    /// A shared object that a Rust program names.
+    fn shared(&mut self) -> PyResult<Bound<'py, PyAny>> {
+        let py = self.py;
+        let [kind] = self.take()?;
+        let run = self.run()?;
+        let (handle, description) = run.split_at_checked(HANDLE_BYTES).ok_or_else(malformed)?;
+        let described = match description {
+            [] => None,
+            some => Some(block::read(some).ok_or_else(malformed)?),
+        };
+        py.import("procession.rust")?
+            .getattr("_opened")?
+            .call1((kind, PyBytes::new(py, handle), described))
     }
 
     fn instance(&mut self, depth: usize) -> PyResult<Bound<'py, PyAny>> {

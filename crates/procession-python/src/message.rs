@@ -1,12 +1,7 @@
 //! Objects as messages: what a queue carries, and what becomes of it at the other end.
 //!
-//! | encoding | bytes | carried |
-//! |---|---|---|
-//! | [`TREE`] | a small tree of built-ins, see [`crate::codec`] | |
-//! | [`BYTES`], [`BYTEARRAY`] | those of a `bytes` or `bytearray` | |
-//! | [`ARRAY`] | the type code and the items of an `array.array` | |
-//! | [`PICKLE`] | a pickle | the shared objects that it names |
-//! | [`BUFFERS`] | how many buffers there are, the length of each; then a pickle | the buffers, then the shared objects |
+//! How the bytes are to be read, and what a message carries, is laid down in the core ([`procession_core::message`]),
+//! since Rust programs read and write the same queues.
 //!
 //! What a pickle of protocol 5 would send out of band (the data of a numpy array) is copied once, into a buffer of family
 //! memory, and the receiver's object *is* that buffer. Small ones stay in the pickle: a block costs more than a copy. A
@@ -19,6 +14,7 @@ use crate::transit::{self, Collected, Frame};
 use crate::{array_module, codec, pickle};
 use procession_core::family::object::HEADER;
 use procession_core::family::{Family, Hold};
+pub use procession_core::message::{ARRAY, BLOCK, BUFFERS, BYTEARRAY, BYTES, PICKLE, POSTCARD, TREE, block};
 use procession_core::queue::layout::MOST_CARRIED;
 use pyo3::exceptions::PyValueError;
 use pyo3::ffi;
@@ -26,18 +22,6 @@ use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyList};
 use std::cell::Cell;
 
-/// How a message's bytes are to be read. Part of the layout of family memory.
-pub const PICKLE: u32 = 0;
-/// See the module.
-pub const BYTES: u32 = 1;
-/// See the module.
-pub const TREE: u32 = 2;
-/// See the module.
-pub const BUFFERS: u32 = 3;
-/// See the module.
-pub const BYTEARRAY: u32 = 4;
-/// See the module.
-pub const ARRAY: u32 = 5;
 /// Copies of more bytes than this are made detached from the interpreter.
 pub const MUCH: usize = 64 << 10;
 
@@ -293,6 +277,11 @@ pub fn incoming_behind<'py>(
             let bytes = Bound::new(py, SharedBytes::read_only(hold, skip + used, len - used))?;
             with_buffers(py, bytes.as_any(), head, carried)
         }
+        (BLOCK, None) => block_of(py, inline, carried),
+        (POSTCARD, _) => Err(PyValueError::new_err(
+            "the message is a value of a Rust type: the Rust program has to put a procession::Value, a Vec<u8> or a \
+             procession::Block for Python to get",
+        )),
         _ => Err(malformed()),
     }
 }
@@ -333,6 +322,16 @@ pub fn incoming_shared<'py>(
         Some(&buffers),
         carried.chain(bundle).collect(),
     )
+}
+
+/// What a Rust program sends as a `Block`: an array that is the very memory.
+fn block_of<'py>(py: Python<'py>, head: &[u8], mut carried: Vec<Hold>) -> PyResult<Bound<'py, PyAny>> {
+    let (typestr, shape) = block::read(head).ok_or_else(malformed)?;
+    let hold = carried.pop().ok_or_else(malformed)?;
+    let bytes = Bound::new(py, SharedBytes::read_only_whole(hold))?;
+    py.import("procession.rust")?
+        .getattr("_block")?
+        .call1((bytes, typestr, shape))
 }
 
 fn malformed() -> PyErr {

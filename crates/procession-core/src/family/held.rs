@@ -57,6 +57,12 @@ impl Hold {
         self.family.at(self.offset)
     }
 
+    /// How many references to the object there are in the family: those of members, messages and other objects.
+    #[must_use]
+    pub fn references(&self) -> u64 {
+        self.header().refs.load(Ordering::Acquire)
+    }
+
     /// In a transaction that gives the object to somebody else (a message, another seat): notes that this entry is
     /// empty. The reference itself stays counted. After the commit, [`Hold::given`] must follow.
     pub fn note_given(&self, txn: &mut Txn) {
@@ -220,6 +226,17 @@ impl Family {
         let hold = txn.enter_held(offset)?;
         txn.commit();
         Ok(hold)
+    }
+
+    /// Whether the object of which these are offset and generation is still there: somebody refers to it.
+    #[must_use]
+    pub fn is_live(&'static self, offset: u64, generation: u32) -> bool {
+        let top = self.ledger().top.load(Ordering::Acquire);
+        if !offset.is_multiple_of(64) || !(super::layout::HEAP..top).contains(&offset) {
+            return false;
+        }
+        let tag = self.at::<Header>(offset).tag();
+        tag.live() && tag.generation() == generation
     }
 
     /// How many of this member's own entries name this object.

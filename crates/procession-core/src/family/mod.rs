@@ -86,6 +86,11 @@ impl Family {
         Ok(fd)
     }
 
+    /// The descriptor of the memory, after making sure that it is still open.
+    pub fn checked_fd(&'static self) -> Result<BorrowedFd<'static>> {
+        self.fd()
+    }
+
     /// The descriptor's number, after making sure that it is still open.
     pub fn checked_fd_number(&'static self) -> Result<u64> {
         self.fd().map(|fd| fd.as_raw_fd() as u64)

@@ -2,7 +2,7 @@
 //!
 //! It takes back what the dead member held, entry by entry, each in a transaction of its own. So it does not matter if
 //! two members reap the same seat at once, or if one is killed at it: the next goes on where the table says. For a
-//! lock whose last acquirer died this is also where the lock learns of it (see [`crate::kinds`]).
+//! lock whose last acquirer died this is also where the lock learns of it (see `crate::kinds`).
 
 use super::Family;
 use super::held::{Chunk, ENTRIES};

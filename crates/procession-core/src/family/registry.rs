@@ -76,7 +76,9 @@ pub struct Slot {
     pub parent: AtomicU64,
     /// What the occupant left for its starter to read after its end: a buffer, held by the slot itself.
     pub report: AtomicU64,
-    spare: [AtomicU64; 2],
+    /// The references that the report carries: a bundle, held by the slot itself, or 0.
+    pub luggage: AtomicU64,
+    spare: AtomicU64,
     /// The name, UTF-8, cut at 64 bytes, padded with zeros.
     pub name: [AtomicU64; 8],
     /// Occupied for good by the thread of the occupant that took the seat, the main one as a rule: when it dies the
@@ -227,6 +229,7 @@ impl Txn {
             &slot.waiting_on,
             &slot.message,
             &slot.report,
+            &slot.luggage,
         ] {
             self.write(word, 0);
         }
@@ -263,15 +266,22 @@ impl Txn {
         self.write(&slot.state, state_word(seat.generation, State::Alive));
     }
 
+    /// Lets go of a report and of what it carries, if there is one.
+    pub(crate) fn drop_report(&mut self, slot: &'static Slot) {
+        for word in [&slot.report, &slot.luggage] {
+            let held = self.read(word);
+            if held != 0 {
+                self.write(word, 0);
+                self.let_go(held);
+            }
+        }
+    }
+
     /// Frees a slot whose table is empty, and the report in it.
     pub(crate) fn free_seat(&mut self, seat: Seat) {
         let slot = seat.slot();
         let books = self.books();
-        let report = self.read(&slot.report);
-        if report != 0 {
-            self.write(&slot.report, 0);
-            self.let_go(report);
-        }
+        self.drop_report(slot);
         self.write(&slot.state, state_word(seat.generation, State::Free));
         self.write(&slot.link, self.read(&books.free_slot));
         self.write(&books.free_slot, u64::from(seat.slot) + 1);

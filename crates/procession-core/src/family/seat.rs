@@ -137,6 +137,12 @@ impl Seat {
         Ok(())
     }
 
+    /// Whether the start message is still in the seat: the occupant has not taken it, and if it is dead never will.
+    #[must_use]
+    pub fn is_loaded(&self) -> bool {
+        self.slot().message.load(Ordering::Acquire) != 0
+    }
+
     /// The start message, copied. It stays in the seat until [`Seat::unload`].
     #[must_use]
     pub fn message(&self) -> Vec<u8> {
@@ -156,18 +162,29 @@ impl Seat {
     /// The occupant leaves a report, in place of one that it left before. It outlives the occupant, and goes with the
     /// seat: when the starter vacates it or is dead.
     pub fn leave_report(&self, bytes: &[u8]) -> Result<()> {
+        self.leave_report_with(bytes, Vec::new())
+    }
+
+    /// The same, with the references that the reader of the report needs: the objects live as long as it does.
+    pub fn leave_report_with(&self, bytes: &[u8], carried: Vec<Hold>) -> Result<()> {
         let hold = self.family.buffer(bytes)?;
+        let luggage = match carried.is_empty() {
+            true => None,
+            false => Some(self.family.bundle(carried)?),
+        };
         let mut txn = self.family.begin();
         if self.valid() {
-            let before = txn.read(&self.slot().report);
-            if before != 0 {
-                txn.let_go(before);
-            }
+            txn.drop_report(self.slot());
             txn.write(&self.slot().report, hold.offset);
             txn.write(&hold.header().operations, bytes.len() as u64);
             hold.note_given(&mut txn);
+            if let Some(luggage) = &luggage {
+                txn.write(&self.slot().luggage, luggage.offset);
+                luggage.note_given(&mut txn);
+            }
             txn.commit();
             hold.given();
+            luggage.into_iter().for_each(Hold::given);
             self.family.bury();
         }
         Ok(())

@@ -98,7 +98,9 @@ impl Pool {
         seat.occupied = true;
         seat.asked = false;
         seat.due = None;
-        if ending {
+        // It may have been quick, and condemned with its first task before anybody here knew of it.
+        let condemned = self.desk(desk).task.load(Ordering::Acquire) & CONDEMNED != 0;
+        if ending || condemned {
             self.kill(&state, desk, libc::SIGKILL);
         }
         drop(state);

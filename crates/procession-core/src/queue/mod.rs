@@ -203,15 +203,31 @@ impl Queue {
 
     /// Waits until there is a message, which another consumer may take first, or the queue is shut down.
     pub fn wait_for_message(&self, deadline: Deadline) -> Waited {
+        self.wait_for_message_while(|| false, || (), deadline)
+    }
+
+    /// The same, or until `gone` is true: looked at whenever the queue rings or a member that refers to it is found dead,
+    /// for which a look is taken now and then.
+    pub fn wait_for_message_or(&self, gone: impl Fn() -> bool, deadline: Deadline) -> Waited {
+        self.wait_for_message_while(gone, || self.0.hold.family.sweep_some(), deadline)
+    }
+
+    fn wait_for_message_while(
+        &self,
+        gone: impl Fn() -> bool,
+        doubt: impl Fn(),
+        deadline: Deadline,
+    ) -> Waited {
         let object = self.object();
-        self.wait_for_items(deadline, || {
+        let look = || {
             let put = object.put_count.load(Ordering::Acquire);
-            (put, put != object.get_count.load(Ordering::Acquire))
-        })
+            (put, put != object.get_count.load(Ordering::Acquire) || gone())
+        };
+        self.wait_for_items(deadline, look, doubt)
     }
 
     /// Waits until `look`, which says how many were put and whether that is enough, or the queue is shut down.
-    fn wait_for_items(&self, deadline: Deadline, look: impl Fn() -> (u64, bool)) -> Waited {
+    fn wait_for_items(&self, deadline: Deadline, look: impl Fn() -> (u64, bool), doubt: impl Fn()) -> Waited {
         let object = self.object();
         let waiter = Waiter {
             hold: &self.0.hold,
@@ -229,7 +245,7 @@ impl Queue {
                 Attempt::While(put as u32)
             }
         };
-        waiter.until(deadline, attempt, |_| None, |_| ())
+        waiter.until(deadline, attempt, |_| None, |_| doubt())
     }
 
     /// How many messages were ever put.
@@ -240,10 +256,11 @@ impl Queue {
     /// Waits until more than `since` messages were ever put, taken by others meanwhile or not, or the queue is shut down.
     pub(crate) fn wait_for_more(&self, since: u64, deadline: Deadline) -> Waited {
         let object = self.object();
-        self.wait_for_items(deadline, || {
+        let look = || {
             let put = object.put_count.load(Ordering::Acquire);
             (put, put != since)
-        })
+        };
+        self.wait_for_items(deadline, look, || ())
     }
 
     /// Has all who wait for messages look again.
@@ -254,6 +271,21 @@ impl Queue {
     /// Waits until there is room for a message of this weight, which another producer may take first, or the queue is shut
     /// down.
     pub fn wait_for_room(&self, weight: u64, deadline: Deadline) -> Waited {
+        self.await_room(weight, || false, || (), deadline)
+    }
+
+    /// The same, or until `gone` is true, as [`Queue::wait_for_message_or`] has it.
+    pub fn wait_for_room_or(&self, weight: u64, gone: impl Fn() -> bool, deadline: Deadline) -> Waited {
+        self.await_room(weight, gone, || self.0.hold.family.sweep_some(), deadline)
+    }
+
+    fn await_room(
+        &self,
+        weight: u64,
+        gone: impl Fn() -> bool,
+        doubt: impl Fn(),
+        deadline: Deadline,
+    ) -> Waited {
         let object = self.object();
         let waiter = Waiter {
             hold: &self.0.hold,
@@ -267,13 +299,13 @@ impl Queue {
             let got = object.get_count.load(Ordering::Acquire);
             let count = object.put_count.load(Ordering::Acquire);
             let bytes = object.tails[(count & 1) as usize].bytes.load(Ordering::Relaxed);
-            if self.room(count, bytes, weight) != Put::Full {
+            if self.room(count, bytes, weight) != Put::Full || gone() {
                 Attempt::Done(())
             } else {
                 Attempt::While(got as u32)
             }
         };
-        waiter.until(deadline, attempt, |_| None, |_| ())
+        waiter.until(deadline, attempt, |_| None, |_| doubt())
     }
 
     #[inline]

@@ -143,7 +143,16 @@ impl Lock {
     /// # Errors
     /// If this process has no seat in the lock's family and can get none.
     pub fn acquire(&self, deadline: Deadline) -> Result<Acquired> {
-        acquire(&self.0, deadline)
+        acquire(&self.0, deadline, Orphan::IsFreed)
+    }
+
+    /// The same, but a lock whose owner died is this process's when it is told so ([`Acquired::OwnerDied`]): nobody gets
+    /// at what the lock guards between the news and the repair.
+    ///
+    /// # Errors
+    /// As [`Lock::acquire`].
+    pub fn acquire_as_heir(&self, deadline: Deadline) -> Result<Acquired> {
+        acquire(&self.0, deadline, Orphan::IsInherited)
     }
 
     /// Releases the lock, whoever acquired it; false if it was free.
@@ -257,8 +266,23 @@ impl RLock {
         if self.try_acquire() {
             return Ok(Acquired::Yes);
         }
-        let acquired = acquire(&self.0, deadline)?;
+        let acquired = acquire(&self.0, deadline, Orphan::IsFreed)?;
         if acquired == Acquired::Yes {
+            self.0.object.depth.store(1, Ordering::Relaxed);
+        }
+        Ok(acquired)
+    }
+
+    /// The same, but a lock whose owner died is this thread's when it is told so: see [`Lock::acquire_as_heir`].
+    ///
+    /// # Errors
+    /// As [`Lock::acquire`].
+    pub fn acquire_as_heir(&self, deadline: Deadline) -> Result<Acquired> {
+        if self.try_acquire() {
+            return Ok(Acquired::Yes);
+        }
+        let acquired = acquire(&self.0, deadline, Orphan::IsInherited)?;
+        if matches!(acquired, Acquired::Yes | Acquired::OwnerDied(_)) {
             self.0.object.depth.store(1, Ordering::Relaxed);
         }
         Ok(acquired)
@@ -345,7 +369,16 @@ fn make_in(family: &'static Family, kind: Kind, flags: u32) -> Result<Reference<
     })
 }
 
-fn acquire(lock: &Reference<LockObject>, deadline: Deadline) -> Result<Acquired> {
+/// What becomes of a lock whose owner died, when somebody is told.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Orphan {
+    /// It is free.
+    IsFreed,
+    /// It is the one's who is told.
+    IsInherited,
+}
+
+fn acquire(lock: &Reference<LockObject>, deadline: Deadline, orphan: Orphan) -> Result<Acquired> {
     let family = lock.hold.family;
     let me = family.seat()?.slot + 1;
     let object = lock.object;
@@ -361,6 +394,14 @@ fn acquire(lock: &Reference<LockObject>, deadline: Deadline) -> Result<Acquired>
                 let death = object.told();
                 let heard = object.bell.heard();
                 crash_point!("lock.before the take-over");
+                if orphan == Orphan::IsInherited {
+                    if object.word.inherit(seen, me) {
+                        crash_point!("lock.inherited");
+                        object.note_holder();
+                        return Attempt::Done(Acquired::OwnerDied(death));
+                    }
+                    continue;
+                }
                 if object.word.take_over(seen) {
                     crash_point!("lock.taken over");
                     object.bell.ring(object.word.word(), heard);

@@ -89,6 +89,16 @@ impl LockWord {
             .is_ok()
     }
 
+    /// Acquires an orphaned lock for the process with this owner number. True for exactly one of those who try, and that
+    /// one has the lock and the news.
+    #[must_use]
+    pub fn inherit(&self, seen: u32, me: u32) -> bool {
+        self.0
+            .atomic()
+            .compare_exchange(seen, me, Ordering::AcqRel, Ordering::Relaxed)
+            .is_ok()
+    }
+
     /// The word as it is.
     #[inline]
     #[must_use]

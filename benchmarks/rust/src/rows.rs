@@ -1,0 +1,226 @@
+//! What is measured.
+
+use crate::Row;
+use ipc_channel::ipc::{self, IpcReceiver, IpcSender};
+use procession::{Block, Pool, Process, Queue, StartMethod};
+use std::time::{Duration, Instant};
+
+type Message = (u64, f64, String);
+
+pub(crate) const ROWS: &[Row] = &[
+    Row {
+        name: "small messages, one way",
+        peer: "ipc-channel",
+        target: 2.0,
+        count: 200_000,
+        ours: |n| one_way(n, message),
+        theirs: |n| ipc_one_way(n, message),
+    },
+    Row {
+        name: "64 KiB of bytes, one way",
+        peer: "ipc-channel",
+        target: 2.0,
+        count: 4_000,
+        ours: |n| one_way(n, |_| vec![1u8; 64 << 10]),
+        theirs: |n| ipc_one_way_bytes(n, 64 << 10),
+    },
+    Row {
+        name: "1 MiB of floats, one way",
+        peer: "ipc-channel",
+        target: 2.0,
+        count: 300,
+        ours: |n| one_way(n, |_| Block::from_slice(&[1.0f32; 1 << 18]).unwrap()),
+        theirs: |n| ipc_one_way_bytes(n, 1 << 20),
+    },
+    Row {
+        name: "round trip of a small message",
+        peer: "ipc-channel",
+        target: 2.0,
+        count: 20_000,
+        ours: round_trip,
+        theirs: ipc_round_trip,
+    },
+    Row {
+        name: "spawn to result",
+        peer: "procspawn",
+        target: 1.0,
+        count: 100,
+        ours: |n| starts(n, StartMethod::Spawn),
+        theirs: procspawn_starts,
+    },
+    Row {
+        name: "spawn to result, fork server",
+        peer: "procspawn",
+        target: 1.0,
+        count: 100,
+        ours: |n| starts(n, StartMethod::ForkServer),
+        theirs: procspawn_starts,
+    },
+    Row {
+        name: "small tasks through a pool of 2",
+        peer: "procspawn",
+        target: 1.0,
+        count: 10_000,
+        ours: pool,
+        theirs: procspawn_pool,
+    },
+];
+
+fn message(n: u32) -> Message {
+    (n.into(), 0.5, "a few words of text".into())
+}
+
+fn one_way<T: procession::Message>(count: u32, make: fn(u32) -> T) -> Duration {
+    let (queue, ready) = (Queue::<T>::new().unwrap(), Queue::<u8>::new().unwrap());
+    let child = Process::spawn(
+        |(queue, ready, count): (Queue<T>, Queue<u8>, u32)| {
+            ready.put(&0).unwrap();
+            for _ in 0..count {
+                queue.get().unwrap();
+            }
+        },
+        (queue.clone(), ready.clone(), count),
+    )
+    .unwrap();
+    ready.get().unwrap();
+    let began = Instant::now();
+    for n in 0..count {
+        queue.put(&make(n)).unwrap();
+    }
+    child.join().unwrap();
+    began.elapsed()
+}
+
+fn ipc_one_way<T>(count: u32, make: fn(u32) -> T) -> Duration
+where
+    T: serde::Serialize + for<'de> serde::Deserialize<'de> + 'static,
+{
+    let (server_sends, server) = ipc::channel::<IpcSender<T>>().unwrap();
+    let child = procspawn::spawn((server_sends, count), |(back, count)| {
+        let (sender, receiver) = ipc::channel::<T>().unwrap();
+        back.send(sender).unwrap();
+        for _ in 0..count {
+            receiver.recv().unwrap();
+        }
+    });
+    let sender = server.recv().unwrap();
+    let began = Instant::now();
+    for n in 0..count {
+        sender.send(make(n)).unwrap();
+    }
+    child.join().unwrap();
+    began.elapsed()
+}
+
+/// Its own channel for bytes, which has no codec.
+fn ipc_one_way_bytes(count: u32, len: usize) -> Duration {
+    let (server_sends, server) = ipc::channel::<ipc::IpcBytesSender>().unwrap();
+    let child = procspawn::spawn((server_sends, count), |(back, count)| {
+        let (sender, receiver) = ipc::bytes_channel().unwrap();
+        back.send(sender).unwrap();
+        for _ in 0..count {
+            receiver.recv().unwrap();
+        }
+    });
+    let sender = server.recv().unwrap();
+    let began = Instant::now();
+    for _ in 0..count {
+        sender.send(&vec![1u8; len]).unwrap();
+    }
+    child.join().unwrap();
+    began.elapsed()
+}
+
+fn round_trip(count: u32) -> Duration {
+    let (here, there) = procession::duplex::<Message, Message>().unwrap();
+    let child = Process::spawn(
+        |(there, count): (procession::Duplex<Message, Message>, u32)| {
+            for _ in 0..=count {
+                there.send(&there.recv().unwrap()).unwrap();
+            }
+        },
+        (there, count),
+    )
+    .unwrap();
+    here.send(&message(0)).unwrap();
+    here.recv().unwrap();
+    let began = Instant::now();
+    for n in 0..count {
+        here.send(&message(n)).unwrap();
+        here.recv().unwrap();
+    }
+    let elapsed = began.elapsed();
+    child.join().unwrap();
+    elapsed
+}
+
+fn ipc_round_trip(count: u32) -> Duration {
+    type Ends = (IpcSender<Message>, IpcReceiver<Message>);
+    let (server_sends, server) = ipc::channel::<Ends>().unwrap();
+    let child = procspawn::spawn((server_sends, count), |(back, count)| {
+        let (to_here, from_there) = ipc::channel::<Message>().unwrap();
+        let (to_there, from_here) = ipc::channel::<Message>().unwrap();
+        back.send((to_here, from_here)).unwrap();
+        for _ in 0..=count {
+            to_there.send(from_there.recv().unwrap()).unwrap();
+        }
+    });
+    let (sender, receiver) = server.recv().unwrap();
+    sender.send(message(0)).unwrap();
+    receiver.recv().unwrap();
+    let began = Instant::now();
+    for n in 0..count {
+        sender.send(message(n)).unwrap();
+        receiver.recv().unwrap();
+    }
+    let elapsed = began.elapsed();
+    child.join().unwrap();
+    elapsed
+}
+
+fn starts(count: u32, method: StartMethod) -> Duration {
+    let began = Instant::now();
+    for n in 0..count {
+        let child = Process::builder()
+            .method(method)
+            .spawn(|n: u32| n + 1, n)
+            .unwrap();
+        assert_eq!(child.join().unwrap(), n + 1);
+    }
+    began.elapsed()
+}
+
+fn procspawn_starts(count: u32) -> Duration {
+    let began = Instant::now();
+    for n in 0..count {
+        assert_eq!(procspawn::spawn(n, |n| n + 1).join().unwrap(), n + 1);
+    }
+    began.elapsed()
+}
+
+fn pool(count: u32) -> Duration {
+    let pool = Pool::new(2).unwrap();
+    pool.map(|n: u32| n, 0..100).unwrap().for_each(drop);
+    let began = Instant::now();
+    let sum: u64 = pool
+        .map(|n: u32| u64::from(n) + 1, 0..count)
+        .unwrap()
+        .map(Result::unwrap)
+        .sum();
+    let elapsed = began.elapsed();
+    assert_eq!(sum, u64::from(count) * u64::from(count + 1) / 2);
+    elapsed
+}
+
+fn procspawn_pool(count: u32) -> Duration {
+    let pool = procspawn::Pool::new(2).unwrap();
+    let warm: Vec<_> = (0..100u32).map(|n| pool.spawn(n, |n| n)).collect();
+    warm.into_iter().for_each(|task| drop(task.join().unwrap()));
+    let began = Instant::now();
+    let tasks: Vec<_> = (0..count).map(|n| pool.spawn(n, |n| u64::from(n) + 1)).collect();
+    let sum: u64 = tasks.into_iter().map(|task| task.join().unwrap()).sum();
+    let elapsed = began.elapsed();
+    assert_eq!(sum, u64::from(count) * u64::from(count + 1) / 2);
+    pool.shutdown();
+    elapsed
+}

@@ -1,0 +1,282 @@
+//! Values as messages: what goes through a queue, and what becomes of it at the other end.
+//!
+//! A value travels by serde and postcard, with these exceptions, which travel without a codec:
+//!
+//! | type | as | received |
+//! |---|---|---|
+//! | `Vec<u8>` | its bytes | copied out once |
+//! | [`Block<T>`](crate::Block) | a buffer of family memory that changes hands | as a view of that buffer |
+//! | [`Value`](crate::Value) | what Python writes and reads | |
+//!
+//! Blocks and handles of shared objects *inside* a value travel the same way: the message carries them.
+
+use crate::block::{self, Block};
+use crate::error::{DecodeError, EncodeError, FamilyError};
+use crate::transit::{self, Frame};
+use crate::value::Value;
+use procession_core::family::object::HEADER;
+use procession_core::family::{Family, Hold};
+use procession_core::message as encoding;
+use procession_core::queue::layout::MOST_CARRIED;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::any::{Any, TypeId};
+use std::cell::Cell;
+
+/// What can be a message: everything that serde can write down and read back, without borrowing.
+///
+/// Implemented for all such types; there is nothing to do but to derive serde's traits.
+pub trait Message: Serialize + DeserializeOwned + 'static {}
+
+impl<T: Serialize + DeserializeOwned + 'static> Message for T {}
+
+/// A value that is ready to go.
+pub(crate) struct Outgoing<'a> {
+    pub(crate) bytes: &'a [u8],
+    pub(crate) encoding: u32,
+    pub(crate) carried: Vec<Hold>,
+    /// Bytes in buffers among what is carried.
+    pub(crate) beside: u64,
+}
+
+/// A value that was encoded and waits to go.
+pub(crate) struct Encoded {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) encoding: u32,
+    pub(crate) carried: Vec<Hold>,
+    pub(crate) beside: u64,
+}
+
+impl Encoded {
+    /// Bytes by postcard that carry nothing.
+    pub(crate) fn report(bytes: Vec<u8>) -> Encoded {
+        Encoded {
+            bytes,
+            encoding: encoding::POSTCARD,
+            carried: Vec::new(),
+            beside: 0,
+        }
+    }
+
+    /// As a queue's message.
+    pub(crate) fn as_message<T: Message>(family: &'static Family, value: &T) -> Result<Encoded, String> {
+        let encoded = outgoing(family, value, |message| {
+            Ok::<_, crate::error::PutError>(Encoded {
+                bytes: message.bytes.to_vec(),
+                encoding: message.encoding,
+                carried: message.carried,
+                beside: message.beside,
+            })
+        });
+        encoded.map_err(|e| e.to_string())
+    }
+
+    /// By postcard, whatever it is.
+    pub(crate) fn plainly<T: Message>(family: &'static Family, value: &T) -> Result<Encoded, String> {
+        let mut bytes = Vec::new();
+        let carried = serialized(family, value, &mut bytes).map_err(|e| e.to_string())?;
+        Ok(Encoded {
+            bytes,
+            encoding: encoding::POSTCARD,
+            carried,
+            beside: 0,
+        })
+    }
+}
+
+/// Vectors that grew larger than this are not kept.
+const MUCH: usize = 64 << 10;
+
+thread_local! {
+    static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// A vector that is used again and again in this thread.
+pub(crate) fn with_scratch<T>(work: impl FnOnce(&mut Vec<u8>) -> T) -> T {
+    let mut scratch = SCRATCH.take();
+    scratch.clear();
+    let answer = work(&mut scratch);
+    if scratch.capacity() <= MUCH {
+        SCRATCH.set(scratch);
+    }
+    answer
+}
+
+/// Makes a message of a value for a queue of this family, and has `send` take it.
+pub(crate) fn outgoing<T: Message, R, E: From<EncodeError> + From<FamilyError>>(
+    family: &'static Family,
+    value: &T,
+    send: impl FnOnce(Outgoing<'_>) -> Result<R, E>,
+) -> Result<R, E> {
+    let any = value as &dyn Any;
+    if let Some(bytes) = any.downcast_ref::<Vec<u8>>() {
+        return send(plain(bytes, encoding::BYTES));
+    }
+    with_scratch(|scratch| {
+        if let Some(value) = any.downcast_ref::<Value>() {
+            let frame = Frame::open();
+            let encoding = value.encode(scratch).map_err(EncodeError::of::<T>)?;
+            let carried = frame.take(family);
+            return send(Outgoing {
+                carried,
+                ..plain(scratch, encoding)
+            });
+        }
+        if let Some((head, hold)) = block::as_message(any, family).map_err(FamilyError::from)? {
+            let beside = hold.len;
+            return send(Outgoing {
+                bytes: &head,
+                encoding: encoding::BLOCK,
+                carried: vec![hold.hold],
+                beside,
+            });
+        }
+        let mut carried = serialized(family, value, scratch)?;
+        if carried.len() >= MOST_CARRIED {
+            carried = vec![family.bundle(carried).map_err(FamilyError::from)?];
+        }
+        let beside = 0;
+        send(Outgoing {
+            bytes: scratch,
+            encoding: encoding::POSTCARD,
+            carried,
+            beside,
+        })
+    })
+}
+
+fn plain(bytes: &[u8], encoding: u32) -> Outgoing<'_> {
+    Outgoing {
+        bytes,
+        encoding,
+        carried: Vec::new(),
+        beside: 0,
+    }
+}
+
+/// Writes a value to the end of `out`; the references that it carries.
+pub(crate) fn serialized<T: Serialize>(
+    family: &'static Family,
+    value: &T,
+    out: &mut Vec<u8>,
+) -> Result<Vec<Hold>, EncodeError> {
+    let frame = Frame::open();
+    write(value, out)?;
+    Ok(frame.take(family))
+}
+
+/// The same for what carries nothing.
+pub(crate) fn write<T: Serialize>(value: &T, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+    transit::begin();
+    postcard::serialize_with_flavor(value, Appending(out))
+        .map_err(|e| EncodeError::of::<T>(transit::explained(&e)))
+}
+
+/// The value that these bytes are, all of them.
+pub(crate) fn deserialized<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
+    transit::begin();
+    match postcard::take_from_bytes(bytes) {
+        Ok((value, [])) => Ok(value),
+        Ok((_, rest)) => Err(DecodeError::of::<T>(format!(
+            "{} bytes are left over",
+            rest.len()
+        ))),
+        Err(e) => Err(DecodeError::of::<T>(transit::explained(&e))),
+    }
+}
+
+/// The same for a value that borrows from the bytes.
+pub(crate) fn deserialized_borrowed<'a, T: serde::Deserialize<'a>>(
+    bytes: &'a [u8],
+) -> Result<T, DecodeError> {
+    postcard::from_bytes(bytes).map_err(DecodeError::of::<T>)
+}
+
+/// Where postcard writes to.
+struct Appending<'a>(&'a mut Vec<u8>);
+
+impl postcard::ser_flavors::Flavor for Appending<'_> {
+    type Output = ();
+
+    fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
+        self.0.push(byte);
+        Ok(())
+    }
+
+    fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
+        self.0.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn finalize(self) -> postcard::Result<()> {
+        Ok(())
+    }
+}
+
+/// The value that a message is. `big`: the buffer with its bytes, if they are not `inline`. What it carries is dropped
+/// after it was read, when what it names has references of its own.
+pub(crate) fn incoming<T: Message>(
+    inline: &[u8],
+    encoding: u32,
+    big: Option<(Hold, usize)>,
+    mut carried: Vec<Hold>,
+) -> Result<T, DecodeError> {
+    if TypeId::of::<T>() == TypeId::of::<Vec<u8>>() {
+        return match encoding {
+            encoding::BYTES | encoding::BYTEARRAY => Ok(is(match big {
+                Some((hold, len)) => copied(&hold, len),
+                None => inline.to_vec(),
+            })),
+            other => Err(unexpected::<T>(other)),
+        };
+    }
+    if TypeId::of::<T>() == TypeId::of::<Value>() {
+        let bytes = big.map(|(hold, len)| copied(&hold, len));
+        return Value::decode(bytes.as_deref().unwrap_or(inline), encoding)
+            .map(is)
+            .map_err(DecodeError::of::<T>);
+    }
+    if let Some(made) = block::of_message::<T>(inline, encoding, big.as_ref(), &mut carried) {
+        return made.map_err(DecodeError::of::<T>);
+    }
+    if encoding != encoding::POSTCARD {
+        return Err(unexpected::<T>(encoding));
+    }
+    let value = match big {
+        None => deserialized(inline),
+        // Read straight from family memory: what is in it is copied once, into the value.
+        Some((hold, len)) => deserialized(&Block::<u8>::of_buffer(hold, len)),
+    };
+    drop(carried);
+    value
+}
+
+/// A value of a type that was found out to be T.
+fn is<T: 'static, V: 'static>(value: V) -> T {
+    let mut value = Some(value);
+    let same = (&mut value as &mut dyn Any).downcast_mut::<Option<T>>();
+    match same.and_then(Option::take) {
+        Some(value) => value,
+        None => unreachable!("the types were compared"),
+    }
+}
+
+pub(crate) fn copied(hold: &Hold, len: usize) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    hold.family.copy_out(hold.offset + HEADER, len, &mut bytes);
+    bytes
+}
+
+fn unexpected<T>(found: u32) -> DecodeError {
+    DecodeError::of::<T>(match found {
+        encoding::PICKLE | encoding::BUFFERS => {
+            "it is a pickle; from Python send None, bool, int, float, str, bytes, tuple, list and dict, and receive them as \
+             procession::Value"
+        }
+        encoding::TREE => "it is a Python object: receive it as procession::Value",
+        encoding::BYTES | encoding::BYTEARRAY => "it is plain bytes: receive them as Vec<u8> or Block<u8>",
+        encoding::BLOCK => "it is a block: receive it as procession::Block",
+        encoding::POSTCARD => "it was put as a value of another type",
+        _ => "it was written by another version of Procession",
+    })
+}

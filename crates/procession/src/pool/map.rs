@@ -1,0 +1,260 @@
+//! Many tasks of one function: a map, as an iterator over the values.
+
+use super::task::{SubmitError, TaskError, Tasks};
+use crate::error::{FamilyError, PutError};
+use crate::message::{self, Message, Outgoing};
+use procession_core::pool::{self as core, Batch, Outcome, Submission, Waited};
+use procession_core::sys::clock::Deadline;
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+use std::iter::Fuse;
+use std::sync::Arc;
+
+/// So many tasks for each worker are under way at a time, and at least [`LEAST`].
+const AHEAD: u64 = 64;
+const LEAST: u64 = 256;
+/// Outcomes are taken in lots of so many.
+const MANY: usize = 1024;
+
+/// The values that a function has of many elements: made by [`Pool::map`](super::Pool::map) and
+/// [`Pool::map_unordered`](super::Pool::map_unordered).
+///
+/// The elements are read only so far ahead of the values as the workers need ([`ahead`](Map::ahead)). What becomes of one
+/// element is one item: if a worker dies with it, that item is an error, and the others never notice. Dropping the iterator
+/// cancels what no worker has taken yet.
+#[must_use = "the values are lost if nobody iterates"]
+pub struct Map<'p, I: Iterator<Item = A>, A: Message, R: Message> {
+    tasks: Tasks<'p>,
+    group: u64,
+    definition: Arc<core::Definition>,
+    elements: Fuse<I>,
+    ordered: bool,
+    ahead: u64,
+    batch: Batch,
+    /// The numbers of the elements in the batch.
+    numbers: Vec<u64>,
+    /// How many elements were read, and how many values given out.
+    read: u64,
+    given: u64,
+    /// Outcomes that have come and were not looked at.
+    come: VecDeque<(u64, Outcome)>,
+    /// Values whose turn has not come.
+    waiting: BTreeMap<u64, Result<R, TaskError>>,
+}
+
+impl<'p> Tasks<'p> {
+    /// As [`Pool::map`](super::Pool::map).
+    ///
+    /// # Errors
+    /// As [`Pool::map`](super::Pool::map).
+    pub fn map<A: Message, R: Message, I: IntoIterator<Item = A>>(
+        self,
+        function: fn(A) -> R,
+        elements: I,
+    ) -> Result<Map<'p, I::IntoIter, A, R>, SubmitError> {
+        Map::new(self, function, elements.into_iter(), true)
+    }
+
+    /// As [`Pool::map_unordered`](super::Pool::map_unordered).
+    ///
+    /// # Errors
+    /// As [`Pool::map`](super::Pool::map).
+    pub fn map_unordered<A: Message, R: Message, I: IntoIterator<Item = A>>(
+        self,
+        function: fn(A) -> R,
+        elements: I,
+    ) -> Result<Map<'p, I::IntoIter, A, R>, SubmitError> {
+        Map::new(self, function, elements.into_iter(), false)
+    }
+}
+
+impl<'p, I: Iterator<Item = A>, A: Message, R: Message> Map<'p, I, A, R> {
+    fn new(tasks: Tasks<'p>, function: fn(A) -> R, elements: I, ordered: bool) -> Result<Self, SubmitError> {
+        let shared = &tasks.pool.shared;
+        let definition = shared.definition(function)?;
+        let group = shared.engine.group(Some(definition.clone()), false);
+        let mut map = Map {
+            tasks,
+            group,
+            definition,
+            elements: elements.fuse(),
+            ordered,
+            ahead: (AHEAD * u64::from(shared.workers)).max(LEAST),
+            batch: Batch::default(),
+            numbers: Vec::new(),
+            read: 0,
+            given: 0,
+            come: VecDeque::new(),
+            waiting: BTreeMap::new(),
+        };
+        map.read_ahead();
+        Ok(map)
+    }
+
+    /// How many elements are read at most that have no value yet; otherwise 64 for each worker, and at least 256.
+    pub fn ahead(mut self, elements: u64) -> Self {
+        self.ahead = elements.max(1);
+        self
+    }
+
+    /// Submits elements until there are enough under way.
+    fn read_ahead(&mut self) {
+        // Not one by one: a batch costs little more than a task.
+        if self.read - self.given > self.ahead / 2 {
+            return;
+        }
+        while self.read - self.given < self.ahead {
+            let Some(element) = self.elements.next() else {
+                break;
+            };
+            let number = self.read;
+            self.read += 1;
+            if let Err(error) = self.submit(number, &element) {
+                self.failed(number, error);
+            }
+        }
+        self.flush();
+    }
+
+    fn submit(&mut self, number: u64, element: &A) -> Result<(), SubmitError> {
+        let submission = || Submission {
+            group: self.group,
+            number,
+            definition: Some(self.definition.clone()),
+            wishes: self.tasks.wishes,
+            ..Submission::default()
+        };
+        let engine = &self.tasks.pool.shared.engine;
+        let (batch, numbers) = (&mut self.batch, &mut self.numbers);
+        let added = message::outgoing(engine.family(), element, |message: Outgoing<'_>| {
+            if !message.carried.is_empty() || !Batch::takes(message.bytes.len()) {
+                let outgoing = core::Outgoing {
+                    parts: [message.bytes, &[]],
+                    encoding: message.encoding,
+                    carried: message.carried,
+                    beside: message.beside,
+                };
+                let done = engine.submit(submission(), outgoing);
+                return done.map(drop).map_err(|e| PutError::Family(e.into()));
+            }
+            batch.add(&submission(), |out| {
+                out.extend_from_slice(message.bytes);
+                Some(message.encoding)
+            });
+            numbers.push(number);
+            Ok(())
+        });
+        added?;
+        if self.batch.len() >= MANY || self.batch.bytes() >= 1 << 20 {
+            self.flush();
+        }
+        Ok(())
+    }
+
+    /// Submits the batch. What cannot be submitted has failed.
+    fn flush(&mut self) {
+        if self.batch.is_empty() {
+            return;
+        }
+        let mut ids = Vec::with_capacity(self.batch.len());
+        let done = self
+            .tasks
+            .pool
+            .shared
+            .engine
+            .submit_batch(&mut self.batch, &mut ids);
+        let numbers = std::mem::take(&mut self.numbers);
+        if let Err(error) = done {
+            let why = FamilyError::from(error).to_string();
+            for number in &numbers[ids.len()..] {
+                self.waiting
+                    .insert(*number, Err(TaskError::NotRun { why: why.clone() }));
+            }
+        }
+    }
+
+    fn failed(&mut self, number: u64, error: SubmitError) {
+        let error = match error {
+            SubmitError::Encode(e) => TaskError::Encode(e),
+            other => TaskError::NotRun {
+                why: other.to_string(),
+            },
+        };
+        self.waiting.insert(number, Err(error));
+    }
+
+    /// The value whose turn it is, if it has come.
+    fn due(&mut self) -> Option<Result<R, TaskError>> {
+        let shared = &self.tasks.pool.shared;
+        if !self.ordered {
+            if let Some((_, outcome)) = self.come.pop_front() {
+                return Some(shared.value(outcome));
+            }
+            return self.waiting.pop_first().map(|(_, value)| value);
+        }
+        while let Some((number, outcome)) = self.come.pop_front() {
+            let value = shared.value(outcome);
+            if number == self.given {
+                return Some(value);
+            }
+            self.waiting.insert(number, value);
+        }
+        self.waiting.remove(&self.given)
+    }
+}
+
+impl<I: Iterator<Item = A>, A: Message, R: Message> Iterator for Map<'_, I, A, R> {
+    type Item = Result<R, TaskError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            self.read_ahead();
+            if self.given == self.read {
+                return None;
+            }
+            if let Some(value) = self.due() {
+                self.given += 1;
+                return Some(value);
+            }
+            let mut come = Vec::new();
+            let engine = &self.tasks.pool.shared.engine;
+            let waited = engine.collect(self.group, MANY, &mut come, Deadline::NEVER);
+            if come.is_empty() && waited == Waited::Ready(0) && self.waiting.is_empty() {
+                // The pool has ended and knows nothing of them any more.
+                self.given += 1;
+                return Some(Err(TaskError::Abandoned {
+                    why: self.tasks.pool.shared.trouble(),
+                }));
+            }
+            self.come.extend(come);
+        }
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let under_way = (self.read - self.given) as usize;
+        let (least, most) = self.elements.size_hint();
+        (
+            least.saturating_add(under_way),
+            most.and_then(|most| most.checked_add(under_way)),
+        )
+    }
+}
+
+impl<I: Iterator<Item = A>, A: Message, R: Message> Drop for Map<'_, I, A, R> {
+    fn drop(&mut self) {
+        let engine = &self.tasks.pool.shared.engine;
+        if self.given < self.read {
+            engine.cancel_waiting(Some(self.group));
+        }
+        engine.forget_group(self.group);
+    }
+}
+
+impl<I: Iterator<Item = A>, A: Message, R: Message> fmt::Debug for Map<'_, I, A, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Map")
+            .field("read", &self.read)
+            .field("given", &self.given)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,80 @@
+//! The thread that starts a pool's workers and sees them end.
+
+use super::worker::{self, PoolHandle, Start};
+use super::{Plan, Shared};
+use crate::error::{FamilyError, ProcessError, StartError};
+use crate::process::Process;
+use procession_core::pool::Event;
+use procession_core::sys::clock::Deadline;
+use std::collections::HashMap;
+use std::sync::PoisonError;
+
+type Worker = Process<Result<(), String>>;
+
+/// The thread's life: as long as the pool's.
+pub(super) fn run(shared: &Shared, plan: Plan) {
+    let mut workers: HashMap<u32, Worker> = HashMap::new();
+    loop {
+        match shared.engine.next_event(Deadline::NEVER) {
+            Event::Start(desk) => match start(shared, &plan, desk) {
+                Ok(process) => {
+                    let pidfd = process.sentinel().and_then(|fd| fd.try_clone_to_owned()).ok();
+                    let pid = process.pid();
+                    workers.insert(desk, process);
+                    shared.engine.started(desk, pid, pidfd);
+                }
+                Err(e) => {
+                    note(shared, format!("a worker cannot be started: {e}"));
+                    shared.engine.start_failed(desk);
+                }
+            },
+            Event::Exited(desk) => {
+                let (code, why) = workers.remove(&desk).map_or((None, None), ended);
+                if let Some(why) = why {
+                    note(shared, why);
+                }
+                let _ = shared.engine.ended(desk, code, false);
+            }
+            // Nobody asks for reports here.
+            Event::Reports(_) | Event::TimedOut => {}
+            Event::Ended => break,
+        }
+    }
+    for (_, process) in workers {
+        let _ = process.join();
+    }
+}
+
+fn start(shared: &Shared, plan: &Plan, desk: u32) -> Result<Worker, StartError> {
+    let start = Start {
+        pool: PoolHandle::of(&shared.engine).map_err(FamilyError::from)?,
+        desk,
+        initializer: plan.initializer.clone(),
+        tasks: plan.tasks_per_worker,
+    };
+    Process::builder()
+        .name(format!("worker-{desk}"))
+        .method(plan.method)
+        .daemon(true)
+        .spawn(worker::work, start)
+}
+
+/// The exit code, and what was wrong with the worker, if it says so itself.
+fn ended(process: Worker) -> (Option<i32>, Option<String>) {
+    match process.join() {
+        Ok(Ok(())) => (Some(0), None),
+        Ok(Err(why)) => (Some(1), Some(why)),
+        Err(ProcessError::Signaled { signal, process }) => {
+            let why = format!("{process} was killed by {}", crate::error::signal_name(signal));
+            (Some(-signal), Some(why))
+        }
+        Err(e @ (ProcessError::Exited { code, .. } | ProcessError::NotRun { code, .. })) => {
+            (Some(code), Some(e.to_string()))
+        }
+        Err(e) => (Some(1), Some(e.to_string())),
+    }
+}
+
+fn note(shared: &Shared, why: String) {
+    *shared.trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
+}

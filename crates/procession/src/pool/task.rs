@@ -1,0 +1,283 @@
+//! One task: submitting it, waiting for it, and what can become of it.
+
+use super::{Pool, Shared, worker};
+use crate::error::{DecodeError, EncodeError, FamilyError, PutError};
+use crate::message::{self, Message};
+use crate::process::outcome::Report;
+use procession_core::pool::{self as core, Outcome, Waited, Wishes};
+use procession_core::sys::clock::Deadline;
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A task could not be submitted.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SubmitError {
+    /// The function is not code of this program, or of a library that it has loaded.
+    #[error("the function cannot be named to another process: it is not code of this program")]
+    Function,
+    /// The arguments cannot be encoded.
+    #[error(transparent)]
+    Encode(#[from] EncodeError),
+    /// Family memory said no, or the pool takes no more tasks.
+    #[error(transparent)]
+    Family(#[from] FamilyError),
+}
+
+impl From<PutError> for SubmitError {
+    fn from(error: PutError) -> SubmitError {
+        match error {
+            PutError::Encode(e) => SubmitError::Encode(e),
+            PutError::Family(e) => SubmitError::Family(e),
+            PutError::Full | PutError::Closed => SubmitError::Function,
+        }
+    }
+}
+
+/// A task that has no value.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TaskError {
+    /// Its function panicked.
+    #[error("the task panicked at {}: {message}", location.as_deref().unwrap_or("a place unknown"))]
+    Panicked {
+        /// What the panic said.
+        message: String,
+        /// File, line and column.
+        location: Option<String>,
+        /// The backtrace, if the worker's environment asked for one (`RUST_BACKTRACE`).
+        backtrace: Option<String>,
+    },
+    /// The worker died with it, as often as it might.
+    #[error("the worker (pid {pid}) died with the task: {}", ended(*code, *out_of_memory))]
+    Died {
+        /// The worker that died last.
+        pid: u32,
+        /// How it ended: a status, or -N for signal N; None if nobody knows.
+        code: Option<i32>,
+        /// How many workers have died with this task.
+        deaths: u32,
+        /// Whether it was killed because of the memory that it took.
+        out_of_memory: bool,
+    },
+    /// It took longer than it might, and its worker was killed.
+    #[error("the task took longer than it may; its worker (pid {pid}) was killed")]
+    TimedOut {
+        /// The worker.
+        pid: u32,
+    },
+    /// It was cancelled.
+    #[error("the task was cancelled")]
+    Cancelled,
+    /// The pool ended before it was done, or cannot start workers.
+    #[error("the pool ended before the task was done{}", why.as_ref().map(|why| format!(": {why}")).unwrap_or_default())]
+    Abandoned {
+        /// What ended the last worker that could not become ready.
+        why: Option<String>,
+    },
+    /// The element of a map cannot be encoded.
+    #[error(transparent)]
+    Encode(#[from] EncodeError),
+    /// The value could not be encoded there, or not be decoded here.
+    #[error("the task's value did not arrive: {0}")]
+    Undecodable(DecodeError),
+    /// The worker could not call the function.
+    #[error("the task was not run: {why}")]
+    NotRun {
+        /// The reason as the worker gave it.
+        why: String,
+    },
+}
+
+fn ended(code: Option<i32>, out_of_memory: bool) -> String {
+    let how = match code {
+        Some(code) if code < 0 => format!("killed by {}", crate::error::signal_name(-code)),
+        Some(code) => format!("it ended with status {code}"),
+        None => "nobody knows how".into(),
+    };
+    if out_of_memory {
+        how + ", for the memory it took"
+    } else {
+        how
+    }
+}
+
+/// Tasks that are to be submitted with a limit of time, or retries: made by [`Pool::tasks`].
+#[derive(Clone, Copy, Debug)]
+#[must_use = "nothing is submitted before submit or map is called"]
+pub struct Tasks<'p> {
+    pub(super) pool: &'p Pool,
+    pub(super) wishes: Wishes,
+}
+
+impl<'p> Tasks<'p> {
+    pub(super) fn of(pool: &'p Pool) -> Self {
+        Tasks {
+            pool,
+            wishes: Wishes::default(),
+        }
+    }
+
+    /// A task that takes longer, from when a worker has taken it, is given up: its worker is killed and replaced.
+    pub fn timeout(mut self, limit: Duration) -> Self {
+        self.wishes.timeout = Some(limit);
+        self
+    }
+
+    /// A task with which a worker died is run again, up to so many times. (A panic is no death, and a time limit is meant.)
+    pub fn retries(mut self, retries: u32) -> Self {
+        self.wishes.retries = retries;
+        self
+    }
+
+    /// As [`Pool::submit`].
+    ///
+    /// # Errors
+    /// As [`Pool::submit`].
+    pub fn submit<A: Message, R: Message>(
+        self,
+        function: fn(A) -> R,
+        arguments: A,
+    ) -> Result<JoinHandle<R>, SubmitError> {
+        let shared = &self.pool.shared;
+        let definition = shared.definition(function)?;
+        let id = message::outgoing(shared.engine.family(), &arguments, |message| {
+            let task = core::Submission {
+                definition: Some(definition),
+                wishes: self.wishes,
+                ..core::Submission::default()
+            };
+            let outgoing = core::Outgoing {
+                parts: [message.bytes, &[]],
+                encoding: message.encoding,
+                carried: message.carried,
+                beside: message.beside,
+            };
+            shared
+                .engine
+                .submit(task, outgoing)
+                .map_err(|e| SubmitError::Family(e.into()))
+        })?;
+        Ok(JoinHandle {
+            shared: shared.clone(),
+            id: Some(id),
+            kind: PhantomData,
+        })
+    }
+}
+
+/// A task under way, and the way to its value. Dropping it forgets the task, which is run all the same.
+#[must_use = "dropping it forgets the task's value"]
+pub struct JoinHandle<R: Message> {
+    shared: Arc<Shared>,
+    /// None once the outcome was taken.
+    id: Option<u64>,
+    kind: PhantomData<fn() -> R>,
+}
+
+impl<R: Message> JoinHandle<R> {
+    /// Waits until the task is done; the value.
+    ///
+    /// # Errors
+    /// [`TaskError`] says what became of it instead.
+    pub fn join(mut self) -> Result<R, TaskError> {
+        while !self.wait_until(Deadline::NEVER) {}
+        self.take()
+    }
+
+    /// The same, or the task again if it takes longer.
+    ///
+    /// # Errors
+    /// The task itself, still under way.
+    pub fn join_timeout(mut self, limit: Duration) -> Result<Result<R, TaskError>, Self> {
+        if self.wait_until(Deadline::after(limit)) {
+            Ok(self.take())
+        } else {
+            Err(self)
+        }
+    }
+
+    /// Whether it is done, in whatever way.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.id.is_none_or(|id| self.shared.engine.is_settled(id))
+    }
+
+    /// Cancels the task: if a worker is at it, that is killed and replaced. False if the task was done already.
+    pub fn cancel(&self) -> bool {
+        self.id.is_some_and(|id| self.shared.engine.cancel(id, true))
+    }
+
+    fn wait_until(&self, deadline: Deadline) -> bool {
+        let Some(id) = self.id else { return true };
+        loop {
+            match self.shared.engine.wait(id, deadline) {
+                Waited::Ready(()) => return true,
+                Waited::TimedOut => return false,
+                Waited::Interrupted => {}
+            }
+        }
+    }
+
+    fn take(&mut self) -> Result<R, TaskError> {
+        let outcome = self.id.take().and_then(|id| self.shared.engine.take(id));
+        self.shared.value(outcome.unwrap_or(Outcome::Abandoned))
+    }
+}
+
+impl<R: Message> Drop for JoinHandle<R> {
+    fn drop(&mut self) {
+        if let Some(id) = self.id {
+            self.shared.engine.forget(id);
+        }
+    }
+}
+
+impl<R: Message> fmt::Debug for JoinHandle<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JoinHandle")
+            .field("task", &self.id)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    /// The value that an outcome is.
+    pub(super) fn value<R: Message>(&self, outcome: Outcome) -> Result<R, TaskError> {
+        match outcome {
+            Outcome::Returned(mut arrived) => {
+                let (word, encoding) = (arrived.head.word, arrived.encoding);
+                let carried = std::mem::take(&mut arrived.carried);
+                let bytes = arrived.into_bytes();
+                if word == worker::VALUE {
+                    return message::incoming(&bytes, encoding, None, carried)
+                        .map_err(TaskError::Undecodable);
+                }
+                Err(match message::deserialized_borrowed(&bytes) {
+                    Ok(Report::Panicked(panic)) => TaskError::Panicked {
+                        message: panic.message,
+                        location: panic.location,
+                        backtrace: panic.backtrace,
+                    },
+                    Ok(Report::Unencodable(why)) => TaskError::Undecodable(DecodeError::of::<R>(why)),
+                    Ok(Report::NotRun(why)) => TaskError::NotRun { why },
+                    Ok(Report::Returned(_)) => TaskError::NotRun {
+                        why: "a worker said nothing".into(),
+                    },
+                    Err(e) => TaskError::Undecodable(e),
+                })
+            }
+            Outcome::Died(death) => Err(TaskError::Died {
+                pid: death.pid,
+                code: death.code,
+                deaths: death.deaths,
+                out_of_memory: death.memory,
+            }),
+            Outcome::TimedOut(death) => Err(TaskError::TimedOut { pid: death.pid }),
+            Outcome::Cancelled => Err(TaskError::Cancelled),
+            Outcome::Abandoned => Err(TaskError::Abandoned { why: self.trouble() }),
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! A worker of a pool: a process that runs tasks until there are none any more.
+
+use crate::entry::{Arguments, Callable, Named};
+use crate::message::{self, Encoded, Message};
+use crate::process::outcome::Outcome;
+use crate::transit;
+use procession_core::family::{Handle, Hold};
+use procession_core::pool::layout::Head;
+use procession_core::pool::{Arrived, Finished, Found, Outgoing, Pool, Taken, Worker, framed, park};
+use procession_core::queue::Patience;
+use procession_core::sys::clock::Deadline;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::collections::HashMap;
+
+/// A result's word: the payload is the value.
+pub(super) const VALUE: u64 = 0;
+/// A result's word: the payload is a report of what happened instead.
+pub(super) const REPORT: u64 = 1;
+
+/// More definitions than this are not kept without looking which are over.
+const MANY: usize = 64;
+
+/// What a worker is started with.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Start {
+    pub(super) pool: PoolHandle,
+    pub(super) desk: u32,
+    pub(super) initializer: Option<Initializer>,
+    /// After so many tasks another one takes its place.
+    pub(super) tasks: Option<u64>,
+}
+
+/// A function that every worker runs first, and its encoded arguments.
+#[derive(Clone, Serialize, Deserialize)]
+pub(super) struct Initializer {
+    pub(super) function: Named,
+    pub(super) arguments: Vec<u8>,
+}
+
+/// The pool's handle, whose objects travel along.
+pub(super) struct PoolHandle {
+    handle: Handle,
+    /// What it needs alive until it has arrived; empty there.
+    holds: std::cell::RefCell<Vec<Hold>>,
+}
+
+impl PoolHandle {
+    pub(super) fn of(pool: &Pool) -> procession_core::Result<PoolHandle> {
+        let [tasks, results] = pool.queues_again()?;
+        Ok(PoolHandle {
+            handle: pool.handle(),
+            holds: vec![pool.again()?, tasks, results].into(),
+        })
+    }
+}
+
+impl Serialize for PoolHandle {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        for hold in self.holds.take() {
+            transit::departs(|| Ok(hold)).map_err(crate::transit::refused)?;
+        }
+        transit::Named(self.handle).serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for PoolHandle {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let transit::Named(handle) = Deserialize::deserialize(deserializer)?;
+        // The worker's process has just been given its seat, which keeps the objects until this returns.
+        let worker = handle
+            .open(procession_core::family::object::Kind::Pool)
+            .map_err(crate::transit::unread)?;
+        Ok(PoolHandle {
+            handle,
+            holds: vec![worker].into(),
+        })
+    }
+}
+
+/// A worker's life. The error is what keeps it from working.
+pub(super) fn work(start: Start) -> Result<(), String> {
+    let worker = Worker::sit(&start.pool.handle, start.desk).map_err(|e| e.to_string())?;
+    if let Some(initializer) = start.initializer {
+        let function = initializer.function.found()?;
+        match function.call(Arguments::Plain(&initializer.arguments), &mut || ()) {
+            Outcome::Returned(_) => {}
+            Outcome::Panicked(panic) => {
+                let place = panic.location.unwrap_or_else(|| "a place unknown".into());
+                return Err(format!("the initializer panicked at {place}: {}", panic.message));
+            }
+            Outcome::Unencodable(why) | Outcome::NotRun(why) => {
+                return Err(format!("the initializer: {why}"));
+            }
+        }
+    }
+    worker.ready();
+    let mut left = start.tasks.unwrap_or(u64::MAX);
+    let mut functions = Functions::default();
+    let mut scratch = Vec::new();
+    let mut patience = Patience::None;
+    while left > 0 {
+        match worker
+            .try_take(&mut scratch, patience)
+            .map_err(|e| e.to_string())?
+        {
+            Taken::Closed => break,
+            Taken::Again => patience = Patience::Some,
+            Taken::None => {
+                let _ = worker.wait(Deadline::NEVER);
+            }
+            Taken::Task(task) => {
+                patience = Patience::None;
+                let id = task.head.task;
+                let outcome = functions.run(&worker, task);
+                hand_back(&worker, id, outcome).map_err(|e| e.to_string())?;
+                left -= 1;
+                if left == 0 {
+                    worker.leaving();
+                }
+                if worker.finish() == Finished::Condemned {
+                    park();
+                }
+            }
+        }
+    }
+    worker.leaving();
+    Ok(())
+}
+
+/// The functions that tasks have named so far.
+#[derive(Default)]
+struct Functions(HashMap<(u64, u32), Callable>);
+
+impl Functions {
+    fn run(&mut self, worker: &Worker, mut task: Arrived) -> Outcome {
+        let key = (task.head.definition, task.head.generation as u32);
+        if !self.0.contains_key(&key) {
+            match Self::find(worker, key) {
+                Ok(function) => {
+                    if self.0.len() >= MANY {
+                        self.0.retain(|key, _| !Found::is_over(worker.family(), *key));
+                    }
+                    self.0.insert(key, function);
+                }
+                Err(why) => return Outcome::NotRun(why),
+            }
+        }
+        let Some(function) = self.0.get(&key) else {
+            return Outcome::NotRun("its function was not found".into());
+        };
+        let (encoding, carried) = (task.encoding, std::mem::take(&mut task.carried));
+        let bytes = task.into_bytes();
+        function.call(Arguments::Message(&bytes, encoding, carried), &mut || ())
+    }
+
+    fn find(worker: &Worker, key: (u64, u32)) -> Result<Callable, String> {
+        let found = Found::open(worker.family(), key).map_err(|e| e.to_string())?;
+        let named: Named = message::deserialized(&found.bytes).map_err(|e| e.to_string())?;
+        named.found()
+    }
+}
+
+fn hand_back(worker: &Worker, id: u64, outcome: Outcome) -> procession_core::Result<()> {
+    let (word, encoded) = match outcome {
+        Outcome::Returned(encoded) => (VALUE, encoded),
+        other => {
+            let mut bytes = Vec::new();
+            // Strings and numbers: nothing that serde could refuse.
+            let _ = message::write(&other.report(), &mut bytes);
+            (REPORT, Encoded::report(bytes))
+        }
+    };
+    let Encoded {
+        bytes,
+        encoding,
+        carried,
+        beside,
+    } = encoded;
+    let head = Head {
+        task: id,
+        word,
+        generation: std::process::id().into(),
+        ..Head::default()
+    };
+    let outgoing = Outgoing {
+        parts: [&bytes, &[]],
+        ..Outgoing::default()
+    };
+    let mut joined = Vec::new();
+    let parts = framed(head, &outgoing, &mut joined);
+    let mut parcel = worker.pack(parts, encoding, carried, beside)?;
+    while !worker.deliver(&mut parcel, Patience::Some)? {}
+    Ok(())
+}
+
+/// Encodes what the initializer is to be called with.
+pub(super) fn initializer<A: Message>(
+    function: fn(A),
+    arguments: &A,
+) -> Option<Result<Initializer, crate::EncodeError>> {
+    let function = Named::of(function)?;
+    let mut bytes = Vec::new();
+    // What is named here lives as long as this process: workers come at any time.
+    Some(message::write(arguments, &mut bytes).map(|()| Initializer {
+        function,
+        arguments: bytes,
+    }))
+}

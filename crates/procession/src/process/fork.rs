@@ -1,0 +1,112 @@
+//! Starting a process by forking this one.
+#![allow(unsafe_code)]
+
+use super::builder::{Builder, Plan};
+use super::{Process, outcome};
+use crate::error::{FamilyError, StartError};
+use crate::message::{Encoded, Message};
+use crate::process::child;
+use crate::process::outcome::Outcome;
+use procession_core::family::{self, Family};
+use procession_core::process::Child;
+use procession_core::sys::{fork, lifeline};
+use std::io::Write;
+
+impl Builder {
+    /// Starts a process as a copy of this one, in which `function` runs; it may be a closure that captures what it likes.
+    ///
+    /// The fastest way to start a process, and the only one in which the child has all that the parent has: memory,
+    /// open files, and every shared object, which the child then holds on its own. [`init`](crate::init) is not needed. The
+    /// child ends when the function returns: its destructors run, but no exit handlers, and no other thread's code.
+    /// Standard output and error can be used in it, even if another thread was writing to them at that instant.
+    ///
+    /// # Errors
+    /// As [`spawn`](Builder::spawn).
+    ///
+    /// # Safety
+    /// Of this process's threads only the calling one exists in the child. Whatever another thread was doing at the instant
+    /// of the fork is never finished there: a lock that it held (a mutex, the environment's, one inside a library)
+    /// stays locked for ever, a value that it was changing stays half changed. So unless this process has one thread, the
+    /// child may only use what no other thread may have been using: its own values, memory allocation, standard output
+    /// and error, and this crate. It must not drop or join handles of threads and thread pools that it inherited, and
+    /// must not use shared objects that other threads were cloning or dropping at that instant.
+    ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let text = String::from("captured");
+    /// // SAFETY: the child only uses what this thread has made.
+    /// let child = unsafe { procession::Process::builder().fork(move || text.len() as u32)? };
+    /// assert_eq!(child.join()?, 8);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub unsafe fn fork<R: Message>(self, function: impl FnOnce() -> R) -> Result<Process<R>, StartError> {
+        super::look_after_forgotten();
+        let plan = self.plan()?;
+        let family = Family::home().map_err(FamilyError::from)?;
+        family.seat().map_err(FamilyError::from)?;
+        if plan.bound {
+            lifeline::reader()?;
+        }
+        outcome::note_panics();
+        let still = super::forkserver::hold_still();
+        let (mut out, mut err) = (std::io::stdout().lock(), std::io::stderr().lock());
+        // Else both would write what is in the buffer.
+        let _ = out.flush().and_then(|()| err.flush());
+        // SAFETY: the contract of this function.
+        let Some(pid) = (unsafe { fork::fork() })? else {
+            drop((out, err, still));
+            live(plan, function)
+        };
+        drop((out, err, still));
+        let seat = family::fork::forked(pid);
+        if let Some(seat) = seat {
+            seat.slot().set_name(&plan.name);
+        }
+        Ok(Process::of(Child::new(pid, seat, true), seat, plan.name))
+    }
+}
+
+/// Forks a process that has one thread: the fork server.
+///
+/// # Errors
+/// The system's; there is more than one thread.
+pub(super) fn fork_alone() -> std::io::Result<Option<u32>> {
+    let threads = std::fs::read_dir("/proc/self/task").map_or(1, Iterator::count);
+    if threads != 1 {
+        return Err(std::io::Error::other(
+            "something has started a thread in the fork server",
+        ));
+    }
+    // SAFETY: there is no other thread.
+    unsafe { fork::fork() }
+}
+
+/// The child's life.
+fn live<R: Message>(mut plan: Plan, function: impl FnOnce() -> R) -> ! {
+    super::forget_inherited();
+    lifeline::after_fork(plan.bound);
+    if plan.bound {
+        child::is_bound_from_now_on();
+    }
+    if let Some(seat) = Family::home_if_any().and_then(Family::current_seat) {
+        seat.slot().set_name(&plan.name);
+    }
+    let settings = child::Settings {
+        environment: std::mem::take(&mut plan.environment),
+        stdio: plan.stdio_places(0),
+        interrupt_blocked: fork::interrupt_is_blocked(),
+        ..child::Settings::default()
+    };
+    let descriptors = plan.descriptors.into_iter().map(Some).collect();
+    let outcome = match child::prepare(&settings, descriptors) {
+        Ok(()) => Outcome::of(function, Encoded::plainly),
+        Err(why) => Outcome::NotRun(why),
+    };
+    let code = outcome.leave();
+    let _ = std::io::stdout().flush();
+    if let Some(seat) = Family::home_if_any().and_then(Family::current_seat) {
+        seat.slot().declare(code);
+    }
+    fork::exit_at_once(code)
+}

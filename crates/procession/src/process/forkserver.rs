@@ -1,0 +1,198 @@
+//! The fork server: an instance of this program that came no further than `init`, and forks whenever it is asked.
+//!
+//! The protocol between it and its clients is the core's (`procession_core::process::forkserver`). A process starts a
+//! server when it first needs one; its children, however they were started, that come from the server go on with it. The
+//! server ends when its last client has gone, by whatever signal. One that has died is replaced, and so is one whose
+//! environment or folder are not this process's any more: its copies would not be what a new instance would be.
+
+use super::builder::{Seated, start_program};
+use super::child;
+use super::fork::fork_alone;
+use crate::entry;
+use crate::error::{FamilyError, ForkServerError, StartError};
+use procession_core::family::{Family, Seat};
+use procession_core::process::{Child, ForkError, ForkServer, Next, Told, control_pair, request_fork};
+use std::ffi::OsString;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// How many children are kept forked ahead.
+const SPARES: usize = 2;
+
+/// The server that this process uses.
+struct Server {
+    control: OwnedFd,
+    /// The process that this was noted in.
+    user: u32,
+    /// If that one has started it.
+    process: Option<Child>,
+    world: World,
+}
+
+/// All that a server has from its start on, and its children from it.
+#[derive(PartialEq, Eq)]
+struct World {
+    environment: Vec<(OsString, OsString)>,
+    folder: Option<PathBuf>,
+}
+
+impl World {
+    fn present() -> World {
+        World {
+            environment: std::env::vars_os().collect(),
+            folder: std::env::current_dir().ok(),
+        }
+    }
+}
+
+static SERVER: Mutex<Option<Server>> = Mutex::new(None);
+
+fn server() -> MutexGuard<'static, Option<Server>> {
+    SERVER.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Has the server fork a child for a seat, which finds the control socket and `fds`, in this order.
+pub(super) fn request(seat: Seat, fds: &[BorrowedFd<'_>]) -> Result<Child, StartError> {
+    let mut place = server();
+    let usable = place.as_mut().is_some_and(Server::is_usable);
+    if !usable {
+        *place = Some(Server::start()?);
+    }
+    let mut asked = ask(place.as_ref(), seat, fds);
+    if usable && matches!(asked, Err(ForkError::ServerGone)) {
+        *place = Some(Server::start()?);
+        asked = ask(place.as_ref(), seat, fds);
+    }
+    let (pid, pidfd) = asked.map_err(ForkServerError::from)?;
+    Ok(match pidfd {
+        Some(pidfd) => Child::with_pidfd(pid, Some(seat), pidfd, false),
+        None => Child::new(pid, Some(seat), false),
+    })
+}
+
+fn ask(
+    server: Option<&Server>,
+    seat: Seat,
+    fds: &[BorrowedFd<'_>],
+) -> Result<(u32, Option<OwnedFd>), ForkError> {
+    let Some(server) = server else {
+        return Err(ForkError::ServerGone);
+    };
+    let control = server.control.as_fd();
+    let all: Vec<BorrowedFd<'_>> = std::iter::once(control).chain(fds.iter().copied()).collect();
+    request_fork(control, seat.slot, seat.generation, &all)
+}
+
+impl Server {
+    fn start() -> Result<Server, StartError> {
+        let family = Family::home().map_err(FamilyError::from)?;
+        let seated = Seated::reserve(family, "forkserver")?;
+        let (ours, theirs) = control_pair()?;
+        let world = World::present();
+        let pid = start_program(seated.seat, entry::FORK_SERVER, &[], &[theirs.as_fd()])?;
+        let process = Child::new(pid, Some(seated.seat), true);
+        seated.occupied_by(pid);
+        Ok(Server {
+            control: ours,
+            user: std::process::id(),
+            process: Some(process),
+            world,
+        })
+    }
+
+    fn is_usable(&mut self) -> bool {
+        let ours = self.user == std::process::id();
+        let lives = !ours
+            || self
+                .process
+                .as_ref()
+                .is_none_or(|process| process.poll().is_none());
+        lives && self.world == World::present()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It ends with its last client, and is waited for with other forgotten children.
+        if let Some(process) = self.process.take()
+            && self.user == std::process::id()
+        {
+            super::forget(process);
+        }
+    }
+}
+
+/// In a child of the server, before its environment is changed: the way to the server.
+pub(super) fn inherit(control: OwnedFd) {
+    *server() = Some(Server {
+        control,
+        user: std::process::id(),
+        process: None,
+        world: World::present(),
+    });
+}
+
+/// Held across a fork, so that the child finds it free.
+pub(super) fn hold_still() -> impl Sized {
+    server()
+}
+
+// --- the server ---
+
+/// The server's life.
+pub(crate) fn serve(memory: OwnedFd, slot: u32, generation: u32) {
+    let (Ok(_), Some(control)) = (Family::adopt(Some(memory), slot, generation), entry::inherited(1)) else {
+        std::process::exit(1)
+    };
+    let Ok(mut server) = ForkServer::new(control) else {
+        std::process::exit(1)
+    };
+    server.keep_spares(SPARES);
+    loop {
+        match server.next_request() {
+            Ok(Next::Interrupted) => {}
+            Ok(Next::Closed) | Err(_) => child::end(0),
+            Ok(Next::ForkSpare) => match fork_alone() {
+                Ok(Some(pid)) => server.spare_forked(pid),
+                Ok(None) => wait_as_spare(server),
+                // The next request is time enough to try again.
+                Err(_) => {}
+            },
+            Ok(Next::Fork(request)) => match fork_alone() {
+                Ok(Some(pid)) => server.forked(request, pid),
+                Ok(None) => {
+                    server.leave();
+                    drop(request.reply);
+                    become_child(request.slot, request.generation, request.fds)
+                }
+                Err(e) => server.refused(request, e.raw_os_error().unwrap_or(0), &e.to_string()),
+            },
+        }
+    }
+}
+
+fn wait_as_spare(server: ForkServer) -> ! {
+    if let Some(spare) = server.leave_as_spare() {
+        loop {
+            match spare.wait() {
+                Ok(Told::Interrupted) => {}
+                Ok(Told::Be {
+                    slot,
+                    generation,
+                    fds,
+                }) => become_child(slot, generation, fds),
+                Ok(Told::End) | Err(_) => break,
+            }
+        }
+    }
+    procession_core::sys::fork::exit_at_once(0)
+}
+
+fn become_child(slot: u32, generation: u32, fds: Vec<OwnedFd>) -> ! {
+    let code = match Family::adopt(None, slot, generation) {
+        Ok((seat, carried)) => child::run(seat, &carried, |_| fds.into_iter().map(Some).collect()),
+        Err(_) => 1,
+    };
+    child::end(code)
+}

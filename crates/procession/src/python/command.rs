@@ -1,0 +1,175 @@
+//! Starting a function of a Python module.
+
+use crate::entry;
+use crate::error::{EncodeError, FamilyError, StartError};
+use crate::process::{Builder, Process, Seated, Stdio, c_string, start_executable};
+use crate::transit::Frame;
+use crate::value::Value;
+use procession_core::family::Family;
+use procession_core::process::Child;
+use procession_core::sys::{fork, lifeline, spawn};
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+/// A function of a Python module that is to run in a new interpreter, as a member of this family.
+///
+/// The interpreter must be able to import the package `procession`, of this crate's version. [`init`](crate::init) is not
+/// needed: the child is no instance of this program.
+#[derive(Debug)]
+#[must_use = "nothing is started before start is called"]
+pub struct Command {
+    interpreter: OsString,
+    module: String,
+    function: String,
+    arguments: Vec<Value>,
+    keywords: Vec<(Value, Value)>,
+    path: Vec<Value>,
+    builder: Builder,
+}
+
+impl Command {
+    /// The function of this name in the module of that name.
+    pub fn new(module: impl Into<String>, function: impl Into<String>) -> Command {
+        Command {
+            interpreter: "python3".into(),
+            module: module.into(),
+            function: function.into(),
+            arguments: Vec::new(),
+            keywords: Vec::new(),
+            path: Vec::new(),
+            builder: Builder::default(),
+        }
+    }
+
+    /// Which interpreter; otherwise the first `python3` on the `PATH`.
+    pub fn interpreter(mut self, file: impl AsRef<OsStr>) -> Self {
+        self.interpreter = file.as_ref().to_owned();
+        self
+    }
+
+    /// One more folder in which modules are looked for, before all others.
+    pub fn path(mut self, folder: impl AsRef<Path>) -> Self {
+        let folder = folder.as_ref().to_string_lossy().into_owned();
+        self.path.push(Value::Str(folder));
+        self
+    }
+
+    /// One more argument. (A shared object is given as a reference to it.)
+    pub fn arg(mut self, value: impl Into<Value>) -> Self {
+        self.arguments.push(value.into());
+        self
+    }
+
+    /// One more argument, by name.
+    pub fn keyword(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
+        self.keywords.push((Value::Str(name.into()), value.into()));
+        self
+    }
+
+    /// The process's name, in errors and in Python.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.builder = self.builder.name(name);
+        self
+    }
+
+    /// Sets a variable of its environment.
+    pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
+        self.builder = self.builder.env(name, value);
+        self
+    }
+
+    /// Where its standard input comes from.
+    pub fn stdin(mut self, stdio: impl Into<Stdio>) -> Self {
+        self.builder = self.builder.stdin(stdio);
+        self
+    }
+
+    /// Where its standard output goes.
+    pub fn stdout(mut self, stdio: impl Into<Stdio>) -> Self {
+        self.builder = self.builder.stdout(stdio);
+        self
+    }
+
+    /// Where its standard error goes.
+    pub fn stderr(mut self, stdio: impl Into<Stdio>) -> Self {
+        self.builder = self.builder.stderr(stdio);
+        self
+    }
+
+    /// Whether it is not to outlive this process, as with [`Builder::daemon`].
+    pub fn daemon(mut self, daemon: bool) -> Self {
+        self.builder = self.builder.daemon(daemon);
+        self
+    }
+
+    /// Starts it. What the function returns is not seen here: have it put that into a queue. An exception that it does
+    /// not catch is [`ProcessError::Raised`](crate::ProcessError::Raised).
+    ///
+    /// # Errors
+    /// There is no such interpreter; an argument is nested more than 6 deep; what [`Builder::spawn`] returns.
+    pub fn start(self) -> Result<Process, StartError> {
+        let plan = self.builder.plan()?;
+        let family = Family::home().map_err(FamilyError::from)?;
+        let mut fds: Vec<BorrowedFd<'_>> = Vec::new();
+        // The family's memory comes before all of them.
+        let number = |place: usize| Value::Int(i64::from(spawn::FIRST) + 1 + place as i64);
+        let mut lifeline = Value::None;
+        if plan.bound {
+            lifeline = number(fds.len());
+            fds.push(lifeline::reader()?);
+        }
+        let streams = plan.stdio_places(fds.len() as u32);
+        let streams = streams.map(|place| place.map_or(Value::None, |place| number(place as usize)));
+        fds.extend(plan.descriptors.iter().map(AsFd::as_fd));
+        let told = Value::Tuple(vec![
+            Value::Str(plan.name.clone()),
+            Value::Str(self.module),
+            Value::Str(self.function),
+            Value::Tuple(self.arguments),
+            Value::Dict(self.keywords),
+            Value::List(self.path),
+            lifeline,
+            Value::Tuple(streams.into()),
+            Value::Bool(fork::interrupt_is_blocked()),
+        ]);
+        let frame = Frame::open();
+        let message = told.to_bytes().map_err(EncodeError::of::<Command>)?;
+        let seated = Seated::reserve(family, &plan.name)?;
+        seated.load(&message, frame.take(family))?;
+        let interpreter = found(&self.interpreter)?;
+        let seat = seated.seat;
+        let code = format!(
+            "from procession.rust import main; main(slot={}, generation={})",
+            seat.slot, seat.generation
+        );
+        let arguments = [interpreter.clone().into(), "-c".into(), code.into()];
+        let arguments = arguments
+            .into_iter()
+            .map(c_string)
+            .collect::<io::Result<Vec<_>>>()?;
+        let file = c_string(interpreter.into())?;
+        let pid = start_executable(&file, &arguments, &plan.environment, seat, &fds)?;
+        let child = Child::new(pid, Some(seat), true);
+        let seat = seated.occupied_by(pid);
+        Ok(Process::of_python(child, seat, plan.name))
+    }
+}
+
+/// Where the interpreter is: as given, if there is a slash in it, else on the `PATH`.
+fn found(file: &OsStr) -> io::Result<PathBuf> {
+    if file.as_bytes().contains(&b'/') {
+        return Ok(file.into());
+    }
+    let path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into());
+    let places = std::env::split_paths(&path).map(|folder| folder.join(file));
+    places
+        .into_iter()
+        .find(|place| entry::is_executable(place))
+        .ok_or_else(|| {
+            let what = format!("there is no {} on the PATH", file.to_string_lossy());
+            io::Error::new(io::ErrorKind::NotFound, what)
+        })
+}

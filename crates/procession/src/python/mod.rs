@@ -1,0 +1,48 @@
+//! Python and Rust in one family.
+//!
+//! Programs of this crate and of the Python package `procession` use the same shared objects, so each can start the other
+//! and work with it as with its own kind.
+//!
+//! - A [`Queue<Value>`](crate::Queue) is a Python `Queue`: it carries what both know ([`Value`]). A
+//!   `Queue<Vec<u8>>` carries `bytes`. What a `Queue<Block<f32>>` carries arrives in Python as numpy arrays of the very
+//!   memory, without a copy.
+//! - `Lock<()>`, [`RLock`], [`Semaphore`], [`Event`] and [`Barrier`] are Python's classes of these names, and a
+//!   [`SharedSlice`] is what `procession.ndarray` makes. They go to Python inside of values, and come from there as the
+//!   bytes that `procession.rust.to_bytes` makes of them ([`Value::from_bytes`]), or with the start of a program ([`given`]).
+//! - [`Command`] starts a function of a Python module in a new interpreter, as a member of this family. Python's
+//!   `procession.rust.Program` starts a Rust program as a member of its own.
+//!
+//! ```no_run
+//! use procession::{Block, Queue, Value, python};
+//!
+//! fn main() -> procession::Result<()> {
+//!     let frames = Queue::<Block<f32>>::bounded(4)?;
+//!     let results = Queue::<Value>::new()?;
+//!     // def watch(frames, results): results.put(float(frames.get().mean()))
+//!     let watcher = python::Command::new("watcher", "watch")
+//!         .arg(&frames)
+//!         .arg(&results)
+//!         .start()?;
+//!     frames.put(&Block::from_slice(&[1.0, 2.0, 3.0])?)?;
+//!     assert_eq!(results.get()?.as_f64(), Some(2.0));
+//!     watcher.join()?;
+//!     Ok(())
+//! }
+//! ```
+//!
+//! [`Value`]: crate::Value
+//! [`Value::from_bytes`]: crate::Value::from_bytes
+//! [`RLock`]: crate::RLock
+//! [`Semaphore`]: crate::Semaphore
+//! [`Event`]: crate::Event
+//! [`Barrier`]: crate::Barrier
+//! [`SharedSlice`]: crate::SharedSlice
+
+mod command;
+mod given;
+mod shared;
+
+pub use command::Command;
+pub use given::given;
+pub(crate) use given::join;
+pub use shared::{NotShared, Shared};

@@ -1,0 +1,205 @@
+//! Shared objects inside of values: by their handles, with what Python has to know beside.
+
+use crate::memory::Pod;
+use crate::transit::{self, Named};
+use crate::{Barrier, Block, Event, Lock, Message, Queue, RLock, Semaphore, SharedSlice, Value};
+use procession_core::family::handle::HANDLE_BYTES;
+use procession_core::family::object::Kind;
+use procession_core::family::{Handle, Hold};
+use procession_core::message::block;
+use procession_core::sync as core;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::sync::Arc;
+
+/// A shared object as it goes to Python or comes from there, inside of a [`Value`].
+///
+/// Made of a reference to the object (`Value::from(&event)`), and made into one again (`Event::try_from(&value)`).
+#[derive(Clone, Debug)]
+pub struct Shared {
+    kind: Kind,
+    hold: Arc<Hold>,
+    /// Of an array: the type of its elements and their number, as [`block`] describes them.
+    described: Vec<u8>,
+}
+
+/// A value is not the shared object that it was to be made into.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a value is no {wanted}: {why}")]
+pub struct NotShared {
+    wanted: &'static str,
+    why: String,
+}
+
+impl PartialEq for Shared {
+    /// Whether both are the same shared object.
+    fn eq(&self, other: &Shared) -> bool {
+        let key = |shared: &Shared| (shared.hold.offset, shared.hold.generation);
+        key(self) == key(other) && std::ptr::eq(self.hold.family, other.hold.family)
+    }
+}
+
+impl Shared {
+    /// The kind as one byte, and the handle with what is said beside; the object departs.
+    pub(crate) fn departing(&self) -> Result<(u8, Vec<u8>), String> {
+        transit::departs(|| self.again()).map_err(|e| e.to_string())?;
+        let mut bytes = self.hold.handle().to_bytes().to_vec();
+        bytes.extend_from_slice(&self.described);
+        Ok((self.kind as u8, bytes))
+    }
+
+    /// The object that this was written for.
+    pub(crate) fn arrived(kind: u8, bytes: &[u8]) -> Result<Shared, String> {
+        let kind = Kind::of(kind.into()).ok_or("it names a shared object of an unknown kind")?;
+        let (handle, described) = bytes
+            .split_at_checked(HANDLE_BYTES)
+            .ok_or("a handle in it is too short")?;
+        let handle = Handle::from_bytes(handle).map_err(|e| e.to_string())?;
+        Ok(Shared {
+            kind,
+            hold: Arc::new(handle.open(kind).map_err(|e| e.to_string())?),
+            described: described.to_vec(),
+        })
+    }
+
+    fn again(&self) -> procession_core::Result<Hold> {
+        self.hold
+            .family
+            .open(self.hold.offset, self.hold.generation, self.kind)
+    }
+
+    fn handle(&self, kind: Kind, wanted: &'static str) -> Result<Handle, NotShared> {
+        if self.kind == kind {
+            Ok(self.hold.handle())
+        } else {
+            Err(NotShared {
+                wanted,
+                why: format!("it is a {}", self.kind.name()),
+            })
+        }
+    }
+}
+
+impl Serialize for Shared {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        transit::departs(|| self.again()).map_err(crate::transit::refused)?;
+        (self.kind as u16, Named(self.hold.handle()), &self.described).serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Shared {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let (kind, Named(handle), described) = <(u16, Named, Vec<u8>)>::deserialize(deserializer)?;
+        let kind =
+            Kind::of(kind).ok_or_else(|| crate::transit::unread("a shared object of an unknown kind"))?;
+        Ok(Shared {
+            kind,
+            hold: Arc::new(handle.open(kind).map_err(crate::transit::unread)?),
+            described,
+        })
+    }
+}
+
+fn shared<'a>(value: &'a Value, wanted: &'static str) -> Result<&'a Shared, NotShared> {
+    value.as_shared().ok_or_else(|| NotShared {
+        wanted,
+        why: "it is no shared object".into(),
+    })
+}
+
+/// Objects without anything beside: how another reference is made, how one is opened.
+macro_rules! plain {
+    ($($name:ty, $kind:ident, [$($generics:tt)*], |$object:ident| $reference:expr, |$handle:ident| $open:expr;)*) => {$(
+        impl<$($generics)*> From<&$name> for Value {
+            /// The shared object. If family memory has no room for another reference to it, `None`.
+            fn from($object: &$name) -> Value {
+                let again = $reference.again();
+                again.map_or(Value::None, |hold| {
+                    Value::Shared(Shared {
+                        kind: Kind::$kind,
+                        hold: Arc::new(hold),
+                        described: Vec::new(),
+                    })
+                })
+            }
+        }
+
+        impl<$($generics)*> TryFrom<&Value> for $name {
+            type Error = NotShared;
+
+            fn try_from(value: &Value) -> Result<Self, NotShared> {
+                let wanted = stringify!($kind);
+                let $handle = shared(value, wanted)?.handle(Kind::$kind, wanted)?;
+                $open.map_err(|e: procession_core::Error| NotShared { wanted, why: e.to_string() })
+            }
+        }
+    )*};
+}
+plain! {
+    Queue<T>, Queue, [T: Message], |q| q.inner.reference(), |h| core_queue(&h);
+    Lock, Lock, [], |l| l.inner.lock.reference(), |h| core::Lock::open(&h).map(Lock::of_plain);
+    RLock, RLock, [], |l| l.inner.reference(), |h| core::RLock::open(&h).map(RLock::of);
+    Semaphore, Semaphore, [], |s| s.inner.reference(), |h| core::Semaphore::open(&h).map(Semaphore::of);
+    Event, Event, [], |e| e.inner.reference(), |h| core::Event::open(&h).map(Event::of);
+    Barrier, Barrier, [], |b| b.inner.reference(), |h| core::Barrier::open(&h).map(Barrier::of);
+}
+
+fn core_queue<T: Message>(handle: &Handle) -> procession_core::Result<Queue<T>> {
+    procession_core::queue::Queue::open(handle).map(Queue::of)
+}
+
+/// Element types that Python knows.
+macro_rules! arrays {
+    ($($kind:ty => $name:literal),*) => {$(
+        impl From<&SharedSlice<$kind>> for Value {
+            /// A `procession.ndarray` of one dimension. If family memory has no room for another reference to it, `None`.
+            fn from(slice: &SharedSlice<$kind>) -> Value {
+                let hold = slice.hold();
+                let again = hold.family.open(hold.offset, hold.generation, Kind::Array);
+                again.map_or(Value::None, |hold| {
+                    Value::Shared(Shared {
+                        kind: Kind::Array,
+                        hold: Arc::new(hold),
+                        described: block::describe($name, &[slice.len() as u64]),
+                    })
+                })
+            }
+        }
+
+        impl TryFrom<&Value> for SharedSlice<$kind> {
+            type Error = NotShared;
+
+            /// All elements of the array, in the order in which they lie, whatever its dimensions.
+            fn try_from(value: &Value) -> Result<Self, NotShared> {
+                slice_of(value, $name)
+            }
+        }
+    )*};
+}
+arrays!(
+    u8 => "|u1", u16 => "<u2", u32 => "<u4", u64 => "<u8",
+    i8 => "|i1", i16 => "<i2", i32 => "<i4", i64 => "<i8",
+    f32 => "<f4", f64 => "<f8"
+);
+
+fn slice_of<T: Pod>(value: &Value, name: &'static str) -> Result<SharedSlice<T>, NotShared> {
+    let wanted = "SharedSlice";
+    let error = |why: String| NotShared { wanted, why };
+    let array = shared(value, wanted)?;
+    array.handle(Kind::Array, wanted)?;
+    let (found, shape) =
+        block::read(&array.described).ok_or_else(|| error("its description is malformed".into()))?;
+    if found != name {
+        return Err(error(format!("its elements are {found}, not {name}")));
+    }
+    let len = shape.iter().try_fold(1u64, |all, n| all.checked_mul(*n));
+    let len = len.ok_or_else(|| error("it is longer than any memory".into()))?;
+    let hold = array.again().map_err(|e| error(e.to_string()))?;
+    SharedSlice::of(hold, len).ok_or_else(|| error("it is shorter than its description says".into()))
+}
+
+impl From<&Block<u8>> for Value {
+    /// A copy, as `bytes`. To send the memory itself, put the block into a queue of blocks.
+    fn from(block: &Block<u8>) -> Value {
+        Value::Bytes(block.to_vec())
+    }
+}

@@ -1,0 +1,338 @@
+//! Values that Python writes and reads.
+
+use crate::error::{DecodeError, EncodeError};
+use crate::python::Shared;
+use procession_core::message::{self as encoding, tag};
+use serde::{Deserialize, Serialize};
+
+/// A tree of Python's built-ins: what a Rust program and a Python program can say to each other.
+///
+/// A [`Queue<Value>`](crate::Queue) is the same object as a Python `Queue`. What arrives from Python as anything else
+/// than these (an instance of a class, a set, an integer of more than 64 bits) is a decoding error that says so.
+///
+/// ```
+/// use procession::Value;
+///
+/// let value = Value::Tuple(vec![Value::from("seven"), Value::from(7), Value::from(vec![0.5, 1.5])]);
+/// assert_eq!(value.as_slice().unwrap()[1].as_i64(), Some(7));
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Value {
+    /// `None`.
+    #[default]
+    None,
+    /// A `bool`.
+    Bool(bool),
+    /// An `int`.
+    Int(i64),
+    /// A `float`.
+    Float(f64),
+    /// A `str`.
+    Str(String),
+    /// A `bytes`; a `bytearray` arrives as this.
+    Bytes(Vec<u8>),
+    /// A `tuple`.
+    Tuple(Vec<Value>),
+    /// A `list`.
+    List(Vec<Value>),
+    /// A `dict`, in its order.
+    Dict(Vec<(Value, Value)>),
+    /// A shared object, the same in Python as here.
+    Shared(Shared),
+}
+
+impl Value {
+    /// The number, if it is an `int`.
+    #[must_use]
+    pub fn as_i64(&self) -> Option<i64> {
+        match self {
+            Value::Int(value) => Some(*value),
+            _ => None,
+        }
+    }
+
+    /// The number, if it is a `float` or an `int`.
+    #[must_use]
+    pub fn as_f64(&self) -> Option<f64> {
+        match self {
+            Value::Float(value) => Some(*value),
+            Value::Int(value) => Some(*value as f64),
+            _ => None,
+        }
+    }
+
+    /// The text, if it is a `str`.
+    #[must_use]
+    pub fn as_str(&self) -> Option<&str> {
+        match self {
+            Value::Str(value) => Some(value),
+            _ => None,
+        }
+    }
+
+    /// The elements, if it is a `tuple` or a `list`.
+    #[must_use]
+    pub fn as_slice(&self) -> Option<&[Value]> {
+        match self {
+            Value::Tuple(values) | Value::List(values) => Some(values),
+            _ => None,
+        }
+    }
+
+    /// The value of a key that is a `str`, if it is a `dict`.
+    #[must_use]
+    pub fn get(&self, key: &str) -> Option<&Value> {
+        match self {
+            Value::Dict(pairs) => pairs
+                .iter()
+                .find(|(k, _)| k.as_str() == Some(key))
+                .map(|(_, v)| v),
+            _ => None,
+        }
+    }
+
+    /// The shared object, if it is one.
+    #[must_use]
+    pub fn as_shared(&self) -> Option<&Shared> {
+        match self {
+            Value::Shared(shared) => Some(shared),
+            _ => None,
+        }
+    }
+
+    /// It as bytes that can be sent in any way, and that Python reads with `procession.rust.from_bytes`. What is named in
+    /// them lives as long as this process, as nobody knows when they arrive.
+    ///
+    /// # Errors
+    /// It is nested more than 8 deep, or one of its parts has more than 255.
+    ///
+    /// ```
+    /// use procession::Value;
+    ///
+    /// let value = Value::from(vec![1i64, 2, 3]);
+    /// assert_eq!(Value::from_bytes(&value.to_bytes()?)?, value);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn to_bytes(&self) -> Result<Vec<u8>, EncodeError> {
+        let mut out = Vec::new();
+        self.write(&mut out, 0).map_err(EncodeError::of::<Value>)?;
+        Ok(out)
+    }
+
+    /// What `to_bytes` has made, here or in Python (`procession.rust.to_bytes`).
+    ///
+    /// # Errors
+    /// They are other bytes, or what they name is no more.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Value, DecodeError> {
+        Value::decode(bytes, encoding::TREE).map_err(DecodeError::of::<Value>)
+    }
+
+    /// Appends it to `out`; the encoding.
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) -> Result<u32, String> {
+        if let Value::Bytes(bytes) = self {
+            out.extend_from_slice(bytes);
+            return Ok(encoding::BYTES);
+        }
+        let mut nodes = 0;
+        if self.is_small(&mut nodes, 0) {
+            self.write(out, 0)?;
+            return Ok(encoding::TREE);
+        }
+        crate::pickle::write(self, out)?;
+        Ok(encoding::PICKLE)
+    }
+
+    /// The value that a message is.
+    pub(crate) fn decode(bytes: &[u8], encoding: u32) -> Result<Value, String> {
+        match encoding {
+            encoding::BYTES | encoding::BYTEARRAY => Ok(Value::Bytes(bytes.to_vec())),
+            encoding::TREE => {
+                let mut reader = Reader {
+                    bytes,
+                    seen: Vec::new(),
+                };
+                let value = reader.object(0)?;
+                if reader.bytes.is_empty() {
+                    Ok(value)
+                } else {
+                    Err(MALFORMED.into())
+                }
+            }
+            encoding::PICKLE => crate::pickle::read(bytes),
+            encoding::BUFFERS => Err("it is an object with arrays, which only Python can unpickle".into()),
+            encoding::POSTCARD => Err("it was put by a Rust program as a value of another type".into()),
+            encoding::BLOCK => Err("it is a block: receive it as procession::Block".into()),
+            _ => Err("it was written by another version of Procession".into()),
+        }
+    }
+
+    /// Whether it can be written as a small tree.
+    fn is_small(&self, nodes: &mut usize, depth: usize) -> bool {
+        *nodes += 1;
+        if *nodes > tag::MOST_NODES || depth > tag::DEEPEST {
+            return false;
+        }
+        match self {
+            Value::None | Value::Bool(_) | Value::Int(_) | Value::Float(_) | Value::Shared(_) => true,
+            Value::Str(text) => text.len() <= tag::MOST_BYTES,
+            Value::Bytes(bytes) => bytes.len() <= tag::MOST_BYTES,
+            Value::Tuple(values) | Value::List(values) => values.iter().all(|v| v.is_small(nodes, depth + 1)),
+            Value::Dict(pairs) => pairs
+                .iter()
+                .all(|(k, v)| k.is_small(nodes, depth + 1) && v.is_small(nodes, depth + 1)),
+        }
+    }
+
+    fn write(&self, out: &mut Vec<u8>, depth: usize) -> Result<(), String> {
+        if depth > tag::DEEPEST {
+            return Err(format!("it is nested more than {} deep", tag::DEEPEST));
+        }
+        let run = |out: &mut Vec<u8>, tag: u8, bytes: &[u8]| {
+            out.push(tag);
+            let len = u32::try_from(bytes.len()).map_err(|_| "a string of more than 4 GiB")?;
+            out.extend_from_slice(&len.to_le_bytes());
+            out.extend_from_slice(bytes);
+            Ok::<_, String>(())
+        };
+        let head = |out: &mut Vec<u8>, tag: u8, len: usize| {
+            out.extend_from_slice(&[tag, u8::try_from(len).map_err(|_| "more than 255 elements")?]);
+            Ok::<_, String>(())
+        };
+        match self {
+            Value::None => out.push(tag::NONE),
+            Value::Bool(true) => out.push(tag::TRUE),
+            Value::Bool(false) => out.push(tag::FALSE),
+            Value::Int(value) => {
+                out.push(tag::INT);
+                out.extend_from_slice(&value.to_le_bytes());
+            }
+            Value::Float(value) => {
+                out.push(tag::FLOAT);
+                out.extend_from_slice(&value.to_le_bytes());
+            }
+            Value::Str(text) => run(out, tag::STR, text.as_bytes())?,
+            Value::Bytes(bytes) => run(out, tag::BYTES, bytes)?,
+            Value::Tuple(values) => {
+                head(out, tag::TUPLE, values.len())?;
+                values.iter().try_for_each(|v| v.write(out, depth + 1))?;
+            }
+            Value::List(values) => {
+                head(out, tag::LIST, values.len())?;
+                values.iter().try_for_each(|v| v.write(out, depth + 1))?;
+            }
+            Value::Dict(pairs) => {
+                head(out, tag::DICT, pairs.len())?;
+                for (key, value) in pairs {
+                    key.write(out, depth + 1)?;
+                    value.write(out, depth + 1)?;
+                }
+            }
+            Value::Shared(shared) => {
+                let (kind, bytes) = shared.departing()?;
+                out.push(tag::SHARED);
+                run(out, kind, &bytes)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+const MALFORMED: &str = "it is malformed: it was not written by this version of Procession";
+
+struct Reader<'a> {
+    bytes: &'a [u8],
+    /// What may be met again, in the order in which it ended.
+    seen: Vec<Value>,
+}
+
+impl Reader<'_> {
+    fn take<const N: usize>(&mut self) -> Result<[u8; N], String> {
+        let (head, rest) = self.bytes.split_first_chunk::<N>().ok_or(MALFORMED)?;
+        self.bytes = rest;
+        Ok(*head)
+    }
+
+    fn run(&mut self) -> Result<&[u8], String> {
+        let len = u32::from_le_bytes(self.take()?) as usize;
+        let (run, rest) = self.bytes.split_at_checked(len).ok_or(MALFORMED)?;
+        self.bytes = rest;
+        Ok(run)
+    }
+
+    fn many(&mut self, depth: usize) -> Result<Vec<Value>, String> {
+        let [len] = self.take()?;
+        (0..len).map(|_| self.object(depth + 1)).collect()
+    }
+
+    fn object(&mut self, depth: usize) -> Result<Value, String> {
+        if depth > tag::DEEPEST {
+            return Err(MALFORMED.into());
+        }
+        let [kind] = self.take()?;
+        let value = match kind {
+            tag::NONE => return Ok(Value::None),
+            tag::TRUE => return Ok(Value::Bool(true)),
+            tag::FALSE => return Ok(Value::Bool(false)),
+            tag::INT => return Ok(Value::Int(i64::from_le_bytes(self.take()?))),
+            tag::FLOAT => return Ok(Value::Float(f64::from_le_bytes(self.take()?))),
+            tag::AGAIN => {
+                let [number] = self.take()?;
+                let seen = self.seen.get(usize::from(number));
+                return seen.cloned().ok_or_else(|| MALFORMED.into());
+            }
+            tag::STR => Value::Str(String::from_utf8(self.run()?.to_vec()).map_err(|_| MALFORMED)?),
+            tag::BYTES => Value::Bytes(self.run()?.to_vec()),
+            tag::TUPLE => Value::Tuple(self.many(depth)?),
+            tag::LIST => Value::List(self.many(depth)?),
+            tag::DICT => {
+                let [len] = self.take()?;
+                let pairs = (0..len).map(|_| Ok((self.object(depth + 1)?, self.object(depth + 1)?)));
+                Value::Dict(pairs.collect::<Result<_, String>>()?)
+            }
+            tag::SHARED => {
+                let [kind] = self.take()?;
+                return Shared::arrived(kind, self.run()?).map(Value::Shared);
+            }
+            tag::INSTANCE => return Err("it is an instance of a Python class; send a dict instead".into()),
+            _ => return Err(MALFORMED.into()),
+        };
+        self.seen.push(value.clone());
+        Ok(value)
+    }
+}
+
+macro_rules! from {
+    ($($kind:ty => $make:expr),* $(,)?) => {$(
+        impl From<$kind> for Value {
+            fn from(value: $kind) -> Value {
+                $make(value)
+            }
+        }
+    )*};
+}
+from!(
+    bool => Value::Bool,
+    i64 => Value::Int,
+    i32 => |v| Value::Int(i64::from(v)),
+    u32 => |v| Value::Int(i64::from(v)),
+    u8 => |v| Value::Int(i64::from(v)),
+    f64 => Value::Float,
+    f32 => |v| Value::Float(f64::from(v)),
+    String => Value::Str,
+    &str => |v: &str| Value::Str(v.to_owned()),
+    () => |()| Value::None,
+);
+
+impl<T: Into<Value>> From<Vec<T>> for Value {
+    /// A list; for bytes write `Value::Bytes`.
+    fn from(values: Vec<T>) -> Value {
+        Value::List(values.into_iter().map(Into::into).collect())
+    }
+}
+
+impl<T: Into<Value>> From<Option<T>> for Value {
+    fn from(value: Option<T>) -> Value {
+        value.map_or(Value::None, Into::into)
+    }
+}

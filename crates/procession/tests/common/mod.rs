@@ -1,0 +1,83 @@
+//! What the tests share: the three ways to start a process, and waits that cannot hang a test.
+#![allow(dead_code, unsafe_code, unreachable_pub, missing_docs)]
+
+use procession::{Builder, Message, Process, StartMethod};
+use std::time::{Duration, Instant};
+
+/// The longest that any test waits for anything.
+pub const LIMIT: Duration = Duration::from_secs(20);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    Fork,
+    Spawn,
+    ForkServer,
+}
+
+impl Way {
+    pub fn start<A: Message, R: Message>(self, function: fn(A) -> R, arguments: A) -> Process<R> {
+        self.start_with(Process::builder(), function, arguments)
+    }
+
+    /// A daemonic process, so that a failed test leaves none behind.
+    pub fn start_with<A: Message, R: Message>(
+        self,
+        builder: Builder,
+        function: fn(A) -> R,
+        arguments: A,
+    ) -> Process<R> {
+        let builder = builder.daemon(true);
+        match self {
+            // SAFETY: the children of these tests only use their arguments and this crate.
+            Way::Fork => unsafe { builder.fork(move || function(arguments)) },
+            Way::Spawn => builder.method(StartMethod::Spawn).spawn(function, arguments),
+            Way::ForkServer => builder.method(StartMethod::ForkServer).spawn(function, arguments),
+        }
+        .unwrap()
+    }
+}
+
+/// Joins, with a limit.
+pub fn joined<R: Message>(process: Process<R>) -> Result<R, procession::ProcessError> {
+    process.join_timeout(LIMIT).unwrap_or_else(|process| {
+        let _ = process.kill();
+        panic!("{} hangs", process.name())
+    })
+}
+
+/// Asks until the answer is yes (true), or until [`LIMIT`] is over.
+pub fn eventually(mut is_so: impl FnMut() -> bool) -> bool {
+    let end = Instant::now() + LIMIT;
+    while Instant::now() < end {
+        if is_so() {
+            return true;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    is_so()
+}
+
+/// One test for each way to start a process, of the same name.
+#[macro_export]
+macro_rules! every_way {
+    ($($name:ident)*) => {
+        mod fork {
+            $(#[test]
+            fn $name() {
+                super::$name($crate::common::Way::Fork);
+            })*
+        }
+        mod spawn {
+            $(#[test]
+            fn $name() {
+                super::$name($crate::common::Way::Spawn);
+            })*
+        }
+        mod forkserver {
+            $(#[test]
+            fn $name() {
+                super::$name($crate::common::Way::ForkServer);
+            })*
+        }
+    };
+}

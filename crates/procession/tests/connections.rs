@@ -1,0 +1,201 @@
+//! Connections and named segments: what programs share that are no family.
+
+mod common;
+
+use common::{LIMIT, Way, joined};
+use procession::{Address, Client, Connection, ConnectionError, Listener, Process, SharedMemory, Value};
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
+
+procession::init_before_main!();
+
+every_way! {
+    a_process_connects_to_a_listener
+    a_segment_is_opened_by_its_name
+}
+
+fn folder() -> std::path::PathBuf {
+    let folder = std::env::temp_dir().join(format!("procession-test-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    folder
+}
+
+fn echo(connection: &Connection) -> Result<(), ConnectionError> {
+    loop {
+        let bytes = connection.recv_bytes()?;
+        connection.send_bytes(&bytes)?;
+    }
+}
+
+fn a_process_connects_to_a_listener(way: Way) {
+    let path = folder().join(format!("{way:?}"));
+    let listener = Listener::bind_unix(&path, b"key").unwrap();
+    let child = way.start(
+        |path: std::path::PathBuf| {
+            let connection = Client::connect(&Address::Unix(path), b"key").unwrap();
+            match echo(&connection) {
+                Err(ConnectionError::Closed) => {}
+                other => panic!("{other:?}"),
+            }
+        },
+        path.clone(),
+    );
+    let connection = listener.accept().unwrap();
+    for len in [0usize, 1, 100, 1 << 20] {
+        let bytes = vec![7u8; len];
+        std::thread::scope(|scope| {
+            scope.spawn(|| connection.send(&bytes).unwrap());
+            assert_eq!(connection.recv::<Vec<u8>>().unwrap(), bytes);
+        });
+    }
+    connection.send(&(1u8, "two".to_string())).unwrap();
+    assert_eq!(connection.recv::<(u8, String)>().unwrap(), (1, "two".into()));
+    let value = Value::Tuple(vec![Value::from(1i64), Value::from("x"), Value::None]);
+    connection.send(&value).unwrap();
+    assert_eq!(connection.recv::<Value>().unwrap(), value);
+    connection.send(&(1u8, "two".to_string())).unwrap();
+    assert!(matches!(
+        connection.recv::<f64>(),
+        Err(ConnectionError::Decode(_))
+    ));
+    drop(connection);
+    joined(child).unwrap();
+    drop(listener);
+    assert!(!path.exists());
+}
+
+#[test]
+fn who_does_not_know_the_key_is_refused_on_both_sides() {
+    let listener = Listener::bind_tcp("127.0.0.1:0", b"right").unwrap();
+    let address = listener.address().unwrap();
+    let client = std::thread::spawn(move || {
+        let wrong = Client::connect(&address, b"wrong").map(drop).unwrap_err();
+        let none = Client::connect(&address, b"")
+            .and_then(|c| c.recv::<u64>())
+            .map(drop)
+            .unwrap_err();
+        let right = Client::connect(&address, b"right").unwrap();
+        right.send(&7u64).unwrap();
+        (wrong, none)
+    });
+    assert!(matches!(listener.accept(), Err(ConnectionError::Refused(_))));
+    assert!(listener.accept().is_err());
+    assert_eq!(listener.accept().unwrap().recv::<u64>().unwrap(), 7);
+    let (wrong, none) = client.join().unwrap();
+    assert!(matches!(wrong, ConnectionError::Refused(_)), "{wrong}");
+    assert!(
+        matches!(none, ConnectionError::Decode(_) | ConnectionError::Closed),
+        "{none}"
+    );
+}
+
+#[test]
+fn nonsense_from_the_other_side_is_an_error_and_no_panic() {
+    let listener = Listener::bind_tcp("127.0.0.1:0", b"key").unwrap();
+    let Address::Tcp(address) = listener.address().unwrap() else {
+        panic!()
+    };
+    for nonsense in [
+        &b"GET / HTTP/1.1\r\n\r\n"[..],
+        &[0xff; 64],
+        &[0, 0, 0, 0],
+        &[0, 0, 0, 5, 1],
+    ] {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.write_all(nonsense).unwrap();
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        assert!(listener.accept().is_err());
+    }
+    // Without a key, too: a length beyond all memory, and one beyond the limit.
+    let listener = Listener::bind_tcp("127.0.0.1:0", b"").unwrap();
+    let Address::Tcp(address) = listener.address().unwrap() else {
+        panic!()
+    };
+    for nonsense in [
+        &[
+            0xff, 0xff, 0xff, 0xff, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+        ][..],
+        &[0, 0, 4, 1],
+    ] {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.write_all(nonsense).unwrap();
+        let connection = listener.accept().unwrap().with_limit(1024);
+        assert!(matches!(connection.recv_bytes(), Err(ConnectionError::Malformed)));
+    }
+}
+
+#[test]
+fn a_unix_listener_takes_its_path_along() {
+    let path = folder().join("gone");
+    let listener = Listener::bind_unix(&path, b"").unwrap();
+    assert!(Listener::bind_unix(&path, b"").is_err());
+    let mut stream = UnixStream::connect(&path).unwrap();
+    stream.write_all(b"\0\0\0\x02hi").unwrap();
+    let connection = listener.accept().unwrap();
+    assert_eq!(connection.recv_bytes().unwrap(), b"hi");
+    connection.send_bytes(b"ho").unwrap();
+    let mut answer = [0; 6];
+    stream.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"\0\0\0\x02ho");
+    drop(listener);
+    assert!(UnixStream::connect(&path).is_err());
+}
+
+fn a_segment_is_opened_by_its_name(way: Way) {
+    let segment = SharedMemory::create(None, 10_000).unwrap();
+    segment.write(9_998, &[1, 2]);
+    let child = way.start(
+        |segment: SharedMemory| {
+            let mut bytes = [0; 2];
+            segment.read(9_998, &mut bytes);
+            segment.write(0, &bytes);
+            segment.len()
+        },
+        segment.clone(),
+    );
+    assert_eq!(joined(child).unwrap(), 10_000);
+    let mut bytes = [0; 2];
+    segment.read(0, &mut bytes);
+    assert_eq!(bytes, [1, 2]);
+    let name = segment.name().to_owned();
+    assert!(SharedMemory::create(Some(&name), 1).is_err());
+    let same = SharedMemory::open(&name).unwrap();
+    drop(segment);
+    assert!(SharedMemory::open(&name).is_err());
+    same.read(0, &mut bytes);
+    assert_eq!(bytes, [1, 2]);
+}
+
+#[test]
+fn a_segment_has_a_possible_name_and_size() {
+    for name in ["", "/", "a/b", ".."] {
+        assert!(SharedMemory::create(Some(name), 1).is_err(), "{name}");
+    }
+    assert!(SharedMemory::create(None, 0).is_err());
+    assert!(SharedMemory::create(None, usize::MAX / 2).is_err());
+    let segment = SharedMemory::create(None, 8).unwrap();
+    assert!(std::panic::catch_unwind(|| segment.write(1, &[0; 8])).is_err());
+}
+
+#[test]
+fn a_stale_handle_is_an_error_that_says_so() {
+    let queue = procession::Queue::<procession::Event>::new().unwrap();
+    let bytes = {
+        let event = procession::Event::new().unwrap();
+        let child = Process::spawn(
+            |event: procession::Event| procession::Value::from(&event).to_bytes().unwrap(),
+            event,
+        )
+        .unwrap();
+        // The child held it for whoever reads these; it has ended, and the event is gone.
+        joined(child).unwrap()
+    };
+    assert!(common::eventually(|| Value::from_bytes(&bytes).is_err()));
+    let error = Value::from_bytes(&bytes).unwrap_err();
+    assert!(error.to_string().contains("closed by its last owner"), "{error}");
+    assert!(matches!(
+        queue.get_timeout(LIMIT / 1000),
+        Err(procession::GetError::Empty)
+    ));
+}

@@ -1,0 +1,340 @@
+"""Python and Rust in one family: what programs that use the crate `procession` and this package say to each other.
+
+Both use the same shared objects. A queue carries what both sides know: None, bool, int (of 64 bits), float, str,
+bytes, tuple, list and dict, of any size and depth up to 200, which in Rust is `procession::Value`; and arrays that a
+Rust program sends as a `procession::Block` arrive here as numpy arrays of the very memory (memoryviews, without
+numpy). Shared objects go from Rust to Python inside of such values; from here to there as the bytes that `to_bytes`
+makes of them.
+
+`Program` starts a Rust program as a member of the family. How a Rust program starts a function of a Python module is
+told in that crate's documentation (`procession::python`).
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import sys
+
+from . import _core, _lifeline, popen_spawn_posix, process, spawn
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from typing import Any
+
+__all__ = ["Program", "from_bytes", "to_bytes"]
+
+# The tags of small trees, as crates/procession-core/src/message.rs has them.
+_NONE, _TRUE, _FALSE, _INT, _FLOAT, _STR, _BYTES, _TUPLE, _LIST, _DICT = range(10)
+_SHARED = 12
+_DEEPEST = 8
+
+# The kinds of shared objects, as crates/procession-core/src/family/object.rs numbers them.
+_LOCK, _QUEUE, _RLOCK, _SEMAPHORE, _EVENT, _BARRIER, _ARRAY = 3, 4, 7, 8, 9, 10, 14
+
+
+def to_bytes(obj: object) -> bytes:
+    """The object as a Rust program reads it: `procession::Value::from_bytes`.
+
+    obj: None, bool, int, float, str, bytes, tuple, list, dict, and shared objects: `Queue`, `Lock`, `RLock`,
+    `Semaphore`, `Event`, `Barrier`, and arrays of `procession.ndarray`; nested up to 8 deep, with up to 255 elements
+    each. What is named in the bytes lives as long as this process, as nobody knows when they arrive.
+
+    TypeError, ValueError, OverflowError: something else is among them, or too much of it.
+    """
+    out = bytearray()
+    _write(obj, out, 0)
+    return bytes(out)
+
+
+def from_bytes(data: bytes) -> Any:
+    """The object that `procession::Value::to_bytes` has written, shared objects included. ValueError: other bytes."""
+    return _core._decode_small(bytes(data))
+
+
+class Program(process.BaseProcess):
+    """A Rust program (of the crate `procession`) that is started as a member of this family.
+
+    Its `main` calls `procession::init()` first, which joins the family; then `procession::given()` returns `given`.
+    Otherwise this is a process like any other: `start`, `join`, `exitcode`, `terminate`, `kill`, `sentinel`.
+    """
+
+    _start_method = "spawn"
+
+    def __init__(
+        self,
+        args: Sequence[str | bytes | os.PathLike[str]],
+        given: Iterable[Any] = (),
+        *,
+        name: str | None = None,
+        daemon: bool | None = None,
+    ) -> None:
+        """args: the program's file and its command line. given: what `to_bytes` takes, at most 255 of them.
+
+        name: for people to read; by default the file's name. daemon: whether it is to end with this process.
+        """
+        command = [os.fsencode(arg) for arg in args]
+        if not command:
+            raise ValueError("args begins with the program's file")
+        super().__init__(name=name or os.fsdecode(os.path.basename(command[0])), daemon=daemon)
+        self._command = command
+        self._given = tuple(given)
+
+    @staticmethod
+    def _Popen(process_obj: process.BaseProcess) -> _Popen:
+        return _Popen(process_obj)
+
+
+class _Popen(popen_spawn_posix.Popen):
+    def _launch(self, process_obj: process.BaseProcess) -> None:
+        assert isinstance(process_obj, Program)
+        file, *rest = process_obj._command
+        member = _core.Member.reserve(process_obj._name, self.method)
+        try:
+            bound = _lifeline.holds(process_obj)
+            if bound:
+                self.duplicate_for_child(_lifeline.reader())
+            with member:
+                member.load(bytes([bound]) + to_bytes(process_obj._given))
+            mark = b"procession:program:%d.%d:" % (member.slot, member.generation)
+            pid = _core.spawn(_found(file), [mark + file, *rest], self._fds)
+        except BaseException:
+            member.discard()
+            raise
+        self._hold(pid, lambda: popen_spawn_posix.bound(member, pid))
+
+
+def _found(file: bytes) -> bytes:
+    """Where the program is: as given, if there is a slash in it, else on the PATH."""
+    if b"/" in file:
+        return file
+    for folder in os.get_exec_path():
+        path = os.path.join(os.fsencode(folder), file)
+        if os.access(path, os.X_OK):
+            return path
+    raise FileNotFoundError(2, os.strerror(2), os.fsdecode(file))
+
+
+# --- values ---
+
+
+def _write(obj: object, out: bytearray, depth: int) -> None:
+    if depth > _DEEPEST:
+        raise ValueError(f"nested more than {_DEEPEST} deep")
+    kind = type(obj)
+    if obj is None:
+        out.append(_NONE)
+    elif obj is True:
+        out.append(_TRUE)
+    elif obj is False:
+        out.append(_FALSE)
+    elif kind is int:
+        try:
+            out += struct.pack("<Bq", _INT, obj)
+        except struct.error:
+            raise OverflowError("an int of more than 64 bits") from None
+    elif kind is float:
+        out += struct.pack("<Bd", _FLOAT, obj)
+    elif isinstance(obj, str) and kind is str:
+        _run(_STR, obj.encode(), out)
+    elif isinstance(obj, bytes) and kind is bytes:
+        _run(_BYTES, obj, out)
+    elif isinstance(obj, tuple | list) and kind in (tuple, list):
+        _head(_TUPLE if kind is tuple else _LIST, len(obj), out)
+        for element in obj:
+            _write(element, out, depth + 1)
+    elif isinstance(obj, dict) and kind is dict:
+        _head(_DICT, len(obj), out)
+        for key, value in obj.items():
+            _write(key, out, depth + 1)
+            _write(value, out, depth + 1)
+    else:
+        number, rest = _named(obj)
+        out += bytes([_SHARED, number]) + struct.pack("<I", len(rest)) + rest
+
+
+def _run(tag: int, data: bytes, out: bytearray) -> None:
+    out += struct.pack("<BI", tag, len(data)) + data
+
+
+def _head(tag: int, length: int, out: bytearray) -> None:
+    if length > 255:
+        raise ValueError(f"{length} elements, more than 255")
+    out += bytes([tag, length])
+
+
+def _named(obj: Any) -> tuple[int, bytes]:
+    """The kind of a shared object, and its handle with what is to be said beside."""
+    from . import queues, synchronize
+
+    kinds = (
+        (queues.Queue, _QUEUE),
+        (queues.SimpleQueue, _QUEUE),
+        (synchronize.Lock, _LOCK),
+        (synchronize.RLock, _RLOCK),
+        (synchronize.Semaphore, _SEMAPHORE),
+        (synchronize.Event, _EVENT),
+        (synchronize.Barrier, _BARRIER),
+    )
+    for cls, number in kinds:
+        if isinstance(obj, cls):
+            return number, obj.handle
+    block = getattr(obj, "_block", None)
+    if block is None or not hasattr(obj, "__array_interface__"):
+        raise TypeError(f"a Rust program knows nothing of {type(obj).__module__}.{type(obj).__qualname__} objects")
+    if obj._offset() != 0 or not obj.flags.c_contiguous:
+        raise ValueError("a Rust program can be given whole arrays, not views of parts or in another order")
+    typestr = obj.__array_interface__["typestr"].encode()
+    shape = obj.shape
+    described = bytes([len(typestr)]) + typestr + bytes([len(shape)]) + struct.pack(f"<{len(shape)}Q", *shape)
+    return _ARRAY, block.handle + described
+
+
+# --- what the decoder calls ---
+
+
+def _opened(kind: int, handle: bytes, described: tuple[str, list[int]] | None) -> Any:
+    """The shared object that a Rust program has named."""
+    from . import queues, synchronize
+
+    if kind == _ARRAY and described is not None:
+        return _array(handle, *described)
+    classes: dict[int, tuple[Any, tuple[Any, ...]]] = {
+        _QUEUE: (queues.Queue, ()),
+        _LOCK: (synchronize.Lock, (None,)),
+        _RLOCK: (synchronize.RLock, (None,)),
+        _SEMAPHORE: (synchronize.Semaphore, (None, synchronize.SEM_VALUE_MAX)),
+        _EVENT: (synchronize.Event, (None,)),
+        _BARRIER: (synchronize.Barrier, (None, None, None)),
+    }
+    if kind not in classes:
+        raise ValueError(f"the message names a shared object of kind {kind}, of which this version knows nothing")
+    cls, state = classes[kind]
+    obj = cls.__new__(cls)
+    obj.__setstate__((handle, *state))
+    return obj
+
+
+def _array(handle: bytes, typestr: str, shape: list[int]) -> Any:
+    from ._block import Block, _found
+
+    size = _itemsize(typestr)
+    for length in shape:
+        size *= length
+    block = _found(Block, handle, size)
+    try:
+        from ._shared_array import _view
+    except ImportError:  # no numpy
+        return _memoryview(block, typestr, shape)
+    import numpy as np
+
+    dtype = np.dtype(typestr)
+    strides = np.empty(shape, np.dtype([])).strides if not shape else _strides(shape, dtype.itemsize)
+    return _view(block, tuple(shape), dtype, 0, strides, True)
+
+
+def _strides(shape: list[int], itemsize: int) -> tuple[int, ...]:
+    strides = []
+    for length in reversed(shape):
+        strides.append(itemsize)
+        itemsize *= max(length, 1)
+    return tuple(reversed(strides))
+
+
+def _block(data: Any, typestr: str, shape: list[int]) -> Any:
+    """What a Rust program has sent as a `Block`: not to be written to, as it may still have it."""
+    size = _itemsize(typestr)
+    for length in shape:
+        size *= length
+    view = memoryview(data)
+    if size > len(view):
+        raise ValueError("a block is not as long as its description says")
+    view = view[:size]
+    try:
+        import numpy as np
+    except ImportError:
+        return _memoryview(view, typestr, shape)
+    return np.frombuffer(view, np.dtype(typestr)).reshape(shape)
+
+
+def _itemsize(typestr: str) -> int:
+    return int(typestr[2:])
+
+
+def _memoryview(data: Any, typestr: str, shape: list[int]) -> Any:
+    codes = {
+        "u1": "B",
+        "u2": "H",
+        "u4": "I",
+        "u8": "Q",
+        "i1": "b",
+        "i2": "h",
+        "i4": "i",
+        "i8": "q",
+        "f4": "f",
+        "f8": "d",
+    }
+    view: Any = memoryview(data)
+    code = codes.get(typestr[1:])
+    if code is None:
+        return view
+    if 0 in shape:
+        return view[:0].cast(code)
+    return view.cast(code, shape) if len(shape) != 1 else view.cast(code)
+
+
+# --- a Python child of a Rust program ---
+
+
+def main(slot: int, generation: int) -> None:
+    """The program of a Python child that a Rust program has started; see `procession::python`."""
+    import atexit
+
+    from ._endings import leave_report
+
+    message = spawn.take_seat(slot, generation)
+    try:
+        process_obj = _child(from_bytes(message))
+    except Exception as error:
+        leave_report(error)
+        raise
+    _core.carried_done()
+    code = process_obj._bootstrap() & 0xFF
+    atexit._run_exitfuncs()  # now, since the interpreter would do it after the last word
+    _core.declare_exit(code)
+    sys.exit(code)
+
+
+def _child(told: tuple[Any, ...]) -> process.BaseProcess:
+    from importlib import import_module
+
+    from .context import SpawnProcess
+
+    name, module, function, args, kwargs, path, lifeline, streams, sigint_blocked = told
+    _become(lifeline, streams, sigint_blocked)
+    sys.path[:0] = path
+    target: Any = import_module(module)
+    for part in function.split("."):
+        target = getattr(target, part)
+    process_obj = SpawnProcess(target=target, name=name, args=args, kwargs=_keywords(kwargs))
+    process_obj._identity = (1,)
+    process_obj._parent_pid, process_obj._parent_name = os.getppid(), "a Rust program"
+    process_obj._parent_start = _core.start_time(os.getppid())
+    return process_obj
+
+
+def _keywords(kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    return dict(kwargs)
+
+
+def _become(lifeline: int | None, streams: tuple[int | None, ...], sigint_blocked: bool) -> None:
+    from _signal import SIG_BLOCK, SIG_UNBLOCK, SIGINT, pthread_sigmask  # type: ignore[import-not-found]
+
+    pthread_sigmask(SIG_BLOCK if sigint_blocked else SIG_UNBLOCK, (SIGINT,))
+    for place, fd in enumerate(streams):
+        if fd is not None:
+            os.dup2(fd, place)
+    if lifeline is not None:
+        _lifeline.hold(lifeline)
+        process.current_process()._config["bound"] = True
