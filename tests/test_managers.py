@@ -589,6 +589,7 @@ def test_the_references_of_a_killed_process_end(manager, start_method):
 
 def test_a_proxy_without_an_object_says_so(shared):
     gone = pickle.dumps(shared.list())
+    assert shared._number_of_objects() == 0
     orphan = pickle.loads(gone)
     with pytest.raises(RemoteError, match="nobody referred to it"):
         orphan.append(1)
