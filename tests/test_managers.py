@@ -8,13 +8,15 @@ import os
 import pickle
 import queue
 import signal
+import subprocess
+import sys
 import threading
 import time
 
 import pytest
 
 import procession as mp
-from deadlines import PATIENCE
+from deadlines import PATIENCE, state, until
 from procession.managers import BaseManager, BaseProxy, MakeProxyType, RemoteError, SyncManager, Token
 
 # --- what the tests' managers hold ---
@@ -739,6 +741,25 @@ def test_a_server_ends_with_a_manager_that_was_forgotten(start_method):
     del manager
     process.join(PATIENCE)
     assert process.exitcode == 0
+
+
+MAKES_ONE = """
+import sys, time
+import procession as mp
+if __name__ == "__main__":
+    manager = mp.get_context(sys.argv[1]).Manager()
+    print(manager._process.pid, flush=True)
+    time.sleep(1000)
+"""
+
+
+def test_a_server_ends_with_a_process_that_was_killed_before_it_could_say_so(start_method, tmp_path):
+    (tmp_path / "program.py").write_text(MAKES_ONE)
+    command = [sys.executable, str(tmp_path / "program.py"), start_method]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as program:
+        server = int(program.stdout.readline())
+        program.kill()
+    until(lambda: state(server) in "XZ")
 
 
 def test_make_proxy_type_makes_the_same_class_once():

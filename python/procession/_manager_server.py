@@ -129,6 +129,17 @@ class Server:
             with suppress(Exception):
                 line.hang_up()
 
+    def end_with(self, manager: process.BaseProcess | None) -> None:
+        """Has the server end when that process has ended, which was to shut it down."""
+        from threading import Thread
+
+        def wait() -> None:
+            if manager is not None:
+                manager.join()
+                self.stop_event.set()
+
+        Thread(target=wait, name="manager_end", daemon=True).start()
+
     def _attend(self) -> None:
         while not self.stop_event.is_set():
             self._queue._wait_for_item(None)
