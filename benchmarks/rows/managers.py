@@ -1,4 +1,5 @@
-"""Calls through a manager's proxies: the server is a child process. The targets are those of `--pin one`; with a CPU for
+"""Calls through a manager's proxies: the server is a child process. The targets are those of `--pin one`; with a CPU
+for
 each, getting and setting has to be 6 times as fast.
 """
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import select
+from collections import deque
 from collections.abc import Callable, Hashable
+from contextlib import suppress
 
 from . import process, util
 from ._deferred import Deferred
@@ -27,7 +29,7 @@ class References(Deferred):
         self._dispose = dispose
         self._counts: dict[str, int] = {}
         self._held: dict[Hashable, dict[str, int]] = {}
-        self._unwanted: list[str] = []
+        self._unwanted: deque[str] = deque()
 
     def __len__(self) -> int:
         return len(self._counts)
@@ -96,8 +98,11 @@ class References(Deferred):
     def finish(self) -> None:
         """Does what finalizers have left to be done meanwhile."""
         self._catch_up()
-        while self._unwanted:
-            unwanted, self._unwanted = self._unwanted, []
+        unwanted = []
+        with suppress(IndexError):
+            while True:
+                unwanted.append(self._unwanted.popleft())
+        if unwanted:
             self._dispose(unwanted)
 
 

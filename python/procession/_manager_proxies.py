@@ -7,7 +7,7 @@ import sys
 from typing import ClassVar
 
 from . import process, util
-from ._manager_remote import listener_client, remote_of
+from ._manager_remote import as_reached, listener_client, remote_of
 from ._manager_wire import PROXY, RETURN, convert_to_error
 from .context import get_spawning_popen
 
@@ -189,8 +189,10 @@ def _missing_context() -> Any:
 def RebuildProxy(func: Any, token: Token, serializer: str, kwds: dict[str, Any]) -> Any:
     """What unpickling makes of a proxy. In the server, one that knows that the object is here."""
     kwds = dict(kwds)
+    token = as_reached(token)
     server = getattr(process.current_process(), "_manager_server", None)
-    if server is not None and server.address == token.address and token.id in server.id_to_obj:
+    # By whichever address it is known to who sent it: no other server has an object of that ident.
+    if server is not None and token.id in server.id_to_obj:
         kwds["manager_owned"] = True
     return func(token, serializer, **kwds)
 

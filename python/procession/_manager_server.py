@@ -16,6 +16,8 @@ import os
 import struct
 import sys
 import time
+from _thread import get_ident
+from collections import deque
 from contextlib import suppress
 from traceback import format_exc, format_exception
 from typing import ClassVar
@@ -85,6 +87,8 @@ class Server:
         self._queue = SimpleQueue()
         self.door = door_of(self._queue.handle, _core.seat())
         self._turn = Lock()  # who has it reads from the door
+        self._reader = 0  # the thread that does
+        self._gone: deque[Any] = deque()  # objects to which nobody refers any more
         self._watch = Watch()
         self._lines: set[_core.Line] = set()
         self._connected: dict[str, int] = {}  # how many connections there are of each remote process
@@ -153,6 +157,7 @@ class Server:
     def catch_up(self) -> None:
         """Takes note of all that the family has left at the door, and of those who have ended."""
         with self._turn:
+            self._reader = get_ident()
             # in this order: what a process left before its end is read before its end is acted upon
             ended = self._watch.ended()
             while not self._queue.empty() and not self._queue.is_shutdown:
@@ -160,6 +165,8 @@ class Server:
                     self._notice(self._queue.get())
                 except Exception:  # somebody put nonsense there, or has ended meanwhile
                     util.info("a message at the manager's door was of no use: %s", format_exc())
+            self._reader = 0
+        self._gone.clear()
         for gone in ended:
             self.references.forget(gone)
 
@@ -180,17 +187,18 @@ class Server:
             self.references.drop(*rest)
 
     def _dispose(self, idents: list[str]) -> None:
-        gone = []
         with self._mutex:
             for ident in idents:
                 if ident in self.references:  # it was asked for again meanwhile
                     continue
                 entry = self.id_to_obj.pop(ident, None)
                 if entry is not None:
-                    gone.append(entry)
+                    self._gone.append(entry)
                     del self._idents[self._keys.pop(ident)]
                     util.debug("disposing of object with id %r", ident)
-        gone.clear()  # whatever that sets off, without the lock
+        # Whatever that sets off happens without a lock.
+        if self._reader != get_ident():
+            self._gone.clear()
 
     # --- the family ---
 
