@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections.abc
 import copy
+import gc
 import os
 import pickle
 import queue
@@ -528,9 +529,44 @@ def test_an_object_goes_with_its_last_proxy(manager):
     del again
     assert manager._number_of_objects() == 1
     second["inner"] = manager.list()
-    assert manager._number_of_objects() == 2
+    assert manager._number_of_objects() == 1  # to which processes refer
     del second
     assert manager._number_of_objects() == 0
+
+
+class Noted:
+    """Leaves a file behind."""
+
+    def __init__(self, path):
+        self.path, self.others = path, []
+
+    def hold(self, other):
+        self.others.append(other)
+
+    def __del__(self):
+        open(self.path, "w").close()
+
+
+def _collect(*_):
+    gc.collect()
+
+
+Office.register("Noted", Noted)
+Office.register("collect", _collect)
+
+
+def test_what_only_the_gone_referred_to_goes_too_also_in_circles(office, tmp_path):
+    paths = [tmp_path / str(n) for n in range(3)]
+    outer, inner, last = (office.Noted(path) for path in paths)
+    outer.hold(inner)
+    inner.hold(last)
+    last.hold(outer)
+    del inner, last
+    office.collect()
+    assert not any(path.exists() for path in paths)
+    del outer
+    office.collect()
+    until(lambda: all(path.exists() for path in paths))
 
 
 def test_the_same_object_is_one_object_however_often_it_is_asked_for(start_method):

@@ -16,14 +16,13 @@ import os
 import struct
 import sys
 import time
-from _thread import get_ident
-from collections import deque
 from contextlib import suppress
 from traceback import format_exc, format_exception
 from typing import ClassVar
 
 from . import _core, process, util
-from ._manager_holders import ANYBODY, SERVER, References, Watch
+from ._manager_holders import ANYBODY, Watch
+from ._manager_objects import Objects
 from ._manager_remote import door_of, listener_client, tls_options
 from ._manager_wire import ERROR, GREETING, MARK, PROXY, RAISED, RETURN, TRACEBACK, UNSERIALIZABLE, Token, receive, send
 
@@ -75,20 +74,15 @@ class Server:
             address=address, backlog=128, authkey=authkey, **tls_options(tls)
         )
         self.address = self.listener.address
-        self.id_to_obj: dict[str, tuple[Any, frozenset[str], dict[str, str] | None]] = {}
-        self.references = References(self._dispose)
+        self.objects = Objects()
+        self.id_to_obj = self.objects.in_reach
+        self.references = self.objects.references
         self.stop_event = Event()
-        self._idents: dict[tuple[int, str], str] = {}
-        self._keys: dict[str, tuple[int, str]] = {}
-        # no two servers that a client meets give the same ident
-        self._next_ident = int.from_bytes(os.urandom(6), "little") << 16
         self._mutex = Lock()
         self._serving = local()
         self._queue = SimpleQueue()
         self.door = door_of(self._queue.handle, _core.seat())
         self._turn = Lock()  # who has it reads from the door
-        self._reader = 0  # the thread that does
-        self._gone: deque[Any] = deque()  # objects to which nobody refers any more
         self._watch = Watch()
         self._lines: set[_core.Line] = set()
         self._connected: dict[str, int] = {}  # how many connections there are of each remote process
@@ -157,7 +151,6 @@ class Server:
     def catch_up(self) -> None:
         """Takes note of all that the family has left at the door, and of those who have ended."""
         with self._turn:
-            self._reader = get_ident()
             # in this order: what a process left before its end is read before its end is acted upon
             ended = self._watch.ended()
             while not self._queue.empty() and not self._queue.is_shutdown:
@@ -165,10 +158,10 @@ class Server:
                     self._notice(self._queue.get())
                 except Exception:  # somebody put nonsense there, or has ended meanwhile
                     util.info("a message at the manager's door was of no use: %s", format_exc())
-            self._reader = 0
-        self._gone.clear()
+                self._queue._task_done()
         for gone in ended:
             self.references.forget(gone)
+        self.objects.gone.clear()  # whatever that sets off, without a lock
 
     def _notice(self, message: tuple[Any, ...]) -> None:
         kind, *rest = message
@@ -182,23 +175,9 @@ class Server:
 
             Thread(target=self._serve_line, args=rest, name=rest[2], daemon=True).start()
         elif kind == "incref":
-            self.references.add(*rest)
+            self.objects.take(*rest)
         elif kind == "decref":
             self.references.drop(*rest)
-
-    def _dispose(self, idents: list[str]) -> None:
-        with self._mutex:
-            for ident in idents:
-                if ident in self.references:  # it was asked for again meanwhile
-                    continue
-                entry = self.id_to_obj.pop(ident, None)
-                if entry is not None:
-                    self._gone.append(entry)
-                    del self._idents[self._keys.pop(ident)]
-                    util.debug("disposing of object with id %r", ident)
-        # Whatever that sets off happens without a lock.
-        if self._reader != get_ident():
-            self._gone.clear()
 
     # --- the family ---
 
@@ -212,7 +191,7 @@ class Server:
         self._lines.add(line)
         try:
             if not self.stop_event.is_set():
-                line.serve(self.id_to_obj, self)
+                line.serve(self.id_to_obj, self, self._queue)
         finally:
             self._lines.discard(line)
             line.hang_up()
@@ -233,10 +212,7 @@ class Server:
     def _called(self, request: Any, ident: str, name: str, args: Any, kwds: Any) -> tuple[str, Any]:
         from ._dict_views import without_views
 
-        try:
-            obj, exposed, typeids = self.id_to_obj[ident]
-        except KeyError:
-            raise KeyError(f"there is no object {ident} here: nobody referred to it any more") from None
+        obj, exposed, typeids = self.objects.keep(ident).parts
         if name not in exposed or not hasattr(obj, name):
             fallback = self.fallback_mapping.get(name)
             if fallback is not None:
@@ -367,12 +343,15 @@ class Server:
                     del self._connected[client]
             if last:
                 self.references.forget(client)
+                self.objects.gone.clear()
 
     def serve_client(self, connection: Any) -> None:
         """Answers the requests that come through a connection."""
         while not self.stop_event.is_set():
             try:
                 request = receive(connection)
+                if self._queue._unfinished():
+                    self.catch_up()
             except (EOFError, OSError):
                 return
             except Exception:
@@ -422,30 +401,23 @@ class Server:
             if not isinstance(method_to_typeid, dict):
                 raise TypeError(f"method_to_typeid {method_to_typeid!r}: type {type(method_to_typeid)}, not dict")
             exposed = [*exposed, *method_to_typeid]
-        with self._mutex:
-            key = id(obj), typeid
-            ident = self._idents.get(key)
-            if ident is None:
-                self._next_ident += 1
-                ident = self._idents[key] = f"{self._next_ident:x}"
-                self._keys[ident] = key
-            self.id_to_obj[ident] = (obj, frozenset(exposed), method_to_typeid or None)
-            self.references.add_first(self._serving.holder, ident)
-        self.references.finish()
+        parts = (obj, frozenset(exposed), method_to_typeid or None)
+        ident = self.objects.add(self._serving.holder, typeid, parts)
         util.debug("%r callable returned object with id %r", typeid, ident)
         return ident, tuple(exposed)
 
     def get_methods(self, c: Any, token: Any) -> tuple[str, ...]:
         """The methods of the object that a token names."""
-        return tuple(self.id_to_obj[token.id][1])
+        return tuple(self.objects.keep(token.id).parts[1])
 
     def incref(self, c: Any, ident: str) -> None:
         """The caller refers to the object once more."""
-        self.references.add(self._serving.holder, ident)
+        self.objects.take(self._serving.holder, ident)
 
     def decref(self, c: Any, ident: str) -> None:
         """The caller refers to the object once less."""
         self.references.drop(self._serving.holder, ident)
+        self.objects.gone.clear()
 
     def debug_info(self, c: Any) -> str:
         """A list of the objects, for people: ident, references, and how the object shows itself."""
@@ -473,16 +445,6 @@ class Server:
             with suppress(Exception):
                 send(c, (RETURN, None), True)
         self.stop_event.set()
-
-    # --- for proxies in the server itself ---
-
-    def keep(self, ident: str) -> None:
-        """A proxy in this process refers to the object."""
-        self.references.add(SERVER, ident)
-
-    def let_go(self, ident: str) -> None:
-        """It does so no more."""
-        self.references.drop(SERVER, ident)
 
     # --- what every object answers to ---
 

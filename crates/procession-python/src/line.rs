@@ -150,7 +150,17 @@ impl Line {
     /// objects: {ident: (object, frozenset of names that may be called, dict of methods with a type, or None)}. desk has
     /// what is not simply calling a method: `raised(request, error)`, `unusual(request)`, `unreadable(error)` and
     /// `unsendable(error)` return the answer, `undelivered(request, value)` is told of the last one if nobody took it.
-    fn serve(&self, py: Python<'_>, objects: &Bound<'_, PyDict>, desk: &Bound<'_, PyAny>) -> PyResult<()> {
+    ///
+    /// door: while messages in this queue are not dealt with, `desk.catch_up()` is called before the next request, so
+    /// that what was put there before the request is dealt with before it as well.
+    fn serve(
+        &self,
+        py: Python<'_>,
+        objects: &Bound<'_, PyDict>,
+        desk: &Bound<'_, PyAny>,
+        door: &Bound<'_, Queue>,
+    ) -> PyResult<()> {
+        let door = Queue::open_queue(door)?;
         let returned = intern!(py, "#RETURN");
         let mut last = None;
         loop {
@@ -164,6 +174,9 @@ impl Line {
                 }
             };
             last = None;
+            if door.unfinished() != 0 {
+                desk.call_method0(intern!(py, "catch_up"))?;
+            }
             let answer = match dispatched(py, &request, objects) {
                 Outcome::Returned(value) => {
                     if to_be_undone(&request) {
