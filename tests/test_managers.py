@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import collections.abc
 import copy
+import gc
 import os
 import pickle
 import queue
 import signal
+import subprocess
+import sys
 import threading
 import time
 
 import pytest
 
 import procession as mp
-from deadlines import PATIENCE
+from deadlines import PATIENCE, state, until
 from procession.managers import BaseManager, BaseProxy, MakeProxyType, RemoteError, SyncManager, Token
 
 # --- what the tests' managers hold ---
@@ -526,9 +529,44 @@ def test_an_object_goes_with_its_last_proxy(manager):
     del again
     assert manager._number_of_objects() == 1
     second["inner"] = manager.list()
-    assert manager._number_of_objects() == 2
+    assert manager._number_of_objects() == 1  # to which processes refer
     del second
     assert manager._number_of_objects() == 0
+
+
+class Noted:
+    """Leaves a file behind."""
+
+    def __init__(self, path):
+        self.path, self.others = path, []
+
+    def hold(self, other):
+        self.others.append(other)
+
+    def __del__(self):
+        open(self.path, "w").close()
+
+
+def _collect(*_):
+    gc.collect()
+
+
+Office.register("Noted", Noted)
+Office.register("collect", _collect)
+
+
+def test_what_only_the_gone_referred_to_goes_too_also_in_circles(office, tmp_path):
+    paths = [tmp_path / str(n) for n in range(3)]
+    outer, inner, last = (office.Noted(path) for path in paths)
+    outer.hold(inner)
+    inner.hold(last)
+    last.hold(outer)
+    del inner, last
+    office.collect()
+    assert not any(path.exists() for path in paths)
+    del outer
+    office.collect()
+    until(lambda: all(path.exists() for path in paths))
 
 
 def test_the_same_object_is_one_object_however_often_it_is_asked_for(start_method):
@@ -589,6 +627,7 @@ def test_the_references_of_a_killed_process_end(manager, start_method):
 
 def test_a_proxy_without_an_object_says_so(shared):
     gone = pickle.dumps(shared.list())
+    assert shared._number_of_objects() == 0
     orphan = pickle.loads(gone)
     with pytest.raises(RemoteError, match="nobody referred to it"):
         orphan.append(1)
@@ -738,6 +777,25 @@ def test_a_server_ends_with_a_manager_that_was_forgotten(start_method):
     del manager
     process.join(PATIENCE)
     assert process.exitcode == 0
+
+
+MAKES_ONE = """
+import sys, time
+import procession as mp
+if __name__ == "__main__":
+    manager = mp.get_context(sys.argv[1]).Manager()
+    print(manager._process.pid, flush=True)
+    time.sleep(1000)
+"""
+
+
+def test_a_server_ends_with_a_process_that_was_killed_before_it_could_say_so(start_method, tmp_path):
+    (tmp_path / "program.py").write_text(MAKES_ONE)
+    command = [sys.executable, str(tmp_path / "program.py"), start_method]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as program:
+        server = int(program.stdout.readline())
+        program.kill()
+    until(lambda: state(server) in "XZ")
 
 
 def test_make_proxy_type_makes_the_same_class_once():

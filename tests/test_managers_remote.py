@@ -372,6 +372,20 @@ def test_xmlrpclib_carries_data_alone(address):
         assert q.empty()
 
 
+def test_a_proxy_out_of_another_is_reached_as_that_one_was():
+    with Shop(("127.0.0.1", 0), KEY, ctx=mp.get_context("fork")) as shop:
+        code = """
+import sys
+sys.path.insert(0, ".")
+from test_managers_remote import KEY, Shop
+shop = Shop(("localhost", int(sys.argv[1])), KEY)
+shop.connect()
+outer = shop.list([shop.list()])
+print(outer._token.address == outer[0]._token.address == ("localhost", int(sys.argv[1])))
+"""
+        assert output_of(program(sys.executable, code, shop.address[1])) == "True\n"
+
+
 # --- TLS ---
 
 

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import os
 import select
+from collections import deque
 from collections.abc import Callable, Hashable
+from contextlib import suppress
 
 from . import process, util
 from ._deferred import Deferred
 
-__all__ = ["ANYBODY", "SERVER", "References", "Watch"]
+__all__ = ["ANYBODY", "References", "Watch"]
 
 ANYBODY = "anybody"  # holds for clients of the standard library, whose end nobody sees
-SERVER = "server"  # holds for proxies in the server itself
 
 
 class References(Deferred):
     """How many references there are to each object, and whose.
 
-    A holder is (pid, start time) of a member of the server's family, the id that a remote process gave itself, or one
-    of the constants above. dispose(idents) is called, without a lock, for objects to which nobody refers any more.
+    A holder is (pid, start time) of a member of the server's family, the id that a remote process gave itself, or
+    `ANYBODY`. dispose(idents) is called, without a lock, for objects to which nobody refers any more.
     """
 
     def __init__(self, dispose: Callable[[list[str]], None]) -> None:
@@ -27,7 +28,7 @@ class References(Deferred):
         self._dispose = dispose
         self._counts: dict[str, int] = {}
         self._held: dict[Hashable, dict[str, int]] = {}
-        self._unwanted: list[str] = []
+        self._unwanted: deque[str] = deque()
 
     def __len__(self) -> int:
         return len(self._counts)
@@ -41,22 +42,11 @@ class References(Deferred):
         return ident in self._counts
 
     def add(self, holder: Hashable, ident: str) -> None:
-        """The holder has one reference more. KeyError: the object is gone."""
+        """The holder has one reference more. To be called with what `dispose` locks, and `finish` afterwards."""
         with self._lock:
-            if ident not in self._counts:
-                raise KeyError(f"the object {ident} is gone: nobody referred to it any more")
-            self._add(holder, ident)
-        self.finish()
-
-    def add_first(self, holder: Hashable, ident: str) -> None:
-        """The same for an object that may have just come. To be called with what `dispose` locks, so `finish` later."""
-        with self._lock:
-            self._add(holder, ident)
-
-    def _add(self, holder: Hashable, ident: str) -> None:
-        self._counts[ident] = self._counts.get(ident, 0) + 1
-        held = self._held.setdefault(holder, {})
-        held[ident] = held.get(ident, 0) + 1
+            self._counts[ident] = self._counts.get(ident, 0) + 1
+            held = self._held.setdefault(holder, {})
+            held[ident] = held.get(ident, 0) + 1
 
     def drop(self, holder: Hashable, ident: str) -> None:
         """The holder has one reference less. For finalizers, too."""
@@ -96,8 +86,11 @@ class References(Deferred):
     def finish(self) -> None:
         """Does what finalizers have left to be done meanwhile."""
         self._catch_up()
-        while self._unwanted:
-            unwanted, self._unwanted = self._unwanted, []
+        unwanted = []
+        with suppress(IndexError):
+            while True:
+                unwanted.append(self._unwanted.popleft())
+        if unwanted:
             self._dispose(unwanted)
 
 

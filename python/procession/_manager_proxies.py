@@ -7,7 +7,7 @@ import sys
 from typing import ClassVar
 
 from . import process, util
-from ._manager_remote import listener_client, remote_of
+from ._manager_remote import as_reached, listener_client, remote_of
 from ._manager_wire import PROXY, RETURN, convert_to_error
 from .context import get_spawning_popen
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
 
+    from ._manager_objects import Kept
     from ._manager_remote import Remote
     from ._manager_wire import Token
 
@@ -64,6 +65,8 @@ class BaseProxy:
         self._remote: Remote = remote_of(token, serializer, authkey, tls)
         self._authkey = self._remote.authkey
         self._close: util.Finalize | None = None
+        self._taken_in: int | None = None  # the process that has the reference
+        self._kept: Kept | None = None  # in the server: what this stands for
         if incref:
             self._incref()
         util.register_after_fork(self, BaseProxy._after_fork)
@@ -128,26 +131,25 @@ class BaseProxy:
     # --- references ---
 
     def _incref(self) -> None:
+        self._taken_in = os.getpid()
         server = getattr(process.current_process(), "_manager_server", None) if self._owned_by_manager else None
         if server is not None:
-            server.keep(self._id)
-            drop = server.let_go
-        else:
-            self._remote.references.take(self._id)
-            drop = self._remote.references.later
-        self._taken_in = os.getpid()
-        self._close = util.Finalize(self, drop, args=(self._id,), exitpriority=10)
+            self._kept = server.objects.keep(self._id)
+            return
+        self._remote.references.take(self._id)
+        self._close = util.Finalize(self, self._remote.references.later, args=(self._id,), exitpriority=10)
 
     def _after_fork(self) -> None:
         # In the child of a process: finalizers are forgotten there, and references are the parent's.
         self._manager = None
-        if self._close is None:
+        if self._taken_in is None:
             return
         try:
             if self._taken_in != os.getpid():
                 self._owned_by_manager = False
+                self._kept = None
                 self._incref()
-            else:  # it was unpickled for this very child, before that
+            elif self._kept is None:  # it was unpickled for this very child, before that
                 self._close = util.Finalize(self, self._remote.references.later, args=(self._id,), exitpriority=10)
         except Exception as error:  # the server has ended: it is the first call that says so
             util.info("a forked child has no reference to %r: %s", self._token, error)
@@ -189,8 +191,10 @@ def _missing_context() -> Any:
 def RebuildProxy(func: Any, token: Token, serializer: str, kwds: dict[str, Any]) -> Any:
     """What unpickling makes of a proxy. In the server, one that knows that the object is here."""
     kwds = dict(kwds)
+    token = as_reached(token)
     server = getattr(process.current_process(), "_manager_server", None)
-    if server is not None and server.address == token.address and token.id in server.id_to_obj:
+    # By whichever address it is known to who sent it: no other server has an object of that ident.
+    if server is not None and token.id in server.objects:
         kwds["manager_owned"] = True
     return func(token, serializer, **kwds)
 

@@ -18,7 +18,7 @@ import struct
 from contextlib import suppress
 from errno import ECONNREFUSED
 from threading import current_thread, local
-from weakref import WeakValueDictionary
+from weakref import WeakValueDictionary, ref
 
 from . import _core, process, util
 from ._deferred import Deferred
@@ -74,6 +74,26 @@ class _Local(local):
     keeper: Any = None
 
 
+class _Through(local):
+    """The server from which this thread is just receiving something, if it comes through a connection."""
+
+    remote: Remote | None = None
+
+
+def as_reached(token: Token) -> Token:
+    """A token that has just come, with the address under which this process reaches the server.
+
+    A server that listens at ("0.0.0.0", 6000) does not know under which address others do.
+    """
+    remote = _through.remote
+    if remote is not None and token.door is not None and token.door == remote.door:
+        token.address = remote.address
+    return token
+
+
+_through = _Through()
+
+
 class _Keeper:
     """Hangs up when the thread ends to which the line belongs."""
 
@@ -90,7 +110,8 @@ class _Keeper:
 class _ConnectionLine:
     """A line through a connection."""
 
-    def __init__(self, connection: Any, foreign: bool) -> None:
+    def __init__(self, remote: Remote, connection: Any, foreign: bool) -> None:
+        self._remote = ref(remote)
         self._connection = connection
         self._foreign = foreign
         self.broken = False
@@ -105,9 +126,14 @@ class _ConnectionLine:
         except Exception:  # it could not be pickled, so nothing was sent
             self.broken = False
             raise
-        answer = receive(self._connection)
+        _through.remote = self._remote()
+        try:
+            return receive(self._connection, self._received)
+        finally:
+            _through.remote = None
+
+    def _received(self) -> None:
         self.broken = False
-        return answer
 
 
 class Remote:
@@ -197,8 +223,9 @@ class Remote:
             line = _core.Line(requests, answers, *struct.unpack("<II", self.door[HANDLE:]))
         except EOFError:
             raise self._refused() from None
+        keeper = _Keeper(line)
         self.post("line", holder(), _core.seat(), current_thread().name, requests, answers)
-        self.local.keeper = _Keeper(line)
+        self.local.keeper = keeper
         return line
 
     def connect(self) -> Any:
@@ -218,7 +245,7 @@ class Remote:
         name = f"{process.current_process().name}|{current_thread().name}{MARK}{self._id}]"
         answer = dispatch(connection, None, "accept_connection", (name,))
         self._foreign = not (isinstance(answer, (tuple, list)) and answer and answer[0] == GREETING)
-        return _ConnectionLine(connection, self._foreign)
+        return _ConnectionLine(self, connection, self._foreign)
 
     # --- requests to the server itself ---
 

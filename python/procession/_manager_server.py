@@ -21,7 +21,8 @@ from traceback import format_exc, format_exception
 from typing import ClassVar
 
 from . import _core, process, util
-from ._manager_holders import ANYBODY, SERVER, References, Watch
+from ._manager_holders import ANYBODY, Watch
+from ._manager_objects import Objects
 from ._manager_remote import door_of, listener_client, tls_options
 from ._manager_wire import ERROR, GREETING, MARK, PROXY, RAISED, RETURN, TRACEBACK, UNSERIALIZABLE, Token, receive, send
 
@@ -73,13 +74,10 @@ class Server:
             address=address, backlog=128, authkey=authkey, **tls_options(tls)
         )
         self.address = self.listener.address
-        self.id_to_obj: dict[str, tuple[Any, frozenset[str], dict[str, str] | None]] = {}
-        self.references = References(self._dispose)
+        self.objects = Objects()
+        self.id_to_obj = self.objects.in_reach
+        self.references = self.objects.references
         self.stop_event = Event()
-        self._idents: dict[tuple[int, str], str] = {}
-        self._keys: dict[str, tuple[int, str]] = {}
-        # no two servers that a client meets give the same ident
-        self._next_ident = int.from_bytes(os.urandom(6), "little") << 16
         self._mutex = Lock()
         self._serving = local()
         self._queue = SimpleQueue()
@@ -129,6 +127,17 @@ class Server:
             with suppress(Exception):
                 line.hang_up()
 
+    def end_with(self, manager: process.BaseProcess | None) -> None:
+        """Has the server end when that process has ended, which was to shut it down."""
+        from threading import Thread
+
+        def wait() -> None:
+            if manager is not None:
+                manager.join()
+                self.stop_event.set()
+
+        Thread(target=wait, name="manager_end", daemon=True).start()
+
     def _attend(self) -> None:
         while not self.stop_event.is_set():
             self._queue._wait_for_item(None)
@@ -149,8 +158,10 @@ class Server:
                     self._notice(self._queue.get())
                 except Exception:  # somebody put nonsense there, or has ended meanwhile
                     util.info("a message at the manager's door was of no use: %s", format_exc())
+                self._queue._task_done()
         for gone in ended:
             self.references.forget(gone)
+        self.objects.gone.clear()  # whatever that sets off, without a lock
 
     def _notice(self, message: tuple[Any, ...]) -> None:
         kind, *rest = message
@@ -164,22 +175,9 @@ class Server:
 
             Thread(target=self._serve_line, args=rest, name=rest[2], daemon=True).start()
         elif kind == "incref":
-            self.references.add(*rest)
+            self.objects.take(*rest)
         elif kind == "decref":
             self.references.drop(*rest)
-
-    def _dispose(self, idents: list[str]) -> None:
-        gone = []
-        with self._mutex:
-            for ident in idents:
-                if ident in self.references:  # it was asked for again meanwhile
-                    continue
-                entry = self.id_to_obj.pop(ident, None)
-                if entry is not None:
-                    gone.append(entry)
-                    del self._idents[self._keys.pop(ident)]
-                    util.debug("disposing of object with id %r", ident)
-        gone.clear()  # whatever that sets off, without the lock
 
     # --- the family ---
 
@@ -193,7 +191,7 @@ class Server:
         self._lines.add(line)
         try:
             if not self.stop_event.is_set():
-                line.serve(self.id_to_obj, self)
+                line.serve(self.id_to_obj, self, self._queue)
         finally:
             self._lines.discard(line)
             line.hang_up()
@@ -214,10 +212,7 @@ class Server:
     def _called(self, request: Any, ident: str, name: str, args: Any, kwds: Any) -> tuple[str, Any]:
         from ._dict_views import without_views
 
-        try:
-            obj, exposed, typeids = self.id_to_obj[ident]
-        except KeyError:
-            raise KeyError(f"there is no object {ident} here: nobody referred to it any more") from None
+        obj, exposed, typeids = self.objects.keep(ident).parts
         if name not in exposed or not hasattr(obj, name):
             fallback = self.fallback_mapping.get(name)
             if fallback is not None:
@@ -348,12 +343,15 @@ class Server:
                     del self._connected[client]
             if last:
                 self.references.forget(client)
+                self.objects.gone.clear()
 
     def serve_client(self, connection: Any) -> None:
         """Answers the requests that come through a connection."""
         while not self.stop_event.is_set():
             try:
                 request = receive(connection)
+                if self._queue._unfinished():
+                    self.catch_up()
             except (EOFError, OSError):
                 return
             except Exception:
@@ -403,30 +401,23 @@ class Server:
             if not isinstance(method_to_typeid, dict):
                 raise TypeError(f"method_to_typeid {method_to_typeid!r}: type {type(method_to_typeid)}, not dict")
             exposed = [*exposed, *method_to_typeid]
-        with self._mutex:
-            key = id(obj), typeid
-            ident = self._idents.get(key)
-            if ident is None:
-                self._next_ident += 1
-                ident = self._idents[key] = f"{self._next_ident:x}"
-                self._keys[ident] = key
-            self.id_to_obj[ident] = (obj, frozenset(exposed), method_to_typeid or None)
-            self.references.add_first(self._serving.holder, ident)
-        self.references.finish()
+        parts = (obj, frozenset(exposed), method_to_typeid or None)
+        ident = self.objects.add(self._serving.holder, typeid, parts)
         util.debug("%r callable returned object with id %r", typeid, ident)
         return ident, tuple(exposed)
 
     def get_methods(self, c: Any, token: Any) -> tuple[str, ...]:
         """The methods of the object that a token names."""
-        return tuple(self.id_to_obj[token.id][1])
+        return tuple(self.objects.keep(token.id).parts[1])
 
     def incref(self, c: Any, ident: str) -> None:
         """The caller refers to the object once more."""
-        self.references.add(self._serving.holder, ident)
+        self.objects.take(self._serving.holder, ident)
 
     def decref(self, c: Any, ident: str) -> None:
         """The caller refers to the object once less."""
         self.references.drop(self._serving.holder, ident)
+        self.objects.gone.clear()
 
     def debug_info(self, c: Any) -> str:
         """A list of the objects, for people: ident, references, and how the object shows itself."""
@@ -454,16 +445,6 @@ class Server:
             with suppress(Exception):
                 send(c, (RETURN, None), True)
         self.stop_event.set()
-
-    # --- for proxies in the server itself ---
-
-    def keep(self, ident: str) -> None:
-        """A proxy in this process refers to the object."""
-        self.references.add(SERVER, ident)
-
-    def let_go(self, ident: str) -> None:
-        """It does so no more."""
-        self.references.drop(SERVER, ident)
 
     # --- what every object answers to ---
 

@@ -21,6 +21,7 @@ from .reduction import ForkingPickler
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 __all__ = ["RemoteError", "Token", "convert_to_error", "dispatch", "receive", "send"]
@@ -118,11 +119,17 @@ def send(connection: Any, obj: Any, foreign: bool) -> None:
         connection.send(obj)
 
 
-def receive(connection: Any) -> Any:
-    """Receives an object, from ours or the standard library."""
+def receive(connection: Any, received: Callable[[], object] = lambda: None) -> Any:
+    """Receives an object, from ours or the standard library. received: called when it is here, and still to be
+    unpickled.
+    """
     if _pickles(connection):
-        return loads(connection.recv_bytes())
-    return connection.recv()
+        message = connection.recv_bytes()
+        received()
+        return loads(message)
+    obj = connection.recv()
+    received()
+    return obj
 
 
 def _pickles(connection: Any) -> bool:

@@ -16,7 +16,7 @@ import os
 import stat
 import time
 
-__all__ = ["FOLDER", "attach", "create", "look_after", "path_of", "sweep", "unlink", "unlink_unless_used"]
+__all__ = ["FOLDER", "attach", "create", "path_of", "sweep", "unlink", "unlink_unless_used"]
 
 FOLDER = "/dev/shm"
 ASK_FIRST = 8 << 20  # bytes, from which on it is asked what the machine has left
@@ -31,14 +31,15 @@ def path_of(name: str) -> str:
     return f"{FOLDER}/{plain}"
 
 
-def create(name: str, size: int, flags: int, mode: int) -> int:
+def create(name: str, size: int, flags: int, mode: int, looked_after: bool) -> int:
     """A descriptor of a new segment of so many bytes, whose memory is reserved.
 
+    looked_after: whether all of its users hold locks, so that it may be removed when none is left.
     FileExistsError: there is one of that name. OSError: there is no room, or no folder for segments.
     """
     path = path_of(name)
     try:
-        fd = os.open(path, flags | _FLAGS, mode)
+        fd = os.open(path, flags | _FLAGS, mode | stat.S_ISVTX if looked_after else mode)
     except OSError as error:
         raise _explained(error, path) from None
     try:
@@ -65,11 +66,6 @@ def attach(name: str, flags: int, mode: int) -> int:
 def unlink(name: str) -> None:
     """Removes the name. The memory stays until the last mapping of it is gone. FileNotFoundError: there is none."""
     os.unlink(path_of(name))
-
-
-def look_after(fd: int) -> None:
-    """Marks a segment as one whose users hold locks."""
-    os.fchmod(fd, stat.S_IMODE(os.fstat(fd).st_mode) | stat.S_ISVTX)
 
 
 def hold(name: str) -> int | None:

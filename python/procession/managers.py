@@ -239,6 +239,7 @@ class BaseManager:
         if initializer is not None:
             initializer(*initargs)
         server = cls._server_class()(registry, address, authkey, serializer, **options)
+        server.end_with(process.parent_process())
         writer.send(server.address)
         writer.send(server.door)
         writer.close()

@@ -77,15 +77,13 @@ class SharedMemory:
             raise ValueError("'name' can only be None if create=True")
         fd = self._made(name, size) if create else self._found(name)
         try:
-            self._size = os.fstat(fd).st_size
-            if not create and self._size == 0:
+            self._size = size if create else os.fstat(fd).st_size
+            if self._size == 0:
                 raise ValueError(f"the segment {self._name!r} has no bytes: whoever makes it is not done yet")
             # the mapping holds the file, and the lock on it, so no descriptor is needed any more
             self._mmap = mmap.mmap(fd, self._size, **_NO_DESCRIPTOR)
             if track:
                 resource_tracker._track_segment(self._name, create)
-                if create:
-                    _segments.look_after(fd)
         except BaseException:
             if create:
                 _segments.unlink(self._name)
@@ -98,7 +96,7 @@ class SharedMemory:
         while True:
             self._name = _make_filename() if name is None else self._with_slash(name)
             try:
-                return _segments.create(self._name, size, self._flags, self._mode)
+                return _segments.create(self._name, size, self._flags, self._mode, self._track)
             except FileExistsError:
                 if name is not None:
                     raise

@@ -42,8 +42,9 @@ enum Outcome<'py> {
 }
 
 impl Line {
-    /// The next message, waiting for it; None: the other end is dead, or has hung up.
-    fn take<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    /// The next message, waiting for it; None: the other end is dead, or has hung up. The inner error is that of unpacking
+    /// it, with which it is consumed.
+    fn take<'py>(&self, py: Python<'py>) -> PyResult<Option<PyResult<Bound<'py, PyAny>>>> {
         let incoming = Queue::open_queue(self.incoming.bind(py))?;
         let mut patience = Patience::None;
         message::with_scratch(|scratch| {
@@ -59,7 +60,7 @@ impl Line {
                         carried,
                     } => {
                         self.broken.store(false, Ordering::Relaxed);
-                        return message::incoming(py, scratch, encoding, big, carried).map(Some);
+                        return Ok(Some(message::incoming(py, scratch, encoding, big, carried)));
                     }
                     Got::Closed => return Ok(None),
                     // Nobody else takes from this queue, so this is a process that somebody has stopped.
@@ -126,7 +127,7 @@ impl Line {
             return Err(self.gone());
         }
         self.broken.store(true, Ordering::Relaxed);
-        self.take(py)?.ok_or_else(|| self.gone())
+        self.take(py)?.unwrap_or_else(|| Err(self.gone()))
     }
 
     /// Whether it is of no use any more.
@@ -149,20 +150,33 @@ impl Line {
     /// objects: {ident: (object, frozenset of names that may be called, dict of methods with a type, or None)}. desk has
     /// what is not simply calling a method: `raised(request, error)`, `unusual(request)`, `unreadable(error)` and
     /// `unsendable(error)` return the answer, `undelivered(request, value)` is told of the last one if nobody took it.
-    fn serve(&self, py: Python<'_>, objects: &Bound<'_, PyDict>, desk: &Bound<'_, PyAny>) -> PyResult<()> {
+    ///
+    /// door: while messages in this queue are not dealt with, `desk.catch_up()` is called before the next request, so
+    /// that what was put there before the request is dealt with before it as well.
+    fn serve(
+        &self,
+        py: Python<'_>,
+        objects: &Bound<'_, PyDict>,
+        desk: &Bound<'_, PyAny>,
+        door: &Bound<'_, Queue>,
+    ) -> PyResult<()> {
+        let door = Queue::open_queue(door)?;
         let returned = intern!(py, "#RETURN");
         let mut last = None;
         loop {
-            let request = match self.take(py) {
-                Ok(Some(request)) => request,
-                Ok(None) => break,
-                Err(error) => {
+            let request = match self.take(py)? {
+                None => break,
+                Some(Ok(request)) => request,
+                Some(Err(error)) => {
                     let answer = desk.call_method1(intern!(py, "unreadable"), (error,))?;
                     self.put(&answer)?;
                     continue;
                 }
             };
             last = None;
+            if door.unfinished() != 0 {
+                desk.call_method0(intern!(py, "catch_up"))?;
+            }
             let answer = match dispatched(py, &request, objects) {
                 Outcome::Returned(value) => {
                     if to_be_undone(&request) {
