@@ -335,6 +335,49 @@ def test_children_find_the_package_where_the_parent_found_it(start_method, tmp_p
     assert run(option, "-c", code).well().startswith(str(tmp_path / "only_here"))
 
 
+def test_children_find_modules_in_a_zip_file_that_was_put_on_the_path(start_method, tmp_path):
+    with zipfile.ZipFile(tmp_path / "modules.zip", "w") as file:
+        file.writestr("zipped.py", "def tell(q):\n    q.put(__file__)\n")
+    code = (
+        "import sys; sys.path.append('modules.zip'); import procession as mp, zipped\n"
+        f"context = mp.get_context({start_method!r}); q = context.Queue()\n"
+        "process = context.Process(target=zipped.tell, args=(q,)); process.start()\n"
+        "print(q.get(timeout=20)); process.join()\n"
+    )
+    assert run("-c", code, cwd=tmp_path).well().endswith("modules.zip/zipped.py\n")
+
+
+@pytest.mark.parametrize("method", SPAWNED)
+def test_a_frozen_program_is_its_children_too(tmp_path, method):
+    # what a program that was made into an executable sees: sys.frozen, and itself as sys.executable
+    frozen = tmp_path / "frozen"
+    program = write(
+        tmp_path / "program.py",
+        f"""
+        import os, sys
+        sys.frozen, sys.executable = True, {str(frozen)!r}
+        import procession as mp
+
+        def tell(q):
+            q.put((os.environ["STARTED"], sys.argv, mp.current_process().name))
+
+        if __name__ == "__main__":
+            mp.freeze_support()
+            context = mp.get_context({method!r})
+            q = context.Queue()
+            for _ in range(2):
+                process = context.Process(target=tell, args=(q,), name="a child")
+                process.start()
+                print(*q.get(timeout=20))
+                process.join()
+            assert process.exitcode == 0
+        """,
+    )
+    write(frozen, f'#!/bin/sh\nSTARTED=frozen exec {sys.executable} {program} "$@"\n').chmod(0o700)
+    arguments = [str(program), "an argument"]
+    assert run(program, "an argument", STARTED="plainly").well() == f"frozen {arguments} a child\n" * 2
+
+
 @pytest.mark.parametrize("method", SPAWNED)
 @pytest.mark.parametrize("kind", ["str", "bytes", "path"])
 def test_children_run_the_interpreter_that_was_set(tmp_path, method, kind):

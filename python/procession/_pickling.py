@@ -71,6 +71,9 @@ def pickled(popen: Any, preparation: dict[str, Any], process_obj: BaseProcess) -
         if fd is not None:
             preparation["their_tracker"] = popen.DupFd(popen.duplicate_for_child(fd))
         first = plain(preparation)
+    except BaseException:
+        baggage.put_down()  # now, and not when nobody looks at the traceback any more
+        raise
     finally:
         give_back()
         context.set_spawning_popen(None)

@@ -6,7 +6,7 @@ import atexit
 import os
 import sys
 
-from . import _beside, _core, _endings, _lifeline, util
+from . import _beside, _core, _endings, _in_child, _lifeline, process, util
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from .process import BaseProcess
 
 __all__ = ["Popen"]
+
+
+process._in_child = _in_child
 
 
 class Popen:

@@ -305,13 +305,11 @@ class BaseProcess:
 
     def _bootstrap(self, parent_sentinel: int | None = None) -> int:
         """The life of the child, from the moment that it has its Process object. Returns the exit code."""
-        # In a forked child every first look at something copies a page. `from . import util` looks at more than this.
-        from .util import _flush_std_streams, info
-
+        of = _others()
         code = 1
         try:
             self._become_current(parent_sentinel)
-            info("child process calling self.run()")
+            of.info("child process calling self.run()")
             self.run()
             code = 0
         except SystemExit as stop:
@@ -326,26 +324,23 @@ class BaseProcess:
             threading = sys.modules.get("threading")
             if threading is not None:  # as at the end of any Python program: threads that are not daemonic go on
                 threading._shutdown()
-            info("process exiting with exitcode %d", code)
-            _flush_std_streams()
+            of.info("process exiting with exitcode %d", code)
+            of._flush_std_streams()
         return code
 
     def _become_current(self, parent_sentinel: int | None) -> None:
         """Makes this object the current process, and the one that was so until now a thing of the past."""
         global _current_process, _parent_process, _process_counter, _children  # noqa: PLW0603 (what this is about)
-        from ._beside import take_name
-        from .context import _force_start_method
-        from .util import _close_stdin
-
+        of = _others()
         if self._start_method is not None:
-            _force_start_method(self._start_method)
+            of._force_start_method(self._start_method)
         _process_counter = itertools.count(1)
         _children = set()
-        _close_stdin()
+        of._close_stdin()
         before = _current_process
         _current_process = self
-        _describe(self._name)
-        take_name(self._name)
+        of.describe(self._name)
+        of.take_name(self._name)
         _parent_process = _ParentProcess(
             self._parent_name, self._parent_pid or 0, parent_sentinel, getattr(self, "_parent_start", 0)
         )
@@ -360,12 +355,10 @@ class BaseProcess:
     @staticmethod
     def _after_fork() -> None:
         """Makes what a fork copied fit for the child. (A spawned child has nothing of the kind.)"""
-        from ._beside import after_fork
-        from .util import _finalizer_registry, _run_after_forkers
-
-        _finalizer_registry.clear()
-        _run_after_forkers()
-        after_fork()
+        of = _others()
+        of._finalizer_registry.clear()
+        of._run_after_forkers()
+        of.after_fork()
 
 
 class AuthenticationString(bytes):
@@ -475,6 +468,15 @@ def _name_of_exit_code(code: int) -> str:
     return str(code)
 
 
+def _others() -> Any:
+    global _in_child  # noqa: PLW0603 (of this process)
+    if _in_child is None:
+        from . import _in_child as found
+
+        _in_child = found
+    return _in_child
+
+
 def _describe(name: str) -> None:
     from ._core import describe
 
@@ -509,6 +511,8 @@ def _open_sentinel(pid: int, start_time: int) -> int:
     return reader
 
 
+# the module of that name; `popen_fork` has put it here before anything is forked
+_in_child: Any = None
 _start_time_of = (0, 0)
 # names this run of the main module: what is forked has the same, and so the same things under its names
 _program = os.urandom(16)
