@@ -46,6 +46,7 @@ class BaseProxy:
         exposed: Any = None,
         incref: bool = True,
         manager_owned: bool = False,
+        *,
         tls: Any = None,
     ) -> None:
         """token: which object. manager: whose. authkey, tls: what the server wants of its clients, if it is not known
@@ -230,6 +231,7 @@ def AutoProxy(
     exposed: Any = None,
     incref: bool = True,
     manager_owned: bool = False,
+    *,
     tls: Any = None,
 ) -> Any:
     """A proxy with the methods that the object has: exposed, or what the server says if that is None."""

@@ -18,6 +18,8 @@ __all__ = ["SharedMemoryServer"]
 class SharedMemoryServer(Server):
     """Keeps a list of named segments, which are destroyed when it ends."""
 
+    __module__ = "procession.managers"  # where it is found
+
     public: ClassVar[list[str]] = [*Server.public, "track_segment", "release_segment", "list_segments"]
 
     def __init__(self, *args: Any, **kwds: Any) -> None:

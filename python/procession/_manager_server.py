@@ -227,7 +227,7 @@ class Server:
         typeid = None if typeids is None else typeids.get(name)
         if typeid:
             found, methods = self.create(None, typeid, result)
-            return PROXY, (methods, Token(typeid, self.address, found, self.door))
+            return PROXY, (methods, Token(typeid, self.address, found, door=self.door))
         return RETURN, without_views(result)
 
     def raised(self, request: Any, error: BaseException) -> tuple[str, Any]:
@@ -282,25 +282,25 @@ class Server:
             else:
                 Thread(target=self.handle_request, args=(connection,), daemon=True).start()
 
-    def handle_request(self, connection: Any) -> None:
+    def handle_request(self, conn: Any) -> None:
         """Serves a client that has been accepted: one request to the server itself, or all of a thread's."""
         name = None
-        self._serving.holder, self._serving.foreign = self._holder_behind(connection), True
+        self._serving.holder, self._serving.foreign = self._holder_behind(conn), True
         try:
             try:
-                ident, name, args, kwds = receive(connection)
+                ident, name, args, kwds = receive(conn)
                 if ident is not None:
                     raise ValueError("the first request through a connection is one to the server itself")
-                answer = RETURN, self._command(connection, name, args, kwds)
+                answer = RETURN, self._command(conn, name, args, kwds)
             except (EOFError, OSError):
                 return
             except Exception:
                 answer = TRACEBACK, format_exc()
             if name not in ("accept_connection", "shutdown"):  # which answer by themselves
-                self._send(connection, answer)
+                self._send(conn, answer)
         finally:
             with suppress(Exception):
-                connection.close()
+                conn.close()
 
     def _holder_behind(self, connection: Any) -> Hashable:
         """The process at the other end, where the system tells: through a Unix socket, that is on this machine."""
@@ -345,11 +345,11 @@ class Server:
                 self.references.forget(client)
                 self.objects.gone.clear()
 
-    def serve_client(self, connection: Any) -> None:
+    def serve_client(self, conn: Any) -> None:
         """Answers the requests that come through a connection."""
         while not self.stop_event.is_set():
             try:
-                request = receive(connection)
+                request = receive(conn)
                 if self._queue._unfinished():
                     self.catch_up()
             except (EOFError, OSError):
@@ -359,7 +359,7 @@ class Server:
                 request = None
             else:
                 answer = self.unusual(request)
-            if not self._send(connection, answer):
+            if not self._send(conn, answer):
                 if answer[0] == RETURN and request is not None and request[1] in ("acquire", "get", "get_nowait"):
                     self.undelivered(request, answer[1])
                 return
@@ -448,19 +448,19 @@ class Server:
 
     # --- what every object answers to ---
 
-    def fallback_getvalue(self, c: Any, ident: str, obj: Any) -> Any:
+    def fallback_getvalue(self, conn: Any, ident: str, obj: Any) -> Any:
         """The object itself."""
         return obj
 
-    def fallback_str(self, c: Any, ident: str, obj: Any) -> str:
+    def fallback_str(self, conn: Any, ident: str, obj: Any) -> str:
         """`str` of it."""
         return str(obj)
 
-    def fallback_repr(self, c: Any, ident: str, obj: Any) -> str:
+    def fallback_repr(self, conn: Any, ident: str, obj: Any) -> str:
         """`repr` of it."""
         return repr(obj)
 
-    def fallback_locked(self, c: Any, ident: str, obj: Any) -> bool:
+    def fallback_locked(self, conn: Any, ident: str, obj: Any) -> bool:
         """Whether a lock or semaphore is taken that cannot tell by itself before Python 3.14."""
         if hasattr(obj, "_value"):
             return bool(obj._value == 0)

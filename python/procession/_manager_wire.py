@@ -43,7 +43,7 @@ class Token:
 
     __slots__ = ("address", "door", "id", "typeid")
 
-    def __init__(self, typeid: str, address: Any, id: str, door: bytes | None = None) -> None:
+    def __init__(self, typeid: str, address: Any, id: str, *, door: bytes | None = None) -> None:
         self.typeid = typeid
         self.address = address
         self.id = id
@@ -53,7 +53,8 @@ class Token:
         return self.typeid, self.address, self.id, self.door
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        self.__init__(*state)  # type: ignore[misc]
+        self.typeid, self.address, self.id, *door = state
+        self.door = door[0] if door else None  # the standard library's have none
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(typeid={self.typeid!r}, address={self.address!r}, id={self.id!r})"

@@ -71,6 +71,20 @@ _ALSO = (
     view_types,
 )
 
+for _public in tuple(globals().values()):
+    if getattr(_public, "__module__", "").startswith(f"{__package__}._"):
+        _public.__module__ = __name__  # where it is found, and what pickles call it
+
+HAS_SHMEM = True
+
+
+def __getattr__(name: str) -> Any:
+    if name == "SharedMemoryServer":
+        from ._manager_segments import SharedMemoryServer
+
+        return SharedMemoryServer
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 class State:
     """What has become of a manager."""
@@ -142,7 +156,7 @@ class BaseManager:
     def _found(self, address: Any, door: bytes | None) -> None:
         self._address = address
         self._door = door
-        self._remote = remote_of(Token("", address, "", door), self._serializer, self._authkey, self._tls)
+        self._remote = remote_of(Token("", address, "", door=door), self._serializer, self._authkey, self._tls)
         self._state.value = State.STARTED
 
     # --- the server ---
@@ -299,7 +313,7 @@ class BaseManager:
     def _create(self, typeid: str, /, *args: Any, **kwds: Any) -> tuple[Token, Any]:
         """Makes an object; its token and the names of its methods. This process has a reference to it."""
         ident, exposed = self._command("create", typeid, *args, **kwds)
-        return Token(typeid, self._address, ident, self._door), exposed
+        return Token(typeid, self._address, ident, door=self._door), exposed
 
     def _debug_info(self) -> Any:
         """A list of the objects in the server, for people."""
