@@ -133,6 +133,10 @@ soak: build ## Kill producers and consumers of a queue for a minute and account 
 soak-processes: build ## Start 10 000 processes one after the other and 300 at once, and measure what they leave (COUNT=10000)
 	$(INTERRUPTIBLE) $(BIN)/python tests/soak_processes.py --count $(or $(COUNT),10000)
 
+.PHONY: soak-pool
+soak-pool: build ## Kill workers of a pool for ten minutes and account for every task (SECONDS=600)
+	$(INTERRUPTIBLE) $(BIN)/python tests/soak_pool.py --seconds $(or $(SECONDS),600) --tasks 1000000
+
 .PHONY: lint
 lint: build ## Check format, lints, types and house rules
 	cargo fmt --all --check

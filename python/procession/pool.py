@@ -134,6 +134,9 @@ class Pool:
     def _check_running(self) -> None:
         if self._state != RUN:
             raise ValueError("Pool not running")
+        if self._engine.phase == "broken":
+            broken = error_of(("abandoned",), "", None, self._supervisor.broken)
+            raise broken from broken.__cause__
 
     # --- one call ---
 
@@ -143,7 +146,11 @@ class Pool:
             raise ValueError("Pool not running")
         if self._timeout is not None or self._retries:
             return self.apply_async(func, args, kwds).get()
-        success, value = self._engine.call(func, args, kwds)
+        try:
+            success, value = self._engine.call(func, args, kwds)
+        except ValueError:
+            self._check_running()
+            raise
         if success:
             return value
         raise error_of(value, _name_of(func), None, self._supervisor.broken)
@@ -185,17 +192,11 @@ class Pool:
                 result._task = task = self._engine.submit(func, args, kwds, timeout, retries, True)
                 supervisor.watched[False, task.id] = result._tell
         except Exception as error:
-            self._refuse(error)
+            self._check_running()
             result._outcome = False, error
             if result._told is not None:
                 result._call_back()
         return result
-
-    def _refuse(self, error: Exception) -> None:
-        """Whether an error of submitting is the pool's and not the task's."""
-        if self._engine.phase == "broken":
-            broken = error_of(("abandoned",), "", None, self._supervisor.broken)
-            raise broken from broken.__cause__
 
     # --- many calls ---
 

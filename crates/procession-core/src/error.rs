@@ -38,6 +38,8 @@ pub enum Error {
         /// The layout known here.
         known: u32,
     },
+    /// The pool takes no more tasks: it is closed, terminated or broken.
+    PoolClosed,
     /// All seats of the registry of processes are taken.
     NoSeat,
     /// A system call failed.
@@ -80,6 +82,7 @@ impl fmt::Display for Error {
                 f,
                 "the shared memory has layout {found}, this Procession knows layout {known}: run one version in all processes of a program"
             ),
+            Error::PoolClosed => write!(f, "the pool takes no more tasks"),
             Error::NoSeat => write!(
                 f,
                 "too many processes: all {} seats of the registry are taken",

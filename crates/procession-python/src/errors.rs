@@ -11,7 +11,7 @@ use pyo3::types::PyType;
 pub fn raised(error: Error) -> PyErr {
     match error {
         Error::NoMemory { .. } => PyMemoryError::new_err(error.to_string()),
-        Error::NotAHandle { .. } => PyValueError::new_err(error.to_string()),
+        Error::NotAHandle { .. } | Error::PoolClosed => PyValueError::new_err(error.to_string()),
         Error::Os { doing, source } => match source.raw_os_error() {
             Some(code) => PyOSError::new_err((code, format!("{doing}: {source}"))),
             None => PyOSError::new_err(format!("{doing}: {source}")),

@@ -91,12 +91,6 @@ impl Batch {
     }
 }
 
-fn closed() -> Error {
-    Error::NotAHandle {
-        why: "the pool takes no more tasks",
-    }
-}
-
 impl Pool {
     /// A new group: tasks whose outcomes are asked for together with [`Pool::collect`]. `definition`: what they have in
     /// common, kept until the group is forgotten. `report`: whether [`Pool::next_event`] is to say when there are some.
@@ -167,7 +161,7 @@ impl Pool {
             if state.phase != Phase::Open {
                 batch.tasks.clear();
                 batch.messages = Messages::default();
-                return Err(closed());
+                return Err(Error::PoolClosed);
             }
             let mut start = 0;
             for ((group, number, wishes, definition), (encoding, len)) in
@@ -198,7 +192,7 @@ impl Pool {
             from += done;
             match answer {
                 Ok(Put::Done | Put::Busy | Put::Full) => {}
-                Ok(Put::Closed) => failed = Some(closed()),
+                Ok(Put::Closed) => failed = Some(Error::PoolClosed),
                 Err(e) => failed = Some(e),
             }
         }
@@ -331,7 +325,7 @@ impl Pool {
     fn enter(&self, task: &Submission) -> Result<u64> {
         let mut state = self.lock();
         if state.phase != Phase::Open {
-            return Err(closed());
+            return Err(Error::PoolClosed);
         }
         let definition = if task.group == 0 {
             task.definition.clone()
@@ -381,7 +375,7 @@ impl Pool {
         loop {
             match self.tasks.try_put(parcel, Patience::Some)? {
                 Put::Done => return Ok(()),
-                Put::Closed => return Err(closed()),
+                Put::Closed => return Err(Error::PoolClosed),
                 Put::Busy | Put::Full => {}
             }
         }
