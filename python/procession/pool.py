@@ -17,6 +17,7 @@ from ._pool_supervisor import Supervisor
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
+    from types import TracebackType
     from typing import Any, Literal, Self
 
     from ._pool_statistics import WorkerStatistics
@@ -30,6 +31,11 @@ INIT = "INIT"
 RUN = "RUN"
 CLOSE = "CLOSE"
 TERMINATE = "TERMINATE"
+
+
+# Here is where multiprocessing has them, and so they are pickled by these names.
+for _kind in (ApplyResult, MapResult, IMapIterator, IMapUnorderedIterator, MaybeEncodingError, RemoteTraceback):
+    _kind.__module__ = __name__
 
 
 class Pool:
@@ -140,7 +146,7 @@ class Pool:
 
     # --- one call ---
 
-    def apply(self, func: Callable[..., Any], args: Iterable[Any] = (), kwds: Mapping[str, Any] | None = None) -> Any:
+    def apply(self, func: Callable[..., Any], args: Iterable[Any] = (), kwds: Mapping[str, Any] = {}) -> Any:
         """func(*args, **kwds), in a worker. Raises what it raises; see `AsyncResult.get` for the rest."""
         if self._state != RUN:
             raise ValueError("Pool not running")
@@ -159,7 +165,7 @@ class Pool:
         self,
         func: Callable[..., Any],
         args: Iterable[Any] = (),
-        kwds: Mapping[str, Any] | None = None,
+        kwds: Mapping[str, Any] = {},
         callback: Callable[[Any], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
         *,
@@ -424,7 +430,8 @@ class Pool:
             time.sleep(0.01)
 
     def __enter__(self) -> Self:
-        self._check_running()
+        if self._state != RUN:
+            raise ValueError("Pool not running")
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -459,6 +466,40 @@ class ThreadPool(Pool):
         from ._thread_engine import ThreadSupervisor
 
         return ThreadSupervisor(self._engine, self._pool, self._initializer, self._initargs)
+
+
+# --- what code that was written for multiprocessing's own pool reaches for ---
+
+
+def mapstar(args: tuple[Any, ...]) -> list[Any]:
+    """list(map(*args)): what runs a chunk of `map` there."""
+    return list(map(*args))
+
+
+def starmapstar(args: tuple[Callable[..., Any], Iterable[Iterable[Any]]]) -> list[Any]:
+    """The same for `starmap`."""
+    function, items = args
+    return [function(*item) for item in items]
+
+
+class ExceptionWithTraceback:
+    """An exception that is pickled with its traceback, as text, which becomes its `__cause__`."""
+
+    def __init__(self, exc: BaseException, tb: TracebackType | None) -> None:
+        from traceback import format_exception
+
+        self.exc = exc
+        self.tb = '\n"""\n' + "".join(format_exception(type(exc), exc, tb)) + '"""'
+        self.exc.__traceback__ = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return rebuild_exc, (self.exc, self.tb)
+
+
+def rebuild_exc(exc: BaseException, tb: str) -> BaseException:
+    """What `ExceptionWithTraceback` is unpickled as."""
+    exc.__cause__ = RemoteTraceback(tb)
+    return exc
 
 
 def _terminate(engine: Any, supervisor: Any) -> None:
