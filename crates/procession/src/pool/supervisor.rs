@@ -68,7 +68,7 @@ fn ended(process: Worker) -> (Option<i32>, Option<String>) {
             let why = format!("{process} was killed by {}", crate::error::signal_name(signal));
             (Some(-signal), Some(why))
         }
-        Err(e @ (ProcessError::Exited { code, .. } | ProcessError::NotRun { code, .. })) => {
+        Err(ref e @ (ProcessError::Exited { code, .. } | ProcessError::NotRun { code, .. })) => {
             (Some(code), Some(e.to_string()))
         }
         Err(e) => (Some(1), Some(e.to_string())),
