@@ -90,7 +90,7 @@ twice = $(1) || { echo "ONCE MORE: $(subst ",,$(1))"; $(1); }
 .PHONY: test
 test: build cargo-test crash loom ## Run every test, on every Python that is found
 	$(INTERRUPTIBLE) $(BIN)/python tools/other_pythons.py --wheels $(WHEELS) --maturin $(BIN)/maturin
-	$(PYTEST) || { echo "ONCE MORE, what failed above (all of them, if the run was cut off): these tests wait with deadlines," \
+	$(PYTEST) -n 2 --dist worksteal || { echo "ONCE MORE, what failed above (all of them, if the run was cut off): these tests wait with deadlines," \
 	  "and the machine may have been busy"; $(PYTEST) --last-failed --last-failed-no-failures all; }
 
 .PHONY: cargo-test

@@ -14,7 +14,9 @@ import sys
 from pathlib import Path
 
 VERSIONS = ("3.11", "3.12", "3.13", "3.14", "3.15")
-TOOLS = ("pytest", "pytest-timeout", "pytest-randomly", "hypothesis")  # at the versions of requirements-dev.txt
+TOOLS = ("pytest", "pytest-timeout", "pytest-randomly", "pytest-xdist", "hypothesis")  # at the versions of requirements-dev.txt
+# Most tests wait more than they compute.
+BOTH_CPUS = ("-n", "2", "--dist", "worksteal")
 ASK = "import sys, venv, ensurepip; print(sys.implementation.name, '%d.%d' % sys.version_info[:2])"
 
 
@@ -64,7 +66,7 @@ def test_with(executable: str, version: str, wheel: Path) -> None:
         print(f"Python {version}: numpy is not to be had, tests that need it are skipped", flush=True)
     run(*pip, "--force-reinstall", "--no-deps", wheel)  # the same version number may have new contents
     try:
-        run(python, "-m", "pytest", "tests")
+        run(python, "-m", "pytest", "tests", *BOTH_CPUS)
     except (subprocess.CalledProcessError, SystemExit):
         print(
             "ONCE MORE, what failed above (all of them, if the run was cut off): these tests wait with deadlines, "
