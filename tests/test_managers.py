@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+from random import Random
 
 import pytest
 
@@ -717,6 +718,49 @@ def test_an_interrupted_call_does_not_leave_its_answer_to_the_next(shared):
     event.set()
     for _ in range(10):
         assert d["x"] == "mine"
+
+
+def _storm(manager, counts, lock, seed, results):
+    random = Random(seed)
+    while True:
+        mine = manager.dict({"n": seed})
+        mine["inner"] = manager.list([seed])
+        for _ in range(random.randrange(20)):
+            assert mine["n"] == seed
+            assert mine["inner"][0] == seed
+            counts[seed] = counts.get(seed, 0) + 1
+        results.put(seed)
+        del mine
+
+
+def _started(ctx, target, *args):
+    process = ctx.Process(target=target, args=args)
+    process.start()
+    return process
+
+
+def test_clients_that_are_killed_at_any_moment_leave_nothing_and_disturb_nobody(manager, start_method):
+    ctx, random = mp.get_context(start_method), Random(1)
+    counts, lock, results = manager.dict(), manager.Lock(), manager.Queue()
+
+    clients = [_started(ctx, _storm, manager, counts, lock, seed, results) for seed in range(4)]
+    try:
+        for seed in range(4, 24):
+            for _ in range(random.randrange(1, 6)):
+                results.get(timeout=PATIENCE)
+            victim = clients.pop(random.randrange(len(clients)))
+            victim.kill()
+            victim.join(PATIENCE)
+            clients.append(_started(ctx, _storm, manager, counts, lock, seed, results))
+    finally:
+        for client in clients:
+            client.kill()
+            client.join(PATIENCE)
+    assert manager._number_of_objects() == 3
+    with lock:
+        assert sum(counts.values()) > 0
+    del counts, lock, results
+    assert manager._number_of_objects() == 0
 
 
 # --- beginning and end ---
