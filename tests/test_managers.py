@@ -19,7 +19,16 @@ import pytest
 
 import procession as mp
 from deadlines import PATIENCE, state, until
-from procession.managers import BaseManager, BaseProxy, MakeProxyType, RemoteError, SyncManager, Token
+from procession.managers import (
+    BaseManager,
+    BaseProxy,
+    MakeProxyType,
+    RemoteError,
+    SharedMemoryManager,
+    SyncManager,
+    Token,
+)
+from procession.shared_memory import ShareableList, SharedMemory
 
 # --- what the tests' managers hold ---
 
@@ -847,3 +856,21 @@ def test_make_proxy_type_makes_the_same_class_once():
     assert first is MakeProxyType("Some", ("a", "b"))
     assert first.a.__name__ == "a"
     assert Token("t", "address", "1").id == "1"
+
+
+# --- named segments ---
+
+
+def test_the_segments_of_a_manager_go_with_it(start_method):
+    manager = SharedMemoryManager(ctx=mp.get_context(start_method))
+    with pytest.raises(ValueError, match="not running"):
+        manager.SharedMemory(10)
+    with manager:
+        segment, items = manager.SharedMemory(100), manager.ShareableList(["a", 1])
+        segment.buf[:3] = b"abc"
+        assert bytes(SharedMemory(segment.name).buf[:3]) == b"abc"
+        assert list(ShareableList(name=items.shm.name)) == ["a", 1]
+        assert manager._command("list_segments") == sorted((segment.name, items.shm.name))
+    for name in (segment.name, items.shm.name):
+        with pytest.raises(FileNotFoundError):
+            SharedMemory(name)
