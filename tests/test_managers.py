@@ -13,12 +13,22 @@ import subprocess
 import sys
 import threading
 import time
+from random import Random
 
 import pytest
 
 import procession as mp
 from deadlines import PATIENCE, state, until
-from procession.managers import BaseManager, BaseProxy, MakeProxyType, RemoteError, SyncManager, Token
+from procession.managers import (
+    BaseManager,
+    BaseProxy,
+    MakeProxyType,
+    RemoteError,
+    SharedMemoryManager,
+    SyncManager,
+    Token,
+)
+from procession.shared_memory import ShareableList, SharedMemory
 
 # --- what the tests' managers hold ---
 
@@ -719,6 +729,49 @@ def test_an_interrupted_call_does_not_leave_its_answer_to_the_next(shared):
         assert d["x"] == "mine"
 
 
+def _storm(manager, counts, lock, seed, results):
+    random = Random(seed)
+    while True:
+        mine = manager.dict({"n": seed})
+        mine["inner"] = manager.list([seed])
+        for _ in range(random.randrange(20)):
+            assert mine["n"] == seed
+            assert mine["inner"][0] == seed
+            counts[seed] = counts.get(seed, 0) + 1
+        results.put(seed)
+        del mine
+
+
+def _started(ctx, target, *args):
+    process = ctx.Process(target=target, args=args)
+    process.start()
+    return process
+
+
+def test_clients_that_are_killed_at_any_moment_leave_nothing_and_disturb_nobody(manager, start_method):
+    ctx, random = mp.get_context(start_method), Random(1)
+    counts, lock, results = manager.dict(), manager.Lock(), manager.Queue()
+
+    clients = [_started(ctx, _storm, manager, counts, lock, seed, results) for seed in range(4)]
+    try:
+        for seed in range(4, 24):
+            for _ in range(random.randrange(1, 6)):
+                results.get(timeout=PATIENCE)
+            victim = clients.pop(random.randrange(len(clients)))
+            victim.kill()
+            victim.join(PATIENCE)
+            clients.append(_started(ctx, _storm, manager, counts, lock, seed, results))
+    finally:
+        for client in clients:
+            client.kill()
+            client.join(PATIENCE)
+    assert manager._number_of_objects() == 3
+    with lock:
+        assert sum(counts.values()) > 0
+    del counts, lock, results
+    assert manager._number_of_objects() == 0
+
+
 # --- beginning and end ---
 
 
@@ -803,3 +856,21 @@ def test_make_proxy_type_makes_the_same_class_once():
     assert first is MakeProxyType("Some", ("a", "b"))
     assert first.a.__name__ == "a"
     assert Token("t", "address", "1").id == "1"
+
+
+# --- named segments ---
+
+
+def test_the_segments_of_a_manager_go_with_it(start_method):
+    manager = SharedMemoryManager(ctx=mp.get_context(start_method))
+    with pytest.raises(ValueError, match="not running"):
+        manager.SharedMemory(10)
+    with manager:
+        segment, items = manager.SharedMemory(100), manager.ShareableList(["a", 1])
+        segment.buf[:3] = b"abc"
+        assert bytes(SharedMemory(segment.name).buf[:3]) == b"abc"
+        assert list(ShareableList(name=items.shm.name)) == ["a", 1]
+        assert manager._command("list_segments") == sorted((segment.name, items.shm.name))
+    for name in (segment.name, items.shm.name):
+        with pytest.raises(FileNotFoundError):
+            SharedMemory(name)

@@ -40,6 +40,10 @@ def tls_client():
 
 
 class Things:
+    def __init__(self, error=None):
+        if error is not None:
+            raise error
+
     def fail(self):
         raise ValueError("there")
 
@@ -428,6 +432,17 @@ def test_a_client_without_the_certificate_is_told(start_method):
         with pytest.raises(ssl.SSLCertVerificationError):
             Shop(shop.address, KEY, tls=ssl.create_default_context).connect()
         assert shop.list([1])[:] == [1]
+
+
+@pytest.mark.parametrize("error", [EOFError("mine"), FileNotFoundError("mine")])
+def test_what_a_type_raises_is_not_taken_for_the_end_of_the_connection(shop, error):
+    client = Shop(shop.address, KEY)
+    client.connect()
+    with pytest.raises(RemoteError, match="mine"):
+        client.Things(error)
+    with pytest.raises(RemoteError, match="mine"):
+        shop.Things(error)
+    assert client.list([1])[:] == [1]
 
 
 # --- clients that mean harm ---

@@ -14,7 +14,8 @@ import sys
 from pathlib import Path
 
 VERSIONS = ("3.11", "3.12", "3.13", "3.14", "3.15")
-TOOLS = ("pytest", "pytest-timeout", "pytest-randomly", "pytest-xdist", "hypothesis")  # at the versions of requirements-dev.txt
+# at the versions of requirements-dev.txt
+TOOLS = ("pytest", "pytest-timeout", "pytest-randomly", "pytest-xdist", "hypothesis")
 # Most tests wait more than they compute.
 BOTH_CPUS = ("-n", "2", "--dist", "worksteal")
 ASK = "import sys, venv, ensurepip; print(sys.implementation.name, '%d.%d' % sys.version_info[:2])"

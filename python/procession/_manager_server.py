@@ -39,6 +39,10 @@ def public_methods(obj: Any) -> list[str]:
     return [name for name in dir(obj) if name[0] != "_" and callable(getattr(obj, name))]
 
 
+class _Ended(Exception):
+    """A connection has."""
+
+
 class Server:
     """The server behind a manager. `BaseManager.get_server()` returns one, `serve_forever()` runs it.
 
@@ -121,8 +125,12 @@ class Server:
             self.listener._listener._socket.shutdown(socket.SHUT_RDWR)
         with suppress(Exception):
             self.listener.close()
-        with suppress(Exception):
-            self._queue._shut_down(True)
+        with self._turn, suppress(Exception):
+            self._queue._shut_down()
+            while not self._queue.empty():
+                kind, *rest = self._queue.get()
+                if kind == "line":
+                    rest[-1]._shut_down()  # whoever waits there for an answer need not
         for line in tuple(self._lines):
             with suppress(Exception):
                 line.hang_up()
@@ -173,7 +181,11 @@ class Server:
         if kind == "line":
             from threading import Thread
 
-            Thread(target=self._serve_line, args=rest, name=rest[2], daemon=True).start()
+            try:
+                Thread(target=self._serve_line, args=rest, name=rest[2], daemon=True).start()
+            except Exception:  # no memory, or too many threads
+                rest[-1]._shut_down()
+                raise
         elif kind == "incref":
             self.objects.take(*rest)
         elif kind == "decref":
@@ -275,32 +287,51 @@ class Server:
                 connection = self.listener.accept()
             except AuthenticationError as error:
                 util.info("the manager refused a client: %s", error)
-            except OSError as error:
+            except Exception as error:
                 if not self.stop_event.is_set():
                     util.info("the manager cannot accept a client: %s", error)
                     time.sleep(0.05)  # no descriptors left, as a rule
             else:
-                Thread(target=self.handle_request, args=(connection,), daemon=True).start()
+                try:
+                    Thread(target=self.handle_request, args=(connection,), daemon=True).start()
+                except Exception as error:  # no memory, or too many threads
+                    util.info("the manager cannot serve a client: %s", error)
+                    connection.close()
 
     def handle_request(self, conn: Any) -> None:
         """Serves a client that has been accepted: one request to the server itself, or all of a thread's."""
         name = None
         self._serving.holder, self._serving.foreign = self._holder_behind(conn), True
         try:
-            try:
-                ident, name, args, kwds = receive(conn)
-                if ident is not None:
-                    raise ValueError("the first request through a connection is one to the server itself")
-                answer = RETURN, self._command(conn, name, args, kwds)
-            except (EOFError, OSError):
-                return
-            except Exception:
-                answer = TRACEBACK, format_exc()
+            request, answer = self._received(conn)
+            if answer is None:
+                try:
+                    ident, name, args, kwds = request
+                    if ident is not None:
+                        raise ValueError("the first request through a connection is one to the server itself")
+                    answer = RETURN, self._command(conn, name, args, kwds)
+                except Exception:
+                    answer = TRACEBACK, format_exc()
             if name not in ("accept_connection", "shutdown"):  # which answer by themselves
                 self._send(conn, answer)
+        except _Ended:
+            pass
         finally:
             with suppress(Exception):
                 conn.close()
+
+    def _received(self, connection: Any) -> tuple[Any, Any]:
+        """The next request and None, or None and the answer to one that could not be unpickled.
+
+        _Ended: there will be none.
+        """
+        here = []
+        try:
+            return receive(connection, lambda: here.append(True)), None
+        except Exception:
+            if not here:
+                raise _Ended from None
+            return None, (TRACEBACK, format_exc())
 
     def _holder_behind(self, connection: Any) -> Hashable:
         """The process at the other end, where the system tells: through a Unix socket, that is on this machine."""
@@ -348,16 +379,10 @@ class Server:
     def serve_client(self, conn: Any) -> None:
         """Answers the requests that come through a connection."""
         while not self.stop_event.is_set():
-            try:
-                request = receive(conn)
+            request, answer = self._received(conn)
+            if answer is None:
                 if self._queue._unfinished():
                     self.catch_up()
-            except (EOFError, OSError):
-                return
-            except Exception:
-                answer: tuple[str, Any] = TRACEBACK, format_exc()
-                request = None
-            else:
                 answer = self.unusual(request)
             if not self._send(conn, answer):
                 if answer[0] == RETURN and request is not None and request[1] in ("acquire", "get", "get_nowait"):

@@ -1,8 +1,9 @@
 //! Lines: calls from one process of a family to another, through two queues of family memory.
 //!
 //! A call is one message each way. The request is the tuple (ident, method, args, kwds), the answer the tuple (kind,
-//! value), as in the protocol of `multiprocessing.managers`; small ones are written and read without pickle. Whoever
-//! waits for the other notices its death, whatever it was doing.
+//! value), as in the protocol of `multiprocessing.managers`; small ones are written and read without pickle, and
+//! `bytes` that a method returned are an answer by themselves. Whoever waits for the other notices its death, whatever it
+//! was doing.
 //!
 //! A line is used by one thread at a time on either side. When the wait for an answer is broken off (Ctrl-C) the line is
 //! *broken*: the answer may still come, and must not be taken for that to the next request.
@@ -17,7 +18,9 @@ use procession_core::sys::clock::Deadline;
 use pyo3::exceptions::PyEOFError;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyDictItems, PyDictKeys, PyDictValues, PyFrozenSet, PyList, PyTuple};
+use pyo3::types::{
+    PyByteArray, PyBytes, PyDict, PyDictItems, PyDictKeys, PyDictValues, PyFrozenSet, PyList, PyTuple,
+};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// One end of a line.
@@ -127,7 +130,11 @@ impl Line {
             return Err(self.gone());
         }
         self.broken.store(true, Ordering::Relaxed);
-        self.take(py)?.unwrap_or_else(|| Err(self.gone()))
+        let answer = self.take(py)?.unwrap_or_else(|| Err(self.gone()))?;
+        if is_blob(&answer) {
+            return Ok(PyTuple::new(py, [intern!(py, "#RETURN").as_any(), &answer])?.into_any());
+        }
+        Ok(answer)
     }
 
     /// Whether it is of no use any more.
@@ -182,7 +189,11 @@ impl Line {
                     if to_be_undone(&request) {
                         last = Some((request.clone(), value.clone()));
                     }
-                    PyTuple::new(py, [returned.as_any(), &value])?.into_any()
+                    if is_blob(&value) {
+                        value
+                    } else {
+                        PyTuple::new(py, [returned.as_any(), &value])?.into_any()
+                    }
                 }
                 Outcome::Raised(error) => desk.call_method1(intern!(py, "raised"), (&request, error))?,
                 Outcome::Unusual => desk.call_method1(intern!(py, "unusual"), (&request,))?,
@@ -214,6 +225,11 @@ fn to_be_undone(request: &Bound<'_, PyAny>) -> bool {
     let name = request.cast::<PyTuple>().ok().and_then(|r| r.get_item(1).ok());
     name.and_then(|name| name.extract::<String>().ok())
         .is_some_and(|name| matches!(name.as_str(), "acquire" | "get" | "get_nowait"))
+}
+
+/// Whether a value is an answer by itself, without its kind: then it is copied once in and once out, and not pickled.
+fn is_blob(value: &Bound<'_, PyAny>) -> bool {
+    value.is_exact_instance_of::<PyBytes>() || value.is_exact_instance_of::<PyByteArray>()
 }
 
 /// Calls the method that a request asks for.
