@@ -26,9 +26,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Pool", "ThreadPool"]
 
-for _class in (ApplyResult, IMapIterator, IMapUnorderedIterator, MapResult, MaybeEncodingError):
-    _class.__module__ = __name__  # where they are found, and what pickles call them
-
 # what a pool's `_state` is
 INIT = "INIT"
 RUN = "RUN"
