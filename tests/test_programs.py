@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import re
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -23,14 +22,6 @@ WITH_METHOD = (
     "tasks_and_done",
 )
 WITHOUT = ("forkserver_messages", "pool_numpy", "remote_queue", "responsive_main")
-
-NEEDS = {
-    "managed_state": "managers",
-    "pool_map": "pool",
-    "pool_numpy": "pool",
-    "remote_queue": "managers",
-}
-NOT_YET = {program for program, module in NEEDS.items() if find_spec(f"procession.{module}") is None}
 
 
 def unchanged(program: Path, folder: Path, *arguments: str) -> Outcome:
@@ -65,8 +56,6 @@ WAYS = [unchanged, installed, with_another_import]
 def check(way, name: str, folder: Path, *arguments: str) -> None:
     if not PROGRAMS.is_dir():
         pytest.skip(f"there is no {PROGRAMS.relative_to(PROGRAMS.parents[2])} beside this folder")
-    if name in NOT_YET:
-        pytest.xfail(f"procession.{NEEDS[name]} is not built yet")
     if name == "pool_numpy":
         pytest.importorskip("numpy")
     program = PROGRAMS / f"{name}.py"

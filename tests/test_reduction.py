@@ -57,8 +57,54 @@ class Printing(queues.Queue):
         queues.Queue._on_queue_feeder_error(e, obj)
 
 
+class Fed(queues.Queue):
+    """As other libraries derive from multiprocessing's queue: with a feeder of its own that pickles in its own way,
+    and sent as the pieces that it would have there."""
+
+    def __init__(self, mark, *, maxsize=0, ctx):
+        super().__init__(maxsize, ctx=ctx)
+        self._mark = mark
+
+    def __getstate__(self):
+        return self._maxsize, self._reader, self._writer, self._mark, self._rlock, self._wlock, self._sem, self._opid
+
+    def __setstate__(self, state):
+        self._maxsize, self._reader, self._writer, self._mark, self._rlock, self._wlock, self._sem, self._opid = state
+        self._reset()
+
+    @staticmethod
+    def _feed(buffer, notempty, send_bytes, writelock, close, mark, onerror, queue_sem):
+        while True:
+            with notempty:
+                if not buffer:
+                    notempty.wait()
+            obj = buffer.popleft()
+            if obj is queues._sentinel:
+                close()
+                return
+            try:
+                with writelock:
+                    send_bytes(pickle.dumps((mark, obj)))
+            except Exception as error:
+                queue_sem.release()
+                onerror(error, obj)
+
+    def close(self):
+        self._reader.close()
+        self._writer.close()
+
+
+class FedAndReporting(Fed):
+    def _on_queue_feeder_error(self, e, obj):
+        self._mark = type(e).__name__
+
+
 def tell_label(q):
     q.put(q.label)
+
+
+def pass_bytes_on(reader, writer):
+    writer.send_bytes(reader.recv_bytes())
 
 
 def put(q, obj):
@@ -233,6 +279,40 @@ def test_a_derived_queue_that_wants_to_hear_of_errors_hears_of_them_instead_of_r
     with pytest.raises(ValueError, match="is closed"):
         q.put(thing)
     assert len(q.reported) == 2
+
+
+def test_a_derived_queue_with_a_feeder_of_its_own_has_it_called_by_put(context):
+    q = Fed("marked", maxsize=2, ctx=context)
+    with running(context, (put, q, "hello")) as [process]:
+        assert q.get(timeout=PATIENCE) == ("marked", "hello")
+        assert ended(process) == [0]
+    q.put(1)
+    q.put(2, timeout=PATIENCE)
+    with pytest.raises(queue.Full):
+        q.put_nowait(3)
+    assert pickle.loads(q._reader.recv_bytes()) == ("marked", 1)  # as it was pickled
+    assert q.get() == ("marked", 2)
+    q.close()
+    assert q.closed and q._reader.closed
+    with pytest.raises(ValueError, match="is closed"):
+        q.put(1)
+
+
+def test_a_feeder_deals_with_what_it_cannot_pickle(context):
+    q = FedAndReporting("marked", ctx=context)
+    q.put(threading.Lock())
+    assert q._mark == "TypeError" and q.empty()
+    q.put(1)
+    assert q.get() == ("TypeError", 1)
+
+
+def test_the_ends_of_a_queue_can_be_sent_without_it(context):
+    q, back = context.Queue(), context.Queue()
+    reader, writer = pickle.loads(pickle.dumps((q._reader, back._writer)))
+    with running(context, (pass_bytes_on, reader, writer)) as [process]:
+        q.put({"a": lambda: 1})  # by value, which a plain pickle of it would not manage
+        assert back.get(timeout=PATIENCE)["a"]() == 1
+        assert ended(process) == [0]
 
 
 def test_the_hook_of_the_base_class_prints_the_exception():

@@ -19,7 +19,6 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
-from importlib.util import find_spec
 from typing import Any
 
 import pytest
@@ -28,15 +27,7 @@ import procession as mp
 import surface
 from programs import run
 
-# Modules that are still to be written.
-NOT_BUILT = [
-    name
-    for name in ("dummy", "dummy.connection", "managers", "pool")
-    if find_spec(f"procession.{name.partition('.')[0]}") is None
-]
-BUILT = [name for name in surface.modules() if name not in NOT_BUILT]
-
-needs_pool = pytest.mark.xfail("pool" in NOT_BUILT, reason="not built yet", run=False)
+MODULES = surface.modules()
 
 # What may differ, and why. A pattern covers what it matches, as in a shell.
 ALLOWED = {
@@ -88,16 +79,16 @@ def excuse(path: str) -> str | None:
 # --- modules and names ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", BUILT, ids=lambda name: name or "the package")
+@pytest.mark.parametrize("name", MODULES, ids=lambda name: name or "the package")
 def test_a_module_has_all_that_its_twin_has_and_takes_all_that_it_takes(name):
     unexcused = {path: what for path, what in surface.differences(name).items() if excuse(path) is None}
     assert not unexcused, "\n".join(f"{path}: {what}" for path, what in unexcused.items())
 
 
 def test_no_excuse_has_outlived_its_reason():
-    used = {excuse(path) for name in BUILT for path in surface.differences(name)}
+    used = {excuse(path) for name in MODULES for path in surface.differences(name)}
     # another version of multiprocessing has what this one has not
-    known = {path for name in BUILT for path in surface.exported(surface.module_of("multiprocessing", name))}
+    known = {path for name in MODULES for path in surface.exported(surface.module_of("multiprocessing", name))}
     stale = [
         pattern
         for pattern in set(ALLOWED) - used
@@ -107,19 +98,13 @@ def test_no_excuse_has_outlived_its_reason():
     assert not stale
 
 
-@pytest.mark.parametrize("name", NOT_BUILT)
-def test_a_module_that_is_not_built_is_missing_from_the_list_of_those_that_are(name):
-    with pytest.raises(ModuleNotFoundError):
-        importlib.import_module(f"procession.{name}")
-
-
 def test_the_finder_of_the_alias_knows_every_module():
     from procession._alias import INTERFACE
 
     assert set(surface.modules()) - {""} == INTERFACE
 
 
-@pytest.mark.parametrize("name", [name for name in BUILT if name and "." not in name])
+@pytest.mark.parametrize("name", [name for name in MODULES if name and "." not in name])
 def test_a_module_is_there_without_an_import_of_its_own(name):
     # in multiprocessing it depends on what others have imported, and programs depend on that
     code = f"import procession; print(procession.{name}.__name__)"
@@ -238,7 +223,6 @@ def managers() -> Iterator[dict[Any, Any]]:
         yield {mp: ours, multiprocessing: theirs}
 
 
-@needs_pool
 @pytest.mark.parametrize("what", POOLS)
 def test_what_is_of_a_pool_prints_as_its_twin(what):
     printed = []
@@ -271,7 +255,7 @@ def named_in(pickled: bytes) -> set[str]:
     return set(re.findall(r"^c(\S+\n\S+)$", pickled.decode("ascii", "replace"), re.MULTILINE))
 
 
-@pytest.mark.parametrize("name", BUILT, ids=lambda name: name or "the package")
+@pytest.mark.parametrize("name", MODULES, ids=lambda name: name or "the package")
 def test_classes_and_functions_are_pickled_by_the_name_that_they_have_there(name):
     theirs = surface.exported(surface.module_of("multiprocessing", name))
     ours = surface.module_of("procession", name)
@@ -384,12 +368,6 @@ WRONG_POOL: dict[str, Callable[[Any], Any]] = {
     "pickling a pool": pickle.dumps,
     "entering a closed pool": lambda pool: (pool.close(), pool.__enter__()),
 }
-if "pool" not in NOT_BUILT:
-    WRONG |= {
-        "a pool of nobody": lambda package: package.Pool(0),
-        "a pool whose workers do no task": lambda package: package.Pool(1, maxtasksperchild=0),
-        "an initializer that is none": lambda package: package.Pool(1, initializer=3),
-    }
 WRONG_MANAGED: dict[str, Callable[[Any], Any]] = {
     "a key that is not there": lambda manager: manager.dict()["x"],
     "an index that is not there": lambda manager: manager.list()[3],
@@ -402,6 +380,9 @@ WRONG_MANAGED: dict[str, Callable[[Any], Any]] = {
     "a manager that is started again": lambda manager: manager.start(),
 }
 WRONG |= {
+    "a pool of nobody": lambda package: package.Pool(0),
+    "a pool whose workers do no task": lambda package: package.Pool(1, maxtasksperchild=0),
+    "an initializer that is none": lambda package: package.Pool(1, initializer=3),
     "a manager that was not started": lambda package: sub(package, "managers").SyncManager().list(),
     "a manager with a key that is text": lambda package: sub(package, "managers").BaseManager(authkey="x"),
     "a serializer that is none": lambda package: sub(package, "managers").BaseManager(serializer="x"),
@@ -429,7 +410,6 @@ def test_what_is_wrong_raises_the_same_error(what):
         assert raised(WRONG[what], mp) == theirs
 
 
-@needs_pool
 @pytest.mark.parametrize("what", WRONG_POOL)
 def test_what_is_wrong_with_a_pool_raises_the_same_error(what):
     errors = []
@@ -483,8 +463,8 @@ managers: dispatch RemoteError Token State listener_client convert_to_error publ
 managers: BaseManager._number_of_objects BaseManager._debug_info BaseManager._registry BaseManager._Server
 managers: BaseManager._create BaseProxy._callmethod BaseProxy._getvalue
 managers: RebuildProxy Namespace SharedMemoryManager DictProxy ListProxy BaseListProxy PoolProxy AcquirerProxy
-pool: Pool._repopulate_pool Pool._get_tasks RUN CLOSE TERMINATE INIT MaybeEncodingError RemoteTraceback ApplyResult
-pool: ThreadPool AsyncResult MapResult IMapIterator IMapUnorderedIterator ExceptionWithTraceback rebuild_exc
+pool: Pool._repopulate_pool RUN CLOSE TERMINATE INIT MaybeEncodingError RemoteTraceback ApplyResult
+pool: ThreadPool AsyncResult MapResult IMapIterator IMapUnorderedIterator
 process: _dangling _cleanup _children _current_process _process_counter _parent_process _MainProcess _ParentProcess
 process: BaseProcess._bootstrap BaseProcess._Popen BaseProcess._check_closed AuthenticationString ORIGINAL_DIR
 queues: Queue._on_queue_feeder_error Queue._terminate_broken Queue.close Queue.join_thread Queue.cancel_join_thread
@@ -509,8 +489,6 @@ util: register_after_fork _args_from_interpreter_flags _close_stdin close_fds is
 @pytest.mark.parametrize("line", PRIVATE.splitlines())
 def test_the_names_that_programs_reach_for_are_there(line):
     module, _, names = line.partition(": ")
-    if module in NOT_BUILT:
-        pytest.xfail("not built yet")
     missing = []
     for name in names.split():
         value = sub(mp, module)

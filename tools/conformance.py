@@ -28,8 +28,6 @@ MARGIN = 2  # so many come and go with the load of the machine
 
 def harness(options: argparse.Namespace, python: str, *more: str | Path) -> int:
     command = [sys.executable, options.harness, "--python", python, "--path", ROOT / "python", "--quiet", *more]
-    if not (ROOT / "python" / "procession" / "managers.py").exists():
-        command.append("--fill")  # until everything is built
     return subprocess.run([str(word) for word in command], check=False, stdin=subprocess.DEVNULL).returncode
 
 

@@ -55,8 +55,8 @@ def install() -> None:
     imports get ours, but what was taken out of the standard library's package before stays what it is: a name bound by
     `from multiprocessing import Queue`, a module that has it as `mp` (concurrent.futures.process, for one), an object.
 
-    Calling it again changes nothing. Submodules that are not built yet raise NotImplementedError when they are
-    imported. Programs started by other means than our processes, with `subprocess` say, are not affected.
+    Calling it again changes nothing. Programs started by other means than our processes, with `subprocess` say, are not
+    affected.
     """
     if not installed():
         sys.meta_path.insert(0, _finder)
@@ -73,24 +73,19 @@ def installed() -> bool:
 
 
 class _Finder:
-    """Finds the modules of multiprocessing where ours are, and those that are missing nowhere."""
+    """Finds the modules of multiprocessing where ours are."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         package, _, rest = fullname.partition(".")
-        if package not in (ALIAS, OURS) or (package == OURS and rest not in INTERFACE):
-            return None
         ours = f"{OURS}.{rest}" if rest else OURS
-        if _exists(ours):
-            return _spec(fullname, _SameModule(ours)) if package == ALIAS else None
-        return _spec(fullname, _NotBuilt()) if rest in INTERFACE else None
+        if package != ALIAS or not _exists(ours):
+            return None
+        from importlib.machinery import ModuleSpec
 
-
-def _spec(name: str, loader: _SameModule | _NotBuilt) -> ModuleSpec:
-    from importlib.machinery import ModuleSpec
-
-    return ModuleSpec(name, loader)  # type: ignore[arg-type]  # a Loader, without importing the class of that name
+        # a Loader, without importing the class of that name
+        return ModuleSpec(fullname, _SameModule(ours))  # type: ignore[arg-type]
 
 
 def _exists(name: str) -> bool:
@@ -120,16 +115,6 @@ class _SameModule:
         alias = module.__spec__
         assert alias is not None
         module.__spec__ = alias.loader_state
-
-
-class _NotBuilt:
-    """Loads a module that is still to be written, by saying so."""
-
-    def create_module(self, spec: ModuleSpec) -> ModuleType:
-        raise NotImplementedError(f"{ALIAS}.{spec.name.partition('.')[2]} is not built yet in Procession")
-
-    def exec_module(self, module: ModuleType) -> None:
-        raise AssertionError("there is no module to execute")
 
 
 _finder = _Finder()

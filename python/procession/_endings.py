@@ -19,6 +19,8 @@ __all__ = ["RemoteTraceback", "exception_of", "how", "leave_report", "note_memor
 class RemoteTraceback(Exception):
     """The traceback of an exception in the process that raised it, as text; the exception's `__cause__` here."""
 
+    __module__ = "procession.pool"  # where multiprocessing has it, and what pickles call it
+
     def __init__(self, tb: str) -> None:
         super().__init__(tb)
         self.tb = tb

@@ -73,21 +73,6 @@ class ProcessDiedError(ProcessError):
         return type(self), (str(self), self.pid, self.name, self.exitcode)
 
 
-def _find(module: str, name: str) -> Any:
-    """`name` from our module of that name, which need not exist yet: NotImplementedError says so."""
-    from importlib import import_module
-
-    full = f"{__package__}.{module}"
-    try:
-        return getattr(import_module(full), name)
-    except ModuleNotFoundError as error:
-        if error.name != full:
-            raise
-    except AttributeError:
-        pass
-    raise NotImplementedError(f"{__package__}.{name} is not built yet")
-
-
 class BaseContext:
     """What the package offers, for one start method. Its methods are the functions of the package."""
 
@@ -198,23 +183,33 @@ class BaseContext:
 
     def RawValue(self, typecode_or_type: Any, *args: Any) -> Any:
         """A ctypes object in shared memory."""
-        return _find("sharedctypes", "RawValue")(typecode_or_type, *args)
+        from .sharedctypes import RawValue
+
+        return RawValue(typecode_or_type, *args)
 
     def RawArray(self, typecode_or_type: Any, size_or_initializer: int | Sequence[Any]) -> Any:
         """A ctypes array in shared memory."""
-        return _find("sharedctypes", "RawArray")(typecode_or_type, size_or_initializer)
+        from .sharedctypes import RawArray
+
+        return RawArray(typecode_or_type, size_or_initializer)
 
     def Value(self, typecode_or_type: Any, *args: Any, lock: Any = True) -> Any:
         """A ctypes object in shared memory, with a lock."""
-        return _find("sharedctypes", "Value")(typecode_or_type, *args, lock=lock, ctx=self.get_context())
+        from .sharedctypes import Value
+
+        return Value(typecode_or_type, *args, lock=lock, ctx=self.get_context())
 
     def Array(self, typecode_or_type: Any, size_or_initializer: int | Sequence[Any], *, lock: Any = True) -> Any:
         """A ctypes array in shared memory, with a lock."""
-        return _find("sharedctypes", "Array")(typecode_or_type, size_or_initializer, lock=lock, ctx=self.get_context())
+        from .sharedctypes import Array
+
+        return Array(typecode_or_type, size_or_initializer, lock=lock, ctx=self.get_context())
 
     def Manager(self) -> Any:
         """A server process that holds objects, already started, with a proxy for each type of object."""
-        manager = _find("managers", "SyncManager")(ctx=self.get_context())
+        from .managers import SyncManager
+
+        manager = SyncManager(ctx=self.get_context())
         manager.start()
         return manager
 

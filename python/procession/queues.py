@@ -12,6 +12,8 @@ from queue import Empty, Full
 from types import GenericAlias
 
 from . import _core
+from ._queue_pieces import NO_LOCK, Reader, Writer, put_as_fed
+from ._queue_pieces import sentinel as _sentinel  # noqa: F401 (for classes that derive from these)
 from ._shared import SEM_VALUE_MAX
 
 TYPE_CHECKING = False
@@ -45,15 +47,60 @@ class _Watched(_core.Queue):
         """
         return self._watch()
 
-    @property
-    def _reader(self) -> _Reader:
-        """What programs written for multiprocessing's pipes use to wait for an item, or to take one."""
-        return _Reader(self)
+    # --- what it would be made of in multiprocessing ---
+    #
+    # Derived classes of other libraries (loky's) send these instead of the queue, and put a queue together from them.
+
+    _rlock = _wlock = _sem = NO_LOCK
+    _opid = 0  # the process that made it
 
     @property
-    def _writer(self) -> _Writer:
+    def _reader(self) -> Reader:
+        """What programs written for multiprocessing's pipes use to wait for an item, or to take one."""
+        return Reader(self)
+
+    @_reader.setter
+    def _reader(self, end: Reader) -> None:
+        self._attach(end._queue.handle)
+
+    @property
+    def _writer(self) -> Writer:
         """The other end."""
-        return _Writer(self)
+        return Writer(self)
+
+    @_writer.setter
+    def _writer(self, end: Writer) -> None:
+        """It is the queue's already."""
+
+    @property
+    def _maxsize(self) -> int:
+        """`maxsize`, where programs written for multiprocessing look for it: a big number if there is no limit."""
+        return self.maxsize or SEM_VALUE_MAX
+
+    @_maxsize.setter
+    def _maxsize(self, number: int) -> None:
+        """It is the queue's already."""
+
+    def _let_go(self) -> None:
+        super().close()
+
+    def _reset(self, after_fork: bool = False) -> None:
+        """Nothing: a queue that was put together is whole."""
+
+    # --- pickling ---
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return __newobj__, (type(self),), self.__getstate__()
+
+    # a tuple, since derived classes are known to append to it
+
+    def __getstate__(self) -> tuple[Any, ...]:
+        return (self.handle,)
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self._attach(state[0])
+
+    # --- waiting ---
 
     def _poll(self, timeout: float | None = 0.0) -> bool:
         """Whether there is an item, waiting up to timeout seconds for one; None: without limit."""
@@ -82,27 +129,15 @@ class Queue(_Watched):
         """
         self._create(max(0, maxsize), max(0, maxbytes))
 
-    @property
-    def _maxsize(self) -> int:
-        """`maxsize`, where programs written for multiprocessing look for it: a big number if there is no limit."""
-        return self.maxsize or SEM_VALUE_MAX
-
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        if "_on_queue_feeder_error" in cls.__dict__ and "put" not in cls.__dict__:
+        if hasattr(cls, "_feed"):
+            if "_feed" in cls.__dict__:
+                cls.put = put_as_fed  # type: ignore[method-assign, assignment]
+                cls.put_nowait = _put_nowait_or_report  # type: ignore[method-assign, assignment]
+        elif "_on_queue_feeder_error" in cls.__dict__ and "put" not in cls.__dict__:
             cls.put = _put_or_report  # type: ignore[method-assign, assignment]
             cls.put_nowait = _put_nowait_or_report  # type: ignore[method-assign, assignment]
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return __newobj__, (type(self),), self.__getstate__()
-
-    # a tuple, since derived classes are known to append to it
-
-    def __getstate__(self) -> tuple[Any, ...]:
-        return (self.handle,)
-
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        self._attach(state[0])
 
     # --- many at once ---
 
@@ -176,6 +211,9 @@ class Queue(_Watched):
 
     def close(self) -> None:
         """Lets go of the queue in this process: `put` and `get` raise ValueError from then on. Others go on with it."""
+        self._let_go()
+
+    def _let_go(self) -> None:
         super().close()
         if not super().empty():
             # what multiprocessing does for a queue that was in use; one that never was is still found empty
@@ -244,17 +282,11 @@ class SimpleQueue(_Watched):
         """ctx: of no consequence, contexts mix."""
         self._create(0)
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return __newobj__, (type(self),), self.__getstate__()
-
-    def __getstate__(self) -> tuple[Any, ...]:
-        return (self.handle,)
-
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        self._attach(state[0])
-
     def close(self) -> None:
         """Lets go of the queue in this process: its methods raise OSError from then on."""
+        self._let_go()
+
+    def _let_go(self) -> None:
         super().close()
         # over the methods of the class, which need no check of their own then
         self.put = self.get = self.empty = _refuse  # type: ignore[method-assign]
@@ -264,80 +296,3 @@ class SimpleQueue(_Watched):
 
 def _refuse(*args: object, **kwargs: object) -> NoReturn:
     raise OSError("the queue is closed")
-
-
-class _End:
-    """One end of a queue, with the methods of the connection that multiprocessing has there."""
-
-    __slots__ = ("_queue",)
-
-    def __init__(self, queue: _Watched) -> None:
-        self._queue = queue
-
-    def fileno(self) -> int:
-        """The queue's descriptor: readable while there are items. Nothing can be written to it."""
-        return self._queue.fileno()
-
-    def _ready(self) -> bool:
-        return self._queue._ready()
-
-    def close(self) -> None:
-        """Closes this end in this process; the queue itself is closed here when both its ends are."""
-        closed = self._queue.__dict__.setdefault("_closed_ends", set())
-        closed.add(type(self))
-        if len(closed) == 2 and not self._queue.closed:
-            self._queue.close()
-
-    @property
-    def closed(self) -> bool:
-        return self._queue.closed or type(self) in self._queue.__dict__.get("_closed_ends", ())
-
-    def __eq__(self, other: object) -> bool:
-        return type(other) is type(self) and other._queue is self._queue
-
-    def __hash__(self) -> int:
-        return hash((type(self), id(self._queue)))
-
-
-class _Reader(_End):
-    __slots__ = ()
-
-    readable, writable = True, False
-
-    def recv(self) -> Any:
-        """The next item; waits for one."""
-        return _core.Queue.get(self._queue)
-
-    def recv_bytes(self) -> bytes:
-        """The next item as multiprocessing's pipe would have it: pickled."""
-        return bytes(_dumps(self.recv()))
-
-    def poll(self, timeout: float | None = 0.0) -> bool:
-        """Whether there is an item, waiting up to timeout seconds for one; None: without limit."""
-        return self._queue._wait_for_item(timeout)
-
-
-class _Writer(_End):
-    __slots__ = ()
-
-    readable, writable = False, True
-
-    def send(self, obj: Any) -> None:
-        """Puts an item."""
-        _core.Queue.put(self._queue, obj)
-
-    def send_bytes(self, buf: Any) -> None:
-        """Puts the item that these bytes are the pickle of."""
-        self.send(_loads(buf))
-
-
-def _dumps(obj: object) -> memoryview:
-    from .reduction import ForkingPickler
-
-    return ForkingPickler.dumps(obj)
-
-
-def _loads(pickled: Any) -> Any:
-    from .reduction import ForkingPickler
-
-    return ForkingPickler.loads(pickled)

@@ -29,6 +29,7 @@ class Job:
 JOBS = [
     Job("concurrent.futures", "futures_job.py", "queues"),
     Job("joblib, backend multiprocessing", "joblib_job.py", "pool"),
+    Job("joblib, backend loky", "loky_job.py", "queues"),
     Job("flake8 -j", "flake8_job.py", "pool"),
     Job("sphinx-build -j", "sphinx_job.py", "connection"),
     Job("tqdm.contrib.concurrent", "tqdm_job.py", "queues"),

@@ -1,0 +1,185 @@
+"""What a queue would be made of in multiprocessing: the two ends of a pipe, locks around them, a thread that feeds it.
+
+Programs and libraries that know those look for them, and derive from our queues what they derive from
+multiprocessing's. Some send the ends instead of the queue, to processes that are none of ours and have the standard
+library's classes around them (loky does): the ends are made so that these work.
+"""
+
+from __future__ import annotations
+
+from _thread import _local
+from collections import deque
+
+from . import _core
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from .queues import Queue, _Watched
+
+__all__ = ["NO_LOCK", "Reader", "Writer", "put_as_fed", "sentinel"]
+
+# What tells the feeder thread of multiprocessing's queues to end: classes derived from those import it.
+sentinel = object()
+
+
+class _NoLock:
+    """Stands where multiprocessing has locks around the ends of a pipe, and a count of what is in it."""
+
+    def acquire(self, block: bool = True, timeout: float | None = None) -> bool:
+        return True
+
+    def release(self) -> None:
+        pass
+
+    __enter__ = acquire
+
+    def __exit__(self, *exception: object) -> None:
+        pass
+
+    def __reduce__(self) -> str:
+        return "NO_LOCK"
+
+
+NO_LOCK = _NoLock()
+
+
+class _End:
+    """One end of a queue, with the methods of the connection that multiprocessing has there."""
+
+    __slots__ = ("_queue",)
+
+    def __init__(self, queue: _Watched) -> None:
+        self._queue = queue
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        from .queues import _Watched
+
+        # not the queue, whose class may be one that sends its ends
+        bare = _Watched.__new__(_Watched)
+        bare._attach(self._queue.handle)
+        return type(self), (bare,)
+
+    def fileno(self) -> int:
+        """The queue's descriptor: readable while there are items. Nothing can be written to it."""
+        return self._queue.fileno()
+
+    def _ready(self) -> bool:
+        return self._queue._ready()
+
+    def close(self) -> None:
+        """Closes this end in this process; the queue itself is closed here when both its ends are."""
+        closed = self._queue.__dict__.setdefault("_closed_ends", set())
+        closed.add(type(self))
+        if len(closed) == 2 and not self._queue.closed:
+            self._queue._let_go()  # not close(), which in a derived class may close the ends
+
+    @property
+    def closed(self) -> bool:
+        return self._queue.closed or type(self) in self._queue.__dict__.get("_closed_ends", ())
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and other._queue is self._queue
+
+    def __hash__(self) -> int:
+        return hash((type(self), id(self._queue)))
+
+
+class Reader(_End):
+    __slots__ = ()
+
+    readable, writable = True, False
+
+    def recv(self) -> Any:
+        """The next item; waits for one."""
+        return _core.Queue.get(self._queue)
+
+    def recv_bytes(self) -> bytes:
+        """The next item as multiprocessing's pipe would have it: pickled."""
+        _receiving.pickled = True
+        try:
+            item = self.recv()
+        finally:
+            _receiving.pickled = False
+        return item.pickle if type(item) is _Pickled else _dumps(item)
+
+    def poll(self, timeout: float | None = 0.0) -> bool:
+        """Whether there is an item, waiting up to timeout seconds for one; None: without limit."""
+        return self._queue._wait_for_item(timeout)
+
+
+class Writer(_End):
+    __slots__ = ()
+
+    readable, writable = False, True
+
+    def send(self, obj: Any) -> None:
+        """Puts an item."""
+        _core.Queue.put(self._queue, obj)
+
+    def send_bytes(self, buf: Any) -> None:
+        """Puts the item that these bytes are the pickle of."""
+        _core.Queue.put(self._queue, _Pickled(bytes(buf)))
+
+
+class _Pickled:
+    """An item that somebody else has pickled, in a way of their own: it is sent as it is."""
+
+    __slots__ = ("pickle",)
+
+    def __init__(self, pickle: bytes) -> None:
+        self.pickle = pickle
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _unpickled, (self.pickle,)
+
+
+def _unpickled(pickle: bytes) -> Any:
+    if getattr(_receiving, "pickled", False):
+        return _Pickled(pickle)
+    return _loads(pickle)
+
+
+_receiving = _local()  # pickled: this thread wants the item's pickle
+
+
+def put_as_fed(self: Queue, obj: Any, block: bool = True, timeout: float | None = None) -> None:
+    """`put` of a class that overrides `_feed`, the function of multiprocessing's feeder thread, to pickle otherwise.
+
+    It is called here, for this one object, and so has sent it when this returns. What it does about errors is its own.
+    """
+    from threading import Condition
+
+    if self.closed:
+        raise ValueError(f"{self!r} is closed")
+    if not block and self.full():
+        from queue import Full
+
+        raise Full
+    feed = type(self)._feed  # type: ignore[attr-defined]
+    known = {
+        "buffer": deque((obj, sentinel)),
+        "notempty": Condition(),
+        "send_bytes": lambda pickle: _core.Queue.put(self, _Pickled(bytes(pickle)), block, timeout),
+        "writelock": NO_LOCK,
+        "queue_sem": NO_LOCK,
+        "onerror": self._on_queue_feeder_error,
+    }
+    known |= dict.fromkeys(("close", "reader_close", "writer_close"), lambda: None)
+    code = feed.__code__
+    names = code.co_varnames[: code.co_argcount]
+    feed(*(known[name] if name in known else getattr(self, f"_{name}") for name in names))
+
+
+def _dumps(obj: object) -> bytes:
+    from ._by_value import dumps
+    from .reduction import ForkingPickler
+
+    return dumps(obj, lambda obj: bytes(ForkingPickler.dumps(obj)))
+
+
+def _loads(pickled: Any) -> Any:
+    from .reduction import ForkingPickler
+
+    return ForkingPickler.loads(pickled)
