@@ -82,6 +82,11 @@ docs: .venv-docs/.stamp ## Build the documentation as a site, in target/site
 	.venv-docs/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-docs.txt
 	@touch $@
 
+.PHONY: bench-rust
+bench-rust: | platform ## Measure the Rust crate beside ipc-channel and procspawn (BENCH='--quick --check')
+	cd benchmarks/rust && cargo build --quiet --release
+	benchmarks/rust/target/release/procession-bench $(BENCH)
+
 # Tests wait with deadlines, and the machine may be busy: what failed once is run once more, aloud.
 twice = $(1) || { echo "ONCE MORE: $(subst ",,$(1))"; $(1); }
 
@@ -195,6 +200,6 @@ endif
 
 .PHONY: clean
 clean: ## Remove all that was built or installed here
-	rm -rf target $(VENV) .venv-* .pytest_cache .ruff_cache .mypy_cache .hypothesis benchmarks/results dist
+	rm -rf target benchmarks/rust/target $(VENV) .venv-* .pytest_cache .ruff_cache .mypy_cache .hypothesis benchmarks/results dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	rm -f python/procession/*.so

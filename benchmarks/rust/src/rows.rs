@@ -1,7 +1,7 @@
 //! What is measured.
 
 use crate::Row;
-use ipc_channel::ipc::{self, IpcReceiver, IpcSender};
+use ipc_channel::ipc::{self, IpcOneShotServer, IpcReceiver, IpcSender};
 use procession::{Block, Pool, Process, Queue, StartMethod};
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ pub(crate) const ROWS: &[Row] = &[
         peer: "ipc-channel",
         target: 2.0,
         count: 200_000,
-        ours: |n| one_way(n, message),
+        ours: |n| one_way(n, 0, message),
         theirs: |n| ipc_one_way(n, message),
     },
     Row {
@@ -21,7 +21,7 @@ pub(crate) const ROWS: &[Row] = &[
         peer: "ipc-channel",
         target: 2.0,
         count: 4_000,
-        ours: |n| one_way(n, |_| vec![1u8; 64 << 10]),
+        ours: |n| one_way(n, 4, |_| Block::from_slice(&[1u8; 64 << 10]).unwrap()),
         theirs: |n| ipc_one_way_bytes(n, 64 << 10),
     },
     Row {
@@ -29,7 +29,7 @@ pub(crate) const ROWS: &[Row] = &[
         peer: "ipc-channel",
         target: 2.0,
         count: 300,
-        ours: |n| one_way(n, |_| Block::from_slice(&[1.0f32; 1 << 18]).unwrap()),
+        ours: |n| one_way(n, 4, |_| Block::from_slice(&[1.0f32; 1 << 18]).unwrap()),
         theirs: |n| ipc_one_way_bytes(n, 1 << 20),
     },
     Row {
@@ -70,8 +70,9 @@ fn message(n: u32) -> Message {
     (n.into(), 0.5, "a few words of text".into())
 }
 
-fn one_way<T: procession::Message>(count: u32, make: fn(u32) -> T) -> Duration {
-    let (queue, ready) = (Queue::<T>::new().unwrap(), Queue::<u8>::new().unwrap());
+/// `room`: how many messages may be under way (0: any number). The sockets of the peer have room for about 200 KiB.
+fn one_way<T: procession::Message>(count: u32, room: u64, make: fn(u32) -> T) -> Duration {
+    let (queue, ready) = (Queue::<T>::bounded(room).unwrap(), Queue::<u8>::new().unwrap());
     let child = Process::spawn(
         |(queue, ready, count): (Queue<T>, Queue<u8>, u32)| {
             ready.put(&0).unwrap();
@@ -95,15 +96,15 @@ fn ipc_one_way<T>(count: u32, make: fn(u32) -> T) -> Duration
 where
     T: serde::Serialize + for<'de> serde::Deserialize<'de> + 'static,
 {
-    let (server_sends, server) = ipc::channel::<IpcSender<T>>().unwrap();
-    let child = procspawn::spawn((server_sends, count), |(back, count)| {
+    let (server, name) = IpcOneShotServer::<IpcSender<T>>::new().unwrap();
+    let child = procspawn::spawn((name, count), |(name, count)| {
         let (sender, receiver) = ipc::channel::<T>().unwrap();
-        back.send(sender).unwrap();
+        IpcSender::connect(name).unwrap().send(sender).unwrap();
         for _ in 0..count {
             receiver.recv().unwrap();
         }
     });
-    let sender = server.recv().unwrap();
+    let (_, sender) = server.accept().unwrap();
     let began = Instant::now();
     for n in 0..count {
         sender.send(make(n)).unwrap();
@@ -114,15 +115,15 @@ where
 
 /// Its own channel for bytes, which has no codec.
 fn ipc_one_way_bytes(count: u32, len: usize) -> Duration {
-    let (server_sends, server) = ipc::channel::<ipc::IpcBytesSender>().unwrap();
-    let child = procspawn::spawn((server_sends, count), |(back, count)| {
+    let (server, name) = IpcOneShotServer::<ipc::IpcBytesSender>::new().unwrap();
+    let child = procspawn::spawn((name, count), |(name, count)| {
         let (sender, receiver) = ipc::bytes_channel().unwrap();
-        back.send(sender).unwrap();
+        IpcSender::connect(name).unwrap().send(sender).unwrap();
         for _ in 0..count {
             receiver.recv().unwrap();
         }
     });
-    let sender = server.recv().unwrap();
+    let (_, sender) = server.accept().unwrap();
     let began = Instant::now();
     for _ in 0..count {
         sender.send(&vec![1u8; len]).unwrap();
@@ -156,16 +157,16 @@ fn round_trip(count: u32) -> Duration {
 
 fn ipc_round_trip(count: u32) -> Duration {
     type Ends = (IpcSender<Message>, IpcReceiver<Message>);
-    let (server_sends, server) = ipc::channel::<Ends>().unwrap();
-    let child = procspawn::spawn((server_sends, count), |(back, count)| {
+    let (server, name) = IpcOneShotServer::<Ends>::new().unwrap();
+    let child = procspawn::spawn((name, count), |(name, count)| {
         let (to_here, from_there) = ipc::channel::<Message>().unwrap();
         let (to_there, from_here) = ipc::channel::<Message>().unwrap();
-        back.send((to_here, from_here)).unwrap();
+        IpcSender::connect(name).unwrap().send((to_here, from_here)).unwrap();
         for _ in 0..=count {
             to_there.send(from_there.recv().unwrap()).unwrap();
         }
     });
-    let (sender, receiver) = server.recv().unwrap();
+    let (_, (sender, receiver)) = server.accept().unwrap();
     sender.send(message(0)).unwrap();
     receiver.recv().unwrap();
     let began = Instant::now();
@@ -215,7 +216,9 @@ fn pool(count: u32) -> Duration {
 fn procspawn_pool(count: u32) -> Duration {
     let pool = procspawn::Pool::new(2).unwrap();
     let warm: Vec<_> = (0..100u32).map(|n| pool.spawn(n, |n| n)).collect();
-    warm.into_iter().for_each(|task| drop(task.join().unwrap()));
+    for task in warm {
+        task.join().unwrap();
+    }
     let began = Instant::now();
     let tasks: Vec<_> = (0..count).map(|n| pool.spawn(n, |n| u64::from(n) + 1)).collect();
     let sum: u64 = tasks.into_iter().map(|task| task.join().unwrap()).sum();

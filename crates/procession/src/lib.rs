@@ -55,6 +55,9 @@
 //! | [`Block`] | data that is written once, and then read in place by whoever it is sent to |
 //! | [`SharedBox`], [`SharedSlice`] | data that anybody writes at any time |
 //!
+//! Beside them: a [`Pool`] of workers that are replaced when they die; [`Listener`], [`Client`] and [`SharedMemory`] for
+//! programs that are no family; and [`python`], where Python and Rust are one.
+//!
 //! The processes of a family trust each other, as threads do: each can write to all that they share.
 //!
 //! # Requirements

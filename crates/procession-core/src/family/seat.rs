@@ -137,10 +137,11 @@ impl Seat {
         Ok(())
     }
 
-    /// Whether the start message is still in the seat: the occupant has not taken it, and if it is dead never will.
+    /// Whether anybody has ever sat down here: false if the process that was started for it never came, and if it is dead
+    /// never will. (Of a process that began with the descriptor of the memory, which is then not number 0.)
     #[must_use]
-    pub fn is_loaded(&self) -> bool {
-        self.slot().message.load(Ordering::Acquire) != 0
+    pub fn was_taken(&self) -> bool {
+        self.slot().how.load(Ordering::Acquire) != 0
     }
 
     /// The start message, copied. It stays in the seat until [`Seat::unload`].

@@ -253,8 +253,7 @@ impl<R: Message> Process<R> {
         if self.python {
             return outcome::result_of_python(process, code, report.as_deref());
         }
-        // The start message is let go of when the function is about to run.
-        let ran = self.seat.is_none_or(|seat| !seat.is_loaded());
+        let ran = self.seat.is_none_or(|seat| seat.was_taken());
         outcome::result(process, code, report.as_deref(), ran)
     }
 }
