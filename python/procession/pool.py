@@ -9,7 +9,7 @@ from collections.abc import Sized
 from . import _core, util
 from ._endings import RemoteTraceback as RemoteTraceback
 from ._pool_errors import MaybeEncodingError as MaybeEncodingError
-from ._pool_errors import error_of
+from ._pool_errors import error_of, name_of
 from ._pool_results import ApplyResult, IMapIterator, IMapUnorderedIterator, MapResult
 from ._pool_results import AsyncResult as AsyncResult
 from ._pool_supervisor import Supervisor
@@ -159,7 +159,7 @@ class Pool:
             raise
         if success:
             return value
-        raise error_of(value, _name_of(func), None, self._supervisor.broken)
+        raise error_of(value, name_of(func), None, self._supervisor.broken)
 
     def apply_async(
         self,
@@ -185,13 +185,14 @@ class Pool:
             timeout = self._timeout
         if retries is None:
             retries = self._retries
-        result = ApplyResult(self, _name_of(func), callback, error_callback)
+        result = ApplyResult(self, func)
         try:
             if callback is None and error_callback is None:
                 result._task = self._engine.submit(func, args, kwds, timeout, retries)
                 return result
             import threading
 
+            result._callback, result._error_callback = callback, error_callback
             result._told, result._waiting = threading.Event(), []
             supervisor = self._supervisor
             with supervisor.lock:
@@ -297,7 +298,7 @@ class Pool:
             chunksize = 1
         bar = _bar(length) if progress else None
         chunked = chunksize is None or chunksize > 1
-        result = MapResult(self, _name_of(func), length, chunked, callback, error_callback, bar)
+        result = MapResult(self, func, length, chunked, callback, error_callback, bar)
         if not length:
             return result
         result._group = self._engine.group(func, starred, timeout, retries, False)
@@ -389,7 +390,7 @@ class Pool:
         source = iter(iterable)
         length = len(iterable) if progress and isinstance(iterable, Sized) else None
         group = self._engine.group(func, False, timeout, retries, False)
-        return kind(self, group, _name_of(func), source, chunksize, buffersize, _bar(length) if progress else None)
+        return kind(self, group, func, source, chunksize, buffersize, _bar(length) if progress else None)
 
     # --- the pool itself ---
 
@@ -510,14 +511,6 @@ def _terminate(engine: Any, supervisor: Any) -> None:
     thread = supervisor.thread
     if thread is not None and thread is not threading.current_thread() and supervisor.pid == os.getpid():
         thread.join()
-
-
-def _name_of(func: Any) -> str:
-    """A function's name, for errors."""
-    while not hasattr(func, "__name__") and hasattr(func, "func"):  # functools.partial
-        func = func.func
-    name: str = getattr(func, "__name__", None) or type(func).__name__
-    return name
 
 
 def _bar(length: int | None) -> Any:

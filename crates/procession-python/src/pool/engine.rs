@@ -383,6 +383,23 @@ impl PoolTask {
         Ok(waited(py, deadline, || self.pool.wait(self.id, deadline))?.is_some())
     }
 
+    /// Waits up to timeout seconds for its outcome and takes it; None if it is not settled or was taken already.
+    #[pyo3(signature = (timeout = None))]
+    fn outcome<'py>(
+        &self,
+        py: Python<'py>,
+        timeout: Option<f64>,
+    ) -> PyResult<Option<(bool, Bound<'py, PyAny>)>> {
+        if let Some(outcome) = self.pool.take(self.id) {
+            return told(py, outcome).map(Some);
+        }
+        if self.wait(py, timeout)? {
+            self.take(py)
+        } else {
+            Ok(None)
+        }
+    }
+
     /// Whether it is settled.
     fn ready(&self, py: Python<'_>) -> bool {
         py.detach(|| self.pool.is_settled(self.id))
