@@ -40,7 +40,11 @@ class ApplyResult:
     def __init__(self, pool: Any, function: Any) -> None:
         self._pool = pool
         self._function = function
-        self._lock = allocate_lock()
+
+    @property
+    def _lock(self) -> Any:
+        """For what happens seldom: one lock is enough for all results of a pool."""
+        return self._pool._seldom
 
     def ready(self) -> bool:
         """Whether there is a result, or an error."""
@@ -202,6 +206,7 @@ class MapResult(ApplyResult):
         bar: Any = None,
     ) -> None:
         super().__init__(pool, function)
+        self._gathering = allocate_lock()
         self._callback, self._error_callback = callback, error_callback
         self._values: list[Any] = [None] * length
         self._chunked = chunked
@@ -210,6 +215,10 @@ class MapResult(ApplyResult):
         self._bar = bar
         if not length:
             self._finish()
+
+    @property
+    def _lock(self) -> Any:
+        return self._gathering
 
     def cancel(self) -> bool:
         """Gives up all calls that are not done; see `ApplyResult.cancel`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import warnings
 from collections.abc import Sized
 
@@ -93,6 +94,7 @@ class Pool:
             inner_threads = max(1, context.cpu_count() // processes)
         elif inner_threads is not None and (not isinstance(inner_threads, int) or inner_threads < 1):
             raise ValueError('inner_threads must be a positive integer, "auto" or None')
+        self._seldom = threading.RLock()
         self._processes = processes
         self._timeout = timeout
         self._retries = retries
@@ -190,8 +192,6 @@ class Pool:
             if callback is None and error_callback is None:
                 result._task = self._engine.submit(func, args, kwds, timeout, retries)
                 return result
-            import threading
-
             result._callback, result._error_callback = callback, error_callback
             result._told, result._waiting = threading.Event(), []
             supervisor = self._supervisor
@@ -505,8 +505,6 @@ def rebuild_exc(exc: BaseException, tb: str) -> BaseException:
 
 def _terminate(engine: Any, supervisor: Any) -> None:
     """What ends a pool: also when it is forgotten, and when the program ends."""
-    import threading
-
     engine.terminate()
     thread = supervisor.thread
     if thread is not None and thread is not threading.current_thread() and supervisor.pid == os.getpid():

@@ -39,7 +39,7 @@ pub struct PoolTask {
 
 impl Drop for PoolTask {
     fn drop(&mut self) {
-        if self.pid == std::process::id() {
+        if self.pid == self.pool.family().pid() {
             self.pool.forget(self.id);
         }
     }
@@ -47,7 +47,7 @@ impl Drop for PoolTask {
 
 impl PoolEngine {
     pub fn ours(&self) -> PyResult<&Arc<Pool>> {
-        if self.pid == std::process::id() {
+        if self.pid == self.pool.family().pid() {
             Ok(&self.pool)
         } else {
             Err(PyRuntimeError::new_err(
@@ -301,13 +301,13 @@ impl PoolEngine {
     }
 
     fn close(&self, py: Python<'_>) {
-        if self.pid == std::process::id() {
+        if self.pid == self.pool.family().pid() {
             py.detach(|| self.pool.close());
         }
     }
 
     fn terminate(&self, py: Python<'_>) {
-        if self.pid == std::process::id() {
+        if self.pid == self.pool.family().pid() {
             py.detach(|| self.pool.terminate());
         }
     }

@@ -23,7 +23,7 @@ pub struct PoolGroup {
 
 impl Drop for PoolGroup {
     fn drop(&mut self) {
-        if self.pid == std::process::id() {
+        if self.pid == self.pool.family().pid() {
             self.pool.forget_group(self.id);
         }
     }
