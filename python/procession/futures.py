@@ -222,8 +222,14 @@ class ProcessPoolExecutor(Executor):
         if cancel_futures:
             running._engine.cancel_waiting()
         running.close()
-        if wait:
+        if wait and running._supervisor.thread is not threading.current_thread():
             running.join()
+
+    def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:
+        """As `shutdown()`. If it was Ctrl-C that ended the block, what is under way is given up."""
+        if kind is not None and issubclass(kind, KeyboardInterrupt):
+            self.terminate_workers()
+        self.shutdown(wait=True)
 
     def terminate_workers(self) -> None:
         """Ends the workers (SIGTERM) and shuts down; calls that are under way fail."""
