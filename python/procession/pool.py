@@ -6,6 +6,7 @@ import os
 import threading
 import warnings
 from collections.abc import Sized
+from itertools import islice
 
 from . import _core, util
 from ._endings import RemoteTraceback as RemoteTraceback
@@ -17,7 +18,7 @@ from ._pool_supervisor import Supervisor
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from types import TracebackType
     from typing import Any, Literal, Self
 
@@ -437,6 +438,13 @@ class Pool:
 
     def __exit__(self, *exc: object) -> None:
         self.terminate()
+
+    @staticmethod
+    def _get_tasks(func: Callable[..., Any], it: Iterable[Any], size: int) -> Iterator[tuple[Any, tuple[Any, ...]]]:
+        """The input in chunks, as (func, chunk): for recipes that were written for multiprocessing's own pool."""
+        items = iter(it)
+        while chunk := tuple(islice(items, size)):
+            yield func, chunk
 
     def __reduce__(self) -> Any:
         raise NotImplementedError("pool objects cannot be passed between processes or pickled")
