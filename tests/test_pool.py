@@ -136,6 +136,14 @@ def test_every_way_to_call_gives_what_a_loop_would(context):
         assert pool.starmap_async(power, [(2, 3)], 1).get(PATIENCE) == [8]
 
 
+def test_map_makes_chunks_that_become_smaller():
+    with mp.Pool(2) as pool:
+        assert pool.map(square, range(1000)) == [x * x for x in range(1000)]
+        chunks = until(lambda: sum(row.done for row in pool.statistics()))
+        assert 16 < chunks < 150
+    assert [len(chunk) for _, chunk in Pool._get_tasks(square, range(7), 3)] == [3, 3, 1]
+
+
 def test_nothing_is_made_of_nothing(context):
     with context.Pool(1) as pool:
         assert pool.map(square, []) == pool.starmap(power, []) == pool.map_async(square, []).get() == []

@@ -9,7 +9,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["MaybeEncodingError", "PoolBrokenError", "TaskTimeoutError", "WorkerDiedError", "error_of"]
+__all__ = ["MaybeEncodingError", "PoolBrokenError", "TaskTimeoutError", "WorkerDiedError", "error_of", "name_of"]
 
 
 class WorkerDiedError(ProcessError):
@@ -77,6 +77,14 @@ class MaybeEncodingError(Exception):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {self}>"
+
+
+def name_of(function: Any) -> str:
+    """A function's name, for errors."""
+    while not hasattr(function, "__name__") and hasattr(function, "func"):  # functools.partial
+        function = function.func
+    name: str = getattr(function, "__name__", None) or type(function).__name__
+    return name
 
 
 def error_of(what: tuple[Any, ...], function: str, first: int | None, broken: BaseException | None) -> BaseException:

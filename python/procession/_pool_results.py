@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
+from _thread import allocate_lock
 from collections import deque
 from contextlib import suppress
 from types import GenericAlias
 
-from ._pool_errors import error_of
+from ._pool_errors import error_of, name_of
 from .context import TimeoutError
 
 TYPE_CHECKING = False
@@ -26,24 +27,24 @@ class ApplyResult:
 
     __class_getitem__: Any = classmethod(GenericAlias)
 
+    # What most results never have is of the class.
+    _callback: Callable[[Any], object] | None = None
+    _error_callback: Callable[[BaseException], object] | None = None
+    # (success, value or exception), once it is known
+    _outcome: tuple[bool, Any] | None = None
+    # set when the supervisor has called back, if it is to
+    _told: threading.Event | None = None
+
     _task: PoolTask
 
-    def __init__(
-        self,
-        pool: Any,
-        function: str,
-        callback: Callable[[Any], object] | None,
-        error_callback: Callable[[BaseException], object] | None,
-    ) -> None:
+    def __init__(self, pool: Any, function: Any) -> None:
         self._pool = pool
         self._function = function
-        self._callback = callback
-        self._error_callback = error_callback
-        # (success, value or exception), once it is known
-        self._outcome: tuple[bool, Any] | None = None
-        self._lock = threading.Lock()
-        # set when the supervisor has called back, if it is to
-        self._told: threading.Event | None = None
+
+    @property
+    def _lock(self) -> Any:
+        """For what happens seldom: one lock is enough for all results of a pool."""
+        return self._pool._seldom
 
     def ready(self) -> bool:
         """Whether there is a result, or an error."""
@@ -70,9 +71,10 @@ class ApplyResult:
         under way; `WorkerDiedError` if its worker has died; `TaskTimeoutError`, `concurrent.futures.CancelledError`;
         `PoolBrokenError` if the pool was terminated or cannot start workers. It never waits for what cannot come.
         """
-        if not self._wait(timeout):
-            raise TimeoutError
-        assert self._outcome is not None
+        if self._outcome is None or self._told is not None:
+            if not self._wait(timeout):
+                raise TimeoutError
+            assert self._outcome is not None
         success, value = self._outcome
         if success:
             return value
@@ -137,22 +139,30 @@ class ApplyResult:
         if self._told is not None:
             return self._told.wait(timeout)
         if self._outcome is None:
-            if not self._task.wait(timeout):
+            told = self._task.outcome(timeout)
+            if told is not None:
+                self._keep(told)
+            elif not self._task.wait(0):
                 return False
-            with self._lock:
-                self._take()
+            else:
+                with self._lock:  # another thread has taken it, and keeps it in a moment
+                    self._take()
         return True
+
+    def _keep(self, told: tuple[bool, Any]) -> None:
+        self._outcome = told if told[0] else (False, self._error(told[1]))
 
     def _take(self) -> None:
         """The outcome from the engine, if nobody has taken it; under the lock."""
         if self._outcome is None:
             told = self._task.take()
-            if told is None:  # it was not to be had from the engine: the pool's own process has forked, say
-                told = False, ("abandoned",)
-            self._outcome = told if told[0] else (False, self._error(told[1]))
+            while told is None and self._outcome is None:
+                time.sleep(0)  # another thread has taken it, and keeps it in a moment
+            if told is not None:
+                self._keep(told)
 
     def _error(self, what: tuple[Any, ...]) -> BaseException:
-        return error_of(what, self._function, None, self._pool._supervisor.broken)
+        return error_of(what, name_of(self._function), None, self._pool._supervisor.broken)
 
     def _tell(self) -> None:
         """In the supervisor's thread: calls back, and wakes who waits."""
@@ -188,14 +198,16 @@ class MapResult(ApplyResult):
     def __init__(
         self,
         pool: Any,
-        function: str,
+        function: Any,
         length: int,
         chunked: bool,
         callback: Callable[[list[Any]], object] | None,
         error_callback: Callable[[BaseException], object] | None,
         bar: Any = None,
     ) -> None:
-        super().__init__(pool, function, callback, error_callback)
+        super().__init__(pool, function)
+        self._gathering = allocate_lock()
+        self._callback, self._error_callback = callback, error_callback
         self._values: list[Any] = [None] * length
         self._chunked = chunked
         # the first that has gone wrong: (index, error)
@@ -203,6 +215,10 @@ class MapResult(ApplyResult):
         self._bar = bar
         if not length:
             self._finish()
+
+    @property
+    def _lock(self) -> Any:
+        return self._gathering
 
     def cancel(self) -> bool:
         """Gives up all calls that are not done; see `ApplyResult.cancel`."""
@@ -230,7 +246,7 @@ class MapResult(ApplyResult):
             return False
         left, failures, count = gathered
         for index, what in failures:
-            self._fail(index, error_of(what, self._function, index, self._pool._supervisor.broken))
+            self._fail(index, error_of(what, name_of(self._function), index, self._pool._supervisor.broken))
         if self._bar is not None:
             self._bar.update(count)
         if left == 0:
@@ -282,7 +298,7 @@ class IMapIterator:
     _ordered = True
 
     def __init__(
-        self, pool: Any, group: PoolGroup, function: str, source: Iterator[Any], chunk: int, ahead: int | None, bar: Any
+        self, pool: Any, group: PoolGroup, function: Any, source: Iterator[Any], chunk: int, ahead: int | None, bar: Any
     ) -> None:
         self._pool = pool
         self._group = group
@@ -362,7 +378,7 @@ class IMapIterator:
 
     def _arrived(self, number: int, success: bool, value: Any) -> None:
         if not success:
-            value = error_of(value, self._function, number, self._pool._supervisor.broken)
+            value = error_of(value, name_of(self._function), number, self._pool._supervisor.broken)
             self._came(number, False, value, min(self._chunk, self._fed - number))
         elif self._chunk > 1:
             # the list's items; the last of them ends the turn

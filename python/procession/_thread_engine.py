@@ -74,6 +74,9 @@ class ThreadTask:
             outcome, self._outcome = self._outcome, None
         return outcome
 
+    def outcome(self, timeout: float | None = None) -> tuple[bool, Any] | None:
+        return self.take() if self.wait(timeout) else None
+
     def cancel(self, kill: bool = True) -> bool:
         if not self._engine.withdraw(self._work):
             return False

@@ -21,7 +21,7 @@ from concurrent.futures import (
 from concurrent.futures import Future as _Future
 
 from . import context, pool, util
-from ._pool_errors import PoolBrokenError, TaskTimeoutError, WorkerDiedError, error_of
+from ._pool_errors import PoolBrokenError, TaskTimeoutError, WorkerDiedError, error_of, name_of
 from ._pool_results import IMapIterator
 
 TYPE_CHECKING = False
@@ -165,7 +165,7 @@ class ProcessPoolExecutor(Executor):
         running = self._started()
         future = Future()
         supervisor, engine = running._supervisor, running._engine
-        name = pool._name_of(fn)
+        name = name_of(fn)
         try:
             with supervisor.lock:
                 task = engine.submit(fn, args, kwargs, running._timeout, running._retries, True)
@@ -202,7 +202,7 @@ class ProcessPoolExecutor(Executor):
         running = self._started()
         group = running._engine.group(fn, True, running._timeout, running._retries, False)
         ahead = sys.maxsize if buffersize is None else buffersize
-        results = IMapIterator(running, group, pool._name_of(fn), zip(*iterables, strict=False), chunksize, ahead, None)
+        results = IMapIterator(running, group, fn, zip(*iterables, strict=False), chunksize, ahead, None)
         return _results(self, running, results, limit)
 
     def statistics(self) -> list[WorkerStatistics]:
@@ -222,8 +222,14 @@ class ProcessPoolExecutor(Executor):
         if cancel_futures:
             running._engine.cancel_waiting()
         running.close()
-        if wait:
+        if wait and running._supervisor.thread is not threading.current_thread():
             running.join()
+
+    def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:
+        """As `shutdown()`. If it was Ctrl-C that ended the block, what is under way is given up."""
+        if kind is not None and issubclass(kind, KeyboardInterrupt):
+            self.terminate_workers()
+        self.shutdown(wait=True)
 
     def terminate_workers(self) -> None:
         """Ends the workers (SIGTERM) and shuts down; calls that are under way fail."""

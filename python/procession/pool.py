@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import os
+import threading
 import warnings
 from collections.abc import Sized
+from itertools import islice
 
 from . import _core, util
 from ._endings import RemoteTraceback as RemoteTraceback
 from ._pool_errors import MaybeEncodingError as MaybeEncodingError
-from ._pool_errors import error_of
+from ._pool_errors import error_of, name_of
 from ._pool_results import ApplyResult, IMapIterator, IMapUnorderedIterator, MapResult
 from ._pool_results import AsyncResult as AsyncResult
 from ._pool_supervisor import Supervisor
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from types import TracebackType
     from typing import Any, Literal, Self
 
@@ -93,6 +95,7 @@ class Pool:
             inner_threads = max(1, context.cpu_count() // processes)
         elif inner_threads is not None and (not isinstance(inner_threads, int) or inner_threads < 1):
             raise ValueError('inner_threads must be a positive integer, "auto" or None')
+        self._seldom = threading.RLock()
         self._processes = processes
         self._timeout = timeout
         self._retries = retries
@@ -159,7 +162,7 @@ class Pool:
             raise
         if success:
             return value
-        raise error_of(value, _name_of(func), None, self._supervisor.broken)
+        raise error_of(value, name_of(func), None, self._supervisor.broken)
 
     def apply_async(
         self,
@@ -185,13 +188,12 @@ class Pool:
             timeout = self._timeout
         if retries is None:
             retries = self._retries
-        result = ApplyResult(self, _name_of(func), callback, error_callback)
+        result = ApplyResult(self, func)
         try:
             if callback is None and error_callback is None:
                 result._task = self._engine.submit(func, args, kwds, timeout, retries)
                 return result
-            import threading
-
+            result._callback, result._error_callback = callback, error_callback
             result._told, result._waiting = threading.Event(), []
             supervisor = self._supervisor
             with supervisor.lock:
@@ -297,7 +299,7 @@ class Pool:
             chunksize = 1
         bar = _bar(length) if progress else None
         chunked = chunksize is None or chunksize > 1
-        result = MapResult(self, _name_of(func), length, chunked, callback, error_callback, bar)
+        result = MapResult(self, func, length, chunked, callback, error_callback, bar)
         if not length:
             return result
         result._group = self._engine.group(func, starred, timeout, retries, False)
@@ -389,7 +391,7 @@ class Pool:
         source = iter(iterable)
         length = len(iterable) if progress and isinstance(iterable, Sized) else None
         group = self._engine.group(func, False, timeout, retries, False)
-        return kind(self, group, _name_of(func), source, chunksize, buffersize, _bar(length) if progress else None)
+        return kind(self, group, func, source, chunksize, buffersize, _bar(length) if progress else None)
 
     # --- the pool itself ---
 
@@ -436,6 +438,13 @@ class Pool:
 
     def __exit__(self, *exc: object) -> None:
         self.terminate()
+
+    @staticmethod
+    def _get_tasks(func: Callable[..., Any], it: Iterable[Any], size: int) -> Iterator[tuple[Any, tuple[Any, ...]]]:
+        """The input in chunks, as (func, chunk): for recipes that were written for multiprocessing's own pool."""
+        items = iter(it)
+        while chunk := tuple(islice(items, size)):
+            yield func, chunk
 
     def __reduce__(self) -> Any:
         raise NotImplementedError("pool objects cannot be passed between processes or pickled")
@@ -504,20 +513,10 @@ def rebuild_exc(exc: BaseException, tb: str) -> BaseException:
 
 def _terminate(engine: Any, supervisor: Any) -> None:
     """What ends a pool: also when it is forgotten, and when the program ends."""
-    import threading
-
     engine.terminate()
     thread = supervisor.thread
     if thread is not None and thread is not threading.current_thread() and supervisor.pid == os.getpid():
         thread.join()
-
-
-def _name_of(func: Any) -> str:
-    """A function's name, for errors."""
-    while not hasattr(func, "__name__") and hasattr(func, "func"):  # functools.partial
-        func = func.func
-    name: str = getattr(func, "__name__", None) or type(func).__name__
-    return name
 
 
 def _bar(length: int | None) -> Any:

@@ -141,7 +141,9 @@ impl Family {
         self.seat.store(word, Ordering::Release);
     }
 
-    pub(crate) fn pid(&self) -> u32 {
+    /// This process's pid, without a system call.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
         self.pid.load(Ordering::Relaxed)
     }
 

@@ -10,6 +10,8 @@ use core::time::Duration;
 
 /// How many messages are taken from the queue at a time.
 const MANY: usize = 1024;
+/// With so many tasks under way, one result more or less does not matter to anybody.
+const MANY_PENDING: u64 = 32;
 /// A waiter whose results come thick and fast sleeps at least so long, instead of being woken for each.
 const NAP: Duration = Duration::from_micros(60);
 
@@ -111,7 +113,7 @@ impl Pool {
             state.waiters += 1;
             let pending = state.pending;
             drop(state);
-            let waited = if many && drained > 0 && !napped && pending > 1 {
+            let waited = if (many || pending > MANY_PENDING) && drained > 0 && !napped && pending > 1 {
                 napped = true;
                 std::thread::sleep(NAP);
                 Waited::Ready(())

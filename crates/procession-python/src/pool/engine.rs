@@ -39,7 +39,7 @@ pub struct PoolTask {
 
 impl Drop for PoolTask {
     fn drop(&mut self) {
-        if self.pid == std::process::id() {
+        if self.pid == self.pool.family().pid() {
             self.pool.forget(self.id);
         }
     }
@@ -47,7 +47,7 @@ impl Drop for PoolTask {
 
 impl PoolEngine {
     pub fn ours(&self) -> PyResult<&Arc<Pool>> {
-        if self.pid == std::process::id() {
+        if self.pid == self.pool.family().pid() {
             Ok(&self.pool)
         } else {
             Err(PyRuntimeError::new_err(
@@ -301,13 +301,13 @@ impl PoolEngine {
     }
 
     fn close(&self, py: Python<'_>) {
-        if self.pid == std::process::id() {
+        if self.pid == self.pool.family().pid() {
             py.detach(|| self.pool.close());
         }
     }
 
     fn terminate(&self, py: Python<'_>) {
-        if self.pid == std::process::id() {
+        if self.pid == self.pool.family().pid() {
             py.detach(|| self.pool.terminate());
         }
     }
@@ -381,6 +381,23 @@ impl PoolTask {
     fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
         let deadline = within(timeout);
         Ok(waited(py, deadline, || self.pool.wait(self.id, deadline))?.is_some())
+    }
+
+    /// Waits up to timeout seconds for its outcome and takes it; None if it is not settled or was taken already.
+    #[pyo3(signature = (timeout = None))]
+    fn outcome<'py>(
+        &self,
+        py: Python<'py>,
+        timeout: Option<f64>,
+    ) -> PyResult<Option<(bool, Bound<'py, PyAny>)>> {
+        if let Some(outcome) = self.pool.take(self.id) {
+            return told(py, outcome).map(Some);
+        }
+        if self.wait(py, timeout)? {
+            self.take(py)
+        } else {
+            Ok(None)
+        }
     }
 
     /// Whether it is settled.

@@ -6,7 +6,8 @@ use crate::errors::raised;
 use crate::shared::waited;
 use procession_core::pool::{Batch, Definition, Outcome, Pool, Submission, Waited, Wishes};
 use pyo3::prelude::*;
-use pyo3::types::{PyIterator, PyList};
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyIterator, PyList, PyType};
 use std::sync::{Arc, Mutex};
 
 /// A group of tasks. Once it is gone, nobody asks for their outcomes.
@@ -22,7 +23,7 @@ pub struct PoolGroup {
 
 impl Drop for PoolGroup {
     fn drop(&mut self) {
-        if self.pid == std::process::id() {
+        if self.pid == self.pool.family().pid() {
             self.pool.forget_group(self.id);
         }
     }
@@ -43,6 +44,16 @@ type Gathered<'py> = (u64, Vec<(u64, Bound<'py, PyAny>)>, usize);
 /// Batches are submitted when they have so many tasks or bytes: the workers should not wait for the last of many.
 const MANY: usize = 256;
 const MUCH: usize = 128 << 10;
+
+/// list(itertools.islice(iterator, count)).
+fn part_of<'py>(iterator: &Bound<'py, PyIterator>, count: usize) -> PyResult<Bound<'py, PyList>> {
+    static ISLICE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    let py = iterator.py();
+    let part = ISLICE
+        .import(py, "itertools", "islice")?
+        .call1((iterator, count))?;
+    Ok(py.get_type::<PyList>().call1((part,))?.cast_into()?)
+}
 
 impl PoolGroup {
     pub fn new(pool: Arc<Pool>, definition: Arc<Definition>, starred: bool, wishes: Wishes) -> PoolGroup {
@@ -125,27 +136,19 @@ impl PoolGroup {
                     }
                 }
             } else {
-                let list = PyList::empty(py);
-                while list.len() < chunk && read < items {
-                    match iterator.next() {
-                        Some(Ok(item)) => {
-                            list.append(item)?;
-                            read += 1;
-                        }
-                        Some(Err(e)) => {
-                            // As in multiprocessing, a chunk that is not whole is not run.
-                            error = Some((e, 0));
-                            read -= list.len();
-                            list.del_slice(0, list.len())?;
-                            break;
-                        }
-                        None => {
-                            ended = true;
-                            break;
-                        }
+                let wanted = chunk.min(items - read);
+                // As in multiprocessing, a chunk that the input could not fill for an error is not run.
+                match part_of(&iterator, wanted) {
+                    Ok(list) => {
+                        read += list.len();
+                        ended = list.len() < wanted;
+                        (!list.is_empty()).then(|| list.into_any())
+                    }
+                    Err(e) => {
+                        error = Some((e, 0));
+                        None
                     }
                 }
-                (!list.is_empty()).then(|| list.into_any())
             };
             let Some(payload) = payload else { continue };
             let task = Submission {

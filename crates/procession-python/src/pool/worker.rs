@@ -150,19 +150,17 @@ impl AtWork {
             How::One => function.call1((payload,)),
             How::OneStarred => function.call1(starred(payload)?),
             How::Many | How::ManyStarred => {
-                let items = payload.cast_into::<PyList>()?;
-                let values = PyList::empty(py);
-                for number in 0..items.len() {
-                    self.worker.at_item(number as u64);
-                    let item = items.get_item(number)?;
-                    let value = if how.is_starred() {
-                        function.call1(starred(item)?)
-                    } else {
-                        function.call1((item,))
-                    };
-                    values.append(value?)?;
-                }
                 debug_assert!(how.is_many());
+                let values = PyList::empty(py);
+                // The interpreter's own `map` calls a function with less ado than can be done from here.
+                let mut calls = mapped(&function, &payload, how.is_starred())?.try_iter()?;
+                for number in 0.. {
+                    self.worker.at_item(number);
+                    match calls.next() {
+                        Some(value) => values.append(value?)?,
+                        None => break,
+                    }
+                }
                 Ok(values.into_any())
             }
         }
@@ -253,6 +251,23 @@ fn starred(item: Bound<'_, PyAny>) -> PyResult<Bound<'_, PyTuple>> {
             Ok(kind.call1((other,))?.cast_into()?)
         }
     }
+}
+
+/// map(function, items), or itertools.starmap.
+fn mapped<'py>(
+    function: &Bound<'py, PyAny>,
+    items: &Bound<'py, PyAny>,
+    starred: bool,
+) -> PyResult<Bound<'py, PyAny>> {
+    static MAP: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    static STARMAP: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    let py = function.py();
+    let kind = if starred {
+        STARMAP.import(py, "itertools", "starmap")?
+    } else {
+        MAP.import(py, "builtins", "map")?
+    };
+    kind.call1((function, items))
 }
 
 /// Ctrl-C reaches the workers too, and one without a task has nothing to interrupt.
