@@ -195,7 +195,7 @@ pains: build ## Run the small programs with which users of process libraries los
 ifeq ($(wildcard $(SHARED)/pains/run.py),)
 	@echo "pains: SKIPPED, there is no $(SHARED)/pains here"
 else
-	$(INTERRUPTIBLE) $(BIN)/python $(SHARED)/pains/run.py --python $(CURDIR)/$(BIN)/python $$(cat tests/pains.txt)
+	$(INTERRUPTIBLE) $(BIN)/python $(SHARED)/pains/run.py --python $(CURDIR)/$(BIN)/python
 endif
 
 .PHONY: clean
