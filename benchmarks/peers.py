@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import platform
+import sys
 from typing import Any
 
 BASELINE = "multiprocessing"
@@ -14,7 +16,7 @@ BASELINE = "multiprocessing"
 # Forks of multiprocessing, which have all of its names.
 WHOLE = ("billiard", "multiprocess")
 QUEUES = ("faster-fifo", *WHOLE)
-POOLS = ("loky", "mpire", "pebble", *WHOLE)
+POOLS = ("concurrent.futures", "loky", "mpire", "pebble", *WHOLE)
 
 # Where the name to install and the name to import differ.
 IMPORTED_AS = {"faster-fifo": "faster_fifo"}
@@ -22,6 +24,8 @@ IMPORTED_AS = {"faster-fifo": "faster_fifo"}
 
 def version(name: str) -> str | None:
     """Of an installed package; None if it is not installed."""
+    if name.partition(".")[0] in sys.stdlib_module_names:
+        return platform.python_version()
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
@@ -90,11 +94,12 @@ class Pool:
         self.terminate()
 
 
-class LokyPool(Pool):
+class FuturesPool(Pool):
     def __init__(self, processes: int, method: str) -> None:
-        import loky
+        import multiprocessing
+        from concurrent.futures import ProcessPoolExecutor
 
-        self._executor = loky.ProcessPoolExecutor(processes)  # it has a start method of its own
+        self._executor: Any = ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context(method))
 
     def map(self, function: Any, items: Any, chunksize: int | None = None) -> list[Any]:
         return list(self._executor.map(function, items, chunksize=chunksize or 1))
@@ -103,6 +108,16 @@ class LokyPool(Pool):
 
     def apply(self, function: Any, args: Any = ()) -> Any:
         return self._executor.submit(function, *args).result()
+
+    def terminate(self) -> None:
+        self._executor.shutdown(cancel_futures=True)
+
+
+class LokyPool(FuturesPool):
+    def __init__(self, processes: int, method: str) -> None:
+        import loky
+
+        self._executor = loky.ProcessPoolExecutor(processes)  # it has a start method of its own
 
     def terminate(self) -> None:
         self._executor.shutdown(kill_workers=True)
@@ -157,6 +172,7 @@ class PebblePool(Pool):
 
 
 ADAPTERS = {
+    "concurrent.futures": lambda: Pools(FuturesPool),
     "faster-fifo": FasterFifo,
     "loky": lambda: Pools(LokyPool),
     "mpire": lambda: Pools(MpirePool),

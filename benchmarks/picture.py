@@ -11,6 +11,7 @@ COLOURS = {
     "billiard": "#b5838d",
     "multiprocess": "#6d6875",
     "faster-fifo": "#e76f51",
+    "concurrent.futures": "#8a5a44",
     "loky": "#2a9d8f",
     "mpire": "#e9a03b",
     "pebble": "#577590",

@@ -23,7 +23,7 @@ import sys
 if not sys.platform.startswith("linux"):
     raise ImportError(f"procession runs on Linux (5.11 or later) only, and this is {sys.platform}")
 
-from . import _alias, context
+from . import _alias, _errors, context
 from ._alias import install
 from ._core import __version__ as __version__
 
@@ -96,8 +96,8 @@ _default = context._default_context
 
 AuthenticationError = context.AuthenticationError
 BufferTooShort = context.BufferTooShort
-OwnerDiedError = context.OwnerDiedError
-ProcessDiedError = context.ProcessDiedError
+OwnerDiedError = _errors.OwnerDiedError
+ProcessDiedError = _errors.ProcessDiedError
 ProcessError = context.ProcessError
 TimeoutError = context.TimeoutError
 

@@ -63,7 +63,7 @@ def _pickled(error: BaseException) -> bytes:
 
 def exception_of(process: BaseProcess, code: int, report: bytes | None, out_of_memory: bool) -> BaseException | None:
     """What ended a process that has ended with this exit code; None if it ended well."""
-    from .context import ProcessDiedError
+    from ._errors import ProcessDiedError
 
     if code == 0:
         return None

@@ -6,7 +6,8 @@ import os
 import sys
 from _thread import _local
 
-from . import _core, process
+from . import _core, _errors, process
+from ._errors import ProcessError as ProcessError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,10 +22,6 @@ if TYPE_CHECKING:
 __all__: list[str] = []  # what users need is found in the package itself
 
 
-class ProcessError(Exception):
-    """What the errors of this package derive from."""
-
-
 class BufferTooShort(ProcessError):
     """A message does not fit the buffer that was given for it. `args[0]` is the message."""
 
@@ -37,42 +34,6 @@ class AuthenticationError(ProcessError):
     """The other side of a connection does not know the key."""
 
 
-class OwnerDiedError(ProcessError):
-    """The lock that was to be acquired belonged to a process that is dead, and what it guards may be half changed.
-
-    Raised once, in one of those that wait or in the next that comes; the lock is free again then. multiprocessing would
-    wait for ever.
-
-    pid, name: of the dead process. exitcode: how it ended (-N: killed by signal N), or None if nobody could tell.
-    """
-
-    def __init__(self, message: str, pid: int, name: str, exitcode: int | None) -> None:
-        super().__init__(message)
-        self.pid = pid
-        self.name = name
-        self.exitcode = exitcode
-
-    def __reduce__(self) -> tuple[type[OwnerDiedError], tuple[str, int, str, int | None]]:
-        return type(self), (str(self), self.pid, self.name, self.exitcode)
-
-
-class ProcessDiedError(ProcessError):
-    """A process ended otherwise than well, and not by an exception: what `process.exception` is then.
-
-    pid, name: of the process. exitcode: how it ended (-N: killed by signal N). The text tells it in words, as in
-    `Process-1 (pid 70) was killed by SIGKILL: out of memory`.
-    """
-
-    def __init__(self, message: str, pid: int, name: str, exitcode: int) -> None:
-        super().__init__(message)
-        self.pid = pid
-        self.name = name
-        self.exitcode = exitcode
-
-    def __reduce__(self) -> tuple[type[ProcessDiedError], tuple[str, int, str, int]]:
-        return type(self), (str(self), self.pid, self.name, self.exitcode)
-
-
 class BaseContext:
     """What the package offers, for one start method. Its methods are the functions of the package."""
 
@@ -80,8 +41,8 @@ class BaseContext:
     BufferTooShort = BufferTooShort
     TimeoutError = TimeoutError
     AuthenticationError = AuthenticationError
-    OwnerDiedError = OwnerDiedError
-    ProcessDiedError = ProcessDiedError
+    OwnerDiedError = _errors.OwnerDiedError
+    ProcessDiedError = _errors.ProcessDiedError
 
     current_process = staticmethod(process.current_process)
     parent_process = staticmethod(process.parent_process)

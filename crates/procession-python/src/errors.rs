@@ -20,10 +20,10 @@ pub fn raised(error: Error) -> PyErr {
     }
 }
 
-/// `procession.context.OwnerDiedError` for a death with this lock.
+/// `procession.OwnerDiedError` for a death with this lock.
 pub fn owner_died(py: Python<'_>, death: &Death, lock: &Bound<'_, PyAny>) -> PyErr {
     static TYPE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-    let kind = match TYPE.import(py, "procession.context", "OwnerDiedError") {
+    let kind = match TYPE.import(py, "procession", "OwnerDiedError") {
         Ok(kind) => kind,
         Err(e) => return e,
     };
