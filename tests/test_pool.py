@@ -325,7 +325,13 @@ def test_arrays_go_there_and_back():
         assert all((array == number).all() for number, array in enumerate(arrays))
         big = b"x" * 3_000_000
         assert pool.apply(len, (big,)) == len(big)
+        assert pool.apply(kind_and_length, (big, b"y" * 400_000)) == [("bytes", len(big)), ("bytes", 400_000)]
+        assert pool.apply_async(kind_and_length, (big,), retries=1).get(PATIENCE) == [("bytes", len(big))]
         assert pool.apply(bytes, (1_000_000,)) == bytes(1_000_000)
+
+
+def kind_and_length(*objects):
+    return [(type(obj).__name__, len(obj)) for obj in objects]
 
 
 def double(array):

@@ -49,3 +49,17 @@ def _assemble(pickled: bytes, *buffers: Sequence[int]) -> Any:
     from ._pickling import loads
 
     return loads(pickled, buffers=buffers)
+
+
+class BytesApart:
+    """Long `bytes` on their way: pickled out of band, and so copied once in and once out. They arrive as `bytes`."""
+
+    __slots__ = ("data",)
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        from pickle import PickleBuffer
+
+        return bytes, (PickleBuffer(self.data),)

@@ -99,6 +99,7 @@ impl PoolEngine {
             Ok(args) => args.clone(),
             Err(_) => py.get_type::<PyTuple>().call1((args,))?.cast_into()?,
         };
+        let args = apart(args)?;
         let task = Submission {
             wishes,
             definition,
@@ -117,6 +118,28 @@ impl PoolEngine {
             }
         }
     }
+}
+
+/// So many bytes are worth a buffer of their own: pickle would copy them once more at either end.
+const MUCH_IN_BYTES: usize = 1 << 18;
+
+/// The arguments, with those that are long `bytes` in what pickle sends out of band.
+fn apart(args: Bound<'_, PyTuple>) -> PyResult<Bound<'_, PyTuple>> {
+    static APART: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    let long = |arg: &Bound<'_, PyAny>| {
+        arg.cast_exact::<PyBytes>()
+            .is_ok_and(|bytes| bytes.as_bytes().len() >= MUCH_IN_BYTES)
+    };
+    if args.len() > 8 || !args.iter().any(|arg| long(&arg)) {
+        return Ok(args);
+    }
+    let py = args.py();
+    let kind = APART.import(py, "procession._zero_copy", "BytesApart")?;
+    let wrapped = args
+        .iter()
+        .map(|arg| if long(&arg) { kind.call1((arg,)) } else { Ok(arg) })
+        .collect::<PyResult<Vec<_>>>()?;
+    PyTuple::new(py, wrapped)
 }
 
 /// Whether pickle sends this by its name alone: a function of a module, a built-in one, a class.
