@@ -42,7 +42,8 @@ class Supervisor:
         self.processes = processes
         self.worker = (initializer, tuple(initargs), most, memory, threads)
         self.pid = os.getpid()
-        self.lock = threading.Lock()
+        # whoever pickles for a submission may submit
+        self.lock = threading.RLock()
         # whom to tell of outcomes: (whether it is a group, number) -> function
         self.watched: dict[tuple[bool, int], Callable[[], object]] = {}
         # the worker that ended last, and what was raised when one could not be started
@@ -93,22 +94,32 @@ class Supervisor:
     def _run(self) -> None:
         while True:
             kind, what = self.engine.next_event()
-            if kind == "start":
-                try:
-                    self._start(what)
-                except Exception as error:
-                    self._refusal = error
-                    self.engine.start_failed(what)
-            elif kind == "exited":
-                self._exited(what)
-            elif kind == "reports":
-                self._report(what)
-            elif kind == "ended":
+            if kind == "ended":
                 break
+            try:
+                if kind == "start":
+                    self._started_again(what)
+                elif kind == "exited":
+                    self._exited(what)
+                elif kind == "reports":
+                    self._report(what)
+            except BaseException:
+                # told, and the pool ends: nobody is to wait for what this thread cannot do
+                sys.excepthook(*sys.exc_info())
+                if kind == "exited":
+                    self.engine.ended(what, None)
+                self.engine.terminate()
         for process in self.processes:
             process.join()
         # what is left will not be settled any more than it is
         self._report(list(self.watched))
+
+    def _started_again(self, desk: int) -> None:
+        try:
+            self._start(desk)
+        except Exception as error:
+            self._refusal = error
+            self.engine.start_failed(desk)
 
     def _exited(self, desk: int) -> None:
         process = self.processes[desk]

@@ -132,7 +132,7 @@ class Pool:
         )
 
     def __del__(self, _warn: Any = warnings.warn, RUN: str = RUN) -> None:
-        if getattr(self, "_state", None) == RUN:
+        if getattr(self, "_state", None) == RUN and self._supervisor.pid == os.getpid():
             _warn(f"unclosed running multiprocessing pool {self!r}", ResourceWarning, source=self)
             self._engine.terminate()
 

@@ -10,6 +10,8 @@ use core::time::Duration;
 
 /// How many messages are taken from the queue at a time.
 const MANY: usize = 1024;
+/// After so long, results are tried again that could not be taken.
+const AGAIN: Duration = Duration::from_millis(10);
 /// With so many tasks under way, one result more or less does not matter to anybody.
 const MANY_PENDING: u64 = 32;
 /// A waiter whose results come thick and fast sleeps at least so long, instead of being woken for each.
@@ -119,7 +121,17 @@ impl Pool {
                 Waited::Ready(())
             } else {
                 napped = false;
-                self.results.wait_for_more(since, deadline)
+                // What could not be taken for want of memory is tried again.
+                let left = !self.results.is_empty();
+                let until = if left {
+                    deadline.sooner(Deadline::after(AGAIN))
+                } else {
+                    deadline
+                };
+                match self.results.wait_for_more(since, until) {
+                    Waited::TimedOut if left => Waited::Ready(()),
+                    waited => waited,
+                }
             };
             let mut state = self.lock();
             state.waiters -= 1;
