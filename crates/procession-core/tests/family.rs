@@ -209,3 +209,26 @@ fn a_message_is_delivered_though_its_producer_has_let_go_of_everything_and_ended
         Acquired::Yes
     );
 }
+
+#[test]
+fn what_a_quick_child_leaves_is_there_however_late_its_parent_asks() {
+    let family = Family::home().unwrap();
+    family.seat().unwrap();
+    let leave_word = || {
+        in_child(|| {
+            let seat = Family::home_if_any().and_then(Family::current_seat).unwrap();
+            seat.leave_report(b"done").unwrap();
+        })
+    };
+    let pid = procession_core::family::fork::expecting(leave_word, |_| false);
+    // It ends, and somebody sweeps, before the parent has so much as looked.
+    assert!(eventually(|| {
+        family.sweep();
+        procession_core::sys::procfs::liveness(pid, 0) != procession_core::sys::procfs::Liveness::Alive
+    }));
+    family.sweep();
+    let seat = procession_core::family::fork::forked(pid).expect("its seat is kept");
+    assert_eq!(seat.report().as_deref(), Some(&b"done"[..]));
+    assert!(ended_well(pid));
+    seat.vacate();
+}

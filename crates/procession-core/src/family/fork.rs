@@ -31,6 +31,10 @@ thread_local! {
     /// The seats made before the fork that this thread is in, or was in last: per family slot, generation + 1.
     static UNBORN: [Cell<(u32, u64)>; FAMILIES] = const { [const { Cell::new((0, 0)) }; FAMILIES] };
 }
+thread_local! {
+    /// Whether this process wants the exit code and the report of the child that this thread is about to fork.
+    static EXPECTED: Cell<bool> = const { Cell::new(false) };
+}
 static PREPARED: AtomicBool = AtomicBool::new(false);
 
 /// Registers the handlers, once.
@@ -43,7 +47,9 @@ pub(crate) fn prepare_for_forks() {
 
 extern "C" fn before() {
     for (place, family) in joined().enumerate() {
-        let unborn = family.reserve_for_fork().ok().flatten();
+        let expected = EXPECTED.try_with(Cell::get).unwrap_or(false);
+        let at_home = Family::home_if_any().is_some_and(|home| core::ptr::eq(home, family));
+        let unborn = family.reserve_for_fork(expected && at_home).ok().flatten();
         let noted = unborn.map_or((0, 0), |s| (s.slot, u64::from(s.generation) + 1));
         let _ = UNBORN.try_with(|u| u[place].set(noted));
     }
@@ -67,6 +73,24 @@ fn unborn(place: usize, family: &'static Family) -> Option<Seat> {
     })
 }
 
+/// Runs `fork`, whose child's exit code and report this process will ask for: its seat is watched from before there is a
+/// child, so that a quick one is not swept away together with what it left before [`forked`] could be called.
+/// `is_stillborn`: whether the answer says that there is no child.
+pub fn expecting<T>(fork: impl FnOnce() -> T, is_stillborn: impl FnOnce(&T) -> bool) -> T {
+    let _ = EXPECTED.try_with(|expected| expected.set(true));
+    let answer = fork();
+    let _ = EXPECTED.try_with(|expected| expected.set(false));
+    if is_stillborn(&answer) {
+        // Nobody will come to these.
+        for (place, family) in joined().enumerate() {
+            if let Some(seat) = unborn(place, family) {
+                seat.vacate();
+            }
+        }
+    }
+    answer
+}
+
 /// In the parent, right after a fork in this thread: the home seat of the child, bound to its pid and watched.
 pub fn forked(pid: u32) -> Option<Seat> {
     let home = Family::home_if_any()?;
@@ -80,12 +104,15 @@ pub fn forked(pid: u32) -> Option<Seat> {
 
 impl Family {
     /// A seat for the child of the fork to come, holding all that this process holds.
-    fn reserve_for_fork(&'static self) -> Result<Option<Seat>> {
+    fn reserve_for_fork(&'static self, expected: bool) -> Result<Option<Seat>> {
         let Some(me) = self.current_seat() else {
             return Ok(None);
         };
         let mut txn = self.begin();
         let seat = txn.take_seat(Some(me))?;
+        if expected {
+            txn.write(&seat.slot().starter, me.number());
+        }
         txn.commit_and_go_on();
         match txn.copy_table(me, seat) {
             Ok(()) => {
@@ -99,6 +126,7 @@ impl Family {
                 // No memory for the table: the child will have no seat, and what was entered so far is let go of.
                 drop(txn);
                 let mut txn = self.begin();
+                txn.write(&seat.slot().starter, 0);
                 txn.write(&seat.slot().state, state_word(seat.generation, State::Dying));
                 txn.write_exit(seat.slot(), Some(0));
                 txn.commit();

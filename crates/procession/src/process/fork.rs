@@ -54,7 +54,8 @@ impl Builder {
         // Else both would write what is in the buffer.
         let _ = out.flush().and_then(|()| err.flush());
         // SAFETY: the contract of this function.
-        let Some(pid) = (unsafe { fork::fork() })? else {
+        let forked = family::fork::expecting(|| unsafe { fork::fork() }, Result::is_err);
+        let Some(pid) = forked? else {
             drop((out, err, still));
             live(plan, function)
         };
