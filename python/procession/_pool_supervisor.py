@@ -103,9 +103,9 @@ class Supervisor:
                     self._exited(what)
                 elif kind == "reports":
                     self._report(what)
-            except BaseException:
+            except BaseException as error:
                 # told, and the pool ends: nobody is to wait for what this thread cannot do
-                sys.excepthook(*sys.exc_info())
+                sys.excepthook(type(error), error, error.__traceback__)
                 if kind == "exited":
                     self.engine.ended(what, None)
                 self.engine.terminate()
