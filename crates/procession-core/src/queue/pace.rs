@@ -13,23 +13,38 @@ use super::layout::INLINE;
 
 /// Fewer bytes in the queue than this are not far ahead: they stay in the cache.
 const NEAR: u64 = 1 << 20;
+/// How long to look away between two looks, in pauses of the processor: a look takes the cache lines from the consumers that
+/// write to them.
+const AWAY: u32 = 8;
 
 impl Queue {
     /// Whether a big message is better put after a look at the consumers ([`Queue::pace`]).
     #[inline]
     #[must_use]
     pub fn is_far_ahead(&self) -> bool {
-        let bytes = self.bytes();
-        if bytes <= NEAR {
-            return false;
-        }
-        let mean = bytes / self.len().max(1);
-        mean > INLINE as u64 && bytes > 4 * mean
+        self.is_ahead(NEAR, 4)
     }
 
-    /// Waits for a moment, until the queue's consumers have come nearer, or it does not seem to pay.
+    /// Waits for a moment, until the queue's consumers have come much nearer, or it does not seem to pay.
     pub fn pace(&self) {
         let me = self.0.hold.family.owner_number();
-        self.object().room_spin.until(me, || !self.is_far_ahead());
+        self.object().room_spin.until(me, || {
+            for _ in 0..AWAY {
+                core::hint::spin_loop();
+            }
+            // Not just to where it began, or every put would be followed by such a wait.
+            !self.is_ahead(NEAR / 2, 2)
+        });
+    }
+
+    /// Whether there are more bytes than so many, more than so many messages of the mean size, and that is big.
+    #[inline]
+    fn is_ahead(&self, bytes: u64, messages: u64) -> bool {
+        let all = self.bytes();
+        if all <= bytes {
+            return false;
+        }
+        let mean = all / self.len().max(1);
+        mean > INLINE as u64 && all > messages * mean
     }
 }
