@@ -39,6 +39,9 @@ if __name__ == "__main__":
     for process in processes:
         process.join()
     assert squares == {{n: n * n for n in range(100)}} and total.value == 4950
+    factor = 3
+    with context.Pool(2) as pool:
+        assert pool.map(lambda n: n * factor, range(10)) == [3 * n for n in range(10)]
     print(sys.argv[1], *(process.exitcode for process in processes), type(tasks).__module__)
 """
 
