@@ -225,7 +225,7 @@ def copies(count: int) -> float:
     return time.perf_counter() - began
 
 
-@rows.row("queue: that array's hop, and beside it one memcpy of 100 MB", target=1 / 1.5, first=2)
+@rows.row("queue: that array's hop, and beside it one memcpy of 100 MB", target=1 / 1.5, first=2, peers=())
 def array_100m_beside_memcpy(mp: Any, count: int) -> float:
     return copies(count) if mp.__name__ == "multiprocessing" else array_100m(mp, count)
 
