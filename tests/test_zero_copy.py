@@ -143,7 +143,7 @@ def family_memory() -> tuple[int, int]:
     return min(starts), max(ends)
 
 
-@pytest.mark.parametrize("typecode", array.typecodes)
+@pytest.mark.parametrize("typecode", array.typecodes.replace("u", ""))  # which is deprecated, and goes by pickle
 @pytest.mark.parametrize("items", [0, 1, 1000, 40_000])
 def test_an_array_of_the_array_module_arrives_without_pickle(typecode, items):
     q = mp.Queue()

@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyType;
 
-/// The type code of an object that is exactly an `array.array`, which the program does not pickle in a way of its own.
+/// The type code (but 'u') of an object that is exactly an `array.array`, which the program does not pickle in a way of its own.
 pub fn typecode(obj: &Bound<'_, PyAny>) -> PyResult<Option<u8>> {
     static KIND: PyOnceLock<Py<PyType>> = PyOnceLock::new();
     let py = obj.py();
@@ -26,7 +26,8 @@ pub fn typecode(obj: &Bound<'_, PyAny>) -> PyResult<Option<u8>> {
         return Ok(None);
     }
     let code: String = obj.getattr("typecode")?.extract()?;
-    Ok(code.bytes().next())
+    // Python warns of whoever makes an array of 'u', which it will not have for ever.
+    Ok(code.bytes().next().filter(|code| *code != b'u'))
 }
 
 /// An array of this type with `len` bytes of items, and a view of them to be filled.
