@@ -98,12 +98,11 @@ impl Worker {
         let family = self.pool.family;
         let desk = self.desk;
         let got = self.tasks.try_get_noting(scratch, patience, |number, place| {
-            desk.task.store(
-                family.at::<AtomicU64>(place).load(Ordering::Relaxed),
-                Ordering::Relaxed,
-            );
+            // Before the task: whoever finds that, must not take its time for that of the task before.
             desk.item.store(0, Ordering::Relaxed);
             desk.began.store(now(), Ordering::Relaxed);
+            let task = family.at::<AtomicU64>(place).load(Ordering::Relaxed);
+            desk.task.store(task, Ordering::Release);
             // Release: whoever reads this claim, reads that task. The queue's commit comes behind it.
             desk.claim.store(number, Ordering::Release);
         });
