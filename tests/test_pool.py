@@ -429,6 +429,42 @@ def test_a_closed_pool_finishes_what_it_has_and_takes_no_more(context):
     assert all(process.exitcode == 0 for process in pool._pool)
 
 
+@pytest.mark.parametrize("kind", ["apply", "map", "imap"])
+def test_a_closed_pool_ends_though_somebody_waited_for_its_results(kind):
+    pool = mp.Pool(2)
+    result = (
+        pool.apply_async(rest, (0.2,))
+        if kind == "apply"
+        else pool.map_async(rest, [0.1] * 4)
+        if kind == "map"
+        else pool.imap(rest, [0.1] * 4)
+    )
+    pool.close()
+    if kind == "imap":
+        assert list(result) == [None] * 4
+    else:
+        result.get(PATIENCE)
+    joining = threading.Thread(target=pool.join)
+    joining.start()
+    joining.join(PATIENCE)
+    ended = not joining.is_alive()
+    pool.terminate()
+    assert ended
+
+
+def test_a_callback_comes_while_another_thread_waits_for_a_longer_call():
+    with mp.Pool(2) as pool:
+        long = pool.apply_async(rest, (60,))
+        waiting = threading.Thread(target=long.wait)
+        waiting.start()
+        time.sleep(0.1)  # it waits by now; if it does not yet, there is nothing to see
+        told: list[Any] = []
+        pool.apply_async(square, (3,), callback=told.append)
+        until(lambda: told == [9])
+        long.cancel()
+        waiting.join(PATIENCE)
+
+
 def test_who_waits_for_a_pool_that_is_terminated_is_told():
     pool = mp.Pool(2)
     result, mapped = pool.apply_async(rest, (60,)), pool.map_async(rest, [60] * 1000)

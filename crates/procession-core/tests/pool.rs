@@ -12,7 +12,7 @@ use procession_core::sys::clock::Deadline;
 use std::collections::HashMap;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Barrier, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -28,6 +28,7 @@ fn work(bytes: &[u8]) -> Vec<u8> {
         // SAFETY: ends the process at once.
         b"exit" => unsafe { libc::_exit(3) },
         b"sleep" => std::thread::sleep(Duration::from_secs(60)),
+        b"nap" => std::thread::sleep(Duration::from_millis(100)),
         _ => {}
     }
     bytes.iter().rev().copied().collect()
@@ -275,6 +276,52 @@ fn ends_are_reported_to_the_supervisor_even_if_nobody_waits() {
 }
 
 #[test]
+fn ends_are_reported_to_the_supervisor_while_somebody_waits_for_something_else() {
+    let running = Running::new(2);
+    let long = running.submit(b"sleep", Wishes::default());
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| running.outcome(long));
+        // Also where the thread is late: then there is nothing to see, but the test passes.
+        std::thread::sleep(Duration::from_millis(50));
+        let wishes = Wishes {
+            report: true,
+            ..Wishes::default()
+        };
+        let id = running.submit(b"abc", wishes);
+        let heard = common::eventually(|| running.reports.lock().unwrap().contains(&Report::Task(id)));
+        assert!(running.pool.cancel(long, true));
+        assert!(matches!(waiting.join().unwrap(), Outcome::Cancelled));
+        assert!(heard, "nobody told of a task that is done");
+    });
+}
+
+#[test]
+fn of_two_threads_that_wait_neither_misses_what_the_other_has_taken() {
+    let running = Running::new(2);
+    let (both, missed) = (Barrier::new(2), AtomicU32::new(0));
+    let run = || {
+        for _ in 0..20_000 {
+            let began = Instant::now();
+            assert_eq!(running.answer(b"ab"), b"ba");
+            if began.elapsed() > LIMIT / 2 {
+                // It has noticed only when its time was over.
+                missed.fetch_add(1, Ordering::SeqCst);
+            }
+            both.wait();
+            if missed.load(Ordering::SeqCst) > 0 {
+                break;
+            }
+            both.wait();
+        }
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(run);
+        scope.spawn(run);
+    });
+    assert_eq!(missed.load(Ordering::SeqCst), 0, "a wake-up was lost");
+}
+
+#[test]
 fn workers_that_never_get_ready_break_the_pool() {
     let options = Options {
         workers: 2,
@@ -301,6 +348,23 @@ fn a_closed_pool_ends_when_all_is_done() {
         .count();
     assert_eq!(died, 1);
     running.thread = Some(std::thread::spawn(|| {}));
+}
+
+#[test]
+fn a_pool_that_was_closed_while_a_thread_waited_ends_as_well() {
+    let mut running = Running::new(2);
+    let ids = [b"nap", b"nap", b"nap"].map(|bytes| running.submit(bytes, Wishes::default()));
+    running.pool.close();
+    // As soon as this thread waits, the supervisor does not.
+    assert_eq!(returned(running.outcome(ids[0])), b"pan");
+    let supervisor = running.thread.take().unwrap();
+    let ended = common::eventually(|| supervisor.is_finished());
+    if !ended {
+        running.pool.terminate();
+    }
+    supervisor.join().unwrap();
+    running.thread = Some(std::thread::spawn(|| {}));
+    assert!(ended, "the pool does not end, though all is done");
 }
 
 #[test]

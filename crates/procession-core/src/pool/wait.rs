@@ -2,10 +2,11 @@
 
 use super::layout::Head;
 use super::message::Arrived;
-use super::table::{Outcome, State};
+use super::table::{Outcome, Phase, State};
 use super::{Pool, Waited};
 use crate::queue::{Batch, Got, GotBatch, Parcel, Patience};
 use crate::sys::clock::Deadline;
+use crate::sys::pidfd;
 use core::time::Duration;
 
 /// How many messages are taken from the queue at a time.
@@ -99,7 +100,7 @@ impl Pool {
         many: bool,
         mut ready: impl FnMut(&mut State) -> Option<T>,
     ) -> Waited<T> {
-        let mut napped = false;
+        let (mut napped, mut tried) = (false, false);
         loop {
             let mut state = self.lock();
             let drained = self.drain(&mut state);
@@ -112,6 +113,9 @@ impl Pool {
                 return Waited::TimedOut;
             }
             let since = self.results.put_so_far();
+            // Asked under the lock: what came after the queue was seen empty and is counted in `since` would not wake this
+            // thread once another one had taken it.
+            let left = !self.results.is_empty();
             state.waiters += 1;
             let pending = state.pending;
             drop(state);
@@ -119,10 +123,12 @@ impl Pool {
                 napped = true;
                 std::thread::sleep(NAP);
                 Waited::Ready(())
+            } else if left && !tried {
+                tried = true;
+                Waited::Ready(())
             } else {
-                napped = false;
+                (napped, tried) = (false, false);
                 // What could not be taken for want of memory is tried again.
-                let left = !self.results.is_empty();
                 let until = if left {
                     deadline.sooner(Deadline::after(AGAIN))
                 } else {
@@ -142,13 +148,18 @@ impl Pool {
         }
     }
 
-    /// Before a thread stops waiting: the supervisor may have to hear of what it has drained, or to wait in its place.
-    fn leave(&self, state: std::sync::MutexGuard<'_, State>) {
-        let supervisor = state.supervisor_sleeps
-            && (!state.reports.is_empty() || (state.waiters == 0 && state.pending_reports > 0));
-        drop(state);
-        if supervisor {
-            self.nudge_supervisor();
+    /// Before a thread stops waiting: the supervisor may have to wait in its place, or to end a pool that was closed.
+    fn leave(&self, mut state: std::sync::MutexGuard<'_, State>) {
+        let closing = state.phase == Phase::Closing;
+        if state.waiters == 0 && (state.pending_reports > 0 || closing) {
+            self.wake_supervisor(&mut state);
+        }
+    }
+
+    /// Has the supervisor look, if it sleeps until something is said to it.
+    fn wake_supervisor(&self, state: &mut State) {
+        if core::mem::take(&mut state.supervisor_sleeps) {
+            pidfd::signal_event(&self.control);
         }
     }
 
@@ -158,6 +169,10 @@ impl Pool {
         if count > 0 && state.waiters > 0 {
             // What came may be what another thread sleeps for.
             self.results.alarm();
+        }
+        if !state.reports.is_empty() {
+            // It does not look itself as long as others wait, and those may go on waiting for something else.
+            self.wake_supervisor(state);
         }
         count
     }
