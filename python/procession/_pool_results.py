@@ -86,7 +86,8 @@ class ApplyResult:
         False if it is done already. `get` raises `concurrent.futures.CancelledError` from then on. multiprocessing has
         no such method.
         """
-        return self._task.cancel()
+        # what could not be sent is no task
+        return self._outcome is None and self._task.cancel()
 
     # --- for await ---
 
@@ -213,6 +214,8 @@ class MapResult(ApplyResult):
         # the first that has gone wrong: (index, error)
         self._failure: tuple[int, BaseException] | None = None
         self._bar = bar
+        # whether all of the input is submitted; whether somebody calls back, or has
+        self._whole = self._called = False
         if not length:
             self._finish()
 
@@ -249,9 +252,15 @@ class MapResult(ApplyResult):
             self._fail(index, error_of(what, name_of(self._function), index, self._pool._supervisor.broken))
         if self._bar is not None:
             self._bar.update(count)
-        if left == 0:
+        if left == 0 and self._whole:
             self._finish()
-        return left == 0
+        return self._outcome is not None
+
+    def _submitted(self) -> None:
+        """All of the input is submitted. If all of that is done, nothing else will tell of it."""
+        self._whole = True
+        if self._told is not None:
+            self._tell()
 
     def _wait(self, timeout: float | None) -> bool:
         if self._told is not None:
@@ -280,13 +289,13 @@ class MapResult(ApplyResult):
         with self._lock:
             while self._outcome is None and self._group.progress()[1]:
                 self._gather(0)
-            # after the pool's end nothing more will come
-            done = self._outcome is not None
+            if self._outcome is None and self._whole and self._group.progress() == (0, 0):
+                self._finish()
+            done = self._outcome is not None and not self._called
+            self._called = self._called or done
         if done:
             self._pool._supervisor.forget((True, self._group.id))
-            assert self._told is not None
-            if not self._told.is_set():
-                self._call_back()
+            self._call_back()
 
 
 class IMapIterator:

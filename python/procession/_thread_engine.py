@@ -183,7 +183,8 @@ class ThreadGroup:
         return _wait(self._engine.condition, lambda: not self._pending, timeout)
 
     def progress(self) -> tuple[int, int]:
-        return len(self._pending), len(self._finished)
+        with self._engine.condition:
+            return len(self._pending), len(self._finished)
 
     def cancel(self, kill: bool = True) -> int:
         count = 0

@@ -243,7 +243,10 @@ class Pool:
         retries: int | None = None,
         progress: bool = False,
     ) -> MapResult:
-        """As `map`, but returns at once: a result to wait for. Callbacks as in `apply_async`."""
+        """As `map`, but returns at once: a result to wait for.
+
+        Callbacks as in `apply_async`; in the caller's thread, if all is done by the time that all of the input is sent.
+        """
         return self._map_async(func, iterable, False, chunksize, callback, error_callback, timeout, retries, progress)
 
     def starmap(
@@ -273,7 +276,7 @@ class Pool:
         retries: int | None = None,
         progress: bool = False,
     ) -> MapResult:
-        """As `starmap`, but returns at once: a result to wait for. Callbacks as in `apply_async`."""
+        """As `starmap`, but returns at once: a result to wait for. Callbacks as in `map_async`."""
         return self._map_async(func, iterable, True, chunksize, callback, error_callback, timeout, retries, progress)
 
     def _map_async(
@@ -311,6 +314,7 @@ class Pool:
         except BaseException:
             result._group.cancel()
             raise
+        result._submitted()
         return result
 
     def _feed_all(self, result: MapResult, source: Any, length: int, chunksize: int | None) -> None:

@@ -10,7 +10,7 @@ use procession_core::pool::{Arrived, Finished, Found, Outgoing, Taken, Worker, f
 use procession_core::queue::Patience;
 use procession_core::sys::clock::Deadline;
 use procession_core::sys::procfs;
-use pyo3::exceptions::{PyKeyboardInterrupt, PySystemExit};
+use pyo3::exceptions::{PyKeyboardInterrupt, PyStopIteration, PySystemExit};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyList, PyTuple, PyType};
@@ -160,6 +160,10 @@ impl AtWork {
                         Some(value) => values.append(value?)?,
                         None => break,
                     }
+                }
+                if values.len() < payload.len()? {
+                    // `map` and `starmap` take the StopIteration of a call for the end of the items.
+                    return Err(PyStopIteration::new_err(()));
                 }
                 Ok(values.into_any())
             }
