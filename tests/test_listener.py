@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import pickle
 import signal
@@ -20,7 +21,7 @@ import pytest
 
 import procession as mp
 from deadlines import PATIENCE, ended, open_descriptors, running, until
-from procession import connection
+from procession import _visit, connection
 from procession.connection import Client, Listener, wait
 from test_connection import no_free_descriptors
 
@@ -293,6 +294,17 @@ def test_a_listener_that_accepts_late_is_waited_for_also_while_signals_come(tmp_
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, before)
         first.close()
+
+
+@pytest.mark.parametrize("timeout", [None, 60.0])
+def test_where_the_system_loses_patience_first_the_error_is_its_own(monkeypatch, timeout):
+    def connect(*_):
+        raise TimeoutError(errno.ETIMEDOUT, "Connection timed out")
+
+    monkeypatch.setattr(_visit, "connected", connect)
+    with pytest.raises(TimeoutError) as caught:
+        Client(("localhost", 1), authkey=b"key", timeout=timeout)
+    assert caught.value.errno == errno.ETIMEDOUT
 
 
 def test_the_timeout_of_a_client_is_not_one_of_its_connection(family, thread):

@@ -40,8 +40,8 @@ def visit(
     clock = _Clock(timeout)
     try:
         sock = connected(address, family, clock.left())
-    except TimeoutError:
-        clock.told(f"the listener at {address!r} let nobody in")
+    except TimeoutError as error:
+        clock.told(error, f"the listener at {address!r} let nobody in")
     try:
         if tls is not None:
             sock.settimeout(clock.left())
@@ -53,9 +53,9 @@ def visit(
         from ._tls import TlsConnection
 
         return TlsConnection(sock)
-    except TimeoutError:
+    except TimeoutError as error:
         sock.close()
-        clock.told(f"the listener at {address!r} did not end its handshake")
+        clock.told(error, f"the listener at {address!r} did not end its handshake")
     except BaseException:
         sock.close()
         raise
@@ -113,7 +113,9 @@ class _Clock:
         """Seconds, more than 0."""
         return None if self._timeout is None else max(self._timeout - (time.monotonic() - self._began), 1e-6)
 
-    def told(self, what: str) -> NoReturn:
+    def told(self, error: TimeoutError, what: str) -> NoReturn:
+        if error.errno is not None:  # the system's own patience is over (ETIMEDOUT), which may be the shorter one
+            raise error
         raise TimeoutError(f"{what} within {self._timeout:g} s: it hangs, or is busy (Client takes timeout=)") from None
 
 
