@@ -21,7 +21,7 @@ import pytest
 import procession as mp
 from deadlines import PATIENCE, ended, until
 from procession.connection import Client
-from procession.managers import BaseManager, RemoteError, SyncManager
+from procession.managers import BaseManager, DictProxy, RemoteError, SyncManager
 from test_connection_peers import interpreter
 
 KEY = b"known to both"
@@ -165,6 +165,28 @@ print(str(l[0]), len(l))
         "deep",
         "1 2",
     ]
+
+
+def test_all_proxies_in_an_answer_know_where_the_client_found_the_server():
+    class Office(Shop):
+        pass
+
+    inner: dict[int, object] = {}
+    Office.register("shared", lambda: inner, DictProxy)
+    with Office(("127.0.0.1", 0), KEY, ctx=mp.get_context("fork")) as office:
+        lists = [office.list([n]) for n in range(3)]
+        office.shared().update(enumerate(lists))
+        code = """
+import sys
+from procession.managers import DictProxy, SyncManager
+class Office(SyncManager): pass
+Office.register("shared", None, DictProxy)
+office = Office(("localhost", int(sys.argv[1])), eval(sys.argv[2]))
+office.connect()
+print([found[:] for found in office.shared().values()])
+"""
+        process = program(sys.executable, code, office.address[1], repr(KEY))
+        assert output_of(process) == "[[0], [1], [2]]\n"
 
 
 def test_a_stranger_with_another_key_is_refused(shop, stranger):

@@ -126,11 +126,12 @@ class _ConnectionLine:
         except Exception:  # it could not be pickled, so nothing was sent
             self.broken = False
             raise
-        _through.remote = self._remote()
+        # unpickling the answer may take references, by calls through the anchor
+        before, _through.remote = _through.remote, self._remote()
         try:
             return receive(self._connection, self._received)
         finally:
-            _through.remote = None
+            _through.remote = before
 
     def _received(self) -> None:
         self.broken = False
