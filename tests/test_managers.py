@@ -528,6 +528,29 @@ def _make(manager, done, seen):
 # --- references ---
 
 
+def test_a_proxy_that_was_the_last_one_in_the_server_arrives_alive(manager):
+    for _ in range(50):
+        d, q = manager.dict(), manager.Queue()
+        d["inner"] = manager.list([1])
+        q.put(manager.list([2]))
+        popped, got = d.pop("inner"), q.get(timeout=PATIENCE)
+        popped.append(3)
+        got.append(4)
+        assert (popped[:], got[:]) == ([1, 3], [2, 4])
+    del d, q, popped, got
+    until(lambda: manager._number_of_objects() == 0)
+
+
+def test_a_proxy_that_a_threads_last_answer_has_brought_is_alive(manager):
+    d, found = manager.dict(), []
+    for _ in range(20):
+        d["inner"] = manager.list([1])
+        thread = threading.Thread(target=lambda: found.append(d.pop("inner")))
+        thread.start()
+        thread.join()
+        assert found[-1][:] == [1]
+
+
 def test_an_object_goes_with_its_last_proxy(manager):
     assert manager._number_of_objects() == 0
     first, second = manager.list(), manager.dict()

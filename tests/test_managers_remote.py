@@ -148,6 +148,11 @@ print(l[1]["a"])
 d["inner"] = shop.list(["deep"])
 print(d["inner"][0])
 print(str(l[0]), len(l))
+last = d.pop("inner")
+last.append("out")
+print(last)
+q.put(shop.list(["got"]))
+print(q.get())
 """
     )
     python, package = stranger
@@ -164,6 +169,8 @@ print(str(l[0]), len(l))
         "1",
         "deep",
         "1 2",
+        "['deep', 'out']",
+        "['got']",
     ]
 
 

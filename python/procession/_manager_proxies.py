@@ -158,6 +158,8 @@ class BaseProxy:
     # --- what all proxies can do ---
 
     def __reduce__(self) -> tuple[Any, ...]:
+        if self._kept is not None:
+            process.current_process()._manager_server.leaves(self._kept)  # type: ignore[attr-defined]
         kwds: dict[str, Any] = {}
         if get_spawning_popen() is not None:
             kwds["authkey"] = self._authkey

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
     from typing import Any
 
+    from ._manager_objects import Kept
+
 __all__ = ["Server", "public_methods"]
 
 
@@ -200,13 +202,25 @@ class Server:
             return
         self._serving.holder = who
         self._serving.foreign = False
+        leaving: list[Kept] = []
+        self._serving.leaving = leaving
         self._lines.add(line)
         try:
             if not self.stop_event.is_set():
-                line.serve(self.id_to_obj, self, self._queue)
+                line.serve(self.id_to_obj, self, self._queue, leaving)
         finally:
             self._lines.discard(line)
             line.hang_up()
+            if leaving:
+                self.catch_up()  # the client's thread has ended, and may have left word of its reference before
+
+    def leaves(self, kept: Kept) -> None:
+        """This thread pickles a proxy. What it stands for is held until the client's next request: by then the client
+        has a reference, though the answer may have taken the last proxy out of the server (`pop`, `get`).
+        """
+        leaving = getattr(self._serving, "leaving", None)
+        if leaving is not None:
+            leaving.append(kept)
 
     # --- what `Line.serve` needs, and the loop of connections as well ---
 
@@ -378,8 +392,11 @@ class Server:
 
     def serve_client(self, conn: Any) -> None:
         """Answers the requests that come through a connection."""
+        leaving: list[Kept] = []
+        self._serving.leaving = leaving
         while not self.stop_event.is_set():
             request, answer = self._received(conn)
+            leaving.clear()
             if answer is None:
                 if self._queue._unfinished():
                     self.catch_up()

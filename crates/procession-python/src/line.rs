@@ -160,12 +160,16 @@ impl Line {
     ///
     /// door: while messages in this queue are not dealt with, `desk.catch_up()` is called before the next request, so
     /// that what was put there before the request is dealt with before it as well.
+    ///
+    /// leaving: what the objects of an answer need until the client has references to them. It is emptied when the next
+    /// request has come and what was at the door is dealt with.
     fn serve(
         &self,
         py: Python<'_>,
         objects: &Bound<'_, PyDict>,
         desk: &Bound<'_, PyAny>,
         door: &Bound<'_, Queue>,
+        leaving: &Bound<'_, PyList>,
     ) -> PyResult<()> {
         let door = Queue::open_queue(door)?;
         let returned = intern!(py, "#RETURN");
@@ -183,6 +187,9 @@ impl Line {
             last = None;
             if door.unfinished() != 0 {
                 desk.call_method0(intern!(py, "catch_up"))?;
+            }
+            if !leaving.is_empty() {
+                leaving.del_slice(0, leaving.len())?;
             }
             let answer = match dispatched(py, &request, objects) {
                 Outcome::Returned(value) => {
