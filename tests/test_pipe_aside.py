@@ -158,6 +158,20 @@ def test_shared_objects_are_owned_by_the_pipe_while_they_are_on_their_way():
     assert len(counts) == 1
 
 
+def test_what_was_sent_far_ahead_goes_when_it_was_received():
+    counts = set()
+    gc.collect()
+    for _ in range(5):
+        a, b = mp.Pipe()
+        for n in range(20):
+            a.send([mp.ndarray((10_000,), "u1"), n])
+        assert [b.recv()[1] for _ in range(20)] == list(range(20))
+        a.close()
+        b.close()
+        counts.add(_core._blocks())
+    assert len(counts) == 1
+
+
 def test_an_end_that_was_sent_on_keeps_what_lies_beside_the_pipe(context):
     a, b = context.Pipe()
     q = context.Queue()

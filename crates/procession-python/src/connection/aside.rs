@@ -10,8 +10,9 @@
 //! receiver killed between reading the message and fetching; it goes with the pipe. A sender killed afterwards takes nothing
 //! along: the other end holds the dictionary too.
 //!
-//! A sender that is far ahead of its receiver must be held up, as by a full pipe. So when [`UNREAD`] entries wait, the next
-//! objects go through the pipe whole, which blocks when it is full.
+//! A sender that is far ahead of its receiver must be held up, as by a full pipe. So when [`UNREAD`] entries wait, the data of
+//! the next objects goes through the pipe, which blocks when it is full. References lie aside even then: they have no other
+//! owner on their way than an entry, and the small pickles of which they are a part fill the pipe as well.
 
 use crate::errors::raised;
 use crate::message::{self, Beside};
@@ -28,7 +29,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Data of fewer bytes is copied through the pipe in less time than it takes to make an entry.
 pub const WORTH_AN_ENTRY: usize = 32 << 10;
-/// So many entries may wait to be fetched.
+/// While so many entries wait to be fetched, data goes through the pipe.
 const UNREAD: u64 = 4;
 
 /// The dictionary beside a pipe. Pickles by its handle.
@@ -60,11 +61,12 @@ pub fn whole<'py>(py: Python<'py>, obj: &Bound<'py, PyAny>) -> PyResult<Sendable
 impl Aside {
     /// Pickles an object, and lays aside what is big in it and what it refers to.
     pub fn pickled<'py>(&self, py: Python<'py>, obj: &Bound<'py, PyAny>) -> PyResult<Sendable<'py>> {
-        if self.dict.len() >= UNREAD {
-            return whole(py, obj);
-        }
         let family = self.dict.family();
-        let frame = Frame::open_from(family, WORTH_AN_ENTRY);
+        let frame = if self.dict.len() >= UNREAD {
+            Frame::open(None)
+        } else {
+            Frame::open_from(family, WORTH_AN_ENTRY)
+        };
         let pickled = pickle::dumps(py, obj)?;
         let collected = frame.take();
         if collected.is_empty() {
