@@ -349,7 +349,7 @@ def test_nonsense_costs_its_sender_the_connection_and_nobody_else_anything(threa
             while bad.recv(1000):
                 pass
         accepted(listener, thread)
-    until(lambda: open_descriptors() == before)
+    until(lambda: open_descriptors() <= before)  # those of earlier tests may go meanwhile
 
 
 def test_one_that_leaves_midway_costs_its_connection_only(thread):
