@@ -266,6 +266,35 @@ def test_a_family_has_one_watcher(context, segment):  # with nothing to watch it
         assert ended(*children) == [0]
 
 
+def test_a_killed_watcher_that_its_starter_does_not_wait_for_is_dead_for_all_others():
+    text = """if True:
+        import os, signal, sys
+        import procession as mp
+        from procession import _core, resource_tracker as r
+        from procession.shared_memory import SharedMemory
+        sys.path.insert(0, sys.argv[1])
+        from deadlines import state, until
+
+        def begin(box):
+            r.ensure_running()
+            box.put(r._resource_tracker._pid)
+            signal.pause()
+
+        box = mp.Queue()
+        child = mp.get_context("fork").Process(target=begin, args=(box,))
+        child.start()
+        pid = box.get(timeout=20)
+        os.kill(pid, signal.SIGKILL)
+        until(lambda: state(pid) == "Z")
+        segment = SharedMemory(create=True, size=10)
+        print(r._resource_tracker._pid != pid, _core.watcher()[0] == r._resource_tracker._pid)
+        segment.unlink()
+        child.kill()
+        child.join()
+    """
+    assert run("-c", text, Path(__file__).parent).well() == "True True\n"
+
+
 def test_a_program_without_segments_has_no_watcher():
     text = """if True:
         import os, procession as mp

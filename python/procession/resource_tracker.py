@@ -116,11 +116,17 @@ class ResourceTracker:
         finally:
             os.close(theirs)
         self._fd, self._pid, self._starter, self._exitcode = ours, pid, os.getpid(), None
-        self._listed = self._shared and _core.list_watcher(pid, PIPE_FD)
-        if self._shared and not self._listed and self._find():
-            # another process was faster; ours ends, having heard nothing
-            os.close(ours)
-            os.waitpid(pid, 0)
+        self._listed = False
+        for _ in range(3 if self._shared else 0):
+            self._listed = _core.list_watcher(pid, PIPE_FD)
+            if self._listed:
+                break
+            if self._find():
+                # another process was faster; ours ends, having heard nothing
+                os.close(ours)
+                os.waitpid(pid, 0)
+                break
+            # the other one has ended between the two
 
     def _let_go(self) -> None:
         if self._fd is not None:

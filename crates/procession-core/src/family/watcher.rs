@@ -16,7 +16,8 @@ pub struct Watcher {
     pub pid: u32,
     /// The number of its end of the pipe, in its own table of descriptors.
     pub fd: u32,
-    /// Whether a process of that pid that was started then is still there.
+    /// Whether a process of that pid that was started then lives. (One that was killed may lie about, unwaited for, as
+    /// long as its parent likes.)
     pub alive: bool,
 }
 
@@ -32,7 +33,7 @@ impl Family {
         (who != 0).then(|| Watcher {
             pid,
             fd: who as u32,
-            alive: procfs::start_time(pid) == start,
+            alive: procfs::is_alive(pid, start),
         })
     }
 
