@@ -3,8 +3,12 @@
 //! A sleeper on another CPU is awake about 45 µs after it is called (on a virtual machine, where that takes an
 //! interrupt of the host's), while a spinning one notices in a third of a microsecond. So a waiter spins for about
 //! what its wake-up would cost, but only where that tends to pay: each object remembers, as a budget of nanoseconds
-//! that follows the spins that paid and shrinks with those that did not. A budget that has shrunk to nearly nothing is
-//! put to the test now and then, since it could not show otherwise that the others have become faster. One waiter at a
+//! that grows by a quarter with each spin that paid and shrinks by a fifth with each that did not. So it says how *often*
+//! spinning pays, and not how long it took: where it pays at every other wait, the budget is that of a wake-up. (One that
+//! followed the time that spins took was small where two processes answer each other within a microsecond. Then one
+//! hiccup of the machine sent both to sleep, each woke too late for the other's budget, and so it stayed.) A budget that
+//! has shrunk to nearly nothing is put to the test now and then, since it could not show otherwise that the others have
+//! become faster. One waiter at a
 //! time spins on an object. A process that is bound to one CPU begins with the least, since those that it waits for may
 //! be bound to the same one, which it would keep from them; if they are elsewhere, the tests show it. On a machine with
 //! one CPU nobody spins.
@@ -71,12 +75,11 @@ impl Spin {
         self.spinner.store(0, Ordering::Relaxed);
         let paid = ready();
         let next = if paid && test {
-            2 * spent.min(MOST)
+            (2 * spent.min(MOST)).max(FIRST)
         } else if paid {
-            // Towards twice what it took, so that a little longer next time is still covered.
-            remembered - remembered / 8 + (2 * spent.min(MOST)).max(LEAST) / 8
+            remembered + remembered / 4 + LEAST
         } else {
-            remembered - remembered / 8
+            remembered - remembered / 5
         };
         self.budget.store(next.clamp(LEAST, MOST), Ordering::Relaxed);
         paid
