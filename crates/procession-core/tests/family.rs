@@ -7,7 +7,7 @@ use common::{ended_well, eventually, in_child};
 use procession_core::Error;
 use procession_core::family::layout::{HEAP, MAGIC, VERSION};
 use procession_core::family::object::Kind;
-use procession_core::family::{Family, Handle, PrivateView};
+use procession_core::family::{Family, Handle, PrivateView, fork};
 use procession_core::queue::{Got, Parcel, Patience, Put, Queue};
 use procession_core::sync::{Acquired, Lock};
 use procession_core::sys::clock::Deadline;
@@ -95,6 +95,26 @@ fn a_private_view_is_like_a_copy_and_keeps_the_buffer_until_its_process_ends() {
         family.same_buffer(offset, generation, &bytes).is_none()
     };
     assert!(eventually(gone), "it went with the last view");
+}
+
+#[test]
+fn what_a_grandchild_held_goes_back_with_the_child_that_forked_it() {
+    let family = Family::home().unwrap();
+    let hold = family.buffer(&[1; 100]).unwrap();
+    let (offset, generation) = (hold.offset, hold.generation);
+    let child = fork::expecting(
+        || in_child(|| assert!(!ended_well(in_child(|| memory::die())))),
+        |_| false,
+    );
+    let seat = fork::forked(child).expect("its seat is kept");
+    drop(hold);
+    assert!(ended_well(child));
+    // Other tests' children may hold it as well, until they end.
+    assert!(eventually(|| {
+        family.reap(seat);
+        !family.is_live(offset, generation)
+    }));
+    seat.vacate();
 }
 
 #[test]

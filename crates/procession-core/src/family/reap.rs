@@ -3,6 +3,9 @@
 //! It takes back what the dead member held, entry by entry, each in a transaction of its own. So it does not matter if
 //! two members reap the same seat at once, or if one is killed at it: the next goes on where the table says. For a
 //! lock whose last acquirer died this is also where the lock learns of it (see `crate::kinds`).
+//!
+//! With a member, those of its children are reaped that have died as well: nobody is left who would wait for them. The
+//! children that it forked without Procession are of that kind, and hold all that it held.
 
 use super::Family;
 use super::held::{Chunk, ENTRIES};
@@ -48,11 +51,21 @@ impl Family {
                 txn.free_seat(seat);
             }
             txn.commit();
+            self.reap_children_of(seat);
         } else {
             drop(txn);
         }
         self.bury();
         true
+    }
+
+    fn reap_children_of(&'static self, parent: Seat) {
+        let me = self.current_seat();
+        for child in self.seats().filter(|seat| Some(*seat) != me) {
+            if child.slot().parent.load(Ordering::Acquire) == parent.number() {
+                self.reap(child);
+            }
+        }
     }
 
     /// Looks after the occupant of a slot. If it is dead, `tell` is called, while the seat cannot become anybody else's,
