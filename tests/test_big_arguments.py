@@ -113,6 +113,40 @@ def test_big_bytes_arrive_as_what_they_are_and_the_same_ones_as_the_same(context
     assert ended(process) == [0]
 
 
+class Keeper(mp.get_context("spawn").Process):  # type: ignore[misc]
+    """Has its argument as an attribute, too."""
+
+    def __init__(self, log: Any, data: bytearray) -> None:
+        super().__init__(args=(data, {"nested": [data]}))
+        self.log, self.data = log, data
+
+    def run(self) -> None:
+        first, others = self._args
+        first[0] = 1
+        self.log.put((first is others["nested"][0], first is self.data, self.data[0], type(first).__name__))
+
+
+@pytest.mark.parametrize("size", [10, SIZE])
+def test_a_bytearray_that_occurs_twice_is_one_in_the_child(size):
+    log = mp.get_context("spawn").SimpleQueue()
+    process = Keeper(log, bytearray(size))
+    process.start()
+    assert log.get() == (True, True, 1, "bytearray")
+    assert ended(process) == [0]
+
+
+def tell_whether_the_same(log: Any, call: Any, data: bytearray, others: list[bytearray]) -> None:
+    log.put((data is others[0], call(data)))
+
+
+def test_and_so_it_is_where_something_else_goes_by_value(context):
+    log, data = context.SimpleQueue(), bytearray(SIZE)
+    process = context.Process(target=tell_whether_the_same, args=(log, lambda data: len(data), data, [data]))
+    process.start()
+    assert log.get() == (True, SIZE)
+    assert ended(process) == [0]
+
+
 class Careful(mp.get_context("spawn").Process):  # type: ignore[misc]
     """Looks at its arguments while it is pickled."""
 

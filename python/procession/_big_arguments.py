@@ -3,6 +3,11 @@
 What pickle sends out of band (the data of numpy arrays), and `bytes` and `bytearray` objects that are themselves an
 argument, are copied into a buffer that the children map copy-on-write: each has a value of its own, and what none of
 them changes is in memory once. `procession._core.Snapshot` is the buffer, and finds it again for the next child.
+
+pickle never sends bytes out of band by itself. So where there are big ones, a first pickle of the same pickler holds
+them alone, as what wraps a buffer; then the pickler's memo is told that those were the bytes. The second pickle holds
+the process, and wherever the bytes occur in it (as an argument, in a list, in an attribute) it refers to the first, as
+it does to whatever occurs twice. One unpickler reads both.
 """
 
 from __future__ import annotations
@@ -14,10 +19,14 @@ from ._plain import BIG
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Any
 
-__all__ = ["Baggage", "lend"]
+__all__ = ["Baggage", "big_ones", "dump", "load"]
+
+try:
+    from _pickle import Unpickler
+except ImportError:
+    from pickle import Unpickler
 
 
 class Baggage:
@@ -45,29 +54,38 @@ class Baggage:
         return dumps(self._snapshots) if self._snapshots else b""
 
 
-def lend(process_obj: process.BaseProcess) -> Callable[[], None]:
-    """Has the big bytes among a process's arguments pickle as buffers, until the function is called that this returns.
-
-    A derived class that sees to its pickling itself finds its arguments as they are, and they are sent as they are.
-    """
-    state, kind = process_obj.__dict__, type(process_obj)
-    own = any(
-        getattr(kind, name, None) is not getattr(process.BaseProcess, name, None)
-        for name in ("__reduce__", "__reduce_ex__", "__getstate__")
-    )
+def big_ones(process_obj: process.BaseProcess) -> list[bytes | bytearray]:
+    """The big bytes among a process's arguments."""
+    state = process_obj.__dict__
     args, kwargs = state.get("_args"), state.get("_kwargs")
-    if own or type(args) is not tuple or type(kwargs) is not dict:
-        return lambda: None
-    lent: dict[int, _Lent] = {}  # the same object is the same in the child
+    if type(args) is not tuple or type(kwargs) is not dict:
+        return []
+    big = (obj for obj in (*args, *kwargs.values()) if type(obj) in (bytes, bytearray) and len(obj) >= BIG)
+    return list({id(obj): obj for obj in big}.values())
 
-    def wrapped(obj: Any) -> Any:
-        if type(obj) not in (bytes, bytearray) or len(obj) < BIG:
-            return obj
-        return lent.setdefault(id(obj), _Lent(obj))
 
-    state["_args"] = tuple(map(wrapped, args))
-    state["_kwargs"] = {name: wrapped(value) for name, value in kwargs.items()}
-    return lambda: state.update(_args=args, _kwargs=kwargs)
+def dump(pickler: Any, obj: object, big: list[bytes | bytearray]) -> None:
+    """Has the pickler dump an object, with those bytes as buffers. What it writes is for `load`."""
+    if big:
+        lent = [_Lent(each) for each in big]
+        pickler.dump(lent)
+        original = {id(wrapper): each for wrapper, each in zip(lent, big, strict=True)}
+        # one entry for another: the numbers of later entries follow from how many there are
+        pickler.memo = {
+            id(original.get(key, known)): (number, original.get(key, known))
+            for key, (number, known) in pickler.memo.copy().items()
+        }
+    pickler.dump(obj)
+
+
+def load(pickled: Any, buffers: Any) -> Any:
+    """What `dump` dumped."""
+    from io import BytesIO
+
+    file = BytesIO(pickled)
+    unpickler = Unpickler(file, buffers=buffers)
+    loaded = unpickler.load()
+    return unpickler.load() if file.tell() < len(pickled) else loaded
 
 
 class _Lent:

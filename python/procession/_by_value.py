@@ -50,17 +50,27 @@ def helps(error: BaseException) -> bool:
     return isinstance(error, (PicklingError, AttributeError, TypeError))
 
 
-def dumps_by_value(obj: Any, *, buffer_callback: Callable[[Any], Any] | None = None) -> bytes:
+def dumps_by_value(
+    obj: Any,
+    *,
+    buffer_callback: Callable[[Any], Any] | None = None,
+    dump: Callable[[Any, Any], object] | None = None,
+) -> bytes:
     """The object pickled (protocol 5), with functions and classes by value that the receiver may not find by name.
 
-    Reducers that were registered with `ForkingPickler` are used. buffer_callback: as with `pickle.Pickler`. What plain
-    `pickle.loads` makes of it is the object, in a process that can import this package and cloudpickle.
+    Reducers that were registered with `ForkingPickler` are used. buffer_callback: as with `pickle.Pickler`. dump:
+    called with pickler and object in place of the pickler's method. What plain `pickle.loads` makes of it is the
+    object, in a process that can import this package and cloudpickle.
 
     Raises what pickling raises: an open file or a thread's lock can be sent no more than with plain pickle.
     ImportError: there is no cloudpickle.
     """
     file = io.BytesIO()
-    _pickler_class()(file, buffer_callback).dump(obj)
+    pickler = _pickler_class()(file, buffer_callback)
+    if dump is None:
+        pickler.dump(obj)
+    else:
+        dump(pickler, obj)
     return file.getvalue()
 
 
@@ -69,9 +79,10 @@ def dumps(
     plain: Callable[[Any], bytes],
     again: Callable[[], object] | None = None,
     buffer_callback: Callable[[Any], Any] | None = None,
+    dump: Callable[[Any, Any], object] | None = None,
 ) -> bytes:
     """The object as plain(obj) pickles it, or where that is not enough, by value. again: called before the latter.
-    buffer_callback: as for `dumps_by_value`.
+    buffer_callback, dump: as for `dumps_by_value`.
 
     If both fail, the error is the second one: it is about what really cannot be sent, and not about the lambda that
     holds it.
@@ -88,7 +99,7 @@ def dumps(
         if again is not None:
             again()
         try:
-            return dumps_by_value(obj, buffer_callback=buffer_callback)
+            return dumps_by_value(obj, buffer_callback=buffer_callback, dump=dump)
         except Exception:
             # a global that cannot be pickled, say; forked receivers manage with the name
             if again is None:
@@ -98,7 +109,7 @@ def dumps(
     if again is not None:
         again()
     try:
-        return dumps_by_value(obj, buffer_callback=buffer_callback)
+        return dumps_by_value(obj, buffer_callback=buffer_callback, dump=dump)
     except ImportError:
         raise first from None
     except Exception as second:

@@ -38,15 +38,16 @@ def pickled(popen: Any, preparation: dict[str, Any], process_obj: BaseProcess) -
     if plainly is not None:
         return plainly
 
-    from ._big_arguments import Baggage, lend
+    from ._big_arguments import Baggage, big_ones, dump
 
     baggage = Baggage()
+    big = big_ones(process_obj) if reducer is reduction else []
     forget_descriptors = popen.mark()
 
     def plain(obj: object) -> bytes:
         file = io.BytesIO()
         if reducer is reduction:
-            reduction.ForkingPickler(file, 5, buffer_callback=baggage.take).dump(obj)
+            dump(reduction.ForkingPickler(file, 5, buffer_callback=baggage.take), obj, big if obj is process_obj else [])
         else:
             reducer.dump(obj, file)
         return file.getvalue()
@@ -60,10 +61,11 @@ def pickled(popen: Any, preparation: dict[str, Any], process_obj: BaseProcess) -
     context.set_spawning_popen(popen)
     if others is not None:
         others.set_spawning_popen(popen)
-    give_back = lend(process_obj) if reducer is reduction else lambda: None
     try:
         if reducer is reduction:
-            second = _by_value.dumps(process_obj, plain, again, baggage.take)
+            second = _by_value.dumps(
+                process_obj, plain, again, baggage.take, lambda pickler, obj: dump(pickler, obj, big)
+            )
         else:
             second = plain(process_obj)
         tracker = standard_library("resource_tracker") if b"multiprocessing" in second else None
@@ -75,7 +77,6 @@ def pickled(popen: Any, preparation: dict[str, Any], process_obj: BaseProcess) -
         baggage.put_down()  # now, and not when nobody looks at the traceback any more
         raise
     finally:
-        give_back()
         context.set_spawning_popen(None)
         if others is not None:
             others.set_spawning_popen(None)

@@ -238,7 +238,12 @@ def _unpickled(message: bytes) -> process.BaseProcess:
 
     preparation, pickled_process, buffers = split(message)
     prepare(loads(preparation))
-    process_obj: process.BaseProcess = loads(pickled_process, buffers=loads(buffers) if buffers else ())
+    if buffers:
+        from ._big_arguments import load
+
+        process_obj: process.BaseProcess = load(pickled_process, loads(buffers))
+        return process_obj
+    process_obj = loads(pickled_process)
     return process_obj
 
 
