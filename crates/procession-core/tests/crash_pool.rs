@@ -142,20 +142,36 @@ fn a_task_that_may_be_run_again_is_done_whatever_its_first_worker_died_at() {
     );
 }
 
-#[test]
-fn a_worker_killed_while_another_takes_the_same_message_is_not_blamed() {
-    let _turn = take_turn();
-    let pool = pool(2);
-    let id = submit(&pool, b"one", 0);
-    // The first one dies between its note and the commit: the message stays, and the other one takes it.
+/// A worker at this desk is killed between its note of a task and the commit: the task stays in the queue.
+fn killed_before_the_commit(pool: &Pool, desk: u32) {
     let pid = crash::fork_child(|| {
-        let worker = Worker::sit(&pool.handle(), 0).unwrap();
+        let worker = Worker::sit(&pool.handle(), desk).unwrap();
         worker.ready();
         // inside, segment found, copied, noted
         procession_core::crash::arm(4);
         let _ = worker.try_take(&mut Vec::new(), Patience::Some);
     });
     assert_eq!(crash::wait_for(pid), End::Killed);
+}
+
+/// A worker at this desk is killed with a task that it has taken.
+fn killed_with_a_task(pool: &Pool, desk: u32) {
+    let pid = crash::fork_child(|| {
+        let worker = Worker::sit(&pool.handle(), desk).unwrap();
+        worker.ready();
+        while !matches!(worker.try_take(&mut Vec::new(), Patience::Some), Ok(Taken::Task(_))) {}
+        // SAFETY: no memory is involved.
+        unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
+    });
+    assert_eq!(crash::wait_for(pid), End::Killed);
+}
+
+#[test]
+fn a_worker_killed_while_another_takes_the_same_message_is_not_blamed() {
+    let _turn = take_turn();
+    let pool = pool(2);
+    let id = submit(&pool, b"one", 0);
+    killed_before_the_commit(&pool, 0);
     assert!(pool.is_running(id), "it has left its note");
     let other = Worker::sit(&pool.handle(), 1).unwrap();
     let mut scratch = Vec::new();
@@ -169,6 +185,58 @@ fn a_worker_killed_while_another_takes_the_same_message_is_not_blamed() {
     pool.ended(0, Some(-9), false);
     assert!(!pool.is_settled(id));
     assert_eq!(taken.head.task, id);
+}
+
+#[test]
+fn of_several_dead_workers_with_a_claim_the_last_one_is_blamed_in_whatever_order_they_are_judged() {
+    let _turn = take_turn();
+    for order in [[0, 1, 2], [2, 1, 0], [1, 2, 0], [0, 2, 1]] {
+        for retries in [0, 1] {
+            let pool = pool(3);
+            let id = submit(&pool, b"one", retries);
+            killed_before_the_commit(&pool, 0);
+            killed_before_the_commit(&pool, 1);
+            killed_with_a_task(&pool, 2);
+            for desk in order {
+                pool.ended(desk, Some(-(10 + desk as i32)), false);
+                while !matches!(pool.next_event(Deadline::PAST), Event::TimedOut | Event::Start(_)) {}
+            }
+            if retries == 0 {
+                match pool.take(id) {
+                    Some(Outcome::Died(death)) => assert_eq!((death.code, death.deaths), (Some(-12), 1)),
+                    other => panic!("{other:?}"),
+                }
+            } else {
+                // In the queue again, and once.
+                let worker = Worker::sit(&pool.handle(), 0).unwrap();
+                assert!(serve_one(&worker) && !serve_one(&worker));
+                assert!(pool.is_settled(id));
+                assert_eq!(returned(&pool, id).unwrap(), b"one");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_task_is_cancelled_for_good_though_a_dead_worker_has_claimed_it() {
+    let _turn = take_turn();
+    for judged_before in [true, false] {
+        let pool = pool(2);
+        let (id, next) = (submit(&pool, b"one", 0), submit(&pool, b"two", 0));
+        killed_before_the_commit(&pool, 0);
+        if judged_before {
+            pool.ended(0, Some(-9), false);
+        }
+        assert!(pool.cancel(id, false));
+        assert!(matches!(pool.take(id), Some(Outcome::Cancelled)));
+        let other = Worker::sit(&pool.handle(), 1).unwrap();
+        assert!(serve_one(&other) && !serve_one(&other));
+        if !judged_before {
+            pool.ended(0, Some(-9), false);
+        }
+        assert!(pool.is_settled(next));
+        assert_eq!(returned(&pool, next).unwrap(), b"two");
+    }
 }
 
 #[test]

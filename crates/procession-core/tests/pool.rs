@@ -29,6 +29,11 @@ fn work(bytes: &[u8]) -> Vec<u8> {
         b"exit" => unsafe { libc::_exit(3) },
         b"sleep" => std::thread::sleep(Duration::from_secs(60)),
         b"nap" => std::thread::sleep(Duration::from_millis(100)),
+        [b'r', b'u', b'n', address @ ..] => {
+            let address = usize::from_ne_bytes(address.try_into().unwrap());
+            // SAFETY: the test's memory, which it shares with its workers.
+            unsafe { &*(address as *const AtomicU32) }.fetch_add(1, Ordering::Relaxed);
+        }
         _ => {}
     }
     bytes.iter().rev().copied().collect()
@@ -207,11 +212,13 @@ fn tasks_are_cancelled_whether_they_run_or_wait() {
     let running = Running::new(1);
     let long = running.submit(b"sleep", Wishes::default());
     assert!(common::eventually(|| running.pool.is_running(long)));
-    // More than there are places for tasks that are struck off.
-    let waiting: Vec<u64> = (0..120)
-        .map(|_| running.submit(b"die", Wishes::default()))
+    let big = vec![1; 100_000];
+    let mut waiting: Vec<u64> = (0..120)
+        .map(|n| running.submit(if n % 40 == 39 { &big } else { b"die" }, Wishes::default()))
         .collect();
     let last = running.submit(b"last", Wishes::default());
+    // Some in the queue's order, some against it.
+    waiting[50..].reverse();
     for id in &waiting {
         assert!(running.pool.cancel(*id, true));
         assert!(matches!(running.outcome(*id), Outcome::Cancelled));
@@ -220,6 +227,33 @@ fn tasks_are_cancelled_whether_they_run_or_wait() {
     assert!(running.pool.cancel(long, true));
     assert!(matches!(running.outcome(long), Outcome::Cancelled));
     assert_eq!(returned(running.outcome(last)), b"tsal");
+}
+
+#[test]
+fn what_is_cancelled_as_a_worker_takes_it_is_either_cancelled_or_run() {
+    const COUNT: usize = 20_000;
+    let (all, shared) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_ANONYMOUS);
+    // SAFETY: a fresh mapping of zeros.
+    let runs = unsafe { libc::mmap(core::ptr::null_mut(), COUNT * 4, all, shared, -1, 0) };
+    assert_ne!(runs, libc::MAP_FAILED);
+    // SAFETY: as long as that, and never unmapped.
+    let runs = unsafe { core::slice::from_raw_parts(runs.cast::<AtomicU32>(), COUNT) };
+    let running = Running::new(2);
+    assert_eq!(running.answer(b"xy"), b"yx");
+    let mut tasks = Vec::new();
+    for (number, count) in runs.iter().enumerate() {
+        let address = (&raw const *count) as usize;
+        let id = running.submit(&[b"run", address.to_ne_bytes().as_slice()].concat(), Wishes::default());
+        for _ in 0..number % 200 {
+            core::hint::spin_loop();
+        }
+        tasks.push((id, running.pool.cancel(id, false)));
+    }
+    for ((id, cancelled), count) in tasks.into_iter().zip(runs) {
+        let outcome = running.outcome(id);
+        assert_eq!(matches!(outcome, Outcome::Cancelled), cancelled);
+        assert_eq!(count.load(Ordering::Relaxed), u32::from(!cancelled));
+    }
 }
 
 #[test]

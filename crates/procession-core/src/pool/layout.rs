@@ -8,8 +8,6 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 /// The most workers that a pool has.
 pub const MOST_WORKERS: u64 = 16_384;
-/// How many tasks can be struck off at once while they are still in the queue.
-pub const STRUCK: usize = 48;
 
 /// The parent has decided that this worker dies with this task: it takes no other any more.
 pub const CONDEMNED: u64 = 1 << 63;
@@ -25,14 +23,10 @@ pub struct PoolObject {
     pub results: [AtomicU64; 2],
     /// How many desks there are.
     pub desks: AtomicU64,
-    /// How many entries of `struck` are in use; a hint.
-    pub strikes: AtomicU64,
-    spare: [AtomicU64; 2],
-    /// Tasks that are not to be run, though they are still in the queue. Who takes one empties its entry.
-    pub struck: [AtomicU64; STRUCK],
+    spare: [AtomicU64; 3],
 }
 
-const _: () = assert!(size_of::<PoolObject>() == 64 + 64 + 8 * STRUCK);
+const _: () = assert!(size_of::<PoolObject>() == 64 + 64);
 
 /// One worker's place.
 #[repr(C, align(64))]
@@ -95,7 +89,7 @@ impl Desk {
 /// What stands before the payload of every task and every result: four words, little-endian.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Head {
-    /// The task. 0: not a task, but a nudge for those who wait.
+    /// The task. 0: none. Such a message is a nudge for those who wait, or was a task until that was cancelled.
     pub task: u64,
     /// The face's own.
     pub word: u64,

@@ -26,10 +26,15 @@
 //! |---|---|---|
 //! | 0, or task 0 | | it had no task, or its result is in the queue of results |
 //! | n | fewer than n were taken | killed before the commit: the task is still in the queue |
-//! | n | n or more were taken, another desk claims n | killed before the commit, and the other one has taken it since |
-//! | n | n or more were taken, no other desk claims n | if its result is not in the queue of results, it died with it |
+//! | n | n or more were taken, another desk claims n later | killed before the commit; the other one came after it |
+//! | n | n or more were taken, no other desk claims n later | if its result is not in the queue of results, it died with it |
 //!
 //! The others' claims are read before the queue of results is emptied: a claim that is gone by then has left a result there.
+//! Several that claim n came one after the other, since the mutex is between them; all but the last are dead, whatever the
+//! order in which the parent hears of it, and their claims are withdrawn when the last one is judged.
+//!
+//! A task that still waits is cancelled in the queue: under the consumers' mutex its number there becomes 0, which is no
+//! task. Nobody is between a claim and its commit then, so a task that is not in the queue has been taken.
 //!
 //! # Dying on purpose
 //!
@@ -90,7 +95,6 @@ pub struct Options {
 #[derive(Debug)]
 pub struct Pool {
     hold: Hold,
-    object: &'static PoolObject,
     options: Options,
     tasks: Queue,
     results: Queue,
@@ -155,7 +159,6 @@ impl Pool {
             seat.due = Some(0);
         }
         Ok(Pool {
-            object: hold.object(),
             hold,
             options,
             tasks,

@@ -1,18 +1,17 @@
 //! Tasks on their way to the workers.
 
 use super::definition::Definition;
-use super::layout::{HEAD, Head, STRUCK};
+use super::layout::{HEAD, Head};
 use super::message::Outgoing;
-use super::table::{Group, Kept, Outcome, Phase, Task, Wishes};
+use super::table::{Group, Kept, Outcome, Phase, State, Task, Wishes};
 use super::worker::framed;
 use super::{Pool, Report};
 use crate::error::{Error, Result};
 use crate::family::Hold;
-use crate::family::object::Header;
-use crate::queue::{Batch as Messages, Got, Parcel, Patience, Put};
-use core::sync::atomic::Ordering;
+use crate::queue::{Batch as Messages, Parcel, Patience, Put};
+use core::sync::atomic::{AtomicU64, Ordering};
 use std::collections::HashSet;
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard};
 
 /// A task that is to be submitted.
 #[derive(Debug, Default)]
@@ -212,21 +211,18 @@ impl Pool {
     /// Cancels a task. One that is still in the queue will not be run; one that is being run is given up, and its worker
     /// killed and replaced, if `kill`. False if it is settled already, or runs and was not to be killed.
     pub fn cancel(&self, id: u64, kill: bool) -> bool {
-        let mut state = self.lock();
+        let (mut state, struck) = self.strike(|task| task == id, true);
+        // If it was not there, whoever has it took it before, and who has ended it since has left a result.
+        let desk = if struck.is_empty() { self.desk_of(id) } else { None };
         self.drain(&mut state);
         if !state.is_pending(id) {
             return false;
         }
-        if let Some(number) = self.desk_of(id) {
-            if !kill || !self.condemn(&state, number, id) {
-                drop(state);
-                // It has ended this very moment, or cannot be stopped.
-                return false;
-            }
-        } else {
-            drop(state);
-            self.strike(id);
-            state = self.lock();
+        if let Some(number) = desk
+            && (!kill || !self.condemn(&state, number, id))
+        {
+            // It runs, or has ended this very moment.
+            return false;
         }
         let settled = state.settle(id, Outcome::Cancelled);
         drop(state);
@@ -236,8 +232,8 @@ impl Pool {
 
     /// Cancels those of a group's tasks, or of all, that no worker has taken yet.
     pub fn cancel_waiting(&self, group: Option<u64>) -> usize {
-        let struck = self.sift(&self.under_way(group).into_iter().collect());
-        let mut state = self.lock();
+        let ids: HashSet<u64> = self.under_way(group).into_iter().collect();
+        let (mut state, struck) = self.strike(|task| ids.contains(&task), false);
         let count = struck
             .iter()
             .filter(|id| state.settle(**id, Outcome::Cancelled))
@@ -381,83 +377,28 @@ impl Pool {
         }
     }
 
-    /// Has the worker that takes this task leave it.
-    fn strike(&self, id: u64) {
-        let free = self.object.struck.iter().any(|entry| {
-            entry
-                .compare_exchange(0, id, Ordering::AcqRel, Ordering::Relaxed)
-                .is_ok()
-        });
-        if free {
-            self.object.strikes.fetch_add(1, Ordering::AcqRel);
-            return;
-        }
-        // All places are taken: all of those are taken out of the queue instead.
-        let mut ids: HashSet<u64> = HashSet::from([id]);
-        let listed: Vec<u64> = (0..STRUCK)
-            .map(|n| self.object.struck[n].load(Ordering::Acquire))
-            .collect();
-        ids.extend(listed.iter().filter(|id| **id != 0));
-        self.sift(&ids);
-        // Those that were not in the queue any more have been taken.
-        for (entry, listed) in self.object.struck.iter().zip(listed).filter(|(_, id)| *id != 0) {
-            if entry
-                .compare_exchange(listed, 0, Ordering::AcqRel, Ordering::Relaxed)
-                .is_ok()
-            {
-                self.object.strikes.fetch_sub(1, Ordering::AcqRel);
-            }
-        }
-    }
-
-    /// Takes these out of the queue of tasks; those that were in it. Everything else is put back in its order.
-    fn sift(&self, ids: &HashSet<u64>) -> HashSet<u64> {
-        let mut gone = HashSet::new();
-        let mut scratch = Vec::new();
-        for _ in 0..self.tasks.len() {
-            scratch.clear();
-            let Ok(Got::Message {
-                encoding,
-                big,
-                mut carried,
-            }) = self.tasks.try_get(&mut scratch, Patience::Some)
-            else {
-                break;
-            };
-            let whole = match &big {
-                None => core::mem::take(&mut scratch),
-                Some((hold, len)) => {
-                    let mut first = Vec::new();
-                    crate::queue::Queue::copy_big(hold, *len, &mut first);
-                    first
+    /// Makes tasks in the queue nothings, which workers pass over: those that are `meant`, or the first of them if `one`.
+    /// Returns the lock under which that happened, and which ones it met.
+    fn strike(&self, meant: impl Fn(u64) -> bool, one: bool) -> (MutexGuard<'_, State>, Vec<u64>) {
+        let family = self.family();
+        let mut met = Vec::new();
+        loop {
+            let mut state = self.lock();
+            let done = self.tasks.search(Patience::Some, &mut state.struck, |place| {
+                let task = family.at::<AtomicU64>(place);
+                let id = task.load(Ordering::Relaxed);
+                let hit = id != 0 && meant(id);
+                if hit {
+                    task.store(0, Ordering::Relaxed);
+                    met.push(id);
                 }
-            };
-            drop(big);
-            let id = Head::of(&whole).map_or(0, |head| head.task);
-            if ids.contains(&id) {
-                gone.insert(id);
-                continue;
-            }
-            let beside = carried.iter().map(beside_of).sum();
-            let carried = core::mem::take(&mut carried);
-            let put = Parcel::pack(self.family(), [&whole, &[]], encoding, carried, beside)
-                .and_then(|mut parcel| self.put(&mut parcel));
-            if put.is_err() {
-                // No memory for it any more: it cannot be run.
-                self.lock().settle(id, Outcome::Abandoned);
-                self.nudge();
+                hit && one
+            });
+            if done.is_some() {
+                return (state, met);
             }
         }
-        gone
     }
-}
-
-/// How many bytes an object has that travels with a message, as far as it counts.
-fn beside_of(hold: &Hold) -> u64 {
-    hold.family
-        .at::<Header>(hold.offset)
-        .resident
-        .load(Ordering::Relaxed)
 }
 
 /// Further references to the same objects.

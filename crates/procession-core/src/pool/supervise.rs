@@ -123,11 +123,10 @@ impl Pool {
         let claim = desk.claim.load(Ordering::Acquire);
         let word = desk.task.load(Ordering::Acquire);
         let taken = self.tasks.taken_so_far();
-        let others = (0..self.options.workers)
-            .any(|other| other != number && self.desk(other).claim.load(Ordering::Acquire) == claim);
+        let taken_by_another = claim != 0 && self.sort_claims(number, claim);
         self.drain(&mut state);
         let task = word & !CONDEMNED;
-        let died_with_it = claim != 0 && task != 0 && taken >= claim && !others;
+        let died_with_it = claim != 0 && task != 0 && taken >= claim && !taken_by_another;
         let seat = &mut state.seats[number as usize];
         let death = Death {
             pid: seat.pid,
@@ -169,6 +168,27 @@ impl Pool {
         drop(state);
         self.nudge();
         judged
+    }
+
+    /// Whether another worker has claimed the same message after this one. Those that did so before are dead, for they
+    /// left the mutex without a commit, and only the last one can have taken it: their claims are withdrawn.
+    fn sort_claims(&self, number: u32, claim: u64) -> bool {
+        let began = |desk: &layout::Desk| desk.began.load(Ordering::Relaxed);
+        let mine = began(self.desk(number));
+        let mut later = false;
+        for desk in (0..self.options.workers)
+            .filter(|n| *n != number)
+            .map(|n| self.desk(n))
+        {
+            if desk.claim.load(Ordering::Acquire) == claim {
+                if began(desk) > mine {
+                    later = true;
+                } else {
+                    desk.claim.store(0, Ordering::Release);
+                }
+            }
+        }
+        later
     }
 
     /// The pool takes no more tasks, and ends when all are done.

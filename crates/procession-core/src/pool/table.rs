@@ -3,6 +3,7 @@
 use super::definition::Definition;
 use super::message::Arrived;
 use crate::family::Hold;
+use crate::queue::Mark;
 use core::time::Duration;
 use rustix::fd::OwnedFd;
 use std::collections::{HashMap, VecDeque};
@@ -134,6 +135,8 @@ pub(super) struct State {
     pub(super) kill_at: Option<u64>,
     /// Whether the supervising thread sleeps until something is said to it.
     pub(super) supervisor_sleeps: bool,
+    /// Where in the queue of tasks the last one was that was cancelled there: often the next one is behind it.
+    pub(super) struck: Mark,
 }
 
 /// Whose end is reported.

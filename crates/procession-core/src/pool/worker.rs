@@ -14,7 +14,6 @@ use core::sync::atomic::{AtomicU64, Ordering};
 #[derive(Debug)]
 pub struct Worker {
     pool: Hold,
-    object: &'static PoolObject,
     tasks: Queue,
     results: Queue,
     desk: &'static Desk,
@@ -30,7 +29,7 @@ pub enum Taken {
     None,
     /// There is none and will be none: the pool is closed, or its parent has gone.
     Closed,
-    /// Somebody else is at the queue, longer than the patience; or the task was struck off. To be tried again.
+    /// Somebody else is at the queue, longer than the patience; or the task was cancelled. To be tried again.
     Again,
 }
 
@@ -66,7 +65,6 @@ impl Worker {
             tasks: queue(&object.tasks)?,
             results: queue(&object.results)?,
             desk: family.at::<Desk>(desk_at(pool.offset, desk)),
-            object,
             pool,
         })
     }
@@ -124,7 +122,7 @@ impl Worker {
             self.give_up();
             return Ok(Taken::Again);
         };
-        if self.object.strikes.load(Ordering::Acquire) != 0 && self.is_struck(arrived.head.task) {
+        if arrived.head.task == 0 {
             self.give_up();
             return Ok(Taken::Again);
         }
@@ -237,18 +235,6 @@ impl Worker {
         if self.withdraw() == Finished::Condemned {
             park();
         }
-    }
-
-    fn is_struck(&self, task: u64) -> bool {
-        let found = self.object.struck.iter().find(|entry| {
-            entry
-                .compare_exchange(task, 0, Ordering::AcqRel, Ordering::Relaxed)
-                .is_ok()
-        });
-        if found.is_some() {
-            self.object.strikes.fetch_sub(1, Ordering::AcqRel);
-        }
-        found.is_some()
     }
 }
 

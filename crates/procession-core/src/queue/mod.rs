@@ -38,6 +38,7 @@ mod pace;
 pub mod parcel;
 mod peer;
 mod put;
+mod search;
 mod shutdown;
 
 use crate::error::Result;
@@ -60,6 +61,7 @@ pub use get::Got;
 pub use parcel::Parcel;
 pub use peer::Heard;
 pub use put::Put;
+pub(crate) use search::Mark;
 
 /// How long an operation may take to get hold of its side of the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
