@@ -795,6 +795,32 @@ def test_clients_that_are_killed_at_any_moment_leave_nothing_and_disturb_nobody(
     until(lambda: manager._number_of_objects() == 0)
 
 
+def _noted_when_its_maker_is_forgotten(pid, begun, gone):
+    """Takes as long as it takes the server to notice that the client has been killed."""
+    known = mp.current_process()._manager_server._watch._known
+    assert any(pid == watched for watched, _ in known)
+    begun.touch()
+    until(lambda: not any(pid == watched for watched, _ in tuple(known)))
+    return Noted(gone)
+
+
+Office.register("Late", _noted_when_its_maker_is_forgotten)
+
+
+def _make_late(office, *paths):
+    office.Late(os.getpid(), *paths)
+
+
+def test_what_is_made_for_a_client_that_has_been_killed_meanwhile_is_nobodys(office, start_method, tmp_path):
+    begun, gone = tmp_path / "begun", tmp_path / "gone"
+    client = _started(mp.get_context(start_method), _make_late, office, begun, gone)
+    until(begun.exists)
+    client.kill()
+    client.join(PATIENCE)
+    until(gone.exists)
+    assert office._number_of_objects() == 0
+
+
 # --- beginning and end ---
 
 

@@ -211,8 +211,17 @@ class Server:
         finally:
             self._lines.discard(line)
             line.hang_up()
+            self._watch_again(who)
             if leaving:
                 self.catch_up()  # the client's thread has ended, and may have left word of its reference before
+
+    def _watch_again(self, holder: Hashable) -> None:
+        """A thread that served this process has ended. If the process had ended before it, what was done for it since
+        (an object made, whose maker is not there to get it) is to be forgotten as well.
+        """
+        if isinstance(holder, tuple):
+            with self._turn:
+                self._watch.add(holder)
 
     def leaves(self, kept: Kept) -> None:
         """This thread pickles a proxy. What it stands for is held until the client's next request: by then the client
@@ -315,7 +324,8 @@ class Server:
     def handle_request(self, conn: Any) -> None:
         """Serves a client that has been accepted: one request to the server itself, or all of a thread's."""
         name = None
-        self._serving.holder, self._serving.foreign = self._holder_behind(conn), True
+        holder = self._serving.holder = self._holder_behind(conn)
+        self._serving.foreign = True
         try:
             request, answer = self._received(conn)
             if answer is None:
@@ -333,6 +343,7 @@ class Server:
         finally:
             with suppress(Exception):
                 conn.close()
+            self._watch_again(holder)
 
     def _received(self, connection: Any) -> tuple[Any, Any]:
         """The next request and None, or None and the answer to one that could not be unpickled.
@@ -361,7 +372,8 @@ class Server:
         start = _core.start_time(pid) if pid else 0  # 0: it is in a namespace of which this process does not know
         if not start:
             return ANYBODY
-        self._watch.add((pid, start))
+        with self._turn:
+            self._watch.add((pid, start))
         return pid, start
 
     def accept_connection(self, c: Any, name: str) -> None:
