@@ -312,6 +312,27 @@ def test_so_does_one_that_kills_its_worker():
         pool.map(square, range(10))
 
 
+def killed_six_times(path):
+    with open(path, "a") as file:
+        file.write("x")
+        if file.tell() <= 6:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_workers_that_somebody_kills_before_they_are_ready_do_not_break_it_so_soon(tmp_path):
+    with mp.Pool(1, killed_six_times, (tmp_path / "kills",)) as pool:
+        assert pool.map(square, range(10)) == [x * x for x in range(10)]
+
+
+def killed_always():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_but_in_the_end_they_do():
+    with mp.Pool(1, killed_always) as pool, pytest.raises(mp.PoolBrokenError, match="SIGKILL"):
+        pool.map(square, range(10))
+
+
 def test_an_initializer_that_fails_now_and_then_does_not(tmp_path):
     with mp.Pool(2, fail_twice, (tmp_path / "failures",)) as pool:
         assert pool.map(square, range(10)) == [x * x for x in range(10)]

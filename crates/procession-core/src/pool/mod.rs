@@ -79,7 +79,8 @@ pub use supervise::{Event, Judged};
 pub use table::{Death, Outcome, Phase, Report, Wishes};
 pub use worker::{Finished, Taken, Worker, framed, park};
 
-/// After so many workers in a row that ended before they were ready, the pool is broken.
+/// After so many workers in a row that ended before they were ready, the pool is broken. (It takes eight times as many that
+/// somebody has killed.)
 pub const MOST_FAILED_STARTS: u32 = 3;
 
 /// What a pool is made with.

@@ -44,6 +44,9 @@ const GLANCE: Duration = Duration::from_millis(10);
 const LOOK: Duration = Duration::from_millis(50);
 /// Workers that were asked to end are killed after so long.
 const GRACE: u64 = 300_000_000;
+/// Who is killed (SIGKILL, and memory had not run out) before it is ready has not failed by itself: so many of them weigh
+/// as much as one that has.
+const KILLS_PER_FAILURE: u32 = 8;
 /// A worker is started so long after one that could not become ready, times how many there were.
 const BACKOFF: u64 = 50_000_000;
 
@@ -111,7 +114,7 @@ impl Pool {
     pub fn start_failed(&self, desk: u32) -> bool {
         let mut state = self.lock();
         state.seats[desk as usize].asked = false;
-        self.failed_to_start(&mut state, desk)
+        self.failed_to_start(&mut state, desk, KILLS_PER_FAILURE)
     }
 
     /// The worker at a desk has ended with this exit code (-N: killed by signal N), out of memory or not. Judges what died
@@ -162,7 +165,9 @@ impl Pool {
                 seat.due = Some(0);
                 state.failed_starts = 0;
             } else {
-                judged.broken = self.failed_to_start(&mut state, number);
+                let killed = code == Some(-libc::SIGKILL) && !memory;
+                let weight = if killed { 1 } else { KILLS_PER_FAILURE };
+                judged.broken = self.failed_to_start(&mut state, number, weight);
             }
         }
         drop(state);
@@ -277,19 +282,19 @@ impl Pool {
     }
 
     /// Whether that was one too many.
-    fn failed_to_start(&self, state: &mut State, number: u32) -> bool {
+    fn failed_to_start(&self, state: &mut State, number: u32, weight: u32) -> bool {
         if !matches!(state.phase, Phase::Open | Phase::Closing) {
             return false;
         }
-        state.failed_starts += 1;
+        const MOST: u32 = MOST_FAILED_STARTS * KILLS_PER_FAILURE;
+        state.failed_starts += weight;
         let seat = &mut state.seats[number as usize];
-        seat.failed += 1;
+        seat.failed += weight;
         let failed = seat.failed;
-        seat.due = Some(now() + BACKOFF * u64::from(failed));
+        seat.due = Some(now() + BACKOFF * u64::from(failed) / u64::from(KILLS_PER_FAILURE));
         let none_is_ready =
             (0..self.options.workers).all(|n| self.desk(n).phase.load(Ordering::Acquire) == COMING);
-        let broken =
-            failed >= MOST_FAILED_STARTS || (none_is_ready && state.failed_starts >= MOST_FAILED_STARTS);
+        let broken = failed >= MOST || (none_is_ready && state.failed_starts >= MOST);
         if broken {
             self.end(state, Phase::Broken, libc::SIGKILL);
         }

@@ -102,7 +102,7 @@ pub(super) struct Seat {
     pub(super) occupied: bool,
     /// Whether this process has killed it because it took too much memory.
     pub(super) over_memory: bool,
-    /// Consecutive workers here that ended before they were ready.
+    /// Consecutive workers here that ended before they were ready: what they weigh together.
     pub(super) failed: u32,
     pub(super) restarts: u64,
     pub(super) done_before: u64,
@@ -126,7 +126,7 @@ pub(super) struct State {
     pub(super) again: Vec<u64>,
     /// Threads that wait for outcomes.
     pub(super) waiters: u32,
-    /// Consecutive workers that ended before they were ready.
+    /// Consecutive workers that ended before they were ready: what they weigh together.
     pub(super) failed_starts: u32,
     pub(super) phase: Phase,
     /// Workers that have ended and were not reported yet.
