@@ -1,34 +1,43 @@
 """What every row of the benchmarks is made of: a function that is timed, in an interpreter of its own.
 
-A row's module ends with `main(__name__)`, so that one measurement is one command, and prints one line of JSON:
+A row's module ends with `main(rows)`, so that one measurement is one command, and prints one line of JSON:
 
     python -m benchmarks.rows.queue --row small-tuples --package procession --seconds 0.5
+
+What is imported here is in every program that is measured, and makes each fork of it slower: so next to nothing is.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
 
 from benchmarks import peers
 
-Timed = Callable[[Any, int], float]  # (the package, how often) -> seconds that it took
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    Timed = Callable[[Any, int], float]  # (the package, how often) -> seconds that it took
 
 
-@dataclass(frozen=True)
 class Row:
-    name: str
-    title: str
-    run: Timed
-    target: float | None  # so many times faster than multiprocessing it has to be
-    first: int  # how often in the trial run that finds out how often is enough
-    peers: tuple[str, ...]  # of those in peers.py, whom it can be measured with besides multiprocessing
-    pin: str  # "none": the scheduler places the processes; "one": all on one CPU; "two": parent and child on one each
+    """target: so many times faster than multiprocessing it has to be. first: how often in the trial run that finds out
+    how often is enough. peers: of those in peers.py, whom it can be measured with besides multiprocessing. pin: "none":
+    the scheduler places the processes; "one": all on one CPU; "two": parent and child on one each.
+    """
+
+    def __init__(
+        self, name: str, title: str, run: Timed, target: float | None, first: int, peers: tuple[str, ...], pin: str
+    ) -> None:
+        self.name = name
+        self.title = title
+        self.run = run
+        self.target = target
+        self.first = first
+        self.peers = peers
+        self.pin = pin
 
 
 class Rows(dict[str, Row]):
@@ -65,9 +74,9 @@ class Rows(dict[str, Row]):
 
 def pin_to(pin: str, parent: bool) -> None:
     """Binds this process to a CPU. The child of a row that is pinned calls this for itself."""
-    cpus = sorted(os.sched_getaffinity(0)) if parent else json.loads(os.environ["BENCH_CPUS"])
+    cpus = sorted(os.sched_getaffinity(0)) if parent else list(map(int, os.environ["BENCH_CPUS"].split(",")))
     if parent:
-        os.environ["BENCH_CPUS"], os.environ["BENCH_PIN"] = json.dumps(cpus), pin
+        os.environ["BENCH_CPUS"], os.environ["BENCH_PIN"] = ",".join(map(str, cpus)), pin
     if pin == "one" or (pin == "two" and parent):
         os.sched_setaffinity(0, {cpus[0]})
     elif pin == "two":
@@ -80,11 +89,7 @@ def pin_child() -> None:
 
 
 def main(rows: Rows) -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--row", choices=rows, required=True)
-    parser.add_argument("--package", required=True)
-    parser.add_argument("--seconds", type=float, default=0.5)
-    parser.add_argument("--pin", choices=("none", "one", "two"))
-    options = parser.parse_args()
-    json.dump(rows.measure(options.row, options.package, options.seconds, options.pin), sys.stdout)
-    print()
+    """options: --row NAME --package NAME [--seconds S] [--pin none|one|two]"""
+    given = dict(zip(sys.argv[1::2], sys.argv[2::2], strict=True))
+    done = rows.measure(given["--row"], given["--package"], float(given.get("--seconds", 0.5)), given.get("--pin"))
+    print(f'{{"count": {done["count"]}, "seconds": {done["seconds"]!r}}}')

@@ -5,11 +5,11 @@ A peer that is not installed is left out, and it is said. What a peer cannot do 
 
 from __future__ import annotations
 
-import importlib
-import importlib.metadata
-import platform
 import sys
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 BASELINE = "multiprocessing"
 
@@ -24,6 +24,9 @@ IMPORTED_AS = {"faster-fifo": "faster_fifo"}
 
 def version(name: str) -> str | None:
     """Of an installed package; None if it is not installed."""
+    import importlib.metadata
+    import platform
+
     if name.partition(".")[0] in sys.stdlib_module_names:
         return platform.python_version()
     try:
@@ -34,8 +37,10 @@ def version(name: str) -> str | None:
 
 def load(name: str) -> Any:
     """The package, or what makes it look like one."""
+    from importlib import import_module
+
     adapter = ADAPTERS.get(name)
-    return adapter() if adapter else importlib.import_module(IMPORTED_AS.get(name, name))
+    return adapter() if adapter else import_module(IMPORTED_AS.get(name, name))
 
 
 class FasterFifo:

@@ -232,11 +232,41 @@ if __name__ == "__main__":
         "_weakref",
         "_weakrefset",
         "atexit",
+        "gc",
         "itertools",
         "marshal",
         "types",
         "weakref",
     }
+
+
+def test_a_spawned_childs_collector_passes_over_the_interpreter_and_not_over_the_program(tmp_path):
+    source = """
+import gc
+import weakref
+import procession as mp
+
+class Circle:
+    pass
+
+circle = Circle()
+circle.itself = circle
+
+def tell():
+    global circle
+    gone = weakref.ref(circle)
+    print(gc.isenabled(), gc.get_freeze_count() > 1000, any(each is circle for each in gc.get_objects()))
+    circle = None
+    gc.collect()
+    print(gone() is None)
+
+if __name__ == "__main__":
+    process = mp.get_context("spawn").Process(target=tell)
+    process.start()
+    process.join()
+"""
+    write(tmp_path / "script.py", source)
+    assert run("script.py", cwd=tmp_path).well() == "True True True\nTrue\n"
 
 
 @pytest.mark.parametrize("launcher", [[], ["-m", "procession"]])

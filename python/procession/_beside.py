@@ -22,8 +22,19 @@ def standard_library(module: str) -> ModuleType | None:
     return None if found is sys.modules.get(f"{__package__}.{module}") else found
 
 
+def _is_used() -> bool:
+    """Whether the program uses it at all: what each child asks, so with as little as can be."""
+    theirs = sys.modules.get("multiprocessing.process")
+    return theirs is not None and theirs is not sys.modules.get(_PROCESS)
+
+
+_PROCESS = f"{__package__}.process"
+
+
 def take_name(name: str) -> None:
     """Who asks the standard library how the process is called (logging does) is told our name."""
+    if not _is_used():
+        return
     theirs = standard_library("process")
     if theirs is not None:
         theirs.current_process()._name = name
@@ -31,6 +42,8 @@ def take_name(name: str) -> None:
 
 def after_fork() -> None:
     """In a forked child: what is the parent's alone is forgotten, and objects are told of the fork."""
+    if not _is_used():
+        return
     process, util = standard_library("process"), standard_library("util")
     if process is not None:
         process._children = set()  # type: ignore[attr-defined]
@@ -41,6 +54,6 @@ def after_fork() -> None:
 
 def registered_for_exit() -> None:
     """In a forked child, in which nothing is registered for the exit yet: sees to its farewell."""
-    util = standard_library("util")
+    util = standard_library("util") if _is_used() else None
     if util is not None:
         atexit.register(util._exit_function)

@@ -7,10 +7,11 @@ import and which can import none of them, finds them here.
 
 from __future__ import annotations
 
+from . import _log as log
 from ._beside import after_fork, take_name
 from ._core import describe
 from .context import _force_start_method
-from .util import _close_stdin, _finalizer_registry, _flush_std_streams, _run_after_forkers, info
+from .util import _close_stdin, _finalizer_registry, _flush_std_streams, _run_after_forkers
 
 __all__ = [
     "_close_stdin",
@@ -20,6 +21,6 @@ __all__ = [
     "_run_after_forkers",
     "after_fork",
     "describe",
-    "info",
+    "log",
     "take_name",
 ]

@@ -368,9 +368,13 @@ class ForkProcess(process.BaseProcess):
 
     @staticmethod
     def _Popen(process_obj: process.BaseProcess) -> Popen:
-        from .popen_fork import Popen
+        global _popen_fork  # noqa: PLW0603 (an import statement looks at much, and the next fork copies it)
+        if _popen_fork is None:
+            from . import popen_fork
 
-        return Popen(process_obj)
+            _popen_fork = popen_fork
+        popen: Popen = _popen_fork.Popen(process_obj)
+        return popen
 
 
 class SpawnProcess(process.BaseProcess):
@@ -491,6 +495,7 @@ def __getattr__(name: str) -> Any:
 
 _spawning = _local()
 _reducer: Any = None
+_popen_fork: Any = None
 _concrete_contexts: dict[str, BaseContext] = {
     "fork": ForkContext(),
     "spawn": SpawnContext(),

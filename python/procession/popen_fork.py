@@ -46,11 +46,12 @@ class Popen:
 
     def _launch(self, process_obj: BaseProcess) -> None:
         _core.family_fd()  # where the child leaves word if an exception ends it
-        if _lifeline.holds(process_obj):
+        bound = _lifeline.holds(process_obj)
+        if bound:
             _lifeline.reader()
         pid = os.fork()
         if pid == 0:
-            live(lambda: _run(process_obj))
+            live(lambda: _run(process_obj, bound))
         self._hold(pid, lambda: _core.Member.forked(pid, process_obj._name, "fork"))
 
     def _hold(self, pid: int, seat: Callable[[], _core.Member | None], pidfd: int = -1, direct: bool = True) -> None:
@@ -124,8 +125,8 @@ class Popen:
         self._child.close()
 
 
-def _run(process_obj: BaseProcess) -> int:
-    _lifeline.after_fork(_lifeline.holds(process_obj))
+def _run(process_obj: BaseProcess, bound: bool) -> int:
+    _lifeline.after_fork(bound)
     return process_obj._bootstrap()
 
 

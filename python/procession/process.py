@@ -309,7 +309,8 @@ class BaseProcess:
         code = 1
         try:
             self._become_current(parent_sentinel)
-            of.info("child process calling self.run()")
+            if of.log.logger:
+                of.log.info("child process calling self.run()")
             self.run()
             code = 0
         except SystemExit as stop:
@@ -324,7 +325,8 @@ class BaseProcess:
             threading = sys.modules.get("threading")
             if threading is not None:  # as at the end of any Python program: threads that are not daemonic go on
                 threading._shutdown()
-            of.info("process exiting with exitcode %d", code)
+            if of.log.logger:
+                of.log.info("process exiting with exitcode %d", code)
             of._flush_std_streams()
         return code
 

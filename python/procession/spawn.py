@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 
@@ -74,7 +75,9 @@ def command(module: str, function: str, **kwds: object) -> list[str | bytes]:
     folder = os.path.dirname(sys.modules[package].__path__[0])
     arguments = ", ".join(f"{name}={value!r}" for name, value in kwds.items())
     code = (
-        f"import sys; sys.path.insert(0, {folder!r}); from {package}.{module} import {function}; del sys.path[0]; "
+        # the collector finds nothing while the package is imported; `take_seat` lets it go on
+        f"import gc, sys; gc.disable(); sys.path.insert(0, {folder!r}); "
+        f"from {package}.{module} import {function}; del sys.path[0]; "
         f"{function}({arguments})"
     )
     return [_python_exe, *_args_from_interpreter_flags(), "-c", code]
@@ -203,6 +206,9 @@ def _end_by_interrupt() -> NoReturn:
 
 def take_seat(slot: int, generation: int) -> bytes:
     """In a new interpreter: joins the family, and returns the start message."""
+    # What is here by now stays to the end. The interpreter's last collections, and all before, need not look at it.
+    gc.freeze()
+    gc.enable()
     os.set_inheritable(FAMILY_FD, False)  # it had to survive the exec that made this process, and no other
     return _core.adopt(FAMILY_FD, slot, generation)
 

@@ -99,6 +99,8 @@ def _exit_function(
     if _exiting:
         return
     _exiting = True
+    if not (_finalizer_registry or process._children or _log.logger):
+        return  # as most children end
     info("process shutting down")
     debug("finalizers with a priority of 0 or more")
     run_finalizers(0)
@@ -133,7 +135,7 @@ def register_after_fork(obj: Any, func: Callable[[Any], object]) -> None:
 
 
 def _run_after_forkers() -> None:
-    if not _afterfork_registry:
+    if not _afterfork_registry.data:  # type: ignore[attr-defined]  # len() of it is a function in Python
         return
     for (_, _, func), obj in sorted(_afterfork_registry.items(), key=lambda item: item[0][0]):
         try:
