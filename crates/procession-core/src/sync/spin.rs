@@ -12,6 +12,11 @@
 //! time spins on an object. A process that is bound to one CPU begins with the least, since those that it waits for may
 //! be bound to the same one, which it would keep from them; if they are elsewhere, the tests show it. On a machine with
 //! one CPU nobody spins.
+//!
+//! A process that is bound to one CPU *steps aside* instead (`sched_yield`): if the one that it waits for only waits for that
+//! CPU, it runs now, and finds nobody asleep whom it would have to call. That saves two system calls of a round trip. But
+//! where a third process computes on the same CPU, stepping aside gives it a time slice, which is a thousand times as long.
+//! So after one that took that long the next ones are left out, twice as many each time.
 
 use crate::sys::clock::now;
 use crate::sys::cpu;
@@ -23,8 +28,9 @@ const MOST: u32 = 60_000;
 /// an object's users have become faster: half a microsecond pays hardly ever, and is a tenth of a round trip on one CPU.
 const LEAST: u32 = 500;
 const FIRST: u32 = 30_000;
-/// One in 128 of the waits with the least budget tests the most.
-const TEST: u64 = 127 << 3;
+/// One in so many of the waits with the least budget tests the most: where this process may use several CPUs, and where
+/// it may use one only, which the others are likely to use as well. A power of two.
+const TEST: (u64, u64) = (128, 1024);
 
 /// An object's memory of how well spinning paid. Zeros are a fresh one.
 #[repr(C)]
@@ -54,9 +60,15 @@ impl Spin {
             b => b,
         };
         // The clock's low bits are as good as dice.
-        let test = remembered <= LEAST && began & TEST == 0;
+        let dice = began >> 3;
+        let test = remembered <= LEAST
+            && dice.is_multiple_of(TEST.0)
+            && (dice.is_multiple_of(TEST.1) || !bound_to_one());
         if remembered <= LEAST && !test {
             self.spinner.store(0, Ordering::Relaxed);
+            if !ready() && bound_to_one() {
+                step_aside(began);
+            }
             return ready();
         }
         let budget = if test { MOST } else { remembered };
@@ -90,6 +102,31 @@ impl Spin {
         let _ = self
             .spinner
             .compare_exchange(owner, 0, Ordering::Relaxed, Ordering::Relaxed);
+    }
+}
+
+/// Stepping aside for longer than this, in nanoseconds, was a mistake.
+const TOO_LONG: u64 = 100_000;
+/// After a mistake so many waits go by without stepping aside, at the least and at the most.
+const LEFT_OUT: (u32, u32) = (256, 1 << 16);
+
+/// Lets others use this CPU for a moment. For a process that is bound to it.
+fn step_aside(since: u64) {
+    static LEFT: AtomicU32 = AtomicU32::new(0);
+    static NEXT: AtomicU32 = AtomicU32::new(LEFT_OUT.0);
+    // Threads that overtake each other here leave out a few more or less.
+    let left = LEFT.load(Ordering::Relaxed);
+    if left > 0 {
+        LEFT.store(left - 1, Ordering::Relaxed);
+        return;
+    }
+    rustix::thread::sched_yield();
+    let next = NEXT.load(Ordering::Relaxed);
+    if now() - since > TOO_LONG {
+        LEFT.store(next, Ordering::Relaxed);
+        NEXT.store((next * 2).min(LEFT_OUT.1), Ordering::Relaxed);
+    } else if next > LEFT_OUT.0 {
+        NEXT.store(next - 1, Ordering::Relaxed);
     }
 }
 
