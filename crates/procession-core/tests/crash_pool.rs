@@ -159,7 +159,10 @@ fn killed_with_a_task(pool: &Pool, desk: u32) {
     let pid = crash::fork_child(|| {
         let worker = Worker::sit(&pool.handle(), desk).unwrap();
         worker.ready();
-        while !matches!(worker.try_take(&mut Vec::new(), Patience::Some), Ok(Taken::Task(_))) {}
+        while !matches!(
+            worker.try_take(&mut Vec::new(), Patience::Some),
+            Ok(Taken::Task(_))
+        ) {}
         // SAFETY: no memory is involved.
         unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
     });

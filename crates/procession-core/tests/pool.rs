@@ -232,7 +232,10 @@ fn tasks_are_cancelled_whether_they_run_or_wait() {
 #[test]
 fn what_is_cancelled_as_a_worker_takes_it_is_either_cancelled_or_run() {
     const COUNT: usize = 20_000;
-    let (all, shared) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_ANONYMOUS);
+    let (all, shared) = (
+        libc::PROT_READ | libc::PROT_WRITE,
+        libc::MAP_SHARED | libc::MAP_ANONYMOUS,
+    );
     // SAFETY: a fresh mapping of zeros.
     let runs = unsafe { libc::mmap(core::ptr::null_mut(), COUNT * 4, all, shared, -1, 0) };
     assert_ne!(runs, libc::MAP_FAILED);
@@ -243,7 +246,10 @@ fn what_is_cancelled_as_a_worker_takes_it_is_either_cancelled_or_run() {
     let mut tasks = Vec::new();
     for (number, count) in runs.iter().enumerate() {
         let address = (&raw const *count) as usize;
-        let id = running.submit(&[b"run", address.to_ne_bytes().as_slice()].concat(), Wishes::default());
+        let id = running.submit(
+            &[b"run", address.to_ne_bytes().as_slice()].concat(),
+            Wishes::default(),
+        );
         for _ in 0..number % 200 {
             core::hint::spin_loop();
         }
