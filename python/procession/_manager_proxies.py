@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from . import process, util
 from ._manager_remote import as_reached, listener_client, remote_of
-from ._manager_wire import PROXY, RETURN, convert_to_error
+from ._manager_wire import PROXY, convert_to_error
 from .context import get_spawning_popen
 
 TYPE_CHECKING = False
@@ -85,20 +85,18 @@ class BaseProxy:
         remote = self._remote
         line = remote.local.line or remote.dial()
         try:
-            kind, result = line.call(self._id, methodname, args, kwds)
+            return line.ask(self, methodname, args, kwds)
         except BaseException as error:
             failure = remote.failed(error)
-            if failure is error:
-                raise
-            raise failure from None
-        if kind == RETURN:
-            return result
-        try:
-            return self._unpacked(kind, result)
-        finally:
-            del result  # the exception must not be part of a cycle
+            try:
+                if failure is error:
+                    raise
+                raise failure from None
+            finally:
+                del failure  # the exception must not be part of a cycle
 
     def _unpacked(self, kind: str, result: Any) -> Any:
+        """What an answer means that is not just what a method has returned. Lines call this."""
         if kind != PROXY:
             try:
                 raise convert_to_error(kind, result)
@@ -220,6 +218,11 @@ def MakeProxyType(name: str, exposed: Iterable[str], _cache: dict[Any, type] = {
 def _calling(name: str) -> Any:
     def method(self: Any, /, *args: Any, **kwds: Any) -> Any:
         return self._callmethod(name, args, kwds)
+
+    if name in ("__contains__", "__delitem__", "__getitem__"):  # called all the time, and with one argument
+
+        def method(self: Any, key: Any, /) -> Any:
+            return self._callmethod(name, (key,))
 
     method.__name__ = method.__qualname__ = name
     return method

@@ -133,6 +133,16 @@ class _ConnectionLine:
         finally:
             _through.remote = before
 
+    def ask(self, proxy: Any, name: str, args: Any, kwds: Any) -> Any:
+        """`call` for a proxy: what the method has returned, or what the proxy makes of another answer."""
+        kind, result = self.call(proxy._id, name, args, kwds)
+        if kind == RETURN:
+            return result
+        try:
+            return proxy._unpacked(kind, result)
+        finally:
+            del result  # the exception must not be part of a cycle
+
     def _received(self) -> None:
         self.broken = False
 

@@ -1,9 +1,9 @@
 //! Lines: calls from one process of a family to another, through two queues of family memory.
 //!
-//! A call is one message each way. The request is the tuple (ident, method, args, kwds), the answer the tuple (kind,
-//! value), as in the protocol of `multiprocessing.managers`; small ones are written and read without pickle, and
-//! `bytes` that a method returned are an answer by themselves. Whoever waits for the other notices its death, whatever it
-//! was doing.
+//! A call is one message each way. The request is the tuple (ident, method, args, kwds), or (ident, method, args) where
+//! there are no keywords, the answer the tuple (kind, value), as in the protocol of `multiprocessing.managers`; small ones are written and read without pickle. What a method
+//! returned is an answer by itself if it is of one of Python's own types, and no tuple. Whoever waits for the other notices
+//! its death, whatever it was doing.
 //!
 //! A line is used by one thread at a time on either side. When the wait for an answer is broken off (Ctrl-C) the line is
 //! *broken*: the answer may still come, and must not be taken for that to the next request.
@@ -19,7 +19,8 @@ use pyo3::exceptions::PyEOFError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{
-    PyByteArray, PyBytes, PyDict, PyDictItems, PyDictKeys, PyDictValues, PyFrozenSet, PyList, PyTuple,
+    PyBool, PyByteArray, PyBytes, PyDict, PyDictItems, PyDictKeys, PyDictValues, PyFloat, PyFrozenSet, PyInt,
+    PyList, PyString, PyTuple,
 };
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -85,6 +86,32 @@ impl Line {
         PyEOFError::new_err(format!("{name} (pid {pid}) is gone or has hung up"))
     }
 
+    /// Sends a request and waits for what comes.
+    fn answer<'py>(
+        &self,
+        py: Python<'py>,
+        ident: &Bound<'py, PyAny>,
+        name: &Bound<'py, PyAny>,
+        args: &Bound<'py, PyAny>,
+        kwds: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        if self.broken.load(Ordering::Relaxed) {
+            return Err(self.gone());
+        }
+        let plain = kwds.cast_exact::<PyDict>().is_ok_and(|kwds| kwds.is_empty());
+        let request = if plain {
+            PyTuple::new(py, [ident, name, args])?
+        } else {
+            PyTuple::new(py, [ident, name, args, kwds])?
+        };
+        if !self.put(request.as_any())? {
+            self.broken.store(true, Ordering::Relaxed);
+            return Err(self.gone());
+        }
+        self.broken.store(true, Ordering::Relaxed);
+        self.take(py)?.unwrap_or_else(|| Err(self.gone()))
+    }
+
     /// Puts a message; false if the other end has hung up.
     fn put(&self, message: &Bound<'_, PyAny>) -> PyResult<bool> {
         let outgoing = self.outgoing.bind(message.py());
@@ -121,20 +148,33 @@ impl Line {
         args: &Bound<'py, PyAny>,
         kwds: &Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        if self.broken.load(Ordering::Relaxed) {
-            return Err(self.gone());
-        }
-        let request = PyTuple::new(py, [ident, name, args, kwds])?;
-        if !self.put(request.as_any())? {
-            self.broken.store(true, Ordering::Relaxed);
-            return Err(self.gone());
-        }
-        self.broken.store(true, Ordering::Relaxed);
-        let answer = self.take(py)?.unwrap_or_else(|| Err(self.gone()))?;
-        if is_blob(&answer) {
+        let answer = self.answer(py, ident, name, args, kwds)?;
+        if !answer.is_exact_instance_of::<PyTuple>() {
             return Ok(PyTuple::new(py, [intern!(py, "#RETURN").as_any(), &answer])?.into_any());
         }
         Ok(answer)
+    }
+
+    /// `call` for a proxy: what the method has returned, or what the proxy makes of another answer.
+    fn ask<'py>(
+        &self,
+        py: Python<'py>,
+        proxy: &Bound<'py, PyAny>,
+        name: &Bound<'py, PyAny>,
+        args: &Bound<'py, PyAny>,
+        kwds: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let ident = proxy.getattr(intern!(py, "_id"))?;
+        let answer = self.answer(py, &ident, name, args, kwds)?;
+        let Ok(envelope) = answer.cast_exact::<PyTuple>() else {
+            return Ok(answer);
+        };
+        let (kind, value) = (envelope.get_item(0)?, envelope.get_item(1)?);
+        if kind.eq(intern!(py, "#RETURN"))? {
+            return Ok(value);
+        }
+        drop(answer);
+        proxy.call_method1(intern!(py, "_unpacked"), (kind, value))
     }
 
     /// Whether it is of no use any more.
@@ -196,14 +236,16 @@ impl Line {
                     if to_be_undone(&request) {
                         last = Some((request.clone(), value.clone()));
                     }
-                    if is_blob(&value) {
+                    if stands_alone(&value) {
                         value
                     } else {
                         PyTuple::new(py, [returned.as_any(), &value])?.into_any()
                     }
                 }
-                Outcome::Raised(error) => desk.call_method1(intern!(py, "raised"), (&request, error))?,
-                Outcome::Unusual => desk.call_method1(intern!(py, "unusual"), (&request,))?,
+                Outcome::Raised(error) => {
+                    desk.call_method1(intern!(py, "raised"), (whole(&request)?, error))?
+                }
+                Outcome::Unusual => desk.call_method1(intern!(py, "unusual"), (whole(&request)?,))?,
             };
             // What it refers to ends now, and not when the next request comes.
             drop(request);
@@ -221,9 +263,20 @@ impl Line {
         if let Some((request, value)) = last
             && !Queue::open_queue(self.outgoing.bind(py))?.is_empty()
         {
-            desk.call_method1(intern!(py, "undelivered"), (request, value))?;
+            desk.call_method1(intern!(py, "undelivered"), (whole(&request)?, value))?;
         }
         Ok(())
+    }
+}
+
+/// A request with its keywords, as the protocol has it.
+fn whole<'py>(request: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    match request.cast_exact::<PyTuple>() {
+        Ok(parts) if parts.len() == 3 => {
+            let none = PyTuple::new(request.py(), [PyDict::new(request.py())])?;
+            request.add(none)
+        }
+        _ => Ok(request.clone()),
     }
 }
 
@@ -234,9 +287,18 @@ fn to_be_undone(request: &Bound<'_, PyAny>) -> bool {
         .is_some_and(|name| matches!(name.as_str(), "acquire" | "get" | "get_nowait"))
 }
 
-/// Whether a value is an answer by itself, without its kind: then it is copied once in and once out, and not pickled.
-fn is_blob(value: &Bound<'_, PyAny>) -> bool {
-    value.is_exact_instance_of::<PyBytes>() || value.is_exact_instance_of::<PyByteArray>()
+/// Whether a value is an answer by itself, without its kind. It must not arrive as a tuple, whatever programs have told
+/// pickle about their own types.
+fn stands_alone(value: &Bound<'_, PyAny>) -> bool {
+    value.is_none()
+        || value.is_exact_instance_of::<PyString>()
+        || value.is_exact_instance_of::<PyInt>()
+        || value.is_exact_instance_of::<PyBool>()
+        || value.is_exact_instance_of::<PyFloat>()
+        || value.is_exact_instance_of::<PyList>()
+        || value.is_exact_instance_of::<PyDict>()
+        || value.is_exact_instance_of::<PyBytes>()
+        || value.is_exact_instance_of::<PyByteArray>()
 }
 
 /// Calls the method that a request asks for.
@@ -249,7 +311,7 @@ fn dispatched<'py>(
         return Outcome::Unusual;
     };
     match function
-        .call(args, Some(&kwds))
+        .call(args, kwds.as_ref())
         .and_then(|value| plain(py, value))
     {
         Ok(value) => Outcome::Returned(value),
@@ -257,16 +319,22 @@ fn dispatched<'py>(
     }
 }
 
-/// The method with its arguments, if it is one that may be called and whose result is the answer.
-fn found<'py>(
-    request: &Bound<'py, PyAny>,
-    objects: &Bound<'py, PyDict>,
-) -> Option<(Bound<'py, PyAny>, Bound<'py, PyTuple>, Bound<'py, PyDict>)> {
-    let request = request.cast::<PyTuple>().ok().filter(|r| r.len() == 4)?;
+/// A method, its arguments, and its keywords if there are some.
+type Call<'py> = (Bound<'py, PyAny>, Bound<'py, PyTuple>, Option<Bound<'py, PyDict>>);
+
+/// What a request asks for, if it is a method that may be called and whose result is the answer.
+fn found<'py>(request: &Bound<'py, PyAny>, objects: &Bound<'py, PyDict>) -> Option<Call<'py>> {
+    let request = request
+        .cast::<PyTuple>()
+        .ok()
+        .filter(|r| matches!(r.len(), 3 | 4))?;
     let item = |i| request.get_item(i).ok();
     let (ident, name) = (item(0)?, item(1)?);
     let args = item(2)?.cast_into::<PyTuple>().ok()?;
-    let kwds = item(3)?.cast_into::<PyDict>().ok()?;
+    let kwds = match item(3) {
+        Some(kwds) => Some(kwds.cast_into::<PyDict>().ok()?),
+        None => None,
+    };
     let entry = objects.get_item(ident).ok()??.cast_into::<PyTuple>().ok()?;
     let exposed = entry.get_item(1).ok()?.cast_into::<PyFrozenSet>().ok()?;
     let types = entry.get_item(2).ok()?;
