@@ -129,5 +129,33 @@ def busy(mp: Any, count: int) -> float:
         return time.perf_counter() - began
 
 
+def burn_by_oneself(pieces: int, ready: Any, start: Any) -> None:
+    ready.put(None)
+    start.get()
+    for _ in range(pieces):
+        burn(5.0)
+
+
+# The best that two CPUs can do: two processes that each have their half of the work from the beginning.
+@rows.row("pool: that work, and beside it two processes that just do it", target=0.95, first=80, peers=())
+def busy_beside_ideal(mp: Any, count: int) -> float:
+    if mp.__name__ != "multiprocessing":
+        return busy(mp, count)
+    context = mp.get_context("fork")
+    ready, start = context.SimpleQueue(), context.SimpleQueue()
+    halves = (count // 2, count - count // 2)
+    processes = [context.Process(target=burn_by_oneself, args=(half, ready, start)) for half in halves]
+    for process in processes:
+        process.start()
+    for _ in processes:
+        ready.get()
+    began = time.perf_counter()
+    for _ in processes:
+        start.put(None)
+    for process in processes:
+        process.join()
+    return time.perf_counter() - began
+
+
 if __name__ == "__main__":
     main(rows)

@@ -246,9 +246,12 @@ class Remote:
     def _line_through_connection(self) -> _ConnectionLine:
         line = self._accepted()
         if not self._foreign:
-            with self.references.turn():
-                if self._anchor is None:
-                    self._anchor = self._accepted()
+            try:
+                with self.references.turn():
+                    if self._anchor is None:
+                        self._anchor = self._accepted()
+            finally:
+                self.references._catch_up()  # with what finalizers have left to whoever had the turn
         return line
 
     def _accepted(self) -> _ConnectionLine:
