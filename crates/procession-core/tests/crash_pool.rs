@@ -243,6 +243,50 @@ fn a_task_is_cancelled_for_good_though_a_dead_worker_has_claimed_it() {
 }
 
 #[test]
+fn tasks_are_found_in_the_queue_though_a_segment_went_with_a_take_that_was_not_committed() {
+    // Some of these are the last task of the first segment: that is where the search for the next one would go on.
+    for count in 18..25 {
+        at_every_point(
+            || {
+                let pool = pool(2);
+                let ids: Vec<u64> = (0..count).map(|_| submit(&pool, &[1; 40], 0)).collect();
+                let (next, last) = (submit(&pool, &[2; 40], 0), submit(&pool, &[3; 40], 0));
+                assert!(pool.cancel(ids[count - 1], false));
+                let worker = Worker::sit(&pool.handle(), 1).unwrap();
+                for _ in 1..count {
+                    assert!(serve_one(&worker));
+                }
+                // This one only passes over the task that was cancelled; the next one begins the next segment.
+                let passed = worker.try_take(&mut Vec::new(), Patience::Some);
+                assert!(matches!(passed, Ok(Taken::Again)));
+                (pool, next, last)
+            },
+            |(pool, ..)| {
+                let worker = Worker::sit(&pool.handle(), 0).unwrap();
+                worker.ready();
+                let _ = worker.try_take(&mut Vec::new(), Patience::Some);
+            },
+            |(pool, next, last), _| {
+                // The first segment is somebody else's by now.
+                let others: Vec<Pool> = (0..4).map(|_| self::pool(1)).collect();
+                for other in &others {
+                    submit(other, &[0xff; 1500], 0);
+                }
+                assert!(pool.cancel(last, false), "{count}");
+                pool.ended(0, Some(-9), false);
+                let worker = Worker::sit(&pool.handle(), 1).unwrap();
+                let mut served = 0;
+                while serve_one(&worker) {
+                    served += 1;
+                }
+                assert!(served <= 1, "{count}: what was cancelled has been run");
+                assert!(pool.is_settled(next) && matches!(pool.take(last), Some(Outcome::Cancelled)));
+            },
+        );
+    }
+}
+
+#[test]
 fn a_definition_outlives_whoever_reads_it_and_is_over_with_its_maker() {
     at_every_point(
         || {

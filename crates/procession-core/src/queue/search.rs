@@ -8,7 +8,7 @@ use super::{Patience, Queue};
 use crate::family::object::HEADER;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-/// Where a search ended: the next one begins there, and comes to what lies before it last.
+/// Where a search ended, behind so many messages: the next one begins there, and comes to what lies before it last.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Mark(Option<(u64, Place)>);
 
@@ -27,8 +27,9 @@ impl Queue {
         let taken = object.get_count.load(Ordering::Relaxed);
         let end = object.put_count.load(Ordering::Acquire);
         let first = (taken, object.heads[(taken & 1) as usize].load());
-        // A mark behind the last message taken lies in a segment that is still there.
-        let marked = mark.0.filter(|(number, _)| (taken..end).contains(number));
+        // Its segment is that of the message before it, and still there only if that one has not been taken: whoever is
+        // about to take the next one may have freed it, and died.
+        let marked = mark.0.filter(|(number, _)| (taken + 1..end).contains(number));
         let ranges = match marked {
             Some(marked) => [Some((marked, end)), Some((first, marked.0))],
             None => [Some((first, end)), None],
