@@ -85,14 +85,17 @@ def test_a_closed_pool_ends_and_a_terminated_one_tells_who_waits():
     pool.join()
     assert results.get(0) == [None] * 10
     pool = ThreadPool(1)
-    event = threading.Event()
-    pool.apply_async(event.wait)
+    begun, event = threading.Event(), threading.Event()
+    pool.apply_async(lambda: (begun.set(), event.wait()))
+    assert begun.wait(PATIENCE)
     waiting = pool.apply_async(square, (1,))
-    threading.Timer(0.2, event.set).start()
-    pool.terminate()
+    pool.terminate()  # does not wait for the thread, which nobody can stop
     with pytest.raises(mp.PoolBrokenError):
         waiting.get(PATIENCE)
+    assert pool._pool[0].is_alive()
+    event.set()
     pool.join()
+    assert not pool._pool[0].is_alive()
 
 
 def double_sleep(x: int) -> int:

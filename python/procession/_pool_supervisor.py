@@ -52,6 +52,11 @@ class Supervisor:
         self._why: BaseException | None = None
         self.thread: threading.Thread | None = None
 
+    def terminated(self) -> None:
+        """The engine was terminated: waits until the workers have ended."""
+        if self.thread is not None and self.thread is not threading.current_thread():
+            self.thread.join()
+
     def start(self) -> None:
         """Starts all workers, in this thread, and then the thread. What the start of a worker raises is raised."""
         while True:

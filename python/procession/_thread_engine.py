@@ -322,6 +322,10 @@ class ThreadEngine:
     def pending(self) -> int:
         return len(self._unfinished)
 
+    def is_busy(self, desk: int) -> bool:
+        """Whether that thread is in the midst of a task."""
+        return desk in self.busy and self.busy[desk][1]
+
     def statistics(self) -> list[tuple[int, bool, int, int, int, int, float, int, int]]:
         now = time.monotonic()
         rows = []
@@ -360,6 +364,14 @@ class ThreadSupervisor:
             thread.daemon = True
             self.threads.append(thread)
             thread.start()
+
+    def terminated(self) -> None:
+        """The engine was terminated: waits for the threads but for those that are in the midst of a task, which nobody
+        can end. `Pool.join` waits for them as well.
+        """
+        for desk, thread in enumerate(self.threads):
+            while thread is not threading.current_thread() and thread.is_alive() and not self.engine.is_busy(desk):
+                thread.join(0.01)
 
     def join(self) -> None:
         """Waits until the threads have ended; one that a callback runs in does not wait for itself."""

@@ -457,8 +457,8 @@ class Pool:
 class ThreadPool(Pool):
     """A pool of threads of this process, with the interface of `Pool`.
 
-    Threads cannot be killed: `cancel()` succeeds only before a call has begun, and time limits, retries and limits of
-    memory are not to be had (ValueError).
+    Threads cannot be killed: `cancel()` succeeds only before a call has begun, time limits, retries and limits of
+    memory are not to be had (ValueError), and a call that runs goes on after `terminate()`, until `join()` at the latest.
     """
 
     def __init__(
@@ -518,9 +518,8 @@ def rebuild_exc(exc: BaseException, tb: str) -> BaseException:
 def _terminate(engine: Any, supervisor: Any) -> None:
     """What ends a pool: also when it is forgotten, and when the program ends."""
     engine.terminate()
-    thread = supervisor.thread
-    if thread is not None and thread is not threading.current_thread() and supervisor.pid == os.getpid():
-        thread.join()
+    if supervisor.pid == os.getpid():
+        supervisor.terminated()
 
 
 def _bar(length: int | None) -> Any:
