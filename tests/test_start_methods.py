@@ -240,6 +240,35 @@ if __name__ == "__main__":
     }
 
 
+def test_what_a_shell_starts_in_the_background_and_so_ignores_ctrl_c_has_children_that_do_too(start_method, tmp_path):
+    source = """
+import signal
+import sys
+import procession as mp
+
+def tell(_=None):
+    return signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+
+def put(queue):
+    queue.put(tell())
+
+if __name__ == "__main__":
+    context = mp.get_context(sys.argv[1])
+    queue = context.SimpleQueue()
+    for _ in range(3):
+        process = context.Process(target=put, args=(queue,))
+        process.start()
+        process.join()
+        print(queue.get(), process.exitcode)
+    with context.Pool(2) as pool, context.Manager() as manager:
+        print(pool.apply(abs, (-1,)), manager.list([1])[0])
+"""
+    script = write(tmp_path / "script.py", source)
+    command = [sys.executable, str(script), start_method]
+    ignoring = f"import os, signal; signal.signal(signal.SIGINT, signal.SIG_IGN); os.execv({command[0]!r}, {command!r})"
+    assert run("-c", ignoring).well() == "True 0\n" * 3 + "1 1\n"
+
+
 def test_a_spawned_childs_collector_passes_over_the_interpreter_and_not_over_the_program(tmp_path):
     source = """
 import gc

@@ -7,7 +7,7 @@ import os
 import sys
 
 # in C, and without the pages that signal's enums touch in each child
-from _signal import SIGINT  # type: ignore[import-not-found]  # pyright: ignore[reportMissingImports]
+from _signal import SIG_IGN, SIGINT  # type: ignore[import-not-found]  # pyright: ignore[reportMissingImports]
 from _signal import signal as set_handler  # pyright: ignore[reportMissingImports]
 
 from . import _alias, _core, _endings, _plain, context, popen_fork, process, spawn, util
@@ -260,7 +260,9 @@ def main(slot: int, generation: int) -> None:
             raise
     _forkserver._came_from(settings["world"])
     util._close_stdin()
-    interrupt_handler = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the program
+    # Ctrl-C is for the program. (By the module in C, which knows SIG_IGN and SIG_DFL as plain numbers only: so children
+    # can give back what this returns. They are ignored from the beginning where a shell has started the program with &.)
+    interrupt_handler = set_handler(SIGINT, SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT,))
     rehearsal = _plain.packed(spawn.get_preparation_data("rehearsal"), context.ForkServerProcess())
     # what is here now is here in all children: their collector need not look at it, and so not copy its pages
@@ -330,7 +332,8 @@ def _rehearse(message: bytes) -> None:
 
 
 def _become(slot: int, generation: int, fds: list[int], server: int, interrupt_handler: Any) -> int:
-    set_handler(SIGINT, interrupt_handler)
+    if interrupt_handler is not None:  # None: it was not Python that set it
+        set_handler(SIGINT, interrupt_handler)
     _forkserver._forked_by(server, fds)
     return spawn._main(_core.adopt(-1, slot, generation))
 
