@@ -3,6 +3,7 @@
 use crate::Row;
 use ipc_channel::ipc::{self, IpcOneShotServer, IpcReceiver, IpcSender};
 use procession::{Block, Pool, Process, Queue, StartMethod};
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 type Message = (u64, f64, String);
@@ -161,7 +162,10 @@ fn ipc_round_trip(count: u32) -> Duration {
     let child = procspawn::spawn((name, count), |(name, count)| {
         let (to_here, from_there) = ipc::channel::<Message>().unwrap();
         let (to_there, from_here) = ipc::channel::<Message>().unwrap();
-        IpcSender::connect(name).unwrap().send((to_here, from_here)).unwrap();
+        IpcSender::connect(name)
+            .unwrap()
+            .send((to_here, from_here))
+            .unwrap();
         for _ in 0..=count {
             to_there.send(from_there.recv().unwrap()).unwrap();
         }
@@ -213,6 +217,9 @@ fn pool(count: u32) -> Duration {
     elapsed
 }
 
+/// Tasks of the peer's pool at a time: each has two descriptors.
+const UNDER_WAY: usize = 200;
+
 fn procspawn_pool(count: u32) -> Duration {
     let pool = procspawn::Pool::new(2).unwrap();
     let warm: Vec<_> = (0..100u32).map(|n| pool.spawn(n, |n| n)).collect();
@@ -220,8 +227,15 @@ fn procspawn_pool(count: u32) -> Duration {
         task.join().unwrap();
     }
     let began = Instant::now();
-    let tasks: Vec<_> = (0..count).map(|n| pool.spawn(n, |n| u64::from(n) + 1)).collect();
-    let sum: u64 = tasks.into_iter().map(|task| task.join().unwrap()).sum();
+    let joined = |task: procspawn::JoinHandle<u64>| task.join().unwrap();
+    let (mut sum, mut tasks) = (0, VecDeque::new());
+    for n in 0..count {
+        if tasks.len() == UNDER_WAY {
+            sum += joined(tasks.pop_front().unwrap());
+        }
+        tasks.push_back(pool.spawn(n, |n| u64::from(n) + 1));
+    }
+    sum += tasks.into_iter().map(joined).sum::<u64>();
     let elapsed = began.elapsed();
     assert_eq!(sum, u64::from(count) * u64::from(count + 1) / 2);
     pool.shutdown();
