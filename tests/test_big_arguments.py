@@ -141,9 +141,9 @@ def tell_whether_the_same(log: Any, call: Any, data: bytearray, others: list[byt
 
 def test_and_so_it_is_where_something_else_goes_by_value(context):
     log, data = context.SimpleQueue(), bytearray(SIZE)
-    process = context.Process(target=tell_whether_the_same, args=(log, lambda data: len(data), data, [data]))
+    process = context.Process(target=tell_whether_the_same, args=(log, lambda data: len(data) + 1, data, [data]))
     process.start()
-    assert log.get() == (True, SIZE)
+    assert log.get() == (True, SIZE + 1)
     assert ended(process) == [0]
 
 

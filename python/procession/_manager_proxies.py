@@ -219,11 +219,6 @@ def _calling(name: str) -> Any:
     def method(self: Any, /, *args: Any, **kwds: Any) -> Any:
         return self._callmethod(name, args, kwds)
 
-    if name in ("__contains__", "__delitem__", "__getitem__"):  # called all the time, and with one argument
-
-        def method(self: Any, key: Any, /) -> Any:
-            return self._callmethod(name, (key,))
-
     method.__name__ = method.__qualname__ = name
     return method
 

@@ -47,7 +47,8 @@ def pickled(popen: Any, preparation: dict[str, Any], process_obj: BaseProcess) -
     def plain(obj: object) -> bytes:
         file = io.BytesIO()
         if reducer is reduction:
-            dump(reduction.ForkingPickler(file, 5, buffer_callback=baggage.take), obj, big if obj is process_obj else [])
+            pickler = reduction.ForkingPickler(file, 5, buffer_callback=baggage.take)
+            dump(pickler, obj, big if obj is process_obj else [])
         else:
             reducer.dump(obj, file)
         return file.getvalue()

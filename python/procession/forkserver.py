@@ -260,8 +260,8 @@ def main(slot: int, generation: int) -> None:
             raise
     _forkserver._came_from(settings["world"])
     util._close_stdin()
-    # Ctrl-C is for the program. (By the module in C, which knows SIG_IGN and SIG_DFL as plain numbers only: so children
-    # can give back what this returns. They are ignored from the beginning where a shell has started the program with &.)
+    # Ctrl-C is for the program. (By the module in C, which takes SIG_IGN back only as the plain number that it gave out.
+    # Where a shell has started the program with &, that is what it gives out.)
     interrupt_handler = set_handler(SIGINT, SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT,))
     rehearsal = _plain.packed(spawn.get_preparation_data("rehearsal"), context.ForkServerProcess())

@@ -458,7 +458,7 @@ class ThreadPool(Pool):
     """A pool of threads of this process, with the interface of `Pool`.
 
     Threads cannot be killed: `cancel()` succeeds only before a call has begun, time limits, retries and limits of
-    memory are not to be had (ValueError), and a call that runs goes on after `terminate()`, until `join()` at the latest.
+    memory are not to be had (ValueError), and a call that runs goes on after `terminate()`, which does not wait for it.
     """
 
     def __init__(
