@@ -260,8 +260,8 @@ def main(slot: int, generation: int) -> None:
             raise
     _forkserver._came_from(settings["world"])
     util._close_stdin()
-    # Ctrl-C is for the program. (By the module in C, which takes SIG_IGN back only as the plain number that it gave out.
-    # Where a shell has started the program with &, that is what it gives out.)
+    # Ctrl-C is for the program. (By the module in C: it takes SIG_IGN back only as the plain number that it gives out
+    # itself, and does give it out where a shell has started the program with &.)
     interrupt_handler = set_handler(SIGINT, SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT,))
     rehearsal = _plain.packed(spawn.get_preparation_data("rehearsal"), context.ForkServerProcess())
