@@ -8,6 +8,9 @@
 //! - An **array** is written by anybody at any time. It is never a slice here, but words that are read and written
 //!   atomically (relaxed), so whatever others do, what is read is some mixture of values that were written, and, since
 //!   the types allowed are valid for all bytes, a value.
+//!   Words of different sizes may meet at one place, if one process writes bytes where another reads a word: that the
+//!   language's memory model leaves open what comes of it, the hardware (x86-64, aarch64) does not, and across processes no
+//!   compiler can see both sides.
 #![allow(unsafe_code)]
 
 use procession_core::family::Hold;
