@@ -171,8 +171,8 @@ def test_maxbytes_bounds_what_lies_in_the_queue(context):
         q.put(bytes(60_000), False)
     q.put(bytes(30_000), False)
     assert not q.full()
+    q.put(bytes(9_990), False)  # before there is a child, which would be content with the room
     with running(context, (put_and_tell, q, log)) as [process]:
-        q.put(bytes(9_990), False)
         assert log.get(timeout=PATIENCE) == "ready"
         asleep(process.pid)
         assert log.empty()

@@ -16,7 +16,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A handshake that takes longer has failed.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -166,8 +166,8 @@ impl Listener {
         }
     }
 
-    /// Waits for a program to connect, and makes sure that both know the key. A program that says nothing is given up after
-    /// ten seconds.
+    /// Waits for a program to connect, and makes sure that both know the key. A program that says nothing, or too little, is
+    /// given up after ten seconds. Several threads may accept at a time; then it holds up only one of them.
     ///
     /// # Errors
     /// [`ConnectionError::Refused`] of one program: the next may be better. `Io`: no descriptor is free, say.
@@ -216,7 +216,6 @@ impl Connection {
         if !key.is_empty() {
             let mut nonce = [0; auth::NONCE];
             random_bytes(&mut nonce)?;
-            stream.set_limit(Some(PATIENCE))?;
             agree(&stream, handshake(key, &nonce))?;
             stream.set_limit(None)?;
         }
@@ -314,7 +313,14 @@ impl AsFd for Connection {
 
 fn agree(stream: &Stream, mut handshake: Handshake) -> Result<(), ConnectionError> {
     let mut piece = [0; 512];
+    let end = Instant::now() + PATIENCE;
     loop {
+        // All of it has its time, and not each byte: one at a time would hold us up for an hour.
+        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(ConnectionError::Refused("it takes too long".into()));
+        }
+        stream.set_limit(Some(left))?;
         stream.write_all(&handshake.outgoing())?;
         let wanted = handshake.wants().min(piece.len());
         if wanted == 0 {

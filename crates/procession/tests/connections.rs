@@ -7,6 +7,7 @@ use procession::{Address, Client, Connection, ConnectionError, Listener, Process
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
 
 procession::init_before_main!();
 
@@ -123,6 +124,35 @@ fn nonsense_from_the_other_side_is_an_error_and_no_panic() {
         let connection = listener.accept().unwrap().with_limit(1024);
         assert!(matches!(connection.recv_bytes(), Err(ConnectionError::Malformed)));
     }
+}
+
+#[test]
+fn who_says_its_part_one_byte_at_a_time_is_given_up_and_keeps_no_other_thread_from_accepting() {
+    let path = folder().join("drops");
+    let listener = Listener::bind_unix(&path, b"key").unwrap();
+    let mut slow = UnixStream::connect(&path).unwrap();
+    std::thread::scope(|scope| {
+        let first = scope.spawn(|| {
+            let began = Instant::now();
+            assert!(listener.accept().is_err());
+            began.elapsed()
+        });
+        // It gets the challenge, so that one is its.
+        slow.read_exact(&mut [0; 1]).unwrap();
+        scope.spawn(|| {
+            for byte in [0, 0, 0, 60].into_iter().chain(std::iter::repeat(b'#')) {
+                if slow.write_all(&[byte]).is_err() {
+                    break;
+                }
+                std::thread::sleep(Duration::from_millis(600));
+            }
+        });
+        let second = scope.spawn(|| listener.accept().unwrap());
+        let client = Client::connect(&Address::Unix(path.clone()), b"key").unwrap();
+        client.send_bytes(b"hello").unwrap();
+        assert_eq!(second.join().unwrap().recv_bytes().unwrap(), b"hello");
+        assert!(first.join().unwrap() < LIMIT);
+    });
 }
 
 #[test]
