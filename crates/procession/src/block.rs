@@ -155,9 +155,12 @@ impl<T: Pod> Block<T> {
         let back = |memory| Block { memory, len, kind };
         match memory {
             Memory::Shared(hold) => match Arc::try_unwrap(hold) {
-                // With one reference in all of the family, and that one here, nobody can make another.
-                Ok(hold) if hold.references() == 1 => Ok(BlockMut { hold, len, kind }),
-                Ok(hold) => Err(back(Memory::Shared(Arc::new(hold)))),
+                // With one reference in all of the family, and that one here, only a handle that was written down could
+                // make another; and none is good any more.
+                Ok(mut hold) => match hold.make_sole() {
+                    true => Ok(BlockMut { hold, len, kind }),
+                    false => Err(back(Memory::Shared(Arc::new(hold)))),
+                },
                 Err(shared) => Err(back(Memory::Shared(shared))),
             },
             inline => Err(back(inline)),

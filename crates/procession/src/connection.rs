@@ -321,20 +321,12 @@ fn agree(stream: &Stream, mut handshake: Handshake) -> Result<(), ConnectionErro
             return Err(ConnectionError::Refused("it takes too long".into()));
         }
         stream.set_limit(Some(left))?;
-        stream.write_all(&handshake.outgoing())?;
+        stream.write_all(&handshake.outgoing()).map_err(of_handshake)?;
         let wanted = handshake.wants().min(piece.len());
         if wanted == 0 {
             break;
         }
-        let read = match stream.read(&mut piece[..wanted]) {
-            Err(ConnectionError::Closed) => return Err(ConnectionError::Refused("it hung up".into())),
-            Err(ConnectionError::Io(e))
-                if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) =>
-            {
-                return Err(ConnectionError::Refused("it says nothing".into()));
-            }
-            read => read?,
-        };
+        let read = stream.read(&mut piece[..wanted]).map_err(of_handshake)?;
         if let Err(refusal) = handshake.feed(&piece[..read]) {
             // It is told so; whether that arrives is all the same.
             let _ = stream.write_all(&handshake.outgoing());
@@ -345,6 +337,17 @@ fn agree(stream: &Stream, mut handshake: Handshake) -> Result<(), ConnectionErro
         Ok(())
     } else {
         Err(ConnectionError::Refused("the keys differ".into()))
+    }
+}
+
+/// What goes wrong with the other side during a handshake is that one's fault, and no error of ours.
+fn of_handshake(error: ConnectionError) -> ConnectionError {
+    match error {
+        ConnectionError::Closed => ConnectionError::Refused("it hung up".into()),
+        ConnectionError::Io(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
+            ConnectionError::Refused("it says nothing".into())
+        }
+        other => other,
     }
 }
 

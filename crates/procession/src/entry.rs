@@ -114,6 +114,11 @@ macro_rules! init_before_main {
 }
 
 fn begin(name: &[u8]) {
+    static BEGUN: AtomicBool = AtomicBool::new(false);
+    // Descriptors are taken over here, which must happen once: later they are somebody else's.
+    if BEGUN.swap(true, Ordering::AcqRel) {
+        return;
+    }
     let Ok(name) = std::str::from_utf8(name) else {
         return;
     };

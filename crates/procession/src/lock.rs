@@ -16,8 +16,8 @@ use std::time::Duration;
 
 /// Mutual exclusion among the threads of all processes that have it, with a value of plain old data inside.
 ///
-/// It is what [`std::sync::Mutex`] is among threads, but for the end of an owner: a *process* that is killed, or ends with
-/// a status other than 0, while one of its threads has the lock leaves the value as it was at that instant. The next to
+/// It is what [`std::sync::Mutex`] is among threads, but for the end of an owner: a *process* that ends, in whatever way,
+/// while one of its threads has the lock leaves the value as it was at that instant. The next to
 /// lock gets the lock together with the news, as a value that has to be matched: see [`Locked`]. (A thread that
 /// panics runs its destructors, and so unlocks; that is not reported.)
 ///
@@ -125,11 +125,9 @@ impl<T: Pod> Lock<T> {
         let held = if size_of::<T>() == 0 {
             None
         } else {
-            let hold = Family::home()?.zeroed(size_of::<T>() as u64)?;
-            memory::store(&hold, 0, value.as_bytes());
-            Some(hold)
+            Some(Family::home()?.guarded(value.as_bytes())?)
         };
-        Ok(Self::of(core::Lock::new(true)?, held))
+        Ok(Self::of(core::Lock::new_guarded()?, held))
     }
 
     pub(crate) fn of(lock: core::Lock, value: Option<Hold>) -> Self {
@@ -199,7 +197,8 @@ impl<T: Pod> Lock<T> {
 
 impl<T: Pod> Drop for LockGuard<'_, T> {
     fn drop(&mut self) {
-        let _ = self.lock.inner.lock.release();
+        // A forked copy of a guard has nothing to release.
+        let _ = self.lock.inner.lock.release_own();
     }
 }
 
@@ -240,7 +239,8 @@ impl<T: Pod> Serialize for Lock<T> {
         let lock = self.inner.lock.reference();
         transit::departs(|| lock.again()).map_err(custom)?;
         if let Some(value) = &self.inner.value {
-            crate::shared::departs(value).map_err(crate::transit::refused)?;
+            transit::departs(|| value.family.open(value.offset, value.generation, Kind::Guarded))
+                .map_err(custom)?;
         }
         let value = self.inner.value.as_ref().map(|hold| Named(hold.handle()));
         // The size of the value, the lock's handle, the value's.
@@ -258,7 +258,7 @@ impl<'de, T: Pod> Deserialize<'de> for Lock<T> {
             )));
         }
         let lock = core::Lock::open(&lock).map_err(crate::transit::unread)?;
-        let value = value.map(|Named(handle)| handle.open(Kind::Array));
+        let value = value.map(|Named(handle)| handle.open(Kind::Guarded));
         let value = value.transpose().map_err(crate::transit::unread)?;
         if value.as_ref().is_some_and(|hold| hold.room() < u64::from(size)) {
             return Err(crate::transit::unread(

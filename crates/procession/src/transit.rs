@@ -14,7 +14,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::fmt;
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 
 thread_local! {
     static FRAMES: RefCell<Vec<Vec<Hold>>> = const { RefCell::new(Vec::new()) };
@@ -98,9 +98,15 @@ pub(crate) fn departs(again: impl FnOnce() -> Result<Hold>) -> Result<()> {
     Ok(())
 }
 
+static PINNED: Mutex<BTreeSet<([u8; 16], u64, u32)>> = Mutex::new(BTreeSet::new());
+
+/// Held across a fork, so that the child finds it free.
+pub(crate) fn hold_still() -> impl Sized {
+    PINNED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Holds an object until this process ends. Once is enough, however often it is written down.
 fn pin(hold: Hold) {
-    static PINNED: Mutex<BTreeSet<([u8; 16], u64, u32)>> = Mutex::new(BTreeSet::new());
     let key = (hold.family.id(), hold.offset, hold.generation);
     if PINNED.lock().is_ok_and(|mut pinned| pinned.insert(key)) {
         // The entry in the held table stays; the reaper finds it there.

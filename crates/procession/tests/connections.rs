@@ -127,6 +127,14 @@ fn nonsense_from_the_other_side_is_an_error_and_no_panic() {
 }
 
 #[test]
+fn who_hangs_up_before_a_word_is_refused_and_no_error_of_the_listener() {
+    let path = folder().join("gone at once");
+    let listener = Listener::bind_unix(&path, b"key").unwrap();
+    drop(UnixStream::connect(&path).unwrap());
+    assert!(matches!(listener.accept(), Err(ConnectionError::Refused(_))));
+}
+
+#[test]
 fn who_says_its_part_one_byte_at_a_time_is_given_up_and_keeps_no_other_thread_from_accepting() {
     let path = folder().join("drops");
     let listener = Listener::bind_unix(&path, b"key").unwrap();

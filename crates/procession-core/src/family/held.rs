@@ -63,6 +63,23 @@ impl Hold {
         self.header().refs.load(Ordering::Acquire)
     }
 
+    /// If this is the only reference to the object in the family: gives it a new generation, so that no handle of it that
+    /// anybody has written down is good any more. Whether it was.
+    pub fn make_sole(&mut self) -> bool {
+        let header = self.header();
+        let mut txn = self.family.begin();
+        let tag = Tag(txn.read(&header.tag));
+        if txn.read(&header.refs) != 1 || !tag.live() || tag.generation() != self.generation {
+            return false;
+        }
+        let Some(kind) = tag.kind() else { return false };
+        let generation = tag.generation().wrapping_add(1);
+        txn.write(&header.tag, Tag::new(generation, kind, tag.class(), true).0);
+        txn.commit();
+        self.generation = generation;
+        true
+    }
+
     /// In a transaction that gives the object to somebody else (a message, another seat): notes that this entry is
     /// empty. The reference itself stays counted. After the commit, [`Hold::given`] must follow.
     pub fn note_given(&self, txn: &mut Txn) {

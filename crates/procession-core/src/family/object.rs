@@ -48,13 +48,15 @@ pub enum Kind {
     DictEntry = 17,
     /// What a pool's members share: see [`crate::pool`].
     Pool = 18,
+    /// Bytes that only the owner of a lock reads and writes, never opened but together with the lock.
+    Guarded = 19,
 }
 
 impl Kind {
     /// The kind with this number.
     #[must_use]
     pub fn of(number: u16) -> Option<Kind> {
-        const ALL: [Kind; 19] = [
+        const ALL: [Kind; 20] = [
             Kind::Free,
             Kind::HeldChunk,
             Kind::MutexPage,
@@ -74,6 +76,7 @@ impl Kind {
             Kind::DictTable,
             Kind::DictEntry,
             Kind::Pool,
+            Kind::Guarded,
         ];
         ALL.get(usize::from(number)).copied()
     }
@@ -101,6 +104,7 @@ impl Kind {
             Kind::DictTable => "dictionary table",
             Kind::DictEntry => "dictionary entry",
             Kind::Pool => "pool",
+            Kind::Guarded => "lock's value",
         }
     }
 }

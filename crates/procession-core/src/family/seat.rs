@@ -319,6 +319,14 @@ impl Family {
         Ok(hold)
     }
 
+    /// What a lock guards, held by this member.
+    pub fn guarded(&'static self, value: &[u8]) -> Result<Hold> {
+        self.create(Kind::Guarded, HEADER + value.len() as u64, |_, offset| {
+            self.copy_in(offset + HEADER, value);
+            Ok(())
+        })
+    }
+
     /// A buffer for so many bytes, held by this member. Its contents are what somebody has left there.
     pub fn empty_buffer(&'static self, len: u64) -> Result<Hold> {
         self.create(Kind::Buffer, HEADER + len, |_, _| Ok(()))

@@ -32,7 +32,7 @@ use core::time::Duration;
 #[derive(Debug)]
 pub struct LockObject {
     header: Header,
-    word: LockWord,
+    pub(super) word: LockWord,
     /// [`ROBUST`], [`RECURSIVE`].
     flags: AtomicU32,
     bell: Bell,
@@ -53,7 +53,7 @@ pub struct LockObject {
 const _: () = assert!(size_of::<LockObject>() == 256);
 
 /// The death of the owner is told.
-const ROBUST: u32 = 1;
+pub(super) const ROBUST: u32 = 1;
 /// A thread that has it may acquire it again, and only that one may release it.
 const RECURSIVE: u32 = 2;
 
@@ -87,7 +87,7 @@ pub enum Acquired {
 /// Any process may release it, as with `multiprocessing`. When the process that acquired it last dies, see
 /// [`Acquired::OwnerDied`].
 #[derive(Debug)]
-pub struct Lock(Reference<LockObject>);
+pub struct Lock(pub(super) Reference<LockObject>);
 
 impl Lock {
     /// A new, free lock in this process's family. `robust`: the death of its owner is told.
@@ -358,7 +358,7 @@ impl RLock {
     }
 }
 
-fn make(kind: Kind, flags: u32) -> Result<Reference<LockObject>> {
+pub(super) fn make(kind: Kind, flags: u32) -> Result<Reference<LockObject>> {
     make_in(Family::home()?, kind, flags)
 }
 
@@ -550,7 +550,7 @@ pub(crate) fn holder_died(family: &'static Family, offset: u64, seat: Seat, code
     object.bell.forget(seat.slot().pid());
     if object.word.load() == owner {
         // Ended on purpose, an owner meant to keep a Lock, which anybody may still release. An RLock nobody could.
-        let on_purpose = code == Some(0) && !object.flag(RECURSIVE);
+        let on_purpose = code == Some(0) && !object.flag(RECURSIVE | super::guarded::GUARDED);
         if on_purpose || !object.flag(ROBUST) {
             object.word.keep_held(owner);
         } else {

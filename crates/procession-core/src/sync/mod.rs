@@ -20,6 +20,8 @@ pub mod condition;
 #[cfg(not(loom))]
 pub mod event;
 #[cfg(not(loom))]
+mod guarded;
+#[cfg(not(loom))]
 pub mod lock;
 #[cfg(not(loom))]
 pub mod object;

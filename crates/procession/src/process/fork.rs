@@ -28,7 +28,9 @@ impl Builder {
     /// of the fork is never finished there: a lock that it held (a mutex, the environment's, one inside a library)
     /// stays locked for ever, a value that it was changing stays half changed. So unless this process has one thread, the
     /// child may only use what no other thread may have been using: its own values, memory allocation, standard output
-    /// and error, and this crate. It must not drop or join handles of threads and thread pools that it inherited, and
+    /// and error, and this crate. It must not use a [`LockGuard`](crate::LockGuard) or a [`BlockMut`](crate::BlockMut) from
+    /// before the fork, since its copy is a second mutable reference to the same memory; nor may the parent, if they were
+    /// moved into `function`. It must not drop or join handles of threads and thread pools that it inherited, and
     /// must not use shared objects that other threads were cloning or dropping at that instant.
     ///
     /// ```
@@ -49,7 +51,9 @@ impl Builder {
             lifeline::reader()?;
         }
         outcome::note_panics();
-        let still = super::forkserver::hold_still();
+        // Our own locks, in the order in which they are taken elsewhere: the child is to find them free.
+        let server = super::forkserver::hold_still();
+        let still = (super::hold_forgotten(), crate::transit::hold_still(), server);
         let (mut out, mut err) = (std::io::stdout().lock(), std::io::stderr().lock());
         // Else both would write what is in the buffer.
         let _ = out.flush().and_then(|()| err.flush());
@@ -57,6 +61,7 @@ impl Builder {
         let forked = family::fork::expecting(|| unsafe { fork::fork() }, Result::is_err);
         let Some(pid) = forked? else {
             drop((out, err, still));
+            let _never = NeverBack;
             live(plan, function)
         };
         drop((out, err, still));
@@ -65,6 +70,15 @@ impl Builder {
             seat.slot().set_name(&plan.name);
         }
         Ok(Process::of(Child::new(pid, seat, true), seat, plan.name))
+    }
+}
+
+/// A panic in a child must not unwind into what is the parent's program.
+struct NeverBack;
+
+impl Drop for NeverBack {
+    fn drop(&mut self) {
+        fork::exit_at_once(outcome::PANICKED);
     }
 }
 

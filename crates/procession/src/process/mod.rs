@@ -18,7 +18,7 @@ use std::fmt;
 use std::io;
 use std::marker::PhantomData;
 use std::os::fd::BorrowedFd;
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 /// A process that runs a function of this program, which returns an `R`.
@@ -297,6 +297,11 @@ pub(crate) fn look_after_forgotten() {
     if let Ok(mut forgotten) = FORGOTTEN.try_lock() {
         forgotten.retain(|child| child.poll().is_none());
     }
+}
+
+/// Held across a fork, so that the child finds it free.
+fn hold_forgotten() -> impl Sized {
+    FORGOTTEN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// In a forked child: what is the parent's to look after.

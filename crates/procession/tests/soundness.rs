@@ -1,0 +1,138 @@
+//! What safe code must not be able to do with memory that others have, though it knows handles and forks.
+#![allow(unsafe_code)]
+
+mod common;
+
+use common::LIMIT;
+use procession::{Block, Lock, Process, Queue, SharedSlice};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::sync::Mutex;
+use std::time::Duration;
+
+procession::init_before_main!();
+
+#[test]
+fn a_handle_that_somebody_wrote_down_is_stale_once_the_block_is_mutable() {
+    fn child((): ()) -> (Block<u8>, Vec<u8>) {
+        let block = Block::from_slice(&[1u8; 5000]).unwrap();
+        let handle = postcard::to_allocvec(&block).unwrap();
+        (block, handle)
+    }
+    let (block, handle) = Process::spawn(child, ()).unwrap().join().unwrap();
+    let mut own = block.try_into_mut().expect("its maker has ended");
+    assert!(postcard::from_bytes::<Block<u8>>(&handle).is_err());
+    own[0] = 9;
+    assert_eq!(own.freeze()[0], 9);
+}
+
+/// Writes the handle down while it is sent.
+struct Noted(Block<u8>);
+
+static HANDLE: Mutex<Vec<u8>> = Mutex::new(Vec::new());
+
+impl Serialize for Noted {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        *HANDLE.lock().unwrap() = postcard::to_allocvec(&self.0).unwrap();
+        serializer.serialize_unit()
+    }
+}
+
+impl<'de> Deserialize<'de> for Noted {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        <()>::deserialize(deserializer)?;
+        Ok(Noted(postcard::from_bytes(&HANDLE.lock().unwrap()).unwrap()))
+    }
+}
+
+#[test]
+fn so_is_one_that_was_written_down_on_the_way_through_a_queue() {
+    let queue = Queue::<Noted>::new().unwrap();
+    let block = Block::from_slice(&[1u8; 5000]).unwrap();
+    queue.put(&Noted(block.clone())).unwrap();
+    drop(queue.get().unwrap());
+    let own = block.try_into_mut().map_err(|_| "in use").unwrap();
+    assert!(postcard::from_bytes::<Block<u8>>(&HANDLE.lock().unwrap()).is_err());
+    drop(own);
+}
+
+/// Bytes, as handles are written.
+struct Bytes(Vec<u8>);
+
+impl Serialize for Bytes {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Bytes {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Vec::<u8>::deserialize(deserializer).map(Bytes)
+    }
+}
+
+#[test]
+fn what_a_lock_guards_is_not_to_be_had_as_a_slice() {
+    let lock = Lock::new(7u64).unwrap();
+    let written = postcard::to_allocvec(&lock).unwrap();
+    let (size, _, value): (u32, Bytes, Option<Bytes>) = postcard::from_bytes(&written).unwrap();
+    let slice = postcard::to_allocvec(&(1u64, size, value.unwrap())).unwrap();
+    assert!(postcard::from_bytes::<SharedSlice<u64>>(&slice).is_err());
+}
+
+#[test]
+fn a_lock_whose_owner_ends_with_status_0_is_free_for_the_next() {
+    fn child(lock: Lock<u64>) {
+        let (taken, is_taken) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let _guard = lock.lock().unwrap().into_guard();
+            taken.send(()).unwrap();
+            std::thread::park();
+        });
+        is_taken.recv().unwrap();
+    }
+    let lock = Lock::new(0u64).unwrap();
+    Process::spawn(child, lock.clone()).unwrap().join().unwrap();
+    assert!(lock.lock_timeout(LIMIT).unwrap().is_some());
+}
+
+#[test]
+fn a_forked_copy_of_a_guard_does_not_unlock() {
+    let lock = Lock::new(0u64).unwrap();
+    let guard = lock.lock().unwrap().into_guard();
+    let drop_a_copy = || {
+        // SAFETY: the value is not touched, and the child ends without dropping the original.
+        drop(unsafe { std::ptr::read(&raw const guard) });
+    };
+    // SAFETY: as above.
+    let child = unsafe { Process::builder().fork(drop_a_copy) };
+    child.unwrap().join().unwrap();
+    assert!(lock.is_locked());
+    drop(guard);
+    assert!(!lock.is_locked());
+}
+
+#[test]
+fn a_child_that_is_forked_while_a_thread_forgets_processes_can_forget_some_too() {
+    std::thread::spawn(|| {
+        fn quick((): ()) {}
+        loop {
+            drop(Process::builder().spawn(quick, ()));
+        }
+    });
+    let grandchild = || std::thread::sleep(Duration::from_millis(100));
+    for number in 0..100 {
+        let forget_one = || {
+            // SAFETY: the child uses this crate alone.
+            drop(unsafe { Process::builder().daemon(true).fork(grandchild) });
+        };
+        // SAFETY: as above.
+        let child = unsafe { Process::builder().daemon(true).fork(forget_one) };
+        match child.unwrap().join_timeout(LIMIT) {
+            Ok(ended) => ended.unwrap(),
+            Err(child) => {
+                let _ = child.kill();
+                panic!("child {number} hangs");
+            }
+        }
+    }
+}
