@@ -49,7 +49,8 @@ impl Condvar {
         Ok(Self::of(core::Condition::new()?))
     }
 
-    /// Unlocks, waits to be notified, and locks again.
+    /// Unlocks, waits to be notified, and locks again. If whoever would have notified is killed without having had the lock,
+    /// that is for ever: wait with a [limit](Condvar::wait_timeout) where that may be.
     ///
     /// # Errors
     /// Family memory is exhausted; the lock is then free.

@@ -9,8 +9,8 @@
 //!   atomically (relaxed), so whatever others do, what is read is some mixture of values that were written, and, since
 //!   the types allowed are valid for all bytes, a value.
 //!   Words of different sizes may meet at one place, if one process writes bytes where another reads a word: that the
-//!   language's memory model leaves open what comes of it, the hardware (x86-64, aarch64) does not, and across processes no
-//!   compiler can see both sides.
+//!   language's memory model leaves open what comes of it, the hardware (x86-64, aarch64) does not. This is the one place where
+//!   the crate relies on hardware, between the threads of one process as well.
 #![allow(unsafe_code)]
 
 use procession_core::family::Hold;

@@ -93,7 +93,8 @@ impl<T: Message> Queue<T> {
         self.put_until(value, Deadline::after(limit), || false)
     }
 
-    /// Takes the first value, waiting for one.
+    /// Takes the first value, waiting for one. A queue does not know who will put something: if they are all killed, that is
+    /// for ever. A [`channel`](crate::channel) does, and is closed then.
     ///
     /// # Errors
     /// [`GetError::Closed`], [`GetError::Decode`], or memory.

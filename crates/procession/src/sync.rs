@@ -64,7 +64,8 @@ impl Event {
         self.inner.clear();
     }
 
-    /// Waits until it is set.
+    /// Waits until it is set. If whoever would have set it is killed, that is for ever: wait with a
+    /// [limit](Event::wait_timeout) where that may be.
     pub fn wait(&self) {
         waited(|| self.inner.wait(Deadline::NEVER));
     }
