@@ -244,12 +244,13 @@ def _unpickled(message: bytes) -> process.BaseProcess:
 
     preparation, pickled_process, buffers = split(message)
     prepare(loads(preparation))
+    process_obj: process.BaseProcess
     if buffers:
         from ._big_arguments import load
 
-        process_obj: process.BaseProcess = load(pickled_process, loads(buffers))
-        return process_obj
-    process_obj = loads(pickled_process)
+        process_obj = load(pickled_process, loads(buffers))
+    else:
+        process_obj = loads(pickled_process)
     return process_obj
 
 

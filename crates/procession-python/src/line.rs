@@ -1,9 +1,9 @@
 //! Lines: calls from one process of a family to another, through two queues of family memory.
 //!
 //! A call is one message each way. The request is the tuple (ident, method, args, kwds), or (ident, method, args) where
-//! there are no keywords, the answer the tuple (kind, value), as in the protocol of `multiprocessing.managers`; small ones are written and read without pickle. What a method
-//! returned is an answer by itself if it is of one of Python's own types, and no tuple. Whoever waits for the other notices
-//! its death, whatever it was doing.
+//! there are no keywords, the answer the tuple (kind, value), as in the protocol of `multiprocessing.managers`; small ones
+//! are written and read without pickle. What a method returned is an answer by itself if it is of one of Python's own
+//! types, and no tuple. Whoever waits for the other notices its death, whatever it was doing.
 //!
 //! A line is used by one thread at a time on either side. When the wait for an answer is broken off (Ctrl-C) the line is
 //! *broken*: the answer may still come, and must not be taken for that to the next request.

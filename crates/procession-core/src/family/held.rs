@@ -57,12 +57,6 @@ impl Hold {
         self.family.at(self.offset)
     }
 
-    /// How many references to the object there are in the family: those of members, messages and other objects.
-    #[must_use]
-    pub fn references(&self) -> u64 {
-        self.header().refs.load(Ordering::Acquire)
-    }
-
     /// If this is the only reference to the object in the family: gives it a new generation, so that no handle of it that
     /// anybody has written down is good any more. Whether it was.
     pub fn make_sole(&mut self) -> bool {

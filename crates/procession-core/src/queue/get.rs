@@ -102,13 +102,7 @@ impl Queue {
             // that ends too early, in a queue that nobody uses any more, is the smaller evil than one that never ends.
             let _ = self.task_done();
         }
-        let first = at + header.references();
-        let place = if header.big {
-            family.at::<AtomicU64>(at + 8).load(Ordering::Relaxed) + HEADER
-        } else {
-            first
-        };
-        note(count + 1, place);
+        note(count + 1, self.bytes_of(header, at));
         crash_point!("get.noted");
         let heard = object.room_bell.heard();
         let mut carried = Vec::new();
@@ -151,6 +145,16 @@ impl Queue {
             word(at + MESSAGE_HEADER)
         };
         (header, beside, at + MESSAGE_HEADER)
+    }
+
+    /// Where a message's bytes begin: behind its references, or in the buffer that the first of them names.
+    #[inline]
+    pub(super) fn bytes_of(&self, header: MessageHeader, at: u64) -> u64 {
+        if header.big {
+            self.0.hold.family.at::<AtomicU64>(at + 8).load(Ordering::Relaxed) + HEADER
+        } else {
+            at + header.references()
+        }
     }
 
     /// What the message carries becomes this process's, and the message is out of the queue.

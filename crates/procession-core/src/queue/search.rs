@@ -5,8 +5,7 @@
 
 use super::layout::{Place, Segment};
 use super::{Patience, Queue};
-use crate::family::object::HEADER;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::Ordering;
 
 /// Where a search ended, behind so many messages: the next one begins there, and comes to what lies before it last.
 #[derive(Clone, Copy, Debug, Default)]
@@ -60,11 +59,7 @@ impl Queue {
             segment = family.at::<Segment>(segment).next.load(Ordering::Acquire);
         }
         let (header, beside, at) = self.message_at(segment, place.position);
-        let bytes = if header.big {
-            family.at::<AtomicU64>(at + 8).load(Ordering::Relaxed) + HEADER
-        } else {
-            at + header.references()
-        };
-        (bytes, place.behind(segment, header, header.len + beside))
+        let behind = place.behind(segment, header, header.len + beside);
+        (self.bytes_of(header, at), behind)
     }
 }

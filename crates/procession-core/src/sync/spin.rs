@@ -8,10 +8,9 @@
 //! followed the time that spins took was small where two processes answer each other within a microsecond. Then one
 //! hiccup of the machine sent both to sleep, each woke too late for the other's budget, and so it stayed.) A budget that
 //! has shrunk to nearly nothing is put to the test now and then, since it could not show otherwise that the others have
-//! become faster. One waiter at a
-//! time spins on an object. A process that is bound to one CPU begins with the least, since those that it waits for may
-//! be bound to the same one, which it would keep from them; if they are elsewhere, the tests show it. On a machine with
-//! one CPU nobody spins.
+//! become faster. One waiter at a time spins on an object. A process that is bound to one CPU begins with the least, since
+//! those that it waits for may be bound to the same one, which it would keep from them; if they are elsewhere, the tests
+//! show it. On a machine with one CPU nobody spins.
 //!
 //! A process that is bound to one CPU *steps aside* instead (`sched_yield`): if the one that it waits for only waits for that
 //! CPU, it runs now, and finds nobody asleep whom it would have to call. That saves two system calls of a round trip. But
