@@ -491,6 +491,10 @@ def request_fork(control: int, slot: int, generation: int, fds: list[int]) -> tu
     -1). Raises ConnectionError if the server has gone and OSError with its words if it could not fork."""
 
 def process_is_alive(pid: int, start_time: int) -> bool: ...
+def open_sentinel(pid: int, start_time: int) -> int:
+    """A new descriptor that is readable when that process has ended; from the beginning, if the pid is nobody's or
+    another's by now (start_time 0: whoever has it). OSError: a sandbox forbids pidfds."""
+
 def start_time(pid: int) -> int:
     """When a process started, in clock ticks since boot (with its pid, that names it for ever); 0 if there is none."""
 
@@ -596,3 +600,6 @@ class WatcherListing:
 
 def memory_left() -> int | None:
     """Bytes that the machine or the control group has left; None if neither tells."""
+
+def reserve_file(fd: int, size: int) -> None:
+    """Reserves memory for the first size bytes of a file. OSError: there is no room, or a limit forbids it."""

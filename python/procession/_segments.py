@@ -134,7 +134,7 @@ def _reserve(fd: int, size: int, path: str) -> None:
         raise OSError(errno.ENOMEM, f"no memory for a segment of {size} bytes: {left} are left", path)
     try:
         # a hole that cannot be filled later would be a SIGBUS in whoever writes there first
-        os.posix_fallocate(fd, 0, size)
+        _core.reserve_file(fd, size)
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise

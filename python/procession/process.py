@@ -500,17 +500,7 @@ def _open_sentinel(pid: int, start_time: int) -> int:
     """A descriptor that is readable when that process has ended; at once if the pid is another's by now."""
     from . import _core
 
-    try:
-        fd = os.pidfd_open(pid)
-    except ProcessLookupError:
-        pass
-    else:
-        if start_time in (0, _core.start_time(pid)):
-            return fd
-        os.close(fd)
-    reader, writer = os.pipe()
-    os.close(writer)  # the end of the file is readable for ever
-    return reader
+    return _core.open_sentinel(pid, start_time)
 
 
 # the module of that name; `popen_fork` has put it here before anything is forked

@@ -77,7 +77,7 @@ mod _core {
     #[pymodule_export]
     use super::transit::{_collect_buffer, _forget_collected};
     #[pymodule_export]
-    use super::watcher::{WatcherListing, list_watcher, memory_left, watcher, watcher_pid};
+    use super::watcher::{WatcherListing, list_watcher, memory_left, reserve_file, watcher, watcher_pid};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -4,7 +4,7 @@ use crate::member::Member;
 use procession_core::process::{self as core, Answer, ForkCall, ForkError, Next, Request, Told, Waited};
 use procession_core::sys::clock::Deadline;
 use procession_core::sys::fdpass::PassError;
-use procession_core::sys::{cgroup, cpu, procfs, spawn as start};
+use procession_core::sys::{cgroup, cpu, pidfd, procfs, spawn as start};
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -21,6 +21,7 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(control_pair, module)?)?;
     module.add_function(wrap_pyfunction!(request_fork, module)?)?;
     module.add_function(wrap_pyfunction!(process_is_alive, module)?)?;
+    module.add_function(wrap_pyfunction!(open_sentinel, module)?)?;
     module.add_function(wrap_pyfunction!(start_time, module)?)?;
     module.add_function(wrap_pyfunction!(oom_kills, module)?)?;
     module.add_function(wrap_pyfunction!(cpu_count, module)?)
@@ -58,14 +59,7 @@ impl Child {
     /// A descriptor that becomes readable when the process ends.
     #[getter]
     fn sentinel(&self) -> PyResult<RawFd> {
-        self.child.sentinel().map_err(|e| match e.kind() {
-            io::ErrorKind::Unsupported => os_error(
-                libc::ENOSYS,
-                "this system refuses pidfds (a sandbox's list of system calls, probably), so there is no sentinel to \
-                 wait for",
-            ),
-            _ => raised(&e),
-        })
+        self.child.sentinel().map_err(|e| no_sentinel(&e))
     }
 
     /// The exit code (-N: killed by signal N), or None while the process runs.
@@ -298,6 +292,21 @@ fn process_is_alive(pid: u32, start_time: u64) -> bool {
     procfs::is_alive(pid, start_time)
 }
 
+/// A new descriptor that is readable when the process with this pid and start time (0: any) has ended; from the
+/// beginning, if the pid is nobody's or another process's by now.
+///
+/// (`os.pidfd_open` is missing where Python was built against old headers.)
+#[pyfunction]
+fn open_sentinel(pid: u32, start_time: u64) -> PyResult<RawFd> {
+    let opened = match pidfd::open(pid) {
+        // Looked at after the descriptor was opened: from then on it cannot come to mean another process.
+        Ok(fd) if start_time == 0 || procfs::start_time(pid) == start_time => Ok(fd),
+        Err(e) if e.raw_os_error() != Some(libc::ESRCH) => Err(e),
+        _ => pidfd::always_ready(),
+    };
+    Ok(opened.map_err(|e| no_sentinel(&e))?.into_raw_fd())
+}
+
 /// When a process started, in clock ticks since boot (with its pid, that names it for ever); 0 if there is none.
 #[pyfunction]
 fn start_time(pid: u32) -> u64 {
@@ -365,13 +374,24 @@ fn borrowed<'a>(numbers: &[RawFd]) -> PyResult<Vec<BorrowedFd<'a>>> {
     numbers.iter().map(|number| borrow(*number)).collect()
 }
 
-fn borrow<'a>(number: RawFd) -> PyResult<BorrowedFd<'a>> {
+pub fn borrow<'a>(number: RawFd) -> PyResult<BorrowedFd<'a>> {
     // SAFETY: no memory is involved; a number that is no open descriptor is what is asked about.
     if number < 0 || unsafe { libc::fcntl(number, libc::F_GETFD) } < 0 {
         return Err(raised(&io::Error::from_raw_os_error(libc::EBADF)));
     }
     // SAFETY: it is open, not -1, and the caller keeps it so during the call, as with any function of Python's os.
     Ok(unsafe { BorrowedFd::borrow_raw(number) })
+}
+
+fn no_sentinel(error: &io::Error) -> PyErr {
+    match error.kind() {
+        io::ErrorKind::Unsupported => os_error(
+            libc::ENOSYS,
+            "this system refuses pidfds (a sandbox's list of system calls, probably), so there is no sentinel to \
+             wait for",
+        ),
+        _ => raised(error),
+    }
 }
 
 fn raised(error: &io::Error) -> PyErr {

@@ -1,6 +1,8 @@
 //! The listing of the family's watcher, for `procession.resource_tracker`.
 
 use crate::errors::raised;
+use crate::process::borrow;
+use procession_core::Error;
 use procession_core::family::Family;
 use procession_core::sys::memory;
 use pyo3::prelude::*;
@@ -61,4 +63,19 @@ impl WatcherListing {
 #[pyfunction]
 pub fn memory_left() -> Option<u64> {
     memory::available()
+}
+
+/// Reserves memory for the first size bytes of the file, which grows to that length if it was shorter. OSError: there
+/// is no room, or a limit of the program's forbids it.
+///
+/// (`os.posix_fallocate` is missing in some builds of Python.)
+#[pyfunction]
+pub fn reserve_file(py: Python<'_>, fd: i32, size: u64) -> PyResult<()> {
+    let file = borrow(fd)?;
+    py.detach(|| memory::reserve(file, 0, size)).map_err(|source| {
+        raised(Error::Os {
+            doing: "reserving memory",
+            source,
+        })
+    })
 }
