@@ -198,6 +198,17 @@ else
 	$(INTERRUPTIBLE) $(BIN)/python $(SHARED)/pains/run.py --python $(CURDIR)/$(BIN)/python
 endif
 
+# Names may be given: FAULTS='atexit_order odd_names'. FAULTS=all runs those as well that are known to fail.
+FAULTS = $(shell cat tools/faults_that_hold.txt)
+
+.PHONY: faults
+faults: build ## Run the small programs of users that once went wrong with Procession (FAULTS='odd_names atexit_order' or all)
+ifeq ($(wildcard $(SHARED)/faults/run.py),)
+	@echo "faults: SKIPPED, there is no $(SHARED)/faults here"
+else
+	$(call twice,$(INTERRUPTIBLE) $(BIN)/python $(SHARED)/faults/run.py --python $(CURDIR)/$(BIN)/python $(filter-out all,$(FAULTS)))
+endif
+
 .PHONY: clean
 clean: ## Remove all that was built or installed here
 	rm -rf target benchmarks/rust/target $(VENV) .venv-* .pytest_cache .ruff_cache .mypy_cache .hypothesis benchmarks/results dist
