@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{ended_well, eventually, in_child};
+use common::{ended_well, eventually, in_child, limit_address_space};
 use procession_core::Error;
 use procession_core::family::layout::{HEAP, MAGIC, VERSION};
 use procession_core::family::object::Kind;
@@ -166,18 +166,9 @@ fn exhausted_memory_is_an_error_and_the_family_goes_on() {
         let family = Family::home().unwrap();
         let lock = Lock::new(true).unwrap();
         let blocks = family.blocks();
-        // SAFETY: limits this child's files, and has the signal that comes with it ignored, as Python does.
-        unsafe {
-            libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
-            libc::setrlimit(
-                libc::RLIMIT_FSIZE,
-                &libc::rlimit {
-                    rlim_cur: 40 << 20,
-                    rlim_max: 40 << 20,
-                },
-            );
-        }
-        let error = family.buffer(&vec![0; 30 << 20]).unwrap_err();
+        let bytes = vec![0; 200 << 20];
+        limit_address_space(64 << 20);
+        let error = family.buffer(&bytes).unwrap_err();
         assert!(matches!(error, Error::NoMemory { .. }), "{error}");
         let error = family
             .create(procession_core::family::object::Kind::Buffer, 1 << 50, |_, _| {

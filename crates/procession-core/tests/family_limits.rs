@@ -1,26 +1,164 @@
-//! A process with a limited address space. A test binary of its own: nothing may be mapped before the limit is set.
+//! Processes with limits on address space and on the size of files. A test binary of its own: most of its children found a
+//! family when they have limited themselves.
 #![allow(unsafe_code)]
 
 mod common;
 
-use common::{ended_well, in_child};
-use procession_core::family::Family;
+use common::{address_space, ended_well, in_child, limit, limit_address_space, linger, nudge, pipe};
+use procession_core::Error;
+use procession_core::family::object::{HEADER, Kind};
+use procession_core::family::{Family, Handle};
+use procession_core::sys::area::{self, Area};
+use procession_core::sys::memory;
+use std::io::{Read, Write};
+
+const MIB: u64 = 1 << 20;
 
 #[test]
-fn a_limited_address_space_gets_a_smaller_family() {
+fn a_limited_address_space_holds_a_family() {
     let child = in_child(|| {
-        // SAFETY: limits this child's address space.
-        unsafe {
-            libc::setrlimit(
-                libc::RLIMIT_AS,
-                &libc::rlimit {
-                    rlim_cur: 4 << 30,
-                    rlim_max: 4 << 30,
-                },
-            )
-        };
+        limit_address_space(128 * MIB);
         let family = Family::found().unwrap();
         drop(family.buffer(&[1; 100_000]).unwrap());
     });
     assert!(ended_well(child));
+}
+
+#[test]
+fn a_family_takes_as_many_addresses_as_it_has_memory_in_use() {
+    let child = in_child(|| {
+        let before = address_space();
+        let family = Family::found().unwrap();
+        drop(family.buffer(&[1; 100_000]).unwrap());
+        assert!(address_space() - before < 256 * MIB);
+        // However much there is: a sparse array has addresses of its own, and nothing else has.
+        let array = family.zeroed(512 * MIB).unwrap();
+        family.copy_in(array.offset + 400 * MIB, b"far");
+        assert!(address_space() - before < 1280 * MIB);
+    });
+    assert!(ended_well(child));
+}
+
+#[test]
+fn a_process_that_limits_its_address_space_later_goes_on() {
+    let child = in_child(|| {
+        let family = Family::found().unwrap();
+        drop(family.buffer(b"small").unwrap());
+        limit_address_space(512 * MIB);
+        let held = family.buffer(&vec![7; 100 << 20]).unwrap();
+        assert!(matches!(
+            family.empty_buffer(2048 * MIB),
+            Err(Error::NoMemory { .. })
+        ));
+        drop(held);
+        // And with nothing left, what is mapped already serves on.
+        drop(family.buffer(b"small").unwrap());
+        assert_eq!(family.blocks(), 1, "only the held table");
+    });
+    assert!(ended_well(child));
+}
+
+#[test]
+fn an_object_behind_more_memory_than_the_limit_allows_is_reached() {
+    let ((mut names, mut to_child), (done, from_child)) = (pipe(), pipe());
+    let family = Family::home().unwrap();
+    let child = in_child(|| {
+        // Less than the C library would take at once for the memory of another thread.
+        limit_address_space(48 * MIB);
+        for _ in 0..3 {
+            let mut bytes = [0; 36];
+            names.read_exact(&mut bytes).unwrap();
+            let hold = Handle::from_bytes(&bytes).unwrap().open(Kind::Buffer).unwrap();
+            let mut found = Vec::new();
+            family.copy_out(hold.offset + HEADER, 3 << 20, &mut found);
+            assert!(found.iter().all(|b| *b == 5));
+            family.copy_in(hold.offset + HEADER, b"seen");
+            nudge(&from_child);
+        }
+    });
+    drop(from_child);
+    // Addresses without memory in front of what is sent.
+    let far = family.zeroed(1024 * MIB).unwrap();
+    for _ in 0..3 {
+        let hold = family.buffer(&vec![5; 3 << 20]).unwrap();
+        assert!(hold.offset > far.offset);
+        to_child.write_all(&hold.handle().to_bytes()).unwrap();
+        linger(&done);
+        assert!(family.equals(hold.offset + HEADER, b"seen"));
+        std::mem::forget(hold);
+    }
+    assert!(ended_well(child));
+}
+
+#[test]
+fn a_limit_on_the_size_of_files_limits_no_message() {
+    for before in [true, false] {
+        let child = in_child(|| {
+            if before {
+                // Soft: the hard one cannot be got round.
+                limit(libc::RLIMIT_FSIZE, MIB, libc::RLIM_INFINITY);
+            }
+            let family = Family::found().unwrap();
+            let now = rustix::process::getrlimit(rustix::process::Resource::Fsize).current;
+            assert_eq!(now, before.then_some(MIB), "the program's limit stays as it was");
+            limit(libc::RLIMIT_FSIZE, MIB, MIB);
+            drop(family.buffer(&vec![1; 3 << 20]).unwrap());
+            drop(family.zeroed(200 * MIB).unwrap());
+        });
+        assert!(ended_well(child), "set before: {before}");
+    }
+}
+
+#[test]
+fn threads_that_reach_for_the_same_addresses_all_get_them() {
+    let fd = memory::nameless_file(c"area").unwrap();
+    let len = memory::lengthen(&fd, 1 << 40).unwrap() as usize;
+    let area = Area::new(&fd, len, 1 << 20).unwrap();
+    std::thread::scope(|s| {
+        for thread in 0..4 {
+            let (area, fd) = (&area, &fd);
+            s.spawn(move || {
+                for step in 0..200 {
+                    let at = (step * 4 + thread) << 22;
+                    area.reach(fd, at..at + 100).unwrap();
+                    // SAFETY: just mapped, and each thread has places of its own.
+                    unsafe { area.base().add(at).write_volatile(9) };
+                }
+            });
+        }
+    });
+    assert!(area.mapped() >= 799 << 22);
+    assert!(area.reach(&fd, len..len + 1).is_err());
+}
+
+#[test]
+fn what_lies_in_the_way_of_the_memory_stays() {
+    let fd = memory::nameless_file(c"area").unwrap();
+    let len = memory::lengthen(&fd, 1 << 40).unwrap() as usize;
+    let area = Area::new(&fd, len, 1 << 20).unwrap();
+    let end = area.mapped();
+    // SAFETY: a page of our own, where nothing is.
+    let foreign = unsafe {
+        rustix::mm::mmap_anonymous(
+            area.base().wrapping_add(end).cast(),
+            4096,
+            rustix::mm::ProtFlags::READ,
+            rustix::mm::MapFlags::PRIVATE | rustix::mm::MapFlags::FIXED_NOREPLACE,
+        )
+    };
+    foreign.unwrap();
+    let error = area.reach(&fd, end..end + 1).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(libc::EEXIST));
+    assert_eq!(area.mapped(), end);
+}
+
+#[test]
+fn a_word_is_stored_without_a_mapping_that_stays() {
+    let fd = memory::nameless_file(c"area").unwrap();
+    memory::lengthen(&fd, 1 << 40).unwrap();
+    let at = (1 << 39) + 8 * 5;
+    area::store_word(&fd, at, 77).unwrap();
+    let mut found = [0; 8];
+    rustix::io::pread(&fd, &mut found, at).unwrap();
+    assert_eq!(u64::from_le_bytes(found), 77);
 }

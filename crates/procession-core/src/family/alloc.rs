@@ -2,7 +2,8 @@
 //!
 //! Blocks are never split nor merged, so a header stays a header. Small ones (below 16 KiB) are cut from runs, and
 //! runs from chunks whose memory is reserved as a whole. Big ones begin on a page and reserve only as much as will be
-//! written: the address space is sparse and a terabyte long, so a power of two costs addresses and no memory.
+//! written: the file is sparse and a terabyte long, so a power of two costs neither memory nor, before it is reached,
+//! addresses of a process.
 //!
 //! A free big block stays warm (its memory stays reserved: a copy into it is several times faster than one into fresh
 //! pages) until the family has [`WARM_LIMIT`] of such memory; beyond that it is handed back to the machine. The header's
@@ -75,6 +76,8 @@ impl Txn {
         } else {
             self.extend(size_of_class(class))?
         };
+        // All that will be reserved is about to be written here.
+        self.family.try_reach(offset, reserved)?;
         let header = self.family.at::<Header>(offset);
         let mut stale = size_of_class(class);
         if class >= SMALL {
@@ -192,7 +195,7 @@ impl Txn {
         let offset = self.read(top).next_multiple_of(PAGE);
         let end = offset
             .checked_add(bytes)
-            .filter(|end| *end <= self.family.map.len() as u64);
+            .filter(|end| *end <= self.family.area.len() as u64);
         let Some(end) = end else {
             return Err(Error::NoMemory {
                 wanted: bytes,

@@ -222,6 +222,7 @@ impl Family {
                 why: "its offset is not one of an object",
             });
         }
+        self.try_reach(offset, HEADER)?;
         let header = self.at::<Header>(offset);
         let tag = header.tag();
         if tag.generation() != generation || !tag.live() {

@@ -10,6 +10,7 @@ use super::layout::{FamilyHeader, HEAP, LEDGER, MAGIC, VERSION};
 use super::registry::State;
 use super::{Family, NO_SEAT, Seat, fork};
 use crate::error::{Error, Result};
+use crate::sys::area::Area;
 use crate::sys::memory::{self, Map};
 use core::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use rustix::fd::{AsRawFd, BorrowedFd, IntoRawFd, OwnedFd};
@@ -22,9 +23,9 @@ pub const FAMILIES: usize = 64;
 static JOINED: [AtomicPtr<Family>; FAMILIES] = [const { AtomicPtr::new(core::ptr::null_mut()) }; FAMILIES];
 static HOME: AtomicPtr<Family> = AtomicPtr::new(core::ptr::null_mut());
 
-/// A terabyte of addresses: more than any machine has memory, and free of charge.
+/// A terabyte: more than any machine has memory. A file costs what is written of it, and is mapped as it is used.
 const LENGTH: u64 = 1 << 40;
-/// The least that is worth trying.
+/// The shortest that is worth trying.
 const LEAST: u64 = HEAP + (64 << 20);
 
 fn seen(pointer: &AtomicPtr<Family>) -> Option<&'static Family> {
@@ -77,16 +78,18 @@ impl Family {
     /// Founds a family, of which this process is the root.
     pub fn found() -> Result<&'static Family> {
         let fd = memory::nameless_file(c"procession").map_err(|e| Error::os("making family memory", e))?;
-        let length = match memory::address_space_limit() {
-            Some(limit) => LENGTH.min((limit / 4).max(LEAST)),
-            None => LENGTH,
-        };
+        let length = memory::lengthen(&fd, LENGTH).map_err(|e| Error::os("sizing family memory", e))?;
+        if length < LEAST {
+            return Err(Error::NoMemory {
+                wanted: LEAST,
+                why: "the limit on the size of files (ulimit -f), which cannot be raised",
+            });
+        }
         memory::reserve(&fd, 0, LEDGER + 16384).map_err(|e| Error::os("reserving family memory", e))?;
-        rustix::fs::ftruncate(&fd, HEAP).map_err(|e| Error::os("sizing family memory", e))?;
-        let (map, length) = map_what_fits(&fd, length)?;
+        let area = map(&fd, length)?;
         let mut id = [0u8; 16];
         memory::random_bytes(&mut id).map_err(|e| Error::os("drawing a family id", e))?;
-        let family = Self::leak(fd, map)?;
+        let family = Self::leak(fd, area)?;
         let header = family.at::<FamilyHeader>(0);
         let (low, high) = id.split_at(8);
         header.id[0].store(
@@ -152,8 +155,8 @@ impl Family {
         }) {
             return Ok(known);
         }
-        let map = Map::new(&fd, length as usize).map_err(|e| Error::os("mapping family memory", e))?;
-        let family = Self::leak(fd, map)?;
+        let area = map(&fd, length.clamp(HEAP, LENGTH))?;
+        let family = Self::leak(fd, area)?;
         family.join()?;
         Ok(family)
     }
@@ -212,10 +215,10 @@ impl Family {
         Ok(family)
     }
 
-    fn leak(fd: OwnedFd, map: Map) -> Result<&'static Family> {
+    fn leak(fd: OwnedFd, area: Area) -> Result<&'static Family> {
         let stat = rustix::fs::fstat(&fd).map_err(|e| Error::os("looking at family memory", e))?;
         Ok(Box::leak(Box::new(Family {
-            map,
+            area,
             fd: AtomicI32::new(fd.into_raw_fd()),
             device: stat.st_dev,
             inode: stat.st_ino,
@@ -329,12 +332,13 @@ impl Seat {
     }
 }
 
-fn map_what_fits(fd: &OwnedFd, mut length: u64) -> Result<(Map, u64)> {
-    loop {
-        match Map::new(fd, length as usize) {
-            Ok(map) => return Ok((map, length)),
-            Err(e) if length / 4 < LEAST => return Err(Error::os("mapping family memory", e)),
-            Err(_) => length /= 4,
-        }
-    }
+fn map(fd: &OwnedFd, length: u64) -> Result<Area> {
+    // All that is not heap is reached from places that cannot fail.
+    Area::new(fd, length as usize, HEAP as usize).map_err(|e| match e.raw_os_error() {
+        Some(libc::ENOMEM) => Error::NoMemory {
+            wanted: HEAP,
+            why: "this process's address space (ulimit -v) or number of mappings is at its limit",
+        },
+        _ => Error::os("mapping family memory", e),
+    })
 }

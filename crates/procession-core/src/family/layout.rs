@@ -9,6 +9,7 @@
 #![allow(unsafe_code)]
 
 use super::Family;
+use crate::error::{Error, Result};
 use core::sync::atomic::{AtomicU32, AtomicU64};
 
 /// `PROCESSN`, read as a little-endian number.
@@ -127,25 +128,24 @@ impl Family {
     /// What lies at this offset.
     ///
     /// # Panics
-    /// If the offset is outside the map or not aligned: family memory was overwritten by a foreign hand.
+    /// If the offset is outside family memory or not aligned: it was overwritten by a foreign hand. If it cannot be mapped
+    /// here: see [`Family::try_reach`].
     #[inline]
     #[must_use]
     pub fn at<T: Shared>(&'static self, offset: u64) -> &'static T {
-        let fits = offset
-            .checked_add(size_of::<T>() as u64)
-            .is_some_and(|end| end <= self.map.len() as u64);
+        self.reach(offset, size_of::<T>());
         assert!(
-            fits && offset.is_multiple_of(align_of::<T>() as u64),
+            offset.is_multiple_of(align_of::<T>() as u64),
             "family memory is damaged: an offset of {offset}"
         );
-        // SAFETY: inside the mapping, which stays for ever; aligned; any bytes are a T, and a T is made of atomics, so
+        // SAFETY: mapped, and that stays so for ever; aligned; any bytes are a T, and a T is made of atomics, so
         // references to it may be shared with other processes.
-        unsafe { &*self.map.base().add(offset as usize).cast::<T>() }
+        unsafe { &*self.area.base().add(offset as usize).cast::<T>() }
     }
 
     /// The offset of a word that `at` gave.
     pub(crate) fn offset_of(&self, word: &AtomicU64) -> u64 {
-        (core::ptr::from_ref(word) as usize - self.map.base() as usize) as u64
+        (core::ptr::from_ref(word) as usize - self.area.base() as usize) as u64
     }
 
     /// Copies bytes into family memory.
@@ -153,30 +153,30 @@ impl Family {
     /// The range belongs to the caller: a buffer or a stretch of a segment that is not committed yet.
     ///
     /// # Panics
-    /// If the range is outside the map.
+    /// As [`Family::at`].
     #[inline]
-    pub fn copy_in(&self, offset: u64, bytes: &[u8]) {
-        self.check_range(offset, bytes.len());
-        // SAFETY: the range is inside the mapping and not a Rust object of anybody; the protocols (a lock held, or a
+    pub fn copy_in(&'static self, offset: u64, bytes: &[u8]) {
+        self.reach(offset, bytes.len());
+        // SAFETY: the range is mapped and not a Rust object of anybody; the protocols (a lock held, or a
         // block owned) make sure that nobody reads it before the caller commits.
         unsafe {
-            core::ptr::copy_nonoverlapping(bytes.as_ptr(), self.map.base().add(offset as usize), bytes.len())
+            core::ptr::copy_nonoverlapping(bytes.as_ptr(), self.area.base().add(offset as usize), bytes.len())
         }
     }
 
     /// Appends bytes of family memory to a vector.
     ///
     /// # Panics
-    /// If the range is outside the map.
+    /// As [`Family::at`].
     #[inline]
-    pub fn copy_out(&self, offset: u64, len: usize, into: &mut Vec<u8>) {
-        self.check_range(offset, len);
+    pub fn copy_out(&'static self, offset: u64, len: usize, into: &mut Vec<u8>) {
+        self.reach(offset, len);
         into.reserve(len);
-        // SAFETY: the source is inside the mapping and committed, so nobody writes to it; the destination was just
+        // SAFETY: the source is mapped and committed, so nobody writes to it; the destination was just
         // reserved, and the two cannot overlap.
         unsafe {
             core::ptr::copy_nonoverlapping(
-                self.map.base().add(offset as usize),
+                self.area.base().add(offset as usize),
                 into.as_mut_ptr().add(into.len()),
                 len,
             );
@@ -187,13 +187,13 @@ impl Family {
     /// Whether bytes of family memory are these.
     ///
     /// # Panics
-    /// If the range is outside the map.
+    /// As [`Family::at`].
     #[inline]
     #[must_use]
-    pub fn equals(&self, offset: u64, bytes: &[u8]) -> bool {
-        self.check_range(offset, bytes.len());
-        // SAFETY: inside the mapping and committed; the caller holds the lock that keeps others from writing there.
-        let here = unsafe { core::slice::from_raw_parts(self.map.base().add(offset as usize), bytes.len()) };
+    pub fn equals(&'static self, offset: u64, bytes: &[u8]) -> bool {
+        self.reach(offset, bytes.len());
+        // SAFETY: mapped and committed; the caller holds the lock that keeps others from writing there.
+        let here = unsafe { core::slice::from_raw_parts(self.area.base().add(offset as usize), bytes.len()) };
         here == bytes
     }
 
@@ -201,18 +201,18 @@ impl Family {
     /// same rules as [`Family::copy_in`] and [`Family::copy_out`].
     ///
     /// # Panics
-    /// If the range is outside the map.
+    /// As [`Family::at`].
     #[must_use]
-    pub fn address(&self, offset: u64, len: usize) -> *mut u8 {
-        self.check_range(offset, len);
-        self.map.base().wrapping_add(offset as usize)
+    pub fn address(&'static self, offset: u64, len: usize) -> *mut u8 {
+        self.reach(offset, len);
+        self.area.base().wrapping_add(offset as usize)
     }
 
     /// Sets bytes to zero.
-    pub(crate) fn zero(&self, offset: u64, len: usize) {
-        self.check_range(offset, len);
+    pub(crate) fn zero(&'static self, offset: u64, len: usize) {
+        self.reach(offset, len);
         // SAFETY: as in `copy_in`.
-        unsafe { core::ptr::write_bytes(self.map.base().add(offset as usize), 0, len) }
+        unsafe { core::ptr::write_bytes(self.area.base().add(offset as usize), 0, len) }
     }
 
     /// Makes a robust mutex of the slot at `offset`, which no other process knows yet.
@@ -222,12 +222,60 @@ impl Family {
         unsafe { mutex.init() }
     }
 
+    /// Sees to it that a range is mapped, before something is done that cannot go back.
+    ///
+    /// # Errors
+    /// `NoMemory` where the limit on this process's address space (`ulimit -v`) leaves no room for it, or something else
+    /// has taken the place.
     #[inline]
-    fn check_range(&self, offset: u64, len: usize) {
-        let fits = usize::try_from(offset)
-            .ok()
-            .and_then(|o| o.checked_add(len))
-            .is_some_and(|end| end <= self.map.len());
-        assert!(fits, "family memory is damaged: {len} bytes at {offset}");
+    pub(crate) fn try_reach(&'static self, offset: u64, len: u64) -> Result<()> {
+        match offset.checked_add(len) {
+            Some(end) if end <= self.area.mapped() as u64 => Ok(()),
+            Some(end) => self.grow(offset..end),
+            None => Err(Error::os(
+                "mapping family memory",
+                std::io::Error::from_raw_os_error(libc::EINVAL),
+            )),
+        }
+    }
+
+    #[cold]
+    fn grow(&'static self, range: core::ops::Range<u64>) -> Result<()> {
+        let wanted = range.end - range.start;
+        let in_memory = range.start as usize..range.end as usize;
+        if self.area.covers(in_memory.clone()) {
+            return Ok(());
+        }
+        let why = match self.area.reach(self.fd()?, in_memory) {
+            Ok(()) => return Ok(()),
+            Err(e) => match e.raw_os_error() {
+                Some(libc::ENOMEM) => {
+                    "this process's address space (ulimit -v) or number of mappings is at its limit"
+                }
+                Some(libc::EEXIST) => "something else of this process lies where family memory would grow to",
+                _ => return Err(Error::os("mapping family memory", e)),
+            },
+        };
+        Err(Error::NoMemory { wanted, why })
+    }
+
+    #[inline]
+    fn reach(&'static self, offset: u64, len: usize) {
+        let end = offset.saturating_add(len as u64);
+        if end > self.area.mapped() as u64 {
+            self.must_reach(offset, end);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn must_reach(&'static self, offset: u64, end: u64) {
+        assert!(
+            end <= self.area.len() as u64,
+            "family memory is damaged: an offset of {offset}"
+        );
+        if let Err(e) = self.grow(offset..end) {
+            panic!("family memory is out of reach: {e}");
+        }
     }
 }

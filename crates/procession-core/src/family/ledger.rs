@@ -118,11 +118,31 @@ impl Family {
         self.ledger().top.store(super::layout::HEAP, Ordering::Relaxed);
     }
 
+    /// A dead member's note, of memory that this process has no room to map. It cannot be left to others: whoever is told
+    /// of the death is inside until the change is carried out.
+    #[cold]
+    fn store_out_of_reach(&'static self, word: u64, value: u64) {
+        let stored = self
+            .fd()
+            .is_ok_and(|fd| crate::sys::area::store_word(fd, word, value).is_ok());
+        if !stored {
+            // As dead as the other one, so that the next one carries it out.
+            crate::sys::memory::die();
+        }
+    }
+
     fn carry_out(&'static self, ledger: &Ledger) {
         let count = (ledger.committed.load(Ordering::Acquire) as usize).min(CAPACITY);
         for note in &ledger.notes[..count] {
-            let word = self.at::<AtomicU64>(note.word.load(Ordering::Relaxed));
-            word.store(note.value.load(Ordering::Relaxed), Ordering::Release);
+            let (word, value) = (
+                note.word.load(Ordering::Relaxed),
+                note.value.load(Ordering::Relaxed),
+            );
+            if self.try_reach(word, 8).is_ok() {
+                self.at::<AtomicU64>(word).store(value, Ordering::Release);
+            } else {
+                self.store_out_of_reach(word, value);
+            }
             crash_point!("ledger.carried out a note");
         }
         ledger.committed.store(0, Ordering::Release);

@@ -34,7 +34,7 @@ pub mod watcher;
 pub mod zeroed;
 
 use crate::error::Result;
-use crate::sys::memory::Map;
+use crate::sys::area::Area;
 use core::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
 use rustix::fd::{AsRawFd, BorrowedFd};
 
@@ -46,7 +46,7 @@ pub use seat::Seat;
 /// A family as this process sees it: the mapping, and this process's seat in it. Lives as long as the process.
 #[derive(Debug)]
 pub struct Family {
-    pub(crate) map: Map,
+    pub(crate) area: Area,
     /// The file's descriptor, its device and inode: somebody else's file may have got its number.
     fd: AtomicI32,
     device: u64,

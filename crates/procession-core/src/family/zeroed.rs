@@ -15,7 +15,7 @@
 //! held table names.
 
 use super::Family;
-use super::alloc::{ask_first, refused, size_of_class};
+use super::alloc::{ask_first, size_of_class};
 use super::held::Hold;
 use super::object::{HEADER, Kind, Tag};
 use crate::error::{Error, Result};
@@ -44,10 +44,7 @@ impl Family {
         let mut txn = self.begin();
         let reserved = if sparse { PAGE } else { bytes };
         let (offset, stale) = txn.allocate_reserving(Kind::Array, bytes, reserved)?;
-        if sparse {
-            memory::extend(self.fd()?, offset + bytes.next_multiple_of(PAGE))
-                .map_err(|e| refused(bytes, e))?;
-        }
+        self.try_reach(offset, bytes)?;
         let hold = txn.enter_held(offset)?;
         crash_point!("zeroed.before the commit");
         txn.commit();

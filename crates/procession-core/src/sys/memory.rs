@@ -62,12 +62,17 @@ unsafe impl Send for Map {}
 unsafe impl Sync for Map {}
 
 impl Map {
-    /// `mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0)` — maps the file, as much as there
-    /// will ever be of it, and keeps it out of core dumps.
+    /// Maps the first `len` bytes of a file.
+    pub fn new(fd: impl AsFd, len: usize) -> io::Result<Map> {
+        Self::at(fd, 0, len)
+    }
+
+    /// `mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, offset)` — maps a range that begins where
+    /// a page does, and keeps it out of core dumps.
     ///
     /// # References
     ///  - [mmap(2)](https://man7.org/linux/man-pages/man2/mmap.2.html)
-    pub fn new(fd: impl AsFd, len: usize) -> io::Result<Map> {
+    pub fn at(fd: impl AsFd, offset: u64, len: usize) -> io::Result<Map> {
         // SAFETY: a fresh mapping at an address of the kernel's choice touches nothing that exists.
         let base = unsafe {
             rustix::mm::mmap(
@@ -76,7 +81,7 @@ impl Map {
                 ProtFlags::READ | ProtFlags::WRITE,
                 MapFlags::SHARED | MapFlags::NORESERVE,
                 fd,
-                0,
+                offset,
             )
         }?;
         // SAFETY: the range was just mapped; the advice changes nothing in memory. A refusal is harmless.
@@ -170,7 +175,8 @@ impl Drop for PrivateMap {
     }
 }
 
-/// `fallocate(fd, 0, offset, len)` — reserves real memory for a range, so that writing to it cannot fail any more.
+/// `fallocate(fd, 0, offset, len)` — reserves real memory for a range, so that writing to it cannot fail any more. The
+/// range belongs to the caller: what has no memory yet may be overwritten with zeros.
 ///
 /// # References
 ///  - [fallocate(2)](https://man7.org/linux/man-pages/man2/fallocate.2.html)
@@ -178,17 +184,18 @@ pub fn reserve(fd: impl AsFd, offset: u64, len: u64) -> io::Result<()> {
     loop {
         match rustix::fs::fallocate(fd.as_fd(), FallocateFlags::empty(), offset, len) {
             Err(Errno::INTR) => {}
-            // A file system without it (an unlinked file on an odd temporary folder): written zeros reserve as well.
-            Err(Errno::OPNOTSUPP | Errno::NOSYS) => return write_zeros(fd.as_fd(), offset, len),
+            // A file system without it (an unlinked file on an odd temporary folder), or a sandbox: written zeros reserve
+            // as well.
+            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::PERM) => {
+                return write_zeros(fd.as_fd(), offset, len);
+            }
             answer => return Ok(answer?),
         }
     }
 }
 
 fn write_zeros(fd: rustix::fd::BorrowedFd<'_>, mut offset: u64, len: u64) -> io::Result<()> {
-    let size = rustix::fs::fstat(fd)?.st_size as u64;
     let end = offset + len;
-    offset = offset.max(size);
     let zeros = [0u8; PAGE as usize];
     while offset < end {
         let n = (end - offset).min(PAGE);
@@ -216,12 +223,33 @@ pub fn is_memfd(fd: impl AsFd) -> bool {
     std::fs::read_link(path).is_ok_and(|target| target.as_os_str().as_bytes().starts_with(b"/memfd:"))
 }
 
-/// Makes the file at least so long; the last page of what is added gets memory.
-pub fn extend(fd: impl AsFd, end: u64) -> io::Result<()> {
-    if (rustix::fs::fstat(fd.as_fd())?.st_size as u64) < end {
-        reserve(fd, end - PAGE, PAGE)?;
+/// Makes an empty file so long, or as long as its file system or the limit on the size of files (`RLIMIT_FSIZE`) lets it
+/// be; returns how long. The file has no memory for that.
+///
+/// The limit counts only where a file becomes longer: a file that has its length is not concerned any more, whoever
+/// writes to it. So where the limit can be raised, it is, for this moment.
+pub fn lengthen(fd: impl AsFd, mut len: u64) -> io::Result<u64> {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Fsize);
+    let mut raised = limit;
+    if limit.current.is_some_and(|most| most < len) {
+        raised.current = limit.maximum;
+        if setrlimit(Resource::Fsize, raised).is_err() {
+            raised.current = limit.current;
+        }
+        // Never beyond what is left: that would be a signal.
+        len = raised.current.map_or(len, |most| len.min(most / PAGE * PAGE));
     }
-    Ok(())
+    let lengthened = loop {
+        match rustix::fs::ftruncate(fd.as_fd(), len) {
+            Err(Errno::FBIG | Errno::INVAL) if len > PAGE => len = len / 2 / PAGE * PAGE,
+            answer => break answer.map(|()| len),
+        }
+    };
+    if raised.current != limit.current {
+        let _ = setrlimit(Resource::Fsize, limit);
+    }
+    Ok(lengthened?)
 }
 
 /// Bytes that can still be reserved: what the machine has available or what the control group leaves, if that is less.
@@ -275,12 +303,6 @@ fn cached(folder: &std::path::Path) -> u64 {
             .and_then(|n| n.trim().parse::<u64>().ok())
     };
     stat.lines().filter_map(counted).sum()
-}
-
-/// The limit on this process's address space, if there is one (`RLIMIT_AS`).
-#[must_use]
-pub fn address_space_limit() -> Option<u64> {
-    rustix::process::getrlimit(rustix::process::Resource::As).current
 }
 
 /// Fills the buffer from the kernel's random source.

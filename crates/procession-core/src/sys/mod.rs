@@ -3,6 +3,7 @@
 //! Everything that depends on the operating system is on this floor, and nearly all of the crate's `unsafe`.
 #![allow(unsafe_code)]
 
+pub mod area;
 pub mod cgroup;
 pub mod clock;
 pub mod cpu;

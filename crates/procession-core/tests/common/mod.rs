@@ -130,3 +130,25 @@ pub fn limit_descriptors(most: u64) {
         assert_eq!(libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit), 0);
     }
 }
+
+/// Bytes of address space that this process uses.
+pub fn address_space() -> u64 {
+    let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
+    pages.split(' ').next().unwrap().parse::<u64>().unwrap() * rustix::param::page_size() as u64
+}
+
+/// Allows this process so many bytes of address space more than it uses.
+pub fn limit_address_space(more: u64) {
+    let most = address_space() + more;
+    limit(libc::RLIMIT_AS, most, most);
+}
+
+/// Sets a limit of this process.
+pub fn limit(what: libc::__rlimit_resource_t, current: u64, maximum: u64) {
+    let limit = libc::rlimit {
+        rlim_cur: current,
+        rlim_max: maximum,
+    };
+    // SAFETY: the structure is a local.
+    assert_eq!(unsafe { libc::setrlimit(what, &raw const limit) }, 0);
+}

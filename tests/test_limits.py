@@ -1,0 +1,101 @@
+"""Programs that limit themselves: address space and the size of files."""
+
+from __future__ import annotations
+
+import resource
+
+import pytest
+
+import procession as mp
+from deadlines import PATIENCE
+from programs import run
+
+GIB = 1 << 30
+
+
+@pytest.fixture
+def context(start_method):
+    return mp.get_context(start_method)
+
+
+def limit(what, most):
+    resource.setrlimit(what, (most, most))
+
+
+def limit_address_space():
+    limit(resource.RLIMIT_AS, 4 * GIB)
+
+
+# --- what the child processes do --------------------------------------------------------------------------------------
+
+
+def use_memory(size, answers):
+    limit_address_space()
+    try:
+        answers.put(len(bytearray(size)))
+    except MemoryError:
+        answers.put("MemoryError")
+
+
+def put_many_bytes(queue):
+    limit(resource.RLIMIT_FSIZE, 1 << 20)
+    queue.put(b"x" * 3_000_000)
+
+
+def length(size):
+    return len(bytearray(size))
+
+
+# --- tests ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_child_that_limits_its_address_space_has_what_the_limit_allows(context):
+    answers = context.Queue()
+    for size, answer in (1_000_000, 1_000_000), (8 * GIB, "MemoryError"):
+        child = context.Process(target=use_memory, args=(size, answers))
+        child.start()
+        assert answers.get(timeout=PATIENCE) == answer
+        child.join()
+        assert child.exitcode == 0
+
+
+def test_an_initializer_may_limit_the_address_space_of_a_pools_workers(context):
+    with context.Pool(2, limit_address_space) as pool:
+        assert pool.map(length, [10, 1_000_000, 50_000_000]) == [10, 1_000_000, 50_000_000]
+
+
+def test_the_limit_on_the_size_of_files_limits_no_message(context):
+    queue = context.Queue()
+    child = context.Process(target=put_many_bytes, args=(queue,))
+    child.start()
+    assert len(queue.get(timeout=PATIENCE)) == 3_000_000
+    child.join()
+    assert child.exitcode == 0
+
+
+def test_a_program_that_limits_itself_goes_on_with_its_shared_objects():
+    program = """
+import resource
+import procession as mp
+
+def size():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[0]) * resource.getpagesize()
+
+before = size()
+queue = mp.Queue()
+queue.put(1)
+queue.get()
+assert size() - before < 256 << 20, size() - before
+limit = size() + (300 << 20)
+resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+for megabytes in 3, 30:
+    queue.put(bytes(megabytes << 20))
+    assert len(queue.get()) == megabytes << 20
+try:
+    mp.RawArray("b", 1 << 30)
+except MemoryError as error:
+    print(error)
+mp.Lock().acquire()
+"""
+    assert "address space" in run("-c", program).well()
