@@ -448,9 +448,9 @@ class Child:
 
     def close(self) -> None: ...
 
-def spawn(executable: str | bytes, args: list[str | bytes], fds: list[int]) -> int:
+def spawn(executable: str | bytes, args: list[str | bytes], fds: list[int], numbers: list[int] | None = None) -> int:
     """posix_spawn: runs executable with args and this environment; returns the pid. The child has descriptors 0 to 2
-    as they are here and fds[i] as 3 + i, and no other. SIGINT is blocked in it."""
+    as they are here and fds[i] as 3 + i (as numbers[i]), and no other. SIGINT is blocked in it."""
 
 @final
 class ForkServer:

@@ -10,7 +10,7 @@ import sys
 from _signal import SIG_IGN, SIGINT  # type: ignore[import-not-found]  # pyright: ignore[reportMissingImports]
 from _signal import signal as set_handler  # pyright: ignore[reportMissingImports]
 
-from . import _alias, _core, _endings, _plain, context, popen_fork, process, spawn, util
+from . import _alias, _core, _endings, _plain, _starts, context, popen_fork, process, spawn, util
 from ._pickling import loads
 
 TYPE_CHECKING = False
@@ -150,7 +150,8 @@ class ForkServer:
             "executable": spawn.get_executable(),
             "preload": list(self._preload_modules),
             "on_error": self._preload_on_error,
-            "spares": self._spares,
+            # who watches processes would take a spare for a child that does nothing
+            "spares": 0 if _starts.watched() else self._spares,
         }
 
     def _launch(self) -> None:
@@ -159,9 +160,11 @@ class ForkServer:
         ours, theirs = _core.control_pair()
         pid = 0
         try:
-            member.load(_settings(self._preload_modules, self._preload_on_error, self._spares, self._world))
-            command = spawn.command("forkserver", "main", slot=member.slot, generation=member.generation)
-            pid = _core.spawn(command[0], command, [_core.family_fd(), theirs])
+            member.load(_settings(self._preload_modules, self._preload_on_error, self._world))
+            fds, seen = [_core.family_fd(), theirs], _starts.watched()
+            numbers = {"family": fds[0], "control": fds[1]} if seen else {}
+            command = spawn.command("forkserver", "main", slot=member.slot, generation=member.generation, **numbers)
+            pid = _starts.start(command, fds, seen)
             member.started(pid)
             self._server = _core.Child(pid, member)
             self._member = member
@@ -223,10 +226,10 @@ class ForkServer:
         self._retired = []
 
 
-def _settings(preload: list[str], on_error: str, spares: int, world: dict[str, object]) -> bytes:
+def _settings(preload: list[str], on_error: str, world: dict[str, object]) -> bytes:
     from pickle import dumps
 
-    settings: dict[str, Any] = {"alias": _alias.installed(), "preload": None, "spares": spares, "world": world}
+    settings: dict[str, Any] = {"alias": _alias.installed(), "preload": None, "world": world}
     if preload:
         data = spawn.get_preparation_data("forkserver")
         settings["preload"] = {
@@ -243,12 +246,12 @@ def _settings(preload: list[str], on_error: str, spares: int, world: dict[str, o
 # --- the server ---
 
 
-def main(slot: int, generation: int) -> None:
+def main(slot: int, generation: int, family: int = spawn.FAMILY_FD, control: int = CONTROL_FD) -> None:
     """The server's program: imports what it was told to, then forks whenever it is asked."""
     import signal
 
-    os.set_inheritable(CONTROL_FD, False)
-    settings = loads(spawn.take_seat(slot, generation))
+    os.set_inheritable(control, False)
+    settings = loads(spawn.take_seat(slot, generation, family))
     _core.carried_done()
     if settings["alias"]:
         _alias.install()
@@ -268,8 +271,8 @@ def main(slot: int, generation: int) -> None:
     # what is here now is here in all children: their collector need not look at it, and so not copy its pages
     gc.collect()
     gc.freeze()
-    server = _core.ForkServer(CONTROL_FD)
-    server.keep_spares(settings["spares"])
+    server = _core.ForkServer(control)
+    server.keep_spares(settings["world"]["spares"])
     _loop(server, interrupt_handler, rehearsal)
 
 

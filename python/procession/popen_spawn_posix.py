@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from . import _core, _lifeline, popen_fork, spawn
+from . import _core, _lifeline, _starts, popen_fork, spawn
 from ._pickling import pickled
 
 TYPE_CHECKING = False
@@ -39,12 +39,13 @@ class Popen(popen_fork.Popen):
 
     def __init__(self, process_obj: BaseProcess) -> None:
         self._fds = [_core.family_fd()]
+        self._seen = _starts.watched()
         super().__init__(process_obj)
 
     def duplicate_for_child(self, fd: int) -> int:
         """The number that this descriptor will have in the child."""
         self._fds.append(fd)
-        return FIRST_FD + len(self._fds) - 1
+        return fd if self._seen else FIRST_FD + len(self._fds) - 1
 
     def mark(self) -> Callable[[], None]:
         """What forgets the descriptors that are asked for from now on: for pickling once more."""
@@ -63,8 +64,11 @@ class Popen(popen_fork.Popen):
         try:
             with member:
                 member.load(pickled(self, preparation, process_obj))
-            command = spawn.get_command_line(slot=member.slot, generation=member.generation)
-            pid = _core.spawn(command[0], command, self._fds)
+            options: dict[str, object] = {"family": self._fds[0]} if self._seen else {}
+            if preparation.get("alias"):
+                options["alias"] = True
+            command = spawn.get_command_line(slot=member.slot, generation=member.generation, **options)
+            pid = _starts.start(command, self._fds, self._seen)
         except BaseException:
             member.discard()
             raise

@@ -180,13 +180,15 @@ def _check_not_importing_main() -> None:
 # --- what the child does ---
 
 
-def spawn_main(slot: int, generation: int) -> NoReturn:
+def spawn_main(slot: int, generation: int, family: int = FAMILY_FD, alias: int = False) -> NoReturn:
     """The program of a spawned child: takes its seat in the family, lives, and exits."""
     import atexit
 
     assert is_forking(sys.argv), "this is for children that spawn has started"
+    if alias:  # before anything is unpickled: what tools have put into the start message imports multiprocessing
+        _alias.install()
     try:
-        code = _main(take_seat(slot, generation)) & 0xFF
+        code = _main(take_seat(slot, generation, family)) & 0xFF
     except KeyboardInterrupt:
         # Ctrl-C while the main module was imported, say. The traceback that people need is the main process's.
         _end_by_interrupt()
@@ -204,13 +206,13 @@ def _end_by_interrupt() -> NoReturn:
     sys.exit(1)  # not reached: the signal ends the process
 
 
-def take_seat(slot: int, generation: int) -> bytes:
+def take_seat(slot: int, generation: int, family: int = FAMILY_FD) -> bytes:
     """In a new interpreter: joins the family, and returns the start message."""
     # What is here by now stays to the end. The interpreter's last collections, and all before, need not look at it.
     gc.freeze()
     gc.enable()
-    os.set_inheritable(FAMILY_FD, False)  # it had to survive the exec that made this process, and no other
-    return _core.adopt(FAMILY_FD, slot, generation)
+    os.set_inheritable(family, False)  # it had to survive the exec that made this process, and no other
+    return _core.adopt(family, slot, generation)
 
 
 def _main(message: bytes) -> int:

@@ -240,11 +240,12 @@ def spawnv_passfds(path: str | bytes, args: Sequence[str | bytes], passfds: Iter
 
     The caller waits for the process. OSError: it could not be started.
     """
-    from subprocess import Popen
+    from ._starts import started
 
-    started = Popen(list(args), executable=path, pass_fds=tuple(map(int, passfds)))
-    started.returncode = 0  # so that subprocess takes no further interest in it
-    return started.pid
+    return started(path, args, passfds)
+
+
+_spawnv_passfds = spawnv_passfds  # by which one sees whether somebody has replaced it
 
 
 # --- sockets and folders ---

@@ -35,6 +35,9 @@ JOBS = [
     Job("tqdm.contrib.concurrent", "tqdm_job.py", "queues"),
     Job("gymnasium's AsyncVectorEnv", "gymnasium_job.py", "sharedctypes"),
     Job("scipy, workers=", "scipy_job.py", "pool"),
+    Job("debugpy", "debugpy_job.py", "process"),
+    Job("viztracer", "viztracer_job.py", "process"),
+    Job("coverage", "coverage_job.py", "process"),
 ]
 
 

@@ -6,7 +6,7 @@ mod common;
 use common::{fork_child, join, pipe, read_all};
 use procession_core::process::{Child, Waited};
 use procession_core::sys::clock::Deadline;
-use procession_core::sys::spawn::{pretend_old_libc, spawn};
+use procession_core::sys::spawn::{pretend_old_libc, spawn, spawn_at};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::ffi::CString;
 use std::fs::File;
@@ -82,6 +82,33 @@ fn descriptors_that_lie_where_others_shall_be_are_not_lost() {
         .map(|(read, write)| (drop(write), read_all(read)).1)
         .collect();
     assert_eq!(texts, ["c", "a", "b", "de"]);
+}
+
+#[test]
+fn descriptors_keep_the_numbers_that_they_are_to_have_and_those_between_are_closed() {
+    let (read, write) = pipe();
+    let code = join(fork_child(|| {
+        let high = rustix::io::fcntl_dupfd_cloexec(&write, 100).unwrap();
+        let loose: Vec<OwnedFd> = (0..20).map(|_| rustix::io::dup(&high).unwrap()).collect();
+        // SAFETY: this process is the test's own, and uses nothing of what lay there.
+        assert!(unsafe { libc::dup3(high.as_raw_fd(), 3, libc::O_CLOEXEC) } >= 0);
+        // SAFETY: just made, and not closed while borrowed.
+        let third = unsafe { BorrowedFd::borrow_raw(3) };
+        let number = loose[15].as_raw_fd();
+        let args = ["sh", "-c", LIST].map(|word| CString::new(word).unwrap());
+        // One under the number that it has, one under that of another one.
+        let pid = spawn_at(c"/bin/sh", &args, &[], &[(third, 3), (loose[9].as_fd(), number)]).unwrap();
+        let code = join(pid);
+        File::from(high)
+            .write_all(format!("={number}").as_bytes())
+            .unwrap();
+        code
+    }));
+    assert_eq!(code, 0);
+    drop(write);
+    let text = read_all(read);
+    let (listed, number) = text.split_once('=').unwrap();
+    assert_eq!(listed, format!("0 1 2 3 {number} "));
 }
 
 #[test]

@@ -96,14 +96,26 @@ impl Child {
 }
 
 /// posix_spawn: runs executable with args (all of them, from the program's name on) and this environment; returns the
-/// pid. The child has descriptors 0 to 2 as they are here and fds[i] as 3 + i, and no other.
+/// pid. The child has descriptors 0 to 2 as they are here and fds[i] as 3 + i (as numbers[i]), and no other.
 #[pyfunction]
-fn spawn(py: Python<'_>, executable: Text, args: Vec<Text>, fds: Vec<RawFd>) -> PyResult<u32> {
+#[pyo3(signature = (executable, args, fds, numbers = None))]
+fn spawn(
+    py: Python<'_>,
+    executable: Text,
+    args: Vec<Text>,
+    fds: Vec<RawFd>,
+    numbers: Option<Vec<RawFd>>,
+) -> PyResult<u32> {
     let args: Vec<CString> = args.into_iter().map(|arg| arg.0).collect();
     // Copied while attached: Python changes the environment only when it is, too.
     let env = environment();
     let fds = borrowed(&fds)?;
-    py.detach(|| start::spawn(&executable.0, &args, &env, &fds))
+    let numbers = numbers.unwrap_or_else(|| (start::FIRST..).take(fds.len()).collect());
+    if numbers.len() != fds.len() || numbers.iter().any(|number| *number < 0) {
+        return Err(PyValueError::new_err("a number for each descriptor is needed"));
+    }
+    let placed: Vec<_> = fds.into_iter().zip(numbers).collect();
+    py.detach(|| start::spawn_at(&executable.0, &args, &env, &placed))
         .map_err(|e| match e.source.raw_os_error() {
             Some(errno) => {
                 let name = OsString::from_vec(e.executable.into_bytes());

@@ -4,10 +4,10 @@
 //! child as fast as a small one, and learns in the same call whether the program could be loaded. No at-fork handler
 //! runs.
 //!
-//! The child is to find `fds[i]` at 3 + i and nothing above. The given descriptors may themselves lie in that range,
-//! in any order, so those that do are first copied above it; after that every source differs from every target, no
+//! The child is to find `fds[i]` at 3 + i (or where it is told) and nothing besides. The given descriptors may themselves
+//! lie in that range, in any order, so those that do are first copied above it; after that every source differs from every target, no
 //! copy overwrites a source that is still needed, and each target is made by a real `dup2`, which makes it
-//! inheritable (a `dup2` onto itself would not). Then the child closes everything from 3 + n on, with what glibc has
+//! inheritable (a `dup2` onto itself would not). Then the child closes everything above that range, with what glibc has
 //! for that since 2.34. It is looked up at run time, since extensions for older systems are linked against older
 //! libraries; without it, the descriptors that are inheritable at that moment are listed and closed one by one. That
 //! leaves out one that another thread makes inheritable in the same instant; all of Procession's own, and all of
@@ -69,33 +69,59 @@ pub fn spawn(
     env: &[CString],
     fds: &[BorrowedFd<'_>],
 ) -> Result<u32, SpawnError> {
+    let placed: Vec<_> = fds.iter().copied().zip(FIRST..).collect();
+    spawn_at(executable, args, env, &placed)
+}
+
+/// The same, where the child has each descriptor under the number that stands beside it.
+///
+/// # Errors
+/// As [`spawn`].
+pub fn spawn_at(
+    executable: &CStr,
+    args: &[CString],
+    env: &[CString],
+    fds: &[(BorrowedFd<'_>, RawFd)],
+) -> Result<u32, SpawnError> {
     start(executable, args, env, fds).map_err(|source| SpawnError {
         executable: executable.to_owned(),
         source,
     })
 }
 
-fn start(executable: &CStr, args: &[CString], env: &[CString], fds: &[BorrowedFd<'_>]) -> io::Result<u32> {
-    let end = RawFd::try_from(fds.len())
-        .map_err(|_| too_many())?
-        .checked_add(FIRST)
+fn start(
+    executable: &CStr,
+    args: &[CString],
+    env: &[CString],
+    fds: &[(BorrowedFd<'_>, RawFd)],
+) -> io::Result<u32> {
+    let targets = fds.iter().map(|(_, target)| *target);
+    let end = targets
+        .clone()
+        .fold(FIRST - 1, RawFd::max)
+        .checked_add(1)
         .ok_or_else(too_many)?;
     let mut copies: Vec<OwnedFd> = Vec::new();
-    let mut sources: Vec<RawFd> = Vec::with_capacity(fds.len());
-    for fd in fds {
-        if fd.as_raw_fd() < end {
+    let mut actions = Actions::new()?;
+    for (fd, target) in fds {
+        let source = if fd.as_raw_fd() < end {
             let copy = rustix::io::fcntl_dupfd_cloexec(fd, end)?;
-            sources.push(copy.as_raw_fd());
+            let source = copy.as_raw_fd();
             copies.push(copy);
+            source
         } else {
             // A descriptor that is none would only be found out in the child, and look like the program's fault.
             rustix::io::fcntl_getfd(fd)?;
-            sources.push(fd.as_raw_fd());
-        }
+            fd.as_raw_fd()
+        };
+        actions.dup2(source, *target)?;
     }
-    let mut actions = Actions::new()?;
-    for (source, target) in sources.into_iter().zip(FIRST..) {
-        actions.dup2(source, target)?;
+    let is_target = |fd: RawFd| targets.clone().any(|target| target == fd);
+    if !(FIRST..end).all(is_target) {
+        let between = inheritable_from(FIRST).into_iter().filter(|fd| *fd < end);
+        for fd in between.filter(|fd| !is_target(*fd)) {
+            actions.close(fd)?;
+        }
     }
     actions.close_from(end)?;
     let attributes = Attributes::with_sigint_blocked()?;
