@@ -12,6 +12,7 @@ import ssl
 import struct
 import subprocess
 import sys
+import textwrap
 import threading
 import time
 from pathlib import Path
@@ -529,3 +530,16 @@ def test_a_client_that_does_not_take_its_answers_keeps_nobody_waiting(shop):
     assert len(kept) == 1
     conn.close()
     assert len(kept) == 1
+
+
+def test_a_process_has_one_key_for_this_package_and_the_standard_librarys():
+    code = """
+        import multiprocessing.process, sys
+        multiprocessing.process.current_process().authkey = b"given by a library"
+        import procession
+        print(procession.current_process().authkey.decode())
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=PATIENCE, check=True
+    )
+    assert done.stdout == "given by a library\n"

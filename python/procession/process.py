@@ -426,10 +426,21 @@ class _MainProcess(BaseProcess):
         self._popen = None
         self._closed = False
         # semprefix: libraries that make POSIX semaphores of their own take it from here
-        self._config = {"authkey": AuthenticationString(os.urandom(32)), "semprefix": "/mp"}
+        self._config = {"authkey": AuthenticationString(_key_of_this_process()), "semprefix": "/mp"}
 
     def close(self) -> None:
         """Does nothing: this process is running, and its object holds nothing."""
+
+
+def _key_of_this_process() -> bytes:
+    """The key that this process has for the standard library's package, if that is loaded: a process has one key.
+
+    So a proxy finds its server from a child that another library has started, and to which it has given the key.
+    """
+    theirs = sys.modules.get("multiprocessing.process")
+    if theirs is None or theirs.__name__ == __name__:
+        return os.urandom(32)
+    return bytes(theirs.current_process().authkey)
 
 
 def _exit_code_of(stop: SystemExit) -> int:
