@@ -597,3 +597,44 @@ def test_workers_survive_a_storm_of_signals(context):
                 os.kill(process.pid, signal.SIGCHLD)
             time.sleep(0.001)
         assert results.get() == [None] * 100
+
+
+# --- what errors say --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("threads", [False, True])
+def test_an_error_of_a_map_names_its_item(threads):
+    with mp.pool.ThreadPool(2) if threads else mp.get_context("fork").Pool(2) as pool:
+        calls = {
+            "map": lambda: pool.map(fail_at_five, range(10), 4),
+            "chunks of one": lambda: pool.map(fail_at_five, range(10), 1),
+            "imap": lambda: list(pool.imap(fail_at_five, range(10))),
+            "imap in chunks": lambda: list(pool.imap_unordered(fail_at_five, range(10), 4)),
+        }
+        for call in calls.values():
+            with pytest.raises(KeyError) as caught:
+                call()
+            assert caught.value.__notes__ == ["raised by the call for item 5: 5"]
+        with pytest.raises(TypeError) as mistyped:
+            pool.starmap(pow, [(1, 1), ("x", 1)])
+        assert mistyped.value.__notes__ == ["raised by the call for item 1: ('x', 1)"]
+        with pytest.raises(KeyError) as alone:
+            pool.apply(fail_at_five, (5,))
+        assert not hasattr(alone.value, "__notes__")
+
+
+def test_a_note_of_an_item_is_short_whatever_the_item_is():
+    class Odd:
+        def __repr__(self):
+            raise ValueError("no repr")
+
+    with mp.pool.ThreadPool(1) as pool:
+        for item in (Odd(), "x" * 10_000, list(range(10_000)), [["x" * 1000] * 100] * 100):
+            with pytest.raises(ValueError, match="no root") as caught:
+                pool.map(fail_shortly, [item])
+            (note,) = caught.value.__notes__
+            assert note.startswith("raised by the call for item 0: ") and len(note) < 300
+
+
+def fail_shortly(_):
+    raise ValueError("no root")

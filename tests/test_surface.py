@@ -55,8 +55,6 @@ ALLOWED = {
     "managers.reduce_array": "arrays are sent as what they are",
     "pool.*Result": "made by a pool alone",
     "pool.IMap*Iterator": "made by a pool alone",
-    "pool.job_counter": "of how multiprocessing's pool numbers its tasks; ours are numbered by the engine",
-    "pool.worker": "what multiprocessing's workers run; ours run the engine's loop",
     "queues.SimpleQueue.get": "the compiled method is Queue's: it takes block and timeout as well",
     "queues.SimpleQueue.put": "the compiled method is Queue's: it takes block and timeout as well",
     "reduction.ForkingPickler": "it takes what pickle.Pickler takes, by keyword too",

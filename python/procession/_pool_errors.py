@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import builtins
+from contextlib import suppress
+
 from ._endings import RemoteTraceback, how
 from .context import ProcessError, TimeoutError
 
@@ -10,6 +13,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 __all__ = ["MaybeEncodingError", "PoolBrokenError", "TaskTimeoutError", "WorkerDiedError", "error_of", "name_of"]
+
+_LONGEST = 200  # characters of an item in a note
 
 
 class WorkerDiedError(ProcessError):
@@ -39,19 +44,21 @@ class WorkerDiedError(ProcessError):
         return type(self), (str(self), self.pid, self.exitcode, self.function, self.task, self.deaths)
 
 
-class TaskTimeoutError(TimeoutError):
+class TaskTimeoutError(TimeoutError, builtins.TimeoutError):
     """The task took longer than its `timeout=`; its worker was killed and replaced.
 
-    function: its name. task: the index of the item, or None.
+    It is a `procession.TimeoutError`, and a built-in one. function: its name. task: the index of the item, or None.
+    limit: the seconds that the task was given.
     """
 
-    def __init__(self, message: str, function: str = "", task: int | None = None) -> None:
+    def __init__(self, message: str, function: str = "", task: int | None = None, limit: float | None = None) -> None:
         super().__init__(message)
         self.function = function
         self.task = task
+        self.limit = limit
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (str(self), self.function, self.task)
+        return type(self), (str(self), self.function, self.task, self.limit)
 
 
 class PoolBrokenError(ProcessError):
@@ -87,6 +94,31 @@ def name_of(function: Any) -> str:
     return name
 
 
+def shortened(obj: object) -> str:
+    """A repr of an item, for people, that is short whatever the item is."""
+    from reprlib import Repr
+
+    short = Repr()
+    short.maxother = short.maxstring = short.maxlong = 80
+    try:
+        text = short.repr(obj)
+    except Exception:
+        text = f"<{type(obj).__qualname__} object>"
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
+
+
+def note_item(error: BaseException, index: int, item: object) -> None:
+    """Notes at an exception of which item's call it is."""
+    _note(error, index, shortened(item))
+
+
+def _note(error: BaseException, index: int, item: str) -> None:
+    note = f"raised by the call for item {index}: {item}"
+    with suppress(Exception):  # of a class that takes no notes
+        if note not in getattr(error, "__notes__", ()):
+            error.add_note(note)
+
+
 def error_of(what: tuple[Any, ...], function: str, first: int | None, broken: BaseException | None) -> BaseException:
     """The exception for what the engine says of a task.
 
@@ -94,7 +126,7 @@ def error_of(what: tuple[Any, ...], function: str, first: int | None, broken: Ba
     """
     kind, *facts = what
     if kind == "raised":
-        return _raised(*facts[0])
+        return _raised(first, *facts[0])
     if kind == "exception":  # of a thread: it is the very object
         found: BaseException = facts[0]
         return found
@@ -116,17 +148,20 @@ def error_of(what: tuple[Any, ...], function: str, first: int | None, broken: Ba
         )
         made.__cause__ = broken
         return made
-    pid, code, item, deaths, memory = facts
+    pid, code, item, deaths, memory, limit = facts
     task = None if first is None else first + item
     which = f"{function}()" if task is None else f"task {task} ({function})"
     if kind == "timeout":
-        return TaskTimeoutError(f"{which} took longer than it may; worker {pid} was killed for it", function, task)
+        text = f"{which} took longer than the {limit:g} seconds that it may; worker {pid} was killed for it"
+        return TaskTimeoutError(text, function, task, limit)
     ended = "ended, nobody knows how," if code is None else how(code, memory)
     times = "" if deaths == 1 else f", the last of {deaths} workers to die with it,"
     return WorkerDiedError(f"worker {pid}{times} {ended} while it ran {which}", pid, code, function, task, deaths)
 
 
-def _raised(kind: str, message: str, text: str, pickled: bytes | None) -> BaseException:
+def _raised(
+    first: int | None, kind: str, message: str, text: str, pickled: bytes | None, place: tuple[int, str] | None
+) -> BaseException:
     from pickle import loads
 
     why = "it cannot be pickled"
@@ -139,4 +174,6 @@ def _raised(kind: str, message: str, text: str, pickled: bytes | None) -> BaseEx
     if not isinstance(error, BaseException):
         error = MaybeEncodingError(why, f"{kind}: {message}")
     error.__cause__ = RemoteTraceback(text)
+    if place is not None and first is not None:
+        _note(error, first + place[0], place[1])
     return error

@@ -7,25 +7,31 @@ import time
 from _thread import allocate_lock
 from collections import deque
 from contextlib import suppress
-from types import GenericAlias
 
 from ._pool_errors import error_of, name_of
+from ._pool_recipes import (
+    ApplyResult,
+    IMapIterator,
+    IMapUnorderedIterator,
+    IteratorNames,
+    MapNames,
+    MapResult,
+    ResultNames,
+)
 from .context import TimeoutError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Generator, Iterator
-    from typing import Any
+    from typing import Any, Self
 
     from ._core import PoolGroup, PoolTask
 
-__all__ = ["ApplyResult", "AsyncResult", "IMapIterator", "IMapUnorderedIterator", "MapResult"]
+__all__ = ["OneResult", "ResultIterator", "ResultList", "UnorderedResultIterator"]
 
 
-class ApplyResult:
+class OneResult(ResultNames, ApplyResult):
     """The result of `apply_async`, to come."""
-
-    __class_getitem__: Any = classmethod(GenericAlias)
 
     # What most results never have is of the class.
     _callback: Callable[[Any], object] | None = None
@@ -188,13 +194,13 @@ class ApplyResult:
                 wake()
 
 
-AsyncResult = ApplyResult
-
-
-class MapResult(ApplyResult):
+class ResultList(MapNames, OneResult, MapResult):
     """The result of `map_async` and `starmap_async`, to come: a list."""
 
     _group: PoolGroup
+    # how many items a task has, if somebody has said so; how many tasks there are
+    _chunk: int | None = None
+    _tasks = 0
 
     def __init__(
         self,
@@ -206,10 +212,11 @@ class MapResult(ApplyResult):
         error_callback: Callable[[BaseException], object] | None,
         bar: Any = None,
     ) -> None:
-        super().__init__(pool, function)
+        OneResult.__init__(self, pool, function)
         self._gathering = allocate_lock()
         self._callback, self._error_callback = callback, error_callback
         self._values: list[Any] = [None] * length
+        self._length = length
         self._chunked = chunked
         # the first that has gone wrong: (index, error)
         self._failure: tuple[int, BaseException] | None = None
@@ -239,6 +246,14 @@ class MapResult(ApplyResult):
 
     def _settled(self) -> bool:
         return self._group.progress()[0] == 0
+
+    def _look(self) -> None:
+        """Takes what there is, unless another thread does so."""
+        if self._outcome is None and self._told is None and self._lock.acquire(blocking=False):
+            try:
+                self._gather(0)
+            finally:
+                self._lock.release()
 
     def _gather(self, timeout: float | None) -> bool:
         """Takes what there is; whether that was all. Under the lock."""
@@ -298,7 +313,7 @@ class MapResult(ApplyResult):
             self._call_back()
 
 
-class IMapIterator:
+class ResultIterator(IteratorNames, IMapIterator):
     """The results of `imap`, in the order of the input, as they come.
 
     The input is read only so far ahead as `buffersize` says: in `next`, by the thread that calls it.
@@ -329,7 +344,7 @@ class IMapIterator:
         self._refilled = 0.0
         self._feed()
 
-    def __iter__(self) -> IMapIterator:
+    def __iter__(self) -> Self:
         return self
 
     def next(self, timeout: float | None = None) -> Any:
@@ -468,10 +483,20 @@ class IMapIterator:
                 await future
 
 
-class IMapUnorderedIterator(IMapIterator):
+class UnorderedResultIterator(ResultIterator, IMapUnorderedIterator):
     """The results of `imap_unordered`, as they come."""
 
     _ordered = False
+
+
+# Programs know them by the names of what they derive from.
+for _kind, _twin in (
+    (OneResult, ApplyResult),
+    (ResultList, MapResult),
+    (ResultIterator, IMapIterator),
+    (UnorderedResultIterator, IMapUnorderedIterator),
+):
+    _kind.__name__, _kind.__qualname__, _kind.__module__ = _twin.__name__, _twin.__name__, "procession.pool"
 
 
 def _wake(future: Any) -> None:

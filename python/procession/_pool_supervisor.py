@@ -36,7 +36,10 @@ class Supervisor:
         most: int | None,
         memory: int | None,
         threads: int | None,
+        make: Callable[..., BaseProcess],
     ) -> None:
+        """make: makes a process, as `Pool.Process` does."""
+        self.make = make
         self.engine = engine
         self.context = context
         self.processes = processes
@@ -81,10 +84,9 @@ class Supervisor:
         return made
 
     def _start(self, desk: int) -> None:
-        process = self.context.Process(
-            target=_pool_worker.main, args=(self.engine.handle, desk, *self.worker), daemon=True
-        )
+        process = self.make(self.context, target=_pool_worker.main, args=(self.engine.handle, desk, *self.worker))
         process.name = process.name.replace("Process", "PoolWorker")
+        process.daemon = True
         process.start()
         if desk < len(self.processes):
             self.processes[desk] = process

@@ -40,8 +40,13 @@ def main(
     _core.work_in_pool(handle, desk, None, most, memory)
 
 
-def described(error: BaseException) -> tuple[str, str, str, bytes | None]:
-    """An exception in four parts that can be sent whatever it is: its type, its text, its traceback, and itself."""
+def described(
+    error: BaseException, place: tuple[int, object] | None
+) -> tuple[str, str, str, bytes | None, tuple[int, str] | None]:
+    """An exception in parts that can be sent whatever it is: its type, its text, its traceback, itself, and the item.
+
+    place: the number of the item in the task, and the item.
+    """
     from traceback import format_exception
 
     try:
@@ -56,7 +61,12 @@ def described(error: BaseException) -> tuple[str, str, str, bytes | None]:
         pickled = _endings._pickled(error)
     except Exception:
         pickled = None
-    return type(error).__qualname__, message, text, pickled
+    at = None
+    if place is not None:
+        from ._pool_errors import shortened
+
+        at = place[0], shortened(place[1])
+    return type(error).__qualname__, message, text, pickled, at
 
 
 def unsendable(error: BaseException, value: object) -> tuple[str, str]:

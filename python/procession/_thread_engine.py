@@ -13,6 +13,7 @@ import time
 from collections import deque
 from queue import SimpleQueue
 
+from ._pool_errors import note_item
 from .dummy import DummyProcess
 
 TYPE_CHECKING = False
@@ -33,11 +34,12 @@ def _wait(condition: threading.Condition, until: Callable[[], bool], timeout: fl
 class _Work:
     """A call, or several of them, on its way through the threads."""
 
-    __slots__ = ("call", "done", "state")
+    __slots__ = ("call", "done", "job", "state")
 
-    def __init__(self, call: Callable[[], Any], done: Callable[[bool, Any], None]) -> None:
+    def __init__(self, call: Callable[[], Any], done: Callable[[bool, Any], None], job: int) -> None:
         self.call = call
         self.done = done
+        self.job = job  # the number of the task or of the group
         self.state = "waiting"
 
 
@@ -49,7 +51,7 @@ class ThreadTask:
         self._engine = engine
         self._outcome: tuple[bool, Any] | None = None
         self._report = report
-        self._work = _Work(call, self._done)
+        self._work = _Work(call, self._done, self.id)
         self._ended = False
 
     def _done(self, success: bool, value: Any) -> None:
@@ -104,8 +106,17 @@ class ThreadGroup:
         self._pending: dict[int, _Work] = {}
         self._finished: deque[tuple[int, bool, Any]] = deque()
 
-    def _one(self, item: Any) -> Any:
-        return self._function(*item) if self._starred else self._function(item)
+    def _call(self, start: int, part: list[Any], many: bool) -> Callable[[], Any]:
+        """What a task does."""
+
+        def one(number: int, item: Any) -> Any:
+            try:
+                return self._function(*item) if self._starred else self._function(item)
+            except Exception as error:
+                note_item(error, number, item)
+                raise
+
+        return lambda: [one(number, item) for number, item in enumerate(part, start)] if many else one(start, part[0])
 
     def feed(
         self, iterator: Iterator[Any], items: int, chunk: int = 1, first: int = 0, listed: bool = False
@@ -133,9 +144,6 @@ class ThreadGroup:
         return read, tasks, ended, error
 
     def _submit(self, start: int, part: list[Any], many: bool) -> None:
-        def call() -> Any:
-            return [self._one(item) for item in part] if many else self._one(part[0])
-
         def done(success: bool, value: Any) -> None:
             with self._engine.condition:
                 if self._pending.pop(start, None) is None:
@@ -146,7 +154,7 @@ class ThreadGroup:
             if report:
                 self._engine.tell((True, self.id))
 
-        work = _Work(call, done)
+        work = _Work(self._call(start, part, many), done, self.id)
         with self._engine.condition:
             self._pending[start] = work
         self._engine.put(work)
@@ -322,6 +330,18 @@ class ThreadEngine:
     def pending(self) -> int:
         return len(self._unfinished)
 
+    @property
+    def waiting(self) -> int:
+        """How many tasks no thread has begun."""
+        with self.condition:
+            return sum(work.state == "waiting" for work in self._unfinished)
+
+    @property
+    def jobs(self) -> int:
+        """How many calls and groups of calls are under way."""
+        with self.condition:
+            return len({work.job for work in self._unfinished})
+
     def is_busy(self, desk: int) -> bool:
         """Whether that thread is in the midst of a task."""
         return desk in self.busy and self.busy[desk][1]
@@ -345,9 +365,12 @@ class ThreadSupervisor:
         threads: list[Any],
         initializer: Callable[..., object] | None,
         initargs: Iterable[Any],
+        make: Callable[..., Any] = lambda ctx, **kwds: DummyProcess(**kwds),
     ) -> None:
+        """make: makes a thread, as `Pool.Process` does."""
         self.engine = engine
         self.threads = threads
+        self.make = make
         self.initializer = initializer
         self.initargs = tuple(initargs)
         self.lock = threading.RLock()
@@ -360,7 +383,7 @@ class ThreadSupervisor:
 
     def start(self) -> None:
         for desk in range(self.engine.workers):
-            thread = DummyProcess(target=self._live, args=(desk,))
+            thread = self.make(None, target=self._live, args=(desk,))
             thread.daemon = True
             self.threads.append(thread)
             thread.start()
@@ -372,6 +395,10 @@ class ThreadSupervisor:
         for desk, thread in enumerate(self.threads):
             while thread is not threading.current_thread() and thread.is_alive() and not self.engine.is_busy(desk):
                 thread.join(0.01)
+
+    def is_alive(self) -> bool:
+        """Whether any thread has not ended."""
+        return any(thread.is_alive() for thread in self.threads)
 
     def join(self) -> None:
         """Waits until the threads have ended; one that a callback runs in does not wait for itself."""

@@ -21,8 +21,9 @@ from concurrent.futures import (
 from concurrent.futures import Future as _Future
 
 from . import context, pool, util
+from ._own_context import own_context
 from ._pool_errors import PoolBrokenError, TaskTimeoutError, WorkerDiedError, error_of, name_of
-from ._pool_results import IMapIterator
+from ._pool_results import ResultIterator
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ class ProcessPoolExecutor(Executor):
                 raise TypeError("max_tasks_per_child must be an integer")
             if max_tasks_per_child <= 0:
                 raise ValueError("max_tasks_per_child must be >= 1")
-        self._mp_context = context._default_context.get_context() if mp_context is None else mp_context
+        self._mp_context = own_context(context._default_context.get_context() if mp_context is None else mp_context)
         self._max_workers = self._mp_context.cpu_count() if max_workers is None else max_workers
         self._arguments = (initializer, initargs, max_tasks_per_child, self._mp_context)
         self._options: dict[str, Any] = {
@@ -202,7 +203,7 @@ class ProcessPoolExecutor(Executor):
         running = self._started()
         group = running._engine.group(fn, True, running._timeout, running._retries, False)
         ahead = sys.maxsize if buffersize is None else buffersize
-        results = IMapIterator(running, group, fn, zip(*iterables, strict=False), chunksize, ahead, None)
+        results = ResultIterator(running, group, fn, zip(*iterables, strict=False), chunksize, ahead, None)
         return _results(self, running, results, limit)
 
     def statistics(self) -> list[WorkerStatistics]:
@@ -263,7 +264,7 @@ def _finish(engine: Any, supervisor: Any) -> None:
 
 
 def _results(
-    executor: ProcessPoolExecutor, running: pool.Pool, results: IMapIterator, limit: float | None
+    executor: ProcessPoolExecutor, running: pool.Pool, results: ResultIterator, limit: float | None
 ) -> Iterator[Any]:
     try:
         while True:

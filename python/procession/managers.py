@@ -39,6 +39,7 @@ from ._manager_types import (
     make_pool,
 )
 from ._manager_wire import RemoteError, Token, convert_to_error, dispatch
+from ._own_context import own_context
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -136,7 +137,7 @@ class BaseManager:
         self._state = State()
         self._serializer = serializer
         self._Listener, self._Client = listener_client[serializer]
-        self._ctx = ctx or context._default_context.get_context()
+        self._ctx = own_context(ctx or context._default_context.get_context())
         self._shutdown_timeout = shutdown_timeout
         self._tls = tls
         self._door: bytes | None = None

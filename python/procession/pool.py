@@ -6,25 +6,28 @@ import os
 import threading
 import warnings
 from collections.abc import Sized
-from itertools import islice
 
 from . import _core, util
 from ._endings import RemoteTraceback as RemoteTraceback
+from ._own_context import own_context
+from ._pool_compat import PoolNames, is_foreign
+from ._pool_compat import worker as worker
 from ._pool_errors import MaybeEncodingError as MaybeEncodingError
 from ._pool_errors import error_of, name_of
-from ._pool_results import ApplyResult, IMapIterator, IMapUnorderedIterator, MapResult
-from ._pool_results import AsyncResult as AsyncResult
+from ._pool_recipes import ApplyResult, IMapIterator, IMapUnorderedIterator, MapResult
+from ._pool_recipes import job_counter as job_counter
+from ._pool_results import OneResult, ResultIterator, ResultList, UnorderedResultIterator
 from ._pool_supervisor import Supervisor
+from .context import TimeoutError as TimeoutError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from types import TracebackType
     from typing import Any, Literal, Self
 
     from ._pool_statistics import WorkerStatistics
     from .context import BaseContext
-    from .process import BaseProcess
 
 __all__ = ["Pool", "ThreadPool"]
 
@@ -36,11 +39,12 @@ TERMINATE = "TERMINATE"
 
 
 # Here is where multiprocessing has them, and so they are pickled by these names.
-for _kind in (ApplyResult, MapResult, IMapIterator, IMapUnorderedIterator, MaybeEncodingError, RemoteTraceback):
+for _kind in (ApplyResult, MapResult, IMapIterator, IMapUnorderedIterator, MaybeEncodingError, RemoteTraceback, worker):
     _kind.__module__ = __name__
+AsyncResult = ApplyResult
 
 
-class Pool:
+class Pool(PoolNames):
     """Worker processes that run functions, and hand back what those return.
 
     A worker that dies, in whatever way, fails the task that it had (`WorkerDiedError`), or has it run again
@@ -77,11 +81,12 @@ class Pool:
         ValueError, TypeError: an argument is none of the above. What the start of a process raises is raised.
         """
         self._state = INIT
-        self._pool: list[BaseProcess] = []
+        self._pool: list[Any] = []
         if context is None:
             from .context import _default_context
 
             context = _default_context.get_context()
+        context = own_context(context)
         self._ctx = context
         if processes is None:
             processes = context.cpu_count()
@@ -102,8 +107,15 @@ class Pool:
         self._maxtasksperchild = maxtasksperchild
         self._initializer = initializer
         self._initargs = initargs
-        self._engine = self._make_engine(processes, worker_memory_limit)
-        self._supervisor = self._make_supervisor(worker_memory_limit, inner_threads)
+        # whether `apply` may do without `apply_async`
+        self._direct = timeout is None and not retries and type(self).apply_async is _APPLY_ASYNC
+        if is_foreign(type(self)):
+            from ._pool_foreign import made_for
+
+            self._engine, self._supervisor = made_for(self, worker_memory_limit, inner_threads)
+        else:
+            self._engine = self._make_engine(processes, worker_memory_limit)
+            self._supervisor = self._make_supervisor(worker_memory_limit, inner_threads)
         self._terminate = util.Finalize(self, _terminate, args=(self._engine, self._supervisor), exitpriority=15)
         try:
             self._supervisor.start()
@@ -129,6 +141,7 @@ class Pool:
             self._maxtasksperchild,
             memory,
             threads,
+            self.Process,
         )
 
     def __del__(self, _warn: Any = warnings.warn, RUN: str = RUN) -> None:
@@ -153,7 +166,7 @@ class Pool:
         """func(*args, **kwds), in a worker. Raises what it raises; see `AsyncResult.get` for the rest."""
         if self._state != RUN:
             raise ValueError("Pool not running")
-        if self._timeout is not None or self._retries:
+        if not self._direct:
             return self.apply_async(func, args, kwds).get()
         try:
             success, value = self._engine.call(func, args, kwds)
@@ -174,7 +187,7 @@ class Pool:
         *,
         timeout: float | None = None,
         retries: int | None = None,
-    ) -> ApplyResult:
+    ) -> OneResult:
         """As `apply`, but returns at once: a result to wait for, or to `await`.
 
         callback(value), error_callback(exception): called in a thread of the pool, before anybody who waits for the
@@ -188,7 +201,7 @@ class Pool:
             timeout = self._timeout
         if retries is None:
             retries = self._retries
-        result = ApplyResult(self, func)
+        result = OneResult(self, func)
         try:
             if callback is None and error_callback is None:
                 result._task = self._engine.submit(func, args, kwds, timeout, retries)
@@ -227,7 +240,7 @@ class Pool:
         timeout, retries: as for the pool; they are about tasks, and with a timeout a task has one item by default.
         progress: shows a bar, if tqdm is installed.
         """
-        made = self._map_async(func, iterable, False, chunksize, None, None, timeout, retries, progress)
+        made = self._map_async(func, iterable, mapstar, chunksize, **_beyond(timeout, retries, progress))
         values: list[Any] = made.get()
         return values
 
@@ -242,12 +255,14 @@ class Pool:
         timeout: float | None = None,
         retries: int | None = None,
         progress: bool = False,
-    ) -> MapResult:
+    ) -> ResultList:
         """As `map`, but returns at once: a result to wait for.
 
         Callbacks as in `apply_async`; in the caller's thread, if all is done by the time that all of the input is sent.
         """
-        return self._map_async(func, iterable, False, chunksize, callback, error_callback, timeout, retries, progress)
+        beyond = _beyond(timeout, retries, progress)
+        made: ResultList = self._map_async(func, iterable, mapstar, chunksize, callback, error_callback, **beyond)
+        return made
 
     def starmap(
         self,
@@ -260,7 +275,7 @@ class Pool:
         progress: bool = False,
     ) -> list[Any]:
         """[func(*item) for item in iterable]; otherwise as `map`."""
-        made = self._map_async(func, iterable, True, chunksize, None, None, timeout, retries, progress)
+        made = self._map_async(func, iterable, starmapstar, chunksize, **_beyond(timeout, retries, progress))
         values: list[Any] = made.get()
         return values
 
@@ -275,23 +290,29 @@ class Pool:
         timeout: float | None = None,
         retries: int | None = None,
         progress: bool = False,
-    ) -> MapResult:
+    ) -> ResultList:
         """As `starmap`, but returns at once: a result to wait for. Callbacks as in `map_async`."""
-        return self._map_async(func, iterable, True, chunksize, callback, error_callback, timeout, retries, progress)
+        beyond = _beyond(timeout, retries, progress)
+        made: ResultList = self._map_async(func, iterable, starmapstar, chunksize, callback, error_callback, **beyond)
+        return made
 
     def _map_async(
         self,
         func: Callable[..., Any],
         iterable: Iterable[Any],
-        starred: bool,
-        chunksize: int | None,
-        callback: Callable[[list[Any]], object] | None,
-        error_callback: Callable[[BaseException], object] | None,
-        timeout: float | None,
-        retries: int | None,
-        progress: bool,
-    ) -> MapResult:
+        mapper: Callable[..., Any],
+        chunksize: int | None = None,
+        callback: Callable[[list[Any]], object] | None = None,
+        error_callback: Callable[[BaseException], object] | None = None,
+        *,
+        timeout: float | None = None,
+        retries: int | None = None,
+        progress: bool = False,
+    ) -> Any:
+        """What the four above do; a subclass may override it. mapper: what does a chunk, as `mapstar` does."""
         self._check_running()
+        if mapper is not mapstar and mapper is not starmapstar:
+            return self._map_with(mapper, func, iterable, chunksize, callback, error_callback)
         items: Sequence[Any] = iterable if hasattr(iterable, "__len__") else list(iterable)  # type: ignore[assignment]
         length = len(items)
         timeout = self._timeout if timeout is None else timeout
@@ -302,10 +323,11 @@ class Pool:
             chunksize = 1
         bar = _bar(length) if progress else None
         chunked = chunksize is None or chunksize > 1
-        result = MapResult(self, func, length, chunked, callback, error_callback, bar)
+        result = ResultList(self, func, length, chunked, callback, error_callback, bar)
+        result._chunk = chunksize
         if not length:
             return result
-        result._group = self._engine.group(func, starred, timeout, retries, False)
+        result._group = self._engine.group(func, mapper is starmapstar, timeout, retries, False)
         if callback is not None or error_callback is not None or bar is not None:
             result._watch()
         source = iter(items)
@@ -317,7 +339,7 @@ class Pool:
         result._submitted()
         return result
 
-    def _feed_all(self, result: MapResult, source: Any, length: int, chunksize: int | None) -> None:
+    def _feed_all(self, result: ResultList, source: Any, length: int, chunksize: int | None) -> None:
         """Submits all items. What cannot be sent is a failure of the result, and so is what the input raises."""
         done = 0
         while done < length:
@@ -328,7 +350,10 @@ class Pool:
             else:
                 chunk, items = chunksize, length - done
             # a value of one item alone comes back as that, not as a list of it
-            read, _, ended, error = result._group.feed(source, min(items, length - done), chunk, done, result._chunked)
+            read, tasks, ended, error = result._group.feed(
+                source, min(items, length - done), chunk, done, result._chunked
+            )
+            result._tasks += tasks
             done += read
             if error is not None:
                 result._fail(done, error[0])
@@ -347,7 +372,7 @@ class Pool:
         timeout: float | None = None,
         retries: int | None = None,
         progress: bool = False,
-    ) -> IMapIterator:
+    ) -> ResultIterator:
         """An iterator over func(item) for the items of iterable, in their order; also for `async for`.
 
         The input is read as results are fetched: never more than buffersize items ahead of what was returned; by
@@ -356,7 +381,7 @@ class Pool:
 
         ValueError: the pool is closed; chunksize or buffersize is below 1.
         """
-        return self._imap(IMapIterator, func, iterable, chunksize, buffersize, timeout, retries, progress)
+        return self._imap(ResultIterator, func, iterable, chunksize, buffersize, timeout, retries, progress)
 
     def imap_unordered(
         self,
@@ -368,15 +393,15 @@ class Pool:
         timeout: float | None = None,
         retries: int | None = None,
         progress: bool = False,
-    ) -> IMapUnorderedIterator:
+    ) -> UnorderedResultIterator:
         """As `imap`, in the order in which the results come."""
-        made = self._imap(IMapUnorderedIterator, func, iterable, chunksize, buffersize, timeout, retries, progress)
-        assert isinstance(made, IMapUnorderedIterator)
+        made = self._imap(UnorderedResultIterator, func, iterable, chunksize, buffersize, timeout, retries, progress)
+        assert isinstance(made, UnorderedResultIterator)
         return made
 
     def _imap(
         self,
-        kind: type[IMapIterator],
+        kind: type[ResultIterator],
         func: Callable[[Any], Any],
         iterable: Iterable[Any],
         chunksize: int,
@@ -384,7 +409,7 @@ class Pool:
         timeout: float | None,
         retries: int | None,
         progress: bool,
-    ) -> IMapIterator:
+    ) -> ResultIterator:
         self._check_running()
         if chunksize < 1:
             raise ValueError(f"Chunksize must be 1+, not {chunksize:n}")
@@ -410,7 +435,7 @@ class Pool:
         util.debug("closing the pool")
         if self._state == RUN:
             self._state = CLOSE
-            self._engine.close()
+            self._close_engine()
 
     def terminate(self) -> None:
         """The pool ends now. What is under way is abandoned, and who waits for it gets `PoolBrokenError`."""
@@ -427,14 +452,6 @@ class Pool:
             raise ValueError("In unknown state")
         self._supervisor.thread.join()
 
-    def _repopulate_pool(self) -> None:
-        """Waits until dead workers are replaced, which happens by itself."""
-        import time
-
-        limit = time.monotonic() + 5
-        while time.monotonic() < limit and not all(row[0] for row in self._engine.statistics()):
-            time.sleep(0.01)
-
     def __enter__(self) -> Self:
         if self._state != RUN:
             raise ValueError("Pool not running")
@@ -443,15 +460,11 @@ class Pool:
     def __exit__(self, *exc: object) -> None:
         self.terminate()
 
-    @staticmethod
-    def _get_tasks(func: Callable[..., Any], it: Iterable[Any], size: int) -> Iterator[tuple[Any, tuple[Any, ...]]]:
-        """The input in chunks, as (func, chunk): for recipes that were written for multiprocessing's own pool."""
-        items = iter(it)
-        while chunk := tuple(islice(items, size)):
-            yield func, chunk
-
     def __reduce__(self) -> Any:
         raise NotImplementedError("pool objects cannot be passed between processes or pickled")
+
+
+_APPLY_ASYNC = Pool.apply_async
 
 
 class ThreadPool(Pool):
@@ -460,6 +473,15 @@ class ThreadPool(Pool):
     Threads cannot be killed: `cancel()` succeeds only before a call has begun, time limits, retries and limits of
     memory are not to be had (ValueError), and a call that runs goes on after `terminate()`, which does not wait for it.
     """
+
+    _wrap_exception = False
+
+    @staticmethod
+    def Process(ctx: Any, *args: Any, **kwds: Any) -> Any:
+        """Makes the thread that is to be a worker. A subclass may override it."""
+        from .dummy import DummyProcess
+
+        return DummyProcess(*args, **kwds)
 
     def __init__(
         self,
@@ -478,7 +500,7 @@ class ThreadPool(Pool):
     def _make_supervisor(self, memory: int | None, threads: int | None) -> Any:
         from ._thread_engine import ThreadSupervisor
 
-        return ThreadSupervisor(self._engine, self._pool, self._initializer, self._initargs)
+        return ThreadSupervisor(self._engine, self._pool, self._initializer, self._initargs, self.Process)
 
 
 # --- what code that was written for multiprocessing's own pool reaches for ---
@@ -520,6 +542,18 @@ def _terminate(engine: Any, supervisor: Any) -> None:
     engine.terminate()
     if supervisor.pid == os.getpid():
         supervisor.terminated()
+
+
+def _beyond(timeout: float | None, retries: int | None, progress: bool) -> dict[str, Any]:
+    """Arguments that multiprocessing has not, if they say something: an overridden method need not take them."""
+    given: dict[str, Any] = {}
+    if timeout is not None:
+        given["timeout"] = timeout
+    if retries is not None:
+        given["retries"] = retries
+    if progress:
+        given["progress"] = True
+    return given
 
 
 def _bar(length: int | None) -> Any:

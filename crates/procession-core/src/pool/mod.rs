@@ -205,6 +205,24 @@ impl Pool {
         self.lock().pending
     }
 
+    /// How many jobs are under way: tasks that belong to no group, and groups.
+    #[must_use]
+    pub fn jobs(&self) -> u64 {
+        let state = self.lock();
+        let busy = || state.groups.values().filter(|group| group.pending > 0);
+        let grouped: u64 = busy().map(|group| group.pending).sum();
+        state.pending - grouped + busy().count() as u64
+    }
+
+    /// How many tasks no worker has taken yet.
+    #[must_use]
+    pub fn waiting(&self) -> u64 {
+        let state = self.lock();
+        let has_task = |number: &u32| self.desk(*number).task.load(Ordering::Acquire) & !CONDEMNED != 0;
+        let taken = (0..self.options.workers).filter(has_task).count() as u64;
+        state.pending.saturating_sub(taken)
+    }
+
     /// How its workers are doing.
     #[must_use]
     pub fn statistics(&self) -> Vec<WorkerStatistics> {

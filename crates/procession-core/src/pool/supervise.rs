@@ -137,6 +137,7 @@ impl Pool {
             item: desk.item.load(Ordering::Relaxed),
             deaths: 0,
             memory: memory || seat.over_memory,
+            limit: None,
         };
         let intended = word & CONDEMNED != 0 || seat.over_memory;
         if died_with_it {
@@ -397,6 +398,7 @@ impl Pool {
             let death = Death {
                 pid: state.seats[number as usize].pid,
                 item,
+                limit: Some(timeout),
                 ..Death::default()
             };
             state.settle(id, Outcome::TimedOut(death));

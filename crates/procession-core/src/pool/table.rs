@@ -37,6 +37,8 @@ pub struct Death {
     pub deaths: u32,
     /// Whether memory had run out, or the worker's limit of it.
     pub memory: bool,
+    /// The time limit that the task had, if it was killed for that.
+    pub limit: Option<Duration>,
 }
 
 /// What the parent asks of a task beside running it.

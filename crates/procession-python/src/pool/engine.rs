@@ -358,6 +358,16 @@ impl PoolEngine {
         self.pool.pending()
     }
 
+    #[getter]
+    fn jobs(&self) -> u64 {
+        self.pool.jobs()
+    }
+
+    #[getter]
+    fn waiting(&self) -> u64 {
+        self.pool.waiting()
+    }
+
     /// Cancels all tasks that no worker has taken yet; how many.
     fn cancel_waiting(&self, py: Python<'_>) -> PyResult<usize> {
         let pool = self.ours()?;

@@ -103,6 +103,7 @@ fn died<'py>(py: Python<'py>, kind: &str, death: &Death) -> PyResult<Bound<'py, 
         death.item,
         death.deaths,
         death.memory,
+        death.limit.map(|limit| limit.as_secs_f64()),
     );
     Ok(facts.into_pyobject(py)?.into_any())
 }

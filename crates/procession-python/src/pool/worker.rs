@@ -60,8 +60,11 @@ struct AtWork {
 /// What a task came to.
 enum Ran<'py> {
     Value(Bound<'py, PyAny>),
-    Raised(PyErr),
+    Raised(PyErr, Place<'py>),
 }
+
+/// The item of a group whose call has raised, and its number in the task.
+type Place<'py> = Option<(usize, Bound<'py, PyAny>)>;
 
 impl AtWork {
     fn run(&mut self, py: Python<'_>, most: Option<u64>, memory: Option<u64>) -> PyResult<&'static str> {
@@ -105,10 +108,11 @@ impl AtWork {
     /// Runs one task and hands back what came of it.
     fn serve(&mut self, py: Python<'_>, arrived: Arrived) -> PyResult<()> {
         let head = arrived.head;
-        let ran = match self.call(py, arrived) {
+        let mut place = None;
+        let ran = match self.call(py, arrived, &mut place) {
             Ok(value) => Ran::Value(value),
             Err(e) if e.is_instance_of::<PySystemExit>(py) => return Err(e),
-            Err(e) => Ran::Raised(e),
+            Err(e) => Ran::Raised(e, place),
         };
         match ran {
             Ran::Value(value) => {
@@ -117,8 +121,8 @@ impl AtWork {
                     self.hand_back(py, head, result::UNSENDABLE, &told)?;
                 }
             }
-            Ran::Raised(error) => {
-                let told = helper(py, "described")?.call1((error.into_value(py),))?;
+            Ran::Raised(error, place) => {
+                let told = helper(py, "described")?.call1((error.into_value(py), place))?;
                 self.hand_back(py, head, result::RAISED, &told)?;
             }
         }
@@ -128,7 +132,12 @@ impl AtWork {
         Ok(())
     }
 
-    fn call<'py>(&mut self, py: Python<'py>, arrived: Arrived) -> PyResult<Bound<'py, PyAny>> {
+    fn call<'py>(
+        &mut self,
+        py: Python<'py>,
+        arrived: Arrived,
+        place: &mut Place<'py>,
+    ) -> PyResult<Bound<'py, PyAny>> {
         let head = arrived.head;
         let how = How::of(head.word).unwrap_or(How::Whole);
         let function = match how {
@@ -147,8 +156,12 @@ impl AtWork {
                 let (args, keywords): (Bound<'_, PyTuple>, Bound<'_, PyDict>) = payload.extract()?;
                 function.call(args, Some(&keywords))
             }
-            How::One => function.call1((payload,)),
-            How::OneStarred => function.call1(starred(payload)?),
+            How::One => function
+                .call1((&payload,))
+                .inspect_err(|_| *place = Some((0, payload))),
+            How::OneStarred => starred(payload.clone())
+                .and_then(|args| function.call1(args))
+                .inspect_err(|_| *place = Some((0, payload))),
             How::Many | How::ManyStarred => {
                 debug_assert!(how.is_many());
                 let values = PyList::empty(py);
@@ -157,11 +170,16 @@ impl AtWork {
                 for number in 0.. {
                     self.worker.at_item(number);
                     match calls.next() {
-                        Some(value) => values.append(value?)?,
+                        Some(Ok(value)) => values.append(value)?,
+                        Some(Err(error)) => {
+                            *place = place_in(&payload, values.len());
+                            return Err(error);
+                        }
                         None => break,
                     }
                 }
                 if values.len() < payload.len()? {
+                    *place = place_in(&payload, values.len());
                     // `map` and `starmap` take the StopIteration of a call for the end of the items.
                     return Err(PyStopIteration::new_err(()));
                 }
@@ -243,6 +261,10 @@ impl AtWork {
         {}
         Ok(())
     }
+}
+
+fn place_in<'py>(items: &Bound<'py, PyAny>, number: usize) -> Place<'py> {
+    Some((number, items.get_item(number).ok()?))
 }
 
 /// Positional arguments from any iterable.
