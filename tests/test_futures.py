@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -275,3 +276,17 @@ def test_ctrl_c_ends_an_executor_with_one_traceback(tmp_path):
     _, err = child.communicate(timeout=PATIENCE)
     assert err.count("Traceback") == 1, err
     until(lambda: all(state(worker) in "XZ" for worker in workers))
+
+
+def test_a_worker_that_dies_is_an_error_of_a_broken_executor_too():
+    with futures.ProcessPoolExecutor(1, mp.get_context("fork")) as executor:
+        for failing in (
+            lambda: executor.submit(os._exit, 3).result(PATIENCE),
+            lambda: list(executor.map(os._exit, [3])),
+        ):
+            with pytest.raises(futures.BrokenExecutor) as caught:
+                failing()
+            assert isinstance(caught.value, mp.WorkerDiedError) and caught.value.exitcode == 3
+            copy = pickle.loads(pickle.dumps(caught.value))
+            assert type(copy) is futures.WorkerDiedError and vars(copy) == vars(caught.value)
+        assert executor.submit(abs, -1).result(PATIENCE) == 1

@@ -638,3 +638,21 @@ def test_a_note_of_an_item_is_short_whatever_the_item_is():
 
 def fail_shortly(_):
     raise ValueError("no root")
+
+
+class Locked:
+    def __init__(self):
+        self.lock = threading.Lock()
+
+    def method(self, x):
+        return x
+
+
+@pytest.mark.parametrize("call", ["map", "imap", "starmap", "apply"])
+def test_a_method_that_cannot_be_sent_names_the_place(call):
+    with mp.get_context("fork").Pool(1) as pool, pytest.raises(TypeError) as caught:
+        list(getattr(pool, call)(Locked().method, [(1,)]))
+    assert ".__self__.lock: _thread.lock" in caught.value.__notes__[0]
+    with mp.get_context("fork").Pool(1) as pool, pytest.raises(TypeError) as caught:
+        list(getattr(pool, call)(functools.partial(pow, threading.Lock()), [(1,)]))
+    assert ".args[0]: _thread.lock" in caught.value.__notes__[0]

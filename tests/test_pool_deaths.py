@@ -421,3 +421,12 @@ def test_nothing_of_family_memory_is_left_when_a_pool_is_gone(start_method):
         return _core._blocks()
 
     until(lambda: blocks() <= before)
+
+
+def test_a_task_that_takes_too_long_is_a_builtin_timeout_that_names_the_limit():
+    with mp.get_context("fork").Pool(1) as pool, pytest.raises(TimeoutError) as caught:
+        pool.apply_async(time.sleep, (60,), timeout=0.05).get(PATIENCE)
+    assert isinstance(caught.value, mp.TaskTimeoutError) and isinstance(caught.value, mp.TimeoutError)
+    assert caught.value.limit == 0.05 and "longer than the 0.05 seconds" in str(caught.value)
+    copy = pickle.loads(pickle.dumps(caught.value))
+    assert (type(copy), str(copy), vars(copy)) == (type(caught.value), str(caught.value), vars(caught.value))

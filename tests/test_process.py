@@ -827,3 +827,23 @@ def test_functions_registered_to_follow_a_fork_are_called_once_in_the_child(star
         """,
     )
     assert run(script, start_method).well() == ("1\n" if start_method == "spawn" else "2\n") * 4
+
+
+class Locked:
+    def __init__(self):
+        self.lock = threading.Lock()
+
+    def method(self):
+        pass
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_what_cannot_be_sent_to_a_child_names_the_place(method):
+    context = mp.get_context(method)
+    for process, place in (
+        (context.Process(target=Locked().method), "._target.__self__.lock"),
+        (context.Process(target=print, args=(1, [Locked()])), "._args[1][0].lock"),
+    ):
+        with pytest.raises(TypeError) as caught:
+            process.start()
+        assert f"because of what is at {place}: _thread.lock" in caught.value.__notes__[0]

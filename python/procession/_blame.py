@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
+from types import FunctionType, MethodType
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -68,8 +71,14 @@ def _parts(obj: object) -> Iterator[tuple[str, object]]:
     elif isinstance(obj, (set, frozenset)):
         for part in obj:
             yield f" element {_short(part)}", part
+    elif isinstance(obj, MethodType):
+        yield ".__self__", obj.__self__
+    elif isinstance(obj, partial):
+        yield ".func", obj.func
+        yield ".args", obj.args
+        yield ".keywords", obj.keywords
     names = getattr(obj, "__dict__", None)
-    if isinstance(names, dict) and not isinstance(obj, type) and not callable(obj):
+    if isinstance(names, dict) and not isinstance(obj, (type, FunctionType, MethodType)):
         for name, part in names.items():
             yield f".{name}", part
 

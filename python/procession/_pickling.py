@@ -74,7 +74,12 @@ def pickled(popen: Any, preparation: dict[str, Any], process_obj: BaseProcess) -
         if fd is not None:
             preparation["their_tracker"] = popen.DupFd(popen.duplicate_for_child(fd))
         first = plain(preparation)
-    except BaseException:
+    except BaseException as error:
+        if reducer is reduction:
+            from ._blame import explain_pickling
+
+            explain_pickling(error, process_obj)
+            forget_descriptors()
         baggage.put_down()  # now, and not when nobody looks at the traceback any more
         raise
     finally:

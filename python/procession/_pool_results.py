@@ -489,14 +489,15 @@ class UnorderedResultIterator(ResultIterator, IMapUnorderedIterator):
     _ordered = False
 
 
-# Programs know them by the names of what they derive from.
-for _kind, _twin in (
-    (OneResult, ApplyResult),
-    (ResultList, MapResult),
-    (ResultIterator, IMapIterator),
-    (UnorderedResultIterator, IMapUnorderedIterator),
-):
-    _kind.__name__, _kind.__qualname__, _kind.__module__ = _twin.__name__, _twin.__name__, "procession.pool"
+def _call_as(kind: type, twin: type) -> None:
+    """Programs know the class by the name of what it derives from."""
+    kind.__name__, kind.__qualname__, kind.__module__ = twin.__name__, twin.__name__, "procession.pool"
+
+
+_call_as(OneResult, ApplyResult)
+_call_as(ResultList, MapResult)
+_call_as(ResultIterator, IMapIterator)
+_call_as(UnorderedResultIterator, IMapUnorderedIterator)
 
 
 def _wake(future: Any) -> None:

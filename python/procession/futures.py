@@ -22,7 +22,8 @@ from concurrent.futures import Future as _Future
 
 from . import context, pool, util
 from ._own_context import own_context
-from ._pool_errors import PoolBrokenError, TaskTimeoutError, WorkerDiedError, error_of, name_of
+from ._pool_errors import PoolBrokenError, TaskTimeoutError, error_of, name_of
+from ._pool_errors import WorkerDiedError as _WorkerDiedError
 from ._pool_results import ResultIterator
 
 TYPE_CHECKING = False
@@ -58,6 +59,13 @@ class BrokenProcessPool(BrokenExecutor, PoolBrokenError):
     """The executor cannot run anything: its initializer fails, or it was ended by force.
 
     A worker that dies does not lead to this: its call alone fails, with `WorkerDiedError`.
+    """
+
+
+class WorkerDiedError(_WorkerDiedError, BrokenExecutor):
+    """The worker died that had the call: as `procession.WorkerDiedError`, which it derives from.
+
+    Unlike other errors of broken executors it is of one call; the executor goes on.
     """
 
 
@@ -284,6 +292,8 @@ def _results(
 
 
 def _converted(error: BaseException) -> BaseException:
+    if type(error) is _WorkerDiedError:
+        return WorkerDiedError(*error.__reduce__()[1])
     if type(error) is not PoolBrokenError:
         return error
     broken = BrokenProcessPool(*error.args)
