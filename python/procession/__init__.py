@@ -140,6 +140,8 @@ set_start_method = _default.set_start_method
 SUBDEBUG = 5
 SUBWARNING = 25
 
+_alias.share_key()
+
 # What children import the main module as. A spawned child puts its own here.
 if "__main__" in sys.modules:
     sys.modules["__mp_main__"] = sys.modules["__main__"]

@@ -118,3 +118,62 @@ class _SameModule:
 
 
 _finder = _Finder()
+
+
+# --- where it does not ---
+
+
+class _KeyGiver:
+    """Gives the standard library's package, when the program imports it, the key of this process.
+
+    In multiprocessing all processes of a program have one key, by which proxies of managers find their servers and
+    descriptors find their way. A child of ours may be the first to import that package, or its parent may do so later.
+
+    It finds no modules. It is asked for the next one while `multiprocessing.process` has just been made: that does
+    nothing more than to look into `sys.modules`.
+    """
+
+    key: bytes | None = None  # the one to give; None: that of this process
+    is_given = False
+
+    def find_spec(self, fullname: str, path: object = None, target: object = None) -> None:
+        if not self.is_given and THEIR_PROCESS in sys.modules:
+            self.give()
+
+    def give(self) -> None:
+        theirs = sys.modules[THEIR_PROCESS]
+        current = getattr(theirs, "_current_process", None)
+        if current is None:  # not yet
+            return
+        self.is_given = True
+        ours = sys.modules[f"{OURS}.process"]
+        if theirs is not ours:
+            current.authkey = bytes(ours.current_process().authkey if self.key is None else self.key)
+
+
+THEIR_PROCESS = f"{ALIAS}.process"
+_key_giver = _KeyGiver()
+
+
+def share_key() -> None:
+    """From now on the standard library's package, if the program uses that as well, has the same key as ours."""
+    if hasattr(sys.modules.get(THEIR_PROCESS), "_current_process"):
+        _key_giver.is_given = True  # it was first, and `process` has taken its key
+    elif _key_giver not in sys.meta_path:
+        sys.meta_path.insert(0, _key_giver)
+
+
+def key_of_theirs() -> bytes | None:
+    """The key of the standard library's package, if the program has given it another one than ours."""
+    ours, theirs = sys.modules[f"{OURS}.process"], sys.modules.get(THEIR_PROCESS)
+    if theirs is None or theirs is ours or not hasattr(theirs, "_current_process"):
+        return None
+    key, other = bytes(ours.current_process().authkey), bytes(theirs.current_process().authkey)
+    return None if key == other else other
+
+
+def take_key(key: bytes | None) -> None:
+    """In a child: the standard library's package has this key, now or when it is imported. None: the same as ours."""
+    _key_giver.key = key
+    if THEIR_PROCESS in sys.modules:
+        _key_giver.give()

@@ -154,11 +154,12 @@ def _make_pickler_class() -> Any:
                 if kind in parts or kind in decorators or kind.__module__ in ("abc", "typing", "dataclasses")
             }
             # before the base class looks for it
-            self.dispatch_table = {**chosen, **copyreg.dispatch_table, **reduction._reducers()}
+            self._registered = reduction._reducers()
+            self.dispatch_table = {**chosen, **copyreg.dispatch_table, **self._registered}
             super().__init__(file, protocol=5, buffer_callback=buffer_callback)
 
         def reducer_override(self, obj: Any) -> Any:
-            if type(obj) in reduction.ForkingPickler._extra_reducers:
+            if type(obj) in self._registered:
                 return NotImplemented
             is_class = isinstance(obj, type)
             if not is_class and not isinstance(obj, FunctionType):

@@ -57,7 +57,7 @@ def _name_of(target: Any) -> tuple[str, str] | None:
     from . import _by_value, reduction
 
     module, name = getattr(target, "__module__", None), getattr(target, "__qualname__", None)
-    if type(target) not in (type(_name_of), type(len)) or type(target) in reduction.ForkingPickler._extra_reducers:
+    if type(target) not in (type(_name_of), type(len)) or type(target) in reduction._reducers():
         return None
     if type(module) is not str or type(name) is not str or _find(sys.modules.get(module), name) is not target:
         return None

@@ -18,7 +18,18 @@ if TYPE_CHECKING:
 
     from .queues import Queue, _Watched
 
-__all__ = ["NO_LOCK", "Reader", "Writer", "put_as_fed", "sentinel"]
+__all__ = [
+    "NO_LOCK",
+    "Ends",
+    "Reader",
+    "Writer",
+    "find_ends",
+    "get_from",
+    "put_as_fed",
+    "put_into",
+    "sentinel",
+    "take_end",
+]
 
 # What tells the feeder thread of multiprocessing's queues to end: classes derived from those import it.
 sentinel = object()
@@ -93,7 +104,7 @@ class Reader(_End):
 
     def recv(self) -> Any:
         """The next item; waits for one."""
-        return _core.Queue.get(self._queue)
+        return self._queue._get(*getattr(_limits, "now", ()))
 
     def recv_bytes(self) -> bytes:
         """The next item as multiprocessing's pipe would have it: pickled."""
@@ -116,11 +127,11 @@ class Writer(_End):
 
     def send(self, obj: Any) -> None:
         """Puts an item."""
-        _core.Queue.put(self._queue, obj)
+        self._queue._put(obj, *getattr(_limits, "now", ()))
 
     def send_bytes(self, buf: Any) -> None:
         """Puts the item that these bytes are the pickle of."""
-        _core.Queue.put(self._queue, _Pickled(bytes(buf)))
+        self.send(_Pickled(bytes(buf)))
 
 
 class _Pickled:
@@ -144,6 +155,66 @@ def _unpickled(pickle: bytes) -> Any:
 _receiving = _local()  # pickled: this thread wants the item's pickle
 
 
+_limits = _local()  # now: the block and timeout of the `put` or `get` that goes through an end in this thread
+
+
+# --- ends that a derived class has put in the place of ours ---
+
+
+class Ends(tuple):  # type: ignore[type-arg]  # which would have to be imported
+    """The two, as part of a queue's state when it is pickled; None: it is ours."""
+
+    __slots__ = ()
+
+
+def take_end(queue: _Watched, kind: type[_End], end: Any) -> None:
+    """The end that a derived class assigns: a wrapper around ours, or ours, of the queue that this one is to be."""
+    inner = getattr(end, "_queue", None)  # wrappers hand on what they do not know
+    if isinstance(inner, _core.Queue) and not _are_same(queue, inner):
+        queue._attach(inner.handle)
+    ends: dict[type[_End], Any] = queue.__dict__.setdefault("_own_ends", {})
+    ends[kind] = None if type(end) is kind else end
+
+
+def find_ends(queue: _Watched) -> None:
+    """Has `put` and `get` go through wrappers that have methods of their own for it; others are merely there."""
+    ends = queue.__dict__.get("_own_ends", {})
+    wanted = ((Reader, "recv_bytes"), (Writer, "send_bytes"))
+    queue._go_through_ends(any(hasattr(type(ends.get(kind)), method) for kind, method in wanted))
+
+
+def _are_same(queue: _core.Queue, other: _core.Queue) -> bool:
+    if queue is other:
+        return True
+    try:
+        return queue._key == other._key
+    except RuntimeError:  # it is being put together
+        return False
+
+
+def put_into(queue: _Watched, obj: Any, *limits: Any) -> None:
+    """`put` through the wrapper. Ours, inside, waits as long as `put` may."""
+    pickled = _dumps(obj)
+    _limits.now = limits
+    try:
+        queue._writer.send_bytes(pickled)
+    finally:
+        _limits.now = ()
+
+
+def get_from(queue: _Watched, *limits: Any) -> Any:
+    """`get` through the wrapper."""
+    _limits.now = limits
+    try:
+        pickled = queue._reader.recv_bytes()
+    finally:
+        _limits.now = ()
+    return _loads(pickled)
+
+
+# --- a feeder of a derived class ---
+
+
 def put_as_fed(self: Queue, obj: Any, block: bool = True, timeout: float | None = None) -> None:
     """`put` of a class that overrides `_feed`, the function of multiprocessing's feeder thread, to pickle otherwise.
 
@@ -161,7 +232,7 @@ def put_as_fed(self: Queue, obj: Any, block: bool = True, timeout: float | None 
     known = {
         "buffer": deque((obj, sentinel)),
         "notempty": Condition(),
-        "send_bytes": lambda pickle: _core.Queue.put(self, _Pickled(bytes(pickle)), block, timeout),
+        "send_bytes": lambda pickle: self._put(_Pickled(bytes(pickle)), block, timeout),
         "writelock": NO_LOCK,
         "queue_sem": NO_LOCK,
         "onerror": self._on_queue_feeder_error,

@@ -17,6 +17,7 @@ from copyreg import __newobj__  # type: ignore[attr-defined]
 from . import _core
 from ._connection_base import _ConnectionBase
 from .context import AuthenticationError
+from .process import _register_farewell
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     Address = str | bytes | tuple[Any, ...]
 
 __all__ = ["Client", "Listener", "Pipe", "wait"]
+
+_register_farewell()
 
 families = ["AF_INET", "AF_UNIX"]
 default_family = "AF_UNIX"

@@ -7,8 +7,11 @@ simply a block of it, and this module is for programs that use those names.
 from __future__ import annotations
 
 from ._block import Block
+from .process import _register_farewell
 
 __all__ = ["BufferWrapper"]
+
+_register_farewell()
 
 
 class Arena(Block):

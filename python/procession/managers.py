@@ -87,6 +87,11 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
+def _options(tls: Any) -> dict[str, Any]:
+    """What a server gets that one of multiprocessing does not know: so only if the program asks for it."""
+    return {} if tls is None else {"tls": tls}
+
+
 class State:
     """What has become of a manager."""
 
@@ -166,7 +171,7 @@ class BaseManager:
         """A server for this process, which `serve_forever()` runs. ProcessError: one was started already."""
         self._check_initial()
         make = self._server_class()
-        return make(self._registry, self._address, self._authkey, self._serializer, **self._options())
+        return make(self._registry, self._address, self._authkey, self._serializer, **_options(self._tls))
 
     @classmethod
     def _server_class(cls) -> type[Server]:
@@ -178,9 +183,6 @@ class BaseManager:
         if self._state.value == State.STARTED:
             raise context.ProcessError("Already started server")
         raise context.ProcessError("Manager has shut down")
-
-    def _options(self) -> dict[str, Any]:
-        return {} if self._tls is None else {"tls": self._tls}
 
     def connect(self) -> None:
         """Finds the server at the address. OSError: there is none. AuthenticationError: it has another authkey."""
@@ -211,8 +213,8 @@ class BaseManager:
                 writer,
                 initializer,
                 tuple(initargs),
+                *_options(self._tls).values(),
             ),
-            kwargs=self._options(),
         )
         self._process = server
         ident = ":".join(map(str, server._identity))
@@ -244,7 +246,7 @@ class BaseManager:
         writer: Any,
         initializer: Callable[..., object] | None = None,
         initargs: Iterable[Any] = (),
-        **options: Any,
+        tls: Any = None,
     ) -> None:
         """The life of the server's process."""
         import signal
@@ -253,7 +255,7 @@ class BaseManager:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         if initializer is not None:
             initializer(*initargs)
-        server = cls._server_class()(registry, address, authkey, serializer, **options)
+        server = cls._server_class()(registry, address, authkey, serializer, **_options(tls))
         server.end_with(process.parent_process())
         writer.send(server.address)
         writer.send(server.door)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import itertools
 import os
 import sys
@@ -278,6 +279,19 @@ class BaseProcess:
             raise ValueError("the process has not been started")
         return self._popen.sentinel
 
+    # where libraries look that know the classes of multiprocessing; there it is an attribute from the start on
+    @property
+    def _sentinel(self) -> int | None:
+        if "_sentinel" in self.__dict__:
+            return self.__dict__["_sentinel"]  # type: ignore[no-any-return]
+        if self._popen is None:
+            raise AttributeError("the process has not been started, or is closed")
+        return self._popen.sentinel
+
+    @_sentinel.setter
+    def _sentinel(self, fd: int | None) -> None:
+        self.__dict__["_sentinel"] = fd
+
     def __repr__(self) -> str:
         code = None
         if self is _current_process:
@@ -481,6 +495,44 @@ def _name_of_exit_code(code: int) -> str:
     return str(code)
 
 
+def __getattr__(name: str) -> Any:
+    if name == "_exitcode_to_name":  # by libraries; here nothing needs it
+        import signal
+
+        found = {-number: _name_of_exit_code(-number) for number in signal.valid_signals()}
+        return globals().setdefault(name, {code: text for code, text in found.items() if not text[1:].isdigit()})
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+class _Farewell:
+    """`util._exit_function` at exit, without importing that module before. It equals it, for those who unregister that.
+
+    All modules that make something which has to end register it when they are imported, as they do in multiprocessing.
+    So what a library registers after importing one runs before the children are joined: it may have to stop them.
+    """
+
+    def __call__(self) -> None:
+        if _children or f"{__package__}.util" in sys.modules:
+            from .util import _exit_function
+
+            _exit_function()
+
+    def __eq__(self, other: object) -> bool:
+        util = sys.modules.get(f"{__package__}.util")
+        return other is self or (util is not None and other is util._exit_function)
+
+    def __hash__(self) -> int:
+        return hash(_Farewell)
+
+
+def _register_farewell() -> None:
+    """Has this process take its farewell at exit, after what is registered from now on. Again: nothing."""
+    global _farewell  # noqa: PLW0603 (of this process)
+    if _farewell is None:
+        _farewell = _Farewell()
+        atexit.register(_farewell)
+
+
 def _others() -> Any:
     global _in_child  # noqa: PLW0603 (of this process)
     if _in_child is None:
@@ -516,6 +568,7 @@ def _open_sentinel(pid: int, start_time: int) -> int:
 
 # the module of that name; `popen_fork` has put it here before anything is forked
 _in_child: Any = None
+_farewell: _Farewell | None = None
 _start_time_of = (0, 0)
 # names this run of the main module: what is forked has the same, and so the same things under its names
 _program = os.urandom(16)

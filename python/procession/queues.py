@@ -7,14 +7,15 @@ is copied there once, and what the receiver gets *is* that memory. All start met
 
 from __future__ import annotations
 
-from copyreg import __newobj__  # type: ignore[attr-defined]
+import sys
 from queue import Empty, Full
 from types import GenericAlias
 
 from . import _core
-from ._queue_pieces import NO_LOCK, Reader, Writer, put_as_fed
+from ._queue_pieces import NO_LOCK, Ends, Reader, Writer, find_ends, get_from, put_as_fed, put_into, take_end
 from ._queue_pieces import sentinel as _sentinel  # noqa: F401 (for classes that derive from these)
 from ._shared import SEM_VALUE_MAX
+from .process import _register_farewell
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from .context import BaseContext
 
 __all__ = ["Empty", "Full", "JoinableQueue", "Queue", "ShutDown", "SimpleQueue"]
+
+_register_farewell()
 
 try:
     from queue import ShutDown as ShutDown  # type: ignore[attr-defined, unused-ignore]  # since Python 3.13
@@ -54,23 +57,44 @@ class _Watched(_core.Queue):
     _rlock = _wlock = _sem = NO_LOCK
     _opid = 0  # the process that made it
 
+    # They may be wrapped, too (torch, MXNet): `self._reader = Wrapper(self._reader)`. What a wrapper does in `send` and
+    # `recv` is for those who call it. A SimpleQueue of multiprocessing calls its `send_bytes` and `recv_bytes`, a
+    # Queue calls those that it had when it was made, or when it came to another process.
+
     @property
-    def _reader(self) -> Reader:
+    def _reader(self) -> Any:
         """What programs written for multiprocessing's pipes use to wait for an item, or to take one."""
-        return Reader(self)
+        return self._own_end(Reader)
 
     @_reader.setter
-    def _reader(self, end: Reader) -> None:
-        self._attach(end._queue.handle)
+    def _reader(self, end: Any) -> None:
+        self._take_end(Reader, end)
 
     @property
-    def _writer(self) -> Writer:
+    def _writer(self) -> Any:
         """The other end."""
-        return Writer(self)
+        return self._own_end(Writer)
 
     @_writer.setter
-    def _writer(self, end: Writer) -> None:
-        """It is the queue's already."""
+    def _writer(self, end: Any) -> None:
+        self._take_end(Writer, end)
+
+    def _own_end(self, kind: type[Reader | Writer]) -> Any:
+        return self.__dict__.get("_own_ends", {}).get(kind) or kind(self)
+
+    def _take_end(self, kind: type[Reader | Writer], end: Any) -> None:
+        take_end(self, kind, end)
+        find_ends(self)
+
+    if not TYPE_CHECKING:
+
+        @property
+        def __class__(self):
+            # so that code which asks whether this is a queue of multiprocessing is told that it is (logging.config)
+            return _also_theirs(type(self))
+
+    _put_through_end = put_into
+    _get_through_end = get_from
 
     @property
     def _maxsize(self) -> int:
@@ -85,26 +109,60 @@ class _Watched(_core.Queue):
         super().close()
 
     def _reset(self, after_fork: bool = False) -> None:
-        """Nothing: a queue that was put together is whole."""
+        """Uses the ends that are there now. A queue that was put together is whole."""
+        find_ends(self)
 
     # --- pickling ---
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return __newobj__, (type(self),), self.__getstate__()
+        return _bare, (type(self),), self.__getstate__()
 
     # a tuple, since derived classes are known to append to it
 
     def __getstate__(self) -> tuple[Any, ...]:
-        return (self.handle,)
+        ends = self.__dict__.get("_own_ends", {})
+        if not any(ends.values()):
+            return (self.handle,)
+        return self.handle, Ends((ends.get(Reader), ends.get(Writer)))
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         self._attach(state[0])
+        if len(state) > 1 and type(state[1]) is Ends:
+            self.__dict__["_own_ends"] = dict(zip((Reader, Writer), state[1], strict=True))
+            find_ends(self)
 
     # --- waiting ---
 
     def _poll(self, timeout: float | None = 0.0) -> bool:
         """Whether there is an item, waiting up to timeout seconds for one; None: without limit."""
-        return self._reader.poll(timeout)
+        found: bool = self._reader.poll(timeout)
+        return found
+
+
+def _also_theirs(kind: type[_Watched]) -> type:
+    """A class that derives from ours and, once the program has imported that, from multiprocessing's of that name.
+
+    A class that derives from ours stays what it is: it may have attributes that are meant to be changed through
+    `__class__`, and it need not expect to be derived from.
+    """
+    if kind.__module__ != __name__:
+        return kind
+    theirs = sys.modules.get("multiprocessing.queues")
+    base = getattr(theirs, kind.__name__, kind)
+    if base is kind:
+        return kind
+    made = _made_for_theirs.get(base)
+    if made is None:
+        made = _made_for_theirs[base] = type(kind.__name__, (kind, base), {"__module__": __name__})
+    return made
+
+
+_made_for_theirs: dict[type, type] = {}
+
+
+def _bare(kind: type[_Watched]) -> _Watched:
+    """For pickle, whose own function for this wants objects to say of `__class__` what `type` says."""
+    return kind.__new__(kind)
 
 
 class Queue(_Watched):
@@ -138,6 +196,15 @@ class Queue(_Watched):
         elif "_on_queue_feeder_error" in cls.__dict__ and "put" not in cls.__dict__:
             cls.put = _put_or_report  # type: ignore[method-assign, assignment]
             cls.put_nowait = _put_nowait_or_report  # type: ignore[method-assign, assignment]
+
+    def _take_end(self, kind: type[Reader | Writer], end: Any) -> None:
+        take_end(self, kind, end)
+        if type(end) is kind:
+            find_ends(self)
+        else:
+            from .util import register_after_fork
+
+            register_after_fork(self, _Watched._reset)  # a child does not have what this process had from the start
 
     # --- many at once ---
 

@@ -14,6 +14,7 @@ from _thread import allocate_lock
 
 from . import process, reduction
 from .context import ProcessError
+from .process import _register_farewell
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     Identity = tuple[str, bytes]
 
 __all__ = ["DupFd", "stop"]
+
+_register_farewell()
 
 PATIENCE = 10.0  # seconds that one who fetches may take to say the next thing
 TAKEN, FAILED, UNKNOWN, HERE = b"taken", b"failed", b"unknown", b"here"

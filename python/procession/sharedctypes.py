@@ -17,6 +17,7 @@ from . import context
 from ._block import Block
 from ._ctypes_shared import in_block, plain_type, rebuild_ctype, reduce_ctype
 from ._synchronized import Synchronized, SynchronizedArray, SynchronizedBase, SynchronizedString, synchronized
+from .process import _register_farewell
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ __all__ = [
     "reduce_ctype",
     "synchronized",
 ]
+
+_register_farewell()
 
 # those of the module array, and "c"
 typecode_to_type = {

@@ -29,6 +29,8 @@ __all__ = [
     "spawn_main",
 ]
 
+process._register_farewell()
+
 # nothing of Windows is here
 WINEXE = False
 WINSERVICE = False
@@ -130,6 +132,9 @@ def get_preparation_data(name: str) -> dict[str, Any]:
     data.update(_main_module())
     if SIGINT in pthread_sigmask(SIG_BLOCK, ()):
         data["sigint_blocked"] = True
+    key = _alias.key_of_theirs()
+    if key is not None:
+        data["their_authkey"] = key
     return data
 
 
@@ -276,6 +281,7 @@ def prepare(data: dict[str, Any]) -> None:
         current.name = data["name"]
     if "authkey" in data:
         current.authkey = data["authkey"]
+        _alias.take_key(data.get("their_authkey"))
     if data.get("log_to_stderr"):
         _log.log_to_stderr()
     if "log_level" in data:
@@ -326,19 +332,26 @@ def _fixup_main_from_name(mod_name: str) -> None:
 
 
 def _run_as_main(code: CodeType, module: ModuleType) -> None:
-    """Runs the code of the main module; if it succeeds, that is the main module from now on."""
-    before = sys.modules.get("__mp_main__")
-    sys.modules["__mp_main__"] = module
+    """Makes the module the main module of this process and runs its code. If that fails, the old one stays.
+
+    It has both names before the code is run. Who imports the standard library's package has `__mp_main__` mean what
+    `__main__` means at that time, and pickle and `dataclasses` find the classes of a module through its name.
+    """
+    names = ("__main__", "__mp_main__")
+    before = {name: sys.modules.get(name) for name in names}
+    sys.modules.update(dict.fromkeys(names, module))
     try:
         exec(code, module.__dict__)
     except BaseException:
-        if before is None:
-            del sys.modules["__mp_main__"]
-        else:
-            sys.modules["__mp_main__"] = before
+        for name, old in before.items():
+            if old is None:
+                sys.modules.pop(name, None)
+            else:
+                sys.modules[name] = old
         raise
-    old_main_modules.append(sys.modules["__main__"])
-    sys.modules["__main__"] = module
+    sys.modules.update(dict.fromkeys(names, module))
+    if before["__main__"] is not None:
+        old_main_modules.append(before["__main__"])
 
 
 _python_exe: bytes | None = None

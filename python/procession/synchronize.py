@@ -15,6 +15,7 @@ from . import _core
 from ._barrier import Barrier
 from ._condition import Condition
 from ._shared import RECURSIVE_MUTEX, SEM_VALUE_MAX, SEMAPHORE, SemLock, Shared, name_of
+from .process import _register_farewell
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ __all__ = [
     "SemLock",
     "Semaphore",
 ]
+
+_register_farewell()
 
 
 class Lock(_core.Lock, SemLock):

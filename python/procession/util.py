@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import itertools
 import os
 import sys
@@ -115,7 +114,7 @@ def _exit_function(
     run_finalizers()
 
 
-atexit.register(_exit_function)
+process._register_farewell()
 
 # --- the beginning of a process ---
 

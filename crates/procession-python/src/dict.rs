@@ -105,7 +105,7 @@ impl Dict {
 
 fn packed(dict: &core::Dict, value: &Bound<'_, PyAny>) -> PyResult<Packed> {
     let mut bytes = Vec::new();
-    if !pickle::has_custom_reducers() && codec::encode(value, &mut bytes) {
+    if !pickle::has_custom_reducers(value.py()) && codec::encode(value, &mut bytes) {
         return Ok(Packed {
             bytes,
             encoding: message::TREE,

@@ -186,7 +186,10 @@ fn names_if_plain(class: &Bound<'_, PyType>) -> PyResult<Names> {
     let (module, name): (Bound<'_, PyString>, Bound<'_, PyString>) =
         (module.cast_into_exact()?, name.cast_into_exact()?);
     let (of, called) = (module.to_str()?, name.to_str()?);
-    if called.contains('.')
+    // The standard library's connections have a reducer, but with its own pickler only.
+    let is_theirs = of.starts_with("multiprocessing.");
+    if is_theirs
+        || called.contains('.')
         || of.len() + called.len() > 1000
         || (of == "__main__" && !pickle::main_is_found(py)?)
     {

@@ -31,6 +31,7 @@ mod process;
 mod queue;
 mod shared;
 mod sync;
+mod their_reducers;
 mod transit;
 mod watcher;
 

@@ -54,7 +54,7 @@ pub struct Outgoing<'a> {
 /// Writes an object that needs no pickle to the end of `out`; its encoding, or None if it does need one.
 #[inline]
 pub fn encode_plain(obj: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> Option<u32> {
-    (!pickle::has_custom_reducers() && codec::encode(obj, out)).then_some(TREE)
+    (!pickle::has_custom_reducers(obj.py()) && codec::encode(obj, out)).then_some(TREE)
 }
 
 /// Makes a message of an object, for a queue of this family, and has `send` take it.
@@ -97,7 +97,7 @@ pub fn outgoing_with<'py, T>(
         let mut view = View::of(bytes)?;
         return send(plain(view.bytes(), BYTEARRAY));
     }
-    if !pickle::has_custom_reducers()
+    if !pickle::has_custom_reducers(py)
         && let Some(code) = array_module::typecode(obj)?
     {
         let mut view = View::of(obj)?;

@@ -2,6 +2,7 @@
 
 use crate::buffer::SharedBytes;
 use crate::errors::raised;
+use crate::their_reducers;
 use crate::transit;
 use procession_core::family::Family;
 use pyo3::exceptions::{PyAttributeError, PyTypeError};
@@ -19,9 +20,12 @@ pub fn use_custom_reducers(yes: bool) {
     CUSTOM.store(yes, Ordering::Relaxed);
 }
 
-/// Whether the program has registered reducers of its own.
+/// Whether the program has registered reducers of its own, with our `ForkingPickler` or the standard library's.
 #[inline]
-pub fn has_custom_reducers() -> bool {
+pub fn has_custom_reducers(py: Python<'_>) -> bool {
+    if !CUSTOM.load(Ordering::Relaxed) {
+        their_reducers::notice(py);
+    }
     CUSTOM.load(Ordering::Relaxed)
 }
 
@@ -44,7 +48,7 @@ pub fn dumps<'py>(py: Python<'py>, obj: &Bound<'py, PyAny>) -> PyResult<Bound<'p
     static DUMPS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     static KEYWORDS: PyOnceLock<Py<PyDict>> = PyOnceLock::new();
     static SLOW: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    if !CUSTOM.load(Ordering::Relaxed) {
+    if !has_custom_reducers(py) {
         let keywords = KEYWORDS.get_or_try_init(py, || {
             let keywords = PyDict::new(py);
             keywords.set_item(
@@ -56,7 +60,8 @@ pub fn dumps<'py>(py: Python<'py>, obj: &Bound<'py, PyAny>) -> PyResult<Bound<'p
         match function(py, &DUMPS, "dumps")?.call((obj, 5), Some(keywords.bind(py))) {
             Ok(bytes) => {
                 let bytes: Bound<'py, PyBytes> = bytes.cast_into()?;
-                if !names_main(bytes.as_bytes()) || main_is_found(py)? {
+                let found = !contains(bytes.as_bytes(), b"__main__") || main_is_found(py)?;
+                if found && !their_reducers::names_theirs(py, bytes.as_bytes()) {
                     return Ok(bytes);
                 }
             }
@@ -78,9 +83,8 @@ pub fn dumps<'py>(py: Python<'py>, obj: &Bound<'py, PyAny>) -> PyResult<Bound<'p
     }
 }
 
-/// Whether a pickle names something in the main module.
-fn names_main(bytes: &[u8]) -> bool {
-    let name = b"__main__";
+/// Whether a pickle has this name in it.
+pub fn contains(bytes: &[u8], name: &[u8]) -> bool {
     // SAFETY: both are as long as they say.
     let found = unsafe {
         libc::memmem(

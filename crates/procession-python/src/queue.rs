@@ -32,6 +32,8 @@ pub struct Queue {
     deferred: Mutex<VecDeque<PyErr>>,
     /// Whether there are any.
     has_deferred: AtomicBool,
+    /// Whether a derived class has put ends of its own in place of ours, through which everything has to go.
+    through_ends: AtomicBool,
 }
 
 impl Queue {
@@ -282,6 +284,10 @@ shared_class!(Queue, core::Queue, "Queue", {
         block: Option<&Bound<'_, PyAny>>,
         timeout: Option<f64>,
     ) -> PyResult<()> {
+        if slf.get().through_ends.load(Ordering::Relaxed) {
+            let name = pyo3::intern!(slf.py(), "_put_through_end");
+            return slf.call_method1(name, (obj, block, timeout)).map(|_| ());
+        }
         let deadline = deadline_of(block, timeout)?;
         Self::put_until(slf, obj, &|| deadline)
     }
@@ -299,6 +305,9 @@ shared_class!(Queue, core::Queue, "Queue", {
         block: Option<&Bound<'py, PyAny>>,
         timeout: Option<f64>,
     ) -> PyResult<Bound<'py, PyAny>> {
+        if slf.get().through_ends.load(Ordering::Relaxed) {
+            return slf.call_method1(pyo3::intern!(slf.py(), "_get_through_end"), (block, timeout));
+        }
         let deadline = deadline_of(block, timeout)?;
         Self::get_until(slf, &|| deadline)
     }
@@ -306,6 +315,34 @@ shared_class!(Queue, core::Queue, "Queue", {
     /// get(block=False).
     fn get_nowait<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         Self::get_until(slf, &|| Deadline::PAST)
+    }
+
+    /// `put` and `get` call `_put_through_end` and `_get_through_end` from now on, or no more.
+    fn _go_through_ends(&self, yes: bool) {
+        self.through_ends.store(yes, Ordering::Relaxed);
+    }
+
+    /// `put` for the ends themselves.
+    #[pyo3(signature = (obj, block = None, timeout = None), text_signature = "($self, obj, block=True, timeout=None)")]
+    fn _put(
+        slf: &Bound<'_, Self>,
+        obj: &Bound<'_, PyAny>,
+        block: Option<&Bound<'_, PyAny>>,
+        timeout: Option<f64>,
+    ) -> PyResult<()> {
+        let deadline = deadline_of(block, timeout)?;
+        Self::put_until(slf, obj, &|| deadline)
+    }
+
+    /// `get` for the ends themselves.
+    #[pyo3(signature = (block = None, timeout = None), text_signature = "($self, block=True, timeout=None)")]
+    fn _get<'py>(
+        slf: &Bound<'py, Self>,
+        block: Option<&Bound<'py, PyAny>>,
+        timeout: Option<f64>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let deadline = deadline_of(block, timeout)?;
+        Self::get_until(slf, &|| deadline)
     }
 
     #[pyo3(signature = (items, block = None, timeout = None), text_signature = "($self, items, block=True, timeout=None)")]

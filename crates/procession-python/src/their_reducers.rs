@@ -1,0 +1,93 @@
+//! Reducers that libraries have registered with the standard library's `ForkingPickler`, which are to be used here too.
+//!
+//! Nothing tells of a registration, and most programs never see that module. So every object that is sent has a look, at
+//! no more than the number of entries in a dictionary: `sys.modules` until the standard library's module is there, its
+//! table of reducers then.
+
+use crate::pickle;
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::PyDict;
+use std::sync::atomic::{AtomicIsize, Ordering};
+
+/// `multiprocessing.reduction.ForkingPickler._extra_reducers`, once the program has imported that.
+static TABLE: PyOnceLock<Py<PyDict>> = PyOnceLock::new();
+
+/// How many entries there were at the last look.
+static ENTRIES: AtomicIsize = AtomicIsize::new(-1);
+
+/// Looks for reducers that nobody has seen yet, and has pickle use them.
+#[inline]
+pub fn notice(py: Python<'_>) {
+    if entries(py) != ENTRIES.load(Ordering::Relaxed) {
+        look(py);
+    }
+}
+
+#[inline]
+fn entries(py: Python<'_>) -> isize {
+    // SAFETY: a dictionary that the interpreter keeps, or one that we have a reference to.
+    unsafe {
+        match TABLE.get(py) {
+            None => ffi::PyDict_Size(ffi::PyImport_GetModuleDict()),
+            Some(table) => ffi::PyDict_Size(table.as_ptr()),
+        }
+    }
+}
+
+#[cold]
+fn look(py: Python<'_>) {
+    if TABLE.get(py).is_none() {
+        let seen = entries(py);
+        match table(py) {
+            // Half imported, by another thread: it is looked at again.
+            Err(_) => return,
+            Ok(None) => return ENTRIES.store(seen, Ordering::Relaxed),
+            Ok(Some(table)) => _ = TABLE.set(py, table.unbind()),
+        }
+    }
+    let Some(table) = TABLE.get(py) else {
+        return;
+    };
+    ENTRIES.store(entries(py), Ordering::Relaxed);
+    // The standard library's own are for its own objects: `names_theirs` sees to them.
+    if table
+        .bind(py)
+        .values()
+        .iter()
+        .any(|reducer| !is_its_own(&reducer))
+    {
+        pickle::use_custom_reducers(true);
+    }
+}
+
+fn table(py: Python<'_>) -> PyResult<Option<Bound<'_, PyDict>>> {
+    const MODULE: &str = "multiprocessing.reduction";
+    let modules = py.import("sys")?.getattr("modules")?;
+    let Some(module) = modules
+        .cast::<PyDict>()
+        .ok()
+        .and_then(|modules| modules.get_item(MODULE).ok().flatten())
+    else {
+        return Ok(None);
+    };
+    if module.getattr("__name__")?.extract::<&str>()? != MODULE {
+        return Ok(None); // it means ours
+    }
+    let table = module.getattr("ForkingPickler")?.getattr("_extra_reducers")?;
+    Ok(Some(table.cast_into()?))
+}
+
+fn is_its_own(reducer: &Bound<'_, PyAny>) -> bool {
+    reducer
+        .getattr("__module__")
+        .and_then(|module| Ok(module.extract::<&str>()?.starts_with("multiprocessing.")))
+        .unwrap_or(false)
+}
+
+/// Whether a pickle names an object of the standard library that it would not pickle so itself: the number of an open
+/// connection's descriptor would be all that arrives.
+pub fn names_theirs(py: Python<'_>, bytes: &[u8]) -> bool {
+    TABLE.get(py).is_some() && pickle::contains(bytes, b"multiprocessing.connection")
+}
