@@ -19,9 +19,9 @@ from contextlib import suppress
 from . import connection
 from ._errors import OwnerDiedError
 from ._pool_compat import worker as own_worker
-from ._pool_errors import WorkerDiedError, note_item
+from ._pool_errors import WorkerDiedError
 from ._pool_recipes import job_counter
-from ._thread_engine import ThreadEngine, ThreadGroup, ThreadSupervisor, ThreadTask
+from ._thread_engine import ThreadEngine, ThreadGroup, ThreadSupervisor, ThreadTask, run_part
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,18 +51,6 @@ def made_for(pool: Any, memory: int | None, threads: int | None) -> tuple[QueueE
     pool._setup_queues()
     engine = QueueEngine(pool)
     return engine, QueueSupervisor(pool, engine)
-
-
-def run_part(function: Callable[..., Any], items: Iterable[Any], first: int, starred: bool) -> list[Any]:
-    """Several calls that are one task. first: the index of the first item."""
-    values = []
-    for number, item in enumerate(items, first):
-        try:
-            values.append(function(*item) if starred else function(item))
-        except Exception as error:
-            note_item(error, number, item)
-            raise
-    return values
 
 
 class QueueGroup(ThreadGroup):

@@ -31,6 +31,22 @@ def _wait(condition: threading.Condition, until: Callable[[], bool], timeout: fl
         return condition.wait_for(until, timeout)
 
 
+def run_part(function: Callable[..., Any], items: list[Any], first: int, starred: bool) -> list[Any]:
+    """Several calls that are one task. first: the index of the first item."""
+    values: list[Any] = []
+    try:
+        if starred:
+            for item in items:
+                values.append(function(*item))
+        else:
+            for item in items:
+                values.append(function(item))
+    except Exception as error:
+        note_item(error, first + len(values), items[len(values)])
+        raise
+    return values
+
+
 class _Work:
     """A call, or several of them, on its way through the threads."""
 
@@ -108,15 +124,13 @@ class ThreadGroup:
 
     def _call(self, start: int, part: list[Any], many: bool) -> Callable[[], Any]:
         """What a task does."""
+        function, starred = self._function, self._starred
 
-        def one(number: int, item: Any) -> Any:
-            try:
-                return self._function(*item) if self._starred else self._function(item)
-            except Exception as error:
-                note_item(error, number, item)
-                raise
+        def call() -> Any:
+            values = run_part(function, part, start, starred)
+            return values if many else values[0]
 
-        return lambda: [one(number, item) for number, item in enumerate(part, start)] if many else one(start, part[0])
+        return call
 
     def feed(
         self, iterator: Iterator[Any], items: int, chunk: int = 1, first: int = 0, listed: bool = False
