@@ -197,6 +197,15 @@ def test_a_worker_on_queues_that_dies_is_replaced_and_its_task_fails(context):
         assert pool.map(square, range(10), 1) == [x * x for x in range(10)]
 
 
+@pytest.mark.parametrize("code", [0, 3])
+def test_a_task_on_queues_that_ends_its_worker_fails(code):
+    with PipePool(1, context=mp.get_context("fork")) as pool:
+        with pytest.raises(mp.WorkerDiedError, match=f"exit code {code}") as caught:
+            pool.apply_async(sys.exit, (code,)).get(PATIENCE)
+        assert caught.value.exitcode == code
+        assert pool.apply_async(square, (3,)).get(PATIENCE) == 9
+
+
 def test_tasks_that_kill_their_workers_fail_one_by_one_in_a_closed_pool_too():
     pool = PipePool(2, context=mp.get_context("fork"))
     results = [pool.apply_async(die, (signal.SIGKILL,)) for _ in range(4)]
@@ -212,10 +221,12 @@ def test_tasks_that_kill_their_workers_fail_one_by_one_in_a_closed_pool_too():
 def test_a_worker_that_dies_with_the_lock_of_its_queue_does_not_stop_the_others():
     with PipePool(2, context=mp.get_context("fork")) as pool:
         assert pool.map(square, range(4), 1) == [0, 1, 4, 9]
-        for process in list(pool._pool):  # both are idle: one waits in the pipe and has the lock, one for the lock
+        killed = list(pool._pool)
+        for process in killed:  # both are idle: one waits in the pipe and has the lock, one for the lock
             asleep(process.pid)
             os.kill(process.pid, signal.SIGKILL)
-        until(lambda: all(process.exitcode is None for process in pool._pool) and len(pool._pool) == 2)
+        # one that is not quite dead yet may take a task along
+        until(lambda: len(pool._pool) == 2 and not any(process in pool._pool for process in killed))
         assert pool.map_async(square, range(10), 1).get(PATIENCE) == [x * x for x in range(10)]
 
 

@@ -7,6 +7,7 @@ pool that is made so (`_pool_foreign`). Every other pool has neither queues of s
 from __future__ import annotations
 
 import itertools
+import os
 import time
 
 from . import util
@@ -36,7 +37,10 @@ def worker(
     A task is (job, index, function, arguments, keywords). What it puts is (job, index, (success, value or exception)).
     Other pools' workers run the engine's loop instead.
     """
+    from ._endings import how
+    from ._pool_errors import WorkerDiedError
     from .pool import ExceptionWithTraceback, MaybeEncodingError
+    from .process import _exit_code_of
 
     for end in (getattr(inqueue, "_writer", None), getattr(outqueue, "_reader", None)):
         if end is not None:
@@ -59,6 +63,11 @@ def worker(
             if wrap_exception and function is not reraise:
                 failure = ExceptionWithTraceback(error, error.__traceback__)
             outcome = False, failure
+        except SystemExit as stop:
+            code = _exit_code_of(stop)
+            text = f"worker {os.getpid()} {how(code)} while it ran this task"
+            _insisting(outqueue.put, (job, index, (False, WorkerDiedError(text, os.getpid(), code))))
+            raise SystemExit(code) from None
         try:
             _insisting(outqueue.put, (job, index, outcome))
         except Exception as error:

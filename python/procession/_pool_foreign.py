@@ -348,7 +348,7 @@ class _Inquest:
 
     They are among those that were sent and not done when it was found dead. The workers are sent calls of `os.getpid`.
     When the first one is done, all tasks before it have been taken; when each worker of that moment has done one more,
-    or has ended, it is done with those: each does one after the other. What is not done then is lost.
+    or has ended, it is done with those: each does one after the other. What has not come back then is lost.
     """
 
     def __init__(self, engine: QueueEngine, processes: list[Any], died: Any) -> None:
@@ -359,6 +359,7 @@ class _Inquest:
             self._doubtful = list(engine.sent)
         # pids of those that may have one of them; None while the first call is under way
         self._silent: set[int] | None = None
+        self._last = False
         self._asked = engine.ask()
 
     def over(self) -> bool:
@@ -375,6 +376,10 @@ class _Inquest:
         if not doubtful or engine.phase not in ("open", "closing"):
             return True
         if self._silent is None or self._silent & alive:
+            return False
+        if not self._last:  # what those have put that have ended meanwhile comes before the outcome of one more call
+            self._last, self._asked = True, engine.ask()
+        if not self._asked.ready():
             return False
         died = self._died
         for key in doubtful:
