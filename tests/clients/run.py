@@ -7,6 +7,7 @@ that were loaded at the end (`loaded.py`). Run by `make clients`, in an environm
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 import subprocess
 import sys
@@ -24,6 +25,7 @@ class Job:
     name: str
     program: str
     uses: str  # the module of multiprocessing without which it has not been parallel
+    optional: str = ""  # a library that is too big to be installed for this
 
 
 JOBS = [
@@ -35,6 +37,13 @@ JOBS = [
     Job("tqdm.contrib.concurrent", "tqdm_job.py", "queues"),
     Job("gymnasium's AsyncVectorEnv", "gymnasium_job.py", "sharedctypes"),
     Job("scipy, workers=", "scipy_job.py", "pool"),
+    Job("joblib's mapped arrays", "joblib_memmap_job.py", "pool"),
+    Job("ansible-playbook", "ansible_job.py", "queues"),
+    Job("pebble, left open at exit", "pebble_job.py", "connection"),
+    Job("green, with a finalizer", "green_job.py", "pool"),
+    Job("pynisher's limits", "pynisher_job.py", "connection"),
+    Job("gipc", "gipc_job.py", "process"),
+    Job("torch's queues", "torch_job.py", "queues", optional="torch"),
     Job("debugpy", "debugpy_job.py", "process"),
     Job("viztracer", "viztracer_job.py", "process"),
     Job("coverage", "coverage_job.py", "process"),
@@ -79,8 +88,12 @@ def main() -> int:
     parser.add_argument("--job", default="", metavar="TEXT", help="only jobs whose name holds TEXT")
     options = parser.parse_args()
     for job in JOBS:
-        if options.job in job.name:
-            check(job)
+        if options.job not in job.name:
+            continue
+        if job.optional and importlib.util.find_spec(job.optional) is None:
+            print(f"{job.name}: SKIPPED, there is no {job.optional} here", flush=True)
+            continue
+        check(job)
     return 0
 
 
