@@ -457,6 +457,46 @@ class Child:
 
     def close(self) -> None: ...
 
+def fork(name: str) -> tuple[int, Member | None, int]:
+    """os.fork(), and the child's seat (called name) and pidfd in the same call: (pid, member or None, pidfd or -1) in
+    the parent, (0, None, -1) in the child. OSError: the system refuses; then there is no seat either."""
+
+def fork_refused() -> None:
+    """After an os.fork() in this thread that has failed: gives the seat back that was made for the child."""
+
+def clear_of_streams(fd: int) -> int:
+    """The descriptor, or a copy of it if it has the number of a standard stream: that one is then closed."""
+
+def thread_count() -> int:
+    """How many threads this process has; 1 where nobody can tell."""
+
+def lifeline_reader() -> int:
+    """The descriptor that a daemonic child of this process needs. It stays this process's."""
+
+def lifeline_hold(fd: int) -> None:
+    """In a daemonic child: binds this process's life to the parent's. Closes the descriptor that it was given."""
+
+def lifeline_after_fork(bound: bool) -> None:
+    """In a forked child: what `lifeline_hold` does, or if it is not bound, closes what it would have needed."""
+
+@final
+class Descriptor:
+    """A descriptor that is kept for long, in a program that may close it and open something else under its number."""
+
+    def __new__(cls, fd: int) -> Descriptor:
+        """Takes the descriptor over."""
+
+    def fileno(self) -> int:
+        """The number. OSError: it is closed, or names something else by now."""
+
+    def is_open(self) -> bool:
+        """Whether the number still names what it did."""
+
+    def close(self) -> None: ...
+
+def spawn_held(executable: str | bytes, args: list[str | bytes], fds: list[int]) -> tuple[int, int]:
+    """The same as `spawn`; returns (pid, pidfd or -1). No handler of the program's runs between the two."""
+
 def spawn(executable: str | bytes, args: list[str | bytes], fds: list[int], numbers: list[int] | None = None) -> int:
     """posix_spawn: runs executable with args and this environment; returns the pid. The child has descriptors 0 to 2
     as they are here and fds[i] as 3 + i (as numbers[i]), and no other. SIGINT is blocked in it."""

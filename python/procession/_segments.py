@@ -63,6 +63,20 @@ def attach(name: str, flags: int, mode: int) -> int:
     return fd
 
 
+def fill_streams(fd: int) -> list[int]:
+    """Descriptors, for the caller to close, with the numbers of the standard streams that are closed; none as a rule.
+
+    While they are there the segment with this descriptor can be mapped: older Pythons keep a copy of it, and what C
+    code prints must not be written into the segment.
+    """
+    fillers = []
+    number = fd
+    while number <= 2:
+        number = os.open(os.devnull, os.O_RDONLY)
+        fillers.append(number)
+    return fillers
+
+
 def unlink(name: str) -> None:
     """Removes the name. The memory stays until the last mapping of it is gone. FileNotFoundError: there is none."""
     os.unlink(path_of(name))

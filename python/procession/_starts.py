@@ -48,14 +48,14 @@ def _replaced() -> Any:
     return None
 
 
-def start(command: list[str | bytes], fds: list[int], seen: bool) -> int:
-    """Runs a program of ours. Returns its pid. OSError: it could not be started.
+def start(command: list[str | bytes], fds: list[int], seen: bool) -> tuple[int, int]:
+    """Runs a program of ours. Returns its pid, and a pidfd or -1. OSError: it could not be started.
 
     It has these descriptors as 3, 4 and so on; if it is to be seen, under the numbers that they have here, since a tool
     may add some.
     """
     if not seen:
-        return _core.spawn(command[0], command, fds)
+        return _core.spawn_held(command[0], command, fds)
     from signal import SIG_BLOCK, SIG_SETMASK, SIGINT, pthread_sigmask
 
     from . import util
@@ -63,7 +63,7 @@ def start(command: list[str | bytes], fds: list[int], seen: bool) -> int:
     # as _core.spawn has it: a program that is not ready for Ctrl-C yet unblocks it when it is
     before = pthread_sigmask(SIG_BLOCK, (SIGINT,))
     try:
-        return (_spawnv_passfds() or util.spawnv_passfds)(command[0], command, fds)
+        return (_spawnv_passfds() or util.spawnv_passfds)(command[0], command, fds), -1
     finally:
         pthread_sigmask(SIG_SETMASK, before)
 

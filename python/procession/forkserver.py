@@ -44,7 +44,7 @@ class ForkServer:
 
     def __init__(self) -> None:
         self._lock = util.ForkAwareThreadLock()
-        self._control: int | None = None
+        self._control: _core.Descriptor | None = None
         self._server: _core.Child | None = None
         self._member: _core.Member | None = None
         self._starter: int | None = None  # the process whose child the server is
@@ -114,7 +114,11 @@ class ForkServer:
     def _request(self, member: _core.Member, fds: list[int]) -> tuple[int, int]:
         assert self._control is not None
         # the child gets the way to the server too, for children of its own
-        return _core.request_fork(self._control, member.slot, member.generation, [self._control, *fds])
+        try:
+            control = self._control.fileno()
+        except OSError as error:
+            raise ConnectionResetError(*error.args) from None
+        return _core.request_fork(control, member.slot, member.generation, [control, *fds])
 
     def ensure_running(self) -> None:
         """Starts a server unless there is one."""
@@ -123,6 +127,8 @@ class ForkServer:
 
     def _ensure_running(self) -> bool:
         """Whether a server had to be started."""
+        if self._control is not None and not self._control.is_open():  # the program has closed what it does not know
+            self._let_go()
         if self._control is not None:
             # only the process that started it can tell whether it lives; the others will see
             lives = self._starter != os.getpid() or self._server is None or self._server.poll() is None
@@ -164,9 +170,9 @@ class ForkServer:
             fds, seen = [_core.family_fd(), theirs], _starts.watched()
             numbers = {"family": fds[0], "control": fds[1]} if seen else {}
             command = spawn.command("forkserver", "main", slot=member.slot, generation=member.generation, **numbers)
-            pid = _starts.start(command, fds, seen)
+            pid, pidfd = _starts.start(command, fds, seen)
             member.started(pid)
-            self._server = _core.Child(pid, member)
+            self._server = _core.Child(pid, member, pidfd)
             self._member = member
         except BaseException:
             os.close(ours)
@@ -178,13 +184,13 @@ class ForkServer:
             raise
         finally:
             os.close(theirs)
-        self._control = ours
+        self._control = _core.Descriptor(ours)
         self._starter = os.getpid()
         self._forkserver_pid = pid
 
     def _let_go(self) -> None:
         if self._control is not None:
-            os.close(self._control)
+            self._control.close()
         if self._server is not None and self._starter == os.getpid():
             self._retired.append(self._server)
             self._wait_for_retired()
@@ -220,7 +226,8 @@ class ForkServer:
 
     def _forked_by(self, server: int, fds: list[int]) -> None:
         """In a child of the server: what came with the start."""
-        self._control, *self._inherited_fds = fds
+        control, *self._inherited_fds = fds
+        self._control = _core.Descriptor(control)
         self._forkserver_pid = server
         self._server = self._member = self._starter = None
         self._retired = []
@@ -283,6 +290,7 @@ def _loop(server: _core.ForkServer, interrupt_handler: Any, rehearsal: bytes | N
         try:
             pid = os.fork()
         except OSError as error:
+            _core.fork_refused()
             if not is_spare:
                 server.refused(str(error), reply, error.errno or 0)
             continue

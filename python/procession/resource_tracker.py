@@ -39,7 +39,7 @@ class ResourceTracker:
         """shared: use the watcher of the family, and list there the one that is started."""
         self._shared = shared
         self._lock = util.ForkAwareThreadLock()
-        self._fd: int | None = None
+        self._pipe: _core.Descriptor | None = None
         self._listed = False  # in family memory, as the one that others use
         self._pid: int | None = None
         self._starter: int | None = None  # the process whose child it is
@@ -47,11 +47,16 @@ class ResourceTracker:
         # of newer Pythons' trackers: whether messages are lines. Here they are, whatever a name has in it.
         self._use_simple_format = True
 
+    @property
+    def _fd(self) -> int | None:
+        """The descriptor that leads to the watcher; None if there is none, or if the program has closed it."""
+        return self._pipe.fileno() if self._pipe is not None and self._pipe.is_open() else None
+
     def getfd(self) -> int:
         """A descriptor that leads to the watcher."""
         self.ensure_running()
-        assert self._fd is not None
-        return self._fd
+        assert self._pipe is not None
+        return self._pipe.fileno()
 
     def ensure_running(self) -> None:
         """Starts a watcher unless there is one. A warning if there was one that was killed."""
@@ -59,6 +64,8 @@ class ResourceTracker:
             self._ensure_running()
 
     def _ensure_running(self) -> None:
+        if self._pipe is not None and not self._pipe.is_open():  # the program has closed what it does not know
+            self._let_go()
         if self._fd is not None:
             if self._check_alive():
                 return
@@ -77,9 +84,9 @@ class ResourceTracker:
 
     def _check_alive(self) -> bool:
         """Whether there is a watcher at the other end."""
-        assert self._fd is not None
+        assert self._pipe is not None
         try:
-            os.write(self._fd, b"PROBE:0:noop\n")
+            os.write(self._pipe.fileno(), b"PROBE:0:noop\n")
         except OSError:
             return False
         return True
@@ -95,13 +102,14 @@ class ResourceTracker:
         except OSError:  # it has just ended, or a sandbox forbids it
             return False
         os.set_blocking(fd, True)
-        self._fd, self._pid, self._starter, self._listed = fd, pid, None, True
+        self._pipe = _core.Descriptor(fd)
+        self._pid, self._starter, self._listed = pid, None, True
         return True
 
     def _launch(self) -> None:
         from . import spawn
 
-        theirs, ours = os.pipe()
+        theirs, ours = map(_core.clear_of_streams, os.pipe())
         try:
             command = spawn.command("resource_tracker", "main", shared=self._shared)
             # it ignores these two, and none may come before it does
@@ -115,7 +123,8 @@ class ResourceTracker:
             raise
         finally:
             os.close(theirs)
-        self._fd, self._pid, self._starter, self._exitcode = ours, pid, os.getpid(), None
+        launched = self._pipe = _core.Descriptor(ours)
+        self._pid, self._starter, self._exitcode = pid, os.getpid(), None
         self._listed = False
         for _ in range(3 if self._shared else 0):
             self._listed = _core.list_watcher(pid, PIPE_FD)
@@ -123,21 +132,23 @@ class ResourceTracker:
                 break
             if self._find():
                 # another process was faster; ours ends, having heard nothing
-                os.close(ours)
+                launched.close()
                 os.waitpid(pid, 0)
                 break
             # the other one has ended between the two
 
     def _let_go(self) -> None:
-        if self._fd is not None:
-            os.close(self._fd)
+        lost = self._pipe is not None and not self._pipe.is_open()
+        if self._pipe is not None:
+            self._pipe.close()
         if self._starter == os.getpid() and self._pid is not None:
             try:
-                _, status = os.waitpid(self._pid, 0)
+                # one that we cannot reach any more may have others to serve
+                _, status = os.waitpid(self._pid, os.WNOHANG if lost else 0)
                 self._exitcode = os.waitstatus_to_exitcode(status)
             except ChildProcessError:  # somebody else has waited for it
                 pass
-        self._fd = self._pid = self._starter = None
+        self._pipe = self._pid = self._starter = None
 
     def _stop(self) -> None:
         """Ends the watcher, if it is a child of this process and nobody else uses it, and waits for it: for tests."""
@@ -164,9 +175,9 @@ class ResourceTracker:
             while True:
                 if self._fd is None:
                     self._ensure_running()
-                assert self._fd is not None
+                assert self._pipe is not None
                 try:
-                    os.write(self._fd, message)
+                    os.write(self._pipe.fileno(), message)
                 except BrokenPipeError:
                     self._ensure_running()
                     continue

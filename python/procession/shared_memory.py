@@ -81,7 +81,12 @@ class SharedMemory:
             if self._size == 0:
                 raise ValueError(f"the segment {self._name!r} has no bytes: whoever makes it is not done yet")
             # the mapping holds the file, and the lock on it, so no descriptor is needed any more
-            self._mmap = mmap.mmap(fd, self._size, **_NO_DESCRIPTOR)
+            fillers = _segments.fill_streams(fd)
+            try:
+                self._mmap = mmap.mmap(fd, self._size, **_NO_DESCRIPTOR)
+            finally:
+                for filler in fillers:
+                    os.close(filler)
             if track:
                 resource_tracker._track_segment(self._name, create)
         except BaseException:

@@ -18,6 +18,7 @@ mod connection;
 mod dict;
 mod errors;
 mod fast;
+mod fork;
 mod guarded;
 mod instance;
 mod key;
@@ -86,6 +87,7 @@ mod _core {
         super::fast::install(module)?;
         procession_core::sync::wait::come_back_for_signals();
         super::guarded::install(module)?;
+        super::fork::register(module)?;
         super::process::register(module)
     }
 }

@@ -6,7 +6,7 @@ use procession_core::family::{Family, Seat, fork};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyTuple};
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::Mutex;
 
 /// The entries that this process's seat carried when it was adopted. Locked only while attached to the interpreter and
@@ -31,6 +31,16 @@ impl Drop for Member {
 }
 
 impl Member {
+    /// The child that this thread has just forked.
+    pub fn of_forked(pid: u32, name: &str) -> Option<Member> {
+        let seat = fork::forked(pid)?;
+        seat.slot().set_name(name);
+        Some(Member {
+            seat,
+            creator: std::process::id(),
+        })
+    }
+
     pub fn seat(&self) -> Seat {
         self.seat
     }
@@ -49,12 +59,7 @@ impl Member {
 
     #[staticmethod]
     fn forked(pid: u32, name: &str, _method: &str) -> Option<Member> {
-        let seat = fork::forked(pid)?;
-        seat.slot().set_name(name);
-        Some(Member {
-            seat,
-            creator: std::process::id(),
-        })
+        Member::of_forked(pid, name)
     }
 
     #[getter]
@@ -105,9 +110,10 @@ impl Member {
 
 /// The descriptor of this process's family memory, which is made now if there was none.
 #[pyfunction]
-pub fn family_fd() -> PyResult<u64> {
-    let family = Family::home().map_err(raised)?;
-    family.checked_fd_number().map_err(raised)
+pub fn family_fd() -> PyResult<i32> {
+    let family = Family::open_home().map_err(raised)?;
+    let fd = family.checked_fd().map_err(raised)?;
+    Ok(fd.as_raw_fd())
 }
 
 /// Joins the family whose memory is fd (-1: this process is in it through its parent's fork), takes the seat, and

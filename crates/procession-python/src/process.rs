@@ -4,7 +4,7 @@ use crate::member::Member;
 use procession_core::process::{self as core, Answer, ForkCall, ForkError, Next, Request, Told, Waited};
 use procession_core::sys::clock::Deadline;
 use procession_core::sys::fdpass::PassError;
-use procession_core::sys::{cgroup, cpu, pidfd, procfs, spawn as start};
+use procession_core::sys::{cgroup, cpu, event, pidfd, procfs, spawn as system};
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -18,6 +18,7 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Child>()?;
     module.add_class::<ForkServer>()?;
     module.add_function(wrap_pyfunction!(spawn, module)?)?;
+    module.add_function(wrap_pyfunction!(spawn_held, module)?)?;
     module.add_function(wrap_pyfunction!(control_pair, module)?)?;
     module.add_function(wrap_pyfunction!(request_fork, module)?)?;
     module.add_function(wrap_pyfunction!(process_is_alive, module)?)?;
@@ -106,23 +107,45 @@ fn spawn(
     fds: Vec<RawFd>,
     numbers: Option<Vec<RawFd>>,
 ) -> PyResult<u32> {
+    Ok(start(py, &executable, args, &fds, numbers, false)?.0)
+}
+
+/// The same; returns (pid, pidfd or -1). No handler of the program's runs between the two, so none has waited for the
+/// process before its pidfd is opened.
+#[pyfunction]
+fn spawn_held(py: Python<'_>, executable: Text, args: Vec<Text>, fds: Vec<RawFd>) -> PyResult<(u32, RawFd)> {
+    let (pid, pidfd) = start(py, &executable, args, &fds, None, true)?;
+    Ok((pid, pidfd.map_or(-1, IntoRawFd::into_raw_fd)))
+}
+
+fn start(
+    py: Python<'_>,
+    executable: &Text,
+    args: Vec<Text>,
+    fds: &[RawFd],
+    numbers: Option<Vec<RawFd>>,
+    held: bool,
+) -> PyResult<(u32, Option<OwnedFd>)> {
     let args: Vec<CString> = args.into_iter().map(|arg| arg.0).collect();
     // Copied while attached: Python changes the environment only when it is, too.
     let env = environment();
-    let fds = borrowed(&fds)?;
-    let numbers = numbers.unwrap_or_else(|| (start::FIRST..).take(fds.len()).collect());
+    let fds = borrowed(fds)?;
+    let numbers = numbers.unwrap_or_else(|| (system::FIRST..).take(fds.len()).collect());
     if numbers.len() != fds.len() || numbers.iter().any(|number| *number < 0) {
         return Err(PyValueError::new_err("a number for each descriptor is needed"));
     }
     let placed: Vec<_> = fds.into_iter().zip(numbers).collect();
-    py.detach(|| start::spawn_at(&executable.0, &args, &env, &placed))
-        .map_err(|e| match e.source.raw_os_error() {
-            Some(errno) => {
-                let name = OsString::from_vec(e.executable.into_bytes());
-                PyOSError::new_err((errno, message(&e.source), name))
-            }
-            None => PyOSError::new_err(e.to_string()),
-        })
+    let started = py.detach(|| {
+        let pid = system::spawn_at(&executable.0, &args, &env, &placed)?;
+        Ok((pid, if held { pidfd::open(pid).ok() } else { None }))
+    });
+    started.map_err(|e: system::SpawnError| match e.source.raw_os_error() {
+        Some(errno) => {
+            let name = OsString::from_vec(e.executable.into_bytes());
+            PyOSError::new_err((errno, message(&e.source), name))
+        }
+        None => PyOSError::new_err(e.to_string()),
+    })
 }
 
 /// Slot, generation, reply descriptor (-1: a spare is wanted), passed descriptors.
@@ -314,7 +337,7 @@ fn open_sentinel(pid: u32, start_time: u64) -> PyResult<RawFd> {
         // Looked at after the descriptor was opened: from then on it cannot come to mean another process.
         Ok(fd) if start_time == 0 || procfs::start_time(pid) == start_time => Ok(fd),
         Err(e) if e.raw_os_error() != Some(libc::ESRCH) => Err(e),
-        _ => pidfd::always_ready(),
+        _ => event::always_ready(),
     };
     Ok(opened.map_err(|e| no_sentinel(&e))?.into_raw_fd())
 }
@@ -375,7 +398,7 @@ fn environment() -> Vec<CString> {
 }
 
 /// Takes a descriptor over from Python.
-fn take(number: RawFd) -> PyResult<OwnedFd> {
+pub(crate) fn take(number: RawFd) -> PyResult<OwnedFd> {
     borrow(number)?;
     // SAFETY: it is open, and the caller hands it over.
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
@@ -406,7 +429,7 @@ fn no_sentinel(error: &io::Error) -> PyErr {
     }
 }
 
-fn raised(error: &io::Error) -> PyErr {
+pub(crate) fn raised(error: &io::Error) -> PyErr {
     match error.raw_os_error() {
         Some(errno) => os_error(errno, &message(error)),
         None => PyOSError::new_err(error.to_string()),

@@ -59,6 +59,7 @@ extern "C" fn in_child() {
     let pid = rustix::process::getpid().as_raw_nonzero().get() as u32;
     for (place, family) in joined().enumerate() {
         family.has_pid(pid);
+        family.distrust_descriptor();
         let seat = unborn(place, family).filter(|seat| seat.claim(pid));
         family.sit(seat);
     }
@@ -81,14 +82,19 @@ pub fn expecting<T>(fork: impl FnOnce() -> T, is_stillborn: impl FnOnce(&T) -> b
     let answer = fork();
     let _ = EXPECTED.try_with(|expected| expected.set(false));
     if is_stillborn(&answer) {
-        // Nobody will come to these.
-        for (place, family) in joined().enumerate() {
-            if let Some(seat) = unborn(place, family) {
-                seat.vacate();
-            }
-        }
+        refused();
     }
     answer
+}
+
+/// In this thread a fork has just failed: nobody will come to the seats that were made for it.
+pub fn refused() {
+    for (place, family) in joined().enumerate() {
+        if let Some(seat) = unborn(place, family) {
+            let _ = UNBORN.try_with(|u| u[place].set((0, 0)));
+            seat.vacate();
+        }
+    }
 }
 
 /// In the parent, right after a fork in this thread: the home seat of the child, bound to its pid and watched.

@@ -7,13 +7,13 @@
 #![allow(unsafe_code)]
 
 use super::layout::{FamilyHeader, HEAP, LEDGER, MAGIC, VERSION};
-use super::registry::State;
 use super::{Family, NO_SEAT, Seat, fork};
 use crate::error::{Error, Result};
 use crate::sys::area::Area;
+use crate::sys::descriptor::{Identity, Kept, clear_of_streams};
 use crate::sys::memory::{self, Map};
-use core::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering};
-use rustix::fd::{AsRawFd, BorrowedFd, IntoRawFd, OwnedFd};
+use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use rustix::fd::OwnedFd;
 use rustix::fs::{Mode, OFlags};
 
 /// How many families a process can be in.
@@ -38,17 +38,6 @@ pub(crate) fn joined() -> impl Iterator<Item = &'static Family> {
     JOINED.iter().map_while(seen)
 }
 
-/// The descriptor with this number, if it is still the file that it should be.
-pub(crate) fn verified(number: i32, device: u64, inode: u64) -> Option<BorrowedFd<'static>> {
-    if number < 0 {
-        return None;
-    }
-    // SAFETY: the number is not -1, and a closed or foreign descriptor is what fstat is asked about.
-    let fd = unsafe { BorrowedFd::borrow_raw(number) };
-    let stat = rustix::fs::fstat(fd).ok()?;
-    (stat.st_dev == device && stat.st_ino == inode).then_some(fd)
-}
-
 impl Family {
     /// The family in which this process makes its objects, if there is one yet.
     #[must_use]
@@ -57,14 +46,30 @@ impl Family {
         seen(&HOME)
     }
 
-    /// The family in which this process makes its objects. Without one it founds its own.
+    /// The family in which this process makes its objects. Without one it founds its own, and again if the descriptor of
+    /// the one that it has is lost: see [`super::descriptor`].
     pub fn home() -> Result<&'static Family> {
-        if let Some(home) = Self::home_if_any() {
-            return Ok(home);
+        match Self::home_if_any() {
+            Some(home) if home.is_open() => Ok(home),
+            lost => Self::found_home(lost),
         }
+    }
+
+    /// The same, and certain to have a descriptor now: for those who hand it to another process.
+    pub fn open_home() -> Result<&'static Family> {
+        match Self::home_if_any() {
+            Some(home) if home.is_open_now(crate::sys::clock::now()) => Ok(home),
+            lost => Self::found_home(lost),
+        }
+    }
+
+    fn found_home(lost: Option<&'static Family>) -> Result<&'static Family> {
         let founded = Self::found()?;
+        if let Some(seat) = lost.and_then(Self::current_seat) {
+            founded.seat()?.slot().set_name(&seat.slot().name());
+        }
         match HOME.compare_exchange(
-            core::ptr::null_mut(),
+            lost.map_or(core::ptr::null_mut(), |lost| core::ptr::from_ref(lost).cast_mut()),
             core::ptr::from_ref(founded).cast_mut(),
             Ordering::AcqRel,
             Ordering::Acquire,
@@ -216,12 +221,14 @@ impl Family {
     }
 
     fn leak(fd: OwnedFd, area: Area) -> Result<&'static Family> {
-        let stat = rustix::fs::fstat(&fd).map_err(|e| Error::os("looking at family memory", e))?;
+        let looking = |e| Error::os("looking at family memory", e);
+        let identity = Identity::of(&fd).map_err(looking)?;
+        let fd = clear_of_streams(fd).map_err(looking)?;
         Ok(Box::leak(Box::new(Family {
             area,
-            fd: AtomicI32::new(fd.into_raw_fd()),
-            device: stat.st_dev,
-            inode: stat.st_ino,
+            fd: Kept::new(fd),
+            identity,
+            verified: AtomicU64::new(crate::sys::clock::now()),
             seat: AtomicU64::new(NO_SEAT),
             hint: AtomicU32::new(0),
             swept: AtomicU32::new(0),
@@ -240,28 +247,6 @@ impl Family {
         free.map(drop).ok_or(Error::Unreachable {
             pid: self.pid(),
             why: format!("this process is in {FAMILIES} families"),
-        })
-    }
-
-    /// A new descriptor of the memory, through any member that still has it open.
-    pub(crate) fn reopen(&'static self) -> Result<BorrowedFd<'static>> {
-        for seat in self.seats().filter(|s| s.slot().state().1 == State::Alive) {
-            let path = format!(
-                "/proc/{}/fd/{}",
-                seat.slot().pid(),
-                seat.slot().how.load(Ordering::Relaxed) as u32
-            );
-            let Ok(fd) = rustix::fs::open(&path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()) else {
-                continue;
-            };
-            if verified(fd.as_raw_fd(), self.device, self.inode).is_some() {
-                // SAFETY: the descriptor is open and is never closed by us.
-                return Ok(unsafe { BorrowedFd::borrow_raw(fd.into_raw_fd()) });
-            }
-        }
-        Err(Error::Unreachable {
-            pid: self.pid(),
-            why: "its descriptor was closed, here and in all other members".into(),
         })
     }
 

@@ -14,11 +14,13 @@
 //! | [`private`] | a buffer as memory of one's own, without a copy |
 //! | [`reap`] | taking that back when they die |
 //! | [`handle`] | naming objects across processes |
+//! | [`descriptor`] | the memory's descriptor, in a program that may close it |
 //! | [`join`] | making a family, joining one, finding another |
 //! | [`fork`] | what a fork means to all this |
 
 pub mod alloc;
 pub mod bundle;
+pub mod descriptor;
 pub mod fork;
 pub mod handle;
 pub mod held;
@@ -35,8 +37,8 @@ pub mod zeroed;
 
 use crate::error::Result;
 use crate::sys::area::Area;
-use core::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
-use rustix::fd::{AsRawFd, BorrowedFd};
+use crate::sys::descriptor::{Identity, Kept};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 pub use handle::Handle;
 pub use held::Hold;
@@ -47,10 +49,11 @@ pub use seat::Seat;
 #[derive(Debug)]
 pub struct Family {
     pub(crate) area: Area,
-    /// The file's descriptor, its device and inode: somebody else's file may have got its number.
-    fd: AtomicI32,
-    device: u64,
-    inode: u64,
+    /// The file's descriptor, and what it must name: see [`descriptor`].
+    fd: Kept,
+    identity: Identity,
+    /// When that was verified last, by the monotonic clock.
+    verified: AtomicU64,
     /// This process's seat: slot below, generation above; `NO_SEAT` if it has none.
     seat: AtomicU64,
     /// From which entry of the held table on there may be a free one.
@@ -74,34 +77,6 @@ impl Family {
         id
     }
 
-    /// The descriptor of the memory, verified: if the program has closed it (daemons close everything) it is opened
-    /// anew through another member.
-    pub(crate) fn fd(&'static self) -> Result<BorrowedFd<'static>> {
-        let number = self.fd.load(Ordering::Acquire);
-        if let Some(fd) = join::verified(number, self.device, self.inode) {
-            return Ok(fd);
-        }
-        let fd = self.reopen()?;
-        self.fd.store(fd.as_raw_fd(), Ordering::Release);
-        Ok(fd)
-    }
-
-    /// The descriptor of the memory, after making sure that it is still open.
-    pub fn checked_fd(&'static self) -> Result<BorrowedFd<'static>> {
-        self.fd()
-    }
-
-    /// The descriptor's number, after making sure that it is still open.
-    pub fn checked_fd_number(&'static self) -> Result<u64> {
-        self.fd().map(|fd| fd.as_raw_fd() as u64)
-    }
-
-    /// The descriptor's number.
-    #[must_use]
-    pub fn fd_number(&self) -> u64 {
-        self.fd.load(Ordering::Acquire) as u64
-    }
-
     /// This process's seat, if it has one.
     #[must_use]
     pub fn current_seat(&'static self) -> Option<Seat> {
@@ -119,7 +94,7 @@ impl Family {
         if let Some(seat) = self.current_seat() {
             return Ok(seat);
         }
-        let (pid, start) = (self.pid(), crate::sys::procfs::start_time(self.pid()));
+        let (pid, start) = (self.pid(), crate::sys::procfs::own_start_time());
         let mut txn = self.begin();
         let seat = txn.take_seat(None)?;
         txn.occupy(seat, pid, start);

@@ -115,15 +115,20 @@ impl Family {
         }
     }
 
-    /// Whether the occupant of a seat lives that was noted as [`Seat::number`]; nobody lives in 0.
-    pub(crate) fn lives(&'static self, number: u64) -> bool {
-        let Some(number) = number.checked_sub(1) else {
-            return false;
-        };
-        let seat = Seat {
+    /// The seat that was noted as [`Seat::number`], whoever has it now; None for 0.
+    pub(crate) fn seat_numbered(&'static self, number: u64) -> Option<Seat> {
+        let number = number.checked_sub(1)?;
+        Some(Seat {
             family: self,
             slot: number as u32,
             generation: (number >> 32) as u32,
+        })
+    }
+
+    /// Whether the occupant of a seat lives that was noted as [`Seat::number`]; nobody lives in 0.
+    pub(crate) fn lives(&'static self, number: u64) -> bool {
+        let Some(seat) = self.seat_numbered(number) else {
+            return false;
         };
         // Whoever asks is alive.
         self.current_seat() == Some(seat)

@@ -19,6 +19,7 @@ use super::seat::Seat;
 use crate::atomic::Ordering;
 use crate::error::{Error, Result};
 use crate::sys::mutex::RobustMutex;
+use crate::sys::procfs;
 use core::sync::atomic::AtomicU64;
 
 /// How many seats there are. Slot numbers from 0; a lock's word names its owner by slot + 1 in 16 bits, of which the
@@ -78,7 +79,9 @@ pub struct Slot {
     pub report: AtomicU64,
     /// The references that the report carries: a bundle, held by the slot itself, or 0.
     pub luggage: AtomicU64,
-    spare: AtomicU64,
+    /// The PID namespace in which pid and start time are true, as [`procfs::pid_namespace`] names it, in the lower half.
+    /// Above it [`MAIN`], if the occupant's main thread has the life word.
+    pub namespace: AtomicU64,
     /// The name, UTF-8, cut at 64 bytes, padded with zeros.
     pub name: [AtomicU64; 8],
     /// Occupied for good by the thread of the occupant that took the seat, the main one as a rule: when it dies the
@@ -86,6 +89,8 @@ pub struct Slot {
     pub life: RobustMutex,
 }
 
+/// See [`Slot::namespace`].
+const MAIN: u64 = 1 << 32;
 const LIFE: u64 = core::mem::offset_of!(Slot, life) as u64;
 const _: () = assert!(size_of::<Slot>() == SLOT_BYTES as usize);
 const KNOWN: u64 = 1 << 32;
@@ -113,6 +118,26 @@ impl Slot {
     #[must_use]
     pub fn declared(&self) -> Option<i32> {
         code(self.declared.load(Ordering::Acquire))
+    }
+
+    /// Whether pid and start time are those that this process would find: the occupant is in the same PID namespace, or
+    /// one of the two cannot tell in which it is.
+    #[must_use]
+    pub fn is_in_sight(&self) -> bool {
+        let there = self.namespace.load(Ordering::Acquire) as u32;
+        let here = procfs::pid_namespace();
+        there == here || there == 0 || here == 0
+    }
+
+    /// Whether the life word, which the kernel keeps, says that the occupant lives. None: it says nothing, since the
+    /// thread that had it has ended, and others of the process may go on.
+    #[must_use]
+    pub fn life_says(&self) -> Option<bool> {
+        if self.life.owner() != 0 {
+            return Some(true);
+        }
+        let main = self.namespace.load(Ordering::Acquire) & MAIN != 0;
+        (main && self.life.owner_died()).then_some(false)
     }
 
     /// The occupant announces the exit code that it is about to end with.
@@ -223,6 +248,7 @@ impl Txn {
         self.write(&slot.parent, parent.map_or(0, |p| p.number()));
         for word in [
             &slot.start_time,
+            &slot.namespace,
             &slot.exit,
             &slot.declared,
             &slot.held,
@@ -261,6 +287,8 @@ impl Txn {
     pub(crate) fn occupy(&mut self, seat: Seat, pid: u32, start_time: u64) {
         let slot = seat.slot();
         self.write(&slot.start_time, start_time);
+        let main = if crate::sys::is_main_thread() { MAIN } else { 0 };
+        self.write(&slot.namespace, u64::from(procfs::pid_namespace()) | main);
         self.write(&slot.who, self.read(&slot.who) & !0xffff_ffff | u64::from(pid));
         self.write(&slot.how, self.family.fd_number());
         self.write(&slot.state, state_word(seat.generation, State::Alive));

@@ -60,6 +60,12 @@ impl Seat {
         generation == self.generation && state != State::Free
     }
 
+    /// Whether the occupant's parent has died.
+    fn is_orphan(&self) -> bool {
+        let parent = self.slot().parent.load(Ordering::Relaxed);
+        parent != 0 && !self.family.lives(parent)
+    }
+
     /// This seat as one number, never 0.
     #[must_use]
     pub(crate) fn number(&self) -> u64 {
@@ -78,7 +84,7 @@ impl Seat {
         Ok(seat)
     }
 
-    /// Binds the pid (and start time) of the process that was started for this seat.
+    /// Binds the pid (and start time) of the process that was started for this seat, as this process knows them.
     pub fn bind(&self, pid: u32) {
         if self.slot().pid() != 0 {
             return; // the child was quicker
@@ -88,6 +94,7 @@ impl Seat {
         let slot = self.slot();
         if slot.state().0 == self.generation && slot.pid() == 0 {
             txn.write(&slot.start_time, start);
+            txn.write(&slot.namespace, u64::from(procfs::pid_namespace()));
             txn.write(
                 &slot.who,
                 slot.who.load(Ordering::Relaxed) & !0xffff_ffff | u64::from(pid),
@@ -99,10 +106,8 @@ impl Seat {
     /// This process takes the seat. False if it was given up meanwhile.
     pub(crate) fn claim(&self, pid: u32) -> bool {
         let slot = self.slot();
-        // Reading /proc takes longer than all the rest, so whoever is second, child or parent, takes the first one's word.
-        let found = (slot.pid() != pid).then(|| procfs::start_time(pid));
+        let start = procfs::own_start_time();
         let mut txn = self.family.begin();
-        let start = found.unwrap_or_else(|| txn.read(&slot.start_time));
         if slot.state() != (self.generation, State::Reserved) {
             return false;
         }
@@ -254,7 +259,9 @@ impl Seat {
         self.family.reap(*self);
     }
 
-    /// Whether the occupant lives, from what the registry and `/proc` say.
+    /// Whether the occupant lives. The registry knows of ends that somebody has seen; otherwise the life word says who
+    /// lives, which the kernel keeps for whoever looks. Only where that says nothing is the pid looked up, and only by
+    /// those to whom it is the same process: not in another PID namespace.
     #[must_use]
     pub fn fate(&self) -> Fate {
         let slot = self.slot();
@@ -272,6 +279,17 @@ impl Seat {
         if pid == 0 {
             return self.unborn();
         }
+        let life = slot.life_says();
+        if state == State::Alive && life == Some(true) {
+            return Fate::Alive;
+        }
+        if !slot.is_in_sight() {
+            return match (state, life) {
+                (State::Alive, Some(false)) => Fate::Dead(slot.declared()),
+                (State::Alive, _) => Fate::Alive,
+                _ => self.unborn(),
+            };
+        }
         match procfs::liveness(pid, slot.start_time.load(Ordering::Relaxed)) {
             Liveness::Alive => Fate::Alive,
             Liveness::Zombie { status } => {
@@ -288,9 +306,7 @@ impl Seat {
         let slot = self.slot();
         let age = crate::sys::clock::now().saturating_sub(slot.taken.load(Ordering::Relaxed));
         let starter = slot.starter.load(Ordering::Relaxed);
-        let parent = slot.parent.load(Ordering::Relaxed);
-        let orphan = parent != 0 && !self.family.lives(parent);
-        if orphan || (starter == 0 && age > 10_000_000_000) {
+        if self.is_orphan() || (starter == 0 && age > 10_000_000_000) {
             Fate::Dead(None)
         } else {
             Fate::Alive

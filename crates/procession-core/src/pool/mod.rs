@@ -63,11 +63,10 @@ use crate::error::{Error, Result};
 use crate::family::object::{HEADER, Kind};
 use crate::family::{Family, Handle, Hold};
 use crate::queue::Queue;
-use crate::sys::pidfd;
+use crate::sys::event::Bell;
 use core::sync::atomic::Ordering;
 use core::time::Duration;
 use layout::{CONDEMNED, Desk, PoolObject, desk_at};
-use rustix::fd::OwnedFd;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use table::State;
 
@@ -100,7 +99,7 @@ pub struct Pool {
     tasks: Queue,
     results: Queue,
     /// Tells the supervising thread to look.
-    control: OwnedFd,
+    control: Bell,
     state: Mutex<State>,
 }
 
@@ -153,7 +152,7 @@ impl Pool {
             object.desks.store(desks, Ordering::Relaxed);
             Ok(())
         })?;
-        let control = pidfd::event().map_err(|e| Error::os("making a pool", e))?;
+        let control = Bell::new().map_err(|e| Error::os("making a pool", e))?;
         let mut state = State::default();
         state.seats.resize_with(desks as usize, Default::default);
         for seat in &mut state.seats {

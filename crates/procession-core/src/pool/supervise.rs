@@ -4,12 +4,13 @@ use super::layout::{self, COMING, CONDEMNED, LEAVING};
 use super::table::{Death, Outcome, Phase, Report, State};
 use super::{MOST_FAILED_STARTS, Pool};
 use crate::sys::clock::{Deadline, now};
+use crate::sys::descriptor::Kept;
 use crate::sys::pidfd;
 use crate::sys::procfs;
 use core::sync::atomic::Ordering;
 use core::time::Duration;
 use rustix::event::{PollFd, PollFlags};
-use rustix::fd::{AsFd, OwnedFd};
+use rustix::fd::OwnedFd;
 use std::sync::Arc;
 
 /// What is to be done next.
@@ -42,6 +43,8 @@ pub struct Judged {
 const GLANCE: Duration = Duration::from_millis(10);
 /// How often a worker without a pidfd is looked after, and how often memory is.
 const LOOK: Duration = Duration::from_millis(50);
+/// The supervisor looks so often although nobody has called it.
+const UNCALLED: Duration = Duration::from_secs(1);
 /// Workers that were asked to end are killed after so long.
 const GRACE: u64 = 300_000_000;
 /// Who is killed (SIGKILL, and memory had not run out) before it is ready has not failed by itself: so many of them weigh
@@ -97,7 +100,7 @@ impl Pool {
         let seat = &mut state.seats[desk as usize];
         seat.pid = pid;
         seat.start_time = procfs::start_time(pid);
-        seat.pidfd = pidfd.map(Arc::new);
+        seat.pidfd = pidfd.map(Kept::new).map(Arc::new);
         seat.occupied = true;
         seat.asked = false;
         seat.due = None;
@@ -231,7 +234,7 @@ impl Pool {
         if state.supervisor_sleeps {
             state.supervisor_sleeps = false;
             drop(state);
-            pidfd::signal_event(&self.control);
+            self.control.signal();
         }
     }
 
@@ -251,11 +254,16 @@ impl Pool {
             return;
         }
         // An error is that it has ended, which will be noticed.
-        let _ = match &seat.pidfd {
-            Some(fd) => pidfd::send_signal(fd, signal),
-            None if procfs::is_alive(seat.pid, seat.start_time) => pidfd::kill(seat.pid, signal),
-            None => Ok(()),
-        };
+        let by_pidfd = seat
+            .pidfd
+            .as_ref()
+            .and_then(|fd| Some(pidfd::send_signal(fd.get()?, signal)));
+        let unsupported = |e: &std::io::Error| e.kind() == std::io::ErrorKind::Unsupported;
+        if by_pidfd.is_none_or(|sent| sent.is_err_and(|e| unsupported(&e)))
+            && procfs::is_alive(seat.pid, seat.start_time)
+        {
+            let _ = pidfd::kill(seat.pid, signal);
+        }
     }
 
     /// A worker has died with this task.
@@ -424,14 +432,23 @@ impl Pool {
         let leads = state.waiters == 0
             && (state.pending_reports > 0 || (state.phase == Phase::Closing && state.pending > 0));
         let since = self.results.put_so_far();
-        let watched: Vec<(u32, Arc<OwnedFd>)> = (0..)
+        for seat in &mut state.seats {
+            // The program has closed it: a new one, or looking from time to time.
+            if seat.occupied && seat.pidfd.as_ref().is_some_and(|fd| fd.get().is_none()) {
+                let again = pidfd::open(seat.pid).ok();
+                let again = again.filter(|_| procfs::is_alive(seat.pid, seat.start_time));
+                seat.pidfd = again.map(Kept::new).map(Arc::new);
+            }
+        }
+        let watched: Vec<(u32, Arc<Kept>)> = (0..)
             .zip(&state.seats)
             .filter(|(_, seat)| seat.occupied && !seat.asked)
             .filter_map(|(number, seat)| Some((number, seat.pidfd.clone()?)))
             .collect();
         state.supervisor_sleeps = !leads;
         drop(state);
-        let mut limit = until;
+        // Bounded, since the program may close the descriptor by which others call.
+        let mut limit = until.sooner(Deadline::after(UNCALLED));
         if leads {
             let _ = self
                 .results
@@ -440,15 +457,21 @@ impl Pool {
         }
         let mut fds: Vec<PollFd<'_>> = watched
             .iter()
-            .map(|(_, fd)| PollFd::from_borrowed_fd(fd.as_fd(), PollFlags::IN))
+            .filter_map(|(_, fd)| Some(PollFd::from_borrowed_fd(fd.get()?, PollFlags::IN)))
             .collect();
-        fds.push(PollFd::from_borrowed_fd(self.control.as_fd(), PollFlags::IN));
+        if fds.len() < watched.len() {
+            // One was closed just now.
+            return;
+        }
+        if let Some(bell) = self.control.descriptor() {
+            fds.push(PollFd::from_borrowed_fd(bell, PollFlags::IN));
+        }
         // Whatever it says: the caller looks again.
         let _ = pidfd::ready(&mut fds, limit);
         let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
         drop(fds);
-        if ready.last() == Some(&true) {
-            pidfd::clear_event(&self.control);
+        if ready.len() > watched.len() && ready.last() == Some(&true) {
+            self.control.clear();
         }
         let mut state = self.lock();
         for ((number, _), _) in watched.iter().zip(&ready).filter(|(_, ready)| **ready) {

@@ -4,8 +4,8 @@ use super::definition::Definition;
 use super::message::Arrived;
 use crate::family::Hold;
 use crate::queue::Mark;
+use crate::sys::descriptor;
 use core::time::Duration;
-use rustix::fd::OwnedFd;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
@@ -95,7 +95,7 @@ pub(super) struct Group {
 #[derive(Debug, Default)]
 pub(super) struct Seat {
     pub(super) pid: u32,
-    pub(super) pidfd: Option<Arc<OwnedFd>>,
+    pub(super) pidfd: Option<Arc<descriptor::Kept>>,
     pub(super) start_time: u64,
     /// A worker is to be started here, not before this time.
     pub(super) due: Option<u64>,

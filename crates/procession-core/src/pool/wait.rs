@@ -6,7 +6,6 @@ use super::table::{Outcome, Phase, State};
 use super::{Pool, Waited};
 use crate::queue::{Batch, Got, GotBatch, Parcel, Patience};
 use crate::sys::clock::Deadline;
-use crate::sys::pidfd;
 use core::time::Duration;
 
 /// How many messages are taken from the queue at a time.
@@ -159,7 +158,7 @@ impl Pool {
     /// Has the supervisor look, if it sleeps until something is said to it.
     fn wake_supervisor(&self, state: &mut State) {
         if core::mem::take(&mut state.supervisor_sleeps) {
-            pidfd::signal_event(&self.control);
+            self.control.signal();
         }
     }
 

@@ -36,6 +36,7 @@
 
 use crate::family::Seat;
 use crate::sys::clock::{Deadline, now};
+use crate::sys::event;
 use crate::sys::pidfd::{self, SharedFd, Which};
 use crate::sys::procfs::{self, Liveness};
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -74,8 +75,8 @@ pub struct Child {
     /// 0 where it is of no use: the pidfd or being the parent is better evidence.
     start_time: u64,
     seat: Option<Seat>,
-    pidfd: SharedFd,
-    sentinel: SharedFd,
+    pidfd: Box<SharedFd>,
+    sentinel: Box<SharedFd>,
     exit: AtomicU64,
     /// When it was first seen that the process has ended without its exit code being known; 0: not yet.
     missing_since: AtomicU64,
@@ -101,8 +102,8 @@ impl Child {
             direct,
             start_time: 0,
             seat,
-            pidfd: SharedFd::new(None),
-            sentinel: SharedFd::new(None),
+            pidfd: Box::new(SharedFd::new(None)),
+            sentinel: Box::new(SharedFd::new(None)),
             exit: AtomicU64::new(0),
             missing_since: AtomicU64::new(0),
         };
@@ -127,8 +128,8 @@ impl Child {
             direct,
             start_time: 0,
             seat,
-            pidfd: SharedFd::new(Some(pidfd)),
-            sentinel: SharedFd::new(None),
+            pidfd: Box::new(SharedFd::new(Some(pidfd))),
+            sentinel: Box::new(SharedFd::new(None)),
             exit: AtomicU64::new(0),
             missing_since: AtomicU64::new(0),
         }
@@ -138,7 +139,7 @@ impl Child {
     /// child has.
     #[must_use]
     pub fn with_sentinel(mut self, sentinel: OwnedFd) -> Child {
-        self.sentinel = SharedFd::new(Some(sentinel));
+        self.sentinel = Box::new(SharedFd::new(Some(sentinel)));
         self
     }
 
@@ -170,7 +171,7 @@ impl Child {
         }
         match self.open() {
             Err(e) if e.raw_os_error() == Some(Errno::SRCH.raw_os_error()) => {
-                self.sentinel.put(pidfd::always_ready()?);
+                self.sentinel.put(event::always_ready()?);
             }
             opened => opened?,
         }

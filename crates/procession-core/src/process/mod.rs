@@ -7,6 +7,7 @@
 pub mod child;
 pub mod error;
 pub mod forkserver;
+pub mod lifeline;
 pub mod spares;
 
 pub use child::{Child, Waited};

@@ -7,6 +7,7 @@
 //! The one thing that gets lost silently is a descriptor that the *receiver* has no free number for: the packet comes
 //! without it and with a flag that is easily overlooked. Here that is an error of its own.
 
+use super::descriptor::{both_clear_of_streams, clear_of_streams};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::{Errno, IoSlice, IoSliceMut};
 use rustix::net::{
@@ -94,7 +95,7 @@ impl From<Errno> for PassError {
 /// # References
 ///  - [socketpair(2)](https://man7.org/linux/man-pages/man2/socketpair.2.html)
 pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
-    Ok(rustix::net::socketpair(
+    both_clear_of_streams(rustix::net::socketpair(
         AddressFamily::UNIX,
         SocketType::SEQPACKET,
         SocketFlags::CLOEXEC,
@@ -190,7 +191,9 @@ fn recv_with(socket: BorrowedFd<'_>, buffer: &mut [u8], flags: RecvFlags) -> Res
     let mut fds = Vec::new();
     for message in control.drain() {
         if let RecvAncillaryMessage::ScmRights(rights) = message {
-            fds.extend(rights);
+            for fd in rights {
+                fds.push(clear_of_streams(fd).map_err(PassError::Os)?);
+            }
         }
     }
     let len = received.bytes.min(buffer.len());

@@ -20,6 +20,9 @@ use core::cell::UnsafeCell;
 use core::marker::PhantomData;
 use core::time::Duration;
 
+/// The bits of the lock word that are a thread's id.
+const TID_MASK: u32 = 0x3fff_ffff;
+
 /// A robust, process-shared mutex in a 64-byte slot of family memory.
 #[repr(C, align(64))]
 pub struct RobustMutex {
@@ -130,6 +133,17 @@ impl RobustMutex {
     #[must_use]
     pub fn owner_died(&self) -> bool {
         self.word().load(core::sync::atomic::Ordering::Acquire) & rustix::thread::futex::OWNER_DIED != 0
+    }
+
+    /// The id of the thread that is inside, in that one's own PID namespace; 0: nobody, or one that has died there.
+    #[must_use]
+    pub fn owner(&self) -> u32 {
+        let word = self.word().load(core::sync::atomic::Ordering::Acquire);
+        if word & rustix::thread::futex::OWNER_DIED == 0 {
+            word & TID_MASK
+        } else {
+            0
+        }
     }
 
     fn answered(&self, answer: i32, repair: impl FnOnce()) -> Option<Inside<'_>> {

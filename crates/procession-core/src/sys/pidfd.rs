@@ -10,9 +10,11 @@
 #![allow(unsafe_code)]
 
 use super::clock::Deadline;
+use super::descriptor::{Kept, clear_of_streams};
+use super::event::{clear_event, event};
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
-use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd};
-use rustix::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use rustix::event::{PollFd, PollFlags};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions};
 use std::io;
@@ -37,7 +39,7 @@ pub fn open(pid: u32) -> io::Result<OwnedFd> {
             REFUSED.store(true, Ordering::Relaxed);
             Err(io::ErrorKind::Unsupported.into())
         }
-        opened => Ok(opened?),
+        opened => clear_of_streams(opened?),
     }
 }
 
@@ -47,27 +49,24 @@ pub fn pretend_refused(refused: bool) {
     REFUSED.store(refused, Ordering::Relaxed);
 }
 
-/// Whether a descriptor is a pidfd.
+/// Whether a descriptor is a pidfd of a process to which this one may send signals.
 #[must_use]
 pub fn is_pidfd(fd: impl AsFd) -> bool {
     // A signal of number 0 is not sent: only whether it could be is looked at.
-    !matches!(
-        send_raw(fd.as_fd(), 0),
-        Err(Errno::BADF | Errno::INVAL | Errno::NOSYS)
-    )
+    matches!(send_raw(fd.as_fd(), 0), Ok(()) | Err(Errno::SRCH))
 }
 
 /// `pidfd_send_signal(pidfd, signal, NULL, 0)` — sends a signal to exactly that process.
 ///
 /// # Errors
-/// `ESRCH`: it has ended and was waited for. `EPERM`, `EINVAL` (no such signal). [`io::ErrorKind::Unsupported`]: this
-/// system refuses pidfds.
+/// `ESRCH`: it has ended and was waited for. `EINVAL`: no such signal. [`io::ErrorKind::Unsupported`]: this system refuses
+/// the call, or it is not for this process to send that one signals ([`kill`] then says so).
 ///
 /// # References
 ///  - [pidfd_send_signal(2)](https://man7.org/linux/man-pages/man2/pidfd_send_signal.2.html)
 pub fn send_signal(pidfd: impl AsFd, signal: i32) -> io::Result<()> {
     send_raw(pidfd.as_fd(), signal).map_err(|e| match e {
-        Errno::NOSYS => io::ErrorKind::Unsupported.into(),
+        Errno::NOSYS | Errno::PERM | Errno::ACCESS => io::ErrorKind::Unsupported.into(),
         e => e.into(),
     })
 }
@@ -235,37 +234,14 @@ pub fn exit_code_after_reaping(pidfd: impl AsFd) -> Option<i32> {
     (answer == 0 && info.mask & EXIT != 0).then(|| super::procfs::exit_code_of_status(info.exit))
 }
 
-/// A descriptor that is readable from the beginning: the sentinel of a process that has ended already.
-pub fn always_ready() -> io::Result<OwnedFd> {
-    Ok(eventfd(1, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?)
-}
-
-/// `eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)` — a descriptor that is readable after [`signal_event`].
-///
-/// # References
-///  - [eventfd(2)](https://man7.org/linux/man-pages/man2/eventfd.2.html)
-pub fn event() -> io::Result<OwnedFd> {
-    Ok(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?)
-}
-
-/// Makes an [`event`] readable, and wakes who polls it.
-pub fn signal_event(event: impl AsFd) {
-    // It can only be so full that it is readable.
-    let _ = rustix::io::write(event, &1u64.to_ne_bytes());
-}
-
-/// The event has been seen.
-pub fn clear_event(event: impl AsFd) {
-    let _ = rustix::io::read(event, &mut [0u8; 8]);
-}
-
-/// A descriptor that one thread may close while others use it: it is closed when the last of them is done.
+/// A descriptor that one thread may close while others use it: it is closed when the last of them is done. Each use
+/// begins with a look whether its number still names what it named at first ([`Kept`]).
 ///
 /// A word counts the users, and has a flag for "closed". No lock: in the child of a fork, users that were threads of
 /// the parent are never done, and all that comes of it is that the descriptor stays open until this is dropped.
 #[derive(Debug)]
 pub struct SharedFd {
-    number: AtomicI32,
+    kept: Kept,
     users: AtomicU32,
 }
 
@@ -275,7 +251,7 @@ const CLOSED: u32 = 1 << 31;
 #[derive(Debug)]
 pub struct InUse<'a> {
     of: &'a SharedFd,
-    number: RawFd,
+    fd: BorrowedFd<'a>,
 }
 
 impl SharedFd {
@@ -283,34 +259,29 @@ impl SharedFd {
     #[must_use]
     pub fn new(fd: Option<OwnedFd>) -> SharedFd {
         SharedFd {
-            number: AtomicI32::new(fd.map_or(-1, IntoRawFd::into_raw_fd)),
+            kept: fd.map_or(Kept::empty(), Kept::new),
             users: AtomicU32::new(0),
         }
     }
 
-    /// The descriptor, if there is one and it was not closed.
+    /// The descriptor, if there is one, it was not closed, and the program has not closed it either.
     #[must_use]
     pub fn get(&self) -> Option<InUse<'_>> {
         let closed = self.users.fetch_add(1, Ordering::AcqRel) & CLOSED != 0;
-        let number = self.number.load(Ordering::Acquire);
-        if closed || number < 0 {
-            self.leave();
-            return None;
+        match self.kept.get().filter(|_| !closed) {
+            Some(fd) => Some(InUse { of: self, fd }),
+            None => {
+                self.leave();
+                None
+            }
         }
-        Some(InUse { of: self, number })
     }
 
     /// Puts a descriptor in, if there is none yet and it was not closed; otherwise that one is dropped.
     pub fn put(&self, fd: OwnedFd) {
         let closed = self.users.fetch_add(1, Ordering::AcqRel) & CLOSED != 0;
-        let raw = fd.as_raw_fd();
-        if !closed
-            && self
-                .number
-                .compare_exchange(-1, raw, Ordering::AcqRel, Ordering::Acquire)
-                .is_ok()
-        {
-            let _ = fd.into_raw_fd();
+        if !closed {
+            let _ = self.kept.put(fd);
         }
         self.leave();
     }
@@ -324,36 +295,20 @@ impl SharedFd {
     /// Closes it, as soon as nobody uses it.
     pub fn close(&self) {
         if self.users.fetch_or(CLOSED, Ordering::AcqRel) == 0 {
-            self.close_now();
+            drop(self.kept.take());
         }
     }
 
     fn leave(&self) {
         if self.users.fetch_sub(1, Ordering::AcqRel) == CLOSED | 1 {
-            self.close_now();
+            drop(self.kept.take());
         }
-    }
-
-    fn close_now(&self) {
-        let number = self.number.swap(-1, Ordering::AcqRel);
-        if number >= 0 {
-            // SAFETY: the number came from an OwnedFd, the swap hands it to one caller, and nobody uses it: the count
-            // was 0 with the flag set, after which no use begins; or this is exclusive (Drop).
-            drop(unsafe { OwnedFd::from_raw_fd(number) });
-        }
-    }
-}
-
-impl Drop for SharedFd {
-    fn drop(&mut self) {
-        self.close_now();
     }
 }
 
 impl AsFd for InUse<'_> {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        // SAFETY: it is not closed before this use ends.
-        unsafe { BorrowedFd::borrow_raw(self.number) }
+        self.fd
     }
 }
 
@@ -384,13 +339,10 @@ extern "C" fn ring(_signal: libc::c_int) {
         return;
     }
     let one = 1_u64.to_ne_bytes();
-    // SAFETY: write(2) is async-signal-safe and the buffer is ours; the interrupted code must not see errno change.
-    unsafe {
-        let errno = libc::__errno_location();
-        let before = *errno;
-        libc::write(bell, one.as_ptr().cast(), one.len());
-        *errno = before;
-    }
+    super::keeping_errno(|| {
+        // SAFETY: write(2) is async-signal-safe and the buffer is ours.
+        unsafe { libc::write(bell, one.as_ptr().cast(), one.len()) };
+    });
 }
 
 impl ChildBell {
@@ -403,7 +355,7 @@ impl ChildBell {
     ///  - [sigaction(2)](https://man7.org/linux/man-pages/man2/sigaction.2.html)
     ///  - [eventfd(2)](https://man7.org/linux/man-pages/man2/eventfd.2.html)
     pub fn new() -> io::Result<ChildBell> {
-        let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        let bell = event()?;
         if BELL
             .compare_exchange(-1, bell.as_raw_fd(), Ordering::AcqRel, Ordering::Acquire)
             .is_err()
@@ -437,8 +389,7 @@ impl ChildBell {
 
     /// Makes it unreadable until the next child ends. To be called *before* looking which have.
     pub fn clear(&self) {
-        // Nothing to read: nothing to clear.
-        let _ = rustix::io::read(&self.bell, &mut [0; 8]);
+        clear_event(&self.bell);
     }
 }
 

@@ -10,17 +10,26 @@
 //! - The exit status of a zombie is shown as 0 to those who may not see it. It counts only if the same line shows
 //!   something else that only they may see.
 //!
-//! Where `/proc` is not mounted (or hides the process) a start time is 0, which means "unknown, matches anything",
-//! and `kill(pid, 0)` decides who lives. Nothing here allocates memory or takes a lock: it runs in at-fork handlers.
+//! Where `/proc` is not mounted, hides the process, or is that of another PID namespace (so that its numbers are not those
+//! that this process knows), a start time is 0, which means "unknown, matches anything", and a pidfd tells who lives;
+//! where the system refuses those too, `kill(pid, 0)` does. Nothing here allocates memory or takes a lock, since it runs in
+//! at-fork and signal handlers; but for [`resident`] and [`open_mapping`].
 //!
 //! # References
 //!  - [proc_pid_stat(5)](https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html)
 
+use super::descriptor::{Identity, clear_of_streams};
+use super::pidfd;
+use core::sync::atomic::{AtomicU32, Ordering};
+use rustix::fd::OwnedFd;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::Pid;
 use std::ffi::CStr;
 use std::io;
+
+/// The process that has found `/proc` to be that of another PID namespace; 0: none.
+static FOREIGN: AtomicU32 = AtomicU32::new(0);
 
 /// What is read of `/proc/PID/stat`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +40,8 @@ pub struct ProcStat {
     pub threads: u64,
     /// When it started, in clock ticks since boot.
     pub start_time: u64,
+    /// Where its stack begins: every `exec` changes it, and a fork does not. 0 where it may not be seen.
+    pub stack: u64,
     /// A zombie's wait status; None for others, or where it may not be seen.
     pub exit_status: Option<i32>,
 }
@@ -63,9 +74,13 @@ pub enum Liveness {
 /// # Errors
 /// Nobody can tell: `/proc` is not mounted or hides a process that is there, or no descriptor is free.
 pub fn stat(pid: u32) -> io::Result<Option<ProcStat>> {
-    // The line has 52 numbers of up to 20 digits, and a name of up to 64 bytes.
-    let mut text = [0; 1280];
-    let len = match read(pid, &mut text) {
+    if FOREIGN.load(Ordering::Relaxed) == own_pid() {
+        return Err(io::ErrorKind::Unsupported.into());
+    }
+    let mut text = [0; LONGEST];
+    let mut path = [0; 24];
+    let path = path_of(pid, &mut path).ok_or(Errno::INVAL)?;
+    let len = match read(path, &mut text) {
         Ok(len) => len,
         Err(Errno::NOENT | Errno::SRCH) if exists(pid) => return Err(io::ErrorKind::Unsupported.into()),
         Err(Errno::NOENT | Errno::SRCH) => return Ok(None),
@@ -74,6 +89,54 @@ pub fn stat(pid: u32) -> io::Result<Option<ProcStat>> {
     parse(&text[..len])
         .map(Some)
         .ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
+/// When this process started, in clock ticks since boot; 0 if nobody can tell. To be called in each process before others
+/// are looked at: it finds out whether `/proc` has the pids that this process knows.
+#[must_use]
+pub fn own_start_time() -> u64 {
+    let mut text = [0; LONGEST];
+    let line = read(c"/proc/self/stat", &mut text).map(|len| &text[..len]);
+    let is_own =
+        |line: &&[u8]| line.split(|b| *b == b' ').next().and_then(number) == Some(u64::from(own_pid()));
+    match line.ok().filter(is_own) {
+        Some(line) => {
+            FOREIGN.store(0, Ordering::Relaxed);
+            parse(line).map_or(0, |stat| stat.start_time)
+        }
+        None => {
+            FOREIGN.store(own_pid(), Ordering::Relaxed);
+            0
+        }
+    }
+}
+
+/// Which PID namespace this process is in, as the inode of `/proc/self/ns/pid`; 0 where nobody can tell.
+#[must_use]
+pub fn pid_namespace() -> u32 {
+    rustix::fs::stat(c"/proc/self/ns/pid").map_or(0, |stat| stat.st_ino as u32)
+}
+
+/// A new descriptor of a file that this process has mapped, for reading and writing; None if it has not, or may not
+/// (the kernel opens it for root only).
+#[must_use]
+pub fn open_mapping(identity: Identity) -> Option<OwnedFd> {
+    let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
+    maps.lines().find_map(|line| {
+        let mut fields = line.split_ascii_whitespace();
+        let (range, _mode, _offset) = (fields.next()?, fields.next()?, fields.next()?);
+        let (major, minor) = fields.next()?.split_once(':')?;
+        let device = rustix::fs::makedev(
+            u32::from_str_radix(major, 16).ok()?,
+            u32::from_str_radix(minor, 16).ok()?,
+        );
+        if !identity.is(device, fields.next()?.parse().ok()?) {
+            return None;
+        }
+        let path = format!("/proc/self/map_files/{range}");
+        let fd = rustix::fs::open(path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).ok()?;
+        (Identity::of(&fd).ok()? == identity).then(|| clear_of_streams(fd).ok())?
+    })
 }
 
 /// When a process started, in clock ticks since boot; 0 if there is no such process or nobody can tell.
@@ -100,6 +163,16 @@ pub fn liveness(pid: u32, start_time: u64) -> Liveness {
         },
         Ok(Some(_)) => Liveness::Alive,
         Ok(None) => Liveness::Gone,
+        Err(_) => by_pidfd(pid),
+    }
+}
+
+/// The same without `/proc`.
+fn by_pidfd(pid: u32) -> Liveness {
+    match pidfd::open(pid).and_then(pidfd::ended) {
+        Ok(true) => Liveness::Zombie { status: None },
+        Ok(false) => Liveness::Alive,
+        Err(e) if e.raw_os_error() == Some(Errno::SRCH.raw_os_error()) => Liveness::Gone,
         Err(_) if exists(pid) => Liveness::Alive,
         Err(_) => Liveness::Gone,
     }
@@ -129,9 +202,11 @@ fn exists(pid: u32) -> bool {
     pid.is_some_and(|pid| rustix::process::test_kill_process(pid) != Err(Errno::SRCH))
 }
 
-fn read(pid: u32, text: &mut [u8]) -> Result<usize, Errno> {
-    let mut path = [0; 24];
-    let path = path_of(pid, &mut path).ok_or(Errno::INVAL)?;
+fn own_pid() -> u32 {
+    rustix::process::getpid().as_raw_nonzero().get().unsigned_abs()
+}
+
+fn read(path: &CStr, text: &mut [u8]) -> Result<usize, Errno> {
     let file = loop {
         match rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) {
             Err(Errno::INTR) => {}
@@ -187,9 +262,13 @@ fn parse(line: &[u8]) -> Option<ProcStat> {
         state,
         threads: field(20).and_then(number)?,
         start_time: field(22).and_then(number)?,
+        stack: field(28).and_then(number)?,
         exit_status: exit_status.filter(|status| ended && (*status != 0 || may_see)),
     })
 }
+
+/// The line has 52 numbers of up to 20 digits, and a name of up to 64 bytes.
+const LONGEST: usize = 1280;
 
 fn number(digits: &[u8]) -> Option<u64> {
     core::str::from_utf8(digits).ok()?.parse().ok()
@@ -218,6 +297,7 @@ mod tests {
                 state: b'S',
                 threads: 3,
                 start_time: 4711,
+                stack: 0,
                 exit_status: None
             }
         );

@@ -9,11 +9,13 @@
 //!  - [preadv2(2)](https://man7.org/linux/man-pages/man2/preadv2.2.html)
 
 use super::clock::Deadline;
+use super::descriptor::both_clear_of_streams;
 use core::mem::MaybeUninit;
 use core::sync::atomic::{AtomicU8, Ordering};
 use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use std::io::IoSlice;
-use std::os::fd::RawFd;
+use std::os::fd::{IntoRawFd, OwnedFd, RawFd};
 
 /// What a descriptor was found to be. Zero is "not known yet"; finding out is a part of the first call.
 #[derive(Debug, Default)]
@@ -33,7 +35,9 @@ impl Kind {
     fn mistaken(&self, tried: u8, errno: Errno) -> bool {
         let next = match (tried, errno) {
             (SOCKET, Errno::NOTSOCK) => PIPE,
-            (PIPE, Errno::OPNOTSUPP | Errno::SPIPE | Errno::INVAL | Errno::NOSYS) => OTHER,
+            (PIPE, Errno::OPNOTSUPP | Errno::SPIPE | Errno::INVAL) => OTHER,
+            // An old kernel, or a sandbox whose list of system calls is older than these.
+            (PIPE, Errno::NOSYS | Errno::PERM | Errno::ACCESS) => OTHER,
             _ => return false,
         };
         self.0.store(next, Ordering::Relaxed);
@@ -185,10 +189,8 @@ pub fn widen_pipe(fd: RawFd, bytes: i32) {
 /// # Errors
 /// `EMFILE`, `ENFILE`.
 pub fn pipe() -> Result<(RawFd, RawFd), Errno> {
-    let mut ends = [0; 2];
-    // SAFETY: room for two numbers.
-    outcome(unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC) } as isize)?;
-    Ok((ends[0], ends[1]))
+    let ends = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+    numbers(ends)
 }
 
 /// `socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC)` — two connected stream sockets.
@@ -196,11 +198,19 @@ pub fn pipe() -> Result<(RawFd, RawFd), Errno> {
 /// # Errors
 /// `EMFILE`, `ENFILE`.
 pub fn socket_pair() -> Result<(RawFd, RawFd), Errno> {
-    let mut ends = [0; 2];
-    let kind = libc::SOCK_STREAM | libc::SOCK_CLOEXEC;
-    // SAFETY: room for two numbers.
-    outcome(unsafe { libc::socketpair(libc::AF_UNIX, kind, 0, ends.as_mut_ptr()) } as isize)?;
-    Ok((ends[0], ends[1]))
+    let ends = rustix::net::socketpair(
+        AddressFamily::UNIX,
+        SocketType::STREAM,
+        SocketFlags::CLOEXEC,
+        None,
+    )?;
+    numbers(ends)
+}
+
+/// Hands two descriptors to the caller, by numbers that are not those of standard streams.
+fn numbers(ends: (OwnedFd, OwnedFd)) -> Result<(RawFd, RawFd), Errno> {
+    let ends = both_clear_of_streams(ends).map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::MFILE))?;
+    Ok((ends.0.into_raw_fd(), ends.1.into_raw_fd()))
 }
 
 /// `close` — the number is free afterwards, whatever is returned.

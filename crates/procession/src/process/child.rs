@@ -4,7 +4,8 @@ use crate::entry::{self, Arguments, Named};
 use crate::message;
 use crate::process::outcome::{self, Outcome};
 use procession_core::family::{Family, Seat};
-use procession_core::sys::{fork, lifeline};
+use procession_core::process::lifeline;
+use procession_core::sys::fork;
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
@@ -91,7 +92,7 @@ pub(crate) fn prepare(settings: &Settings, mut passed: Vec<Option<OwnedFd>>) -> 
     let mut take = |place: u32| passed.get_mut(place as usize).and_then(Option::take);
     if let Some(reader) = settings.lifeline.and_then(&mut take) {
         // Without /proc there is none: a daemon is then on its own.
-        let _ = lifeline::hold(reader);
+        let _ = lifeline::hold(Some(reader));
         is_bound_from_now_on();
     }
     if let Some(control) = settings.control.and_then(&mut take) {

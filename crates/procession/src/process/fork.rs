@@ -9,7 +9,8 @@ use crate::process::child;
 use crate::process::outcome::Outcome;
 use procession_core::family::{self, Family};
 use procession_core::process::Child;
-use procession_core::sys::{fork, lifeline};
+use procession_core::process::lifeline;
+use procession_core::sys::fork;
 use std::io::Write;
 
 impl Builder {

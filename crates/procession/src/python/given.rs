@@ -4,7 +4,8 @@ use crate::entry;
 use crate::error::DecodeError;
 use crate::value::Value;
 use procession_core::family::{Family, Seat};
-use procession_core::sys::{fork, lifeline};
+use procession_core::process::lifeline;
+use procession_core::sys::fork;
 use std::os::fd::OwnedFd;
 use std::sync::Mutex;
 
@@ -19,7 +20,7 @@ pub(crate) fn join(memory: OwnedFd, slot: u32, generation: u32) {
         if seat.message().first() == Some(&1)
             && let Some(reader) = entry::inherited(1)
         {
-            let _ = lifeline::hold(reader);
+            let _ = lifeline::hold(Some(reader));
             crate::process::child::is_bound_from_now_on();
         }
         *given = Some((seat, carried));

@@ -1,0 +1,95 @@
+//! The descriptor of family memory, in a program that may close it.
+//!
+//! The mapping stays whatever is closed, so locks and queues go on. The descriptor is needed to start programs and to reach
+//! memory that was not in use before. If its number is closed, or names something else by now, a new one is opened: of
+//! this process's own mapping (`/proc/self/map_files`, for root) or of another member (`/proc/PID/fd/N`). Where neither is
+//! to be had the process founds another family, in which it makes its objects from then on. What it made before stays
+//! where it is, for those who have it mapped.
+
+use super::Family;
+use super::registry::State;
+use crate::error::{Error, Result};
+use crate::sys::clock::now;
+use crate::sys::descriptor::{Identity, clear_of_streams};
+use crate::sys::procfs;
+use core::sync::atomic::Ordering;
+use rustix::fd::{BorrowedFd, OwnedFd};
+use rustix::fs::{Mode, OFlags};
+
+/// For so long (in nanoseconds) the home family's descriptor is taken to be there still.
+const TRUSTED: u64 = 10_000_000;
+
+impl Family {
+    /// The descriptor of the memory, verified; opened anew if the program has closed it.
+    pub(crate) fn fd(&'static self) -> Result<BorrowedFd<'static>> {
+        if let Some(fd) = self.fd.get() {
+            return Ok(fd);
+        }
+        let again = self.reopen()?;
+        // Another thread may have been faster, with one that is as good.
+        let _ = self.fd.put(again);
+        let number = self.fd_number();
+        if let Some(seat) = self.current_seat() {
+            seat.slot().how.store(number, Ordering::Relaxed);
+        }
+        self.fd.get().ok_or_else(|| self.lost())
+    }
+
+    /// The descriptor of the memory, after making sure that it is still open.
+    pub fn checked_fd(&'static self) -> Result<BorrowedFd<'static>> {
+        self.fd()
+    }
+
+    /// The descriptor's number, as it was when it was opened.
+    #[must_use]
+    pub fn fd_number(&self) -> u64 {
+        self.fd.number() as u64
+    }
+
+    /// Whether the memory's descriptor is there, as far as it has been looked at lately; and looks if it has not.
+    pub(crate) fn is_open(&'static self) -> bool {
+        let time = now();
+        let fresh = time.saturating_sub(self.verified.load(Ordering::Relaxed)) < TRUSTED;
+        fresh || self.is_open_now(time)
+    }
+
+    /// The same, and looks in any case.
+    pub(crate) fn is_open_now(&'static self, time: u64) -> bool {
+        let open = self.fd().is_ok();
+        if open {
+            self.verified.store(time, Ordering::Relaxed);
+        }
+        open
+    }
+
+    /// In a forked child, whose program may have closed what it does not know.
+    pub(crate) fn distrust_descriptor(&self) {
+        self.verified.store(0, Ordering::Relaxed);
+    }
+
+    fn reopen(&'static self) -> Result<OwnedFd> {
+        if let Some(fd) = procfs::open_mapping(self.identity) {
+            return Ok(fd);
+        }
+        for seat in self.seats().filter(|s| s.slot().state().1 == State::Alive) {
+            let number = seat.slot().how.load(Ordering::Relaxed) as u32;
+            let path = format!("/proc/{}/fd/{number}", seat.slot().pid());
+            let Ok(fd) = rustix::fs::open(&path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()) else {
+                continue;
+            };
+            if Identity::of(&fd).ok() == Some(self.identity)
+                && let Ok(fd) = clear_of_streams(fd)
+            {
+                return Ok(fd);
+            }
+        }
+        Err(self.lost())
+    }
+
+    fn lost(&self) -> Error {
+        Error::Unreachable {
+            pid: self.pid(),
+            why: "its descriptor was closed, here and in all other members".into(),
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! Who hangs on whose life: the child's side of [`crate::sys::lifeline`], with the registry's word on the parent.
+//!
+//! A child of the kernel's kind is told by `getppid`: whoever is given another parent has lost the one that it had. A
+//! child of the fork server has another parent than the one that it hangs on, which the family knows.
+
+use crate::family::Family;
+use crate::family::join;
+use crate::sys::{self, lifeline, memory};
+use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use rustix::fd::OwnedFd;
+use std::io;
+
+pub use crate::sys::lifeline::reader;
+
+/// What `getppid` said when this process came to hang on it; 0: the parent is not the one that the kernel knows.
+static PARENT_PID: AtomicU32 = AtomicU32::new(0);
+/// The parent's seat as a number, and the family that it is one of.
+static PARENT: AtomicU64 = AtomicU64::new(0);
+static FAMILY: AtomicPtr<Family> = AtomicPtr::new(core::ptr::null_mut());
+
+/// In a child: binds this process's life to that of its parent, which has given it this end of the pipe.
+///
+/// # Errors
+/// The kernel's: the process lives on, bound to nothing.
+pub fn hold(reader: Option<OwnedFd>) -> io::Result<()> {
+    let ppid = ppid();
+    let me = Family::home_if_any().and_then(|home| Some((home, home.current_seat()?)));
+    let parent = me.and_then(|(home, seat)| home.seat_numbered(seat.slot().parent.load(Ordering::Acquire)));
+    match parent {
+        Some(parent) => {
+            FAMILY.store(core::ptr::from_ref(parent.family).cast_mut(), Ordering::Relaxed);
+            PARENT.store(parent.number(), Ordering::Relaxed);
+            let direct = parent.slot().pid() == ppid && parent.valid();
+            // Release: the handler sees all three (Acquire) once it may run.
+            PARENT_PID.store(if direct { ppid } else { 0 }, Ordering::Release);
+        }
+        None => {
+            PARENT.store(0, Ordering::Relaxed);
+            PARENT_PID.store(ppid, Ordering::Release);
+        }
+    }
+    lifeline::hold(reader, look)
+}
+
+/// In a forked child, first of all: hangs on the parent's lifeline if it is `bound`, else lets go of it.
+pub fn after_fork(bound: bool) {
+    let reader = lifeline::inherited();
+    if bound {
+        let _ = hold(reader);
+    }
+}
+
+/// Ends this process if its parent has ended. Runs in a signal handler.
+extern "C" fn look(_signal: i32) {
+    sys::keeping_errno(|| {
+        if parent_lives() {
+            lifeline::look_often();
+        } else {
+            memory::die();
+        }
+    });
+}
+
+fn parent_lives() -> bool {
+    // Acquire: pairs with the stores in `hold`.
+    let expected = PARENT_PID.load(Ordering::Acquire);
+    if expected != 0 {
+        return ppid() == expected;
+    }
+    let family = FAMILY.load(Ordering::Relaxed).cast_const();
+    join::joined()
+        .find(|joined| core::ptr::eq(*joined, family))
+        .is_none_or(|family| family.lives(PARENT.load(Ordering::Relaxed)))
+}
+
+fn ppid() -> u32 {
+    rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get().unsigned_abs())
+}

@@ -1,0 +1,124 @@
+//! Forking, holding what was forked, and hanging on the parent's life.
+
+use crate::member::Member;
+use crate::process::{raised, take};
+use procession_core::family::fork as seats;
+use procession_core::process::lifeline as core;
+use procession_core::sys::descriptor::{self, Kept};
+use procession_core::sys::{fork as system, pidfd, procfs};
+use pyo3::exceptions::PyOSError;
+use pyo3::prelude::*;
+use std::os::fd::{AsRawFd, IntoRawFd, RawFd};
+
+/// Adds everything of this file to the module.
+pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<Descriptor>()?;
+    module.add_function(wrap_pyfunction!(clear_of_streams, module)?)?;
+    module.add_function(wrap_pyfunction!(fork, module)?)?;
+    module.add_function(wrap_pyfunction!(fork_refused, module)?)?;
+    module.add_function(wrap_pyfunction!(thread_count, module)?)?;
+    module.add_function(wrap_pyfunction!(lifeline_reader, module)?)?;
+    module.add_function(wrap_pyfunction!(lifeline_hold, module)?)?;
+    module.add_function(wrap_pyfunction!(lifeline_after_fork, module)?)
+}
+
+/// os.fork(), and the child's seat (called name) and pidfd in the same call: (pid, member or None, pidfd or -1) in the
+/// parent, (0, None, -1) in the child. OSError: the system refuses; then there is no seat either.
+///
+/// After os.fork() Python runs the program's signal handlers, and one that waits for every child would take a quick
+/// one's exit code along before it is held.
+#[pyfunction]
+fn fork(name: &str) -> PyResult<(u32, Option<Member>, RawFd)> {
+    // SAFETY: this thread is attached, and holds no lock of the interpreter's or of ours.
+    unsafe { pyo3::ffi::PyOS_BeforeFork() };
+    let forked = seats::expecting(
+        // SAFETY: the interpreter is ready for a fork, and each of the two is told of it before it goes on.
+        || unsafe { system::fork() },
+        Result::is_err,
+    );
+    if let Ok(None) = forked {
+        // SAFETY: this is the child, in the thread that was attached.
+        unsafe { pyo3::ffi::PyOS_AfterFork_Child() };
+        return Ok((0, None, -1));
+    }
+    let held = forked.map(|pid| {
+        let pid = pid.unwrap_or_default();
+        let pidfd = pidfd::open(pid).map_or(-1, IntoRawFd::into_raw_fd);
+        (pid, Member::of_forked(pid, name), pidfd)
+    });
+    // SAFETY: this is the parent, in the thread that called PyOS_BeforeFork.
+    unsafe { pyo3::ffi::PyOS_AfterFork_Parent() };
+    held.map_err(|e| raised(&e))
+}
+
+/// After an os.fork() in this thread that has failed: gives the seat back that was made for the child.
+#[pyfunction]
+fn fork_refused() {
+    seats::refused();
+}
+
+/// How many threads this process has; 1 where nobody can tell.
+#[pyfunction]
+fn thread_count() -> u64 {
+    let own = procfs::stat(std::process::id()).ok().flatten();
+    own.map_or(1, |stat| stat.threads)
+}
+
+/// The descriptor that a daemonic child of this process needs. It stays this process's.
+#[pyfunction]
+fn lifeline_reader() -> PyResult<RawFd> {
+    Ok(core::reader().map_err(|e| raised(&e))?.as_raw_fd())
+}
+
+/// In a daemonic child: binds this process's life to the parent's, and closes the descriptor that it was given. Where the
+/// system refuses everything, the process lives on by itself.
+#[pyfunction]
+fn lifeline_hold(fd: RawFd) {
+    let _ = core::hold(take(fd).ok());
+}
+
+/// In a child that was forked: the same, or if it is not bound, closes what it would have needed.
+#[pyfunction]
+fn lifeline_after_fork(bound: bool) {
+    core::after_fork(bound);
+}
+
+/// The descriptor, or a copy of it if it has the number of a standard stream: that one is then closed.
+#[pyfunction]
+fn clear_of_streams(fd: RawFd) -> PyResult<RawFd> {
+    let fd = descriptor::clear_of_streams(take(fd)?).map_err(|e| raised(&e))?;
+    Ok(fd.into_raw_fd())
+}
+
+/// A descriptor that is kept for long, in a program that may close it and open something else under its number. What this
+/// gives out is verified, and nothing else is ever closed.
+#[pyclass(module = "procession._core", frozen)]
+pub struct Descriptor {
+    kept: Kept,
+}
+
+#[pymethods]
+impl Descriptor {
+    /// Takes the descriptor over.
+    #[new]
+    fn new(fd: RawFd) -> PyResult<Descriptor> {
+        Ok(Descriptor {
+            kept: Kept::new(take(fd)?),
+        })
+    }
+
+    /// The number. OSError: it is closed, or names something else by now.
+    fn fileno(&self) -> PyResult<RawFd> {
+        let lost = || PyOSError::new_err((libc::EBADF, "the program has closed this descriptor"));
+        Ok(self.kept.get().ok_or_else(lost)?.as_raw_fd())
+    }
+
+    /// Whether the number still names what it did.
+    fn is_open(&self) -> bool {
+        self.kept.get().is_some()
+    }
+
+    fn close(&self) {
+        drop(self.kept.take());
+    }
+}

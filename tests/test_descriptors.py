@@ -1,0 +1,181 @@
+"""A program closes descriptors that it does not know, and is started with closed standard streams."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+import programs
+
+HEAD = f"""
+import os, select, signal, sys, tempfile, threading, time
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+import procession as mp
+import worlds
+from deadlines import until
+
+def plus_one(x):
+    return x + 1
+"""
+METHODS = ["fork", "spawn", "forkserver"]
+needs_root = pytest.mark.skipif(os.getuid() != 0, reason="only root may become another user")
+
+
+def program(folder: Path, text: str, *arguments: str) -> programs.Outcome:
+    file = programs.write(folder / "program.py", text)
+    file.write_text(HEAD + file.read_text())
+    return programs.run(file, *arguments)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_program_that_closes_everything_keeps_its_daemons_and_its_own_files(tmp_path: Path, method: str):
+    done = program(
+        tmp_path,
+        """
+        if __name__ == "__main__":
+            mp.set_start_method(sys.argv[1], force=True)
+            daemon = mp.Process(target=time.sleep, args=(60,), daemon=True)
+            daemon.start()
+            time.sleep(0.3)
+            os.closerange(3, 1024)
+            files = [tempfile.TemporaryFile("w+") for _ in range(8)]
+            pipes = [os.pipe() for _ in range(8)]
+            if (pid := os.fork()) == 0:
+                for file in files:
+                    file.write("x")
+                    file.flush()
+                os._exit(0)
+            assert os.waitpid(pid, 0)[1] == 0, "a forked child has lost files"
+            another = mp.Process(target=time.sleep, args=(60,), daemon=True)
+            another.start()
+            for _, writer in pipes:
+                os.write(writer, b"data")
+            assert mp.connection.wait([daemon.sentinel, another.sentinel], 0.5) == []
+            for process in (daemon, another):
+                process.kill()
+                process.join(20)
+                assert process.exitcode == -9, process.exitcode
+            del process, daemon, another
+            assert [file.write("y") for file in files] == [1] * 8
+            assert [os.read(reader, 9) for reader, _ in pipes] == [b"data"] * 8
+            print("well")
+        """,
+        method,
+    )
+    assert done.well() == "well\n"
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_daemon_ends_with_its_parent_although_that_has_closed_everything(tmp_path: Path, method: str):
+    done = program(
+        tmp_path,
+        """
+        if __name__ == "__main__":
+            mp.set_start_method(sys.argv[1], force=True)
+            said = tempfile.TemporaryFile("w+", buffering=1)
+            if (pid := os.fork()) == 0:
+                daemon = mp.Process(target=time.sleep, args=(60,), daemon=True)
+                daemon.start()
+                os.dup2(said.fileno(), 2000)
+                os.closerange(3, 1024)
+                os.write(2000, b"%d\\n" % daemon.pid)
+                time.sleep(60)
+            number = until(lambda: (said.seek(0), said.readline())[1].strip())
+            watched = os.pidfd_open(int(number))
+            assert not select.select([watched], [], [], 0.5)[0]
+            os.kill(pid, 9)
+            assert select.select([watched], [], [], 20)[0], "it has outlived its parent"
+            print("well")
+        """,
+        method,
+    )
+    assert done.well() == "well\n"
+
+
+@pytest.mark.parametrize("rights", ["all", pytest.param("few", marks=needs_root)])
+@pytest.mark.parametrize("method", METHODS)
+def test_with_all_descriptors_closed_objects_and_processes_go_on(tmp_path: Path, method: str, rights: str):
+    done = program(
+        tmp_path,
+        """
+        lock = mp.Lock()
+
+        def put(queue, what):
+            queue.put(what)
+
+        if __name__ == "__main__":
+            if sys.argv[2] == "few":
+                worlds.may_not_open_mappings()
+            mp.set_start_method(sys.argv[1], force=True)
+            time.sleep(0.05)  # the descriptor was there a moment ago: it need not be looked for at once
+            os.closerange(3, 1024)
+            queue = mp.Queue()
+            queue.put(bytes(30_000_000))
+            assert len(queue.get()) == 30_000_000
+            process = mp.Process(target=put, args=(queue, "here"))
+            process.start()
+            assert queue.get(timeout=20) == "here"
+            process.join(20)
+            assert process.exitcode == 0
+            with mp.Pool(2) as pool:
+                assert pool.map(plus_one, range(3)) == [1, 2, 3]
+                os.closerange(3, 1024)
+                files = [tempfile.TemporaryFile() for _ in range(20)]
+                assert pool.map(plus_one, range(3)) == [1, 2, 3]
+            with lock:
+                print("well")
+            assert [os.fstat(file.fileno()).st_size for file in files] == [0] * 20
+        """,
+        method,
+        rights,
+    )
+    assert done.well() == "well\n"
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_no_descriptor_of_ours_is_a_closed_standard_stream(tmp_path: Path, method: str):
+    said = tmp_path / "said"
+    file = programs.write(
+        tmp_path / "program.py",
+        """
+        import asyncio
+
+        def streams():
+            links = {}
+            for number in range(3):
+                try:
+                    links[number] = os.readlink(f"/proc/self/fd/{number}")
+                except OSError:
+                    pass
+            return links
+
+        def child(queue):
+            queue.put(streams())
+
+        if __name__ == "__main__":
+            mp.set_start_method(sys.argv[1], force=True)
+            queue = mp.Queue()
+            process = mp.Process(target=child, args=(queue,), daemon=True)
+            process.start()
+            found = [queue.get(timeout=20), process.sentinel and streams()]
+            process.join(20)
+            queue.fileno()
+            with mp.Pool(1) as pool:
+                pool.map(plus_one, range(3))
+                found.append(pool.apply(streams))
+            asyncio.run(asyncio.wait_for(mp.Event().wait_async(0.01), 20))
+            segment = mp.shared_memory.SharedMemory(create=True, size=100)
+            found.append(streams())
+            segment.close()
+            segment.unlink()
+            with open(sys.argv[2], "w") as file:
+                file.write(repr([link for links in found for link in links.values() if link != "/dev/null"]))
+        """,
+    )
+    file.write_text(HEAD + file.read_text())
+    status = os.spawnlp(
+        os.P_WAIT, "bash", "bash", "-c", '"$@" <&- >&- 2>&-', "bash", programs.sys.executable, file, method, said
+    )
+    assert (status, said.read_text()) == (0, "[]")
