@@ -49,13 +49,18 @@ CLIENT_TIMEOUT = 120.0  # seconds that a `Client` waits for its listener, unless
 
 
 def arbitrary_address(family: str) -> Address:
-    """An address of that family at which a listener can be made: a free port of this machine, or an abstract name."""
+    """An address of that family at which a listener can be made: a free port of this machine, or a path.
+
+    The path is in a folder that only this user may enter, so nobody else can connect.
+    """
     if family == "AF_INET":
         return ("localhost", 0)
     if family == "AF_INET6":
         return ("::1", 0)
     if family == "AF_UNIX":
-        return f"\0procession-{os.getpid()}-{os.urandom(8).hex()}"
+        from .util import get_temp_dir
+
+        return os.path.join(get_temp_dir(), f"listener-{os.urandom(4).hex()}")
     raise ValueError(f"there is no address family {family!r} here; there are AF_INET, AF_INET6 and AF_UNIX")
 
 
@@ -141,7 +146,7 @@ def rebuild_connection(
 ) -> Connection:
     """The counterpart of `reduce_connection`."""
     conn: Connection = __newobj__(kind)
-    conn._open(duplicate.detach(), readable, writable)
+    conn._open(_core.clear_of_streams(duplicate.detach()), readable, writable)
     conn._aside = aside
     return conn
 
@@ -169,7 +174,8 @@ def Pipe(duplex: bool = True) -> tuple[Connection, Connection]:
 class Listener:
     """Waits for clients at an address.
 
-    address: a path, an abstract name (it begins with "\\0"), (host, port), or None: one that is free; see `address`.
+    address: a path, an abstract name (it begins with "\\0"), (host, port), or None: one that is free, and if it is a
+    path one that only this user can reach; see `address`.
     family: "AF_UNIX", "AF_INET" or "AF_INET6"; by default that of the address. backlog: how many clients may wait.
     authkey: bytes that clients must prove to know, and get proved; None: everybody is welcome. tls: an `ssl.SSLContext`
     for servers (`ssl.PROTOCOL_TLS_SERVER`, with a certificate), whose clients are `Client(..., tls=...)`.
@@ -292,7 +298,7 @@ def _connection_of(sock: Any) -> Connection:
     if sock.family in (socket.AF_INET, socket.AF_INET6):
         # a message is sent whole: there is nothing to wait for
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return Connection(sock.detach())
+    return Connection(_core.clear_of_streams(sock.detach()))
 
 
 def Client(

@@ -262,24 +262,63 @@ def is_abstract_socket_namespace(address: str | bytes | None) -> bool:
 
 
 def get_temp_dir() -> str:
-    """A temporary folder of this process and its descendants, which is removed when this process ends."""
+    """A temporary folder of this process and its descendants, which is removed when this process ends.
+
+    Nobody but this user may enter it. The path of a socket in it is short enough for the system.
+    """
     config = process.current_process()._config
     folder: str | None = config.get("tempdir")
-    if folder is None:
-        import shutil
-        import tempfile
-
-        folder = tempfile.mkdtemp(prefix="pymp-")
+    # one that was inherited may be gone, or not for the user that this process has become
+    if folder is None or not os.access(folder, os.W_OK | os.X_OK):
+        folder = _new_folder()
         info("made the temporary folder %s", folder)
-        # late, since what lies there is removed by finalizers of its own; rmtree is bound now, for a late end
-        Finalize(None, _remove_temp_dir, args=(shutil.rmtree, folder), exitpriority=-100)
+        # late, since what lies there is removed by finalizers of its own
+        Finalize(None, _remove_temp_dir, args=(folder,), exitpriority=-100)
         config["tempdir"] = folder
     return folder
 
 
-def _remove_temp_dir(rmtree: Callable[[str], object], folder: str) -> None:
-    rmtree(folder)
+def _new_folder() -> str:
+    base = _temporary_folder()
+    if len(os.fsencode(base)) > 70 and os.access("/tmp", os.W_OK | os.X_OK):
+        base = "/tmp"  # the address of a socket has 107 bytes
+    while True:
+        folder = os.path.join(base, f"pymp-{os.urandom(6).hex()}")
+        try:
+            os.mkdir(folder, 0o700)
+        except FileExistsError:
+            continue
+        return folder
+
+
+def _temporary_folder() -> str:
+    """What `tempfile.gettempdir` says, without the time that importing it takes where the answer is plain."""
+    if "tempfile" not in sys.modules:
+        named = [os.environ[name] for name in ("TMPDIR", "TEMP", "TMP") if os.environ.get(name)]
+        base = os.path.abspath(named[0] if named else "/tmp")
+        if os.path.isdir(base) and os.access(base, os.W_OK | os.X_OK):
+            return base
+    import tempfile
+
+    return tempfile.gettempdir()
+
+
+def _remove_temp_dir(folder: str) -> None:
+    _remove_tree(folder)
     process.current_process()._config["tempdir"] = None
+
+
+def _remove_tree(folder: str) -> None:
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    _remove_tree(entry.path)
+                else:
+                    os.unlink(entry.path)
+        os.rmdir(folder)
+    except FileNotFoundError:  # somebody else has removed it
+        pass
 
 
 # --- tests ---

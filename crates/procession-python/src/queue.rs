@@ -14,7 +14,6 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyTuple, PyType};
 use std::collections::VecDeque;
-use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock};
 
@@ -458,7 +457,15 @@ shared_class!(Queue, core::Queue, "Queue", {
             .mailbox
             .lock()
             .map_err(|_| PyRuntimeError::new_err("the queue's descriptor was left half made"))?;
-        if place.as_ref().is_none_or(|(pid, _)| *pid != std::process::id()) {
+        let is_ours =
+            |(pid, mailbox): &(u32, Mailbox)| *pid == std::process::id() && mailbox.socket().is_some();
+        if !place.as_ref().is_some_and(is_ours) {
+            // One whose descriptor the program has closed gives its place to the next.
+            if let Some((pid, lost)) = place.as_ref()
+                && *pid == std::process::id()
+            {
+                queue.dismiss_for_messages(lost.address());
+            }
             let mailbox = Mailbox::new()?;
             if !queue.summon_for_messages(mailbox.address()) {
                 return Err(PyOSError::new_err((
@@ -474,7 +481,7 @@ shared_class!(Queue, core::Queue, "Queue", {
             if !queue.is_empty() || queue.is_shut_down() {
                 mailbox.call();
             }
-            mailbox.socket().as_raw_fd()
+            mailbox.number()
         });
         Ok(fd)
     }

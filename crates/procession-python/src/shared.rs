@@ -60,7 +60,11 @@ macro_rules! shared_class {
 
             /// An event loop's mailbox is called from now on when this may be worth trying again; False if too many are.
             fn _summon(&self, address: u32) -> PyResult<bool> {
-                Ok(self.core()?.bells().iter().all(|bell| bell.summon(Address::of(address))))
+                let core = self.core()?;
+                // Whoever rings the bells of another family cannot know the mailboxes of this one.
+                let home = procession_core::family::Family::home_if_any();
+                let at_home = home.is_some_and(|home| std::ptr::eq(home, core.reference().family()));
+                Ok(at_home && core.bells().iter().all(|bell| bell.summon(Address::of(address))))
             }
 
             /// That mailbox is called no more.

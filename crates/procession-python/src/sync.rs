@@ -12,7 +12,6 @@ use procession_core::sync::{self, semaphore, summons};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
-use std::os::fd::AsRawFd;
 use std::sync::{Mutex, OnceLock};
 
 /// A semaphore that processes share. The public methods that are called most are in [`crate::fast`].
@@ -144,7 +143,7 @@ impl Mailbox {
     }
 
     fn fileno(&self) -> i32 {
-        self.mailbox.socket().as_raw_fd()
+        self.mailbox.number()
     }
 
     /// Takes out what was called so far.

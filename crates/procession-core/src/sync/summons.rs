@@ -5,20 +5,26 @@
 //! address with the object that it waits for. Who rings the object's bell and finds nobody asleep sends an empty
 //! datagram to each address. The loop then tries again.
 //!
-//! An address is a pid and a number, 32 bits in all, so a registration is one compare-and-swap of one word; the socket's
-//! name in the abstract namespace (no file, gone with the process) is made of it. There are few places in an object; a
-//! loop that finds them taken looks from time to time instead. A process that dies leaves its registrations to the
-//! reaper; until then, a datagram to nobody is refused at once.
+//! An address is a pid and a number, 32 bits in all, so a registration is one compare-and-swap of one word. There are few
+//! places in an object; a loop that finds them taken looks from time to time instead. A process that dies leaves its
+//! registrations to the reaper; until then, a datagram to nobody is refused at once.
 //!
-//! Anybody in the network namespace could send such a datagram: it is a hint to look again, and nothing more.
+//! The socket's name in the abstract namespace (no file, gone with the process) is a digest of the address and of the id
+//! of the loop's home family, which only members know. So another user cannot take the names that loops would use. Such a
+//! user may read the names in use in `/proc/net/unix`, and send datagrams to them: a datagram is a hint to look again, and
+//! nothing more.
 
+use crate::family::{Family, join};
+use crate::sys::descriptor::{Kept, clear_of_streams};
 use core::sync::atomic::{AtomicU32, Ordering};
-use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fd::{BorrowedFd, RawFd};
 use rustix::net::{AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
+use sha2::{Digest, Sha256};
 use std::io;
 
 /// How many event loops may wait for an object at once and be called.
 pub const PLACES: usize = 4;
+const HEX: &[u8; 16] = b"0123456789abcdef";
 /// Bits of an address below the pid.
 const NUMBER_BITS: u32 = 10;
 
@@ -106,18 +112,37 @@ impl Address {
         self.0
     }
 
-    fn name(self) -> rustix::io::Result<SocketAddrUnix> {
-        SocketAddrUnix::new_abstract_name(format!("procession/{:08x}", self.0).as_bytes())
+    /// The socket's name, if this is the home family of its process.
+    fn name(self, home: [u8; 16]) -> rustix::io::Result<SocketAddrUnix> {
+        let mut digest = Sha256::new();
+        digest.update(home);
+        digest.update(self.0.to_le_bytes());
+        let digest = digest.finalize();
+        let mut name = *b"procession/................................";
+        let (_, digits) = name.split_at_mut(11);
+        for (two, byte) in digits.chunks_exact_mut(2).zip(digest.iter()) {
+            two[0] = HEX[usize::from(byte >> 4)];
+            two[1] = HEX[usize::from(byte & 15)];
+        }
+        SocketAddrUnix::new_abstract_name(&name)
     }
 
     fn call(self) -> rustix::io::Result<()> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None)?;
         let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
-        // A full mailbox has been called already.
-        match rustix::net::sendto(&socket, &[], flags, &self.name()?) {
+        // Nearly always there is one family, and it is the other one's home too.
+        let mut sent = Err(rustix::io::Errno::CONNREFUSED);
+        for family in join::joined() {
+            sent = rustix::net::sendto(&socket, &[], flags, &self.name(family.id())?).map(drop);
+            if sent != Err(rustix::io::Errno::CONNREFUSED) {
+                break;
+            }
+        }
+        match sent {
+            // A full mailbox has been called already.
             Err(rustix::io::Errno::AGAIN) => Ok(()),
-            sent => sent.map(drop),
+            sent => sent,
         }
     }
 }
@@ -125,7 +150,7 @@ impl Address {
 /// A mailbox: readable after somebody called.
 #[derive(Debug)]
 pub struct Mailbox {
-    socket: OwnedFd,
+    socket: Kept,
     address: Address,
 }
 
@@ -133,15 +158,21 @@ impl Mailbox {
     /// A mailbox with an address of its own.
     ///
     /// # Errors
-    /// Descriptors; [`io::ErrorKind::AddrInUse`] if this process has a thousand of them.
+    /// Descriptors; [`io::ErrorKind::AddrInUse`] if this process has a thousand of them; there is no family and none can be
+    /// founded.
     pub fn new() -> io::Result<Mailbox> {
+        let home = Family::home().map_err(io::Error::other)?.id();
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None)?;
+        let socket = clear_of_streams(socket)?;
         let pid = rustix::process::getpid().as_raw_nonzero().get() as u32;
         for number in 1..1 << NUMBER_BITS {
             let address = Address(pid << NUMBER_BITS | number);
-            match rustix::net::bind(&socket, &address.name()?) {
-                Ok(()) => return Ok(Mailbox { socket, address }),
+            match rustix::net::bind(&socket, &address.name(home)?) {
+                Ok(()) => {
+                    let socket = Kept::new(socket);
+                    return Ok(Mailbox { socket, address });
+                }
                 Err(rustix::io::Errno::ADDRINUSE) => {}
                 Err(e) => return Err(e.into()),
             }
@@ -155,10 +186,16 @@ impl Mailbox {
         self.address
     }
 
-    /// Its socket, to watch for reading.
+    /// Its socket, to watch for reading; None if the program has closed it.
     #[must_use]
-    pub fn socket(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
+    pub fn socket(&self) -> Option<BorrowedFd<'_>> {
+        self.socket.get()
+    }
+
+    /// The number of its socket's descriptor, whatever that names now.
+    #[must_use]
+    pub fn number(&self) -> RawFd {
+        self.socket.number()
     }
 
     /// Puts a call into it, as others do.
@@ -168,7 +205,8 @@ impl Mailbox {
 
     /// Empties it.
     pub fn empty(&self) {
+        let Some(socket) = self.socket.get() else { return };
         let mut nothing = [0u8; 1];
-        while rustix::net::recv(&self.socket, &mut nothing, rustix::net::RecvFlags::DONTWAIT).is_ok() {}
+        while rustix::net::recv(socket, &mut nothing, rustix::net::RecvFlags::DONTWAIT).is_ok() {}
     }
 }
