@@ -352,3 +352,56 @@ def test_one_after_the_other_for_long_needs_no_more_memory_or_descriptors(start_
         """,
     )
     assert run(script, start_method, {"spawn": "6"}.get(start_method, "200")).out == "well\n"
+
+
+LINUX = tuple(int(part) for part in os.uname().release.split(".")[:2])
+
+
+@pytest.mark.skipif(LINUX < (6, 15), reason="older kernels do not tell the exit code of a process that was waited for")
+def test_an_exit_code_is_exact_though_a_handler_waits_for_everybody_before_the_fork_returns(tmp_path):
+    file = write(
+        tmp_path / "program.py",
+        """
+        import os, signal, time
+        import procession as mp
+
+        def reap(*_):
+            while True:
+                try:
+                    if not os.waitpid(-1, os.WNOHANG)[0]:
+                        return
+                except ChildProcessError:
+                    reaped.append(True)
+                    return
+
+        def until_reaped():
+            end = time.monotonic() + 20
+            while not reaped and time.monotonic() < end:
+                time.sleep(0.001)
+
+        if __name__ == "__main__":
+            reaped = []
+            mp.set_start_method("fork")
+            signal.signal(signal.SIGCHLD, reap)
+            os.register_at_fork(after_in_child=lambda: os._exit(7), after_in_parent=until_reaped)
+            process = mp.Process(target=print)
+            process.start()
+            process.join(20)
+            print(process.exitcode, bool(reaped))
+        """,
+    )
+    assert run(file).well() == "7 True\n"
+
+
+def test_a_fork_of_somebody_elses_making_is_the_one_that_is_called(monkeypatch: pytest.MonkeyPatch):
+    real, calls = os.fork, []
+
+    def fork() -> int:
+        calls.append(1)
+        return real()
+
+    monkeypatch.setattr(os, "fork", fork)
+    process = mp.get_context("fork").Process(target=sys.exit, args=(3,))
+    process.start()
+    process.join()
+    assert (calls, process.exitcode) == ([1], 3)

@@ -49,10 +49,10 @@ class Popen:
         bound = _lifeline.holds(process_obj)
         if bound:
             _lifeline.reader()
-        pid = os.fork()
+        pid, member, pidfd = _fork(process_obj._name)
         if pid == 0:
             live(lambda: _run(process_obj, bound))
-        self._hold(pid, lambda: _core.Member.forked(pid, process_obj._name, "fork"))
+        self._hold(pid, lambda: member, pidfd)
 
     def _hold(self, pid: int, seat: Callable[[], _core.Member | None], pidfd: int = -1, direct: bool = True) -> None:
         """Takes hold of a process that was just started. If that fails, the process is killed."""
@@ -123,6 +123,36 @@ class Popen:
     def close(self) -> None:
         """Closes the pidfd."""
         self._child.close()
+
+
+def _fork(name: str) -> tuple[int, _core.Member | None, int]:
+    """`os.fork`, which also holds the child at once: see `_core.fork`."""
+    if os.fork is not _os_fork or sys.is_finalizing():  # somebody has replaced it, or it knows how to refuse
+        try:
+            pid = os.fork()
+        except OSError:
+            _core.fork_refused()
+            raise
+        return pid, _core.Member.forked(pid, name, "fork") if pid else None, -1
+    sys.audit("os.fork")
+    forked = _core.fork(name)
+    if sys.version_info >= (3, 12) and forked[0] and _core.thread_count() > 1:
+        _warn_about_threads()
+    return forked
+
+
+def _warn_about_threads() -> None:
+    """What `os.fork` says of a fork that copies one of several threads."""
+    import warnings
+
+    warnings.warn(
+        f"This process (pid={os.getpid()}) is multi-threaded, use of fork() may lead to deadlocks in the child.",
+        DeprecationWarning,
+        stacklevel=2,
+    )
+
+
+_os_fork = sys.modules["posix"].fork
 
 
 def _run(process_obj: BaseProcess, bound: bool) -> int:

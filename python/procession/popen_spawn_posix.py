@@ -68,11 +68,11 @@ class Popen(popen_fork.Popen):
             if preparation.get("alias"):
                 options["alias"] = True
             command = spawn.get_command_line(slot=member.slot, generation=member.generation, **options)
-            pid = _starts.start(command, self._fds, self._seen)
+            pid, pidfd = _starts.start(command, self._fds, self._seen)
         except BaseException:
             member.discard()
             raise
-        self._hold(pid, lambda: bound(member, pid))
+        self._hold(pid, lambda: bound(member, pid), pidfd)
 
 
 def bound(member: _core.Member, pid: int) -> _core.Member:

@@ -98,11 +98,11 @@ class _Popen(popen_spawn_posix.Popen):
             with member:
                 member.load(bytes([bound]) + to_bytes(process_obj._given))
             mark = b"procession:program:%d.%d:" % (member.slot, member.generation)
-            pid = _core.spawn(_found(file), [mark + file, *rest], self._fds)
+            pid, pidfd = _core.spawn_held(_found(file), [mark + file, *rest], self._fds)
         except BaseException:
             member.discard()
             raise
-        self._hold(pid, lambda: popen_spawn_posix.bound(member, pid))
+        self._hold(pid, lambda: popen_spawn_posix.bound(member, pid), pidfd)
 
 
 def _found(file: bytes) -> bytes:
