@@ -130,6 +130,17 @@ clients: .venv-clients/.stamp $(VENV)/.stamp-tools ## Run libraries that know no
 	.venv-clients/bin/python -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps target/clients/*.whl
 	$(INTERRUPTIBLE) .venv-clients/bin/python tests/clients/run.py $(CLIENTS)
 
+.venv-frozen/.stamp: requirements-frozen.txt | platform
+	$(PYTHON) -m venv --clear .venv-frozen
+	.venv-frozen/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-frozen.txt
+	@touch $@
+
+.PHONY: frozen
+frozen: .venv-frozen/.stamp $(VENV)/.stamp-tools ## Make executables of a program, and run them (FROZEN='--with cx_Freeze', what is installed)
+	$(BIN)/maturin build --release --quiet --out target/frozen
+	.venv-frozen/bin/python -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps target/frozen/*.whl
+	$(INTERRUPTIBLE) .venv-frozen/bin/python tests/frozen/run.py $(FROZEN)
+
 .PHONY: soak
 soak: build ## Kill producers and consumers of a queue for a minute and account for every message (SECONDS=60)
 	$(INTERRUPTIBLE) $(BIN)/python tests/soak_queue.py --seconds $(or $(SECONDS),60)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 
 import pytest
 
 import procession as mp
+from procession import _core, futures, pool
 from programs import run, write
 
 SCRIPT = """
@@ -128,3 +130,21 @@ def test_the_number_of_cpus_is_that_which_may_be_used_and_can_be_overridden(opti
         assert free >= 1
     else:
         assert (free, pinned) == (expected, expected)
+
+
+@pytest.mark.parametrize("name", ["cpu_count", "process_cpu_count"])
+def test_a_function_in_place_of_pythons_own_count_of_cpus_is_heeded(monkeypatch, name):
+    monkeypatch.setattr(os, name, lambda: 3, raising=False)
+    with mp.Pool() as processes:
+        assert processes._processes == 3
+    with pool.ThreadPool() as threads:
+        assert threads._processes == 3
+    with futures.ProcessPoolExecutor() as executor:
+        assert executor._max_workers == 3
+    assert (mp.cpu_count() == 3) is (name == "cpu_count" or _core.cpu_count() == 3)
+    monkeypatch.setattr(os, name, lambda: None)
+    with pool.ThreadPool() as threads:
+        assert threads._processes == 1
+    if name == "cpu_count":
+        with pytest.raises(NotImplementedError):
+            mp.cpu_count()

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import textwrap
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -435,6 +436,87 @@ def test_a_frozen_program_is_its_children_too(tmp_path, method):
     write(frozen, f'#!/bin/sh\nSTARTED=frozen exec {sys.executable} {program} "$@"\n').chmod(0o700)
     arguments = [str(program), "an argument"]
     assert run(program, "an argument", STARTED="plainly").well() == f"frozen {arguments} a child\n" * 2
+
+
+FROZEN = """
+import os, sys
+sys.frozen, sys.executable = True, {frozen!r}
+import multiprocessing.spawn, signal
+import procession as mp
+from concurrent.futures import ProcessPoolExecutor
+from procession import resource_tracker, shared_memory
+"""
+
+
+def frozen(folder: Path, text: str) -> Path:
+    """A program that sees what one sees that was made into an executable: sys.frozen, and itself as sys.executable."""
+    executable = folder / "frozen"
+    program = write(folder / "program.py", FROZEN.format(frozen=str(executable)) + textwrap.dedent(text))
+    log = folder / "started"
+    script = f"""
+        #!/bin/sh
+        # whatever goes wrong, it does not start itself without end
+        echo >> {log}; [ $(wc -l < {log}) -lt 20 ] || exit 99
+        # as packagers have it, for the standard library's tracker: that is code and no program
+        case "$*" in *-c\\ from\\ multi*) exec {sys.executable} "$@" ;; esac
+        exec {sys.executable} {program} "$@"
+        """
+    write(executable, script.lstrip("\n")).chmod(0o700)
+    return program
+
+
+def test_what_a_killed_frozen_program_leaves_is_removed(tmp_path):
+    text = """
+        if __name__ == "__main__":
+            mp.freeze_support()
+            segment = shared_memory.SharedMemory(create=True, size=100)
+            print(segment.name, flush=True)
+            os.kill(os.getpid(), signal.SIGKILL)
+        """
+    outcome = run(frozen(tmp_path, text))
+    assert (outcome.code, outcome.err) == (-9, "")
+    segment = Path("/dev/shm", outcome.out.strip())
+    until(lambda: not segment.exists())
+
+
+# (on Linux the standard library's own `multiprocessing.freeze_support` does nothing; packagers replace it by this one)
+@pytest.mark.parametrize("order", ["mp, multiprocessing.spawn", "multiprocessing.spawn, mp"])
+def test_frozen_children_of_ours_and_of_the_standard_library_are_told_apart(tmp_path, order):
+    text = f"""
+        if __name__ == "__main__":
+            for package in ({order}):
+                package.freeze_support()
+            with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as executor:
+                print(executor.submit(abs, -1).result())
+            for method in ("spawn", "forkserver"):
+                with mp.get_context(method).Pool(1) as pool:
+                    print(pool.apply(abs, (-2,)))
+        """
+    assert run(frozen(tmp_path, text)).well() == "1\n2\n2\n"
+
+
+@pytest.mark.parametrize("method", SPAWNED)
+def test_a_frozen_program_that_forgets_its_children_does_not_start_itself_without_end(tmp_path, method):
+    text = f"""
+        if __name__ == "__main__":
+            process = mp.get_context({method!r}).Process(target=abs, args=(1,))
+            process.start()
+            process.join()
+        """
+    outcome = run(frozen(tmp_path, text))
+    assert outcome.err.count("must call procession.freeze_support()") == 1
+
+
+def test_what_makes_executables_finds_every_module_of_the_package():
+    from modulefinder import ModuleFinder
+
+    root = Path(mp.__file__).parent
+    finder = ModuleFinder(path=[str(root.parent), *sys.path])
+    finder.import_hook("procession")
+    files = (path.relative_to(root.parent).with_suffix("") for path in root.rglob("*.py"))
+    names = {".".join(path.parts).removesuffix(".__init__") for path in files}
+    apart = {name for name in names if "_pyinstaller" in name or name.endswith("__main__")}
+    assert names - apart <= set(finder.modules)
 
 
 @pytest.mark.parametrize("method", SPAWNED)

@@ -260,6 +260,22 @@ def test_an_unhurried_thread_does_not_keep_finalizers_from_being_registered():
     assert errors == []
 
 
+@pytest.mark.parametrize("name", ["a worker's name", "two\nlines and a # sign", "\u00fc\x00", "long " * 1000])
+def test_ps_shows_what_a_spawned_child_is_and_its_name(name):
+    context = mp.get_context("spawn")
+    event = context.Event()
+    process = context.Process(target=event.wait, args=(20,), name=name)
+    process.start()
+    with open(f"/proc/{process.pid}/cmdline", "rb") as file:
+        words = file.read().split(b"\0")
+    event.set()
+    process.join()
+    assert process.exitcode == 0
+    assert words[-2] == b"--multiprocessing-fork"
+    assert b"from multiprocessing.spawn import spawn_main" in words[-3]
+    assert ascii(name[:60]).encode() in words[-3]
+
+
 def test_the_command_line_of_a_child_says_what_it_is():
     from procession import spawn
 

@@ -174,3 +174,8 @@ def __getattr__(name: str) -> object:
 
         return import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def _for_freezers() -> None:
+    """Is not called. What makes programs into executables finds here the modules that are imported by name only."""
+    from . import _arrays, _blame, _dict, _pool_errors, _pool_worker, _zero_copy, futures, heap, managers, pool, rust  # noqa: F401  # noqa: F401

@@ -6,7 +6,7 @@ import os
 import sys
 from _thread import _local
 
-from . import _core, _errors, process
+from . import _errors, process
 from ._errors import ProcessError as ProcessError
 
 TYPE_CHECKING = False
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from .popen_fork import Popen
 
 __all__: list[str] = []  # what users need is found in the package itself
+
+# The first argument of a frozen program's child. The standard library has another one: neither takes the other's.
+FROZEN_MARK = "--procession-child"
 
 
 class BufferTooShort(ProcessError):
@@ -207,14 +210,19 @@ class BaseContext:
         """How many CPUs this process can keep busy: those it may run on (its affinity mask, `taskset`), or as many as
         its control group's quota comes to (a container's limit, rounded up) where that is less.
 
-        The option `-X cpu_count=N` or the variable PYTHON_CPU_COUNT overrides it, on every Python version. In
-        multiprocessing it is the number of CPUs of the machine.
+        The option `-X cpu_count=N` or the variable PYTHON_CPU_COUNT overrides it, on every Python version, and so does
+        who replaces `os.cpu_count`. In multiprocessing it is the number of CPUs of the machine.
         """
-        return _cpu_count_override() or _core.cpu_count()
+        from ._cpus import count
+
+        return count()
 
     def freeze_support(self) -> None:
-        """To be called first in the main module of a program that is frozen into an executable: children end in it."""
-        if getattr(sys, "frozen", False):
+        """To be called first in the main module of a program that is frozen into an executable: children end in it.
+
+        A program that also uses the standard library's multiprocessing calls that one's function as well.
+        """
+        if sys.argv[1:2] == [FROZEN_MARK]:
             from .spawn import freeze_support
 
             freeze_support()
@@ -443,16 +451,6 @@ def _also_theirs(kind: type) -> type:
 
 
 _made_for_theirs: dict[tuple[type, type], type] = {}
-
-
-def _cpu_count_override() -> int | None:
-    """What -X cpu_count or PYTHON_CPU_COUNT says. (Python itself heeds them from 3.13 on.)"""
-    said: Any = sys._xoptions.get("cpu_count")
-    if said is None and not sys.flags.ignore_environment:
-        said = os.environ.get("PYTHON_CPU_COUNT")
-    if isinstance(said, str) and said.isascii() and said.isdigit() and int(said) > 0:
-        return int(said)
-    return None
 
 
 def _force_start_method(method: str) -> None:

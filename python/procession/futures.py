@@ -20,7 +20,7 @@ from concurrent.futures import (
 )
 from concurrent.futures import Future as _Future
 
-from . import context, pool, util
+from . import _cpus, context, pool, util
 from ._own_context import own_context
 from ._pool_errors import PoolBrokenError, TaskTimeoutError, error_of, name_of
 from ._pool_errors import WorkerDiedError as _WorkerDiedError
@@ -128,7 +128,7 @@ class ProcessPoolExecutor(Executor):
             if max_tasks_per_child <= 0:
                 raise ValueError("max_tasks_per_child must be >= 1")
         self._mp_context = own_context(context._default_context.get_context() if mp_context is None else mp_context)
-        self._max_workers = self._mp_context.cpu_count() if max_workers is None else max_workers
+        self._max_workers = _cpus.workers(self._mp_context) if max_workers is None else max_workers
         self._arguments = (initializer, initargs, max_tasks_per_child, self._mp_context)
         self._options: dict[str, Any] = {
             "timeout": timeout,

@@ -7,7 +7,7 @@ import threading
 import warnings
 from collections.abc import Sized
 
-from . import _core, util
+from . import _core, _cpus, util
 from ._endings import RemoteTraceback as RemoteTraceback
 from ._own_context import own_context
 from ._pool_compat import PoolNames, is_foreign
@@ -89,7 +89,7 @@ class Pool(PoolNames):
         context = own_context(context)
         self._ctx = context
         if processes is None:
-            processes = context.cpu_count()
+            processes = _cpus.workers(context)
         if processes < 1:
             raise ValueError("a pool needs at least one process")
         if maxtasksperchild is not None and (not isinstance(maxtasksperchild, int) or maxtasksperchild <= 0):

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Popen"]
 
+LONGEST_NAME = 60  # characters of a process's name on its command line
 FIRST_FD = 3  # of those that _core.spawn hands over
 
 
@@ -67,6 +68,8 @@ class Popen(popen_fork.Popen):
             options: dict[str, object] = {"family": self._fds[0]} if self._seen else {}
             if preparation.get("alias"):
                 options["alias"] = True
+            if not spawn.is_frozen():
+                options["name"] = str(process_obj._name)[:LONGEST_NAME]
             command = spawn.get_command_line(slot=member.slot, generation=member.generation, **options)
             pid, pidfd = _starts.start(command, self._fds, self._seen)
         except BaseException:

@@ -208,7 +208,7 @@ def _track_segment(name: str, made: bool) -> None:
     _resource_tracker._send("REGISTER" if made else "ATTACH", name, "shared_memory")
 
 
-def main(shared: bool) -> None:
+def main(shared: int) -> None:
     """The watcher's program."""
     from ._watcher import watch
 

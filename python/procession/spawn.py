@@ -10,6 +10,7 @@ import sys
 from _signal import SIG_BLOCK, SIG_DFL, SIG_UNBLOCK, SIGINT, pthread_sigmask, signal  # type: ignore[import-not-found]
 
 from . import _alias, _core, _lifeline, _log, process
+from .context import FROZEN_MARK
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,7 +59,12 @@ def get_command_line(**kwds: object) -> list[str | bytes]:
 
     RuntimeError: it is not known which interpreter that would be.
     """
-    return [*command("spawn", "spawn_main", **kwds), *(() if getattr(sys, "frozen", False) else (MARK,))]
+    return [*command("spawn", "spawn_main", **kwds), *(() if is_frozen() else (MARK,))]
+
+
+def is_frozen() -> bool:
+    """Whether this program was made into an executable, so that there is no interpreter for children."""
+    return bool(getattr(sys, "frozen", False)) or getattr(_compiled, "standalone", _compiled is not None)
 
 
 def command(module: str, function: str, **kwds: object) -> list[str | bytes]:
@@ -69,37 +75,49 @@ def command(module: str, function: str, **kwds: object) -> list[str | bytes]:
     """
     from .util import _args_from_interpreter_flags
 
-    if getattr(sys, "frozen", False):  # there is no interpreter: the program itself calls freeze_support()
-        return [sys.executable, MARK, f"module={module}", *(f"{name}={value!r}" for name, value in kwds.items())]
+    if is_frozen():  # the program itself calls freeze_support()
+        numbers = (f"{name}={int(value)}" for name, value in kwds.items())  # type: ignore[call-overload]
+        return [_python_exe or sys.executable, FROZEN_MARK, f"module={module}", *numbers]
     if not _python_exe:
         raise RuntimeError("no Python interpreter is known for children: sys.executable is empty, use set_executable()")
     package = __name__.rpartition(".")[0]
     folder = os.path.dirname(sys.modules[package].__path__[0])
-    arguments = ", ".join(f"{name}={value!r}" for name, value in kwds.items())
+    arguments = ", ".join(f"{name}={value!a}" for name, value in kwds.items())
     code = (
         # the collector finds nothing while the package is imported; `take_seat` lets it go on
         f"import gc, sys; gc.disable(); sys.path.insert(0, {folder!r}); "
         f"from {package}.{module} import {function}; del sys.path[0]; "
         f"{function}({arguments})"
+        # for `ps`, and for scripts that look there for what the standard library's processes have
+        f"  # from multiprocessing.{module} import {function}"
     )
     return [_python_exe, *_args_from_interpreter_flags(), "-c", code]
 
 
 def is_forking(argv: list[str]) -> bool:
     """Whether this is the command line of a child."""
-    return len(argv) >= 2 and argv[1] == MARK
+    return len(argv) >= 2 and argv[1] in (MARK, FROZEN_MARK)
 
 
 def freeze_support() -> None:
-    """In the child of a frozen program: lives the child's life, and exits. Elsewhere: nothing."""
-    if is_forking(sys.argv):
-        given = dict(word.split("=", 1) for word in sys.argv[2:])
-        if given.pop("module", "spawn") == "forkserver":
-            from .forkserver import main
+    """In the child of a frozen program: lives the child's life, and exits. Elsewhere: nothing.
 
-            main(**{name: int(value) for name, value in given.items()})
-            sys.exit()
-        spawn_main(**{name: int(value) for name, value in given.items()})
+    Children of the standard library's multiprocessing are for its own function of this name, and are left alone.
+    """
+    global _is_taken  # noqa: PLW0603 (of this process)
+    if not is_frozen() or sys.argv[1:2] != [FROZEN_MARK]:
+        return
+    from importlib import import_module
+
+    _is_taken = True
+    given = dict(word.split("=", 1) for word in sys.argv[2:])
+    module = import_module(f"{__name__.rpartition('.')[0]}.{given.pop('module')}")
+    main = spawn_main if module.__name__ == __name__ else module.main
+    main(**{name: int(value) for name, value in given.items()})
+    sys.exit()
+
+
+_is_taken = False  # whether this process lives a child's life
 
 
 # --- what the parent tells ---
@@ -165,6 +183,12 @@ def _main_module() -> dict[str, str]:
 
 
 def _check_not_importing_main() -> None:
+    if is_frozen() and sys.argv[1:2] == [FROZEN_MARK] and not _is_taken:
+        # it would start a copy of itself that does the same, and so on
+        raise RuntimeError(
+            "this process was started to be a child of a frozen program, and runs the program instead: the main module "
+            "must call procession.freeze_support() before it does anything else"
+        )
     if getattr(process.current_process(), "_inheriting", False):
         raise RuntimeError(
             """
@@ -185,8 +209,10 @@ def _check_not_importing_main() -> None:
 # --- what the child does ---
 
 
-def spawn_main(slot: int, generation: int, family: int = FAMILY_FD, alias: int = False) -> NoReturn:
-    """The program of a spawned child: takes its seat in the family, lives, and exits."""
+def spawn_main(
+    slot: int, generation: int, family: int = FAMILY_FD, alias: int = False, name: object = None
+) -> NoReturn:
+    """The program of a spawned child: takes its seat in the family, lives, and exits. The name is for `ps`."""
     import atexit
 
     assert is_forking(sys.argv), "this is for children that spawn has started"
@@ -354,5 +380,6 @@ def _run_as_main(code: CodeType, module: ModuleType) -> None:
         old_main_modules.append(before["__main__"])
 
 
+_compiled = globals().get("__compiled__")  # Nuitka's
 _python_exe: bytes | None = None
-set_executable(sys.executable)
+set_executable(getattr(_compiled, "process_exe", None) or sys.executable)
