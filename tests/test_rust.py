@@ -252,3 +252,15 @@ def test_connections_and_segments_are_the_same_on_both_sides(peer: str, tmp_path
     finally:
         segment.close()
         segment.unlink()
+
+
+def test_bytes_of_any_length_reach_queues_of_bytes_and_of_blocks(peer: str) -> None:
+    there, back = procession.Queue(), procession.Queue()
+    program = Program([peer, "bytes"], [there, back])
+    program.start()
+    lengths = [length for length in (0, 5, 3000, 100_000) for _ in range(2)]
+    for length in lengths:
+        there.put(b"x" * length)
+    assert [back.get(timeout=PATIENCE) for _ in lengths] == lengths
+    program.join(PATIENCE)
+    assert program.exitcode == 0

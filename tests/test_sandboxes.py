@@ -174,7 +174,7 @@ def test_system_calls_that_a_sandbox_refuses_are_done_without(tmp_path: Path, me
             time.sleep(60)
 
         if __name__ == "__main__":
-            calls = ("preadv2", "pwritev2", "eventfd2", "pidfd_send_signal", "futex_waitv")
+            calls = ("preadv2", "pwritev2", "fallocate", "eventfd2", "pidfd_send_signal", "futex_waitv")
             worlds.refuse(*calls, error=int(sys.argv[2]))
             mp.set_start_method(sys.argv[1])
             queue = mp.Queue()
@@ -225,6 +225,57 @@ def test_a_fork_that_the_system_refuses_keeps_no_seat(tmp_path: Path):
                 raise AssertionError("it was not refused")
             core.sweep()
             assert core._blocks() == before, (core._blocks(), before)
+            print("well")
+        """,
+    )
+    assert done.well() == "well\n"
+
+
+def test_a_process_that_executes_another_program_lets_go_of_its_locks(tmp_path: Path):
+    done = program(
+        tmp_path,
+        """
+        def become_another(lock):
+            lock.acquire()
+            os.execvp("sleep", ["sleep", "60"])
+
+        if __name__ == "__main__":
+            mp.set_start_method("fork")
+            lock = mp.Lock()
+            process = mp.Process(target=become_another, args=(lock,))
+            process.start()
+            until(lambda: open(f"/proc/{process.pid}/comm").read() == "sleep\\n")
+            try:
+                lock.acquire(timeout=20)
+            except mp.OwnerDiedError:
+                print("told")
+            process.kill()
+            process.join(20)
+            print(process.exitcode)
+        """,
+    )
+    assert done.well() == "told\n-9\n"
+
+
+def test_a_program_that_was_started_from_a_fork_holds_nothing(tmp_path: Path):
+    done = program(
+        tmp_path,
+        """
+        import subprocess
+        import procession._core as core
+
+        if __name__ == "__main__":
+            queue = mp.Queue()
+            before = core._blocks()
+            started = subprocess.Popen(["sleep", "60"], preexec_fn=lambda: None)
+            locks = [mp.Lock() for _ in range(100)]
+            another = subprocess.Popen(["sleep", "60"], preexec_fn=lambda: None)
+            del locks
+            core.sweep()
+            assert core._blocks() <= before + 1, (core._blocks(), before)
+            for process in (started, another):
+                process.kill()
+                process.wait()
             print("well")
         """,
     )

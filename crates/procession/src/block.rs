@@ -339,6 +339,16 @@ fn received<T: Pod>(
                 kind: PhantomData,
             }),
         },
+        encoding::TREE | encoding::PICKLE if size_of::<T>() == 1 => {
+            let message = big.map(|(hold, len)| crate::message::copied(hold, *len));
+            let bytes = crate::message::bytes_of_python(message.as_deref().unwrap_or(inline), encoding);
+            let bytes = bytes.ok_or("it is a Python object: receive it as procession::Value")?;
+            Ok(Block {
+                len: bytes.len(),
+                memory: Memory::Inline(bytes.into()),
+                kind: PhantomData,
+            })
+        }
         encoding::BLOCK => {
             let (found, shape) = encoding::block::read(inline).ok_or("its description is malformed")?;
             if found != name {

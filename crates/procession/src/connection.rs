@@ -3,6 +3,7 @@
 
 use crate::error::{DecodeError, EncodeError};
 use crate::message::{self, Message};
+use crate::reception::{Reception, of_handshake};
 use crate::value::Value;
 use procession_core::connection::auth;
 use procession_core::connection::frame::{Assembler, Head};
@@ -19,7 +20,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 /// A handshake that takes longer has failed.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 /// So many bytes are read at a time.
 const PIECE: usize = 64 << 10;
 
@@ -99,6 +100,7 @@ pub enum ConnectionError {
 pub struct Listener {
     socket: Socket,
     key: Vec<u8>,
+    reception: Reception,
 }
 
 #[derive(Debug)]
@@ -125,7 +127,7 @@ pub struct Connection {
 }
 
 #[derive(Debug)]
-enum Stream {
+pub(crate) enum Stream {
     Unix(UnixStream),
     Tcp(TcpStream),
 }
@@ -138,9 +140,11 @@ impl Listener {
     pub fn bind_unix(path: impl AsRef<Path>, key: &[u8]) -> io::Result<Listener> {
         let path = path.as_ref().to_owned();
         let socket = UnixListener::bind(&path)?;
+        socket.set_nonblocking(true)?;
         Ok(Listener {
             socket: Socket::Unix(socket, path),
             key: key.to_vec(),
+            reception: Reception::default(),
         })
     }
 
@@ -149,9 +153,12 @@ impl Listener {
     /// # Errors
     /// The address is in use, or not this machine's.
     pub fn bind_tcp(address: impl ToSocketAddrs, key: &[u8]) -> io::Result<Listener> {
+        let socket = TcpListener::bind(address)?;
+        socket.set_nonblocking(true)?;
         Ok(Listener {
-            socket: Socket::Tcp(TcpListener::bind(address)?),
+            socket: Socket::Tcp(socket),
             key: key.to_vec(),
+            reception: Reception::default(),
         })
     }
 
@@ -167,16 +174,20 @@ impl Listener {
     }
 
     /// Waits for a program to connect, and makes sure that both know the key. A program that says nothing, or too little, is
-    /// given up after ten seconds. Several threads may accept at a time; then it holds up only one of them.
+    /// given up after ten seconds; meanwhile it keeps no other one waiting. Several threads may accept at a time.
     ///
     /// # Errors
     /// [`ConnectionError::Refused`] of one program: the next may be better. `Io`: no descriptor is free, say.
     pub fn accept(&self) -> Result<Connection, ConnectionError> {
-        let stream = match &self.socket {
-            Socket::Unix(socket, _) => Stream::Unix(socket.accept()?.0),
-            Socket::Tcp(socket) => Stream::Tcp(socket.accept()?.0),
+        let socket = match &self.socket {
+            Socket::Unix(socket, _) => socket.as_fd(),
+            Socket::Tcp(socket) => socket.as_fd(),
         };
-        Connection::established(stream, &self.key, Handshake::of_listener)
+        let stream = self.reception.accept(socket, &self.key, || match &self.socket {
+            Socket::Unix(socket, _) => Ok(Stream::Unix(socket.accept()?.0)),
+            Socket::Tcp(socket) => Ok(Stream::Tcp(socket.accept()?.0)),
+        })?;
+        Connection::of(stream)
     }
 }
 
@@ -199,25 +210,21 @@ impl Client {
             Address::Unix(path) => Stream::Unix(UnixStream::connect(path)?),
             Address::Tcp(address) => Stream::Tcp(TcpStream::connect(address)?),
         };
-        Connection::established(stream, key, Handshake::of_client)
+        if !key.is_empty() {
+            let mut nonce = [0; auth::NONCE];
+            random_bytes(&mut nonce)?;
+            agree(&stream, Handshake::of_client(key, &nonce))?;
+            stream.set_limit(None)?;
+        }
+        Connection::of(stream)
     }
 }
 
 impl Connection {
-    fn established(
-        stream: Stream,
-        key: &[u8],
-        handshake: fn(&[u8], &[u8; auth::NONCE]) -> Handshake,
-    ) -> Result<Connection, ConnectionError> {
+    fn of(stream: Stream) -> Result<Connection, ConnectionError> {
         if let Stream::Tcp(stream) = &stream {
             // Messages go out whole, so there is nothing to wait for.
             stream.set_nodelay(true)?;
-        }
-        if !key.is_empty() {
-            let mut nonce = [0; auth::NONCE];
-            random_bytes(&mut nonce)?;
-            agree(&stream, handshake(key, &nonce))?;
-            stream.set_limit(None)?;
         }
         Ok(Connection {
             stream,
@@ -304,7 +311,13 @@ impl Connection {
 
 impl AsFd for Connection {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        match &self.stream {
+        self.stream.as_fd()
+    }
+}
+
+impl AsFd for Stream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
             Stream::Unix(stream) => stream.as_fd(),
             Stream::Tcp(stream) => stream.as_fd(),
         }
@@ -340,14 +353,10 @@ fn agree(stream: &Stream, mut handshake: Handshake) -> Result<(), ConnectionErro
     }
 }
 
-/// What goes wrong with the other side during a handshake is that one's fault, and no error of ours.
-fn of_handshake(error: ConnectionError) -> ConnectionError {
-    match error {
-        ConnectionError::Closed => ConnectionError::Refused("it hung up".into()),
-        ConnectionError::Io(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
-            ConnectionError::Refused("it says nothing".into())
-        }
-        other => other,
+fn none_yet(moved: Result<usize, ConnectionError>) -> Result<Option<usize>, ConnectionError> {
+    match moved {
+        Err(ConnectionError::Io(e)) if e.kind() == io::ErrorKind::WouldBlock => Ok(None),
+        moved => moved.map(Some),
     }
 }
 
@@ -373,6 +382,24 @@ impl Stream {
                 .set_read_timeout(limit)
                 .and_then(|()| stream.set_write_timeout(limit)),
         }
+    }
+
+    /// Whether reading and writing wait.
+    pub(crate) fn set_waiting(&self, waiting: bool) -> io::Result<()> {
+        match self {
+            Stream::Unix(stream) => stream.set_nonblocking(!waiting),
+            Stream::Tcp(stream) => stream.set_nonblocking(!waiting),
+        }
+    }
+
+    /// What is there, of a stream that does not wait; None if there is nothing.
+    pub(crate) fn read_now(&self, into: &mut [u8]) -> Result<Option<usize>, ConnectionError> {
+        none_yet(self.read(into))
+    }
+
+    /// How much there was room for, in a stream that does not wait; None if there was none.
+    pub(crate) fn write_now(&self, bytes: &[u8]) -> Result<Option<usize>, ConnectionError> {
+        none_yet(self.write_vectored(&[IoSlice::new(bytes)]))
     }
 
     /// At least one byte.

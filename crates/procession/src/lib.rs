@@ -83,6 +83,7 @@ mod pool;
 mod process;
 pub mod python;
 mod queue;
+mod reception;
 mod rlock;
 mod segment;
 mod shared;

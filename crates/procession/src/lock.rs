@@ -3,8 +3,8 @@
 use crate::error::FamilyError;
 use crate::memory::{self, Pod};
 use crate::transit::{self, Named};
+use procession_core::family::Hold;
 use procession_core::family::object::Kind;
-use procession_core::family::{Family, Hold};
 use procession_core::sync::{self as core, Acquired};
 use procession_core::sys::clock::Deadline;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -122,12 +122,12 @@ impl<T: Pod> Lock<T> {
     /// # Errors
     /// Family memory is exhausted.
     pub fn new(value: T) -> Result<Self, FamilyError> {
-        let held = if size_of::<T>() == 0 {
-            None
-        } else {
-            Some(Family::home()?.guarded(value.as_bytes())?)
+        let lock = core::Lock::new_guarded()?;
+        let held = match size_of::<T>() {
+            0 => None,
+            _ => Some(lock.guarded(value.as_bytes())?),
         };
-        Ok(Self::of(core::Lock::new_guarded()?, held))
+        Ok(Self::of(lock, held))
     }
 
     pub(crate) fn of(lock: core::Lock, value: Option<Hold>) -> Self {
@@ -206,13 +206,14 @@ impl<T: Pod> Deref for LockGuard<'_, T> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        memory::guarded(self.lock.inner.value.as_ref())
+        memory::guarded(self, self.lock.inner.value.as_ref())
     }
 }
 
 impl<T: Pod> DerefMut for LockGuard<'_, T> {
     fn deref_mut(&mut self) -> &mut T {
-        memory::guarded(self.lock.inner.value.as_ref())
+        let value = self.lock.inner.value.as_ref();
+        memory::guarded_mut(self, value)
     }
 }
 
@@ -260,6 +261,12 @@ impl<'de, T: Pod> Deserialize<'de> for Lock<T> {
         let lock = core::Lock::open(&lock).map_err(crate::transit::unread)?;
         let value = value.map(|Named(handle)| handle.open(Kind::Guarded));
         let value = value.transpose().map_err(crate::transit::unread)?;
+        // Another lock's value would be two threads' at once.
+        if value.as_ref().is_some_and(|hold| !lock.guards(hold)) {
+            return Err(crate::transit::unread(
+                "the value is not the one that the lock is around",
+            ));
+        }
         if value.as_ref().is_some_and(|hold| hold.room() < u64::from(size)) {
             return Err(crate::transit::unread(
                 "a lock's value is smaller than its handle says",

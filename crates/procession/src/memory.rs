@@ -55,18 +55,27 @@ pub(crate) fn own_buffer<T: Pod>(hold: &mut Hold, len: usize) -> &mut [T] {
     unsafe { std::slice::from_raw_parts_mut(start, len) }
 }
 
-/// What a lock guards. None: a value of no bytes.
+/// What a lock guards. None: a value of no bytes. `guard`: it has the lock.
 ///
 /// For the guard of a lock alone: it exists in one thread of one process of the family at a time, and hands this on
-/// under its own borrow. That the other faces keep to the lock is the trust on which family memory rests.
-#[allow(clippy::mut_from_ref)]
-pub(crate) fn guarded<T: Pod>(hold: Option<&Hold>) -> &mut T {
-    let place = hold.map_or(std::ptr::NonNull::<T>::dangling().as_ptr(), |hold| {
+/// under its own borrow. A value belongs to one lock, which family memory says, and not the bytes that named the two. That
+/// the other faces keep to the lock is the trust on which family memory rests.
+pub(crate) fn guarded<'a, G, T: Pod>(_guard: &'a G, hold: Option<&Hold>) -> &'a T {
+    // SAFETY: inside the mapping for as long as the hold lives, or of no size; aligned; all bytes are a T; nobody writes
+    // to it meanwhile, since the guard has the lock and is borrowed.
+    unsafe { &*place(hold) }
+}
+
+/// The same, to write to.
+pub(crate) fn guarded_mut<'a, G, T: Pod>(_guard: &'a mut G, hold: Option<&Hold>) -> &'a mut T {
+    // SAFETY: as above, and nobody else uses it, since the guard is mutably borrowed.
+    unsafe { &mut *place(hold) }
+}
+
+fn place<T>(hold: Option<&Hold>) -> *mut T {
+    hold.map_or(std::ptr::NonNull::<T>::dangling().as_ptr(), |hold| {
         checked::<T>(hold, 1)
-    });
-    // SAFETY: inside the mapping for as long as the hold lives, or of no size; aligned; all bytes are a T; nobody else
-    // uses it, since the caller has the lock.
-    unsafe { &mut *place }
+    })
 }
 
 /// The elements of an array.

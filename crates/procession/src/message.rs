@@ -227,6 +227,12 @@ pub(crate) fn incoming<T: Message>(
                 Some((hold, len)) => copied(&hold, len),
                 None => inline.to_vec(),
             })),
+            encoding::TREE | encoding::PICKLE => {
+                let message = big.map(|(hold, len)| copied(&hold, len));
+                bytes_of_python(message.as_deref().unwrap_or(inline), encoding)
+                    .map(is)
+                    .ok_or_else(|| unexpected::<T>(encoding))
+            }
             other => Err(unexpected::<T>(other)),
         };
     }
@@ -249,6 +255,14 @@ pub(crate) fn incoming<T: Message>(
     };
     drop(carried);
     value
+}
+
+/// The bytes that Python has put, if they are some: small ones travel as an object does.
+pub(crate) fn bytes_of_python(message: &[u8], encoding: u32) -> Option<Vec<u8>> {
+    match Value::decode(message, encoding) {
+        Ok(Value::Bytes(bytes)) => Some(bytes),
+        _ => None,
+    }
 }
 
 /// A value of a type that was found out to be T.

@@ -101,8 +101,8 @@ struct Machine<'a> {
     /// Those that are worth noting; None while that is found out.
     wanted: Option<HashSet<u64>>,
     recalled: HashSet<u64>,
-    /// How much was met again: each time it is copied here.
-    copied: usize,
+    /// How much may still be copied because it is met again.
+    budget: usize,
 }
 
 impl<'a> Machine<'a> {
@@ -115,7 +115,7 @@ impl<'a> Machine<'a> {
             memo: HashMap::new(),
             wanted,
             recalled: HashSet::new(),
-            copied: 0,
+            budget: budget(bytes),
         }
     }
 
@@ -337,28 +337,39 @@ impl<'a> Machine<'a> {
             self.push(Value::None);
             return Ok(());
         }
-        let Item(value, depth) = self.memo.get(&place).cloned().ok_or(MALFORMED)?;
-        if depth == usize::MAX {
+        let Item(value, depth) = self.memo.get(&place).ok_or(MALFORMED)?;
+        if *depth == usize::MAX {
             return Err(
                 "it contains a list or dict twice, which only Python can tell from two equal ones".into(),
             );
         }
-        // A pickle of a few bytes can mean gigabytes of tuples of tuples.
-        self.copied += weight(&value);
-        if self.copied > 16 << 20 {
-            return Err("it contains too many objects more than once".into());
-        }
-        self.stack.push(Item(value, depth));
+        spend(&mut self.budget, value)?;
+        self.stack.push(Item(value.clone(), *depth));
         Ok(())
     }
 }
 
+/// How many bytes may be copied because objects are met again, in a message of these bytes. A few bytes can mean gigabytes
+/// of tuples of tuples.
+pub(crate) fn budget(bytes: &[u8]) -> usize {
+    bytes.len().saturating_mul(64).saturating_add(4 << 20)
+}
+
+/// Takes a copy of the value from the budget.
+pub(crate) fn spend(budget: &mut usize, value: &Value) -> Result<(), String> {
+    *budget = budget
+        .checked_sub(weight(value))
+        .ok_or("it contains too many objects more than once")?;
+    Ok(())
+}
+
 fn weight(value: &Value) -> usize {
-    match value {
-        Value::Str(text) => text.len(),
-        Value::Bytes(bytes) => bytes.len(),
-        Value::Tuple(values) | Value::List(values) => values.iter().map(|v| 1 + weight(v)).sum(),
-        Value::Dict(pairs) => pairs.iter().map(|(k, v)| 1 + weight(k) + weight(v)).sum(),
-        _ => 1,
-    }
+    size_of::<Value>()
+        + match value {
+            Value::Str(text) => text.len(),
+            Value::Bytes(bytes) => bytes.len(),
+            Value::Tuple(values) | Value::List(values) => values.iter().map(weight).sum(),
+            Value::Dict(pairs) => pairs.iter().map(|(k, v)| weight(k) + weight(v)).sum(),
+            _ => 0,
+        }
 }

@@ -1,6 +1,7 @@
 //! Values that Python writes and reads.
 
 use crate::error::{DecodeError, EncodeError};
+use crate::pickle;
 use crate::python::Shared;
 use procession_core::message::{self as encoding, tag};
 use serde::{Deserialize, Serialize};
@@ -122,10 +123,38 @@ impl Value {
 
     /// What `to_bytes` has made, here or in Python (`procession.rust.to_bytes`).
     ///
+    /// Bytes of any origin do no harm: they take memory in proportion to their length, and name nothing but shared objects
+    /// that members of this program's family, or of one that it has joined, could name as well.
+    ///
     /// # Errors
-    /// They are other bytes, or what they name is no more.
+    /// They are other bytes; what they name is no more, or is an object of a program that is no relative of this one (for
+    /// that there is [`from_bytes_of_relatives`](Value::from_bytes_of_relatives)).
     pub fn from_bytes(bytes: &[u8]) -> Result<Value, DecodeError> {
-        Value::decode(bytes, encoding::TREE).map_err(DecodeError::of::<Value>)
+        Value::tree(bytes, false).map_err(DecodeError::of::<Value>)
+    }
+
+    /// The same for bytes from a program of this user that is trusted as a relative is: this process becomes a member of the
+    /// family whose objects they name. All that its members can do to each other's memory they can then do to this one's.
+    ///
+    /// # Errors
+    /// They are other bytes; what they name is no more, or cannot be reached.
+    pub fn from_bytes_of_relatives(bytes: &[u8]) -> Result<Value, DecodeError> {
+        Value::tree(bytes, true).map_err(DecodeError::of::<Value>)
+    }
+
+    /// The value that a tree is. `join`: it may name objects of a family that this process is not in yet.
+    fn tree(bytes: &[u8], join: bool) -> Result<Value, String> {
+        let mut reader = Reader {
+            bytes,
+            seen: Vec::new(),
+            budget: pickle::budget(bytes),
+            join,
+        };
+        let value = reader.object(0)?;
+        match reader.bytes {
+            [] => Ok(value),
+            _ => Err(MALFORMED.into()),
+        }
     }
 
     /// Appends it to `out`; the encoding.
@@ -147,18 +176,8 @@ impl Value {
     pub(crate) fn decode(bytes: &[u8], encoding: u32) -> Result<Value, String> {
         match encoding {
             encoding::BYTES | encoding::BYTEARRAY => Ok(Value::Bytes(bytes.to_vec())),
-            encoding::TREE => {
-                let mut reader = Reader {
-                    bytes,
-                    seen: Vec::new(),
-                };
-                let value = reader.object(0)?;
-                if reader.bytes.is_empty() {
-                    Ok(value)
-                } else {
-                    Err(MALFORMED.into())
-                }
-            }
+            // A message of this family's own queue, or of a connection whose other side knows the key.
+            encoding::TREE => Value::tree(bytes, true),
             encoding::PICKLE => crate::pickle::read(bytes),
             encoding::BUFFERS => Err("it is an object with arrays, which only Python can unpickle".into()),
             encoding::POSTCARD => Err("it was put by a Rust program as a value of another type".into()),
@@ -244,6 +263,9 @@ struct Reader<'a> {
     bytes: &'a [u8],
     /// What may be met again, in the order in which it ended.
     seen: Vec<Value>,
+    /// How much may still be copied because it is met again.
+    budget: usize,
+    join: bool,
 }
 
 impl Reader<'_> {
@@ -278,8 +300,9 @@ impl Reader<'_> {
             tag::FLOAT => return Ok(Value::Float(f64::from_le_bytes(self.take()?))),
             tag::AGAIN => {
                 let [number] = self.take()?;
-                let seen = self.seen.get(usize::from(number));
-                return seen.cloned().ok_or_else(|| MALFORMED.into());
+                let seen = self.seen.get(usize::from(number)).ok_or(MALFORMED)?;
+                pickle::spend(&mut self.budget, seen)?;
+                return Ok(seen.clone());
             }
             tag::STR => Value::Str(String::from_utf8(self.run()?.to_vec()).map_err(|_| MALFORMED)?),
             tag::BYTES => Value::Bytes(self.run()?.to_vec()),
@@ -292,7 +315,8 @@ impl Reader<'_> {
             }
             tag::SHARED => {
                 let [kind] = self.take()?;
-                return Shared::arrived(kind, self.run()?).map(Value::Shared);
+                let join = self.join;
+                return Shared::arrived(kind, self.run()?, join).map(Value::Shared);
             }
             tag::INSTANCE => return Err("it is an instance of a Python class; send a dict instead".into()),
             _ => return Err(MALFORMED.into()),

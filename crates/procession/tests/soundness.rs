@@ -4,7 +4,7 @@
 mod common;
 
 use common::LIMIT;
-use procession::{Block, Lock, Process, Queue, SharedSlice};
+use procession::{Block, Lock, Process, Queue, SharedSlice, Value};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::sync::Mutex;
 use std::time::Duration;
@@ -77,6 +77,36 @@ fn what_a_lock_guards_is_not_to_be_had_as_a_slice() {
     let (size, _, value): (u32, Bytes, Option<Bytes>) = postcard::from_bytes(&written).unwrap();
     let slice = postcard::to_allocvec(&(1u64, size, value.unwrap())).unwrap();
     assert!(postcard::from_bytes::<SharedSlice<u64>>(&slice).is_err());
+}
+
+#[test]
+fn a_lock_and_the_value_of_another_one_are_no_lock() {
+    type Parts = (u32, Bytes, Option<Bytes>);
+    let (one, other) = (Lock::new(7u64).unwrap(), Lock::new(8u64).unwrap());
+    let parts =
+        |lock: &Lock<u64>| postcard::from_bytes::<Parts>(&postcard::to_allocvec(lock).unwrap()).unwrap();
+    let ((size, lock, own), (_, _, foreign)) = (parts(&one), parts(&other));
+    let same = postcard::to_allocvec(&(size, &lock, own)).unwrap();
+    let spliced = postcard::to_allocvec(&(size, &lock, foreign)).unwrap();
+    let again = postcard::from_bytes::<Lock<u64>>(&same).unwrap();
+    assert_eq!(*again.lock().unwrap().into_guard(), 7);
+    assert!(postcard::from_bytes::<Lock<u64>>(&spliced).is_err());
+}
+
+#[test]
+fn bytes_for_a_value_take_memory_in_proportion_to_their_length() {
+    let small = Value::Tuple(vec![Value::from("a"), Value::from("b")])
+        .to_bytes()
+        .unwrap();
+    let (tuple, text, again) = (small[0], &small[2..8], 10);
+    let mut bomb = vec![tuple, 7];
+    bomb.extend_from_slice(text);
+    for place in 0..6 {
+        bomb.extend_from_slice(&[tuple, 255]);
+        bomb.extend([again, place].repeat(255));
+    }
+    let error = Value::from_bytes(&bomb).unwrap_err().to_string();
+    assert!(error.contains("more than once"), "{error}");
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! Handles: the few bytes that name a shared object, the same in every member and in every message.
 
-use super::Family;
 use super::held::Hold;
 use super::object::Kind;
+use super::{Family, join};
 use crate::error::{Error, Result};
 
 /// A handle's length in bytes.
@@ -54,6 +54,12 @@ impl Handle {
             pid: word(28),
             fd: word(32),
         })
+    }
+
+    /// Whether the object is in a family that this process is in: opening it joins none.
+    #[must_use]
+    pub fn is_within_reach(&self) -> bool {
+        join::joined().any(|family| family.id() == self.family)
     }
 
     /// A reference to the object, in whichever family it is: this process's own, one that it has joined, or one that

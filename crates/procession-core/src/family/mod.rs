@@ -94,10 +94,10 @@ impl Family {
         if let Some(seat) = self.current_seat() {
             return Ok(seat);
         }
-        let (pid, start) = (self.pid(), crate::sys::procfs::own_start_time());
+        let (pid, own) = (self.pid(), crate::sys::procfs::own());
         let mut txn = self.begin();
         let seat = txn.take_seat(None)?;
-        txn.occupy(seat, pid, start);
+        txn.occupy(seat, pid, own);
         txn.commit();
         seat.slot().life.occupy();
         self.sit(Some(seat));

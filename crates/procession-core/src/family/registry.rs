@@ -80,7 +80,8 @@ pub struct Slot {
     /// The references that the report carries: a bundle, held by the slot itself, or 0.
     pub luggage: AtomicU64,
     /// The PID namespace in which pid and start time are true, as [`procfs::pid_namespace`] names it, in the lower half.
-    /// Above it [`MAIN`], if the occupant's main thread has the life word.
+    /// Above it [`MAIN`], if the occupant's main thread has the life word; and from bit [`PROGRAM`] on where its stack began,
+    /// by which one sees whether it has executed another program.
     pub namespace: AtomicU64,
     /// The name, UTF-8, cut at 64 bytes, padded with zeros.
     pub name: [AtomicU64; 8],
@@ -91,6 +92,7 @@ pub struct Slot {
 
 /// See [`Slot::namespace`].
 const MAIN: u64 = 1 << 32;
+const PROGRAM: u32 = 33;
 const LIFE: u64 = core::mem::offset_of!(Slot, life) as u64;
 const _: () = assert!(size_of::<Slot>() == SLOT_BYTES as usize);
 const KNOWN: u64 = 1 << 32;
@@ -140,6 +142,15 @@ impl Slot {
         (main && self.life.owner_died()).then_some(false)
     }
 
+    /// Whether the process with the occupant's pid, which lives, has executed another program since it sat down: a fork in
+    /// between copies all that this one had, and the new program knows nothing of it. False where nobody can tell.
+    #[must_use]
+    pub fn has_executed(&self) -> bool {
+        let before = (self.namespace.load(Ordering::Acquire) >> PROGRAM) as u32;
+        let stat = procfs::stat(self.pid()).ok().flatten();
+        before != 0 && stat.is_some_and(|stat| stat.stack != 0 && program_of(stat.stack) != before)
+    }
+
     /// The occupant announces the exit code that it is about to end with.
     pub fn declare(&self, value: i32) {
         self.declared
@@ -173,6 +184,11 @@ impl Slot {
             );
         }
     }
+}
+
+/// What is noted of where a stack begins: 31 bits, of which an `exec` changes most.
+fn program_of(stack: u64) -> u32 {
+    (stack >> 4) as u32 & 0x7fff_ffff
 }
 
 fn code(word: u64) -> Option<i32> {
@@ -284,11 +300,15 @@ impl Txn {
     }
 
     /// Notes that a process sits in a seat from now on.
-    pub(crate) fn occupy(&mut self, seat: Seat, pid: u32, start_time: u64) {
+    pub(crate) fn occupy(&mut self, seat: Seat, pid: u32, own: procfs::Own) {
         let slot = seat.slot();
-        self.write(&slot.start_time, start_time);
+        self.write(&slot.start_time, own.start_time);
+        let program = u64::from(program_of(own.stack)) << PROGRAM;
         let main = if crate::sys::is_main_thread() { MAIN } else { 0 };
-        self.write(&slot.namespace, u64::from(procfs::pid_namespace()) | main);
+        self.write(
+            &slot.namespace,
+            u64::from(procfs::pid_namespace()) | main | program,
+        );
         self.write(&slot.who, self.read(&slot.who) & !0xffff_ffff | u64::from(pid));
         self.write(&slot.how, self.family.fd_number());
         self.write(&slot.state, state_word(seat.generation, State::Alive));

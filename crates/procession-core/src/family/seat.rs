@@ -106,12 +106,12 @@ impl Seat {
     /// This process takes the seat. False if it was given up meanwhile.
     pub(crate) fn claim(&self, pid: u32) -> bool {
         let slot = self.slot();
-        let start = procfs::own_start_time();
+        let own = procfs::own();
         let mut txn = self.family.begin();
         if slot.state() != (self.generation, State::Reserved) {
             return false;
         }
-        txn.occupy(*self, pid, start);
+        txn.occupy(*self, pid, own);
         txn.commit();
         crash_point!("seat.claimed, life word not occupied");
         slot.life.occupy();
@@ -291,6 +291,8 @@ impl Seat {
             };
         }
         match procfs::liveness(pid, slot.start_time.load(Ordering::Relaxed)) {
+            // The life word is free, and the process has become another program.
+            Liveness::Alive if state == State::Alive && slot.has_executed() => Fate::Dead(slot.declared()),
             Liveness::Alive => Fate::Alive,
             Liveness::Zombie { status } => {
                 Fate::Dead(status.map(procfs::exit_code_of_status).or(slot.declared()))
@@ -335,12 +337,17 @@ impl Family {
         Ok(hold)
     }
 
-    /// What a lock guards, held by this member.
-    pub fn guarded(&'static self, value: &[u8]) -> Result<Hold> {
-        self.create(Kind::Guarded, HEADER + value.len() as u64, |_, offset| {
+    /// What a lock guards (named by its offset and generation), held by this member.
+    pub(crate) fn guarded(&'static self, lock: (u64, u32), value: &[u8]) -> Result<Hold> {
+        let hold = self.create(Kind::Guarded, HEADER + value.len() as u64, |_, offset| {
             self.copy_in(offset + HEADER, value);
             Ok(())
-        })
+        })?;
+        // Before anybody else knows of it. Nobody counts what is done with a value.
+        let header = hold.header();
+        header.operations.store(lock.0, Ordering::Relaxed);
+        header.waits.store(u64::from(lock.1), Ordering::Relaxed);
+        Ok(hold)
     }
 
     /// A buffer for so many bytes, held by this member. Its contents are what somebody has left there.

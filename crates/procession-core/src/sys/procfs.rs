@@ -91,10 +91,19 @@ pub fn stat(pid: u32) -> io::Result<Option<ProcStat>> {
         .ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
-/// When this process started, in clock ticks since boot; 0 if nobody can tell. To be called in each process before others
+/// What a process can read of itself.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Own {
+    /// When it started, in clock ticks since boot; 0 if nobody can tell.
+    pub start_time: u64,
+    /// See [`ProcStat::stack`].
+    pub stack: u64,
+}
+
+/// What this process can read of itself. To be called in each process before others
 /// are looked at: it finds out whether `/proc` has the pids that this process knows.
 #[must_use]
-pub fn own_start_time() -> u64 {
+pub fn own() -> Own {
     let mut text = [0; LONGEST];
     let line = read(c"/proc/self/stat", &mut text).map(|len| &text[..len]);
     let is_own =
@@ -102,11 +111,14 @@ pub fn own_start_time() -> u64 {
     match line.ok().filter(is_own) {
         Some(line) => {
             FOREIGN.store(0, Ordering::Relaxed);
-            parse(line).map_or(0, |stat| stat.start_time)
+            parse(line).map_or(Own::default(), |stat| Own {
+                start_time: stat.start_time,
+                stack: stat.stack,
+            })
         }
         None => {
             FOREIGN.store(own_pid(), Ordering::Relaxed);
-            0
+            Own::default()
         }
     }
 }

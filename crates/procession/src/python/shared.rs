@@ -47,13 +47,16 @@ impl Shared {
         Ok((self.kind as u8, bytes))
     }
 
-    /// The object that this was written for.
-    pub(crate) fn arrived(kind: u8, bytes: &[u8]) -> Result<Shared, String> {
+    /// The object that this was written for. `join`: also one of a family that this process is not in yet.
+    pub(crate) fn arrived(kind: u8, bytes: &[u8], join: bool) -> Result<Shared, String> {
         let kind = Kind::of(kind.into()).ok_or("it names a shared object of an unknown kind")?;
         let (handle, described) = bytes
             .split_at_checked(HANDLE_BYTES)
             .ok_or("a handle in it is too short")?;
         let handle = Handle::from_bytes(handle).map_err(|e| e.to_string())?;
+        if !join && !handle.is_within_reach() {
+            return Err("it names an object of a program that is no relative of this one".into());
+        }
         Ok(Shared {
             kind,
             hold: Arc::new(handle.open(kind).map_err(|e| e.to_string())?),

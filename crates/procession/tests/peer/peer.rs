@@ -18,6 +18,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     match words[..] {
         ["echo"] => echo(),
         ["objects"] => objects(),
+        ["bytes"] => bytes(),
         ["blocks"] => blocks(),
         ["die-with-the-lock"] => die_with_the_lock(),
         ["exit", code] => std::process::exit(code.parse()?),
@@ -53,6 +54,21 @@ fn echo() -> Result<(), Box<dyn Error>> {
             Err(e) => return Err(e.into()),
         }
     }
+}
+
+/// Receives bytes as vectors and blocks in turn, and sends their lengths back.
+fn bytes() -> Result<(), Box<dyn Error>> {
+    let [there, back] = given()?;
+    let back = Queue::<Value>::try_from(&back)?;
+    let (vectors, blocks) = (
+        Queue::<Vec<u8>>::try_from(&there)?,
+        Queue::<Block<u8>>::try_from(&there)?,
+    );
+    for _ in 0..4 {
+        back.put(&Value::from(vectors.get_timeout(LIMIT)?.len() as i64))?;
+        back.put(&Value::from(blocks.get_timeout(LIMIT)?.len() as i64))?;
+    }
+    Ok(())
 }
 
 /// Uses one object of each kind.
