@@ -7,6 +7,13 @@
 
 use pyo3::prelude::*;
 
+#[cfg(not(all(pyo3_disable_reference_pool, pyo3_leak_on_drop_without_reference_pool)))]
+compile_error!(
+    "build with the rustflags of .cargo/config.toml (RUSTFLAGS in the environment replaces them): \
+     --cfg pyo3_disable_reference_pool --cfg pyo3_leak_on_drop_without_reference_pool. \
+     Without them PyO3 has a lock that a fork can leave locked in the child"
+);
+
 mod argument;
 mod array;
 mod array_module;
