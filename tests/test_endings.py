@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 import time
+import warnings
 
 import pytest
 
@@ -405,3 +406,25 @@ def test_a_fork_of_somebody_elses_making_is_the_one_that_is_called(monkeypatch: 
     process.start()
     process.join()
     assert (calls, process.exitcode) == ([1], 3)
+
+
+def test_a_warning_that_is_an_error_does_not_lose_a_child_that_was_forked(monkeypatch):
+    from procession import popen_fork
+
+    monkeypatch.setattr(popen_fork, "_fork", _warned(popen_fork._fork, popen_fork._warn_about_threads))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        process = mp.get_context("fork").Process(target=sys.exit, args=(3,))
+        process.start()
+    process.join()
+    assert process.exitcode == 3
+
+
+def _warned(fork, warn):
+    def warned(name):
+        forked = fork(name)
+        if forked[0]:
+            warn()
+        return forked
+
+    return warned

@@ -143,13 +143,16 @@ def _fork(name: str) -> tuple[int, _core.Member | None, int]:
 
 def _warn_about_threads() -> None:
     """What `os.fork` says of a fork that copies one of several threads."""
+    import contextlib
     import warnings
 
-    warnings.warn(
-        f"This process (pid={os.getpid()}) is multi-threaded, use of fork() may lead to deadlocks in the child.",
-        DeprecationWarning,
-        stacklevel=2,
-    )
+    # where warnings are errors: there is a child by now, and os.fork() returns it
+    with contextlib.suppress(DeprecationWarning):
+        warnings.warn(
+            f"This process (pid={os.getpid()}) is multi-threaded, use of fork() may lead to deadlocks in the child.",
+            DeprecationWarning,
+            stacklevel=2,
+        )
 
 
 _os_fork = sys.modules["posix"].fork
