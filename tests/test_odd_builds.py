@@ -1,4 +1,4 @@
-"""Pythons that were built without some of what Linux has: against old headers, or for another C library."""
+"""Odd Pythons: several interpreters in one process; those that were built without some of what Linux has: against old headers, or for another C library."""
 
 from __future__ import annotations
 
@@ -63,3 +63,25 @@ def test_a_python_without_some_of_what_linux_has_runs_everything(tmp_path, missi
     lines = run(program, *missing, PYTHONPATH=path).well().splitlines()
     expected = [f"{method} child 2 True True 0" for method in ("fork", "spawn", "forkserver")]
     assert lines == [*expected, "[0, 1, 4, 9] True", "[]"]
+
+
+def test_a_second_interpreter_in_the_process_is_refused_in_plain_words():
+    code = """if True:
+    import sys, procession
+    try:
+        import _interpreters as interpreters
+        other = interpreters.create("legacy")
+    except ImportError:
+        import _xxsubinterpreters as interpreters
+        other = interpreters.create(isolated=False)
+    interpreters.run_string(other, '''if True:
+        try:
+            import procession
+        except ImportError as error:
+            print(error)
+        ''')
+    print(procession.Lock().acquire(timeout=1))
+    """
+    refused, works = run("-c", code).well().splitlines()
+    assert refused.startswith("procession is in use by another interpreter of this process")
+    assert works == "True"

@@ -28,6 +28,7 @@ mod fast;
 mod fork;
 mod guarded;
 mod instance;
+mod interpreter;
 mod key;
 mod line;
 mod lock;
@@ -43,7 +44,8 @@ mod their_reducers;
 mod transit;
 mod watcher;
 
-#[pymodule]
+// Free-threaded interpreters turn their lock on for it: nothing here has been reviewed without.
+#[pymodule(gil_used = true)]
 mod _core {
     use pyo3::prelude::*;
 
@@ -90,6 +92,7 @@ mod _core {
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        super::interpreter::claim()?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
         super::fast::install(module)?;
         procession_core::sync::wait::come_back_for_signals();

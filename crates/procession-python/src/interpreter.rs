@@ -1,0 +1,30 @@
+//! Which of the interpreters of a process the module belongs to.
+//!
+//! A process may have several (mod_wsgi and others that embed Python make them), and the import system hands the same
+//! module to all of them that share the main one's lock. Its classes are those of the first: used in another one, they
+//! mix objects of both, and the process crashes.
+
+use core::sync::atomic::{AtomicI64, Ordering};
+use pyo3::exceptions::PyImportError;
+use pyo3::ffi;
+use pyo3::prelude::*;
+
+static OWNER: AtomicI64 = AtomicI64::new(-1);
+
+fn current() -> i64 {
+    // SAFETY: called while a module is initialised, so this thread is attached to an interpreter, whose state this is.
+    unsafe { ffi::PyInterpreterState_GetID(ffi::PyInterpreterState_Get()) }
+}
+
+/// ImportError: this is not the interpreter that the module belongs to, which is the first that initialises it.
+pub fn claim() -> PyResult<()> {
+    let current = current();
+    let owner = OWNER.compare_exchange(-1, current, Ordering::Relaxed, Ordering::Relaxed);
+    if owner.map_or_else(|owner| owner == current, |_| true) {
+        return Ok(());
+    }
+    Err(PyImportError::new_err(
+        "procession is in use by another interpreter of this process, and subinterpreters cannot share it; \
+         under mod_wsgi, put the application into the main one: WSGIApplicationGroup %{GLOBAL}",
+    ))
+}
