@@ -37,6 +37,7 @@ ALLOWED = {
     "connection.MESSAGE_LENGTH": "3.12's challenge is longer; 3.11's answers it",
     "connection.deliver_challenge": "with the digest, as from 3.12 on",
     "connection.rebuild_connection": "the class goes along, as pickle's arguments do, so that a derived one stays one",
+    "context.DefaultContext": "context=None, as in newer Pythons",
     "forkserver.*connect_to_new_process": "a child is asked for by the number of its seat in family memory",
     "forkserver.main": "what the server is started with: its seat in family memory, not pipes",
     "forkserver.MAXFDS_TO_SEND": "of the standard library's protocol with its fork server",

@@ -276,6 +276,20 @@ def test_ps_shows_what_a_spawned_child_is_and_its_name(name):
     assert ascii(name[:60]).encode() in words[-3]
 
 
+def test_what_newer_pythons_have_is_there_on_all():
+    assert util.WARNING == 30
+    util.warn("goes nowhere, as long as there is no logger")
+    context = mp.context.DefaultContext()
+    assert context.get_start_method() == mp.context.DefaultContext(None).get_start_method()
+    for kind in (mp.Lock, mp.RLock, mp.Semaphore, mp.BoundedSemaphore):
+        lock = kind()
+        before = lock.locked()
+        with lock:
+            assert (before, lock.locked()) == (False, True)
+        assert isinstance(lock, mp.synchronize.SemLock)
+        assert not lock.locked()
+
+
 def test_the_command_line_of_a_child_says_what_it_is():
     from procession import spawn
 

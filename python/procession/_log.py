@@ -14,12 +14,14 @@ __all__ = [
     "NOTSET",
     "SUBDEBUG",
     "SUBWARNING",
+    "WARNING",
     "debug",
     "get_logger",
     "info",
     "log_to_stderr",
     "sub_debug",
     "sub_warning",
+    "warn",
 ]
 
 NOTSET = 0
@@ -27,6 +29,7 @@ SUBDEBUG = 5
 DEBUG = 10
 INFO = 20
 SUBWARNING = 25
+WARNING = 30
 
 # the name by which programs find and configure it
 LOGGER_NAME = "multiprocessing"
@@ -58,6 +61,12 @@ def sub_warning(msg: object, *args: object) -> None:
     """Logs below WARNING, if logging is on."""
     if logger:
         logger.log(SUBWARNING, msg, *args, stacklevel=2)
+
+
+def warn(msg: object, *args: object) -> None:
+    """Logs at WARNING, if logging is on."""
+    if logger:
+        logger.log(WARNING, msg, *args, stacklevel=2)
 
 
 def get_logger() -> Logger:

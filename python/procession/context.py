@@ -330,8 +330,9 @@ class DefaultContext(BaseContext):
 
     Process = Process
 
-    def __init__(self, context: BaseContext) -> None:
-        self._default_context = context
+    def __init__(self, context: BaseContext | None = None) -> None:
+        """context: the one that is in use until another is chosen; without it, the one of this Python's default."""
+        self._default_context = _concrete_contexts[_DEFAULT] if context is None else context
         self._actual_context: BaseContext | None = None
 
     def get_context(self, method: str | None = None) -> BaseContext:
@@ -500,4 +501,5 @@ _concrete_contexts: dict[str, BaseContext] = {
     "forkserver": ForkServerContext(),
 }
 # what multiprocessing has on the running Python
-_default_context = DefaultContext(_concrete_contexts["forkserver" if sys.version_info >= (3, 14) else "fork"])
+_DEFAULT = "forkserver" if sys.version_info >= (3, 14) else "fork"
+_default_context = DefaultContext()

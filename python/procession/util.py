@@ -18,12 +18,14 @@ from ._log import (
     NOTSET,
     SUBDEBUG,
     SUBWARNING,
+    WARNING,
     debug,
     get_logger,
     info,
     log_to_stderr,
     sub_debug,
     sub_warning,
+    warn,
 )
 
 TYPE_CHECKING = False
@@ -39,6 +41,7 @@ __all__ = [
     "NOTSET",
     "SUBDEBUG",
     "SUBWARNING",
+    "WARNING",
     "Finalize",
     "ForkAwareLocal",
     "ForkAwareThreadLock",
@@ -58,9 +61,10 @@ __all__ = [
     "spawnv_passfds",
     "sub_debug",
     "sub_warning",
+    "warn",
 ]
 
-for _function in (debug, get_logger, info, log_to_stderr, sub_debug, sub_warning):
+for _function in (debug, get_logger, info, log_to_stderr, sub_debug, sub_warning, warn):
     _function.__module__ = __name__  # where it is found, and what pickles call it
 
 _args_from_interpreter_flags = _flags.interpreter_options
