@@ -1,4 +1,4 @@
-"""Odd Pythons: several interpreters in one process; those that were built without some of what Linux has: against old headers, or for another C library."""
+"""Odd Pythons: with several interpreters in one process, or built without some of what Linux has."""
 
 from __future__ import annotations
 
