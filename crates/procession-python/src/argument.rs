@@ -9,7 +9,7 @@
 //! quarter of the time that copying takes, and no memory. So it does not matter what happened to the object meanwhile, or
 //! whether another one lies there now. Once no process has the buffer any more, it goes back.
 
-use crate::buffer::filled;
+use crate::buffer::{Access, filled};
 use crate::errors::raised;
 use crate::message::View;
 use crate::transit;
@@ -67,18 +67,21 @@ fn noted(bytes: &[u8]) -> Option<(u64, u32)> {
 pub struct Snapshot {
     hold: Hold,
     len: usize,
+    was_read_only: bool,
 }
 
 #[pymethods]
 impl Snapshot {
-    /// Of the bytes of any object. None: they are few, or not in one piece. MemoryError: there is no room for them.
+    /// Of the bytes of any object. None: they are few and can be written to, or not in one piece. MemoryError: there is no room for them.
     #[staticmethod]
     fn of(py: Python<'_>, buffer: &Bound<'_, PyAny>) -> PyResult<Option<Snapshot>> {
         let Ok(mut view) = View::of(buffer) else {
             return Ok(None);
         };
+        let was_read_only = view.is_read_only();
         let bytes = view.bytes();
-        if bytes.len() < WORTH_A_MAPPING {
+        // One that is read-only and stays in the pickle would make a read-only object.
+        if bytes.len() < if was_read_only { 1 } else { WORTH_A_MAPPING } {
             return Ok(None);
         }
         let family = Family::home().map_err(raised)?;
@@ -94,12 +97,14 @@ impl Snapshot {
         Ok(Some(Snapshot {
             hold,
             len: bytes.len(),
+            was_read_only,
         }))
     }
 
     /// What unpickling makes.
     #[staticmethod]
-    fn _view(handle: &[u8], len: usize) -> PyResult<PrivateBytes> {
+    #[pyo3(signature = (handle, len, was_read_only = false))]
+    fn _view(handle: &[u8], len: usize, was_read_only: bool) -> PyResult<PrivateBytes> {
         let hold = Handle::from_bytes(handle)
             .and_then(|handle| handle.open(Kind::Buffer))
             .map_err(raised)?;
@@ -110,7 +115,11 @@ impl Snapshot {
             ));
         }
         let view = PrivateView::new(hold, len).map_err(raised)?;
-        let made = PrivateBytes { view, len };
+        let made = PrivateBytes {
+            view,
+            len,
+            access: Access::received(was_read_only),
+        };
         note(made.bytes(), made.view.buffer());
         Ok(made)
     }
@@ -120,7 +129,11 @@ impl Snapshot {
         let hold = &this.hold;
         transit::departs(|| hold.family.open(hold.offset, hold.generation, Kind::Buffer))?;
         let handle = PyBytes::new(slf.py(), &hold.handle().to_bytes());
-        (slf.get_type().getattr("_view")?, (handle, this.len)).into_pyobject(slf.py())
+        (
+            slf.get_type().getattr("_view")?,
+            (handle, this.len, this.was_read_only),
+        )
+            .into_pyobject(slf.py())
     }
 
     fn __len__(&self) -> usize {
@@ -138,6 +151,7 @@ impl Snapshot {
 pub struct PrivateBytes {
     view: PrivateView,
     len: usize,
+    access: Access,
 }
 
 impl PrivateBytes {
@@ -160,6 +174,6 @@ impl PrivateBytes {
     unsafe fn __getbuffer__(slf: Bound<'_, Self>, view: *mut ffi::Py_buffer, flags: c_int) -> PyResult<()> {
         let this = slf.get();
         // SAFETY: the contract; the bytes are mapped as long as the object lives.
-        unsafe { filled(&slf, view, this.view.address(), this.len, true, flags) }
+        unsafe { filled(&slf, view, this.view.address(), this.len, this.access, flags) }
     }
 }

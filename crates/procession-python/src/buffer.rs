@@ -19,7 +19,39 @@ pub struct SharedBytes {
     hold: Hold,
     start: usize,
     len: usize,
-    writable: bool,
+    access: Access,
+}
+
+/// Who may write to the bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Nobody.
+    Read,
+    /// Everybody.
+    Write,
+    /// Who asks for a view to write to. Any other view is read-only: so pickle hands on the object itself where the
+    /// sender's buffer was read-only (elsewhere it would put a read-only view in its place), and numpy, which asks, has
+    /// an array that belongs to the receiver, as from a pickle that has the data in it.
+    Asked,
+}
+
+impl Access {
+    /// Of a buffer that was received.
+    pub fn received(was_read_only: bool) -> Access {
+        if was_read_only {
+            Access::Asked
+        } else {
+            Access::Write
+        }
+    }
+
+    fn denies(self, flags: c_int) -> bool {
+        match self {
+            Access::Read => true,
+            Access::Write => false,
+            Access::Asked => flags & ffi::PyBUF_WRITABLE == 0,
+        }
+    }
 }
 
 /// The buffers of this process that are writable, by address: offset, generation, and how many objects are that buffer.
@@ -33,7 +65,7 @@ impl SharedBytes {
             hold,
             start,
             len,
-            writable: false,
+            access: Access::Read,
         }
     }
 
@@ -43,13 +75,13 @@ impl SharedBytes {
         Self::read_only(hold, 0, len)
     }
 
-    /// A whole buffer.
-    pub fn writable(hold: Hold, len: usize) -> Self {
+    /// A whole buffer that was received.
+    pub fn whole(hold: Hold, len: usize, access: Access) -> Self {
         let made = SharedBytes {
             hold,
             start: 0,
             len,
-            writable: true,
+            access,
         };
         if let Ok(mut whole) = WHOLE.lock() {
             let entry = whole.entry(made.address() as usize);
@@ -67,7 +99,7 @@ impl SharedBytes {
 
 impl Drop for SharedBytes {
     fn drop(&mut self) {
-        if self.writable
+        if self.access != Access::Read
             && let Ok(mut whole) = WHOLE.lock()
         {
             let address = self.address() as usize;
@@ -92,7 +124,8 @@ pub fn whole_at(family: &'static procession_core::family::Family, address: usize
 impl SharedBytes {
     /// The buffer that a handle names, of which len bytes are meant.
     #[staticmethod]
-    fn _attached(handle: &[u8], len: usize) -> PyResult<SharedBytes> {
+    #[pyo3(signature = (handle, len, was_read_only = false))]
+    fn _attached(handle: &[u8], len: usize, was_read_only: bool) -> PyResult<SharedBytes> {
         let hold = Handle::from_bytes(handle)
             .and_then(|handle| handle.open(Kind::Buffer))
             .map_err(raised)?;
@@ -102,7 +135,7 @@ impl SharedBytes {
                 "a buffer is not as long as its handle says",
             ));
         }
-        Ok(SharedBytes::writable(hold, len))
+        Ok(SharedBytes::whole(hold, len, Access::received(was_read_only)))
     }
 
     fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTuple>> {
@@ -114,7 +147,12 @@ impl SharedBytes {
         };
         transit::departs(again)?;
         let handle = PyBytes::new(slf.py(), &this.hold.handle().to_bytes());
-        (slf.get_type().getattr("_attached")?, (handle, this.len)).into_pyobject(slf.py())
+        let was_read_only = this.access != Access::Write;
+        (
+            slf.get_type().getattr("_attached")?,
+            (handle, this.len, was_read_only),
+        )
+            .into_pyobject(slf.py())
     }
 
     fn __len__(&self) -> usize {
@@ -128,7 +166,7 @@ impl SharedBytes {
     unsafe fn __getbuffer__(slf: Bound<'_, Self>, view: *mut ffi::Py_buffer, flags: c_int) -> PyResult<()> {
         let this = slf.get();
         // SAFETY: the contract; the bytes are committed and this process's, and the object keeps the block.
-        unsafe { filled(&slf, view, this.address(), this.len, this.writable, flags) }
+        unsafe { filled(&slf, view, this.address(), this.len, this.access, flags) }
     }
 }
 
@@ -141,7 +179,7 @@ pub unsafe fn filled<T>(
     view: *mut ffi::Py_buffer,
     address: *mut u8,
     len: usize,
-    writable: bool,
+    access: Access,
     flags: c_int,
 ) -> PyResult<()> {
     // SAFETY: the contract; the view keeps the object alive.
@@ -151,7 +189,7 @@ pub unsafe fn filled<T>(
             object.as_ptr(),
             address.cast(),
             len as isize,
-            (!writable).into(),
+            access.denies(flags).into(),
             flags,
         )
     };

@@ -8,7 +8,7 @@
 //! `bytes`, `bytearray` or `array.array` is copied out as well, once: such an object can only be made around memory that it
 //! has allocated itself.
 
-use crate::buffer::SharedBytes;
+use crate::buffer::{Access, SharedBytes};
 use crate::errors::raised;
 use crate::transit::{self, Collected, Frame};
 use crate::{array_module, codec, pickle};
@@ -135,9 +135,13 @@ pub struct Beside {
 /// Makes what was met while pickling ready to be carried, as fewer than `most` references.
 pub fn beside(family: &'static Family, collected: Collected, most: usize) -> PyResult<Beside> {
     let mut head = Vec::new();
-    let bytes = collected.buffers.iter().map(|(_, len)| len).sum();
-    let lengths: Vec<u64> = collected.buffers.iter().map(|(_, len)| *len).collect();
-    let mut carried: Vec<Hold> = collected.buffers.into_iter().map(|(hold, _)| hold).collect();
+    let bytes = collected.buffers.iter().map(|apart| apart.len).sum();
+    let lengths: Vec<u64> = collected
+        .buffers
+        .iter()
+        .map(|apart| apart.len | if apart.read_only { WAS_READ_ONLY } else { 0 })
+        .collect();
+    let mut carried: Vec<Hold> = collected.buffers.into_iter().map(|apart| apart.hold).collect();
     for hold in collected.holds {
         if std::ptr::eq(hold.family, family) {
             carried.push(hold);
@@ -157,8 +161,12 @@ pub fn beside(family: &'static Family, collected: Collected, most: usize) -> PyR
     Ok(Beside { head, carried, bytes })
 }
 
+/// The bit of a buffer's length that says that the sender's buffer was read-only.
+const WAS_READ_ONLY: u64 = 1 << 63;
+
 /// The beginning of a message with buffers.
 struct Head {
+    /// How many bytes each has, and whether it [`WAS_READ_ONLY`].
     lengths: Vec<u64>,
     /// Offset and generation of each buffer, where all that is carried is in a bundle.
     places: Option<Vec<(u64, u32)>>,
@@ -314,7 +322,15 @@ pub fn incoming_shared<'py>(
             }
             _ => carried.next().ok_or_else(malformed)?,
         };
-        buffers.append(bytearray_of(py, &hold, 0, *len as usize)?)?;
+        let (len, access) = said(*len);
+        if access == Access::Write {
+            buffers.append(bytearray_of(py, &hold, 0, len)?)?;
+        } else {
+            let mut copy = Vec::new();
+            hold.family.copy_out(hold.offset + HEADER, len, &mut copy);
+            let copied = hold.family.buffer(&copy).map_err(raised)?;
+            buffers.append(Bound::new(py, SharedBytes::whole(copied, len, access))?)?;
+        }
     }
     unpickled(
         py,
@@ -352,6 +368,12 @@ pub fn with_beside<'py>(
     with_buffers(py, pickled, head, carried)
 }
 
+/// What a length in a head says.
+fn said(length: u64) -> (usize, Access) {
+    let access = Access::received(length & WAS_READ_ONLY != 0);
+    ((length & !WAS_READ_ONLY) as usize, access)
+}
+
 fn with_buffers<'py>(
     py: Python<'py>,
     bytes: &Bound<'py, PyAny>,
@@ -371,7 +393,8 @@ fn with_buffers<'py>(
             (None, Some(_)) => carried.remove(0),
             (_, None) => return Err(malformed()),
         };
-        buffers.append(Bound::new(py, SharedBytes::writable(hold, *len as usize))?)?;
+        let (len, access) = said(*len);
+        buffers.append(Bound::new(py, SharedBytes::whole(hold, len, access))?)?;
     }
     unpickled(py, bytes, Some(&buffers), carried)
 }
@@ -453,6 +476,11 @@ impl View {
         } else {
             Err(PyErr::fetch(obj.py()))
         }
+    }
+
+    /// Whether the object does not let its bytes be written.
+    pub fn is_read_only(&self) -> bool {
+        self.view.readonly != 0
     }
 
     /// The bytes. Somebody may write to them at the same time, as to any buffer of Python's; they are only copied.

@@ -1,6 +1,6 @@
 //! Turning objects into bytes and back.
 
-use crate::buffer::SharedBytes;
+use crate::buffer::{Access, SharedBytes};
 use crate::errors::raised;
 use crate::their_reducers;
 use crate::transit;
@@ -62,7 +62,12 @@ pub fn dumps<'py>(py: Python<'py>, obj: &Bound<'py, PyAny>) -> PyResult<Bound<'p
                 let bytes: Bound<'py, PyBytes> = bytes.cast_into()?;
                 let found = !contains(bytes.as_bytes(), b"__main__") || main_is_found(py)?;
                 if found && !their_reducers::names_theirs(py, bytes.as_bytes()) {
-                    return Ok(bytes);
+                    if !transit::read_only_within() {
+                        return Ok(bytes);
+                    }
+                    if let Some(better) = copying(py, obj)? {
+                        return Ok(better);
+                    }
                 }
             }
             Err(e) if may_be_helped(py, &e) => {}
@@ -80,6 +85,18 @@ pub fn dumps<'py>(py: Python<'py>, obj: &Bound<'py, PyAny>) -> PyResult<Bound<'p
     match slow.bind(py).call1((obj,)) {
         Ok(bytes) => Ok(bytes.cast_into()?),
         Err(e) => Err(explained(py, e, "explain_pickling", obj)),
+    }
+}
+
+/// The object pickled so that what has a read-only buffer unpickles with bytes of its own, and writable: with the protocol
+/// that knows no buffers. None: that does not work.
+fn copying<'py>(py: Python<'py>, obj: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyBytes>>> {
+    static DUMPS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    transit::_forget_collected();
+    match function(py, &DUMPS, "dumps")?.call1((obj, 4)) {
+        Ok(bytes) => Ok(Some(bytes.cast_into()?)),
+        Err(error) if may_be_helped(py, &error) => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
@@ -162,7 +179,10 @@ pub fn _dismantle<'py>(
         transit::departs(|| Ok(hold))?;
     }
     let buffers = collected.buffers.into_iter();
-    let buffers = buffers.map(|(hold, len)| Bound::new(py, SharedBytes::writable(hold, len as usize)));
+    let buffers = buffers.map(|apart| {
+        let access = Access::received(apart.read_only);
+        Bound::new(py, SharedBytes::whole(apart.hold, apart.len as usize, access))
+    });
     Ok((bytes, buffers.collect::<PyResult<_>>()?))
 }
 

@@ -34,8 +34,18 @@ pub struct Collected {
     least: usize,
     /// References to the shared objects that the pickle names.
     pub holds: Vec<Hold>,
-    /// What goes out of band, and how many bytes each has.
-    pub buffers: Vec<(Hold, u64)>,
+    /// What goes out of band.
+    pub buffers: Vec<Apart>,
+    /// Whether a buffer that is read-only stayed in the pickle.
+    read_only_within: bool,
+}
+
+/// A buffer on its way beside a pickle.
+pub struct Apart {
+    pub hold: Hold,
+    pub len: u64,
+    /// The sender's was so.
+    pub read_only: bool,
 }
 
 /// Collects the references of what is pickled in this thread until it is taken or dropped.
@@ -106,15 +116,21 @@ pub fn _forget_collected() {
         Some((
             std::mem::take(&mut frame.holds),
             std::mem::take(&mut frame.buffers),
+            std::mem::take(&mut frame.read_only_within),
         ))
     });
     drop(forgotten);
 }
 
+/// Whether what was pickled last has a read-only buffer in it, from which a read-only object will be made.
+pub fn read_only_within() -> bool {
+    FRAMES.with_borrow(|frames| frames.last().is_some_and(|f| f.read_only_within))
+}
+
 /// For pickle's `buffer_callback`: takes a buffer out of band (false), or leaves it in the pickle (true).
 #[pyfunction]
 pub fn _collect_buffer(py: Python<'_>, buffer: &Bound<'_, PyAny>) -> PyResult<bool> {
-    let Some((Some(family), moving, least)) =
+    let Some((family, moving, least)) =
         FRAMES.with_borrow(|frames| frames.last().map(|f| (f.family, f.moving, f.least)))
     else {
         return Ok(true);
@@ -123,8 +139,18 @@ pub fn _collect_buffer(py: Python<'_>, buffer: &Bound<'_, PyAny>) -> PyResult<bo
     let Ok(mut view) = View::of(buffer) else {
         return Ok(true);
     };
+    let read_only = view.is_read_only();
     let bytes = view.bytes();
-    if bytes.len() < least {
+    let Some(family) = family else {
+        FRAMES.with_borrow_mut(|frames| {
+            if let Some(frame) = frames.last_mut() {
+                frame.read_only_within |= read_only && !bytes.is_empty();
+            }
+        });
+        return Ok(true);
+    };
+    // One that is read-only and stays in the pickle would make a read-only object.
+    if bytes.len() < if read_only { least.min(1) } else { least } {
         return Ok(true);
     }
     let len = bytes.len() as u64;
@@ -140,7 +166,7 @@ pub fn _collect_buffer(py: Python<'_>, buffer: &Bound<'_, PyAny>) -> PyResult<bo
     };
     FRAMES.with_borrow_mut(|frames| {
         if let Some(frame) = frames.last_mut() {
-            frame.buffers.push((hold, len));
+            frame.buffers.push(Apart { hold, len, read_only });
         }
     });
     Ok(false)
