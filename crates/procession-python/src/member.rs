@@ -5,7 +5,8 @@ use crate::transit::{self, Frame};
 use procession_core::family::{Family, Seat, fork};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyTuple};
+use pyo3::types::{PyBytes, PyString, PyTuple};
+use std::borrow::Cow;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::Mutex;
 
@@ -49,8 +50,8 @@ impl Member {
 #[pymethods]
 impl Member {
     #[staticmethod]
-    fn reserve(name: &str, _method: &str) -> PyResult<Member> {
-        let seat = Seat::reserve(Family::home().map_err(raised)?, name).map_err(raised)?;
+    fn reserve(name: &Bound<'_, PyString>, _method: &str) -> PyResult<Member> {
+        let seat = Seat::reserve(Family::home().map_err(raised)?, &shown(name)).map_err(raised)?;
         Ok(Member {
             seat,
             creator: std::process::id(),
@@ -58,8 +59,8 @@ impl Member {
     }
 
     #[staticmethod]
-    fn forked(pid: u32, name: &str, _method: &str) -> Option<Member> {
-        Member::of_forked(pid, name)
+    fn forked(pid: u32, name: &Bound<'_, PyString>, _method: &str) -> Option<Member> {
+        Member::of_forked(pid, &shown(name))
     }
 
     #[getter]
@@ -145,11 +146,16 @@ pub fn carried_done() {
     }
 }
 
+/// A name as people read it. Python's own may have what is no UTF-8: a file's name, say.
+pub fn shown<'a>(name: &'a Bound<'_, PyString>) -> Cow<'a, str> {
+    name.to_string_lossy()
+}
+
 /// This process's name, as the registry and errors show it.
 #[pyfunction]
-pub fn describe(name: &str) {
+pub fn describe(name: &Bound<'_, PyString>) {
     if let Some(seat) = Family::home_if_any().and_then(|f| f.current_seat()) {
-        seat.slot().set_name(name);
+        seat.slot().set_name(&shown(name));
     }
 }
 
