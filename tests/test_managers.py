@@ -919,7 +919,7 @@ def test_the_segments_of_a_manager_go_with_it(start_method):
         segment.buf[:3] = b"abc"
         assert bytes(SharedMemory(segment.name).buf[:3]) == b"abc"
         assert list(ShareableList(name=items.shm.name)) == ["a", 1]
-        assert manager._command("list_segments") == sorted((segment.name, items.shm.name))
+        assert manager._procession_remote.command("list_segments", (), {}) == sorted((segment.name, items.shm.name))
     for name in (segment.name, items.shm.name):
         with pytest.raises(FileNotFoundError):
             SharedMemory(name)

@@ -15,6 +15,7 @@ import os
 import pickle
 import re
 import sys
+import textwrap
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -84,6 +85,58 @@ def test_a_module_has_all_that_its_twin_has_and_takes_all_that_it_takes(name):
     assert not unexcused, "\n".join(f"{path}: {what}" for path, what in unexcused.items())
 
 
+# Names that our modules have not, although multiprocessing's have them: what they define for themselves.
+NOT_BORROWED = {
+    "connection": "BUFSIZE CONNECTION_TIMEOUT _check_timeout _init_timeout _mmap_counter _winapi "  # named pipes
+    # how the standard library puts the answer to a challenge together
+    "_ALLOWED_DIGESTS _LEGACY_LENGTHS _MAX_DIGEST_LEN _MD5ONLY_MESSAGE_LENGTH _MD5_DIGEST_LEN "
+    "_get_digest_name_and_payload",
+    "context": "_tls",  # where it notes which process is being started
+    "forkserver": "MAXFDS_TO_SEND SIGNED_STRUCT _serve_one read_signed write_signed",  # its server's protocol
+    "heap": "rebuild_arena reduce_arena",  # its files
+    "managers": "ProcessLocalSet _SharedMemoryTracker all_methods reduce_array",  # inside its server
+    "pool": "_PoolCache _helper_reraises_exception job_counter worker",  # inside its pool
+    "reduction": "_C _rebuild_partial _reduce_method _reduce_method_descriptor _reduce_partial",  # pickle does that
+    "resource_tracker": "ReentrantCallError _HAVE_SIGMASK cleanup_noop",  # inside its tracker
+    "shared_memory": "_SHM_SAFE_NAME_LENGTH _encoding",  # how it makes names
+    "sharedctypes": "_new_value class_cache make_property prop_cache template",  # how it makes classes
+    "util": "MAXFD _platform_supports_abstract_sockets",  # for other systems than Linux
+}
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 14), reason="what is borrowed was compared with 3.11 to 3.13")
+@pytest.mark.parametrize("name", MODULES, ids=lambda name: name or "the package")
+def test_a_module_has_what_its_twin_has_only_because_it_imports_it(name):
+    theirs, ours = surface.module_of("multiprocessing", name), surface.module_of("procession", name)
+    # modules below the package are there once somebody has imported them
+    missing = {known for known in dir(theirs) if not hasattr(ours, known) and not known.startswith("__")}
+    assert missing - set(NOT_BORROWED.get(name, "").split()) == set()
+
+
+def test_what_a_module_has_borrowed_is_the_thing_itself():
+    import selectors
+    import time as time_module
+
+    from procession import connection, context, managers, queues, util
+
+    assert connection.BufferTooShort is context.BufferTooShort and managers.ProcessError is context.ProcessError
+    assert queues.time is time_module and queues.Finalize is util.Finalize
+    assert connection.selectors is selectors and connection._WaitSelector is selectors.PollSelector
+    assert managers.get_context("fork") is mp.get_context("fork")
+    for module in (connection, context, managers, queues, util):
+        with pytest.raises(AttributeError, match=f"module '{module.__name__}' has no attribute 'no_such_name'"):
+            module.no_such_name  # noqa: B018
+
+
+def test_nothing_is_imported_for_names_that_nobody_asks_for():
+    code = """
+        import sys, procession as mp
+        q = mp.Queue(); q.put(1); q.get()
+        print([name for name in ("procession._borrowed", "socket", "selectors", "tempfile") if name in sys.modules])
+    """
+    assert run("-c", textwrap.dedent(code)).well() == "[]\n"
+
+
 def test_no_excuse_has_outlived_its_reason():
     used = {excuse(path) for name in MODULES for path in surface.differences(name)}
     # another version of multiprocessing has what this one has not
@@ -114,7 +167,29 @@ def test_only_what_the_package_lists_is_public_in_it():
     listed = {"annotations", "context", "process", "sys", "SUBDEBUG", "SUBWARNING", *mp.__all__}
     # a module of a package is an attribute of it once it was imported
     modules = {name.partition(".")[2] for name in sys.modules if name.startswith("procession.")}
-    assert {name for name in vars(mp) if not name.startswith("_")} - modules <= listed | {"asarray", "ndarray"}
+    assert {name for name in vars(mp) if not name.startswith("_")} - modules <= listed
+
+
+def test_whatever_the_package_has_is_found_by_completion_and_by_a_star():
+    code = """
+        import sys, procession
+        assert set(procession.__all__) <= set(dir(procession)), "dir() lacks something"
+        from procession import *
+        print(ndarray.__name__, asarray.__name__, SharedDict.__name__, WorkerDiedError.__name__, "numpy" in sys.modules)
+    """
+    assert run("-c", textwrap.dedent(code)).well() == "ndarray asarray SharedDict WorkerDiedError False\n"
+
+
+def test_a_queue_prints_how_full_it_is():
+    queue = mp.Queue(2)
+    queue.put(1)
+    assert repr(queue).endswith(": 1 item of at most 2>")
+    queue.shutdown()
+    assert repr(queue).endswith(": 1 item of at most 2, shut down>")
+    queue.get()
+    queue.close()
+    assert repr(queue).endswith(": closed>")
+    assert repr(mp.queues.Queue.__new__(mp.queues.Queue)).endswith(": unknown>")
 
 
 # --- what is printed --------------------------------------------------------------------------------------------------
@@ -151,9 +226,6 @@ PRINTED: dict[str, Callable[[Any], Any]] = {
     "condition with a lock": lambda package: package.Condition(package.Lock()),
     "barrier": lambda package: package.Barrier(2),
     "broken barrier": lambda package: broken(package.Barrier(2)),
-    "queue": lambda package: package.Queue(3),
-    "joinable queue": lambda package: package.JoinableQueue(),
-    "simple queue": lambda package: package.SimpleQueue(),
     "value": lambda package: package.Value("i", 3),
     "raw value": lambda package: package.RawValue("d", 3),
     "process": lambda package: package.Process(name="n"),
@@ -193,6 +265,21 @@ MANAGED: dict[str, Callable[[Any], Any]] = {
 }
 
 PRINTED_DIFFERENTLY = {
+    "queue": (
+        lambda package: package.Queue(3),
+        "<procession.queues.Queue object at N: 0 items of at most 3>",
+        "how full a queue is, is what one looks for",
+    ),
+    "joinable queue": (
+        lambda package: package.JoinableQueue(),
+        "<procession.queues.JoinableQueue object at N: 0 items>",
+        "as for a queue",
+    ),
+    "simple queue": (
+        lambda package: package.SimpleQueue(),
+        "<procession.queues.SimpleQueue object at N: 0 items>",
+        "as for a queue",
+    ),
     "connection": (
         lambda package: package.Pipe()[0],
         "<Connection handle N>",
@@ -431,6 +518,34 @@ def test_a_semaphore_below_zero_is_a_value_error_as_in_threading():
         mp.Semaphore(-1)
     with pytest.raises(OSError):  # "Invalid argument"
         multiprocessing.Semaphore(-1)
+
+
+# What programs look for in an error's text is what multiprocessing says. Ours may say more.
+OTHER_WORDS = {
+    "a typecode that is none": "it says what a typecode may be",
+    "an unstarted is_alive in a child": "not that None has no such attribute",
+    "a chunk of nothing": "the same words",
+    "bytes for the length": "of the built-in function that is called with it",
+    "send of text as bytes": "of the built-in function that is called with it",
+    "a segment that is not there": "the file that is not there",
+    "a segment without a size": "it goes on",
+    "notify without the lock": "one text for all methods",
+    "put into a closed queue": "the queue in it says more",
+}
+
+
+@pytest.mark.parametrize("what", sorted({**WRONG, **WRONG_POOL}.keys() - OTHER_WORDS.keys()))
+def test_an_error_says_what_its_twin_says(what):
+    texts = []
+    for package in (mp, multiprocessing):
+        with (
+            warnings.catch_warnings(action="ignore", category=DeprecationWarning),
+            package.get_context("fork").Pool(1) if what in WRONG_POOL else contextlib.nullcontext(package) as subject,
+            pytest.raises(Exception) as error,
+        ):
+            {**WRONG, **WRONG_POOL}[what](subject)
+        texts.append(surface.normalised(str(error.value)))
+    assert texts[1].rstrip(".") in texts[0].replace("is not ready", "not ready")
 
 
 MESSAGES = {

@@ -74,6 +74,7 @@ __all__ = [
     "WorkerDiedError",
     "active_children",
     "allow_connection_pickling",
+    "asarray",
     "cpu_count",
     "current_process",
     "freeze_support",
@@ -84,6 +85,7 @@ __all__ = [
     "install",
     "log_to_stderr",
     "move",
+    "ndarray",
     "parent_process",
     "reducer",
     "set_executable",
@@ -157,6 +159,10 @@ _LATE = {
     "move": "_zero_copy",
     "ndarray": "_arrays",
 }
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATE, "reducer"})
 
 
 def __getattr__(name: str) -> object:

@@ -39,7 +39,12 @@ Runs a Python program in which `import multiprocessing` means Procession, in all
 
 def main(arguments: list[str]) -> None:
     """Runs the program that the command line names. Returns, or raises, as the program does."""
-    code, module = _load(arguments)
+    try:
+        code, module = _load(arguments)
+    except Exception as error:  # the program is no Python, or the packages that it is in cannot be imported
+        part = _script.program_part(error.__traceback__)
+        sys.excepthook = _showing_from(part, sys.excepthook)
+        raise
     sys.modules["__main__"] = sys.modules["__mp_main__"] = module
     try:
         exec(code, module.__dict__)

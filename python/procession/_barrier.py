@@ -5,7 +5,8 @@ from __future__ import annotations
 from time import monotonic
 
 from . import _core
-from ._shared import Shared
+from ._shared import Shared, name_shown
+from .process import yields
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,6 +19,12 @@ if TYPE_CHECKING:
 __all__ = ["Barrier"]
 
 
+_arrive = _core.Barrier._arrive
+_pass = _core.Barrier._pass
+_give_up = _core.Barrier._give_up
+
+
+@yields("handle", "_key")
 class Barrier(_core.Barrier, Shared):
     """A place where `parties` threads or processes wait for each other, again and again.
 
@@ -47,7 +54,7 @@ class Barrier(_core.Barrier, Shared):
         """
         if parties < 1:
             raise ValueError(f"a barrier has at least 1 party, not {parties}")
-        self._create(parties)
+        _core.Barrier._create(self, parties)
         self.name = name
         self._action = action
         self._timeout = timeout
@@ -72,21 +79,21 @@ class Barrier(_core.Barrier, Shared):
             timeout = self._timeout
         end = None if timeout is None else monotonic() + timeout
         action = self._action
-        place = self._arrive(action is not None, timeout)
+        place = _arrive(self, action is not None, timeout)
         if place is None:
             if not self.broken:  # so the action of the round before has taken all the time
                 self.abort()
-            raise self._error()
+            raise _error(self)
         index, round = place
         if index == self.parties - 1:
             if action is not None:
-                self._act(action, round)
+                _act(self, action, round)
             return index
-        passed = self._pass(round, None if end is None else end - monotonic())
+        passed = _pass(self, round, None if end is None else end - monotonic())
         if passed is None:
-            passed = self._give_up(round)  # or it has tripped in the last instant
+            passed = _give_up(self, round)  # or it has tripped in the last instant
         if not passed:
-            raise self._error()
+            raise _error(self)
         return index
 
     async def wait_async(self, timeout: float | None = None) -> int:
@@ -101,41 +108,27 @@ class Barrier(_core.Barrier, Shared):
         end = None if timeout is None else monotonic() + timeout
         action = self._action
         place = await attempted(
-            self, lambda: self._arrive(action is not None, 0) or (() if self.broken else None), timeout
+            self, lambda: _arrive(self, action is not None, 0) or (() if self.broken else None), timeout
         )
         if not place:
             self.abort()
-            raise self._error()
+            raise _error(self)
         index, round = place
         if index == self.parties - 1:
             if action is not None:
-                self._act(action, round)
+                _act(self, action, round)
             return index
         left = None if end is None else end - monotonic()
         try:
-            passed = await attempted(self, lambda: self._pass(round, 0), left)
+            passed = await attempted(self, lambda: _pass(self, round, 0), left)
         except BaseException:
-            self._leave(round)
+            _core.Barrier._leave(self, round)
             raise
         if passed is None:
-            passed = self._give_up(round)
+            passed = _give_up(self, round)
         if not passed:
-            raise self._error()
+            raise _error(self)
         return index
-
-    def _act(self, action: Callable[[], object], round: int) -> None:
-        try:
-            action()
-        except BaseException:
-            self.abort()
-            raise
-        if not self._tripped(round):
-            raise self._error()
-
-    def _error(self) -> BrokenBarrierError:
-        from threading import BrokenBarrierError
-
-        return BrokenBarrierError(f"{self!r} is broken, or was reset during the wait")
 
     def __repr__(self) -> str:
         try:
@@ -143,4 +136,20 @@ class Barrier(_core.Barrier, Shared):
         except Exception:  # whatever is wrong with the barrier, it can be printed
             state = "unknown"
         kind = type(self)
-        return f"<{kind.__module__}.{kind.__qualname__} at {id(self):#x}: {state}{self._named()}>"
+        return f"<{kind.__module__}.{kind.__qualname__} at {id(self):#x}: {state}{name_shown(self)}>"
+
+
+def _act(self: Barrier, action: Callable[[], object], round: int) -> None:
+    try:
+        action()
+    except BaseException:
+        self.abort()
+        raise
+    if not _core.Barrier._tripped(self, round):
+        raise _error(self)
+
+
+def _error(self: Barrier) -> BrokenBarrierError:
+    from threading import BrokenBarrierError
+
+    return BrokenBarrierError(f"{self!r} is broken, or was reset during the wait")

@@ -20,16 +20,19 @@ class Block(_core.Array):
         """
         if size < 0:
             raise ValueError(f"a block of memory has 0 bytes or more, not {size}")
-        self._create(size)
+        _core.Array._create(self, size)
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _found, (type(self), self.handle, len(self))
+        return _found, (type(self), _handle_of(self), len(self))
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {len(self)} bytes>"
 
 
+_handle_of = _core.Array.handle.__get__
+
+
 def _found(cls: type[Block], handle: bytes, size: int) -> Block:
     block = cls.__new__(cls)
-    block._attach(handle, size)
+    _core.Array._attach(block, handle, size)
     return block

@@ -5,7 +5,8 @@ from __future__ import annotations
 from time import monotonic
 
 from . import _core
-from ._shared import SEM_VALUE_MAX, Shared
+from ._shared import SEM_VALUE_MAX, Shared, name_shown, ours
+from .process import yields
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,6 +22,11 @@ if TYPE_CHECKING:
 __all__ = ["Condition"]
 
 
+_wait = _core.Condition._wait
+_notify = _core.Condition._notify
+
+
+@yields("handle", "_key", "_sleeping_count", "_woken_count", "_wait_semaphore")
 class Condition(_core.Condition, Shared):
     """A lock that processes share, with a place to wait for a call from whoever has changed what the lock guards.
 
@@ -51,15 +57,9 @@ class Condition(_core.Condition, Shared):
             lock = RLock(ctx=ctx, name=name)
         elif not isinstance(lock, (_core.Lock, _core.RLock)):
             raise TypeError(f"a Condition needs a Lock or an RLock, not {lock!r}")
-        self._create()
+        _core.Condition._create(self)
         self.name = name
-        self._guard_with(lock)
-
-    def _guard_with(self, lock: Lock | RLock) -> None:
-        self._lock = lock
-        # the lock's own methods: nothing stands between them and the caller
-        self.acquire = lock.acquire
-        self.release = lock.release
+        _guard_with(self, lock)
 
     def __getstate__(self) -> tuple[Any, ...]:
         return *super().__getstate__(), self._lock
@@ -67,7 +67,7 @@ class Condition(_core.Condition, Shared):
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         *rest, lock = state
         super().__setstate__(tuple(rest))
-        self._guard_with(lock)
+        _guard_with(self, lock)
 
     def __enter__(self) -> bool:
         return self._lock.__enter__()
@@ -95,7 +95,7 @@ class Condition(_core.Condition, Shared):
         thread holds the lock afterwards, as often as before; and if it was called but an exception was raised, the
         call goes on to the next one in the line.
         """
-        return self._wait(self._lock, timeout)
+        return _wait(self, self._lock, timeout)
 
     async def wait_async(self, timeout: float | None = None) -> bool:
         """`wait` for asyncio: the event loop goes on meanwhile, without a thread that waits in its place.
@@ -105,13 +105,13 @@ class Condition(_core.Condition, Shared):
         """
         from ._loops import attempted
 
-        self._must_be_held("wait_async()")
+        _must_be_held(self, "wait_async()")
         lock = self._lock
-        times = lock._count()
-        ticket = self._enlist()
+        times = ours(lock)._count(lock)
+        ticket = _core.Condition._enlist(self)
         called = False
         try:
-            lock._release_all()
+            ours(lock)._release_all(lock)
             called = bool(await attempted(ticket, lambda: ticket._called() or None, timeout)) or ticket.wait(0)
         except BaseException:
             ticket._drop()
@@ -144,28 +144,24 @@ class Condition(_core.Condition, Shared):
 
         Those who have died meanwhile do not count. AssertionError: this thread does not hold the lock.
         """
-        self._notify(self._lock, min(max(n, 0), SEM_VALUE_MAX))
+        _notify(self, self._lock, min(max(n, 0), SEM_VALUE_MAX))
 
     def notify_all(self) -> None:
         """Calls all who wait. AssertionError: this thread does not hold the lock."""
-        self._notify(self._lock, SEM_VALUE_MAX)
-
-    def _must_be_held(self, method: str) -> None:
-        if not self._lock._is_mine():
-            raise AssertionError(f"the lock of {self!r} has to be acquired before {method}")
+        _notify(self, self._lock, SEM_VALUE_MAX)
 
     def __repr__(self) -> str:
         try:
-            waiting: object = self._waiting()
+            waiting: object = _core.Condition._waiting(self)
         except Exception:  # whatever is wrong with the condition, it can be printed
             waiting = "unknown"
-        return f"<{type(self).__name__}({getattr(self, '_lock', None)!r}, {waiting}{self._named()})>"
+        return f"<{type(self).__name__}({getattr(self, '_lock', None)!r}, {waiting}{name_shown(self)})>"
 
     # Programs that look inside find what multiprocessing would have there while nobody is on the way out of wait().
 
     @property
     def _sleeping_count(self) -> _Reading:
-        return _Reading(self._waiting)
+        return _Reading(lambda: _core.Condition._waiting(self))
 
     @property
     def _woken_count(self) -> _Reading:
@@ -174,6 +170,18 @@ class Condition(_core.Condition, Shared):
     @property
     def _wait_semaphore(self) -> _Reading:
         return _Reading(int)
+
+
+def _guard_with(self: Condition, lock: Lock | RLock) -> None:
+    self._lock = lock
+    # the lock's own methods: nothing stands between them and the caller
+    self.acquire = lock.acquire
+    self.release = lock.release
+
+
+def _must_be_held(self: Condition, method: str) -> None:
+    if not ours(self._lock)._is_mine(self._lock):
+        raise AssertionError(f"the lock of {self!r} has to be acquired before {method}")
 
 
 class _Reading:
@@ -197,7 +205,7 @@ async def _hold_again_async(lock: Lock | RLock, times: int) -> BaseException | N
         except BaseException as error:
             trouble = error
     if times > 1:
-        lock._restore(times)
+        ours(lock)._restore(lock, times)
     return trouble
 
 
@@ -205,11 +213,12 @@ def _hold_again(lock: Lock | RLock, times: int) -> BaseException | None:
     """Acquires the lock, so often, whatever comes in between; returns the last exception that did."""
     trouble = None
     # An interrupt may come after the lock was acquired and before that is noted here, so the lock is asked.
-    while not lock._is_mine():
+    is_mine = ours(lock)._is_mine
+    while not is_mine(lock):
         try:
             lock.acquire()
         except BaseException as error:
             trouble = error
     if times > 1:
-        lock._restore(times)
+        ours(lock)._restore(lock, times)
     return trouble

@@ -125,7 +125,7 @@ class _ConnectionBase:
         self._check_readable()
         if maxlength is not None and maxlength < 0:
             raise ValueError("negative maxlength")
-        return self._message(maxlength).getvalue()
+        return _message(self, maxlength).getvalue()
 
     def recv_bytes_into(self, buf: Buffer, offset: int = 0) -> int:
         """Receives a message into a writable buffer, from offset on; returns its length.
@@ -139,7 +139,7 @@ class _ConnectionBase:
             raise ValueError("negative offset")
         if offset > len(view):
             raise ValueError("offset too large")
-        message = self._message(None)
+        message = _message(self, None)
         size = message.getbuffer().nbytes
         if size > len(view) - offset:
             raise BufferTooShort(message.getvalue())
@@ -151,14 +151,7 @@ class _ConnectionBase:
 
         self._check_closed()
         self._check_readable()
-        return ForkingPickler.loads(self._message(None).getbuffer())
-
-    def _message(self, cap: int | None) -> io.BytesIO:
-        message = self._recv_bytes(cap)
-        if message is None:
-            self._bad_message_length()
-            raise AssertionError
-        return message
+        return ForkingPickler.loads(_message(self, None).getbuffer())
 
     def poll(self, timeout: float | None = 0.0) -> bool:
         """Whether there is something to receive, or the end. Waits timeout seconds for it; None: without limit."""
@@ -173,3 +166,11 @@ class _ConnectionBase:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None, /
     ) -> None:
         self.close()
+
+
+def _message(connection: _ConnectionBase, cap: int | None) -> io.BytesIO:
+    message = connection._recv_bytes() if cap is None else connection._recv_bytes(cap)
+    if message is None:
+        connection._bad_message_length()
+        raise AssertionError
+    return message

@@ -6,6 +6,9 @@ from typing import Any, Self, final
 
 from typing_extensions import Buffer, disjoint_base
 
+from ._core_bytes import PrivateBytes as PrivateBytes
+from ._core_bytes import SharedBytes as SharedBytes
+from ._core_bytes import Snapshot as Snapshot
 from ._core_pool import PoolEngine as PoolEngine
 from ._core_pool import PoolGroup as PoolGroup
 from ._core_pool import PoolTask as PoolTask
@@ -140,7 +143,7 @@ class Queue(Handle):
     def put_nowait(self, obj: Any) -> None: ...
     def get_nowait(self) -> Any: ...
     def _go_through_ends(self, yes: bool) -> None:
-        """`put` and `get` call `_put_through_end` and `_get_through_end` from now on, or no more."""
+        """`put` and `get` call `_procession_put_through_end` and its twin from now on, or no more."""
 
     def _put(self, obj: Any, block: bool = True, timeout: float | None = None) -> None:
         """`put` for the ends themselves."""
@@ -183,33 +186,6 @@ class Queue(Handle):
         """A descriptor that is readable while there are messages."""
 
     def _unwatch(self) -> None: ...
-
-@final
-class SharedBytes:
-    """A buffer of family memory. Pickles by its handle: who unpickles it has the same bytes."""
-
-    def __len__(self) -> int: ...
-    def __buffer__(self, flags: int, /) -> memoryview: ...
-    @staticmethod
-    def _attached(handle: bytes, len: int) -> SharedBytes: ...
-
-@final
-class Snapshot:
-    """Bytes in a buffer of family memory that nobody writes to any more. Unpickles as a `PrivateBytes`."""
-
-    @staticmethod
-    def of(buffer: Any) -> Snapshot | None: ...
-    @staticmethod
-    def _view(handle: bytes, len: int) -> PrivateBytes: ...
-    def _place(self) -> tuple[int, int]: ...
-    def __len__(self) -> int: ...
-
-@final
-class PrivateBytes:
-    """A private view of such a buffer: writable, and nobody else sees what is written."""
-
-    def __len__(self) -> int: ...
-    def __buffer__(self, flags: int, /) -> memoryview: ...
 
 def _blocks() -> int:
     """For tests: how many blocks of family memory are given out."""
@@ -264,6 +240,7 @@ class RLock(Handle):
 class Semaphore(Handle):
     def __new__(cls, *args: Any, **kwargs: Any) -> Self: ...
     def _create(self, value: int, maximum: int) -> None: ...
+    def _most(self) -> int: ...
     def acquire(self, block: bool = True, timeout: float | None = None) -> bool: ...
     def release(self, n: int = 1) -> None:
         """ValueError if the value would exceed the maximum."""

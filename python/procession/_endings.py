@@ -96,9 +96,9 @@ def how(code: int, out_of_memory: bool = False) -> str:
     """How a process ended, after its name in a sentence: `ended with exit code 3`, `was killed by SIGKILL`."""
     if code >= 0:
         return f"ended with exit code {code}"
-    from .process import _name_of_exit_code
+    from ._process_shown import name_of_exit_code
 
-    name = _name_of_exit_code(code)[1:]
+    name = name_of_exit_code(code)[1:]
     signal = name if name.startswith("SIG") else f"signal {name}"
     return f"was killed by {signal}" + (": out of memory" if out_of_memory else "")
 

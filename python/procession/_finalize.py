@@ -22,6 +22,11 @@ _finalizer_registry: dict[Key, Finalize] = {}
 _finalizer_counter = itertools.count()
 
 
+def _forget(self: Finalize) -> None:
+    self._weakref = self._callback = self._key = None
+    self._args, self._kwargs = (), {}
+
+
 class Finalize:
     """A callback that runs once: when obj is collected, when this is called, or when the process ends."""
 
@@ -42,12 +47,12 @@ class Finalize:
         both None, so that it would never run.
         """
         if exitpriority is not None and not isinstance(exitpriority, int):
-            raise TypeError(f"exitpriority is None or an int, not {type(exitpriority).__name__}: {exitpriority!r}")
+            raise TypeError(f"Exitpriority ({exitpriority!r}) must be None or int, not {type(exitpriority)}")
         self._weakref: weakref.ref[Any] | None = None
         if obj is not None:
             self._weakref = weakref.ref(obj, self)
         elif exitpriority is None:
-            raise ValueError("a finalizer needs an object or an exitpriority")
+            raise ValueError("Without object, exitpriority cannot be None")
         self._callback: Callable[..., Any] | None = callback
         self._args: Iterable[Any] = args
         self._kwargs: Mapping[str, Any] = kwargs or {}
@@ -62,6 +67,7 @@ class Finalize:
         _registry: dict[Key, Finalize] = _finalizer_registry,
         _log: Callable[..., None] = sub_debug,
         _getpid: Callable[[], int] = os.getpid,
+        _forget: Callable[[Finalize], None] = _forget,
     ) -> Any:
         """Runs the callback and returns its result; None if it was run or cancelled before."""
         # whoever takes the entry out is the one to run it, should the garbage collector interrupt or a thread compete
@@ -69,7 +75,7 @@ class Finalize:
             _log("a finalizer was called again")
             return None
         callback, args, kwargs = self._callback, self._args, self._kwargs
-        self._forget()
+        _forget(self)
         if self._pid != _getpid() or callback is None:
             _log("a finalizer of another process is passed over")
             return None
@@ -79,15 +85,11 @@ class Finalize:
     def cancel(self) -> None:
         """The callback will not run."""
         if self._key is not None and _finalizer_registry.pop(self._key, None) is not None:
-            self._forget()
+            _forget(self)
 
     def still_active(self) -> bool:
         """Whether the callback is still to be run."""
         return self._key in _finalizer_registry
-
-    def _forget(self) -> None:
-        self._weakref = self._callback = self._key = None
-        self._args, self._kwargs = (), {}
 
     def __repr__(self) -> str:
         name = type(self).__name__

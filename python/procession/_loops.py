@@ -14,6 +14,7 @@ import time
 import weakref
 
 from . import _core
+from ._shared import ours
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -56,19 +57,23 @@ class _Post:
 
     def register(self, target: Target) -> bool:
         """Has the target call this mailbox; False if it has no place."""
-        entry = self._registered.get(target._key)
+        base = ours(target)
+        key = base._key.__get__(target)
+        entry = self._registered.get(key)
         if entry is None:
-            entry = self._registered[target._key] = [0, target._summon(self._mailbox.address)]
+            entry = self._registered[key] = [0, base._summon(target, self._mailbox.address)]
         entry[0] += 1
         return bool(entry[1])
 
     def leave(self, target: Target) -> None:
         """The counterpart of register: the last to leave takes the registration back."""
-        entry = self._registered[target._key]
+        base = ours(target)
+        key = base._key.__get__(target)
+        entry = self._registered[key]
         entry[0] -= 1
         if not entry[0]:
-            del self._registered[target._key]
-            target._dismiss(self._mailbox.address)
+            del self._registered[key]
+            base._dismiss(target, self._mailbox.address)
 
     async def call(self, future: asyncio.Future[None], seconds: float) -> None:
         """Waits for a call, or so many seconds."""

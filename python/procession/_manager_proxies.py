@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ._manager_remote import Remote
     from ._manager_wire import Token
 
-__all__ = ["AutoProxy", "BaseProxy", "MakeProxyType", "RebuildProxy"]
+__all__ = ["AutoProxy", "BaseProxy", "MakeProxyType", "RebuildProxy", "unpacked"]
 
 
 class BaseProxy:
@@ -56,18 +56,18 @@ class BaseProxy:
         """
         if manager is not None:
             authkey = manager._authkey if authkey is None else authkey
-            tls = manager._tls if tls is None else tls
+            tls = manager._procession_tls if tls is None else tls
         self._token = token
         self._id = token.id
         self._manager = manager
         self._serializer = serializer
         self._Client = listener_client[serializer][1]
         self._owned_by_manager = manager_owned
-        self._remote: Remote = remote_of(token, serializer, authkey, tls)
-        self._authkey = self._remote.authkey
+        self._procession_remote: Remote = remote_of(token, serializer, authkey, tls)
+        self._authkey = self._procession_remote.authkey
         self._close: util.Finalize | None = None
-        self._taken_in: int | None = None  # the process that has the reference
-        self._kept: Kept | None = None  # in the server: what this stands for
+        self._procession_taken_in: int | None = None  # the process that has the reference
+        self._procession_kept: Kept | None = None  # in the server: what this stands for
         if incref:
             self._incref()
         util.register_after_fork(self, BaseProxy._after_fork)
@@ -82,7 +82,7 @@ class BaseProxy:
         RemoteError: there is no such method, or what it returned cannot be pickled. EOFError, ConnectionError: the
         server has ended.
         """
-        remote = self._remote
+        remote = self._procession_remote
         line = remote.local.line or remote.dial()
         try:
             return line.ask(self, methodname, args, kwds)
@@ -95,34 +95,6 @@ class BaseProxy:
             finally:
                 del failure  # the exception must not be part of a cycle
 
-    def _unpacked(self, kind: str, result: Any) -> Any:
-        """What an answer means that is not just what a method has returned. Lines call this."""
-        if kind != PROXY:
-            try:
-                raise convert_to_error(kind, result)
-            finally:
-                del result
-        exposed, token = result
-        token.address = self._token.address
-        token.door = self._token.door
-        references = self._remote.references
-        references.grant(token.id)
-        try:
-            return self._proxytype(token.typeid)(
-                token, self._serializer, manager=self._manager, authkey=self._authkey, exposed=exposed
-            )
-        finally:
-            references.settle(token.id)
-
-    def _proxytype(self, typeid: str) -> Any:
-        registry = getattr(self._manager, "_registry", None)
-        if registry is None or typeid not in registry:
-            # this proxy has come from another process, where its manager is
-            from .managers import SyncManager
-
-            registry = SyncManager._registry
-        return registry[typeid][-1] if typeid in registry else AutoProxy
-
     def _getvalue(self) -> Any:
         """A copy of the object."""
         return self._callmethod("#GETVALUE")
@@ -130,39 +102,39 @@ class BaseProxy:
     # --- references ---
 
     def _incref(self) -> None:
-        self._taken_in = os.getpid()
+        self._procession_taken_in = os.getpid()
         server = getattr(process.current_process(), "_manager_server", None) if self._owned_by_manager else None
         if server is not None:
-            self._kept = server.objects.keep(self._id)
+            self._procession_kept = server.objects.keep(self._id)
             return
-        self._remote.references.take(self._id)
-        self._close = util.Finalize(self, self._remote.references.later, args=(self._id,), exitpriority=10)
+        self._procession_remote.references.take(self._id)
+        _close_at_exit(self)
 
     def _after_fork(self) -> None:
         # In the child of a process: finalizers are forgotten there, and references are the parent's.
         self._manager = None
-        if self._taken_in is None:
+        if self._procession_taken_in is None:
             return
         try:
-            if self._taken_in != os.getpid():
+            if self._procession_taken_in != os.getpid():
                 self._owned_by_manager = False
-                self._kept = None
+                self._procession_kept = None
                 self._incref()
-            elif self._kept is None:  # it was unpickled for this very child, before that
-                self._close = util.Finalize(self, self._remote.references.later, args=(self._id,), exitpriority=10)
+            elif self._procession_kept is None:  # it was unpickled for this very child, before that
+                _close_at_exit(self)
         except Exception as error:  # the server has ended: it is the first call that says so
             util.info("a forked child has no reference to %r: %s", self._token, error)
 
     # --- what all proxies can do ---
 
     def __reduce__(self) -> tuple[Any, ...]:
-        if self._kept is not None:
-            process.current_process()._manager_server.leaves(self._kept)  # type: ignore[attr-defined]
+        if self._procession_kept is not None:
+            process.current_process()._manager_server.leaves(self._procession_kept)  # type: ignore[attr-defined]
         kwds: dict[str, Any] = {}
         if get_spawning_popen() is not None:
             kwds["authkey"] = self._authkey
-        if self._remote.tls is not None:
-            kwds["tls"] = self._remote.tls if callable(self._remote.tls) else _missing_context
+        if self._procession_remote.tls is not None:
+            kwds["tls"] = self._procession_remote.tls if callable(self._procession_remote.tls) else _missing_context
         if self._isauto:
             kwds["exposed"] = self._exposed_
             return RebuildProxy, (AutoProxy, self._token, self._serializer, kwds)
@@ -180,6 +152,41 @@ class BaseProxy:
             return str(self._callmethod("__repr__"))
         except Exception:
             return repr(self)[:-1] + "; '__str__()' failed>"
+
+
+def _close_at_exit(self: BaseProxy) -> None:
+    later = self._procession_remote.references.later
+    self._close = util.Finalize(self, later, args=(self._id,), exitpriority=10)
+
+
+def unpacked(self: BaseProxy, kind: str, result: Any) -> Any:
+    """What an answer means that is not just what a method has returned. Lines call this."""
+    if kind != PROXY:
+        try:
+            raise convert_to_error(kind, result)
+        finally:
+            del result
+    exposed, token = result
+    token.address = self._token.address
+    token.door = self._token.door
+    references = self._procession_remote.references
+    references.grant(token.id)
+    try:
+        return _proxytype(self, token.typeid)(
+            token, self._serializer, manager=self._manager, authkey=self._authkey, exposed=exposed
+        )
+    finally:
+        references.settle(token.id)
+
+
+def _proxytype(self: BaseProxy, typeid: str) -> Any:
+    registry = getattr(self._manager, "_registry", None)
+    if registry is None or typeid not in registry:
+        # this proxy has come from another process, where its manager is
+        from .managers import SyncManager
+
+        registry = SyncManager._registry
+    return registry[typeid][-1] if typeid in registry else AutoProxy
 
 
 def _missing_context() -> Any:
@@ -238,7 +245,7 @@ def AutoProxy(
     if exposed is None:
         if manager is not None:
             authkey = manager._authkey if authkey is None else authkey
-            tls = manager._tls if tls is None else tls
+            tls = manager._procession_tls if tls is None else tls
         exposed = remote_of(token, serializer, authkey, tls).command("get_methods", (token,))
     kind = MakeProxyType(f"AutoProxy[{token.typeid}]", exposed)
     proxy = kind(

@@ -138,8 +138,10 @@ class _ConnectionLine:
         kind, result = self.call(proxy._id, name, args, kwds)
         if kind == RETURN:
             return result
+        from ._manager_proxies import unpacked
+
         try:
-            return proxy._unpacked(kind, result)
+            return unpacked(proxy, kind, result)
         finally:
             del result  # the exception must not be part of a cycle
 

@@ -10,6 +10,7 @@ import sys
 import threading
 
 from . import _pool_worker
+from .process import what_ended
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -144,7 +145,7 @@ class Supervisor:
         if self._refusal is not None or self._last is None:
             return self._refusal
         if self._why is None:
-            self._why = self._last.exception
+            self._why = what_ended(self._last)
         return self._why
 
     def _report(self, keys: list[tuple[bool, int]]) -> None:

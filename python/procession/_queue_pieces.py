@@ -25,6 +25,8 @@ __all__ = [
     "Writer",
     "find_ends",
     "get_from",
+    "handle_of",
+    "is_closed",
     "put_as_fed",
     "put_into",
     "sentinel",
@@ -33,6 +35,19 @@ __all__ = [
 
 # What tells the feeder thread of multiprocessing's queues to end: classes derived from those import it.
 sentinel = object()
+
+
+# What a derived class may have other attributes for.
+
+
+def handle_of(queue: _core.Queue) -> bytes:
+    handle: bytes = _core.Queue.handle.__get__(queue)
+    return handle
+
+
+def is_closed(queue: _core.Queue) -> bool:
+    closed: bool = _core.Queue.closed.__get__(queue)
+    return closed
 
 
 class _NoLock:
@@ -69,26 +84,28 @@ class _End:
 
         # not the queue, whose class may be one that sends its ends
         bare = _Watched.__new__(_Watched)
-        bare._attach(self._queue.handle)
+        bare._attach(handle_of(self._queue))
         return type(self), (bare,)
 
     def fileno(self) -> int:
         """The queue's descriptor: readable while there are items. Nothing can be written to it."""
-        return self._queue.fileno()
+        return _core.Queue._watch(self._queue)
 
     def _ready(self) -> bool:
-        return self._queue._ready()
+        return _core.Queue._ready(self._queue)
 
     def close(self) -> None:
         """Closes this end in this process; the queue itself is closed here when both its ends are."""
         closed = self._queue.__dict__.setdefault("_closed_ends", set())
         closed.add(type(self))
-        if len(closed) == 2 and not self._queue.closed:
-            self._queue._let_go()  # not close(), which in a derived class may close the ends
+        if len(closed) == 2 and not is_closed(self._queue):
+            from .queues import let_go
+
+            let_go(self._queue)  # not close(), which in a derived class may close the ends
 
     @property
     def closed(self) -> bool:
-        return self._queue.closed or type(self) in self._queue.__dict__.get("_closed_ends", ())
+        return is_closed(self._queue) or type(self) in self._queue.__dict__.get("_closed_ends", ())
 
     def __eq__(self, other: object) -> bool:
         return type(other) is type(self) and other._queue is self._queue
@@ -104,7 +121,7 @@ class Reader(_End):
 
     def recv(self) -> Any:
         """The next item; waits for one."""
-        return self._queue._get(*getattr(_limits, "now", ()))
+        return _core.Queue._get(self._queue, *getattr(_limits, "now", ()))
 
     def recv_bytes(self) -> bytes:
         """The next item as multiprocessing's pipe would have it: pickled."""
@@ -117,7 +134,7 @@ class Reader(_End):
 
     def poll(self, timeout: float | None = 0.0) -> bool:
         """Whether there is an item, waiting up to timeout seconds for one; None: without limit."""
-        return self._queue._wait_for_item(timeout)
+        return _core.Queue._wait_for_item(self._queue, timeout)
 
 
 class Writer(_End):
@@ -127,7 +144,7 @@ class Writer(_End):
 
     def send(self, obj: Any) -> None:
         """Puts an item."""
-        self._queue._put(obj, *getattr(_limits, "now", ()))
+        _core.Queue._put(self._queue, obj, *getattr(_limits, "now", ()))
 
     def send_bytes(self, buf: Any) -> None:
         """Puts the item that these bytes are the pickle of."""
@@ -171,7 +188,7 @@ def take_end(queue: _Watched, kind: type[_End], end: Any) -> None:
     """The end that a derived class assigns: a wrapper around ours, or ours, of the queue that this one is to be."""
     inner = getattr(end, "_queue", None)  # wrappers hand on what they do not know
     if isinstance(inner, _core.Queue) and not _are_same(queue, inner):
-        queue._attach(inner.handle)
+        _core.Queue._attach(queue, handle_of(inner))
     ends: dict[type[_End], Any] = queue.__dict__.setdefault("_own_ends", {})
     ends[kind] = None if type(end) is kind else end
 
@@ -180,14 +197,15 @@ def find_ends(queue: _Watched) -> None:
     """Has `put` and `get` go through wrappers that have methods of their own for it; others are merely there."""
     ends = queue.__dict__.get("_own_ends", {})
     wanted = ((Reader, "recv_bytes"), (Writer, "send_bytes"))
-    queue._go_through_ends(any(hasattr(type(ends.get(kind)), method) for kind, method in wanted))
+    _core.Queue._go_through_ends(queue, any(hasattr(type(ends.get(kind)), method) for kind, method in wanted))
 
 
 def _are_same(queue: _core.Queue, other: _core.Queue) -> bool:
     if queue is other:
         return True
     try:
-        return queue._key == other._key
+        key = _core.Queue._key.__get__
+        return bool(key(queue) == key(other))
     except RuntimeError:  # it is being put together
         return False
 
@@ -222,7 +240,7 @@ def put_as_fed(self: Queue, obj: Any, block: bool = True, timeout: float | None 
     """
     from threading import Condition
 
-    if self.closed:
+    if is_closed(self):
         raise ValueError(f"{self!r} is closed")
     if not block and self.full():
         from queue import Full
@@ -232,7 +250,7 @@ def put_as_fed(self: Queue, obj: Any, block: bool = True, timeout: float | None 
     known = {
         "buffer": deque((obj, sentinel)),
         "notempty": Condition(),
-        "send_bytes": lambda pickle: self._put(_Pickled(bytes(pickle)), block, timeout),
+        "send_bytes": lambda pickle: _core.Queue._put(self, _Pickled(bytes(pickle)), block, timeout),
         "writelock": NO_LOCK,
         "queue_sem": NO_LOCK,
         "onerror": self._on_queue_feeder_error,

@@ -9,9 +9,9 @@ import sys
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
-    from types import CodeType, ModuleType
+    from types import CodeType, ModuleType, TracebackType
 
-__all__ = ["STDIN", "find_module", "main_inside", "new_module", "read_script"]
+__all__ = ["STDIN", "find_module", "main_inside", "new_module", "program_part", "read_script"]
 
 STDIN = "<stdin>"  # the __file__ of a program that was read from standard input
 
@@ -87,6 +87,27 @@ def main_inside(path: str, run_name: str) -> tuple[CodeType, ModuleType] | None:
     if os.path.isdir(path) or sys.path_importer_cache.get(path) is not None:
         raise ImportError(f"there is no __main__ module in {path!r}", name="__main__")
     return None
+
+
+def program_part(trace: TracebackType | None) -> TracebackType | None:
+    """A traceback without what came before the program, and without what the program has called in this package.
+
+    None: there is nothing of the program in it.
+    """
+    ours = os.path.dirname(__file__) + os.sep
+    frames = []
+    while trace is not None:
+        name = trace.tb_frame.f_code.co_filename
+        frames.append((trace, name.startswith((ours, "<frozen runpy", "<frozen importlib")) or name == "<string>"))
+        trace = trace.tb_next
+    while frames and frames[0][1]:
+        del frames[0]
+    while frames and frames[-1][1]:
+        del frames[-1]
+    part = None
+    for frame, _ in reversed(frames):
+        part = type(frame)(part, frame.tb_frame, frame.tb_lasti, frame.tb_lineno)
+    return part
 
 
 def new_module(name: str, path: str | None = None, loader: object = None) -> ModuleType:

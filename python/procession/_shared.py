@@ -24,6 +24,15 @@ SEM_VALUE_MAX = 2**31 - 1  # the greatest value of a semaphore
 RECURSIVE_MUTEX, SEMAPHORE = 0, 1  # what multiprocessing calls the kinds
 
 
+def ours(obj: object) -> Any:
+    """The class of this package that an object's class is or derives from.
+
+    Our code finds there what is no part of multiprocessing's interface: under that name a derived class, or the object
+    itself, may have something else.
+    """
+    return next(kind for kind in type(obj).__mro__ if kind.__module__.partition(".")[0] == __package__)
+
+
 class Shared(Handle):
     """The part of a shared object that is Python. Its other base, which comes first, is the class in Rust."""
 
@@ -37,35 +46,32 @@ class Shared(Handle):
         return __newobj__, (type(self),), self.__getstate__()
 
     def __getstate__(self) -> tuple[Any, ...]:
-        return self.handle, self.name
+        return ours(self).handle.__get__(self), self.name
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         handle, self.name = state
-        self._attach(handle)
+        ours(self)._attach(self, handle)
 
     def statistics(self) -> Statistics:
         """How it has been used until now, by all processes: see the fields. It takes no lock and disturbs nobody."""
         from ._statistics import Holder, Statistics
 
-        holder = self._holder()
-        waiters, acquisitions, contended, nanoseconds = self._statistics()
+        base = ours(self)
+        find_holder = getattr(base, "_holder", None)
+        holder = None if find_holder is None else find_holder(self)
+        waiters, acquisitions, contended, nanoseconds = base._statistics(self)
         return Statistics(
             self.name, None if holder is None else Holder(*holder), waiters, acquisitions, contended, nanoseconds / 1e9
         )
 
-    def _holder(self) -> tuple[int, int, str] | None:
-        return None
 
-    if TYPE_CHECKING:
-
-        def _statistics(self) -> tuple[int, int, int, int]: ...
-
-    def _named(self) -> str:
-        """For `__repr__`, which must work in any state: a copy that is being unpickled has no name yet."""
-        name = getattr(self, "name", None)
-        return "" if name is None else f", name={name!r}"
+def name_shown(obj: Shared) -> str:
+    """For `__repr__`, which must work in any state: a copy that is being unpickled has no name yet."""
+    name = getattr(obj, "name", None)
+    return "" if name is None else f", name={name!r}"
 
 
+@process.yields("_semlock")
 class SemLock(Shared):
     """What Lock, RLock, Semaphore and BoundedSemaphore are, for `isinstance`. It cannot be used by itself."""
 
@@ -103,12 +109,13 @@ class SemLock(Shared):
 class _SemLock:
     """A view of a lock or semaphore, with the names of `_multiprocessing.SemLock`."""
 
-    __slots__ = ("_whole",)
+    __slots__ = ("_kind", "_whole")
 
     SEM_VALUE_MAX = SEM_VALUE_MAX
 
     def __init__(self, whole: SemLock) -> None:
         self._whole = whole
+        self._kind: Any = ours(whole)
 
     def acquire(self, block: bool = True, timeout: float | None = None) -> bool:
         return self._whole.acquire(block, timeout)
@@ -124,14 +131,17 @@ class _SemLock:
 
     def _count(self) -> int:
         """How often this thread has acquired it and not yet released it. Of a semaphore nobody knows: 0."""
-        return self._whole._count()
+        count: int = self._kind._count(self._whole)
+        return count
 
     def _is_mine(self) -> bool:
         """Whether this thread holds it. Of a semaphore nobody knows: False."""
-        return self._whole._is_mine()
+        mine: bool = self._kind._is_mine(self._whole)
+        return mine
 
     def _get_value(self) -> int:
-        return self._whole._value()[0]
+        value: int = self._kind._value(self._whole)[0]
+        return value
 
     def _is_zero(self) -> bool:
         return self._get_value() == 0
@@ -142,15 +152,17 @@ class _SemLock:
     @property
     def handle(self) -> int:
         """A number that names it in every process. The object lives as long as a process that has asked for it."""
-        return int.from_bytes(self._whole.handle, "little")
+        return int.from_bytes(self._kind.handle.__get__(self._whole), "little")
 
     @property
     def kind(self) -> int:
-        return self._whole._kind
+        kind: int = self._kind._kind
+        return kind
 
     @property
     def maxvalue(self) -> int:
-        return self._whole._value()[1]
+        most: int = self._kind._value(self._whole)[1]
+        return most
 
     @property
     def name(self) -> str | None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from typing import Any
 
-__all__ = ["start", "started", "watched"]
+__all__ = ["audit", "start", "started", "watched"]
 
 _BUILTIN = type(len)
 
@@ -48,12 +48,18 @@ def _replaced() -> Any:
     return None
 
 
+def audit(command: Sequence[str | bytes]) -> None:
+    """Raises the event that Python raises for a program that multiprocessing starts. What a hook raises refuses it."""
+    sys.audit("_posixsubprocess.fork_exec", [command[0]], list(command), None)
+
+
 def start(command: list[str | bytes], fds: list[int], seen: bool) -> tuple[int, int]:
     """Runs a program of ours. Returns its pid, and a pidfd or -1. OSError: it could not be started.
 
     It has these descriptors as 3, 4 and so on; if it is to be seen, under the numbers that they have here, since a tool
     may add some.
     """
+    audit(command)
     if not seen:
         return _core.spawn_held(command[0], command, fds)
     from signal import SIG_BLOCK, SIG_SETMASK, SIGINT, pthread_sigmask

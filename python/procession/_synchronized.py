@@ -50,7 +50,7 @@ class SynchronizedBase(_core.Guarded):
         """obj: the ctypes object. lock: any with acquire and release; by default a new `RLock` of the context ctx."""
         if lock is None:
             lock = (ctx or context._default_context.get_context(None)).RLock()
-        self._guard(obj, lock)
+        _core.Guarded._guard(self, obj, lock)
         self.acquire = lock.acquire
         self.release = lock.release
 
@@ -89,11 +89,13 @@ class Synchronized(SynchronizedBase):
     # As `_guarded`, but several times faster.
     value: Any = _core.guarded_value
 
-    def _read(self, name: str) -> Any:
+    # Rust calls these by their names, which no class that derives from this one has.
+
+    def _procession_read(self, name: str) -> Any:
         with self._lock:
             return getattr(self._obj, name)
 
-    def _write(self, name: str, value: Any) -> None:
+    def _procession_write(self, name: str, value: Any) -> None:
         with self._lock:
             setattr(self._obj, name, value)
 

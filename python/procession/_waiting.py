@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 
 from . import _core
+from ._shared import ours
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,17 +27,17 @@ def wait_mixed(objects: list[Any], timeout: float | None) -> list[Any]:
     """Those of the objects that are ready, in their order; empty if none is within timeout seconds."""
     end = None if timeout is None else time.monotonic() + timeout
     asked = {place: question for place, obj in enumerate(objects) if (question := _question(obj)) is not None}
-    callers = [objects[place] for place in asked if not hasattr(objects[place], "fileno")]
+    callers = [objects[place] for place in asked if isinstance(objects[place], _core.Event)]
     plain = [place for place in range(len(objects)) if place not in asked]
     # what to wait for, with the place of the object it belongs to
-    listed = plain + [place for place in asked if hasattr(objects[place], "fileno")]
+    listed = plain + [place for place in asked if not isinstance(objects[place], _core.Event)]
     waitable: list[Any] = [_descriptor(objects[place]) for place in listed]
     mailbox = _core.Mailbox() if callers else None
     patience = None
     try:
         if mailbox is not None:
             waitable.append(mailbox.fileno())
-            patience = CALLED if all([obj._summon(mailbox.address) for obj in callers]) else UNCALLED
+            patience = CALLED if all([ours(obj)._summon(obj, mailbox.address) for obj in callers]) else UNCALLED
         while True:
             # those that call are asked after they were told the mailbox, or a call could be missed
             ready = {place for place, question in asked.items() if question()}
@@ -53,7 +54,7 @@ def wait_mixed(objects: list[Any], timeout: float | None) -> list[Any]:
     finally:
         if mailbox is not None:
             for obj in callers:
-                obj._dismiss(mailbox.address)
+                ours(obj)._dismiss(obj, mailbox.address)
 
 
 def _sooner(a: float | None, b: float | None) -> float | None:
@@ -61,6 +62,8 @@ def _sooner(a: float | None, b: float | None) -> float | None:
 
 
 def _descriptor(obj: Any) -> int:
+    if isinstance(obj, _core.Queue):
+        return _core.Queue._watch(obj)
     fd = obj if isinstance(obj, int) else obj.fileno()
     if fd < 0:
         raise ValueError(f"Invalid file descriptor: {fd}")
@@ -71,12 +74,14 @@ def _question(obj: Any) -> Callable[[], bool] | None:
     """How to ask an object whether it is ready; None if its descriptor tells."""
     if isinstance(obj, int):
         return None
-    ready: Callable[[], bool] | None = getattr(obj, "_ready", None)
-    if ready is not None or hasattr(obj, "fileno"):
-        return ready
-    if hasattr(obj, "_summon"):
-        if hasattr(obj, "is_set"):
-            return obj.is_set  # type: ignore[no-any-return]
-        if hasattr(obj, "empty"):
-            return lambda: not obj.empty()
+    # only of classes of ours: what others call by these names is theirs
+    if isinstance(obj, _core.Queue):
+        return lambda: _core.Queue._ready(obj)
+    if isinstance(obj, _core.Event):
+        return obj.is_set
+    ready = getattr(type(obj), "_ready", None)
+    if (getattr(ready, "__module__", None) or "").partition(".")[0] == __package__:
+        return lambda: bool(ready(obj))  # type: ignore[misc]
+    if hasattr(obj, "fileno"):
+        return None
     raise TypeError(f"wait() takes descriptors, and objects with a fileno() method: {obj!r} has none")

@@ -17,7 +17,7 @@ from copyreg import __newobj__  # type: ignore[attr-defined]
 from . import _core
 from ._connection_base import _ConnectionBase
 from .context import AuthenticationError
-from .process import _register_farewell
+from .process import _register_farewell, lending, yields
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def arbitrary_address(family: str) -> Address:
         from .util import get_temp_dir
 
         return os.path.join(get_temp_dir(), f"listener-{os.urandom(4).hex()}")
-    raise ValueError(f"there is no address family {family!r} here; there are AF_INET, AF_INET6 and AF_UNIX")
+    raise ValueError(f"unrecognized family {family!r}: there are AF_INET, AF_INET6 and AF_UNIX")
 
 
 def address_type(address: Address) -> str:
@@ -86,6 +86,7 @@ def _validate_family(family: str) -> None:
 # --- connections ---
 
 
+@yields("_aside")
 class Connection(_core.Wire, _ConnectionBase):
     """One end of a pipe or of a connected socket, through which objects or bytes go, as messages.
 
@@ -100,7 +101,16 @@ class Connection(_core.Wire, _ConnectionBase):
 
     def __init__(self, handle: int, readable: bool = True, writable: bool = True) -> None:
         """handle: a descriptor (a stream), which belongs to the connection from now on. ValueError: it is negative."""
-        self._open(handle.__index__(), readable, writable)
+        _core.Wire._open(self, handle.__index__(), readable, writable)
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        # A class that moves bytes in a way of its own has the methods of the base, which are made of that.
+        for hook, made_of_it in _MADE_OF.items():
+            if getattr(cls, hook) is not getattr(Connection, hook):
+                for method in made_of_it:
+                    if getattr(cls, method) is getattr(Connection, method):
+                        setattr(cls, method, getattr(_ConnectionBase, method))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return reduce_connection(self)
@@ -110,22 +120,30 @@ class Connection(_core.Wire, _ConnectionBase):
         ways = "" if self.readable and self.writable else ", receives" if self.readable else ", sends"
         return f"<{type(self).__name__} {state}{ways}>"
 
-    # for programs that call what is private in multiprocessing
+    # for programs that call or override what is private in multiprocessing
 
     def _close(self) -> None:
         _core.Wire.close(self)
 
     def _send_bytes(self, buf: Buffer) -> None:
-        self.send_bytes(buf)
+        _core.Wire.send_bytes(self, buf)
 
     def _recv_bytes(self, maxsize: int | None = None) -> io.BytesIO | None:
-        return io.BytesIO(self.recv_bytes(maxsize))
+        return io.BytesIO(_core.Wire.recv_bytes(self, maxsize))
 
     def _poll(self, timeout: float | None) -> bool:
-        return self.poll(timeout)
+        return _core.Wire.poll(self, timeout)
 
     def __del__(self) -> None:
         """Nothing: the base in Rust closes the descriptor."""
+
+
+_MADE_OF = {
+    "_send_bytes": ("send", "send_bytes"),
+    "_recv_bytes": ("recv", "recv_bytes", "recv_bytes_into"),
+    "_poll": ("poll",),
+    "_close": ("close", "__exit__"),
+}
 
 
 def reduce_connection(conn: Connection) -> tuple[Any, ...]:
@@ -134,7 +152,7 @@ def reduce_connection(conn: Connection) -> tuple[Any, ...]:
 
     state = conn.__dict__ or None
     duplicate = DupFd(conn.fileno())
-    return rebuild_connection, (duplicate, conn.readable, conn.writable, type(conn), conn._aside), state
+    return rebuild_connection, (duplicate, conn.readable, conn.writable, type(conn), _aside_of(conn)), state
 
 
 def rebuild_connection(
@@ -146,9 +164,14 @@ def rebuild_connection(
 ) -> Connection:
     """The counterpart of `reduce_connection`."""
     conn: Connection = __newobj__(kind)
-    conn._open(_core.clear_of_streams(duplicate.detach()), readable, writable)
-    conn._aside = aside
+    _core.Wire._open(conn, _core.clear_of_streams(duplicate.detach()), readable, writable)
+    _put_aside(conn, aside)
     return conn
+
+
+# where a derived class may have an attribute of its own
+_aside_of: Callable[[Connection], _core.Aside | None] = _core.Wire._aside.__get__  # type: ignore[union-attr]
+_put_aside: Callable[[Connection, _core.Aside | None], None] = _core.Wire._aside.__set__  # type: ignore[union-attr]
 
 
 def Pipe(duplex: bool = True) -> tuple[Connection, Connection]:
@@ -164,7 +187,9 @@ def Pipe(duplex: bool = True) -> tuple[Connection, Connection]:
     else:
         reader, writer = _core._pipe()
         ends = Connection(reader, writable=False), Connection(writer, readable=False)
-    ends[0]._aside = ends[1]._aside = _core._aside()
+    aside = _core._aside()
+    for end in ends:
+        _put_aside(end, aside)
     return ends
 
 
@@ -464,3 +489,7 @@ class XmlListener(Listener):
 def XmlClient(*args: Any, **kwargs: Any) -> ConnectionWrapper:
     """As `Client`, for an `XmlListener`."""
     return ConnectionWrapper(Client(*args, **kwargs), _xml_dumps, _xml_loads)
+
+
+if not TYPE_CHECKING:
+    __getattr__ = lending(__name__)

@@ -118,7 +118,7 @@ class BaseContext:
 
         return Barrier(parties, action, timeout, ctx=self.get_context(), name=name)
 
-    def Queue(self, maxsize: int = 0, *, maxbytes: int = 0) -> queues.Queue:
+    def Queue(self, maxsize: int = 0, *, maxbytes: int | str = 0) -> queues.Queue:
         """A first-in first-out queue.
 
         maxsize, maxbytes: how many items, and of how many bytes, it takes before `put` waits; 0: as many as fit.
@@ -127,7 +127,7 @@ class BaseContext:
 
         return Queue(maxsize, maxbytes=maxbytes, ctx=self.get_context())
 
-    def JoinableQueue(self, maxsize: int = 0, *, maxbytes: int = 0) -> queues.JoinableQueue:
+    def JoinableQueue(self, maxsize: int = 0, *, maxbytes: int | str = 0) -> queues.JoinableQueue:
         """A queue with `task_done()` and `join()`; otherwise as `Queue`."""
         from .queues import JoinableQueue
 
@@ -186,7 +186,7 @@ class BaseContext:
         *,
         timeout: float | None = None,
         retries: int = 0,
-        worker_memory_limit: int | None = None,
+        worker_memory_limit: int | str | None = None,
         inner_threads: int | Literal["auto"] | None = None,
     ) -> pool.Pool:
         """A pool of worker processes. For the arguments see `procession.pool.Pool`."""
@@ -282,7 +282,7 @@ class BaseContext:
         try:
             return _concrete_contexts[method]
         except KeyError:
-            raise ValueError(f"there is no start method {method!r}") from None
+            raise ValueError(f"cannot find context for {method!r}: there is no such start method") from None
 
     def get_start_method(self, allow_none: bool = False) -> str | None:
         """The name of the start method."""
@@ -290,7 +290,7 @@ class BaseContext:
 
     def set_start_method(self, method: str | None, force: bool = False) -> None:
         """Raises ValueError: this context has its start method for good."""
-        raise ValueError("the start method of a context of its own cannot be set")
+        raise ValueError("cannot set start method of concrete context")
 
     def __reduce__(self) -> tuple[Any, tuple[str | None]]:
         return _context_of, (None if self is _default_context else self._name,)
@@ -352,7 +352,10 @@ class DefaultContext(BaseContext):
         RuntimeError: it is settled already, and not force. method=None with force unsettles it.
         """
         if self._actual_context is not None and not force:
-            raise RuntimeError("the start method has already been set")
+            spawn = sys.modules.get(f"{__package__}.spawn")
+            if spawn is not None:
+                spawn._check_not_importing_main()
+            raise RuntimeError("context has already been set: the start method is set once, or with force=True")
         if method is None and force:
             self._actual_context = None
         else:
@@ -482,14 +485,18 @@ def set_spawning_popen(popen: Any) -> None:
 def assert_spawning(obj: object) -> None:
     """RuntimeError unless this thread is pickling for a child: for objects that can only be handed on at a start."""
     if get_spawning_popen() is None:
-        raise RuntimeError(f"a {type(obj).__name__} can be handed to a process only when it is started")
+        kind = type(obj).__name__
+        raise RuntimeError(f"{kind} objects should only be shared between processes through inheritance, at a start")
 
 
 def __getattr__(name: str) -> Any:
     # `from .context import reduction` is what modules written for multiprocessing do
     if name == "reduction":
         return _get_reducer()
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return _lend(name)
+
+
+_lend = process.lending(__name__)
 
 
 _spawning = _local()

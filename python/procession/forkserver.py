@@ -70,9 +70,9 @@ class ForkServer:
 
     def set_forkserver_spares(self, count: int) -> None:
         """How many children the next server keeps forked ahead; see `procession.set_forkserver_spares`."""
-        if count < 0:
-            raise ValueError(f"the number of spares cannot be negative: {count}")
-        self._spares = count
+        from . import _arguments
+
+        self._spares = _arguments.count("count", count, 0)
 
     def get_inherited_fds(self) -> list[int] | None:
         """The descriptors that came with the start of this process; None if no fork server started it."""
@@ -245,6 +245,7 @@ def _settings(preload: list[str], on_error: str, world: dict[str, object]) -> by
             "main_name": data.get("init_main_from_name"),
             "sys_path": data["sys_path"],
             "sys_argv": list(data["sys_argv"]),
+            "start_method": data["start_method"],
             "on_error": on_error,
         }
     return dumps(settings)
@@ -339,7 +340,7 @@ def _rehearse(message: bytes) -> None:
     spawn.prepare(preparation)
     process_obj = _plain.unpacked(rest)
     process_obj._after_fork = lambda: None  # type: ignore[method-assign]  # once is enough for what users registered
-    process_obj._become_current(None)
+    process._become_current(process_obj, None)
 
 
 def _become(slot: int, generation: int, fds: list[int], server: int, interrupt_handler: Any) -> int:
@@ -357,6 +358,7 @@ def _handle_preload(
     on_error: str = "ignore",
     *,
     main_name: str | None = None,
+    start_method: str | None = None,
 ) -> None:
     """Imports what children will want, the main module included if it is listed as `__main__`.
 
@@ -369,6 +371,8 @@ def _handle_preload(
     if sys_path is not None:
         sys.path[:] = sys_path
     if "__main__" in preload and (main_path or main_name):
+        # as in a child: a main module that starts processes must not do so here by another method
+        context._default_context.set_start_method(start_method, force=True)
         current = process.current_process()
         current._inheriting = True
         try:
@@ -405,3 +409,6 @@ get_inherited_fds = _forkserver.get_inherited_fds
 connect_to_new_process = _forkserver.connect_to_new_process
 set_forkserver_preload = _forkserver.set_forkserver_preload
 set_forkserver_spares = _forkserver.set_forkserver_spares
+
+if not TYPE_CHECKING:
+    __getattr__ = process.lending(__name__)

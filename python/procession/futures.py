@@ -21,6 +21,7 @@ from concurrent.futures import (
 from concurrent.futures import Future as _Future
 
 from . import _cpus, context, pool, util
+from ._arguments import count, seconds, size
 from ._own_context import own_context
 from ._pool_errors import PoolBrokenError, TaskTimeoutError, error_of, name_of
 from ._pool_errors import WorkerDiedError as _WorkerDiedError
@@ -108,7 +109,7 @@ class ProcessPoolExecutor(Executor):
         max_tasks_per_child: int | None = None,
         timeout: float | None = None,
         retries: int = 0,
-        worker_memory_limit: int | None = None,
+        worker_memory_limit: int | str | None = None,
         inner_threads: int | Literal["auto"] | None = None,
     ) -> None:
         """Workers start with the first call.
@@ -118,8 +119,10 @@ class ProcessPoolExecutor(Executor):
         `BrokenProcessPool`. max_tasks_per_child: a worker ends after so many calls, and another takes its place (under
         every start method). The others are as for `procession.Pool`.
         """
-        if max_workers is not None and max_workers <= 0:
+        if max_workers is not None and count("max_workers", max_workers, None) <= 0:
             raise ValueError("max_workers must be greater than 0")
+        if mp_context is not None and not hasattr(mp_context, "Process"):
+            raise TypeError(f"mp_context must be a context, as of get_context(), not {mp_context!r}")
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
         if max_tasks_per_child is not None:
@@ -131,9 +134,11 @@ class ProcessPoolExecutor(Executor):
         self._max_workers = _cpus.workers(self._mp_context) if max_workers is None else max_workers
         self._arguments = (initializer, initargs, max_tasks_per_child, self._mp_context)
         self._options: dict[str, Any] = {
-            "timeout": timeout,
-            "retries": retries,
-            "worker_memory_limit": worker_memory_limit,
+            "timeout": seconds("timeout", timeout),
+            "retries": count("retries", retries, 0),
+            "worker_memory_limit": None
+            if worker_memory_limit is None
+            else size("worker_memory_limit", worker_memory_limit),
             "inner_threads": inner_threads,
         }
         self._lock = threading.Lock()

@@ -7,13 +7,16 @@ simply a block of it, and this module is for programs that use those names.
 from __future__ import annotations
 
 from ._block import Block
-from .process import _register_farewell
+from .process import _register_farewell, lending, yields
+
+TYPE_CHECKING = False
 
 __all__ = ["BufferWrapper"]
 
 _register_farewell()
 
 
+@yields("handle", "_key", "size", "buffer")
 class Arena(Block):
     """A piece of shared memory of its own."""
 
@@ -54,3 +57,7 @@ class BufferWrapper:
         """The bytes, for reading and writing."""
         (arena, start, _), size = self._state
         return memoryview(arena)[start : start + size]
+
+
+if not TYPE_CHECKING:
+    __getattr__ = lending(__name__)

@@ -84,7 +84,10 @@ def __getattr__(name: str) -> Any:
         from ._manager_segments import SharedMemoryServer
 
         return SharedMemoryServer
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return _lend(name)
+
+
+_lend = process.lending(__name__)
 
 
 def _options(tls: Any) -> dict[str, Any]:
@@ -144,62 +147,39 @@ class BaseManager:
         self._Listener, self._Client = listener_client[serializer]
         self._ctx = own_context(ctx or context._default_context.get_context())
         self._shutdown_timeout = shutdown_timeout
-        self._tls = tls
-        self._door: bytes | None = None
-        self._remote: Remote | None = None
+        self._procession_tls = tls
+        self._procession_door: bytes | None = None
+        self._procession_remote: Remote | None = None
         self._process: process.BaseProcess | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self)._connected, (self._address, self._authkey, self._serializer, self._door, self._tls)
-
-    @classmethod
-    def _connected(cls, address: Any, authkey: bytes, serializer: str, door: bytes | None, tls: Any) -> Self:
-        """A manager that uses a server which another one has started."""
-        manager = cls(address, authkey, serializer, tls=tls)
-        manager._found(address, door)
-        return manager
-
-    def _found(self, address: Any, door: bytes | None) -> None:
-        self._address = address
-        self._door = door
-        self._remote = remote_of(Token("", address, "", door=door), self._serializer, self._authkey, self._tls)
-        self._state.value = State.STARTED
+        door, tls = self._procession_door, self._procession_tls
+        return _connected, (type(self), self._address, self._authkey, self._serializer, door, tls)
 
     # --- the server ---
 
     def get_server(self) -> Server:
         """A server for this process, which `serve_forever()` runs. ProcessError: one was started already."""
-        self._check_initial()
-        make = self._server_class()
-        return make(self._registry, self._address, self._authkey, self._serializer, **_options(self._tls))
-
-    @classmethod
-    def _server_class(cls) -> type[Server]:
-        return cls._Server
-
-    def _check_initial(self) -> None:
-        if self._state.value == State.INITIAL:
-            return
-        if self._state.value == State.STARTED:
-            raise context.ProcessError("Already started server")
-        raise context.ProcessError("Manager has shut down")
+        _check_initial(self)
+        make = _server_class(type(self))
+        return make(self._registry, self._address, self._authkey, self._serializer, **_options(self._procession_tls))
 
     def connect(self) -> None:
         """Finds the server at the address. OSError: there is none. AuthenticationError: it has another authkey."""
-        connection = self._Client(self._address, authkey=bytes(self._authkey), **tls_options(self._tls))
+        connection = self._Client(self._address, authkey=bytes(self._authkey), **tls_options(self._procession_tls))
         try:
             door = dispatch(connection, None, "dummy")
         finally:
             connection.close()
         # a server of the standard library answers with None
-        self._found(self._address, getattr(door, "data", door))
+        _found(self, self._address, getattr(door, "data", door))
 
     def start(self, initializer: Callable[..., object] | None = None, initargs: Iterable[Any] = ()) -> None:
         """Starts the server in a process of its own. initializer: called there first, with initargs.
 
         EOFError: the process has ended before it was ready. ProcessError: a server was started already.
         """
-        self._check_initial()
+        _check_initial(self)
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
         reader, writer = self._ctx.Pipe(duplex=False)
@@ -213,7 +193,7 @@ class BaseManager:
                 writer,
                 initializer,
                 tuple(initargs),
-                *_options(self._tls).values(),
+                *_options(self._procession_tls).values(),
             ),
         )
         self._process = server
@@ -227,12 +207,13 @@ class BaseManager:
                 door = reader.recv()
             except EOFError:
                 server.join()
-                raise EOFError(f"the manager's server ended before it was ready: {server.exception}") from None
-        self._found(address, door)
+                why = process.what_ended(server)
+                raise EOFError(f"the manager's server ended before it was ready: {why}") from None
+        _found(self, address, door)
         self.shutdown = util.Finalize(  # type: ignore[method-assign]
             self,
             type(self)._finalize_manager,
-            args=(server, self._remote, self._state, self._shutdown_timeout),
+            args=(server, self._procession_remote, self._state, self._shutdown_timeout),
             exitpriority=0,
         )
 
@@ -255,7 +236,7 @@ class BaseManager:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         if initializer is not None:
             initializer(*initargs)
-        server = cls._server_class()(registry, address, authkey, serializer, **_options(tls))
+        server = _server_class(cls)(registry, address, authkey, serializer, **_options(tls))
         server.end_with(process.parent_process())
         writer.send(server.address)
         writer.send(server.door)
@@ -308,23 +289,18 @@ class BaseManager:
 
     # --- objects ---
 
-    def _command(self, name: str, *args: Any, **kwds: Any) -> Any:
-        assert self._state.value == State.STARTED, "server not yet started"
-        assert self._remote is not None
-        return self._remote.command(name, args, kwds)
-
     def _create(self, typeid: str, /, *args: Any, **kwds: Any) -> tuple[Token, Any]:
         """Makes an object; its token and the names of its methods. This process has a reference to it."""
-        ident, exposed = self._command("create", typeid, *args, **kwds)
-        return Token(typeid, self._address, ident, door=self._door), exposed
+        ident, exposed = _command(self, "create", typeid, *args, **kwds)
+        return Token(typeid, self._address, ident, door=self._procession_door), exposed
 
     def _debug_info(self) -> Any:
         """A list of the objects in the server, for people."""
-        return self._command("debug_info")
+        return _command(self, "debug_info")
 
     def _number_of_objects(self) -> Any:
         """How many objects in the server are referred to."""
-        return self._command("number_of_objects")
+        return _command(self, "number_of_objects")
 
     @classmethod
     def register(
@@ -361,8 +337,8 @@ def _creating(typeid: str, proxytype: Any) -> Any:
     def create(self: BaseManager, /, *args: Any, **kwds: Any) -> Any:
         util.debug("requesting creation of a shared %r object", typeid)
         token, exposed = self._create(typeid, *args, **kwds)
-        assert self._remote is not None
-        references = self._remote.references
+        assert self._procession_remote is not None
+        references = self._procession_remote.references
         references.grant(token.id)
         try:
             return proxytype(token, self._serializer, manager=self, authkey=self._authkey, exposed=exposed)
@@ -371,6 +347,48 @@ def _creating(typeid: str, proxytype: Any) -> Any:
 
     create.__name__ = create.__qualname__ = typeid
     return create
+
+
+# Not methods: a program that derives from a manager has names of its own.
+
+
+def _connected(
+    cls: type[BaseManager], address: Any, authkey: bytes, serializer: str, door: bytes | None, tls: Any
+) -> BaseManager:
+    """A manager that uses a server which another one has started."""
+    manager = cls(address, authkey, serializer, tls=tls)
+    _found(manager, address, door)
+    return manager
+
+
+def _found(self: BaseManager, address: Any, door: bytes | None) -> None:
+    self._address = address
+    self._procession_door = door
+    token = Token("", address, "", door=door)
+    self._procession_remote = remote_of(token, self._serializer, self._authkey, self._procession_tls)
+    self._state.value = State.STARTED
+
+
+def _server_class(cls: type[BaseManager]) -> type[Server]:
+    if cls._Server is Server and issubclass(cls, SharedMemoryManager):
+        from ._manager_segments import SharedMemoryServer
+
+        return SharedMemoryServer
+    return cls._Server
+
+
+def _check_initial(self: BaseManager) -> None:
+    if self._state.value == State.INITIAL:
+        return
+    if self._state.value == State.STARTED:
+        raise context.ProcessError("Already started server")
+    raise context.ProcessError("Manager has shut down")
+
+
+def _command(self: BaseManager, name: str, *args: Any, **kwds: Any) -> Any:
+    assert self._state.value == State.STARTED, "server not yet started"
+    assert self._procession_remote is not None
+    return self._procession_remote.command(name, args, kwds)
 
 
 class SyncManager(BaseManager):
@@ -433,39 +451,35 @@ class SharedMemoryManager(BaseManager):
     The segments themselves are used without the server.
     """
 
-    @classmethod
-    def _server_class(cls) -> type[Server]:
-        from ._manager_segments import SharedMemoryServer
-
-        return SharedMemoryServer
-
     def SharedMemory(self, size: int) -> shared_memory.SharedMemory:
         """A new named segment of at least so many bytes. ValueError: the server is not running."""
         from .shared_memory import SharedMemory
 
-        self._check_running()
+        _check_running(self)
         segment = SharedMemory(None, create=True, size=size)
-        self._tracked(segment)
+        _tracked(self, segment)
         return segment
 
     def ShareableList(self, sequence: Iterable[Any]) -> shared_memory.ShareableList:
         """A new list in a named segment. ValueError: the server is not running."""
         from .shared_memory import ShareableList
 
-        self._check_running()
+        _check_running(self)
         made = ShareableList(sequence)
-        self._tracked(made.shm)
+        _tracked(self, made.shm)
         return made
 
-    def _check_running(self) -> None:
-        if self._state.value != State.STARTED:
-            raise ValueError(
-                "the manager of shared memory is not running: start() it before, or use it in a with statement"
-            )
 
-    def _tracked(self, segment: shared_memory.SharedMemory) -> None:
-        try:
-            self._command("track_segment", segment.name)
-        except BaseException:
-            segment.unlink()
-            raise
+def _check_running(self: SharedMemoryManager) -> None:
+    if self._state.value != State.STARTED:
+        raise ValueError(
+            "the manager of shared memory is not running: start() it before, or use it in a with statement"
+        )
+
+
+def _tracked(self: SharedMemoryManager, segment: shared_memory.SharedMemory) -> None:
+    try:
+        _command(self, "track_segment", segment.name)
+    except BaseException:
+        segment.unlink()
+        raise

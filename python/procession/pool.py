@@ -7,7 +7,8 @@ import threading
 import warnings
 from collections.abc import Sized
 
-from . import _core, _cpus, util
+from . import _core, _cpus, process, util
+from ._arguments import check_call, count, seconds, size
 from ._endings import RemoteTraceback as RemoteTraceback
 from ._own_context import own_context
 from ._pool_compat import PoolNames, is_foreign
@@ -63,7 +64,7 @@ class Pool(PoolNames):
         *,
         timeout: float | None = None,
         retries: int = 0,
-        worker_memory_limit: int | None = None,
+        worker_memory_limit: int | str | None = None,
         inner_threads: int | Literal["auto"] | None = None,
     ) -> None:
         """Starts the workers.
@@ -73,8 +74,9 @@ class Pool(PoolNames):
         maxtasksperchild: a worker ends after so many tasks, and another takes its place.
 
         Beyond multiprocessing: timeout: seconds that a task may take, unless its own call says otherwise. retries: how
-        often a task is run again whose worker has died with it. worker_memory_limit: bytes of resident memory; a worker
-        that takes more dies (with its task: `WorkerDiedError`), or ends after its task if it is a little more.
+        often a task is run again whose worker has died with it. worker_memory_limit: bytes of resident memory, also as
+        "4GB" or "512MiB"; a worker that takes more dies (with its task: `WorkerDiedError`), or ends after it if it is a
+        little more.
         inner_threads: how many threads numerical libraries may use in each worker; "auto": as many as there are CPUs
         for each.
 
@@ -90,20 +92,22 @@ class Pool(PoolNames):
         self._ctx = context
         if processes is None:
             processes = _cpus.workers(context)
-        if processes < 1:
-            raise ValueError("a pool needs at least one process")
+        if count("processes", processes, None) < 1:
+            raise ValueError("Number of processes must be at least 1")
         if maxtasksperchild is not None and (not isinstance(maxtasksperchild, int) or maxtasksperchild <= 0):
-            raise ValueError("maxtasksperchild must be a positive integer or None")
+            raise ValueError("maxtasksperchild must be a positive int or None")
         if initializer is not None and not callable(initializer):
-            raise TypeError("the initializer must be callable")
+            raise TypeError("initializer must be a callable")
         if inner_threads == "auto":
             inner_threads = max(1, context.cpu_count() // processes)
-        elif inner_threads is not None and (not isinstance(inner_threads, int) or inner_threads < 1):
-            raise ValueError('inner_threads must be a positive integer, "auto" or None')
+        elif inner_threads is not None:
+            inner_threads = count("inner_threads", inner_threads, 1)
         self._seldom = threading.RLock()
         self._processes = processes
-        self._timeout = timeout
-        self._retries = retries
+        if worker_memory_limit is not None:
+            worker_memory_limit = size("worker_memory_limit", worker_memory_limit)
+        self._timeout = seconds("timeout", timeout)
+        self._retries = count("retries", retries, 0)
         self._maxtasksperchild = maxtasksperchild
         self._initializer = initializer
         self._initargs = initargs
@@ -168,6 +172,8 @@ class Pool(PoolNames):
             raise ValueError("Pool not running")
         if not self._direct:
             return self.apply_async(func, args, kwds).get()
+        if type(args) is not tuple or type(kwds) is not dict:
+            args, kwds = check_call(args, kwds)
         try:
             success, value = self._engine.call(func, args, kwds)
         except ValueError:
@@ -197,10 +203,10 @@ class Pool(PoolNames):
         """
         if self._state != RUN:
             raise ValueError("Pool not running")
-        if timeout is None:
-            timeout = self._timeout
-        if retries is None:
-            retries = self._retries
+        if type(args) is not tuple or type(kwds) is not dict:
+            args, kwds = check_call(args, kwds)
+        timeout = self._timeout if timeout is None else seconds("timeout", timeout)
+        retries = self._retries if retries is None else count("retries", retries, 0)
         result = OneResult(self, func)
         try:
             if callback is None and error_callback is None:
@@ -315,10 +321,10 @@ class Pool(PoolNames):
             return self._map_with(mapper, func, iterable, chunksize, callback, error_callback)
         items: Sequence[Any] = iterable if hasattr(iterable, "__len__") else list(iterable)  # type: ignore[assignment]
         length = len(items)
-        timeout = self._timeout if timeout is None else timeout
-        retries = self._retries if retries is None else retries
-        if chunksize is not None and chunksize < 1 and length:
-            chunksize = 1
+        timeout = self._timeout if timeout is None else seconds("timeout", timeout)
+        retries = self._retries if retries is None else count("retries", retries, 0)
+        if chunksize is not None:
+            chunksize = count("chunksize", chunksize, 1)
         if chunksize is None and timeout is not None:
             chunksize = 1
         bar = _bar(length) if progress else None
@@ -411,12 +417,12 @@ class Pool(PoolNames):
         progress: bool,
     ) -> ResultIterator:
         self._check_running()
-        if chunksize < 1:
+        if count("chunksize", chunksize, None) < 1:
             raise ValueError(f"Chunksize must be 1+, not {chunksize:n}")
-        if buffersize is not None and buffersize < 1:
-            raise ValueError(f"buffersize must be 1 or more, not {buffersize:n}")
-        timeout = self._timeout if timeout is None else timeout
-        retries = self._retries if retries is None else retries
+        if buffersize is not None:
+            buffersize = count("buffersize", buffersize, 1)
+        timeout = self._timeout if timeout is None else seconds("timeout", timeout)
+        retries = self._retries if retries is None else count("retries", retries, 0)
         source = iter(iterable)
         length = len(iterable) if progress and isinstance(iterable, Sized) else None
         group = self._engine.group(func, False, timeout, retries, False)
@@ -563,3 +569,7 @@ def _bar(length: int | None) -> Any:
     except ImportError:
         return None
     return tqdm(total=length)
+
+
+if not TYPE_CHECKING:
+    __getattr__ = process.lending(__name__)

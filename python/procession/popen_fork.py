@@ -67,7 +67,7 @@ class Popen:
         self.pid = pid
         self._parent = os.getpid()
 
-    @property
+    @process.Yielding
     def sentinel(self) -> int:
         """A descriptor that becomes readable when the process ends. OSError: a sandbox forbids pidfds."""
         return self._child.sentinel
@@ -99,6 +99,7 @@ class Popen:
 
     def _send_signal(self, sig: int) -> None:
         if self.returncode is None:
+            sys.audit("os.kill", self.pid, int(sig))  # what a hook would see if Python itself sent it
             self._child.send_signal(sig)
 
     def interrupt(self) -> None:
@@ -173,7 +174,7 @@ def live(work: Callable[[], int]) -> NoReturn:
         atexit._clear()
         atexit.register(util._exit_function)
         _beside.registered_for_exit()
-        code = work() & 0xFF
+        code = process.status_of(work(), 31, 1)
     except Exception as error:
         sys.excepthook(type(error), error, error.__traceback__)
     finally:
@@ -183,3 +184,7 @@ def live(work: Callable[[], int]) -> NoReturn:
             _core.declare_exit(code)
         finally:
             os._exit(code)
+
+
+if not TYPE_CHECKING:
+    __getattr__ = process.lending(__name__)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from . import _core, forkserver, popen_fork, popen_spawn_posix
+from . import _core, forkserver, popen_fork, popen_spawn_posix, process
 from ._pickling import pickled
 from .popen_spawn_posix import bound
 
@@ -55,3 +55,7 @@ class Popen(popen_spawn_posix.Popen):
             member.discard()
             raise
         self._hold(pid, lambda: bound(member, pid), pidfd, direct=False)
+
+
+if not TYPE_CHECKING:
+    __getattr__ = process.lending(__name__)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from . import _core, _lifeline, _starts, popen_fork, spawn
+from . import _core, _lifeline, _starts, popen_fork, process, spawn
 from ._pickling import pickled
 
 TYPE_CHECKING = False
@@ -82,3 +82,7 @@ def bound(member: _core.Member, pid: int) -> _core.Member:
     """The seat, now that the process that was started for it has a pid."""
     member.started(pid)
     return member
+
+
+if not TYPE_CHECKING:
+    __getattr__ = process.lending(__name__)

@@ -11,9 +11,11 @@ from _weakrefset import WeakSet
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
-    from typing import Any
+    from typing import Any, TypeVar
 
     from .popen_fork import Popen
+
+    Kind = TypeVar("Kind", bound=type)
 
 __all__ = ["BaseProcess", "active_children", "current_process", "parent_process"]
 
@@ -41,7 +43,7 @@ def active_children() -> list[BaseProcess]:
     """The children of this process that are alive. Those that have ended are joined on the way."""
     _cleanup()
     me = os.getpid()  # in a child made by os.fork() itself, the objects are those of its parent's children
-    return [child for child in _children if child._parent_pid == me]
+    return [child for child in tuple(_children) if child._parent_pid == me]
 
 
 def _cleanup() -> None:
@@ -56,10 +58,47 @@ def _cleanup() -> None:
         server._wait_for_retired()
 
 
+def lending(module: str) -> Callable[[str], Any]:
+    """The `__getattr__` of a module, for names that its twin has only because it imports them."""
+
+    def lend(name: str) -> Any:
+        if not name.startswith("__"):  # each import statement looks for a `__path__`
+            from ._borrowed import find
+
+            return find(module, name)
+        raise AttributeError(name)
+
+    return lend
+
+
+class Yielding:
+    """A property that gives way to what a derived class sets under its name.
+
+    A property without a setter refuses that, although the class in multiprocessing has no such attribute. Our own code
+    does not look at it: it asks the class that computes it.
+    """
+
+    def __init__(self, compute: Callable[[Any], Any], doc: str | None = None) -> None:
+        self.compute, self.__doc__ = compute, doc or compute.__doc__
+
+    def __get__(self, obj: object, kind: type | None = None) -> Any:
+        return self if obj is None else self.compute(obj)
+
+
+def yields(*names: str) -> Callable[[Kind], Kind]:
+    """A decorator of classes: these properties of theirs, or of their compiled base, give way."""
+
+    def decorate(kind: Kind) -> Kind:
+        for name in names:
+            found = next(vars(base)[name] for base in kind.__mro__ if name in vars(base))
+            setattr(kind, name, Yielding(found.__get__, found.__doc__))
+        return kind
+
+    return decorate
+
+
 class BaseProcess:
     """An activity in a process of its own. What `Process` of every context derives from."""
-
-    _start_method: str | None = None
 
     _identity: tuple[int, ...]
     _config: dict[str, Any]
@@ -87,12 +126,11 @@ class BaseProcess:
         name: for people to read; by default the class's name and a number. daemon: by default what the current
         process is. Under "spawn" and "forkserver" the object is pickled when it is started, with its arguments.
         """
-        assert group is None, "group must be None: there are no groups yet"
+        assert group is None, "group argument must be None for now: there are no groups"
         self._identity = (*_current_process._identity, next(_process_counter))
         self._config = _current_process._config.copy()
         self._parent_pid = os.getpid()
         self._parent_name = _current_process.name
-        self._parent_start = 0
         self._popen = None
         self._closed = False
         self._target = target
@@ -105,7 +143,7 @@ class BaseProcess:
 
     def _check_closed(self) -> None:
         if self._closed:
-            raise ValueError("this process object is closed")
+            raise ValueError("process object is closed")
 
     def run(self) -> None:
         """What the process does. A derived class may override it instead of giving a target."""
@@ -122,29 +160,17 @@ class BaseProcess:
         do theirs.
         """
         self._check_closed()
-        assert self._popen is None, "a process can be started only once"
-        assert self._parent_pid == os.getpid(), "a process object can be started only by the process that made it"
+        assert self._popen is None, "cannot start a process twice"
+        assert self._parent_pid == os.getpid(), "can only start a process object created by current process"
         _cleanup()
         parent = _current_process._config
         if parent.get("daemon") or parent.get("bound"):
             self._config["bound"] = True
-        self._parent_start = _own_start_time()
+        self._config["parent_start"] = _own_start_time()
         self._popen = self._Popen(self)
         # the parent has no use for them any more, and they may refer to this very object
         del self._target, self._args, self._kwargs
         _children.add(self)
-
-    def _started(self, what: str) -> Popen:
-        self._check_closed()
-        assert self._parent_pid == os.getpid(), f"a process can be {what} only by its parent"
-        assert self._popen is not None, f"a process can be {what} only after it was started"
-        return self._popen
-
-    def _running(self) -> Popen:
-        self._check_closed()
-        if self._popen is None:
-            raise AttributeError("the process has not been started")
-        return self._popen
 
     def terminate(self, *, grace: float | None = None) -> None:
         """Sends SIGTERM. Nothing happens if the process has ended. Its own children are not told (daemonic ones end).
@@ -152,26 +178,30 @@ class BaseProcess:
         grace: seconds that the process gets to end by itself; then it is killed, and in any case joined. None: this
         returns at once.
         """
-        self._running().terminate()
         if grace is not None:
-            self.join(max(0.0, grace))
-            self._running().kill()
+            from ._arguments import seconds
+
+            grace = seconds("grace", grace)
+        _popen_of(self).terminate()
+        if grace is not None:
+            self.join(grace)
+            _popen_of(self).kill()
             self.join()
 
     def kill(self) -> None:
         """Sends SIGKILL. Nothing happens if the process has ended. Its own children are not told."""
-        self._running().kill()
+        _popen_of(self).kill()
 
     def interrupt(self) -> None:
         """Sends SIGINT, as Ctrl-C does: KeyboardInterrupt in the child, unless it handles the signal otherwise."""
-        self._running().interrupt()
+        _popen_of(self).interrupt()
 
     def join(self, timeout: float | None = None) -> None:
         """Waits until the process has ended, or for so many seconds; `exitcode` tells which. None: without limit.
 
         A process that was killed has ended like any other; joining it never hangs.
         """
-        if self._started("joined").wait(timeout) is not None:
+        if _popen_to_join(self).wait(timeout) is not None:
             _children.discard(self)
 
     def is_alive(self) -> bool:
@@ -179,7 +209,7 @@ class BaseProcess:
         self._check_closed()
         if self is _current_process:
             return True
-        assert self._parent_pid == os.getpid(), "whether a process is alive can be asked only by its parent"
+        assert self._parent_pid == os.getpid(), "can only test a child process"
         if self._popen is None:
             return False
         if self._popen.poll() is None:
@@ -194,7 +224,7 @@ class BaseProcess:
         """
         if self._popen is not None:
             if self._popen.poll() is None:
-                raise ValueError("a running process cannot be closed; call join() or terminate() first")
+                raise ValueError("Cannot close a process while it is still running. Call join() or terminate() first.")
             self._popen.close()
             self._popen = None
             _children.discard(self)
@@ -207,10 +237,12 @@ class BaseProcess:
 
     @name.setter
     def name(self, name: str) -> None:
-        assert isinstance(name, str), "a name is a str"
+        assert isinstance(name, str), "name must be a string"
         self._name = name
         if self is _current_process:
-            _describe(name)
+            from ._core import describe
+
+            describe(name)
 
     @property
     def daemon(self) -> bool:
@@ -223,7 +255,7 @@ class BaseProcess:
 
     @daemon.setter
     def daemon(self, daemonic: bool) -> None:
-        assert self._popen is None, "the process has started already"
+        assert self._popen is None, "process has already started"
         self._config["daemon"] = daemonic
 
     @property
@@ -246,7 +278,7 @@ class BaseProcess:
         self._check_closed()
         return None if self._popen is None else self._popen.poll()
 
-    @property
+    @Yielding
     def exception(self) -> BaseException | None:
         """What ended the process; None while it runs and if it ended well (exit code 0).
 
@@ -255,8 +287,7 @@ class BaseProcess:
         `ProcessDiedError`, whose text tells how it ended: `... was killed by SIGKILL: out of memory`. multiprocessing
         has nothing of the kind.
         """
-        self._check_closed()
-        return None if self._popen is None else self._popen.exception(self)
+        return what_ended(self)
 
     @property
     def ident(self) -> int | None:
@@ -276,8 +307,9 @@ class BaseProcess:
         """A file descriptor that becomes readable when the process ends: a pidfd. ValueError before the start."""
         self._check_closed()
         if self._popen is None:
-            raise ValueError("the process has not been started")
-        return self._popen.sentinel
+            raise ValueError("process not started")
+        fd: int = self._popen.sentinel
+        return fd
 
     # where libraries look that know the classes of multiprocessing; there it is an attribute from the start on
     @property
@@ -286,34 +318,17 @@ class BaseProcess:
             return self.__dict__["_sentinel"]  # type: ignore[no-any-return]
         if self._popen is None:
             raise AttributeError("the process has not been started, or is closed")
-        return self._popen.sentinel
+        fd: int = self._popen.sentinel
+        return fd
 
     @_sentinel.setter
     def _sentinel(self, fd: int | None) -> None:
         self.__dict__["_sentinel"] = fd
 
     def __repr__(self) -> str:
-        code = None
-        if self is _current_process:
-            state = "started"
-        elif self._closed:
-            state = "closed"
-        elif self._parent_pid != os.getpid():
-            state = "unknown"
-        elif self._popen is None:
-            state = "initial"
-        else:
-            code = self._popen.poll()
-            state = "started" if code is None else "stopped"
-        words = [type(self).__name__, f"name={self._name!r}"]
-        if self._popen is not None:
-            words.append(f"pid={self._popen.pid}")
-        words += [f"parent={self._parent_pid}", state]
-        if code is not None:
-            words.append(f"exitcode={_name_of_exit_code(code)}")
-        if self.daemon:
-            words.append("daemon")
-        return f"<{' '.join(words)}>"
+        from ._process_shown import shown
+
+        return shown(self)
 
     # --- in the child ---
 
@@ -322,7 +337,7 @@ class BaseProcess:
         of = _others()
         code = 1
         try:
-            self._become_current(parent_sentinel)
+            _become_current(self, parent_sentinel)
             if of.log.logger:
                 of.log.info("child process calling self.run()")
             self.run()
@@ -333,7 +348,9 @@ class BaseProcess:
             # Ctrl-C goes to all processes of a terminal, and the traceback that people need is the main process's
             _report(error)
         except BaseException as error:
-            _print_exception(self._name)
+            from ._process_shown import print_exception
+
+            print_exception(self._name)
             _report(error)
         finally:
             threading = sys.modules.get("threading")
@@ -344,30 +361,6 @@ class BaseProcess:
             of._flush_std_streams()
         return code
 
-    def _become_current(self, parent_sentinel: int | None) -> None:
-        """Makes this object the current process, and the one that was so until now a thing of the past."""
-        global _current_process, _parent_process, _process_counter, _children  # noqa: PLW0603 (what this is about)
-        of = _others()
-        if self._start_method is not None:
-            of._force_start_method(self._start_method)
-        _process_counter = itertools.count(1)
-        _children = set()
-        of._close_stdin()
-        before = _current_process
-        _current_process = self
-        of.describe(self._name)
-        of.take_name(self._name)
-        _parent_process = _ParentProcess(
-            self._parent_name, self._parent_pid or 0, parent_sentinel, getattr(self, "_parent_start", 0)
-        )
-        threading = sys.modules.get("threading")
-        if threading is not None and hasattr(threading.main_thread(), "_set_native_id"):
-            threading.main_thread()._set_native_id()  # Python itself sees to it from 3.14 on
-        try:
-            self._after_fork()
-        finally:
-            del before  # only now: what the callbacks look at may hang on it
-
     @staticmethod
     def _after_fork() -> None:
         """Makes what a fork copied fit for the child. (A spawned child has nothing of the kind.)"""
@@ -377,6 +370,51 @@ class BaseProcess:
         of.after_fork()
 
 
+def _become_current(self: BaseProcess, parent_sentinel: int | None) -> None:
+    """Makes this object the current process, and the one that was so until now a thing of the past."""
+    global _current_process, _parent_process, _process_counter, _children  # noqa: PLW0603 (what this is about)
+    of = _others()
+    if method := getattr(self, "_start_method", None):
+        of._force_start_method(method)
+    _process_counter = itertools.count(1)
+    _children = set()
+    of._close_stdin()
+    before = _current_process
+    _current_process = self
+    of.describe(self._name)
+    of.take_name(self._name)
+    _parent_process = _ParentProcess(
+        self._parent_name, self._parent_pid or 0, parent_sentinel, self._config.get("parent_start", 0)
+    )
+    threading = sys.modules.get("threading")
+    if threading is not None and hasattr(threading.main_thread(), "_set_native_id"):
+        threading.main_thread()._set_native_id()  # Python itself sees to it from 3.14 on
+    try:
+        self._after_fork()
+    finally:
+        del before  # only now: what the callbacks look at may hang on it
+
+
+def what_ended(self: BaseProcess) -> BaseException | None:
+    """The `exception` of a process, whatever a derived class has under that name."""
+    self._check_closed()
+    return None if self._popen is None else self._popen.exception(self)
+
+
+def _popen_of(self: BaseProcess) -> Popen:
+    self._check_closed()
+    if self._popen is not None:
+        return self._popen
+    raise AttributeError("the process has not been started")
+
+
+def _popen_to_join(self: BaseProcess) -> Popen:
+    self._check_closed()
+    assert self._parent_pid == os.getpid(), "can only join a child process"
+    assert self._popen is not None, "can only join a started process"
+    return self._popen
+
+
 class AuthenticationString(bytes):
     """A key, as bytes that refuse to be pickled except on the way into a child: so it cannot be sent by accident."""
 
@@ -384,7 +422,9 @@ class AuthenticationString(bytes):
         from .context import get_spawning_popen
 
         if get_spawning_popen() is None:
-            raise TypeError("an authentication key can be pickled only for a child that is being started")
+            raise TypeError(
+                "Pickling an AuthenticationString object is disallowed for security reasons, but for a start"
+            )
         return AuthenticationString, (bytes(self),)
 
 
@@ -414,20 +454,13 @@ class _ParentProcess(BaseProcess):
             self._sentinel = _open_sentinel(self._pid, self._start_time)
         return self._sentinel
 
-    def _ended(self, milliseconds: float | None) -> bool:
-        import select
-
-        poll = select.poll()
-        poll.register(self.sentinel, select.POLLIN)
-        return bool(poll.poll(milliseconds))
-
     def is_alive(self) -> bool:
         """Whether the parent has not ended yet."""
-        return not self._ended(0)
+        return not _ended(self.sentinel, 0.0)
 
     def join(self, timeout: float | None = None) -> None:
         """Waits until the parent has ended, or for so many seconds."""
-        self._ended(None if timeout is None else max(0.0, timeout * 1000))
+        _ended(self.sentinel, timeout)
 
 
 class _MainProcess(BaseProcess):
@@ -468,40 +501,26 @@ def _exit_code_of(stop: SystemExit) -> int:
     return 1
 
 
+def status_of(code: int, bits: int, beyond: int) -> int:
+    """The exit status for a code: its low byte, or another one if it is more than a signed number of so many bits.
+
+    By which function of C Python exits, and so how many bits, depends on the start method.
+    """
+    return code & 0xFF if -(1 << bits) <= code < 1 << bits else beyond
+
+
 def _report(error: BaseException) -> None:
     from . import _endings
 
     _endings.leave_report(error)
 
 
-def _print_exception(name: str) -> None:
-    if sys.stderr is None:
-        return
-    import traceback
-
-    sys.stderr.write(f"Process {name}:\n")
-    traceback.print_exc()
-
-
-def _name_of_exit_code(code: int) -> str:
-    """-9 as -SIGKILL."""
-    if code < 0:
-        import signal
-
-        try:
-            return f"-{signal.Signals(-code).name}"
-        except ValueError:  # a real-time signal
-            pass
-    return str(code)
-
-
 def __getattr__(name: str) -> Any:
     if name == "_exitcode_to_name":  # by libraries; here nothing needs it
-        import signal
+        from ._process_shown import names_of_exit_codes
 
-        found = {-number: _name_of_exit_code(-number) for number in signal.valid_signals()}
-        return globals().setdefault(name, {code: text for code, text in found.items() if not text[1:].isdigit()})
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return globals().setdefault(name, names_of_exit_codes())
+    return lending(__name__)(name)
 
 
 class _Farewell:
@@ -542,12 +561,6 @@ def _others() -> Any:
     return _in_child
 
 
-def _describe(name: str) -> None:
-    from ._core import describe
-
-    describe(name)
-
-
 def _own_start_time() -> int:
     """When this process started. With the pid it tells a child whether its parent is still the same process."""
     global _start_time_of  # noqa: PLW0603 (of this process)
@@ -557,6 +570,12 @@ def _own_start_time() -> int:
 
         _start_time_of = (pid, _core.start_time(pid))
     return _start_time_of[1]
+
+
+def _ended(sentinel: int, timeout: float | None) -> bool:
+    from ._core import _poll
+
+    return bool(_poll([(sentinel, 1)], None if timeout is None else max(0.0, timeout)))
 
 
 def _open_sentinel(pid: int, start_time: int) -> int:

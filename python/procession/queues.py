@@ -9,13 +9,26 @@ from __future__ import annotations
 
 import sys
 from queue import Empty, Full
+from time import monotonic
 from types import GenericAlias
 
 from . import _core
-from ._queue_pieces import NO_LOCK, Ends, Reader, Writer, find_ends, get_from, put_as_fed, put_into, take_end
+from ._queue_pieces import (
+    NO_LOCK,
+    Ends,
+    Reader,
+    Writer,
+    find_ends,
+    get_from,
+    handle_of,
+    is_closed,
+    put_as_fed,
+    put_into,
+    take_end,
+)
 from ._queue_pieces import sentinel as _sentinel  # noqa: F401 (for classes that derive from these)
 from ._shared import SEM_VALUE_MAX
-from .process import _register_farewell
+from .process import _register_farewell, lending, yields
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,6 +49,7 @@ except ImportError:
         """Raised by `put` and `get` when the queue was shut down, as `queue.ShutDown` is from Python 3.13 on."""
 
 
+@yields("handle", "_key", "closed", "maxsize", "maxbytes", "is_shutdown")
 class _Watched(_core.Queue):
     """The part of a queue that programs written for pipes look for."""
 
@@ -48,7 +62,7 @@ class _Watched(_core.Queue):
 
         ValueError: the queue is closed. OSError: no descriptor is left, or too many processes watch the same queue so.
         """
-        return self._watch()
+        return _core.Queue._watch(self)
 
     # --- what it would be made of in multiprocessing ---
     #
@@ -64,27 +78,20 @@ class _Watched(_core.Queue):
     @property
     def _reader(self) -> Any:
         """What programs written for multiprocessing's pipes use to wait for an item, or to take one."""
-        return self._own_end(Reader)
+        return _own_end(self, Reader)
 
     @_reader.setter
     def _reader(self, end: Any) -> None:
-        self._take_end(Reader, end)
+        _take_end(self, Reader, end)
 
     @property
     def _writer(self) -> Any:
         """The other end."""
-        return self._own_end(Writer)
+        return _own_end(self, Writer)
 
     @_writer.setter
     def _writer(self, end: Any) -> None:
-        self._take_end(Writer, end)
-
-    def _own_end(self, kind: type[Reader | Writer]) -> Any:
-        return self.__dict__.get("_own_ends", {}).get(kind) or kind(self)
-
-    def _take_end(self, kind: type[Reader | Writer], end: Any) -> None:
-        take_end(self, kind, end)
-        find_ends(self)
+        _take_end(self, Writer, end)
 
     if not TYPE_CHECKING:
 
@@ -93,24 +100,20 @@ class _Watched(_core.Queue):
             # so that code which asks whether this is a queue of multiprocessing is told that it is (logging.config)
             return _also_theirs(type(self))
 
-    _put_through_end = put_into
-    _get_through_end = get_from
-
-    @property
-    def _maxsize(self) -> int:
-        """`maxsize`, where programs written for multiprocessing look for it: a big number if there is no limit."""
-        return self.maxsize or SEM_VALUE_MAX
-
-    @_maxsize.setter
-    def _maxsize(self, number: int) -> None:
-        """It is the queue's already."""
-
-    def _let_go(self) -> None:
-        super().close()
+    _procession_put_through_end = put_into
+    _procession_get_through_end = get_from
 
     def _reset(self, after_fork: bool = False) -> None:
         """Uses the ends that are there now. A queue that was put together is whole."""
         find_ends(self)
+
+    def __repr__(self) -> str:
+        kind = type(self)
+        try:
+            state = _state_of(self)
+        except Exception:  # whatever is wrong with the queue, it can be printed
+            state = "unknown"
+        return f"<{kind.__module__}.{kind.__qualname__} object at {id(self):#x}: {state}>"
 
     # --- pickling ---
 
@@ -122,11 +125,11 @@ class _Watched(_core.Queue):
     def __getstate__(self) -> tuple[Any, ...]:
         ends = self.__dict__.get("_own_ends", {})
         if not any(ends.values()):
-            return (self.handle,)
-        return self.handle, Ends((ends.get(Reader), ends.get(Writer)))
+            return (handle_of(self),)
+        return handle_of(self), Ends((ends.get(Reader), ends.get(Writer)))
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        self._attach(state[0])
+        _core.Queue._attach(self, state[0])
         if len(state) > 1 and type(state[1]) is Ends:
             self.__dict__["_own_ends"] = dict(zip((Reader, Writer), state[1], strict=True))
             find_ends(self)
@@ -160,6 +163,20 @@ def _also_theirs(kind: type[_Watched]) -> type:
 _made_for_theirs: dict[type, type] = {}
 
 
+def _own_end(queue: _Watched, kind: type[Reader | Writer]) -> Any:
+    return queue.__dict__.get("_own_ends", {}).get(kind) or kind(queue)
+
+
+def _take_end(queue: _Watched, kind: type[Reader | Writer], end: Any) -> None:
+    take_end(queue, kind, end)
+    if type(end) is kind or not isinstance(queue, Queue):
+        find_ends(queue)
+    else:
+        from .util import register_after_fork
+
+        register_after_fork(queue, _Watched._reset)  # a child does not have what this process had from the start
+
+
 def _bare(kind: type[_Watched]) -> _Watched:
     """For pickle, whose own function for this wants objects to say of `__class__` what `type` says."""
     return kind.__new__(kind)
@@ -179,32 +196,44 @@ class Queue(_Watched):
 
     _ignore_epipe = False  # concurrent.futures sets it; there is no pipe
 
-    def __init__(self, maxsize: int = 0, *, maxbytes: int = 0, ctx: BaseContext | None = None) -> None:
+    def __init__(self, maxsize: int = 0, *, maxbytes: int | str = 0, ctx: BaseContext | None = None) -> None:
         """maxsize: how many items there may be before `put` waits; 0 or less: as many as there is memory for.
 
-        maxbytes: how many bytes they may have together, pickled, buffers included; 0 or less: any number. An item that
-        is bigger by itself is let in when the queue is empty. ctx: of no consequence, contexts mix.
+        maxbytes: how many bytes they may have together, pickled, buffers included, also as "64MB" or "1GiB"; 0 or less:
+        any number. An item that is bigger by itself is let in when the queue is empty. ctx: of no consequence, contexts
+        mix. TypeError, ValueError: an argument is none of the above.
         """
-        self._create(max(0, maxsize), max(0, maxbytes))
+        if type(maxsize) is not int:
+            from ._arguments import count
+
+            maxsize = count("maxsize", maxsize, None)
+        if type(maxbytes) is not int:
+            from ._arguments import size
+
+            maxbytes = size("maxbytes", maxbytes)
+        _core.Queue._create(self, max(0, maxsize), max(0, maxbytes))
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if hasattr(cls, "_feed"):
             if "_feed" in cls.__dict__:
                 cls.put = put_as_fed  # type: ignore[method-assign, assignment]
-                cls.put_nowait = _put_nowait_or_report  # type: ignore[method-assign, assignment]
         elif "_on_queue_feeder_error" in cls.__dict__ and "put" not in cls.__dict__:
             cls.put = _put_or_report  # type: ignore[method-assign, assignment]
-            cls.put_nowait = _put_nowait_or_report  # type: ignore[method-assign, assignment]
+        # what is made of `put` and `get` in multiprocessing, and here only where a class has some of its own
+        for method, made_of, instead in _MADE_OF:
+            own = getattr(cls, made_of) is not getattr(Queue, made_of)
+            if own and getattr(cls, method) is getattr(Queue, method):
+                setattr(cls, method, instead)
 
-    def _take_end(self, kind: type[Reader | Writer], end: Any) -> None:
-        take_end(self, kind, end)
-        if type(end) is kind:
-            find_ends(self)
-        else:
-            from .util import register_after_fork
+    @property
+    def _maxsize(self) -> int:
+        """`maxsize`, where programs written for multiprocessing look for it: a big number if there is no limit."""
+        return _core.Queue.maxsize.__get__(self) or SEM_VALUE_MAX
 
-            register_after_fork(self, _Watched._reset)  # a child does not have what this process had from the start
+    @_maxsize.setter
+    def _maxsize(self, number: int) -> None:
+        """It is the queue's already."""
 
     # --- many at once ---
 
@@ -215,7 +244,7 @@ class Queue(_Watched):
         one of them or iterating raises), those before are in the queue, and a note of the exception says how many. A
         process that is killed in it has put the first so and so many.
         """
-        self._put_many(items, block, timeout)
+        _core.Queue._put_many(self, items, block, timeout)
 
     def get_many(self, most: int, block: bool = True, timeout: float | None = None) -> list[Any]:
         """Takes up to `most` items: waits for the first, as `get` does, and returns what is there.
@@ -225,7 +254,7 @@ class Queue(_Watched):
         """
         if most < 1:
             raise ValueError(f"get_many() takes at least one item, not {most}")
-        return self._get_many(most, block, timeout)
+        return _core.Queue._get_many(self, most, block, timeout)
 
     # --- asyncio ---
 
@@ -274,21 +303,15 @@ class Queue(_Watched):
         immediate: what is in the queue is thrown away now (and counts as done, for `JoinableQueue`). Who waits in
         either is told. As `queue.Queue.shutdown` of Python 3.13; multiprocessing has no such thing.
         """
-        self._shut_down(immediate)
+        _core.Queue._shut_down(self, immediate)
 
     def close(self) -> None:
         """Lets go of the queue in this process: `put` and `get` raise ValueError from then on. Others go on with it."""
-        self._let_go()
-
-    def _let_go(self) -> None:
-        super().close()
-        if not super().empty():
-            # what multiprocessing does for a queue that was in use; one that never was is still found empty
-            self.empty = _refuse  # type: ignore[method-assign]
+        let_go(self)
 
     def join_thread(self) -> None:
         """Does nothing: what was put is delivered. AssertionError: the queue was not closed."""
-        assert self.closed, f"{self!r} is not closed"
+        assert is_closed(self), f"{self!r} is not closed"
 
     def cancel_join_thread(self) -> None:
         """Does nothing: the process never waits for a thread of the queue when it exits."""
@@ -315,13 +338,49 @@ def _put_or_report(self: Queue, obj: Any, block: bool = True, timeout: float | N
     except (Full, MemoryError):
         raise
     except Exception as error:
-        if self.closed:
+        if is_closed(self):
             raise
         self._on_queue_feeder_error(error, obj)
 
 
-def _put_nowait_or_report(self: Queue, obj: Any) -> None:
+def _put_nowait(self: Queue, obj: Any) -> None:
     self.put(obj, False)
+
+
+def _get_nowait(self: Queue) -> Any:
+    return self.get(False)
+
+
+def _put_many(self: Queue, items: Iterable[Any], block: bool = True, timeout: float | None = None) -> None:
+    end = None if timeout is None else monotonic() + timeout
+    done = 0
+    try:
+        for item in items:
+            self.put(item, block, None if end is None else max(0.0, end - monotonic()))
+            done += 1
+    except Exception as error:
+        error.add_note(f"{done} items were put")
+        raise
+
+
+def _get_many(self: Queue, most: int, block: bool = True, timeout: float | None = None) -> list[Any]:
+    if most < 1:
+        raise ValueError(f"get_many() takes at least one item, not {most}")
+    items = [self.get(block, timeout)]
+    try:
+        while len(items) < most:
+            items.append(self.get(False))
+    except Empty:
+        pass
+    return items
+
+
+_MADE_OF = (
+    ("put_nowait", "put", _put_nowait),
+    ("get_nowait", "get", _get_nowait),
+    ("put_many", "put", _put_many),
+    ("get_many", "get", _get_many),
+)
 
 
 class JoinableQueue(Queue):
@@ -334,12 +393,12 @@ class JoinableQueue(Queue):
 
     def task_done(self) -> None:
         """Reports that an item which was taken has been dealt with. ValueError: more often than items were put."""
-        if not self._task_done():
+        if not _core.Queue._task_done(self):
             raise ValueError("task_done() called too many times")
 
     def join(self) -> None:
         """Waits until all items that were put have been reported done. Ctrl-C ends the wait."""
-        self._join()
+        _core.Queue._join(self)
 
 
 class SimpleQueue(_Watched):
@@ -347,19 +406,39 @@ class SimpleQueue(_Watched):
 
     def __init__(self, *, ctx: BaseContext | None = None) -> None:
         """ctx: of no consequence, contexts mix."""
-        self._create(0)
+        _core.Queue._create(self, 0)
 
     def close(self) -> None:
         """Lets go of the queue in this process: its methods raise OSError from then on."""
-        self._let_go()
-
-    def _let_go(self) -> None:
-        super().close()
-        # over the methods of the class, which need no check of their own then
-        self.put = self.get = self.empty = _refuse  # type: ignore[method-assign]
+        let_go(self)
 
     __class_getitem__: Any = classmethod(GenericAlias)
 
 
+def _state_of(queue: _Watched) -> str:
+    if is_closed(queue):
+        return "closed"
+    count, most = _core.Queue.qsize(queue), _core.Queue.maxsize.__get__(queue)
+    items = f"{count} item" if count == 1 else f"{count} items"
+    limit = f" of at most {most}" if most else ""
+    ending = ", shut down" if _core.Queue.is_shutdown.__get__(queue) else ""
+    return f"{items}{limit}{ending}"
+
+
+def let_go(queue: _Watched) -> None:
+    """Closes a queue in this process, whatever `close` is in a derived class."""
+    _core.Queue.close(queue)
+    if isinstance(queue, SimpleQueue):
+        # over the methods of the class, which need no check of their own then
+        queue.put = queue.get = queue.empty = _refuse  # type: ignore[method-assign]
+    elif isinstance(queue, Queue) and not _core.Queue.empty(queue):
+        # what multiprocessing does for a queue that was in use; one that never was is still found empty
+        queue.empty = _refuse  # type: ignore[method-assign]
+
+
 def _refuse(*args: object, **kwargs: object) -> NoReturn:
     raise OSError("the queue is closed")
+
+
+if not TYPE_CHECKING:
+    __getattr__ = lending(__name__)

@@ -8,7 +8,7 @@ import os
 import pickle
 import sys
 
-from . import _core, context
+from . import _core, context, process
 from ._beside import standard_library
 
 TYPE_CHECKING = False
@@ -209,3 +209,7 @@ class AbstractReducer:
 
     def __init__(self, *args: Any) -> None:
         _register_defaults()
+
+
+if not TYPE_CHECKING:
+    __getattr__ = process.lending(__name__)

@@ -208,3 +208,6 @@ class _ResourceSharer:
 _resource_sharer = _ResourceSharer()
 os.register_at_fork(after_in_child=_resource_sharer._after_fork)
 stop = _resource_sharer.stop
+
+if not TYPE_CHECKING:
+    __getattr__ = process.lending(__name__)

@@ -15,7 +15,7 @@ import os
 import signal
 import sys
 
-from . import _core, _segments, util
+from . import _core, _segments, _starts, process, util
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -112,6 +112,7 @@ class ResourceTracker:
         theirs, ours = map(_core.clear_of_streams, os.pipe())
         try:
             command = spawn.command("resource_tracker", "main", shared=self._shared)
+            _starts.audit(command)
             # it ignores these two, and none may come before it does
             blocked = signal.pthread_sigmask(signal.SIG_BLOCK, _IGNORED)
             try:
@@ -138,9 +139,11 @@ class ResourceTracker:
             # the other one has ended between the two
 
     def _let_go(self) -> None:
-        lost = self._pipe is not None and not self._pipe.is_open()
-        if self._pipe is not None:
-            self._pipe.close()
+        # in this order: a child that another thread forks in between must not write to what is another file by then
+        pipe, self._pipe = self._pipe, None
+        lost = pipe is not None and not pipe.is_open()
+        if pipe is not None:
+            pipe.close()
         if self._starter == os.getpid() and self._pid is not None:
             try:
                 # one that we cannot reach any more may have others to serve
@@ -148,7 +151,7 @@ class ResourceTracker:
                 self._exitcode = os.waitstatus_to_exitcode(status)
             except ChildProcessError:  # somebody else has waited for it
                 pass
-        self._pipe = self._pid = self._starter = None
+        self._pid = self._starter = None
 
     def _stop(self) -> None:
         """Ends the watcher, if it is a child of this process and nobody else uses it, and waits for it: for tests."""
@@ -213,3 +216,7 @@ def main(shared: int) -> None:
     from ._watcher import watch
 
     watch(PIPE_FD, FAMILY_FD if shared else None)
+
+
+if not TYPE_CHECKING:
+    __getattr__ = process.lending(__name__)

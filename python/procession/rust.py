@@ -16,7 +16,7 @@ import os
 import struct
 import sys
 
-from . import _core, _lifeline, popen_spawn_posix, process, spawn
+from . import _core, _lifeline, _starts, popen_spawn_posix, process, spawn
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -98,6 +98,7 @@ class _Popen(popen_spawn_posix.Popen):
             with member:
                 member.load(bytes([bound]) + to_bytes(process_obj._given))
             mark = b"procession:program:%d.%d:" % (member.slot, member.generation)
+            _starts.audit([file, *rest])
             pid, pidfd = _core.spawn_held(_found(file), [mark + file, *rest], self._fds)
         except BaseException:
             member.discard()
@@ -167,6 +168,8 @@ def _head(tag: int, length: int, out: bytearray) -> None:
 def _named(obj: Any) -> tuple[int, bytes]:
     """The kind of a shared object, and its handle with what is to be said beside."""
     from . import queues, synchronize
+    from ._block import _handle_of
+    from ._shared import ours
 
     kinds = (
         (queues.Queue, _QUEUE),
@@ -179,7 +182,7 @@ def _named(obj: Any) -> tuple[int, bytes]:
     )
     for cls, number in kinds:
         if isinstance(obj, cls):
-            return number, obj.handle
+            return number, ours(obj).handle.__get__(obj)
     block = getattr(obj, "_block", None)
     if block is None or not hasattr(obj, "__array_interface__"):
         raise TypeError(f"a Rust program knows nothing of {type(obj).__module__}.{type(obj).__qualname__} objects")
@@ -188,7 +191,7 @@ def _named(obj: Any) -> tuple[int, bytes]:
     typestr = obj.__array_interface__["typestr"].encode()
     shape = obj.shape
     described = bytes([len(typestr)]) + typestr + bytes([len(shape)]) + struct.pack(f"<{len(shape)}Q", *shape)
-    return _ARRAY, block.handle + described
+    return _ARRAY, _handle_of(block) + described
 
 
 # --- what the decoder calls ---
@@ -300,7 +303,7 @@ def main(slot: int, generation: int) -> None:
         leave_report(error)
         raise
     _core.carried_done()
-    code = process_obj._bootstrap() & 0xFF
+    code = process.status_of(process_obj._bootstrap(), 63, 255)
     atexit._run_exitfuncs()  # now, since the interpreter would do it after the last word
     _core.declare_exit(code)
     sys.exit(code)
@@ -320,7 +323,7 @@ def _child(told: tuple[Any, ...]) -> process.BaseProcess:
     process_obj = SpawnProcess(target=target, name=name, args=args, kwargs=_keywords(kwargs))
     process_obj._identity = (1,)
     process_obj._parent_pid, process_obj._parent_name = os.getppid(), "a Rust program"
-    process_obj._parent_start = _core.start_time(os.getppid())
+    process_obj._config["parent_start"] = _core.start_time(os.getppid())
     return process_obj
 
 

@@ -20,13 +20,13 @@ import secrets
 import struct
 import sys
 
-from . import _segments, resource_tracker
+from . import _segments, process, resource_tracker
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from types import GenericAlias
-    from typing import Any, ClassVar
+    from typing import Any
 
 __all__ = ["ShareableList", "SharedMemory"]
 
@@ -75,7 +75,7 @@ class SharedMemory:
                 raise ValueError("'size' must be a positive number different from zero, when a segment is made")
         if name is None and not self._flags & os.O_EXCL:
             raise ValueError("'name' can only be None if create=True")
-        fd = self._made(name, size) if create else self._found(name)
+        fd = _made(self, name, size) if create else _found(self, name)
         try:
             self._size = size if create else os.fstat(fd).st_size
             if self._size == 0:
@@ -96,23 +96,6 @@ class SharedMemory:
         finally:
             os.close(fd)
         self._buf = memoryview(self._mmap)
-
-    def _made(self, name: str | None, size: int) -> int:
-        while True:
-            self._name = _make_filename() if name is None else self._with_slash(name)
-            try:
-                return _segments.create(self._name, size, self._flags, self._mode, self._track)
-            except FileExistsError:
-                if name is not None:
-                    raise
-
-    def _found(self, name: str | None) -> int:
-        assert name is not None
-        self._name = self._with_slash(name)
-        return _segments.attach(self._name, self._flags, self._mode)
-
-    def _with_slash(self, name: str) -> str:
-        return f"/{name}" if self._prepend_leading_slash else name
 
     def __del__(self) -> None:
         self.close()
@@ -154,12 +137,38 @@ class SharedMemory:
             resource_tracker.unregister(self._name, "shared_memory")
 
 
+def _made(self: SharedMemory, name: str | None, size: int) -> int:
+    while True:
+        self._name = _make_filename() if name is None else _with_slash(self, name)
+        try:
+            return _segments.create(self._name, size, self._flags, self._mode, self._track)
+        except FileExistsError:
+            if name is not None:
+                raise
+
+
+def _found(self: SharedMemory, name: str | None) -> int:
+    assert name is not None
+    self._name = _with_slash(self, name)
+    return _segments.attach(self._name, self._flags, self._mode)
+
+
+def _with_slash(self: SharedMemory, name: str) -> str:
+    return f"/{name}" if self._prepend_leading_slash else name
+
+
 def _untracked(cls: type[SharedMemory], name: str) -> SharedMemory:
     return cls(name, track=False)
 
 
 # from 3.13 on a mapping need not have a descriptor of its own
 _NO_DESCRIPTOR: dict[str, Any] = {"trackfd": False} if sys.version_info >= (3, 13) else {}
+
+
+_CODES: dict[type, int] = {str: 1, bytes: 2, type(None): 3}
+_FORMATS: dict[type, str] = {int: "q", float: "d", bool: "xxxxxxx?", type(None): "xxxxxx?x"}
+_ALIGNMENT = 8
+_LONGEST = 9_999_999 // _ALIGNMENT * _ALIGNMENT  # what a format of 8 characters can say
 
 
 class ShareableList:
@@ -176,11 +185,6 @@ class ShareableList:
 
     # Offset 0: how many items there are, n. Then n + 1 offsets of the items, counted from the end of this table; the
     # last one is that of the struct formats: 8 bytes each. Then n codes of a byte. All numbers have 8 bytes.
-
-    _CODES: ClassVar[dict[type, int]] = {str: 1, bytes: 2, type(None): 3}
-    _FORMATS: ClassVar[dict[type, str]] = {int: "q", float: "d", bool: "xxxxxxx?", type(None): "xxxxxx?x"}
-    _ALIGNMENT = 8
-    _LONGEST = 9_999_999 // _ALIGNMENT * _ALIGNMENT  # what a format of 8 characters can say
 
     shm: SharedMemory
     _list_len: int
@@ -200,66 +204,22 @@ class ShareableList:
         self._list_len = len(items)
         self._allocated_offsets = [0]
         for item in items:
-            self._allocated_offsets.append(self._allocated_offsets[-1] + self._room_for(item))
-        rooms = [self._room(i) for i in range(len(items))]
-        packed = [self._packed(item, room) for item, room in zip(items, rooms, strict=True)]
+            self._allocated_offsets.append(self._allocated_offsets[-1] + _room_for(item))
+        rooms = [_room(self, i) for i in range(len(items))]
+        packed = [_packed(item, room) for item, room in zip(items, rooms, strict=True)]
         self.shm = SharedMemory(name, create=True, size=self._offset_back_transform_codes + max(self._list_len, 0))
         struct.pack_into(f"{self._list_len + 2}q", self.shm.buf, 0, self._list_len, *self._allocated_offsets)
         for position, (format, code, data) in enumerate(packed):
-            self._store(position, format, code, data)
-
-    @classmethod
-    def _room_for(cls, item: Any) -> int:
-        if isinstance(item, str | bytes):
-            # the standard library counts the characters, which for a str may be too few
-            least = len(item.encode() if isinstance(item, str) else item)
-            return cls._ALIGNMENT * max(len(item) // cls._ALIGNMENT + 1, -(-least // cls._ALIGNMENT))
-        return cls._ALIGNMENT
-
-    def _room(self, position: int) -> int:
-        return self._allocated_offsets[position + 1] - self._allocated_offsets[position]
-
-    def _packed(self, item: Any, room: int) -> tuple[str, int, bytes]:
-        """The struct format of an item, the code of its type, and its bytes, as many as it has room for."""
-        if not isinstance(item, str | bytes):
-            try:
-                format = self._FORMATS[type(item)]
-            except KeyError:
-                raise TypeError(f"a ShareableList cannot store a {type(item).__name__}: {item!r}") from None
-            return format, self._CODES.get(type(item), 0), struct.pack(format, item).ljust(room, b"\0")
-        data = item.encode() if isinstance(item, str) else bytes(item)
-        if len(data) > room:
-            raise ValueError(f"bytes/str item exceeds available storage: {len(data)} bytes, and {room} is all there is")
-        format = f"{room}s"
-        if data.endswith(b"\0"):
-            format = f"{len(data)}s "
-        if room > self._LONGEST or len(format) > 8:
-            raise ValueError(
-                f"a str or bytes of {len(data)} bytes is too long for a ShareableList (zeros at its end count)"
-            )
-        return format, 1 if isinstance(item, str) else 2, data.ljust(room, b"\0")
-
-    def _store(self, position: int, format: str, code: int, data: bytes) -> None:
-        buf = self.shm.buf
-        start = self._offset_data_start + self._allocated_offsets[position]
-        buf[start : start + len(data)] = data
-        struct.pack_into("8s", buf, self._offset_packing_formats + 8 * position, format.encode())
-        struct.pack_into("b", buf, self._offset_back_transform_codes + position, code)
-
-    def _index(self, position: int, message: str) -> int:
-        index = position + self._list_len if position < 0 else position
-        if not 0 <= index < self._list_len:
-            raise IndexError(message)
-        return index
+            _store(self, position, format, code, data)
 
     def _get_packing_format(self, position: int) -> str:
         """The struct format of an item."""
-        index = self._index(position, "Requested position out of range.")
+        index = _index(self, position, "Requested position out of range.")
         (format,) = struct.unpack_from("8s", self.shm.buf, self._offset_packing_formats + 8 * index)
         return str(format.rstrip(b"\0").decode())
 
     def __getitem__(self, position: int) -> Any:
-        index = self._index(position, "index out of range")
+        index = _index(self, position, "index out of range")
         format = self._get_packing_format(index)
         (value,) = struct.unpack_from(format, self.shm.buf, self._offset_data_start + self._allocated_offsets[index])
         (code,) = struct.unpack_from("b", self.shm.buf, self._offset_back_transform_codes + index)
@@ -269,8 +229,8 @@ class ShareableList:
         return None if code == 3 else value
 
     def __setitem__(self, position: int, value: Any) -> None:
-        index = self._index(position, "assignment index out of range")
-        self._store(index, *self._packed(value, self._room(index)))
+        index = _index(self, position, "assignment index out of range")
+        _store(self, index, *_packed(value, _room(self, index)))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _named, (self.__class__, self.shm.name)
@@ -320,5 +280,57 @@ class ShareableList:
         def __iter__(self) -> Iterator[Any]: ...
 
 
+def _room_for(item: Any) -> int:
+    if isinstance(item, str | bytes):
+        # the standard library counts the characters, which for a str may be too few
+        least = len(item.encode() if isinstance(item, str) else item)
+        return _ALIGNMENT * max(len(item) // _ALIGNMENT + 1, -(-least // _ALIGNMENT))
+    return _ALIGNMENT
+
+
+def _room(self: ShareableList, position: int) -> int:
+    return self._allocated_offsets[position + 1] - self._allocated_offsets[position]
+
+
+def _packed(item: Any, room: int) -> tuple[str, int, bytes]:
+    """The struct format of an item, the code of its type, and its bytes, as many as it has room for."""
+    if not isinstance(item, str | bytes):
+        try:
+            format = _FORMATS[type(item)]
+        except KeyError:
+            raise TypeError(f"a ShareableList cannot store a {type(item).__name__}: {item!r}") from None
+        return format, _CODES.get(type(item), 0), struct.pack(format, item).ljust(room, b"\0")
+    data = item.encode() if isinstance(item, str) else bytes(item)
+    if len(data) > room:
+        raise ValueError(f"bytes/str item exceeds available storage: {len(data)} bytes, and {room} is all there is")
+    format = f"{room}s"
+    if data.endswith(b"\0"):
+        format = f"{len(data)}s "
+    if room > _LONGEST or len(format) > 8:
+        raise ValueError(
+            f"a str or bytes of {len(data)} bytes is too long for a ShareableList (zeros at its end count)"
+        )
+    return format, 1 if isinstance(item, str) else 2, data.ljust(room, b"\0")
+
+
+def _store(self: ShareableList, position: int, format: str, code: int, data: bytes) -> None:
+    buf = self.shm.buf
+    start = self._offset_data_start + self._allocated_offsets[position]
+    buf[start : start + len(data)] = data
+    struct.pack_into("8s", buf, self._offset_packing_formats + 8 * position, format.encode())
+    struct.pack_into("b", buf, self._offset_back_transform_codes + position, code)
+
+
+def _index(self: ShareableList, position: int, message: str) -> int:
+    index = position + self._list_len if position < 0 else position
+    if not 0 <= index < self._list_len:
+        raise IndexError(message)
+    return index
+
+
 def _named(cls: type[ShareableList], name: str) -> ShareableList:
     return cls(name=name)
+
+
+if not TYPE_CHECKING:
+    __getattr__ = process.lending(__name__)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import ctypes
 
-from . import context
+from . import context, process
 from ._block import Block
 from ._ctypes_shared import in_block, plain_type, rebuild_ctype, reduce_ctype
 from ._synchronized import Synchronized, SynchronizedArray, SynchronizedBase, SynchronizedString, synchronized
@@ -147,3 +147,7 @@ def _type_of(typecode_or_type: Any) -> Any:
         raise TypeError(
             f"bad typecode {typecode_or_type!r}: it must be one of {', '.join(typecode_to_type)}, or a ctypes type"
         ) from None
+
+
+if not TYPE_CHECKING:
+    __getattr__ = process.lending(__name__)

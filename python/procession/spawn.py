@@ -9,7 +9,7 @@ import sys
 # in C, and without the time that importing signal takes in each child
 from _signal import SIG_BLOCK, SIG_DFL, SIG_UNBLOCK, SIGINT, pthread_sigmask, signal  # type: ignore[import-not-found]
 
-from . import _alias, _core, _lifeline, _log, process
+from . import _alias, _core, _lifeline, _log, _script, process
 from .context import FROZEN_MARK
 
 TYPE_CHECKING = False
@@ -70,8 +70,9 @@ def is_frozen() -> bool:
 def command(module: str, function: str, **kwds: object) -> list[str | bytes]:
     """The command that calls a function of this package in a new interpreter like this one.
 
-    The package must be found before the child learns of its parent's `sys.path`. So the folder comes along, for that
-    one import: the parent may have found it through a changed `sys.path`, or been started with -S or -I.
+    The package must be found before the child learns of its parent's `sys.path`. So the folder comes along: the parent
+    may have found it through a changed `sys.path`, or been started with -S or -I. It comes after the standard library,
+    and the current folder not at all: what is in them must not stand in for modules that the package imports.
     """
     from .util import _args_from_interpreter_flags
 
@@ -85,9 +86,10 @@ def command(module: str, function: str, **kwds: object) -> list[str | bytes]:
     arguments = ", ".join(f"{name}={value!a}" for name, value in kwds.items())
     code = (
         # the collector finds nothing while the package is imported; `take_seat` lets it go on
-        f"import gc, sys; gc.disable(); sys.path.insert(0, {folder!r}); "
-        f"from {package}.{module} import {function}; del sys.path[0]; "
-        f"{function}({arguments})"
+        f"import gc, sys; gc.disable(); lib = sys._stdlib_dir or sys.base_prefix; "
+        f"std = [p for p in sys.path if p.startswith(lib) and '-packages' not in p]; "
+        f"sys.path[:] = [*std, {folder!r}, *(p for p in sys.path if p and p not in std)]; del lib, std; "
+        f"from {package}.{module} import {function}; {function}({arguments})"
         # for `ps`, and for scripts that look there for what the standard library's processes have
         f"  # from multiprocessing.{module} import {function}"
     )
@@ -148,6 +150,8 @@ def get_preparation_data(name: str) -> dict[str, Any]:
     except OSError:  # it has been removed; the child will be nowhere, too
         pass
     data.update(_main_module())
+    if _is_first():
+        data["first"] = True
     if SIGINT in pthread_sigmask(SIG_BLOCK, ()):
         data["sigint_blocked"] = True
     key = _alias.key_of_theirs()
@@ -183,6 +187,8 @@ def _main_module() -> dict[str, str]:
 
 
 def _check_not_importing_main() -> None:
+    """RuntimeError: this process is a child that imports the main module, which does what only the program should."""
+    global _guard_error  # noqa: PLW0603 (of this process)
     if is_frozen() and sys.argv[1:2] == [FROZEN_MARK] and not _is_taken:
         # it would start a copy of itself that does the same, and so on
         raise RuntimeError(
@@ -190,20 +196,33 @@ def _check_not_importing_main() -> None:
             "must call procession.freeze_support() before it does anything else"
         )
     if getattr(process.current_process(), "_inheriting", False):
-        raise RuntimeError(
-            """
-        An attempt has been made to start a new process before the current process has finished its bootstrapping phase.
+        _guard_error = RuntimeError(f"{ATTEMPT}.\n{ADVICE}")
+        raise _guard_error
 
-        A child that is not forked imports the main module, to find the functions that are defined there. So the main
-        module must not start processes, or do anything else, just because it is imported. Put what the program does
-        where only the program itself comes to:
 
-            if __name__ == "__main__":
-                main()
+ATTEMPT = (
+    "An attempt has been made to start a new process before the current process has finished its bootstrapping phase"
+)
+ADVICE = """
+A child that is not forked imports the main module, to find the functions that are defined there. So the main module
+must not start processes, choose how they are started, or do anything else, just because it is imported. Put what the
+program does where only the program itself comes to:
 
-        (A program that is to be frozen into an executable also calls freeze_support() first there.)
-        """
-        )
+    if __name__ == "__main__":
+        main()
+
+(A program that is to be frozen into an executable also calls freeze_support() first there.)"""
+_guard_error: RuntimeError | None = None
+_has_children_of: int | None = None  # the process that knows here that it has started one
+
+
+def _is_first() -> bool:
+    """Whether this process has not started a child in this way before: what is wrong with the main module is wrong in
+    all of them, and the first one tells.
+    """
+    global _has_children_of
+    before, _has_children_of = _has_children_of, os.getpid()
+    return before != _has_children_of
 
 
 # --- what the child does ---
@@ -219,7 +238,7 @@ def spawn_main(
     if alias:  # before anything is unpickled: what tools have put into the start message imports multiprocessing
         _alias.install()
     try:
-        code = _main(take_seat(slot, generation, family)) & 0xFF
+        code = process.status_of(_main(take_seat(slot, generation, family)), 63, 255)
     except KeyboardInterrupt:
         # Ctrl-C while the main module was imported, say. The traceback that people need is the main process's.
         _end_by_interrupt()
@@ -264,8 +283,15 @@ def _main(message: bytes) -> int:
     except Exception as error:
         from ._endings import leave_report
 
-        leave_report(error)
-        raise
+        if error is not _guard_error:
+            leave_report(error)
+            raise
+        part = _script.program_part(error.__traceback__)
+        if _tells:
+            sys.excepthook(RuntimeError, error.with_traceback(part), part)
+        short = RuntimeError(f"{ATTEMPT}: the main module must not do that when it is imported")
+        leave_report(short.with_traceback(part))
+        return 1
     finally:
         del current._inheriting
     code: int = process_obj._bootstrap()
@@ -291,6 +317,8 @@ def prepare(data: dict[str, Any]) -> None:
     """Makes this process ready to unpickle its Process object, by what `get_preparation_data` has collected."""
     from . import context
 
+    global _tells  # noqa: PLW0603 (of this process)
+    _tells = data.get("first", False)
     # from its start until here SIGINT was blocked, so that Ctrl-C did not find it half made
     pthread_sigmask(SIG_BLOCK if data.get("sigint_blocked") else SIG_UNBLOCK, (SIGINT,))
     if data.get("alias"):
@@ -328,6 +356,8 @@ def prepare(data: dict[str, Any]) -> None:
         _fixup_main_from_path(data["init_main_from_path"])
 
 
+_tells = False  # whether this is the child that tells what is wrong with the main module
+
 # modules that were __main__ before; something may still refer to what is in them
 old_main_modules: list[ModuleType] = []
 
@@ -342,9 +372,7 @@ def _fixup_main_from_path(main_path: str) -> None:
         return  # the launcher of IPython has no `if __name__ == "__main__"`
     if getattr(sys.modules["__main__"], "__file__", None) == main_path:
         return  # the fork server has imported it
-    from ._script import read_script
-
-    _run_as_main(*read_script(main_path, "__mp_main__"))
+    _run_as_main(*_script.read_script(main_path, "__mp_main__"))
 
 
 def _fixup_main_from_name(mod_name: str) -> None:
@@ -352,9 +380,7 @@ def _fixup_main_from_name(mod_name: str) -> None:
         return  # of a package, folder or zip file: made to be run and not to be imported
     if getattr(getattr(sys.modules["__main__"], "__spec__", None), "name", None) == mod_name:
         return  # the fork server has imported it
-    from ._script import find_module
-
-    _run_as_main(*find_module(mod_name, "__mp_main__"))
+    _run_as_main(*_script.find_module(mod_name, "__mp_main__"))
 
 
 def _run_as_main(code: CodeType, module: ModuleType) -> None:
@@ -383,3 +409,6 @@ def _run_as_main(code: CodeType, module: ModuleType) -> None:
 _compiled = globals().get("__compiled__")  # Nuitka's
 _python_exe: bytes | None = None
 set_executable(getattr(_compiled, "process_exe", None) or sys.executable)
+
+if not TYPE_CHECKING:
+    __getattr__ = process.lending(__name__)

@@ -14,8 +14,8 @@ from __future__ import annotations
 from . import _core
 from ._barrier import Barrier
 from ._condition import Condition
-from ._shared import RECURSIVE_MUTEX, SEM_VALUE_MAX, SEMAPHORE, SemLock, Shared, name_of
-from .process import _register_farewell
+from ._shared import RECURSIVE_MUTEX, SEM_VALUE_MAX, SEMAPHORE, SemLock, Shared, name_of, name_shown
+from .process import _register_farewell, lending, yields
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ __all__ = [
 _register_farewell()
 
 
+@yields("handle", "_key")
 class Lock(_core.Lock, SemLock):
     """A lock that processes share: held by one at a time, and not to be acquired again by the one that holds it.
 
@@ -54,20 +55,20 @@ class Lock(_core.Lock, SemLock):
 
     def __init__(self, *, ctx: BaseContext | None = None, name: str | None = None, robust: bool = True) -> None:
         """ctx: of no consequence, contexts mix. name: for people to read. robust: see above."""
-        self._create(robust)
+        _core.Lock._create(self, robust)
         self.name = name
 
     def __repr__(self) -> str:
         try:
-            owner = name_of(self._holder())
+            owner = name_of(_core.Lock._holder(self))
         except Exception:  # whatever is wrong with the lock, it can be printed
             owner = "unknown"
-        return f"<{type(self).__name__}(owner={owner}{self._named()})>"
+        return f"<{type(self).__name__}(owner={owner}{name_shown(self)})>"
 
     # What RLock has in Rust, for Condition and for _semlock.
 
     def _count(self) -> int:
-        return int(self._is_mine())
+        return int(_core.Lock._is_mine(self))
 
     def _release_all(self) -> int:
         self.release()
@@ -80,6 +81,7 @@ class Lock(_core.Lock, SemLock):
         return int(not self.locked()), 1
 
 
+@yields("handle", "_key")
 class RLock(_core.RLock, SemLock):
     """A lock that processes share, and that the thread which holds it may acquire again.
 
@@ -97,22 +99,23 @@ class RLock(_core.RLock, SemLock):
 
     def __init__(self, *, ctx: BaseContext | None = None, name: str | None = None, robust: bool = True) -> None:
         """ctx: of no consequence, contexts mix. name: for people to read. robust: see above."""
-        self._create(robust)
+        _core.RLock._create(self, robust)
         self.name = name
 
     def __repr__(self) -> str:
         try:
-            holder = self._holder()
-            count = 0 if holder is None else self._count() or "nonzero"
+            holder = _core.RLock._holder(self)
+            count = 0 if holder is None else _core.RLock._count(self) or "nonzero"
             owner = name_of(holder)
         except Exception:  # whatever is wrong with the lock, it can be printed
             owner = count = "unknown"
-        return f"<{type(self).__name__}({owner}, {count}{self._named()})>"
+        return f"<{type(self).__name__}({owner}, {count}{name_shown(self)})>"
 
     def _value(self) -> tuple[int, int]:
         return int(not self.locked()), 1
 
 
+@yields("handle", "_key")
 class Semaphore(_core.Semaphore, SemLock):
     """A number that processes share: `acquire` takes one from it and waits while it is 0, `release` adds to it.
 
@@ -125,34 +128,14 @@ class Semaphore(_core.Semaphore, SemLock):
 
         ctx: of no consequence, contexts mix. name: for people to read.
         """
-        self._make(value, SEM_VALUE_MAX, name)
-
-    def _make(self, value: int, maximum: int, name: str | None) -> None:
-        if not 0 <= value <= SEM_VALUE_MAX:
-            raise ValueError(f"a semaphore's value is from 0 to {SEM_VALUE_MAX}, not {value}")
-        self._create(value, maximum)
-        self._maximum: int = maximum
-        self.name = name
-
-    def __getstate__(self) -> tuple[object, ...]:
-        return *super().__getstate__(), self._maximum
-
-    def __setstate__(self, state: tuple[object, ...]) -> None:
-        *rest, self._maximum = state  # type: ignore[assignment]
-        super().__setstate__(tuple(rest))
+        _make(self, value, SEM_VALUE_MAX, name)
 
     def locked(self) -> bool:
         """Whether `acquire` would have to wait now."""
         return self.get_value() == 0
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__}({self._described()}{self._named()})>"
-
-    def _described(self) -> str:
-        try:
-            return f"value={self.get_value()}"
-        except Exception:  # whatever is wrong with the semaphore, it can be printed
-            return "value=unknown"
+        return f"<{type(self).__name__}({_value_shown(self)}{name_shown(self)})>"
 
     def _is_mine(self) -> bool:
         return False
@@ -161,7 +144,7 @@ class Semaphore(_core.Semaphore, SemLock):
         return 0
 
     def _value(self) -> tuple[int, int]:
-        return self.get_value(), self._maximum
+        return self.get_value(), _core.Semaphore._most(self)
 
 
 class BoundedSemaphore(Semaphore):
@@ -175,12 +158,31 @@ class BoundedSemaphore(Semaphore):
 
         ctx: of no consequence, contexts mix. name: for people to read.
         """
-        self._make(value, value, name)
+        _make(self, value, value, name)
 
-    def _described(self) -> str:
-        return f"{super()._described()}, maxvalue={getattr(self, '_maximum', 'unknown')}"
+    def __repr__(self) -> str:
+        try:
+            limit: object = _core.Semaphore._most(self)
+        except Exception:  # whatever is wrong with the semaphore, it can be printed
+            limit = "unknown"
+        return f"<{type(self).__name__}({_value_shown(self)}, maxvalue={limit}{name_shown(self)})>"
 
 
+def _make(self: Semaphore, value: int, maximum: int, name: str | None) -> None:
+    if not 0 <= value <= SEM_VALUE_MAX:
+        raise ValueError(f"a semaphore's value is from 0 to {SEM_VALUE_MAX}, not {value}")
+    _core.Semaphore._create(self, value, maximum)
+    self.name = name
+
+
+def _value_shown(self: Semaphore) -> str:
+    try:
+        return f"value={self.get_value()}"
+    except Exception:  # whatever is wrong with the semaphore, it can be printed
+        return "value=unknown"
+
+
+@yields("handle", "_key")
 class Event(_core.Event, Shared):
     """A flag that processes share, and that they can wait for.
 
@@ -190,7 +192,7 @@ class Event(_core.Event, Shared):
 
     def __init__(self, *, ctx: BaseContext | None = None, name: str | None = None) -> None:
         """The flag is not set. ctx: of no consequence, contexts mix. name: for people to read."""
-        self._create()
+        _core.Event._create(self)
         self.name = name
 
     async def wait_async(self, timeout: float | None = None) -> bool:
@@ -200,8 +202,9 @@ class Event(_core.Event, Shared):
         """
         from ._loops import attempted
 
-        first = self._generation()
-        was_set = await attempted(self, lambda: self.is_set() or self._generation() != first or None, timeout)
+        generation = _core.Event._generation
+        first = generation(self)
+        was_set = await attempted(self, lambda: self.is_set() or generation(self) != first or None, timeout)
         return bool(was_set)
 
     def __repr__(self) -> str:
@@ -209,4 +212,8 @@ class Event(_core.Event, Shared):
             state = "set" if self.is_set() else "unset"
         except Exception:  # whatever is wrong with the event, it can be printed
             state = "unknown"
-        return f"<{type(self).__name__} at {id(self):#x} {state}{self._named()}>"
+        return f"<{type(self).__name__} at {id(self):#x} {state}{name_shown(self)}>"
+
+
+if not TYPE_CHECKING:
+    __getattr__ = lending(__name__)

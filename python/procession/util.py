@@ -75,7 +75,10 @@ def __getattr__(name: str) -> Any:
         return _log.logger
     if name == "_log_to_stderr":
         return _log.to_stderr
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return _lend(name)
+
+
+_lend = process.lending(__name__)
 
 
 # --- the end of a process ---
@@ -148,13 +151,18 @@ def _run_after_forkers() -> None:
 
 
 class ForkAwareThreadLock:
-    """A lock between the threads of a process that is free in a forked child, whoever held it in the parent."""
+    """A lock between the threads of a process that is free in a forked child, whoever held it in the parent.
+
+    In multiprocessing that holds for the children that it forks itself; here for those of `os.fork()` too.
+    """
 
     def __init__(self) -> None:
         self._lock = allocate_lock()
         self.acquire = self._lock.acquire
         self.release = self._lock.release
-        register_after_fork(self, ForkAwareThreadLock._at_fork_reinit)
+        if _fork_aware_locks is None:
+            _look_after_locks()
+        _fork_aware_locks.add(self)  # type: ignore[union-attr]
 
     def _at_fork_reinit(self) -> None:
         self._lock._at_fork_reinit()  # type: ignore[attr-defined]
@@ -164,6 +172,20 @@ class ForkAwareThreadLock:
 
     def __exit__(self, *exc: Any) -> None:
         self._lock.__exit__(*exc)
+
+
+_fork_aware_locks: weakref.WeakSet[ForkAwareThreadLock] | None = None
+
+
+def _look_after_locks() -> None:
+    global _fork_aware_locks  # noqa: PLW0603 (of this process; most have no such lock, and their forks no such work)
+    _fork_aware_locks = weakref.WeakSet()
+    os.register_at_fork(after_in_child=_free_locks)
+
+
+def _free_locks() -> None:
+    for lock in _fork_aware_locks or ():
+        lock._at_fork_reinit()
 
 
 class ForkAwareLocal(_local):
@@ -191,6 +213,9 @@ class _EmptyInput:
     """An empty `sys.stdin`, which is opened when somebody uses it: few do, and it takes longer than most of a start."""
 
     def _opened(self) -> Any:
+        global _replaced_stdin  # noqa: PLW0603 (of this process)
+        # `input()` is at work with this very object, without a reference of its own
+        _replaced_stdin = self
         # closefd=False as with the real one, or the interpreter would warn at its end that nobody has closed it
         real = open(os.open(os.devnull, os.O_RDONLY), encoding="utf-8", closefd=False)
         if sys.stdin is self:
@@ -213,6 +238,9 @@ class _EmptyInput:
 
     def __exit__(self, *exc: Any) -> None:
         self._opened().__exit__(*exc)
+
+
+_replaced_stdin: _EmptyInput | None = None
 
 
 def _close_stdin() -> None:

@@ -41,7 +41,7 @@ impl<'a> Guard<'a> {
             return Ok(guard);
         }
         Err(PyAssertionError::new_err(format!(
-            "the lock of a condition has to be acquired by this thread before {method}: {}",
+            "lock is not owned: must acquire() condition before using {method}: {}",
             lock.repr()?
         )))
     }

@@ -1,6 +1,6 @@
 //! Forking, holding what was forked, and hanging on the parent's life.
 
-use crate::member::Member;
+use crate::member::{Member, shown};
 use crate::process::{raised, take};
 use procession_core::family::fork as seats;
 use procession_core::process::lifeline as core;
@@ -8,6 +8,7 @@ use procession_core::sys::descriptor::{self, Kept};
 use procession_core::sys::{fork as system, pidfd, procfs};
 use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
+use pyo3::types::PyString;
 use std::os::fd::{AsRawFd, IntoRawFd, RawFd};
 
 /// Adds everything of this file to the module.
@@ -28,7 +29,7 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
 /// After os.fork() Python runs the program's signal handlers, and one that waits for every child would take a quick
 /// one's exit code along before it is held.
 #[pyfunction]
-fn fork(name: &str) -> PyResult<(u32, Option<Member>, RawFd)> {
+fn fork(name: &Bound<'_, PyString>) -> PyResult<(u32, Option<Member>, RawFd)> {
     // SAFETY: this thread is attached, and holds no lock of the interpreter's or of ours.
     unsafe { pyo3::ffi::PyOS_BeforeFork() };
     let forked = seats::expecting(
@@ -44,7 +45,7 @@ fn fork(name: &str) -> PyResult<(u32, Option<Member>, RawFd)> {
     let held = forked.map(|pid| {
         let pid = pid.unwrap_or_default();
         let pidfd = pidfd::open(pid).map_or(-1, IntoRawFd::into_raw_fd);
-        (pid, Member::of_forked(pid, name), pidfd)
+        (pid, Member::of_forked(pid, &shown(name)), pidfd)
     });
     // SAFETY: this is the parent, in the thread that called PyOS_BeforeFork.
     unsafe { pyo3::ffi::PyOS_AfterFork_Parent() };

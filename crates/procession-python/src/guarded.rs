@@ -3,7 +3,7 @@
 //!
 //! `counter.value` is two nanoseconds of work between two atomic instructions; property, `with` statement and frame of a
 //! Python version take ten times as long as all of it. As in [`crate::fast`], the case that needs nothing is
-//! done here, and everything else by the ordinary methods `_read` and `_write`.
+//! done here, and everything else by the ordinary methods `_procession_read` and `_procession_write`.
 
 use crate::fast::{AtOnce, receiver};
 use crate::lock::{Lock, RLock};
@@ -192,8 +192,8 @@ fn slow_names() -> (*mut PyObject, *mut PyObject) {
     // SAFETY: called while attached; the strings live for ever.
     let made = NAMES.get_or_init(|| unsafe {
         (
-            ffi::PyUnicode_InternFromString(c"_read".as_ptr()) as usize,
-            ffi::PyUnicode_InternFromString(c"_write".as_ptr()) as usize,
+            ffi::PyUnicode_InternFromString(c"_procession_read".as_ptr()) as usize,
+            ffi::PyUnicode_InternFromString(c"_procession_write".as_ptr()) as usize,
         )
     });
     (made.0 as *mut PyObject, made.1 as *mut PyObject)

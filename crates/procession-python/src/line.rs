@@ -18,6 +18,7 @@ use procession_core::sys::clock::Deadline;
 use pyo3::exceptions::PyEOFError;
 use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 use pyo3::types::{
     PyBool, PyByteArray, PyBytes, PyDict, PyDictItems, PyDictKeys, PyDictValues, PyFloat, PyFrozenSet, PyInt,
     PyList, PyString, PyTuple,
@@ -174,7 +175,9 @@ impl Line {
             return Ok(value);
         }
         drop(answer);
-        proxy.call_method1(intern!(py, "_unpacked"), (kind, value))
+        static UNPACKED: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        let unpacked = UNPACKED.import(py, "procession._manager_proxies", "unpacked")?;
+        unpacked.call1((proxy, kind, value))
     }
 
     /// Whether it is of no use any more.

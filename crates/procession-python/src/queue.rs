@@ -284,7 +284,7 @@ shared_class!(Queue, core::Queue, "Queue", {
         timeout: Option<f64>,
     ) -> PyResult<()> {
         if slf.get().through_ends.load(Ordering::Relaxed) {
-            let name = pyo3::intern!(slf.py(), "_put_through_end");
+            let name = pyo3::intern!(slf.py(), "_procession_put_through_end");
             return slf.call_method1(name, (obj, block, timeout)).map(|_| ());
         }
         let deadline = deadline_of(block, timeout)?;
@@ -305,7 +305,10 @@ shared_class!(Queue, core::Queue, "Queue", {
         timeout: Option<f64>,
     ) -> PyResult<Bound<'py, PyAny>> {
         if slf.get().through_ends.load(Ordering::Relaxed) {
-            return slf.call_method1(pyo3::intern!(slf.py(), "_get_through_end"), (block, timeout));
+            return slf.call_method1(
+                pyo3::intern!(slf.py(), "_procession_get_through_end"),
+                (block, timeout),
+            );
         }
         let deadline = deadline_of(block, timeout)?;
         Self::get_until(slf, &|| deadline)
@@ -316,7 +319,7 @@ shared_class!(Queue, core::Queue, "Queue", {
         Self::get_until(slf, &|| Deadline::PAST)
     }
 
-    /// `put` and `get` call `_put_through_end` and `_get_through_end` from now on, or no more.
+    /// `put` and `get` call `_procession_put_through_end` and `_procession_get_through_end` from now on, or no more.
     fn _go_through_ends(&self, yes: bool) {
         self.through_ends.store(yes, Ordering::Relaxed);
     }

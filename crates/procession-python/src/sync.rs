@@ -93,6 +93,11 @@ shared_class!(Semaphore, sync::Semaphore, "Semaphore", {
         }
     }
 
+    /// The value that no release exceeds.
+    fn _most(&self) -> PyResult<u32> {
+        Ok(self.core()?.maximum())
+    }
+
     /// What `acquire` does when it takes more than one instruction.
     #[pyo3(signature = (block = None, timeout = None), text_signature = "($self, block=True, timeout=None)")]
     fn _acquire(

@@ -104,6 +104,12 @@ impl Semaphore {
         Attempt::While(0)
     }
 
+    /// The value that no release exceeds.
+    #[must_use]
+    pub fn maximum(&self) -> u32 {
+        self.0.object.maximum.load(Ordering::Relaxed)
+    }
+
     /// Adds `n`; false, and nothing is added, if the value would exceed the maximum.
     #[inline]
     #[must_use]
