@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
+import signal
 import socket
 import ssl
 import struct
@@ -260,14 +261,16 @@ if __name__ == "__main__":
 @contextlib.contextmanager
 def foreign_shop(stranger, address):
     python, package = stranger
-    process = program(python, SERVER, package, repr(address), repr(KEY), stdin=subprocess.PIPE)
+    process = program(python, SERVER, package, repr(address), repr(KEY), stdin=subprocess.PIPE, start_new_session=True)
     with process:
         try:
             shop = Shop(eval(process.stdout.readline()), KEY)
             shop.connect()
             yield shop, process
         finally:
-            process.kill()
+            # the process is the manager; its server, which it has forked, would live on
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 def test_a_strangers_server_holds_every_kind_of_object(stranger, address):

@@ -12,6 +12,7 @@ import warnings
 import pytest
 
 import procession as mp
+from deadlines import until
 from procession import util
 from programs import run, write
 
@@ -266,8 +267,12 @@ def test_ps_shows_what_a_spawned_child_is_and_its_name(name):
     event = context.Event()
     process = context.Process(target=event.wait, args=(20,), name=name)
     process.start()
-    with open(f"/proc/{process.pid}/cmdline", "rb") as file:
-        words = file.read().split(b"\0")
+
+    def words_of_it() -> list[bytes]:
+        with open(f"/proc/{process.pid}/cmdline", "rb") as file:
+            return file.read().split(b"\0")[1:]  # empty until the interpreter is loaded
+
+    words = until(words_of_it)
     event.set()
     process.join()
     assert process.exitcode == 0
