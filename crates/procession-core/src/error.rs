@@ -42,6 +42,10 @@ pub enum Error {
     PoolClosed,
     /// All seats of the registry of processes are taken.
     NoSeat,
+    /// Another process is in the middle of a change and has been stopped there; the same may be tried again.
+    Busy,
+    /// A signal handler of the program ended the wait for such a process.
+    Interrupted,
     /// A system call failed.
     Os {
         /// What was being done, as a phrase: "mapping family memory".
@@ -88,6 +92,11 @@ impl fmt::Display for Error {
                 "too many processes: all {} seats of the registry are taken",
                 crate::family::registry::SLOTS
             ),
+            Error::Busy => write!(
+                f,
+                "another process was stopped in the middle of a change: try again"
+            ),
+            Error::Interrupted => write!(f, "interrupted by a signal"),
             Error::Os { doing, source } => write!(f, "{doing}: {source}"),
         }
     }

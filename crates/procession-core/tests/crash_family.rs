@@ -28,6 +28,52 @@ fn a_buffer_made_and_dropped_by_a_process_killed_at_any_point_is_reclaimed() {
 }
 
 #[test]
+fn a_block_that_gets_its_memory_step_by_step_is_reclaimed_whole() {
+    let points = at_every_point(
+        || (),
+        |()| {
+            let family = Family::home().unwrap();
+            // The first is fresh; the second finds one that has some of the memory it needs.
+            drop(family.empty_buffer(18 << 20).unwrap());
+            drop(family.zeroed(1_000_000).unwrap());
+            drop(family.empty_buffer(30 << 20).unwrap());
+        },
+        |(), _| {
+            let family = Family::home().unwrap();
+            let array = family.zeroed(1_000_000).unwrap();
+            assert!(family.equals(array.offset + 64, &vec![0; 1_000_000]));
+        },
+    );
+    assert!(points > 60, "{points}");
+}
+
+#[test]
+fn a_reference_whose_end_was_put_off_is_let_go_of_by_a_process_killed_at_any_point() {
+    let family = Family::home().unwrap();
+    let points = at_every_point(
+        || (),
+        |()| {
+            let (first, second) = (family.buffer(b"1").unwrap(), family.buffer(b"2").unwrap());
+            let turns = std::sync::Barrier::new(2);
+            std::thread::scope(|s| {
+                s.spawn(|| {
+                    let txn = family.begin();
+                    turns.wait();
+                    turns.wait();
+                    drop(txn);
+                });
+                turns.wait();
+                drop(first);
+                turns.wait();
+            });
+            drop(second);
+        },
+        |(), _| (),
+    );
+    assert!(points > 30, "{points}");
+}
+
+#[test]
 fn memory_that_is_handed_back_to_the_machine_survives_a_kill_at_any_point() {
     // Two of these are more than the family keeps warm, so dropping the second one cools it.
     let len = 10 << 20;

@@ -6,10 +6,14 @@ use pyo3::exceptions::{PyMemoryError, PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyType;
+use std::cell::Cell;
 
 /// The exception for an error of the core.
 pub fn raised(error: Error) -> PyErr {
     match error {
+        Error::Interrupted => RAISED
+            .take()
+            .unwrap_or_else(|| PyRuntimeError::new_err(error.to_string())),
         Error::NoMemory { .. } => PyMemoryError::new_err(error.to_string()),
         Error::NotAHandle { .. } | Error::PoolClosed => PyValueError::new_err(error.to_string()),
         Error::Os { doing, source } => match source.raw_os_error() {
@@ -18,6 +22,39 @@ pub fn raised(error: Error) -> PyErr {
         },
         other => PyRuntimeError::new_err(other.to_string()),
     }
+}
+
+thread_local! {
+    /// What a signal handler raised that ended a wait in the core, until the error arrives here.
+    static RAISED: Cell<Option<PyErr>> = const { Cell::new(None) };
+}
+
+/// How the core waits for a process that was stopped in the middle of a change: other threads may run meanwhile.
+pub fn wait_without_the_interpreter(sleep: &mut dyn FnMut(), look_for_signals: bool) -> bool {
+    struct Here<'a>(&'a mut dyn FnMut());
+    // SAFETY: what is called while detached is called in this thread.
+    unsafe impl Send for Here<'_> {}
+    let mut here = Some(Here(sleep));
+    let ended = Python::try_attach(|py| {
+        if let Some(here) = here.take() {
+            py.detach(|| {
+                let here = here;
+                (here.0)();
+            });
+        }
+        if !look_for_signals {
+            return false;
+        }
+        let raised = py.check_signals().err();
+        let ended = raised.is_some();
+        RAISED.set(raised);
+        ended
+    });
+    // The interpreter is coming to its end.
+    if let Some(here) = here.take() {
+        (here.0)();
+    }
+    ended.unwrap_or(false)
 }
 
 /// `procession.OwnerDiedError` for a death with this lock.

@@ -96,6 +96,7 @@ mod _core {
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
         super::fast::install(module)?;
         procession_core::sync::wait::come_back_for_signals();
+        procession_core::family::entry::wait_with(super::errors::wait_without_the_interpreter);
         super::guarded::install(module)?;
         super::fork::register(module)?;
         super::process::register(module)

@@ -122,7 +122,7 @@ impl Dict {
             if place.entry.is_none() || !self.is_meant(&place, when) {
                 return Ok(Tried::Done(Put::Refused));
             }
-            self.remove_at(part, &place);
+            self.remove_at(part, &place)?;
             self.give_room_back(part, patience);
             Ok(Tried::Done(Put::Done))
         });
@@ -134,7 +134,7 @@ impl Dict {
     pub fn try_clear(&self, patience: Patience) -> Result<Tried<()>> {
         let done = self.inside(patience, || {
             let part = &self.object().parts[ITEMS];
-            let mut txn = self.family().begin();
+            let mut txn = self.family().begin_soon()?;
             let table = txn.read(&part.table);
             if table != 0 {
                 txn.write(&part.table, 0);
@@ -194,7 +194,8 @@ impl Dict {
         let carried = new.carried.len() as u64;
         let bytes =
             ENTRY_HEADER + 8 * carried + (key.bytes.len() + key.shown.len() + new.inline.len()) as u64;
-        let mut txn = family.begin();
+        family.stock_up_for(bytes);
+        let mut txn = family.begin_soon()?;
         let offset = txn.allocate(Kind::DictEntry, bytes)?;
         let stamp = txn.read(&object.stamp) + 1;
         let order = match place.entry {
@@ -238,15 +239,16 @@ impl Dict {
     }
 
     /// The transaction of a removal.
-    pub(super) fn remove_at(&self, part: &Part, place: &Place) {
+    pub(super) fn remove_at(&self, part: &Part, place: &Place) -> Result<()> {
         let (Some(slot), Some(entry)) = (place.slot, place.entry) else {
-            return;
+            return Ok(());
         };
-        let mut txn = self.family().begin();
+        let mut txn = self.family().begin_soon()?;
         txn.write(slot, REMOVED);
         txn.write(&part.count, txn.read(&part.count) - 1);
         free_entry(&mut txn, entry);
         txn.commit();
+        Ok(())
     }
 }
 

@@ -24,7 +24,7 @@ impl Dict {
                 if self.capacity(part) > super::MUCH && patience == Patience::None {
                     return Ok(Tried::Busy);
                 }
-                self.forget_locks();
+                self.forget_locks()?;
             }
             if !self.make_room(part, patience)? {
                 return Ok(Tried::Busy);
@@ -57,7 +57,7 @@ impl Dict {
 
     /// Removes the locks that nobody has a reference to, and that have nothing to tell. Called inside the mutex, so
     /// nobody can get one meanwhile.
-    fn forget_locks(&self) {
+    fn forget_locks(&self) -> Result<()> {
         let family = self.family();
         let part = &self.object().parts[LOCKS];
         for entry in self.entries(part) {
@@ -68,12 +68,13 @@ impl Dict {
                 let mut key = Vec::new();
                 let len = family.at::<Entry>(entry).keys.load(Ordering::Relaxed) as u32;
                 family.copy_out(super::read::key_at(family, entry), len as usize, &mut key);
-                self.remove_at(part, &self.find(part, hash, &key));
+                self.remove_at(part, &self.find(part, hash, &key))?;
             }
         }
         if self.capacity(part) > LEAST {
             self.give_room_back(part, Patience::Some);
         }
+        Ok(())
     }
 
     fn lock_in(&self, entry: u64) -> u64 {

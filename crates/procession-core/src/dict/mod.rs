@@ -36,7 +36,8 @@ mod locks;
 mod read;
 mod table;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::family::entry::Brief;
 use crate::family::object::Kind;
 use crate::family::{Family, Handle, Hold};
 use crate::queue::Patience;
@@ -129,7 +130,11 @@ impl Dict {
             return Ok(Tried::Busy);
         };
         crash_point!("dict.inside");
-        work()
+        let _brief = Brief::new();
+        match work() {
+            Err(Error::Busy) => Ok(Tried::Busy),
+            done => done,
+        }
     }
 
     fn enter(&self, patience: Patience) -> Option<Inside<'static>> {

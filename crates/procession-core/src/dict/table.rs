@@ -136,7 +136,7 @@ impl Dict {
             slot(family, new.offset, to).store(slot_of(entry_of(word), hash), Ordering::Relaxed);
         }
         crash_point!("dict.table filled");
-        let mut txn = family.begin();
+        let mut txn = family.begin_soon()?;
         txn.write(&family.at::<Table>(new.offset).capacity, capacity);
         txn.write(&part.table, new.offset);
         txn.write(&part.used, count);

@@ -9,18 +9,20 @@
 //! pages) until the family has [`WARM_LIMIT`] of such memory; beyond that it is handed back to the machine. The header's
 //! page always stays.
 //!
-//! Reservation comes before the change that hands a block out. Killed in between, a process leaves some memory
-//! reserved that nobody uses yet, and that the next to ask for it gets.
+//! Reservation comes before the change that hands a block out, and outside of the ledger where it may take long (see
+//! [`super::reserve`]). Killed in between, a process leaves some memory reserved that nobody uses yet, and that the next to
+//! ask for it gets.
 
 use super::Family;
 use super::ledger::{CLASSES, Txn};
 use super::object::{HEADER, Header, Kind, Tag};
+use super::reserve::Taken;
 use crate::error::{Error, Result};
 use crate::sys::memory::{self, PAGE};
 
 /// Classes below this are small: 64 bytes to 8 KiB.
-const SMALL: u8 = 8;
-const CHUNK: u64 = 128 << 10;
+pub(super) const SMALL: u8 = 8;
+pub(super) const CHUNK: u64 = 128 << 10;
 /// Free big blocks keep up to this much memory, in bytes. (Less where a test walks through every step of its decay.)
 pub const WARM_LIMIT: u64 = if cfg!(feature = "crash-points") {
     16 << 20
@@ -57,63 +59,70 @@ impl Txn {
     /// The same, with memory for the first `reserved` bytes only. The second number is how many bytes of the block may
     /// have old contents: those that had memory before.
     pub(crate) fn allocate_reserving(&mut self, kind: Kind, bytes: u64, reserved: u64) -> Result<(u64, u64)> {
-        let too_big = Error::NoMemory {
-            wanted: bytes,
-            why: "more than the family's address space",
-        };
+        let block = self.take_block(bytes)?;
+        // All that will be reserved is about to be written here.
+        self.family.try_reach(block.offset, reserved)?;
+        if !block.is_big() {
+            self.give_out(&block, kind, 0);
+            return Ok((block.offset, block.size()));
+        }
+        let (resident, needed) = (block.resident, reserved.next_multiple_of(PAGE));
+        if resident < needed {
+            self.family.reserve(block.offset + resident, needed - resident)?;
+            crash_point!("alloc.reserved");
+        }
+        // A sparse block says so by its residence, from now on: what it had beyond that is about to be handed back.
+        let sparse = reserved < bytes;
+        self.give_out(&block, kind, if sparse { needed } else { resident.max(needed) });
+        Ok((block.offset, resident))
+    }
+
+    /// Notes that a block for `bytes` is no longer free.
+    pub(super) fn take_block(&mut self, bytes: u64) -> Result<Taken> {
         let Some(class) = class_of(bytes) else {
-            return Err(too_big);
+            return Err(Error::NoMemory {
+                wanted: bytes,
+                why: "more than the family's address space",
+            });
         };
         let books = self.books();
         let head = &books.free[class as usize];
         let recycled = self.read(head);
+        let mut resident = 0;
         let offset = if recycled != 0 {
             let header = self.family.at::<Header>(recycled);
             self.write(head, self.read(&header.link));
+            if class >= SMALL {
+                resident = self.read(&header.resident);
+                self.write(&books.warm, self.read(&books.warm).saturating_sub(resident));
+            }
             recycled
         } else if class < SMALL {
             self.cut(class)?
         } else {
             self.extend(size_of_class(class))?
         };
-        // All that will be reserved is about to be written here.
-        self.family.try_reach(offset, reserved)?;
-        let header = self.family.at::<Header>(offset);
-        let mut stale = size_of_class(class);
-        if class >= SMALL {
-            let resident = if recycled == 0 {
-                0
-            } else {
-                self.read(&header.resident)
-            };
-            let needed = reserved.next_multiple_of(PAGE);
-            stale = resident;
-            if resident < needed {
-                self.family.reserve(offset + resident, needed - resident)?;
-                crash_point!("alloc.reserved");
-            }
-            if recycled != 0 {
-                self.write(&books.warm, self.read(&books.warm).saturating_sub(resident));
-            }
-            // A sparse block says so by its residence, from now on: what it had beyond that is about to be handed back.
-            let sparse = reserved < bytes;
-            self.write(
-                &header.resident,
-                if sparse { needed } else { resident.max(needed) },
-            );
-        } else {
-            self.write(&header.resident, 0);
-        }
+        Ok(Taken {
+            offset,
+            class,
+            resident,
+        })
+    }
+
+    /// Notes a block's header: kind, a new generation, one reference.
+    pub(super) fn give_out(&mut self, block: &Taken, kind: Kind, resident: u64) {
+        let header = self.family.at::<Header>(block.offset);
+        self.write(&header.resident, resident);
         let generation = Tag(self.read(&header.tag)).generation().wrapping_add(1);
-        self.write(&header.tag, Tag::new(generation, kind, class, true).0);
+        self.write(&header.tag, Tag::new(generation, kind, block.class, true).0);
         self.write(&header.link, 0);
         self.write(&header.refs, 1);
         self.write(&header.creator, self.family.creator());
         self.write(&header.created, crate::sys::clock::now());
         self.write(&header.operations, 0);
         self.write(&header.waits, 0);
+        let books = self.books();
         self.write(&books.blocks, self.read(&books.blocks) + 1);
-        Ok((offset, stale))
     }
 
     /// Puts a block that nobody refers to back on its free list.

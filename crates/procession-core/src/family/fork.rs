@@ -18,6 +18,7 @@
 //! and `posix_spawn` do not call them. They allocate nothing and take no lock of this process.
 #![allow(unsafe_code)]
 
+use super::entry::Brief;
 use super::join::{FAMILIES, joined};
 use super::ledger::Txn;
 use super::object::Header;
@@ -46,6 +47,8 @@ pub(crate) fn prepare_for_forks() {
 }
 
 extern "C" fn before() {
+    // Nothing of the program may run between here and the fork.
+    let _brief = Brief::new();
     for (place, family) in joined().enumerate() {
         let expected = EXPECTED.try_with(Cell::get).unwrap_or(false);
         let at_home = Family::home_if_any().is_some_and(|home| core::ptr::eq(home, family));
@@ -56,6 +59,7 @@ extern "C" fn before() {
 }
 
 extern "C" fn in_child() {
+    let _brief = Brief::new();
     let pid = rustix::process::getpid().as_raw_nonzero().get() as u32;
     for (place, family) in joined().enumerate() {
         family.has_pid(pid);

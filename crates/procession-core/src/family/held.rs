@@ -98,19 +98,31 @@ impl Drop for Hold {
         if crate::kinds::keeps_entry(self) {
             return;
         }
-        let mut txn = self.family.begin();
-        if txn.read(entry) != self.offset {
-            return;
-        }
-        txn.write(entry, 0);
-        txn.let_go(self.offset);
-        txn.commit();
-        self.family.hint_free(self.index);
-        self.family.bury();
+        let family = self.family;
+        let txn = family.try_begin().or_else(|| family.begin_briefly());
+        let txn = match txn {
+            Some(txn) => txn,
+            None if family.put_off(self.index, self.offset) => return,
+            None => family.begin(),
+        };
+        txn.clear_entry(entry, self.index, self.offset);
+        family.bury();
+        family.catch_up();
     }
 }
 
 impl Txn {
+    /// Empties an entry of this member's for this object, if it is one, and lets go of the object.
+    fn clear_entry(mut self, entry: &'static AtomicU64, index: u32, offset: u64) {
+        let family = self.family;
+        if self.read(entry) == offset {
+            self.write(entry, 0);
+            self.let_go(offset);
+            self.commit();
+            family.hint_free(index);
+        }
+    }
+
     /// One reference less; at none the object is condemned: handles are no longer good, and it waits to be taken apart.
     pub fn let_go(&mut self, offset: u64) {
         let header = self.family.at::<Header>(offset);
@@ -199,13 +211,18 @@ impl Family {
         fill: impl FnOnce(&mut Txn, u64) -> Result<()>,
     ) -> Result<Hold> {
         self.seat()?;
-        let mut txn = self.begin();
+        if bytes > super::alloc::size_of_class(super::alloc::SMALL - 1) {
+            return self.create_big(kind, bytes, fill).map(|(hold, _)| hold);
+        }
+        self.stock_up();
+        let mut txn = self.begin_first()?;
         let offset = txn.allocate(kind, bytes)?;
         fill(&mut txn, offset)?;
         let hold = txn.enter_held(offset);
         match hold {
             Ok(hold) => {
                 txn.commit();
+                self.catch_up();
                 Ok(hold)
             }
             Err(e) => Err(e),
@@ -215,7 +232,8 @@ impl Family {
     /// One more reference to a live object that a handle names.
     pub fn open(&'static self, offset: u64, generation: u32, kind: Kind) -> Result<Hold> {
         self.seat()?;
-        let mut txn = self.begin();
+        self.stock_up();
+        let mut txn = self.begin_first()?;
         let heap = super::layout::HEAP..txn.books().top.load(Ordering::Relaxed);
         if !offset.is_multiple_of(64) || !heap.contains(&offset) {
             return Err(Error::NotAHandle {
@@ -261,6 +279,18 @@ impl Family {
             index = at + 1;
         }
         times
+    }
+
+    /// What [`Hold`] leaves to do when it is dropped; false if the ledger cannot be entered now.
+    pub(super) fn clear_late(&'static self, index: u32, offset: u64) -> bool {
+        let Some(entry) = self.own_entry(index) else {
+            return true;
+        };
+        let Some(txn) = self.try_begin() else {
+            return false;
+        };
+        txn.clear_entry(entry, index, offset);
+        true
     }
 
     fn own_entry(&'static self, index: u32) -> Option<&'static AtomicU64> {

@@ -232,6 +232,7 @@ impl Family {
             seat: AtomicU64::new(NO_SEAT),
             hint: AtomicU32::new(0),
             swept: AtomicU32::new(0),
+            stocked: AtomicU64::new(0),
             pid: AtomicU32::new(rustix::process::getpid().as_raw_nonzero().get() as u32),
         })))
     }

@@ -20,7 +20,9 @@
 //! buffer from its producer to the queue, from the queue to its consumer) has no moment at which both or neither has it.
 //! The hot paths (a lock's word, a small message) commit by a single store of their own and never come here.
 //!
-//! The mutex is held for some tens of nanoseconds, never while anybody waits, and never across a fork.
+//! The mutex is held for some tens of nanoseconds, never while anybody waits or the kernel may take long (memory is
+//! reserved before, see [`super::reserve`], and given back after), and never across a fork. A process may be stopped in
+//! there all the same: see [`super::entry`].
 
 use super::Family;
 use super::layout::LEDGER;
@@ -95,11 +97,32 @@ impl Family {
         self.at::<Ledger>(LEDGER)
     }
 
-    /// Begins a change: enters the ledger, and finishes what a dead member had committed there.
+    /// Begins a change: enters the ledger, and finishes what a dead member had committed there. However long it takes:
+    /// what can fail begins with [`Family::begin_first`] or [`Family::begin_soon`].
     #[inline]
     pub fn begin(&'static self) -> Txn {
+        match self.try_begin() {
+            Some(txn) => txn,
+            None => self.begin_at_last(),
+        }
+    }
+
+    /// Begins a change if nobody else is inside.
+    #[inline]
+    pub(super) fn try_begin(&'static self) -> Option<Txn> {
         let ledger = self.ledger();
-        let inside = ledger.mutex.enter(|| self.carry_out(ledger));
+        let inside = ledger.mutex.try_enter(|| self.carry_out(ledger))?;
+        Some(self.inside(ledger, inside))
+    }
+
+    /// Begins a change within this time.
+    pub(super) fn begin_within(&'static self, patience: core::time::Duration) -> Option<Txn> {
+        let ledger = self.ledger();
+        let inside = ledger.mutex.enter_within(patience, || self.carry_out(ledger))?;
+        Some(self.inside(ledger, inside))
+    }
+
+    fn inside(&'static self, ledger: &'static Ledger, inside: Inside<'static>) -> Txn {
         Txn {
             family: self,
             ledger,

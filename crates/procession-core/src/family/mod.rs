@@ -4,8 +4,10 @@
 //! |---|---|
 //! | [`layout`] | where things are in the file, and how they are reached |
 //! | [`ledger`] | changes of several words that happen as one, whoever is killed |
+//! | [`entry`] | waiting for the ledger when a member is stopped in it |
 //! | [`object`] | the header that every block begins with |
 //! | [`alloc`] | blocks |
+//! | [`reserve`] | memory for them, before it is needed |
 //! | [`registry`], [`seat`] | the processes |
 //! | [`held`] | what each of them refers to |
 //! | [`watcher`] | where the process is found that looks after names outside |
@@ -21,6 +23,7 @@
 pub mod alloc;
 pub mod bundle;
 pub mod descriptor;
+pub mod entry;
 pub mod fork;
 pub mod handle;
 pub mod held;
@@ -31,6 +34,7 @@ pub mod object;
 pub mod private;
 pub mod reap;
 pub mod registry;
+pub mod reserve;
 pub mod seat;
 pub mod watcher;
 pub mod zeroed;
@@ -60,6 +64,8 @@ pub struct Family {
     hint: AtomicU32,
     /// Where the next partial sweep goes on.
     swept: AtomicU32,
+    /// Where the last chunk was reserved ahead.
+    stocked: AtomicU64,
     /// This process's pid.
     pid: AtomicU32,
 }
@@ -95,7 +101,8 @@ impl Family {
             return Ok(seat);
         }
         let (pid, own) = (self.pid(), crate::sys::procfs::own());
-        let mut txn = self.begin();
+        self.stock_up_seats();
+        let mut txn = self.begin_first()?;
         let seat = txn.take_seat(None)?;
         txn.occupy(seat, pid, own);
         txn.commit();

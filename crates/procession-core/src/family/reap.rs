@@ -166,7 +166,10 @@ impl Family {
     /// next goes on where one was killed.
     pub(crate) fn bury(&'static self) {
         while self.ledger().condemned.load(Ordering::Acquire) != 0 {
-            let mut txn = self.begin();
+            // They can wait for the next one who comes by.
+            let Ok(mut txn) = self.begin_soon() else {
+                return;
+            };
             let offset = txn.read(&txn.books().condemned);
             if offset == 0 {
                 return;

@@ -26,8 +26,8 @@ use core::sync::atomic::AtomicU64;
 /// last value means an owner that ended on purpose.
 pub const SLOTS: usize = 65534;
 /// Slots get real memory in lots of so many.
-const LOT: u64 = 64;
-const SLOT_BYTES: u64 = 256;
+pub(super) const LOT: u64 = 64;
+pub(super) const SLOT_BYTES: u64 = 256;
 
 /// What a slot's state word says, in its lower half; the upper half is the slot's generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -76,7 +76,8 @@ impl Seat {
     pub fn reserve(family: &'static Family, name: &str) -> Result<Seat> {
         family.sweep_some();
         let me = family.seat()?;
-        let mut txn = family.begin();
+        family.stock_up_seats();
+        let mut txn = family.begin_first()?;
         let seat = txn.take_seat(Some(me))?;
         txn.write(&seat.slot().starter, me.number());
         txn.commit();
@@ -132,7 +133,8 @@ impl Seat {
     /// Puts a start message into the seat, for the occupant to take.
     pub fn load(&self, message: &[u8]) -> Result<()> {
         let hold = self.family.buffer(message)?;
-        let mut txn = self.family.begin();
+        self.family.stock_up();
+        let mut txn = self.family.begin_first()?;
         txn.enter_held_of(self.slot(), 0, hold.offset)?;
         hold.note_given(&mut txn);
         txn.write(&self.slot().message, hold.offset);
@@ -212,7 +214,8 @@ impl Seat {
 
     /// Enters a reference of this process's into the seat's table: the occupant will find the object alive.
     pub fn carry(&self, hold: Hold) -> Result<()> {
-        let mut txn = self.family.begin();
+        self.family.stock_up();
+        let mut txn = self.family.begin_first()?;
         txn.enter_held_of(self.slot(), 0, hold.offset)?;
         hold.note_given(&mut txn);
         txn.commit();

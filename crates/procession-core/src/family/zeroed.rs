@@ -15,7 +15,7 @@
 //! held table names.
 
 use super::Family;
-use super::alloc::{ask_first, size_of_class};
+use super::alloc::{SMALL, ask_first, size_of_class};
 use super::held::Hold;
 use super::object::{HEADER, Kind, Tag};
 use crate::error::{Error, Result};
@@ -41,13 +41,15 @@ impl Family {
             ask_first(bytes)?;
         }
         self.seat()?;
-        let mut txn = self.begin();
-        let reserved = if sparse { PAGE } else { bytes };
-        let (offset, stale) = txn.allocate_reserving(Kind::Array, bytes, reserved)?;
-        self.try_reach(offset, bytes)?;
-        let hold = txn.enter_held(offset)?;
-        crash_point!("zeroed.before the commit");
-        txn.commit();
+        let (hold, stale) = match sparse {
+            true => self.create_sparse(bytes)?,
+            false if bytes <= size_of_class(SMALL - 1) => {
+                let hold = self.create(Kind::Array, bytes, |_, _| Ok(()))?;
+                (hold, bytes)
+            }
+            false => self.create_big(Kind::Array, bytes, |_, _| Ok(()))?,
+        };
+        let offset = hold.offset;
         crash_point!("zeroed.not clear yet");
         let stale = stale.min(bytes.next_multiple_of(PAGE));
         if sparse && stale > PAGE {
@@ -60,6 +62,18 @@ impl Family {
         }
         crash_point!("zeroed.clear");
         Ok(hold)
+    }
+
+    /// An array with memory for its first page, and how many of its bytes may have old contents.
+    fn create_sparse(&'static self, bytes: u64) -> Result<(Hold, u64)> {
+        self.stock_up();
+        let mut txn = self.begin_first()?;
+        let (offset, stale) = txn.allocate_reserving(Kind::Array, bytes, PAGE)?;
+        self.try_reach(offset, bytes)?;
+        let hold = txn.enter_held(offset)?;
+        crash_point!("zeroed.before the commit");
+        txn.commit();
+        Ok((hold, stale))
     }
 }
 

@@ -10,7 +10,7 @@
 
 use super::layout::{Cursor, INLINE, MessageHeader, Place};
 use super::{Patience, Put, Queue};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::family::layout::low_half;
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -104,6 +104,10 @@ impl Queue {
                 let tail = &object.tails[(count & 1) as usize];
                 match self.segment_for(tail, segment, now.position, header.footprint()) {
                     Ok(new) => segment = new,
+                    Err(Error::Busy) => {
+                        answer = Ok(Put::Busy);
+                        break;
+                    }
                     Err(e) => {
                         answer = Err(e);
                         break;
@@ -147,13 +151,19 @@ impl Queue {
         let mut now = object.heads[(count & 1) as usize].load();
         let (mut before, mut pending, mut done) = (now, 0, 0);
         let mut single = false;
-        let mut left_segment = false;
+        let (mut left_segment, mut busy) = (false, false);
         while done < most && count + pending < put && into.bytes.len() < MUCH {
             if now.segment == 0 || self.ends(now.segment, now.position) {
                 commit(&object.get_count, &object.heads, pending, before, now);
                 (count, pending) = (count + pending, 0);
                 left_segment |= now.segment != 0;
-                now.segment = self.segment_at(&object.heads[(count & 1) as usize], now.position);
+                match self.segment_at(&object.heads[(count & 1) as usize], now.position) {
+                    Ok(segment) => now.segment = segment,
+                    Err(_) => {
+                        busy = true;
+                        break;
+                    }
+                }
             }
             let (header, _, at) = self.message_at(now.segment, now.position);
             if header.carried != 0 {
@@ -179,6 +189,7 @@ impl Queue {
             family.bury();
         }
         match done {
+            0 if busy => GotBatch::Busy,
             0 if single => GotBatch::Single,
             0 => GotBatch::Empty,
             n => GotBatch::Some(n),

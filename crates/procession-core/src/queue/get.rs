@@ -2,7 +2,8 @@
 
 use super::layout::{Cursor, DISCARDED, MESSAGE_HEADER, MessageHeader, OPENED, SEGMENT_HEADER, Segment};
 use super::{Patience, Queue};
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::family::entry::Brief;
 use crate::family::held::Hold;
 use crate::family::layout::low_half;
 use crate::family::ledger::Txn;
@@ -88,7 +89,10 @@ impl Queue {
         }
         let head = &object.heads[(count & 1) as usize];
         let here = head.load();
-        let segment = self.segment_at(head, here.position);
+        let segment = match self.segment_at(head, here.position) {
+            Err(Error::Busy) => return Ok(Got::Busy),
+            found => found?,
+        };
         crash_point!("get.segment found");
         let (header, beside, at) = self.message_at(segment, here.position);
         let next = &object.heads[(count as usize + 1) & 1];
@@ -109,7 +113,10 @@ impl Queue {
         if header.carried == 0 {
             object.get_count.swap(count + 1, Ordering::Release);
         } else {
-            carried = self.take_over(at + 8, header.carried, count)?;
+            carried = match self.take_over(at + 8, header.carried, count, discarding) {
+                Err(Error::Busy) => return Ok(Got::Busy),
+                taken => taken?,
+            };
         }
         crash_point!("get.committed");
         drop(inside);
@@ -158,10 +165,20 @@ impl Queue {
     }
 
     /// What the message carries becomes this process's, and the message is out of the queue.
-    fn take_over(&self, at: u64, carried: u16, count: u64) -> Result<Vec<Hold>> {
+    /// What is discarded was counted before, and so must succeed.
+    fn take_over(&self, at: u64, carried: u16, count: u64, discarding: bool) -> Result<Vec<Hold>> {
         let family = self.0.hold.family;
-        family.seat()?;
-        let mut txn = family.begin();
+        let mut txn = match discarding {
+            true => {
+                family.seat()?;
+                family.begin()
+            }
+            false => {
+                let _brief = Brief::new();
+                family.seat()?;
+                family.begin_soon()?
+            }
+        };
         let mut holds = Vec::with_capacity(carried.into());
         for i in 0..u64::from(carried) {
             let offset = family.at::<AtomicU64>(at + 8 * i).load(Ordering::Relaxed);
@@ -182,7 +199,7 @@ impl Queue {
     /// The segment of the message at this position. A segment that ends there is freed, and the next one begun; where the
     /// family has enough free memory already it is condemned instead, to be buried when the mutex is left.
     #[inline]
-    pub(super) fn segment_at(&self, head: &'static Cursor, position: u64) -> u64 {
+    pub(super) fn segment_at(&self, head: &'static Cursor, position: u64) -> Result<u64> {
         let family = self.0.hold.family;
         let mut offset = head.segment.load(Ordering::Relaxed);
         if offset == 0 {
@@ -190,13 +207,13 @@ impl Queue {
         }
         while family.at::<Segment>(offset).end.load(Ordering::Acquire) == position {
             let next = family.at::<Segment>(offset).next.load(Ordering::Acquire);
-            let mut txn = family.begin();
+            let mut txn = family.begin_soon()?;
             txn.write(&head.segment, next);
             txn.free_segment(offset);
             txn.commit();
             offset = next;
         }
-        offset
+        Ok(offset)
     }
 
     /// How many messages were taken, and how many bytes they had, for those who do not have the consumers' mutex.

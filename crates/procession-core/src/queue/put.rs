@@ -2,7 +2,7 @@
 
 use super::layout::{Cursor, MESSAGE_HEADER, MessageHeader, OPEN, OPENED, SEGMENT_HEADER, SEGMENTS, Segment};
 use super::{Parcel, Patience, Queue};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::family::layout::low_half;
 use crate::family::object::Kind;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -17,7 +17,7 @@ pub enum Put {
     Full,
     /// The queue was shut down.
     Closed,
-    /// Another producer is inside, longer than the patience.
+    /// Another producer is inside, or another process in the ledger, longer than the patience.
     Busy,
 }
 
@@ -39,7 +39,11 @@ impl Queue {
             Put::Done => {}
             refused => return Ok(refused),
         }
-        let segment = self.segment_for(tail, here.segment, here.position, parcel.header.footprint())?;
+        let footprint = parcel.header.footprint();
+        let segment = match self.segment_for(tail, here.segment, here.position, footprint) {
+            Err(Error::Busy) => return Ok(Put::Busy),
+            found => found?,
+        };
         crash_point!("put.room found");
         let next = &object.tails[(count as usize + 1) & 1];
         next.store(here.behind(segment, parcel.header, parcel.weight()));
@@ -60,7 +64,10 @@ impl Queue {
             crash_point!("put.bell not rung");
             object.item_bell.ring(low_half(&object.put_count), heard);
         } else {
-            self.hand_over(parcel, count);
+            match self.hand_over(parcel, count) {
+                Err(Error::Busy) => return Ok(Put::Busy),
+                done => done?,
+            }
             drop(inside);
             crash_point!("put.bell not rung");
             object
@@ -90,8 +97,8 @@ impl Queue {
     }
 
     /// What the parcel carries becomes the message's, and the message part of the queue.
-    fn hand_over(&self, parcel: &mut Parcel<'_>, count: u64) {
-        let mut txn = self.0.hold.family.begin();
+    fn hand_over(&self, parcel: &mut Parcel<'_>, count: u64) -> Result<()> {
+        let mut txn = self.0.hold.family.begin_soon()?;
         for hold in &parcel.carried {
             hold.note_given(&mut txn);
         }
@@ -100,6 +107,7 @@ impl Queue {
         for hold in parcel.carried.drain(..) {
             hold.given();
         }
+        Ok(())
     }
 
     /// The segment for a message at this position: the tail's, or a new one if it does not fit there.
@@ -144,7 +152,8 @@ impl Queue {
             bytes = (before * 4).min(largest);
         }
         bytes = bytes.max((footprint + SEGMENT_HEADER).next_power_of_two());
-        let mut txn = family.begin();
+        family.stock_up_for(bytes);
+        let mut txn = family.begin_soon()?;
         let offset = txn.allocate(Kind::Segment, bytes)?;
         let segment = family.at::<Segment>(offset);
         segment.start.store(position, Ordering::Relaxed);

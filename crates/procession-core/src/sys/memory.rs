@@ -194,6 +194,11 @@ pub fn reserve(fd: impl AsFd, offset: u64, len: u64) -> io::Result<()> {
     }
 }
 
+/// The same for a range that others may be using: what has memory stays as it is. Whether it could be done.
+pub fn reserve_shared(fd: impl AsFd, offset: u64, len: u64) -> bool {
+    rustix::fs::fallocate(fd.as_fd(), FallocateFlags::empty(), offset, len).is_ok()
+}
+
 fn write_zeros(fd: rustix::fd::BorrowedFd<'_>, mut offset: u64, len: u64) -> io::Result<()> {
     let end = offset + len;
     let zeros = [0u8; PAGE as usize];

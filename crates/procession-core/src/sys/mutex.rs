@@ -97,18 +97,6 @@ impl RobustMutex {
         self.answered(answer, repair)
     }
 
-    /// Enters, however long it takes.
-    #[inline]
-    pub fn enter(&self, repair: impl FnOnce()) -> Inside<'_> {
-        // SAFETY: as in `try_enter`.
-        let answer = unsafe { libc::pthread_mutex_lock(self.inner.get()) };
-        match self.answered(answer, repair) {
-            Some(inside) => inside,
-            // EDEADLK, EINVAL, ENOTRECOVERABLE: the mutex or this library is broken beyond what an error could tell.
-            None => super::memory::die(),
-        }
-    }
-
     /// Enters for good: the mutex stays this thread's until it ends, which [`RobustMutex::word`] then shows. False if
     /// somebody else is inside.
     pub fn occupy(&self) -> bool {
@@ -154,6 +142,8 @@ impl RobustMutex {
                 // SAFETY: we hold the mutex, in the state that asks for this call.
                 unsafe { libc::pthread_mutex_consistent(self.inner.get()) };
             }
+            // The mutex or this library is broken beyond what an error could tell.
+            libc::ENOTRECOVERABLE | libc::EINVAL | libc::EDEADLK => super::memory::die(),
             _ => return None,
         }
         Some(Inside {
