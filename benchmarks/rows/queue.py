@@ -92,6 +92,28 @@ def small_tuples_2_2(mp: Any, count: int) -> float:
     return seconds
 
 
+@rows.row("queue: 4,000 locks put and taken at once, over and over", first=4000, peers=())
+def locks_at_once(mp: Any, count: int) -> float:
+    """multiprocessing cannot send a lock: what it sends and takes one by one are numbers."""
+    context = mp.get_context("fork")
+    q = context.Queue()
+    many = hasattr(q, "get_many")
+    messages = [context.Lock() if many else 1 for _ in range(4000)]
+    began = time.perf_counter()
+    for _ in range(max(count // 4000, 1)):
+        left = len(messages)
+        if many:
+            q.put_many(messages)
+        while left:
+            if many:
+                left -= len(q.get_many(left))
+            else:
+                q.put(1)
+                q.get()
+                left -= 1
+    return time.perf_counter() - began
+
+
 def produce_many(q: Any, ready: Any, start: Any, messages: list[Any], count: int) -> None:
     ready.put(None)
     start.get()

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 BALLAST = 500 << 20
 BIG = 64 << 20
+LOCKS = 10_000
 
 
 def nothing() -> None:
@@ -64,6 +65,22 @@ def same_argument(mp: Any, method: str, count: int) -> float:
     return time.perf_counter() - began
 
 
+def count_them(locks: list[Any]) -> None:
+    assert len(locks) == LOCKS
+
+
+def many_locks(mp: Any, method: str, count: int) -> float:
+    context = mp.get_context(method)
+    start_and_join(mp, method, 1)
+    locks = [context.Lock() for _ in range(LOCKS)]
+    began = time.perf_counter()
+    for _ in range(count):
+        process = context.Process(target=count_them, args=(locks,))
+        process.start()
+        process.join()
+    return time.perf_counter() - began
+
+
 def made_rows() -> Any:
     from benchmarks.measure import Rows
 
@@ -100,6 +117,14 @@ def made_rows() -> Any:
     @rows.row("eight processes with the same 64 MiB bytes: forkserver", target=2, first=1)
     def same_argument_forkserver(mp: Any, count: int) -> float:
         return same_argument(mp, "forkserver", count)
+
+    @rows.row("start and join with 10,000 locks: fork", first=1)
+    def locks_fork(mp: Any, count: int) -> float:
+        return many_locks(mp, "fork", count)
+
+    @rows.row("start and join with 10,000 locks: spawn", first=1)
+    def locks_spawn(mp: Any, count: int) -> float:
+        return many_locks(mp, "spawn", count)
 
     @rows.row("import the package", target=3, first=3)
     def import_alone(mp: Any, count: int) -> float:

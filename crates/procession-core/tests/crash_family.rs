@@ -5,6 +5,7 @@
 mod crash;
 
 use crash::{End, at_every_point, fork_child, wait_for};
+use procession_core::family::object::Kind;
 use procession_core::family::{Family, Seat};
 use procession_core::sync::{Acquired, Lock};
 use procession_core::sys::clock::Deadline;
@@ -158,6 +159,44 @@ fn a_starter_killed_at_any_point_of_reserving_a_seat_leaves_none_behind() {
         },
     );
     assert!(points > 50, "{points}");
+}
+
+#[test]
+fn a_table_of_many_chunks_is_carried_copied_and_reaped_whoever_is_killed() {
+    let family = Family::home().unwrap();
+    // Entries in two chunks, and more than are dealt with in one change; but no more, so that the steps are few.
+    let lock = Lock::new(true).unwrap();
+    let mut kept: Vec<_> = (0..540).map(|_| lock.again().unwrap()).collect();
+    kept.drain(..470);
+    let points = at_every_point(
+        || lock.again().unwrap(),
+        |_| {
+            let seat = Seat::reserve(family, "child").unwrap();
+            seat.carry_all(
+                kept[..50]
+                    .iter()
+                    .map(|l| family.open(l.offset, l.generation, Kind::Lock).unwrap())
+                    .collect(),
+            )
+            .unwrap();
+            seat.vacate();
+            let pid = fork_child(|| ());
+            let mut status = 0;
+            // SAFETY: plain waitpid on our own child.
+            unsafe { libc::waitpid(pid, &mut status, 0) };
+        },
+        |again, _| {
+            let limit = std::time::Instant::now() + std::time::Duration::from_secs(10);
+            while family.seats().count() > 1 {
+                family.sweep();
+                assert!(std::time::Instant::now() < limit, "a seat is left behind");
+            }
+            drop(again);
+            let refs = kept[0].header().refs.load(std::sync::atomic::Ordering::Relaxed);
+            assert_eq!(refs, 71, "a reference too many or too few");
+        },
+    );
+    assert!(points > 100, "{points}");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use crate::errors::raised;
 use crate::transit::{self, Frame};
-use procession_core::family::{Family, Seat, fork};
+use procession_core::family::{Family, Hold, Seat, fork};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString, PyTuple};
@@ -98,14 +98,10 @@ impl Member {
 
     #[pyo3(signature = (*_exc))]
     fn __exit__(&self, _exc: &Bound<'_, PyTuple>) -> PyResult<()> {
-        for hold in transit::take_open_frame() {
-            if std::ptr::eq(hold.family, self.seat.family) {
-                self.seat.carry(hold).map_err(raised)?;
-            } else {
-                transit::pin(hold);
-            }
-        }
-        Ok(())
+        let here = |hold: &Hold| std::ptr::eq(hold.family, self.seat.family);
+        let (carried, foreign) = transit::take_open_frame().into_iter().partition(here);
+        Vec::into_iter(foreign).for_each(transit::pin);
+        self.seat.carry_all(carried).map_err(raised)
     }
 }
 

@@ -20,9 +20,9 @@
 
 use super::entry::Brief;
 use super::join::{FAMILIES, joined};
-use super::ledger::Txn;
 use super::object::Header;
 use super::registry::{State, state_word};
+use super::walk::Cursor;
 use super::{Family, Seat};
 use crate::error::Result;
 use core::cell::Cell;
@@ -118,15 +118,15 @@ impl Family {
         let Some(me) = self.current_seat() else {
             return Ok(None);
         };
+        self.stock_up_seats();
         let mut txn = self.begin();
         let seat = txn.take_seat(Some(me))?;
         if expected {
             txn.write(&seat.slot().starter, me.number());
         }
-        txn.commit_and_go_on();
-        match txn.copy_table(me, seat) {
+        txn.commit();
+        match self.copy_table(me, seat) {
             Ok(()) => {
-                txn.commit();
                 for (from, to) in me.slot().name.iter().zip(&seat.slot().name) {
                     to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
                 }
@@ -134,7 +134,6 @@ impl Family {
             }
             Err(e) => {
                 // No memory for the table: the child will have no seat, and what was entered so far is let go of.
-                drop(txn);
                 let mut txn = self.begin();
                 txn.write(&seat.slot().starter, 0);
                 txn.write(&seat.slot().state, state_word(seat.generation, State::Dying));
@@ -147,21 +146,31 @@ impl Family {
     }
 }
 
-impl Txn {
-    /// Enters all that `from` holds into the table of `to`, at the same indices.
-    fn copy_table(&mut self, from: Seat, to: Seat) -> Result<()> {
+impl Family {
+    /// Enters all that `from`, this process, holds into the table of `to`, at the same indices: a part in each change, so
+    /// that others get in between.
+    fn copy_table(&'static self, from: Seat, to: Seat) -> Result<()> {
+        let (mut here, mut there) = (Cursor::default(), Cursor::default());
         let mut index = 0;
-        while let Some((at, _, offset)) = self.next_held(from, index) {
-            let refs = &self.family.at::<Header>(offset).refs;
-            self.write(refs, self.read(refs) + 1);
-            if let Some(entry) = self.entry(to.slot(), at, true)? {
-                self.write(entry, offset);
+        loop {
+            self.stock_up();
+            let mut txn = self.begin();
+            while txn.room() > 128 {
+                let Some((at, _, offset)) = txn.next_held(&mut here, from, index) else {
+                    txn.commit();
+                    return Ok(());
+                };
+                // The entries before may have been emptied: the next chunk can be far.
+                txn.extend_table(&mut there, to.slot(), at)?;
+                let refs = &self.at::<Header>(offset).refs;
+                txn.write(refs, txn.read(refs) + 1);
+                if let Some(entry) = txn.entry(&mut there, to.slot(), at, true)? {
+                    txn.write(entry, offset);
+                }
+                index = at + 1;
             }
-            if self.room() < 32 {
-                self.commit_and_go_on();
-            }
-            index = at + 1;
+            txn.commit();
+            crash_point!("fork.part of the table copied");
         }
-        Ok(())
     }
 }

@@ -11,6 +11,7 @@ use super::Family;
 use super::ledger::Txn;
 use super::object::{HEADER, Header, Kind, Tag};
 use super::registry::Slot;
+use super::walk::Cursor;
 use crate::atomic::Ordering;
 use crate::error::{Error, Result};
 use core::sync::atomic::AtomicU64;
@@ -29,7 +30,7 @@ pub struct Chunk {
     pub entries: [AtomicU64; ENTRIES],
 }
 
-const CHUNK_BYTES: u64 = 4096;
+pub(super) const CHUNK_BYTES: u64 = 4096;
 const _: () = assert!(size_of::<Chunk>() as u64 <= CHUNK_BYTES);
 
 /// A counted reference to an object, entered in this member's held table. Dropping it lets go.
@@ -146,9 +147,10 @@ impl Txn {
         let family = self.family;
         // Callers that may have none take one before they begin: taking one is a transaction of its own.
         let seat = family.current_seat().ok_or(Error::NoSeat)?;
-        let index = self.enter_held_of(seat.slot(), family.hint(), offset)?;
+        let hint = family.hint();
+        let index = self.enter_held_of(&mut family.own_cursor(hint), seat.slot(), hint, offset)?;
         let generation = Tag(self.read(&family.at::<Header>(offset).tag)).generation();
-        family.hint_taken(index);
+        family.hint_taken(hint, index);
         Ok(Hold {
             family,
             offset,
@@ -158,10 +160,16 @@ impl Txn {
     }
 
     /// The same for any seat, from the entry `hint` on.
-    pub(crate) fn enter_held_of(&mut self, slot: &'static Slot, hint: u32, offset: u64) -> Result<u32> {
+    pub(super) fn enter_held_of(
+        &mut self,
+        cursor: &mut Cursor,
+        slot: &'static Slot,
+        hint: u32,
+        offset: u64,
+    ) -> Result<u32> {
         let mut index = hint;
         loop {
-            let Some(entry) = self.entry(slot, index, true)? else {
+            let Some(entry) = self.entry(cursor, slot, index, true)? else {
                 return Err(Error::NoSeat);
             };
             if self.read(entry) == 0 {
@@ -169,34 +177,6 @@ impl Txn {
                 return Ok(index);
             }
             index += 1;
-        }
-    }
-
-    /// The entry with this number; `grow` adds chunks until it is there.
-    pub(crate) fn entry(
-        &mut self,
-        slot: &'static Slot,
-        index: u32,
-        grow: bool,
-    ) -> Result<Option<&'static AtomicU64>> {
-        let mut link = &slot.held;
-        let mut left = index as usize;
-        loop {
-            let mut offset = self.read(link);
-            if offset == 0 {
-                if !grow {
-                    return Ok(None);
-                }
-                offset = self.allocate(Kind::HeldChunk, CHUNK_BYTES)?;
-                self.family.zero(offset + HEADER, (CHUNK_BYTES - HEADER) as usize);
-                self.write(link, offset);
-            }
-            let chunk = self.family.at::<Chunk>(offset);
-            if left < ENTRIES {
-                return Ok(Some(&chunk.entries[left]));
-            }
-            left -= ENTRIES;
-            link = &chunk.next;
         }
     }
 }
@@ -274,7 +254,8 @@ impl Family {
         let Some(seat) = self.current_seat() else { return 0 };
         let txn = self.begin();
         let (mut index, mut times) = (0, 0);
-        while let Some((at, _, held)) = txn.next_held(seat, index) {
+        let mut cursor = Cursor::default();
+        while let Some((at, _, held)) = txn.next_held(&mut cursor, seat, index) {
             times += usize::from(held == offset);
             index = at + 1;
         }
@@ -291,19 +272,5 @@ impl Family {
         };
         txn.clear_entry(entry, index, offset);
         true
-    }
-
-    fn own_entry(&'static self, index: u32) -> Option<&'static AtomicU64> {
-        let mut offset = self.current_seat()?.slot().held.load(Ordering::Acquire);
-        let mut left = index as usize;
-        while offset != 0 {
-            let chunk = self.at::<Chunk>(offset);
-            if left < ENTRIES {
-                return Some(&chunk.entries[left]);
-            }
-            left -= ENTRIES;
-            offset = chunk.next.load(Ordering::Acquire);
-        }
-        None
     }
 }

@@ -7,6 +7,7 @@
 #![allow(unsafe_code)]
 
 use super::layout::{FamilyHeader, HEAP, LEDGER, MAGIC, VERSION};
+use super::walk::Cursor;
 use super::{Family, NO_SEAT, Seat, fork};
 use crate::error::{Error, Result};
 use crate::sys::area::Area;
@@ -231,6 +232,7 @@ impl Family {
             verified: AtomicU64::new(crate::sys::clock::now()),
             seat: AtomicU64::new(NO_SEAT),
             hint: AtomicU32::new(0),
+            directory: super::walk::Directory::default(),
             swept: AtomicU32::new(0),
             stocked: AtomicU64::new(0),
             pid: AtomicU32::new(rustix::process::getpid().as_raw_nonzero().get() as u32),
@@ -261,8 +263,8 @@ impl Seat {
     fn held_now(self) -> Vec<u32> {
         let txn = self.family.begin();
         let mut found = Vec::new();
-        let mut index = 0;
-        while let Some((at, _, _)) = txn.next_held(self, index) {
+        let (mut index, mut cursor) = (0, Cursor::default());
+        while let Some((at, _, _)) = txn.next_held(&mut cursor, self, index) {
             found.push(at);
             index = at + 1;
         }
@@ -275,16 +277,20 @@ impl Seat {
     fn move_in_from(self, old: Seat) -> Result<Vec<u32>> {
         let mut index = 0;
         let mut moved = Vec::new();
+        // Both seats are this process's: their chunks stay where they are.
+        let [mut out, mut into, mut beyond] = [Cursor::default(); 3];
         loop {
             let mut txn = self.family.begin();
-            let Some((at, from, offset)) = txn.next_held(old, index) else {
+            let Some((at, from, offset)) = txn.next_held(&mut out, old, index) else {
                 break;
             };
-            if let Some(to) = txn.entry(self.slot(), at, true)? {
+            txn.extend_table(&mut beyond, self.slot(), super::held::ENTRIES as u32 + at)?;
+            if let Some(to) = txn.entry(&mut into, self.slot(), at, true)? {
                 let carried = txn.read(to);
                 if carried != 0 {
                     // Beyond all that the old seat may still move here.
-                    txn.enter_held_of(self.slot(), super::held::ENTRIES as u32 + at, carried)?;
+                    let hint = super::held::ENTRIES as u32 + at;
+                    txn.enter_held_of(&mut beyond, self.slot(), hint, carried)?;
                 }
                 txn.write(to, offset);
                 txn.write(from, 0);
@@ -302,10 +308,11 @@ impl Seat {
 
     /// Lets go of the start message and of what else was carried here for it.
     pub fn unload(self, carried: &[u32]) {
+        let mut cursor = Cursor::default();
         for index in carried {
             let mut txn = self.family.begin();
             txn.write(&self.slot().message, 0);
-            if let Some((at, entry, offset)) = txn.next_held(self, *index)
+            if let Some((at, entry, offset)) = txn.next_held(&mut cursor, self, *index)
                 && at == *index
             {
                 txn.write(entry, 0);

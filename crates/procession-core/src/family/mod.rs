@@ -9,7 +9,7 @@
 //! | [`alloc`] | blocks |
 //! | [`reserve`] | memory for them, before it is needed |
 //! | [`registry`], [`seat`] | the processes |
-//! | [`held`] | what each of them refers to |
+//! | [`held`], `walk` | what each of them refers to, and finding an entry of it |
 //! | [`watcher`] | where the process is found that looks after names outside |
 //! | [`zeroed`] | memory that many processes write: arrays |
 //! | [`bundle`] | many references in one object |
@@ -36,6 +36,7 @@ pub mod reap;
 pub mod registry;
 pub mod reserve;
 pub mod seat;
+mod walk;
 pub mod watcher;
 pub mod zeroed;
 
@@ -60,8 +61,9 @@ pub struct Family {
     verified: AtomicU64,
     /// This process's seat: slot below, generation above; `NO_SEAT` if it has none.
     seat: AtomicU64,
-    /// From which entry of the held table on there may be a free one.
+    /// From which entry of the held table on there may be a free one, other than those that the directory knows.
     hint: AtomicU32,
+    directory: walk::Directory,
     /// Where the next partial sweep goes on.
     swept: AtomicU32,
     /// Where the last chunk was reserved ahead.
@@ -119,6 +121,7 @@ impl Family {
     }
 
     pub(crate) fn sit(&self, seat: Option<Seat>) {
+        self.directory.forget();
         let word = seat.map_or(NO_SEAT, |s| u64::from(s.generation) << 32 | u64::from(s.slot));
         self.seat.store(word, Ordering::Release);
     }
@@ -134,15 +137,22 @@ impl Family {
     }
 
     pub(crate) fn hint(&self) -> u32 {
-        self.hint.load(Ordering::Relaxed)
+        self.directory
+            .freed()
+            .unwrap_or_else(|| self.hint.load(Ordering::Relaxed))
     }
 
-    pub(crate) fn hint_taken(&self, index: u32) {
-        self.hint.store(index + 1, Ordering::Relaxed);
+    /// An entry was found, from this hint on.
+    pub(crate) fn hint_taken(&self, hint: u32, index: u32) {
+        if (hint..=index).contains(&self.hint.load(Ordering::Relaxed)) {
+            self.hint.store(index + 1, Ordering::Relaxed);
+        }
     }
 
     pub(crate) fn hint_free(&self, index: u32) {
-        self.hint.fetch_min(index, Ordering::Relaxed);
+        if !self.directory.note_freed(index) {
+            self.hint.fetch_min(index, Ordering::Relaxed);
+        }
     }
 
     pub(crate) fn next_swept(&self, count: u32) -> u32 {

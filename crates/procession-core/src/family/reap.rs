@@ -8,14 +8,18 @@
 //! children that it forked without Procession are of that kind, and hold all that it held.
 
 use super::Family;
-use super::held::{Chunk, ENTRIES};
+use super::held::Chunk;
 use super::ledger::Txn;
 use super::object::{Header, Kind, Tag};
 use super::registry::{Slot, State, state_word};
 use super::seat::{Fate, Seat};
+use super::walk::Cursor;
 use crate::atomic::Ordering;
 use crate::sync::condition::Passed;
-use core::sync::atomic::AtomicU64;
+
+/// So much of the journal is left when the reaper goes on in another change: the search for a note is longer, the more
+/// there are.
+const ROOM: usize = 150;
 
 impl Family {
     /// Takes back what the occupant of this seat held, if it is dead; whether it is.
@@ -142,23 +146,35 @@ impl Family {
         loop {
             let mut txn = self.begin();
             // The table is walked anew each time: it is the seat's only as long as the ledger is held.
-            let Some((found, entry, offset)) = txn.next_held(seat, index) else {
-                return;
-            };
-            crash_point!("reap.entry found");
-            let passed = crate::kinds::holder_died(&mut txn, offset, seat, code);
-            crash_point!("reap.entry shown");
-            let Passed::On(to_wake) = passed else {
+            let mut cursor = Cursor::default();
+            let mut awake = Vec::new();
+            let (mut done, mut any) = (false, false);
+            while txn.room() > ROOM {
+                let Some((found, entry, offset)) = txn.next_held(&mut cursor, seat, index) else {
+                    done = true;
+                    break;
+                };
+                crash_point!("reap.entry found");
+                let passed = crate::kinds::holder_died(&mut txn, offset, seat, code);
+                crash_point!("reap.entry shown");
+                any = true;
+                let Passed::On(to_wake) = passed else {
+                    break;
+                };
+                txn.write(entry, 0);
+                txn.let_go(offset);
+                awake.extend(to_wake);
+                index = found + 1;
+            }
+            if any {
                 txn.commit();
-                continue;
-            };
-            txn.write(entry, 0);
-            txn.let_go(offset);
-            txn.commit();
-            if let Some(ticket) = to_wake {
+            }
+            for ticket in awake {
                 crate::sync::condition::wake(self, ticket);
             }
-            index = found + 1;
+            if done {
+                return;
+            }
         }
     }
 
@@ -238,27 +254,6 @@ impl Family {
 }
 
 impl Txn {
-    /// The first entry from `index` on that is not empty: its index, its word, what it holds.
-    pub(crate) fn next_held(&self, seat: Seat, index: u32) -> Option<(u32, &'static AtomicU64, u64)> {
-        if !seat.valid() {
-            return None;
-        }
-        let (mut chunk, mut first) = (seat.slot().held.load(Ordering::Acquire), 0);
-        while chunk != 0 {
-            let here = self.family.at::<Chunk>(chunk);
-            let skip = (index as usize).saturating_sub(first);
-            for (i, entry) in here.entries.iter().enumerate().skip(skip) {
-                let offset = entry.load(Ordering::Acquire);
-                if offset != 0 {
-                    return Some(((first + i) as u32, entry, offset));
-                }
-            }
-            first += ENTRIES;
-            chunk = here.next.load(Ordering::Acquire);
-        }
-        None
-    }
-
     /// Frees the chunks of a seat's held table, which is empty.
     fn free_chunks(&mut self, slot: &'static Slot) {
         loop {

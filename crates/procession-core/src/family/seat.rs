@@ -4,6 +4,7 @@ use super::Family;
 use super::held::Hold;
 use super::object::{HEADER, Header, Kind};
 use super::registry::{Slot, State, state_word};
+use super::walk::Cursor;
 use crate::atomic::Ordering;
 use crate::error::Result;
 use crate::sys::procfs::{self, Liveness};
@@ -135,7 +136,7 @@ impl Seat {
         let hold = self.family.buffer(message)?;
         self.family.stock_up();
         let mut txn = self.family.begin_first()?;
-        txn.enter_held_of(self.slot(), 0, hold.offset)?;
+        txn.enter_held_of(&mut Cursor::default(), self.slot(), 0, hold.offset)?;
         hold.note_given(&mut txn);
         txn.write(&self.slot().message, hold.offset);
         txn.write(&hold.header().operations, message.len() as u64);
@@ -214,12 +215,31 @@ impl Seat {
 
     /// Enters a reference of this process's into the seat's table: the occupant will find the object alive.
     pub fn carry(&self, hold: Hold) -> Result<()> {
-        self.family.stock_up();
-        let mut txn = self.family.begin_first()?;
-        txn.enter_held_of(self.slot(), 0, hold.offset)?;
-        hold.note_given(&mut txn);
-        txn.commit();
-        hold.given();
+        self.carry_all(vec![hold])
+    }
+
+    /// The same for many.
+    ///
+    /// # Errors
+    /// Memory. Some may be entered by then; the others are let go of.
+    pub fn carry_all(&self, holds: Vec<Hold>) -> Result<()> {
+        let (mut cursor, mut index) = (Cursor::default(), 0);
+        let mut left = holds.into_iter().peekable();
+        while left.peek().is_some() {
+            let mut entered = Vec::new();
+            self.family.stock_up();
+            let mut txn = self.family.begin_first()?;
+            // The search for a note is longer, the more there are.
+            while txn.room() > 160
+                && let Some(hold) = left.next()
+            {
+                index = 1 + txn.enter_held_of(&mut cursor, self.slot(), index, hold.offset)?;
+                hold.note_given(&mut txn);
+                entered.push(hold);
+            }
+            txn.commit();
+            entered.into_iter().for_each(Hold::given);
+        }
         Ok(())
     }
 

@@ -245,9 +245,7 @@ impl Seated {
 
     /// Puts a message into the seat, and what it refers to.
     pub(crate) fn load(&self, message: &[u8], carried: Vec<Hold>) -> Result<(), FamilyError> {
-        for hold in carried {
-            self.seat.carry(hold)?;
-        }
+        self.seat.carry_all(carried)?;
         Ok(self.seat.load(message)?)
     }
 

@@ -1,0 +1,226 @@
+//! Finding an entry of a held table: the table is a list of chunks, and is not walked anew for each entry.
+//!
+//! Chunks are only ever added to the table of a seat that is taken, and freed when the reaper is through with it. So a place
+//! in the list stays good as long as the seat is: [`Cursor`]. This process's own entries are found by a directory of its
+//! chunks, which nobody else needs.
+
+use super::Family;
+use super::Seat;
+use super::held::{CHUNK_BYTES, Chunk, ENTRIES};
+use super::ledger::Txn;
+use super::object::{HEADER, Kind};
+use super::registry::Slot;
+use crate::atomic::Ordering;
+use crate::error::Result;
+use core::sync::atomic::AtomicU64;
+use std::sync::{Mutex, OnceLock};
+
+/// How many chunks the directory has room for. What is beyond is walked to from the last of them.
+const CHUNKS: usize = 4096;
+
+/// What this process knows of its own table: hints, all of which are looked at again inside the ledger.
+#[derive(Debug, Default)]
+pub(super) struct Directory {
+    /// Where the chunks are; 0: not known yet. Made when there is a second one.
+    chunks: OnceLock<Box<[AtomicU64]>>,
+    /// Entries that were emptied.
+    freed: Mutex<Vec<u32>>,
+}
+
+impl Directory {
+    /// Another seat has another table.
+    pub(super) fn forget(&self) {
+        for chunk in self.chunks.get().into_iter().flatten() {
+            chunk.store(0, Ordering::Relaxed);
+        }
+        if let Ok(mut freed) = self.freed.try_lock() {
+            freed.clear();
+        }
+    }
+
+    /// An entry that is likely to be empty.
+    pub(super) fn freed(&self) -> Option<u32> {
+        self.freed.try_lock().ok()?.pop()
+    }
+
+    /// Whether this could be noted. (Not if a thread that is gone since a fork was at it.)
+    pub(super) fn note_freed(&self, index: u32) -> bool {
+        self.freed.try_lock().map(|mut freed| freed.push(index)).is_ok()
+    }
+
+    fn known(&self, number: usize) -> Option<Cursor> {
+        let chunks = self.chunks.get()?;
+        let from = number.min(CHUNKS - 1);
+        (0..=from).rev().find_map(|number| {
+            let chunk = chunks[number].load(Ordering::Relaxed);
+            (chunk != 0).then_some(Cursor { number, chunk })
+        })
+    }
+
+    fn note(&self, cursor: &Cursor) {
+        if (1..CHUNKS).contains(&cursor.number) {
+            let chunks = self
+                .chunks
+                .get_or_init(|| (0..CHUNKS).map(|_| AtomicU64::new(0)).collect());
+            chunks[cursor.number].store(cursor.chunk, Ordering::Relaxed);
+        }
+    }
+}
+
+/// A chunk of a table.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Cursor {
+    number: usize,
+    /// Its offset; 0: none yet.
+    chunk: u64,
+}
+
+impl Family {
+    /// This member's own entry with this number, if there is one.
+    pub(super) fn own_entry(&'static self, index: u32) -> Option<&'static AtomicU64> {
+        let seat = self.current_seat()?;
+        let mut cursor = self.own_cursor(index);
+        if cursor.chunk == 0 {
+            cursor.chunk = seat.slot().held.load(Ordering::Acquire);
+        }
+        while cursor.chunk != 0 {
+            let chunk = self.at::<Chunk>(cursor.chunk);
+            if cursor.number == index as usize / ENTRIES {
+                return Some(&chunk.entries[index as usize % ENTRIES]);
+            }
+            cursor.chunk = chunk.next.load(Ordering::Acquire);
+            cursor.number += 1;
+        }
+        None
+    }
+
+    /// Fills the directory from this chunk on up to another one, as far as there are any.
+    #[cold]
+    fn learn(&'static self, mut cursor: Cursor, number: usize) {
+        let Some(seat) = self.current_seat() else { return };
+        if cursor.chunk == 0 {
+            cursor.chunk = seat.slot().held.load(Ordering::Acquire);
+        }
+        while cursor.chunk != 0 && cursor.number < number.min(CHUNKS - 1) {
+            cursor.chunk = self.at::<Chunk>(cursor.chunk).next.load(Ordering::Acquire);
+            cursor.number += 1;
+            if cursor.chunk != 0 {
+                self.directory.note(&cursor);
+            }
+        }
+    }
+
+    /// Where to begin to look for an entry of this member's.
+    #[inline]
+    pub(super) fn own_cursor(&'static self, index: u32) -> Cursor {
+        let number = index as usize / ENTRIES;
+        if number == 0 {
+            return Cursor::default();
+        }
+        match self.directory.known(number) {
+            Some(cursor) if cursor.number == number => cursor,
+            known => {
+                self.learn(known.unwrap_or_default(), number);
+                self.directory.known(number).unwrap_or_default()
+            }
+        }
+    }
+}
+
+impl Txn {
+    /// The entry with this number; `grow` adds chunks until it is there. The cursor is good for this seat only, and only if
+    /// the change is committed.
+    pub(super) fn entry(
+        &mut self,
+        cursor: &mut Cursor,
+        slot: &'static Slot,
+        index: u32,
+        grow: bool,
+    ) -> Result<Option<&'static AtomicU64>> {
+        let number = index as usize / ENTRIES;
+        if cursor.chunk == 0 || cursor.number > number {
+            *cursor = Cursor::default();
+        }
+        loop {
+            if cursor.chunk != 0 && cursor.number == number {
+                let chunk = self.family.at::<Chunk>(cursor.chunk);
+                return Ok(Some(&chunk.entries[index as usize % ENTRIES]));
+            }
+            let (link, next) = match cursor.chunk {
+                0 => (&slot.held, 0),
+                chunk => (&self.family.at::<Chunk>(chunk).next, cursor.number + 1),
+            };
+            // A link that is there stays.
+            let mut offset = match link.load(Ordering::Acquire) {
+                0 => self.read(link),
+                offset => offset,
+            };
+            if offset == 0 {
+                if !grow {
+                    return Ok(None);
+                }
+                offset = self.allocate(Kind::HeldChunk, CHUNK_BYTES)?;
+                self.family.zero(offset + HEADER, (CHUNK_BYTES - HEADER) as usize);
+                self.write(link, offset);
+            }
+            *cursor = Cursor {
+                number: next,
+                chunk: offset,
+            };
+        }
+    }
+
+    /// Adds chunks to a table until it has the entry with this number. What was noted before is committed where the journal
+    /// has no room for all of them.
+    pub(super) fn extend_table(
+        &mut self,
+        cursor: &mut Cursor,
+        slot: &'static Slot,
+        index: u32,
+    ) -> Result<()> {
+        let last = index as usize / ENTRIES;
+        let from = if cursor.chunk == 0 { 0 } else { cursor.number };
+        for number in from..=last {
+            if self.room() < 32 {
+                self.commit_and_go_on();
+            }
+            self.entry(cursor, slot, (number * ENTRIES) as u32, true)?;
+        }
+        Ok(())
+    }
+
+    /// The first entry from `index` on that is not empty: its index, its word, what it holds. The cursor is good for this
+    /// seat only, and as long as the ledger is not left or the seat is this member's.
+    pub(super) fn next_held(
+        &self,
+        cursor: &mut Cursor,
+        seat: Seat,
+        index: u32,
+    ) -> Option<(u32, &'static AtomicU64, u64)> {
+        if !seat.valid() {
+            return None;
+        }
+        if cursor.chunk == 0 || cursor.number * ENTRIES > index as usize {
+            *cursor = Cursor {
+                number: 0,
+                chunk: seat.slot().held.load(Ordering::Acquire),
+            };
+        }
+        while cursor.chunk != 0 {
+            let here = self.family.at::<Chunk>(cursor.chunk);
+            let first = cursor.number * ENTRIES;
+            let skip = (index as usize).saturating_sub(first);
+            for (i, entry) in here.entries.iter().enumerate().skip(skip) {
+                let offset = entry.load(Ordering::Acquire);
+                if offset != 0 {
+                    return Some(((first + i) as u32, entry, offset));
+                }
+            }
+            *cursor = Cursor {
+                number: cursor.number + 1,
+                chunk: here.next.load(Ordering::Acquire),
+            };
+        }
+        None
+    }
+}
