@@ -132,6 +132,20 @@ fn threads_that_reach_for_the_same_addresses_all_get_them() {
 }
 
 #[test]
+fn more_is_mapped_without_a_descriptor() {
+    let fd = memory::nameless_file(c"area").unwrap();
+    let len = memory::lengthen(&fd, 1 << 40).unwrap() as usize;
+    let area = Area::new(&fd, len, 1 << 20).unwrap();
+    area.reach(&fd, (100 << 20)..(200 << 20)).unwrap();
+    let at = 300 << 20;
+    rustix::io::pwrite(&fd, b"x", at).unwrap();
+    drop(fd);
+    area.stretch((400 << 20) + 1).unwrap();
+    // SAFETY: just mapped, and nobody writes there.
+    assert_eq!(unsafe { area.base().add(at as usize).read() }, b'x');
+}
+
+#[test]
 fn what_lies_in_the_way_of_the_memory_stays() {
     let fd = memory::nameless_file(c"area").unwrap();
     let len = memory::lengthen(&fd, 1 << 40).unwrap() as usize;

@@ -246,7 +246,16 @@ impl Family {
         if self.area.covers(in_memory.clone()) {
             return Ok(());
         }
-        let why = match self.area.reach(self.fd()?, in_memory) {
+        let reached = match self.fd() {
+            Ok(fd) => self.area.reach(fd, in_memory),
+            // The program has closed the descriptor, here and everywhere.
+            Err(lost) => self
+                .area
+                .stretch(in_memory.end)
+                .map_err(|_| lost)
+                .map_err(std::io::Error::other),
+        };
+        let why = match reached {
             Ok(()) => return Ok(()),
             Err(e) => match e.raw_os_error() {
                 Some(libc::ENOMEM) => {

@@ -140,6 +140,33 @@ impl Area {
         }
     }
 
+    /// `mremap(base, mapped, …)` — maps the bytes up to `end` without a descriptor: what is mapped grows where it is.
+    ///
+    /// # Errors
+    /// As [`Area::reach`], all of them ENOMEM.
+    ///
+    /// # References
+    ///  - [mremap(2)](https://man7.org/linux/man-pages/man2/mremap.2.html)
+    pub fn stretch(&self, end: usize) -> io::Result<()> {
+        loop {
+            let from = self.mapped();
+            if end <= from {
+                return Ok(());
+            }
+            let to = end.next_multiple_of(STEP).min(self.len);
+            // SAFETY: the mapping is ours, is not moved (the flag for that is not given), and takes the place of nothing.
+            match unsafe { rustix::mm::mremap(self.base.cast(), from, to, rustix::mm::MremapFlags::empty()) }
+            {
+                Ok(_) => {
+                    self.mapped.fetch_max(to, Ordering::Relaxed);
+                }
+                Err(e) if self.mapped() == from => return Err(e.into()),
+                // Another thread was quicker.
+                Err(_) => {}
+            }
+        }
+    }
+
     fn grow(&self, fd: BorrowedFd<'_>, end: usize) -> io::Result<()> {
         loop {
             let from = self.mapped();
