@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import textwrap
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ import procession as mp
 from deadlines import PATIENCE, ended, until
 from procession import util
 from procession.shared_memory import SharedMemory
+from programs import run
 
 
 @contextmanager
@@ -99,6 +101,34 @@ def test_a_bare_fork_makes_segments_whatever_other_threads_were_at():
     with busy(make_segment, 3) as errors:
         assert [in_bare_fork(make_segment) for _ in range(30)] == [0] * 30
     assert errors == []
+
+
+FIRST = """
+    import os, signal, threading, warnings
+    from procession.shared_memory import SharedMemory
+
+    warnings.simplefilter("ignore")
+
+    def make():
+        segment = SharedMemory(create=True, size=100)
+        segment.close()
+        segment.unlink()
+
+    threads = [threading.Thread(target=make) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(20)
+        make()
+        os._exit(0)
+    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"""
+
+
+def test_a_bare_fork_does_so_while_others_make_the_first_segment_of_all():
+    for _ in range(5):
+        assert run("-c", textwrap.dedent(FIRST)).well() == "0\n"
 
 
 @pytest.mark.parametrize("fork", ["bare", "ours"])

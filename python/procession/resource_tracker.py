@@ -15,7 +15,8 @@ import os
 import signal
 import sys
 
-from . import _core, _segments, _starts, process, util
+# spawn here and not when it is needed: a child that is forked while another thread imports it finds it locked
+from . import _core, _segments, _starts, process, spawn, util
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -107,8 +108,6 @@ class ResourceTracker:
         return True
 
     def _launch(self) -> None:
-        from . import spawn
-
         theirs, ours = map(_core.clear_of_streams, os.pipe())
         try:
             command = spawn.command("resource_tracker", "main", shared=self._shared)
