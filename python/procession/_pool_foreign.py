@@ -158,7 +158,12 @@ class QueueEngine(ThreadEngine):
         if work is not None:
             success, value = outcome
             work.done(success, value if success else ("exception", value))
-        if self.phase != "open" and not self._unfinished:
+        if self.phase != "open" and not self.has_work():
+            self.wake()
+
+    def keep_open(self, on: bool) -> None:
+        super().keep_open(on)
+        if self.phase != "open":
             self.wake()
 
     def close(self) -> None:
@@ -249,7 +254,7 @@ class QueueSupervisor(ThreadSupervisor):
 
     def _look_after(self) -> None:
         engine = self.queues
-        while engine.phase == "open" or (engine.phase == "closing" and engine._unfinished):
+        while engine.phase == "open" or (engine.phase == "closing" and engine.has_work()):
             self._listen(None if self._inquest is None else 0.05)
             if engine.phase not in ("open", "closing"):
                 break

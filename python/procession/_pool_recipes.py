@@ -11,6 +11,7 @@ import itertools
 import sys
 import threading
 from collections import deque
+from functools import partial
 from types import GenericAlias
 
 from .context import TimeoutError
@@ -304,7 +305,10 @@ class MapNames:
     @found
     def _number_left(self: Any) -> int:
         """How many tasks are not done."""
-        return 0 if self.ready() else int(self._group.progress()[0])
+        if self.ready():
+            return 0
+        unsent = self._unsent
+        return int(self._group.progress()[0]) + (0 if unsent is None else unsent.left())
 
     @found
     def _chunksize(self: Any) -> int:
@@ -334,12 +338,12 @@ class IteratorNames:
     @found
     def _index(self: Any) -> int:
         """How many items are done, as far as this is known here; if they are handed out in order, without a gap."""
-        return int(self._given + len(self._ready))
+        return int(self._feed.given + len(self._ready))
 
     @found
     def _length(self: Any) -> int | None:
         """How many items there are; None until all of the input is read."""
-        return self._fed if self._ended else None
+        return self._feed.fed if self._feed.ended else None
 
 
 # --- names of a pool ---
@@ -432,10 +436,14 @@ class TaskQueue:
             self._changed.wait_for(lambda: len(self.sent) < self._most or self._over())
         supervisor = self._supervisor
         try:
-            with supervisor.lock:
-                sent = self._engine.submit(function, args, keywords, None, 0, True)
-                self.sent.add(sent.id)
-                supervisor.watched[False, sent.id] = lambda: self._told(sent, job, index, function)
+            sent = None
+            while sent is None:
+                self._engine.wait_for_room()
+                with supervisor.lock:
+                    sent = self._engine.submit(function, args, keywords, None, 0, True)
+                    if sent is not None:
+                        self.sent.add(sent.id)
+                        supervisor.watched[False, sent.id] = partial(self._told, sent, job, index, function)
         except Exception as error:
             self._settle(job, index, (False, error))
 

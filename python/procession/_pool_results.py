@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from _thread import allocate_lock
 from collections import deque
 from contextlib import suppress
 
@@ -22,10 +21,12 @@ from .context import TimeoutError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Generator, Iterator
+    from collections.abc import AsyncIterator, Callable, Generator
     from typing import Any, Self
 
     from ._core import PoolGroup, PoolTask
+    from ._pool_backlog import Job
+    from ._pool_feed import Feed
 
 __all__ = ["OneResult", "ResultIterator", "ResultList", "UnorderedResultIterator"]
 
@@ -40,6 +41,9 @@ class OneResult(ResultNames, ApplyResult):
     _outcome: tuple[bool, Any] | None = None
     # set when the supervisor has called back, if it is to
     _told: threading.Event | None = None
+
+    # what waits in the pool's backlog, if the call was not sent at once
+    _unsent: Job | None = None
 
     _task: PoolTask
 
@@ -93,7 +97,17 @@ class OneResult(ResultNames, ApplyResult):
         no such method.
         """
         # what could not be sent is no task
-        return self._outcome is None and self._task.cancel()
+        return self._outcome is None and (self._withdraw() or self._task.cancel())
+
+    def _withdraw(self) -> bool:
+        """Gives up what was not sent yet; whether there was something."""
+        job = self._unsent
+        if job is None or not self._pool._backlog.withdraw(job):
+            return False
+        from concurrent.futures import CancelledError
+
+        job.fail(CancelledError())
+        return True
 
     # --- for await ---
 
@@ -109,7 +123,11 @@ class OneResult(ResultNames, ApplyResult):
                 future.set_result(None)
 
         self._when_done(lambda: _call_soon(loop, done))
-        yield from future
+        try:
+            yield from future
+        except BaseException:
+            self.cancel()  # who awaited it was cancelled
+            raise
         return self.get()
 
     def _when_done(self, call: Callable[[], object]) -> None:
@@ -157,7 +175,24 @@ class OneResult(ResultNames, ApplyResult):
         return True
 
     def _keep(self, told: tuple[bool, Any]) -> None:
-        self._outcome = told if told[0] else (False, self._error(told[1]))
+        if told[0]:
+            self._outcome = told
+            return
+        self._outcome = False, self._error(told[1])
+        self._hush(told[1])
+
+    def _hush(self, what: tuple[Any, ...]) -> None:
+        """What `terminate` has given up is told to those who wait, and, as in multiprocessing, to no callback."""
+        if what[0] == "abandoned" and self._pool._supervisor.broken is None:
+            self._error_callback = None
+
+    def _not_sent(self, error: BaseException | None) -> None:
+        """The call was given up before it was sent; None: since the pool has ended."""
+        if error is None:
+            self._keep((False, ("abandoned",)))
+        else:
+            self._outcome = False, error
+        self._call_back()
 
     def _take(self) -> None:
         """The outcome from the engine, if nobody has taken it; under the lock."""
@@ -213,7 +248,8 @@ class ResultList(MapNames, OneResult, MapResult):
         bar: Any = None,
     ) -> None:
         OneResult.__init__(self, pool, function)
-        self._gathering = allocate_lock()
+        # re-entrant: a thread that has the outcomes of a pool of threads reported may be told at once
+        self._gathering = threading.RLock()
         self._callback, self._error_callback = callback, error_callback
         self._values: list[Any] = [None] * length
         self._length = length
@@ -232,11 +268,28 @@ class ResultList(MapNames, OneResult, MapResult):
 
     def cancel(self) -> bool:
         """Gives up all calls that are not done; see `ApplyResult.cancel`."""
-        return self._outcome is None and self._group.cancel() > 0
+        if self._outcome is not None:
+            return False
+        count = self._group.cancel()
+        return self._withdraw() or count > 0
+
+    def get(self, timeout: float | None = None) -> Any:
+        """The list of results; see `ApplyResult.get`. Ctrl-C gives up all calls that are not done."""
+        try:
+            return super().get(timeout)
+        except KeyboardInterrupt:
+            self.cancel()
+            raise
 
     def _fail(self, index: int, error: BaseException) -> None:
         if self._failure is None or index < self._failure[0]:
             self._failure = index, error
+
+    def _abandon(self, index: int = 0) -> None:
+        """The pool was ended before the rest, from this item on, was sent."""
+        what = ("abandoned",)
+        self._hush(what)
+        self._fail(index, error_of(what, name_of(self._function), index, self._pool._supervisor.broken))
 
     def _finish(self) -> None:
         self._outcome = (True, self._values) if self._failure is None else (False, self._failure[1])
@@ -264,6 +317,7 @@ class ResultList(MapNames, OneResult, MapResult):
             return False
         left, failures, count = gathered
         for index, what in failures:
+            self._hush(what)
             self._fail(index, error_of(what, name_of(self._function), index, self._pool._supervisor.broken))
         if self._bar is not None:
             self._bar.update(count)
@@ -314,38 +368,31 @@ class ResultList(MapNames, OneResult, MapResult):
 
 
 class ResultIterator(IteratorNames, IMapIterator):
-    """The results of `imap`, in the order of the input, as they come.
-
-    The input is read only so far ahead as `buffersize` says: in `next`, by the thread that calls it.
-    """
+    """The results of `imap`, in the order of the input, as they come."""
 
     _ordered = True
 
-    def __init__(
-        self, pool: Any, group: PoolGroup, function: Any, source: Iterator[Any], chunk: int, ahead: int | None, bar: Any
-    ) -> None:
+    def __init__(self, pool: Any, feed: Feed, function: Any, bar: Any) -> None:
         self._pool = pool
-        self._group = group
+        self._feed = feed
+        self._group = feed.group
         self._function = function
-        self._source = source
-        self._chunk = chunk
-        self._adapts = ahead is None
-        # how many items are read at most and not returned yet
-        self._ahead = max(8, 4 * pool._processes) * chunk if ahead is None else ahead
+        self._chunk = feed.chunk
         self._bar = bar
         self._lock = threading.Lock()
-        self._fed = 0  # items read
-        self._given = 0  # items returned
-        self._tasks = 0  # tasks under way
-        self._ended = False
+        self._collected = 0  # tasks whose outcomes were collected
+        self._come: deque[tuple[int, bool, Any]] = deque()  # outcomes that were collected and not looked at
         self._ready: deque[tuple[bool, Any, int]] = deque()  # success, value, items
         self._early: dict[int, tuple[bool, Any, int]] = {}  # what is not its turn yet, by number
         self._next = 0  # the number whose turn it is
-        self._refilled = 0.0
-        self._feed()
 
     def __iter__(self) -> Self:
         return self
+
+    def __del__(self) -> None:
+        feed: Feed | None = getattr(self, "_feed", None)
+        if feed is not None and not feed.ended:
+            feed.forget()
 
     def next(self, timeout: float | None = None) -> Any:
         """The next result, waited for up to so many seconds. StopIteration: there is no other.
@@ -368,9 +415,10 @@ class ResultIterator(IteratorNames, IMapIterator):
             ready = self._ready
             if ready:  # the case that must be quick
                 success, value, items = ready.popleft()
-                self._given += items
-                if self._fed - self._given < self._ahead >> 1:  # so that the workers do not wait for this thread
-                    self._feed()
+                feed = self._feed
+                feed.given += items
+                if feed.fed - feed.given < feed.ahead >> 1:  # so that the workers do not wait for this thread
+                    feed.more()
                 if success:
                     return value
             else:
@@ -381,29 +429,41 @@ class ResultIterator(IteratorNames, IMapIterator):
 
     def _take(self, timeout: float | None) -> tuple[bool, Any]:
         limit = None if timeout is None else time.monotonic() + timeout
+        feed = self._feed
         while not self._ready:
-            self._feed()
+            feed.more()
+            while feed.failures:
+                number, error, items = feed.failures.popleft()
+                self._came(number, False, error, items)
             if self._ready:
                 break
-            if not self._tasks:
+            if feed.over(self._collected):
                 if self._bar is not None:
                     self._bar.close()
                 raise StopIteration
             left = None if limit is None else max(0.0, limit - time.monotonic())
-            collected = self._group.collect(1 << 30, left)
-            if collected is None:
+            unsent = feed.inline and feed.sent == self._collected
+            if not (feed.wait_to_send(left) if unsent else self._collect(left)):
                 raise TimeoutError
-            for number, success, value in collected[1]:
-                self._tasks -= 1
-                self._arrived(number, success, value)
         success, value, items = self._ready.popleft()
-        self._given += items
+        feed.given += items
         return success, value
+
+    def _collect(self, timeout: float | None) -> bool:
+        """Waits for outcomes; False if the time is over."""
+        collected = self._group.collect(1 << 30, timeout)
+        if collected is None:
+            return False
+        self._come.extend(collected[1])
+        while self._come:
+            self._collected += 1
+            self._arrived(*self._come.popleft())
+        return True
 
     def _arrived(self, number: int, success: bool, value: Any) -> None:
         if not success:
             value = error_of(value, name_of(self._function), number, self._pool._supervisor.broken)
-            self._came(number, False, value, min(self._chunk, self._fed - number))
+            self._came(number, False, value, self._chunk)
         elif self._chunk > 1:
             # the list's items; the last of them ends the turn
             self._came(number, None, value, len(value))
@@ -430,34 +490,6 @@ class ResultIterator(IteratorNames, IMapIterator):
             self._ready.extend((True, item, 1) for item in value)
         else:
             self._ready.append((success, value, items))
-
-    def _feed(self) -> None:
-        """Reads ahead and submits, as far as may be."""
-        if self._ended:
-            return
-        room = self._ahead - (self._fed - self._given)
-        now = time.monotonic()
-        if self._adapts and now - self._refilled < 0.02 and self._ahead < 1024 * self._chunk:
-            room += self._ahead
-            self._ahead *= 2
-        self._refilled = now
-        while room > 0 and not self._ended:
-            # whole chunks, or what fits of one
-            items = min(room, max(self._chunk, room - room % self._chunk))
-            self._pool._check_running()
-            read, tasks, self._ended, error = self._group.feed(self._source, items, self._chunk, self._fed)
-            self._fed += read
-            self._tasks += tasks
-            room -= read
-            if error is None:
-                continue
-            what, count = error
-            number = self._fed
-            self._fed += max(1, count)
-            room -= max(1, count)
-            if not count:  # the input itself
-                self._ended = True
-            self._came(number, False, what, max(1, count))
 
     # --- for async for ---
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import suppress
+from io import TextIOWrapper
+
 from . import _core, _endings
 
 TYPE_CHECKING = False
@@ -26,6 +30,7 @@ def main(
     most: it ends after so many. memory: it ends when it has more than so many bytes. threads: that numerical libraries
     may use in it.
     """
+    _write_lines_at_once()
     if threads is not None:
         from ._inner_threads import limit
 
@@ -38,6 +43,16 @@ def main(
             _endings.leave_report(error)
             raise SystemExit(1) from None
     _core.work_in_pool(handle, desk, None, most, memory)
+
+
+def _write_lines_at_once() -> None:
+    """Has what tasks print written line by line, also where standard output is no terminal: a worker may be killed at
+    any time, for a later task, and its buffer would be lost.
+    """
+    out = sys.stdout
+    if type(out) is TextIOWrapper and not out.line_buffering:
+        with suppress(OSError, ValueError):  # it is closed, or cannot be written to
+            out.reconfigure(line_buffering=True)
 
 
 def described(

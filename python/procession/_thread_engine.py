@@ -121,6 +121,7 @@ class ThreadGroup:
         self._report = report
         self._pending: dict[int, _Work] = {}
         self._finished: deque[tuple[int, bool, Any]] = deque()
+        self._feeding = self._news = self._forgotten = False
 
     def _call(self, start: int, part: list[Any], many: bool) -> Callable[[], Any]:
         """What a task does."""
@@ -133,7 +134,13 @@ class ThreadGroup:
         return call
 
     def feed(
-        self, iterator: Iterator[Any], items: int, chunk: int = 1, first: int = 0, listed: bool = False
+        self,
+        iterator: Iterator[Any],
+        items: int,
+        chunk: int = 1,
+        first: int = 0,
+        listed: bool = False,
+        promptly: bool = False,
     ) -> tuple[int, int, bool, tuple[BaseException, int] | None]:
         read = tasks = 0
         ended = False
@@ -162,7 +169,8 @@ class ThreadGroup:
             with self._engine.condition:
                 if self._pending.pop(start, None) is None:
                     return
-                self._finished.append((start, success, value))
+                if not self._forgotten:
+                    self._finished.append((start, success, value))
                 self._engine.condition.notify_all()
                 report = self._report
             if report:
@@ -174,12 +182,13 @@ class ThreadGroup:
         self._engine.put(work)
 
     def _some(self) -> bool:
-        return bool(self._finished) or not self._pending
+        return bool(self._finished) or self._news or not (self._pending or self._feeding)
 
     def collect(self, most: int, timeout: float | None = None) -> tuple[int, list[tuple[int, bool, Any]]] | None:
         with self._engine.condition:
             if not self._some() and not self._engine.condition.wait_for(self._some, timeout):
                 return None
+            self._news = False
             found = [self._finished.popleft() for _ in range(min(most, len(self._finished)))]
             return len(self._pending) + len(self._finished), found
 
@@ -219,9 +228,36 @@ class ThreadGroup:
     def report(self) -> None:
         with self._engine.condition:
             self._report = True
-            news = bool(self._finished)
+            news = self._news or bool(self._finished)
         if news:
             self._engine.tell((True, self.id))
+
+    def feeding(self, on: bool) -> None:
+        with self._engine.condition:
+            changes, self._feeding = self._feeding != on, on
+        if changes:
+            self._engine.keep_open(on)
+            if not on:
+                self.tell()
+
+    def tell(self) -> None:
+        with self._engine.condition:
+            self._news = True
+            self._engine.condition.notify_all()
+            report = self._report
+        if report:
+            self._engine.tell((True, self.id))
+
+    def forget(self) -> None:
+        with self._engine.condition:
+            self._forgotten = True
+            self._finished.clear()
+
+    def wait_for_few(self, most: int, timeout: float | None = None) -> bool:
+        return _wait(self._engine.condition, lambda: len(self._pending) <= most, timeout)
+
+    # nothing is pickled, so nothing is big
+    big = False
 
 
 class ThreadEngine:
@@ -237,6 +273,39 @@ class ThreadEngine:
         self.done = [0] * workers
         self.tell: Callable[[tuple[bool, int]], object] = lambda key: None
         self._unfinished: set[_Work] = set()
+        # how many inputs may have more work, after the pool was closed too
+        self._open = 0
+
+    def has_room(self) -> bool:
+        return True
+
+    def wait_for_room(self, timeout: float | None = None) -> bool:
+        return True
+
+    def keep_open(self, on: bool) -> None:
+        with self.condition:
+            self._open += 1 if on else -1
+            self._end_if_done()
+
+    def has_work(self) -> bool:
+        """Whether there is work that a closed pool does before it ends."""
+        return bool(self._unfinished or self._open)
+
+    def _end_if_done(self) -> None:
+        """A closed pool's threads end when they have done all work; under the condition."""
+        if self.phase == "closing" and not self._open:
+            for _ in range(self.workers):
+                self.queue.put(None)
+
+    def cancel_all(self, kill: bool = False) -> int:
+        with self.condition:
+            waiting = list(self._unfinished)
+        count = 0
+        for work in waiting:
+            if self.withdraw(work):
+                work.done(False, ("cancelled",))
+                count += 1
+        return count
 
     def submit(
         self,
@@ -278,7 +347,7 @@ class ThreadEngine:
 
     def put(self, work: _Work) -> None:
         with self.condition:
-            if self.phase == "open":
+            if self.phase == "open" or (self.phase == "closing" and self._open):
                 self._unfinished.add(work)
                 self.queue.put(work)
                 return
@@ -323,8 +392,7 @@ class ThreadEngine:
         with self.condition:
             if self.phase == "open":
                 self.phase = "closing"
-                for _ in range(self.workers):
-                    self.queue.put(None)
+                self._end_if_done()
 
     def terminate(self, phase: str = "terminating") -> None:
         with self.condition:

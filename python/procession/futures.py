@@ -23,6 +23,7 @@ from concurrent.futures import Future as _Future
 from . import _cpus, context, pool, util
 from ._arguments import count, seconds, size
 from ._own_context import own_context
+from ._pool_backlog import Call
 from ._pool_errors import PoolBrokenError, TaskTimeoutError, error_of, name_of
 from ._pool_errors import WorkerDiedError as _WorkerDiedError
 from ._pool_results import ResultIterator
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from typing import Any, Literal
 
     from ._core import PoolTask
+    from ._pool_backlog import Backlog
     from ._pool_statistics import WorkerStatistics
     from .context import BaseContext
     from .process import BaseProcess
@@ -74,9 +76,18 @@ class Future(_Future):  # type: ignore[type-arg]  # generic from 3.9 on, and in 
     """A `concurrent.futures.Future` that knows whether a worker has its call."""
 
     _task: PoolTask | None = None
+    # what waits in the pool's backlog, if the call was not sent at once
+    _job: Call | None = None
+    _backlog: Backlog | None = None
+
+    def _withdraw(self) -> None:
+        """The call is not sent, if it was not sent yet."""
+        if self._job is not None and self._backlog is not None and self._backlog.withdraw(self._job):
+            self._job = None
 
     def cancel(self) -> bool:
         """Cancels the call, unless it is running or done; whether it is cancelled."""
+        self._withdraw()
         task = self._task
         if task is None or self.cancelled():
             return super().cancel()
@@ -87,8 +98,9 @@ class Future(_Future):  # type: ignore[type-arg]  # generic from 3.9 on, and in 
 
         The result is then `CancelledError` too. concurrent.futures has no such method.
         """
+        self._withdraw()
         task = self._task
-        return False if task is None else task.cancel(True) and super().cancel()
+        return super().cancel() if task is None else task.cancel(True) and super().cancel()
 
     def running(self) -> bool:
         """Whether a worker has the call."""
@@ -180,11 +192,27 @@ class ProcessPoolExecutor(Executor):
         future = Future()
         supervisor, engine = running._supervisor, running._engine
         name = name_of(fn)
-        try:
+
+        def send() -> bool:
             with supervisor.lock:
                 task = engine.submit(fn, args, kwargs, running._timeout, running._retries, True)
-                future._task = task
+                if task is None:
+                    return False
+                future._task, future._job = task, None
                 supervisor.watched[False, task.id] = lambda: _settle(future, name, supervisor)
+            return True
+
+        def fail(error: BaseException | None) -> None:
+            future._job = None
+            if isinstance(error, CancelledError):
+                future.cancel()
+            if future.set_running_or_notify_cancel():
+                future.set_exception(self._broken(running) if error is None else error)
+
+        try:
+            if running._waiting or not send():
+                future._job, future._backlog = Call(send, fail), running._backlog
+                running._backlog.add(future._job)
         except Exception as error:
             if engine.phase != "open":
                 raise self._broken(running) from error
@@ -216,7 +244,11 @@ class ProcessPoolExecutor(Executor):
         running = self._started()
         group = running._engine.group(fn, True, running._timeout, running._retries, False)
         ahead = sys.maxsize if buffersize is None else buffersize
-        results = ResultIterator(running, group, fn, zip(*iterables, strict=False), chunksize, ahead, None)
+        source = zip(*iterables, strict=False)
+        # without a buffersize all of the input is read now; with one, the input is read in the thread that fetches
+        results = running._iterator(ResultIterator, group, fn, source, chunksize, ahead, True, None)
+        if buffersize is None:
+            results._feed.lift()
         return _results(self, running, results, limit)
 
     def statistics(self) -> list[WorkerStatistics]:
@@ -234,7 +266,7 @@ class ProcessPoolExecutor(Executor):
         if running is None:
             return
         if cancel_futures:
-            running._engine.cancel_waiting()
+            running._give_up(False)
         running.close()
         if wait and running._supervisor.thread is not threading.current_thread():
             running.join()

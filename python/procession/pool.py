@@ -6,15 +6,19 @@ import os
 import threading
 import warnings
 from collections.abc import Sized
+from functools import partial
+from weakref import WeakSet
 
 from . import _core, _cpus, process, util
 from ._arguments import check_call, count, seconds, size
 from ._endings import RemoteTraceback as RemoteTraceback
 from ._own_context import own_context
+from ._pool_backlog import Backlog, Call, Chunks
 from ._pool_compat import PoolNames, is_foreign
 from ._pool_compat import worker as worker
 from ._pool_errors import MaybeEncodingError as MaybeEncodingError
 from ._pool_errors import error_of, name_of
+from ._pool_feed import Feed, reads_at_once
 from ._pool_recipes import ApplyResult, IMapIterator, IMapUnorderedIterator, MapResult
 from ._pool_recipes import job_counter as job_counter
 from ._pool_results import OneResult, ResultIterator, ResultList, UnorderedResultIterator
@@ -120,7 +124,13 @@ class Pool(PoolNames):
         else:
             self._engine = self._make_engine(processes, worker_memory_limit)
             self._supervisor = self._make_supervisor(worker_memory_limit, inner_threads)
-        self._terminate = util.Finalize(self, _terminate, args=(self._engine, self._supervisor), exitpriority=15)
+        self._backlog = Backlog(self._engine)
+        self._waiting = self._backlog.waiting
+        # the inputs of iterators that are read at the moment
+        self._feeds: WeakSet[Feed] = WeakSet()
+        self._terminate = util.Finalize(
+            self, _terminate, args=(self._engine, self._supervisor, self._feeds), exitpriority=15
+        )
         try:
             self._supervisor.start()
         except BaseException:
@@ -170,7 +180,7 @@ class Pool(PoolNames):
         """func(*args, **kwds), in a worker. Raises what it raises; see `AsyncResult.get` for the rest."""
         if self._state != RUN:
             raise ValueError("Pool not running")
-        if not self._direct:
+        if self._waiting or not self._direct:
             return self.apply_async(func, args, kwds).get()
         if type(args) is not tuple or type(kwds) is not dict:
             args, kwds = check_call(args, kwds)
@@ -209,21 +219,34 @@ class Pool(PoolNames):
         retries = self._retries if retries is None else count("retries", retries, 0)
         result = OneResult(self, func)
         try:
-            if callback is None and error_callback is None:
-                result._task = self._engine.submit(func, args, kwds, timeout, retries)
-                return result
+            if callback is None and error_callback is None and not self._waiting:
+                task = self._engine.submit(func, args, kwds, timeout, retries)
+                if task is not None:
+                    result._task = task
+                    return result
             result._callback, result._error_callback = callback, error_callback
             result._told, result._waiting = threading.Event(), []
-            supervisor = self._supervisor
-            with supervisor.lock:
-                result._task = task = self._engine.submit(func, args, kwds, timeout, retries, True)
-                supervisor.watched[False, task.id] = result._tell
+            call = Call(partial(self._submit, result, func, args, kwds, timeout, retries), result._not_sent)
+            if self._waiting or not call.send():
+                result._unsent = call
+                self._backlog.add(call)
         except Exception as error:
             self._check_running()
             result._outcome = False, error
             if result._told is not None:
                 result._call_back()
         return result
+
+    def _submit(self, result: OneResult, *call: Any) -> bool:
+        """Submits a call whose end the supervisor tells; False if there is no room."""
+        supervisor = self._supervisor
+        with supervisor.lock:
+            task = self._engine.submit(*call, True)
+            if task is None:
+                return False
+            result._task = task
+            supervisor.watched[False, task.id] = result._tell
+        return True
 
     # --- many calls ---
 
@@ -246,9 +269,7 @@ class Pool(PoolNames):
         timeout, retries: as for the pool; they are about tasks, and with a timeout a task has one item by default.
         progress: shows a bar, if tqdm is installed.
         """
-        made = self._map_async(func, iterable, mapstar, chunksize, **_beyond(timeout, retries, progress))
-        values: list[Any] = made.get()
-        return values
+        return self._map(func, iterable, mapstar, chunksize, _beyond(timeout, retries, progress))
 
     def map_async(
         self,
@@ -281,9 +302,7 @@ class Pool(PoolNames):
         progress: bool = False,
     ) -> list[Any]:
         """[func(*item) for item in iterable]; otherwise as `map`."""
-        made = self._map_async(func, iterable, starmapstar, chunksize, **_beyond(timeout, retries, progress))
-        values: list[Any] = made.get()
-        return values
+        return self._map(func, iterable, starmapstar, chunksize, _beyond(timeout, retries, progress))
 
     def starmap_async(
         self,
@@ -301,6 +320,24 @@ class Pool(PoolNames):
         beyond = _beyond(timeout, retries, progress)
         made: ResultList = self._map_async(func, iterable, starmapstar, chunksize, callback, error_callback, **beyond)
         return made
+
+    def _map(
+        self,
+        func: Callable[..., Any],
+        iterable: Iterable[Any],
+        mapper: Callable[..., Any],
+        chunksize: int | None,
+        beyond: dict[str, Any],
+    ) -> list[Any]:
+        made = self._map_async(func, iterable, mapper, chunksize, **beyond)
+        try:
+            values: list[Any] = made.get()
+        except BaseException:
+            # Ctrl-C, or what another signal's handler has raised: the caller has no result by which to give them up
+            if not made.ready():
+                made.cancel()
+            raise
+        return values
 
     def _map_async(
         self,
@@ -336,37 +373,16 @@ class Pool(PoolNames):
         result._group = self._engine.group(func, mapper is starmapstar, timeout, retries, False)
         if callback is not None or error_callback is not None or bar is not None:
             result._watch()
-        source = iter(items)
+        chunks = Chunks(result, result._group, iter(items), length, chunksize, self)
         try:
-            self._feed_all(result, source, length, chunksize)
+            if self._waiting or not chunks.send():
+                result._unsent = chunks
+                result._group.feeding(True)
+                self._backlog.add(chunks)
         except BaseException:
             result._group.cancel()
             raise
-        result._submitted()
         return result
-
-    def _feed_all(self, result: ResultList, source: Any, length: int, chunksize: int | None) -> None:
-        """Submits all items. What cannot be sent is a failure of the result, and so is what the input raises."""
-        done = 0
-        while done < length:
-            if chunksize is None:
-                # a chunk is never more than this share of what is left: so the last ones are small
-                chunk = max(1, (length - done) // (8 * self._processes))
-                items = chunk * self._processes
-            else:
-                chunk, items = chunksize, length - done
-            # a value of one item alone comes back as that, not as a list of it
-            read, tasks, ended, error = result._group.feed(
-                source, min(items, length - done), chunk, done, result._chunked
-            )
-            result._tasks += tasks
-            done += read
-            if error is not None:
-                result._fail(done, error[0])
-                done += error[1]
-                ended = ended or not error[1]
-            if ended:
-                break
 
     def imap(
         self,
@@ -381,9 +397,11 @@ class Pool(PoolNames):
     ) -> ResultIterator:
         """An iterator over func(item) for the items of iterable, in their order; also for `async for`.
 
-        The input is read as results are fetched: never more than buffersize items ahead of what was returned; by
+        Returns at once. The input is read ahead of the results that were fetched: never more than buffersize items; by
         default some per worker, and up to 1024 chunks if they are done quickly. (multiprocessing reads all of it at
-        once.) The other arguments are as for `map`; `timeout` here is a task's, and `next(timeout)` the waiter's.
+        once.) Results are handed out while the input waits, also for those results. After `close()` the input is read
+        on; `join()` reads it to its end, whether results are fetched or not, and so does forgetting the iterator. The
+        other arguments are as for `map`; `timeout` here is a task's, and `next(timeout)` the waiter's.
 
         ValueError: the pool is closed; chunksize or buffersize is below 1.
         """
@@ -423,10 +441,18 @@ class Pool(PoolNames):
             buffersize = count("buffersize", buffersize, 1)
         timeout = self._timeout if timeout is None else seconds("timeout", timeout)
         retries = self._retries if retries is None else count("retries", retries, 0)
-        source = iter(iterable)
+        source, inline = reads_at_once(iterable)
         length = len(iterable) if progress and isinstance(iterable, Sized) else None
         group = self._engine.group(func, False, timeout, retries, False)
-        return kind(self, group, func, source, chunksize, buffersize, _bar(length) if progress else None)
+        return self._iterator(
+            kind, group, func, source, chunksize, buffersize, inline, _bar(length) if progress else None
+        )
+
+    def _iterator(self, kind: type[ResultIterator], group: Any, func: Any, *how: Any) -> ResultIterator:
+        source, chunksize, ahead, inline, bar = how
+        feed = Feed(self, group, source, chunksize, ahead, inline)
+        self._feeds.add(feed)
+        return kind(self, feed, func, bar)
 
     # --- the pool itself ---
 
@@ -437,14 +463,40 @@ class Pool(PoolNames):
         return read(self._engine)
 
     def close(self) -> None:
-        """The pool takes no more tasks; when all are done, its workers end. Returns at once."""
+        """The pool takes no more calls; when all are done, its workers end. Returns at once.
+
+        Iterators that were made before go on reading their input.
+        """
         util.debug("closing the pool")
         if self._state == RUN:
             self._state = CLOSE
             self._close_engine()
 
+    def cancel_all(self) -> int:
+        """Gives up all calls that are not done, and returns how many tasks those were.
+
+        A call that waits is not made; a call that runs is ended by killing its worker, which is replaced. `get` raises
+        `concurrent.futures.CancelledError`, and so do iterators, in the place of what is left of their input. The pool
+        takes calls as before. In a `ThreadPool`, calls that run go on. multiprocessing has no such method.
+        """
+        return self._give_up(True)
+
+    def _give_up(self, kill: bool) -> int:
+        from concurrent.futures import CancelledError
+
+        jobs = self._backlog.withdraw_all()
+        for feed in list(self._feeds):
+            feed.stop(CancelledError())
+        for job in jobs:
+            job.fail(CancelledError())
+        cancelled: int = self._engine.cancel_all(kill)
+        return len(jobs) + cancelled
+
     def terminate(self) -> None:
-        """The pool ends now. What is under way is abandoned, and who waits for it gets `PoolBrokenError`."""
+        """The pool ends now. Calls that are not done are given up: who waits for one gets `PoolBrokenError`, and no
+        callback is called. Idle workers end by themselves; a worker with a task is sent SIGTERM, and SIGKILL 0.3 s
+        later.
+        """
         util.debug("terminating the pool")
         self._state = TERMINATE
         self._terminate()
@@ -456,6 +508,8 @@ class Pool(PoolNames):
             raise ValueError("Pool is still running")
         if self._state not in (CLOSE, TERMINATE):
             raise ValueError("In unknown state")
+        for feed in list(self._feeds):
+            feed.lift()
         self._supervisor.thread.join()
 
     def __enter__(self) -> Self:
@@ -543,10 +597,12 @@ def rebuild_exc(exc: BaseException, tb: str) -> BaseException:
     return exc
 
 
-def _terminate(engine: Any, supervisor: Any) -> None:
+def _terminate(engine: Any, supervisor: Any, feeds: Any) -> None:
     """What ends a pool: also when it is forgotten, and when the program ends."""
     engine.terminate()
     if supervisor.pid == os.getpid():
+        for feed in list(feeds):
+            feed.wake()
         supervisor.terminated()
 
 

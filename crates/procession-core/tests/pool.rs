@@ -432,3 +432,97 @@ fn a_worker_that_is_condemned_before_its_start_is_reported_is_killed() {
     assert_eq!(common::join(pid), -libc::SIGKILL);
     let _ = fork::forked(pid);
 }
+
+#[test]
+fn a_closed_pool_takes_tasks_of_a_group_that_is_being_fed_and_ends_after_them() {
+    let running = Running::new(2);
+    let group = running.pool.group(None, false);
+    running.pool.feed(group, true);
+    running.pool.close();
+    let task = |number| Submission {
+        group,
+        number,
+        ..Submission::default()
+    };
+    let outgoing = || Outgoing {
+        parts: [b"ab", &[]],
+        ..Outgoing::default()
+    };
+    for number in 0..100 {
+        running.pool.submit(task(number), outgoing()).unwrap();
+    }
+    running.pool.feed(group, false);
+    assert_eq!(
+        running.pool.wait_for_group(group, Deadline::after(LIMIT)),
+        Waited::Ready(())
+    );
+    let mut found = Vec::new();
+    let left = running
+        .pool
+        .collect(group, usize::MAX, &mut found, Deadline::after(LIMIT));
+    assert_eq!((left, found.len()), (Waited::Ready(0), 100));
+    // It has ended by now, or does so in a moment: nothing is taken any more.
+    assert!(running.pool.submit(task(100), outgoing()).is_err());
+}
+
+#[test]
+fn who_collects_waits_for_a_group_that_is_being_fed_and_looks_when_told() {
+    let running = Running::new(1);
+    let group = running.pool.group(None, false);
+    running.pool.feed(group, true);
+    let soon = || Deadline::after(Duration::from_millis(20));
+    let mut found = Vec::new();
+    assert_eq!(
+        running.pool.collect(group, 1, &mut found, soon()),
+        Waited::TimedOut
+    );
+    running.pool.tell_group(group);
+    assert_eq!(
+        running.pool.collect(group, 1, &mut found, soon()),
+        Waited::Ready(0)
+    );
+    assert_eq!(
+        running.pool.collect(group, 1, &mut found, soon()),
+        Waited::TimedOut
+    );
+    running.pool.feed(group, false);
+    assert_eq!(
+        running.pool.collect(group, 1, &mut found, Deadline::after(LIMIT)),
+        Waited::Ready(0)
+    );
+    assert!(found.is_empty());
+}
+
+#[test]
+fn a_pool_has_no_room_while_many_bytes_are_under_way_and_all_workers_are_busy() {
+    let running = Running::new(1);
+    let naps: Vec<u64> = (0..3)
+        .map(|_| running.submit(b"nap", Wishes::default()))
+        .collect();
+    let big = vec![b'x'; 40 << 20];
+    assert!(running.pool.has_room());
+    let mut ids = vec![running.submit(&big, Wishes::default())];
+    assert!(running.pool.has_room());
+    ids.push(running.submit(&big, Wishes::default()));
+    assert!(!running.pool.has_room());
+    assert_eq!(
+        running.pool.wait_for_room(Deadline::after(LIMIT)),
+        Waited::Ready(())
+    );
+    assert!(running.pool.has_room());
+    for id in naps.into_iter().chain(ids) {
+        returned(running.outcome(id));
+    }
+}
+
+#[test]
+fn an_idle_worker_of_a_terminated_pool_ends_by_itself_and_is_not_replaced() {
+    let running = Running::new(3);
+    while running.pool.statistics().iter().any(|worker| !worker.ready) {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let starts = running.starts.load(Ordering::SeqCst);
+    let counted = running.starts.clone();
+    drop(running);
+    assert_eq!(starts, counted.load(Ordering::SeqCst));
+}

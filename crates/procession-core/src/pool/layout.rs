@@ -46,7 +46,8 @@ pub struct Desk {
     pub phase: AtomicU64,
     /// When the worker was last seen idle: the end of its last task.
     pub rested: AtomicU64,
-    spare: AtomicU64,
+    /// When the task's function was called, or 0: a time limit counts from here. Written only if the task has one.
+    pub called: AtomicU64,
 }
 
 /// The worker was started and is not ready yet.
@@ -80,6 +81,7 @@ impl Desk {
             &self.done,
             &self.phase,
             &self.rested,
+            &self.called,
         ] {
             word.store(0, Ordering::Release);
         }
@@ -91,13 +93,16 @@ impl Desk {
 pub struct Head {
     /// The task. 0: none. Such a message is a nudge for those who wait, or was a task until that was cancelled.
     pub task: u64,
-    /// The face's own.
+    /// The face's own; of a task, with [`TIMED`].
     pub word: u64,
     /// Offset of the task's definition, or 0.
     pub definition: u64,
     /// The definition's generation; of a result, the pid of the worker.
     pub generation: u64,
 }
+
+/// In the word of a task's head: the task has a time limit. The other bits are the face's own.
+pub const TIMED: u64 = 1 << 63;
 
 /// How many bytes a head has.
 pub const HEAD: usize = 32;

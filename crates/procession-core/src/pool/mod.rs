@@ -50,6 +50,7 @@
 //! of results (a *nudge*, if there is no other), so who has seen the queue empty under the lock and sleeps until there are
 //! more messages misses nothing.
 
+mod cancel;
 mod definition;
 pub mod layout;
 mod message;
@@ -64,7 +65,7 @@ use crate::family::object::{HEADER, Kind};
 use crate::family::{Family, Handle, Hold};
 use crate::queue::Queue;
 use crate::sys::event::Bell;
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
 use layout::{CONDEMNED, Desk, PoolObject, desk_at};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -100,6 +101,8 @@ pub struct Pool {
     results: Queue,
     /// Tells the supervising thread to look.
     control: Bell,
+    /// Whether there was no room for more tasks when that was looked at last; see [`Pool::has_room`].
+    crowded: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -164,6 +167,7 @@ impl Pool {
             tasks,
             results,
             control,
+            crowded: AtomicBool::new(false),
             state: Mutex::new(state),
         })
     }
@@ -208,7 +212,7 @@ impl Pool {
     #[must_use]
     pub fn jobs(&self) -> u64 {
         let state = self.lock();
-        let busy = || state.groups.values().filter(|group| group.pending > 0);
+        let busy = || state.groups.values().filter(|group| !group.is_over());
         let grouped: u64 = busy().map(|group| group.pending).sum();
         state.pending - grouped + busy().count() as u64
     }

@@ -1,17 +1,16 @@
 //! Tasks on their way to the workers.
 
 use super::definition::Definition;
-use super::layout::{HEAD, Head};
+use super::layout::{HEAD, Head, TIMED};
 use super::message::Outgoing;
-use super::table::{Group, Kept, Outcome, Phase, State, Task, Wishes};
+use super::table::{Group, Kept, Outcome, State, Task, Wishes};
 use super::worker::framed;
 use super::{Pool, Report};
 use crate::error::{Error, Result};
 use crate::family::Hold;
 use crate::queue::{Batch as Messages, Parcel, Patience, Put};
-use core::sync::atomic::{AtomicU64, Ordering};
-use std::collections::HashSet;
-use std::sync::{Arc, MutexGuard};
+use core::sync::atomic::Ordering;
+use std::sync::Arc;
 
 /// A task that is to be submitted.
 #[derive(Debug, Default)]
@@ -32,7 +31,7 @@ pub struct Submission {
 #[derive(Debug, Default)]
 pub struct Batch {
     messages: Messages,
-    tasks: Vec<(u64, u64, Wishes, Option<Arc<Definition>>)>,
+    tasks: Vec<Task>,
 }
 
 impl Batch {
@@ -43,7 +42,7 @@ impl Batch {
         let (definition, generation) = task.definition.as_ref().map_or((0, 0), |d| d.key());
         let head = Head {
             task: 0,
-            word: task.word,
+            word: task.marked_word(),
             definition,
             generation: generation.into(),
         };
@@ -55,13 +54,7 @@ impl Batch {
         let len = self.messages.bytes.len() - start;
         debug_assert!(Messages::takes(len));
         self.messages.messages.push((encoding, len));
-        let definition = if task.group == 0 {
-            task.definition.clone()
-        } else {
-            None
-        };
-        self.tasks
-            .push((task.group, task.number, task.wishes, definition));
+        self.tasks.push(Task::new(task, len as u64));
         true
     }
 
@@ -90,6 +83,16 @@ impl Batch {
     }
 }
 
+/// With more bytes than this under way, and a task for each worker and one more, the pool is crowded.
+const MANY_BYTES: u64 = 64 << 20;
+
+impl Submission {
+    /// The face's word, with what the worker has to know.
+    fn marked_word(&self) -> u64 {
+        self.word | if self.wishes.timeout.is_some() { TIMED } else { 0 }
+    }
+}
+
 impl Pool {
     /// A new group: tasks whose outcomes are asked for together with [`Pool::collect`]. `definition`: what they have in
     /// common, kept until the group is forgotten. `report`: whether [`Pool::next_event`] is to say when there are some.
@@ -115,10 +118,11 @@ impl Pool {
     pub fn submit(&self, task: Submission, outgoing: Outgoing<'_>) -> Result<u64> {
         let definition = task.definition.as_ref().map_or((0, 0), |d| d.key());
         let (wishes, grouped) = (task.wishes, task.group != 0);
-        let id = self.enter(&task)?;
+        let bytes = outgoing.parts[0].len() + outgoing.parts[1].len();
+        let id = self.enter(&task, bytes as u64 + outgoing.beside)?;
         let head = Head {
             task: id,
-            word: task.word,
+            word: task.marked_word(),
             definition: definition.0,
             generation: definition.1.into(),
         };
@@ -157,17 +161,16 @@ impl Pool {
         let mut news = false;
         {
             let mut state = self.lock();
-            if state.phase != Phase::Open {
+            if !state.takes_tasks() {
                 batch.tasks.clear();
                 batch.messages = Messages::default();
                 return Err(Error::PoolClosed);
             }
             let mut start = 0;
-            for ((group, number, wishes, definition), (encoding, len)) in
-                batch.tasks.drain(..).zip(&batch.messages.messages)
-            {
+            for (task, (encoding, len)) in batch.tasks.drain(..).zip(&batch.messages.messages) {
+                let wishes = task.wishes;
                 news |= wishes.timeout.is_some();
-                let id = state.add(Task::new(group, number, wishes, definition));
+                let id = state.add(task);
                 let message = &mut batch.messages.bytes[start..start + len];
                 message[..8].copy_from_slice(&id.to_le_bytes());
                 if wishes.retries > 0
@@ -183,6 +186,7 @@ impl Pool {
                 ids.push(id);
             }
             news |= state.pending_reports > 0;
+            self.note_room(&state);
         }
         let mut from = 0;
         let mut failed = None;
@@ -208,57 +212,6 @@ impl Pool {
         Ok(())
     }
 
-    /// Cancels a task. One that is still in the queue will not be run; one that is being run is given up, and its worker
-    /// killed and replaced, if `kill`. False if it is settled already, or runs and was not to be killed.
-    pub fn cancel(&self, id: u64, kill: bool) -> bool {
-        let (mut state, struck) = self.strike(|task| task == id, true);
-        // If it was not there, whoever has it took it before, and who has ended it since has left a result.
-        let desk = if struck.is_empty() { self.desk_of(id) } else { None };
-        self.drain(&mut state);
-        if !state.is_pending(id) {
-            return false;
-        }
-        if let Some(number) = desk
-            && (!kill || !self.condemn(&state, number, id))
-        {
-            // It runs, or has ended this very moment.
-            return false;
-        }
-        let settled = state.settle(id, Outcome::Cancelled);
-        drop(state);
-        self.nudge();
-        settled
-    }
-
-    /// Cancels those of a group's tasks, or of all, that no worker has taken yet.
-    pub fn cancel_waiting(&self, group: Option<u64>) -> usize {
-        let ids: HashSet<u64> = self.under_way(group).into_iter().collect();
-        let (mut state, struck) = self.strike(|task| ids.contains(&task), false);
-        let count = struck
-            .iter()
-            .filter(|id| state.settle(**id, Outcome::Cancelled))
-            .count();
-        drop(state);
-        self.nudge();
-        count
-    }
-
-    /// The tasks of a group, or all, that are not settled.
-    #[must_use]
-    pub fn under_way(&self, group: Option<u64>) -> Vec<u64> {
-        let mut state = self.lock();
-        let all = state.all_pending();
-        all.into_iter()
-            .filter(|id| group.is_none_or(|g| state.task(*id).is_some_and(|t| t.group == g)))
-            .collect()
-    }
-
-    /// Whether a worker has this task.
-    #[must_use]
-    pub fn is_running(&self, id: u64) -> bool {
-        self.desk_of(id).is_some()
-    }
-
     /// From now on a task's end is reported by [`Pool::next_event`]; false if it is settled already.
     #[must_use]
     pub fn report(&self, id: u64) -> bool {
@@ -280,8 +233,7 @@ impl Pool {
         let mut news = false;
         if let Some(known) = state.groups.get_mut(&group) {
             known.report = true;
-            news = !known.reported && !known.finished.is_empty();
-            known.reported |= news;
+            news = (known.news || !known.finished.is_empty()) && known.reports_now();
         }
         if news {
             state.reports.push(Report::Group(group));
@@ -300,35 +252,94 @@ impl Pool {
         }
     }
 
-    /// Nobody will ask for this group's outcomes. Its tasks are run all the same.
+    /// Throws this group's outcomes away from now on. Its tasks are run all the same.
     pub fn forget_group(&self, group: u64) {
-        let gone = self.lock().groups.remove(&group);
-        drop(gone);
-    }
-
-    pub(super) fn desk_of(&self, id: u64) -> Option<u32> {
-        (0..self.options.workers).find(|number| {
-            let desk = self.desk(*number);
-            desk.task.load(Ordering::Acquire) == id
-                && match desk.claim.load(Ordering::Acquire) {
-                    0 => false,
-                    // About to be taken is as good as taken: the worker goes on to it if it lives.
-                    _ => true,
-                }
-        })
-    }
-
-    fn enter(&self, task: &Submission) -> Result<u64> {
         let mut state = self.lock();
-        if state.phase != Phase::Open {
+        let mut finished = Default::default();
+        let mut gone = None;
+        if let Some(known) = state.groups.get_mut(&group) {
+            known.forgotten = true;
+            finished = core::mem::take(&mut known.finished);
+            if known.is_over() {
+                gone = state.groups.remove(&group);
+            }
+        }
+        drop(state);
+        drop((finished, gone));
+    }
+
+    /// Says whether more tasks of a group may be submitted (`on`), from now on. As long as they may, the pool takes them
+    /// after it was closed, and does not end; who collects the group's outcomes waits for more.
+    pub fn feed(&self, group: u64, on: bool) {
+        let mut state = self.lock();
+        let Some(known) = state.groups.get_mut(&group).filter(|known| known.feeding != on) else {
+            return;
+        };
+        known.feeding = on;
+        let gone = known.forgotten && known.is_over();
+        let gone = if gone { state.groups.remove(&group) } else { None };
+        drop(state);
+        drop(gone);
+        self.keep_open(on);
+        if !on {
+            self.tell_group(group);
+        }
+    }
+
+    /// Has the pool take tasks and not end after it was closed (`on`), until as many calls have said the opposite.
+    pub fn keep_open(&self, on: bool) {
+        let mut state = self.lock();
+        state.feeding = if on {
+            state.feeding + 1
+        } else {
+            state.feeding.saturating_sub(1)
+        };
+        drop(state);
+        if !on {
+            self.nudge_supervisor();
+        }
+    }
+
+    /// Has those who wait for a group's outcomes look at what the face keeps beside them.
+    pub fn tell_group(&self, group: u64) {
+        let mut state = self.lock();
+        if let Some(known) = state.groups.get_mut(&group) {
+            known.news = true;
+            if known.reports_now() {
+                state.reports.push(Report::Group(group));
+            }
+        }
+        drop(state);
+        self.nudge();
+    }
+
+    /// Whether tasks should be submitted now. If not, enough bytes are on their way to keep all workers busy: a caller
+    /// that keeps the rest as it is, and waits ([`Pool::wait_for_room`]), needs no memory for it.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        if !self.crowded.load(Ordering::Relaxed) {
+            return true;
+        }
+        let mut state = self.lock();
+        self.drain(&mut state);
+        self.note_room(&state)
+    }
+
+    /// Keeps what [`Pool::has_room`] asks for; whether there is room.
+    pub(super) fn note_room(&self, state: &State) -> bool {
+        let crowded = state.bytes > MANY_BYTES && state.pending > u64::from(self.options.workers);
+        self.crowded.store(crowded, Ordering::Relaxed);
+        !crowded
+    }
+
+    fn enter(&self, task: &Submission, bytes: u64) -> Result<u64> {
+        let mut state = self.lock();
+        if !state.takes_tasks() {
             return Err(Error::PoolClosed);
         }
-        let definition = if task.group == 0 {
-            task.definition.clone()
-        } else {
-            None
-        };
-        Ok(state.add(Task::new(task.group, task.number, task.wishes, definition)))
+        let id = state.add(Task::new(task, bytes));
+        self.note_room(&state);
+        Ok(id)
     }
 
     /// What was entered is not in the queue after all.
@@ -376,29 +387,6 @@ impl Pool {
             }
         }
     }
-
-    /// Makes tasks in the queue nothings, which workers pass over: those that are `meant`, or the first of them if `one`.
-    /// Returns the lock under which that happened, and which ones it met.
-    fn strike(&self, meant: impl Fn(u64) -> bool, one: bool) -> (MutexGuard<'_, State>, Vec<u64>) {
-        let family = self.family();
-        let mut met = Vec::new();
-        loop {
-            let mut state = self.lock();
-            let done = self.tasks.search(Patience::Some, &mut state.struck, |place| {
-                let task = family.at::<AtomicU64>(place);
-                let id = task.load(Ordering::Relaxed);
-                let hit = id != 0 && meant(id);
-                if hit {
-                    task.store(0, Ordering::Relaxed);
-                    met.push(id);
-                }
-                hit && one
-            });
-            if done.is_some() {
-                return (state, met);
-            }
-        }
-    }
 }
 
 /// Further references to the same objects.
@@ -417,15 +405,21 @@ fn again(holds: &[Hold]) -> Result<Vec<Hold>> {
 }
 
 impl Task {
-    pub(super) fn new(group: u64, number: u64, wishes: Wishes, definition: Option<Arc<Definition>>) -> Task {
+    pub(super) fn new(task: &Submission, bytes: u64) -> Task {
         Task {
             generation: 0,
-            group,
-            number,
-            wishes,
+            group: task.group,
+            number: task.number,
+            bytes,
+            wishes: task.wishes,
             deaths: 0,
             kept: None,
-            _definition: definition,
+            // A group keeps the definition of all its tasks.
+            _definition: if task.group == 0 {
+                task.definition.clone()
+            } else {
+                None
+            },
             outcome: None,
             live: true,
             pending: true,

@@ -45,8 +45,10 @@ const GLANCE: Duration = Duration::from_millis(10);
 const LOOK: Duration = Duration::from_millis(50);
 /// The supervisor looks so often although nobody has called it.
 const UNCALLED: Duration = Duration::from_secs(1);
-/// Workers that were asked to end are killed after so long.
+/// Workers of an ended pool that are sent SIGTERM are killed after so long.
 const GRACE: u64 = 300_000_000;
+/// An idle worker of an ended pool ends by itself, and is sent SIGTERM after so long.
+const IDLE_GRACE: u64 = 2_000_000_000;
 /// Who is killed (SIGKILL, and memory had not run out) before it is ready has not failed by itself: so many of them weigh
 /// as much as one that has.
 const KILLS_PER_FAILURE: u32 = 8;
@@ -79,7 +81,7 @@ impl Pool {
             if !state.reports.is_empty() {
                 continue;
             }
-            if state.phase == Phase::Closing && state.pending == 0 && !self.tasks.is_shut_down() {
+            if state.phase == Phase::Closing && !state.has_work() && !self.tasks.is_shut_down() {
                 drop(state);
                 // An error is of memory, for letting go of what is thrown away, and nothing is.
                 let _ = self.tasks.shut_down(false);
@@ -210,14 +212,34 @@ impl Pool {
         self.nudge_supervisor();
     }
 
-    /// The pool ends now: tasks are abandoned, workers asked to end and, after a moment, killed.
+    /// The pool ends now: tasks are abandoned. A worker without a task ends by itself, since the queue of tasks is shut
+    /// down, and so writes out what it has printed; a worker with a task is sent SIGTERM and, after a moment, killed.
     pub fn terminate(&self) {
         let mut state = self.lock();
         if state.phase != Phase::Terminating {
-            self.end(&mut state, Phase::Terminating, libc::SIGTERM);
+            // Under the lock: a worker that ends because of this is not replaced. False, an error: a stopped worker is
+            // inside the queue, or memory has run out. Then all get a signal.
+            let emptied = self.tasks.shut_down(true).is_ok_and(|emptied| emptied);
+            self.drain(&mut state);
+            let idle: Vec<bool> = (0..self.options.workers)
+                .map(|number| emptied && self.is_idle(&mut state, number))
+                .collect();
+            self.end(&mut state, Phase::Terminating, libc::SIGTERM, &idle);
         }
         drop(state);
         self.nudge();
+    }
+
+    /// Whether a worker is ready and has no task, or has handed back the result of the one that it had. No more tasks are
+    /// in the queue, so it stays idle.
+    fn is_idle(&self, state: &mut State, number: u32) -> bool {
+        let desk = self.desk(number);
+        if desk.phase.load(Ordering::Acquire) == COMING {
+            return false;
+        }
+        let claim = desk.claim.load(Ordering::Acquire);
+        let task = desk.task.load(Ordering::Acquire);
+        claim == 0 || !state.is_pending(task)
     }
 
     /// The workers are killed, and so their tasks; others take their places.
@@ -305,12 +327,13 @@ impl Pool {
             (0..self.options.workers).all(|n| self.desk(n).phase.load(Ordering::Acquire) == COMING);
         let broken = failed >= MOST || (none_is_ready && state.failed_starts >= MOST);
         if broken {
-            self.end(state, Phase::Broken, libc::SIGKILL);
+            self.end(state, Phase::Broken, libc::SIGKILL, &[]);
         }
         broken
     }
 
-    fn end(&self, state: &mut State, phase: Phase, signal: i32) {
+    fn end(&self, state: &mut State, phase: Phase, signal: i32, idle: &[bool]) {
+        let time = now();
         state.phase = phase;
         state.again.clear();
         for id in state.all_pending() {
@@ -318,9 +341,13 @@ impl Pool {
         }
         for number in 0..self.options.workers {
             state.seats[number as usize].due = None;
-            self.kill(state, number, signal);
+            if idle.get(number as usize) == Some(&true) {
+                state.seats[number as usize].signal_at = Some((time + IDLE_GRACE, signal));
+            } else {
+                self.kill(state, number, signal);
+                state.seats[number as usize].signal_at = Some((time + GRACE, libc::SIGKILL));
+            }
         }
-        state.kill_at = Some(now() + GRACE);
     }
 
     /// The next worker to start, or the end of the pool.
@@ -329,7 +356,7 @@ impl Pool {
         // A closing pool replaces its workers as long as there is something to do.
         let wanted = match state.phase {
             Phase::Open => true,
-            Phase::Closing => state.pending > 0,
+            Phase::Closing => state.has_work(),
             Phase::Terminating | Phase::Broken => false,
         };
         let free = |seat: &super::table::Seat| !seat.occupied && !seat.asked;
@@ -339,7 +366,7 @@ impl Pool {
             state.seats[number].asked = true;
             return Some(Event::Start(number as u32));
         }
-        let over = state.phase != Phase::Closing || state.pending == 0;
+        let over = state.phase != Phase::Closing || !state.has_work();
         (over && state.seats.iter().all(free)).then_some(Event::Ended)
     }
 
@@ -353,13 +380,17 @@ impl Pool {
                 sooner(due);
             }
         }
-        if let Some(at) = state.kill_at {
+        for number in 0..self.options.workers {
+            let seat = &state.seats[number as usize];
+            let Some((at, signal)) = seat.signal_at.filter(|_| seat.occupied) else {
+                continue;
+            };
             if at <= time {
-                for number in 0..self.options.workers {
-                    self.kill(state, number, libc::SIGKILL);
-                }
-                state.kill_at = None;
-            } else {
+                self.kill(state, number, signal);
+                let next = (signal != libc::SIGKILL).then_some((time + GRACE, libc::SIGKILL));
+                state.seats[number as usize].signal_at = next;
+            }
+            if let Some((at, _)) = state.seats[number as usize].signal_at {
                 sooner(at);
             }
         }
@@ -395,9 +426,13 @@ impl Pool {
         if claim == 0 || id == 0 || id & CONDEMNED != 0 || !state.seats[number as usize].occupied {
             return None;
         }
-        let began = desk.began.load(Ordering::Relaxed);
+        // Acquire: pairs with `Worker::calls`. A task that is not called yet has no limit: its module is being imported.
+        let called = desk.called.load(Ordering::Acquire);
+        if called == 0 {
+            return None;
+        }
         let timeout = state.task(id).filter(|task| task.pending)?.wishes.timeout?;
-        let at = began + timeout.as_nanos() as u64;
+        let at = called + timeout.as_nanos() as u64;
         if at > time {
             return Some(at);
         }

@@ -67,6 +67,8 @@ pub(super) struct Task {
     pub(super) group: u64,
     /// Its number in the group.
     pub(super) number: u64,
+    /// How many bytes its payload has.
+    pub(super) bytes: u64,
     pub(super) wishes: Wishes,
     pub(super) deaths: u32,
     pub(super) kept: Option<Kept>,
@@ -85,10 +87,31 @@ pub(super) struct Task {
 pub(super) struct Group {
     pub(super) pending: u64,
     pub(super) finished: VecDeque<(u64, Outcome)>,
+    /// Kept alive for the workers that will read it.
     pub(super) _definition: Option<Arc<Definition>>,
     pub(super) report: bool,
     /// Whether a report is on its way already.
     pub(super) reported: bool,
+    /// Outcomes are thrown away: the caller has forgotten the group.
+    pub(super) forgotten: bool,
+    /// More tasks of this group may be submitted, also after the pool was closed.
+    pub(super) feeding: bool,
+    /// Who collects is to look at what the face keeps beside the outcomes.
+    pub(super) news: bool,
+}
+
+impl Group {
+    /// Has a report made, if reports are wanted and none is on its way; the return value says whether to add it.
+    pub(super) fn reports_now(&mut self) -> bool {
+        let now = self.report && !self.reported;
+        self.reported |= now;
+        now
+    }
+
+    /// Whether no task will settle any more.
+    pub(super) fn is_over(&self) -> bool {
+        self.pending == 0 && !self.feeding
+    }
 }
 
 /// A desk, as the parent sees it.
@@ -104,6 +127,8 @@ pub(super) struct Seat {
     pub(super) occupied: bool,
     /// Whether this process has killed it because it took too much memory.
     pub(super) over_memory: bool,
+    /// The signal that the worker of an ended pool gets next, and when.
+    pub(super) signal_at: Option<(u64, i32)>,
     /// Consecutive workers here that ended before they were ready: what they weigh together.
     pub(super) failed: u32,
     pub(super) restarts: u64,
@@ -117,11 +142,15 @@ pub(super) struct State {
     pub(super) groups: HashMap<u64, Group>,
     pub(super) last_group: u64,
     pub(super) seats: Vec<Seat>,
-    /// Tasks under way; of those, how many are to be reported, and how many have a time limit.
+    /// Tasks under way; how many bytes they have; of the tasks, how many are to be reported, and how many have a time
+    /// limit.
     pub(super) pending: u64,
+    pub(super) bytes: u64,
     pub(super) pending_reports: u64,
     pub(super) timed: u64,
     pub(super) shortest: Option<Duration>,
+    /// Groups of which more tasks may be submitted.
+    pub(super) feeding: u64,
     /// Ends to report.
     pub(super) reports: Vec<Report>,
     /// Tasks that a worker died with and that are to be put again.
@@ -133,8 +162,6 @@ pub(super) struct State {
     pub(super) phase: Phase,
     /// Workers that have ended and were not reported yet.
     pub(super) exited: Vec<u32>,
-    /// When workers that were asked to end are killed.
-    pub(super) kill_at: Option<u64>,
     /// Whether the supervising thread sleeps until something is said to it.
     pub(super) supervisor_sleeps: bool,
     /// Where in the queue of tasks the last one was that was cancelled there: often the next one is behind it.
@@ -177,6 +204,7 @@ impl State {
             self.shortest = Some(self.shortest.map_or(timeout, |s| s.min(timeout)));
         }
         self.pending += 1;
+        self.bytes += task.bytes;
         if let Some(group) = self.groups.get_mut(&task.group) {
             group.pending += 1;
         }
@@ -216,6 +244,7 @@ impl State {
         task.kept = None;
         task._definition = None;
         let (group, number, wishes, wanted) = (task.group, task.number, task.wishes, task.wanted);
+        let bytes = task.bytes;
         if group == 0 && wanted {
             task.outcome = Some(outcome);
             if wishes.report {
@@ -224,15 +253,19 @@ impl State {
         } else {
             if let Some(known) = self.groups.get_mut(&group) {
                 known.pending -= 1;
-                known.finished.push_back((number, outcome));
-                if known.report && !known.reported {
-                    known.reported = true;
-                    self.reports.push(Report::Group(group));
+                if !known.forgotten {
+                    known.finished.push_back((number, outcome));
+                    if known.reports_now() {
+                        self.reports.push(Report::Group(group));
+                    }
+                } else if known.is_over() {
+                    self.groups.remove(&group);
                 }
             }
             self.release(id);
         }
         self.pending -= 1;
+        self.bytes -= bytes;
         if wishes.report {
             self.pending_reports -= 1;
         }
@@ -264,6 +297,16 @@ impl State {
             task._definition = None;
             self.free.push(id as u32 - 1);
         }
+    }
+
+    /// Whether tasks are taken for this group, or for none (0).
+    pub(super) fn takes_tasks(&self) -> bool {
+        self.phase == Phase::Open || (self.phase == Phase::Closing && self.feeding > 0)
+    }
+
+    /// Whether work is left that a closed pool does before it ends.
+    pub(super) fn has_work(&self) -> bool {
+        self.pending > 0 || self.feeding > 0
     }
 
     /// All tasks that are under way.

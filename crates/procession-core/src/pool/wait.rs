@@ -53,10 +53,11 @@ impl Pool {
             let Some(known) = state.groups.get_mut(&group) else {
                 return Some(0);
             };
-            if known.finished.is_empty() && known.pending > 0 {
+            if known.finished.is_empty() && !known.news && !known.is_over() {
                 return None;
             }
             known.reported = false;
+            known.news = false;
             let count = known.finished.len().min(most);
             into.extend(known.finished.drain(..count));
             Some(known.pending + known.finished.len() as u64)
@@ -78,11 +79,22 @@ impl Pool {
     /// Waits until all of a group's tasks are settled, whether they are collected or not.
     pub fn wait_for_group(&self, group: u64, deadline: Deadline) -> Waited {
         self.wait_until(deadline, true, |state| {
-            state
-                .groups
-                .get(&group)
-                .is_none_or(|g| g.pending == 0)
-                .then_some(())
+            state.groups.get(&group).is_none_or(|g| g.is_over()).then_some(())
+        })
+    }
+
+    /// Waits until no more than so many tasks of a group are under way, or the pool ends.
+    pub fn wait_for_few(&self, group: u64, most: u64, deadline: Deadline) -> Waited {
+        self.wait_until(deadline, true, |state| {
+            let pending = state.groups.get(&group).map_or(0, |g| g.pending);
+            (pending <= most || !state.takes_tasks()).then_some(())
+        })
+    }
+
+    /// Waits until there is room for more tasks ([`Pool::has_room`]), or the pool ends.
+    pub fn wait_for_room(&self, deadline: Deadline) -> Waited {
+        self.wait_until(deadline, true, |state| {
+            (self.note_room(state) || !state.takes_tasks()).then_some(())
         })
     }
 

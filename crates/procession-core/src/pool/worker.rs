@@ -1,6 +1,6 @@
 //! The worker's side: taking tasks, handing back results, and leaving word of both where the parent finds it.
 
-use super::layout::{CONDEMNED, Desk, HEAD, Head, LEAVING, PoolObject, READY, desk_at};
+use super::layout::{CONDEMNED, Desk, HEAD, Head, LEAVING, PoolObject, READY, TIMED, desk_at};
 use super::message::{Arrived, Outgoing};
 use crate::error::{Error, Result};
 use crate::family::object::Kind;
@@ -98,6 +98,7 @@ impl Worker {
         let got = self.tasks.try_get_noting(scratch, patience, |number, place| {
             // Before the task: whoever finds that, must not take its time for that of the task before.
             desk.item.store(0, Ordering::Relaxed);
+            desk.called.store(0, Ordering::Relaxed);
             desk.began.store(now(), Ordering::Relaxed);
             let task = family.at::<AtomicU64>(place).load(Ordering::Relaxed);
             desk.task.store(task, Ordering::Release);
@@ -132,6 +133,15 @@ impl Worker {
     /// Waits until there may be a task to take.
     pub fn wait(&self, deadline: Deadline) -> Waited {
         self.tasks.wait_for_message(deadline)
+    }
+
+    /// The task's function is called now, if the task has a time limit: the limit counts from here, so that it includes
+    /// neither the import of the function's module nor the reading of the arguments.
+    #[inline]
+    pub fn calls(&self, task: &Head) {
+        if task.word & TIMED != 0 {
+            self.desk.called.store(now(), Ordering::Release);
+        }
     }
 
     /// Which item of its task the worker works at from now on: if it dies, the parent will name it.
@@ -191,6 +201,7 @@ impl Worker {
                     let _ = self.wait(Deadline::NEVER);
                 }
                 Taken::Task(task) => {
+                    self.calls(&task.head);
                     let (word, payload) = work(&task);
                     let head = Head {
                         task: task.head.task,

@@ -213,6 +213,7 @@ impl PoolEngine {
         PyBytes::new(py, &self.pool.handle().to_bytes())
     }
 
+    /// Submits a task; None if there is no room ([`has_room`](Self::has_room)).
     #[pyo3(signature = (function, args = None, keywords = None, timeout = None, retries = 0, report = false))]
     fn submit(
         &self,
@@ -222,15 +223,18 @@ impl PoolEngine {
         timeout: Option<f64>,
         retries: u32,
         report: bool,
-    ) -> PyResult<PoolTask> {
+    ) -> PyResult<Option<PoolTask>> {
+        if !self.pool.has_room() {
+            return Ok(None);
+        }
         let none = PyTuple::empty(function.py()).into_any();
         let wishes = task::wishes(timeout, retries, report);
         let id = self.submitted(function, args.unwrap_or(&none), keywords, wishes)?;
-        Ok(PoolTask {
+        Ok(Some(PoolTask {
             pool: self.pool.clone(),
             pid: self.pid,
             id,
-        })
+        }))
     }
 
     /// Submits a task and waits for its outcome: (True, value) or (False, what went wrong).
@@ -247,7 +251,11 @@ impl PoolEngine {
             pid: self.pid,
             id,
         };
-        task.wait(py, None)?;
+        if let Err(interrupted) = task.wait(py, None) {
+            // Ctrl-C: nobody else knows of this task, so nobody could give it up.
+            task.cancel(py, true);
+            return Err(interrupted);
+        }
         task.take(py)?
             .ok_or_else(|| PyRuntimeError::new_err("a task's outcome was taken twice"))
     }
@@ -368,10 +376,30 @@ impl PoolEngine {
         self.pool.waiting()
     }
 
-    /// Cancels all tasks that no worker has taken yet; how many.
-    fn cancel_waiting(&self, py: Python<'_>) -> PyResult<usize> {
+    /// Cancels all tasks that no worker has taken yet, and, if `kill`, those that run; how many.
+    #[pyo3(signature = (kill = false))]
+    fn cancel_all(&self, py: Python<'_>, kill: bool) -> PyResult<usize> {
         let pool = self.ours()?;
-        Ok(py.detach(|| pool.cancel_waiting(None)))
+        Ok(py.detach(|| pool.cancel_all(None, kill)))
+    }
+
+    /// Has the pool take tasks and not end after `close`, until as many calls have said the opposite.
+    fn keep_open(&self, py: Python<'_>, on: bool) -> PyResult<()> {
+        let pool = self.ours()?;
+        py.detach(|| pool.keep_open(on));
+        Ok(())
+    }
+
+    /// Whether tasks should be submitted now. If not, more than 64 MiB are on their way, and all workers are busy.
+    fn has_room(&self) -> bool {
+        self.pool.has_room()
+    }
+
+    /// Waits up to timeout seconds until there is room for more tasks, or the pool ends; whether one of the two is so.
+    #[pyo3(signature = (timeout = None))]
+    fn wait_for_room(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
+        let limit = within(timeout);
+        Ok(waited(py, limit, || self.pool.wait_for_room(limit))?.is_some())
     }
 
     /// For each worker: pid, whether it is ready, task, group, number, item, seconds, done, restarts.

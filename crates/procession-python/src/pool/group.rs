@@ -8,6 +8,7 @@ use procession_core::pool::{Batch, Definition, Outcome, Pool, Submission, Waited
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyIterator, PyList, PyType};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// A group of tasks. Once it is gone, nobody asks for their outcomes.
@@ -19,11 +20,14 @@ pub struct PoolGroup {
     definition: Arc<Definition>,
     starred: bool,
     wishes: Wishes,
+    /// Whether a task of it was big: see [`BIG`].
+    big: AtomicBool,
 }
 
 impl Drop for PoolGroup {
     fn drop(&mut self) {
         if self.pid == self.pool.family().pid() {
+            self.pool.feed(self.id, false);
             self.pool.forget_group(self.id);
         }
     }
@@ -45,6 +49,11 @@ type Gathered<'py> = (u64, Vec<(u64, Bound<'py, PyAny>)>, usize);
 const MANY: usize = 256;
 const MUCH: usize = 128 << 10;
 
+/// A task with more bytes is big, unless it has so many items that each of them is small: an object that all items refer to
+/// is written once for each task, so there should be few of those.
+const BIG: usize = 256 << 10;
+const BIG_ITEM: usize = 1 << 10;
+
 /// list(itertools.islice(iterator, count)).
 fn part_of<'py>(iterator: &Bound<'py, PyIterator>, count: usize) -> PyResult<Bound<'py, PyList>> {
     static ISLICE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
@@ -65,6 +74,7 @@ impl PoolGroup {
             definition,
             starred,
             wishes,
+            big: AtomicBool::new(false),
         }
     }
 
@@ -101,8 +111,12 @@ impl PoolGroup {
     /// Reads up to `items` from an iterator and submits them in chunks; numbers begin with `first`. Returns how many
     /// items were read and submitted, how many tasks they became, whether the iterator has ended, and what stopped the
     /// reading before: an error, and how many items it concerns, which come next (0: the iterator itself has raised it).
-    /// `listed`: a task of one item gives a list of one value, like those of more.
-    #[pyo3(signature = (iterator, items, chunk = 1, first = 0, listed = false))]
+    /// `listed`: a task of one item gives a list of one value, like those of more. `promptly`: submits what was read
+    /// before it reads on, since the iterator may wait for results.
+    ///
+    /// Stops before `items` without an error where the pool has no room (`PoolEngine.has_room`), and after a big task.
+    #[pyo3(signature = (iterator, items, chunk = 1, first = 0, listed = false, promptly = false))]
+    #[allow(clippy::too_many_arguments)] // keywords in Python
     fn feed(
         &self,
         iterator: &Bound<'_, PyAny>,
@@ -110,6 +124,7 @@ impl PoolGroup {
         chunk: usize,
         first: u64,
         listed: bool,
+        promptly: bool,
     ) -> PyResult<Fed> {
         let py = iterator.py();
         let mut iterator: Bound<'_, PyIterator> = iterator.try_iter()?;
@@ -118,7 +133,8 @@ impl PoolGroup {
         let many = listed || chunk > 1;
         let how = self.how(many);
         let (mut read, mut tasks, mut ended, mut error) = (0, 0, false, None);
-        while read < items && !ended && error.is_none() {
+        let mut big = false;
+        while read < items && !ended && error.is_none() && !big && self.pool.has_room() {
             let start = first + read as u64;
             let payload = if !many {
                 match iterator.next() {
@@ -151,6 +167,7 @@ impl PoolGroup {
                 }
             };
             let Some(payload) = payload else { continue };
+            let count = read - (start - first) as usize;
             let task = Submission {
                 group: self.id,
                 number: start,
@@ -159,7 +176,10 @@ impl PoolGroup {
                 ..Submission::default()
             };
             match task::submit_in_batch(&self.pool, &mut batch, &mut ids, task, how, &payload) {
-                Ok(()) => tasks += 1,
+                Ok(bytes) => {
+                    tasks += 1;
+                    big = bytes > BIG && bytes / count > BIG_ITEM;
+                }
                 Err(e) => {
                     // It cannot be sent.
                     let count = if many { payload.len()? } else { 1 };
@@ -167,11 +187,14 @@ impl PoolGroup {
                     error = Some((e, count));
                 }
             }
-            if batch.len() >= MANY || batch.bytes() >= MUCH {
+            if promptly || batch.len() >= MANY || batch.bytes() >= MUCH {
                 self.pool.submit_batch(&mut batch, &mut ids).map_err(raised)?;
             }
         }
         self.pool.submit_batch(&mut batch, &mut ids).map_err(raised)?;
+        if big {
+            self.big.store(true, Ordering::Relaxed);
+        }
         let error = error.map(|(e, count)| (e.into_value(py).into_any(), count));
         Ok((read, tasks, ended, error))
     }
@@ -247,16 +270,38 @@ impl PoolGroup {
     /// Cancels what is not settled yet; `kill`: also what is being run. How many tasks that were.
     #[pyo3(signature = (kill = true))]
     fn cancel(&self, py: Python<'_>, kill: bool) -> usize {
-        py.detach(|| {
-            let waiting = self.pool.cancel_waiting(Some(self.id));
-            let running = if kill {
-                let ids = self.pool.under_way(Some(self.id));
-                ids.into_iter().filter(|id| self.pool.cancel(*id, true)).count()
-            } else {
-                0
-            };
-            waiting + running
-        })
+        py.detach(|| self.pool.cancel_all(Some(self.id), kill))
+    }
+
+    /// Says whether more tasks may be submitted: as long as they may, the pool does not end after `close`, and who
+    /// collects outcomes waits for more.
+    fn feeding(&self, py: Python<'_>, on: bool) {
+        py.detach(|| self.pool.feed(self.id, on));
+    }
+
+    /// Has those who collect outcomes return, to look at what is kept beside them.
+    fn tell(&self, py: Python<'_>) {
+        py.detach(|| self.pool.tell_group(self.id));
+    }
+
+    /// Throws the outcomes of its tasks away from now on; the tasks are run.
+    fn forget(&self, py: Python<'_>) {
+        py.detach(|| self.pool.forget_group(self.id));
+    }
+
+    /// Waits up to timeout seconds until no more than `most` tasks are under way; whether that is so. True as well when
+    /// the pool ends.
+    #[pyo3(signature = (most, timeout = None))]
+    fn wait_for_few(&self, py: Python<'_>, most: u64, timeout: Option<f64>) -> PyResult<bool> {
+        let limit = deadline(timeout);
+        let few = waited(py, limit, || self.pool.wait_for_few(self.id, most, limit))?;
+        Ok(few.is_some())
+    }
+
+    /// Whether a task of it had more than 256 KiB, and more than 1 KiB for each of its items.
+    #[getter]
+    fn big(&self) -> bool {
+        self.big.load(Ordering::Relaxed)
     }
 
     /// Has the supervisor told whenever there are outcomes.

@@ -159,7 +159,8 @@ pub fn submit(pool: &Pool, mut task: Submission, how: How, payload: &Bound<'_, P
     }
 }
 
-/// Adds a task to a batch, which is submitted first if the task must travel alone.
+/// Adds a task to a batch, which is submitted first if the task must travel alone. Returns how many bytes the task has, or
+/// 0 if it is in the batch.
 pub fn submit_in_batch(
     pool: &Pool,
     batch: &mut Batch,
@@ -167,10 +168,10 @@ pub fn submit_in_batch(
     mut task: Submission,
     how: How,
     payload: &Bound<'_, PyAny>,
-) -> PyResult<()> {
+) -> PyResult<usize> {
     task.word = how as u64;
     if batch.add(&task, |out| message::encode_plain(payload, out)) {
-        return Ok(());
+        return Ok(0);
     }
     let py = payload.py();
     let buffers = if task.wishes.retries > 0 {
@@ -185,7 +186,7 @@ pub fn submit_in_batch(
                 m.parts.iter().for_each(|part| out.extend_from_slice(part));
                 Some(m.encoding)
             });
-            return Ok(());
+            return Ok(0);
         }
         pool.submit_batch(batch, ids).map_err(raised)?;
         let outgoing = Outgoing {
@@ -200,7 +201,7 @@ pub fn submit_in_batch(
             pool.submit(task, outgoing)
         };
         ids.push(id.map_err(raised)?);
-        Ok(())
+        Ok(len + m.beside as usize)
     })
 }
 

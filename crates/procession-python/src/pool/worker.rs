@@ -5,7 +5,7 @@ use crate::errors::raised;
 use crate::message::{self, Buffers, MUCH};
 use crate::shared::waited;
 use procession_core::family::Handle;
-use procession_core::pool::layout::{HEAD, Head};
+use procession_core::pool::layout::{HEAD, Head, TIMED};
 use procession_core::pool::{Arrived, Finished, Found, Outgoing, Taken, Worker, framed, park};
 use procession_core::queue::Patience;
 use procession_core::sys::clock::Deadline;
@@ -139,12 +139,13 @@ impl AtWork {
         place: &mut Place<'py>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let head = arrived.head;
-        let how = How::of(head.word).unwrap_or(How::Whole);
+        let how = How::of(head.word & !TIMED).unwrap_or(How::Whole);
         let function = match how {
             How::Whole => None,
             _ => Some(self.definition(py, (head.definition, head.generation as u32))?),
         };
         let payload = unpacked(py, arrived)?;
+        self.worker.calls(&head);
         let Some(function) = function else {
             let (function, args, keywords): (Bound<'_, PyAny>, Bound<'_, PyTuple>, Bound<'_, PyDict>) =
                 payload.extract()?;

@@ -149,6 +149,7 @@ impl Functions {
             return Outcome::NotRun("its function was not found".into());
         };
         let (encoding, carried) = (task.encoding, std::mem::take(&mut task.carried));
+        worker.calls(&task.head);
         let bytes = task.into_bytes();
         function.call(Arguments::Message(&bytes, encoding, carried), &mut || ())
     }

@@ -1,0 +1,107 @@
+//! Taking tasks back: those that wait, and, by killing its worker, one that runs.
+
+use super::Pool;
+use super::table::{Outcome, State};
+use crate::queue::Patience;
+use core::sync::atomic::{AtomicU64, Ordering};
+use std::collections::HashSet;
+use std::sync::MutexGuard;
+
+impl Pool {
+    /// Cancels a task. One that is still in the queue will not be run; one that is being run is given up, and its worker
+    /// killed and replaced, if `kill`. False if it is settled already, or runs and was not to be killed.
+    pub fn cancel(&self, id: u64, kill: bool) -> bool {
+        let (mut state, struck) = self.strike(|task| task == id, true);
+        // If it was not there, whoever has it took it before, and who has ended it since has left a result.
+        let desk = if struck.is_empty() { self.desk_of(id) } else { None };
+        self.drain(&mut state);
+        if !state.is_pending(id) {
+            return false;
+        }
+        if let Some(number) = desk
+            && (!kill || !self.condemn(&state, number, id))
+        {
+            // It runs, or has ended this very moment.
+            return false;
+        }
+        let settled = state.settle(id, Outcome::Cancelled);
+        drop(state);
+        self.nudge();
+        settled
+    }
+
+    /// Cancels those of a group's tasks, or of all, that no worker has taken yet.
+    pub fn cancel_waiting(&self, group: Option<u64>) -> usize {
+        let ids: HashSet<u64> = self.under_way(group).into_iter().collect();
+        let (mut state, struck) = self.strike(|task| ids.contains(&task), false);
+        let count = struck
+            .iter()
+            .filter(|id| state.settle(**id, Outcome::Cancelled))
+            .count();
+        drop(state);
+        self.nudge();
+        count
+    }
+
+    /// The tasks of a group, or all, that are not settled.
+    #[must_use]
+    pub fn under_way(&self, group: Option<u64>) -> Vec<u64> {
+        let mut state = self.lock();
+        let all = state.all_pending();
+        all.into_iter()
+            .filter(|id| group.is_none_or(|g| state.task(*id).is_some_and(|t| t.group == g)))
+            .collect()
+    }
+
+    /// Whether a worker has this task.
+    #[must_use]
+    pub fn is_running(&self, id: u64) -> bool {
+        self.desk_of(id).is_some()
+    }
+
+    /// Cancels all tasks of a group, or of the pool, that are not settled; `kill`: also those that run, whose workers are
+    /// killed and replaced. How many tasks were cancelled.
+    pub fn cancel_all(&self, group: Option<u64>, kill: bool) -> usize {
+        let waiting = self.cancel_waiting(group);
+        if !kill {
+            return waiting;
+        }
+        let ids = self.under_way(group);
+        waiting + ids.into_iter().filter(|id| self.cancel(*id, true)).count()
+    }
+
+    pub(super) fn desk_of(&self, id: u64) -> Option<u32> {
+        (0..self.options.workers).find(|number| {
+            let desk = self.desk(*number);
+            desk.task.load(Ordering::Acquire) == id
+                && match desk.claim.load(Ordering::Acquire) {
+                    0 => false,
+                    // About to be taken is as good as taken: the worker goes on to it if it lives.
+                    _ => true,
+                }
+        })
+    }
+
+    /// Makes tasks in the queue nothings, which workers pass over: those that are `meant`, or the first of them if `one`.
+    /// Returns the lock under which that happened, and which ones it met.
+    fn strike(&self, meant: impl Fn(u64) -> bool, one: bool) -> (MutexGuard<'_, State>, Vec<u64>) {
+        let family = self.family();
+        let mut met = Vec::new();
+        loop {
+            let mut state = self.lock();
+            let done = self.tasks.search(Patience::Some, &mut state.struck, |place| {
+                let task = family.at::<AtomicU64>(place);
+                let id = task.load(Ordering::Relaxed);
+                let hit = id != 0 && meant(id);
+                if hit {
+                    task.store(0, Ordering::Relaxed);
+                    met.push(id);
+                }
+                hit && one
+            });
+            if done.is_some() {
+                return (state, met);
+            }
+        }
+    }
+}

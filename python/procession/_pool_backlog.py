@@ -1,0 +1,163 @@
+"""Calls of a pool that wait as they are, not pickled, because enough bytes are on their way to the workers.
+
+So a big object that is an argument of many waiting calls is kept once. The price is multiprocessing's own: what is
+changed after the call was made and before it is sent, is sent as changed.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any, Protocol
+
+    class Job(Protocol):
+        """What waits to be sent."""
+
+        def send(self) -> bool:
+            """Submits as much as there is room for; whether that was all of it."""
+            ...
+
+        def fail(self, error: BaseException | None, /) -> None:
+            """The rest will not be sent, for this reason; None: the pool has ended."""
+
+
+__all__ = ["Backlog", "Call", "Chunks"]
+
+
+class Backlog:
+    """What waits to be sent, in the order in which it came. A thread sends it, and is there only as long as needed."""
+
+    def __init__(self, engine: Any) -> None:
+        self._engine = engine
+        self.waiting: deque[Job] = deque()
+        self._lock = threading.Lock()
+        # held while a job is sent, so that a job is either withdrawn or sent; pickling may call back
+        self._sending = threading.RLock()
+        self._runs = False
+
+    def add(self, job: Job) -> None:
+        """Has the job sent after all that wait."""
+        with self._lock:
+            self.waiting.append(job)
+            begin, self._runs = not self._runs, True
+        if begin:
+            self._engine.keep_open(True)
+            threading.Thread(target=self._run, name="PoolSender", daemon=True).start()
+
+    def withdraw(self, job: Job) -> bool:
+        """Takes a job back; False if all of it is sent."""
+        with self._sending, self._lock:
+            try:
+                self.waiting.remove(job)
+            except ValueError:
+                return False
+        return True
+
+    def withdraw_all(self) -> list[Job]:
+        """Takes all jobs back."""
+        with self._sending, self._lock:
+            jobs = list(self.waiting)
+            self.waiting.clear()
+        return jobs
+
+    def _next(self) -> Job | None:
+        with self._lock:
+            if self.waiting:
+                return self.waiting[0]
+            self._runs = False
+        self._engine.keep_open(False)
+        return None
+
+    def _run(self) -> None:
+        while (job := self._next()) is not None:
+            self._engine.wait_for_room()
+            with self._sending:
+                if not self.waiting or self.waiting[0] is not job:
+                    continue
+                why: BaseException | None = None
+                try:
+                    done = job.send()
+                except BaseException as error:
+                    done, why = True, error
+                    if self._engine.phase not in ("open", "closing"):
+                        why = None
+                    job.fail(why)
+                if done:
+                    with self._lock:
+                        self.waiting.popleft()
+
+
+class Call:
+    """One call. submit: submits it, and returns False if there is no room; fail: tells why it is not made."""
+
+    def __init__(self, submit: Callable[[], bool], fail: Callable[[BaseException | None], None]) -> None:
+        self.send = submit
+        self.fail = fail
+
+
+class Chunks:
+    """The input of a map, on its way in chunks into a group of tasks.
+
+    size: items of a chunk; None: a share of what is left, so that the last chunks are small, unless a chunk turns out
+    to be big in bytes: an object that all items refer to is pickled once for each chunk, so there are few then.
+    """
+
+    def __init__(
+        self, result: Any, group: Any, source: Iterator[Any], length: int, size: int | None, pool: Any
+    ) -> None:
+        self._result = result
+        self._group = group
+        self._source = source
+        self._length = length
+        self._size = size
+        self._workers: int = pool._processes
+        self._engine = pool._engine
+        self._done = 0
+
+    def send(self) -> bool:
+        """Submits as much as there is room for; whether that was all of it.
+
+        What cannot be sent is a failure of the result, and so is what the input raises.
+        """
+        while self._done < self._length:
+            left = self._length - self._done
+            if self._size is None and self._group.big:
+                self._size = -(-left // max(1, 4 * self._workers - 1))
+            chunk = self._size or max(1, left // (8 * self._workers))
+            items = left if self._size else min(left, chunk * self._workers)
+            # a value of one item alone comes back as that, not as a list of it
+            read, tasks, ended, error = self._group.feed(self._source, items, chunk, self._done, self._result._chunked)
+            self._result._tasks += tasks
+            self._done += read
+            if error is not None:
+                self._result._fail(self._done, error[0])
+                self._done += error[1]
+                ended = ended or not error[1]
+            if ended:
+                break
+            if read < items and error is None and not self._engine.has_room():
+                return False
+        self._finish()
+        return True
+
+    def left(self) -> int:
+        """How many tasks are not submitted yet, about."""
+        left = self._length - self._done
+        return -(-left // (self._size or max(1, left // (8 * self._workers))))
+
+    def fail(self, error: BaseException | None, /) -> None:
+        """The rest will not be sent."""
+        if error is None:
+            self._result._abandon(self._done)
+        else:
+            self._result._fail(self._done, error)
+        self._finish()
+
+    def _finish(self) -> None:
+        self._source = iter(())
+        self._result._submitted()
+        self._group.feeding(False)
