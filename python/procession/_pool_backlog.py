@@ -12,18 +12,7 @@ from collections import deque
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from typing import Any, Protocol
-
-    class Job(Protocol):
-        """What waits to be sent."""
-
-        def send(self) -> bool:
-            """Submits as much as there is room for; whether that was all of it."""
-            ...
-
-        def fail(self, error: BaseException | None, /) -> None:
-            """The rest will not be sent, for this reason; None: the pool has ended."""
-
+    from typing import Any
 
 __all__ = ["Backlog", "Call", "Chunks"]
 
@@ -33,13 +22,13 @@ class Backlog:
 
     def __init__(self, engine: Any) -> None:
         self._engine = engine
-        self.waiting: deque[Job] = deque()
+        self.waiting: deque[Call | Chunks] = deque()
         self._lock = threading.Lock()
         # held while a job is sent, so that a job is either withdrawn or sent; pickling may call back
         self._sending = threading.RLock()
         self._runs = False
 
-    def add(self, job: Job) -> None:
+    def add(self, job: Call | Chunks) -> None:
         """Has the job sent after all that wait."""
         with self._lock:
             self.waiting.append(job)
@@ -48,7 +37,7 @@ class Backlog:
             self._engine.keep_open(True)
             threading.Thread(target=self._run, name="PoolSender", daemon=True).start()
 
-    def withdraw(self, job: Job) -> bool:
+    def withdraw(self, job: Call | Chunks) -> bool:
         """Takes a job back; False if all of it is sent."""
         with self._sending, self._lock:
             try:
@@ -57,14 +46,14 @@ class Backlog:
                 return False
         return True
 
-    def withdraw_all(self) -> list[Job]:
+    def withdraw_all(self) -> list[Call | Chunks]:
         """Takes all jobs back."""
         with self._sending, self._lock:
             jobs = list(self.waiting)
             self.waiting.clear()
         return jobs
 
-    def _next(self) -> Job | None:
+    def _next(self) -> Call | Chunks | None:
         with self._lock:
             if self.waiting:
                 return self.waiting[0]

@@ -39,7 +39,8 @@ def worker(
     """
     from ._endings import how
     from ._pool_errors import WorkerDiedError
-    from .pool import ExceptionWithTraceback, MaybeEncodingError
+    from ._pool_chunk import ExceptionWithTraceback
+    from ._pool_errors import MaybeEncodingError
     from .process import _exit_code_of
 
     for end in (getattr(inqueue, "_writer", None), getattr(outqueue, "_reader", None)):

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from typing import Any, Self
 
     from ._core import PoolGroup, PoolTask
-    from ._pool_backlog import Job
+    from ._pool_backlog import Call, Chunks
     from ._pool_feed import Feed
 
 __all__ = ["OneResult", "ResultIterator", "ResultList", "UnorderedResultIterator"]
@@ -43,7 +43,7 @@ class OneResult(ResultNames, ApplyResult):
     _told: threading.Event | None = None
 
     # what waits in the pool's backlog, if the call was not sent at once
-    _unsent: Job | None = None
+    _unsent: Call | Chunks | None = None
 
     _task: PoolTask
 

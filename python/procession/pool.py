@@ -14,6 +14,7 @@ from ._arguments import check_call, count, seconds, size
 from ._endings import RemoteTraceback as RemoteTraceback
 from ._own_context import own_context
 from ._pool_backlog import Backlog, Call, Chunks
+from ._pool_chunk import ExceptionWithTraceback, mapstar, rebuild_exc, starmapstar
 from ._pool_compat import PoolNames, is_foreign
 from ._pool_compat import worker as worker
 from ._pool_errors import MaybeEncodingError as MaybeEncodingError
@@ -28,7 +29,6 @@ from .context import TimeoutError as TimeoutError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
-    from types import TracebackType
     from typing import Any, Literal, Self
 
     from ._pool_statistics import WorkerStatistics
@@ -44,7 +44,19 @@ TERMINATE = "TERMINATE"
 
 
 # Here is where multiprocessing has them, and so they are pickled by these names.
-for _kind in (ApplyResult, MapResult, IMapIterator, IMapUnorderedIterator, MaybeEncodingError, RemoteTraceback, worker):
+for _kind in (
+    ApplyResult,
+    ExceptionWithTraceback,
+    IMapIterator,
+    IMapUnorderedIterator,
+    MapResult,
+    MaybeEncodingError,
+    RemoteTraceback,
+    mapstar,
+    rebuild_exc,
+    starmapstar,
+    worker,
+):
     _kind.__module__ = __name__
 AsyncResult = ApplyResult
 
@@ -561,40 +573,6 @@ class ThreadPool(Pool):
         from ._thread_engine import ThreadSupervisor
 
         return ThreadSupervisor(self._engine, self._pool, self._initializer, self._initargs, self.Process)
-
-
-# --- what code that was written for multiprocessing's own pool reaches for ---
-
-
-def mapstar(args: tuple[Any, ...]) -> list[Any]:
-    """list(map(*args)): what runs a chunk of `map` there."""
-    return list(map(*args))
-
-
-def starmapstar(args: tuple[Callable[..., Any], Iterable[Iterable[Any]]]) -> list[Any]:
-    """The same for `starmap`."""
-    function, items = args
-    return [function(*item) for item in items]
-
-
-class ExceptionWithTraceback:
-    """An exception that is pickled with its traceback, as text, which becomes its `__cause__`."""
-
-    def __init__(self, exc: BaseException, tb: TracebackType | None) -> None:
-        from traceback import format_exception
-
-        self.exc = exc
-        self.tb = '\n"""\n' + "".join(format_exception(type(exc), exc, tb)) + '"""'
-        self.exc.__traceback__ = None
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return rebuild_exc, (self.exc, self.tb)
-
-
-def rebuild_exc(exc: BaseException, tb: str) -> BaseException:
-    """What `ExceptionWithTraceback` is unpickled as."""
-    exc.__cause__ = RemoteTraceback(tb)
-    return exc
 
 
 def _terminate(engine: Any, supervisor: Any, feeds: Any) -> None:
