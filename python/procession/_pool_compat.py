@@ -38,9 +38,8 @@ def worker(
     Other pools' workers run the engine's loop instead.
     """
     from ._endings import how
-    from ._pool_errors import WorkerDiedError
     from ._pool_chunk import ExceptionWithTraceback
-    from ._pool_errors import MaybeEncodingError
+    from ._pool_errors import MaybeEncodingError, WorkerDiedError
     from .process import _exit_code_of
 
     for end in (getattr(inqueue, "_writer", None), getattr(outqueue, "_reader", None)):
