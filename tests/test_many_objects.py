@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import os
+import pickle
+import subprocess
+import sys
+
 import pytest
 
 import procession as mp
@@ -42,3 +48,21 @@ def test_thousands_of_locks_travel_in_messages_and_are_the_same_ones():
     for lock in locks[::7]:
         lock.acquire()
     assert [not lock.acquire(block=False) for lock in got] == [number % 7 == 0 for number in range(MANY)]
+
+
+def test_the_memory_of_other_programs_is_left_when_nothing_of_it_is_referred_to():
+    code = (
+        "import base64, pickle, sys, procession as mp; lock = mp.Lock(); "
+        "print(base64.b64encode(pickle.dumps(lock)).decode(), flush=True); sys.stdin.read()"
+    )
+    mp.Lock()
+    counts = []
+    for _ in range(5):
+        with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as program:
+            lock = pickle.loads(base64.b64decode(program.stdout.readline()))
+            with lock:
+                pass
+            del lock
+            counts.append(len(os.listdir("/proc/self/fd")))
+            program.communicate()
+    assert counts == counts[:1] * 5

@@ -3,9 +3,11 @@
 
 mod common;
 
-use common::{ended_well, in_child};
-use procession_core::family::object::Kind;
-use procession_core::family::{Family, Hold, Seat};
+use common::{address_space, ended_well, in_child, linger, nudge, pipe};
+use procession_core::family::join::FAMILIES;
+use procession_core::family::object::{HEADER, Kind};
+use procession_core::family::{Family, Handle, Hold, Seat};
+use std::io::{Read, Write};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -129,4 +131,62 @@ fn a_table_whose_first_thousands_were_let_go_of_is_copied_by_a_fork() {
     drop(held);
     let refs = object.header().refs.load(std::sync::atomic::Ordering::Relaxed);
     assert_eq!(refs, 1);
+}
+
+#[test]
+fn a_process_gets_handles_of_any_number_of_families_one_after_the_other() {
+    let _turn = take_turn();
+    Family::home().unwrap();
+    let descriptors = || std::fs::read_dir("/proc/self/fd").unwrap().count();
+    let before = (descriptors(), address_space());
+    for round in 0..2 * FAMILIES {
+        let (mut names, mut to_parent) = pipe();
+        let (done, from_parent) = pipe();
+        let child = in_child(|| {
+            let hold = Family::found().unwrap().buffer(b"far away").unwrap();
+            to_parent.write_all(&hold.handle().to_bytes()).unwrap();
+            linger(&done);
+        });
+        let mut bytes = [0; 36];
+        names.read_exact(&mut bytes).unwrap();
+        let handle = Handle::from_bytes(&bytes).unwrap();
+        let hold = handle.open(Kind::Buffer).unwrap();
+        assert!(hold.family.equals(hold.offset + HEADER, b"far away"), "{round}");
+        // The same one again is the same one.
+        assert!(core::ptr::eq(
+            handle.open(Kind::Buffer).unwrap().family,
+            hold.family
+        ));
+        drop(hold);
+        nudge(&from_parent);
+        assert!(ended_well(child));
+        assert!(ended_well(in_child(|| drop(
+            Family::home().unwrap().buffer(b"home").unwrap()
+        ))));
+    }
+    assert!(descriptors() < before.0 + 5);
+    assert!(address_space() < before.1 + (300 << 20));
+}
+
+#[test]
+fn a_family_of_which_something_is_held_stays() {
+    let _turn = take_turn();
+    let mut kept = Vec::new();
+    for _ in 0..10 {
+        let (mut names, mut to_parent) = pipe();
+        let (done, from_parent) = pipe();
+        let child = in_child(|| {
+            let hold = Family::found().unwrap().buffer(b"far away").unwrap();
+            to_parent.write_all(&hold.handle().to_bytes()).unwrap();
+            linger(&done);
+        });
+        let mut bytes = [0; 36];
+        names.read_exact(&mut bytes).unwrap();
+        kept.push(Handle::from_bytes(&bytes).unwrap().open(Kind::Buffer).unwrap());
+        nudge(&from_parent);
+        assert!(ended_well(child));
+    }
+    for hold in kept {
+        assert!(hold.family.equals(hold.offset + HEADER, b"far away"));
+    }
 }

@@ -19,7 +19,7 @@
 #![allow(unsafe_code)]
 
 use super::entry::Brief;
-use super::join::{FAMILIES, joined};
+use super::join::{FAMILIES, visited};
 use super::object::Header;
 use super::registry::{State, state_word};
 use super::walk::Cursor;
@@ -36,37 +36,59 @@ thread_local! {
     /// Whether this process wants the exit code and the report of the child that this thread is about to fork.
     static EXPECTED: Cell<bool> = const { Cell::new(false) };
 }
+thread_local! {
+    /// A bit for each place whose family is visited from before a fork until after it.
+    static VISITED: Cell<u64> = const { Cell::new(0) };
+}
+const _: () = assert!(FAMILIES <= 64);
 static PREPARED: AtomicBool = AtomicBool::new(false);
 
 /// Registers the handlers, once.
 pub(crate) fn prepare_for_forks() {
     if !PREPARED.swap(true, Ordering::AcqRel) {
         // SAFETY: the three functions live as long as the program, and do what may be done at these moments.
-        unsafe { libc::pthread_atfork(Some(before), None, Some(in_child)) };
+        unsafe { libc::pthread_atfork(Some(before), Some(in_parent), Some(in_child)) };
     }
 }
 
 extern "C" fn before() {
     // Nothing of the program may run between here and the fork.
     let _brief = Brief::new();
-    for (place, family) in joined().enumerate() {
+    let _ = UNBORN.try_with(|u| u.iter().for_each(|seat| seat.set((0, 0))));
+    for (place, visit) in visited() {
+        let family = visit.family();
+        let _ = VISITED.try_with(|v| v.set(v.get() | 1 << place));
         let expected = EXPECTED.try_with(Cell::get).unwrap_or(false);
         let at_home = Family::home_if_any().is_some_and(|home| core::ptr::eq(home, family));
         let unborn = family.reserve_for_fork(expected && at_home).ok().flatten();
         let noted = unborn.map_or((0, 0), |s| (s.slot, u64::from(s.generation) + 1));
         let _ = UNBORN.try_with(|u| u[place].set(noted));
+        let _ = visit.stay();
     }
+}
+
+/// Ends the visits that began before a fork.
+fn visits_over(mut each: impl FnMut(usize, &'static Family)) {
+    let places = VISITED.try_with(|v| v.replace(0)).unwrap_or(0);
+    for (place, visit) in visited().filter(|(place, _)| places & 1 << place != 0) {
+        each(place, visit.family());
+        visit.family().end_visit();
+    }
+}
+
+extern "C" fn in_parent() {
+    visits_over(|_, _| ());
 }
 
 extern "C" fn in_child() {
     let _brief = Brief::new();
     let pid = rustix::process::getpid().as_raw_nonzero().get() as u32;
-    for (place, family) in joined().enumerate() {
+    visits_over(|place, family| {
         family.has_pid(pid);
         family.distrust_descriptor();
         let seat = unborn(place, family).filter(|seat| seat.claim(pid));
         family.sit(seat);
-    }
+    });
 }
 
 fn unborn(place: usize, family: &'static Family) -> Option<Seat> {
@@ -93,8 +115,8 @@ pub fn expecting<T>(fork: impl FnOnce() -> T, is_stillborn: impl FnOnce(&T) -> b
 
 /// In this thread a fork has just failed: nobody will come to the seats that were made for it.
 pub fn refused() {
-    for (place, family) in joined().enumerate() {
-        if let Some(seat) = unborn(place, family) {
+    for (place, visit) in visited() {
+        if let Some(seat) = unborn(place, visit.family()) {
             let _ = UNBORN.try_with(|u| u[place].set((0, 0)));
             seat.vacate();
         }
@@ -104,7 +126,9 @@ pub fn refused() {
 /// In the parent, right after a fork in this thread: the home seat of the child, bound to its pid and watched.
 pub fn forked(pid: u32) -> Option<Seat> {
     let home = Family::home_if_any()?;
-    let place = joined().position(|f| core::ptr::eq(f, home))?;
+    let place = visited()
+        .find(|(_, visit)| core::ptr::eq(visit.family(), home))?
+        .0;
     let seat = unborn(place, home)?;
     let _ = UNBORN.try_with(|u| u[place].set((0, 0)));
     seat.bind(pid);

@@ -65,7 +65,8 @@ impl Handle {
     /// A reference to the object, in whichever family it is: this process's own, one that it has joined, or one that
     /// it joins now through the descriptor of the member that made the handle.
     pub fn open(&self, kind: Kind) -> Result<Hold> {
-        Family::find(&self.family, self.pid, self.fd)?.open(self.offset, self.generation, kind)
+        let visit = Family::find(&self.family, self.pid, self.fd)?;
+        visit.family().open(self.offset, self.generation, kind)
     }
 }
 

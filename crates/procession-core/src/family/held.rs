@@ -86,12 +86,20 @@ impl Hold {
     /// The transaction of [`Hold::note_given`] was committed: there is nothing left to drop.
     pub fn given(self) {
         self.family.hint_free(self.index);
+        self.family.unused();
         core::mem::forget(self);
     }
 }
 
 impl Drop for Hold {
     fn drop(&mut self) {
+        self.let_go();
+        self.family.unused();
+    }
+}
+
+impl Hold {
+    fn let_go(&self) {
         // A child whose seat was taken away before it could claim it holds nothing; its entry is not there.
         let Some(entry) = self.family.own_entry(self.index) else {
             return;
@@ -150,6 +158,7 @@ impl Txn {
         let hint = family.hint();
         let index = self.enter_held_of(&mut family.own_cursor(hint), seat.slot(), hint, offset)?;
         let generation = Tag(self.read(&family.at::<Header>(offset).tag)).generation();
+        family.used();
         family.hint_taken(hint, index);
         Ok(Hold {
             family,

@@ -7,6 +7,7 @@
 #![allow(unsafe_code)]
 
 use super::layout::{FamilyHeader, HEAP, LEDGER, MAGIC, VERSION};
+use super::leave::{Users, Visit};
 use super::walk::Cursor;
 use super::{Family, NO_SEAT, Seat, fork};
 use crate::error::{Error, Result};
@@ -17,10 +18,10 @@ use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use rustix::fd::OwnedFd;
 use rustix::fs::{Mode, OFlags};
 
-/// How many families a process can be in.
+/// How many families a process can be in at a time.
 pub const FAMILIES: usize = 64;
 
-/// All families of this process, in the order in which it joined them; never removed.
+/// All families of this process; one that it has left stays until another takes the place.
 static JOINED: [AtomicPtr<Family>; FAMILIES] = [const { AtomicPtr::new(core::ptr::null_mut()) }; FAMILIES];
 static HOME: AtomicPtr<Family> = AtomicPtr::new(core::ptr::null_mut());
 
@@ -36,7 +37,16 @@ fn seen(pointer: &AtomicPtr<Family>) -> Option<&'static Family> {
 
 /// The families of this process.
 pub(crate) fn joined() -> impl Iterator<Item = &'static Family> {
-    JOINED.iter().map_while(seen)
+    JOINED.iter().map_while(seen).filter(|family| !family.is_gone())
+}
+
+/// The same, each as a visit, with the number of its place.
+pub(crate) fn visited() -> impl Iterator<Item = (usize, Visit)> {
+    JOINED
+        .iter()
+        .map_while(seen)
+        .enumerate()
+        .filter_map(|(place, family)| Some((place, family.visit()?)))
 }
 
 impl Family {
@@ -95,7 +105,7 @@ impl Family {
         let area = map(&fd, length)?;
         let mut id = [0u8; 16];
         memory::random_bytes(&mut id).map_err(|e| Error::os("drawing a family id", e))?;
-        let family = Self::leak(fd, area)?;
+        let family = Self::leak(fd, area, id, false)?;
         let header = family.at::<FamilyHeader>(0);
         let (low, high) = id.split_at(8);
         header.id[0].store(
@@ -118,8 +128,13 @@ impl Family {
         Ok(family)
     }
 
-    /// Maps the family memory behind this descriptor, or returns the family if this process is in it already.
+    /// Maps the family memory behind this descriptor, or returns the family if this process is in it already. It is not
+    /// left.
     pub fn attach(fd: OwnedFd) -> Result<&'static Family> {
+        Self::come(fd, false).map(Visit::stay)
+    }
+
+    fn come(fd: OwnedFd, may_be_left: bool) -> Result<Visit> {
         let size = rustix::fs::fstat(&fd)
             .map_err(|e| Error::os("asking for the size of family memory", e))?
             .st_size;
@@ -152,19 +167,17 @@ impl Family {
                 known: VERSION,
             });
         }
-        if let Some(known) = joined().find(|f| {
-            f.at::<FamilyHeader>(0)
-                .id
-                .iter()
-                .map(|w| w.load(Ordering::Relaxed))
-                .eq(id)
-        }) {
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&id[0].to_le_bytes());
+        bytes[8..].copy_from_slice(&id[1].to_le_bytes());
+        if let Some(known) = Self::known(&bytes) {
             return Ok(known);
         }
         let area = map(&fd, length.clamp(HEAP, LENGTH))?;
-        let family = Self::leak(fd, area)?;
+        let family = Self::leak(fd, area, bytes, may_be_left)?;
+        let visit = family.visit().ok_or(Error::NoSeat)?;
         family.join()?;
-        Ok(family)
+        Ok(visit)
     }
 
     /// This process comes to take the seat that its parent reserved in the family behind `fd` (None: the process is a
@@ -205,28 +218,42 @@ impl Family {
     }
 
     /// The family with this id: one of this process's, or one that is joined now through a member's descriptor.
-    pub fn find(id: &[u8; 16], pid: u32, number: u32) -> Result<&'static Family> {
-        if let Some(family) = joined().find(|f| f.id() == *id) {
-            return Ok(family);
+    pub fn find(id: &[u8; 16], pid: u32, number: u32) -> Result<Visit> {
+        if let Some(known) = Self::known(id) {
+            return Ok(known);
         }
+        Self::leave_unused();
         let unreachable = |why: String| Error::Unreachable { pid, why };
         let path = format!("/proc/{pid}/fd/{number}");
         let fd = rustix::fs::open(&path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
             .map_err(|e| unreachable(format!("{path}: {}", std::io::Error::from(e))))?;
-        let family = Self::attach(fd).map_err(|e| unreachable(e.to_string()))?;
-        if family.id() != *id {
+        let visit = Self::come(fd, true).map_err(|e| unreachable(e.to_string()))?;
+        if visit.family().id() != *id {
             return Err(unreachable("it belongs to another program by now".into()));
         }
-        family.seat()?;
-        Ok(family)
+        visit.family().seat()?;
+        Ok(visit)
     }
 
-    fn leak(fd: OwnedFd, area: Area) -> Result<&'static Family> {
+    fn known(id: &[u8; 16]) -> Option<Visit> {
+        visited().map(|(_, visit)| visit).find(|v| v.family().id() == *id)
+    }
+
+    /// The last thing that is done with a family that was left.
+    pub(super) fn close(&'static self) {
+        // SAFETY: nobody uses it, and nobody gets in any more: see `leave`.
+        unsafe { self.area.unmap() };
+        drop(self.fd.take());
+    }
+
+    fn leak(fd: OwnedFd, area: Area, id: [u8; 16], may_be_left: bool) -> Result<&'static Family> {
         let looking = |e| Error::os("looking at family memory", e);
         let identity = Identity::of(&fd).map_err(looking)?;
         let fd = clear_of_streams(fd).map_err(looking)?;
         Ok(Box::leak(Box::new(Family {
             area,
+            id,
+            users: Users::new(may_be_left),
             fd: Kept::new(fd),
             identity,
             verified: AtomicU64::new(crate::sys::clock::now()),
@@ -243,13 +270,18 @@ impl Family {
         fork::prepare_for_forks();
         let own = core::ptr::from_ref(self).cast_mut();
         let free = JOINED.iter().find(|place| {
+            // Release: whoever finds it there (Acquire, in `seen`) finds it complete.
+            let before = match seen(place) {
+                Some(family) if !family.is_gone() => return false,
+                before => before.map_or(core::ptr::null_mut(), |f| core::ptr::from_ref(f).cast_mut()),
+            };
             place
-                .compare_exchange(core::ptr::null_mut(), own, Ordering::AcqRel, Ordering::Relaxed)
+                .compare_exchange(before, own, Ordering::AcqRel, Ordering::Relaxed)
                 .is_ok()
         });
         free.map(drop).ok_or(Error::Unreachable {
             pid: self.pid(),
-            why: format!("this process is in {FAMILIES} families"),
+            why: format!("this process has objects of {FAMILIES} families"),
         })
     }
 

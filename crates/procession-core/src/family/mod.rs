@@ -18,6 +18,7 @@
 //! | [`handle`] | naming objects across processes |
 //! | [`descriptor`] | the memory's descriptor, in a program that may close it |
 //! | [`join`] | making a family, joining one, finding another |
+//! | [`leave`] | leaving it when nothing of it is referred to any more |
 //! | [`fork`] | what a fork means to all this |
 
 pub mod alloc;
@@ -29,6 +30,7 @@ pub mod handle;
 pub mod held;
 pub mod join;
 pub mod layout;
+pub mod leave;
 pub mod ledger;
 pub mod object;
 pub mod private;
@@ -54,6 +56,8 @@ pub use seat::Seat;
 #[derive(Debug)]
 pub struct Family {
     pub(crate) area: Area,
+    id: [u8; 16],
+    users: leave::Users,
     /// The file's descriptor, and what it must name: see [`descriptor`].
     fd: Kept,
     identity: Identity,
@@ -78,11 +82,7 @@ impl Family {
     /// The family's id.
     #[must_use]
     pub fn id(&'static self) -> [u8; 16] {
-        let header = self.at::<layout::FamilyHeader>(0);
-        let mut id = [0; 16];
-        id[..8].copy_from_slice(&header.id[0].load(Ordering::Relaxed).to_le_bytes());
-        id[8..].copy_from_slice(&header.id[1].load(Ordering::Relaxed).to_le_bytes());
-        id
+        self.id
     }
 
     /// This process's seat, if it has one.

@@ -103,10 +103,10 @@ impl RobustMutex {
         self.try_enter(|| ()).map(core::mem::forget).is_some()
     }
 
-    /// Leaves what this thread has occupied. Nothing happens if it has not.
-    pub fn leave(&self) {
+    /// Leaves what this thread has occupied; whether it had. Nothing happens if it has not.
+    pub fn leave(&self) -> bool {
         // SAFETY: a robust mutex knows its owner; for anybody else this is EPERM.
-        unsafe { libc::pthread_mutex_unlock(self.inner.get()) };
+        unsafe { libc::pthread_mutex_unlock(self.inner.get()) == 0 }
     }
 
     /// The C library's lock word: the owner's thread id, and the kernel's mark once that thread has died inside.
