@@ -276,3 +276,34 @@ def test_ctrl_c_in_the_midst_of_an_imap_loses_no_result():
 def slowly(x):
     time.sleep(0.01)
     return x
+
+
+@pytest.mark.parametrize("kind", [Pool, ThreadPool])
+def test_results_and_iterators_say_how_far_they_are(kind):
+    event = mp.Event() if kind is Pool else threading.Event()
+    with kind(1, hold, (event,)) as pool:
+        one, many = pool.apply_async(wait_for_it, (1,)), pool.map_async(wait_for_it, range(6), 2)
+        bad, values = pool.apply_async(int, ("x",)), pool.imap(same, range(100), buffersize=10)
+        assert repr(one) == "<procession.pool.ApplyResult of wait_for_it(): under way>"
+        assert repr(many) == "<procession.pool.MapResult of wait_for_it(): under way, 3 tasks left>"
+        assert repr(values) == "<procession.pool.IMapIterator of same(): 0 results fetched, 10 items read>"
+        event.set()
+        many.wait(PATIENCE)
+        bad.wait(PATIENCE)
+        assert repr(one).endswith("(): done>")
+        assert repr(many).endswith("(): done>")
+        assert repr(bad) == "<procession.pool.ApplyResult of int(): failed with ValueError>"
+        assert list(values) == list(range(100))
+        assert repr(values).endswith("100 results fetched, all 100 items read>")
+
+
+held: list[Any] = []
+
+
+def hold(event):
+    held[:] = [event]
+
+
+def wait_for_it(x):
+    assert held[0].wait(PATIENCE)
+    return x

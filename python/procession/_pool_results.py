@@ -51,6 +51,17 @@ class OneResult(ResultNames, ApplyResult):
         self._pool = pool
         self._function = function
 
+    def __repr__(self) -> str:
+        kind = type(self)
+        return f"<{kind.__module__}.{kind.__qualname__} of {name_of(self._function)}(): {self._progress()}>"
+
+    def _progress(self) -> str:
+        """How far it is, in words. It waits for nothing."""
+        if not (self.ready() and self._wait(0)) or self._outcome is None:
+            return "under way"
+        success, value = self._outcome
+        return "done" if success else f"failed with {type(value).__name__}"
+
     @property
     def _lock(self) -> Any:
         """For what happens seldom: one lock is enough for all results of a pool."""
@@ -285,6 +296,10 @@ class ResultList(MapNames, OneResult, MapResult):
         if self._failure is None or index < self._failure[0]:
             self._failure = index, error
 
+    def _progress(self) -> str:
+        said = super()._progress()
+        return f"{said}, {self._number_left} tasks left" if said == "under way" else said
+
     def _abandon(self, index: int = 0) -> None:
         """The pool was ended before the rest, from this item on, was sent."""
         what = ("abandoned",)
@@ -388,6 +403,12 @@ class ResultIterator(IteratorNames, IMapIterator):
 
     def __iter__(self) -> Self:
         return self
+
+    def __repr__(self) -> str:
+        kind, feed = type(self), self._feed
+        read = f"all {feed.fed} items read" if feed.ended else f"{feed.fed} items read"
+        name = name_of(self._function)
+        return f"<{kind.__module__}.{kind.__qualname__} of {name}(): {feed.given} results fetched, {read}>"
 
     def __del__(self) -> None:
         feed: Feed | None = getattr(self, "_feed", None)

@@ -20,6 +20,7 @@ from ._pool_compat import worker as worker
 from ._pool_errors import MaybeEncodingError as MaybeEncodingError
 from ._pool_errors import error_of, name_of
 from ._pool_feed import Feed, reads_at_once
+from ._pool_options import bar_of, beyond
 from ._pool_recipes import ApplyResult, IMapIterator, IMapUnorderedIterator, MapResult
 from ._pool_recipes import job_counter as job_counter
 from ._pool_results import OneResult, ResultIterator, ResultList, UnorderedResultIterator
@@ -281,7 +282,7 @@ class Pool(PoolNames):
         timeout, retries: as for the pool; they are about tasks, and with a timeout a task has one item by default.
         progress: shows a bar, if tqdm is installed.
         """
-        return self._map(func, iterable, mapstar, chunksize, _beyond(timeout, retries, progress))
+        return self._map(func, iterable, mapstar, chunksize, beyond(timeout, retries, progress))
 
     def map_async(
         self,
@@ -299,8 +300,8 @@ class Pool(PoolNames):
 
         Callbacks as in `apply_async`; in the caller's thread, if all is done by the time that all of the input is sent.
         """
-        beyond = _beyond(timeout, retries, progress)
-        made: ResultList = self._map_async(func, iterable, mapstar, chunksize, callback, error_callback, **beyond)
+        more = beyond(timeout, retries, progress)
+        made: ResultList = self._map_async(func, iterable, mapstar, chunksize, callback, error_callback, **more)
         return made
 
     def starmap(
@@ -314,7 +315,7 @@ class Pool(PoolNames):
         progress: bool = False,
     ) -> list[Any]:
         """[func(*item) for item in iterable]; otherwise as `map`."""
-        return self._map(func, iterable, starmapstar, chunksize, _beyond(timeout, retries, progress))
+        return self._map(func, iterable, starmapstar, chunksize, beyond(timeout, retries, progress))
 
     def starmap_async(
         self,
@@ -329,8 +330,8 @@ class Pool(PoolNames):
         progress: bool = False,
     ) -> ResultList:
         """As `starmap`, but returns at once: a result to wait for. Callbacks as in `map_async`."""
-        beyond = _beyond(timeout, retries, progress)
-        made: ResultList = self._map_async(func, iterable, starmapstar, chunksize, callback, error_callback, **beyond)
+        more = beyond(timeout, retries, progress)
+        made: ResultList = self._map_async(func, iterable, starmapstar, chunksize, callback, error_callback, **more)
         return made
 
     def _map(
@@ -376,7 +377,7 @@ class Pool(PoolNames):
             chunksize = count("chunksize", chunksize, 1)
         if chunksize is None and timeout is not None:
             chunksize = 1
-        bar = _bar(length) if progress else None
+        bar = bar_of(length) if progress else None
         chunked = chunksize is None or chunksize > 1
         result = ResultList(self, func, length, chunked, callback, error_callback, bar)
         result._chunk = chunksize
@@ -457,7 +458,7 @@ class Pool(PoolNames):
         length = len(iterable) if progress and isinstance(iterable, Sized) else None
         group = self._engine.group(func, False, timeout, retries, False)
         return self._iterator(
-            kind, group, func, source, chunksize, buffersize, inline, _bar(length) if progress else None
+            kind, group, func, source, chunksize, buffersize, inline, bar_of(length) if progress else None
         )
 
     def _iterator(self, kind: type[ResultIterator], group: Any, func: Any, *how: Any) -> ResultIterator:
@@ -582,27 +583,6 @@ def _terminate(engine: Any, supervisor: Any, feeds: Any) -> None:
         for feed in list(feeds):
             feed.wake()
         supervisor.terminated()
-
-
-def _beyond(timeout: float | None, retries: int | None, progress: bool) -> dict[str, Any]:
-    """Arguments that multiprocessing has not, if they say something: an overridden method need not take them."""
-    given: dict[str, Any] = {}
-    if timeout is not None:
-        given["timeout"] = timeout
-    if retries is not None:
-        given["retries"] = retries
-    if progress:
-        given["progress"] = True
-    return given
-
-
-def _bar(length: int | None) -> Any:
-    """A bar that shows how far things are, if there is tqdm."""
-    try:
-        from tqdm.auto import tqdm  # type: ignore[import-untyped,unused-ignore]
-    except ImportError:
-        return None
-    return tqdm(total=length)
 
 
 if not TYPE_CHECKING:
