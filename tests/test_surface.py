@@ -315,7 +315,8 @@ def test_what_is_of_a_pool_prints_as_its_twin(what):
     for package in (mp, multiprocessing):
         with package.get_context("fork").Pool(1) as pool:
             printed.append(surface.normalised(repr(POOLS[what](package, pool))))
-    assert printed[0] == printed[1]
+    # results and iterators say how far they are, too
+    assert re.sub("(?<=at N): .*(?=>)", "", printed[0]) == printed[1]
 
 
 @pytest.mark.parametrize("what", MANAGED)

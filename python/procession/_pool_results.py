@@ -52,8 +52,7 @@ class OneResult(ResultNames, ApplyResult):
         self._function = function
 
     def __repr__(self) -> str:
-        kind = type(self)
-        return f"<{kind.__module__}.{kind.__qualname__} of {name_of(self._function)}(): {self._progress()}>"
+        return f"{object.__repr__(self)[:-1]}: {name_of(self._function)}(), {self._progress()}>"
 
     def _progress(self) -> str:
         """How far it is, in words. It waits for nothing."""
@@ -76,7 +75,7 @@ class OneResult(ResultNames, ApplyResult):
     def successful(self) -> bool:
         """Whether the call has returned, and not raised. ValueError: it is still under way."""
         if not self.ready():
-            raise ValueError(f"{self!r} is not ready")
+            raise ValueError(f"{object.__repr__(self)} is not ready")
         self._wait(0)
         assert self._outcome is not None
         return self._outcome[0]
@@ -405,10 +404,9 @@ class ResultIterator(IteratorNames, IMapIterator):
         return self
 
     def __repr__(self) -> str:
-        kind, feed = type(self), self._feed
+        feed = self._feed
         read = f"all {feed.fed} items read" if feed.ended else f"{feed.fed} items read"
-        name = name_of(self._function)
-        return f"<{kind.__module__}.{kind.__qualname__} of {name}(): {feed.given} results fetched, {read}>"
+        return f"{object.__repr__(self)[:-1]}: {name_of(self._function)}(), {feed.given} results fetched, {read}>"
 
     def __del__(self) -> None:
         feed: Feed | None = getattr(self, "_feed", None)

@@ -117,6 +117,8 @@ class Pool(PoolNames):
             raise TypeError("initializer must be a callable")
         if inner_threads == "auto":
             inner_threads = max(1, context.cpu_count() // processes)
+        elif isinstance(inner_threads, str):
+            raise ValueError(f'inner_threads must be a positive integer, "auto" or None, not {inner_threads!r}')
         elif inner_threads is not None:
             inner_threads = count("inner_threads", inner_threads, 1)
         self._seldom = threading.RLock()
