@@ -21,8 +21,9 @@ fn contents(array: &Hold, len: usize) -> Vec<u8> {
 
 /// Bytes of the family's file that have memory.
 fn resident() -> u64 {
+    use std::os::fd::AsRawFd;
     use std::os::unix::fs::MetadataExt;
-    let fd = Family::home().unwrap().checked_fd_number().unwrap();
+    let fd = Family::home().unwrap().checked_fd().unwrap().as_raw_fd();
     std::fs::metadata(format!("/proc/self/fd/{fd}")).unwrap().blocks() * 512
 }
 
