@@ -846,4 +846,4 @@ def test_what_cannot_be_sent_to_a_child_names_the_place(method):
     ):
         with pytest.raises(TypeError) as caught:
             process.start()
-        assert f"because of what is at {place}: _thread.lock" in caught.value.__notes__[0]
+        assert f"because of what is at {place}: _thread.lock" in "\n".join(caught.value.__notes__)
