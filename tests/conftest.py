@@ -10,12 +10,41 @@ from collections.abc import Iterator
 import _pytest.runner
 import pytest
 
+import beginning
+import deadlines
 import procession as mp
 from deadlines import until
 
 # pytest notes in the environment which test runs. A fork server would be replaced for every test: its children are to
 # have the environment that their parent has.
 _pytest.runner._update_current_test_var = lambda item, when: None
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """On a slow or busy machine a test may take longer, too."""
+    if config.option.timeout is None:
+        config.option.timeout = float(config.getini("timeout")) * deadlines.slowness()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_report_header(config: pytest.Config) -> str:
+    """Says what the machine's measure was, and the default start method if it is not Python's."""
+    method = beginning.DEFAULT_START
+    chosen = f", default start method: {method}" if method else ""
+    return f"deadlines: {deadlines.PATIENCE:.0f} s{chosen}"
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
+    """Fails the run if anything of it is left. Workers have gone by then."""
+    yield
+    left = beginning.RUN.remains() if beginning.RUN is not None else {}
+    if left:
+        lines = [f"LEFT BEHIND: {kind}: {thing}" for kind, things in left.items() for thing in things]
+        print("\n" + "\n".join(lines), file=sys.stderr)
+        if session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 @pytest.fixture(params=["fork", "spawn", "forkserver"])
@@ -25,21 +54,21 @@ def start_method(request: pytest.FixtureRequest) -> str:
     return method
 
 
-def fork_server() -> set[int]:
-    """The pid of this process's fork server, if there is one: it stays from test to test."""
-    module = sys.modules.get("procession.forkserver")
-    return {module._forkserver._forkserver_pid} if module is not None else set()
-
-
-def watcher() -> set[int]:
-    """The pid of the watcher of named segments, if there is one: it stays for a while."""
-    module = sys.modules.get("procession.resource_tracker")
-    return {module._resource_tracker._pid} if module is not None else set()
+def helpers() -> set[int]:
+    """The pids of the processes that stay from test to test: the fork server and the watcher of named segments, if
+    there are any, of this package and of the standard library."""
+    found = set()
+    for package in ("procession", "multiprocessing"):
+        server = sys.modules.get(f"{package}.forkserver")
+        watcher = sys.modules.get(f"{package}.resource_tracker")
+        found |= {server._forkserver._forkserver_pid} if server is not None else set()
+        found |= {watcher._resource_tracker._pid} if watcher is not None else set()
+    return found
 
 
 def child_processes() -> set[int]:
-    """The pids of this process's children, dead ones that nobody has waited for included; without the fork server
-    and the watcher."""
+    """The pids of this process's children, dead ones that nobody has waited for included; without those that
+    stay."""
     found = set()
     for thread in os.listdir("/proc/self/task"):
         try:
@@ -47,7 +76,7 @@ def child_processes() -> set[int]:
                 found |= {int(pid) for pid in file.read().split()}
         except OSError:  # the thread has ended
             pass
-    return found - fork_server() - watcher()
+    return found - helpers()
 
 
 @pytest.fixture(autouse=True)

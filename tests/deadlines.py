@@ -5,11 +5,36 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-PATIENCE = 20.0  # seconds that a correct program never needs, even on a busy machine
+_SLOWNESS = "TESTS_SLOWNESS"  # in the environment: how slow the machine was when the tests began
+_SECONDS = float(os.environ.get("TESTS_PATIENCE", "20"))
+_NOMINAL = 0.03  # seconds in which an interpreter starts and ends where nothing else runs
+
+
+def slowness() -> float:
+    """By how much deadlines are longer here than on a machine that has nothing else to do: from 1 to 3."""
+    return float(os.environ.get(_SLOWNESS, "1"))
+
+
+def measure() -> None:
+    """Measures how fast the machine starts programs, once for a run of the tests, and sets PATIENCE by that."""
+    global PATIENCE  # noqa: PLW0603 (child programs compute it from the environment)
+    if _SLOWNESS not in os.environ:
+        command = [sys.executable, "-I", "-S", "-c", ""]
+        subprocess.run(command, check=True)  # from the disk
+        began = time.monotonic()
+        for _ in range(10):
+            subprocess.run(command, check=True)
+        os.environ[_SLOWNESS] = f"{min(max((time.monotonic() - began) / 10 / _NOMINAL, 1.0), 3.0):.2f}"
+    PATIENCE = _SECONDS * slowness()
+
+
+PATIENCE = _SECONDS * slowness()  # seconds that a correct program never needs, even on a busy machine
 
 
 def until(condition: Callable[[], Any], seconds: float = PATIENCE) -> Any:

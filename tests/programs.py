@@ -10,6 +10,8 @@ import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
+from deadlines import slowness
+
 
 @dataclass
 class Outcome:
@@ -26,7 +28,7 @@ class Outcome:
 
 
 def run(*arguments: str | os.PathLike[str], cwd: Path | None = None, stdin: str = "", **environment: str) -> Outcome:
-    """Runs this Python with these arguments; kills it after 30 seconds.
+    """Runs this Python with these arguments; kills it after 30 seconds, more on a slow machine.
 
     Its output goes to files: children that outlive it would keep a pipe open, and so keep us waiting.
     """
@@ -39,7 +41,7 @@ def run(*arguments: str | os.PathLike[str], cwd: Path | None = None, stdin: str 
             stdout=out,
             stderr=err,
             text=True,
-            timeout=30,
+            timeout=30 * slowness(),
             check=False,
         )
         out.seek(0)

@@ -1,0 +1,131 @@
+"""The tests themselves: their start method can be chosen, deadlines fit the machine, nothing of them is left."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+import deadlines
+from programs import run, write
+
+HERE = Path(__file__).parent
+
+
+def small_suite(tmp_path, source, **environment):
+    """Runs a file of tests as a suite of its own, with our conftest.py."""
+    for name in ("conftest.py", "beginning.py", "deadlines.py", "remains.py", "default_start"):
+        (tmp_path / name).symlink_to(HERE / name)
+    file = write(tmp_path / "test_small.py", source)
+    # a run of its own; and it is not to be counted as a worker of ours
+    own = {"PYTEST_XDIST_WORKER": "", "PYTEST_ADDOPTS": "-p no:cacheprovider", "TMPDIR": str(tmp_path), **environment}
+    return run("-c", SUITE, file, "-c", HERE.parent / "pyproject.toml", "--rootdir", tmp_path, cwd=tmp_path, **own)
+
+
+SUITE = """
+import os, sys, pytest
+if not os.environ["PYTEST_XDIST_WORKER"]:
+    del os.environ["PYTEST_XDIST_WORKER"]
+sys.exit(pytest.main(sys.argv[1:] + ["-q"]))
+"""
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_the_default_start_method_of_tests_and_of_their_programs_can_be_chosen(method, tmp_path):
+    source = """
+    import multiprocessing
+    import subprocess
+    import sys
+
+    import procession as mp
+
+    ASK = "import {} as mp; print(mp.get_all_start_methods()[0], mp.get_start_method(True), mp.get_start_method())"
+
+    def tell(queue):
+        queue.put(mp.get_start_method())
+
+    def test():
+        assert mp.get_start_method() == multiprocessing.get_start_method() == METHOD
+        for package in ("procession", "multiprocessing"):
+            out = subprocess.check_output([sys.executable, "-c", ASK.format(package)], text=True)
+            assert out == f"{METHOD} None {METHOD}\\n"
+        queue = mp.SimpleQueue()
+        process = mp.Process(target=tell, args=(queue,))
+        process.start()
+        assert queue.get() == METHOD
+        process.join()
+    """
+    outcome = small_suite(tmp_path, source.replace("METHOD", repr(method)), PYTHON_DEFAULT_START=method)
+    assert outcome.code == 0, outcome
+    assert "1 passed" in outcome.out
+
+
+@pytest.mark.parametrize("workers", [(), ("-n", "1")], ids=["alone", "with workers"])
+def test_a_run_that_leaves_nothing_behind_is_fine_and_its_folder_goes(tmp_path, workers):
+    source = """
+    import procession as mp
+
+    def test():
+        with mp.Pool(2) as pool, mp.Manager() as manager:
+            segment = mp.shared_memory.SharedMemory(create=True, size=10)
+            assert pool.map(abs, manager.list([-1])) == [1]
+            segment.unlink()
+            segment.close()
+    """
+    outcome = small_suite(tmp_path, source, PYTEST_ADDOPTS=f"-p no:cacheprovider {' '.join(workers)}")
+    assert (outcome.code, outcome.err) == (0, ""), outcome
+    assert not list(tmp_path.glob("tests-*"))
+
+
+LEFT = {
+    "processes": """
+        subprocess.Popen(["sh", "-c", "sleep 120 & echo $! > left.pid"]).wait()
+    """,
+    "segments": """
+        name = f"left_{os.getpid()}"
+        pathlib.Path("left.segment").write_text(name)
+        pathlib.Path("/dev/shm", name).write_text("left")
+    """,
+    "sockets": """
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(tempfile.mkdtemp() + "/left")
+        listener.listen()
+        sys.modules["left"] = listener
+    """,
+}
+
+
+@pytest.mark.parametrize("what", LEFT)
+def test_a_run_fails_that_leaves_something_behind(what, tmp_path):
+    source = f"""
+    import os, pathlib, socket, subprocess, sys, tempfile
+
+    def test():
+{LEFT[what]}
+    """
+    try:
+        outcome = small_suite(tmp_path, source, TESTS_PATIENCE="1")
+    finally:
+        if (tmp_path / "left.pid").exists():
+            os.kill(int((tmp_path / "left.pid").read_text()), 9)
+        if (tmp_path / "left.segment").exists():
+            os.unlink("/dev/shm/" + (tmp_path / "left.segment").read_text())
+    assert outcome.code == 1
+    assert "1 passed" in outcome.out
+    lines = outcome.err.strip().splitlines()
+    assert len(lines) == 1 and lines[0].startswith(f"LEFT BEHIND: {what}: ")
+
+
+def test_deadlines_are_longer_where_programs_start_slowly(monkeypatch):
+    monkeypatch.delenv("TESTS_SLOWNESS")
+    monkeypatch.setattr(deadlines, "PATIENCE", deadlines.PATIENCE)
+    monkeypatch.setattr(deadlines, "_NOMINAL", 1e-9)
+    deadlines.measure()
+    assert deadlines.PATIENCE == 60
+    # once for a run: workers and programs go by the environment
+    monkeypatch.setattr(deadlines, "_NOMINAL", 1e9)
+    deadlines.measure()
+    assert deadlines.PATIENCE == 60
+    ask = "import deadlines; print(deadlines.PATIENCE, deadlines.slowness())"
+    assert run("-c", ask, cwd=HERE).well() == "60.0 3.0\n"
