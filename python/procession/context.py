@@ -63,44 +63,40 @@ class BaseContext:
 
         If the holder dies, `acquire` raises `OwnerDiedError` once instead of waiting for ever, unless robust is false.
         """
-        from .synchronize import Lock
-
-        return Lock(ctx=self.get_context(), name=name, robust=robust)
+        made: synchronize.Lock = _module("synchronize").Lock(ctx=self.get_context(), name=name, robust=robust)
+        return made
 
     def RLock(self, *, name: str | None = None, robust: bool = True) -> synchronize.RLock:
         """A lock that the process and thread that hold it may acquire again.
 
         If the holder dies, `acquire` raises `OwnerDiedError` once instead of waiting for ever, unless robust is false.
         """
-        from .synchronize import RLock
-
-        return RLock(ctx=self.get_context(), name=name, robust=robust)
+        made: synchronize.RLock = _module("synchronize").RLock(ctx=self.get_context(), name=name, robust=robust)
+        return made
 
     def Condition(
         self, lock: synchronize.Lock | synchronize.RLock | None = None, *, name: str | None = None
     ) -> synchronize.Condition:
         """A condition variable. lock: a `Lock` or `RLock`; by default a new `RLock`."""
-        from .synchronize import Condition
-
-        return Condition(lock, ctx=self.get_context(), name=name)
+        made: synchronize.Condition = _module("synchronize").Condition(lock, ctx=self.get_context(), name=name)
+        return made
 
     def Semaphore(self, value: int = 1, *, name: str | None = None) -> synchronize.Semaphore:
         """A semaphore. value: its first one; ValueError if below 0."""
-        from .synchronize import Semaphore
-
-        return Semaphore(value, ctx=self.get_context(), name=name)
+        made: synchronize.Semaphore = _module("synchronize").Semaphore(value, ctx=self.get_context(), name=name)
+        return made
 
     def BoundedSemaphore(self, value: int = 1, *, name: str | None = None) -> synchronize.BoundedSemaphore:
         """A semaphore that cannot be released beyond its first value. ValueError if that is below 0."""
-        from .synchronize import BoundedSemaphore
-
-        return BoundedSemaphore(value, ctx=self.get_context(), name=name)
+        made: synchronize.BoundedSemaphore = _module("synchronize").BoundedSemaphore(
+            value, ctx=self.get_context(), name=name
+        )
+        return made
 
     def Event(self, *, name: str | None = None) -> synchronize.Event:
         """An event: a flag that processes can wait for."""
-        from .synchronize import Event
-
-        return Event(ctx=self.get_context(), name=name)
+        made: synchronize.Event = _module("synchronize").Event(ctx=self.get_context(), name=name)
+        return made
 
     def Barrier(
         self,
@@ -114,30 +110,28 @@ class BaseContext:
 
         action: called by one of them in each round. timeout: for waits that give none, in seconds.
         """
-        from .synchronize import Barrier
-
-        return Barrier(parties, action, timeout, ctx=self.get_context(), name=name)
+        made: synchronize.Barrier = _module("synchronize").Barrier(
+            parties, action, timeout, ctx=self.get_context(), name=name
+        )
+        return made
 
     def Queue(self, maxsize: int = 0, *, maxbytes: int | str = 0) -> queues.Queue:
         """A first-in first-out queue.
 
         maxsize, maxbytes: how many items, and of how many bytes, it takes before `put` waits; 0: as many as fit.
         """
-        from .queues import Queue
-
-        return Queue(maxsize, maxbytes=maxbytes, ctx=self.get_context())
+        made: queues.Queue = _module("queues").Queue(maxsize, maxbytes=maxbytes, ctx=self.get_context())
+        return made
 
     def JoinableQueue(self, maxsize: int = 0, *, maxbytes: int | str = 0) -> queues.JoinableQueue:
         """A queue with `task_done()` and `join()`; otherwise as `Queue`."""
-        from .queues import JoinableQueue
-
-        return JoinableQueue(maxsize, maxbytes=maxbytes, ctx=self.get_context())
+        made: queues.JoinableQueue = _module("queues").JoinableQueue(maxsize, maxbytes=maxbytes, ctx=self.get_context())
+        return made
 
     def SimpleQueue(self) -> queues.SimpleQueue:
         """A queue with `put`, `get`, `empty` and `close` alone."""
-        from .queues import SimpleQueue
-
-        return SimpleQueue(ctx=self.get_context())
+        made: queues.SimpleQueue = _module("queues").SimpleQueue(ctx=self.get_context())
+        return made
 
     def Pipe(self, duplex: bool = True) -> tuple[Connection, Connection]:
         """A pair of connected connections. duplex=False: the first one receives, the second one sends."""
@@ -470,6 +464,19 @@ def _get_reducer() -> Any:
 
 
 # --- what is being pickled for a child, in this thread ---
+
+
+# Modules, once they are imported: an import statement in each call would cost as much as the making of a lock.
+_modules: dict[str, Any] = {}
+
+
+def _module(name: str) -> Any:
+    found = _modules.get(name)
+    if found is None:
+        from importlib import import_module
+
+        found = _modules[name] = import_module(f".{name}", __package__)
+    return found
 
 
 def get_spawning_popen() -> Any:

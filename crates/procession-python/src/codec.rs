@@ -11,6 +11,7 @@
 //! The format is laid down in the core ([`procession_core::message::tag`]), since Rust programs read and write it too.
 
 use crate::instance::{self, Seen};
+use crate::pickle;
 use procession_core::family::handle::HANDLE_BYTES;
 use procession_core::message::block;
 use procession_core::message::tag::{
@@ -170,6 +171,9 @@ impl Writer<'_> {
                 return false;
             }
             let obj = Borrowed::from_ptr(Python::assume_attached(), obj);
+            if pickle::has_custom_reducers(obj.py()) {
+                return false;
+            }
             self.out.push(INSTANCE);
             match instance::write_class(&obj, self.out) {
                 Seen::Plain(state) => self.dict(DICT, state.as_ptr(), depth),

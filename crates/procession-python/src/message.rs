@@ -54,7 +54,8 @@ pub struct Outgoing<'a> {
 /// Writes an object that needs no pickle to the end of `out`; its encoding, or None if it does need one.
 #[inline]
 pub fn encode_plain(obj: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> Option<u32> {
-    (!pickle::has_custom_reducers(obj.py()) && codec::encode(obj, out)).then_some(TREE)
+    // Reducers that nobody has looked for yet matter to instances alone, and `codec` looks when it meets one.
+    (!pickle::knows_custom_reducers() && codec::encode(obj, out)).then_some(TREE)
 }
 
 /// Makes a message of an object, for a queue of this family, and has `send` take it.

@@ -20,6 +20,13 @@ pub fn use_custom_reducers(yes: bool) {
     CUSTOM.store(yes, Ordering::Relaxed);
 }
 
+/// Whether it is known that the program has registered reducers of its own: enough for objects whose pickle no reducer
+/// changes.
+#[inline]
+pub fn knows_custom_reducers() -> bool {
+    CUSTOM.load(Ordering::Relaxed)
+}
+
 /// Whether the program has registered reducers of its own, with our `ForkingPickler` or the standard library's.
 #[inline]
 pub fn has_custom_reducers(py: Python<'_>) -> bool {

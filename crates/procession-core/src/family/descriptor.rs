@@ -9,7 +9,7 @@
 use super::Family;
 use super::registry::State;
 use crate::error::{Error, Result};
-use crate::sys::clock::now;
+use crate::sys::clock::about_now;
 use crate::sys::descriptor::{Identity, clear_of_streams};
 use crate::sys::procfs;
 use core::sync::atomic::Ordering;
@@ -48,7 +48,7 @@ impl Family {
 
     /// Whether the memory's descriptor is there, as far as it has been looked at lately; and looks if it has not.
     pub(crate) fn is_open(&'static self) -> bool {
-        let time = now();
+        let time = about_now();
         let fresh = time.saturating_sub(self.verified.load(Ordering::Relaxed)) < TRUSTED;
         fresh || self.is_open_now(time)
     }

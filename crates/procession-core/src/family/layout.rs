@@ -268,17 +268,19 @@ impl Family {
         Err(Error::NoMemory { wanted, why })
     }
 
-    #[inline]
+    #[inline(always)]
     fn reach(&'static self, offset: u64, len: usize) {
-        let end = offset.saturating_add(len as u64);
-        if end > self.area.mapped() as u64 {
-            self.must_reach(offset, end);
+        // The length of a type is known here, and then this is a subtraction and a comparison.
+        let room = (self.area.mapped() as u64).checked_sub(len as u64);
+        if room.is_none_or(|room| offset > room) {
+            self.must_reach(offset, len);
         }
     }
 
     #[cold]
     #[inline(never)]
-    fn must_reach(&'static self, offset: u64, end: u64) {
+    fn must_reach(&'static self, offset: u64, len: usize) {
+        let end = offset.saturating_add(len as u64);
         assert!(
             end <= self.area.len() as u64,
             "family memory is damaged: an offset of {offset}"

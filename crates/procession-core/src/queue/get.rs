@@ -205,6 +205,16 @@ impl Queue {
         if offset == 0 {
             offset = self.object().first.load(Ordering::Acquire);
         }
+        if family.at::<Segment>(offset).end.load(Ordering::Acquire) == position {
+            offset = self.segment_behind(head, offset, position)?;
+        }
+        Ok(offset)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn segment_behind(&self, head: &'static Cursor, mut offset: u64, position: u64) -> Result<u64> {
+        let family = self.0.hold.family;
         while family.at::<Segment>(offset).end.load(Ordering::Acquire) == position {
             let next = family.at::<Segment>(offset).next.load(Ordering::Acquire);
             let mut txn = family.begin_soon()?;
