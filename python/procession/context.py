@@ -473,9 +473,9 @@ _modules: dict[str, Any] = {}
 def _module(name: str) -> Any:
     found = _modules.get(name)
     if found is None:
-        from importlib import import_module
-
-        found = _modules[name] = import_module(f".{name}", __package__)
+        full = f"{__package__}.{name}"
+        __import__(full)
+        found = _modules[name] = sys.modules[full]
     return found
 
 
