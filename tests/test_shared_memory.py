@@ -341,6 +341,115 @@ def test_a_watcher_that_is_not_needed_any_more_ends_and_is_replaced_in_silence(t
     assert run("-c", text, PYTHONPATH=str(tmp_path)).well() == "well\n"
 
 
+def test_stopping_the_watcher_takes_no_longer_than_is_said_where_a_forked_child_uses_it():
+    text = """if True:
+        import os, time
+        from procession import resource_tracker as r
+        tracker = r.ResourceTracker()
+        for seconds in (None, 60, 0.3):
+            tracker.ensure_running()
+            hold, let_go = os.pipe()
+            child = os.fork() if seconds == 0.3 else None
+            if child == 0:
+                os.close(let_go)
+                os.read(hold, 1)
+                os._exit(0)
+            began = time.monotonic()
+            tracker._stop(wait_timeout=seconds)
+            passed = time.monotonic() - began
+            print(tracker._exitcode, tracker._waitpid_timed_out, tracker._pid, tracker._fd, passed >= 0.3)
+            os.close(let_go)
+        os.waitpid(child, 0)
+        tracker._stop(use_blocking_lock=False)
+    """
+    assert run("-c", text).well() == "0 False None None False\n" * 2 + "None True None None True\n"
+
+
+def test_a_forked_child_that_pauses_does_not_hold_the_output_of_its_parent_through_the_watcher():
+    text = """if True:
+        import os
+        from procession import resource_tracker as r
+        r.ensure_running()
+        if os.fork() == 0:
+            os.close(1)
+            os.read(int(os.environ["HOLD"]), 1)
+            os._exit(0)
+        print("parent")
+    """
+    ours, theirs = os.pipe()
+    with subprocess.Popen(
+        [sys.executable, "-c", text],
+        stdout=subprocess.PIPE,
+        pass_fds=[ours],
+        env={**os.environ, "HOLD": str(ours)},
+        text=True,
+    ) as parent:
+        try:
+            assert parent.communicate(timeout=PATIENCE) == ("parent\n", None)
+        finally:
+            os.close(ours)
+            os.close(theirs)
+
+
+def test_the_lock_of_the_tracker_is_free_in_a_forked_child_whoever_held_it():
+    text = """if True:
+        import os, threading, signal
+        from procession import resource_tracker as r
+        tracker = r._resource_tracker
+        for depth in (1, 2):
+            for _ in range(depth):
+                tracker._lock.acquire()
+            tracker._lock.at_work = True  # as where another thread is just starting a watcher
+            child = os.fork()
+            if child == 0:
+                signal.alarm(10)
+                free = []
+                thread = threading.Thread(target=lambda: free.append(tracker._lock.acquire(False)))
+                thread.start()
+                thread.join()
+                os._exit(free != [True] or tracker._lock.at_work)
+            tracker._lock.at_work = False
+            for _ in range(depth):
+                tracker._lock.release()
+            print(os.waitpid(child, 0)[1])
+    """
+    assert run("-c", text).well() == "0\n0\n"
+
+
+def test_a_handler_that_comes_while_the_watcher_is_started_registers_and_waits_for_nothing():
+    text = """if True:
+        import signal
+        from procession import resource_tracker as r
+        tracker = r.ResourceTracker()
+        launch = tracker._launch
+
+        def handler(*_):
+            tracker.register("/from-handler", "noop")
+            tracker.ensure_running()
+            try:
+                tracker._stop()
+            except r.ReentrantCallError as error:
+                print(type(error).__bases__[0].__name__)
+
+        def interrupted():
+            signal.raise_signal(signal.SIGUSR1)
+            launch()
+            signal.raise_signal(signal.SIGUSR1)
+
+        signal.signal(signal.SIGUSR1, handler)
+        tracker._launch = interrupted
+        tracker.register("/outer", "noop")
+        tracker.unregister("/outer", "noop")
+        print(tracker._lock.waiting, tracker._lock.at_work)
+        tracker._stop()
+        print(tracker._exitcode)
+    """
+    outcome = run("-c", text)
+    # the watcher says that it had the handler's message
+    assert outcome.out == "RuntimeError\nRuntimeError\n[] False\n1\n", outcome
+    assert "/from-handler" in outcome.err and "/outer" not in outcome.err
+
+
 def test_any_name_can_be_registered_and_is_told_when_left_behind():
     text = """if True:
         from procession import resource_tracker as r

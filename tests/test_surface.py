@@ -60,7 +60,6 @@ ALLOWED = {
     "queues.SimpleQueue.get": "the compiled method is Queue's: it takes block and timeout as well",
     "queues.SimpleQueue.put": "the compiled method is Queue's: it takes block and timeout as well",
     "reduction.ForkingPickler": "it takes what pickle.Pickler takes, by keyword too",
-    "resource_tracker.ReentrantCallError": "nothing here runs while it is running, and there is no such error",
     "resource_tracker.cleanup_noop": "a function of the standard library's own test",
     "resource_tracker.main": "what the watcher is started with",
     "sharedctypes.make_property": "how the standard library writes classes as text; ours are classes",
@@ -97,7 +96,7 @@ NOT_BORROWED = {
     "managers": "ProcessLocalSet _SharedMemoryTracker all_methods reduce_array",  # inside its server
     "pool": "_PoolCache _helper_reraises_exception job_counter worker",  # inside its pool
     "reduction": "_C _rebuild_partial _reduce_method _reduce_method_descriptor _reduce_partial",  # pickle does that
-    "resource_tracker": "ReentrantCallError _HAVE_SIGMASK cleanup_noop",  # inside its tracker
+    "resource_tracker": "_HAVE_SIGMASK cleanup_noop",  # inside its tracker
     "shared_memory": "_SHM_SAFE_NAME_LENGTH _encoding",  # how it makes names
     "sharedctypes": "_new_value class_cache make_property prop_cache template",  # how it makes classes
     "util": "MAXFD _platform_supports_abstract_sockets",  # for other systems than Linux

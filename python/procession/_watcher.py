@@ -136,6 +136,15 @@ class _Watch:
             _segments.unlink_unless_used(_segments.path_of(name), fd)
 
 
+def _to_nowhere(*streams: int) -> None:
+    """Has these standard streams lead to /dev/null."""
+    nowhere = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    for stream in streams:
+        os.dup2(nowhere, stream)
+    if nowhere > 2:
+        os.close(nowhere)
+
+
 def watch(fd: int, family_fd: int | None) -> None:
     """Watches, and exits."""
     signals = (signal.SIGINT, signal.SIGTERM)
@@ -147,10 +156,7 @@ def watch(fd: int, family_fd: int | None) -> None:
     if family_fd is not None:
         os.set_inheritable(family_fd, False)
         listing = _core.WatcherListing(family_fd, fd)
-    for stream in (sys.stdin, sys.stdout):
-        try:  # noqa: SIM105 (contextlib takes a millisecond to import)
-            stream.close()
-        except Exception:
-            pass
+    # who reads what the program prints waits until everybody has closed it, and closing sys.stdout does not
+    _to_nowhere(0, 1)
     _segments.sweep()
     sys.exit(_Watch(fd, listing).run())

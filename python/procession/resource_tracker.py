@@ -14,6 +14,8 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from _thread import RLock
+from time import monotonic, sleep
 
 # spawn here and not when it is needed: a child that is forked while another thread imports it finds it locked
 from . import _core, _segments, _starts, process, spawn, util
@@ -33,18 +35,41 @@ PIPE_FD, FAMILY_FD = 3, 4  # where _core.spawn puts what the watcher gets
 LONGEST = 512  # bytes of a message: what POSIX promises that a pipe takes as a whole
 
 
+class ReentrantCallError(RuntimeError):
+    """The tracker was called from within itself, by a finalizer or a signal handler, for what cannot wait."""
+
+
+class _Lock(util.ForkAwareThreadLock):
+    """A lock that its holder may take again: a finalizer or a signal handler may come while a thread holds it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.at_work = False  # whoever holds it looks for a watcher, or starts one
+        self.waiting: list[bytes] = []  # messages of calls that came in between
+        self._lock = lock = RLock()  # type: ignore[assignment]
+        self.acquire, self.release = lock.acquire, lock.release
+        if sys.version_info >= (3, 12):
+            self._recursion_count = lock._recursion_count  # type: ignore[attr-defined]
+
+    def _at_fork_reinit(self) -> None:
+        # the thread that was at work is in the parent, and sends there what waits
+        super()._at_fork_reinit()
+        self.at_work, self.waiting = False, []
+
+
 class ResourceTracker:
     """The client's side: the way to a watcher, which is started when it is needed."""
 
     def __init__(self, *, shared: bool = False) -> None:
         """shared: use the watcher of the family, and list there the one that is started."""
         self._shared = shared
-        self._lock = util.ForkAwareThreadLock()
+        self._lock = _Lock()
         self._pipe: _core.Descriptor | None = None
         self._listed = False  # in family memory, as the one that others use
         self._pid: int | None = None
         self._starter: int | None = None  # the process whose child it is
         self._exitcode: int | None = None
+        self._waitpid_timed_out = False  # the last `_stop` had a time limit, and left a watcher that did not end in it
         # of newer Pythons' trackers: whether messages are lines. Here they are, whatever a name has in it.
         self._use_simple_format = True
 
@@ -62,9 +87,19 @@ class ResourceTracker:
     def ensure_running(self) -> None:
         """Starts a watcher unless there is one. A warning if there was one that was killed."""
         with self._lock:
-            self._ensure_running()
+            if not self._lock.at_work:
+                self._ensure_running()
 
     def _ensure_running(self) -> None:
+        self._lock.at_work = True
+        try:
+            self._find_or_launch()
+        finally:
+            self._lock.at_work = False
+        while self._lock.waiting:
+            self._write(self._lock.waiting.pop(0))
+
+    def _find_or_launch(self) -> None:
         if self._pipe is not None and not self._pipe.is_open():  # the program has closed what it does not know
             self._let_go()
         if self._fd is not None:
@@ -137,26 +172,52 @@ class ResourceTracker:
                 break
             # the other one has ended between the two
 
-    def _let_go(self) -> None:
+    def _let_go(self, wait_timeout: float | None = None) -> None:
+        """Forgets the watcher; waits for it if it is our child, for so many seconds or until it has ended."""
         # in this order: a child that another thread forks in between must not write to what is another file by then
         pipe, self._pipe = self._pipe, None
         lost = pipe is not None and not pipe.is_open()
         if pipe is not None:
             pipe.close()
-        if self._starter == os.getpid() and self._pid is not None:
-            try:
-                # one that we cannot reach any more may have others to serve
-                _, status = os.waitpid(self._pid, os.WNOHANG if lost else 0)
-                self._exitcode = os.waitstatus_to_exitcode(status)
-            except ChildProcessError:  # somebody else has waited for it
-                pass
-        self._pid = self._starter = None
+        (pid, self._pid), (starter, self._starter) = (self._pid, None), (self._starter, None)
+        if starter == os.getpid() and pid is not None:
+            # one that we cannot reach any more may have others to serve
+            self._wait(pid, 0.0 if lost else wait_timeout)
 
-    def _stop(self) -> None:
-        """Ends the watcher, if it is a child of this process and nobody else uses it, and waits for it: for tests."""
-        with self._lock:
+    def _wait(self, pid: int, seconds: float | None) -> None:
+        self._exitcode, self._waitpid_timed_out = None, False
+        end = None if seconds is None else monotonic() + seconds
+        pause = 0.001
+        try:
+            while True:
+                ended, status = os.waitpid(pid, 0 if end is None else os.WNOHANG)
+                if ended:
+                    self._exitcode = os.waitstatus_to_exitcode(status)
+                    return
+                if end is not None and monotonic() >= end:
+                    self._waitpid_timed_out = bool(seconds)
+                    return
+                sleep(pause)
+                pause = min(2 * pause, 0.05)
+        except ChildProcessError:  # somebody else has waited for it
+            pass
+
+    def _stop(self, use_blocking_lock: bool = True, wait_timeout: float | None = None) -> None:
+        """Ends the watcher, if it is a child of this process and nobody else uses it, and waits for it: for tests.
+
+        A child that was forked uses it as well. wait_timeout: no longer than so many seconds, after which
+        `_waitpid_timed_out` is true. Without use_blocking_lock another thread that holds the lock is not waited for: at
+        the end of a program it may be gone. ReentrantCallError: called from within another method of the tracker.
+        """
+        locked = self._lock.acquire(use_blocking_lock)
+        try:
+            if locked and self._lock.at_work:
+                raise ReentrantCallError("the resource tracker is being started: it cannot be ended now")
             if self._fd is not None:
-                self._let_go()
+                self._let_go(wait_timeout)
+        finally:
+            if locked:
+                self._lock.release()
 
     def register(self, name: str, rtype: str) -> None:
         """Has the watcher remove name, which is of that type, when the family has ended.
@@ -174,19 +235,25 @@ class ResourceTracker:
         if len(message) > LONGEST:
             raise ValueError(f"the name is too long for the resource tracker: {name!r}")
         with self._lock:
-            while True:
-                if self._fd is None:
-                    self._ensure_running()
-                assert self._pipe is not None
-                try:
-                    os.write(self._pipe.fileno(), message)
-                except BrokenPipeError:
-                    self._ensure_running()
-                    continue
-                # It may have decided to end before it got this. Then it was struck off the list before.
-                if not self._listed or _core.watcher_pid() == self._pid:
-                    return
-                self._let_go()
+            if self._lock.at_work:  # of this same thread: it goes on when we return, and sends this then
+                self._lock.waiting.append(message)
+            else:
+                self._write(message)
+
+    def _write(self, message: bytes) -> None:
+        while True:
+            if self._fd is None:
+                self._ensure_running()
+            assert self._pipe is not None
+            try:
+                os.write(self._pipe.fileno(), message)
+            except BrokenPipeError:
+                self._ensure_running()
+                continue
+            # It may have decided to end before it got this. Then it was struck off the list before.
+            if not self._listed or _core.watcher_pid() == self._pid:
+                return
+            self._let_go()
 
 
 def _quoted(name: str) -> str:
