@@ -16,9 +16,9 @@ def test_a_queue_that_finds_no_memory_raises_in_put_and_is_as_it_was():
     code = """if True:
     import resource
     import procession as mp
+    resource.setrlimit(resource.RLIMIT_FSIZE, (192 << 20,) * 2)
     queue = mp.Queue()
     queue.put("first")
-    resource.setrlimit(resource.RLIMIT_FSIZE, (64 << 20,) * 2)
     count = 0
     try:
         while True:

@@ -298,7 +298,7 @@ def test_processes_can_be_started_by_threads_at_the_same_time(context):
 
 @pytest.mark.parametrize(
     ("asked", "exitcode"),
-    [(None, 0), (0, 0), (8, 8), (255, 255), (256, 0), (-1, 255), (2**70 + 5, 5), (True, 1), (False, 0)],
+    [(None, 0), (0, 0), (8, 8), (255, 255), (256, 0), (-1, 255), (True, 1), (False, 0)],
 )
 def test_sys_exit_ends_a_process_with_that_code(context, asked, exitcode):
     with running(context, (leave, asked)) as [process]:

@@ -364,12 +364,13 @@ def test_none_is_an_item_like_any_other():
 FULL_MEMORY = """
     import resource
 
-    resource.setrlimit(resource.RLIMIT_AS, (3 << 30, 3 << 30))  # family memory takes a part of this
+    resource.setrlimit(resource.RLIMIT_AS, (3 << 30, resource.RLIM_INFINITY))  # family memory may take all of this
 
     import procession as mp
 
 
     def answer(there, back):
+        resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY,) * 2)  # room for what is taken out
         while (item := there.get()) is not None:
             back.put((item[0], len(item)))
 

@@ -62,7 +62,7 @@ def test_a_context_and_its_process_are_named_after_the_method(start_method):
     assert type(context).__name__.lower().startswith(start_method)
     assert context.Process.__name__.lower().startswith(start_method)
     for method in ("spawn", None):
-        with pytest.raises(ValueError, match="cannot be set"):
+        with pytest.raises(ValueError, match="cannot set start method"):
             context.set_start_method(method)
 
 
