@@ -61,7 +61,7 @@ def test_a_finalizer_returns_what_its_callback_returns():
 def test_a_finalizer_that_would_never_run_is_refused():
     with pytest.raises(ValueError, match="exitpriority"):
         util.Finalize(None, print)
-    with pytest.raises(TypeError, match="(?i)exitpriority"):
+    with pytest.raises(TypeError, match=r"(?i)exitpriority"):
         util.Finalize(None, print, exitpriority="late")  # type: ignore[arg-type]
 
 

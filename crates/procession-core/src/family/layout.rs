@@ -129,7 +129,7 @@ impl Family {
     ///
     /// # Panics
     /// If the offset is outside family memory or not aligned: it was overwritten by a foreign hand. If it cannot be mapped
-    /// here: see [`Family::try_reach`].
+    /// here: see `Family::try_reach`.
     #[inline]
     #[must_use]
     pub fn at<T: Shared>(&'static self, offset: u64) -> &'static T {

@@ -80,7 +80,7 @@ pub struct Slot {
     /// The references that the report carries: a bundle, held by the slot itself, or 0.
     pub luggage: AtomicU64,
     /// The PID namespace in which pid and start time are true, as [`procfs::pid_namespace`] names it, in the lower half.
-    /// Above it [`MAIN`], if the occupant's main thread has the life word; and from bit [`PROGRAM`] on where its stack began,
+    /// Above it `MAIN`, if the occupant's main thread has the life word; and from bit `PROGRAM` on where its stack began,
     /// by which one sees whether it has executed another program.
     pub namespace: AtomicU64,
     /// The name, UTF-8, cut at 64 bytes, padded with zeros.
