@@ -37,8 +37,9 @@ def measure() -> None:
 PATIENCE = _SECONDS * slowness()  # seconds that a correct program never needs, even on a busy machine
 
 
-def until(condition: Callable[[], Any], seconds: float = PATIENCE) -> Any:
-    """Waits until condition() is true and returns its value; fails after so many seconds."""
+def until(condition: Callable[[], Any], seconds: float | None = None) -> Any:
+    """Waits until condition() is true and returns its value; fails after so many seconds (PATIENCE)."""
+    seconds = PATIENCE if seconds is None else seconds
     end = time.monotonic() + seconds
     while not (value := condition()):
         assert time.monotonic() < end, f"not true within {seconds} s: {getattr(condition, '__name__', condition)}"
@@ -67,8 +68,9 @@ def asleep(pid: int, thread: int | None = None) -> None:
     until(at_rest)
 
 
-def ended(*processes: Any, seconds: float = PATIENCE) -> list[int]:
-    """Joins processes within a common deadline; returns their exit codes."""
+def ended(*processes: Any, seconds: float | None = None) -> list[int]:
+    """Joins processes within a common deadline (PATIENCE); returns their exit codes."""
+    seconds = PATIENCE if seconds is None else seconds
     end = time.monotonic() + seconds
     for process in processes:
         process.join(max(0.0, end - time.monotonic()))

@@ -129,3 +129,7 @@ def test_deadlines_are_longer_where_programs_start_slowly(monkeypatch):
     assert deadlines.PATIENCE == 60
     ask = "import deadlines; print(deadlines.PATIENCE, deadlines.slowness())"
     assert run("-c", ask, cwd=HERE).well() == "60.0 3.0\n"
+    # those that wait take the present one
+    monkeypatch.setattr(deadlines, "PATIENCE", 0.01)
+    with pytest.raises(AssertionError, match=r"not true within 0\.01 s"):
+        deadlines.until(lambda: False)
