@@ -114,7 +114,8 @@ def test_a_run_fails_that_leaves_something_behind(what, tmp_path):
     assert outcome.code == 1
     assert "1 passed" in outcome.out
     lines = outcome.err.strip().splitlines()
-    assert len(lines) == 1 and lines[0].startswith(f"LEFT BEHIND: {what}: ")
+    # not all of them: a segment says nothing of who made it, and other tests leave one for a while
+    assert any(line.startswith(f"LEFT BEHIND: {what}: ") for line in lines), lines
 
 
 def test_deadlines_are_longer_where_programs_start_slowly(monkeypatch):

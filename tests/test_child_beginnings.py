@@ -147,7 +147,10 @@ PROGRAM = """
 
 def poisoned(folder: Path) -> Path:
     """Modules in it that have the names of the standard library's, and cannot be imported."""
-    for name in sorted(sys.stdlib_module_names):
+    names = set(sys.stdlib_module_names)
+    if sys.version_info >= (3, 13):
+        names.remove("linecache")  # what Python itself imports for -c, before any code of ours runs
+    for name in sorted(names):
         write(folder / f"{name}.py", "import os; os.write(2, __file__.encode()); os._exit(77)")
     return folder
 
