@@ -153,6 +153,10 @@ soak-processes: build ## Start 10 000 processes one after the other and 300 at o
 soak-pool: build ## Kill workers of a pool for ten minutes and account for every task (SECONDS=600)
 	$(INTERRUPTIBLE) $(BIN)/python tests/soak_pool.py --seconds $(or $(SECONDS),600) --tasks 1000000
 
+.PHONY: soak-hostile
+soak-hostile: build ## Ill-treat members of a family for two minutes and account for messages, tasks and locks (SECONDS=120)
+	$(INTERRUPTIBLE) $(BIN)/python tests/soak_hostile.py --seconds $(or $(SECONDS),120)
+
 .PHONY: lint
 lint: build ## Check format, lints, types and house rules
 	cargo fmt --all --check
