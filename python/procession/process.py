@@ -325,6 +325,10 @@ class BaseProcess:
     def _sentinel(self, fd: int | None) -> None:
         self.__dict__["_sentinel"] = fd
 
+    @_sentinel.deleter
+    def _sentinel(self) -> None:
+        self.__dict__.pop("_sentinel", None)
+
     def __repr__(self) -> str:
         from ._process_shown import shown
 
