@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 import time
 from concurrent.futures import CancelledError
@@ -201,3 +202,20 @@ def test_a_shutdown_cancels_what_an_executor_has_not_sent():
     assert first.result(PATIENCE)
     assert all(future.cancelled() for future in others)
     executor.shutdown()
+
+
+def test_a_callback_that_raises_keeps_no_other_call_waiting(pool, monkeypatch):
+    printed: list[Any] = []
+    monkeypatch.setattr(sys, "excepthook", lambda *what: printed.append(what[0]))
+
+    def refuse(error):
+        raise ValueError("a callback's own trouble")
+
+    pool.apply_async(length, (threading.Lock(), 0), error_callback=refuse)
+    goes_on = mp.Event()
+    results = [pool.apply_async(size_when, (goes_on, Counted(), n)) for n in range(30)]
+    pool.apply_async(length, (threading.Lock(), 0), error_callback=refuse)
+    last = [pool.apply_async(length, (bytes(BIG), n)) for n in range(30)]
+    goes_on.set()
+    assert [result.get(PATIENCE) for result in results + last] == [BIG + n for n in range(30)] * 2
+    assert printed == [ValueError] * 2

@@ -171,13 +171,13 @@ PRINTS = """
 
 def test_what_workers_print_is_there_when_the_pool_has_ended(start_method, tmp_path):
     script = write(tmp_path / "prints.py", PRINTS)
-    out = run(script, start_method, "idle").well()
+    out = run(script, start_method, "idle", PYTHONUNBUFFERED="").well()
     assert sorted(out.split("\n")) == ["", *(f"line {n}" for n in range(10))]
 
 
 def test_what_a_worker_printed_in_an_earlier_task_is_there_though_it_is_killed_in_a_later_one(start_method, tmp_path):
     script = write(tmp_path / "prints.py", PRINTS)
-    out = run(script, start_method, "busy").out
+    out = run(script, start_method, "busy", PYTHONUNBUFFERED="").out
     assert {"line 0", "line 1"} <= set(out.split("\n"))
 
 
@@ -221,3 +221,10 @@ def test_a_time_limit_counts_from_the_call_and_not_from_the_import_of_its_module
         """,
     )
     assert run(script, start_method, tmp_path).well() == "3 [4]\n"
+
+
+def test_a_limit_without_end_is_none():
+    with mp.Pool(1, timeout=0.05) as pool:
+        assert pool.apply_async(rest, (0.2,), timeout=float("inf")).get(PATIENCE) == 0.2
+        with pytest.raises(mp.TaskTimeoutError):
+            pool.apply_async(rest, (60,)).get(PATIENCE)

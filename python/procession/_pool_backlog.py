@@ -6,15 +6,17 @@ changed after the call was made and before it is sent, is sent as changed.
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections import deque
+from functools import partial
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
 
-__all__ = ["Backlog", "Call", "Chunks"]
+__all__ = ["Backlog", "Call", "Chunks", "report"]
 
 
 class Backlog:
@@ -67,17 +69,25 @@ class Backlog:
             with self._sending:
                 if not self.waiting or self.waiting[0] is not job:
                     continue
-                why: BaseException | None = None
+                done, refused = True, None
                 try:
                     done = job.send()
                 except BaseException as error:
-                    done, why = True, error
-                    if self._engine.phase not in ("open", "closing"):
-                        why = None
-                    job.fail(why)
+                    refused = error
                 if done:
                     with self._lock:
                         self.waiting.popleft()
+            if refused is not None:
+                why = refused if self._engine.phase in ("open", "closing") else None
+                report(partial(job.fail, why))
+
+
+def report(tell: Callable[[], object]) -> None:
+    """Calls something that calls back. What a callback raises is printed, and harms no other call."""
+    try:
+        tell()
+    except Exception as error:
+        sys.excepthook(type(error), error, error.__traceback__)
 
 
 class Call:

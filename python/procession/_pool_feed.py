@@ -36,8 +36,6 @@ _NEVER_WAITS = frozenset(
 )
 _COPIED = frozenset({dict, set, frozenset, deque, type({}.keys()), type({}.values()), type({}.items())})
 
-# The reader looks at what the consumer says after this many chunks.
-_LOT = 64
 # By default the window grows to this many chunks, if their results are fetched quickly.
 _MOST_AHEAD = 1024
 
@@ -74,6 +72,8 @@ class Feed:
         "given",
         "group",
         "inline",
+        "last",
+        "lazy",
         "sent",
         "source",
     )
@@ -97,8 +97,12 @@ class Feed:
         self.given = 0  # items fetched
         self.ended = False  # nothing more will be submitted
         self.free = False  # the window is of no account any more
-        # what could not be sent, and what the input raised: number of the first item, error, count of items
+        # what could not be sent: number of the first item, error, count of items
         self.failures: deque[tuple[int, BaseException, int]] = deque()
+        # what ended the input before its end; the consumer gets it after all results
+        self.last: BaseException | None = None
+        # an executor's: once the iterator is forgotten or the executor shut down, the rest is not read
+        self.lazy = False
         self._refilled = 0.0
         self._pid = os.getpid()
         self._lock = allocate_lock()  # held by who reads in the consumer's thread, and while that changes
@@ -139,6 +143,9 @@ class Feed:
 
     def lift(self) -> None:
         """Reads all of the input from now on, however few results are fetched: the pool is joined."""
+        if self.lazy:
+            self.stop(RuntimeError("cannot schedule new futures after shutdown"))
+            return
         self._set_free(threading.Thread(target=self._run, name="PoolFeeder", daemon=True).start)
 
     def forget(self) -> None:
@@ -146,6 +153,9 @@ class Feed:
         if self._pid != os.getpid() or sys.is_finalizing():
             return
         self.group.forget()
+        if self.lazy:
+            self.stop()
+            return
         # not by `threading`, whose locks the interrupted thread may hold
         with suppress(RuntimeError):
             self._set_free(lambda: start_new_thread(self._run, ()))
@@ -156,10 +166,13 @@ class Feed:
         """
         if self.ended:
             return
-        if error is not None:
-            self.failures.append((self.fed, error, 1))
+        self.last = error
         self._end()
         self.wake()
+
+    def abandon(self) -> None:
+        """The pool was ended: what was not submitted is given up."""
+        self.stop(self._abandoned())
 
     def wake(self) -> None:
         """Has the reader look at the window, if it sleeps."""
@@ -185,31 +198,52 @@ class Feed:
         room = self.ahead - (self.fed - self.given)
         while room >= self.chunk and not self.ended:
             before = self.fed
-            self._submit(room - room % self.chunk, False)
+            self._submit(self.source, room - room % self.chunk, False)
             room -= self.fed - before
             if self.fed == before:
                 break  # no room: the consumer waits for results, or for room
 
     def _run(self) -> None:
+        source = self.source
         try:
             while not self.ended:
                 if self.free:
                     self.group.wait_for_few(_MOST_AHEAD)
-                    room = _LOT * self.chunk
-                else:
-                    room = min(self.ahead - (self.fed - self.given), _LOT * self.chunk)
-                    if room < self.chunk:
-                        self._sleep()
-                        if self._pool_has_ended():
-                            self.stop(self._abandoned())
-                        continue
-                if not self._engine.has_room():
-                    self._engine.wait_for_room()
-                self._submit(room - room % self.chunk, True)
-                if self.failures:
-                    self.group.tell()
+                elif self.ahead - (self.fed - self.given) < self.chunk:
+                    self._sleep()
+                    if self._pool_has_ended():
+                        self.abandon()
+                    continue
+                self._read_chunk(source)
         except BaseException as error:
             self.stop(error)
+
+    def _read_chunk(self, source: Iterator[Any]) -> None:
+        """Reads a chunk and submits it. The input is asked from here and not from Rust: a thread that the interpreter
+        ends at its exit, while the input waits, is unwound, and that must not go through Rust.
+        """
+        part: list[Any] = []
+        error: BaseException | None = None
+        over = False
+        while len(part) < self.chunk and not over:
+            try:
+                part.append(next(source))
+            except StopIteration:
+                over = True
+            except BaseException as raised:
+                error, over = raised, True
+                part.clear()  # as in multiprocessing, a chunk that is not whole is not run
+        count, items = len(part), iter(part)
+        while count and not self.ended:
+            if not self._engine.has_room():
+                self._engine.wait_for_room()
+            before = self.fed
+            self._submit(items, count, True)
+            count -= self.fed - before
+        if over:
+            self.stop(error)
+        elif self.failures:
+            self.group.tell()
 
     def _sleep(self) -> None:
         self._sleeps = True
@@ -221,9 +255,9 @@ class Feed:
             self._sleeps = False
             self._gate.acquire(False)
 
-    def _submit(self, items: int, promptly: bool) -> None:
+    def _submit(self, source: Iterator[Any], items: int, promptly: bool) -> None:
         try:
-            read, tasks, ended, error = self.group.feed(self.source, items, self.chunk, self.fed, False, promptly)
+            read, tasks, ended, error = self.group.feed(source, items, self.chunk, self.fed, False, promptly)
         except Exception as refused:
             # when the pool has ended, what was not submitted is given up with the rest
             self.stop(self._abandoned() if self._pool_has_ended() else refused)
@@ -232,10 +266,12 @@ class Feed:
         self.fed += read
         if error is not None:
             what, count = error
-            self.failures.append((self.fed, what, max(1, count)))
-            self.fed += max(1, count)
-            ended = ended or not count  # the input itself has raised it
-        if ended:
+            if not count:  # the input itself has raised it
+                self.stop(what)
+                return
+            self.failures.append((self.fed, what, count))
+            self.fed += count
+        if ended and self.inline:
             self._end()
 
     def _pool_has_ended(self) -> bool:

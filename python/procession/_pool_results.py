@@ -1,18 +1,14 @@
-"""What a pool gives out for work that is under way: results to wait for, iterators over them."""
+"""What a pool gives out for work that is under way: results to wait for."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections import deque
 from contextlib import suppress
 
 from ._pool_errors import error_of, name_of
 from ._pool_recipes import (
     ApplyResult,
-    IMapIterator,
-    IMapUnorderedIterator,
-    IteratorNames,
     MapNames,
     MapResult,
     ResultNames,
@@ -21,14 +17,13 @@ from .context import TimeoutError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Generator
-    from typing import Any, Self
+    from collections.abc import Callable, Generator
+    from typing import Any
 
     from ._core import PoolGroup, PoolTask
     from ._pool_backlog import Call, Chunks
-    from ._pool_feed import Feed
 
-__all__ = ["OneResult", "ResultIterator", "ResultList", "UnorderedResultIterator"]
+__all__ = ["OneResult", "ResultList", "call_as", "call_soon"]
 
 
 class OneResult(ResultNames, ApplyResult):
@@ -107,7 +102,10 @@ class OneResult(ResultNames, ApplyResult):
         no such method.
         """
         # what could not be sent is no task
-        return self._outcome is None and (self._withdraw() or self._task.cancel())
+        if self._outcome is not None:
+            return False
+        # withdrawing waits for a call that is being pickled, which may fail
+        return self._withdraw() or (self._outcome is None and self._task.cancel())
 
     def _withdraw(self) -> bool:
         """Gives up what was not sent yet; whether there was something."""
@@ -132,7 +130,7 @@ class OneResult(ResultNames, ApplyResult):
             if not future.done():
                 future.set_result(None)
 
-        self._when_done(lambda: _call_soon(loop, done))
+        self._when_done(lambda: call_soon(loop, done))
         try:
             yield from future
         except BaseException:
@@ -381,181 +379,15 @@ class ResultList(MapNames, OneResult, MapResult):
             self._call_back()
 
 
-class ResultIterator(IteratorNames, IMapIterator):
-    """The results of `imap`, in the order of the input, as they come."""
-
-    _ordered = True
-
-    def __init__(self, pool: Any, feed: Feed, function: Any, bar: Any) -> None:
-        self._pool = pool
-        self._feed = feed
-        self._group = feed.group
-        self._function = function
-        self._chunk = feed.chunk
-        self._bar = bar
-        self._lock = threading.Lock()
-        self._collected = 0  # tasks whose outcomes were collected
-        self._come: deque[tuple[int, bool, Any]] = deque()  # outcomes that were collected and not looked at
-        self._ready: deque[tuple[bool, Any, int]] = deque()  # success, value, items
-        self._early: dict[int, tuple[bool, Any, int]] = {}  # what is not its turn yet, by number
-        self._next = 0  # the number whose turn it is
-
-    def __iter__(self) -> Self:
-        return self
-
-    def __repr__(self) -> str:
-        feed = self._feed
-        read = f"all {feed.fed} items read" if feed.ended else f"{feed.fed} items read"
-        return f"{object.__repr__(self)[:-1]}: {name_of(self._function)}(), {feed.given} results fetched, {read}>"
-
-    def __del__(self) -> None:
-        feed: Feed | None = getattr(self, "_feed", None)
-        if feed is not None and not feed.ended:
-            feed.forget()
-
-    def next(self, timeout: float | None = None) -> Any:
-        """The next result, waited for up to so many seconds. StopIteration: there is no other.
-
-        Raises what the call has raised, or `procession.TimeoutError`; and see `AsyncResult.get`. The iterator goes on
-        with the next one then.
-        """
-        if not self._lock.acquire(timeout=-1 if timeout is None else max(0.0, timeout)):
-            raise TimeoutError
-        try:
-            success, value = self._take(timeout)
-        finally:
-            self._lock.release()
-        if success:
-            return value
-        raise value
-
-    def __next__(self) -> Any:
-        with self._lock:
-            ready = self._ready
-            if ready:  # the case that must be quick
-                success, value, items = ready.popleft()
-                feed = self._feed
-                feed.given += items
-                if feed.fed - feed.given < feed.ahead >> 1:  # so that the workers do not wait for this thread
-                    feed.more()
-                if success:
-                    return value
-            else:
-                success, value = self._take(None)
-        if success:
-            return value
-        raise value
-
-    def _take(self, timeout: float | None) -> tuple[bool, Any]:
-        limit = None if timeout is None else time.monotonic() + timeout
-        feed = self._feed
-        while not self._ready:
-            feed.more()
-            while feed.failures:
-                number, error, items = feed.failures.popleft()
-                self._came(number, False, error, items)
-            if self._ready:
-                break
-            if feed.over(self._collected):
-                if self._bar is not None:
-                    self._bar.close()
-                raise StopIteration
-            left = None if limit is None else max(0.0, limit - time.monotonic())
-            unsent = feed.inline and feed.sent == self._collected
-            if not (feed.wait_to_send(left) if unsent else self._collect(left)):
-                raise TimeoutError
-        success, value, items = self._ready.popleft()
-        feed.given += items
-        return success, value
-
-    def _collect(self, timeout: float | None) -> bool:
-        """Waits for outcomes; False if the time is over."""
-        collected = self._group.collect(1 << 30, timeout)
-        if collected is None:
-            return False
-        self._come.extend(collected[1])
-        while self._come:
-            self._collected += 1
-            self._arrived(*self._come.popleft())
-        return True
-
-    def _arrived(self, number: int, success: bool, value: Any) -> None:
-        if not success:
-            value = error_of(value, name_of(self._function), number, self._pool._supervisor.broken)
-            self._came(number, False, value, self._chunk)
-        elif self._chunk > 1:
-            # the list's items; the last of them ends the turn
-            self._came(number, None, value, len(value))
-        else:
-            self._came(number, True, value, 1)
-
-    def _came(self, number: int, success: bool | None, value: Any, items: int) -> None:
-        if self._bar is not None:
-            self._bar.update(items)
-        if not self._ordered:
-            self._give(success, value, items)
-        elif number != self._next:
-            self._early[number] = (success, value, items)  # type: ignore[assignment]
-        else:
-            self._give(success, value, items)
-            self._next += items
-            while self._next in self._early:
-                success, value, items = self._early.pop(self._next)
-                self._give(success, value, items)
-                self._next += items
-
-    def _give(self, success: bool | None, value: Any, items: int) -> None:
-        if success is None:
-            self._ready.extend((True, item, 1) for item in value)
-        else:
-            self._ready.append((success, value, items))
-
-    # --- for async for ---
-
-    def __aiter__(self) -> AsyncIterator[Any]:
-        return self
-
-    async def __anext__(self) -> Any:
-        import asyncio
-
-        loop = asyncio.get_running_loop()
-        supervisor, key = self._pool._supervisor, (True, self._group.id)
-        while True:
-            future = loop.create_future()
-            with supervisor.lock:
-                supervisor.watched[key] = lambda future=future: _call_soon(loop, _wake, future)
-            self._group.report()
-            try:
-                return self.next(0)
-            except StopIteration:
-                supervisor.forget(key)
-                raise StopAsyncIteration from None
-            except TimeoutError:
-                await future
-
-
-class UnorderedResultIterator(ResultIterator, IMapUnorderedIterator):
-    """The results of `imap_unordered`, as they come."""
-
-    _ordered = False
-
-
-def _call_as(kind: type, twin: type) -> None:
+def call_as(kind: type, twin: type) -> None:
     """Programs know the class by the name of what it derives from."""
     kind.__name__, kind.__qualname__, kind.__module__ = twin.__name__, twin.__name__, "procession.pool"
 
 
-_call_as(OneResult, ApplyResult)
-_call_as(ResultList, MapResult)
-_call_as(ResultIterator, IMapIterator)
-_call_as(UnorderedResultIterator, IMapUnorderedIterator)
+call_as(OneResult, ApplyResult)
+call_as(ResultList, MapResult)
 
 
-def _wake(future: Any) -> None:
-    if not future.done():
-        future.set_result(None)
-
-
-def _call_soon(loop: Any, function: Callable[..., object], *args: Any) -> None:
+def call_soon(loop: Any, function: Callable[..., object], *args: Any) -> None:
     with suppress(RuntimeError):  # the loop was closed meanwhile
         loop.call_soon_threadsafe(function, *args)

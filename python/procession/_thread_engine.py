@@ -154,7 +154,7 @@ class ThreadGroup:
                 except StopIteration:
                     ended = True
                     break
-                except Exception as raised:
+                except BaseException as raised:
                     error = raised, 0
                     part.clear()  # as in multiprocessing, a chunk that is not whole is not run
                     break
@@ -191,6 +191,16 @@ class ThreadGroup:
             self._news = False
             found = [self._finished.popleft() for _ in range(min(most, len(self._finished)))]
             return len(self._pending) + len(self._finished), found
+
+    def collect_into(self, into: deque[tuple[int, bool, Any]], timeout: float | None = None) -> bool:
+        with self._engine.condition:
+            if not self._some() and not self._engine.condition.wait_for(self._some, timeout):
+                return False
+            self._news = False
+            while self._finished:
+                into.append(self._finished[0])
+                self._finished.popleft()
+        return True
 
     def gather(
         self, results: list[Any], chunked: bool, timeout: float | None = None

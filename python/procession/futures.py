@@ -26,7 +26,7 @@ from ._own_context import own_context
 from ._pool_backlog import Call
 from ._pool_errors import PoolBrokenError, TaskTimeoutError, error_of, name_of
 from ._pool_errors import WorkerDiedError as _WorkerDiedError
-from ._pool_results import ResultIterator
+from ._pool_iterators import ResultIterator
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -249,6 +249,8 @@ class ProcessPoolExecutor(Executor):
         results = running._iterator(ResultIterator, group, fn, source, chunksize, ahead, True, None)
         if buffersize is None:
             results._feed.lift()
+        else:
+            results._feed.lazy = True
         return _results(self, running, results, limit)
 
     def statistics(self) -> list[WorkerStatistics]:
@@ -325,6 +327,7 @@ def _results(
             yield value
             del value
     finally:
+        results._feed.stop()
         results._group.cancel(False)
 
 

@@ -13,17 +13,18 @@ from . import _core, _cpus, process, util
 from ._arguments import check_call, count, seconds, size
 from ._endings import RemoteTraceback as RemoteTraceback
 from ._own_context import own_context
-from ._pool_backlog import Backlog, Call, Chunks
+from ._pool_backlog import Backlog, Call, Chunks, report
 from ._pool_chunk import ExceptionWithTraceback, mapstar, rebuild_exc, starmapstar
 from ._pool_compat import PoolNames, is_foreign
 from ._pool_compat import worker as worker
 from ._pool_errors import MaybeEncodingError as MaybeEncodingError
 from ._pool_errors import error_of, name_of
 from ._pool_feed import Feed, reads_at_once
+from ._pool_iterators import ResultIterator, UnorderedResultIterator
 from ._pool_options import bar_of, beyond
 from ._pool_recipes import ApplyResult, IMapIterator, IMapUnorderedIterator, MapResult
 from ._pool_recipes import job_counter as job_counter
-from ._pool_results import OneResult, ResultIterator, ResultList, UnorderedResultIterator
+from ._pool_results import OneResult, ResultList
 from ._pool_supervisor import Supervisor
 from .context import TimeoutError as TimeoutError
 
@@ -249,7 +250,7 @@ class Pool(PoolNames):
             self._check_running()
             result._outcome = False, error
             if result._told is not None:
-                result._call_back()
+                report(result._call_back)
         return result
 
     def _submit(self, result: OneResult, *call: Any) -> bool:
@@ -503,7 +504,7 @@ class Pool(PoolNames):
         for feed in list(self._feeds):
             feed.stop(CancelledError())
         for job in jobs:
-            job.fail(CancelledError())
+            report(partial(job.fail, CancelledError()))
         cancelled: int = self._engine.cancel_all(kill)
         return len(jobs) + cancelled
 
@@ -583,7 +584,7 @@ def _terminate(engine: Any, supervisor: Any, feeds: Any) -> None:
     engine.terminate()
     if supervisor.pid == os.getpid():
         for feed in list(feeds):
-            feed.wake()
+            feed.abandon()
         supervisor.terminated()
 
 

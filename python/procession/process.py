@@ -72,11 +72,8 @@ def lending(module: str) -> Callable[[str], Any]:
 
 
 class Yielding:
-    """A property that gives way to what a derived class sets under its name.
-
-    A property without a setter refuses that, although the class in multiprocessing has no such attribute. Our own code
-    does not look at it: it asks the class that computes it.
-    """
+    """A property that gives way to what a derived class sets under its name: multiprocessing's class has no such
+    attribute. Our own code does not look at it: it asks the class that computes it."""
 
     def __init__(self, compute: Callable[[Any], Any], doc: str | None = None) -> None:
         self.compute, self.__doc__ = compute, doc or compute.__doc__
@@ -313,13 +310,12 @@ class BaseProcess:
 
     # where libraries look that know the classes of multiprocessing; there it is an attribute from the start on
     @property
-    def _sentinel(self) -> int | None:
+    def _sentinel(self) -> Any:
         if "_sentinel" in self.__dict__:
-            return self.__dict__["_sentinel"]  # type: ignore[no-any-return]
+            return self.__dict__["_sentinel"]
         if self._popen is None:
             raise AttributeError("the process has not been started, or is closed")
-        fd: int = self._popen.sentinel
-        return fd
+        return self._popen.sentinel
 
     @_sentinel.setter
     def _sentinel(self, fd: int | None) -> None:

@@ -402,7 +402,7 @@ impl Pool {
             sooner(time + LOOK.as_nanos() as u64);
         }
         if let Some(shortest) = state.shortest {
-            sooner(time + shortest.as_nanos() as u64);
+            sooner(time.saturating_add(nanoseconds(shortest)));
             for number in 0..self.options.workers {
                 if let Some(at) = self.limit_time(state, number, time) {
                     sooner(at);
@@ -432,7 +432,7 @@ impl Pool {
             return None;
         }
         let timeout = state.task(id).filter(|task| task.pending)?.wishes.timeout?;
-        let at = called + timeout.as_nanos() as u64;
+        let at = called.saturating_add(nanoseconds(timeout));
         if at > time {
             return Some(at);
         }
@@ -522,6 +522,11 @@ impl Pool {
             }
         }
     }
+}
+
+/// A span as the clock counts; what is longer than the clock can tell never ends.
+fn nanoseconds(span: Duration) -> u64 {
+    u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
 }
 
 const _: () = assert!(layout::COMING == 0);

@@ -39,9 +39,6 @@ type Fed = (usize, usize, bool, Option<(Py<PyAny>, usize)>);
 /// How many tasks are left, and some outcomes.
 type Left<T> = (u64, Vec<T>);
 
-/// The number of an outcome, whether it is a value, and what it is.
-type Told<'py> = (u64, bool, Bound<'py, PyAny>);
-
 /// How many tasks are left, what has gone wrong by number, and how many values there were.
 type Gathered<'py> = (u64, Vec<(u64, Bound<'py, PyAny>)>, usize);
 
@@ -87,17 +84,12 @@ impl PoolGroup {
         }
     }
 
-    fn outcomes(
-        &self,
-        py: Python<'_>,
-        most: usize,
-        timeout: Option<f64>,
-    ) -> PyResult<Option<Left<(u64, Outcome)>>> {
+    fn outcomes(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Option<Left<(u64, Outcome)>>> {
         let limit = deadline(timeout);
         let found = Mutex::new(Vec::new());
         let left = waited(py, limit, || {
             let mut found = found.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            self.pool.collect(self.id, most, &mut found, limit)
+            self.pool.collect(self.id, usize::MAX, &mut found, limit)
         })?;
         let found = found
             .into_inner()
@@ -199,25 +191,20 @@ impl PoolGroup {
         Ok((read, tasks, ended, error))
     }
 
-    /// Waits up to timeout seconds for outcomes, and returns up to `most` of them as (number of the first item, whether it
-    /// is a value, value or what went wrong), with how many tasks are left: under way, or settled and not returned. None
-    /// if the time is over.
-    #[pyo3(signature = (most, timeout = None))]
-    fn collect<'py>(
-        &self,
-        py: Python<'py>,
-        most: usize,
-        timeout: Option<f64>,
-    ) -> PyResult<Option<Left<Told<'py>>>> {
-        let Some((left, found)) = self.outcomes(py, most, timeout)? else {
-            return Ok(None);
+    /// Waits up to timeout seconds for outcomes, and appends them to a deque, each as (number of the first item, whether it
+    /// is a value, value or what went wrong): so none is lost to an exception of a signal's handler. False if the time is
+    /// over.
+    #[pyo3(signature = (into, timeout = None))]
+    fn collect_into(&self, py: Python<'_>, into: &Bound<'_, PyAny>, timeout: Option<f64>) -> PyResult<bool> {
+        let Some((_, found)) = self.outcomes(py, timeout)? else {
+            return Ok(false);
         };
-        let mut made = Vec::with_capacity(found.len());
+        let append = into.getattr("append")?;
         for (number, outcome) in found {
             let (good, value) = told(py, outcome)?;
-            made.push((number, good, value));
+            append.call1(((number, good, value),))?;
         }
-        Ok(Some((left, made)))
+        Ok(true)
     }
 
     /// Waits up to timeout seconds for outcomes, and puts values into the list where they belong; `chunked`: they are lists
@@ -231,7 +218,7 @@ impl PoolGroup {
         chunked: bool,
         timeout: Option<f64>,
     ) -> PyResult<Option<Gathered<'py>>> {
-        let Some((left, found)) = self.outcomes(py, usize::MAX, timeout)? else {
+        let Some((left, found)) = self.outcomes(py, timeout)? else {
             return Ok(None);
         };
         let (mut failures, mut stored) = (Vec::new(), 0);
