@@ -23,7 +23,6 @@ class PoolGroup:
         chunk: int = 1,
         first: int = 0,
         listed: bool = False,
-        promptly: bool = False,
     ) -> tuple[int, int, bool, tuple[BaseException, int] | None]: ...
     def collect_into(self, into: Any, timeout: float | None = None) -> bool: ...
     def gather(

@@ -198,7 +198,7 @@ class Feed:
         room = self.ahead - (self.fed - self.given)
         while room >= self.chunk and not self.ended:
             before = self.fed
-            self._submit(self.source, room - room % self.chunk, False)
+            self._submit(self.source, room - room % self.chunk)
             room -= self.fed - before
             if self.fed == before:
                 break  # no room: the consumer waits for results, or for room
@@ -238,7 +238,7 @@ class Feed:
             if not self._engine.has_room():
                 self._engine.wait_for_room()
             before = self.fed
-            self._submit(items, count, True)
+            self._submit(items, count)
             count -= self.fed - before
         if over:
             self.stop(error)
@@ -255,9 +255,9 @@ class Feed:
             self._sleeps = False
             self._gate.acquire(False)
 
-    def _submit(self, source: Iterator[Any], items: int, promptly: bool) -> None:
+    def _submit(self, source: Iterator[Any], items: int) -> None:
         try:
-            read, tasks, ended, error = self.group.feed(source, items, self.chunk, self.fed, False, promptly)
+            read, tasks, ended, error = self.group.feed(source, items, self.chunk, self.fed)
         except Exception as refused:
             # when the pool has ended, what was not submitted is given up with the rest
             self.stop(self._abandoned() if self._pool_has_ended() else refused)

@@ -10,6 +10,7 @@ import sys
 import threading
 
 from . import _pool_worker
+from ._pool_backlog import report
 from .process import what_ended
 
 TYPE_CHECKING = False
@@ -154,11 +155,7 @@ class Supervisor:
                 tell = self.watched.get(key) if key[0] else self.watched.pop(key, None)
             if tell is None:
                 continue
-            try:
-                tell()
-            except Exception as error:
-                # as with any thread: told, and the next ones are not to suffer
-                sys.excepthook(type(error), error, error.__traceback__)
+            report(tell)  # what a callback raises is not for the next ones to suffer
 
     def forget(self, key: tuple[bool, int]) -> None:
         """Nobody is to be told of that any more."""

@@ -13,6 +13,7 @@ import time
 from collections import deque
 from queue import SimpleQueue
 
+from ._pool_backlog import report
 from ._pool_errors import note_item
 from .dummy import DummyProcess
 
@@ -140,7 +141,6 @@ class ThreadGroup:
         chunk: int = 1,
         first: int = 0,
         listed: bool = False,
-        promptly: bool = False,
     ) -> tuple[int, int, bool, tuple[BaseException, int] | None]:
         read = tasks = 0
         ended = False
@@ -517,10 +517,7 @@ class ThreadSupervisor:
             tell = self.watched.get(key) if key[0] else self.watched.pop(key, None)
         if tell is None:
             return
-        try:
-            tell()
-        except Exception as error:
-            sys.excepthook(type(error), error, error.__traceback__)
+        report(tell)
 
     def forget(self, key: tuple[bool, int]) -> None:
         with self.lock:

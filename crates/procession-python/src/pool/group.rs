@@ -103,12 +103,10 @@ impl PoolGroup {
     /// Reads up to `items` from an iterator and submits them in chunks; numbers begin with `first`. Returns how many
     /// items were read and submitted, how many tasks they became, whether the iterator has ended, and what stopped the
     /// reading before: an error, and how many items it concerns, which come next (0: the iterator itself has raised it).
-    /// `listed`: a task of one item gives a list of one value, like those of more. `promptly`: submits what was read
-    /// before it reads on, since the iterator may wait for results.
+    /// `listed`: a task of one item gives a list of one value, like those of more.
     ///
     /// Stops before `items` without an error where the pool has no room (`PoolEngine.has_room`), and after a big task.
-    #[pyo3(signature = (iterator, items, chunk = 1, first = 0, listed = false, promptly = false))]
-    #[allow(clippy::too_many_arguments)] // keywords in Python
+    #[pyo3(signature = (iterator, items, chunk = 1, first = 0, listed = false))]
     fn feed(
         &self,
         iterator: &Bound<'_, PyAny>,
@@ -116,7 +114,6 @@ impl PoolGroup {
         chunk: usize,
         first: u64,
         listed: bool,
-        promptly: bool,
     ) -> PyResult<Fed> {
         let py = iterator.py();
         let mut iterator: Bound<'_, PyIterator> = iterator.try_iter()?;
@@ -179,7 +176,7 @@ impl PoolGroup {
                     error = Some((e, count));
                 }
             }
-            if promptly || batch.len() >= MANY || batch.bytes() >= MUCH {
+            if batch.len() >= MANY || batch.bytes() >= MUCH {
                 self.pool.submit_batch(&mut batch, &mut ids).map_err(raised)?;
             }
         }
