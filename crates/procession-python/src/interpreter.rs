@@ -1,4 +1,4 @@
-//! Which of the interpreters of a process the module belongs to.
+//! Which of the interpreters of a process the module belongs to, and what is too long to hold it for.
 //!
 //! A process may have several (mod_wsgi and others that embed Python make them), and the import system hands the same
 //! module to all of them that share the main one's lock. Its classes are those of the first: used in another one, they
@@ -8,6 +8,9 @@ use core::sync::atomic::{AtomicI64, Ordering};
 use pyo3::exceptions::PyImportError;
 use pyo3::ffi;
 use pyo3::prelude::*;
+
+/// Copying more bytes than this is done detached from the interpreter.
+pub const DETACH_ABOVE: usize = 64 << 10;
 
 static OWNER: AtomicI64 = AtomicI64::new(-1);
 

@@ -14,35 +14,17 @@ compile_error!(
      Without them PyO3 has a lock that a fork can leave locked in the child"
 );
 
-mod argument;
-mod array;
-mod array_module;
-mod batch;
-mod buffer;
 mod codec;
-mod condition;
 mod connection;
 mod dict;
 mod errors;
-mod fast;
-mod fork;
-mod guarded;
-mod instance;
 mod interpreter;
-mod key;
-mod line;
-mod lock;
-mod member;
-mod message;
-mod pickle;
+mod memory;
 mod pool;
 mod process;
 mod queue;
 mod shared;
 mod sync;
-mod their_reducers;
-mod transit;
-mod watcher;
 
 // Free-threaded interpreters turn their lock on for it: nothing here has been reviewed without.
 #[pymodule(gil_used = true)]
@@ -50,15 +32,9 @@ mod _core {
     use pyo3::prelude::*;
 
     #[pymodule_export]
-    use super::argument::{PrivateBytes, Snapshot};
+    use super::codec::pickle::{_dismantle, use_custom_reducers};
     #[pymodule_export]
-    use super::array::Array;
-    #[pymodule_export]
-    use super::buffer::SharedBytes;
-    #[pymodule_export]
-    use super::codec::{_decode_small, _encode_small};
-    #[pymodule_export]
-    use super::condition::Ticket;
+    use super::codec::tree::{_decode_small, _encode_small};
     #[pymodule_export]
     use super::connection::{
         _fetch, Aside, Handshake, Wire, make_aside, make_pipe, make_socket_pair, poll, respond, verify,
@@ -67,38 +43,52 @@ mod _core {
     #[pymodule_export]
     use super::dict::Dict;
     #[pymodule_export]
-    use super::guarded::Guarded;
+    use super::memory::argument::{PrivateBytes, Snapshot};
     #[pymodule_export]
-    use super::line::{Line, family_id, seat};
+    use super::memory::array::Array;
     #[pymodule_export]
-    use super::lock::{Lock, RLock};
-    #[pymodule_export]
-    use super::member::{
-        _blocks, Member, adopt, carried_done, declare_exit, describe, family_fd, leave_report, sweep,
-    };
-    #[pymodule_export]
-    use super::pickle::{_dismantle, use_custom_reducers};
+    use super::memory::buffer::SharedBytes;
     #[pymodule_export]
     use super::pool::{PoolEngine, PoolGroup, PoolTask, work_in_pool};
     #[pymodule_export]
+    use super::process::member::{
+        _blocks, Member, adopt, carried_done, declare_exit, describe, family_fd, leave_report, sweep,
+    };
+    #[pymodule_export]
     use super::queue::Queue;
     #[pymodule_export]
-    use super::sync::{Barrier, Condition, Event, Mailbox, Semaphore};
+    use super::queue::line::{Line, family_id, seat};
+    #[pymodule_export]
+    use super::sync::barrier::Barrier;
+    #[pymodule_export]
+    use super::sync::condition::{Condition, Ticket};
+    #[pymodule_export]
+    use super::sync::event::Event;
+    #[pymodule_export]
+    use super::sync::guarded::Guarded;
+    #[pymodule_export]
+    use super::sync::lock::{Lock, RLock};
+    #[pymodule_export]
+    use super::sync::mailbox::Mailbox;
+    #[pymodule_export]
+    use super::sync::semaphore::Semaphore;
 
     #[pymodule_export]
-    use super::transit::{_collect_buffer, _forget_collected};
+    use super::memory::transit::{_collect_buffer, _forget_collected};
     #[pymodule_export]
-    use super::watcher::{WatcherListing, list_watcher, memory_left, reserve_file, watcher, watcher_pid};
+    use super::process::watcher::{
+        WatcherListing, list_watcher, memory_left, reserve_file, watcher, watcher_pid,
+    };
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         super::interpreter::claim()?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
-        super::fast::install(module)?;
+        super::sync::fast::install(module)?;
         procession_core::sync::wait::come_back_for_signals();
         procession_core::family::entry::wait_with(super::errors::wait_without_the_interpreter);
-        super::guarded::install(module)?;
-        super::fork::register(module)?;
-        super::process::register(module)
+        super::sync::guarded::install(module)?;
+        super::process::fork::register(module)?;
+        super::process::child::register(module)
     }
 }

@@ -14,10 +14,11 @@
 //! the next objects goes through the pipe, which blocks when it is full. References lie aside even then: they have no other
 //! owner on their way than an entry, and the small pickles of which they are a part fill the pipe as well.
 
+use crate::codec::message::{self, Beside};
+use crate::codec::pickle;
+use crate::dict;
 use crate::errors::raised;
-use crate::message::{self, Beside};
-use crate::transit::{self, Frame};
-use crate::{dict, pickle};
+use crate::memory::transit::{self, Frame};
 use procession_core::dict::layout::MOST_CARRIED;
 use procession_core::dict::{Dict, Key, New, Put, When};
 use procession_core::family::Handle;

@@ -3,6 +3,7 @@
 //! A system call that finds something takes less time than letting go of the interpreter and getting it back, which
 //! takes milliseconds where other threads compute. So everything is tried at once first.
 
+use crate::interpreter::DETACH_ABOVE;
 use procession_core::connection::look::Look;
 use procession_core::sys::clock::Deadline;
 use procession_core::sys::stream::{self, Kind};
@@ -12,8 +13,6 @@ use rustix::io::Errno;
 use std::io::IoSlice;
 use std::mem::MaybeUninit;
 
-/// More bytes than this are moved detached from the interpreter.
-pub const MUCH: usize = 64 << 10;
 /// What a pipe that big messages go through is asked to hold.
 const WIDE: i32 = 1 << 20;
 
@@ -62,7 +61,7 @@ impl Channel<'_> {
         let mut done = 0;
         while done < into.len() {
             let rest = &mut into[done..];
-            let got = if rest.len() > MUCH {
+            let got = if rest.len() > DETACH_ABOVE {
                 py.detach(|| self.read_on(rest))
             } else {
                 match stream::read_now(self.fd, self.kind, rest) {
@@ -130,12 +129,12 @@ impl Channel<'_> {
         let total: usize = pieces.iter().map(|piece| piece.len()).sum();
         let mut left = total;
         let mut pieces = pieces;
-        let mut at_once = total <= MUCH;
+        let mut at_once = total <= DETACH_ABOVE;
         while left > 0 {
             let sent = if at_once {
                 stream::write_now(self.fd, self.kind, pieces)
             } else {
-                py.detach(|| self.write_on(pieces, total > MUCH))
+                py.detach(|| self.write_on(pieces, total > DETACH_ABOVE))
             };
             match sent {
                 Ok(more) => {

@@ -9,8 +9,9 @@
 //! wrong as soon as a frame is shorter.
 
 use super::aside::{self, Aside};
-use super::transfer::{Channel, MUCH, Torn, os_error};
-use crate::pickle;
+use super::transfer::{Channel, Torn, os_error};
+use crate::codec::pickle;
+use crate::interpreter::DETACH_ABOVE;
 use crate::shared::within;
 use procession_core::connection::frame::{Head, LONGEST_HEAD, Parsed, parse};
 use procession_core::connection::look::Look;
@@ -225,7 +226,7 @@ impl Wire {
         }
         match want {
             Want::Bytes => Ok(self.body(py, channel, len)?.into_any()),
-            Want::Object if len > MUCH => self.big_object(py, channel, len),
+            Want::Object if len > DETACH_ABOVE => self.big_object(py, channel, len),
             Want::Object => pickle::loads(py, self.body(py, channel, len)?.as_any(), None),
         }
     }
@@ -334,7 +335,7 @@ impl Wire {
         let channel = self.outgoing()?;
         if let Ok(bytes) = obj.cast_exact::<PyBytes>() {
             let bytes = bytes.as_bytes();
-            if bytes.len() > MUCH {
+            if bytes.len() > DETACH_ABOVE {
                 let (head, len) = pickle::bytes_head(bytes.len());
                 return self.send_frame(py, channel, [&head[..len], bytes, pickle::BYTES_TAIL]);
             }

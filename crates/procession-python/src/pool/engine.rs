@@ -5,7 +5,6 @@ use super::task::{self, How, told};
 use crate::errors::raised;
 use crate::shared::{waited, within};
 use procession_core::pool::{Definition, Event, Options, Phase, Pool, Report, Submission};
-use procession_core::sys::clock::Deadline;
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -179,7 +178,7 @@ fn is_named(obj: &Bound<'_, PyAny>) -> PyResult<bool> {
         return Ok(false);
     };
     let is_main = module.eq("__main__")? || module.eq("__mp_main__")?;
-    if is_main && !crate::pickle::main_is_found(py)? {
+    if is_main && !crate::codec::pickle::main_is_found(py)? {
         return Ok(false);
     }
     for part in path.to_string_lossy().split('.') {
@@ -495,9 +494,4 @@ impl PoolTask {
     fn id(&self) -> u64 {
         self.id
     }
-}
-
-/// The deadline of an operation that does not wait, or waits so long.
-pub fn deadline(timeout: Option<f64>) -> Deadline {
-    within(timeout)
 }

@@ -1,9 +1,8 @@
 //! Many tasks of one job: they call one function, and their outcomes are asked for together.
 
-use super::engine::deadline;
 use super::task::{self, How, told};
 use crate::errors::raised;
-use crate::shared::waited;
+use crate::shared::{waited, within};
 use procession_core::pool::{Batch, Definition, Outcome, Pool, Submission, Waited, Wishes};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -85,7 +84,7 @@ impl PoolGroup {
     }
 
     fn outcomes(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Option<Left<(u64, Outcome)>>> {
-        let limit = deadline(timeout);
+        let limit = within(timeout);
         let found = Mutex::new(Vec::new());
         let left = waited(py, limit, || {
             let mut found = found.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -239,7 +238,7 @@ impl PoolGroup {
     /// Waits up to timeout seconds until all tasks are settled; whether they are.
     #[pyo3(signature = (timeout = None))]
     fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
-        let limit = deadline(timeout);
+        let limit = within(timeout);
         let settled = waited(py, limit, || -> Waited {
             self.pool.wait_for_group(self.id, limit)
         })?;
@@ -277,7 +276,7 @@ impl PoolGroup {
     /// the pool ends.
     #[pyo3(signature = (most, timeout = None))]
     fn wait_for_few(&self, py: Python<'_>, most: u64, timeout: Option<f64>) -> PyResult<bool> {
-        let limit = deadline(timeout);
+        let limit = within(timeout);
         let few = waited(py, limit, || self.pool.wait_for_few(self.id, most, limit))?;
         Ok(few.is_some())
     }

@@ -1,7 +1,8 @@
 //! What a task says, and how its outcome becomes an object.
 
+use crate::codec::message::{self, Buffers};
 use crate::errors::raised;
-use crate::message::{self, Buffers, MUCH};
+use crate::interpreter::DETACH_ABOVE;
 use procession_core::family::Family;
 use procession_core::pool::layout::HEAD;
 use procession_core::pool::{Arrived, Batch, Death, Definition, Outcome, Outgoing, Pool, Submission, Wishes};
@@ -132,7 +133,7 @@ pub fn submit(pool: &Pool, mut task: Submission, how: How, payload: &Bound<'_, P
     let mut send = |outgoing: Outgoing<'_>| {
         let len = outgoing.parts[0].len() + outgoing.parts[1].len();
         let task = task.take().unwrap_or_default();
-        if len > MUCH {
+        if len > DETACH_ABOVE {
             py.detach(|| pool.submit(task, outgoing)).map_err(raised)
         } else {
             pool.submit(task, outgoing).map_err(raised)
@@ -195,7 +196,7 @@ pub fn submit_in_batch(
             carried: m.carried,
             beside: m.beside,
         };
-        let id = if len > MUCH {
+        let id = if len > DETACH_ABOVE {
             py.detach(|| pool.submit(task, outgoing))
         } else {
             pool.submit(task, outgoing)
@@ -211,7 +212,11 @@ pub fn define(family: &'static Family, obj: &Bound<'_, PyAny>) -> PyResult<Arc<D
     message::outgoing(py, family, obj, |m| {
         let made = || Definition::new(family, m.encoding, m.parts, m.carried);
         let len = m.parts[0].len() + m.parts[1].len();
-        let made = if len > MUCH { py.detach(made) } else { made() };
+        let made = if len > DETACH_ABOVE {
+            py.detach(made)
+        } else {
+            made()
+        };
         made.map(Arc::new).map_err(raised)
     })
 }

@@ -1,8 +1,9 @@
 //! The worker's loop.
 
 use super::task::{How, result, unpacked};
+use crate::codec::message::{self, Buffers};
 use crate::errors::raised;
-use crate::message::{self, Buffers, MUCH};
+use crate::interpreter::DETACH_ABOVE;
 use crate::shared::waited;
 use procession_core::family::Handle;
 use procession_core::pool::layout::{HEAD, Head, TIMED};
@@ -250,7 +251,7 @@ impl AtWork {
     ) -> PyResult<()> {
         let worker = &self.worker;
         let pack = || worker.pack(parts, encoding, carried, beside);
-        let much = parts[0].len() + parts[1].len() > MUCH;
+        let much = parts[0].len() + parts[1].len() > DETACH_ABOVE;
         let mut parcel = if much { py.detach(pack) } else { pack() }.map_err(raised)?;
         if worker.deliver(&mut parcel, Patience::None).map_err(raised)? {
             return Ok(());

@@ -1,10 +1,10 @@
-//! `procession._core.Lock` and `RLock`. Their public methods are in [`crate::fast`].
+//! `procession._core.Lock` and `RLock`. Their public methods are in [`super::fast`].
 
 use crate::errors::{owner_died, raised};
+use crate::memory::transit;
 use crate::shared::{deadline_of, shared_class};
-use crate::transit;
 use procession_core::family::Handle;
-use procession_core::sync::summons::Address;
+use procession_core::sync::wakers::Address;
 use procession_core::sync::{self, Acquired};
 use procession_core::sys::clock::Deadline;
 use pyo3::exceptions::{PyAssertionError, PyRuntimeError, PyValueError};
@@ -32,13 +32,13 @@ impl Lock {
         self.core()
     }
 
-    /// For [`crate::fast`]: whether the lock was free and is the caller's now.
+    /// For [`super::fast`]: whether the lock was free and is the caller's now.
     #[inline]
     pub fn acquired_at_once(&self) -> bool {
         self.inner.get().is_some_and(sync::Lock::try_acquire)
     }
 
-    /// For [`crate::fast`]: whether the lock was held and is free now.
+    /// For [`super::fast`]: whether the lock was held and is free now.
     #[inline]
     pub fn released(&self) -> bool {
         self.inner.get().is_some_and(sync::Lock::release)
@@ -51,13 +51,13 @@ impl RLock {
         self.core()
     }
 
-    /// For [`crate::fast`]: whether the lock was free or the caller's, and is the caller's now.
+    /// For [`super::fast`]: whether the lock was free or the caller's, and is the caller's now.
     #[inline]
     pub fn acquired_at_once(&self) -> bool {
         self.inner.get().is_some_and(sync::RLock::try_acquire)
     }
 
-    /// For [`crate::fast`]: whether the lock was the caller's and is released once.
+    /// For [`super::fast`]: whether the lock was the caller's and is released once.
     #[inline]
     pub fn released(&self) -> bool {
         self.inner.get().is_some_and(sync::RLock::release)

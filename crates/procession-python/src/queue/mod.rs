@@ -1,18 +1,22 @@
 //! `procession._core.Queue`, the base of `procession.queues.Queue`.
 
+mod batch;
+mod limits;
+pub mod line;
+
+use self::limits::{Limits, empty, full, shut_down};
+use crate::codec::message::{self, Outgoing};
 use crate::errors::raised;
-use crate::message::{self, MUCH, Outgoing};
-use crate::shared::{deadline_of, shared_class, waited};
-use crate::transit;
+use crate::interpreter::DETACH_ABOVE;
+use crate::memory::transit;
+use crate::shared::{deadline_of, shared_class, waited, within};
 use procession_core::family::Handle;
 use procession_core::queue::{self as core, Got, Parcel, Patience, Put};
-use procession_core::sync::summons::{Address, Mailbox};
-use procession_core::sync::wait::Waited;
+use procession_core::sync::wakers::{Address, Mailbox};
 use procession_core::sys::clock::Deadline;
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBytes, PyDict, PyTuple, PyType};
+use pyo3::types::{PyBytes, PyDict, PyTuple};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock};
@@ -97,7 +101,12 @@ impl Queue {
         } = message;
         let len = parts[0].len() + parts[1].len();
         let pack = || Parcel::pack(queue.family(), parts, encoding, carried, beside);
-        let mut parcel = if len > MUCH { py.detach(pack) } else { pack() }.map_err(raised)?;
+        let mut parcel = if len > DETACH_ABOVE {
+            py.detach(pack)
+        } else {
+            pack()
+        }
+        .map_err(raised)?;
         let weight = len as u64 + beside;
         let mut limits = Limits::new(limit);
         loop {
@@ -202,71 +211,6 @@ impl Queue {
     }
 }
 
-/// How long an operation may take.
-pub struct Limits<'a> {
-    limit: &'a dyn Fn() -> Deadline,
-    deadline: Option<Deadline>,
-    pub patience: Patience,
-}
-
-impl<'a> Limits<'a> {
-    pub fn new(limit: &'a dyn Fn() -> Deadline) -> Self {
-        Limits {
-            limit,
-            deadline: None,
-            patience: Patience::None,
-        }
-    }
-
-    fn until(&mut self) -> Deadline {
-        *self.deadline.get_or_insert_with(self.limit)
-    }
-
-    /// Another process is inside, which takes no time at all, unless it was stopped there: true if it has taken too long.
-    pub fn busy(&mut self, py: Python<'_>) -> PyResult<bool> {
-        let until = self.until();
-        if self.patience == Patience::Some {
-            py.check_signals()?;
-            if until.expired() {
-                return Ok(true);
-            }
-        }
-        self.patience = Patience::Some;
-        Ok(false)
-    }
-
-    /// Waits detached; true if the deadline came.
-    pub fn wait(
-        &mut self,
-        py: Python<'_>,
-        wait: impl Fn(Deadline) -> Waited + Send + Sync,
-    ) -> PyResult<bool> {
-        let until = self.until();
-        self.patience = Patience::None;
-        Ok(waited(py, until, || wait(until))?.is_none())
-    }
-}
-
-fn raise(py: Python<'_>, cell: &'static PyOnceLock<Py<PyType>>, module: &str, name: &str) -> PyErr {
-    cell.import(py, module, name)
-        .map_or_else(|e| e, |kind| PyErr::from_type(kind.clone(), ()))
-}
-
-pub fn empty(py: Python<'_>) -> PyErr {
-    static TYPE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-    raise(py, &TYPE, "queue", "Empty")
-}
-
-pub fn full(py: Python<'_>) -> PyErr {
-    static TYPE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-    raise(py, &TYPE, "queue", "Full")
-}
-
-pub fn shut_down(py: Python<'_>) -> PyErr {
-    static TYPE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-    raise(py, &TYPE, "procession.queues", "ShutDown")
-}
-
 shared_class!(Queue, core::Queue, "Queue", {
     #[pyo3(signature = (maxsize = 0, maxbytes = 0))]
     fn _create(&self, maxsize: i64, maxbytes: i64) -> PyResult<()> {
@@ -355,7 +299,7 @@ shared_class!(Queue, core::Queue, "Queue", {
         timeout: Option<f64>,
     ) -> PyResult<()> {
         let deadline = deadline_of(block, timeout)?;
-        crate::batch::put_many(slf, items, deadline)
+        batch::put_many(slf, items, deadline)
     }
 
     #[pyo3(signature = (most, block = None, timeout = None), text_signature = "($self, most, block=True, timeout=None)")]
@@ -366,7 +310,7 @@ shared_class!(Queue, core::Queue, "Queue", {
         timeout: Option<f64>,
     ) -> PyResult<Vec<Bound<'py, PyAny>>> {
         let deadline = deadline_of(block, timeout)?;
-        crate::batch::get_many(slf, most, deadline)
+        batch::get_many(slf, most, deadline)
     }
 
     fn qsize(&self) -> PyResult<u64> {
@@ -432,7 +376,7 @@ shared_class!(Queue, core::Queue, "Queue", {
     #[pyo3(signature = (timeout = None))]
     fn _join(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
         let queue = self.core()?;
-        let deadline = crate::shared::within(timeout);
+        let deadline = within(timeout);
         Ok(waited(py, deadline, || queue.wait_until_done(deadline))?.is_some())
     }
 
@@ -440,7 +384,7 @@ shared_class!(Queue, core::Queue, "Queue", {
     #[pyo3(signature = (timeout = None))]
     fn _wait_for_item(slf: &Bound<'_, Self>, timeout: Option<f64>) -> PyResult<bool> {
         let queue = Self::open_queue(slf)?;
-        let deadline = crate::shared::within(timeout);
+        let deadline = within(timeout);
         Ok(waited(slf.py(), deadline, || queue.wait_for_message(deadline))?.is_some())
     }
 

@@ -1,7 +1,7 @@
 //! Forking, holding what was forked, and hanging on the parent's life.
 
-use crate::member::{Member, shown};
-use crate::process::{raised, take};
+use super::child::{raised, take};
+use super::member::{Member, shown};
 use procession_core::family::fork as seats;
 use procession_core::process::lifeline as core;
 use procession_core::sys::descriptor::{self, Kept};

@@ -7,7 +7,7 @@
 //!
 //! Where that loses what the key was, the key as it is shown to those who ask for keys comes along.
 
-use crate::{codec, message, pickle};
+use crate::codec::{message, pickle, tree};
 use pyo3::exceptions::{PyRecursionError, PyTypeError};
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -32,10 +32,10 @@ pub fn write(key: &Bound<'_, PyAny>) -> PyResult<Written> {
     object(key, &mut written.bytes, &mut exact, 0)?;
     if !exact {
         written.shown.push(message::TREE as u8);
-        if !codec::encode(key, &mut written.shown) {
+        if !tree::encode(key, &mut written.shown) {
             written.shown.clear();
             written.shown.push(message::PICKLE as u8);
-            let frame = crate::transit::Frame::open(None);
+            let frame = crate::memory::transit::Frame::open(None);
             written
                 .shown
                 .extend_from_slice(pickle::dumps(key.py(), key)?.as_bytes());
@@ -50,7 +50,7 @@ pub fn write(key: &Bound<'_, PyAny>) -> PyResult<Written> {
 /// The key that `write` wrote down: from `shown`, or if that was empty, from `bytes`.
 pub fn read<'py>(py: Python<'py>, key: &[u8]) -> PyResult<Bound<'py, PyAny>> {
     match key.split_first() {
-        Some((&TREE, rest)) => codec::decode(py, rest),
+        Some((&TREE, rest)) => tree::decode(py, rest),
         Some((&PICKLE, rest)) => pickle::loads(py, PyBytes::new(py, rest).as_any(), None),
         _ => {
             let mut rest = key;

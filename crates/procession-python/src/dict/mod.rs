@@ -1,9 +1,12 @@
 //! `procession._core.Dict`, the base of `procession.SharedDict`.
 
+pub mod key;
+
+use self::key::Written;
+use crate::codec::{message, pickle, tree};
 use crate::errors::raised;
-use crate::key::{self, Written};
-use crate::transit::{self, Frame};
-use crate::{codec, message, pickle};
+use crate::interpreter::DETACH_ABOVE;
+use crate::memory::transit::{self, Frame};
 use procession_core::Error;
 use procession_core::dict::layout::MOST_CARRIED;
 use procession_core::dict::{self as core, Key, New, Put, Tried, Value, When};
@@ -14,9 +17,6 @@ use pyo3::exceptions::{PyKeyError, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
 use std::sync::OnceLock;
-
-/// More bytes than this are copied detached from the interpreter.
-const MUCH: usize = 64 << 10;
 
 /// A dictionary that processes share.
 #[pyclass(module = "procession._core", subclass, frozen, weakref)]
@@ -85,7 +85,7 @@ impl Dict {
         };
         let packed = packed(dict, value)?;
         let pack = || New::pack(dict.family(), &packed.bytes, packed.encoding, packed.carried);
-        let mut new = if packed.bytes.len() > MUCH {
+        let mut new = if packed.bytes.len() > DETACH_ABOVE {
             py.detach(pack)
         } else {
             pack()
@@ -105,7 +105,7 @@ impl Dict {
 
 fn packed(dict: &core::Dict, value: &Bound<'_, PyAny>) -> PyResult<Packed> {
     let mut bytes = Vec::new();
-    if !pickle::has_custom_reducers(value.py()) && codec::encode(value, &mut bytes) {
+    if !pickle::has_custom_reducers(value.py()) && tree::encode(value, &mut bytes) {
         return Ok(Packed {
             bytes,
             encoding: message::TREE,
@@ -147,7 +147,7 @@ fn unpacked<'py>(py: Python<'py>, inline: &[u8], value: Value) -> PyResult<Bound
         (message::TREE, Some((hold, len))) => {
             let mut bytes = Vec::new();
             hold.family.copy_out(hold.offset + HEADER, len, &mut bytes);
-            codec::decode(py, &bytes)
+            tree::decode(py, &bytes)
         }
         (encoding, big) => message::incoming(py, inline, encoding, big, Vec::new()),
     }

@@ -8,10 +8,12 @@
 //! `bytes`, `bytearray` or `array.array` is copied out as well, once: such an object can only be made around memory that it
 //! has allocated itself.
 
-use crate::buffer::{Access, SharedBytes};
+use super::{array_module, pickle, tree};
 use crate::errors::raised;
-use crate::transit::{self, Collected, Frame};
-use crate::{array_module, codec, pickle};
+use crate::interpreter::DETACH_ABOVE;
+use crate::memory::buffer::{Access, SharedBytes};
+use crate::memory::transit::{self, Collected, Frame};
+use crate::memory::view::View;
 use procession_core::family::object::HEADER;
 use procession_core::family::{Family, Hold};
 pub use procession_core::message::{ARRAY, BLOCK, BUFFERS, BYTEARRAY, BYTES, PICKLE, POSTCARD, TREE, block};
@@ -21,9 +23,6 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyList};
 use std::cell::Cell;
-
-/// Copies of more bytes than this are made detached from the interpreter.
-pub const MUCH: usize = 64 << 10;
 
 thread_local! {
     /// Where small messages are written to; kept from one to the next.
@@ -35,7 +34,7 @@ pub fn with_scratch<T>(work: impl FnOnce(&mut Vec<u8>) -> T) -> T {
     let mut scratch = SCRATCH.take();
     scratch.clear();
     let answer = work(&mut scratch);
-    if scratch.capacity() <= MUCH {
+    if scratch.capacity() <= DETACH_ABOVE {
         SCRATCH.set(scratch);
     }
     answer
@@ -55,7 +54,7 @@ pub struct Outgoing<'a> {
 #[inline]
 pub fn encode_plain(obj: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> Option<u32> {
     // Reducers that nobody has looked for yet matter to instances alone, and `codec` looks when it meets one.
-    (!pickle::knows_custom_reducers() && codec::encode(obj, out)).then_some(TREE)
+    (!pickle::knows_custom_reducers() && tree::encode(obj, out)).then_some(TREE)
 }
 
 /// Makes a message of an object, for a queue of this family, and has `send` take it.
@@ -235,7 +234,7 @@ pub fn incoming_behind<'py>(
     carried: Vec<Hold>,
 ) -> PyResult<Bound<'py, PyAny>> {
     match (encoding, big) {
-        (TREE, None) => codec::decode(py, inline),
+        (TREE, None) => tree::decode(py, inline),
         (BYTES, None) => Ok(PyBytes::new(py, inline).into_any()),
         (BYTES, Some((hold, skip, len))) => Ok(bytes_of(py, &hold, skip, len)?.into_any()),
         (BYTEARRAY, None) => Ok(PyByteArray::new(py, inline).into_any()),
@@ -451,65 +450,4 @@ fn copy_detached(py: Python<'_>, hold: &Hold, skip: usize, len: usize, to: *mut 
         // SAFETY: the source is a committed buffer that `hold` keeps; the destination has `len` bytes (contract).
         unsafe { std::ptr::copy_nonoverlapping(from as *const u8, to as *mut u8, len) }
     });
-}
-
-/// A view of an object's bytes for as long as this lives, during which the object cannot change its size.
-pub struct View {
-    view: Box<ffi::Py_buffer>,
-}
-
-impl View {
-    /// The bytes of an object that has them in one piece; an error if it has not.
-    pub fn of(obj: &Bound<'_, PyAny>) -> PyResult<View> {
-        View::with(obj, ffi::PyBUF_SIMPLE)
-    }
-
-    /// The bytes of an object that has them in one piece and lets them be written.
-    pub fn writable(obj: &Bound<'_, PyAny>) -> PyResult<View> {
-        View::with(obj, ffi::PyBUF_WRITABLE)
-    }
-
-    fn with(obj: &Bound<'_, PyAny>, flags: std::os::raw::c_int) -> PyResult<View> {
-        let mut view = Box::new(ffi::Py_buffer::new());
-        // SAFETY: the view is ours to have filled; without other flags it is of plain bytes.
-        if unsafe { ffi::PyObject_GetBuffer(obj.as_ptr(), &mut *view, flags) } == 0 {
-            Ok(View { view })
-        } else {
-            Err(PyErr::fetch(obj.py()))
-        }
-    }
-
-    /// Whether the object does not let its bytes be written.
-    pub fn is_read_only(&self) -> bool {
-        self.view.readonly != 0
-    }
-
-    /// The bytes. Somebody may write to them at the same time, as to any buffer of Python's; they are only copied.
-    pub fn bytes(&mut self) -> &[u8] {
-        let (start, len) = (self.view.buf.cast::<u8>(), self.view.len as usize);
-        if len == 0 {
-            return &[];
-        }
-        // SAFETY: the view keeps them where they are.
-        unsafe { std::slice::from_raw_parts(start, len) }
-    }
-}
-
-impl View {
-    /// The bytes of a view that is [`View::writable`], of an object that nobody else knows of.
-    pub fn bytes_mut(&mut self) -> &mut [u8] {
-        let (start, len) = (self.view.buf.cast::<u8>(), self.view.len as usize);
-        if len == 0 || self.view.readonly != 0 {
-            return &mut [];
-        }
-        // SAFETY: the view keeps them where they are, and they may be written.
-        unsafe { std::slice::from_raw_parts_mut(start, len) }
-    }
-}
-
-impl Drop for View {
-    fn drop(&mut self) {
-        // SAFETY: filled in `of`; views are made and dropped attached to the interpreter.
-        unsafe { ffi::PyBuffer_Release(&mut *self.view) };
-    }
 }

@@ -4,7 +4,7 @@
 //! no more than the number of entries in a dictionary: `sys.modules` until the standard library's module is there, its
 //! table of reducers then.
 
-use crate::pickle;
+use super::pickle;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;

@@ -6,9 +6,10 @@
 //! the references travel with the bytes. A handle that is pickled elsewhere (into a pipe, a file) may arrive at any
 //! time, so its object is *pinned*: this process holds it until it ends.
 
-use crate::buffer;
+use super::received;
+use super::view::View;
 use crate::errors::raised;
-use crate::message::{MUCH, View};
+use crate::interpreter::DETACH_ABOVE;
 use procession_core::Error;
 use procession_core::family::{Family, Hold};
 use pyo3::prelude::*;
@@ -155,13 +156,13 @@ pub fn _collect_buffer(py: Python<'_>, buffer: &Bound<'_, PyAny>) -> PyResult<bo
     }
     let len = bytes.len() as u64;
     let whole = if moving {
-        buffer::whole_at(family, bytes.as_ptr() as usize)
+        received::whole_at(family, bytes.as_ptr() as usize)
     } else {
         None
     };
     let hold = match whole {
         Some(hold) => hold,
-        None if bytes.len() > MUCH => py.detach(|| family.buffer(bytes)).map_err(raised)?,
+        None if bytes.len() > DETACH_ABOVE => py.detach(|| family.buffer(bytes)).map_err(raised)?,
         None => family.buffer(bytes).map_err(raised)?,
     };
     FRAMES.with_borrow_mut(|frames| {

@@ -1,7 +1,7 @@
 //! The listing of the family's watcher, for `procession.resource_tracker`.
 
+use super::child::borrow;
 use crate::errors::raised;
-use crate::process::borrow;
 use procession_core::Error;
 use procession_core::family::Family;
 use procession_core::sys::memory;

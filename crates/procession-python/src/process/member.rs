@@ -1,7 +1,7 @@
 //! Seats in the registry of processes, as the facade's process modules use them.
 
 use crate::errors::raised;
-use crate::transit::{self, Frame};
+use crate::memory::transit::{self, Frame};
 use procession_core::family::{Family, Hold, Seat, fork};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;

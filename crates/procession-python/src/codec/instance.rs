@@ -1,11 +1,11 @@
-//! Instances of plain classes, for [`crate::codec`]: a class by its name, and what is in the instance's `__dict__`.
+//! Instances of plain classes, for [`super::tree`]: a class by its name, and what is in the instance's `__dict__`.
 //!
 //! An instance is plain if pickle would do no more for it than that: made by `object.__new__`, without slots, and
 //! without any of the methods and registrations by which a class has a say in how it is pickled. A class is looked at
 //! once, but for its registration in `copyreg` and for its name, which may come to mean something else at any time:
 //! these are asked for every instance, as pickle does.
 
-use crate::pickle;
+use super::pickle;
 use pyo3::ffi::{self, PyObject};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;

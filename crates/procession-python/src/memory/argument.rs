@@ -9,10 +9,10 @@
 //! quarter of the time that copying takes, and no memory. So it does not matter what happened to the object meanwhile, or
 //! whether another one lies there now. Once no process has the buffer any more, it goes back.
 
-use crate::buffer::{Access, filled};
+use super::buffer::{Access, filled};
+use super::transit;
+use super::view::View;
 use crate::errors::raised;
-use crate::message::View;
-use crate::transit;
 use procession_core::family::object::{HEADER, Kind};
 use procession_core::family::{Family, Handle, Hold, PrivateView};
 use pyo3::exceptions::PyValueError;

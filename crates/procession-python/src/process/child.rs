@@ -1,6 +1,6 @@
 //! Processes, as the facade's start methods use them.
 
-use crate::member::Member;
+use super::member::Member;
 use procession_core::process::{self as core, Answer, ForkCall, ForkError, Next, Request, Told, Waited};
 use procession_core::sys::clock::Deadline;
 use procession_core::sys::fdpass::PassError;

@@ -1,18 +1,50 @@
-//! Waiting on a condition and calling those who do, with the lock around it; and tickets for event loops.
+//! `procession._core.Condition`: waiting, and calling those who do, with the lock around it; and tickets for event loops.
 
+use super::lock::{Lock, RLock};
 use crate::errors::{owner_died, raised};
-use crate::lock::{Lock, RLock};
-use crate::shared::within;
-use crate::sync::Condition;
+use crate::memory::transit;
+use crate::shared::{shared_class, within};
+use procession_core::family::Handle;
 use procession_core::sync::lock::LockObject;
 use procession_core::sync::object::Reference;
-use procession_core::sync::summons::Address;
 use procession_core::sync::wait::Waited;
+use procession_core::sync::wakers::Address;
 use procession_core::sync::{self, Acquired};
 use procession_core::sys::clock::Deadline;
 use pyo3::exceptions::{PyAssertionError, PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
-use std::sync::Mutex;
+use pyo3::types::{PyBytes, PyDict, PyTuple};
+use std::sync::{Mutex, OnceLock};
+
+/// Who waits on a condition. The lock around it is the facade's.
+#[pyclass(module = "procession._core", subclass, frozen, weakref)]
+#[derive(Default)]
+pub struct Condition {
+    inner: OnceLock<sync::Condition>,
+    /// The ticket of the last wait, for the next one.
+    spare: Mutex<Option<sync::Ticket>>,
+}
+
+impl Condition {
+    /// A place in the list.
+    pub fn enlisted(&self) -> PyResult<sync::Ticket> {
+        let condition = self.core()?;
+        let spare = self.spare.try_lock().ok().and_then(|mut spare| spare.take());
+        if let Some(mut ticket) = spare
+            && condition.enlist_again(&mut ticket)
+        {
+            return Ok(ticket);
+        }
+        condition.enlist().map_err(raised)
+    }
+
+    /// A wait is over: its ticket may serve again.
+    pub fn spare(&self, ticket: sync::Ticket) {
+        if let Ok(mut spare) = self.spare.try_lock() {
+            *spare = Some(ticket);
+        }
+    }
+}
 
 /// A place among those who wait on a Condition.
 #[pyclass(module = "procession._core", frozen)]
@@ -145,6 +177,31 @@ pub fn wait(
         }
     }
 }
+
+shared_class!(Condition, sync::Condition, "Condition", {
+    fn _create(&self) -> PyResult<()> {
+        self.set_core(sync::Condition::new())
+    }
+
+    fn _enlist(&self) -> PyResult<Ticket> {
+        Ok(Ticket::of(self.core()?.enlist().map_err(raised)?))
+    }
+
+    /// Calls n of those who wait; `lock`, which the caller holds, is the lock around the condition.
+    fn _notify(&self, py: Python<'_>, lock: &Bound<'_, PyAny>, n: u32) -> PyResult<()> {
+        notify(py, self.core()?, lock, n)
+    }
+
+    /// Releases the lock, waits for a call, acquires it again; whether there was a call.
+    #[pyo3(signature = (lock, timeout = None))]
+    fn _wait(&self, py: Python<'_>, lock: &Bound<'_, PyAny>, timeout: Option<f64>) -> PyResult<bool> {
+        wait(py, self, lock, timeout)
+    }
+
+    fn _waiting(&self) -> PyResult<u64> {
+        Ok(self.core()?.waiting())
+    }
+});
 
 impl Ticket {
     /// For a wait of its own.

@@ -7,8 +7,8 @@
 //!
 //! The rule for what may stand in them: no Python code, nothing that can panic.
 
-use crate::lock::{Lock, RLock};
-use crate::sync::Semaphore;
+use super::lock::{Lock, RLock};
+use super::semaphore::Semaphore;
 use pyo3::PyClass;
 use pyo3::ffi::{self, PyObject};
 use pyo3::prelude::*;

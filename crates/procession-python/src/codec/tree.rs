@@ -10,8 +10,8 @@
 //!
 //! The format is laid down in the core ([`procession_core::message::tag`]), since Rust programs read and write it too.
 
-use crate::instance::{self, Seen};
-use crate::pickle;
+use super::instance::{self, Seen};
+use super::pickle;
 use procession_core::family::handle::HANDLE_BYTES;
 use procession_core::message::block;
 use procession_core::message::tag::{

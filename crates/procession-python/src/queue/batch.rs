@@ -1,8 +1,9 @@
 //! `put_many` and `get_many`: batches of small messages, and what cannot be part of one by itself.
 
+use super::Queue;
+use super::limits::{Limits, empty, full, shut_down};
+use crate::codec::message;
 use crate::errors::raised;
-use crate::message;
-use crate::queue::{Limits, Queue, empty, full, shut_down};
 use procession_core::queue::{Batch, GotBatch, Patience, Put};
 use procession_core::sys::clock::Deadline;
 use pyo3::prelude::*;

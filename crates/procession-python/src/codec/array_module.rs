@@ -2,7 +2,7 @@
 //!
 //! A message is the type code and the items as they lie in memory; both ends are processes of one machine.
 
-use crate::message::View;
+use crate::memory::view::View;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;

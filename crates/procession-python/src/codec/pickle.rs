@@ -1,9 +1,9 @@
 //! Turning objects into bytes and back.
 
-use crate::buffer::{Access, SharedBytes};
+use super::their_reducers;
 use crate::errors::raised;
-use crate::their_reducers;
-use crate::transit;
+use crate::memory::buffer::{Access, SharedBytes};
+use crate::memory::transit;
 use procession_core::family::Family;
 use pyo3::exceptions::{PyAttributeError, PyTypeError};
 use pyo3::prelude::*;

@@ -2,11 +2,11 @@
 //! guards it, and one attribute of the object, `value`, that is read and written while the lock is held.
 //!
 //! `counter.value` is two nanoseconds of work between two atomic instructions; property, `with` statement and frame of a
-//! Python version take ten times as long as all of it. As in [`crate::fast`], the case that needs nothing is
+//! Python version take ten times as long as all of it. As in [`super::fast`], the case that needs nothing is
 //! done here, and everything else by the ordinary methods `_procession_read` and `_procession_write`.
 
-use crate::fast::{AtOnce, receiver};
-use crate::lock::{Lock, RLock};
+use super::fast::{AtOnce, receiver};
+use super::lock::{Lock, RLock};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::ffi::{self, PyObject};
 use pyo3::gc::{PyTraverseError, PyVisit};

@@ -1,16 +1,14 @@
 //! Bytes that lie in family memory, for Python to read and write without copying.
 
+use super::{received, transit};
 use crate::errors::raised;
-use crate::transit;
 use procession_core::family::object::{HEADER, Kind};
 use procession_core::family::{Handle, Hold};
 use pyo3::exceptions::{PyBufferError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyTuple};
-use std::collections::BTreeMap;
 use std::os::raw::c_int;
-use std::sync::Mutex;
 
 /// A buffer of family memory, or a part of one. Offers the buffer protocol; the block goes back when the last view of it
 /// is gone, also when the process is killed. Pickles by its handle: who unpickles it has the same bytes, not a copy.
@@ -54,10 +52,6 @@ impl Access {
     }
 }
 
-/// The buffers of this process that are writable, by address: offset, generation, and how many objects are that buffer.
-/// Locked only here, attached to the interpreter and without running Python code, so no fork meets it locked.
-static WHOLE: Mutex<BTreeMap<usize, (u64, u32, usize)>> = Mutex::new(BTreeMap::new());
-
 impl SharedBytes {
     /// A part of a buffer that nobody writes to.
     pub fn read_only(hold: Hold, start: usize, len: usize) -> Self {
@@ -83,10 +77,7 @@ impl SharedBytes {
             len,
             access,
         };
-        if let Ok(mut whole) = WHOLE.lock() {
-            let entry = whole.entry(made.address() as usize);
-            entry.or_insert((made.hold.offset, made.hold.generation, 0)).2 += 1;
-        }
+        received::note(made.address() as usize, &made.hold);
         made
     }
 
@@ -99,25 +90,10 @@ impl SharedBytes {
 
 impl Drop for SharedBytes {
     fn drop(&mut self) {
-        if self.access != Access::Read
-            && let Ok(mut whole) = WHOLE.lock()
-        {
-            let address = self.address() as usize;
-            if let Some(entry) = whole.get_mut(&address) {
-                entry.2 -= 1;
-                if entry.2 == 0 {
-                    whole.remove(&address);
-                }
-            }
+        if self.access != Access::Read {
+            received::forget(self.address() as usize);
         }
     }
-}
-
-/// Another reference to the buffer whose bytes begin at this address, if it is one that this process has received whole.
-pub fn whole_at(family: &'static procession_core::family::Family, address: usize) -> Option<Hold> {
-    let (offset, generation, _) = *WHOLE.lock().ok()?.get(&address)?;
-    let hold = family.open(offset, generation, Kind::Buffer).ok()?;
-    (family.address(offset + HEADER, 0) as usize == address).then_some(hold)
 }
 
 #[pymethods]

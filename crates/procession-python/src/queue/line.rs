@@ -8,9 +8,9 @@
 //! A line is used by one thread at a time on either side. When the wait for an answer is broken off (Ctrl-C) the line is
 //! *broken*: the answer may still come, and must not be taken for that to the next request.
 
+use super::Queue;
+use crate::codec::message;
 use crate::errors::raised;
-use crate::message;
-use crate::queue::Queue;
 use crate::shared::waited;
 use procession_core::family::{Family, Seat};
 use procession_core::queue::{Got, Heard, Patience};

@@ -1,7 +1,8 @@
 //! `procession._core.Array`: zero-filled family memory that Python and its libraries read and write in place.
 
+use super::transit;
 use crate::errors::raised;
-use crate::transit;
+use crate::interpreter::DETACH_ABOVE;
 use procession_core::Error;
 use procession_core::family::object::{HEADER, Kind};
 use procession_core::family::{Family, Handle, Hold};
@@ -11,9 +12,6 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
 use std::os::raw::c_int;
 use std::sync::OnceLock;
-
-/// Arrays of more bytes than this are cleared detached from the interpreter.
-const MUCH: u64 = 64 << 10;
 
 /// Bytes in family memory, zero at first. Offers the buffer protocol, writable; the block goes back when the last
 /// reference to it, in any process, and the last view of it here are gone.
@@ -48,7 +46,11 @@ impl Array {
     /// Takes memory for so many bytes.
     fn _create(&self, py: Python<'_>, len: u64) -> PyResult<()> {
         let make = || Family::home()?.zeroed(len);
-        let hold = if len > MUCH { py.detach(make) } else { make() };
+        let hold = if len > DETACH_ABOVE as u64 {
+            py.detach(make)
+        } else {
+            make()
+        };
         self.set(hold.map_err(raised)?, len)
     }
 

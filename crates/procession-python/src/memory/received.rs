@@ -1,0 +1,42 @@
+//! The buffers that this process has received whole: which block of family memory begins at an address.
+//!
+//! [`move`](../../../../python/procession/_zero_copy.py) asks: an object whose bytes lie in such a buffer is sent on as
+//! that buffer, without a copy.
+
+use procession_core::family::object::{HEADER, Kind};
+use procession_core::family::{Family, Hold};
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
+/// By address: offset, generation, and how many objects of this process are that buffer. Locked only here, attached to
+/// the interpreter and without running Python code, so no fork meets it locked.
+static RECEIVED: Mutex<BTreeMap<usize, (u64, u32, usize)>> = Mutex::new(BTreeMap::new());
+
+/// An object of this process is from now on the buffer whose bytes begin at `address`.
+pub fn note(address: usize, hold: &Hold) {
+    if let Ok(mut received) = RECEIVED.lock() {
+        received
+            .entry(address)
+            .or_insert((hold.offset, hold.generation, 0))
+            .2 += 1;
+    }
+}
+
+/// An object that [`note`] was called for is gone.
+pub fn forget(address: usize) {
+    if let Ok(mut received) = RECEIVED.lock()
+        && let Some(entry) = received.get_mut(&address)
+    {
+        entry.2 -= 1;
+        if entry.2 == 0 {
+            received.remove(&address);
+        }
+    }
+}
+
+/// Makes another reference to the buffer whose bytes begin at `address`, if this process has received it whole.
+pub fn whole_at(family: &'static Family, address: usize) -> Option<Hold> {
+    let (offset, generation, _) = *RECEIVED.lock().ok()?.get(&address)?;
+    let hold = family.open(offset, generation, Kind::Buffer).ok()?;
+    (family.address(offset + HEADER, 0) as usize == address).then_some(hold)
+}

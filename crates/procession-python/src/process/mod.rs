@@ -1,0 +1,13 @@
+//! Processes, as the facade's start methods use them.
+//!
+//! | file | one idea |
+//! |---|---|
+//! | [`child`] | starting processes and holding them; the fork server |
+//! | [`member`] | seats in the registry of processes |
+//! | [`fork`] | `os.fork` with a seat for the child; the lifeline of daemonic processes |
+//! | [`watcher`] | the listing of the family's watcher |
+
+pub mod child;
+pub mod fork;
+pub mod member;
+pub mod watcher;

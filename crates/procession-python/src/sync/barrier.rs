@@ -1,0 +1,99 @@
+//! `procession._core.Barrier`.
+
+use crate::errors::raised;
+use crate::memory::transit;
+use crate::shared::{shared_class, waited, within};
+use procession_core::family::Handle;
+use procession_core::sync;
+use procession_core::sync::barrier::{Arrival, Outcome};
+use procession_core::sync::wait::Waited;
+use procession_core::sync::wakers::Address;
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyTuple};
+use std::sync::OnceLock;
+
+/// A barrier that processes share.
+#[pyclass(module = "procession._core", subclass, frozen, weakref)]
+#[derive(Default)]
+pub struct Barrier {
+    inner: OnceLock<sync::Barrier>,
+}
+
+shared_class!(Barrier, sync::Barrier, "Barrier", {
+    fn _create(&self, parties: i64) -> PyResult<()> {
+        match u32::try_from(parties) {
+            Ok(n @ 1..=sync::barrier::MOST) => self.set_core(sync::Barrier::new(n)),
+            _ => Err(PyValueError::new_err(format!(
+                "parties must be between 1 and {}, not {parties}",
+                sync::barrier::MOST
+            ))),
+        }
+    }
+
+    #[pyo3(signature = (acting, timeout = None))]
+    fn _arrive(&self, py: Python<'_>, acting: bool, timeout: Option<f64>) -> PyResult<Option<(u32, u32)>> {
+        let barrier = self.core()?;
+        let deadline = within(timeout);
+        loop {
+            match py.detach(|| barrier.arrive(acting, deadline)).map_err(raised)? {
+                Waited::Ready(Some(Arrival { index, round })) => return Ok(Some((index, round))),
+                Waited::Ready(None) | Waited::TimedOut => return Ok(None),
+                Waited::Interrupted => py.check_signals()?,
+            }
+        }
+    }
+
+    /// Waits for this round no longer, which breaks it if it has not ended; whether it had tripped.
+    fn _give_up(&self, round: u32) -> PyResult<bool> {
+        Ok(self.core()?.give_up(round) == Outcome::Tripped)
+    }
+
+    /// Counts one out again that had arrived in this round.
+    fn _leave(&self, round: u32) -> PyResult<()> {
+        self.core()?.leave(round);
+        Ok(())
+    }
+
+    fn _tripped(&self, round: u32) -> PyResult<bool> {
+        Ok(self.core()?.tripped(round))
+    }
+
+    #[pyo3(signature = (round, timeout = None))]
+    fn _pass(&self, py: Python<'_>, round: u32, timeout: Option<f64>) -> PyResult<Option<bool>> {
+        let barrier = self.core()?;
+        let deadline = within(timeout);
+        match waited(py, deadline, || barrier.pass(round, deadline)) {
+            Ok(outcome) => Ok(outcome.map(|o| o == Outcome::Tripped)),
+            Err(e) => {
+                barrier.leave(round);
+                Err(e)
+            }
+        }
+    }
+
+    fn reset(&self) -> PyResult<()> {
+        self.core()?.reset();
+        Ok(())
+    }
+
+    fn abort(&self) -> PyResult<()> {
+        self.core()?.abort();
+        Ok(())
+    }
+
+    #[getter]
+    fn parties(&self) -> PyResult<u32> {
+        Ok(self.core()?.parties())
+    }
+
+    #[getter]
+    fn n_waiting(&self) -> PyResult<u32> {
+        Ok(self.core()?.waiting())
+    }
+
+    #[getter]
+    fn broken(&self) -> PyResult<bool> {
+        Ok(self.core()?.broken())
+    }
+});
