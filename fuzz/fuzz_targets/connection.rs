@@ -1,4 +1,7 @@
 //! `cargo +nightly fuzz run connection`: any bytes into the decoders of frames and handshakes.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| procession_core::connection::hostile::exercise(data));
+#[path = "../../crates/procession-core/tests/hostile/mod.rs"]
+mod hostile;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| hostile::exercise(data));

@@ -21,9 +21,9 @@ pub mod dict;
 pub mod error;
 #[cfg(not(loom))]
 pub mod family;
-#[cfg(not(loom))]
-mod kinds;
 pub mod message;
+#[cfg(not(loom))]
+mod objects;
 #[cfg(not(loom))]
 pub mod pool;
 #[cfg(not(loom))]

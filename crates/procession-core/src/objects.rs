@@ -28,12 +28,12 @@ pub(crate) fn holder_died(txn: &mut Txn, offset: u64, seat: Seat, code: Option<i
 }
 
 /// Takes a condemned object one step further apart; true when only its own block is left.
-pub(crate) fn take_apart(txn: &mut Txn, kind: Kind, offset: u64) -> bool {
+pub(crate) fn reclaim(txn: &mut Txn, kind: Kind, offset: u64) -> bool {
     match kind {
-        Kind::Queue => crate::queue::bury::take_apart(txn, offset),
-        Kind::Dict => crate::dict::bury::take_apart(txn, offset),
-        Kind::DictTable => crate::dict::bury::take_table_apart(txn, offset),
-        Kind::Bundle => crate::family::bundle::take_apart(txn, offset),
+        Kind::Queue => crate::queue::reclaim::reclaim(txn, offset),
+        Kind::Dict => crate::dict::reclaim::reclaim(txn, offset),
+        Kind::DictTable => crate::dict::reclaim::reclaim_table(txn, offset),
+        Kind::Bundle => crate::family::bundle::reclaim(txn, offset),
         _ => true,
     }
 }

@@ -5,9 +5,11 @@
 #![cfg(not(loom))]
 #![allow(clippy::print_stderr, clippy::print_stdout)] // a test's output is read by people
 
+mod hostile;
+
+use hostile::exercise;
 use procession_core::connection::auth::{self, NONCE};
 use procession_core::connection::frame::Head;
-use procession_core::connection::hostile::exercise;
 use std::panic::catch_unwind;
 use std::time::{Duration, Instant};
 

@@ -7,5 +7,4 @@
 pub mod auth;
 pub mod frame;
 pub mod handshake;
-pub mod hostile;
 pub mod look;

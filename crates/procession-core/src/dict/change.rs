@@ -109,7 +109,7 @@ impl Dict {
             self.put_at(part, &place, hash, key, new)?;
             Ok(Tried::Done(Put::Done))
         });
-        self.family().bury();
+        self.family().reclaim();
         done
     }
 
@@ -126,7 +126,7 @@ impl Dict {
             self.give_room_back(part, patience);
             Ok(Tried::Done(Put::Done))
         });
-        self.family().bury();
+        self.family().reclaim();
         done
     }
 
@@ -146,7 +146,7 @@ impl Dict {
             }
             Ok(Tried::Done(()))
         });
-        self.family().bury();
+        self.family().reclaim();
         done
     }
 

@@ -45,7 +45,7 @@ impl Dict {
             )?;
             Ok(Tried::Done(ours))
         });
-        self.family().bury();
+        self.family().reclaim();
         done
     }
 

@@ -29,11 +29,11 @@
 //! Every change has a *stamp*, a number that no other change of this dictionary has. Who wants to replace what he has
 //! read says which stamp it had, and is refused if that is over.
 
-pub mod bury;
 mod change;
 pub mod layout;
 mod locks;
 mod read;
+pub(crate) mod reclaim;
 mod table;
 
 use crate::error::{Error, Result};

@@ -1,5 +1,5 @@
-//! Taking a dictionary apart that nobody refers to any more, and a table that no dictionary refers to. In steps, each of
-//! them a ledger transaction.
+//! Reclaims the memory of a dictionary that no process refers to any more, and of a table that no dictionary refers to.
+//! In steps, each of them a ledger transaction.
 
 use super::change::free_entry;
 use super::layout::{DictObject, EMPTY, REMOVED, Table, entry_of};
@@ -13,7 +13,7 @@ const SLOTS: u64 = 512;
 const RESERVE: usize = 100;
 
 /// Notes one step of taking a dictionary apart; true when only its own block is left.
-pub(crate) fn take_apart(txn: &mut Txn, offset: u64) -> bool {
+pub(crate) fn reclaim(txn: &mut Txn, offset: u64) -> bool {
     let dict = txn.family.at::<DictObject>(offset);
     for part in &dict.parts {
         let table = txn.read(&part.table);
@@ -28,7 +28,7 @@ pub(crate) fn take_apart(txn: &mut Txn, offset: u64) -> bool {
 }
 
 /// Notes one step of taking a table apart with the entries in it; true when only its own block is left.
-pub(crate) fn take_table_apart(txn: &mut Txn, offset: u64) -> bool {
+pub(crate) fn reclaim_table(txn: &mut Txn, offset: u64) -> bool {
     let family = txn.family;
     let table = family.at::<Table>(offset);
     let (first, end) = (txn.read(&table.next), txn.read(&table.capacity));

@@ -38,7 +38,7 @@ impl Family {
 }
 
 /// Lets go of one of what a condemned bundle holds; true when there is none left.
-pub(crate) fn take_apart(txn: &mut Txn, bundle: u64) -> bool {
+pub(crate) fn reclaim(txn: &mut Txn, bundle: u64) -> bool {
     let count = txn.family.at::<AtomicU64>(bundle + COUNT);
     let number = txn.read(count);
     if number == 0 {

@@ -179,7 +179,7 @@ impl Family {
                 return;
             }
         }
-        self.bury();
+        self.reclaim();
         if let Ok(list) = PUT_OFF.try_lock() {
             ANY_PUT_OFF.store(!list.is_empty(), Ordering::Relaxed);
         }

@@ -104,7 +104,7 @@ impl Hold {
         let Some(entry) = self.family.own_entry(self.index) else {
             return;
         };
-        if crate::kinds::keeps_entry(self) {
+        if crate::objects::keeps_entry(self) {
             return;
         }
         let family = self.family;
@@ -115,7 +115,7 @@ impl Hold {
             None => family.begin(),
         };
         txn.clear_entry(entry, self.index, self.offset);
-        family.bury();
+        family.reclaim();
         family.catch_up();
     }
 }

@@ -353,7 +353,7 @@ impl Seat {
             }
             self.family.hint_free(*index);
         }
-        self.family.bury();
+        self.family.reclaim();
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! It takes back what the dead member held, entry by entry, each in a transaction of its own. So it does not matter if
 //! two members reap the same seat at once, or if one is killed at it: the next goes on where the table says. For a
-//! lock whose last acquirer died this is also where the lock learns of it (see `crate::kinds`).
+//! lock whose last acquirer died this is also where the lock learns of it (see `crate::objects`).
 //!
 //! With a member, those of its children are reaped that have died as well: nobody is left who would wait for them. The
 //! children that it forked without Procession are of that kind, and hold all that it held.
@@ -59,7 +59,7 @@ impl Family {
         } else {
             drop(txn);
         }
-        self.bury();
+        self.reclaim();
         true
     }
 
@@ -97,7 +97,7 @@ impl Family {
             .filter(|s| Some(*s) != me)
             .filter(|s| self.reap(*s))
             .count();
-        self.bury();
+        self.reclaim();
         dead
     }
 
@@ -155,7 +155,7 @@ impl Family {
                     break;
                 };
                 crash_point!("reap.entry found");
-                let passed = crate::kinds::holder_died(&mut txn, offset, seat, code);
+                let passed = crate::objects::holder_died(&mut txn, offset, seat, code);
                 crash_point!("reap.entry shown");
                 any = true;
                 let Passed::On(to_wake) = passed else {
@@ -180,7 +180,7 @@ impl Family {
 
     /// Takes the condemned apart: objects that nobody refers to any more. Each step is a transaction, so whoever comes
     /// next goes on where one was killed.
-    pub(crate) fn bury(&'static self) {
+    pub(crate) fn reclaim(&'static self) {
         while self.ledger().condemned.load(Ordering::Acquire) != 0 {
             // They can wait for the next one who comes by.
             let Ok(mut txn) = self.begin_soon() else {
@@ -192,7 +192,7 @@ impl Family {
             }
             let header = self.at::<Header>(offset);
             let tag = Tag(txn.read(&header.tag));
-            if !crate::kinds::take_apart(&mut txn, tag.kind().unwrap_or(Kind::Buffer), offset) {
+            if !crate::objects::reclaim(&mut txn, tag.kind().unwrap_or(Kind::Buffer), offset) {
                 // Not done yet: one step was noted.
                 txn.commit();
                 continue;

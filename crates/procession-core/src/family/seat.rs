@@ -194,7 +194,7 @@ impl Seat {
             txn.commit();
             hold.given();
             luggage.into_iter().for_each(Hold::given);
-            self.family.bury();
+            self.family.reclaim();
         }
         Ok(())
     }

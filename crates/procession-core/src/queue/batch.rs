@@ -186,7 +186,7 @@ impl Queue {
                 .ring_some(low_half(&object.get_count), heard, done as u32);
         }
         if left_segment {
-            family.bury();
+            family.reclaim();
         }
         match done {
             0 if busy => GotBatch::Busy,

@@ -127,7 +127,7 @@ impl Queue {
                 .ring_after_store(low_half(&object.get_count), heard);
         }
         if segment != here.segment {
-            family.bury();
+            family.reclaim();
         }
         let big = (header.big && !carried.is_empty()).then(|| (carried.remove(0), header.len as usize));
         Ok(Got::Message {
@@ -252,7 +252,7 @@ impl Queue {
 }
 
 impl Txn {
-    /// Frees a segment, or condemns it where the family has enough free memory already: burying it gives it back.
+    /// Frees a segment, or condemns it where the family has enough free memory already: reclaiming it gives it back.
     pub(super) fn free_segment(&mut self, offset: u64) {
         let header = self.family.at::<Header>(offset);
         let resident = header.resident.load(Ordering::Relaxed);

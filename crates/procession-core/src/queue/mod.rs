@@ -31,13 +31,13 @@
 //! of: the next put rings, a sleeper looks for itself every half second, and the reaper rings for the dead.
 
 pub mod batch;
-pub mod bury;
 mod get;
 pub mod layout;
 mod pace;
 pub mod parcel;
 mod peer;
 mod put;
+pub(crate) mod reclaim;
 mod search;
 mod shutdown;
 
@@ -47,8 +47,8 @@ use crate::family::object::Kind;
 use crate::family::{Family, Handle, Seat};
 use crate::sync::bell::Bell;
 use crate::sync::object::Reference;
-use crate::sync::summons::Address;
 use crate::sync::wait::{Attempt, Statistics, Waiter};
+use crate::sync::wakers::Address;
 use crate::sys::clock::Deadline;
 use crate::sys::mutex::{Inside, RobustMutex};
 use core::sync::atomic::{AtomicU64, Ordering};

@@ -1,5 +1,5 @@
-//! Taking apart a queue that nobody refers to any more: the messages in it let go of what they carry, the segments
-//! and mutexes are freed. In steps, each of them a ledger transaction.
+//! Reclaims the memory of a queue that no process refers to any more: the messages in it let go of what they carry, the
+//! segments and mutexes are freed. In steps, each of them a ledger transaction.
 
 use super::layout::{MESSAGE_HEADER, MessageHeader, QueueObject, SEGMENT_HEADER, Segment};
 use crate::family::ledger::Txn;
@@ -7,7 +7,7 @@ use core::sync::atomic::AtomicU64;
 
 /// Notes one step: up to the end of a segment or to the first message that carries something. True when only the
 /// queue's own block is left.
-pub(crate) fn take_apart(txn: &mut Txn, offset: u64) -> bool {
+pub(crate) fn reclaim(txn: &mut Txn, offset: u64) -> bool {
     let family = txn.family;
     let queue = family.at::<QueueObject>(offset);
     let end = txn.read(&queue.put_count);

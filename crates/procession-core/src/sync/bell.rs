@@ -21,7 +21,7 @@
 //! Model-checked in `tests/loom_bell.rs`.
 
 #[cfg(not(loom))]
-use super::summons::{Address, Summons};
+use super::wakers::{Address, Wakers};
 use crate::atomic::{AtomicU32, Ordering, Word, fence, fence_after_rmw};
 use crate::sys::clock::Deadline;
 use crate::sys::futex::Woken;
@@ -35,7 +35,7 @@ pub struct Bell {
     settled: AtomicU32,
     /// Event loops that wait. As long as there are any, nothing is settled.
     #[cfg(not(loom))]
-    summons: Summons,
+    wakers: Wakers,
 }
 
 /// How many had arrived before the word was changed.
@@ -53,7 +53,7 @@ impl Bell {
             arrivals: AtomicU32::new(0),
             settled: AtomicU32::new(0),
             #[cfg(not(loom))]
-            summons: Summons::new(),
+            wakers: Wakers::new(),
         }
     }
 
@@ -136,10 +136,10 @@ impl Bell {
     /// Nobody sleeps any more who had arrived before. Event loops are called, and stay unsettled.
     #[cfg(not(loom))]
     fn settle(&self, before: Heard) {
-        if self.summons.is_empty() {
+        if self.wakers.is_empty() {
             self.settled.store(before.0, Ordering::Relaxed);
         } else {
-            self.summons.call();
+            self.wakers.call();
         }
     }
 
@@ -153,7 +153,7 @@ impl Bell {
     #[cfg(not(loom))]
     #[must_use]
     pub fn summon(&self, address: Address) -> bool {
-        let registered = self.summons.register(address);
+        let registered = self.wakers.register(address);
         self.arrivals.fetch_add(1, Ordering::Release);
         fence_after_rmw();
         registered
@@ -162,13 +162,13 @@ impl Bell {
     /// That event loop waits no more.
     #[cfg(not(loom))]
     pub fn dismiss(&self, address: Address) {
-        self.summons.dismiss(address);
+        self.wakers.dismiss(address);
     }
 
     /// The process with this pid is dead: its event loops are not called any more.
     #[cfg(not(loom))]
     pub fn forget(&self, pid: u32) {
-        self.summons.forget(pid);
+        self.wakers.forget(pid);
     }
 
     /// A sleeper by another bell has been moved to this one's word.
@@ -181,14 +181,14 @@ impl Bell {
     /// Whether event loops wait.
     #[cfg(not(loom))]
     pub(crate) fn called_by_loops(&self) -> bool {
-        !self.summons.is_empty()
+        !self.wakers.is_empty()
     }
 
     /// Has all of those who sleep on `word` look again, though it has not changed: somebody has died.
     pub fn alarm(&self, word: &Word) {
         word.wake(u32::MAX);
         #[cfg(not(loom))]
-        self.summons.call();
+        self.wakers.call();
     }
 
     /// How many sleeps there have been.

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`word`] | a lock's word: free, held by whom, or orphaned |
 //! | [`bell`] | sleeping until something changes, and waking without a system call when nobody sleeps |
-//! | [`summons`] | calling event loops, which cannot sleep in the kernel |
+//! | [`wakers`] | calling event loops, which cannot sleep in the kernel |
 //! | [`spin`] | how long to look before falling asleep |
 //! | [`wait`] | trying, spinning, sleeping, looking again: the loop that all objects share |
 //! | [`object`] | what the handles of all objects share |
@@ -30,9 +30,9 @@ pub mod semaphore;
 #[cfg(not(loom))]
 pub mod spin;
 #[cfg(not(loom))]
-pub mod summons;
-#[cfg(not(loom))]
 pub mod wait;
+#[cfg(not(loom))]
+pub mod wakers;
 pub mod word;
 
 #[cfg(not(loom))]

@@ -31,15 +31,15 @@ const NUMBER_BITS: u32 = 10;
 /// The addresses registered with an object. Zeros are none.
 #[repr(C)]
 #[derive(Debug)]
-pub struct Summons {
+pub struct Wakers {
     places: [AtomicU32; PLACES],
 }
 
-impl Summons {
+impl Wakers {
     /// No addresses.
     #[must_use]
     pub const fn new() -> Self {
-        Summons {
+        Wakers {
             places: [const { AtomicU32::new(0) }; PLACES],
         }
     }
@@ -89,7 +89,7 @@ impl Summons {
     }
 }
 
-impl Default for Summons {
+impl Default for Wakers {
     fn default() -> Self {
         Self::new()
     }

@@ -3,9 +3,9 @@
 //! [`exercise`] is the whole of a fuzz target: it takes any input and panics where a promise is broken. `fuzz/` runs it
 //! under libFuzzer, and `tests/fuzz_connection.rs` with mutations of its own on any toolchain.
 
-use super::auth::{self, LONGEST, NONCE, Refusal};
-use super::frame::{Assembler, Head, LONGEST_HEAD, Parsed, parse};
-use super::handshake::Handshake;
+use procession_core::connection::auth::{self, LONGEST, NONCE, Refusal};
+use procession_core::connection::frame::{Assembler, Head, LONGEST_HEAD, Parsed, parse};
+use procession_core::connection::handshake::Handshake;
 
 const KEY: &[u8] = b"the key that the peer does not know";
 
@@ -32,7 +32,7 @@ impl<'a> Input<'a> {
 ///
 /// # Panics
 /// A promise is broken.
-pub fn exercise(data: &[u8]) {
+pub(crate) fn exercise(data: &[u8]) {
     let mut input = Input(data);
     match input.byte().map(|b| b % 5) {
         None => {}
