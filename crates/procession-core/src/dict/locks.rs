@@ -5,6 +5,7 @@ use super::table::hash_of;
 use super::{Dict, Key, LOCKS, New, Tried};
 use crate::error::Result;
 use crate::family::Hold;
+use crate::family::entry::Brief;
 use crate::family::object::Header;
 use crate::queue::Patience;
 use crate::sync::RLock;
@@ -15,6 +16,7 @@ impl Dict {
     pub fn try_lock_of(&self, key: &[u8], patience: Patience) -> Result<Tried<Hold>> {
         let hash = hash_of(self.family(), key);
         let done = self.inside(patience, || {
+            let _brief = Brief::new();
             let part = &self.object().parts[LOCKS];
             if let Some(entry) = self.find(part, hash, key).entry {
                 return self.share(self.lock_in(entry)).map(Tried::Done);

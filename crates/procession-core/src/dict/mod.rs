@@ -123,14 +123,13 @@ impl Dict {
         self.0.object
     }
 
-    /// Does something inside the mutex.
+    /// Does something inside the mutex. What makes objects or opens references there is [`Brief`].
     fn inside<T>(&self, patience: Patience, work: impl FnOnce() -> Result<Tried<T>>) -> Result<Tried<T>> {
         let Some(_inside) = self.enter(patience) else {
             self.0.hold.header().count_wait();
             return Ok(Tried::Busy);
         };
         crash_point!("dict.inside");
-        let _brief = Brief::new();
         match work() {
             Err(Error::Busy) => Ok(Tried::Busy),
             done => done,
@@ -149,6 +148,7 @@ impl Dict {
 
     /// A reference of this member to an object that the dictionary refers to. (Called inside the mutex, so it does.)
     fn share(&self, offset: u64) -> Result<Hold> {
+        let _brief = Brief::new();
         let tag = self.family().at::<crate::family::object::Header>(offset).tag();
         self.family()
             .open(offset, tag.generation(), tag.kind().unwrap_or(Kind::Buffer))

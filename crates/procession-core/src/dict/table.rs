@@ -6,6 +6,7 @@ use super::layout::{
 use super::{Dict, MUCH};
 use crate::error::Result;
 use crate::family::Family;
+use crate::family::entry::Brief;
 use crate::family::object::Kind;
 use crate::queue::Patience;
 use core::hash::Hasher;
@@ -113,6 +114,7 @@ impl Dict {
         let count = part.count.load(Ordering::Relaxed);
         let capacity = ((count + 1) * 2).next_power_of_two().max(LEAST);
         let bytes = TABLE_HEADER + 8 * capacity;
+        let _brief = Brief::new();
         let new = family.create(Kind::DictTable, bytes, |_, offset| {
             // As long as it is not filled it has no slots that anybody would take apart.
             family.at::<Table>(offset).capacity.store(0, Ordering::Relaxed);

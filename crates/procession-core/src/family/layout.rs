@@ -222,6 +222,15 @@ impl Family {
         unsafe { mutex.init() }
     }
 
+    /// The word at this offset, if that is mapped.
+    #[inline]
+    pub(super) fn mapped_word(&'static self, offset: u64) -> Option<&'static AtomicU64> {
+        let room = (self.area.mapped() as u64).checked_sub(size_of::<AtomicU64>() as u64)?;
+        let here = offset <= room && offset.is_multiple_of(8);
+        // SAFETY: mapped, and that stays so for ever; aligned; any bytes are an AtomicU64.
+        here.then(|| unsafe { &*self.area.base().add(offset as usize).cast::<AtomicU64>() })
+    }
+
     /// Sees to it that a range is mapped, before something is done that cannot go back.
     ///
     /// # Errors

@@ -141,10 +141,14 @@ impl Family {
         self.ledger().top.store(super::layout::HEAP, Ordering::Relaxed);
     }
 
-    /// A dead member's note, of memory that this process has no room to map. It cannot be left to others: whoever is told
-    /// of the death is inside until the change is carried out.
+    /// Stores a word that is not mapped yet: a dead member's note. If this process has no room to map it, it cannot be left
+    /// to others: the process that is told of the death is inside until the change is carried out.
     #[cold]
-    fn store_out_of_reach(&'static self, word: u64, value: u64) {
+    fn store_far(&'static self, word: u64, value: u64) {
+        if self.try_reach(word, 8).is_ok() {
+            self.at::<AtomicU64>(word).store(value, Ordering::Release);
+            return;
+        }
         let stored = self
             .fd()
             .is_ok_and(|fd| crate::sys::area::store_word(fd, word, value).is_ok());
@@ -161,10 +165,9 @@ impl Family {
                 note.word.load(Ordering::Relaxed),
                 note.value.load(Ordering::Relaxed),
             );
-            if self.try_reach(word, 8).is_ok() {
-                self.at::<AtomicU64>(word).store(value, Ordering::Release);
-            } else {
-                self.store_out_of_reach(word, value);
+            match self.mapped_word(word) {
+                Some(word) => word.store(value, Ordering::Release),
+                None => self.store_far(word, value),
             }
             crash_point!("ledger.carried out a note");
         }

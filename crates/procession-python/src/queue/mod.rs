@@ -44,9 +44,41 @@ impl Queue {
     pub fn open_queue<'a>(slf: &'a Bound<'_, Self>) -> PyResult<&'a core::Queue> {
         let this = slf.get();
         if this.closed.load(Ordering::Relaxed) {
-            return Err(PyValueError::new_err(format!("Queue {} is closed", slf.repr()?)));
+            return Err(Self::is_closed(slf));
         }
         this.core()
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn put_through_end(
+        slf: &Bound<'_, Self>,
+        obj: &Bound<'_, PyAny>,
+        block: Option<&Bound<'_, PyAny>>,
+        timeout: Option<f64>,
+    ) -> PyResult<()> {
+        let name = pyo3::intern!(slf.py(), "_procession_put_through_end");
+        slf.call_method1(name, (obj, block, timeout)).map(|_| ())
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn get_through_end<'py>(
+        slf: &Bound<'py, Self>,
+        block: Option<&Bound<'py, PyAny>>,
+        timeout: Option<f64>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let name = pyo3::intern!(slf.py(), "_procession_get_through_end");
+        slf.call_method1(name, (block, timeout))
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn is_closed(slf: &Bound<'_, Self>) -> PyErr {
+        match slf.repr() {
+            Ok(repr) => PyValueError::new_err(format!("Queue {repr} is closed")),
+            Err(e) => e,
+        }
     }
 
     pub fn put_until(
@@ -228,8 +260,7 @@ shared_class!(Queue, core::Queue, "Queue", {
         timeout: Option<f64>,
     ) -> PyResult<()> {
         if slf.get().through_ends.load(Ordering::Relaxed) {
-            let name = pyo3::intern!(slf.py(), "_procession_put_through_end");
-            return slf.call_method1(name, (obj, block, timeout)).map(|_| ());
+            return Self::put_through_end(slf, obj, block, timeout);
         }
         let deadline = deadline_of(block, timeout)?;
         Self::put_until(slf, obj, &|| deadline)
@@ -249,10 +280,7 @@ shared_class!(Queue, core::Queue, "Queue", {
         timeout: Option<f64>,
     ) -> PyResult<Bound<'py, PyAny>> {
         if slf.get().through_ends.load(Ordering::Relaxed) {
-            return slf.call_method1(
-                pyo3::intern!(slf.py(), "_procession_get_through_end"),
-                (block, timeout),
-            );
+            return Self::get_through_end(slf, block, timeout);
         }
         let deadline = deadline_of(block, timeout)?;
         Self::get_until(slf, &|| deadline)
