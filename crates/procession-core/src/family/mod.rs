@@ -150,7 +150,7 @@ impl Family {
     }
 
     pub(crate) fn hint_free(&self, index: u32) {
-        if !self.directory.note_freed(index) {
+        if let Some(index) = self.directory.note_freed(index) {
             self.hint.fetch_min(index, Ordering::Relaxed);
         }
     }

@@ -12,19 +12,34 @@ use super::object::{HEADER, Kind};
 use super::registry::Slot;
 use crate::atomic::Ordering;
 use crate::error::Result;
-use core::sync::atomic::AtomicU64;
+use core::sync::atomic::{AtomicU32, AtomicU64};
 use std::sync::{Mutex, OnceLock};
 
 /// How many chunks the directory has room for. What is beyond is walked to from the last of them.
 const CHUNKS: usize = 4096;
 
 /// What this process knows of its own table: hints, all of which are looked at again inside the ledger.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Directory {
     /// Where the chunks are; 0: not known yet. Made when there is a second one.
     chunks: OnceLock<Box<[AtomicU64]>>,
-    /// Entries that were emptied.
+    /// The entry that was emptied last, or [`NONE`]: most are taken again at once, and this needs no mutex.
+    last_freed: AtomicU32,
+    /// The entries that were emptied before that one.
     freed: Mutex<Vec<u32>>,
+}
+
+/// No entry.
+const NONE: u32 = u32::MAX;
+
+impl Default for Directory {
+    fn default() -> Directory {
+        Directory {
+            chunks: OnceLock::new(),
+            last_freed: AtomicU32::new(NONE),
+            freed: Mutex::new(Vec::new()),
+        }
+    }
 }
 
 impl Directory {
@@ -33,19 +48,35 @@ impl Directory {
         for chunk in self.chunks.get().into_iter().flatten() {
             chunk.store(0, Ordering::Relaxed);
         }
+        self.last_freed.store(NONE, Ordering::Relaxed);
         if let Ok(mut freed) = self.freed.try_lock() {
             freed.clear();
         }
     }
 
     /// An entry that is likely to be empty.
+    #[inline]
     pub(super) fn freed(&self) -> Option<u32> {
-        self.freed.try_lock().ok()?.pop()
+        match self.last_freed.swap(NONE, Ordering::Relaxed) {
+            NONE => self.freed.try_lock().ok()?.pop(),
+            last => Some(last),
+        }
     }
 
-    /// Whether this could be noted. (Not if a thread that is gone since a fork was at it.)
-    pub(super) fn note_freed(&self, index: u32) -> bool {
-        self.freed.try_lock().map(|mut freed| freed.push(index)).is_ok()
+    /// Notes an entry that was emptied. Returns one that could not be noted: the mutex is another thread's, which may be
+    /// gone since a fork.
+    #[inline]
+    pub(super) fn note_freed(&self, index: u32) -> Option<u32> {
+        match self.last_freed.swap(index, Ordering::Relaxed) {
+            NONE => None,
+            before => match self.freed.try_lock() {
+                Ok(mut freed) => {
+                    freed.push(before);
+                    None
+                }
+                Err(_) => Some(before),
+            },
+        }
     }
 
     fn known(&self, number: usize) -> Option<Cursor> {
