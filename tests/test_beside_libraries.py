@@ -173,6 +173,31 @@ def test_reducers_count_that_came_before_this_package_did(tmp_path):
     assert run(write(tmp_path / "before.py", source)).well() == "reduced\n"
 
 
+def test_reducers_that_were_taken_back_cost_nothing_from_then_on(tmp_path):
+    source = """
+    from multiprocessing.reduction import ForkingPickler
+    import procession
+    from procession import _core
+    class Tensor: how = "plain"
+    def rebuilt():
+        tensor = Tensor()
+        tensor.how = "reduced"
+        return tensor
+    def is_small():
+        _core._encode_small(Tensor())  # a class is looked at once
+        return _core._encode_small(Tensor()) is not None
+    q = procession.SimpleQueue()
+    for _ in range(2):
+        ForkingPickler.register(Tensor, lambda tensor: (rebuilt, ()))
+        q.put(Tensor())
+        print(q.get().how, is_small())
+        del ForkingPickler._extra_reducers[Tensor]
+        q.put(Tensor())
+        print(q.get().how, is_small())
+    """
+    assert run(write(tmp_path / "again.py", source)).well() == "reduced False\nplain True\n" * 2
+
+
 def echo(ours, theirs):
     theirs.send(ours.recv())
 

@@ -16,7 +16,7 @@ import pytest
 
 import procession as mp
 from deadlines import PATIENCE, ended, running, until
-from procession import heap, sharedctypes
+from procession import _core, heap, reduction, sharedctypes
 
 
 class Point(ctypes.Structure):
@@ -258,17 +258,24 @@ def test_a_pickle_is_a_handle_of_the_same_memory(make):
 
 
 def test_the_other_byte_order_travels_too():
-    from procession import _core
-
     queue, number = mp.Queue(), mp.RawValue(ctypes.c_int.__ctype_be__, 3)
-    try:
-        queue.put(number)
-        other = queue.get()
-        other.value = 0x01020304
-        assert (number.value, bytes(number)) == (0x01020304, b"\1\2\3\4")
-    finally:
-        mp.reducer.ForkingPickler._extra_reducers.clear()
-        _core._use_custom_reducers(False)
+    queue.put(number)
+    queue.put([number])
+    for other in (queue.get(), *queue.get()):
+        other.value += 0x01020301
+    assert (number.value, bytes(number)) == (0x02040605, bytes([2, 4, 6, 5]))
+
+
+class Plain:
+    pass
+
+
+@pytest.mark.parametrize("kind", ["b", "B", "c", "i", ctypes.c_int.__ctype_be__, ctypes.c_double.__ctype_be__])
+def test_no_shared_value_makes_what_is_sent_afterwards_slower(kind):
+    value = mp.RawValue(kind)
+    assert type(pickle.loads(reduction.ForkingPickler.dumps(value))) is type(value)
+    _core._encode_small(Plain())  # a class is looked at once
+    assert _core._encode_small(Plain()) is not None
 
 
 def test_arrays_of_arrays_travel():

@@ -69,16 +69,21 @@ def _shared_type(plain: CType) -> Any:
 def in_block(plain: CType, block: Block) -> Any:
     """An object of that type whose bytes are those of the block. TypeError: it is not a ctypes type."""
     # a subclass of a type of the other byte order would be of this machine's
-    foreign: Any = getattr(plain, _FOREIGN, None)
-    if foreign is plain:
-        from . import reduction
+    if _is_foreign(plain):
+        from .reduction import ForkingPickler
 
-        reduction.register(plain, reduce_ctype)
+        # not by `register`, which would make all queues slower: plain pickle cannot pickle these, and so asks for help
+        ForkingPickler._extra_reducers.setdefault(plain, reduce_ctype)
         obj = plain.from_buffer(block)
     else:
         obj = _shared_type(plain).from_buffer(block)
     obj._wrapper = block
     return obj
+
+
+def _is_foreign(plain: CType) -> bool:
+    """Whether a type is of the other byte order. One of a single byte, such as `c_byte`, is of both, and so is not."""
+    return getattr(plain, _FOREIGN, None) is plain and getattr(plain, _NATIVE, None) is not plain
 
 
 def plain_type(obj: Any) -> CType:
@@ -99,7 +104,7 @@ def reduce_ctype(obj: Any) -> tuple[Any, ...]:
         array: Any = plain
         steps.append(array._length_)
         plain = array._type_
-    if getattr(plain, _FOREIGN, None) is plain:
+    if _is_foreign(plain):
         steps.append(_FOREIGN)
         plain = getattr(plain, _NATIVE)
     return rebuild_ctype, (plain, block, tuple(reversed(steps)))

@@ -9,31 +9,49 @@ use pyo3::exceptions::{PyAttributeError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyList};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
-static CUSTOM: AtomicBool = AtomicBool::new(false);
+/// Where reducers of the program's own are registered: [`OURS`] and [`THEIRS`].
+static CUSTOM: AtomicU8 = AtomicU8::new(0);
+
+/// With our `ForkingPickler`.
+const OURS: u8 = 1;
+
+/// With the standard library's.
+const THEIRS: u8 = 2;
 
 /// From now on objects are pickled by `ForkingPickler`: the program has registered reducers there.
 #[pyfunction]
 #[pyo3(name = "_use_custom_reducers")]
 pub fn use_custom_reducers(yes: bool) {
-    CUSTOM.store(yes, Ordering::Relaxed);
+    set(OURS, yes);
+}
+
+/// The same, of the standard library's `ForkingPickler`. No: the program has taken them back.
+pub fn use_their_reducers(yes: bool) {
+    set(THEIRS, yes);
+}
+
+fn set(place: u8, yes: bool) {
+    if yes {
+        CUSTOM.fetch_or(place, Ordering::Relaxed);
+    } else {
+        CUSTOM.fetch_and(!place, Ordering::Relaxed);
+    }
 }
 
 /// Whether it is known that the program has registered reducers of its own: enough for objects whose pickle no reducer
 /// changes.
 #[inline]
 pub fn knows_custom_reducers() -> bool {
-    CUSTOM.load(Ordering::Relaxed)
+    CUSTOM.load(Ordering::Relaxed) != 0
 }
 
 /// Whether the program has registered reducers of its own, with our `ForkingPickler` or the standard library's.
 #[inline]
 pub fn has_custom_reducers(py: Python<'_>) -> bool {
-    if !CUSTOM.load(Ordering::Relaxed) {
-        their_reducers::notice(py);
-    }
-    CUSTOM.load(Ordering::Relaxed)
+    their_reducers::notice(py);
+    knows_custom_reducers()
 }
 
 /// The C implementation's functions; the module `pickle` itself is not needed and would cost an import.

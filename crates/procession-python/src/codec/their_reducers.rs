@@ -1,8 +1,8 @@
 //! Reducers that libraries have registered with the standard library's `ForkingPickler`, which are to be used here too.
 //!
-//! Nothing tells of a registration, and most programs never see that module. So every object that is sent has a look, at
-//! no more than the number of entries in a dictionary: `sys.modules` until the standard library's module is there, its
-//! table of reducers then.
+//! Nothing tells of a registration or of its end, and most programs never see that module. So every object that is sent
+//! has a look, at no more than the number of entries in a dictionary: `sys.modules` until the standard library's module
+//! is there, its table of reducers then.
 
 use super::pickle;
 use pyo3::ffi;
@@ -17,7 +17,7 @@ static TABLE: PyOnceLock<Py<PyDict>> = PyOnceLock::new();
 /// How many entries there were at the last look.
 static ENTRIES: AtomicIsize = AtomicIsize::new(-1);
 
-/// Looks for reducers that nobody has seen yet, and has pickle use them.
+/// Looks whether reducers were registered or taken back since the last look, and tells pickle.
 #[inline]
 pub fn notice(py: Python<'_>) {
     if entries(py) != ENTRIES.load(Ordering::Relaxed) {
@@ -52,14 +52,8 @@ fn look(py: Python<'_>) {
     };
     ENTRIES.store(entries(py), Ordering::Relaxed);
     // The standard library's own are for its own objects: `names_theirs` sees to them.
-    if table
-        .bind(py)
-        .values()
-        .iter()
-        .any(|reducer| !is_its_own(&reducer))
-    {
-        pickle::use_custom_reducers(true);
-    }
+    let table = table.bind(py).values();
+    pickle::use_their_reducers(table.iter().any(|reducer| !is_its_own(&reducer)));
 }
 
 fn table(py: Python<'_>) -> PyResult<Option<Bound<'_, PyDict>>> {
