@@ -407,15 +407,27 @@ def test_children_find_modules_in_a_zip_file_that_was_put_on_the_path(start_meth
     assert run("-c", code, cwd=tmp_path).well().endswith("modules.zip/zipped.py\n")
 
 
+# What a program that was made into an executable sees: sys.frozen, and itself as sys.executable. Nuitka's, which leaves
+# the interpreter where it is, has itself there from the import of `multiprocessing` on.
+MADE = {
+    "packaged": "sys.frozen, sys.executable = True, {frozen!r}",
+    "compiled": "import types; __compiled__ = types.SimpleNamespace(standalone=False, process_exe={frozen!r})\n"
+    "sys.executable = {frozen!r}",
+    "compiled, seen late": "import types, procession.spawn\n"
+    "__compiled__ = types.SimpleNamespace(standalone=False, process_exe={frozen!r})\n"
+    "if sys.argv[1:2] != ['--procession-child']: procession.spawn.set_executable({frozen!r})",
+}
+
+
+@pytest.mark.parametrize("made", MADE)
 @pytest.mark.parametrize("method", SPAWNED)
-def test_a_frozen_program_is_its_children_too(tmp_path, method):
-    # what a program that was made into an executable sees: sys.frozen, and itself as sys.executable
+def test_a_frozen_program_is_its_children_too(tmp_path, method, made):
     frozen = tmp_path / "frozen"
     program = write(
         tmp_path / "program.py",
         f"""
         import os, sys
-        sys.frozen, sys.executable = True, {str(frozen)!r}
+        exec({MADE[made].format(frozen=str(frozen))!r})
         import procession as mp
 
         def tell(q):
@@ -440,7 +452,7 @@ def test_a_frozen_program_is_its_children_too(tmp_path, method):
 
 FROZEN = """
 import os, sys
-sys.frozen, sys.executable = True, {frozen!r}
+{made}
 import multiprocessing.spawn, signal
 import procession as mp
 from concurrent.futures import ProcessPoolExecutor
@@ -448,10 +460,11 @@ from procession import resource_tracker, shared_memory
 """
 
 
-def frozen(folder: Path, text: str) -> Path:
-    """A program that sees what one sees that was made into an executable: sys.frozen, and itself as sys.executable."""
+def frozen(folder: Path, text: str, made: str = "packaged") -> Path:
+    """A program that sees what one sees that was made into an executable."""
     executable = folder / "frozen"
-    program = write(folder / "program.py", FROZEN.format(frozen=str(executable)) + textwrap.dedent(text))
+    beginning = FROZEN.format(made=MADE[made].format(frozen=str(executable)))
+    program = write(folder / "program.py", beginning + textwrap.dedent(text))
     log = folder / "started"
     script = f"""
         #!/bin/sh
@@ -465,7 +478,8 @@ def frozen(folder: Path, text: str) -> Path:
     return program
 
 
-def test_what_a_killed_frozen_program_leaves_is_removed(tmp_path):
+@pytest.mark.parametrize("made", MADE)
+def test_what_a_killed_frozen_program_leaves_is_removed(tmp_path, made):
     text = """
         if __name__ == "__main__":
             mp.freeze_support()
@@ -473,7 +487,7 @@ def test_what_a_killed_frozen_program_leaves_is_removed(tmp_path):
             print(segment.name, flush=True)
             os.kill(os.getpid(), signal.SIGKILL)
         """
-    outcome = run(frozen(tmp_path, text))
+    outcome = run(frozen(tmp_path, text, made))
     assert (outcome.code, outcome.err) == (-9, "")
     segment = Path("/dev/shm", outcome.out.strip())
     until(lambda: not segment.exists())
@@ -495,15 +509,16 @@ def test_frozen_children_of_ours_and_of_the_standard_library_are_told_apart(tmp_
     assert run(frozen(tmp_path, text)).well() == "1\n2\n2\n"
 
 
+@pytest.mark.parametrize("made", MADE)
 @pytest.mark.parametrize("method", SPAWNED)
-def test_a_frozen_program_that_forgets_its_children_does_not_start_itself_without_end(tmp_path, method):
+def test_a_frozen_program_that_forgets_its_children_does_not_start_itself_without_end(tmp_path, method, made):
     text = f"""
         if __name__ == "__main__":
             process = mp.get_context({method!r}).Process(target=abs, args=(1,))
             process.start()
             process.join()
         """
-    outcome = run(frozen(tmp_path, text))
+    outcome = run(frozen(tmp_path, text, made))
     assert outcome.err.count("must call procession.freeze_support()") == 1
 
 

@@ -64,7 +64,27 @@ def get_command_line(**kwds: object) -> list[str | bytes]:
 
 def is_frozen() -> bool:
     """Whether this program was made into an executable, so that there is no interpreter for children."""
-    return bool(getattr(sys, "frozen", False)) or getattr(_compiled, "standalone", _compiled is not None)
+    return bool(getattr(sys, "frozen", False)) or _is_standalone or _executable_is_program()
+
+
+def _executable_is_program() -> bool:
+    """Whether what is taken for the interpreter is the program that Nuitka compiled.
+
+    It makes `sys.executable` that when the program imports `multiprocessing`, and takes no code by -c.
+    """
+    program = getattr(_compiled_program(), "process_exe", None)
+    return program is not None and os.fsencode(program) == _python_exe
+
+
+def _compiled_program() -> Any:
+    """What Nuitka tells of the program that it compiled; None if it is another program."""
+    return _compiled or getattr(sys.modules.get("__main__"), "__compiled__", None)
+
+
+def _was_started_by_itself() -> bool:
+    """Whether this process was started by a frozen program, to be its child."""
+    # A program that Nuitka compiled may come to see only later, by an import, what its parent has seen.
+    return sys.argv[1:2] == [FROZEN_MARK] and (is_frozen() or _compiled_program() is not None)
 
 
 def command(module: str, function: str, **kwds: object) -> list[str | bytes]:
@@ -107,11 +127,13 @@ def freeze_support() -> None:
     Children of the standard library's multiprocessing are for its own function of this name, and are left alone.
     """
     global _is_taken  # noqa: PLW0603 (of this process)
-    if not is_frozen() or sys.argv[1:2] != [FROZEN_MARK]:
+    if not _was_started_by_itself():
         return
     from importlib import import_module
 
     _is_taken = True
+    if not is_frozen():
+        set_executable(_compiled_program().process_exe)  # as the parent has it
     given = dict(word.split("=", 1) for word in sys.argv[2:])
     module = import_module(f"{__name__.rpartition('.')[0]}.{given.pop('module')}")
     main = spawn_main if module.__name__ == __name__ else module.main
@@ -189,7 +211,7 @@ def _main_module() -> dict[str, str]:
 def _check_not_importing_main() -> None:
     """RuntimeError: this process is a child that imports the main module, which does what only the program should."""
     global _guard_error  # noqa: PLW0603 (of this process)
-    if is_frozen() and sys.argv[1:2] == [FROZEN_MARK] and not _is_taken:
+    if _was_started_by_itself() and not _is_taken:
         # it would start a copy of itself that does the same, and so on
         raise RuntimeError(
             "this process was started to be a child of a frozen program, and runs the program instead: the main module "
@@ -407,8 +429,9 @@ def _run_as_main(code: CodeType, module: ModuleType) -> None:
 
 
 _compiled = globals().get("__compiled__")  # Nuitka's
+_is_standalone = bool(getattr(_compiled, "standalone", _compiled is not None))  # with no interpreter anywhere
 _python_exe: bytes | None = None
-set_executable(getattr(_compiled, "process_exe", None) or sys.executable)
+set_executable((getattr(_compiled, "process_exe", None) if _is_standalone else None) or sys.executable)
 
 if not TYPE_CHECKING:
     __getattr__ = process.lending(__name__)

@@ -48,11 +48,19 @@ def by_nuitka(folder: Path) -> Path:
     return folder / "program.dist" / "program.bin"
 
 
+def by_nuitka_with_python(folder: Path) -> Path:
+    """The program alone is compiled, and uses the Python that is installed."""
+    command = [sys.executable, "-m", "nuitka", "--assume-yes-for-downloads", "--quiet", f"--output-dir={folder}"]
+    subprocess.run([*command, str(PROGRAM)], check=True)
+    return folder / "program.bin"
+
+
 PACKAGERS = {
     "PyInstaller, a folder": by_pyinstaller,
     "PyInstaller, a file": lambda folder: by_pyinstaller(folder, "--onefile"),
     "cx_Freeze": by_cx_freeze,
-    "Nuitka": by_nuitka,
+    "Nuitka, accelerated": by_nuitka_with_python,
+    "Nuitka, standalone": by_nuitka,
 }
 
 
