@@ -205,4 +205,4 @@ def test_an_error_of_a_package_that_is_to_be_run_is_shown_from_the_package_on(tm
     write(tmp_path / "broken" / "__main__.py", "")
     outcome = run("-m", "procession", "-m", "broken", cwd=tmp_path)
     assert outcome.code == 1 and "ZeroDivisionError" in outcome.err
-    assert "_script.py" not in outcome.err and "__init__.py" in outcome.err
+    assert "main_script.py" not in outcome.err and "__init__.py" in outcome.err

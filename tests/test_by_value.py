@@ -11,7 +11,7 @@ import pytest
 
 import procession as mp
 from deadlines import ended, running
-from procession import _by_value
+from procession._serialize import by_value
 from programs import run, write
 
 
@@ -101,24 +101,24 @@ def test_plain_objects_are_pickled_plainly_and_cloudpickle_is_not_imported():
 
 def test_names_that_can_be_found_go_by_name():
     for obj in (Outer, Outer.Inner, put_result, len, pickle.dumps, Outer().method):
-        found = pickle.loads(_by_value.dumps_by_value(obj))
+        found = pickle.loads(by_value.dumps_by_value(obj))
         assert found == obj or type(obj.__self__) is type(found.__self__)
-    assert b"<lambda>" not in _by_value.dumps_by_value(put_result)
+    assert b"<lambda>" not in by_value.dumps_by_value(put_result)
 
 
 def test_values_keep_their_meaning():
-    double = pickle.loads(_by_value.dumps_by_value(lambda x: 2 * x))
+    double = pickle.loads(by_value.dumps_by_value(lambda x: 2 * x))
     assert double(21) == 42
 
     def countdown(n):
         return [n, *countdown(n - 1)] if n else []
 
-    assert pickle.loads(_by_value.dumps_by_value(countdown))(3) == [3, 2, 1]
+    assert pickle.loads(by_value.dumps_by_value(countdown))(3) == [3, 2, 1]
 
     class Local:
         pass
 
-    kind, instance = pickle.loads(_by_value.dumps_by_value((Local, Local())))
+    kind, instance = pickle.loads(by_value.dumps_by_value((Local, Local())))
     assert kind is Local
     assert type(instance) is Local
 
@@ -126,7 +126,7 @@ def test_values_keep_their_meaning():
 def test_big_buffers_can_go_out_of_band():
     buffers: list[pickle.PickleBuffer] = []
     data = bytearray(b"x" * 1000)
-    pickled = _by_value.dumps_by_value((lambda: 1, pickle.PickleBuffer(data)), buffer_callback=buffers.append)
+    pickled = by_value.dumps_by_value((lambda: 1, pickle.PickleBuffer(data)), buffer_callback=buffers.append)
     assert len(pickled) < 1000
     function, arrived = pickle.loads(pickled, buffers=buffers)
     assert (function(), bytes(arrived)) == (1, bytes(data))
@@ -228,13 +228,13 @@ cell("ask()")
 def test_in_a_forked_process_the_name_is_preferred():
     source = """
 import os, pickle, sys
-from procession import _by_value
+from procession._serialize import by_value
 class Thing: pass
 def f(): return state
 state = "parent's"
-assert not _by_value.main_is_found()
-data = _by_value.dumps_by_value((Thing, Thing(), f))
-assert _by_value.needed(pickle.dumps(Thing()))
+assert not by_value.main_is_found()
+data = by_value.dumps_by_value((Thing, Thing(), f))
+assert by_value.needed(pickle.dumps(Thing()))
 pid = os.fork()
 state = "child's" if pid == 0 else "parent's"
 kind, thing, g = pickle.loads(data)
@@ -249,15 +249,15 @@ def test_where_children_import_the_main_module_its_names_stay_names(tmp_path):
     path = write(
         tmp_path / "script.py",
         """
-        from procession import _by_value
+        from procession._serialize import by_value
         def f(): pass
         if __name__ == "__main__":
-            assert _by_value.main_is_found()
-            assert b"f" in _by_value.dumps_by_value(f) and b"co_" not in _by_value.dumps_by_value(f)
-            assert len(_by_value.dumps_by_value(f)) < 60
+            assert by_value.main_is_found()
+            assert b"f" in by_value.dumps_by_value(f) and b"co_" not in by_value.dumps_by_value(f)
+            assert len(by_value.dumps_by_value(f)) < 60
             g = lambda: f
             import pickle
-            assert pickle.loads(_by_value.dumps_by_value(g))() is f
+            assert pickle.loads(by_value.dumps_by_value(g))() is f
         """,
     )
     run(path).well()

@@ -14,7 +14,7 @@ import pytest
 
 import procession as mp
 from deadlines import PATIENCE, ended, running, state, until
-from procession import _endings
+from procession._start import exit_report
 from programs import run, write
 
 
@@ -108,7 +108,7 @@ def test_the_exception_that_ended_a_process_comes_home_with_its_traceback(contex
     monkeypatch.setenv("WHO_LOOKS", "capfd")
     process, error = outcome(context, raise_it, ZeroDivisionError("by zero"))
     assert (type(error), error.args, process.exitcode) == (ZeroDivisionError, ("by zero",), 1)
-    assert isinstance(error.__cause__, _endings.RemoteTraceback)
+    assert isinstance(error.__cause__, exit_report.RemoteTraceback)
     assert "in raise_it" in str(error.__cause__)
     assert process.exception is error
     assert "ZeroDivisionError: by zero" in capfd.readouterr().err  # as it always was
@@ -159,8 +159,8 @@ def test_how_a_process_ended_can_be_read(context, function, argument, words):
 
 def test_a_kill_for_want_of_memory_is_told_by_the_count_of_the_control_group(context, monkeypatch):
     counts = iter([5, 6, 6])
-    monkeypatch.setattr(_endings._core, "oom_kills", lambda: next(counts))
-    monkeypatch.setattr(_endings, "_counts", False)
+    monkeypatch.setattr(exit_report._core, "oom_kills", lambda: next(counts))
+    monkeypatch.setattr(exit_report, "_counts", False)
     with running(context, (sleep,), (sleep,), (sleep,)) as [first, second, third]:
         third.kill()  # by us, so nobody asks
         assert ended(third) == [-signal.SIGKILL]

@@ -21,7 +21,8 @@ import pytest
 
 import procession as mp
 from deadlines import PATIENCE, ended, open_descriptors, running, until
-from procession import _visit, connection
+from procession import connection
+from procession._connection import connector
 from procession.connection import Client, Listener, wait
 from test_connection import no_free_descriptors
 
@@ -301,7 +302,7 @@ def test_where_the_system_loses_patience_first_the_error_is_its_own(monkeypatch,
     def connect(*_):
         raise TimeoutError(errno.ETIMEDOUT, "Connection timed out")
 
-    monkeypatch.setattr(_visit, "connected", connect)
+    monkeypatch.setattr(connector, "connected", connect)
     with pytest.raises(TimeoutError) as caught:
         Client(("localhost", 1), authkey=b"key", timeout=timeout)
     assert caught.value.errno == errno.ETIMEDOUT
@@ -378,10 +379,10 @@ def test_those_who_fall_silent_keep_nobody_waiting(thread):
 
 
 def test_there_are_never_more_handshakes_under_way_than_a_bound(thread):
-    from procession import _reception
+    from procession._connection import acceptor
 
     with Listener(authkey=KEY, backlog=200) as listener, contextlib.ExitStack() as stack:
-        for _ in range(_reception.MOST + 3):
+        for _ in range(acceptor.MOST + 3):
             stack.enter_context(connect_raw(listener))
         for _ in range(3):
             with pytest.raises(mp.AuthenticationError, match="others came"):

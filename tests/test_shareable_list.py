@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from procession import _segments
+from procession._memory import segments
 from procession.shared_memory import ShareableList
 
 pytestmark = pytest.mark.skipif(
-    not os.access(_segments.FOLDER, os.W_OK), reason=f"needs {_segments.FOLDER}, which cannot be written to here"
+    not os.access(segments.FOLDER, os.W_OK), reason=f"needs {segments.FOLDER}, which cannot be written to here"
 )
 
 ITEMS = (

@@ -19,11 +19,12 @@ import pytest
 
 import procession as mp
 from deadlines import PATIENCE, ended, open_descriptors, running, until
-from procession import _segments, resource_tracker
+from procession import resource_tracker
+from procession._memory import segments
 from procession.shared_memory import ShareableList, SharedMemory
 from programs import run
 
-FOLDER = Path(_segments.FOLDER)
+FOLDER = Path(segments.FOLDER)
 
 pytestmark = pytest.mark.skipif(
     not os.access(FOLDER, os.W_OK), reason=f"named shared memory needs {FOLDER}, which cannot be written to here"
@@ -165,7 +166,7 @@ def test_a_full_folder_is_an_error_and_leaves_nothing():
 
 
 def test_without_the_folder_the_error_says_so(monkeypatch, tmp_path):
-    monkeypatch.setattr(_segments, "FOLDER", str(tmp_path / "none"))
+    monkeypatch.setattr(segments, "FOLDER", str(tmp_path / "none"))
     with pytest.raises(OSError, match=r"named shared memory needs .* which is missing"):
         SharedMemory(create=True, size=10)
     with pytest.raises(FileNotFoundError):
@@ -247,10 +248,10 @@ def test_what_nobody_watches_any_more_is_swept_and_nothing_else(segment):
     foreign.write_bytes(b"not ours")
     kept = SharedMemory(create=True, size=10, track=False)
     try:
-        assert name not in _segments.sweep()  # too young
+        assert name not in segments.sweep()  # too young
         assert exists(name)
-        until(lambda: _segments.hold(segment.name) is not None)
-        swept = _segments.sweep(older_than=0)
+        until(lambda: segments.hold(segment.name) is not None)
+        swept = segments.sweep(older_than=0)
         assert name in swept
         assert not exists(name)
         assert exists(foreign.name) and exists(kept.name) and exists(segment.name)
@@ -321,7 +322,8 @@ def test_a_killed_watcher_is_replaced_with_a_warning(segment):
 def test_a_watcher_that_is_not_needed_any_more_ends_and_is_replaced_in_silence(tmp_path):
     text = """if True:
         import os, time, warnings
-        from procession import _watcher, resource_tracker as r
+        from procession import resource_tracker as r
+        from procession._memory import tracker_main
         from procession.shared_memory import SharedMemory
         warnings.simplefilter("error")
         tracker = r._resource_tracker
@@ -337,7 +339,7 @@ def test_a_watcher_that_is_not_needed_any_more_ends_and_is_replaced_in_silence(t
         segment.unlink()
         print("well")
     """
-    (tmp_path / "sitecustomize.py").write_text("import procession._watcher as w; w.IDLE = 0.05")
+    (tmp_path / "sitecustomize.py").write_text("import procession._memory.tracker_main as w; w.IDLE = 0.05")
     assert run("-c", text, PYTHONPATH=str(tmp_path)).well() == "well\n"
 
 

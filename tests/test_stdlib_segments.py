@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from procession import _segments
+from procession._memory import segments
 from procession.shared_memory import ShareableList, SharedMemory
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "tools"))
@@ -19,7 +19,7 @@ import other_pythons
 ITEMS = ["howdy", b"HoWdY", -273.154, 100, None, True, 42, "é", b""]
 
 pytestmark = pytest.mark.skipif(
-    not os.access(_segments.FOLDER, os.W_OK), reason=f"needs {_segments.FOLDER}, which cannot be written to here"
+    not os.access(segments.FOLDER, os.W_OK), reason=f"needs {segments.FOLDER}, which cannot be written to here"
 )
 
 
@@ -69,7 +69,7 @@ def test_we_read_write_and_remove_a_segment_of_the_standard_library(python):
     text = "s = SharedMemory(sys.argv[1]); print(bytes(s.buf[:6])); s.close(); forget(s)"
     assert tell(python, text, theirs.name) == "b'oursrs'"
     theirs.unlink()
-    assert not (Path(_segments.FOLDER) / theirs.name).exists()
+    assert not (Path(segments.FOLDER) / theirs.name).exists()
 
 
 def test_the_standard_library_reads_and_changes_our_list(python):

@@ -205,7 +205,7 @@ def test_the_options_for_a_child_give_it_the_flags_of_its_parent(options):
         "import sys, subprocess\n"
         "show = 'import sys; print(sys.flags, sys.warnoptions, sys._xoptions)'\n"
         f"sys.path[:0] = {[path for path in sys.path if path]!r}\n"
-        "from procession._flags import interpreter_options\n"
+        "from procession._process.interpreter_flags import interpreter_options\n"
         "exec(show)\n"
         "sys.stdout.flush()\n"
         "subprocess.run([sys.executable, *interpreter_options(), '-c', show])\n"

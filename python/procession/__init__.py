@@ -31,13 +31,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from ._arrays import asarray as asarray
-    from ._arrays import ndarray as ndarray
-    from ._dict import SharedDict as SharedDict
-    from ._pool_errors import PoolBrokenError as PoolBrokenError
-    from ._pool_errors import TaskTimeoutError as TaskTimeoutError
-    from ._pool_errors import WorkerDiedError as WorkerDiedError
-    from ._zero_copy import move as move
+    from ._memory.arrays import asarray as asarray
+    from ._memory.arrays import ndarray as ndarray
+    from ._memory.shared_dict import SharedDict as SharedDict
+    from ._pool.errors import PoolBrokenError as PoolBrokenError
+    from ._pool.errors import TaskTimeoutError as TaskTimeoutError
+    from ._pool.errors import WorkerDiedError as WorkerDiedError
+    from ._serialize.move import move as move
 
     reducer: Any
 
@@ -149,15 +149,15 @@ if "__main__" in sys.modules:
     sys.modules["__mp_main__"] = sys.modules["__main__"]
 
 
-# what most programs do not use, or what needs numpy
+# what most programs do not use, or what needs numpy: where it is
 _LATE = {
-    "PoolBrokenError": "_pool_errors",
-    "SharedDict": "_dict",
-    "TaskTimeoutError": "_pool_errors",
-    "WorkerDiedError": "_pool_errors",
-    "asarray": "_arrays",
-    "move": "_zero_copy",
-    "ndarray": "_arrays",
+    "PoolBrokenError": "_pool.errors",
+    "SharedDict": "_memory.shared_dict",
+    "TaskTimeoutError": "_pool.errors",
+    "WorkerDiedError": "_pool.errors",
+    "asarray": "_memory.arrays",
+    "move": "_serialize.move",
+    "ndarray": "_memory.arrays",
 }
 
 
@@ -169,9 +169,9 @@ def __getattr__(name: str) -> object:
     if name == "reducer":  # a property of the context, and a module that is better imported late
         return _default.reducer
     if name in _LATE:
-        from importlib import import_module
-
-        found = getattr(import_module(f"{__name__}.{_LATE[name]}"), name)
+        full = f"{__name__}.{_LATE[name]}"
+        __import__(full)  # without importlib, which a child may have no other use for
+        found = getattr(sys.modules[full], name)
         globals()[name] = found
         return found
     if name in _alias.INTERFACE:
@@ -184,4 +184,7 @@ def __getattr__(name: str) -> object:
 
 def _for_freezers() -> None:
     """Is not called. What makes programs into executables finds here the modules that are imported by name only."""
-    from . import _arrays, _blame, _dict, _pool_errors, _pool_worker, _zero_copy, futures, heap, managers, pool, rust  # noqa: F401  # noqa: F401
+    from . import futures, heap, managers, pool, rust  # noqa: F401
+    from ._memory import arrays, shared_dict  # noqa: F401
+    from ._pool import errors, worker  # noqa: F401
+    from ._serialize import explain, move  # noqa: F401

@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import sys
 
-from procession import _alias, _script
+from procession import _alias
+from procession._process import main_script
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def main(arguments: list[str]) -> None:
     try:
         code, module = _load(arguments)
     except Exception as error:  # the program is no Python, or the packages that it is in cannot be imported
-        part = _script.program_part(error.__traceback__)
+        part = main_script.program_part(error.__traceback__)
         sys.excepthook = _showing_from(part, sys.excepthook)
         raise
     sys.modules["__main__"] = sys.modules["__mp_main__"] = module
@@ -89,7 +90,7 @@ def _load_file(path: str, argv: list[str]) -> tuple[CodeType, ModuleType]:
     _set_path(os.path.dirname(os.path.realpath(path)))
     try:
         # absolute, and otherwise as it was given
-        return _script.read_script(os.path.join(os.getcwd(), path), "__main__")
+        return main_script.read_script(os.path.join(os.getcwd(), path), "__main__")
     except OSError as error:
         print(f"{sys.executable}: can't open file {path!r}: {error.strerror}", file=sys.stderr)
         sys.exit(2)
@@ -99,7 +100,7 @@ def _main_of(path: str) -> tuple[CodeType, ModuleType] | None:
     """Of a folder or zip file, which is on sys.path then even if nothing else is allowed there."""
     path = os.path.abspath(path)
     try:
-        found = _script.main_inside(path, "__main__")
+        found = main_script.main_inside(path, "__main__")
     except ImportError as error:
         _refuse(str(error), 1)
     if found is not None:
@@ -112,7 +113,7 @@ def _load_module(name: str, arguments: list[str]) -> tuple[CodeType, ModuleType]
     _alias.install()
     sys.argv[:] = ["-m", *arguments]  # what packages see while they are imported
     try:
-        code, module = _script.find_module(name, "__main__")
+        code, module = main_script.find_module(name, "__main__")
     except ImportError as error:
         if error.name is None or not f"{name}.__main__".startswith(error.name):
             raise
@@ -125,15 +126,15 @@ def _load_text(text: str, arguments: list[str]) -> tuple[CodeType, ModuleType]:
     _alias.install()
     sys.argv[:] = ["-c", *arguments]
     _set_path("")
-    return compile(text, "<string>", "exec", dont_inherit=True), _script.new_module("__main__")
+    return compile(text, "<string>", "exec", dont_inherit=True), main_script.new_module("__main__")
 
 
 def _load_stdin(argv: list[str]) -> tuple[CodeType, ModuleType]:
     _alias.install()
     sys.argv[:] = argv
     _set_path("")
-    code = compile(sys.stdin.buffer.read(), _script.STDIN, "exec", dont_inherit=True)
-    return code, _script.new_module("__main__", _script.STDIN)
+    code = compile(sys.stdin.buffer.read(), main_script.STDIN, "exec", dont_inherit=True)
+    return code, main_script.new_module("__main__", main_script.STDIN)
 
 
 def _set_path(first: str, always: bool = False) -> None:

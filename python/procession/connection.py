@@ -15,7 +15,7 @@ import os
 from copyreg import __newobj__  # type: ignore[attr-defined]
 
 from . import _core
-from ._connection_base import _ConnectionBase
+from ._connection.base import _ConnectionBase
 from .context import AuthenticationError
 from .process import _register_farewell, lending, yields
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
-    from ._reception import Reception
+    from ._connection.acceptor import Reception
 
     Address = str | bytes | tuple[Any, ...]
 
@@ -229,7 +229,7 @@ class Listener:
         self._authkey = authkey
         self._reception: Reception | None = None
         if authkey is not None or tls is not None:
-            from ._reception import Reception
+            from ._connection.acceptor import Reception
 
             self._reception = Reception(self._listener._socket, authkey, tls)
 
@@ -355,7 +355,7 @@ def Client(
         raise ValueError(f"timeout is negative: {timeout}")
     if authkey is None and tls is None and timeout is None:
         return SocketClient(address, family=family)
-    from ._visit import visit
+    from ._connection.connector import visit
 
     return visit(address, family, authkey, tls, server_hostname or _host(address), timeout)
 
@@ -366,7 +366,7 @@ def SocketClient(address: Address, *, family: str | None = None) -> Connection:
 
 
 def _connected(address: Address, family: str) -> Any:
-    from ._visit import connected
+    from ._connection.connector import connected
 
     return connected(address, family, None)
 
@@ -437,7 +437,7 @@ def wait(object_list: Iterable[Any], timeout: float | None = None) -> list[Any]:
     ready = _core._wait(objects, timeout)
     if ready is not None:
         return ready
-    from ._waiting import wait_mixed
+    from ._connection.wait import wait_mixed
 
     return wait_mixed(objects, timeout)
 

@@ -207,7 +207,7 @@ class BaseContext:
         The option `-X cpu_count=N` or the variable PYTHON_CPU_COUNT overrides it, on every Python version, and so does
         who replaces `os.cpu_count`. In multiprocessing it is the number of CPUs of the machine.
         """
-        from ._cpus import count
+        from ._process.cpu_count import count
 
         return count()
 

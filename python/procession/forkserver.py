@@ -10,8 +10,12 @@ import sys
 from _signal import SIG_IGN, SIGINT  # type: ignore[import-not-found]  # pyright: ignore[reportMissingImports]
 from _signal import signal as set_handler  # pyright: ignore[reportMissingImports]
 
-from . import _alias, _core, _endings, _plain, _starts, context, popen_fork, process, spawn, util
-from ._pickling import loads
+from . import _alias, _core, context, popen_fork, process, spawn, util
+from ._process import main_script as _main_script
+from ._process import visible_start as _visible_start
+from ._start import exit_report as _exit_report
+from ._start import plain_message as _plain_message
+from ._start.start_message import loads
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -109,7 +113,7 @@ class ForkServer:
         if server is None or member is None or server.wait(1.0) is None:
             return None
         report = member.report()
-        return None if report is None else _endings.read_report(report, "the fork server", RuntimeError())
+        return None if report is None else _exit_report.read_report(report, "the fork server", RuntimeError())
 
     def _request(self, member: _core.Member, fds: list[int]) -> tuple[int, int]:
         assert self._control is not None
@@ -141,7 +145,7 @@ class ForkServer:
     def _present_world(self) -> dict[str, object]:
         """All that a server has from its start on, and its children from it."""
         environment = getattr(os.environ, "_data", None)  # the bytes; CPython's name for them
-        main = spawn._main_module()
+        main = _main_script.main_module()
         try:
             folder = os.getcwd()
         except OSError:
@@ -151,13 +155,13 @@ class ForkServer:
             # a main module that adds a folder does so again wherever it is imported
             "path": list(dict.fromkeys(spawn._resolved_path())),
             "folder": folder,
-            "main": main if spawn.is_imported(main) else {},
+            "main": main if _main_script.is_imported(main) else {},
             "alias": _alias.installed(),
             "executable": spawn.get_executable(),
             "preload": list(self._preload_modules),
             "on_error": self._preload_on_error,
             # who watches processes would take a spare for a child that does nothing
-            "spares": 0 if _starts.watched() else self._spares,
+            "spares": 0 if _visible_start.watched() else self._spares,
         }
 
     def _launch(self) -> None:
@@ -167,10 +171,10 @@ class ForkServer:
         pid = 0
         try:
             member.load(_settings(self._preload_modules, self._preload_on_error, self._world))
-            fds, seen = [_core.family_fd(), theirs], _starts.watched()
+            fds, seen = [_core.family_fd(), theirs], _visible_start.watched()
             numbers = {"family": fds[0], "control": fds[1]} if seen else {}
             command = spawn.command("forkserver", "main", slot=member.slot, generation=member.generation, **numbers)
-            pid, pidfd = _starts.start(command, fds, seen)
+            pid, pidfd = _visible_start.start(command, fds, seen)
             member.started(pid)
             self._server = _core.Child(pid, member, pidfd)
             self._member = member
@@ -267,7 +271,7 @@ def main(slot: int, generation: int, family: int = spawn.FAMILY_FD, control: int
         try:
             _handle_preload(**settings["preload"])
         except Exception as error:
-            _endings.leave_report(error)
+            _exit_report.leave_report(error)
             raise
     _forkserver._came_from(settings["world"])
     util._close_stdin()
@@ -275,7 +279,7 @@ def main(slot: int, generation: int, family: int = spawn.FAMILY_FD, control: int
     # itself, and does give it out where a shell has started the program with &.)
     interrupt_handler = set_handler(SIGINT, SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT,))
-    rehearsal = _plain.packed(spawn.get_preparation_data("rehearsal"), context.ForkServerProcess())
+    rehearsal = _plain_message.packed(spawn.get_preparation_data("rehearsal"), context.ForkServerProcess())
     # what is here now is here in all children: their collector need not look at it, and so not copy its pages
     gc.collect()
     gc.freeze()
@@ -336,9 +340,9 @@ def _rehearse(message: bytes) -> None:
     Most of the time that a forked child takes to begin goes into copying the pages that it writes to for the first
     time, and with CPython that is wherever it looks. Here this is got over with before it is needed.
     """
-    preparation, rest = _plain.preparation(message)
+    preparation, rest = _plain_message.preparation(message)
     spawn.prepare(preparation)
-    process_obj = _plain.unpacked(rest)
+    process_obj = _plain_message.unpacked(rest)
     process_obj._after_fork = lambda: None  # type: ignore[method-assign]  # once is enough for what users registered
     process._become_current(process_obj, None)
 

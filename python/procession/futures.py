@@ -20,13 +20,14 @@ from concurrent.futures import (
 )
 from concurrent.futures import Future as _Future
 
-from . import _cpus, context, pool, util
+from . import context, pool, util
 from ._arguments import count, seconds, size
-from ._own_context import own_context
-from ._pool_backlog import Call
-from ._pool_errors import PoolBrokenError, TaskTimeoutError, error_of, name_of
-from ._pool_errors import WorkerDiedError as _WorkerDiedError
-from ._pool_iterators import ResultIterator
+from ._pool.backlog import Call
+from ._pool.errors import PoolBrokenError, TaskTimeoutError, error_of, name_of
+from ._pool.errors import WorkerDiedError as _WorkerDiedError
+from ._pool.iterators import ResultIterator
+from ._process import cpu_count as _cpu_count
+from ._process.stdlib_context import own_context
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,8 +35,8 @@ if TYPE_CHECKING:
     from typing import Any, Literal
 
     from ._core import PoolTask
-    from ._pool_backlog import Backlog
-    from ._pool_statistics import WorkerStatistics
+    from ._pool.backlog import Backlog
+    from ._pool.statistics import WorkerStatistics
     from .context import BaseContext
     from .process import BaseProcess
 
@@ -143,7 +144,7 @@ class ProcessPoolExecutor(Executor):
             if max_tasks_per_child <= 0:
                 raise ValueError("max_tasks_per_child must be >= 1")
         self._mp_context = own_context(context._default_context.get_context() if mp_context is None else mp_context)
-        self._max_workers = _cpus.workers(self._mp_context) if max_workers is None else max_workers
+        self._max_workers = _cpu_count.workers(self._mp_context) if max_workers is None else max_workers
         self._arguments = (initializer, initargs, max_tasks_per_child, self._mp_context)
         self._options: dict[str, Any] = {
             "timeout": seconds("timeout", timeout),

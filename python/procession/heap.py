@@ -6,7 +6,7 @@ simply a block of it, and this module is for programs that use those names.
 
 from __future__ import annotations
 
-from ._block import Block
+from ._memory.block import Block
 from .process import _register_farewell, lending, yields
 
 TYPE_CHECKING = False

@@ -12,11 +12,12 @@ from contextlib import suppress
 from typing import ClassVar
 
 from . import context, process, util
-from ._dict_views import rebuild_as_list, view_types
-from ._manager_proxies import AutoProxy, BaseProxy, MakeProxyType, RebuildProxy
-from ._manager_remote import Remote, listener_client, remote_of, tls_options
-from ._manager_server import Server, public_methods
-from ._manager_types import (
+from ._manager.client import Remote, listener_client, remote_of, tls_options
+from ._manager.dict_views import rebuild_as_list, view_types
+from ._manager.protocol import RemoteError, Token, convert_to_error, dispatch
+from ._manager.proxies import AutoProxy, BaseProxy, MakeProxyType, RebuildProxy
+from ._manager.server import Server, public_methods
+from ._manager.types import (
     AcquirerProxy,
     Array,
     ArrayProxy,
@@ -38,8 +39,7 @@ from ._manager_types import (
     ValueProxy,
     make_pool,
 )
-from ._manager_wire import RemoteError, Token, convert_to_error, dispatch
-from ._own_context import own_context
+from ._process.stdlib_context import own_context
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ HAS_SHMEM = True
 
 def __getattr__(name: str) -> Any:
     if name == "SharedMemoryServer":
-        from ._manager_segments import SharedMemoryServer
+        from ._manager.segment_server import SharedMemoryServer
 
         return SharedMemoryServer
     return _lend(name)
@@ -371,7 +371,7 @@ def _found(self: BaseManager, address: Any, door: bytes | None) -> None:
 
 def _server_class(cls: type[BaseManager]) -> type[Server]:
     if cls._Server is Server and issubclass(cls, SharedMemoryManager):
-        from ._manager_segments import SharedMemoryServer
+        from ._manager.segment_server import SharedMemoryServer
 
         return SharedMemoryServer
     return cls._Server

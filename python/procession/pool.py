@@ -9,23 +9,24 @@ from collections.abc import Sized
 from functools import partial
 from weakref import WeakSet
 
-from . import _core, _cpus, process, util
+from . import _core, process, util
 from ._arguments import check_call, count, seconds, size
-from ._endings import RemoteTraceback as RemoteTraceback
-from ._own_context import own_context
-from ._pool_backlog import Backlog, Call, Chunks, report
-from ._pool_chunk import ExceptionWithTraceback, mapstar, rebuild_exc, starmapstar
-from ._pool_compat import PoolNames, is_foreign
-from ._pool_compat import worker as worker
-from ._pool_errors import MaybeEncodingError as MaybeEncodingError
-from ._pool_errors import error_of, name_of
-from ._pool_feed import Feed, reads_at_once
-from ._pool_iterators import ResultIterator, UnorderedResultIterator
-from ._pool_options import bar_of, beyond
-from ._pool_recipes import ApplyResult, IMapIterator, IMapUnorderedIterator, MapResult
-from ._pool_recipes import job_counter as job_counter
-from ._pool_results import OneResult, ResultList
-from ._pool_supervisor import Supervisor
+from ._pool.backlog import Backlog, Call, Chunks, report
+from ._pool.call_options import bar_of, beyond
+from ._pool.compat import PoolNames, is_foreign
+from ._pool.compat import worker as worker
+from ._pool.compat_chunks import ExceptionWithTraceback, mapstar, rebuild_exc, starmapstar
+from ._pool.compat_results import ApplyResult, IMapIterator, IMapUnorderedIterator, MapResult
+from ._pool.compat_results import job_counter as job_counter
+from ._pool.errors import MaybeEncodingError as MaybeEncodingError
+from ._pool.errors import error_of, name_of
+from ._pool.imap_input import Feed, reads_at_once
+from ._pool.iterators import ResultIterator, UnorderedResultIterator
+from ._pool.results import OneResult, ResultList
+from ._pool.supervisor import Supervisor
+from ._process import cpu_count as _cpu_count
+from ._process.stdlib_context import own_context
+from ._start.exit_report import RemoteTraceback as RemoteTraceback
 from .context import TimeoutError as TimeoutError
 
 TYPE_CHECKING = False
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import Any, Literal, Self
 
-    from ._pool_statistics import WorkerStatistics
+    from ._pool.statistics import WorkerStatistics
     from .context import BaseContext
 
 __all__ = ["Pool", "ThreadPool"]
@@ -109,7 +110,7 @@ class Pool(PoolNames):
         context = own_context(context)
         self._ctx = context
         if processes is None:
-            processes = _cpus.workers(context)
+            processes = _cpu_count.workers(context)
         if count("processes", processes, None) < 1:
             raise ValueError("Number of processes must be at least 1")
         if maxtasksperchild is not None and (not isinstance(maxtasksperchild, int) or maxtasksperchild <= 0):
@@ -134,7 +135,7 @@ class Pool(PoolNames):
         # whether `apply` may do without `apply_async`
         self._direct = timeout is None and not retries and type(self).apply_async is _APPLY_ASYNC
         if is_foreign(type(self)):
-            from ._pool_foreign import made_for
+            from ._pool.queue_engine import made_for
 
             self._engine, self._supervisor = made_for(self, worker_memory_limit, inner_threads)
         else:
@@ -474,7 +475,7 @@ class Pool(PoolNames):
 
     def statistics(self) -> list[WorkerStatistics]:
         """How each worker is doing, at this moment and since it started. It disturbs nobody."""
-        from ._pool_statistics import read
+        from ._pool.statistics import read
 
         return read(self._engine)
 
@@ -569,12 +570,12 @@ class ThreadPool(Pool):
         super().__init__(processes, initializer, initargs)
 
     def _make_engine(self, processes: int, memory: int | None) -> Any:
-        from ._thread_engine import ThreadEngine
+        from ._pool.thread_engine import ThreadEngine
 
         return ThreadEngine(processes)
 
     def _make_supervisor(self, memory: int | None, threads: int | None) -> Any:
-        from ._thread_engine import ThreadSupervisor
+        from ._pool.thread_engine import ThreadSupervisor
 
         return ThreadSupervisor(self._engine, self._pool, self._initializer, self._initargs, self.Process)
 

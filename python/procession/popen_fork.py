@@ -6,7 +6,11 @@ import atexit
 import os
 import sys
 
-from . import _beside, _core, _endings, _in_child, _lifeline, process, util
+from . import _core, process, util
+from ._process import bootstrap as _bootstrap
+from ._process import stdlib_compat as _stdlib_compat
+from ._start import exit_report as _exit_report
+from ._start import lifeline as _lifeline
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["Popen"]
 
 
-process._in_child = _in_child
+process._in_child, process._leave_report = _bootstrap, _exit_report.leave_report
 
 
 class Popen:
@@ -40,7 +44,7 @@ class Popen:
 
     def __init__(self, process_obj: BaseProcess) -> None:
         util._flush_std_streams()  # or the child would have a copy of what is buffered
-        _endings.note_memory()
+        _exit_report.note_memory()
         self.returncode = None
         self._launch(process_obj)
 
@@ -86,7 +90,7 @@ class Popen:
             at_once = timeout is not None and timeout <= 0
             self.returncode = self._child.poll() if at_once else self._child.wait(timeout)
             if self.returncode == -9 and not self._killed:
-                self._out_of_memory = _endings.ran_out_of_memory()
+                self._out_of_memory = _exit_report.ran_out_of_memory()
         return self.returncode
 
     def exception(self, process_obj: BaseProcess) -> BaseException | None:
@@ -94,7 +98,7 @@ class Popen:
         code = self.poll()
         if self._exception is None and code is not None:
             report = None if self._member is None else self._member.report()
-            self._exception = _endings.exception_of(process_obj, code, report, self._out_of_memory)
+            self._exception = _exit_report.exception_of(process_obj, code, report, self._out_of_memory)
         return self._exception
 
     def _send_signal(self, sig: int) -> None:
@@ -173,7 +177,7 @@ def live(work: Callable[[], int]) -> NoReturn:
     try:
         atexit._clear()
         atexit.register(util._exit_function)
-        _beside.registered_for_exit()
+        _stdlib_compat.registered_for_exit()
         code = process.status_of(work(), 31, 1)
     except Exception as error:
         sys.excepthook(type(error), error, error.__traceback__)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from . import _core, forkserver, popen_fork, popen_spawn_posix, process
-from ._pickling import pickled
+from ._start.start_message import pickled
 from .popen_spawn_posix import bound
 
 TYPE_CHECKING = False

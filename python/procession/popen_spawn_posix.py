@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 
-from . import _core, _lifeline, _starts, popen_fork, process, spawn
-from ._pickling import pickled
+from . import _core, popen_fork, process, spawn
+from ._process import visible_start as _visible_start
+from ._start import lifeline as _lifeline
+from ._start.start_message import pickled
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,7 +42,7 @@ class Popen(popen_fork.Popen):
 
     def __init__(self, process_obj: BaseProcess) -> None:
         self._fds = [_core.family_fd()]
-        self._seen = _starts.watched()
+        self._seen = _visible_start.watched()
         super().__init__(process_obj)
 
     def duplicate_for_child(self, fd: int) -> int:
@@ -71,7 +73,7 @@ class Popen(popen_fork.Popen):
             if not spawn.is_frozen():
                 options["name"] = str(process_obj._name)[:LONGEST_NAME]
             command = spawn.get_command_line(slot=member.slot, generation=member.generation, **options)
-            pid, pidfd = _starts.start(command, self._fds, self._seen)
+            pid, pidfd = _visible_start.start(command, self._fds, self._seen)
         except BaseException:
             member.discard()
             raise

@@ -63,7 +63,7 @@ def lending(module: str) -> Callable[[str], Any]:
 
     def lend(name: str) -> Any:
         if not name.startswith("__"):  # each import statement looks for a `__path__`
-            from ._borrowed import find
+            from ._process.stdlib_names import find
 
             return find(module, name)
         raise AttributeError(name)
@@ -326,7 +326,7 @@ class BaseProcess:
         self.__dict__.pop("_sentinel", None)
 
     def __repr__(self) -> str:
-        from ._process_shown import shown
+        from ._process.display import shown
 
         return shown(self)
 
@@ -346,12 +346,12 @@ class BaseProcess:
             code = _exit_code_of(stop)
         except KeyboardInterrupt as error:
             # Ctrl-C goes to all processes of a terminal, and the traceback that people need is the main process's
-            _report(error)
+            _leave_report(error)
         except BaseException as error:
-            from ._process_shown import print_exception
+            from ._process.display import print_exception
 
             print_exception(self._name)
-            _report(error)
+            _leave_report(error)
         finally:
             threading = sys.modules.get("threading")
             if threading is not None:  # as at the end of any Python program: threads that are not daemonic go on
@@ -509,15 +509,13 @@ def status_of(code: int, bits: int, beyond: int) -> int:
     return code & 0xFF if -(1 << bits) <= code < 1 << bits else beyond
 
 
-def _report(error: BaseException) -> None:
-    from . import _endings
-
-    _endings.leave_report(error)
+def _leave_report(error: BaseException) -> None:
+    """Leaves an exception that ends a child for its parent. `popen_fork` and `spawn` put the function in this place."""
 
 
 def __getattr__(name: str) -> Any:
     if name == "_exitcode_to_name":  # by libraries; here nothing needs it
-        from ._process_shown import names_of_exit_codes
+        from ._process.display import names_of_exit_codes
 
         return globals().setdefault(name, names_of_exit_codes())
     return lending(__name__)(name)
@@ -555,7 +553,7 @@ def _register_farewell() -> None:
 def _others() -> Any:
     global _in_child  # noqa: PLW0603 (of this process)
     if _in_child is None:
-        from . import _in_child as found
+        from ._process import bootstrap as found
 
         _in_child = found
     return _in_child

@@ -13,7 +13,7 @@ from time import monotonic
 from types import GenericAlias
 
 from . import _core
-from ._queue_pieces import (
+from ._queue.compat import (
     NO_LOCK,
     Ends,
     Reader,
@@ -26,8 +26,8 @@ from ._queue_pieces import (
     put_into,
     take_end,
 )
-from ._queue_pieces import sentinel as _sentinel  # noqa: F401 (for classes that derive from these)
-from ._shared import SEM_VALUE_MAX
+from ._queue.compat import sentinel as _sentinel  # noqa: F401 (for classes that derive from these)
+from ._sync.base import SEM_VALUE_MAX
 from .process import _register_farewell, lending, yields
 
 TYPE_CHECKING = False
@@ -264,7 +264,7 @@ class Queue(_Watched):
         timeout: in seconds; None: without limit. Raises `Full` after that time, and what `put` raises. Cancelling ends
         the wait, and nothing was put.
         """
-        from ._loops import attempted
+        from ._sync.asyncio_wait import attempted
 
         def attempt() -> bool | None:
             try:
@@ -282,7 +282,7 @@ class Queue(_Watched):
         timeout: in seconds; None: without limit. Raises `Empty` after that time, and what `get` raises. Cancelling ends
         the wait, and nothing was taken.
         """
-        from ._loops import attempted
+        from ._sync.asyncio_wait import attempted
 
         def attempt() -> tuple[Any] | None:
             try:

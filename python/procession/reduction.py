@@ -9,7 +9,7 @@ import pickle
 import sys
 
 from . import _core, context, process
-from ._beside import standard_library
+from ._process.stdlib_compat import standard_library
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def _dumps_slow(obj: Any) -> bytes:
 
     Buffers go out of band, functions and classes by value where the receiver may not find them by name.
     """
-    from . import _by_value
+    from ._serialize import by_value as _by_value
 
     def plain(obj: Any) -> bytes:
         file = io.BytesIO()

@@ -149,7 +149,7 @@ class _ResourceSharer:
         from signal import SIG_BLOCK, SIG_SETMASK, pthread_sigmask, valid_signals
         from threading import Thread
 
-        from . import _reception  # noqa: F401
+        from ._connection import acceptor as _acceptor  # noqa: F401
         from .connection import Listener
         from .util import debug
 

@@ -18,7 +18,9 @@ from _thread import RLock
 from time import monotonic, sleep
 
 # spawn here and not when it is needed: a child that is forked while another thread imports it finds it locked
-from . import _core, _segments, _starts, process, spawn, util
+from . import _core, process, spawn, util
+from ._memory import segments as _segments
+from ._process import visible_start as _visible_start
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -146,7 +148,7 @@ class ResourceTracker:
         theirs, ours = map(_core.clear_of_streams, os.pipe())
         try:
             command = spawn.command("resource_tracker", "main", shared=self._shared)
-            _starts.audit(command)
+            _visible_start.audit(command)
             # it ignores these two, and none may come before it does
             blocked = signal.pthread_sigmask(signal.SIG_BLOCK, _IGNORED)
             try:
@@ -279,7 +281,7 @@ def _track_segment(name: str, made: bool) -> None:
 
 def main(shared: int) -> None:
     """The watcher's program."""
-    from ._watcher import watch
+    from ._memory.tracker_main import watch
 
     watch(PIPE_FD, FAMILY_FD if shared else None)
 

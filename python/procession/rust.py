@@ -16,7 +16,9 @@ import os
 import struct
 import sys
 
-from . import _core, _lifeline, _starts, popen_spawn_posix, process, spawn
+from . import _core, popen_spawn_posix, process, spawn
+from ._process import visible_start as _visible_start
+from ._start import lifeline as _lifeline
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -98,7 +100,7 @@ class _Popen(popen_spawn_posix.Popen):
             with member:
                 member.load(bytes([bound]) + to_bytes(process_obj._given))
             mark = b"procession:program:%d.%d:" % (member.slot, member.generation)
-            _starts.audit([file, *rest])
+            _visible_start.audit([file, *rest])
             pid, pidfd = _core.spawn_held(_found(file), [mark + file, *rest], self._fds)
         except BaseException:
             member.discard()
@@ -168,8 +170,8 @@ def _head(tag: int, length: int, out: bytearray) -> None:
 def _named(obj: Any) -> tuple[int, bytes]:
     """The kind of a shared object, and its handle with what is to be said beside."""
     from . import queues, synchronize
-    from ._block import _handle_of
-    from ._shared import ours
+    from ._memory.block import _handle_of
+    from ._sync.base import ours
 
     kinds = (
         (queues.Queue, _QUEUE),
@@ -220,14 +222,14 @@ def _opened(kind: int, handle: bytes, described: tuple[str, list[int]] | None) -
 
 
 def _array(handle: bytes, typestr: str, shape: list[int]) -> Any:
-    from ._block import Block, _found
+    from ._memory.block import Block, _found
 
     size = _itemsize(typestr)
     for length in shape:
         size *= length
     block = _found(Block, handle, size)
     try:
-        from ._shared_array import _view
+        from ._memory.shared_array import _view
     except ImportError:  # no numpy
         return _memoryview(block, typestr, shape)
     import numpy as np
@@ -294,7 +296,7 @@ def main(slot: int, generation: int) -> None:
     """The program of a Python child that a Rust program has started; see `procession::python`."""
     import atexit
 
-    from ._endings import leave_report
+    from ._start.exit_report import leave_report
 
     message = spawn.take_seat(slot, generation)
     try:

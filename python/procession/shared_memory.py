@@ -20,7 +20,8 @@ import secrets
 import struct
 import sys
 
-from . import _segments, process, resource_tracker
+from . import process, resource_tracker
+from ._memory import segments as _segments
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

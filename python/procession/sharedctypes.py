@@ -14,9 +14,9 @@ from __future__ import annotations
 import ctypes
 
 from . import context, process
-from ._block import Block
-from ._ctypes_shared import in_block, plain_type, rebuild_ctype, reduce_ctype
-from ._synchronized import Synchronized, SynchronizedArray, SynchronizedBase, SynchronizedString, synchronized
+from ._memory.block import Block
+from ._memory.ctypes_types import in_block, plain_type, rebuild_ctype, reduce_ctype
+from ._sync.synchronized import Synchronized, SynchronizedArray, SynchronizedBase, SynchronizedString, synchronized
 from .process import _register_farewell
 
 TYPE_CHECKING = False

@@ -9,7 +9,9 @@ import sys
 # in C, and without the time that importing signal takes in each child
 from _signal import SIG_BLOCK, SIG_DFL, SIG_UNBLOCK, SIGINT, pthread_sigmask, signal  # type: ignore[import-not-found]
 
-from . import _alias, _core, _lifeline, _log, _script, process
+from . import _alias, _core, process
+from ._process import log as _log
+from ._process import main_script as _main_script
 from .context import FROZEN_MARK
 
 TYPE_CHECKING = False
@@ -171,7 +173,7 @@ def get_preparation_data(name: str) -> dict[str, Any]:
         data["dir"] = os.getcwd()
     except OSError:  # it has been removed; the child will be nowhere, too
         pass
-    data.update(_main_module())
+    data.update(_main_script.main_module())
     if _is_first():
         data["first"] = True
     if SIGINT in pthread_sigmask(SIG_BLOCK, ()):
@@ -184,28 +186,6 @@ def get_preparation_data(name: str) -> dict[str, Any]:
 
 def _resolved_path() -> list[str]:
     return [process.ORIGINAL_DIR or "" if entry == "" else entry for entry in sys.path]
-
-
-def is_imported(main: dict[str, str]) -> bool:
-    """Whether a child imports the main module that `_main_module` describes."""
-    name, path = main.get("init_main_from_name"), main.get("init_main_from_path")
-    if name is not None:
-        return name.rpartition(".")[2] != "__main__"
-    return path is not None and os.path.splitext(os.path.basename(path))[0] != "ipython"
-
-
-def _main_module() -> dict[str, str]:
-    """How a child finds the main module: by name if it was run with -m, else by its file; not at all if it has none."""
-    main = sys.modules.get("__main__")
-    name = getattr(getattr(main, "__spec__", None), "name", None)
-    if name is not None:
-        return {"init_main_from_name": name}
-    path = getattr(main, "__file__", None)
-    if path is None or path == "<stdin>":  # nobody can read that again
-        return {}
-    if process.ORIGINAL_DIR is not None:
-        path = os.path.join(process.ORIGINAL_DIR, path)
-    return {"init_main_from_path": os.path.normpath(path)}
 
 
 def _check_not_importing_main() -> None:
@@ -289,30 +269,28 @@ def take_seat(slot: int, generation: int, family: int = FAMILY_FD) -> bytes:
 
 def _main(message: bytes) -> int:
     """Does what a start message says; returns the exit code."""
-    from . import _plain
+    from ._start import plain_message as _plain_message
 
     current = process.current_process()
     current._inheriting = True
     try:
-        if message.startswith(_plain.MARK):
-            preparation, rest = _plain.preparation(message)
+        if message.startswith(_plain_message.MARK):
+            preparation, rest = _plain_message.preparation(message)
             prepare(preparation)
-            process_obj = _plain.unpacked(rest)
+            process_obj = _plain_message.unpacked(rest)
         else:
             process_obj = _unpickled(message)
         del message  # it may be big
         _core.carried_done()
     except Exception as error:
-        from ._endings import leave_report
-
         if error is not _guard_error:
-            leave_report(error)
+            _leave_report(error)
             raise
-        part = _script.program_part(error.__traceback__)
+        part = _main_script.program_part(error.__traceback__)
         if _tells:
             sys.excepthook(RuntimeError, error.with_traceback(part), part)
         short = RuntimeError(f"{ATTEMPT}: the main module must not do that when it is imported")
-        leave_report(short.with_traceback(part))
+        _leave_report(short.with_traceback(part))
         return 1
     finally:
         del current._inheriting
@@ -320,14 +298,23 @@ def _main(message: bytes) -> int:
     return code
 
 
+def _leave_report(error: BaseException) -> None:
+    from ._start.exit_report import leave_report  # few children have a use for it
+
+    leave_report(error)
+
+
+process._leave_report = _leave_report
+
+
 def _unpickled(message: bytes) -> process.BaseProcess:
-    from ._pickling import loads, split
+    from ._start.start_message import loads, split
 
     preparation, pickled_process, buffers = split(message)
     prepare(loads(preparation))
     process_obj: process.BaseProcess
     if buffers:
-        from ._big_arguments import load
+        from ._start.big_arguments import load
 
         process_obj = load(pickled_process, loads(buffers))
     else:
@@ -351,7 +338,7 @@ def prepare(data: dict[str, Any]) -> None:
 
         _resource_tracker._fd = data["their_tracker"].detach()  # type: ignore[attr-defined]
     if "lifeline" in data:
-        _lifeline.hold(data["lifeline"].detach())
+        _core.lifeline_hold(data["lifeline"].detach())
     current = process.current_process()
     if "name" in data:
         current.name = data["name"]
@@ -394,7 +381,7 @@ def _fixup_main_from_path(main_path: str) -> None:
         return  # the launcher of IPython has no `if __name__ == "__main__"`
     if getattr(sys.modules["__main__"], "__file__", None) == main_path:
         return  # the fork server has imported it
-    _run_as_main(*_script.read_script(main_path, "__mp_main__"))
+    _run_as_main(*_main_script.read_script(main_path, "__mp_main__"))
 
 
 def _fixup_main_from_name(mod_name: str) -> None:
@@ -402,7 +389,7 @@ def _fixup_main_from_name(mod_name: str) -> None:
         return  # of a package, folder or zip file: made to be run and not to be imported
     if getattr(getattr(sys.modules["__main__"], "__spec__", None), "name", None) == mod_name:
         return  # the fork server has imported it
-    _run_as_main(*_script.find_module(mod_name, "__mp_main__"))
+    _run_as_main(*_main_script.find_module(mod_name, "__mp_main__"))
 
 
 def _run_as_main(code: CodeType, module: ModuleType) -> None:

@@ -12,9 +12,9 @@ Of multiprocessing's they differ in what happens when a process dies; each class
 from __future__ import annotations
 
 from . import _core
-from ._barrier import Barrier
-from ._condition import Condition
-from ._shared import RECURSIVE_MUTEX, SEM_VALUE_MAX, SEMAPHORE, SemLock, Shared, name_of, name_shown
+from ._sync.barrier import Barrier
+from ._sync.base import RECURSIVE_MUTEX, SEM_VALUE_MAX, SEMAPHORE, SemLock, Shared, name_of, name_shown
+from ._sync.condition import Condition
 from .process import _register_farewell, lending, yields
 
 TYPE_CHECKING = False
@@ -200,7 +200,7 @@ class Event(_core.Event, Shared):
 
         timeout: in seconds; None: without limit. False if the event was not set in that time. Cancelling ends the wait.
         """
-        from ._loops import attempted
+        from ._sync.asyncio_wait import attempted
 
         generation = _core.Event._generation
         first = generation(self)

@@ -8,9 +8,12 @@ import sys
 import weakref
 from _thread import _local, allocate_lock
 
-from . import _finalize, _flags, _log, process
-from ._finalize import Finalize, _finalizer_counter, _finalizer_registry, _run_finalizers
-from ._log import (
+from . import process
+from ._process import finalize as _finalize
+from ._process import interpreter_flags as _interpreter_flags
+from ._process import log as _log
+from ._process.finalize import Finalize, _finalizer_counter, _finalizer_registry, _run_finalizers
+from ._process.log import (
     DEBUG,
     DEFAULT_LOGGING_FORMAT,
     INFO,
@@ -67,7 +70,7 @@ __all__ = [
 for _function in (debug, get_logger, info, log_to_stderr, sub_debug, sub_warning, warn):
     _function.__module__ = __name__  # where it is found, and what pickles call it
 
-_args_from_interpreter_flags = _flags.interpreter_options
+_args_from_interpreter_flags = _interpreter_flags.interpreter_options
 
 
 def __getattr__(name: str) -> Any:
@@ -271,7 +274,7 @@ def spawnv_passfds(path: str | bytes, args: Sequence[str | bytes], passfds: Iter
 
     The caller waits for the process. OSError: it could not be started.
     """
-    from ._starts import started
+    from ._process.visible_start import started
 
     return started(path, args, passfds)
 

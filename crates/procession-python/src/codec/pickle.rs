@@ -144,7 +144,7 @@ pub fn main_is_found(py: Python<'_>) -> PyResult<bool> {
     static FOUND: AtomicBool = AtomicBool::new(false);
     if !FOUND.load(Ordering::Relaxed) {
         let found = py
-            .import("procession._by_value")?
+            .import("procession._serialize.by_value")?
             .getattr("main_is_found")?
             .call0()?
             .is_truthy()?;
@@ -153,9 +153,9 @@ pub fn main_is_found(py: Python<'_>) -> PyResult<bool> {
     Ok(FOUND.load(Ordering::Relaxed))
 }
 
-/// The error with a note that names the place where it comes from; `function` of `procession._blame` finds it.
+/// The error with a note that names the place where it comes from; `function` of `procession._serialize.explain` finds it.
 pub fn explained(py: Python<'_>, error: PyErr, function: &str, what: &Bound<'_, PyAny>) -> PyErr {
-    if let Ok(blame) = py.import("procession._blame")
+    if let Ok(blame) = py.import("procession._serialize.explain")
         && let Err(other) = blame.call_method1(function, (error.value(py), what))
     {
         // Only what must not be swallowed comes out of it: KeyboardInterrupt and the like.

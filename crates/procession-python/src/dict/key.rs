@@ -128,7 +128,7 @@ fn object(key: &Bound<'_, PyAny>, out: &mut Vec<u8>, is_exact: &mut bool, depth:
     }
     static CANONICAL: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let canonical = CANONICAL.get_or_try_init(key.py(), || {
-        let module = key.py().import("procession._dict")?;
+        let module = key.py().import("procession._memory.shared_dict")?;
         Ok::<_, PyErr>(module.getattr("_canonical")?.unbind())
     })?;
     let bytes = canonical.bind(key.py()).call1((key,))?;

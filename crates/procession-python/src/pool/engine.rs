@@ -133,7 +133,7 @@ fn apart(args: Bound<'_, PyTuple>) -> PyResult<Bound<'_, PyTuple>> {
         return Ok(args);
     }
     let py = args.py();
-    let kind = APART.import(py, "procession._zero_copy", "BytesApart")?;
+    let kind = APART.import(py, "procession._serialize.move", "BytesApart")?;
     let wrapped = args
         .iter()
         .map(|arg| if long(&arg) { kind.call1((arg,)) } else { Ok(arg) })
@@ -279,7 +279,7 @@ impl PoolEngine {
         Ok(PoolGroup::new(pool.clone(), definition, starred, wishes))
     }
 
-    /// Waits up to timeout seconds for what is to be done next; see `procession._pool_supervisor`.
+    /// Waits up to timeout seconds for what is to be done next; see `procession._pool.supervisor`.
     #[pyo3(signature = (timeout = None))]
     fn next_event<'py>(&self, py: Python<'py>, timeout: Option<f64>) -> PyResult<Bound<'py, PyAny>> {
         let pool = self.ours()?;

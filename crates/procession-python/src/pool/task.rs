@@ -59,7 +59,7 @@ impl How {
 pub mod result {
     /// What the task returned.
     pub const VALUE: u64 = 0;
-    /// What it raised: see `procession._pool_worker.described`.
+    /// What it raised: see `procession._pool.worker.described`.
     pub const RAISED: u64 = 1;
     /// It returned what cannot be sent: (repr of the error, repr of the value).
     pub const UNSENDABLE: u64 = 2;

@@ -312,5 +312,5 @@ fn is_function(obj: &Bound<'_, PyAny>) -> PyResult<bool> {
 }
 
 fn helper<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
-    py.import("procession._pool_worker")?.getattr(name)
+    py.import("procession._pool.worker")?.getattr(name)
 }

@@ -176,7 +176,7 @@ impl Line {
         }
         drop(answer);
         static UNPACKED: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-        let unpacked = UNPACKED.import(py, "procession._manager_proxies", "unpacked")?;
+        let unpacked = UNPACKED.import(py, "procession._manager.proxies", "unpacked")?;
         unpacked.call1((proxy, kind, value))
     }
 

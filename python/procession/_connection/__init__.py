@@ -1,0 +1,1 @@
+"""Connections and listeners: what `connection` is made of."""

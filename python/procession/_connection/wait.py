@@ -1,0 +1,87 @@
+"""Waiting for several objects of which some are more than a descriptor.
+
+Some have to be asked whether they are ready (`_ready()`), since their descriptor tells less. Others have no
+descriptor, but call a mailbox when they may have become ready: see `_sync.asyncio_wait`.
+"""
+
+from __future__ import annotations
+
+import time
+
+from .. import _core
+from .._sync.base import ours
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+__all__ = ["wait_mixed"]
+
+# Seconds after which is asked again in any case, when all that call were told the mailbox, and when not.
+CALLED = 0.5
+UNCALLED = 0.02
+
+
+def wait_mixed(objects: list[Any], timeout: float | None) -> list[Any]:
+    """Those of the objects that are ready, in their order; empty if none is within timeout seconds."""
+    end = None if timeout is None else time.monotonic() + timeout
+    asked = {place: question for place, obj in enumerate(objects) if (question := _question(obj)) is not None}
+    callers = [objects[place] for place in asked if isinstance(objects[place], _core.Event)]
+    plain = [place for place in range(len(objects)) if place not in asked]
+    # what to wait for, with the place of the object it belongs to
+    listed = plain + [place for place in asked if not isinstance(objects[place], _core.Event)]
+    waitable: list[Any] = [_descriptor(objects[place]) for place in listed]
+    mailbox = _core.Mailbox() if callers else None
+    patience = None
+    try:
+        if mailbox is not None:
+            waitable.append(mailbox.fileno())
+            patience = CALLED if all([ours(obj)._summon(obj, mailbox.address) for obj in callers]) else UNCALLED
+        while True:
+            # those that call are asked after they were told the mailbox, or a call could be missed
+            ready = {place for place, question in asked.items() if question()}
+            left = None if end is None else max(0.0, end - time.monotonic())
+            if ready:
+                left = 0.0
+            found = _core._poll([(fd, 1) for fd in waitable], _sooner(left, patience))
+            if mailbox is not None and len(waitable) - 1 in found:
+                mailbox.empty()
+            ready |= {listed[number] for number in found if number < len(plain)}
+            ready |= {place for place in asked if place not in ready and asked[place]()}
+            if ready or left == 0.0:
+                return [objects[place] for place in sorted(ready)]
+    finally:
+        if mailbox is not None:
+            for obj in callers:
+                ours(obj)._dismiss(obj, mailbox.address)
+
+
+def _sooner(a: float | None, b: float | None) -> float | None:
+    return min(a, b) if a is not None and b is not None else a if b is None else b
+
+
+def _descriptor(obj: Any) -> int:
+    if isinstance(obj, _core.Queue):
+        return _core.Queue._watch(obj)
+    fd = obj if isinstance(obj, int) else obj.fileno()
+    if fd < 0:
+        raise ValueError(f"Invalid file descriptor: {fd}")
+    return int(fd)
+
+
+def _question(obj: Any) -> Callable[[], bool] | None:
+    """How to ask an object whether it is ready; None if its descriptor tells."""
+    if isinstance(obj, int):
+        return None
+    # only of classes of ours: what others call by these names is theirs
+    if isinstance(obj, _core.Queue):
+        return lambda: _core.Queue._ready(obj)
+    if isinstance(obj, _core.Event):
+        return obj.is_set
+    ready = getattr(type(obj), "_ready", None)
+    if (getattr(ready, "__module__", None) or "").partition(".")[0] == "procession":
+        return lambda: bool(ready(obj))  # type: ignore[misc]
+    if hasattr(obj, "fileno"):
+        return None
+    raise TypeError(f"wait() takes descriptors, and objects with a fileno() method: {obj!r} has none")

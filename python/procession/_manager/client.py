@@ -1,0 +1,400 @@
+"""A manager's server as its clients see it: a line to it for each thread, and the references that the process holds.
+
+A *line* takes requests and returns answers. In a member of the server's family it is a pair of queues in family memory
+(`_core.Line`), whose other end is served by a thread of its own; they were put into the server's *door*, a queue that
+everybody in the family finds by the token of a proxy. Everywhere else it is a connection.
+
+The process holds one reference to each object, however many proxies of it there are. In the family taking and dropping
+one is a message to the door that nobody waits for, and since all of them go through that one queue, they arrive in the
+order in which they were meant: who unpickles a proxy has its reference before the sender's goes. Through a connection
+they are requests, made through a connection of the process's own (the *anchor*), with whose end, however it comes,
+they end.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from contextlib import suppress
+from errno import ECONNREFUSED
+from threading import current_thread, local
+from weakref import WeakValueDictionary, ref
+
+from .. import _core, process, util
+from .deferred import Deferred
+from .protocol import GREETING, MARK, RETURN, convert_to_error, dispatch, receive, send
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from .._core import Queue
+    from .protocol import Token
+
+__all__ = ["Remote", "listener_client", "remote_of"]
+
+HANDLE = 36  # bytes of a handle, of which the first 16 are the family's id
+
+
+class _Serializers(dict):  # type: ignore[type-arg]
+    """The listener and client of each serializer."""
+
+    def __missing__(self, name: str) -> tuple[Any, Any]:
+        from .. import connection
+
+        known = {
+            "pickle": (connection.Listener, connection.Client),
+            "xmlrpclib": (connection.XmlListener, connection.XmlClient),
+        }
+        return self.setdefault(name, known[name])  # type: ignore[no-any-return]
+
+
+listener_client = _Serializers()
+
+
+def tls_options(tls: Any) -> dict[str, Any]:
+    """The options for a listener or client. tls: an `ssl.SSLContext`, a function that makes one, or None."""
+    return {} if tls is None else {"tls": tls() if callable(tls) else tls}
+
+
+def door_of(handle: bytes, seat: tuple[int, int]) -> bytes:
+    """What tokens say about a server's door: the queue, and the server's seat in the registry of processes."""
+    return handle + struct.pack("<II", *seat)
+
+
+def holder() -> tuple[int, int]:
+    """This process, as the server of its family knows it."""
+    return os.getpid(), process._own_start_time()
+
+
+class _Local(local):
+    """What each thread has of a server."""
+
+    line: Any = None
+    keeper: Any = None
+
+
+class _Through(local):
+    """The server from which this thread is just receiving something, if it comes through a connection."""
+
+    remote: Remote | None = None
+
+
+def as_reached(token: Token) -> Token:
+    """A token that has just come, with the address under which this process reaches the server.
+
+    A server that listens at ("0.0.0.0", 6000) does not know under which address others do.
+    """
+    remote = _through.remote
+    if remote is not None and token.door is not None and token.door == remote.door:
+        token.address = remote.address
+    return token
+
+
+_through = _Through()
+
+
+class _Keeper:
+    """Hangs up when the thread ends to which the line belongs."""
+
+    def __init__(self, line: _core.Line) -> None:
+        self._line = line
+        self._pid = os.getpid()
+
+    def __del__(self) -> None:
+        if self._pid == os.getpid():
+            with suppress(Exception):
+                self._line.hang_up()
+
+
+class _ConnectionLine:
+    """A line through a connection."""
+
+    def __init__(self, remote: Remote, connection: Any, foreign: bool) -> None:
+        self._remote = ref(remote)
+        self._connection = connection
+        self._foreign = foreign
+        self.broken = False
+
+    def call(self, ident: str | None, name: str, args: Any, kwds: Any) -> Any:
+        """Sends a request, returns the answer."""
+        self.broken = True  # until there is an answer
+        try:
+            send(self._connection, (ident, name, args, kwds), self._foreign)
+        except OSError:
+            raise
+        except Exception:  # it could not be pickled, so nothing was sent
+            self.broken = False
+            raise
+        # unpickling the answer may take references, by calls through the anchor
+        before, _through.remote = _through.remote, self._remote()
+        try:
+            return receive(self._connection, self._received)
+        finally:
+            _through.remote = before
+
+    def ask(self, proxy: Any, name: str, args: Any, kwds: Any) -> Any:
+        """`call` for a proxy: what the method has returned, or what the proxy makes of another answer."""
+        kind, result = self.call(proxy._id, name, args, kwds)
+        if kind == RETURN:
+            return result
+        from .proxies import unpacked
+
+        try:
+            return unpacked(proxy, kind, result)
+        finally:
+            del result  # the exception must not be part of a cycle
+
+    def _received(self) -> None:
+        self.broken = False
+
+
+class Remote:
+    """A server, as this process sees it. There is one for each server that proxies or managers here refer to."""
+
+    def __init__(self, address: Any, serializer: str, authkey: bytes, tls: Any, door: bytes | None) -> None:
+        self.address = address
+        self.authkey = process.AuthenticationString(authkey)
+        self.tls = tls
+        self.door = door
+        self._serializer = serializer
+        self._foreign: bool | None = None
+        self._reset()
+
+    def _reset(self) -> None:
+        """As at the beginning: also in a forked child, whose parent goes on using what it has."""
+        self.local = _Local()
+        self.references = _References(self)
+        self._anchor: _ConnectionLine | None = None
+        self._door: Queue | None = None
+        self._id = os.urandom(8).hex()  # of this process, for a server that knows it by its connections
+
+    # --- lines ---
+
+    def line(self) -> Any:
+        """This thread's line, which is made if there is none."""
+        return self.local.line or self.dial()
+
+    def dial(self) -> Any:
+        """Makes this thread a line. ConnectionRefusedError or another OSError: there is no server any more."""
+        line: Any = self._line_in_memory()
+        if line is None:
+            line = self._line_through_connection()
+        self.local.line = line
+        return line
+
+    def failed(self, error: BaseException) -> BaseException:
+        """A call has failed: lets go of the line if it is broken. Returns the exception to raise."""
+        line = self.local.line
+        if line is not None and line.broken:
+            self.local.line = self.local.keeper = None
+            if isinstance(error, EOFError):
+                error = EOFError(
+                    f"the manager's server at {self.address!r} has ended ({error})"
+                    if str(error)
+                    else f"the manager's server at {self.address!r} has closed the connection"
+                )
+        return error
+
+    def open_door(self) -> Queue | None:
+        """The server's door, if this process is in its family."""
+        if self._door is None and self.door is not None and self.door[:16] == _core.family_id():
+            from ..queues import SimpleQueue
+
+            door = SimpleQueue.__new__(SimpleQueue)
+            try:
+                door._attach(self.door[:HANDLE])
+            except Exception as error:
+                raise self._refused() from error
+            self._door = door
+        return self._door
+
+    def post(self, *message: Any) -> bool:
+        """Puts a message into the door, if there is one. ConnectionRefusedError: the server has ended."""
+        door = self.open_door()
+        if door is None:
+            return False
+        try:
+            door.put(message)
+        except Exception:
+            if door.is_shutdown:
+                raise self._refused() from None
+            raise
+        return True
+
+    def _refused(self) -> ConnectionRefusedError:
+        return ConnectionRefusedError(ECONNREFUSED, f"the manager's server at {self.address!r} has ended")
+
+    def _line_in_memory(self) -> _core.Line | None:
+        if self._serializer != "pickle" or self.open_door() is None:
+            return None
+        from ..queues import SimpleQueue
+
+        assert self.door is not None
+        requests, answers = SimpleQueue(), SimpleQueue()
+        try:
+            line = _core.Line(requests, answers, *struct.unpack("<II", self.door[HANDLE:]))
+        except EOFError:
+            raise self._refused() from None
+        keeper = _Keeper(line)
+        self.post("line", holder(), _core.seat(), current_thread().name, requests, answers)
+        self.local.keeper = keeper
+        return line
+
+    def connect(self) -> Any:
+        """A connection to the server."""
+        return listener_client[self._serializer][1](self.address, authkey=bytes(self.authkey), **tls_options(self.tls))
+
+    def _line_through_connection(self) -> _ConnectionLine:
+        line = self._accepted()
+        if not self._foreign:
+            try:
+                with self.references.turn():
+                    if self._anchor is None:
+                        self._anchor = self._accepted()
+            finally:
+                self.references._catch_up()  # with what finalizers have left to whoever had the turn
+        return line
+
+    def _accepted(self) -> _ConnectionLine:
+        connection = self.connect()
+        name = f"{process.current_process().name}|{current_thread().name}{MARK}{self._id}]"
+        answer = dispatch(connection, None, "accept_connection", (name,))
+        self._foreign = not (isinstance(answer, (tuple, list)) and answer and answer[0] == GREETING)
+        return _ConnectionLine(self, connection, self._foreign)
+
+    # --- requests to the server itself ---
+
+    def command(self, name: str, args: tuple[Any, ...] = (), kwds: dict[str, Any] = {}) -> Any:  # noqa: B006
+        """Asks the server itself for something."""
+        line = self.line()
+        if self._foreign:
+            return self._command_of_its_own(name, args, kwds)
+        try:
+            kind, result = line.call(None, name, args, kwds)
+        except BaseException as error:
+            failure = self.failed(error)
+            if failure is error:
+                raise
+            raise failure from None
+        try:
+            return _result(kind, result)
+        finally:
+            del result  # the exception must not be part of a cycle
+
+    def _command_of_its_own(self, name: str, args: tuple[Any, ...], kwds: dict[str, Any]) -> Any:
+        connection = self.connect()
+        try:
+            send(connection, (None, name, args, kwds), True)
+            kind, result = receive(connection)
+        finally:
+            connection.close()
+        try:
+            return _result(kind, result)
+        finally:
+            del result
+
+    def refer(self, name: str, ident: str) -> None:
+        """Takes ("incref") or drops ("decref") a reference of this process. Called by one thread at a time."""
+        if self.post(name, holder(), ident):
+            return
+        if self._foreign is None:
+            self._accepted()  # to find out
+        if self._foreign:
+            self._command_of_its_own(name, (ident,), {})
+            return
+        if self._anchor is None or self._anchor.broken:
+            self._anchor = self._accepted()
+        _result(*self._anchor.call(None, name, (ident,), {}))
+
+
+def _result(kind: str, result: Any) -> Any:
+    if kind == RETURN:
+        return result
+    try:
+        raise convert_to_error(kind, result)
+    finally:
+        del result
+
+
+class _References(Deferred):
+    """The objects of a server that proxies of this process refer to, and how many do."""
+
+    def __init__(self, remote: Remote) -> None:
+        super().__init__()
+        self._remote = remote
+        self._counts: dict[str, int] = {}
+        self._granted: dict[str, int] = {}
+
+    def turn(self) -> Any:
+        """For what only one thread may do at a time."""
+        return self._lock
+
+    def grant(self, ident: str) -> None:
+        """The server has counted a reference for this process already, with its answer."""
+        with self._lock:
+            self._granted[ident] = self._granted.get(ident, 0) + 1
+        self._catch_up()
+
+    def settle(self, ident: str) -> None:
+        """What was granted and not taken is given back."""
+        with self._lock:
+            if self._take_grant(ident):
+                self._refer("decref", ident)
+        self._catch_up()
+
+    def take(self, ident: str) -> None:
+        """There is one proxy more."""
+        try:
+            with self._lock:
+                count = self._counts.get(ident, 0)
+                if count == 0 and not self._take_grant(ident):
+                    self._remote.refer("incref", ident)
+                self._counts[ident] = count + 1
+        finally:
+            self._catch_up()
+
+    def _take_grant(self, ident: str) -> bool:
+        granted = self._granted.pop(ident, 0)
+        if granted > 1:
+            self._granted[ident] = granted - 1
+        return granted > 0
+
+    def _do(self, note: str) -> None:
+        """There is one proxy less, of the object with this ident."""
+        count = self._counts.pop(note, 0)
+        if count > 1:
+            self._counts[note] = count - 1
+        elif count == 1:
+            self._refer("decref", note)
+
+    def _refer(self, name: str, ident: str) -> None:
+        try:
+            self._remote.refer(name, ident)
+        except Exception as error:  # a server that has ended holds nothing for us
+            util.debug("%s of %s failed: %s", name, ident, error)
+
+
+def remote_of(token: Token, serializer: str, authkey: bytes | None, tls: Any) -> Remote:
+    """The server of that token. authkey, tls: for one that this process does not know yet.
+
+    Without an authkey it is the process's own. So an object that was found in another one, and whose proxy comes
+    without a key, has the key of the server from which it was got.
+    """
+    address = tuple(token.address) if isinstance(token.address, list) else token.address
+    key = address, serializer, token.door
+    remote = _remotes.get(key)
+    if remote is None:
+        if authkey is None:
+            authkey = process.current_process().authkey
+        remote = _remotes[key] = Remote(address, serializer, authkey, tls, token.door)
+    return remote
+
+
+def _forked() -> None:
+    for remote in tuple(_remotes.values()):
+        remote._reset()
+
+
+_remotes: WeakValueDictionary[Any, Remote] = WeakValueDictionary()
+os.register_at_fork(after_in_child=_forked)

@@ -1,0 +1,195 @@
+"""What managers and their clients say to each other: the protocol of `multiprocessing.managers`.
+
+A request is (ident, name, args, kwds), an answer (kind, value). Ident None asks the server itself for something: each
+of these has a connection of its own, but for "accept_connection", after which the connection serves the proxies of one
+thread.
+
+Our clients tell ours from the standard library's by the name that they give when they ask for that: it ends with `MARK`
+and the id of the process, and our server answers with what the standard library never answers with. Between two of
+ours requests with ident None go through the same connection, and exceptions bring their traceback along.
+
+With the standard library at the other end, pickles call what both have by the names that it has there.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+from types import FunctionType
+
+from ..reduction import ForkingPickler
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+__all__ = ["RemoteError", "Token", "convert_to_error", "dispatch", "receive", "send"]
+
+MARK = " [procession "
+GREETING = "procession"  # what our server's answer to a name with the mark begins with
+
+# kinds of answers
+RETURN, PROXY, ERROR, TRACEBACK = "#RETURN", "#PROXY", "#ERROR", "#TRACEBACK"
+UNSERIALIZABLE = "#UNSERIALIZABLE"
+RAISED = "#RAISED"  # ours: an exception with its traceback
+
+
+class Token:
+    """Names an object of a server: the type that it was registered as, the server's address, its ident there.
+
+    door: where members of the server's family find it, as bytes; None of a server of the standard library.
+    """
+
+    __slots__ = ("address", "door", "id", "typeid")
+
+    def __init__(self, typeid: str, address: Any, id: str, *, door: bytes | None = None) -> None:
+        self.typeid = typeid
+        self.address = address
+        self.id = id
+        self.door = door
+
+    def __getstate__(self) -> tuple[Any, ...]:
+        return self.typeid, self.address, self.id, self.door
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self.typeid, self.address, self.id, *door = state
+        self.door = door[0] if door else None  # the standard library's have none
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(typeid={self.typeid!r}, address={self.address!r}, id={self.id!r})"
+
+
+class RemoteError(Exception):
+    """Something went wrong in the server that is not the method's exception; the text is the server's traceback."""
+
+    def __str__(self) -> str:
+        line = "-" * 75
+        return f"\n{line}\n{self.args[0]}{line}"
+
+
+def convert_to_error(kind: str, result: Any) -> BaseException:
+    """The exception that an answer stands for which is not what a method returned."""
+    if kind == RAISED:
+        return _raised_there(*result)
+    if kind == ERROR:
+        if isinstance(result, BaseException):
+            return result
+        return TypeError(f"the server answered {kind} with {result!r}, which is no exception")
+    if kind in (TRACEBACK, UNSERIALIZABLE):
+        if not isinstance(result, str):
+            return TypeError(f"the server answered {kind} with {result!r}, which is no text")
+        return RemoteError(f"Unserializable message: {result}\n" if kind == UNSERIALIZABLE else result)
+    return ValueError(f"Unrecognized message type {kind!r}")
+
+
+def _raised_there(pickled: bytes | None, text: str) -> BaseException:
+    from .._start.exit_report import RemoteTraceback
+
+    try:
+        error = None if pickled is None else pickle.loads(pickled)
+    except Exception:
+        error = None
+    if not isinstance(error, BaseException):
+        return RemoteError(text)
+    if error.__cause__ is None:
+        error.__cause__ = RemoteTraceback(text)
+    return error
+
+
+def dispatch(c: Any, id: str | None, methodname: str, args: tuple[Any, ...] = (), kwds: dict[str, Any] = {}) -> Any:  # noqa: B006 (never changed)
+    """Sends a request through a connection, returns what the answer says, or raises it."""
+    c.send((id, methodname, args, kwds))
+    kind, result = c.recv()
+    if kind == RETURN:
+        return result
+    try:
+        raise convert_to_error(kind, result)
+    finally:
+        del result  # the exception must not be part of a cycle
+
+
+# --- messages for either kind of peer ---
+
+
+def send(connection: Any, obj: Any, foreign: bool) -> None:
+    """Sends an object. foreign: the other side is, or may be, the standard library."""
+    if foreign and hasattr(connection, "send_bytes") and _pickles(connection):
+        connection.send_bytes(dumps_for_them(obj))
+    else:
+        connection.send(obj)
+
+
+def receive(connection: Any, received: Callable[[], object] = lambda: None) -> Any:
+    """Receives an object, from ours or the standard library. received: called when it is here, and still to be
+    unpickled.
+    """
+    if _pickles(connection):
+        message = connection.recv_bytes()
+        received()
+        return loads(message)
+    obj = connection.recv()
+    received()
+    return obj
+
+
+def _pickles(connection: Any) -> bool:
+    from .._connection.base import _ConnectionBase
+
+    return isinstance(connection, _ConnectionBase)
+
+
+THEIRS = "multiprocessing.managers"
+
+
+def _here() -> Any:
+    from .. import managers
+
+    return managers
+
+
+class _TheirModule:
+    """Pickles as the standard library's module, without importing it here."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        from importlib import import_module
+
+        return import_module, (THEIRS,)
+
+
+class _PicklerForThem(ForkingPickler):
+    """Calls the functions and classes of `procession.managers` by the names that they have in multiprocessing."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        if isinstance(obj, Token):
+            return Token, (obj.typeid, obj.address, obj.id)
+        if isinstance(obj, (type, FunctionType)) and (obj.__module__ or "").startswith("procession."):
+            name = obj.__qualname__
+            if obj is getattr(_here(), name, None):
+                return getattr, (_TheirModule(), name)
+        return NotImplemented
+
+
+class _Unpickler(pickle.Unpickler):
+    """Takes what it calls by a name of `multiprocessing.managers` for ours of that name."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if module == THEIRS:
+            found = getattr(_here(), name, None)
+            if found is not None:
+                return found
+        return super().find_class(module, name)
+
+
+def dumps_for_them(obj: Any) -> memoryview:
+    """The object's pickle, for the standard library."""
+    buffer = io.BytesIO()
+    _PicklerForThem(buffer).dump(obj)
+    return buffer.getbuffer()
+
+
+def loads(message: bytes) -> Any:
+    """The object that was pickled, here or by the standard library."""
+    if THEIRS.encode() not in message:
+        return pickle.loads(message)
+    return _Unpickler(io.BytesIO(message)).load()

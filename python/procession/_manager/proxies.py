@@ -1,0 +1,261 @@
+"""Proxies: objects that stand for others, which live in a manager's server."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import ClassVar
+
+from .. import process, util
+from ..context import get_spawning_popen
+from .client import as_reached, listener_client, remote_of
+from .protocol import PROXY, convert_to_error
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
+    from .client import Remote
+    from .objects import Kept
+    from .protocol import Token
+
+__all__ = ["AutoProxy", "BaseProxy", "MakeProxyType", "RebuildProxy", "unpacked"]
+
+
+class BaseProxy:
+    """Stands for an object in a manager's server. Its class has methods that call `_callmethod`.
+
+    It can be sent to any process that can reach the server. The object lives as long as a process has a proxy of it,
+    or a proxy in another object of the server stands for it; a process that is killed has none any more.
+
+    Differences from multiprocessing: where a method raises, the exception's `__cause__` is the traceback in the
+    server; a process has one reference to an object, however many proxies of it there are in it.
+    """
+
+    _exposed_: ClassVar[Any] = None
+    _method_to_typeid_: ClassVar[Any] = None
+    _isauto = False
+
+    def __init__(
+        self,
+        token: Token,
+        serializer: str,
+        manager: Any = None,
+        authkey: bytes | None = None,
+        exposed: Any = None,
+        incref: bool = True,
+        manager_owned: bool = False,
+        *,
+        tls: Any = None,
+    ) -> None:
+        """token: which object. manager: whose. authkey, tls: what the server wants of its clients, if it is not known
+        yet.
+
+        incref: whether the object has to live as long as this. manager_owned: whether this lives in the server itself.
+        """
+        if manager is not None:
+            authkey = manager._authkey if authkey is None else authkey
+            tls = manager._procession_tls if tls is None else tls
+        self._token = token
+        self._id = token.id
+        self._manager = manager
+        self._serializer = serializer
+        self._Client = listener_client[serializer][1]
+        self._owned_by_manager = manager_owned
+        self._procession_remote: Remote = remote_of(token, serializer, authkey, tls)
+        self._authkey = self._procession_remote.authkey
+        self._close: util.Finalize | None = None
+        self._procession_taken_in: int | None = None  # the process that has the reference
+        self._procession_kept: Kept | None = None  # in the server: what this stands for
+        if incref:
+            self._incref()
+        util.register_after_fork(self, BaseProxy._after_fork)
+
+    # --- calls ---
+
+    def _callmethod(self, methodname: str, args: Any = (), kwds: Any = {}) -> Any:  # noqa: B006 (never changed)
+        """Calls a method of the object: returns what it returns, or raises what it raises.
+
+        A method for which a type was registered returns a proxy.
+
+        RemoteError: there is no such method, or what it returned cannot be pickled. EOFError, ConnectionError: the
+        server has ended.
+        """
+        remote = self._procession_remote
+        line = remote.local.line or remote.dial()
+        try:
+            return line.ask(self, methodname, args, kwds)
+        except BaseException as error:
+            failure = remote.failed(error)
+            try:
+                if failure is error:
+                    raise
+                raise failure from None
+            finally:
+                del failure  # the exception must not be part of a cycle
+
+    def _getvalue(self) -> Any:
+        """A copy of the object."""
+        return self._callmethod("#GETVALUE")
+
+    # --- references ---
+
+    def _incref(self) -> None:
+        self._procession_taken_in = os.getpid()
+        server = getattr(process.current_process(), "_manager_server", None) if self._owned_by_manager else None
+        if server is not None:
+            self._procession_kept = server.objects.keep(self._id)
+            return
+        self._procession_remote.references.take(self._id)
+        _close_at_exit(self)
+
+    def _after_fork(self) -> None:
+        # In the child of a process: finalizers are forgotten there, and references are the parent's.
+        self._manager = None
+        if self._procession_taken_in is None:
+            return
+        try:
+            if self._procession_taken_in != os.getpid():
+                self._owned_by_manager = False
+                self._procession_kept = None
+                self._incref()
+            elif self._procession_kept is None:  # it was unpickled for this very child, before that
+                _close_at_exit(self)
+        except Exception as error:  # the server has ended: it is the first call that says so
+            util.info("a forked child has no reference to %r: %s", self._token, error)
+
+    # --- what all proxies can do ---
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self._procession_kept is not None:
+            process.current_process()._manager_server.leaves(self._procession_kept)  # type: ignore[attr-defined]
+        kwds: dict[str, Any] = {}
+        if get_spawning_popen() is not None:
+            kwds["authkey"] = self._authkey
+        if self._procession_remote.tls is not None:
+            kwds["tls"] = self._procession_remote.tls if callable(self._procession_remote.tls) else _missing_context
+        if self._isauto:
+            kwds["exposed"] = self._exposed_
+            return RebuildProxy, (AutoProxy, self._token, self._serializer, kwds)
+        return RebuildProxy, (type(self), self._token, self._serializer, kwds)
+
+    def __deepcopy__(self, memo: Any) -> Any:
+        return self._getvalue()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} object, typeid {self._token.typeid!r} at {id(self):#x}>"
+
+    def __str__(self) -> str:
+        """What the object's `repr` is."""
+        try:
+            return str(self._callmethod("__repr__"))
+        except Exception:
+            return repr(self)[:-1] + "; '__str__()' failed>"
+
+
+def _close_at_exit(self: BaseProxy) -> None:
+    later = self._procession_remote.references.later
+    self._close = util.Finalize(self, later, args=(self._id,), exitpriority=10)
+
+
+def unpacked(self: BaseProxy, kind: str, result: Any) -> Any:
+    """What an answer means that is not just what a method has returned. Lines call this."""
+    if kind != PROXY:
+        try:
+            raise convert_to_error(kind, result)
+        finally:
+            del result
+    exposed, token = result
+    token.address = self._token.address
+    token.door = self._token.door
+    references = self._procession_remote.references
+    references.grant(token.id)
+    try:
+        return _proxytype(self, token.typeid)(
+            token, self._serializer, manager=self._manager, authkey=self._authkey, exposed=exposed
+        )
+    finally:
+        references.settle(token.id)
+
+
+def _proxytype(self: BaseProxy, typeid: str) -> Any:
+    registry = getattr(self._manager, "_registry", None)
+    if registry is None or typeid not in registry:
+        # this proxy has come from another process, where its manager is
+        from ..managers import SyncManager
+
+        registry = SyncManager._registry
+    return registry[typeid][-1] if typeid in registry else AutoProxy
+
+
+def _missing_context() -> Any:
+    raise TypeError(
+        "this proxy's server wants TLS, and an ssl.SSLContext cannot be sent to another process: "
+        "give the manager a function (tls=...) that makes one, which can"
+    )
+
+
+def RebuildProxy(func: Any, token: Token, serializer: str, kwds: dict[str, Any]) -> Any:
+    """What unpickling makes of a proxy. In the server, one that knows that the object is here."""
+    kwds = dict(kwds)
+    token = as_reached(token)
+    server = getattr(process.current_process(), "_manager_server", None)
+    # By whichever address it is known to who sent it: no other server has an object of that ident.
+    if server is not None and token.id in server.objects:
+        kwds["manager_owned"] = True
+    return func(token, serializer, **kwds)
+
+
+def MakeProxyType(name: str, exposed: Iterable[str], _cache: dict[Any, type] = {}) -> Any:  # noqa: B006 (a cache)
+    """A class of proxies with these methods.
+
+    It can be sent by its name if that is a global one of the calling module.
+    """
+    exposed = tuple(exposed)
+    found = _cache.get((name, exposed))
+    if found is None:
+        methods: dict[str, Any] = {method: _calling(method) for method in exposed}
+        module = sys._getframe(1).f_globals.get("__name__", __name__)
+        found = type(name, (BaseProxy,), {**methods, "_exposed_": exposed, "__module__": module})
+        _cache[name, exposed] = found
+    return found
+
+
+def _calling(name: str) -> Any:
+    def method(self: Any, /, *args: Any, **kwds: Any) -> Any:
+        return self._callmethod(name, args, kwds)
+
+    method.__name__ = method.__qualname__ = name
+    return method
+
+
+def AutoProxy(
+    token: Token,
+    serializer: str,
+    manager: Any = None,
+    authkey: bytes | None = None,
+    exposed: Any = None,
+    incref: bool = True,
+    manager_owned: bool = False,
+    *,
+    tls: Any = None,
+) -> Any:
+    """A proxy with the methods that the object has: exposed, or what the server says if that is None."""
+    if exposed is None:
+        if manager is not None:
+            authkey = manager._authkey if authkey is None else authkey
+            tls = manager._procession_tls if tls is None else tls
+        exposed = remote_of(token, serializer, authkey, tls).command("get_methods", (token,))
+    kind = MakeProxyType(f"AutoProxy[{token.typeid}]", exposed)
+    proxy = kind(
+        token,
+        serializer,
+        manager=manager,
+        authkey=authkey,
+        incref=incref,
+        manager_owned=manager_owned,
+        **({} if tls is None else {"tls": tls}),
+    )
+    proxy._isauto = True
+    return proxy

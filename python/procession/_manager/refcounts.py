@@ -1,0 +1,146 @@
+"""Who refers to which objects of a manager's server, and who of them has ended."""
+
+from __future__ import annotations
+
+import os
+import select
+from collections import deque
+from collections.abc import Callable, Hashable
+from contextlib import suppress
+
+from .. import process, util
+from .deferred import Deferred
+
+__all__ = ["ANYBODY", "References", "Watch"]
+
+ANYBODY = "anybody"  # holds for clients of the standard library, whose end nobody sees
+
+
+class References(Deferred):
+    """How many references there are to each object, and whose.
+
+    A holder is (pid, start time) of a member of the server's family, the id that a remote process gave itself, or
+    `ANYBODY`. dispose(idents) is called, without a lock, for objects to which nobody refers any more.
+    """
+
+    def __init__(self, dispose: Callable[[list[str]], None]) -> None:
+        super().__init__()
+        self._dispose = dispose
+        self._counts: dict[str, int] = {}
+        self._held: dict[Hashable, dict[str, int]] = {}
+        self._unwanted: deque[str] = deque()
+
+    def __len__(self) -> int:
+        return len(self._counts)
+
+    def counts(self) -> dict[str, int]:
+        """How many references there are to each object."""
+        with self._lock:
+            return dict(self._counts)
+
+    def __contains__(self, ident: str) -> bool:
+        return ident in self._counts
+
+    def add(self, holder: Hashable, ident: str) -> None:
+        """The holder has one reference more. To be called with what `dispose` locks, and `finish` afterwards."""
+        with self._lock:
+            self._counts[ident] = self._counts.get(ident, 0) + 1
+            held = self._held.setdefault(holder, {})
+            held[ident] = held.get(ident, 0) + 1
+
+    def drop(self, holder: Hashable, ident: str) -> None:
+        """The holder has one reference less. For finalizers, too."""
+        self._notes.append((holder, ident))
+        self.finish()
+
+    def forget(self, holder: Hashable) -> None:
+        """The holder has ended, and with it all references that it had."""
+        self._notes.append((holder, None))
+        self.finish()
+
+    def _do(self, note: tuple[Hashable, str | None]) -> None:
+        holder, ident = note
+        held = self._held.get(holder, {})
+        if ident is None:
+            self._held.pop(holder, None)
+            for ident, count in held.items():
+                self._subtract(ident, count)
+            return
+        if ident not in held and holder != ANYBODY:
+            # a client of the standard library may drop what another one has taken
+            holder, held = ANYBODY, self._held.get(ANYBODY, {})
+        if ident in held:
+            held[ident] -= 1
+            if not held[ident]:
+                del held[ident]
+                if not held:
+                    self._held.pop(holder, None)
+            self._subtract(ident, 1)
+
+    def _subtract(self, ident: str, count: int) -> None:
+        self._counts[ident] -= count
+        if not self._counts[ident]:
+            del self._counts[ident]
+            self._unwanted.append(ident)
+
+    def finish(self) -> None:
+        """Does what finalizers have left to be done meanwhile."""
+        self._catch_up()
+        unwanted = []
+        with suppress(IndexError):
+            while True:
+                unwanted.append(self._unwanted.popleft())
+        if unwanted:
+            self._dispose(unwanted)
+
+
+class Watch:
+    """Tells which of the processes have ended that hold references. Each is held by a pidfd."""
+
+    def __init__(self) -> None:
+        self._epoll = select.epoll()
+        self._watched: dict[int, tuple[int, int]] = {}
+        self._known: set[tuple[int, int]] = set()
+        self._unwatched: set[tuple[int, int]] = set()  # there was no descriptor for them
+
+    def add(self, holder: tuple[int, int]) -> None:
+        """That process (pid and start time) is to be watched."""
+        if holder in self._known:
+            return
+        self._known.add(holder)
+        self._open(holder)
+
+    def _open(self, holder: tuple[int, int]) -> None:
+        try:
+            fd = process._open_sentinel(*holder)
+        except OSError as error:
+            util.info("the end of process %d is noticed late: %s", holder[0], error)
+            self._unwatched.add(holder)
+            return
+        self._unwatched.discard(holder)
+        self._watched[fd] = holder
+        self._epoll.register(fd, select.EPOLLIN)
+
+    def wait(self) -> None:
+        """Waits until one may have ended."""
+        self._epoll.poll(1.0 if self._unwatched else 60.0)
+
+    def ended(self) -> list[tuple[int, int]]:
+        """Those that have ended since this was asked last. To be called by one thread at a time."""
+        for holder in tuple(self._unwatched):
+            self._open(holder)
+        found = []
+        for fd, _ in self._epoll.poll(0):
+            holder = self._watched.pop(fd)
+            self._epoll.unregister(fd)
+            os.close(fd)
+            self._known.discard(holder)
+            found.append(holder)
+        return found
+
+    def close(self) -> None:
+        """Watches nobody any more."""
+        for fd in self._watched:
+            os.close(fd)
+        self._watched.clear()
+        self._epoll.close()

@@ -1,0 +1,51 @@
+"""The server of a `SharedMemoryManager`: it knows which segments to destroy at the end."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import ClassVar
+
+from .. import shared_memory, util
+from .server import Server
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+__all__ = ["SharedMemoryServer"]
+
+
+class SharedMemoryServer(Server):
+    """Keeps a list of named segments, which are destroyed when it ends."""
+
+    __module__ = "procession.managers"  # where it is found
+
+    public: ClassVar[list[str]] = [*Server.public, "track_segment", "release_segment", "list_segments"]
+
+    def __init__(self, *args: Any, **kwds: Any) -> None:
+        super().__init__(*args, **kwds)
+        self._segments: set[str] = set()
+
+    def track_segment(self, c: Any, segment_name: str) -> None:
+        """The segment goes when the server ends."""
+        self._segments.add(segment_name)
+
+    def release_segment(self, c: Any, segment_name: str) -> None:
+        """The segment goes now."""
+        self._segments.discard(segment_name)
+        with suppress(FileNotFoundError):
+            segment = shared_memory.SharedMemory(segment_name)
+            segment.close()
+            segment.unlink()
+
+    def list_segments(self, c: Any) -> list[str]:
+        """The names of the segments."""
+        return sorted(self._segments)
+
+    def _stop(self) -> None:
+        for name in self.list_segments(None):
+            try:
+                self.release_segment(None, name)
+            except OSError as error:
+                util.info("the segment %s could not be destroyed: %s", name, error)
+        super()._stop()

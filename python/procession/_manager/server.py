@@ -1,0 +1,529 @@
+"""A manager's server: it holds the objects, and calls their methods for clients.
+
+Each thread of each client has a thread of its own here, so a method that waits (`Lock.acquire`, `Queue.get`) keeps
+nobody else waiting. In the server's family, requests come through a line of family memory and are served by a loop in
+Rust (`_core.Line.serve`), which calls the method by itself and comes here for what is more than that; all others come
+through a connection, whose loop is here.
+
+Besides, three threads: one attends the door (where members of the family leave their lines, and word of the references
+that they take and drop), one accepts connections, one sees who of the family has ended, so that what those referred to
+goes.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import sys
+import time
+from contextlib import suppress
+from traceback import format_exc, format_exception
+from typing import ClassVar
+
+from .. import _core, process, util
+from .client import door_of, listener_client, tls_options
+from .objects import Objects
+from .protocol import ERROR, GREETING, MARK, PROXY, RAISED, RETURN, TRACEBACK, UNSERIALIZABLE, Token, receive, send
+from .refcounts import ANYBODY, Watch
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable
+    from typing import Any
+
+    from .objects import Kept
+
+__all__ = ["Server", "public_methods"]
+
+
+def public_methods(obj: Any) -> list[str]:
+    """The methods of an object whose names have no underscore in front."""
+    return [name for name in dir(obj) if name[0] != "_" and callable(getattr(obj, name))]
+
+
+class _Ended(Exception):
+    """A connection has."""
+
+
+class Server:
+    """The server behind a manager. `BaseManager.get_server()` returns one, `serve_forever()` runs it.
+
+    The methods whose names are in `public` answer requests to the server itself; the first argument is the connection
+    through which they came, or None.
+    """
+
+    public: ClassVar[list[str]] = [
+        "shutdown",
+        "create",
+        "accept_connection",
+        "get_methods",
+        "debug_info",
+        "number_of_objects",
+        "dummy",
+        "incref",
+        "decref",
+    ]
+
+    def __init__(
+        self, registry: dict[str, Any], address: Any, authkey: bytes, serializer: str, *, tls: Any = None
+    ) -> None:
+        """registry: what `BaseManager.register` has noted. tls: an `ssl.SSLContext`, or a function that makes one."""
+        from threading import Event, Lock, local
+
+        from ..queues import SimpleQueue
+
+        if not isinstance(authkey, bytes):
+            raise TypeError(f"authkey should be a byte string, not {type(authkey).__name__}")
+        self.registry = registry
+        self.authkey = process.AuthenticationString(authkey)
+        self.listener = listener_client[serializer][0](
+            address=address, backlog=128, authkey=authkey, **tls_options(tls)
+        )
+        self.address = self.listener.address
+        self.objects = Objects()
+        self.id_to_obj = self.objects.in_reach
+        self.references = self.objects.references
+        self.stop_event = Event()
+        self._mutex = Lock()
+        self._serving = local()
+        self._queue = SimpleQueue()
+        self.door = door_of(self._queue.handle, _core.seat())
+        self._turn = Lock()  # who has it reads from the door
+        self._watch = Watch()
+        self._lines: set[_core.Line] = set()
+        self._connected: dict[str, int] = {}  # how many connections there are of each remote process
+        util.register_after_fork(self, Server._forked)
+
+    def _forked(self) -> None:
+        """In a child: the clients are the parent's, and nobody is to find the listener when the parent has ended."""
+        with suppress(Exception):
+            os.close(self.listener._listener._socket.detach())
+
+    # --- running ---
+
+    def serve_forever(self) -> None:
+        """Serves until a client asks for the shutdown, then exits (SystemExit)."""
+        from threading import Thread
+
+        process.current_process()._manager_server = self  # type: ignore[attr-defined]
+        try:
+            for work in (self._attend, self._accept, self._look_after):
+                Thread(target=work, name=f"manager{work.__name__}", daemon=True).start()
+            with suppress(KeyboardInterrupt, SystemExit):
+                self.stop_event.wait()
+        finally:
+            self._stop()
+            if sys.stdout != sys.__stdout__:
+                sys.stdout = sys.__stdout__
+                sys.stderr = sys.__stderr__
+            sys.exit(0)
+
+    def _stop(self) -> None:
+        self.stop_event.set()
+        with suppress(Exception):
+            import socket
+
+            # wakes the thread that accepts; closing alone does not
+            self.listener._listener._socket.shutdown(socket.SHUT_RDWR)
+        with suppress(Exception):
+            self.listener.close()
+        with self._turn, suppress(Exception):
+            self._queue._shut_down()
+            while not self._queue.empty():
+                kind, *rest = self._queue.get()
+                if kind == "line":
+                    rest[-1]._shut_down()  # whoever waits there for an answer need not
+        for line in tuple(self._lines):
+            with suppress(Exception):
+                line.hang_up()
+
+    def end_with(self, manager: process.BaseProcess | None) -> None:
+        """Has the server end when that process has ended, which was to shut it down."""
+        from threading import Thread
+
+        def wait() -> None:
+            if manager is not None:
+                manager.join()
+                self.stop_event.set()
+
+        Thread(target=wait, name="manager_end", daemon=True).start()
+
+    def _attend(self) -> None:
+        while not self.stop_event.is_set():
+            self._queue._wait_for_item(None)
+            self.catch_up()
+
+    def _look_after(self) -> None:
+        while not self.stop_event.is_set():
+            self._watch.wait()
+            self.catch_up()
+
+    def catch_up(self) -> None:
+        """Takes note of all that the family has left at the door, and of those who have ended."""
+        with self._turn:
+            # in this order: what a process left before its end is read before its end is acted upon
+            ended = self._watch.ended()
+            while not self._queue.empty() and not self._queue.is_shutdown:
+                try:
+                    self._notice(self._queue.get())
+                except Exception:  # somebody put nonsense there, or has ended meanwhile
+                    util.info("a message at the manager's door was of no use: %s", format_exc())
+                self._queue._task_done()
+        for gone in ended:
+            self.references.forget(gone)
+        self.objects.gone.clear()  # whatever that sets off, without a lock
+
+    def _notice(self, message: tuple[Any, ...]) -> None:
+        kind, *rest = message
+        if kind == "shutdown":
+            util.debug("manager received shutdown message")
+            self.stop_event.set()
+            return
+        self._watch.add(rest[0])
+        if kind == "line":
+            from threading import Thread
+
+            try:
+                Thread(target=self._serve_line, args=rest, name=rest[2], daemon=True).start()
+            except Exception:  # no memory, or too many threads
+                rest[-1]._shut_down()
+                raise
+        elif kind == "incref":
+            self.objects.take(*rest)
+        elif kind == "decref":
+            self.references.drop(*rest)
+
+    # --- the family ---
+
+    def _serve_line(self, who: tuple[int, int], seat: tuple[int, int], name: str, requests: Any, answers: Any) -> None:
+        try:
+            line = _core.Line(answers, requests, *seat)
+        except EOFError:  # it has ended already
+            return
+        self._serving.holder = who
+        self._serving.foreign = False
+        leaving: list[Kept] = []
+        self._serving.leaving = leaving
+        self._lines.add(line)
+        try:
+            if not self.stop_event.is_set():
+                line.serve(self.id_to_obj, self, self._queue, leaving)
+        finally:
+            self._lines.discard(line)
+            line.hang_up()
+            self._watch_again(who)
+            if leaving:
+                self.catch_up()  # the client's thread has ended, and may have left word of its reference before
+
+    def _watch_again(self, holder: Hashable) -> None:
+        """A thread that served this process has ended. If the process had ended before it, what was done for it since
+        (an object made, whose maker is not there to get it) is to be forgotten as well.
+        """
+        if isinstance(holder, tuple):
+            with self._turn:
+                self._watch.add(holder)
+
+    def leaves(self, kept: Kept) -> None:
+        """This thread pickles a proxy. What it stands for is held until the client's next request: by then the client
+        has a reference, though the answer may have taken the last proxy out of the server (`pop`, `get`).
+        """
+        leaving = getattr(self._serving, "leaving", None)
+        if leaving is not None:
+            leaving.append(kept)
+
+    # --- what `Line.serve` needs, and the loop of connections as well ---
+
+    def unusual(self, request: Any) -> tuple[str, Any]:
+        """The answer to a request."""
+        ident = name = None
+        try:
+            ident, name, args, kwds = request
+            if ident is None:
+                return RETURN, self._command(None, name, args, kwds)
+            return self._called(request, ident, name, args, kwds)
+        except Exception:
+            return TRACEBACK, format_exc()
+
+    def _called(self, request: Any, ident: str, name: str, args: Any, kwds: Any) -> tuple[str, Any]:
+        from .dict_views import without_views
+
+        obj, exposed, typeids = self.objects.keep(ident).parts
+        if name not in exposed or not hasattr(obj, name):
+            fallback = self.fallback_mapping.get(name)
+            if fallback is not None:
+                return RETURN, fallback(self, None, ident, obj, *args, **kwds)
+            if name not in exposed:
+                raise AttributeError(f"method {name!r} of {type(obj)!r} object is not in exposed={set(exposed)!r}")
+        function = getattr(obj, name)
+        try:
+            result = function(*args, **kwds)
+        except BaseException as error:
+            return self.raised(request, error)
+        typeid = None if typeids is None else typeids.get(name)
+        if typeid:
+            found, methods = self.create(None, typeid, result)
+            return PROXY, (methods, Token(typeid, self.address, found, door=self.door))
+        return RETURN, without_views(result)
+
+    def raised(self, request: Any, error: BaseException) -> tuple[str, Any]:
+        """The answer to a request whose method raised this."""
+        if not isinstance(error, Exception):
+            return TRACEBACK, "".join(format_exception(error))
+        if getattr(self._serving, "foreign", True):
+            return ERROR, error
+        from ..reduction import ForkingPickler
+
+        # From here on: the frames above it are the server's own.
+        text = "".join(format_exception(type(error), error, error.__traceback__))
+        try:
+            pickled = bytes(ForkingPickler.dumps(error))
+        except Exception:
+            return UNSERIALIZABLE, text
+        return RAISED, (pickled, text)
+
+    def unreadable(self, error: BaseException) -> tuple[str, Any]:
+        """The answer to a request that could not be unpickled."""
+        return TRACEBACK, "".join(format_exception(error))
+
+    def unsendable(self, error: BaseException) -> tuple[str, Any]:
+        """The answer in place of one that could not be pickled."""
+        return UNSERIALIZABLE, "".join(format_exception(error))
+
+    def undelivered(self, request: Any, value: Any) -> None:
+        """Nobody was there to take the answer: what the caller got is given back, so that others get it."""
+        from .rollback import undo
+
+        ident, name, _, _ = request
+        entry = self.id_to_obj.get(ident)
+        if entry is not None:
+            undo(entry[0], name, value)
+
+    # --- connections ---
+
+    def _accept(self) -> None:
+        from threading import Thread
+
+        from ..context import AuthenticationError
+
+        while not self.stop_event.is_set():
+            try:
+                connection = self.listener.accept()
+            except AuthenticationError as error:
+                util.info("the manager refused a client: %s", error)
+            except Exception as error:
+                if not self.stop_event.is_set():
+                    util.info("the manager cannot accept a client: %s", error)
+                    time.sleep(0.05)  # no descriptors left, as a rule
+            else:
+                try:
+                    Thread(target=self.handle_request, args=(connection,), daemon=True).start()
+                except Exception as error:  # no memory, or too many threads
+                    util.info("the manager cannot serve a client: %s", error)
+                    connection.close()
+
+    def handle_request(self, conn: Any) -> None:
+        """Serves a client that has been accepted: one request to the server itself, or all of a thread's."""
+        name = None
+        holder = self._serving.holder = self._holder_behind(conn)
+        self._serving.foreign = True
+        try:
+            request, answer = self._received(conn)
+            if answer is None:
+                try:
+                    ident, name, args, kwds = request
+                    if ident is not None:
+                        raise ValueError("the first request through a connection is one to the server itself")
+                    answer = RETURN, self._command(conn, name, args, kwds)
+                except Exception:
+                    answer = TRACEBACK, format_exc()
+            if name not in ("accept_connection", "shutdown"):  # which answer by themselves
+                self._send(conn, answer)
+        except _Ended:
+            pass
+        finally:
+            with suppress(Exception):
+                conn.close()
+            self._watch_again(holder)
+
+    def _received(self, connection: Any) -> tuple[Any, Any]:
+        """The next request and None, or None and the answer to one that could not be unpickled.
+
+        _Ended: there will be none.
+        """
+        here = []
+        try:
+            return receive(connection, lambda: here.append(True)), None
+        except Exception:
+            if not here:
+                raise _Ended from None
+            return None, (TRACEBACK, format_exc())
+
+    def _holder_behind(self, connection: Any) -> Hashable:
+        """The process at the other end, where the system tells: through a Unix socket, that is on this machine."""
+        import socket
+
+        try:
+            with socket.socket(fileno=os.dup(connection.fileno())) as sock:
+                if sock.family != socket.AF_UNIX:
+                    return ANYBODY
+                pid, _, _ = struct.unpack("iII", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        except OSError:
+            return ANYBODY
+        start = _core.start_time(pid) if pid else 0  # 0: it is in a namespace of which this process does not know
+        if not start:
+            return ANYBODY
+        with self._turn:
+            self._watch.add((pid, start))
+        return pid, start
+
+    def accept_connection(self, c: Any, name: str) -> None:
+        """Serves the requests of a client's thread of that name until it closes the connection."""
+        from threading import current_thread
+
+        plain, mark, client = name.partition(MARK)
+        current_thread().name = plain
+        if not mark:
+            send(c, (RETURN, None), True)
+            return self.serve_client(c)
+        client = client.rstrip("]")
+        self._serving.holder, self._serving.foreign = client, False
+        with self._mutex:
+            self._connected[client] = self._connected.get(client, 0) + 1
+        try:
+            send(c, (RETURN, (GREETING, self.door)), True)
+            return self.serve_client(c)
+        finally:
+            with self._mutex:
+                self._connected[client] -= 1
+                last = not self._connected[client]
+                if last:
+                    del self._connected[client]
+            if last:
+                self.references.forget(client)
+                self.objects.gone.clear()
+
+    def serve_client(self, conn: Any) -> None:
+        """Answers the requests that come through a connection."""
+        leaving: list[Kept] = []
+        self._serving.leaving = leaving
+        while not self.stop_event.is_set():
+            request, answer = self._received(conn)
+            leaving.clear()
+            if answer is None:
+                if self._queue._unfinished():
+                    self.catch_up()
+                answer = self.unusual(request)
+            if not self._send(conn, answer):
+                if answer[0] == RETURN and request is not None and request[1] in ("acquire", "get", "get_nowait"):
+                    self.undelivered(request, answer[1])
+                return
+            del request, answer
+
+    def _send(self, connection: Any, answer: tuple[str, Any]) -> bool:
+        foreign = self._serving.foreign
+        try:
+            try:
+                send(connection, answer, foreign)
+            except OSError:
+                return False
+            except Exception as error:
+                send(connection, self.unsendable(error), foreign)
+        except Exception as error:
+            util.info("an answer could not be sent: %s", error)
+            return False
+        return True
+
+    # --- requests to the server itself ---
+
+    def _command(self, connection: Any, name: str, args: Any, kwds: Any) -> Any:
+        if name not in self.public:
+            raise AttributeError(f"{name!r} unrecognized: the server has no public method of that name")
+        return getattr(self, name)(connection, *args, **kwds)
+
+    def create(self, c: Any, typeid: str, /, *args: Any, **kwds: Any) -> tuple[str, tuple[str, ...]]:
+        """Makes an object of a registered type; its ident, to which the caller has a reference, and its methods."""
+        make, exposed, method_to_typeid, _ = self.registry[typeid]
+        if make is not None:
+            obj = make(*args, **kwds)
+        elif kwds or len(args) != 1:
+            raise ValueError("Without callable, must have one non-keyword argument")
+        else:
+            obj = args[0]
+        if exposed is None:
+            exposed = public_methods(obj)
+        if method_to_typeid is not None:
+            if not isinstance(method_to_typeid, dict):
+                raise TypeError(f"method_to_typeid {method_to_typeid!r}: type {type(method_to_typeid)}, not dict")
+            exposed = [*exposed, *method_to_typeid]
+        parts = (obj, frozenset(exposed), method_to_typeid or None)
+        ident = self.objects.add(self._serving.holder, typeid, parts)
+        util.debug("%r callable returned object with id %r", typeid, ident)
+        return ident, tuple(exposed)
+
+    def get_methods(self, c: Any, token: Any) -> tuple[str, ...]:
+        """The methods of the object that a token names."""
+        return tuple(self.objects.keep(token.id).parts[1])
+
+    def incref(self, c: Any, ident: str) -> None:
+        """The caller refers to the object once more."""
+        self.objects.take(self._serving.holder, ident)
+
+    def decref(self, c: Any, ident: str) -> None:
+        """The caller refers to the object once less."""
+        self.references.drop(self._serving.holder, ident)
+        self.objects.gone.clear()
+
+    def debug_info(self, c: Any) -> str:
+        """A list of the objects, for people: ident, references, and how the object shows itself."""
+        self.catch_up()
+        found = []
+        for ident, count in sorted(self.references.counts().items()):
+            entry = self.id_to_obj.get(ident)
+            if entry is not None:
+                found.append(f"  {ident}:       refcount={count}\n    {str(entry[0])[:75]}")
+        return "\n".join(found)
+
+    def number_of_objects(self, c: Any) -> int:
+        """How many objects are referred to."""
+        self.catch_up()
+        return len(self.references)
+
+    def dummy(self, c: Any) -> bytes:
+        """Does nothing. The answer tells where the family finds the server."""
+        return self.door
+
+    def shutdown(self, c: Any) -> None:
+        """Ends the server."""
+        util.debug("manager received shutdown message")
+        if c is not None:
+            with suppress(Exception):
+                send(c, (RETURN, None), True)
+        self.stop_event.set()
+
+    # --- what every object answers to ---
+
+    def fallback_getvalue(self, conn: Any, ident: str, obj: Any) -> Any:
+        """The object itself."""
+        return obj
+
+    def fallback_str(self, conn: Any, ident: str, obj: Any) -> str:
+        """`str` of it."""
+        return str(obj)
+
+    def fallback_repr(self, conn: Any, ident: str, obj: Any) -> str:
+        """`repr` of it."""
+        return repr(obj)
+
+    def fallback_locked(self, conn: Any, ident: str, obj: Any) -> bool:
+        """Whether a lock or semaphore is taken that cannot tell by itself before Python 3.14."""
+        if hasattr(obj, "_value"):
+            return bool(obj._value == 0)
+        lock = getattr(obj, "_lock", obj)  # a condition's
+        return bool(lock.locked()) if hasattr(lock, "locked") else repr(lock).startswith("<locked")
+
+    fallback_mapping: ClassVar[dict[str, Callable[..., Any]]] = {
+        "__str__": fallback_str,
+        "__repr__": fallback_repr,
+        "#GETVALUE": fallback_getvalue,
+        "locked": fallback_locked,
+    }

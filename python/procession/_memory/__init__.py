@@ -1,0 +1,1 @@
+"""Memory that processes share: blocks, arrays, dictionaries, segments."""

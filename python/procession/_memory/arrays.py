@@ -1,0 +1,61 @@
+"""Making numpy arrays in family memory. numpy is needed when one is made, and not before."""
+
+from __future__ import annotations
+
+import math
+
+from .block import Block
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import ModuleType
+    from typing import Any, Literal
+
+    from .shared_array import SharedArray
+
+__all__ = ["asarray", "ndarray"]
+
+
+def ndarray(shape: int | tuple[int, ...], dtype: Any = float, order: Literal["C", "F"] = "C") -> SharedArray:
+    """A new numpy array of zeros in shared memory: see `SharedArray`.
+
+    shape, dtype, order: as for `numpy.zeros`. A big one costs what is written of it, but the machine must have room for
+    all of it, else MemoryError. TypeError: a dtype with Python objects in it. ImportError: numpy is not installed.
+    """
+    np = _numpy()
+    from .shared_array import SharedArray, placed
+
+    dtype = np.dtype(dtype)
+    if dtype.hasobject:
+        raise TypeError(f"an array of Python objects cannot be shared, as these lie elsewhere: {dtype}")
+    if order not in ("C", "F"):
+        raise ValueError(f"order is 'C' or 'F', not {order!r}")
+    lengths = tuple(shape) if isinstance(shape, tuple | list) else (shape,)
+    if any(n < 0 for n in lengths):
+        raise ValueError(f"negative dimensions are not allowed: {shape}")
+    block = Block(math.prod(lengths) * dtype.itemsize)
+    return placed(block, np.ndarray.__new__(SharedArray, lengths, dtype, buffer=block, order=order))
+
+
+def asarray(a: Any, dtype: Any = None, order: Literal["C", "F"] = "C") -> SharedArray:
+    """The array in shared memory: itself if it is there already (and of that dtype), else a copy of it there.
+
+    a: whatever `numpy.asarray` takes. dtype: of the result; by default that of a. Otherwise as `ndarray`.
+    """
+    np = _numpy()
+    from .shared_array import SharedArray
+
+    if isinstance(a, SharedArray) and a._offset() is not None and dtype in (None, a.dtype):
+        return a
+    source = np.asarray(a, dtype)
+    shared = ndarray(source.shape, source.dtype, order)
+    shared[...] = source
+    return shared
+
+
+def _numpy() -> ModuleType:
+    try:
+        import numpy
+    except ImportError as error:
+        raise ImportError("procession.ndarray and procession.asarray need numpy, which is not installed") from error
+    return numpy

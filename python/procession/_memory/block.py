@@ -1,0 +1,38 @@
+"""Blocks of family memory: what values, arrays and the heap are made of."""
+
+from __future__ import annotations
+
+from .. import _core
+
+__all__ = ["Block"]
+
+
+class Block(_core.Array):
+    """So many bytes that processes share, zero at first. It has the buffer protocol, writable.
+
+    A big one costs what is written of it, and goes back to the machine when nobody has a reference or a view any more,
+    in whatever process and however they ended. It is pickled as a handle, at any time and to any process of the family.
+    """
+
+    def __init__(self, size: int) -> None:
+        """size: in bytes, 0 or more. ValueError: below 0. MemoryError: the machine or its control group has less
+        left.
+        """
+        if size < 0:
+            raise ValueError(f"a block of memory has 0 bytes or more, not {size}")
+        _core.Array._create(self, size)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _found, (type(self), _handle_of(self), len(self))
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {len(self)} bytes>"
+
+
+_handle_of = _core.Array.handle.__get__
+
+
+def _found(cls: type[Block], handle: bytes, size: int) -> Block:
+    block = cls.__new__(cls)
+    _core.Array._attach(block, handle, size)
+    return block

@@ -1,0 +1,1 @@
+"""Pools: the parts of `pool` and `futures`."""

@@ -1,0 +1,46 @@
+"""What multiprocessing's workers run for a chunk of `map`, and how they send an exception: for code that was written
+for its pool. `pool` has them under its own name.
+"""
+
+from __future__ import annotations
+
+from .._start.exit_report import RemoteTraceback
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from types import TracebackType
+    from typing import Any
+
+__all__ = ["ExceptionWithTraceback", "mapstar", "rebuild_exc", "starmapstar"]
+
+
+def mapstar(args: tuple[Any, ...]) -> list[Any]:
+    """list(map(*args)): what runs a chunk of `map` there."""
+    return list(map(*args))
+
+
+def starmapstar(args: tuple[Callable[..., Any], Iterable[Iterable[Any]]]) -> list[Any]:
+    """The same for `starmap`."""
+    function, items = args
+    return [function(*item) for item in items]
+
+
+class ExceptionWithTraceback:
+    """An exception that is pickled with its traceback, as text, which becomes its `__cause__`."""
+
+    def __init__(self, exc: BaseException, tb: TracebackType | None) -> None:
+        from traceback import format_exception
+
+        self.exc = exc
+        self.tb = '\n"""\n' + "".join(format_exception(type(exc), exc, tb)) + '"""'
+        self.exc.__traceback__ = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return rebuild_exc, (self.exc, self.tb)
+
+
+def rebuild_exc(exc: BaseException, tb: str) -> BaseException:
+    """What `ExceptionWithTraceback` is unpickled as."""
+    exc.__cause__ = RemoteTraceback(tb)
+    return exc

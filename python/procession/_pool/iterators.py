@@ -1,0 +1,227 @@
+"""The iterators of a pool: the results of `imap` and `imap_unordered`, as they come."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from functools import partial
+
+from ..context import TimeoutError
+from .compat_results import IMapIterator, IMapUnorderedIterator, IteratorNames
+from .errors import error_of, name_of
+from .results import call_as, call_soon
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from typing import Any, Self
+
+    from .imap_input import Feed
+
+__all__ = ["ResultIterator", "UnorderedResultIterator"]
+
+
+class ResultIterator(IteratorNames, IMapIterator):
+    """The results of `imap`, in the order of the input, as they come."""
+
+    _ordered = True
+
+    def __init__(self, pool: Any, feed: Feed, function: Any, bar: Any) -> None:
+        self._pool = pool
+        self._feed = feed
+        self._group = feed.group
+        self._function = function
+        self._chunk = feed.chunk
+        self._bar = bar
+        self._lock = threading.Lock()
+        self._collected = 0  # tasks whose outcomes were collected
+        self._come: deque[tuple[int, bool, Any]] = deque()  # outcomes that were collected and not looked at
+        self._ready: deque[tuple[bool, Any, int]] = deque()  # success, value, items
+        self._early: dict[int, tuple[bool, Any, int]] = {}  # what is not its turn yet, by number
+        self._next = 0  # the number whose turn it is
+        self._last = -1  # the number of the outcome that was dealt with last
+        self._calls: list[Callable[[], object]] = []  # what coroutines wait for
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __repr__(self) -> str:
+        feed = self._feed
+        read = f"all {feed.fed} items read" if feed.ended else f"{feed.fed} items read"
+        return f"{object.__repr__(self)[:-1]}: {name_of(self._function)}(), {feed.given} results fetched, {read}>"
+
+    def __del__(self) -> None:
+        feed: Feed | None = getattr(self, "_feed", None)
+        if feed is not None and not feed.ended:
+            feed.forget()
+
+    def next(self, timeout: float | None = None) -> Any:
+        """The next result, waited for up to so many seconds. StopIteration: there is no other.
+
+        Raises what the call has raised, or `procession.TimeoutError`; and see `AsyncResult.get`. The iterator goes on
+        with the next one then.
+        """
+        if not self._lock.acquire(timeout=-1 if timeout is None else max(0.0, timeout)):
+            raise TimeoutError
+        try:
+            success, value = self._take(timeout)
+        finally:
+            self._lock.release()
+        if success:
+            return value
+        raise value
+
+    def __next__(self) -> Any:
+        with self._lock:
+            ready = self._ready
+            if ready:  # the case that must be quick
+                success, value, items = ready.popleft()
+                feed = self._feed
+                feed.given += items
+                if feed.fed - feed.given < feed.ahead >> 1:  # so that the workers do not wait for this thread
+                    feed.more()
+                if success:
+                    return value
+            else:
+                success, value = self._take(None)
+        if success:
+            return value
+        raise value
+
+    def _take(self, timeout: float | None) -> tuple[bool, Any]:
+        limit = None if timeout is None else time.monotonic() + timeout
+        feed = self._feed
+        while not self._ready:
+            feed.more()
+            while feed.failures:
+                number, error, items = feed.failures.popleft()
+                self._came(number, False, error, items)
+            if self._ready:
+                break
+            if feed.over(self._collected) or (feed.ended and self._all_taken()):
+                if self._early:  # what should have come before was lost to an exception of a signal's handler
+                    self._next = min(self._early)
+                    success, value, items = self._early.pop(self._next)
+                    self._give(success, value, items)
+                    self._next += items
+                    continue
+                last, feed.last = feed.last, None
+                if last is not None:
+                    return False, last
+                if self._bar is not None:
+                    self._bar.close()
+                raise StopIteration
+            left = None if limit is None else max(0.0, limit - time.monotonic())
+            unsent = feed.inline and feed.sent == self._collected
+            if not (feed.wait_to_send(left) if unsent else self._collect(left)):
+                raise TimeoutError
+        success, value, items = self._ready.popleft()
+        feed.given += items
+        return success, value
+
+    def _collect(self, timeout: float | None) -> bool:
+        """Waits for outcomes; False if the time is over."""
+        # A signal's handler may raise between any two steps, so an outcome leaves `_come` after it was dealt with, and
+        # one that was dealt with is known by its number.
+        come = self._come
+        if not come and not self._group.collect_into(come, timeout):
+            return False
+        while come:
+            number, success, value = come[0]
+            if number != self._last:
+                self._collected += 1
+                self._arrived(number, success, value)
+                self._last = number
+            come.popleft()
+        return True
+
+    def _all_taken(self) -> bool:
+        """Whether nothing is under way or waits to be collected."""
+        return not self._come and self._group.progress() == (0, 0) and not self._feed.failures
+
+    def _arrived(self, number: int, success: bool, value: Any) -> None:
+        if not success:
+            value = error_of(value, name_of(self._function), number, self._pool._supervisor.broken)
+            self._came(number, False, value, self._chunk)
+        elif self._chunk > 1:
+            # the list's items; the last of them ends the turn
+            self._came(number, None, value, len(value))
+        else:
+            self._came(number, True, value, 1)
+
+    def _came(self, number: int, success: bool | None, value: Any, items: int) -> None:
+        if self._bar is not None:
+            self._bar.update(items)
+        if not self._ordered:
+            self._give(success, value, items)
+        elif number < self._next:
+            pass  # it was given already, before a signal's handler has raised
+        elif number != self._next:
+            self._early[number] = (success, value, items)  # type: ignore[assignment]
+        else:
+            self._give(success, value, items)
+            self._next += items
+            while self._next in self._early:
+                success, value, items = self._early.pop(self._next)
+                self._give(success, value, items)
+                self._next += items
+
+    def _give(self, success: bool | None, value: Any, items: int) -> None:
+        if success is None:
+            self._ready.extend((True, item, 1) for item in value)
+        else:
+            self._ready.append((success, value, items))
+
+    # --- for async for ---
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        return self
+
+    async def __anext__(self) -> Any:
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+        supervisor, key, feed = self._pool._supervisor, (True, self._group.id), self._feed
+        while True:
+            future = loop.create_future()
+            with supervisor.lock:
+                self._calls.append(partial(call_soon, loop, _wake, future))
+                supervisor.watched[key] = self._wake_all
+            self._group.report()
+            try:
+                value = self.next(0)
+            except StopIteration:
+                supervisor.forget(key)
+                self._wake_all()
+                raise StopAsyncIteration from None
+            except TimeoutError:
+                if feed.inline and feed.sent == self._collected:
+                    # there is no room, and nothing is under way that would tell of it
+                    await asyncio.to_thread(feed.wait_to_send, 1.0)
+                else:
+                    await future
+            else:
+                if self._ready or feed.ended:
+                    self._wake_all()  # other coroutines that fetch from this iterator
+                return value
+
+    def _wake_all(self) -> None:
+        calls, self._calls = self._calls, []
+        for call in calls:
+            call()
+
+
+class UnorderedResultIterator(ResultIterator, IMapUnorderedIterator):
+    """The results of `imap_unordered`, as they come."""
+
+    _ordered = False
+
+
+call_as(ResultIterator, IMapIterator)
+call_as(UnorderedResultIterator, IMapUnorderedIterator)
+
+
+def _wake(future: Any) -> None:
+    if not future.done():
+        future.set_result(None)

@@ -1,0 +1,393 @@
+"""What a pool gives out for work that is under way: results to wait for."""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import suppress
+
+from ..context import TimeoutError
+from .compat_results import (
+    ApplyResult,
+    MapNames,
+    MapResult,
+    ResultNames,
+)
+from .errors import error_of, name_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+    from typing import Any
+
+    from .._core import PoolGroup, PoolTask
+    from .backlog import Call, Chunks
+
+__all__ = ["OneResult", "ResultList", "call_as", "call_soon"]
+
+
+class OneResult(ResultNames, ApplyResult):
+    """The result of `apply_async`, to come."""
+
+    # What most results never have is of the class.
+    _callback: Callable[[Any], object] | None = None
+    _error_callback: Callable[[BaseException], object] | None = None
+    # (success, value or exception), once it is known
+    _outcome: tuple[bool, Any] | None = None
+    # set when the supervisor has called back, if it is to
+    _told: threading.Event | None = None
+
+    # what waits in the pool's backlog, if the call was not sent at once
+    _unsent: Call | Chunks | None = None
+
+    _task: PoolTask
+
+    def __init__(self, pool: Any, function: Any) -> None:
+        self._pool = pool
+        self._function = function
+
+    def __repr__(self) -> str:
+        return f"{object.__repr__(self)[:-1]}: {name_of(self._function)}(), {self._progress()}>"
+
+    def _progress(self) -> str:
+        """How far it is, in words. It waits for nothing."""
+        if not (self.ready() and self._wait(0)) or self._outcome is None:
+            return "under way"
+        success, value = self._outcome
+        return "done" if success else f"failed with {type(value).__name__}"
+
+    @property
+    def _lock(self) -> Any:
+        """For what happens seldom: one lock is enough for all results of a pool."""
+        return self._pool._seldom
+
+    def ready(self) -> bool:
+        """Whether there is a result, or an error."""
+        if self._outcome is not None:
+            return self._told is None or self._told.is_set()
+        return False if self._told is not None else self._settled()
+
+    def successful(self) -> bool:
+        """Whether the call has returned, and not raised. ValueError: it is still under way."""
+        if not self.ready():
+            raise ValueError(f"{object.__repr__(self)} is not ready")
+        self._wait(0)
+        assert self._outcome is not None
+        return self._outcome[0]
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Waits until there is a result, or for so many seconds."""
+        self._wait(timeout)
+
+    def get(self, timeout: float | None = None) -> Any:
+        """The result, waited for up to so many seconds (None: without limit).
+
+        Raises what the call has raised, with the traceback there as its cause; `procession.TimeoutError` if it is still
+        under way; `WorkerDiedError` if its worker has died; `TaskTimeoutError`, `concurrent.futures.CancelledError`;
+        `PoolBrokenError` if the pool was terminated or cannot start workers. It never waits for what cannot come.
+        """
+        if self._outcome is None or self._told is not None:
+            if not self._wait(timeout):
+                raise TimeoutError
+            assert self._outcome is not None
+        success, value = self._outcome
+        if success:
+            return value
+        raise value
+
+    def cancel(self) -> bool:
+        """Gives the call up: if it waits it will not be made; if it is being made, its worker is killed and replaced.
+
+        False if it is done already. `get` raises `concurrent.futures.CancelledError` from then on. multiprocessing has
+        no such method.
+        """
+        # what could not be sent is no task
+        if self._outcome is not None:
+            return False
+        # withdrawing waits for a call that is being pickled, which may fail
+        return self._withdraw() or (self._outcome is None and self._task.cancel())
+
+    def _withdraw(self) -> bool:
+        """Gives up what was not sent yet; whether there was something."""
+        job = self._unsent
+        if job is None or not self._pool._backlog.withdraw(job):
+            return False
+        from concurrent.futures import CancelledError
+
+        job.fail(CancelledError())
+        return True
+
+    # --- for await ---
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        """In asyncio: the result, without blocking the event loop."""
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+        future = loop.create_future()
+
+        def done() -> None:
+            if not future.done():
+                future.set_result(None)
+
+        self._when_done(lambda: call_soon(loop, done))
+        try:
+            yield from future
+        except BaseException:
+            self.cancel()  # who awaited it was cancelled
+            raise
+        return self.get()
+
+    def _when_done(self, call: Callable[[], object]) -> None:
+        """Has call() made when there is a result: at once, or in the supervisor's thread."""
+        with self._lock:
+            if self._told is None and self._outcome is None:
+                self._watch()
+            pending = self._told is not None and not self._told.is_set()
+            if pending:
+                self._waiting.append(call)
+        if not pending:
+            call()
+
+    _waiting: list[Callable[[], object]]
+
+    def _watch(self) -> None:
+        """The supervisor is to tell; under the lock."""
+        self._told, self._waiting = threading.Event(), []
+        supervisor, task = self._pool._supervisor, self._task
+        key = (False, task.id)
+        with supervisor.lock:
+            if task.report():
+                supervisor.watched[key] = self._tell
+                return
+        self._told = None
+        self._take()
+
+    # --- from the engine ---
+
+    def _settled(self) -> bool:
+        return self._task.ready()
+
+    def _wait(self, timeout: float | None) -> bool:
+        if self._told is not None:
+            return self._told.wait(timeout)
+        if self._outcome is None:
+            told = self._task.outcome(timeout)
+            if told is not None:
+                self._keep(told)
+            elif not self._task.wait(0):
+                return False
+            else:
+                with self._lock:  # another thread has taken it, and keeps it in a moment
+                    self._take()
+        return True
+
+    def _keep(self, told: tuple[bool, Any]) -> None:
+        if told[0]:
+            self._outcome = told
+            return
+        self._outcome = False, self._error(told[1])
+        self._hush(told[1])
+
+    def _hush(self, what: tuple[Any, ...]) -> None:
+        """What `terminate` has given up is told to those who wait, and, as in multiprocessing, to no callback."""
+        if what[0] == "abandoned" and self._pool._supervisor.broken is None:
+            self._error_callback = None
+
+    def _not_sent(self, error: BaseException | None) -> None:
+        """The call was given up before it was sent; None: since the pool has ended."""
+        if error is None:
+            self._keep((False, ("abandoned",)))
+        else:
+            self._outcome = False, error
+        self._call_back()
+
+    def _take(self) -> None:
+        """The outcome from the engine, if nobody has taken it; under the lock."""
+        if self._outcome is None:
+            told = self._task.take()
+            while told is None and self._outcome is None:
+                time.sleep(0)  # another thread has taken it, and keeps it in a moment
+            if told is not None:
+                self._keep(told)
+
+    def _error(self, what: tuple[Any, ...]) -> BaseException:
+        return error_of(what, name_of(self._function), None, self._pool._supervisor.broken)
+
+    def _tell(self) -> None:
+        """In the supervisor's thread: calls back, and wakes who waits."""
+        with self._lock:
+            self._take()
+        self._call_back()
+
+    def _call_back(self) -> None:
+        assert self._outcome is not None
+        success, value = self._outcome
+        call = self._callback if success else self._error_callback
+        try:
+            if call is not None:
+                call(value)
+        finally:
+            self._callback = self._error_callback = None
+            with self._lock:
+                assert self._told is not None
+                self._told.set()
+                waiting, self._waiting = self._waiting, []
+            for wake in waiting:
+                wake()
+
+
+class ResultList(MapNames, OneResult, MapResult):
+    """The result of `map_async` and `starmap_async`, to come: a list."""
+
+    _group: PoolGroup
+    # how many items a task has, if somebody has said so; how many tasks there are
+    _chunk: int | None = None
+    _tasks = 0
+
+    def __init__(
+        self,
+        pool: Any,
+        function: Any,
+        length: int,
+        chunked: bool,
+        callback: Callable[[list[Any]], object] | None,
+        error_callback: Callable[[BaseException], object] | None,
+        bar: Any = None,
+    ) -> None:
+        OneResult.__init__(self, pool, function)
+        # re-entrant: a thread that has the outcomes of a pool of threads reported may be told at once
+        self._gathering = threading.RLock()
+        self._callback, self._error_callback = callback, error_callback
+        self._values: list[Any] = [None] * length
+        self._length = length
+        self._chunked = chunked
+        # the first that has gone wrong: (index, error)
+        self._failure: tuple[int, BaseException] | None = None
+        self._bar = bar
+        # whether all of the input is submitted; whether somebody calls back, or has
+        self._whole = self._called = False
+        if not length:
+            self._finish()
+
+    @property
+    def _lock(self) -> Any:
+        return self._gathering
+
+    def cancel(self) -> bool:
+        """Gives up all calls that are not done; see `ApplyResult.cancel`."""
+        if self._outcome is not None:
+            return False
+        count = self._group.cancel()
+        return self._withdraw() or count > 0
+
+    def get(self, timeout: float | None = None) -> Any:
+        """The list of results; see `ApplyResult.get`. Ctrl-C gives up all calls that are not done."""
+        try:
+            return super().get(timeout)
+        except KeyboardInterrupt:
+            self.cancel()
+            raise
+
+    def _fail(self, index: int, error: BaseException) -> None:
+        if self._failure is None or index < self._failure[0]:
+            self._failure = index, error
+
+    def _progress(self) -> str:
+        said = super()._progress()
+        return f"{said}, {self._number_left} tasks left" if said == "under way" else said
+
+    def _abandon(self, index: int = 0) -> None:
+        """The pool was ended before the rest, from this item on, was sent."""
+        what = ("abandoned",)
+        self._hush(what)
+        self._fail(index, error_of(what, name_of(self._function), index, self._pool._supervisor.broken))
+
+    def _finish(self) -> None:
+        self._outcome = (True, self._values) if self._failure is None else (False, self._failure[1])
+        self._values = []
+        if self._bar is not None:
+            self._bar.close()
+
+    def _settled(self) -> bool:
+        return self._group.progress()[0] == 0
+
+    def _look(self) -> None:
+        """Takes what there is, unless another thread does so."""
+        if self._outcome is None and self._told is None and self._lock.acquire(blocking=False):
+            try:
+                self._gather(0)
+            finally:
+                self._lock.release()
+
+    def _gather(self, timeout: float | None) -> bool:
+        """Takes what there is; whether that was all. Under the lock."""
+        if self._outcome is not None:
+            return True
+        gathered = self._group.gather(self._values, self._chunked, timeout)
+        if gathered is None:
+            return False
+        left, failures, count = gathered
+        for index, what in failures:
+            self._hush(what)
+            self._fail(index, error_of(what, name_of(self._function), index, self._pool._supervisor.broken))
+        if self._bar is not None:
+            self._bar.update(count)
+        if left == 0 and self._whole:
+            self._finish()
+        return self._outcome is not None
+
+    def _submitted(self) -> None:
+        """All of the input is submitted. If all of that is done, nothing else will tell of it."""
+        self._whole = True
+        if self._told is not None:
+            self._tell()
+
+    def _wait(self, timeout: float | None) -> bool:
+        if self._told is not None:
+            return self._told.wait(timeout)
+        if self._outcome is not None:
+            return True
+        limit = None if timeout is None else time.monotonic() + timeout
+        if not self._lock.acquire(timeout=-1 if timeout is None else max(0.0, timeout)):
+            return self._outcome is not None
+        try:
+            while not self._gather(None if limit is None else max(0.0, limit - time.monotonic())):
+                if limit is not None and time.monotonic() >= limit:
+                    return False
+            return True
+        finally:
+            self._lock.release()
+
+    def _watch(self) -> None:
+        self._told, self._waiting = threading.Event(), []
+        supervisor, group = self._pool._supervisor, self._group
+        with supervisor.lock:
+            supervisor.watched[True, group.id] = self._tell
+        group.report()
+
+    def _tell(self) -> None:
+        with self._lock:
+            while self._outcome is None and self._group.progress()[1]:
+                self._gather(0)
+            if self._outcome is None and self._whole and self._group.progress() == (0, 0):
+                self._finish()
+            done = self._outcome is not None and not self._called
+            self._called = self._called or done
+        if done:
+            self._pool._supervisor.forget((True, self._group.id))
+            self._call_back()
+
+
+def call_as(kind: type, twin: type) -> None:
+    """Programs know the class by the name of what it derives from."""
+    kind.__name__, kind.__qualname__, kind.__module__ = twin.__name__, twin.__name__, "procession.pool"
+
+
+call_as(OneResult, ApplyResult)
+call_as(ResultList, MapResult)
+
+
+def call_soon(loop: Any, function: Callable[..., object], *args: Any) -> None:
+    with suppress(RuntimeError):  # the loop was closed meanwhile
+        loop.call_soon_threadsafe(function, *args)

@@ -1,0 +1,163 @@
+"""The thread that looks after a pool's workers: starts and replaces them, and calls back.
+
+It waits in Rust without the interpreter, and holds nothing of the `Pool` object, so that a forgotten pool can go.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+
+from ..process import what_ended
+from . import worker
+from .backlog import report
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import Any
+
+    from .._core import PoolEngine
+    from ..context import BaseContext
+    from ..process import BaseProcess
+
+__all__ = ["Supervisor"]
+
+
+class Supervisor:
+    """What the thread needs. processes: the workers, by desk; the very list that `Pool._pool` is."""
+
+    def __init__(
+        self,
+        engine: PoolEngine,
+        context: BaseContext,
+        processes: list[BaseProcess],
+        initializer: Callable[..., object] | None,
+        initargs: Iterable[Any],
+        most: int | None,
+        memory: int | None,
+        threads: int | None,
+        make: Callable[..., BaseProcess],
+    ) -> None:
+        """make: makes a process, as `Pool.Process` does."""
+        self.make = make
+        self.engine = engine
+        self.context = context
+        self.processes = processes
+        self.worker = (initializer, tuple(initargs), most, memory, threads)
+        self.pid = os.getpid()
+        # whoever pickles for a submission may submit
+        self.lock = threading.RLock()
+        # whom to tell of outcomes: (whether it is a group, number) -> function
+        self.watched: dict[tuple[bool, int], Callable[[], object]] = {}
+        # the worker that ended last, and what was raised when one could not be started
+        self._last: BaseProcess | None = None
+        self._refusal: BaseException | None = None
+        self._why: BaseException | None = None
+        self.thread: threading.Thread | None = None
+
+    def terminated(self) -> None:
+        """The engine was terminated: waits until the workers have ended."""
+        if self.thread is not None and self.thread is not threading.current_thread():
+            self.thread.join()
+
+    def start(self) -> None:
+        """Starts all workers, in this thread, and then the thread. What the start of a worker raises is raised."""
+        while True:
+            kind, desk = self.engine.next_event(0)
+            if kind != "start":
+                break
+            try:
+                self._start(desk)
+            except BaseException:
+                self.engine.start_failed(desk)
+                raise
+        self.thread = threading.Thread(target=self._run, name="PoolSupervisor", daemon=True)
+        self.thread.start()
+
+    def watch(
+        self, submit: Callable[[], Any], key: Callable[[Any], tuple[bool, int]], tell: Callable[[], object]
+    ) -> Any:
+        """What submit() returns; its outcome will be told by a call in the thread."""
+        with self.lock:
+            made = submit()
+            self.watched[key(made)] = tell
+        return made
+
+    def _start(self, desk: int) -> None:
+        process = self.make(self.context, target=worker.main, args=(self.engine.handle, desk, *self.worker))
+        process.name = process.name.replace("Process", "PoolWorker")
+        process.daemon = True
+        process.start()
+        if desk < len(self.processes):
+            self.processes[desk] = process
+        else:
+            self.processes.append(process)
+        try:
+            sentinel = process.sentinel
+        except (OSError, AttributeError):  # a sandbox without pidfds, a process class of somebody's own
+            sentinel = -1
+        self.engine.started(desk, getattr(process, "pid", None) or 0, sentinel)
+
+    def _run(self) -> None:
+        while True:
+            kind, what = self.engine.next_event()
+            if kind == "ended":
+                break
+            try:
+                if kind == "start":
+                    self._started_again(what)
+                elif kind == "exited":
+                    self._exited(what)
+                elif kind == "reports":
+                    self._report(what)
+            except BaseException as error:
+                # told, and the pool ends: nobody is to wait for what this thread cannot do
+                sys.excepthook(type(error), error, error.__traceback__)
+                if kind == "exited":
+                    self.engine.ended(what, None)
+                self.engine.terminate()
+        for process in self.processes:
+            process.join()
+        # what is left will not be settled any more than it is
+        self._report(list(self.watched))
+
+    def _started_again(self, desk: int) -> None:
+        try:
+            self._start(desk)
+        except Exception as error:
+            self._refusal = error
+            self.engine.start_failed(desk)
+
+    def _exited(self, desk: int) -> None:
+        process = self.processes[desk]
+        process.join()
+        popen = process._popen
+        memory = popen is not None and popen._out_of_memory
+        self._last, self._refusal = process, None  # before anybody can ask what broke the pool
+        self.engine.ended(desk, process.exitcode, memory)
+
+    @property
+    def broken(self) -> BaseException | None:
+        """What broke the pool; None if it is not broken."""
+        if self.engine.phase != "broken":
+            return None
+        if self._refusal is not None or self._last is None:
+            return self._refusal
+        if self._why is None:
+            self._why = what_ended(self._last)
+        return self._why
+
+    def _report(self, keys: list[tuple[bool, int]]) -> None:
+        for key in keys:
+            with self.lock:
+                tell = self.watched.get(key) if key[0] else self.watched.pop(key, None)
+            if tell is None:
+                continue
+            report(tell)  # what a callback raises is not for the next ones to suffer
+
+    def forget(self, key: tuple[bool, int]) -> None:
+        """Nobody is to be told of that any more."""
+        with self.lock:
+            self.watched.pop(key, None)

@@ -1,0 +1,524 @@
+"""What the engine in Rust is for processes, for threads: runs tasks in them, with the same methods.
+
+Nothing is pickled. A thread runs its task to the end, whatever anybody wishes.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import sys
+import threading
+import time
+from collections import deque
+from queue import SimpleQueue
+
+from ..dummy import DummyProcess
+from .backlog import report
+from .errors import note_item
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from typing import Any
+
+__all__ = ["ThreadEngine", "ThreadSupervisor"]
+
+_MOST_FAILED_STARTS = 3
+
+
+def _wait(condition: threading.Condition, until: Callable[[], bool], timeout: float | None) -> bool:
+    with condition:
+        return condition.wait_for(until, timeout)
+
+
+def run_part(function: Callable[..., Any], items: list[Any], first: int, starred: bool) -> list[Any]:
+    """Several calls that are one task. first: the index of the first item."""
+    values: list[Any] = []
+    try:
+        if starred:
+            for item in items:
+                values.append(function(*item))
+        else:
+            for item in items:
+                values.append(function(item))
+    except Exception as error:
+        note_item(error, first + len(values), items[len(values)])
+        raise
+    return values
+
+
+class _Work:
+    """A call, or several of them, on its way through the threads."""
+
+    __slots__ = ("call", "done", "job", "state")
+
+    def __init__(self, call: Callable[[], Any], done: Callable[[bool, Any], None], job: int) -> None:
+        self.call = call
+        self.done = done
+        self.job = job  # the number of the task or of the group
+        self.state = "waiting"
+
+
+class ThreadTask:
+    """One call."""
+
+    def __init__(self, engine: ThreadEngine, call: Callable[[], Any], report: bool) -> None:
+        self.id = next(engine.numbers)
+        self._engine = engine
+        self._outcome: tuple[bool, Any] | None = None
+        self._report = report
+        self._work = _Work(call, self._done, self.id)
+        self._ended = False
+
+    def _done(self, success: bool, value: Any) -> None:
+        with self._engine.condition:
+            if self._ended:
+                return
+            self._ended = True
+            self._outcome = success, value
+            self._engine.condition.notify_all()
+            report = self._report
+        if report:
+            self._engine.tell((False, self.id))
+
+    def wait(self, timeout: float | None = None) -> bool:
+        return self._ended or _wait(self._engine.condition, lambda: self._ended, timeout)
+
+    def ready(self) -> bool:
+        return self._ended
+
+    def take(self) -> tuple[bool, Any] | None:
+        with self._engine.condition:
+            outcome, self._outcome = self._outcome, None
+        return outcome
+
+    def outcome(self, timeout: float | None = None) -> tuple[bool, Any] | None:
+        return self.take() if self.wait(timeout) else None
+
+    def cancel(self, kill: bool = True) -> bool:
+        if not self._engine.withdraw(self._work):
+            return False
+        self._done(False, ("cancelled",))
+        return True
+
+    def running(self) -> bool:
+        return self._work.state == "running"
+
+    def report(self) -> bool:
+        with self._engine.condition:
+            self._report = True
+            return not self._ended
+
+
+class ThreadGroup:
+    """Many calls of one function."""
+
+    def __init__(self, engine: ThreadEngine, function: Callable[..., Any], starred: bool, report: bool) -> None:
+        self.id = next(engine.numbers)
+        self._engine = engine
+        self._function = function
+        self._starred = starred
+        self._report = report
+        self._pending: dict[int, _Work] = {}
+        self._finished: deque[tuple[int, bool, Any]] = deque()
+        self._feeding = self._news = self._forgotten = False
+
+    def _call(self, start: int, part: list[Any], many: bool) -> Callable[[], Any]:
+        """What a task does."""
+        function, starred = self._function, self._starred
+
+        def call() -> Any:
+            values = run_part(function, part, start, starred)
+            return values if many else values[0]
+
+        return call
+
+    def feed(
+        self,
+        iterator: Iterator[Any],
+        items: int,
+        chunk: int = 1,
+        first: int = 0,
+        listed: bool = False,
+    ) -> tuple[int, int, bool, tuple[BaseException, int] | None]:
+        read = tasks = 0
+        ended = False
+        error = None
+        many = listed or chunk > 1
+        while read < items and not ended and error is None:
+            start, part = first + read, []
+            for _ in range(min(chunk, items - read)):
+                try:
+                    part.append(next(iterator))
+                except StopIteration:
+                    ended = True
+                    break
+                except BaseException as raised:
+                    error = raised, 0
+                    part.clear()  # as in multiprocessing, a chunk that is not whole is not run
+                    break
+            if part:
+                read += len(part)
+                tasks += 1
+                self._submit(start, part, many)
+        return read, tasks, ended, error
+
+    def _submit(self, start: int, part: list[Any], many: bool) -> None:
+        def done(success: bool, value: Any) -> None:
+            with self._engine.condition:
+                if self._pending.pop(start, None) is None:
+                    return
+                if not self._forgotten:
+                    self._finished.append((start, success, value))
+                self._engine.condition.notify_all()
+                report = self._report
+            if report:
+                self._engine.tell((True, self.id))
+
+        work = _Work(self._call(start, part, many), done, self.id)
+        with self._engine.condition:
+            self._pending[start] = work
+        self._engine.put(work)
+
+    def _some(self) -> bool:
+        return bool(self._finished) or self._news or not (self._pending or self._feeding)
+
+    def collect(self, most: int, timeout: float | None = None) -> tuple[int, list[tuple[int, bool, Any]]] | None:
+        with self._engine.condition:
+            if not self._some() and not self._engine.condition.wait_for(self._some, timeout):
+                return None
+            self._news = False
+            found = [self._finished.popleft() for _ in range(min(most, len(self._finished)))]
+            return len(self._pending) + len(self._finished), found
+
+    def collect_into(self, into: deque[tuple[int, bool, Any]], timeout: float | None = None) -> bool:
+        with self._engine.condition:
+            if not self._some() and not self._engine.condition.wait_for(self._some, timeout):
+                return False
+            self._news = False
+            while self._finished:
+                into.append(self._finished[0])
+                self._finished.popleft()
+        return True
+
+    def gather(
+        self, results: list[Any], chunked: bool, timeout: float | None = None
+    ) -> tuple[int, list[tuple[int, Any]], int] | None:
+        collected = self.collect(sys.maxsize, timeout)
+        if collected is None:
+            return None
+        failures, stored = [], 0
+        for number, success, value in collected[1]:
+            if not success:
+                failures.append((number, value))
+            elif chunked:
+                results[number : number + len(value)] = value
+                stored += len(value)
+            else:
+                results[number] = value
+                stored += 1
+        return collected[0], failures, stored
+
+    def wait(self, timeout: float | None = None) -> bool:
+        return _wait(self._engine.condition, lambda: not self._pending, timeout)
+
+    def progress(self) -> tuple[int, int]:
+        with self._engine.condition:
+            return len(self._pending), len(self._finished)
+
+    def cancel(self, kill: bool = True) -> int:
+        count = 0
+        for work in list(self._pending.values()):
+            if self._engine.withdraw(work):
+                work.done(False, ("cancelled",))
+                count += 1
+        return count
+
+    def report(self) -> None:
+        with self._engine.condition:
+            self._report = True
+            news = self._news or bool(self._finished)
+        if news:
+            self._engine.tell((True, self.id))
+
+    def feeding(self, on: bool) -> None:
+        with self._engine.condition:
+            changes, self._feeding = self._feeding != on, on
+        if changes:
+            self._engine.keep_open(on)
+            if not on:
+                self.tell()
+
+    def tell(self) -> None:
+        with self._engine.condition:
+            self._news = True
+            self._engine.condition.notify_all()
+            report = self._report
+        if report:
+            self._engine.tell((True, self.id))
+
+    def forget(self) -> None:
+        with self._engine.condition:
+            self._forgotten = True
+            self._finished.clear()
+
+    def wait_for_few(self, most: int, timeout: float | None = None) -> bool:
+        return _wait(self._engine.condition, lambda: len(self._pending) <= most, timeout)
+
+    # nothing is pickled, so nothing is big
+    big = False
+
+
+class ThreadEngine:
+    """The queue from which threads take their work."""
+
+    def __init__(self, workers: int) -> None:
+        self.workers = workers
+        self.condition = threading.Condition()
+        self.numbers = itertools.count(1)
+        self.phase = "open"
+        self.queue: SimpleQueue[_Work | None] = SimpleQueue()
+        self.busy: dict[int, tuple[float, bool]] = {}
+        self.done = [0] * workers
+        self.tell: Callable[[tuple[bool, int]], object] = lambda key: None
+        self._unfinished: set[_Work] = set()
+        # how many inputs may have more work, after the pool was closed too
+        self._open = 0
+
+    def has_room(self) -> bool:
+        return True
+
+    def wait_for_room(self, timeout: float | None = None) -> bool:
+        return True
+
+    def keep_open(self, on: bool) -> None:
+        with self.condition:
+            self._open += 1 if on else -1
+            self._end_if_done()
+
+    def has_work(self) -> bool:
+        """Whether there is work that a closed pool does before it ends."""
+        return bool(self._unfinished or self._open)
+
+    def _end_if_done(self) -> None:
+        """A closed pool's threads end when they have done all work; under the condition."""
+        if self.phase == "closing" and not self._open:
+            for _ in range(self.workers):
+                self.queue.put(None)
+
+    def cancel_all(self, kill: bool = False) -> int:
+        with self.condition:
+            waiting = list(self._unfinished)
+        count = 0
+        for work in waiting:
+            if self.withdraw(work):
+                work.done(False, ("cancelled",))
+                count += 1
+        return count
+
+    def submit(
+        self,
+        function: Callable[..., Any],
+        args: Iterable[Any] = (),
+        keywords: Any = None,
+        timeout: float | None = None,
+        retries: int = 0,
+        report: bool = False,
+    ) -> ThreadTask:
+        self._refuse(timeout, retries)
+        keywords = dict(keywords or {})
+        positional = tuple(args)
+        task = ThreadTask(self, lambda: function(*positional, **keywords), report)
+        self.put(task._work)
+        return task
+
+    def call(self, function: Callable[..., Any], args: Iterable[Any], keywords: Any = None) -> tuple[bool, Any]:
+        task = self.submit(function, args, keywords)
+        task.wait()
+        outcome = task.take()
+        assert outcome is not None
+        return outcome
+
+    def group(
+        self,
+        function: Callable[..., Any],
+        starred: bool = False,
+        timeout: float | None = None,
+        retries: int = 0,
+        report: bool = False,
+    ) -> ThreadGroup:
+        self._refuse(timeout, retries)
+        return ThreadGroup(self, function, starred, report)
+
+    def _refuse(self, timeout: float | None, retries: int) -> None:
+        if timeout is not None or retries:
+            raise ValueError("a pool of threads has no time limits and no retries: threads cannot be killed")
+
+    def put(self, work: _Work) -> None:
+        with self.condition:
+            if self.phase == "open" or (self.phase == "closing" and self._open):
+                self._unfinished.add(work)
+                self.queue.put(work)
+                return
+        work.done(False, ("abandoned",))
+
+    def withdraw(self, work: _Work) -> bool:
+        """Whether the work has not begun; then it never will."""
+        with self.condition:
+            if work.state != "waiting":
+                return False
+            work.state = "withdrawn"
+            self._unfinished.discard(work)
+            return True
+
+    def run(self, desk: int) -> None:
+        """What a thread does."""
+        self.busy[desk] = time.monotonic(), False
+        while True:
+            work = self.queue.get()
+            if work is None:
+                return
+            with self.condition:
+                if work.state != "waiting":
+                    continue
+                work.state = "running"
+            self.busy[desk] = time.monotonic(), True
+            success: bool
+            value: Any
+            try:
+                success, value = True, work.call()
+            except BaseException as error:
+                success, value = False, ("exception", error)
+            with self.condition:
+                work.state = "done"
+                self._unfinished.discard(work)
+            work.done(success, value)
+            self.done[desk] += 1
+            self.busy[desk] = time.monotonic(), False
+            del work, value
+
+    def close(self) -> None:
+        with self.condition:
+            if self.phase == "open":
+                self.phase = "closing"
+                self._end_if_done()
+
+    def terminate(self, phase: str = "terminating") -> None:
+        with self.condition:
+            if self.phase not in ("open", "closing"):
+                return
+            self.phase = phase
+            left, self._unfinished = self._unfinished, set()
+            for work in left:
+                if work.state == "waiting":
+                    work.state = "withdrawn"
+            for _ in range(self.workers):
+                self.queue.put(None)
+        for work in left:
+            work.done(False, ("abandoned",))
+
+    @property
+    def pending(self) -> int:
+        return len(self._unfinished)
+
+    @property
+    def waiting(self) -> int:
+        """How many tasks no thread has begun."""
+        with self.condition:
+            return sum(work.state == "waiting" for work in self._unfinished)
+
+    @property
+    def jobs(self) -> int:
+        """How many calls and groups of calls are under way."""
+        with self.condition:
+            return len({work.job for work in self._unfinished})
+
+    def is_busy(self, desk: int) -> bool:
+        """Whether that thread is in the midst of a task."""
+        return desk in self.busy and self.busy[desk][1]
+
+    def statistics(self) -> list[tuple[int, bool, int, int, int, int, float, int, int]]:
+        now = time.monotonic()
+        rows = []
+        for desk in range(self.workers):
+            since, busy = self.busy.get(desk, (now, False))
+            ready = desk in self.busy
+            rows.append((os.getpid(), ready, int(busy), 0, 0, 0, now - since, self.done[desk], 0))
+        return rows
+
+
+class ThreadSupervisor:
+    """Starts the threads, and calls back."""
+
+    def __init__(
+        self,
+        engine: ThreadEngine,
+        threads: list[Any],
+        initializer: Callable[..., object] | None,
+        initargs: Iterable[Any],
+        make: Callable[..., Any] = lambda ctx, **kwds: DummyProcess(**kwds),
+    ) -> None:
+        """make: makes a thread, as `Pool.Process` does."""
+        self.engine = engine
+        self.threads = threads
+        self.make = make
+        self.initializer = initializer
+        self.initargs = tuple(initargs)
+        self.lock = threading.RLock()
+        self.watched: dict[tuple[bool, int], Callable[[], object]] = {}
+        self.pid = os.getpid()
+        self.broken: BaseException | None = None
+        self.failed = 0
+        self.thread: Any = self  # what is joined
+        engine.tell = self._tell
+
+    def start(self) -> None:
+        for desk in range(self.engine.workers):
+            thread = self.make(None, target=self._live, args=(desk,))
+            thread.daemon = True
+            self.threads.append(thread)
+            thread.start()
+
+    def terminated(self) -> None:
+        """The engine was terminated: waits for the threads but for those that are in the midst of a task, which nobody
+        can end. `Pool.join` waits for them as well.
+        """
+        for desk, thread in enumerate(self.threads):
+            while thread is not threading.current_thread() and thread.is_alive() and not self.engine.is_busy(desk):
+                thread.join(0.01)
+
+    def is_alive(self) -> bool:
+        """Whether any thread has not ended."""
+        return any(thread.is_alive() for thread in self.threads)
+
+    def join(self) -> None:
+        """Waits until the threads have ended; one that a callback runs in does not wait for itself."""
+        for thread in self.threads:
+            if thread is not threading.current_thread():
+                thread.join()
+
+    def _live(self, desk: int) -> None:
+        while self.initializer is not None:
+            try:
+                self.initializer(*self.initargs)
+            except Exception as error:
+                self.failed += 1
+                if self.failed >= _MOST_FAILED_STARTS:
+                    self.broken = error
+                    self.engine.terminate("broken")
+                    return
+            else:
+                break
+        self.engine.run(desk)
+
+    def _tell(self, key: tuple[bool, int]) -> None:
+        with self.lock:
+            tell = self.watched.get(key) if key[0] else self.watched.pop(key, None)
+        if tell is None:
+            return
+        report(tell)
+
+    def forget(self, key: tuple[bool, int]) -> None:
+        with self.lock:
+            self.watched.pop(key, None)

@@ -1,0 +1,97 @@
+"""A pool's worker, in its own process: from the start to the loop in Rust, and what goes wrong on the way."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import suppress
+from io import TextIOWrapper
+
+from .. import _core
+from .._start import exit_report
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import Any
+
+__all__ = ["described", "main", "unsendable"]
+
+
+def main(
+    handle: bytes,
+    desk: int,
+    initializer: Callable[..., object] | None,
+    initargs: Iterable[Any],
+    most: int | None,
+    memory: int | None,
+    threads: int | None,
+) -> None:
+    """What a worker does: initializer(*initargs), then one task after the other.
+
+    most: it ends after so many. memory: it ends when it has more than so many bytes. threads: that numerical libraries
+    may use in it.
+    """
+    _write_lines_at_once()
+    if threads is not None:
+        from .blas_threads import limit
+
+        limit(threads)
+    if initializer is not None:
+        try:
+            initializer(*initargs)
+        except Exception as error:
+            # it is told at home, once, and not here by each worker
+            exit_report.leave_report(error)
+            raise SystemExit(1) from None
+    _core.work_in_pool(handle, desk, None, most, memory)
+
+
+def _write_lines_at_once() -> None:
+    """Has what tasks print written line by line, also where standard output is no terminal: a worker may be killed at
+    any time, for a later task, and its buffer would be lost.
+    """
+    out = sys.stdout
+    if type(out) is TextIOWrapper and not out.line_buffering:
+        with suppress(OSError, ValueError):  # it is closed, or cannot be written to
+            out.reconfigure(line_buffering=True)
+
+
+def described(
+    error: BaseException, place: tuple[int, object] | None
+) -> tuple[str, str, str, bytes | None, tuple[int, str] | None]:
+    """An exception in parts that can be sent whatever it is: its type, its text, its traceback, itself, and the item.
+
+    place: the number of the item in the task, and the item.
+    """
+    from traceback import format_exception
+
+    try:
+        text = "".join(format_exception(error))
+    except Exception:
+        text = "<its traceback cannot be told>"
+    try:
+        message = str(error)
+    except Exception:
+        message = "<its text cannot be told>"
+    try:
+        pickled = exit_report._pickled(error)
+    except Exception:
+        pickled = None
+    at = None
+    if place is not None:
+        from .errors import shortened
+
+        at = place[0], shortened(place[1])
+    return type(error).__qualname__, message, text, pickled, at
+
+
+def unsendable(error: BaseException, value: object) -> tuple[str, str]:
+    """What is told of a result that cannot be sent: why, and what it was."""
+    return _shown(error), _shown(value)
+
+
+def _shown(obj: object) -> str:
+    try:
+        return repr(obj)
+    except Exception:
+        return f"<{type(obj).__qualname__} object>"

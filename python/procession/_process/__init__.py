@@ -1,0 +1,1 @@
+"""Processes: what `process` and `util` are made of."""

@@ -1,0 +1,1 @@
+"""Queues: what `queues` has for code that was written for multiprocessing."""

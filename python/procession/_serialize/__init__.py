@@ -1,0 +1,1 @@
+"""What goes beyond pickle: by value, without a copy, and why it failed."""

@@ -1,0 +1,131 @@
+"""How processes end, told at home: the exception that ended a child, or in words what else did.
+
+A child that an exception ends leaves a report in its seat of the registry: family memory, which its parent reads when
+somebody asks for `process.exception`. The exception itself is in it as a pickle of its own, so one that cannot be
+pickled, or not be unpickled, costs itself alone: its name, its text and its traceback still arrive.
+"""
+
+from __future__ import annotations
+
+from .. import _core
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..process import BaseProcess
+
+__all__ = ["RemoteTraceback", "exception_of", "how", "leave_report", "note_memory", "ran_out_of_memory"]
+
+
+class RemoteTraceback(Exception):
+    """The traceback of an exception in the process that raised it, as text; the exception's `__cause__` here."""
+
+    __module__ = "procession.pool"  # where multiprocessing has it, and what pickles call it
+
+    def __init__(self, tb: str) -> None:
+        super().__init__(tb)
+        self.tb = tb
+
+    def __str__(self) -> str:
+        return f'\n"""\n{self.tb}"""'
+
+
+# --- in the child ---
+
+
+def leave_report(error: BaseException) -> None:
+    """Leaves word of the exception that ends this process. Whatever goes wrong with that is passed over."""
+    try:
+        from pickle import dumps
+        from traceback import format_exception
+
+        text = "".join(format_exception(error))
+        try:
+            pickled = _pickled(error)
+        except Exception:
+            pickled = None
+        try:
+            message = str(error)
+        except Exception:
+            message = "<its text cannot be told>"
+        _core.leave_report(dumps((type(error).__qualname__, message, text, pickled)))
+    except Exception:  # no memory left, say; the exit code tells that there was something
+        pass
+
+
+def _pickled(error: BaseException) -> bytes:
+    from .. import reduction
+    from .._serialize import by_value
+
+    return by_value.dumps(error, reduction._dumps_slow)
+
+
+# --- in the parent ---
+
+
+def exception_of(process: BaseProcess, code: int, report: bytes | None, out_of_memory: bool) -> BaseException | None:
+    """What ended a process that has ended with this exit code; None if it ended well."""
+    from .._errors import ProcessDiedError
+
+    if code == 0:
+        return None
+    who = f"{process.name} (pid {process.pid})"
+    if report is None or code < 0:
+        return ProcessDiedError(f"{who} {how(code, out_of_memory)}", process.pid or 0, process.name, code)
+    return read_report(report, who, ProcessDiedError("", process.pid or 0, process.name, code))
+
+
+def read_report(report: bytes, who: str, otherwise: Exception) -> BaseException:
+    """The exception of a report, with the traceback as its cause; if it cannot be had, otherwise, with its text."""
+    from pickle import loads
+
+    kind, message, text, pickled = loads(report)
+    error: BaseException | None = None
+    why = "it cannot be pickled"
+    if pickled is not None:
+        try:
+            error = loads(pickled)
+        except Exception as refusal:
+            why = f"it cannot be unpickled: {type(refusal).__name__}: {refusal}"
+    if not isinstance(error, BaseException):
+        error = otherwise
+        error.args = (f"{who} ended with {kind}: {message} ({why})",)
+    error.__cause__ = RemoteTraceback(text)
+    return error
+
+
+def how(code: int, out_of_memory: bool = False) -> str:
+    """How a process ended, after its name in a sentence: `ended with exit code 3`, `was killed by SIGKILL`."""
+    if code >= 0:
+        return f"ended with exit code {code}"
+    from .._process.display import name_of_exit_code
+
+    name = name_of_exit_code(code)[1:]
+    signal = name if name.startswith("SIG") else f"signal {name}"
+    return f"was killed by {signal}" + (": out of memory" if out_of_memory else "")
+
+
+# --- memory ---
+
+_oom_kills: int | None = None
+_counts = False
+
+
+def note_memory() -> None:
+    """Notes how often the kernel has killed for want of memory so far. Before the first child starts."""
+    global _oom_kills, _counts  # noqa: PLW0603 (of this process)
+    if not _counts:
+        _counts = True
+        _oom_kills = _core.oom_kills()
+
+
+def ran_out_of_memory() -> bool:
+    """Whether a child that was just found killed by SIGKILL, not by us, was killed because memory ran out.
+
+    By the count of the control group, which does not say whom it counts: if it has grown, as many of our dead as it has
+    grown by are taken to be it.
+    """
+    global _oom_kills  # noqa: PLW0603 (of this process)
+    if _oom_kills is None or (_core.oom_kills() or 0) <= _oom_kills:
+        return False
+    _oom_kills += 1
+    return True

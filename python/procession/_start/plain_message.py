@@ -1,0 +1,121 @@
+"""Start messages without pickle, for processes that need none.
+
+A spawned child that does not unpickle anything saves importing pickle, a fifth of the time that it takes to start. Most
+processes have a function of some module for a target, and a few numbers and strings for arguments; those are sent as
+what they are, by `marshal`, and everything else goes the usual way. marshal keeps types, values and which lists are the
+same list, as pickle does; what it would change (bytearrays, subclasses) is not plain.
+"""
+
+from __future__ import annotations
+
+import sys
+from marshal import dumps, loads
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ..process import BaseProcess
+
+__all__ = ["MARK", "packed", "preparation", "unpacked"]
+
+MARK = b"procession\0"  # what a plain start message begins with
+VERSION = 4  # of marshal's format: read by all versions of Python that we support
+MOST = 300  # objects that are looked at
+BIG = 256 << 10  # bytes of which copying takes longer than mapping; the core knows it, too
+
+_ATOMS = frozenset((type(None), bool, int, float, complex, str, bytes))
+_LISTS = frozenset((tuple, list, set, frozenset))
+
+
+def packed(preparation: dict[str, Any], process_obj: BaseProcess) -> bytes | None:
+    """The start message; None if it has to be pickled."""
+    from .. import context, process
+
+    kinds = (context.Process, context.SpawnProcess, context.ForkServerProcess)
+    if type(process_obj) not in kinds:
+        return None
+    state = process_obj.__dict__.copy()
+    target = state.pop("_target")
+    named = None if target is None else _name_of(target)
+    config = state["_config"] = state["_config"].copy()
+    for holder in (preparation, config):
+        if type(holder.get("authkey")) is not process.AuthenticationString:
+            return None
+    preparation = {**preparation, "authkey": bytes(preparation["authkey"])}
+    config["authkey"] = bytes(config["authkey"])
+    if (target is not None and named is None) or not _is_plain([preparation, state]):
+        return None
+    try:
+        return MARK + dumps((preparation, (kinds.index(type(process_obj)), named, state)), VERSION)
+    except ValueError:  # nested too deeply
+        return None
+
+
+def _name_of(target: Any) -> tuple[str, str] | None:
+    """Module and name under which a child finds this function."""
+    from .. import reduction
+    from .._serialize import by_value
+
+    module, name = getattr(target, "__module__", None), getattr(target, "__qualname__", None)
+    if type(target) not in (type(_name_of), type(len)) or type(target) in reduction._reducers():
+        return None
+    if type(module) is not str or type(name) is not str or _find(sys.modules.get(module), name) is not target:
+        return None
+    if module in by_value.MAIN and not by_value.main_is_found():
+        return None
+    return module, name
+
+
+def _find(place: Any, name: str) -> Any:
+    for part in name.split("."):
+        place = getattr(place, part, None)
+    return place
+
+
+def _is_plain(objects: list[Any]) -> bool:
+    """Whether these consist of built-ins that marshal reproduces. (Few: what is recursive has no end.)"""
+    seen = 0
+    while objects:
+        obj = objects.pop()
+        seen += 1
+        if seen > MOST:
+            return False
+        kind = type(obj)
+        if kind in _LISTS:
+            objects.extend(obj)
+        elif kind is dict:
+            objects.extend(obj)
+            objects.extend(obj.values())
+        elif kind not in _ATOMS or (kind is bytes and len(obj) >= BIG):
+            return False
+    return True
+
+
+# --- in the child ---
+
+
+def preparation(message: bytes) -> tuple[dict[str, Any], Any]:
+    """What the child has to know before the rest of the message can be made into its Process object; and that rest."""
+    first, rest = loads(memoryview(message)[len(MARK) :])
+    return first, rest
+
+
+def unpacked(rest: Any) -> BaseProcess:
+    """The Process object."""
+    from .. import context, process
+
+    kind, named, state = rest
+    state["_config"]["authkey"] = process.AuthenticationString(state["_config"]["authkey"])
+    if named is None:
+        state["_target"] = None
+    else:
+        module, name = named
+        __import__(module)
+        state["_target"] = target = _find(sys.modules[module], name)
+        if target is None:
+            raise AttributeError(f"Can't get attribute {name!r} on {sys.modules[module]!r}")
+    kinds: tuple[type[BaseProcess], ...] = (context.Process, context.SpawnProcess, context.ForkServerProcess)
+    made: BaseProcess = kinds[kind].__new__(kinds[kind])
+    made.__dict__.update(state)
+    return made

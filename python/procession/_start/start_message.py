@@ -1,0 +1,103 @@
+"""The start message of a child that shares no memory of objects with its parent."""
+
+from __future__ import annotations
+
+import io
+
+from .. import context
+from .._process.stdlib_compat import standard_library
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ..process import BaseProcess
+
+__all__ = ["loads", "pickled", "split"]
+
+try:
+    # in C, and without the time that importing pickle takes in each child
+    from _pickle import loads as loads
+except ImportError:
+    from pickle import loads as loads
+
+LENGTH = 8  # bytes of the length of each pickle
+
+
+def pickled(popen: Any, preparation: dict[str, Any], process_obj: BaseProcess) -> bytes:
+    """Both as one message, for the child that popen is about to start.
+
+    Pickled, unless they are plain enough to do without (`plain_message`), and apart from each other: the second can be
+    unpickled only after the first was acted upon. What of the second cannot go by name goes by value, and what of it is
+    big goes beside it, unless the program has replaced the reducer.
+    """
+    from .. import reduction
+    from .._serialize import by_value
+    from . import plain_message
+
+    reducer = context._get_reducer()
+    plainly = plain_message.packed(preparation, process_obj) if reducer is reduction else None
+    if plainly is not None:
+        return plainly
+
+    from .big_arguments import Baggage, big_ones, dump
+
+    baggage = Baggage()
+    big = big_ones(process_obj) if reducer is reduction else []
+    forget_descriptors = popen.mark()
+
+    def plain(obj: object) -> bytes:
+        file = io.BytesIO()
+        if reducer is reduction:
+            pickler = reduction.ForkingPickler(file, 5, buffer_callback=baggage.take)
+            dump(pickler, obj, big if obj is process_obj else [])
+        else:
+            reducer.dump(obj, file)
+        return file.getvalue()
+
+    def again() -> None:
+        forget_descriptors()
+        baggage.put_down()
+
+    # objects of the standard library's package ask that package whether they may be pickled now
+    others = standard_library("context")
+    context.set_spawning_popen(popen)
+    if others is not None:
+        others.set_spawning_popen(popen)
+    try:
+        if reducer is reduction:
+            second = by_value.dumps(
+                process_obj, plain, again, baggage.take, lambda pickler, obj: dump(pickler, obj, big)
+            )
+        else:
+            second = plain(process_obj)
+        tracker = standard_library("resource_tracker") if b"multiprocessing" in second else None
+        fd = None if tracker is None else getattr(tracker._resource_tracker, "_fd", None)
+        if fd is not None:
+            preparation["their_tracker"] = popen.DupFd(popen.duplicate_for_child(fd))
+        first = plain(preparation)
+    except BaseException as error:
+        if reducer is reduction:
+            from .._serialize.explain import explain_pickling
+
+            explain_pickling(error, process_obj)
+            forget_descriptors()
+        baggage.put_down()  # now, and not when nobody looks at the traceback any more
+        raise
+    finally:
+        context.set_spawning_popen(None)
+        if others is not None:
+            others.set_spawning_popen(None)
+    parts = (first, second, baggage.pickled())
+    return b"".join((*(len(part).to_bytes(LENGTH, "little") for part in parts), *parts))
+
+
+def split(message: bytes) -> tuple[memoryview, memoryview, memoryview]:
+    """The pickles of a message: the preparation, the Process object, its buffers (may be empty)."""
+    whole = memoryview(message)
+    parts, at = [], 3 * LENGTH
+    for n in range(3):
+        end = at + int.from_bytes(whole[n * LENGTH : (n + 1) * LENGTH], "little")
+        parts.append(whole[at:end])
+        at = end
+    return parts[0], parts[1], parts[2]

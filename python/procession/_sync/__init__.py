@@ -1,0 +1,1 @@
+"""Objects that processes wait at: what `synchronize` and `sharedctypes` are made of."""

@@ -1,0 +1,129 @@
+"""Waiting in an event loop for what other processes do, without a thread that waits in its place.
+
+A loop that waits for an object registers its mailbox, a socket, with it (see ``_core.Mailbox``). Whoever changes the
+object calls the mailbox, and everybody in the loop who waits tries again. A call can be lost only if its sender is
+killed before it sends it, and an object has few places for mailboxes; so nobody waits longer than a bound without
+trying.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+import weakref
+
+from .. import _core
+from .base import ours
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Protocol, TypeVar
+
+    T = TypeVar("T")
+
+    class Target(Protocol):
+        """What a loop can wait for."""
+
+        @property
+        def _key(self) -> tuple[int, int]: ...
+        def _summon(self, address: int) -> bool: ...
+        def _dismiss(self, address: int) -> None: ...
+
+
+__all__ = ["attempted"]
+
+# Seconds after which a waiter tries again in any case: registered with the object, and not.
+_CALLED = 0.5
+_UNCALLED = 0.02
+
+
+class _Post:
+    """A loop's mailbox, and who waits for a call."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.pid = os.getpid()
+        self._mailbox = _core.Mailbox()
+        self._waiting: set[asyncio.Future[None]] = set()
+        self._registered: dict[tuple[int, int], list[int | bool]] = {}
+        loop.add_reader(self._mailbox.fileno(), self._deliver)
+
+    def _deliver(self) -> None:
+        self._mailbox.empty()
+        for future in self._waiting:
+            if not future.done():
+                future.set_result(None)
+
+    def register(self, target: Target) -> bool:
+        """Has the target call this mailbox; False if it has no place."""
+        base = ours(target)
+        key = base._key.__get__(target)
+        entry = self._registered.get(key)
+        if entry is None:
+            entry = self._registered[key] = [0, base._summon(target, self._mailbox.address)]
+        entry[0] += 1
+        return bool(entry[1])
+
+    def leave(self, target: Target) -> None:
+        """The counterpart of register: the last to leave takes the registration back."""
+        base = ours(target)
+        key = base._key.__get__(target)
+        entry = self._registered[key]
+        entry[0] -= 1
+        if not entry[0]:
+            del self._registered[key]
+            base._dismiss(target, self._mailbox.address)
+
+    async def call(self, future: asyncio.Future[None], seconds: float) -> None:
+        """Waits for a call, or so many seconds."""
+        try:
+            await asyncio.wait((future,), timeout=seconds)
+        finally:
+            self._waiting.discard(future)
+
+    def expect(self, loop: asyncio.AbstractEventLoop) -> asyncio.Future[None]:
+        """A future of the next call. To be had before the attempt whose failure makes it worth waiting for."""
+        future = loop.create_future()
+        self._waiting.add(future)
+        return future
+
+
+_posts: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Post] = weakref.WeakKeyDictionary()
+
+
+def _post_of(loop: asyncio.AbstractEventLoop) -> _Post:
+    post = _posts.get(loop)
+    if post is None or post.pid != os.getpid():
+        post = _posts[loop] = _Post(loop)
+    return post
+
+
+async def attempted(target: Target, attempt: Callable[[], T | None], timeout: float | None) -> T | None:
+    """What attempt() returns once that is not None, trying whenever the target calls; None after timeout seconds.
+
+    The loop is not blocked, and cancelling the task ends the wait and leaves the object as it is. What attempt raises
+    is raised.
+    """
+    value = attempt()
+    if value is not None or (timeout is not None and timeout <= 0):
+        return value
+    limit = None if timeout is None else time.monotonic() + timeout
+    loop = asyncio.get_running_loop()
+    post = _post_of(loop)
+    patience = _CALLED if post.register(target) else _UNCALLED
+    try:
+        while True:
+            turn = post.expect(loop)
+            try:
+                value = attempt()
+            except BaseException:
+                post._waiting.discard(turn)
+                raise
+            left = patience if limit is None else min(patience, limit - time.monotonic())
+            if value is not None or left <= 0:
+                post._waiting.discard(turn)
+                return value
+            await post.call(turn, left)
+    finally:
+        post.leave(target)

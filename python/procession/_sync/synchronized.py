@@ -1,0 +1,152 @@
+"""A ctypes object together with the lock that guards it."""
+
+from __future__ import annotations
+
+import ctypes
+
+from .. import _core, context
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+    from ..context import BaseContext
+
+__all__ = ["Synchronized", "SynchronizedArray", "SynchronizedBase", "SynchronizedString", "synchronized"]
+
+
+def synchronized(obj: Any, lock: Any = None, ctx: BaseContext | None = None) -> Any:
+    """A wrapper of a ctypes object that holds the lock whenever it reads or writes the object.
+
+    lock: by default a new `RLock` of the context ctx. The wrapper of one value has `value`, that of a structure or
+    union has its fields, that of an array is indexed. TypeError: it is not a ctypes object, or is wrapped already.
+    """
+    if isinstance(obj, SynchronizedBase):
+        raise TypeError(f"{obj!r} has a lock already")
+    if isinstance(obj, ctypes._SimpleCData):
+        return Synchronized(obj, lock, ctx)
+    if isinstance(obj, ctypes.Array):
+        wrapper = SynchronizedString if obj._type_ is ctypes.c_char else SynchronizedArray
+        return wrapper(obj, lock, ctx)
+    if isinstance(obj, ctypes.Structure | ctypes.Union):
+        return _class_for(type(obj))(obj, lock, ctx)
+    raise TypeError(f"only a ctypes object can be given a lock, not {obj!r}")
+
+
+class SynchronizedBase(_core.Guarded):
+    """A ctypes object with the lock that guards it. `with` acquires the lock, for changes that take several steps:
+
+        with counter:  # or counter.get_lock()
+            counter.value += 1
+
+    It can be sent to other processes at any time; there it is the same object and the same lock. If a process dies that
+    has the lock, the next to acquire it gets `OwnerDiedError`, once: the object may be half changed.
+    """
+
+    __module__ = "procession.sharedctypes"  # where it is found, and what pickles call it
+
+    def __init__(self, obj: Any, lock: Any = None, ctx: BaseContext | None = None) -> None:
+        """obj: the ctypes object. lock: any with acquire and release; by default a new `RLock` of the context ctx."""
+        if lock is None:
+            lock = (ctx or context._default_context.get_context(None)).RLock()
+        _core.Guarded._guard(self, obj, lock)
+        self.acquire = lock.acquire
+        self.release = lock.release
+
+    def __enter__(self) -> Any:
+        return self._lock.__enter__()
+
+    def __exit__(self, *exception: Any) -> Any:
+        return self._lock.__exit__(*exception)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return synchronized, (self._obj, self._lock)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} wrapper for {self._obj!r}>"
+
+
+def _guarded(name: str) -> property:
+    """An attribute of the ctypes object, read and written while the lock is held."""
+
+    def read(self: SynchronizedBase) -> Any:
+        with self._lock:
+            return getattr(self._obj, name)
+
+    def write(self: SynchronizedBase, value: Any) -> None:
+        with self._lock:
+            setattr(self._obj, name, value)
+
+    return property(read, write)
+
+
+class Synchronized(SynchronizedBase):
+    """One value with a lock. `value` acquires the lock for itself, but `value += 1` is two steps: use `with`."""
+
+    __module__ = "procession.sharedctypes"  # where it is found, and what pickles call it
+
+    # As `_guarded`, but several times faster.
+    value: Any = _core.guarded_value
+
+    # Rust calls these by their names, which no class that derives from this one has.
+
+    def _procession_read(self, name: str) -> Any:
+        with self._lock:
+            return getattr(self._obj, name)
+
+    def _procession_write(self, name: str, value: Any) -> None:
+        with self._lock:
+            setattr(self._obj, name, value)
+
+
+class SynchronizedArray(SynchronizedBase):
+    """An array with a lock, acquired for each item or slice that is read or written."""
+
+    __module__ = "procession.sharedctypes"  # where it is found, and what pickles call it
+
+    def __len__(self) -> int:
+        return len(self._obj)
+
+    def __getitem__(self, i: int | slice) -> Any:
+        with self._lock:
+            return self._obj[i]
+
+    def __setitem__(self, i: int | slice, value: Any) -> None:
+        with self._lock:
+            self._obj[i] = value
+
+    def __getslice__(self, start: int, stop: int) -> Any:
+        with self._lock:
+            return self._obj[start:stop]
+
+    def __setslice__(self, start: int, stop: int, values: Any) -> None:
+        with self._lock:
+            self._obj[start:stop] = values
+
+    if TYPE_CHECKING:
+
+        def __iter__(self) -> Iterator[Any]: ...
+
+
+class SynchronizedString(SynchronizedArray):
+    """An array of bytes with a lock. `value`: the bytes before the first zero. `raw`: all of them."""
+
+    __module__ = "procession.sharedctypes"  # where it is found, and what pickles call it
+
+    value = _guarded("value")
+    raw = _guarded("raw")
+
+
+_classes: dict[type[Any], type[SynchronizedBase]] = {}
+
+
+def _class_for(type_: type[Any]) -> type[SynchronizedBase]:
+    """The class of wrappers for a structure or union: it has the fields as attributes."""
+    type_ = getattr(type_, "_plain", type_)
+    found = _classes.get(type_)
+    if found is None:
+        names = [field[0] for base in type_.__mro__ for field in base.__dict__.get("_fields_", ())]
+        found = type(f"Synchronized{type_.__name__}", (SynchronizedBase,), {name: _guarded(name) for name in names})
+        _classes[type_] = found
+    return found
