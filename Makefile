@@ -158,7 +158,7 @@ soak-hostile: build ## Ill-treat members of a family for two minutes and account
 	$(INTERRUPTIBLE) $(BIN)/python tests/soak_hostile.py --seconds $(or $(SECONDS),120)
 
 .PHONY: lint
-lint: build ## Check format, lints, types and house rules
+lint: build ## Check format, lints, types, the order of imports and house rules
 	cargo fmt --all --check
 	cargo clippy --quiet --workspace --all-targets -- -D warnings
 	cargo clippy --quiet --workspace --all-targets --features crash-points -- -D warnings
@@ -169,6 +169,7 @@ lint: build ## Check format, lints, types and house rules
 	$(BIN)/mypy
 	$(BIN)/basedpyright
 	$(BIN)/python -m mypy.stubtest procession --concise --allowlist tools/stubtest_allowed.txt
+	$(BIN)/lint-imports --no-cache --no-logo
 	$(BIN)/python tools/check_house.py
 
 # What Cargo.toml states, checked with that very compiler, where it is installed. (clippy looks at it in any case.)
