@@ -4,7 +4,7 @@
 #![allow(unsafe_code, clippy::print_stdout)]
 
 use procession_core::Result;
-use procession_core::queue::{Got, Parcel, Patience, Put, Queue, Waited};
+use procession_core::queue::{Got, LockPolicy, Parcel, Put, Queue, Waited};
 use procession_core::sync::{Acquired, Lock};
 use procession_core::sys::clock::Deadline;
 
@@ -18,7 +18,7 @@ fn main() -> Result<()> {
                 while lock.acquire(Deadline::NEVER)? != Acquired::Yes {}
                 let message = [child, number];
                 let mut parcel = Parcel::pack(queue.family(), [&message, &[]], 0, Vec::new(), 0)?;
-                while queue.try_put(&mut parcel, Patience::Some)? != Put::Done {}
+                while queue.try_put(&mut parcel, LockPolicy::Bounded)? != Put::Done {}
                 assert!(lock.release());
             }
             return Ok(());
@@ -28,7 +28,7 @@ fn main() -> Result<()> {
     for _ in 0..6 {
         while queue.wait_for_message(Deadline::NEVER) != Waited::Ready(()) {}
         let mut bytes = Vec::new();
-        if let Got::Message { .. } = queue.try_get(&mut bytes, Patience::Some)? {
+        if let Got::Message { .. } = queue.try_get(&mut bytes, LockPolicy::Bounded)? {
             sum += u32::from(bytes[1]);
         }
     }

@@ -5,14 +5,14 @@
 mod crash;
 
 use crash::{End, at_every_point, fork_child, wait_for};
-use procession_core::queue::{Batch, Got, GotBatch, Parcel, Patience, Put, Queue, Waited};
+use procession_core::queue::{Batch, Got, GotBatch, LockPolicy, Parcel, Put, Queue, Waited};
 use procession_core::sys::clock::Deadline;
 use std::time::Duration;
 
 fn put(queue: &Queue, bytes: &[u8]) -> Put {
     let mut parcel = Parcel::pack(queue.family(), [bytes, &[]], 7, Vec::new(), 0).unwrap();
     loop {
-        match queue.try_put(&mut parcel, Patience::Some).unwrap() {
+        match queue.try_put(&mut parcel, LockPolicy::Bounded).unwrap() {
             Put::Busy => {}
             put => return put,
         }
@@ -22,7 +22,7 @@ fn put(queue: &Queue, bytes: &[u8]) -> Put {
 fn get(queue: &Queue) -> Option<Vec<u8>> {
     let mut bytes = Vec::new();
     loop {
-        match queue.try_get(&mut bytes, Patience::Some).unwrap() {
+        match queue.try_get(&mut bytes, LockPolicy::Bounded).unwrap() {
             Got::Message { .. } => return Some(bytes),
             Got::Empty | Got::Closed => return None,
             Got::Busy => {}
@@ -44,7 +44,7 @@ fn batch_of(count: usize, len: usize) -> Batch {
 fn put_all(queue: &Queue, batch: &Batch) {
     let mut from = 0;
     while from < batch.messages.len() {
-        from += queue.try_put_batch(batch, from, Patience::Some).0;
+        from += queue.try_put_batch(batch, from, LockPolicy::Bounded).0;
     }
 }
 
@@ -77,7 +77,7 @@ fn batches_survive(count: usize, len: usize) {
             let mut taken = Batch::default();
             while taken.messages.len() < count - 1 {
                 let left = count - 1 - taken.messages.len();
-                let _ = queue.try_get_batch(&mut taken, left, Patience::Some);
+                let _ = queue.try_get_batch(&mut taken, left, LockPolicy::Bounded);
             }
         },
         |queue, end| {
@@ -109,17 +109,17 @@ fn a_batch_stops_at_the_bound_and_at_what_travels_alone() {
     let _turn = crash::take_turn();
     let queue = Queue::new(3, 0).unwrap();
     let batch = batch_of(5, 10);
-    let (done, answer) = queue.try_put_batch(&batch, 0, Patience::Some);
+    let (done, answer) = queue.try_put_batch(&batch, 0, LockPolicy::Bounded);
     assert_eq!((done, answer.unwrap()), (3, Put::Full));
     let mut taken = Batch::default();
     assert_eq!(
-        queue.try_get_batch(&mut taken, 9, Patience::Some),
+        queue.try_get_batch(&mut taken, 9, LockPolicy::Bounded),
         GotBatch::Some(3)
     );
     assert_eq!(taken.messages, vec![(7, 10); 3]);
     assert_eq!(put(&queue, &[1; 100_000]), Put::Done);
     assert_eq!(
-        queue.try_get_batch(&mut taken, 9, Patience::Some),
+        queue.try_get_batch(&mut taken, 9, LockPolicy::Bounded),
         GotBatch::Single
     );
     assert_eq!(queue.bytes(), 100_000);

@@ -10,13 +10,13 @@ use procession_core::Result;
 use procession_core::dict::layout::INLINE;
 use procession_core::dict::{Dict, Key, New, Put, Tried, When};
 use procession_core::family::Hold;
-use procession_core::queue::{Patience, Queue};
+use procession_core::queue::{LockPolicy, Queue};
 use procession_core::sync::{Acquired, Lock, RLock};
 use procession_core::sys::clock::Deadline;
 
-fn patiently<T>(mut attempt: impl FnMut(Patience) -> Result<Tried<T>>) -> T {
+fn patiently<T>(mut attempt: impl FnMut(LockPolicy) -> Result<Tried<T>>) -> T {
     loop {
-        if let Tried::Done(answer) = attempt(Patience::Some).unwrap() {
+        if let Tried::Done(answer) = attempt(LockPolicy::Bounded).unwrap() {
             return answer;
         }
     }
@@ -28,7 +28,7 @@ fn put_when(dict: &Dict, key: &[u8], value: &[u8], carried: Vec<Hold>, when: Whe
         bytes: key,
         shown: b"",
     };
-    patiently(|patience| dict.try_put(key, &mut new, when, patience))
+    patiently(|policy| dict.try_put(key, &mut new, when, policy))
 }
 
 fn put(dict: &Dict, key: &[u8], value: &[u8]) {
@@ -37,7 +37,7 @@ fn put(dict: &Dict, key: &[u8], value: &[u8]) {
 
 fn get(dict: &Dict, key: &[u8]) -> Option<Vec<u8>> {
     let mut bytes = Vec::new();
-    let value = patiently(|patience| dict.try_get(key, &mut bytes, patience))?;
+    let value = patiently(|policy| dict.try_get(key, &mut bytes, policy))?;
     assert_eq!(value.encoding, 7);
     if let Some((buffer, len)) = &value.big {
         Queue::copy_big(buffer, *len, &mut bytes);
@@ -46,7 +46,7 @@ fn get(dict: &Dict, key: &[u8]) -> Option<Vec<u8>> {
 }
 
 fn remove(dict: &Dict, key: &[u8]) -> Put {
-    patiently(|patience| dict.try_remove(key, When::Always, patience))
+    patiently(|policy| dict.try_remove(key, When::Always, policy))
 }
 
 fn key(number: u32) -> [u8; 4] {
@@ -64,7 +64,7 @@ fn is_whole(dict: &Dict, count: u32, except: &[u32]) {
     for n in (0..count).filter(|n| !except.contains(n)) {
         assert_eq!(get(dict, &key(n)), Some(vec![n as u8; 20]), "the value of {n}");
     }
-    let shown = patiently(|patience| dict.try_snapshot(true, patience));
+    let shown = patiently(|policy| dict.try_snapshot(true, policy));
     assert_eq!(shown.len() as u64, dict.len());
 }
 
@@ -143,7 +143,7 @@ fn a_process_killed_while_the_table_shrinks_harms_nobody() {
 fn a_process_killed_while_it_clears_all_leaves_all_or_nothing() {
     at_every_point(
         || filled(20),
-        |dict| patiently(|patience| dict.try_clear(patience)),
+        |dict| patiently(|policy| dict.try_clear(policy)),
         |dict, end| {
             assert!(dict.is_empty() || (end == End::Killed && dict.len() == 20));
             if !dict.is_empty() {
@@ -188,7 +188,7 @@ fn a_reader_killed_at_any_point_harms_nobody() {
         },
         |dict| {
             assert_eq!(get(dict, b"l").unwrap(), [1; 9000]);
-            assert_eq!(patiently(|patience| dict.try_snapshot(true, patience)).len(), 4);
+            assert_eq!(patiently(|policy| dict.try_snapshot(true, policy)).len(), 4);
         },
         |dict, _| is_whole(&dict, 3, &[]),
     );
@@ -202,7 +202,7 @@ fn a_dictionary_whose_last_owner_is_killed_at_any_point_is_taken_apart() {
             let dict = filled(12);
             let lock = Lock::new(true).unwrap();
             put_when(&dict, b"l", &[1; 9000], vec![lock.again().unwrap()], When::Always);
-            patiently(|patience| dict.try_lock_of(b"l", patience));
+            patiently(|policy| dict.try_lock_of(b"l", policy));
         },
         |(), _| (),
     );
@@ -213,10 +213,10 @@ fn a_dictionary_whose_last_owner_is_killed_at_any_point_is_taken_apart() {
 fn the_lock_of_a_key_is_one_lock_whoever_is_killed_making_it() {
     at_every_point(
         || filled(1),
-        |dict| drop(patiently(|patience| dict.try_lock_of(b"k", patience))),
+        |dict| drop(patiently(|policy| dict.try_lock_of(b"k", policy))),
         |dict, _| {
             let [one, other] = [(); 2].map(|()| {
-                let hold = patiently(|patience| dict.try_lock_of(b"k", patience));
+                let hold = patiently(|policy| dict.try_lock_of(b"k", policy));
                 RLock::open(&hold.handle()).unwrap()
             });
             assert_eq!(one.reference().key(), other.reference().key());
@@ -231,12 +231,12 @@ fn the_lock_of_a_key_is_one_lock_whoever_is_killed_making_it() {
 fn locks_that_nobody_uses_are_removed_and_those_in_use_are_not() {
     let _turn = crash::take_turn();
     let dict = Dict::new().unwrap();
-    let used = patiently(|patience| dict.try_lock_of(b"used", patience));
+    let used = patiently(|policy| dict.try_lock_of(b"used", policy));
     for n in 0..1000 {
-        drop(patiently(|patience| dict.try_lock_of(&key(n), patience)));
+        drop(patiently(|policy| dict.try_lock_of(&key(n), policy)));
     }
     assert!(dict.locks() < 20, "{}", dict.locks());
-    let again = patiently(|patience| dict.try_lock_of(b"used", patience));
+    let again = patiently(|policy| dict.try_lock_of(b"used", policy));
     assert_eq!(used.offset, again.offset);
 }
 
@@ -245,7 +245,7 @@ fn a_change_that_comes_too_late_is_refused() {
     let _turn = crash::take_turn();
     let dict = filled(1);
     let mut bytes = Vec::new();
-    let seen = patiently(|patience| dict.try_get(&key(0), &mut bytes, patience)).unwrap();
+    let seen = patiently(|policy| dict.try_get(&key(0), &mut bytes, policy)).unwrap();
     let mine = When::Stamp(seen.stamp);
     assert_eq!(put_when(&dict, &key(0), b"1", Vec::new(), mine), Put::Done);
     assert_eq!(put_when(&dict, &key(0), b"2", Vec::new(), mine), Put::Refused);

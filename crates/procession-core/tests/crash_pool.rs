@@ -10,7 +10,7 @@ use procession_core::pool::layout::Head;
 use procession_core::pool::{
     Definition, Event, Finished, Found, Options, Outcome, Outgoing, Pool, Submission, Taken, Wishes, Worker,
 };
-use procession_core::queue::Patience;
+use procession_core::queue::LockPolicy;
 use procession_core::sys::clock::Deadline;
 use std::sync::Arc;
 
@@ -41,7 +41,7 @@ fn submit(pool: &Pool, bytes: &[u8], retries: u32) -> u64 {
 fn serve_one(worker: &Worker) -> bool {
     let mut scratch = Vec::new();
     let task = loop {
-        match worker.try_take(&mut scratch, Patience::Some).unwrap() {
+        match worker.try_take(&mut scratch, LockPolicy::Bounded).unwrap() {
             Taken::Task(task) => break task,
             Taken::Again => {}
             Taken::None | Taken::Closed => return false,
@@ -54,7 +54,7 @@ fn serve_one(worker: &Worker) -> bool {
     let payload = task.into_bytes();
     let head = head.to_bytes();
     let mut parcel = worker.pack([&head, &payload], 0, Vec::new(), 0).unwrap();
-    while !worker.deliver(&mut parcel, Patience::Some).unwrap() {}
+    while !worker.deliver(&mut parcel, LockPolicy::Bounded).unwrap() {}
     assert_eq!(worker.finish(), Finished::Free);
     true
 }
@@ -149,7 +149,7 @@ fn killed_before_the_commit(pool: &Pool, desk: u32) {
         worker.ready();
         // inside, segment found, copied, noted
         procession_core::crash::arm(4);
-        let _ = worker.try_take(&mut Vec::new(), Patience::Some);
+        let _ = worker.try_take(&mut Vec::new(), LockPolicy::Bounded);
     });
     assert_eq!(crash::wait_for(pid), End::Killed);
 }
@@ -160,7 +160,7 @@ fn killed_with_a_task(pool: &Pool, desk: u32) {
         let worker = Worker::sit(&pool.handle(), desk).unwrap();
         worker.ready();
         while !matches!(
-            worker.try_take(&mut Vec::new(), Patience::Some),
+            worker.try_take(&mut Vec::new(), LockPolicy::Bounded),
             Ok(Taken::Task(_))
         ) {}
         // SAFETY: no memory is involved.
@@ -179,7 +179,7 @@ fn a_worker_killed_while_another_takes_the_same_message_is_not_blamed() {
     let other = Worker::sit(&pool.handle(), 1).unwrap();
     let mut scratch = Vec::new();
     let taken = loop {
-        match other.try_take(&mut scratch, Patience::Some).unwrap() {
+        match other.try_take(&mut scratch, LockPolicy::Bounded).unwrap() {
             Taken::Task(task) => break task,
             Taken::Again => {}
             other => panic!("{other:?}"),
@@ -257,14 +257,14 @@ fn tasks_are_found_in_the_queue_though_a_segment_went_with_a_take_that_was_not_c
                     assert!(serve_one(&worker));
                 }
                 // This one only passes over the task that was cancelled; the next one begins the next segment.
-                let passed = worker.try_take(&mut Vec::new(), Patience::Some);
+                let passed = worker.try_take(&mut Vec::new(), LockPolicy::Bounded);
                 assert!(matches!(passed, Ok(Taken::Again)));
                 (pool, next, last)
             },
             |(pool, ..)| {
                 let worker = Worker::sit(&pool.handle(), 0).unwrap();
                 worker.ready();
-                let _ = worker.try_take(&mut Vec::new(), Patience::Some);
+                let _ = worker.try_take(&mut Vec::new(), LockPolicy::Bounded);
             },
             |(pool, next, last), _| {
                 // The first segment is somebody else's by now.

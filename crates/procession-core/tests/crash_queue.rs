@@ -7,7 +7,7 @@ mod crash;
 use crash::{End, at_every_point};
 use procession_core::family::Family;
 use procession_core::queue::layout::INLINE;
-use procession_core::queue::{Got, Parcel, Patience, Put, Queue};
+use procession_core::queue::{Got, LockPolicy, Parcel, Put, Queue};
 use procession_core::sync::{Acquired, Lock};
 use procession_core::sys::clock::Deadline;
 
@@ -19,7 +19,7 @@ fn put_carrying(queue: &Queue, bytes: &[u8], lock: Option<&Lock>) {
     let carried = lock.map(|l| l.again().unwrap()).into_iter().collect();
     let mut parcel = Parcel::pack(queue.family(), [bytes, &[]], 7, carried, 0).unwrap();
     loop {
-        match queue.try_put(&mut parcel, Patience::Some).unwrap() {
+        match queue.try_put(&mut parcel, LockPolicy::Bounded).unwrap() {
             Put::Done => return,
             Put::Busy => {}
             Put::Full | Put::Closed => panic!("the queue takes nothing"),
@@ -31,7 +31,7 @@ fn put_carrying(queue: &Queue, bytes: &[u8], lock: Option<&Lock>) {
 fn get(queue: &Queue) -> Option<Vec<u8>> {
     let mut bytes = Vec::new();
     loop {
-        match queue.try_get(&mut bytes, Patience::Some).unwrap() {
+        match queue.try_get(&mut bytes, LockPolicy::Bounded).unwrap() {
             Got::Message { encoding, big, .. } => {
                 assert_eq!(encoding, 7);
                 if let Some((buffer, len)) = big {
@@ -247,7 +247,10 @@ fn many_handles_in_one_message_are_bundled_and_none_is_lost_or_leaked() {
             let holds = locks.iter().map(|l| l.again().unwrap()).collect();
             let bundle = queue.family().bundle(holds).unwrap();
             let mut parcel = Parcel::pack(queue.family(), [b"many", &[]], 7, vec![bundle], 0).unwrap();
-            assert_eq!(queue.try_put(&mut parcel, Patience::Some).unwrap(), Put::Done);
+            assert_eq!(
+                queue.try_put(&mut parcel, LockPolicy::Bounded).unwrap(),
+                Put::Done
+            );
             assert_eq!(get(queue).unwrap(), b"many");
         },
         |(queue, locks), _| {

@@ -8,7 +8,7 @@ use procession_core::Error;
 use procession_core::family::layout::{HEAP, MAGIC, VERSION};
 use procession_core::family::object::Kind;
 use procession_core::family::{Family, Handle, PrivateView, fork};
-use procession_core::queue::{Got, Parcel, Patience, Put, Queue};
+use procession_core::queue::{Got, LockPolicy, Parcel, Put, Queue};
 use procession_core::sync::{Acquired, Lock};
 use procession_core::sys::clock::Deadline;
 use procession_core::sys::memory;
@@ -205,12 +205,15 @@ fn a_message_is_delivered_though_its_producer_has_let_go_of_everything_and_ended
         let mut parcel =
             Parcel::pack(queue.family(), [&handle, &[]], 0, vec![lock.again().unwrap()], 0).unwrap();
         drop(lock);
-        assert_eq!(queue.try_put(&mut parcel, Patience::Some).unwrap(), Put::Done);
+        assert_eq!(
+            queue.try_put(&mut parcel, LockPolicy::Bounded).unwrap(),
+            Put::Done
+        );
     });
     assert!(ended_well(child));
     queue.family().sweep();
     let mut bytes = Vec::new();
-    let Got::Message { carried, .. } = queue.try_get(&mut bytes, Patience::Some).unwrap() else {
+    let Got::Message { carried, .. } = queue.try_get(&mut bytes, LockPolicy::Bounded).unwrap() else {
         panic!("no message")
     };
     let lock = Lock::open(&Handle::from_bytes(&bytes).unwrap()).unwrap();

@@ -7,7 +7,7 @@ use common::{eventually, fork_child, join, linger, nudge, pipe, send};
 use procession_core::Error;
 use procession_core::family::object::Kind;
 use procession_core::family::{Family, entry};
-use procession_core::queue::{Got, Parcel, Patience, Put, Queue};
+use procession_core::queue::{Got, LockPolicy, Parcel, Put, Queue};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -68,31 +68,28 @@ fn messages_that_need_the_ledger_are_put_and_taken_later() {
     let bytes = vec![3; BIG];
     let pack = || Parcel::pack(family, [&bytes, &[]], 0, Vec::new(), 0).unwrap();
     assert!(matches!(
-        queue.try_put(&mut pack(), Patience::Some),
+        queue.try_put(&mut pack(), LockPolicy::Bounded),
         Ok(Put::Done)
     ));
     let mut second = pack();
     let stopped = Stopped::new();
     let mut into = Vec::new();
-    for patience in [Patience::None, Patience::Some] {
+    for policy in [LockPolicy::Try, LockPolicy::Bounded] {
+        assert!(matches!(soon(|| queue.try_get(&mut into, policy)), Ok(Got::Busy)));
         assert!(matches!(
-            soon(|| queue.try_get(&mut into, patience)),
-            Ok(Got::Busy)
-        ));
-        assert!(matches!(
-            soon(|| queue.try_put(&mut second, patience)),
+            soon(|| queue.try_put(&mut second, policy)),
             Ok(Put::Busy)
         ));
     }
     drop(stopped);
     assert!(matches!(
-        queue.try_put(&mut second, Patience::Some),
+        queue.try_put(&mut second, LockPolicy::Bounded),
         Ok(Put::Done)
     ));
     for _ in 0..2 {
         let Ok(Got::Message {
             big: Some((_, len)), ..
-        }) = queue.try_get(&mut into, Patience::Some)
+        }) = queue.try_get(&mut into, LockPolicy::Bounded)
         else {
             panic!("the messages are there");
         };

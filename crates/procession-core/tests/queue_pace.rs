@@ -1,16 +1,18 @@
 //! Producers that are far ahead of their consumers.
 #![allow(missing_docs, unsafe_code)]
 
-use procession_core::queue::{Got, Parcel, Patience, Put, Queue};
+use procession_core::queue::{Got, LockPolicy, Parcel, Put, Queue};
 
 fn put(queue: &Queue, bytes: &[u8]) {
     let mut parcel = Parcel::pack(queue.family(), [bytes, &[]], 0, Vec::new(), 0).expect("packing");
-    let put = queue.try_put(&mut parcel, Patience::Some).expect("putting");
+    let put = queue.try_put(&mut parcel, LockPolicy::Bounded).expect("putting");
     assert_eq!(put, Put::Done);
 }
 
 fn take(queue: &Queue) {
-    let got = queue.try_get(&mut Vec::new(), Patience::Some).expect("getting");
+    let got = queue
+        .try_get(&mut Vec::new(), LockPolicy::Bounded)
+        .expect("getting");
     assert!(matches!(got, Got::Message { .. }));
 }
 

@@ -4,14 +4,14 @@ mod common;
 
 use common::{fork_child, join, linger, pipe};
 use procession_core::family::{Family, Seat};
-use procession_core::queue::{Got, Heard, Parcel, Patience, Put, Queue, Waited};
+use procession_core::queue::{Got, Heard, LockPolicy, Parcel, Put, Queue, Waited};
 use procession_core::sys::clock::{Deadline, now};
 use std::fs::File;
 
 fn put(queue: &Queue) {
     let mut parcel = Parcel::pack(queue.family(), [b"message", &[]], 7, Vec::new(), 0).unwrap();
     assert!(matches!(
-        queue.try_put(&mut parcel, Patience::Some).unwrap(),
+        queue.try_put(&mut parcel, LockPolicy::Bounded).unwrap(),
         Put::Done
     ));
 }
@@ -76,7 +76,7 @@ fn what_a_dead_one_has_put_is_still_heard() {
     );
     let mut bytes = Vec::new();
     assert!(matches!(
-        queue.try_get(&mut bytes, Patience::Some).unwrap(),
+        queue.try_get(&mut bytes, LockPolicy::Bounded).unwrap(),
         Got::Message { .. }
     ));
     assert_eq!(bytes, b"message");

@@ -2,7 +2,7 @@
 
 use crate::error::{FamilyError, GetError, PutError};
 use crate::message::{self, Message, Outgoing};
-use procession_core::queue::{self as core, Got, Parcel, Patience, Put};
+use procession_core::queue::{self as core, Got, LockPolicy, Parcel, Put};
 use procession_core::sync::wait::Waited;
 use procession_core::sys::clock::Deadline;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -187,20 +187,20 @@ impl<T: Message> Queue<T> {
             let mut parcel =
                 Parcel::pack(queue.family(), parts, encoding, carried, beside).map_err(FamilyError::from)?;
             let weight = bytes.len() as u64 + beside;
-            let mut patience = Patience::None;
+            let mut policy = LockPolicy::Try;
             loop {
                 if gone() {
                     return Err(PutError::Closed);
                 }
-                match queue.try_put(&mut parcel, patience).map_err(FamilyError::from)? {
+                match queue.try_put(&mut parcel, policy).map_err(FamilyError::from)? {
                     Put::Done => return Ok(()),
                     Put::Closed => return Err(PutError::Closed),
-                    Put::Busy if patience == Patience::Some && deadline.expired() => {
+                    Put::Busy if policy == LockPolicy::Bounded && deadline.expired() => {
                         return Err(PutError::Full);
                     }
-                    Put::Busy => patience = Patience::Some,
+                    Put::Busy => policy = LockPolicy::Bounded,
                     Put::Full => {
-                        patience = Patience::None;
+                        policy = LockPolicy::Try;
                         if queue.wait_for_room_or(weight, &gone, deadline) == Waited::TimedOut {
                             return Err(PutError::Full);
                         }
@@ -214,24 +214,24 @@ impl<T: Message> Queue<T> {
     pub(crate) fn get_until(&self, deadline: Deadline, gone: impl Fn() -> bool) -> Result<T, GetError> {
         let queue = &*self.inner;
         message::with_scratch(|scratch| {
-            let mut patience = Patience::None;
+            let mut policy = LockPolicy::Try;
             // Only who found nobody left, and then nothing in the queue, knows that nothing will come.
             let mut alone = false;
             loop {
-                match queue.try_get(scratch, patience).map_err(FamilyError::from)? {
+                match queue.try_get(scratch, policy).map_err(FamilyError::from)? {
                     Got::Message {
                         encoding,
                         big,
                         carried,
                     } => return Ok(message::incoming(scratch, encoding, big, carried)?),
                     Got::Closed => return Err(GetError::Closed),
-                    Got::Busy if patience == Patience::Some && deadline.expired() => {
+                    Got::Busy if policy == LockPolicy::Bounded && deadline.expired() => {
                         return Err(GetError::Empty);
                     }
-                    Got::Busy => patience = Patience::Some,
+                    Got::Busy => policy = LockPolicy::Bounded,
                     Got::Empty if alone => return Err(GetError::Closed),
                     Got::Empty => {
-                        patience = Patience::None;
+                        policy = LockPolicy::Try;
                         alone = gone();
                         if !alone && queue.wait_for_message_or(&gone, deadline) == Waited::TimedOut {
                             return Err(GetError::Empty);

@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::family::ledger::Txn;
 use crate::family::object::Kind;
 use crate::family::{Family, Hold};
-use crate::queue::Patience;
+use crate::sys::mutex::LockPolicy;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 /// Which value a change is for.
@@ -88,16 +88,16 @@ impl Dict {
         key: Key<'_>,
         new: &mut New<'_>,
         when: When,
-        patience: Patience,
+        policy: LockPolicy,
     ) -> Result<Tried<Put>> {
         let hash = hash_of(self.family(), key.bytes);
-        let done = self.inside(patience, || {
+        let done = self.inside(policy, || {
             let part = &self.object().parts[ITEMS];
             let seen = self.find(part, hash, key.bytes);
             if !self.is_meant(&seen, when) {
                 return Ok(Tried::Done(Put::Refused));
             }
-            if seen.entry.is_none() && !self.make_room(part, patience)? {
+            if seen.entry.is_none() && !self.make_room(part, policy)? {
                 return Ok(Tried::Busy);
             }
             // Another table has other slots.
@@ -114,16 +114,16 @@ impl Dict {
     }
 
     /// Removes a key and its value, if that is the one the change is for.
-    pub fn try_remove(&self, key: &[u8], when: When, patience: Patience) -> Result<Tried<Put>> {
+    pub fn try_remove(&self, key: &[u8], when: When, policy: LockPolicy) -> Result<Tried<Put>> {
         let hash = hash_of(self.family(), key);
-        let done = self.inside(patience, || {
+        let done = self.inside(policy, || {
             let part = &self.object().parts[ITEMS];
             let place = self.find(part, hash, key);
             if place.entry.is_none() || !self.is_meant(&place, when) {
                 return Ok(Tried::Done(Put::Refused));
             }
             self.remove_at(part, &place)?;
-            self.give_room_back(part, patience);
+            self.give_room_back(part, policy);
             Ok(Tried::Done(Put::Done))
         });
         self.family().reclaim();
@@ -131,8 +131,8 @@ impl Dict {
     }
 
     /// Removes all keys at once.
-    pub fn try_clear(&self, patience: Patience) -> Result<Tried<()>> {
-        let done = self.inside(patience, || {
+    pub fn try_clear(&self, policy: LockPolicy) -> Result<Tried<()>> {
+        let done = self.inside(policy, || {
             let part = &self.object().parts[ITEMS];
             let mut txn = self.family().begin_soon()?;
             let table = txn.read(&part.table);

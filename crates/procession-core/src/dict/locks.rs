@@ -7,15 +7,15 @@ use crate::error::Result;
 use crate::family::Hold;
 use crate::family::entry::Brief;
 use crate::family::object::Header;
-use crate::queue::Patience;
 use crate::sync::RLock;
+use crate::sys::mutex::LockPolicy;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 impl Dict {
     /// A reference to the lock of a key, an `RLock`, which is made if there is none. The key need not have a value.
-    pub fn try_lock_of(&self, key: &[u8], patience: Patience) -> Result<Tried<Hold>> {
+    pub fn try_lock_of(&self, key: &[u8], policy: LockPolicy) -> Result<Tried<Hold>> {
         let hash = hash_of(self.family(), key);
-        let done = self.inside(patience, || {
+        let done = self.inside(policy, || {
             let _brief = Brief::new();
             let part = &self.object().parts[LOCKS];
             if let Some(entry) = self.find(part, hash, key).entry {
@@ -23,12 +23,12 @@ impl Dict {
             }
             // As often as the table would be replaced, which this may save.
             if (part.used.load(Ordering::Relaxed) + 1) * 3 > self.capacity(part) * 2 {
-                if self.capacity(part) > super::MUCH && patience == Patience::None {
+                if self.capacity(part) > super::MUCH && policy == LockPolicy::Try {
                     return Ok(Tried::Busy);
                 }
                 self.forget_locks()?;
             }
-            if !self.make_room(part, patience)? {
+            if !self.make_room(part, policy)? {
                 return Ok(Tried::Busy);
             }
             let lock = RLock::new_in(self.family(), true)?;
@@ -74,7 +74,7 @@ impl Dict {
             }
         }
         if self.capacity(part) > LEAST {
-            self.give_room_back(part, Patience::Some);
+            self.give_room_back(part, LockPolicy::Bounded);
         }
         Ok(())
     }

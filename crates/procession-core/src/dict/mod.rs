@@ -40,11 +40,9 @@ use crate::error::{Error, Result};
 use crate::family::entry::Brief;
 use crate::family::object::Kind;
 use crate::family::{Family, Handle, Hold};
-use crate::queue::Patience;
 use crate::sync::object::Reference;
-use crate::sys::mutex::{Inside, RobustMutex};
+use crate::sys::mutex::{Inside, LockPolicy, RobustMutex};
 use core::sync::atomic::Ordering;
-use core::time::Duration;
 use layout::DictObject;
 
 pub use change::{New, Put, When};
@@ -54,7 +52,7 @@ pub use read::{Item, Value};
 const ITEMS: usize = 0;
 /// The locks of keys.
 const LOCKS: usize = 1;
-/// Tables of more slots than this are replaced only by those who have the patience.
+/// Tables of more slots than this are replaced only with LockPolicy::Bounded.
 const MUCH: u64 = 4096;
 
 /// A dictionary that processes share.
@@ -67,7 +65,7 @@ pub struct Dict(Reference<DictObject>);
 pub enum Tried<T> {
     /// This.
     Done(T),
-    /// Somebody else is inside, longer than the patience, or there is more to be done than the impatient may do.
+    /// Somebody else is inside, longer than the policy allows, or there is more to be done than may be done with LockPolicy::Try.
     Busy,
 }
 
@@ -124,8 +122,8 @@ impl Dict {
     }
 
     /// Does something inside the mutex. What makes objects or opens references there is [`Brief`].
-    fn inside<T>(&self, patience: Patience, work: impl FnOnce() -> Result<Tried<T>>) -> Result<Tried<T>> {
-        let Some(_inside) = self.enter(patience) else {
+    fn inside<T>(&self, policy: LockPolicy, work: impl FnOnce() -> Result<Tried<T>>) -> Result<Tried<T>> {
+        let Some(_inside) = self.enter(policy) else {
             self.0.hold.header().count_wait();
             return Ok(Tried::Busy);
         };
@@ -136,14 +134,11 @@ impl Dict {
         }
     }
 
-    fn enter(&self, patience: Patience) -> Option<Inside<'static>> {
+    fn enter(&self, policy: LockPolicy) -> Option<Inside<'static>> {
         let family = self.family();
         let mutex = family.at::<RobustMutex>(self.object().mutex.load(Ordering::Relaxed));
         // All there is to repair is what the ledger has committed.
-        match patience {
-            Patience::None => mutex.try_enter(|| family.settle()),
-            Patience::Some => mutex.enter_within(Duration::from_millis(100), || family.settle()),
-        }
+        mutex.enter(policy, || family.settle())
     }
 
     /// A reference of this member to an object that the dictionary refers to. (Called inside the mutex, so it does.)

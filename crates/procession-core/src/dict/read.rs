@@ -5,7 +5,7 @@ use super::table::{hash_of, slot};
 use super::{Dict, ITEMS, Tried};
 use crate::error::Result;
 use crate::family::{Family, Hold};
-use crate::queue::Patience;
+use crate::sys::mutex::LockPolicy;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 /// A value, as this process has it now: what it was at one moment.
@@ -68,10 +68,10 @@ impl Dict {
         &self,
         key: &[u8],
         into: &mut Vec<u8>,
-        patience: Patience,
+        policy: LockPolicy,
     ) -> Result<Tried<Option<Value>>> {
         let hash = hash_of(self.family(), key);
-        self.inside(patience, || {
+        self.inside(policy, || {
             let found = self.find(&self.object().parts[ITEMS], hash, key).entry;
             let value = found.map(|entry| self.value_of(entry, into)).transpose()?;
             Ok(Tried::Done(value))
@@ -79,18 +79,18 @@ impl Dict {
     }
 
     /// Whether a key has a value.
-    pub fn try_contains(&self, key: &[u8], patience: Patience) -> Result<Tried<bool>> {
+    pub fn try_contains(&self, key: &[u8], policy: LockPolicy) -> Result<Tried<bool>> {
         let hash = hash_of(self.family(), key);
-        self.inside(patience, || {
+        self.inside(policy, || {
             let found = self.find(&self.object().parts[ITEMS], hash, key).entry;
             Ok(Tried::Done(found.is_some()))
         })
     }
 
     /// All entries as they are at one moment, in the order in which their keys came.
-    pub fn try_snapshot(&self, values: bool, patience: Patience) -> Result<Tried<Vec<Item>>> {
+    pub fn try_snapshot(&self, values: bool, policy: LockPolicy) -> Result<Tried<Vec<Item>>> {
         let family = self.family();
-        self.inside(patience, || {
+        self.inside(policy, || {
             let mut entries = self.entries(&self.object().parts[ITEMS]);
             entries.sort_unstable_by_key(|e| family.at::<Entry>(*e).order.load(Ordering::Relaxed));
             let item = |entry: u64| -> Result<Item> {

@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::family::Family;
 use crate::family::entry::Brief;
 use crate::family::object::Kind;
-use crate::queue::Patience;
+use crate::sys::mutex::LockPolicy;
 use core::hash::Hasher;
 use core::sync::atomic::{AtomicU64, Ordering};
 use std::hash::DefaultHasher;
@@ -79,24 +79,24 @@ impl Dict {
         }
     }
 
-    /// Makes sure that there is room for one more entry. False if that is more work than the patience allows.
-    pub(super) fn make_room(&self, part: &Part, patience: Patience) -> Result<bool> {
+    /// Makes sure that there is room for one more entry. False if that is more work than the policy allows.
+    pub(super) fn make_room(&self, part: &Part, policy: LockPolicy) -> Result<bool> {
         let capacity = self.capacity(part);
         if (part.used.load(Ordering::Relaxed) + 1) * 3 <= capacity * 2 {
             return Ok(true);
         }
-        if capacity > MUCH && patience == Patience::None {
+        if capacity > MUCH && policy == LockPolicy::Try {
             return Ok(false);
         }
         self.replace_table(part)?;
         Ok(true)
     }
 
-    /// Replaces a table that is much too big, if that is not more work than the patience allows.
-    pub(super) fn give_room_back(&self, part: &Part, patience: Patience) {
+    /// Replaces a table that is much too big, if that is not more work than the policy allows.
+    pub(super) fn give_room_back(&self, part: &Part, policy: LockPolicy) {
         let capacity = self.capacity(part);
         let too_big = capacity > 4 * LEAST && part.count.load(Ordering::Relaxed) * 8 < capacity;
-        if too_big && (capacity <= MUCH || patience != Patience::None) {
+        if too_big && (capacity <= MUCH || policy != LockPolicy::Try) {
             // Without memory for a smaller one the big one stays.
             let _ = self.replace_table(part);
         }

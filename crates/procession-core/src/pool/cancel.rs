@@ -2,7 +2,7 @@
 
 use super::Pool;
 use super::table::{Outcome, State};
-use crate::queue::Patience;
+use crate::queue::LockPolicy;
 use core::sync::atomic::{AtomicU64, Ordering};
 use std::collections::HashSet;
 use std::sync::MutexGuard;
@@ -89,16 +89,18 @@ impl Pool {
         let mut met = Vec::new();
         loop {
             let mut state = self.lock();
-            let done = self.tasks.search(Patience::Some, &mut state.struck, |place| {
-                let task = family.at::<AtomicU64>(place);
-                let id = task.load(Ordering::Relaxed);
-                let hit = id != 0 && meant(id);
-                if hit {
-                    task.store(0, Ordering::Relaxed);
-                    met.push(id);
-                }
-                hit && one
-            });
+            let done = self
+                .tasks
+                .search(LockPolicy::Bounded, &mut state.struck, |place| {
+                    let task = family.at::<AtomicU64>(place);
+                    let id = task.load(Ordering::Relaxed);
+                    let hit = id != 0 && meant(id);
+                    if hit {
+                        task.store(0, Ordering::Relaxed);
+                        met.push(id);
+                    }
+                    hit && one
+                });
             if done.is_some() {
                 return (state, met);
             }

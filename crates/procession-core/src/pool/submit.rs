@@ -8,7 +8,7 @@ use super::worker::framed;
 use super::{Pool, Report};
 use crate::error::{Error, Result};
 use crate::family::Hold;
-use crate::queue::{Batch as Messages, Parcel, Patience, Put};
+use crate::queue::{Batch as Messages, LockPolicy, Parcel, Put};
 use core::sync::atomic::Ordering;
 use std::sync::Arc;
 
@@ -191,7 +191,9 @@ impl Pool {
         let mut from = 0;
         let mut failed = None;
         while from < batch.messages.messages.len() && failed.is_none() {
-            let (done, answer) = self.tasks.try_put_batch(&batch.messages, from, Patience::Some);
+            let (done, answer) = self
+                .tasks
+                .try_put_batch(&batch.messages, from, LockPolicy::Bounded);
             from += done;
             match answer {
                 Ok(Put::Done | Put::Busy | Put::Full) => {}
@@ -380,7 +382,7 @@ impl Pool {
 
     fn put(&self, parcel: &mut Parcel<'_>) -> Result<()> {
         loop {
-            match self.tasks.try_put(parcel, Patience::Some)? {
+            match self.tasks.try_put(parcel, LockPolicy::Bounded)? {
                 Put::Done => return Ok(()),
                 Put::Closed => return Err(Error::PoolClosed),
                 Put::Busy | Put::Full => {}

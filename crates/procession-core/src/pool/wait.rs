@@ -4,7 +4,7 @@ use super::layout::Head;
 use super::message::Arrived;
 use super::table::{Outcome, Phase, State};
 use super::{Pool, Waited};
-use crate::queue::{Batch, Got, GotBatch, Parcel, Patience};
+use crate::queue::{Batch, Got, GotBatch, LockPolicy, Parcel};
 use crate::sys::clock::Deadline;
 use core::time::Duration;
 
@@ -195,7 +195,7 @@ impl Pool {
         loop {
             batch.bytes.clear();
             batch.messages.clear();
-            match self.results.try_get_batch(&mut batch, MANY, Patience::Some) {
+            match self.results.try_get_batch(&mut batch, MANY, LockPolicy::Bounded) {
                 GotBatch::Some(_) => {
                     let mut start = 0;
                     for (encoding, len) in &batch.messages {
@@ -210,7 +210,7 @@ impl Pool {
                 }
                 GotBatch::Single => {
                     scratch.clear();
-                    match self.results.try_get(&mut scratch, Patience::Some) {
+                    match self.results.try_get(&mut scratch, LockPolicy::Bounded) {
                         Ok(got @ Got::Message { .. }) => count += arrive(state, Arrived::of(got, &scratch)),
                         Ok(Got::Busy) => {}
                         // No memory to take it over with: it stays, and is tried again.
@@ -227,7 +227,7 @@ impl Pool {
     pub(super) fn nudge(&self) {
         let head = Head::default().to_bytes();
         if let Ok(mut parcel) = Parcel::pack(self.family(), [&head, &[]], 0, Vec::new(), 0) {
-            while let Ok(crate::queue::Put::Busy) = self.results.try_put(&mut parcel, Patience::Some) {}
+            while let Ok(crate::queue::Put::Busy) = self.results.try_put(&mut parcel, LockPolicy::Bounded) {}
         }
         self.results.alarm();
         self.nudge_supervisor();

@@ -5,7 +5,7 @@ use super::message::{Arrived, Outgoing};
 use crate::error::{Error, Result};
 use crate::family::object::Kind;
 use crate::family::{Family, Handle, Hold};
-use crate::queue::{Got, Parcel, Patience, Put, Queue};
+use crate::queue::{Got, LockPolicy, Parcel, Put, Queue};
 use crate::sync::wait::Waited;
 use crate::sys::clock::{Deadline, now};
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -29,7 +29,7 @@ pub enum Taken {
     None,
     /// There is none and will be none: the pool is closed, or its parent has gone.
     Closed,
-    /// Somebody else is at the queue, longer than the patience; or the task was cancelled. To be tried again.
+    /// Somebody else is at the queue, longer than the policy allows; or the task was cancelled. To be tried again.
     Again,
 }
 
@@ -91,11 +91,11 @@ impl Worker {
     ///
     /// # Errors
     /// Memory for the held table; the task is then still in the queue.
-    pub fn try_take(&self, scratch: &mut Vec<u8>, patience: Patience) -> Result<Taken> {
+    pub fn try_take(&self, scratch: &mut Vec<u8>, policy: LockPolicy) -> Result<Taken> {
         scratch.clear();
         let family = self.pool.family;
         let desk = self.desk;
-        let got = self.tasks.try_get_noting(scratch, patience, |number, place| {
+        let got = self.tasks.try_get_noting(scratch, policy, |number, place| {
             // Before the task: whoever finds that, must not take its time for that of the task before.
             desk.item.store(0, Ordering::Relaxed);
             desk.called.store(0, Ordering::Relaxed);
@@ -164,13 +164,13 @@ impl Worker {
         Parcel::pack(self.family(), parts, encoding, carried, beside)
     }
 
-    /// Hands a result back; false if somebody else is at the queue, longer than the patience. When it returns true, the
+    /// Hands a result back; false if somebody else is at the queue, longer than the policy allows. When it returns true, the
     /// result will arrive, even if this process dies the next instant.
     ///
     /// # Errors
     /// Memory.
-    pub fn deliver(&self, parcel: &mut Parcel<'_>, patience: Patience) -> Result<bool> {
-        let put = self.results.try_put(parcel, patience)?;
+    pub fn deliver(&self, parcel: &mut Parcel<'_>, policy: LockPolicy) -> Result<bool> {
+        let put = self.results.try_put(parcel, policy)?;
         crash_point!("worker.result handed back");
         // Closed: nobody wants it any more.
         Ok(put != Put::Busy)
@@ -194,7 +194,7 @@ impl Worker {
         let mut scratch = Vec::new();
         self.ready();
         loop {
-            match self.try_take(&mut scratch, Patience::Some)? {
+            match self.try_take(&mut scratch, LockPolicy::Bounded)? {
                 Taken::Closed => break,
                 Taken::Again => {}
                 Taken::None => {
@@ -222,7 +222,7 @@ impl Worker {
     fn hand_back(&self, head: Head, payload: &[u8]) -> Result<()> {
         let head = head.to_bytes();
         let mut parcel = self.pack([&head, payload], 0, Vec::new(), 0)?;
-        while !self.deliver(&mut parcel, Patience::Some)? {}
+        while !self.deliver(&mut parcel, LockPolicy::Bounded)? {}
         Ok(())
     }
 

@@ -9,7 +9,7 @@
 //! Only messages that lie in their segment whole and carry nothing travel in batches.
 
 use super::layout::{Cursor, INLINE, MessageHeader, Place};
-use super::{Patience, Put, Queue};
+use super::{LockPolicy, Put, Queue};
 use crate::error::{Error, Result};
 use crate::family::layout::low_half;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -36,7 +36,7 @@ pub enum GotBatch {
     Single,
     /// There is none.
     Empty,
-    /// Another consumer is inside, longer than the patience.
+    /// Another consumer is inside, longer than the policy allows.
     Busy,
 }
 
@@ -72,9 +72,9 @@ impl Queue {
     ///
     /// # Errors
     /// Memory. What was put before is in the queue; the caller learns of it by asking again.
-    pub fn try_put_batch(&self, batch: &Batch, from: usize, patience: Patience) -> (usize, Result<Put>) {
+    pub fn try_put_batch(&self, batch: &Batch, from: usize, policy: LockPolicy) -> (usize, Result<Put>) {
         let object = self.object();
-        let Some(inside) = self.enter(&object.put_mutex, patience) else {
+        let Some(inside) = self.enter(&object.put_mutex, policy) else {
             return (0, Ok(Put::Busy));
         };
         let heard = object.item_bell.heard();
@@ -136,12 +136,12 @@ impl Queue {
     }
 
     /// Takes up to `most` messages that travel in batches, and appends them to `into`.
-    pub fn try_get_batch(&self, into: &mut Batch, most: usize, patience: Patience) -> GotBatch {
+    pub fn try_get_batch(&self, into: &mut Batch, most: usize, policy: LockPolicy) -> GotBatch {
         let object = self.object();
         if object.put_count.load(Ordering::Acquire) == object.get_count.load(Ordering::Relaxed) {
             return GotBatch::Empty;
         }
-        let Some(inside) = self.enter(&object.get_mutex, patience) else {
+        let Some(inside) = self.enter(&object.get_mutex, policy) else {
             return GotBatch::Busy;
         };
         let heard = object.room_bell.heard();

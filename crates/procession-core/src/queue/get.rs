@@ -1,7 +1,7 @@
 //! The consumers' side.
 
 use super::layout::{Cursor, DISCARDED, MESSAGE_HEADER, MessageHeader, OPENED, SEGMENT_HEADER, Segment};
-use super::{Patience, Queue};
+use super::{LockPolicy, Queue};
 use crate::error::{Error, Result};
 use crate::family::entry::Brief;
 use crate::family::held::Hold;
@@ -27,7 +27,7 @@ pub enum Got {
     Empty,
     /// There is none and will be none: the queue was shut down.
     Closed,
-    /// Another consumer is inside, longer than the patience.
+    /// Another consumer is inside, longer than the policy allows.
     Busy,
 }
 
@@ -36,8 +36,8 @@ impl Queue {
     ///
     /// # Errors
     /// Memory for the held table. The message is then still in the queue.
-    pub fn try_get(&self, into: &mut Vec<u8>, patience: Patience) -> Result<Got> {
-        self.try_get_noting(into, patience, |_, _| {})
+    pub fn try_get(&self, into: &mut Vec<u8>, policy: LockPolicy) -> Result<Got> {
+        self.try_get_noting(into, policy, |_, _| {})
     }
 
     /// The same, and before the message is taken `note` is told which one it will be: its number (the first one ever
@@ -49,17 +49,17 @@ impl Queue {
     pub(crate) fn try_get_noting(
         &self,
         into: &mut Vec<u8>,
-        patience: Patience,
+        policy: LockPolicy,
         note: impl FnOnce(u64, u64),
     ) -> Result<Got> {
         let state = self.object().state.load(Ordering::Acquire);
         if state == OPENED {
-            return self.take(into, patience, false, note);
+            return self.take(into, policy, false, note);
         }
         let got = if state == DISCARDED {
-            self.discard(patience)?
+            self.discard(policy)?
         } else {
-            self.take(into, patience, false, note)?
+            self.take(into, policy, false, note)?
         };
         Ok(match got {
             Got::Empty => Got::Closed,
@@ -70,7 +70,7 @@ impl Queue {
     pub(super) fn take(
         &self,
         into: &mut Vec<u8>,
-        patience: Patience,
+        policy: LockPolicy,
         discarding: bool,
         note: impl FnOnce(u64, u64),
     ) -> Result<Got> {
@@ -78,7 +78,7 @@ impl Queue {
         if object.put_count.load(Ordering::Acquire) == object.get_count.load(Ordering::Relaxed) {
             return Ok(Got::Empty);
         }
-        let Some(inside) = self.enter(&object.get_mutex, patience) else {
+        let Some(inside) = self.enter(&object.get_mutex, policy) else {
             return Ok(Got::Busy);
         };
         crash_point!("get.inside");

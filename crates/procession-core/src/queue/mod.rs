@@ -56,21 +56,13 @@ use core::time::Duration;
 use layout::QueueObject;
 
 pub use crate::sync::wait::Waited;
+pub use crate::sys::mutex::LockPolicy;
 pub use batch::{Batch, GotBatch};
 pub use get::Got;
 pub use parcel::Parcel;
 pub use peer::Heard;
 pub use put::Put;
 pub(crate) use search::Mark;
-
-/// How long an operation may take to get hold of its side of the queue.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Patience {
-    /// Not at all: the caller holds something that it should not keep while it waits.
-    None,
-    /// A tenth of a second, asleep. It takes that long only if whoever is inside was stopped.
-    Some,
-}
 
 /// The bound of a waiter's first sleep.
 const PATIENCE: Duration = Duration::from_millis(20);
@@ -315,16 +307,13 @@ impl Queue {
         self.0.object
     }
 
-    /// Enters one side's mutex; None if that would take more than the patience.
+    /// Enters one side's mutex; None if that would take longer than the policy allows.
     #[inline]
-    fn enter(&self, side: &AtomicU64, patience: Patience) -> Option<Inside<'static>> {
+    fn enter(&self, side: &AtomicU64, policy: LockPolicy) -> Option<Inside<'static>> {
         let family = self.0.hold.family;
         let mutex = family.at::<RobustMutex>(side.load(Ordering::Relaxed));
         // All there is to repair is what the ledger has committed: see the module.
-        match patience {
-            Patience::None => mutex.try_enter(|| family.settle()),
-            Patience::Some => mutex.enter_within(Duration::from_millis(100), || family.settle()),
-        }
+        mutex.enter(policy, || family.settle())
     }
 }
 

@@ -1,7 +1,7 @@
 //! The producers' side.
 
 use super::layout::{Cursor, MESSAGE_HEADER, MessageHeader, OPEN, OPENED, SEGMENT_HEADER, SEGMENTS, Segment};
-use super::{Parcel, Patience, Queue};
+use super::{LockPolicy, Parcel, Queue};
 use crate::error::{Error, Result};
 use crate::family::layout::low_half;
 use crate::family::object::Kind;
@@ -17,7 +17,7 @@ pub enum Put {
     Full,
     /// The queue was shut down.
     Closed,
-    /// Another producer is inside, or another process in the ledger, longer than the patience.
+    /// Another producer is inside, or another process in the ledger, longer than the policy allows.
     Busy,
 }
 
@@ -26,9 +26,9 @@ impl Queue {
     ///
     /// # Errors
     /// Memory. The queue and the parcel are then as they were.
-    pub fn try_put(&self, parcel: &mut Parcel<'_>, patience: Patience) -> Result<Put> {
+    pub fn try_put(&self, parcel: &mut Parcel<'_>, policy: LockPolicy) -> Result<Put> {
         let object = self.object();
-        let Some(inside) = self.enter(&object.put_mutex, patience) else {
+        let Some(inside) = self.enter(&object.put_mutex, policy) else {
             return Ok(Put::Busy);
         };
         crash_point!("put.inside");

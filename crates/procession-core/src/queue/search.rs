@@ -4,7 +4,7 @@
 //! stands still. Nothing is written but what the visitor writes, so a process killed in here leaves nothing to repair.
 
 use super::layout::{Place, Segment};
-use super::{Patience, Queue};
+use super::{LockPolicy, Queue};
 use core::sync::atomic::Ordering;
 
 /// Where a search ended, behind so many messages: the next one begins there, and comes to what lies before it last.
@@ -14,15 +14,15 @@ pub(crate) struct Mark(Option<(u64, Place)>);
 impl Queue {
     /// Shows waiting messages until `wanted` says that this is the one; whether it did. It gets where a message's bytes
     /// begin in family memory, and may change them: whoever takes the message, takes it changed. None: somebody else is
-    /// inside, longer than the patience.
+    /// inside, longer than the policy allows.
     pub(crate) fn search(
         &self,
-        patience: Patience,
+        policy: LockPolicy,
         mark: &mut Mark,
         mut wanted: impl FnMut(u64) -> bool,
     ) -> Option<bool> {
         let object = self.object();
-        let inside = self.enter(&object.get_mutex, patience)?;
+        let inside = self.enter(&object.get_mutex, policy)?;
         let taken = object.get_count.load(Ordering::Relaxed);
         let end = object.put_count.load(Ordering::Acquire);
         let first = (taken, object.heads[(taken & 1) as usize].load());

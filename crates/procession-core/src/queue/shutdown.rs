@@ -5,7 +5,7 @@
 //! documentation of `task_done` says.
 
 use super::layout::{CLOSED, DISCARDED};
-use super::{Got, Patience, Queue};
+use super::{Got, LockPolicy, Queue};
 use crate::error::Result;
 use crate::family::layout::low_half;
 use crate::sync::wait::{Attempt, Waited, Waiter};
@@ -21,7 +21,7 @@ impl Queue {
     /// Memory for the held table, while throwing away.
     pub fn shut_down(&self, discard: bool) -> Result<bool> {
         let object = self.object();
-        let Some(inside) = self.enter(&object.put_mutex, Patience::Some) else {
+        let Some(inside) = self.enter(&object.put_mutex, LockPolicy::Bounded) else {
             return Ok(false);
         };
         let state = if discard { DISCARDED } else { CLOSED };
@@ -32,7 +32,7 @@ impl Queue {
         object.room_bell.alarm(low_half(&object.get_count));
         if discard {
             while !self.is_empty() {
-                if matches!(self.discard(Patience::Some)?, Got::Busy) {
+                if matches!(self.discard(LockPolicy::Bounded)?, Got::Busy) {
                     return Ok(false);
                 }
             }
@@ -47,11 +47,11 @@ impl Queue {
     }
 
     /// Throws all messages away; the last answer.
-    pub(super) fn discard(&self, patience: Patience) -> Result<Got> {
+    pub(super) fn discard(&self, policy: LockPolicy) -> Result<Got> {
         let mut nowhere = Vec::new();
         loop {
             nowhere.clear();
-            match self.take(&mut nowhere, patience, true, |_, _| {})? {
+            match self.take(&mut nowhere, policy, true, |_, _| {})? {
                 Got::Message { .. } => {}
                 end => return Ok(end),
             }

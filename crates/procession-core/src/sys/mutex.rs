@@ -23,6 +23,18 @@ use core::time::Duration;
 /// The bits of the lock word that are a thread's id.
 const TID_MASK: u32 = 0x3fff_ffff;
 
+/// How long an operation may wait for a mutex that another thread is inside of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LockPolicy {
+    /// Not at all: the caller holds something that it should not keep while it waits.
+    Try,
+    /// Up to [`BOUND`], asleep. It takes that long only if the thread inside was stopped.
+    Bounded,
+}
+
+/// The longest wait of [`LockPolicy::Bounded`].
+const BOUND: Duration = Duration::from_millis(100);
+
 /// A robust, process-shared mutex in a 64-byte slot of family memory.
 #[repr(C, align(64))]
 pub struct RobustMutex {
@@ -73,6 +85,15 @@ impl RobustMutex {
         // SAFETY: slots are initialised before their offset is published, and stay mutexes for ever (module doc).
         let answer = unsafe { libc::pthread_mutex_trylock(self.inner.get()) };
         self.answered(answer, repair)
+    }
+
+    /// Enters as the policy says; None if it allows no longer wait.
+    #[inline]
+    pub fn enter(&self, policy: LockPolicy, repair: impl FnOnce()) -> Option<Inside<'_>> {
+        match policy {
+            LockPolicy::Try => self.try_enter(repair),
+            LockPolicy::Bounded => self.enter_within(BOUND, repair),
+        }
     }
 
     /// Enters, after a short spin by sleeping in the kernel for up to `patience`; None if it took longer.

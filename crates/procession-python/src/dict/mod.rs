@@ -12,7 +12,7 @@ use procession_core::dict::layout::MOST_CARRIED;
 use procession_core::dict::{self as core, Key, New, Put, Tried, Value, When};
 use procession_core::family::object::HEADER;
 use procession_core::family::{Handle, Hold};
-use procession_core::queue::Patience;
+use procession_core::queue::LockPolicy;
 use pyo3::exceptions::{PyKeyError, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
@@ -25,16 +25,16 @@ pub struct Dict {
     inner: OnceLock<core::Dict>,
 }
 
-/// Tries attached and without waiting, and if that does not do, detached and with patience, coming back for signals.
+/// Tries attached and without waiting, and if that does not do, detached and with a bounded wait, coming back for signals.
 pub fn done<T: Send>(
     py: Python<'_>,
-    mut attempt: impl FnMut(Patience) -> Result<Tried<T>, Error> + Send,
+    mut attempt: impl FnMut(LockPolicy) -> Result<Tried<T>, Error> + Send,
 ) -> PyResult<T> {
-    if let Tried::Done(answer) = attempt(Patience::None).map_err(raised)? {
+    if let Tried::Done(answer) = attempt(LockPolicy::Try).map_err(raised)? {
         return Ok(answer);
     }
     loop {
-        match py.detach(|| attempt(Patience::Some)).map_err(raised)? {
+        match py.detach(|| attempt(LockPolicy::Bounded)).map_err(raised)? {
             Tried::Done(answer) => return Ok(answer),
             Tried::Busy => py.check_signals()?,
         }
@@ -66,7 +66,7 @@ impl Dict {
         let dict = self.core()?;
         let written = key::write(key)?;
         let mut bytes = Vec::new();
-        let value = done(py, |patience| dict.try_get(&written.bytes, &mut bytes, patience))?;
+        let value = done(py, |policy| dict.try_get(&written.bytes, &mut bytes, policy))?;
         value
             .map(|value| {
                 let stamp = value.stamp;
@@ -91,15 +91,13 @@ impl Dict {
             pack()
         }
         .map_err(raised)?;
-        Ok(done(py, |patience| dict.try_put(key, &mut new, when, patience))? == Put::Done)
+        Ok(done(py, |policy| dict.try_put(key, &mut new, when, policy))? == Put::Done)
     }
 
     fn remove(&self, key: &Bound<'_, PyAny>, when: When) -> PyResult<bool> {
         let dict = self.core()?;
         let written = key::write(key)?;
-        Ok(done(key.py(), |patience| {
-            dict.try_remove(&written.bytes, when, patience)
-        })? == Put::Done)
+        Ok(done(key.py(), |policy| dict.try_remove(&written.bytes, when, policy))? == Put::Done)
     }
 }
 
@@ -192,7 +190,7 @@ impl Dict {
     fn __contains__(&self, key: &Bound<'_, PyAny>) -> PyResult<bool> {
         let dict = self.core()?;
         let written = key::write(key)?;
-        done(key.py(), |patience| dict.try_contains(&written.bytes, patience))
+        done(key.py(), |policy| dict.try_contains(&written.bytes, policy))
     }
 
     fn __getitem__<'py>(&self, key: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
@@ -249,7 +247,10 @@ impl Dict {
     fn clear(&self, py: Python<'_>) -> PyResult<()> {
         let dict = self.core()?;
         loop {
-            match py.detach(|| dict.try_clear(Patience::Some)).map_err(raised)? {
+            match py
+                .detach(|| dict.try_clear(LockPolicy::Bounded))
+                .map_err(raised)?
+            {
                 Tried::Done(()) => return Ok(()),
                 Tried::Busy => py.check_signals()?,
             }
@@ -261,7 +262,7 @@ impl Dict {
         let dict = self.core()?;
         let items = loop {
             match py
-                .detach(|| dict.try_snapshot(values, Patience::Some))
+                .detach(|| dict.try_snapshot(values, LockPolicy::Bounded))
                 .map_err(raised)?
             {
                 Tried::Done(items) => break items,
@@ -282,7 +283,7 @@ impl Dict {
     fn _lock_into(&self, key: &Bound<'_, PyAny>, shell: &Bound<'_, PyAny>) -> PyResult<()> {
         let dict = self.core()?;
         let written = key::write(key)?;
-        let hold = done(key.py(), |patience| dict.try_lock_of(&written.bytes, patience))?;
+        let hold = done(key.py(), |policy| dict.try_lock_of(&written.bytes, policy))?;
         let handle = PyBytes::new(key.py(), &hold.handle().to_bytes());
         shell.call_method1("_attach", (handle,)).map(drop)
     }

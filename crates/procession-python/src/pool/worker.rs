@@ -8,7 +8,7 @@ use crate::shared::waited;
 use procession_core::family::Handle;
 use procession_core::pool::layout::{HEAD, Head, TIMED};
 use procession_core::pool::{Arrived, Finished, Found, Outgoing, Taken, Worker, framed, park};
-use procession_core::queue::Patience;
+use procession_core::queue::LockPolicy;
 use procession_core::sys::clock::Deadline;
 use procession_core::sys::procfs;
 use pyo3::exceptions::{PyKeyboardInterrupt, PyStopIteration, PySystemExit};
@@ -98,9 +98,9 @@ impl AtWork {
 
     fn take(&self, py: Python<'_>, scratch: &mut Vec<u8>) -> PyResult<Taken> {
         let worker = &self.worker;
-        match worker.try_take(scratch, Patience::None).map_err(raised)? {
+        match worker.try_take(scratch, LockPolicy::Try).map_err(raised)? {
             Taken::Again => py
-                .detach(|| worker.try_take(scratch, Patience::Some))
+                .detach(|| worker.try_take(scratch, LockPolicy::Bounded))
                 .map_err(raised),
             taken => Ok(taken),
         }
@@ -253,12 +253,12 @@ impl AtWork {
         let pack = || worker.pack(parts, encoding, carried, beside);
         let much = parts[0].len() + parts[1].len() > DETACH_ABOVE;
         let mut parcel = if much { py.detach(pack) } else { pack() }.map_err(raised)?;
-        if worker.deliver(&mut parcel, Patience::None).map_err(raised)? {
+        if worker.deliver(&mut parcel, LockPolicy::Try).map_err(raised)? {
             return Ok(());
         }
         // The result is not to be lost for a signal: those are looked at when it is in the queue.
         while !py
-            .detach(|| worker.deliver(&mut parcel, Patience::Some))
+            .detach(|| worker.deliver(&mut parcel, LockPolicy::Bounded))
             .map_err(raised)?
         {}
         Ok(())

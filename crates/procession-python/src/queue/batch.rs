@@ -4,7 +4,7 @@ use super::Queue;
 use super::limits::{Limits, empty, full, shut_down};
 use crate::codec::message;
 use crate::errors::raised;
-use procession_core::queue::{Batch, GotBatch, Patience, Put};
+use procession_core::queue::{Batch, GotBatch, LockPolicy, Put};
 use procession_core::sys::clock::Deadline;
 use pyo3::prelude::*;
 
@@ -83,9 +83,9 @@ fn flush(
     let mut limits = Limits::new(&limit);
     let mut from = 0;
     while from < batch.messages.len() {
-        let (done, answer) = match limits.patience {
-            Patience::None => queue.try_put_batch(batch, from, Patience::None),
-            Patience::Some => py.detach(|| queue.try_put_batch(batch, from, Patience::Some)),
+        let (done, answer) = match limits.policy {
+            LockPolicy::Try => queue.try_put_batch(batch, from, LockPolicy::Try),
+            LockPolicy::Bounded => py.detach(|| queue.try_put_batch(batch, from, LockPolicy::Bounded)),
         };
         from += done;
         *sent += done;
@@ -119,15 +119,15 @@ pub fn get_many<'py>(
     let mut items = Vec::new();
     let mut failures = Vec::new();
     let mut batch = Batch::default();
-    let mut patience = Patience::None;
+    let mut policy = LockPolicy::Try;
     while items.len() < most && failures.is_empty() {
         batch.bytes.clear();
         batch.messages.clear();
         let left = most - items.len();
-        let got = match patience {
+        let got = match policy {
             _ if queue.is_shut_down() => GotBatch::Single,
-            Patience::None => queue.try_get_batch(&mut batch, left, Patience::None),
-            Patience::Some => py.detach(|| queue.try_get_batch(&mut batch, left, Patience::Some)),
+            LockPolicy::Try => queue.try_get_batch(&mut batch, left, LockPolicy::Try),
+            LockPolicy::Bounded => py.detach(|| queue.try_get_batch(&mut batch, left, LockPolicy::Bounded)),
         };
         match got {
             GotBatch::Some(_) => {
@@ -141,12 +141,12 @@ pub fn get_many<'py>(
                     }
                 }
             }
-            GotBatch::Busy if patience == Patience::Some && items.is_empty() && deadline.expired() => {
+            GotBatch::Busy if policy == LockPolicy::Bounded && items.is_empty() && deadline.expired() => {
                 return Err(empty(py));
             }
             GotBatch::Busy => {
                 py.check_signals()?;
-                patience = Patience::Some;
+                policy = LockPolicy::Bounded;
             }
             GotBatch::Empty if !items.is_empty() => break,
             // The one that travels alone, or the one that is waited for.

@@ -1,7 +1,7 @@
 //! How long an operation on a queue may wait, and the exceptions that say that it did not succeed.
 
 use crate::shared::waited;
-use procession_core::queue::Patience;
+use procession_core::queue::LockPolicy;
 use procession_core::sync::wait::Waited;
 use procession_core::sys::clock::Deadline;
 use pyo3::prelude::*;
@@ -12,7 +12,7 @@ use pyo3::types::PyType;
 pub struct Limits<'a> {
     limit: &'a dyn Fn() -> Deadline,
     deadline: Option<Deadline>,
-    pub patience: Patience,
+    pub policy: LockPolicy,
 }
 
 impl<'a> Limits<'a> {
@@ -20,7 +20,7 @@ impl<'a> Limits<'a> {
         Limits {
             limit,
             deadline: None,
-            patience: Patience::None,
+            policy: LockPolicy::Try,
         }
     }
 
@@ -31,13 +31,13 @@ impl<'a> Limits<'a> {
     /// Another process is inside, which takes no time at all, unless it was stopped there: true if it has taken too long.
     pub fn busy(&mut self, py: Python<'_>) -> PyResult<bool> {
         let until = self.until();
-        if self.patience == Patience::Some {
+        if self.policy == LockPolicy::Bounded {
             py.check_signals()?;
             if until.expired() {
                 return Ok(true);
             }
         }
-        self.patience = Patience::Some;
+        self.policy = LockPolicy::Bounded;
         Ok(false)
     }
 
@@ -48,7 +48,7 @@ impl<'a> Limits<'a> {
         wait: impl Fn(Deadline) -> Waited + Send + Sync,
     ) -> PyResult<bool> {
         let until = self.until();
-        self.patience = Patience::None;
+        self.policy = LockPolicy::Try;
         Ok(waited(py, until, || wait(until))?.is_none())
     }
 }

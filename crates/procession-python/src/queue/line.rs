@@ -13,7 +13,7 @@ use crate::codec::message;
 use crate::errors::raised;
 use crate::shared::waited;
 use procession_core::family::{Family, Seat};
-use procession_core::queue::{Got, Heard, Patience};
+use procession_core::queue::{Got, Heard, LockPolicy};
 use procession_core::sys::clock::Deadline;
 use pyo3::exceptions::PyEOFError;
 use pyo3::intern;
@@ -51,12 +51,12 @@ impl Line {
     /// it, with which it is consumed.
     fn take<'py>(&self, py: Python<'py>) -> PyResult<Option<PyResult<Bound<'py, PyAny>>>> {
         let incoming = Queue::open_queue(self.incoming.bind(py))?;
-        let mut patience = Patience::None;
+        let mut policy = LockPolicy::Try;
         message::with_scratch(|scratch| {
             loop {
-                let got = match patience {
-                    Patience::None => incoming.try_get(scratch, patience),
-                    Patience::Some => py.detach(|| incoming.try_get(scratch, patience)),
+                let got = match policy {
+                    LockPolicy::Try => incoming.try_get(scratch, policy),
+                    LockPolicy::Bounded => py.detach(|| incoming.try_get(scratch, policy)),
                 };
                 match got.map_err(raised)? {
                     Got::Message {
@@ -69,7 +69,7 @@ impl Line {
                     }
                     Got::Closed => return Ok(None),
                     // Nobody else takes from this queue, so this is a process that somebody has stopped.
-                    Got::Busy => patience = Patience::Some,
+                    Got::Busy => policy = LockPolicy::Bounded,
                     Got::Empty => {
                         let never = Deadline::NEVER;
                         match waited(py, never, || incoming.wait_for_message_from(self.peer, never))? {

@@ -11,7 +11,7 @@ use crate::interpreter::DETACH_ABOVE;
 use crate::memory::transit;
 use crate::shared::{deadline_of, shared_class, waited, within};
 use procession_core::family::Handle;
-use procession_core::queue::{self as core, Got, Parcel, Patience, Put};
+use procession_core::queue::{self as core, Got, LockPolicy, Parcel, Put};
 use procession_core::sync::wakers::{Address, Mailbox};
 use procession_core::sys::clock::Deadline;
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
@@ -142,9 +142,9 @@ impl Queue {
         let weight = len as u64 + beside;
         let mut limits = Limits::new(limit);
         loop {
-            let put = match limits.patience {
-                Patience::None => queue.try_put(&mut parcel, Patience::None),
-                Patience::Some => py.detach(|| queue.try_put(&mut parcel, Patience::Some)),
+            let put = match limits.policy {
+                LockPolicy::Try => queue.try_put(&mut parcel, LockPolicy::Try),
+                LockPolicy::Bounded => py.detach(|| queue.try_put(&mut parcel, LockPolicy::Bounded)),
             };
             match put.map_err(raised)? {
                 Put::Done => return Ok(()),
@@ -170,9 +170,9 @@ impl Queue {
         let mut limits = Limits::new(limit);
         message::with_scratch(|scratch| {
             loop {
-                let got = match limits.patience {
-                    Patience::None => queue.try_get(scratch, Patience::None),
-                    Patience::Some => py.detach(|| queue.try_get(scratch, Patience::Some)),
+                let got = match limits.policy {
+                    LockPolicy::Try => queue.try_get(scratch, LockPolicy::Try),
+                    LockPolicy::Bounded => py.detach(|| queue.try_get(scratch, LockPolicy::Bounded)),
                 };
                 match got.map_err(raised)? {
                     Got::Message {

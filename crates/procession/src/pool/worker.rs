@@ -7,7 +7,7 @@ use crate::transit;
 use procession_core::family::{Handle, Hold};
 use procession_core::pool::layout::Head;
 use procession_core::pool::{Arrived, Finished, Found, Outgoing, Pool, Taken, Worker, framed, park};
-use procession_core::queue::Patience;
+use procession_core::queue::LockPolicy;
 use procession_core::sys::clock::Deadline;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::collections::HashMap;
@@ -97,19 +97,16 @@ pub(super) fn work(start: Start) -> Result<(), String> {
     let mut left = start.tasks.unwrap_or(u64::MAX);
     let mut functions = Functions::default();
     let mut scratch = Vec::new();
-    let mut patience = Patience::None;
+    let mut policy = LockPolicy::Try;
     while left > 0 {
-        match worker
-            .try_take(&mut scratch, patience)
-            .map_err(|e| e.to_string())?
-        {
+        match worker.try_take(&mut scratch, policy).map_err(|e| e.to_string())? {
             Taken::Closed => break,
-            Taken::Again => patience = Patience::Some,
+            Taken::Again => policy = LockPolicy::Bounded,
             Taken::None => {
                 let _ = worker.wait(Deadline::NEVER);
             }
             Taken::Task(task) => {
-                patience = Patience::None;
+                policy = LockPolicy::Try;
                 let id = task.head.task;
                 let outcome = functions.run(&worker, task);
                 hand_back(&worker, id, outcome).map_err(|e| e.to_string())?;
@@ -190,7 +187,7 @@ fn hand_back(worker: &Worker, id: u64, outcome: Outcome) -> procession_core::Res
     let mut joined = Vec::new();
     let parts = framed(head, &outgoing, &mut joined);
     let mut parcel = worker.pack(parts, encoding, carried, beside)?;
-    while !worker.deliver(&mut parcel, Patience::Some)? {}
+    while !worker.deliver(&mut parcel, LockPolicy::Bounded)? {}
     Ok(())
 }
 
