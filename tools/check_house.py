@@ -12,6 +12,7 @@ from pathlib import Path
 UNSAFE_ALLOWED = [
     "crates/procession-core/src/sys/*",
     "crates/procession-core/src/family/*",
+    "crates/procession-core/src/objects.rs",  # what the loader calls before main
     "crates/procession-python/src/*",
     "crates/procession/src/entry.rs",  # code addresses, and what a new program inherits
     "crates/procession/src/memory.rs",  # views of family memory

@@ -27,6 +27,9 @@ pub fn fence_after_rmw() {
 pub struct Word(AtomicU32);
 
 #[cfg(not(loom))]
+crate::sys::shared::shared!(Word, 4, { 0 });
+
+#[cfg(not(loom))]
 impl Word {
     /// A word that holds `value`.
     #[must_use]

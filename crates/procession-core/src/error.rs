@@ -46,6 +46,8 @@ pub enum Error {
     Busy,
     /// A signal handler of the program ended the wait for such a process.
     Interrupted,
+    /// This program was linked without `procession_core::objects`, so it does not know what is in the memory.
+    NoKinds,
     /// A system call failed.
     Os {
         /// What was being done, as a phrase: "mapping family memory".
@@ -54,6 +56,9 @@ pub enum Error {
         source: io::Error,
     },
 }
+
+/// How many processes a family has at most: the seats of its registry. [`Error::NoSeat`] names the number.
+pub const SEATS: usize = 65534;
 
 /// The core's result.
 pub type Result<T, E = Error> = core::result::Result<T, E>;
@@ -90,13 +95,17 @@ impl fmt::Display for Error {
             Error::NoSeat => write!(
                 f,
                 "too many processes: all {} seats of the registry are taken",
-                crate::family::registry::SLOTS
+                SEATS
             ),
             Error::Busy => write!(
                 f,
                 "another process was stopped in the middle of a change: try again"
             ),
             Error::Interrupted => write!(f, "interrupted by a signal"),
+            Error::NoKinds => write!(
+                f,
+                "a part of procession_core is missing: this program was linked without its module objects"
+            ),
             Error::Os { doing, source } => write!(f, "{doing}: {source}"),
         }
     }

@@ -1,46 +1,106 @@
-//! What the floor of memory must know of the objects above it: what to do when one is condemned, and when a process
-//! that refers to one dies. The one place where the dependency points upwards.
+//! The objects that the floors make of memory, each with what memory must know of it: see `crate::family::kind`.
+//!
+//! This is the top floor, which names all others. The table is complete, or this does not compile.
+#![allow(unsafe_code)]
 
-use crate::family::held::Hold;
-use crate::family::ledger::Txn;
-use crate::family::object::{Header, Kind};
-use crate::family::seat::Seat;
-use crate::sync;
-use crate::sync::condition::Passed;
+use crate::family::kind::{self, Behaviour, Kinds, Passed};
+use crate::family::object::Kind;
+use crate::{dict, family, queue, sync};
 
 /// What the reaper needs of the journal to let go of an entry.
 const RESERVE: usize = 8;
 
-/// A member that refers to this object has died, with this exit code (None: nobody knows, so it did not end well).
-pub(crate) fn holder_died(txn: &mut Txn, offset: u64, seat: Seat, code: Option<i32>) -> Passed {
-    let family = txn.family;
-    match family.at::<Header>(offset).tag().kind() {
-        Some(Kind::Lock | Kind::RLock) => sync::lock::holder_died(family, offset, seat, code),
-        Some(Kind::Queue) => crate::queue::holder_died(family, offset, seat),
-        Some(Kind::Semaphore) => sync::semaphore::holder_died(family, offset, seat),
-        Some(Kind::Event) => sync::event::holder_died(family, offset, seat),
-        Some(Kind::Barrier) => sync::barrier::holder_died(family, offset, seat),
-        Some(Kind::Condition) => sync::condition::spinner_died(family, offset, seat),
-        Some(Kind::Ticket) => return sync::condition::holder_died(txn, offset, seat, RESERVE),
-        _ => {}
-    }
-    Passed::On(None)
-}
-
-/// Takes a condemned object one step further apart; true when only its own block is left.
-pub(crate) fn reclaim(txn: &mut Txn, kind: Kind, offset: u64) -> bool {
+const fn behaviour(kind: Kind) -> Behaviour {
+    let plain = Behaviour::PLAIN;
     match kind {
-        Kind::Queue => crate::queue::reclaim::reclaim(txn, offset),
-        Kind::Dict => crate::dict::reclaim::reclaim(txn, offset),
-        Kind::DictTable => crate::dict::reclaim::reclaim_table(txn, offset),
-        Kind::Bundle => crate::family::bundle::reclaim(txn, offset),
-        _ => true,
+        Kind::Free | Kind::HeldChunk | Kind::MutexPage | Kind::Segment | Kind::DictEntry => plain,
+        Kind::Buffer | Kind::Array | Kind::Guarded | Kind::Pool => plain,
+        Kind::Lock | Kind::RLock => Behaviour {
+            holder_died: |txn, offset, seat, code| {
+                sync::owner::holder_died(txn.family, offset, seat, code);
+                Passed::On(None)
+            },
+            // A lock that this process holds and lets go of unreleased must hear of this process's end.
+            keeps_entry: Some(sync::owner::is_mine_and_shared),
+            ..plain
+        },
+        Kind::Semaphore => Behaviour {
+            holder_died: |txn, offset, seat, _| {
+                sync::semaphore::holder_died(txn.family, offset, seat);
+                Passed::On(None)
+            },
+            ..plain
+        },
+        Kind::Event => Behaviour {
+            holder_died: |txn, offset, seat, _| {
+                sync::event::holder_died(txn.family, offset, seat);
+                Passed::On(None)
+            },
+            ..plain
+        },
+        Kind::Barrier => Behaviour {
+            holder_died: |txn, offset, seat, _| {
+                sync::barrier::holder_died(txn.family, offset, seat);
+                Passed::On(None)
+            },
+            ..plain
+        },
+        Kind::Condition => Behaviour {
+            holder_died: |txn, offset, seat, _| {
+                sync::condition::spinner_died(txn.family, offset, seat);
+                Passed::On(None)
+            },
+            ..plain
+        },
+        Kind::Ticket => Behaviour {
+            holder_died: |txn, offset, seat, _| sync::condition::holder_died(txn, offset, seat, RESERVE),
+            ..plain
+        },
+        Kind::Queue => Behaviour {
+            reclaim: queue::reclaim::reclaim,
+            holder_died: |txn, offset, seat, _| {
+                queue::holder_died(txn.family, offset, seat);
+                Passed::On(None)
+            },
+            ..plain
+        },
+        Kind::Dict => Behaviour {
+            reclaim: dict::reclaim::reclaim,
+            ..plain
+        },
+        Kind::DictTable => Behaviour {
+            reclaim: dict::reclaim::reclaim_table,
+            ..plain
+        },
+        Kind::Bundle => Behaviour {
+            reclaim: family::bundle::reclaim,
+            ..plain
+        },
     }
 }
 
-/// Whether an entry outlives the reference in the program: a lock that this process holds and lets go of unreleased
-/// must hear of this process's end.
-pub(crate) fn keeps_entry(hold: &Hold) -> bool {
-    matches!(hold.header().tag().kind(), Some(Kind::Lock | Kind::RLock))
-        && sync::lock::is_mine_and_shared(hold)
+const fn table() -> Kinds {
+    let mut kinds = [Behaviour::PLAIN; Kind::ALL.len()];
+    let mut number = 0;
+    while number < kinds.len() {
+        assert!(Kind::ALL[number] as usize == number);
+        kinds[number] = behaviour(Kind::ALL[number]);
+        number += 1;
+    }
+    kinds
 }
+
+static KINDS: Kinds = table();
+
+extern "C" fn register() {
+    kind::register(&KINDS);
+}
+
+/// Called by the loader, before `main` or as soon as the library is loaded that has this crate in it: so no program has to
+/// call anything before it makes its first object, and no lower floor has to name this one. The number in the section's
+/// name puts it before the functions of programs, which may make objects (`procession::init_before_main` does).
+#[used]
+// SAFETY: the loader calls what this section lists, once, as functions of C. This one neither unwinds nor needs anything
+// that Rust's runtime sets up in `main`.
+#[unsafe(link_section = ".init_array.00101")]
+static BEFORE_MAIN: extern "C" fn() = register;

@@ -1,6 +1,7 @@
 //! What a dictionary looks like in family memory.
 
 use crate::family::object::Header;
+use crate::sys::shared::shared;
 use core::sync::atomic::AtomicU64;
 
 /// Values of more bytes than this lie in buffers of their own.
@@ -45,7 +46,8 @@ pub struct Part {
     pub(super) order: AtomicU64,
 }
 
-const _: () = assert!(size_of::<DictObject>() == 192);
+shared!(Part, 32, { table, count, used, order });
+shared!(DictObject, 192, { header, mutex, stamp, parts, spare });
 
 /// A table's first bytes; its slots follow. A slot is [`EMPTY`], [`REMOVED`], or an entry: its offset (40 bits) and
 /// the upper 24 bits of its key's hash.
@@ -60,7 +62,7 @@ pub struct Table {
     spare: [AtomicU64; 6],
 }
 
-const _: () = assert!(size_of::<Table>() as u64 == TABLE_HEADER);
+shared!(Table, TABLE_HEADER, { header, capacity, next, spare });
 
 /// An entry's first bytes: constant, but for the place in the order, which a replacement takes over.
 #[repr(C, align(64))]
@@ -80,7 +82,7 @@ pub struct Entry {
     spare: [AtomicU64; 2],
 }
 
-const _: () = assert!(size_of::<Entry>() as u64 == ENTRY_HEADER);
+shared!(Entry, ENTRY_HEADER, { header, hash, stamp, order, keys, len, how, spare });
 
 /// An entry's slot.
 pub(super) fn slot_of(entry: u64, hash: u64) -> u64 {

@@ -65,7 +65,7 @@ impl Dict {
         for entry in self.entries(part) {
             let lock = self.lock_in(entry);
             let alone = family.at::<Header>(lock).refs.load(Ordering::Relaxed) == 1;
-            if alone && crate::sync::lock::is_pristine(family, lock) {
+            if alone && crate::sync::owner::is_pristine(family, lock) {
                 let hash = family.at::<Entry>(entry).hash.load(Ordering::Relaxed);
                 let mut key = Vec::new();
                 let len = family.at::<Entry>(entry).keys.load(Ordering::Relaxed) as u32;

@@ -8,12 +8,14 @@
 //! An entry's index means the same after a fork: the child's table begins as a copy of the parent's.
 
 use super::Family;
+use super::kind::Behaviour;
 use super::ledger::Txn;
 use super::object::{HEADER, Header, Kind, Tag};
 use super::registry::Slot;
 use super::walk::Cursor;
 use crate::atomic::Ordering;
 use crate::error::{Error, Result};
+use crate::sys::shared::{Shared, shared};
 use core::sync::atomic::AtomicU64;
 
 /// Entries in a chunk.
@@ -31,7 +33,7 @@ pub struct Chunk {
 }
 
 pub(super) const CHUNK_BYTES: u64 = 4096;
-const _: () = assert!(size_of::<Chunk>() as u64 <= CHUNK_BYTES);
+shared!(Chunk, CHUNK_BYTES, { header, next, entries });
 
 /// A counted reference to an object, entered in this member's held table. Dropping it lets go.
 #[derive(Debug)]
@@ -48,7 +50,7 @@ pub struct Hold {
 impl Hold {
     /// The object itself.
     #[must_use]
-    pub fn object<T: super::layout::Shared>(&self) -> &'static T {
+    pub fn object<T: Shared>(&self) -> &'static T {
         self.family.at(self.offset)
     }
 
@@ -104,7 +106,12 @@ impl Hold {
         let Some(entry) = self.family.own_entry(self.index) else {
             return;
         };
-        if crate::objects::keeps_entry(self) {
+        let keeps = self
+            .header()
+            .tag()
+            .kind()
+            .and_then(|kind| Behaviour::of(kind).keeps_entry);
+        if keeps.is_some_and(|keeps| keeps(self)) {
             return;
         }
         let family = self.family;

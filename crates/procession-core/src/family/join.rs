@@ -9,7 +9,7 @@
 use super::layout::{FamilyHeader, HEAP, LEDGER, MAGIC, VERSION};
 use super::leave::{Users, Visit};
 use super::walk::Cursor;
-use super::{Family, NO_SEAT, Seat, fork};
+use super::{Family, NO_SEAT, Seat, fork, kind};
 use crate::error::{Error, Result};
 use crate::sys::area::Area;
 use crate::sys::descriptor::{Identity, Kept, clear_of_streams};
@@ -93,6 +93,7 @@ impl Family {
 
     /// Founds a family, of which this process is the root.
     pub fn found() -> Result<&'static Family> {
+        kind::must_be_known()?;
         let fd = memory::nameless_file(c"procession").map_err(|e| Error::os("making family memory", e))?;
         let length = memory::lengthen(&fd, LENGTH).map_err(|e| Error::os("sizing family memory", e))?;
         if length < LEAST {
@@ -135,6 +136,7 @@ impl Family {
     }
 
     fn come(fd: OwnedFd, may_be_left: bool) -> Result<Visit> {
+        kind::must_be_known()?;
         let size = rustix::fs::fstat(&fd)
             .map_err(|e| Error::os("asking for the size of family memory", e))?
             .st_size;

@@ -10,6 +10,7 @@
 
 use super::Family;
 use crate::error::{Error, Result};
+use crate::sys::shared::{Shared, shared};
 use core::sync::atomic::{AtomicU32, AtomicU64};
 
 /// `PROCESSN`, read as a little-endian number.
@@ -44,75 +45,13 @@ pub struct FamilyHeader {
     pub watcher: [AtomicU64; 2],
 }
 
-const _: () = assert!(size_of::<FamilyHeader>() == 64);
+shared!(FamilyHeader, 64, { magic, version, root, id, length, created, watcher });
 #[cfg(not(target_endian = "little"))]
 compile_error!(
     "Procession sleeps on the low half of 64-bit words at their own address: it needs a little-endian machine"
 );
 #[cfg(not(target_os = "linux"))]
 compile_error!("Procession needs Linux 5.11 or later on x86-64 or aarch64");
-
-/// Types that may be seen through a pointer into family memory.
-///
-/// # Safety
-/// `repr(C)`, made of atomics and robust mutexes only, valid for every content of its bytes.
-pub unsafe trait Shared: Sized + 'static {}
-
-// SAFETY: atomics only.
-unsafe impl Shared for FamilyHeader {}
-// SAFETY: atomics only.
-unsafe impl Shared for super::object::Header {}
-// SAFETY: one robust mutex, the journal and the books of atomics.
-unsafe impl Shared for super::ledger::Ledger {}
-// SAFETY: atomics and a robust mutex.
-unsafe impl Shared for super::registry::Slot {}
-// SAFETY: atomics only.
-unsafe impl Shared for super::held::Chunk {}
-// SAFETY: a robust mutex.
-unsafe impl Shared for crate::sys::mutex::RobustMutex {}
-// SAFETY: an atomic.
-unsafe impl Shared for AtomicU64 {}
-// SAFETY: atomics only (the sleeping word is a transparent atomic outside the model checker).
-#[cfg(not(loom))]
-unsafe impl Shared for crate::sync::lock::LockObject {}
-// SAFETY: as above.
-#[cfg(not(loom))]
-unsafe impl Shared for crate::sync::semaphore::SemaphoreObject {}
-// SAFETY: as above.
-#[cfg(not(loom))]
-unsafe impl Shared for crate::sync::event::EventObject {}
-// SAFETY: as above.
-#[cfg(not(loom))]
-unsafe impl Shared for crate::sync::barrier::BarrierObject {}
-// SAFETY: as above.
-#[cfg(not(loom))]
-unsafe impl Shared for crate::sync::condition::ConditionObject {}
-// SAFETY: as above.
-#[cfg(not(loom))]
-unsafe impl Shared for crate::sync::condition::TicketObject {}
-// SAFETY: as above.
-#[cfg(not(loom))]
-unsafe impl Shared for crate::queue::layout::QueueObject {}
-// SAFETY: atomics only.
-#[cfg(not(loom))]
-unsafe impl Shared for crate::queue::layout::Segment {}
-
-// SAFETY: atomics only.
-#[cfg(not(loom))]
-unsafe impl Shared for crate::dict::layout::DictObject {}
-// SAFETY: atomics only.
-#[cfg(not(loom))]
-unsafe impl Shared for crate::dict::layout::Table {}
-// SAFETY: atomics only.
-#[cfg(not(loom))]
-unsafe impl Shared for crate::dict::layout::Entry {}
-
-// SAFETY: atomics only.
-#[cfg(not(loom))]
-unsafe impl Shared for crate::pool::layout::PoolObject {}
-// SAFETY: atomics only.
-#[cfg(not(loom))]
-unsafe impl Shared for crate::pool::layout::Desk {}
 
 /// The half of a 64-bit counter that can be slept on. All writers of such a counter write it whole.
 #[cfg(not(loom))]

@@ -28,6 +28,7 @@ use super::Family;
 use super::layout::LEDGER;
 use crate::atomic::Ordering;
 use crate::sys::mutex::{Inside, RobustMutex};
+use crate::sys::shared::shared;
 use core::sync::atomic::AtomicU64;
 
 /// How many words one change may write.
@@ -77,7 +78,11 @@ pub struct Ledger {
     pub blocks: AtomicU64,
 }
 
-const _: () = assert!(size_of::<Ledger>() <= 8192);
+shared!(Note, 16, { word, value });
+shared!(Ledger, 4608, {
+    mutex, committed, pad, notes, free, run_next, run_end, top, chunk_next, chunk_end, warm, free_mutex, condemned,
+    free_slot, slots, blocks,
+});
 
 /// A change in the making. Dropped without [`Txn::commit`], it has not happened.
 #[must_use]

@@ -6,6 +6,7 @@
 //! | [`ledger`] | changes of several words that happen as one, whoever is killed |
 //! | [`entry`] | waiting for the ledger when a member is stopped in it |
 //! | [`object`] | the header that every block begins with |
+//! | `kind` | what memory must know of the kinds of objects in it: a table that the top floor fills |
 //! | [`alloc`] | blocks |
 //! | [`reserve`] | memory for them, before it is needed |
 //! | [`registry`], [`seat`] | the processes |
@@ -29,6 +30,7 @@ pub mod fork;
 pub mod handle;
 pub mod held;
 pub mod join;
+pub(crate) mod kind;
 pub mod layout;
 pub mod leave;
 pub mod ledger;

@@ -4,6 +4,7 @@
 //! stale handle names, there is a header to read there, and its generation tells the handle that its time is over.
 
 use crate::atomic::Ordering;
+use crate::sys::shared::shared;
 use core::sync::atomic::AtomicU64;
 
 /// What a block is.
@@ -53,32 +54,34 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// All of them, each at the place that is its number.
+    pub(crate) const ALL: [Kind; 20] = [
+        Kind::Free,
+        Kind::HeldChunk,
+        Kind::MutexPage,
+        Kind::Lock,
+        Kind::Queue,
+        Kind::Segment,
+        Kind::Buffer,
+        Kind::RLock,
+        Kind::Semaphore,
+        Kind::Event,
+        Kind::Barrier,
+        Kind::Condition,
+        Kind::Ticket,
+        Kind::Bundle,
+        Kind::Array,
+        Kind::Dict,
+        Kind::DictTable,
+        Kind::DictEntry,
+        Kind::Pool,
+        Kind::Guarded,
+    ];
+
     /// The kind with this number.
     #[must_use]
     pub fn of(number: u16) -> Option<Kind> {
-        const ALL: [Kind; 20] = [
-            Kind::Free,
-            Kind::HeldChunk,
-            Kind::MutexPage,
-            Kind::Lock,
-            Kind::Queue,
-            Kind::Segment,
-            Kind::Buffer,
-            Kind::RLock,
-            Kind::Semaphore,
-            Kind::Event,
-            Kind::Barrier,
-            Kind::Condition,
-            Kind::Ticket,
-            Kind::Bundle,
-            Kind::Array,
-            Kind::Dict,
-            Kind::DictTable,
-            Kind::DictEntry,
-            Kind::Pool,
-            Kind::Guarded,
-        ];
-        ALL.get(usize::from(number)).copied()
+        Kind::ALL.get(usize::from(number)).copied()
     }
 
     /// Its name, as errors say it.
@@ -172,7 +175,8 @@ pub struct Header {
 
 /// The bytes a header takes; an object's own fields begin there.
 pub const HEADER: u64 = 64;
-const _: () = assert!(size_of::<Header>() == HEADER as usize && align_of::<Header>() == 64);
+shared!(Header, HEADER, { tag, link, refs, resident, creator, created, operations, waits });
+const _: () = assert!(align_of::<Header>() == 64);
 
 impl Header {
     /// The tag as it is now.

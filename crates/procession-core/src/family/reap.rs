@@ -2,20 +2,20 @@
 //!
 //! It takes back what the dead member held, entry by entry, each in a transaction of its own. So it does not matter if
 //! two members reap the same seat at once, or if one is killed at it: the next goes on where the table says. For a
-//! lock whose last acquirer died this is also where the lock learns of it (see `crate::objects`).
+//! lock whose last acquirer died this is also where the lock learns of it (see `super::kind`).
 //!
 //! With a member, those of its children are reaped that have died as well: nobody is left who would wait for them. The
 //! children that it forked without Procession are of that kind, and hold all that it held.
 
 use super::Family;
 use super::held::Chunk;
+use super::kind::{Behaviour, Passed, Wake};
 use super::ledger::Txn;
 use super::object::{Header, Kind, Tag};
 use super::registry::{Slot, State, state_word};
 use super::seat::{Fate, Seat};
 use super::walk::Cursor;
 use crate::atomic::Ordering;
-use crate::sync::condition::Passed;
 
 /// So much of the journal is left when the reaper goes on in another change: the search for a note is longer, the more
 /// there are.
@@ -155,7 +155,10 @@ impl Family {
                     break;
                 };
                 crash_point!("reap.entry found");
-                let passed = crate::objects::holder_died(&mut txn, offset, seat, code);
+                let kind = self.at::<Header>(offset).tag().kind();
+                let passed = kind.map_or(Passed::On(None), |kind| {
+                    (Behaviour::of(kind).holder_died)(&mut txn, offset, seat, code)
+                });
                 crash_point!("reap.entry shown");
                 any = true;
                 let Passed::On(to_wake) = passed else {
@@ -169,8 +172,8 @@ impl Family {
             if any {
                 txn.commit();
             }
-            for ticket in awake {
-                crate::sync::condition::wake(self, ticket);
+            for Wake { offset, by } in awake {
+                by(self, offset);
             }
             if done {
                 return;
@@ -192,7 +195,8 @@ impl Family {
             }
             let header = self.at::<Header>(offset);
             let tag = Tag(txn.read(&header.tag));
-            if !crate::objects::reclaim(&mut txn, tag.kind().unwrap_or(Kind::Buffer), offset) {
+            let kind = tag.kind().unwrap_or(Kind::Buffer);
+            if !(Behaviour::of(kind).reclaim)(&mut txn, offset) {
                 // Not done yet: one step was noted.
                 txn.commit();
                 continue;

@@ -20,11 +20,12 @@ use crate::atomic::Ordering;
 use crate::error::{Error, Result};
 use crate::sys::mutex::RobustMutex;
 use crate::sys::procfs;
+use crate::sys::shared::shared;
 use core::sync::atomic::AtomicU64;
 
 /// How many seats there are. Slot numbers from 0; a lock's word names its owner by slot + 1 in 16 bits, of which the
 /// last value means an owner that ended on purpose.
-pub const SLOTS: usize = 65534;
+pub const SLOTS: usize = crate::error::SEATS;
 /// Slots get real memory in lots of so many.
 pub(super) const LOT: u64 = 64;
 pub(super) const SLOT_BYTES: u64 = 256;
@@ -94,7 +95,10 @@ pub struct Slot {
 const MAIN: u64 = 1 << 32;
 const PROGRAM: u32 = 33;
 const LIFE: u64 = core::mem::offset_of!(Slot, life) as u64;
-const _: () = assert!(size_of::<Slot>() == SLOT_BYTES as usize);
+shared!(Slot, SLOT_BYTES, {
+    state, who, start_time, taken, exit, declared, held, waiting_on, message, how, link, starter, parent, report, luggage,
+    namespace, name, life,
+});
 const KNOWN: u64 = 1 << 32;
 
 impl Slot {

@@ -4,6 +4,7 @@
 //! it; the parent only resets a desk whose worker is dead, and sets [`CONDEMNED`] in `task`.
 
 use crate::family::object::{HEADER, Header};
+use crate::sys::shared::shared;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 /// The most workers that a pool has.
@@ -26,7 +27,7 @@ pub struct PoolObject {
     spare: [AtomicU64; 3],
 }
 
-const _: () = assert!(size_of::<PoolObject>() == 64 + 64);
+shared!(PoolObject, 64 + 64, { header, tasks, results, desks, spare });
 
 /// One worker's place.
 #[repr(C, align(64))]
@@ -58,7 +59,7 @@ pub const READY: u64 = 1;
 pub const LEAVING: u64 = 2;
 
 const DESK_BYTES: u64 = 64;
-const _: () = assert!(size_of::<Desk>() as u64 == DESK_BYTES);
+shared!(Desk, DESK_BYTES, { claim, task, item, began, done, phase, rested, called });
 
 /// How many bytes a pool with so many desks takes.
 pub(super) fn bytes_of(desks: u64) -> u64 {

@@ -4,6 +4,7 @@ use crate::family::object::Header;
 use crate::sync::bell::Bell;
 use crate::sync::spin::Spin;
 use crate::sync::wait::Tally;
+use crate::sys::shared::shared;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 /// Messages of more bytes than this lie in buffers of their own: a quarter of the largest segment.
@@ -131,8 +132,13 @@ pub struct Segment {
     spare: [AtomicU64; 4],
 }
 
-const _: () = assert!(size_of::<QueueObject>() == 448);
-const _: () = assert!(size_of::<Segment>() as u64 == SEGMENT_HEADER);
+shared!(Cursor, 24, { segment, position, bytes });
+shared!(QueueObject, 448, {
+    header, maxsize, maxbytes, put_mutex, get_mutex, first, state, spare, put_count, tails, put_spare, get_count, heads,
+    get_spare, item_bell, room_bell, bell_spare, item_spin, room_spin, item_tally, room_tally, done_count, done_bell,
+    done_spin, done_tally,
+});
+shared!(Segment, SEGMENT_HEADER, { header, start, capacity, end, next, spare });
 
 /// A message's first two words: how many bytes it has; how they are encoded (lower half), how many references it
 /// carries (16 bits), and whether its bytes are in the buffer that the first of them names.

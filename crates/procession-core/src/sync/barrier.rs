@@ -21,6 +21,7 @@ use crate::family::layout::low_half;
 use crate::family::object::{Header, Kind};
 use crate::family::{Family, Handle, Seat};
 use crate::sys::clock::Deadline;
+use crate::sys::shared::shared;
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 
@@ -44,7 +45,7 @@ pub struct BarrierObject {
     spare: [AtomicU64; 7],
 }
 
-const _: () = assert!(size_of::<BarrierObject>() == 192);
+shared!(BarrierObject, 192, { header, state, parties, bell, spin, tally, spare });
 
 /// The state word, taken apart.
 #[derive(Clone, Copy, Debug)]

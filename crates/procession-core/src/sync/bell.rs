@@ -25,6 +25,8 @@ use super::wakers::{Address, Wakers};
 use crate::atomic::{AtomicU32, Ordering, Word, fence, fence_after_rmw};
 use crate::sys::clock::Deadline;
 use crate::sys::futex::Woken;
+#[cfg(not(loom))]
+use crate::sys::shared::shared;
 use core::time::Duration;
 
 /// See the module.
@@ -37,6 +39,9 @@ pub struct Bell {
     #[cfg(not(loom))]
     wakers: Wakers,
 }
+
+#[cfg(not(loom))]
+shared!(Bell, 24, { arrivals, settled, wakers });
 
 /// How many had arrived before the word was changed.
 #[derive(Clone, Copy, Debug)]

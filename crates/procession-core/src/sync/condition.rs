@@ -22,12 +22,14 @@ use super::spin::Spin;
 use super::wait::{Attempt, Statistics, Tally, Waited, Waiter};
 use crate::error::Result;
 use crate::family::held::Hold;
+use crate::family::kind::{Passed, Wake};
 use crate::family::layout::low_half;
 use crate::family::ledger::Txn;
 use crate::family::object::{HEADER, Header, Kind};
 use crate::family::seat::Fate;
 use crate::family::{Family, Handle, Seat};
 use crate::sys::clock::Deadline;
+use crate::sys::shared::shared;
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 
@@ -66,7 +68,8 @@ pub struct TicketObject {
     pad: [AtomicU64; 7],
 }
 
-const _: () = assert!(size_of::<ConditionObject>() == 128 && size_of::<TicketObject>() == 192);
+shared!(ConditionObject, 128, { header, first, last, waiting, tally, spin, spare });
+shared!(TicketObject, 192, { header, called, condition, generation, before, behind, seat, bell, pad });
 
 const WAITS: u64 = 0;
 const CALLED: u64 = 1;
@@ -289,7 +292,7 @@ fn seat_number(seat: Seat) -> u64 {
 }
 
 /// Wakes the waiter of a called ticket.
-pub(crate) fn wake(family: &'static Family, ticket: u64) {
+fn wake(family: &'static Family, ticket: u64) {
     let ticket = family.at::<TicketObject>(ticket);
     ticket.bell.alarm(low_half(&ticket.called));
 }
@@ -376,14 +379,6 @@ pub(crate) fn spinner_died(family: &'static Family, offset: u64, dead: Seat) {
     family.at::<ConditionObject>(offset).spin.forget(dead.slot + 1);
 }
 
-/// What becomes of a dead member's place.
-pub(crate) enum Passed {
-    /// It is settled; this ticket is to be woken after the commit, if any.
-    On(Option<u64>),
-    /// The journal is full of dead waiters that left the list: commit, and ask again.
-    NotYet,
-}
-
 /// The member in this seat has died, and its table names this ticket: notes what becomes of the place. Leaves `reserve`
 /// words of the journal.
 pub(crate) fn holder_died(txn: &mut Txn, offset: u64, dead: Seat, reserve: usize) -> Passed {
@@ -411,7 +406,7 @@ pub(crate) fn holder_died(txn: &mut Txn, offset: u64, dead: Seat, reserve: usize
                 return Passed::NotYet;
             }
             txn.write(&ticket.called, GIVEN_UP);
-            return Passed::On(next);
+            return Passed::On(next.map(|offset| Wake { offset, by: wake }));
         }
         _ => {}
     }

@@ -14,6 +14,7 @@ use crate::error::Result;
 use crate::family::object::{Header, Kind};
 use crate::family::{Family, Handle, Seat};
 use crate::sys::clock::Deadline;
+use crate::sys::shared::shared;
 use core::sync::atomic::{AtomicU32, Ordering};
 use core::time::Duration;
 
@@ -29,7 +30,7 @@ pub struct EventObject {
     tally: Tally,
 }
 
-const _: () = assert!(size_of::<EventObject>() == 128);
+shared!(EventObject, 128, { header, word, pad, bell, spin, tally });
 
 /// An event that processes share.
 #[derive(Debug)]

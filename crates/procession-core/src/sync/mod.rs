@@ -8,7 +8,8 @@
 //! | [`spin`] | how long to look before falling asleep |
 //! | [`wait`] | trying, spinning, sleeping, looking again: the loop that all objects share |
 //! | [`object`] | what the handles of all objects share |
-//! | [`lock`] | Lock and RLock, and what happens when the owner dies |
+//! | [`lock`] | Lock and RLock |
+//! | [`owner`] | the owner of a lock, and what happens when it dies |
 //! | [`semaphore`], [`event`], [`barrier`] | each a word of its own |
 //! | [`condition`] | a list of those who wait |
 
@@ -26,6 +27,8 @@ pub mod lock;
 #[cfg(not(loom))]
 pub mod object;
 #[cfg(not(loom))]
+pub mod owner;
+#[cfg(not(loom))]
 pub mod semaphore;
 #[cfg(not(loom))]
 pub mod spin;
@@ -42,6 +45,8 @@ pub use condition::{Condition, Ticket};
 #[cfg(not(loom))]
 pub use event::Event;
 #[cfg(not(loom))]
-pub use lock::{Acquired, Death, Lock, RLock};
+pub use lock::{Acquired, Lock, RLock};
+#[cfg(not(loom))]
+pub use owner::Death;
 #[cfg(not(loom))]
 pub use semaphore::Semaphore;

@@ -2,10 +2,10 @@
 
 use crate::error::Result;
 use crate::family::held::Hold;
-use crate::family::layout::Shared;
 use crate::family::ledger::Txn;
 use crate::family::object::{HEADER, Kind};
 use crate::family::{Family, Handle};
+use crate::sys::shared::Shared;
 
 /// A counted reference to an object of one kind.
 #[derive(Debug)]

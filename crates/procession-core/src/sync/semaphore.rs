@@ -13,6 +13,7 @@ use crate::error::Result;
 use crate::family::object::{Header, Kind};
 use crate::family::{Family, Handle, Seat};
 use crate::sys::clock::Deadline;
+use crate::sys::shared::shared;
 use core::sync::atomic::{AtomicU32, Ordering};
 use core::time::Duration;
 
@@ -31,7 +32,7 @@ pub struct SemaphoreObject {
     tally: Tally,
 }
 
-const _: () = assert!(size_of::<SemaphoreObject>() == 128);
+shared!(SemaphoreObject, 128, { header, count, maximum, bell, spin, tally });
 
 /// A semaphore that processes share.
 #[derive(Debug)]

@@ -19,6 +19,7 @@
 
 use crate::sys::clock::now;
 use crate::sys::cpu;
+use crate::sys::shared::shared;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// The longest spin, in nanoseconds.
@@ -40,6 +41,8 @@ pub struct Spin {
     /// Owner number of the process that spins now, or 0. The reaper clears it for a dead one.
     spinner: AtomicU32,
 }
+
+shared!(Spin, 8, { budget, spinner });
 
 impl Spin {
     /// Looks until `ready` says true (then true), or until spinning does not seem worth while any more.

@@ -6,6 +6,7 @@ use crate::atomic::Word;
 use crate::family::Hold;
 use crate::sys::clock::{Deadline, now};
 use crate::sys::futex::Woken;
+use crate::sys::shared::shared;
 use core::cell::Cell;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use core::time::Duration;
@@ -53,6 +54,8 @@ pub struct Tally {
     /// Nanoseconds of those that have ended.
     nanoseconds: AtomicU64,
 }
+
+shared!(Tally, 24, { begun, ended, nanoseconds });
 
 /// What an object's counters say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

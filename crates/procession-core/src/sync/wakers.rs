@@ -16,6 +16,7 @@
 
 use crate::family::{Family, join};
 use crate::sys::descriptor::{Kept, clear_of_streams};
+use crate::sys::shared::shared;
 use core::sync::atomic::{AtomicU32, Ordering};
 use rustix::fd::{BorrowedFd, RawFd};
 use rustix::net::{AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
@@ -34,6 +35,8 @@ const NUMBER_BITS: u32 = 10;
 pub struct Wakers {
     places: [AtomicU32; PLACES],
 }
+
+shared!(Wakers, 4 * PLACES, { places });
 
 impl Wakers {
     /// No addresses.

@@ -11,6 +11,8 @@
 //! held table says so to the reaper. Anybody may release.
 
 use crate::atomic::{Ordering, Word};
+#[cfg(not(loom))]
+use crate::sys::shared::shared;
 
 /// The owner number of those who ended on purpose.
 pub const ENDED: u32 = 0xffff;
@@ -33,6 +35,9 @@ pub enum Claim {
 #[repr(transparent)]
 #[derive(Debug)]
 pub struct LockWord(Word);
+
+#[cfg(not(loom))]
+shared!(LockWord, 4, { 0 });
 
 impl LockWord {
     /// A free lock's word.

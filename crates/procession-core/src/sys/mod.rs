@@ -17,6 +17,7 @@ pub mod memory;
 pub mod mutex;
 pub mod pidfd;
 pub mod procfs;
+pub mod shared;
 pub mod spawn;
 pub mod stream;
 
