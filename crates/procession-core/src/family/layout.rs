@@ -16,7 +16,7 @@ use core::sync::atomic::{AtomicU32, AtomicU64};
 /// `PROCESSN`, read as a little-endian number.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"PROCESSN");
 /// Counts up with every change of any layout in family memory.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// Where the ledger is.
 pub const LEDGER: u64 = 4096;
 /// Where the registry is.
