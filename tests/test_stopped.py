@@ -79,13 +79,21 @@ def test_signals_are_heard_while_a_process_is_stopped_in_the_middle_of_a_change(
     def ring(number, frame):
         raise Alarm
 
+    def start():
+        mp.get_context("fork").Process(target=int).start()
+
+    condition = mp.Condition()
+    with condition:
+        condition.wait(0)  # the second wait takes another way
+    changes = [mp.Lock, mp.Queue, lambda: mp.RawArray("b", 10_000_000), start]
     stopped()
     before = signal.signal(signal.SIGALRM, ring)
     try:
-        for make in mp.Lock, mp.Queue, lambda: mp.RawArray("b", 10_000_000):
-            signal.setitimer(signal.ITIMER_REAL, 0.1)
-            with pytest.raises(Alarm):
-                make()
+        with condition:
+            for change in (*changes, condition.notify, condition.wait):
+                signal.setitimer(signal.ITIMER_REAL, 0.1)
+                with pytest.raises(Alarm):
+                    change()
     finally:
         signal.signal(signal.SIGALRM, before)
 

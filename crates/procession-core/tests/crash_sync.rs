@@ -124,7 +124,7 @@ fn a_caller_killed_at_any_point_of_moving_a_sleeper_to_its_lock_leaves_nobody_as
                 while lock.acquire(soon()).unwrap() != Acquired::Yes {}
                 ticket.heard();
                 // The block serves for a second wait.
-                assert!(condition.enlist_again(&mut ticket));
+                assert!(condition.enlist_again(&mut ticket).unwrap());
                 assert!(lock.release());
                 assert_eq!(ticket.wait(soon()), Waited::Ready(()));
                 ticket.heard();

@@ -91,6 +91,17 @@ extern "C" fn in_child() {
     });
 }
 
+/// Returns when no process is in the middle of a change of the home family: a fork waits for that, and hears no signals.
+///
+/// # Errors
+/// [`crate::Error::Interrupted`]: a signal handler ended the wait.
+pub fn wait_for_ledger() -> Result<()> {
+    if let Some(home) = Family::home_if_any() {
+        drop(home.begin_first()?);
+    }
+    Ok(())
+}
+
 fn unborn(place: usize, family: &'static Family) -> Option<Seat> {
     let (slot, generation) = UNBORN.try_with(|u| u[place].get()).ok()?;
     Some(Seat {

@@ -152,7 +152,10 @@ impl Condition {
 
     /// Takes the last place in the list with a ticket that this process has used before; false if it cannot be used
     /// again (it is a copy in a forked child, of another condition, or still waits).
-    pub fn enlist_again(&self, ticket: &mut Ticket) -> bool {
+    ///
+    /// # Errors
+    /// [`crate::Error::Interrupted`]: a signal handler ended it before anything had happened.
+    pub fn enlist_again(&self, ticket: &mut Ticket) -> Result<bool> {
         let family = self.0.hold.family;
         let object = self.0.object;
         let place = ticket.object;
@@ -161,9 +164,9 @@ impl Condition {
             || !core::ptr::eq(ticket.condition.object::<ConditionObject>(), object)
             || here != Some(place.seat.load(Ordering::Relaxed))
         {
-            return false;
+            return Ok(false);
         }
-        let mut txn = family.begin();
+        let mut txn = family.begin_first()?;
         let last = txn.read(&object.last);
         let link = if last == 0 {
             &object.first
@@ -177,18 +180,31 @@ impl Condition {
         txn.write(&object.waiting, txn.read(&object.waiting) + 1);
         txn.commit();
         ticket.settled = false;
-        true
+        Ok(true)
     }
 
     /// Calls the first `n` who wait, or all if there are fewer; how many were called. They go on when the lock is
     /// released, or at once without one.
     pub fn call(&self, n: u32, lock: Option<&Reference<LockObject>>) -> u32 {
+        self.call_in(self.0.hold.family.begin(), n, lock)
+    }
+
+    /// The same, unless a signal handler ends it before the first is called.
+    ///
+    /// # Errors
+    /// [`crate::Error::Interrupted`]: nothing has happened.
+    pub fn call_interruptibly(&self, n: u32, lock: Option<&Reference<LockObject>>) -> Result<u32> {
+        Ok(self.call_in(self.0.hold.family.begin_first()?, n, lock))
+    }
+
+    fn call_in(&self, txn: Txn, n: u32, lock: Option<&Reference<LockObject>>) -> u32 {
         let family = self.0.hold.family;
         let object = self.0.object;
         object.header.operations.fetch_add(1, Ordering::Relaxed);
         let mut called = 0;
+        let mut first = Some(txn);
         while called < n {
-            let mut txn = family.begin();
+            let mut txn = first.take().unwrap_or_else(|| family.begin());
             let mut awake = Vec::new();
             while called < n && txn.room() > NOTES {
                 let Some(ticket) = call_first(&mut txn, object, 0) else {

@@ -2,6 +2,7 @@
 
 use super::child::{raised, take};
 use super::member::{Member, shown};
+use crate::errors::raised as core_raised;
 use procession_core::family::fork as seats;
 use procession_core::process::lifeline as core;
 use procession_core::sys::descriptor::{self, Kept};
@@ -30,6 +31,7 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
 /// one's exit code along before it is held.
 #[pyfunction]
 fn fork(name: &Bound<'_, PyString>) -> PyResult<(u32, Option<Member>, RawFd)> {
+    seats::wait_for_ledger().map_err(core_raised)?;
     // SAFETY: this thread is attached, and holds no lock of the interpreter's or of ours.
     unsafe { pyo3::ffi::PyOS_BeforeFork() };
     let forked = seats::expecting(

@@ -31,7 +31,7 @@ impl Condition {
         let condition = self.core()?;
         let spare = self.spare.try_lock().ok().and_then(|mut spare| spare.take());
         if let Some(mut ticket) = spare
-            && condition.enlist_again(&mut ticket)
+            && condition.enlist_again(&mut ticket).map_err(raised)?
         {
             return Ok(ticket);
         }
@@ -117,8 +117,10 @@ impl<'a> Guard<'a> {
 /// `Condition._notify`.
 pub fn notify(_: Python<'_>, condition: &sync::Condition, lock: &Bound<'_, PyAny>, n: u32) -> PyResult<()> {
     let guard = Guard::held(lock, "notify()")?;
-    condition.call(n, Some(guard.reference()));
-    Ok(())
+    condition
+        .call_interruptibly(n, Some(guard.reference()))
+        .map(drop)
+        .map_err(raised)
 }
 
 /// `Condition._wait`.
