@@ -62,6 +62,8 @@ def check_contents(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     for needed in ("procession/_core.abi3.so", "procession/_core.pyi", "procession/py.typed", "procession/__main__.py"):
         assert needed in names, f"{wheel.name} lacks {needed}"
+    modules = {path.relative_to("python").as_posix() for path in Path("python/procession").rglob("*.py")}
+    assert modules <= set(names), f"{wheel.name} lacks {sorted(modules - set(names))}"
     strange = [name for name in names if not name.startswith(("procession/", "procession-"))]
     assert not strange, f"{wheel.name} has {strange}"
 
