@@ -5,7 +5,7 @@ from __future__ import annotations
 import builtins
 from contextlib import suppress
 
-from .._start.exit_report import RemoteTraceback, how
+from .._start.exit_report import RemoteTraceback, how, unpickled
 from ..context import ProcessError, TimeoutError
 
 TYPE_CHECKING = False
@@ -168,16 +168,8 @@ def error_of(what: tuple[Any, ...], function: str, first: int | None, broken: Ba
 def _raised(
     first: int | None, kind: str, message: str, text: str, pickled: bytes | None, place: tuple[int, str] | None
 ) -> BaseException:
-    from pickle import loads
-
-    why = "it cannot be pickled"
-    error: BaseException | None = None
-    if pickled is not None:
-        try:
-            error = loads(pickled)
-        except Exception as refusal:
-            why = f"it cannot be unpickled: {type(refusal).__name__}: {refusal}"
-    if not isinstance(error, BaseException):
+    error, why = unpickled(pickled)
+    if error is None:
         error = MaybeEncodingError(why, f"{kind}: {message}")
     error.__cause__ = RemoteTraceback(text)
     if place is not None and first is not None:

@@ -13,7 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..process import BaseProcess
 
-__all__ = ["RemoteTraceback", "exception_of", "how", "leave_report", "note_memory", "ran_out_of_memory"]
+__all__ = ["RemoteTraceback", "exception_of", "how", "leave_report", "note_memory", "ran_out_of_memory", "unpickled"]
 
 
 class RemoteTraceback(Exception):
@@ -79,14 +79,8 @@ def read_report(report: bytes, who: str, otherwise: Exception) -> BaseException:
     from pickle import loads
 
     kind, message, text, pickled = loads(report)
-    error: BaseException | None = None
-    why = "it cannot be pickled"
-    if pickled is not None:
-        try:
-            error = loads(pickled)
-        except Exception as refusal:
-            why = f"it cannot be unpickled: {type(refusal).__name__}: {refusal}"
-    if not isinstance(error, BaseException):
+    error, why = unpickled(pickled)
+    if error is None:
         error = otherwise
         error.args = (f"{who} ended with {kind}: {message} ({why})",)
     error.__cause__ = RemoteTraceback(text)
@@ -102,6 +96,19 @@ def how(code: int, out_of_memory: bool = False) -> str:
     name = name_of_exit_code(code)[1:]
     signal = name if name.startswith("SIG") else f"signal {name}"
     return f"was killed by {signal}" + (": out of memory" if out_of_memory else "")
+
+
+def unpickled(pickled: bytes | None) -> tuple[BaseException | None, str]:
+    """The exception that was pickled in another process, or None and the reason. pickled: None if that failed there."""
+    from pickle import loads
+
+    if pickled is None:
+        return None, "it cannot be pickled"
+    try:
+        error = loads(pickled)
+    except Exception as refusal:
+        return None, f"it cannot be unpickled: {type(refusal).__name__}: {refusal}"
+    return (error if isinstance(error, BaseException) else None), "its pickle is something else"
 
 
 # --- memory ---
