@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from typing import Any, Literal
 
-    from ._core import PoolTask
     from ._pool.backlog import Backlog
+    from ._pool.engine import Engine, Supervisor, Task
     from ._pool.statistics import WorkerStatistics
     from .context import BaseContext
     from .process import BaseProcess
@@ -76,7 +76,7 @@ class WorkerDiedError(_WorkerDiedError, BrokenExecutor):
 class Future(_Future):  # type: ignore[type-arg]  # generic from 3.9 on, and in typeshed
     """A `concurrent.futures.Future` that knows whether a worker has its call."""
 
-    _task: PoolTask | None = None
+    _task: Task | None = None
     # what waits in the pool's backlog, if the call was not sent at once
     _job: Call | None = None
     _backlog: Backlog | None = None
@@ -304,7 +304,7 @@ class ProcessPoolExecutor(Executor):
             running.close()
 
 
-def _finish(engine: Any, supervisor: Any) -> None:
+def _finish(engine: Engine, supervisor: Supervisor) -> None:
     engine.close()
     thread = supervisor.thread
     if thread is not None and thread is not threading.current_thread():
@@ -342,7 +342,7 @@ def _converted(error: BaseException) -> BaseException:
     return broken
 
 
-def _settle(future: Future, name: str, supervisor: Any) -> None:
+def _settle(future: Future, name: str, supervisor: Supervisor) -> None:
     """In the supervisor's thread: the future learns what has come of its call."""
     task, future._task = future._task, None
     told = None if task is None else task.take()

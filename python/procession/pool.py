@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import Any, Literal, Self
 
+    from ._pool.engine import Engine, Group
+    from ._pool.engine import Supervisor as SupervisorOf
     from ._pool.statistics import WorkerStatistics
     from .context import BaseContext
 
@@ -139,8 +141,7 @@ class Pool(PoolNames):
 
             self._engine, self._supervisor = made_for(self, worker_memory_limit, inner_threads)
         else:
-            self._engine = self._make_engine(processes, worker_memory_limit)
-            self._supervisor = self._make_supervisor(worker_memory_limit, inner_threads)
+            self._engine, self._supervisor = self._make_parts(processes, worker_memory_limit, inner_threads)
         self._backlog = Backlog(self._engine)
         self._waiting = self._backlog.waiting
         # the inputs of iterators that are read at the moment
@@ -159,12 +160,10 @@ class Pool(PoolNames):
             raise
         self._state = RUN
 
-    def _make_engine(self, processes: int, memory: int | None) -> Any:
-        return _core.PoolEngine(processes, memory)
-
-    def _make_supervisor(self, memory: int | None, threads: int | None) -> Any:
-        return Supervisor(
-            self._engine,
+    def _make_parts(self, processes: int, memory: int | None, threads: int | None) -> tuple[Engine, SupervisorOf]:
+        engine = _core.PoolEngine(processes, memory)
+        return engine, Supervisor(
+            engine,
             self._ctx,
             self._pool,
             self._initializer,
@@ -254,11 +253,11 @@ class Pool(PoolNames):
                 report(result._call_back)
         return result
 
-    def _submit(self, result: OneResult, *call: Any) -> bool:
+    def _submit(self, result: OneResult, func: Any, args: Any, kwds: Any, timeout: float | None, retries: int) -> bool:
         """Submits a call whose end the supervisor tells; False if there is no room."""
         supervisor = self._supervisor
         with supervisor.lock:
-            task = self._engine.submit(*call, True)
+            task = self._engine.submit(func, args, kwds, timeout, retries, True)
             if task is None:
                 return False
             result._task = task
@@ -465,7 +464,7 @@ class Pool(PoolNames):
             kind, group, func, source, chunksize, buffersize, inline, bar_of(length) if progress else None
         )
 
-    def _iterator(self, kind: type[ResultIterator], group: Any, func: Any, *how: Any) -> ResultIterator:
+    def _iterator(self, kind: type[ResultIterator], group: Group, func: Any, *how: Any) -> ResultIterator:
         source, chunksize, ahead, inline, bar = how
         feed = Feed(self, group, source, chunksize, ahead, inline)
         self._feeds.add(feed)
@@ -569,18 +568,14 @@ class ThreadPool(Pool):
         """Starts the threads. processes: how many; by default as many as this process may use CPUs."""
         super().__init__(processes, initializer, initargs)
 
-    def _make_engine(self, processes: int, memory: int | None) -> Any:
-        from ._pool.thread_engine import ThreadEngine
+    def _make_parts(self, processes: int, memory: int | None, threads: int | None) -> tuple[Engine, SupervisorOf]:
+        from ._pool.thread_engine import ThreadEngine, ThreadSupervisor
 
-        return ThreadEngine(processes)
-
-    def _make_supervisor(self, memory: int | None, threads: int | None) -> Any:
-        from ._pool.thread_engine import ThreadSupervisor
-
-        return ThreadSupervisor(self._engine, self._pool, self._initializer, self._initargs, self.Process)
+        engine = ThreadEngine(processes)
+        return engine, ThreadSupervisor(engine, self._pool, self._initializer, self._initargs, self.Process)
 
 
-def _terminate(engine: Any, supervisor: Any, feeds: Any) -> None:
+def _terminate(engine: Engine, supervisor: SupervisorOf, feeds: Any) -> None:
     """What ends a pool: also when it is forgotten, and when the program ends."""
     engine.terminate()
     if supervisor.pid == os.getpid():

@@ -16,13 +16,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
 
+    from .engine import Engine, Group
+
 __all__ = ["Backlog", "Call", "Chunks", "report"]
 
 
 class Backlog:
     """What waits to be sent, in the order in which it came. A thread sends it, and is there only as long as needed."""
 
-    def __init__(self, engine: Any) -> None:
+    def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self.waiting: deque[Call | Chunks] = deque()
         self._lock = threading.Lock()
@@ -106,7 +108,7 @@ class Chunks:
     """
 
     def __init__(
-        self, result: Any, group: Any, source: Iterator[Any], length: int, size: int | None, pool: Any
+        self, result: Any, group: Group, source: Iterator[Any], length: int, size: int | None, pool: Any
     ) -> None:
         self._result = result
         self._group = group

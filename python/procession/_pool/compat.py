@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from .compat_results import Task
+    from .engine import Engine, Supervisor
 
 __all__ = ["PoolNames", "is_foreign", "worker"]
 
@@ -92,8 +93,8 @@ class PoolNames:
     _ctx: Any
     _pool: list[Any]
     _processes: int
-    _engine: Any
-    _supervisor: Any
+    _engine: Engine
+    _supervisor: Supervisor
     _initializer: Any
     _initargs: Any
     _maxtasksperchild: int | None

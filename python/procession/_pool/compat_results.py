@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Generator, Iterable
     from typing import Any, Self
 
+    from .engine import Engine, Supervisor
+
     # a task as multiprocessing's pool knows it: job, index, function, arguments, keywords
     Task = tuple[int, int, Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 
@@ -366,7 +368,7 @@ class Cache(dict[int, "Any"]):
 class TaskQueue:
     """Where recipes put their tasks: batches of (iterable of tasks, function that is told how many they were)."""
 
-    def __init__(self, engine: Any, supervisor: Any, cache: Cache, processes: int) -> None:
+    def __init__(self, engine: Engine, supervisor: Supervisor, cache: Cache, processes: int) -> None:
         self._engine, self._supervisor, self._cache = engine, supervisor, cache
         self._most = _AHEAD * processes
         self._changed = threading.Condition()

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from typing import Any
 
+    from .engine import Group
+
 __all__ = ["Feed", "reads_at_once"]
 
 _NEVER_WAITS = frozenset(
@@ -79,7 +81,7 @@ class Feed:
     )
 
     def __init__(
-        self, pool: Any, group: Any, source: Iterator[Any], chunk: int, ahead: int | None, inline: bool
+        self, pool: Any, group: Group, source: Iterator[Any], chunk: int, ahead: int | None, inline: bool
     ) -> None:
         """chunk: items for a task. ahead: how many items are read at most and not fetched; None: adapted to the pace.
         inline: the consumer reads.

@@ -25,7 +25,7 @@ from .thread_engine import ThreadEngine, ThreadGroup, ThreadSupervisor, ThreadTa
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
     from typing import Any
 
     from .thread_engine import _Work
@@ -65,6 +65,9 @@ class QueueGroup(ThreadGroup):
 class QueueEngine(ThreadEngine):
     """Gives tasks to the one queue, and what comes out of the other to those who wait."""
 
+    _group_kind = QueueGroup
+    _no_limits = "a pool that brings its own queues or workers has no time limits and no retries"
+
     def __init__(self, pool: Any) -> None:
         super().__init__(pool._processes)
         self._put, self.get = pool._quick_put, pool._quick_get
@@ -75,40 +78,12 @@ class QueueEngine(ThreadEngine):
         self.over = False
         self.wake: Callable[[], object] = lambda: None
 
-    def submit(
-        self,
-        function: Callable[..., Any],
-        args: Iterable[Any] = (),
-        keywords: Any = None,
-        timeout: float | None = None,
-        retries: int = 0,
-        report: bool = False,
-    ) -> ThreadTask:
-        self._refuse(timeout, retries)
-        call: Any = function, tuple(args), dict(keywords or {})
-        task = ThreadTask(self, call, report)
-        self.put(task._work)
-        return task
-
-    def group(
-        self,
-        function: Callable[..., Any],
-        starred: bool = False,
-        timeout: float | None = None,
-        retries: int = 0,
-        report: bool = False,
-    ) -> QueueGroup:
-        self._refuse(timeout, retries)
-        return QueueGroup(self, function, starred, report)
-
-    def _refuse(self, timeout: float | None, retries: int) -> None:
-        if timeout is not None or retries:
-            raise ValueError("a pool that brings its own queues or workers has no time limits and no retries")
+    def _call_of(self, function: Callable[..., Any], args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+        return function, args, keywords
 
     def ask(self) -> ThreadTask:
         """A task that tells the pid of the worker that has it; nothing waits for it when the pool is closed."""
-        call: Any = os.getpid, (), {}
-        task = ThreadTask(self, call, False)
+        task = ThreadTask(self, self._call_of(os.getpid, (), {}), False)
         self.queue.put(task._work)
         return task
 
@@ -173,9 +148,6 @@ class QueueEngine(ThreadEngine):
     def terminate(self, phase: str = "terminating") -> None:
         super().terminate(phase)
         self.wake()
-
-    def kill_workers(self, signal: int) -> None:
-        """Workers are told to end by `terminate`, and killed if they do not."""
 
     def statistics(self) -> list[Any]:
         """Nothing: nobody knows what the workers do."""

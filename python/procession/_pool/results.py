@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
     from typing import Any
 
-    from .._core import PoolGroup, PoolTask
     from .backlog import Call, Chunks
+    from .engine import Group, Task
 
 __all__ = ["OneResult", "ResultList", "call_as", "call_soon"]
 
@@ -40,7 +40,7 @@ class OneResult(ResultNames, ApplyResult):
     # what waits in the pool's backlog, if the call was not sent at once
     _unsent: Call | Chunks | None = None
 
-    _task: PoolTask
+    _task: Task
 
     def __init__(self, pool: Any, function: Any) -> None:
         self._pool = pool
@@ -240,7 +240,7 @@ class OneResult(ResultNames, ApplyResult):
 class ResultList(MapNames, OneResult, MapResult):
     """The result of `map_async` and `starmap_async`, to come: a list."""
 
-    _group: PoolGroup
+    _group: Group
     # how many items a task has, if somebody has said so; how many tasks there are
     _chunk: int | None = None
     _tasks = 0

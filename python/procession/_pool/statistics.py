@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from .engine import Engine
 
 __all__ = ["WorkerStatistics", "read"]
 
@@ -31,7 +31,7 @@ class WorkerStatistics(NamedTuple):
     """Bytes of its resident memory, shared ones included; 0 if they cannot be told."""
 
 
-def read(engine: Any) -> list[WorkerStatistics]:
+def read(engine: Engine) -> list[WorkerStatistics]:
     """All workers of an engine."""
     rows = []
     for pid, ready, task, group, number, item, seconds, done, restarts in engine.statistics():

@@ -11,7 +11,7 @@ import threading
 
 from ..process import what_ended
 from . import worker
-from .backlog import report
+from .listeners import Listeners
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["Supervisor"]
 
 
-class Supervisor:
+class Supervisor(Listeners):
     """What the thread needs. processes: the workers, by desk; the very list that `Pool._pool` is."""
 
     def __init__(
@@ -41,16 +41,13 @@ class Supervisor:
         make: Callable[..., BaseProcess],
     ) -> None:
         """make: makes a process, as `Pool.Process` does."""
+        super().__init__()
         self.make = make
         self.engine = engine
         self.context = context
         self.processes = processes
         self.worker = (initializer, tuple(initargs), most, memory, threads)
         self.pid = os.getpid()
-        # whoever pickles for a submission may submit
-        self.lock = threading.RLock()
-        # whom to tell of outcomes: (whether it is a group, number) -> function
-        self.watched: dict[tuple[bool, int], Callable[[], object]] = {}
         # the worker that ended last, and what was raised when one could not be started
         self._last: BaseProcess | None = None
         self._refusal: BaseException | None = None
@@ -75,15 +72,6 @@ class Supervisor:
                 raise
         self.thread = threading.Thread(target=self._run, name="PoolSupervisor", daemon=True)
         self.thread.start()
-
-    def watch(
-        self, submit: Callable[[], Any], key: Callable[[Any], tuple[bool, int]], tell: Callable[[], object]
-    ) -> Any:
-        """What submit() returns; its outcome will be told by a call in the thread."""
-        with self.lock:
-            made = submit()
-            self.watched[key(made)] = tell
-        return made
 
     def _start(self, desk: int) -> None:
         process = self.make(self.context, target=worker.main, args=(self.engine.handle, desk, *self.worker))
@@ -111,7 +99,8 @@ class Supervisor:
                 elif kind == "exited":
                     self._exited(what)
                 elif kind == "reports":
-                    self._report(what)
+                    for key in what:
+                        self.tell(key)
             except BaseException as error:
                 # told, and the pool ends: nobody is to wait for what this thread cannot do
                 sys.excepthook(type(error), error, error.__traceback__)
@@ -121,7 +110,8 @@ class Supervisor:
         for process in self.processes:
             process.join()
         # what is left will not be settled any more than it is
-        self._report(list(self.watched))
+        for key in list(self.watched):
+            self.tell(key)
 
     def _started_again(self, desk: int) -> None:
         try:
@@ -148,16 +138,3 @@ class Supervisor:
         if self._why is None:
             self._why = what_ended(self._last)
         return self._why
-
-    def _report(self, keys: list[tuple[bool, int]]) -> None:
-        for key in keys:
-            with self.lock:
-                tell = self.watched.get(key) if key[0] else self.watched.pop(key, None)
-            if tell is None:
-                continue
-            report(tell)  # what a callback raises is not for the next ones to suffer
-
-    def forget(self, key: tuple[bool, int]) -> None:
-        """Nobody is to be told of that any more."""
-        with self.lock:
-            self.watched.pop(key, None)

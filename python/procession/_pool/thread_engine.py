@@ -11,16 +11,17 @@ import sys
 import threading
 import time
 from collections import deque
+from functools import partial
 from queue import SimpleQueue
 
 from ..dummy import DummyProcess
-from .backlog import report
 from .errors import note_item
+from .listeners import Listeners
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from typing import Any
+    from typing import Any, ClassVar
 
 __all__ = ["ThreadEngine", "ThreadSupervisor"]
 
@@ -273,6 +274,9 @@ class ThreadGroup:
 class ThreadEngine:
     """The queue from which threads take their work."""
 
+    _group_kind: ClassVar[type[ThreadGroup]] = ThreadGroup
+    _no_limits = "a pool of threads has no time limits and no retries: threads cannot be killed"
+
     def __init__(self, workers: int) -> None:
         self.workers = workers
         self.condition = threading.Condition()
@@ -327,11 +331,13 @@ class ThreadEngine:
         report: bool = False,
     ) -> ThreadTask:
         self._refuse(timeout, retries)
-        keywords = dict(keywords or {})
-        positional = tuple(args)
-        task = ThreadTask(self, lambda: function(*positional, **keywords), report)
+        task = ThreadTask(self, self._call_of(function, tuple(args), dict(keywords or {})), report)
         self.put(task._work)
         return task
+
+    def _call_of(self, function: Callable[..., Any], args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+        """What a worker is given of a call."""
+        return partial(function, *args, **keywords)
 
     def call(self, function: Callable[..., Any], args: Iterable[Any], keywords: Any = None) -> tuple[bool, Any]:
         task = self.submit(function, args, keywords)
@@ -349,11 +355,11 @@ class ThreadEngine:
         report: bool = False,
     ) -> ThreadGroup:
         self._refuse(timeout, retries)
-        return ThreadGroup(self, function, starred, report)
+        return self._group_kind(self, function, starred, report)
 
     def _refuse(self, timeout: float | None, retries: int) -> None:
         if timeout is not None or retries:
-            raise ValueError("a pool of threads has no time limits and no retries: threads cannot be killed")
+            raise ValueError(self._no_limits)
 
     def put(self, work: _Work) -> None:
         with self.condition:
@@ -418,6 +424,9 @@ class ThreadEngine:
         for work in left:
             work.done(False, ("abandoned",))
 
+    def kill_workers(self, signal: int) -> None:
+        """Nothing: threads cannot be killed, and workers with queues of their own are told to end by `terminate`."""
+
     @property
     def pending(self) -> int:
         return len(self._unfinished)
@@ -448,7 +457,7 @@ class ThreadEngine:
         return rows
 
 
-class ThreadSupervisor:
+class ThreadSupervisor(Listeners):
     """Starts the threads, and calls back."""
 
     def __init__(
@@ -460,18 +469,17 @@ class ThreadSupervisor:
         make: Callable[..., Any] = lambda ctx, **kwds: DummyProcess(**kwds),
     ) -> None:
         """make: makes a thread, as `Pool.Process` does."""
+        super().__init__()
         self.engine = engine
         self.threads = threads
         self.make = make
         self.initializer = initializer
         self.initargs = tuple(initargs)
-        self.lock = threading.RLock()
-        self.watched: dict[tuple[bool, int], Callable[[], object]] = {}
         self.pid = os.getpid()
         self.broken: BaseException | None = None
         self.failed = 0
         self.thread: Any = self  # what is joined
-        engine.tell = self._tell
+        engine.tell = self.tell
 
     def start(self) -> None:
         for desk in range(self.engine.workers):
@@ -511,14 +519,3 @@ class ThreadSupervisor:
             else:
                 break
         self.engine.run(desk)
-
-    def _tell(self, key: tuple[bool, int]) -> None:
-        with self.lock:
-            tell = self.watched.get(key) if key[0] else self.watched.pop(key, None)
-        if tell is None:
-            return
-        report(tell)
-
-    def forget(self, key: tuple[bool, int]) -> None:
-        with self.lock:
-            self.watched.pop(key, None)
