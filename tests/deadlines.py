@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import re
 import subprocess
 import sys
 import time
@@ -35,6 +36,11 @@ def measure() -> None:
 
 
 PATIENCE = _SECONDS * slowness()  # seconds that a correct program never needs, even on a busy machine
+
+
+def scaled(program: str) -> str:
+    """The text of a program, with the number where it says PATIENCE: it may not find this module."""
+    return re.sub(r"(?<![.\w])PATIENCE\b", f"{PATIENCE:g}", program)
 
 
 def until(condition: Callable[[], Any], seconds: float | None = None) -> Any:

@@ -10,7 +10,7 @@ import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
-from deadlines import slowness
+from deadlines import scaled, slowness
 
 
 @dataclass
@@ -30,13 +30,15 @@ class Outcome:
 def run(*arguments: str | os.PathLike[str], cwd: Path | None = None, stdin: str = "", **environment: str) -> Outcome:
     """Runs this Python with these arguments; kills it after 30 seconds, more on a slow machine.
 
+    PATIENCE in a program that is given as text stands for the number of `deadlines`.
+
     Its output goes to files: children that outlive it would keep a pipe open, and so keep us waiting.
     """
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
         done = subprocess.run(
-            [sys.executable, *arguments],
+            [sys.executable, *(scaled(word) if isinstance(word, str) else word for word in arguments)],
             cwd=cwd,
-            input=stdin,
+            input=scaled(stdin),
             env={**os.environ, **environment},
             stdout=out,
             stderr=err,
@@ -50,7 +52,7 @@ def run(*arguments: str | os.PathLike[str], cwd: Path | None = None, stdin: str 
 
 
 def write(path: Path, text: str) -> Path:
-    """Writes an indented text to a file; the folders it is in are made."""
+    """Writes an indented text to a file; the folders it is in are made; PATIENCE is the number of `deadlines`."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(textwrap.dedent(text))
+    path.write_text(scaled(textwrap.dedent(text)))
     return path

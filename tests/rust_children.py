@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 import procession
+from deadlines import PATIENCE
 from procession.queues import ShutDown
 from procession.rust import to_bytes
 
@@ -18,7 +19,7 @@ def describe(results: Any, values: list[object], flag: bool) -> None:
 def sum_frames(frames: Any, results: Any) -> None:
     while True:
         try:
-            frame = frames.get(timeout=20)
+            frame = frames.get(timeout=PATIENCE)
         except ShutDown:
             return
         results.put(float(sum(frame)))
@@ -48,4 +49,4 @@ def hold(lock: Any, results: Any) -> None:
 def hand_back(results: Any) -> None:
     event = procession.Event()
     results.put(to_bytes(event))
-    assert event.wait(20)
+    assert event.wait(PATIENCE)

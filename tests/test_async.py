@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import procession as mp
+from deadlines import PATIENCE
 
 
 def release_soon(lock: Any, ready: Any) -> None:
@@ -31,7 +32,7 @@ def notify_soon(condition: Any, ready: Any) -> None:
 
 def arrive_soon(barrier: Any, ready: Any) -> None:
     ready.wait()
-    barrier.wait(10)
+    barrier.wait(PATIENCE)
 
 
 async def ticks(until: asyncio.Future[Any]) -> int:
@@ -62,7 +63,7 @@ def run(start_method: str, target: Any, thing: Any, wait: Any) -> tuple[Any, int
         return waiting.result(), count
 
     result = asyncio.run(asyncio.wait_for(main(), 30))
-    process.join(10)
+    process.join(PATIENCE)
     assert process.exitcode == 0
     return result
 

@@ -52,7 +52,7 @@ if __name__ == "__main__":
     process = context.Process(target=put, args=(q,))
     process.start()
     expected = (Result(1), ["number"])
-    assert q.get(timeout=20) == expected
+    assert q.get(timeout=PATIENCE) == expected
     process.join()
     with context.Pool(1) as pool:
         assert pool.apply(make, (1,)) == expected
@@ -133,7 +133,7 @@ ForkingPickler.register(Tensor, lambda tensor: (rebuilt, ()))
 if __name__ == "__main__":
     process = context.Process(target=send, args=(q, there))
     process.start()
-    got = [q.get(timeout=20).how, here.recv().how]
+    got = [q.get(timeout=PATIENCE).how, here.recv().how]
     process.join()
     simple.put(Tensor("plain"))
     several.put_many([Tensor("plain"), [Tensor("plain")]])
@@ -246,15 +246,15 @@ if __name__ == "__main__":
         manager = multiprocessing.managers.SyncManager(ctx=multiprocessing.get_context("spawn"))
         manager.start()
         items = manager.list()
-        assert pool.apply_async(add, (items,)).get(20) == 1
+        assert pool.apply_async(add, (items,)).get(PATIENCE) == 1
         here.send(items)
-        assert q.get(timeout=20) == 2
+        assert q.get(timeout=PATIENCE) == 2
         early.join()
     multiprocessing.current_process().authkey = b"one of its own"
     with multiprocessing.managers.SyncManager(ctx=multiprocessing.get_context("spawn")) as other:
         items = other.list()
         with context.Pool(1) as pool:
-            assert pool.apply_async(add, (items,)).get(20) == 1
+            assert pool.apply_async(add, (items,)).get(PATIENCE) == 1
     assert bytes(mp.current_process().authkey) != b"one of its own"
     manager.shutdown()
     print("well")
@@ -293,7 +293,7 @@ def test_what_a_library_registers_for_the_exit_runs_before_children_are_joined(m
             process.join()
 
     def work(event):
-        event.wait(20) or print("nobody has stopped this")
+        event.wait(PATIENCE) or print("nobody has stopped this")
 
     if __name__ == "__main__":
         context = mp.get_context("fork")
@@ -348,7 +348,7 @@ class ThreadAsProcess(BaseProcess):
 
     def start(self):
         self.thread.start()
-        assert told.wait(20)  # the parent closes its end of the pipe afterwards, as if it were one of two
+        assert told.wait(PATIENCE)  # the parent closes its end of the pipe afterwards, as if it were one of two
 
     def join(self, timeout=None):
         self.thread.join(timeout)

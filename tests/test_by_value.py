@@ -10,7 +10,7 @@ import zipfile
 import pytest
 
 import procession as mp
-from deadlines import ended, running
+from deadlines import PATIENCE, ended, running, scaled
 from procession._serialize import by_value
 from programs import run, write
 
@@ -54,7 +54,7 @@ def test_lambdas_closures_and_local_classes_can_be_targets_and_arguments(start_m
             assert ended(*processes) == [0]
     with running(context, (lambda: log.put(os.getpid()),)) as [process]:
         assert ended(process) == [0]
-    assert [log.get(timeout=5) for _ in range(5)] == [6, 8, ["x", "local"], 1, process.pid]
+    assert [log.get(timeout=PATIENCE) for _ in range(5)] == [6, 8, ["x", "local"], 1, process.pid]
 
 
 def test_shared_objects_and_descriptors_go_along_with_a_lambda_once(start_method):
@@ -66,7 +66,7 @@ def test_shared_objects_and_descriptors_go_along_with_a_lambda_once(start_method
     with running(context, (lambda sock: log.put(sock.send(b"hello")), theirs)) as processes:
         assert ended(*processes) == [0]
     theirs.close()
-    assert (ours.recv(100), log.get(timeout=5), ours.recv(1)) == (b"hello", 5, b"")
+    assert (ours.recv(100), log.get(timeout=PATIENCE), ours.recv(1)) == (b"hello", 5, b"")
     ours.close()
 
 
@@ -161,7 +161,7 @@ def main():
     q = context.Queue()
     for process in (context.Process(target=tell, args=(Thing("a thing"), q)), Worker(q)):
         process.start()
-        print(q.get(timeout=20))
+        print(q.get(timeout=PATIENCE))
         process.join()
         assert process.exitcode == 0
 
@@ -182,7 +182,7 @@ def test_a_main_module_that_cannot_be_imported_goes_along_by_value(start_method,
     elif kind == "zip file":
         arguments = [str(tmp_path / "program.zip")]
         with zipfile.ZipFile(arguments[0], "w") as file:
-            file.writestr("__main__.py", source)
+            file.writestr("__main__.py", scaled(source))
     else:
         write(tmp_path / "program" / "__init__.py", "")
         write(tmp_path / "program" / "__main__.py", source)
@@ -210,7 +210,7 @@ def ask():
     q = context.Queue()
     p = context.Process(target=call, args=(f, q))
     p.start()
-    print(q.get(timeout=20))
+    print(q.get(timeout=PATIENCE))
     p.join()
 ''')
 cell("ask()")

@@ -137,7 +137,7 @@ PROGRAM = """
             process = context.Process(target=work, args=(queue,))
             process.start()
             process.join()
-            print(method, process.exitcode, queue.get(timeout=20))
+            print(method, process.exitcode, queue.get(timeout=PATIENCE))
         segment = SharedMemory(create=True, size=10)
         segment.close()
         segment.unlink()

@@ -56,7 +56,9 @@ def interpreter(version: str) -> str | None:
     ask = "import sys; print('%d.%d' % sys.version_info[:2], sys.implementation.name)"
     for candidate in filter(None, found):
         try:
-            answer = subprocess.run([candidate, "-c", ask], capture_output=True, text=True, timeout=20, check=False)
+            answer = subprocess.run(
+                [candidate, "-c", ask], capture_output=True, text=True, timeout=PATIENCE, check=False
+            )
         except (OSError, subprocess.TimeoutExpired):
             continue
         if answer.stdout.split() == [version, "cpython"]:

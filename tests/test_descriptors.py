@@ -55,7 +55,7 @@ def test_a_program_that_closes_everything_keeps_its_daemons_and_its_own_files(tm
             assert mp.connection.wait([daemon.sentinel, another.sentinel], 0.5) == []
             for process in (daemon, another):
                 process.kill()
-                process.join(20)
+                process.join(PATIENCE)
                 assert process.exitcode == -9, process.exitcode
             del process, daemon, another
             assert [file.write("y") for file in files] == [1] * 8
@@ -86,7 +86,7 @@ def test_a_daemon_ends_with_its_parent_although_that_has_closed_everything(tmp_p
             watched = os.pidfd_open(int(number))
             assert not select.select([watched], [], [], 0.5)[0]
             os.kill(pid, 9)
-            assert select.select([watched], [], [], 20)[0], "it has outlived its parent"
+            assert select.select([watched], [], [], PATIENCE)[0], "it has outlived its parent"
             print("well")
         """,
         method,
@@ -116,8 +116,8 @@ def test_with_all_descriptors_closed_objects_and_processes_go_on(tmp_path: Path,
             assert len(queue.get()) == 30_000_000
             process = mp.Process(target=put, args=(queue, "here"))
             process.start()
-            assert queue.get(timeout=20) == "here"
-            process.join(20)
+            assert queue.get(timeout=PATIENCE) == "here"
+            process.join(PATIENCE)
             assert process.exitcode == 0
             with mp.Pool(2) as pool:
                 assert pool.map(plus_one, range(3)) == [1, 2, 3]
@@ -159,13 +159,13 @@ def test_no_descriptor_of_ours_is_a_closed_standard_stream(tmp_path: Path, metho
             queue = mp.Queue()
             process = mp.Process(target=child, args=(queue,), daemon=True)
             process.start()
-            found = [queue.get(timeout=20), process.sentinel and streams()]
-            process.join(20)
+            found = [queue.get(timeout=PATIENCE), process.sentinel and streams()]
+            process.join(PATIENCE)
             queue.fileno()
             with mp.Pool(1) as pool:
                 pool.map(plus_one, range(3))
                 found.append(pool.apply(streams))
-            asyncio.run(asyncio.wait_for(mp.Event().wait_async(0.01), 20))
+            asyncio.run(asyncio.wait_for(mp.Event().wait_async(0.01), PATIENCE))
             segment = mp.shared_memory.SharedMemory(create=True, size=100)
             found.append(streams())
             segment.close()

@@ -196,7 +196,7 @@ def test_children_have_what_their_parent_has_installed(start_method, tmp_path):
             q = Queue()
             process = Process(target=tell, args=(q, 1))
             process.start()
-            print(q.get(timeout=20), q.get(timeout=20))
+            print(q.get(timeout=PATIENCE), q.get(timeout=PATIENCE))
             process.join()
         """,
     )
@@ -353,7 +353,7 @@ def test_processes_of_an_unaware_program_are_ours(start_method, tmp_path):
             q = Queue()
             process = Process(target=work, args=(q,))
             process.start()
-            print(*q.get(timeout=20))
+            print(*q.get(timeout=PATIENCE))
             process.join()
         """,
     )

@@ -387,7 +387,7 @@ def test_an_exit_code_is_exact_though_a_handler_waits_for_everybody_before_the_f
             os.register_at_fork(after_in_child=lambda: os._exit(7), after_in_parent=until_reaped)
             process = mp.Process(target=print)
             process.start()
-            process.join(20)
+            process.join(PATIENCE)
             print(process.exitcode, bool(reaped))
         """,
     )

@@ -224,7 +224,7 @@ def test_a_start_does_not_grow_with_the_memory_of_the_parent(tmp_path):
             for ballast in (None, bytearray(300 << 20)):
                 process = context.Process(target=tell, args=(q,))
                 process.start()
-                sizes.append(q.get(timeout=20))
+                sizes.append(q.get(timeout=PATIENCE))
                 process.join()
             assert abs(sizes[1] - sizes[0]) < 10000, sizes
         """,

@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 
 import procession as mp
-from deadlines import PATIENCE, ended, until
+from deadlines import PATIENCE, ended, scaled, until
 from procession.connection import Client
 from procession.managers import BaseManager, DictProxy, RemoteError, SyncManager
 from test_connection_peers import interpreter
@@ -74,7 +74,7 @@ def shop(address):
 def program(python, code, *arguments, **options):
     """Runs a program in a stranger: an interpreter that is not of this family."""
     return subprocess.Popen(
-        [python, "-c", code, *map(str, arguments)],
+        [python, "-c", scaled(code), *map(str, arguments)],
         stdout=subprocess.PIPE,
         text=True,
         cwd=Path(__file__).parent,
@@ -445,7 +445,7 @@ ctx = get_context("spawn")
 done = ctx.Queue()
 child = ctx.Process(target=tests._child_of_a_client, args=(d["list"], done))
 child.start()
-print(done.get(timeout=20))
+print(done.get(timeout=PATIENCE))
 child.join()
 """
         process = program(sys.executable, code, repr(shop.address), repr(KEY))

@@ -29,8 +29,8 @@ if __name__ == "__main__":
             mapping = manager.dict()
             process = context.Process(target=child, args=(queue, value, mapping))
             process.start()
-            said = queue.get(timeout=20)
-            ended = wait([process.sentinel], 20) == [process.sentinel]
+            said = queue.get(timeout=PATIENCE)
+            ended = wait([process.sentinel], PATIENCE) == [process.sentinel]
             process.join()
             print(method, said, value.value, mapping["alive"], ended, process.exitcode)
     segment = shared_memory.SharedMemory(create=True, size=10000)

@@ -17,7 +17,7 @@ import pytest
 
 import procession as mp
 import worlds
-from deadlines import until
+from deadlines import PATIENCE, until
 from procession import connection, managers, shared_memory
 from test_descriptors import needs_root, program
 
@@ -116,7 +116,7 @@ def test_calls_from_another_user_are_hints_and_nothing_more():
         await asyncio.sleep(0)
         assert not getting.done()
         queue.put("real")
-        return await asyncio.wait_for(getting, 20)
+        return await asyncio.wait_for(getting, PATIENCE)
 
     assert asyncio.run(wait()) == "real"
 
@@ -130,7 +130,7 @@ def test_nobody_can_signal_or_trace_a_process_of_another_user():
         assert as_nobody(lambda: os.listdir(f"/proc/{process.pid}/fd")) is PermissionError
     finally:
         process.kill()
-        process.join(20)
+        process.join(PATIENCE)
 
 
 def test_without_the_key_nothing_of_a_client_is_unpickled():

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 import procession as mp
+from deadlines import PATIENCE
 
 MAKERS = ["Lock", "RLock", "Semaphore", "BoundedSemaphore", "Condition", "Event", "Queue", "SimpleQueue"]
 
@@ -33,9 +34,9 @@ def use(name: str, thing: Any) -> None:
         assert thing.get() == 1
     elif name == "Event":
         thing.set()
-        assert thing.wait(5)
+        assert thing.wait(PATIENCE)
     else:
-        assert thing.acquire(timeout=5)
+        assert thing.acquire(timeout=PATIENCE)
         thing.release()
 
 
@@ -48,9 +49,9 @@ def test_any_number_of_objects_in_one_message_outlives_its_sender(count: int) ->
     queue = mp.Queue()
     process = mp.get_context("fork").Process(target=put_many, args=(queue, count))
     process.start()
-    process.join(10)
+    process.join(PATIENCE)
     assert process.exitcode == 0
-    locks = queue.get(timeout=10)
+    locks = queue.get(timeout=PATIENCE)
     assert len(locks) == count
     for lock in locks:
         with lock:
@@ -79,4 +80,4 @@ def test_a_stopped_process_does_not_stretch_the_timeouts_of_the_others() -> None
             os.kill(process.pid or 0, signal.SIGCONT)
     finally:
         process.kill()
-        process.join(10)
+        process.join(PATIENCE)

@@ -242,7 +242,7 @@ def test_a_task_that_takes_too_long_is_given_up(context):
     with context.Pool(2) as pool:
         began = time.monotonic()
         slow = pool.apply_async(rest, (60,), timeout=0.3)
-        quick = pool.apply_async(rest, (0.01, 5), timeout=10)
+        quick = pool.apply_async(rest, (0.01, 5), timeout=PATIENCE)
         with pytest.raises(mp.TaskTimeoutError, match="rest") as caught:
             slow.get(PATIENCE)
         assert caught.value.function == "rest"

@@ -528,7 +528,7 @@ def test_ctrl_c_ends_the_whole_tree_with_one_traceback(start_method, tmp_path):
             children = [mp.Process(target=wait, args=(q, 1), daemon=n == 0) for n in range(2)]
             for child in children:
                 child.start()
-            print(*[q.get(timeout=20) for _ in range(4)], flush=True)
+            print(*[q.get(timeout=PATIENCE) for _ in range(4)], flush=True)
             try:
                 os.killpg(0, signal.SIGINT)
                 children[0].join()
@@ -610,7 +610,7 @@ def test_daemonic_processes_die_with_a_killed_parent_though_their_siblings_live(
             q = context.Queue()
             for daemon in (True, False, True, False):
                 context.Process(target=wait, args=(q,), daemon=daemon).start()
-                print(q.get(timeout=20), flush=True)
+                print(q.get(timeout=PATIENCE), flush=True)
             os.kill(os.getpid(), 9)
         """,
     )

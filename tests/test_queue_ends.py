@@ -392,12 +392,12 @@ FULL_MEMORY = """
         there.put(b"a small one has room")
         process.start()
         for number in range(put):
-            assert back.get(timeout=20) == (number, len(block)), number
-        assert back.get(timeout=20) == (ord("a"), 20)
+            assert back.get(timeout=PATIENCE) == (number, len(block)), number
+        assert back.get(timeout=PATIENCE) == (ord("a"), 20)
         there.put(block)
-        assert back.get(timeout=20)[1] == len(block)
+        assert back.get(timeout=PATIENCE)[1] == len(block)
         there.put(None)
-        process.join(20)
+        process.join(PATIENCE)
         assert process.exitcode == 0
 """
 

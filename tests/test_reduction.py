@@ -143,7 +143,7 @@ if __name__ == "__main__":
     if {start_method!r} != "fork":
         process = mp.get_context({start_method!r}).Process(target=q.put, args=(Thing(),))
         process.start()
-        print(q.get(timeout=20))
+        print(q.get(timeout=PATIENCE))
         process.join()
 """
     out = run("-c", code).well().splitlines()

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import procession
-from deadlines import PATIENCE, until
+from deadlines import PATIENCE, scaled, until
 from procession.rust import Program, from_bytes, to_bytes
 
 ROOT = Path(__file__).parent.parent
@@ -180,11 +180,11 @@ there, back = procession.Queue(), procession.Queue()
 program = Program([{peer!r}, "echo"], [there, back], daemon=True)
 program.start()
 there.put("here")
-assert back.get(timeout=20) == "here"
+assert back.get(timeout=PATIENCE) == "here"
 print(program.pid, flush=True)
 time.sleep(60)
 """
-    parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    parent = subprocess.Popen([sys.executable, "-c", scaled(script)], stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None
     pid = int(parent.stdout.readline())
     parent.kill()

@@ -21,7 +21,7 @@ def test_in_another_pid_namespace_members_are_not_taken_for_dead(tmp_path: Path,
             mine = mp.Queue()
             mine.put("mine")
             ready.set()
-            assert go.wait(20)
+            assert go.wait(PATIENCE)
             core.sweep()  # nor are those outside taken for dead from here
             back.put(mine.get(timeout=0.1))
 
@@ -43,11 +43,11 @@ def test_in_another_pid_namespace_members_are_not_taken_for_dead(tmp_path: Path,
             worlds.leave_pid_namespace()
             process = mp.Process(target=sandbox, args=(ready, go, back))
             process.start()
-            assert ready.wait(20)
+            assert ready.wait(PATIENCE)
             core.sweep()
             go.set()
-            print(back.get(timeout=20), kept.get(timeout=1))
-            process.join(20)
+            print(back.get(timeout=PATIENCE), kept.get(timeout=1))
+            process.join(PATIENCE)
         """,
         str(own_proc),
     )
@@ -67,8 +67,8 @@ def test_a_lock_whose_holder_was_killed_in_another_pid_namespace_says_so(tmp_pat
         def sandbox(lock, held, inner):
             process = mp.Process(target=hold, args=(lock, held))
             process.start()
-            assert held.wait(20)
-            inner.wait(20)
+            assert held.wait(PATIENCE)
+            inner.wait(PATIENCE)
             os.kill(process.pid, 9)
             time.sleep(60)  # and nobody waits for it
 
@@ -78,15 +78,15 @@ def test_a_lock_whose_holder_was_killed_in_another_pid_namespace_says_so(tmp_pat
             worlds.leave_pid_namespace()
             process = mp.Process(target=sandbox, args=(lock, held, go))
             process.start()
-            assert held.wait(20)
+            assert held.wait(PATIENCE)
             assert not lock.acquire(timeout=0.2)
             go.set()
             try:
-                lock.acquire(timeout=20)
+                lock.acquire(timeout=PATIENCE)
             except mp.OwnerDiedError:
                 print("told")
             process.kill()
-            process.join(20)
+            process.join(PATIENCE)
         """,
     )
     assert done.well() == "told\n"
@@ -112,11 +112,11 @@ def test_without_proc_the_death_of_a_holder_and_of_a_parent_are_noticed(tmp_path
             os.chdir("/")
             process = mp.Process(target=hold, args=(lock, held))
             process.start()
-            assert held.wait(20)
+            assert held.wait(PATIENCE)
             assert not lock.acquire(timeout=0.2)
             process.kill()
             try:
-                lock.acquire(timeout=20)
+                lock.acquire(timeout=PATIENCE)
             except mp.OwnerDiedError:
                 print("told")
             if (pid := os.fork()) == 0:
@@ -124,10 +124,10 @@ def test_without_proc_the_death_of_a_holder_and_of_a_parent_are_noticed(tmp_path
                 daemon.start()
                 reports.put(daemon.pid)
                 time.sleep(60)
-            watched = os.pidfd_open(reports.get(timeout=20))
+            watched = os.pidfd_open(reports.get(timeout=PATIENCE))
             assert not select.select([watched], [], [], 0.7)[0], "its parent lives"
             os.kill(pid, 9)
-            assert select.select([watched], [], [], 20)[0], "it has outlived its parent"
+            assert select.select([watched], [], [], PATIENCE)[0], "it has outlived its parent"
             print("gone")
         """,
     )
@@ -151,10 +151,10 @@ def test_a_daemon_of_a_process_that_became_another_user_ends_with_it(tmp_path: P
                 daemon.start()
                 reports.put(daemon.pid)
                 time.sleep(60)
-            watched = os.pidfd_open(reports.get(timeout=20))
+            watched = os.pidfd_open(reports.get(timeout=PATIENCE))
             assert not select.select([watched], [], [], 0.2)[0]
             os.kill(pid, 9)
-            assert select.select([watched], [], [], 20)[0], "it has outlived its parent"
+            assert select.select([watched], [], [], PATIENCE)[0], "it has outlived its parent"
             print("gone")
         """,
     )
@@ -181,13 +181,13 @@ def test_system_calls_that_a_sandbox_refuses_are_done_without(tmp_path: Path, me
             ours, theirs = mp.Pipe()
             process = mp.Process(target=put, args=(queue, theirs))
             process.start()
-            assert len(queue.get(timeout=20)) == 100_000
+            assert len(queue.get(timeout=PATIENCE)) == 100_000
             assert len(ours.recv()) == 300_000
             ours.send("and back")
             assert ours.recv() == "and back"
             assert mp.Array("i", 1_000_000)[999_999] == 0
             process.terminate()
-            process.join(20)
+            process.join(PATIENCE)
             with mp.Pool(2) as pool:
                 assert pool.map(plus_one, range(100), 1) == list(range(1, 101))
             print(process.exitcode)
@@ -246,11 +246,11 @@ def test_a_process_that_executes_another_program_lets_go_of_its_locks(tmp_path: 
             process.start()
             until(lambda: open(f"/proc/{process.pid}/comm").read() == "sleep\\n")
             try:
-                lock.acquire(timeout=20)
+                lock.acquire(timeout=PATIENCE)
             except mp.OwnerDiedError:
                 print("told")
             process.kill()
-            process.join(20)
+            process.join(PATIENCE)
             print(process.exitcode)
         """,
     )

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 import procession as mp
-from deadlines import PATIENCE, ended, open_descriptors, running, until
+from deadlines import PATIENCE, ended, open_descriptors, running, scaled, until
 from procession import resource_tracker
 from procession._memory import segments
 from procession.shared_memory import ShareableList, SharedMemory
@@ -52,7 +52,11 @@ def exists(name: str) -> bool:
 def program(text: str, *arguments: str, **keywords: Any) -> subprocess.Popen[str]:
     """Another program, which is no member of this family."""
     return subprocess.Popen(
-        [sys.executable, "-c", text, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **keywords
+        [sys.executable, "-c", scaled(text), *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **keywords,
     )
 
 
@@ -284,7 +288,7 @@ def test_a_killed_watcher_that_its_starter_does_not_wait_for_is_dead_for_all_oth
         box = mp.Queue()
         child = mp.get_context("fork").Process(target=begin, args=(box,))
         child.start()
-        pid = box.get(timeout=20)
+        pid = box.get(timeout=PATIENCE)
         os.kill(pid, signal.SIGKILL)
         until(lambda: state(pid) == "Z")
         segment = SharedMemory(create=True, size=10)
@@ -380,7 +384,7 @@ def test_a_forked_child_that_pauses_does_not_hold_the_output_of_its_parent_throu
     """
     ours, theirs = os.pipe()
     with subprocess.Popen(
-        [sys.executable, "-c", text],
+        [sys.executable, "-c", scaled(text)],
         stdout=subprocess.PIPE,
         pass_fds=[ours],
         env={**os.environ, "HOLD": str(ours)},

@@ -23,7 +23,7 @@ def use(lock, event, semaphore, q, simple, joinable, connection, array, value, s
         array[0] += 1
     semaphore.release()
     event.set()
-    connection.send(q.get(timeout=20))
+    connection.send(q.get(timeout=PATIENCE))
     simple.put("simple")
     joinable.put("joinable")
     value.value = 2.5
@@ -50,8 +50,8 @@ if __name__ == "__main__":
         process = ours.Process(target=use, args=objects, daemon=n == 1)
         process.start()
         assert here.recv() == "through a queue"
-        assert objects[1].wait(20) and objects[2].acquire(timeout=20)
-        assert objects[4].get() == "simple" and objects[5].get(timeout=20) == "joinable"
+        assert objects[1].wait(PATIENCE) and objects[2].acquire(timeout=PATIENCE)
+        assert objects[4].get() == "simple" and objects[5].get(timeout=PATIENCE) == "joinable"
         process.join()
         assert process.exitcode == 0
         assert (objects[7][0], objects[8].value, shared.buf[0]) == (n + 1, 2.5, 77)

@@ -12,13 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import procession as mp
+from deadlines import PATIENCE
 from procession import _core
 
 
 def through_queue(obj: Any) -> Any:
     queue = mp.Queue()
     queue.put(obj)
-    return queue.get(timeout=5)
+    return queue.get(timeout=PATIENCE)
 
 
 def same(a: Any, b: Any, pairs: dict[int, int]) -> bool:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import procession as mp
-from deadlines import PATIENCE, ended, open_descriptors, running, state, until
+from deadlines import PATIENCE, ended, open_descriptors, running, scaled, state, until
 from programs import run, write
 
 SPAWNED = ["spawn", "forkserver"]  # the methods whose children import the main module
@@ -166,7 +166,7 @@ if __name__ == "__main__":
     for n in range(2):
         process = context.Process(target=tell, args=(Thing("of the main module"), q))
         process.start()
-        print(q.get(timeout=20))
+        print(q.get(timeout=PATIENCE))
         process.join()
 """
 
@@ -311,13 +311,13 @@ context = mp.get_context(sys.argv[1])
 q = context.Queue()
 process = context.Process(target=q.put, args=("done",))
 process.start()
-print(q.get(timeout=20))
+print(q.get(timeout=PATIENCE))
 process.join()
 """
     if kind == "zip file":
         arguments: list[str | Path] = [tmp_path / "program.zip"]
         with zipfile.ZipFile(tmp_path / "program.zip", "w") as file:
-            file.writestr("__main__.py", source)
+            file.writestr("__main__.py", scaled(source))
     else:
         write(tmp_path / "program" / "__init__.py", "")
         write(tmp_path / "program" / "__main__.py", source)
@@ -372,7 +372,7 @@ def test_a_child_has_the_folders_flags_and_arguments_of_its_parent(start_method,
             q = context.Queue()
             process = context.Process(target=tell, args=(q,))
             process.start()
-            told = q.get(timeout=20)
+            told = q.get(timeout=PATIENCE)
             process.join()
             mine = ("found", sys.path, sys.argv, "/", tuple(sys.flags), sys.warnoptions, sys._xoptions)
             print(told == mine or (told, mine))
@@ -390,7 +390,7 @@ def test_children_find_the_package_where_the_parent_found_it(start_method, tmp_p
         f"import sys; sys.path.insert(0, {str(tmp_path / 'only_here')!r}); import procession as mp\n"
         f"context = mp.get_context({start_method!r}); q = context.Queue()\n"
         "process = context.Process(target=q.put, args=(mp.__file__,)); process.start()\n"
-        "print(q.get(timeout=20)); process.join()\n"
+        "print(q.get(timeout=PATIENCE)); process.join()\n"
     )
     assert run(option, "-c", code).well().startswith(str(tmp_path / "only_here"))
 
@@ -402,7 +402,7 @@ def test_children_find_modules_in_a_zip_file_that_was_put_on_the_path(start_meth
         "import sys; sys.path.append('modules.zip'); import procession as mp, zipped\n"
         f"context = mp.get_context({start_method!r}); q = context.Queue()\n"
         "process = context.Process(target=zipped.tell, args=(q,)); process.start()\n"
-        "print(q.get(timeout=20)); process.join()\n"
+        "print(q.get(timeout=PATIENCE)); process.join()\n"
     )
     assert run("-c", code, cwd=tmp_path).well().endswith("modules.zip/zipped.py\n")
 
@@ -440,7 +440,7 @@ def test_a_frozen_program_is_its_children_too(tmp_path, method, made):
             for _ in range(2):
                 process = context.Process(target=tell, args=(q,), name="a child")
                 process.start()
-                print(*q.get(timeout=20))
+                print(*q.get(timeout=PATIENCE))
                 process.join()
             assert process.exitcode == 0
         """,
@@ -584,7 +584,7 @@ def test_objects_of_the_standard_library_can_be_handed_to_our_children(tmp_path,
             q = context.Queue()
             process = context.Process(target=answer, args=(lock, theirs, q))
             process.start()
-            print(ours.recv(), q.get(timeout=20), sep="; ")
+            print(ours.recv(), q.get(timeout=PATIENCE), sep="; ")
             process.join()
         """,
     )
@@ -787,10 +787,10 @@ def test_two_programs_do_not_meet(tmp_path):
     code = (
         "import procession as mp, sys\n"
         "q = mp.Queue(); q.put('mine')\n"
-        "print('ready', flush=True); sys.stdin.readline(); print(q.get(timeout=20), q.empty())\n"
+        "print('ready', flush=True); sys.stdin.readline(); print(q.get(timeout=PATIENCE), q.empty())\n"
     )
     programs = [
-        subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        subprocess.Popen([sys.executable, "-c", scaled(code)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         for _ in range(2)
     ]
     for program in programs:

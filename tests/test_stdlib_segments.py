@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from deadlines import PATIENCE
 from procession._memory import segments
 from procession.shared_memory import ShareableList, SharedMemory
 
@@ -46,7 +47,7 @@ def tell(python: str, text: str, *arguments: str) -> str:
         "forget = lambda s: resource_tracker.unregister(s._name, 'shared_memory')\n"
     )
     done = subprocess.run(
-        [python, "-c", begin + text, *arguments], capture_output=True, text=True, timeout=30, check=False
+        [python, "-c", begin + text, *arguments], capture_output=True, text=True, timeout=PATIENCE, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout.strip()

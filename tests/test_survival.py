@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 import procession as mp
-from deadlines import PATIENCE, ended, open_descriptors, running, state, until
+from deadlines import PATIENCE, ended, open_descriptors, running, scaled, state, until
 from soak_queue import storm
 
 STORM = 3.0  # seconds that a storm of kills goes on
@@ -278,7 +278,7 @@ if __name__ == "__main__":
     family.append(context.Process(target=grandparent, args=(context, lock, q, orders)))
     for process in family:
         process.start()
-    pids = [q.get(timeout=20) for _ in range(4)]
+    pids = [q.get(timeout=PATIENCE) for _ in range(4)]
     for n in range(1000):
         orders.put(n)
     print(os.getpid(), *pids, flush=True)
@@ -302,7 +302,7 @@ def marked(mark: str) -> list[int]:
 
 def test_nothing_is_left_of_a_family_that_was_killed_to_the_last_process(start_method, tmp_path):
     script = tmp_path / "family.py"
-    script.write_text(FAMILY)
+    script.write_text(scaled(FAMILY))
     temporary = tmp_path / "temporary"
     temporary.mkdir()
     mark = uuid.uuid4().hex
@@ -337,17 +337,19 @@ def test_nothing_is_left_of_a_family_that_was_killed_to_the_last_process(start_m
 def test_children_that_are_daemons_do_not_outlive_a_killed_parent(start_method, tmp_path):
     script = tmp_path / "parent.py"
     script.write_text(
-        "import os, sys, time\n"
-        "import procession as mp\n"
-        "def wait(q):\n"
-        "    q.put(os.getpid())\n"
-        "    time.sleep(60)\n"
-        "if __name__ == '__main__':\n"
-        "    context = mp.get_context(sys.argv[1])\n"
-        "    q = context.Queue()\n"
-        "    context.Process(target=wait, args=(q,), daemon=True).start()\n"
-        "    print(q.get(timeout=20), flush=True)\n"
-        "    time.sleep(60)\n"
+        scaled(
+            "import os, sys, time\n"
+            "import procession as mp\n"
+            "def wait(q):\n"
+            "    q.put(os.getpid())\n"
+            "    time.sleep(60)\n"
+            "if __name__ == '__main__':\n"
+            "    context = mp.get_context(sys.argv[1])\n"
+            "    q = context.Queue()\n"
+            "    context.Process(target=wait, args=(q,), daemon=True).start()\n"
+            "    print(q.get(timeout=PATIENCE), flush=True)\n"
+            "    time.sleep(60)\n"
+        )
     )
     mark = uuid.uuid4().hex
     parent = subprocess.Popen(

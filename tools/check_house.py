@@ -35,6 +35,10 @@ FORBIDDEN = {
 }
 FORBIDDEN_FREE = ["*Cargo.lock"]  # cargo writes it: it names the registry of every dependency
 
+# Tests wait as long as `deadlines` says, which has measured the machine: for PATIENCE, in a program's text too.
+DEADLINE = re.compile(r"\btimeout=\d\d|\.(join|wait|get|result)\(\d\d+\)")
+DEADLINE_CHECKED = ["tests/test_*.py"]
+
 UNSAFE = re.compile(r"\bunsafe\s*(\{|fn\b|impl\b|extern\b|trait\b)|\ballow\(.*unsafe_code|\bexpect\(.*unsafe_code")
 
 
@@ -62,6 +66,8 @@ def broken_rules(path: str) -> list[str]:
         is_comment = line.lstrip().startswith("//")
         if path.endswith(".rs") and not is_comment and UNSAFE.search(line) and not matches(path, UNSAFE_ALLOWED):
             found.append(f"{path}:{number}: unsafe outside the files that may hold it")
+        if matches(path, DEADLINE_CHECKED) and DEADLINE.search(line):
+            found.append(f"{path}:{number}: a deadline in seconds, where PATIENCE is meant")
         if not matches(path, FORBIDDEN_FREE):
             found += [f"{path}:{number}: {what}" for word, what in FORBIDDEN.items() if re.search(word, line)]
     return found
