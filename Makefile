@@ -73,7 +73,7 @@ bench: build $(VENV)/.stamp-peers ## Measure Procession beside multiprocessing a
 	$(BIN)/python benchmarks/run.py $(BENCH)
 
 .PHONY: docs
-docs: .venv-docs/.stamp ## Build the documentation as a site, in target/site
+docs: build .venv-docs/.stamp ## Build the documentation as a site in target/site, with the API reference
 	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --quiet --strict
 	@echo "target/site/index.html"
 

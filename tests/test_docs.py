@@ -17,7 +17,8 @@ import pytest
 from programs import run, write
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
 FENCE = re.compile(r"^```(?P<kind>\S*)[^\n]*\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 TEST = re.compile(r"`(test_\w+\.py)(?:::(test_\w+))?`")
 
@@ -73,7 +74,14 @@ def test_excerpts_are_python():
 def test_every_page_of_the_site_is_in_its_navigation():
     navigation = (ROOT / "mkdocs.yml").read_text()
     for page in PAGES[1:]:
-        assert f" {page.name}\n" in navigation, page.name
+        assert f" {page.relative_to(DOCS)}\n" in navigation, page.name
+
+
+def test_the_api_reference_has_every_public_module():
+    reference = "".join(page.read_text() for page in (DOCS / "api").glob("*.md"))
+    for path in (ROOT / "python" / "procession").glob("[a-z]*.py"):
+        if not path.stem.startswith("popen_"):  # the classes behind Process, one for each start method
+            assert re.search(rf"^::: procession\.{path.stem}\b", reference, re.MULTILINE), path.stem
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
