@@ -1,7 +1,7 @@
-# Procession's chores. `make` explains them.
+# Commands for working on Procession. `make` lists them.
 #
-# On a machine with nothing but cargo and Python every target sets up what it needs in .venv by itself. The stamps in
-# .venv say what is up to date: the tools (requirements-dev.txt) and the installed extension (the sources).
+# A machine needs only cargo and Python: each target installs its tools into .venv. The stamp files in .venv record
+# what is up to date: the tools (requirements-dev.txt) and the installed extension (the sources).
 
 PYTHON ?= python3
 SHARED ?= ../shared
@@ -18,16 +18,16 @@ RUST_SOURCES   := $(shell find crates -name '*.rs' -o -name Cargo.toml) Cargo.to
 PYTHON_SOURCES := $(shell find python -name '*.py' -o -name '*.pyi')
 WHEELS         := target/wheels
 
-# What a shell starts in the background ignores Ctrl-C, and so does all that it starts in turn. The tests send Ctrl-C.
+# A program that a shell starts in the background ignores Ctrl-C, and so do its children. The tests send Ctrl-C.
 INTERRUPTIBLE := $(shell env --default-signal=INT true 2>/dev/null && echo env --default-signal=INT)
 
 PYTEST = $(INTERRUPTIBLE) $(BIN)/python -m pytest tests
 
 .PHONY: help
-help: ## Say what there is to make
+help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-# --- what everything needs --------------------------------------------------------------------------------------------
+# --- tools and the build ----------------------------------------------------------------------------------------------
 
 .PHONY: platform
 platform:
@@ -36,9 +36,9 @@ platform:
 	@command -v cargo >/dev/null \
 	  || { echo "cargo is missing: building Procession needs Rust 1.88 or later (https://rustup.rs)." >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
-	  || { echo "'$(PYTHON)' is no Python 3.11 or later: name one, as in  make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	  || { echo "'$(PYTHON)' is not Python 3.11 or later. Name one, for example  make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
 
-# A virtual environment whose interpreter is gone or too old is made anew.
+# If the interpreter of .venv is missing or too old, .venv is made again.
 $(VENV)/.stamp-tools: requirements-dev.txt | platform
 	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	  || { rm -rf $(VENV); $(PYTHON) -m venv $(VENV); }
@@ -47,29 +47,29 @@ $(VENV)/.stamp-tools: requirements-dev.txt | platform
 
 $(VENV)/.stamp-build: $(VENV)/.stamp-tools pyproject.toml $(RUST_SOURCES) $(PYTHON_SOURCES) | platform
 	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/maturin develop --release --quiet
-	@# as pip does when it installs a package: where nobody else writes bytecode, each child would compile it for itself
+	@# as pip does when it installs a package; otherwise each child may compile the modules again
 	@$(BIN)/python -m compileall -q python/procession
 	@touch $@
 
 .PHONY: build
 build: $(VENV)/.stamp-build ## Compile the core and install it into .venv
 
-# --- for whoever tries it ---------------------------------------------------------------------------------------------
+# --- to try it --------------------------------------------------------------------------------------------------------
 
 .PHONY: demo
-demo: build ## Count the words of the standard library with many processes, and with one of them killed
+demo: build ## Count the words of the standard library with many processes, and again while one process is killed
 	$(BIN)/python examples/token_census.py --start-method all
 	@echo
 	$(BIN)/python examples/token_census.py --limit 600 --kill-one
 
-# One by one: what cannot be installed on this machine is left out of the table, and it says so.
+# One by one: a package that cannot be installed on this machine is missing in the table, and a message says so.
 $(VENV)/.stamp-peers: requirements-bench.txt $(VENV)/.stamp-tools
 	while read -r peer; do $(BIN)/python -m pip install --quiet --disable-pip-version-check "$$peer" \
 	  || echo "NOT INSTALLED: $$peer"; done < requirements-bench.txt
 	@touch $@
 
 .PHONY: bench
-bench: build $(VENV)/.stamp-peers ## Measure Procession beside multiprocessing and others, in 10 minutes (BENCH='--quick --check')
+bench: build $(VENV)/.stamp-peers ## Compare Procession with multiprocessing and others, in 10 minutes (BENCH='--quick --check')
 	$(BIN)/python benchmarks/run.py $(BENCH)
 
 .PHONY: docs
@@ -83,32 +83,32 @@ docs: build .venv-docs/.stamp ## Build the documentation as a site in target/sit
 	@touch $@
 
 .PHONY: bench-rust
-bench-rust: | platform ## Measure the Rust crate beside ipc-channel and procspawn (BENCH='--quick --check')
+bench-rust: | platform ## Compare the Rust crate with ipc-channel and procspawn (BENCH='--quick --check')
 	cd benchmarks/rust && cargo build --quiet --release
 	benchmarks/rust/target/release/procession-bench $(BENCH)
 
-# Tests wait with deadlines, and the machine may be busy: what failed once is run once more, aloud.
+# Tests wait with deadlines, and the machine may be busy. So a command that fails is run once more, with a message.
 twice = $(1) || { echo "ONCE MORE: $(subst ",,$(1))"; $(1); }
 
-# --- for whoever changes it -------------------------------------------------------------------------------------------
+# --- to change it -----------------------------------------------------------------------------------------------------
 
 .PHONY: test
-test: build cargo-test crash loom ## Run every test, on every Python that is found
+test: build cargo-test crash loom ## Run all tests, on every Python that is found
 	$(INTERRUPTIBLE) $(BIN)/python tools/other_pythons.py --wheels $(WHEELS) --maturin $(BIN)/maturin
-	$(PYTEST) -n 2 --dist worksteal || { echo "ONCE MORE, what failed above (all of them, if the run was cut off): these tests wait with deadlines," \
+	$(PYTEST) -n 2 --dist worksteal || { echo "ONCE MORE, the tests that failed above (all tests, if the run was interrupted): they wait with deadlines," \
 	  "and the machine may have been busy"; $(PYTEST) --last-failed --last-failed-no-failures all; }
 
 .PHONY: cargo-test
 cargo-test: | platform ## Run the Rust tests
 	$(call twice,cargo test --quiet --workspace --exclude procession-python)
 
-# One test at a time: they count the blocks of the family memory that all tests of a program share.
+# One test at a time: the tests count blocks in the family memory, which all tests of a program share.
 .PHONY: crash
 crash: | platform ## Kill a process at every crash point of every operation
 	$(call twice,cargo test --quiet -p procession-core -p procession --features crash-points --test 'crash_*' -- --test-threads=1)
 
 .PHONY: loom
-loom: | platform ## Check the lock-free parts under every interleaving
+loom: | platform ## Run the lock-free parts through every interleaving
 	RUSTFLAGS='--cfg loom' cargo test --quiet -p procession-core --release --test 'loom_*' --target-dir target/loom
 
 .PHONY: pytest
@@ -116,7 +116,7 @@ pytest: build ## Run the Python tests on .venv's Python alone (ARGS='-k queue')
 	$(PYTEST) $(ARGS)
 
 .PHONY: wheel-test
-wheel-test: $(VENV)/.stamp-tools ## Install the wheel into an empty environment of each Python that is found, and use it
+wheel-test: $(VENV)/.stamp-tools ## Install the wheel into an empty environment of every Python that is found, and use it
 	$(BIN)/python tools/wheel_test.py --wheels target/wheel-test --maturin $(BIN)/maturin
 
 .venv-clients/.stamp: requirements-clients.txt | platform
@@ -125,7 +125,7 @@ wheel-test: $(VENV)/.stamp-tools ## Install the wheel into an empty environment 
 	@touch $@
 
 .PHONY: clients
-clients: .venv-clients/.stamp $(VENV)/.stamp-tools ## Run libraries that know nothing of Procession with it (CLIENTS='--job scipy')
+clients: .venv-clients/.stamp $(VENV)/.stamp-tools ## Run libraries that use multiprocessing with Procession (CLIENTS='--job scipy')
 	$(BIN)/maturin build --release --quiet --out target/clients
 	.venv-clients/bin/python -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps target/clients/*.whl
 	$(INTERRUPTIBLE) .venv-clients/bin/python tests/clients/run.py $(CLIENTS)
@@ -136,25 +136,25 @@ clients: .venv-clients/.stamp $(VENV)/.stamp-tools ## Run libraries that know no
 	@touch $@
 
 .PHONY: frozen
-frozen: .venv-frozen/.stamp $(VENV)/.stamp-tools ## Make executables of a program, and run them (FROZEN='--with cx_Freeze', what is installed)
+frozen: .venv-frozen/.stamp $(VENV)/.stamp-tools ## Make executables of a program, and run them (FROZEN='--with cx_Freeze', if it is installed)
 	$(BIN)/maturin build --release --quiet --out target/frozen
 	.venv-frozen/bin/python -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps target/frozen/*.whl
 	$(INTERRUPTIBLE) .venv-frozen/bin/python tests/frozen/run.py $(FROZEN)
 
 .PHONY: soak
-soak: build ## Kill producers and consumers of a queue for a minute and account for every message (SECONDS=60)
+soak: build ## Kill producers and consumers of a queue for a minute, and check every message (SECONDS=60)
 	$(INTERRUPTIBLE) $(BIN)/python tests/soak_queue.py --seconds $(or $(SECONDS),60)
 
 .PHONY: soak-processes
-soak-processes: build ## Start 10 000 processes one after the other and 300 at once, and measure what they leave (COUNT=10000)
+soak-processes: build ## Start 10 000 processes one after the other and 300 at once, and measure what they leave behind (COUNT=10000)
 	$(INTERRUPTIBLE) $(BIN)/python tests/soak_processes.py --count $(or $(COUNT),10000)
 
 .PHONY: soak-pool
-soak-pool: build ## Kill workers of a pool for ten minutes and account for every task (SECONDS=600)
+soak-pool: build ## Kill workers of a pool for ten minutes, and check every task (SECONDS=600)
 	$(INTERRUPTIBLE) $(BIN)/python tests/soak_pool.py --seconds $(or $(SECONDS),600) --tasks 1000000
 
 .PHONY: soak-hostile
-soak-hostile: build ## Ill-treat members of a family for two minutes and account for messages, tasks and locks (SECONDS=120)
+soak-hostile: build ## Kill, stop and restrict members of a family for two minutes, and check messages, tasks and locks (SECONDS=120)
 	$(INTERRUPTIBLE) $(BIN)/python tests/soak_hostile.py --seconds $(or $(SECONDS),120)
 
 .PHONY: lint
@@ -172,10 +172,10 @@ lint: build ## Check format, lints, types, the order of imports and house rules
 	$(BIN)/lint-imports --no-cache --no-logo
 	$(BIN)/python tools/check_house.py
 
-# What Cargo.toml states, checked with that very compiler, where it is installed. (clippy looks at it in any case.)
+# Checks the rust-version of Cargo.toml with that compiler, if it is installed. (clippy checks it in any case.)
 MSRV := $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
 .PHONY: msrv
-msrv: | platform ## Compile with the oldest Rust that is promised
+msrv: | platform ## Compile with the oldest supported Rust
 	@if cargo +$(MSRV) --version >/dev/null 2>&1; \
 	then cargo +$(MSRV) check --quiet --workspace --exclude procession-python --target-dir target/msrv; \
 	else echo "msrv: SKIPPED, there is no Rust $(MSRV) here (rustup toolchain install $(MSRV))"; fi
@@ -186,12 +186,12 @@ format: $(VENV)/.stamp-tools ## Format the sources
 	$(BIN)/ruff check --fix-only --quiet
 	$(BIN)/ruff format
 
-# --- against others' tests, where they lie beside this folder ---------------------------------------------------------
+# --- tests from outside this folder -----------------------------------------------------------------------------------
 
 CONFORMANCE = $(INTERRUPTIBLE) $(BIN)/python tools/conformance.py --harness $(SHARED)/conformance/run.py
 
 .PHONY: conformance
-conformance: build ## Run CPython's own tests of multiprocessing on every Python that is found, against a floor (CONFORMANCE_OPTIONS='--version 3.13')
+conformance: build ## Run CPython's tests of multiprocessing on every Python that is found; as many must pass as before (CONFORMANCE_OPTIONS='--version 3.13')
 ifeq ($(wildcard $(SHARED)/conformance/run.py),)
 	@echo "conformance: SKIPPED, there is no $(SHARED)/conformance here"
 else
@@ -199,7 +199,7 @@ else
 endif
 
 .PHONY: conformance-quick
-conformance-quick: build ## Of CPython's tests, only those that must all pass
+conformance-quick: build ## Run those of CPython's tests that must all pass
 ifeq ($(wildcard $(SHARED)/conformance/run.py),)
 	@echo "conformance: SKIPPED, there is no $(SHARED)/conformance here"
 else
@@ -207,18 +207,18 @@ else
 endif
 
 .PHONY: pains
-pains: build ## Run the small programs with which users of process libraries lose work or hang
+pains: build ## Run small programs that hang or lose work with other libraries
 ifeq ($(wildcard $(SHARED)/pains/run.py),)
 	@echo "pains: SKIPPED, there is no $(SHARED)/pains here"
 else
 	$(INTERRUPTIBLE) $(BIN)/python $(SHARED)/pains/run.py --python $(CURDIR)/$(BIN)/python
 endif
 
-# Names may be given: FAULTS='atexit_order odd_names'. FAULTS=all runs those as well that are known to fail.
+# FAULTS='atexit_order odd_names' runs the named programs. FAULTS=all also runs those that are known to fail.
 FAULTS = $(shell cat tools/faults_that_hold.txt)
 
 .PHONY: faults
-faults: build ## Run the small programs of users that once went wrong with Procession (FAULTS='odd_names atexit_order' or all)
+faults: build ## Run small programs that once failed with Procession (FAULTS='odd_names atexit_order', or all)
 ifeq ($(wildcard $(SHARED)/faults/run.py),)
 	@echo "faults: SKIPPED, there is no $(SHARED)/faults here"
 else
@@ -226,7 +226,7 @@ else
 endif
 
 .PHONY: clean
-clean: ## Remove all that was built or installed here
+clean: ## Remove everything that was built or installed here
 	rm -rf target benchmarks/rust/target $(VENV) .venv-* .pytest_cache .ruff_cache .mypy_cache .hypothesis benchmarks/results dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	rm -f python/procession/*.so

@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""A census of the words of the standard library, taken by many processes.
+"""Counts the names in the source code of the standard library, with many processes.
 
-Reads every Python file of the running interpreter's standard library, splits it into tokens and counts the names that
-programmers chose (keywords are left out). One queue hands the files out to the workers; another brings the counts back.
-The same census is taken by this process alone, and both must agree.
+Reads every Python file of the running interpreter's standard library, splits it into tokens and counts the names
+(without keywords). One queue sends the files to the workers; another returns the counts. This process also counts all
+files alone, and both results must be equal.
 
-    python examples/token_census.py                          workers against none
+    python examples/token_census.py                          with workers, and without
     python examples/token_census.py --start-method all       under fork, spawn and forkserver
-    python examples/token_census.py --kill-one               SIGKILL a worker halfway: nothing is lost
+    python examples/token_census.py --kill-one               SIGKILL a worker halfway: no count is lost
     python examples/token_census.py --package multiprocessing    with the standard library's processes
 """
 
@@ -27,22 +27,24 @@ import tokenize
 from collections import Counter
 
 METHODS = ("fork", "spawn", "forkserver")
-STALLED = 30.0  # seconds without any news after which the census is given up: never, if no message can be lost
+STALLED = 30.0  # seconds without a message after which the census is given up. It happens only if a message was lost.
 
 
 def library(limit: int | None) -> list[str]:
-    """The standard library's files, the largest first, so that no worker is left alone with a long one at the end."""
+    """Returns the standard library's files, the largest first, so that all workers finish at about the same time."""
     files = []
     for folder, subfolders, names in os.walk(sysconfig.get_path("stdlib")):
         subfolders[:] = [s for s in subfolders if s not in ("site-packages", "dist-packages", "__pycache__")]
         files += [os.path.join(folder, name) for name in names if name.endswith(".py")]
     files.sort(key=lambda path: (-os.path.getsize(path), path))
-    return files[:: max(1, len(files) // limit)][:limit] if limit else files  # a slice has files of every size
+    return files[:: max(1, len(files) // limit)][:limit] if limit else files  # small and large files
 
 
 def count_names(path: str) -> tuple[dict[str, int], int]:
-    """How often each name occurs in a file, and the file's size. The library's tests have files that are no Python on
-    purpose; of those, what precedes the error counts."""
+    """Counts the names in a file. Returns the counts and the size of the file.
+
+    Some files of the library's tests are not valid Python on purpose. Of these, the part before the error is counted.
+    """
     with open(path, "rb") as file:
         source = file.read()
     names: Counter[str] = Counter()
@@ -56,14 +58,14 @@ def count_names(path: str) -> tuple[dict[str, int], int]:
 
 
 def work(tasks, log) -> None:
-    """A worker: takes one file after the other until it is told that there are no more."""
+    """A worker: counts one file after the other, until it receives None."""
     while (task := tasks.get()) is not None:
         number, path = task
         log.put((number, *count_names(path)))
 
 
 class Progress:
-    """One line that is written over on a terminal; elsewhere a line every few seconds."""
+    """Shows the progress: on a terminal in one line that changes, otherwise in a new line every few seconds."""
 
     def __init__(self, label: str, total: int) -> None:
         self.label, self.total, self.last = label, total, time.monotonic()
@@ -83,7 +85,7 @@ class Progress:
 
 
 class Census:
-    """The counts so far, by file: a file that is counted twice, because it was handed out again, still counts once."""
+    """The counts of the files so far. A file that two workers have counted, because it was sent again, counts once."""
 
     def __init__(self, files: list[str]) -> None:
         self.files = files
@@ -112,7 +114,7 @@ class Census:
 
 
 def alone(files: list[str]) -> Census:
-    """The census without workers."""
+    """Counts all files in this process."""
     census, progress = Census(files), Progress("one process", len(files))
     began = time.perf_counter()
     for number, path in enumerate(files):
@@ -124,11 +126,11 @@ def alone(files: list[str]) -> Census:
 
 
 def together(mp, method: str, files: list[str], workers: int, kill_one: bool) -> Census:
-    """The census with workers, and perhaps with one of them killed halfway.
+    """Counts all files with workers. kill_one: kills one worker halfway.
 
-    Whoever kills a worker cannot know what it was doing: waiting for a file, counting one, or delivering the result. It
-    need not be known. A file is in a queue, or in the hands of a worker, or counted. So when a worker has died and both
-    queues have run empty, what is not yet counted is handed out once more; `Census` ignores what then comes in twice.
+    When a worker is killed, it may be waiting for a file, counting one, or sending the result. This process does not
+    know which. But each file is in a queue, or with a worker, or counted. So when a worker has died and both queues are
+    empty, all files that are not counted are sent again. `Census` ignores a file that is counted twice.
     """
     context = mp.get_context(method)
     tasks, log = context.Queue(), context.Queue()
@@ -143,7 +145,7 @@ def together(mp, method: str, files: list[str], workers: int, kill_one: bool) ->
     crew = [hire() for _ in range(workers)]
     for task in enumerate(files):
         tasks.put(task)
-    owed = False  # a worker has died, and what it had in hand has not been handed out again
+    owed = False  # a worker has died, and its file was not sent again yet
     while len(census.seen) < len(files):
         try:
             census.add(*log.get(timeout=0.1))
@@ -152,7 +154,7 @@ def together(mp, method: str, files: list[str], workers: int, kill_one: bool) ->
         except queue.Empty:
             if time.perf_counter() - heard > STALLED:
                 lost = len(census.missing())
-                raise SystemExit(f"{method}: no news for {STALLED:.0f} s; {lost} files never came back") from None
+                raise SystemExit(f"{method}: no message for {STALLED:.0f} s; {lost} files were not counted") from None
         if kill_one and len(census.seen) >= len(files) // 2:
             kill_one = False
             os.kill(crew[0].pid, signal.SIGKILL)
@@ -166,7 +168,7 @@ def together(mp, method: str, files: list[str], workers: int, kill_one: bool) ->
             again = census.missing()
             for task in again:
                 tasks.put(task)
-            print(f"{method}: handed out again what it may have had in hand, {len(again)} of the files")
+            print(f"{method}: sent again the {len(again)} files that were not counted")
     for _ in crew:
         tasks.put(None)
     for worker in crew:
@@ -179,15 +181,15 @@ def together(mp, method: str, files: list[str], workers: int, kill_one: bool) ->
 def arguments() -> argparse.Namespace:
     def positive(text: str) -> int:
         if not text.isdecimal() or int(text) < 1:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above zero")
+            raise argparse.ArgumentTypeError(f"{text!r} is not an integer above zero")
         return int(text)
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--start-method", choices=(*METHODS, "all"), help="default: the package's own default")
     parser.add_argument("--workers", type=positive, metavar="N", help="default: one per CPU that this process may use")
-    parser.add_argument("--limit", type=positive, metavar="N", help="only N files, spread over all sizes")
+    parser.add_argument("--limit", type=positive, metavar="N", help="only N files, of all sizes")
     parser.add_argument("--kill-one", action="store_true", help="SIGKILL one worker when half of the files are counted")
-    parser.add_argument("--package", default="procession", metavar="NAME", help="or multiprocessing, to compare")
+    parser.add_argument("--package", default="procession", metavar="NAME", help="or multiprocessing, for comparison")
     return parser.parse_args()
 
 
@@ -212,7 +214,7 @@ def main() -> int:
         census = together(mp, method, files, workers, options.kill_one)
         equal = census.agrees_with(reference)
         failures += not equal
-        verdict = "the same counts" if equal else "OTHER COUNTS THAN ONE PROCESS"
+        verdict = "the same counts" if equal else "NOT THE COUNTS OF ONE PROCESS"
         print(f"{f'{method}, {workers} workers':24}{census.speed()}   {verdict}")
     print("most frequent:", ", ".join(f"{name} {count}" for name, count in reference.names.most_common(10)))
     return 1 if failures else 0
