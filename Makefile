@@ -171,6 +171,7 @@ lint: build ## Check format, lints, types, the order of imports and house rules
 	$(BIN)/python -m mypy.stubtest procession --concise --allowlist tools/stubtest_allowed.txt
 	$(BIN)/lint-imports --no-cache --no-logo
 	$(BIN)/python tools/check_house.py
+	$(BIN)/python tools/check_arrows.py
 
 # Checks the rust-version of Cargo.toml with that compiler, if it is installed. (clippy checks it in any case.)
 MSRV := $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)

@@ -14,7 +14,9 @@ UNSAFE_ALLOWED = [
     "crates/procession-core/src/family/*",
     "crates/procession-core/src/objects.rs",  # what the loader calls before main
     "crates/procession-python/src/*",
-    "crates/procession/src/entry.rs",  # code addresses, and what a new program inherits
+    "crates/procession/src/code.rs",  # functions by their addresses
+    "crates/procession/src/entry.rs",  # what the loader calls before main
+    "crates/procession/src/startup.rs",  # what a new program inherits
     "crates/procession/src/memory.rs",  # views of family memory
     "crates/procession/src/shared.rs",  # unsafe functions for the caller: slices that others may write to
     "crates/procession/src/process/fork.rs",

@@ -7,8 +7,9 @@
 //! other hangs, crashes or reads a torn value because of it, nothing that an operation reported as done is lost, and
 //! what the dead member held is taken back.
 //!
-//! The core deals in bytes and handles, knows neither Python nor serde, and starts no threads. Each floor uses only the
-//! floors below it: `pool` | `process`, `queue`, `connection` | `sync` | `family` | `sys`.
+//! The core deals in bytes and handles, knows neither Python nor serde, and starts no threads. Each floor names only the
+//! floors below it: `objects` | `pool`, `process`, `connection` | `queue`, `dict` | `sync` | `family` | `error`, `atomic` |
+//! `sys`. `tools/check_arrows.py` sees to that.
 
 #[macro_use]
 pub mod crash;

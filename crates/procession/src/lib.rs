@@ -71,6 +71,7 @@ compile_error!("Procession runs on 64-bit Linux only.");
 
 mod block;
 mod channel;
+mod code;
 mod condvar;
 mod connection;
 mod entry;
@@ -78,6 +79,7 @@ mod error;
 mod lock;
 mod memory;
 mod message;
+mod outcome;
 mod pickle;
 mod pool;
 mod process;
@@ -87,6 +89,8 @@ mod reception;
 mod rlock;
 mod segment;
 mod shared;
+mod shared_value;
+mod startup;
 mod sync;
 mod transit;
 mod value;
@@ -100,12 +104,12 @@ pub use entry::before_main as __before_main;
 pub use entry::init;
 pub use error::{
     DecodeError, EncodeError, Error, FamilyError, ForkServerError, GetError, ProcessError, PutError, Result,
-    StartError, Who,
+    StartError, SubmitError, TaskError, Who,
 };
 pub use lock::{Death, Lock, LockGuard, Locked};
 pub use memory::Pod;
 pub use message::Message;
-pub use pool::{JoinHandle, Map, Pool, PoolBuilder, SubmitError, TaskError, Tasks};
+pub use pool::{JoinHandle, Map, Pool, PoolBuilder, Tasks};
 pub use process::{Builder, ExitStatus, Process, StartMethod, Stdio};
 pub use queue::Queue;
 pub use rlock::{RLock, RLockGuard, RLocked};

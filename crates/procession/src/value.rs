@@ -2,7 +2,7 @@
 
 use crate::error::{DecodeError, EncodeError};
 use crate::pickle;
-use crate::python::Shared;
+use crate::shared_value::Shared;
 use procession_core::message::{self as encoding, tag};
 use serde::{Deserialize, Serialize};
 

@@ -1,6 +1,6 @@
 //! System calls: one function each, safe to call, on descriptors that know their owner.
 //!
-//! Everything that depends on the operating system is on this floor, and nearly all of the crate's `unsafe`.
+//! Everything that depends on the operating system is on this floor.
 #![allow(unsafe_code)]
 
 pub mod area;

@@ -1,7 +1,6 @@
 //! The buffers that this process has received whole: which block of family memory begins at an address.
 //!
-//! [`move`](../../../../python/procession/_zero_copy.py) asks: an object whose bytes lie in such a buffer is sent on as
-//! that buffer, without a copy.
+//! `procession.move` asks: an object whose bytes lie in such a buffer is sent on as that buffer, without a copy.
 
 use procession_core::family::object::{HEADER, Kind};
 use procession_core::family::{Family, Hold};

@@ -1,7 +1,7 @@
 //! Many tasks of one function: a map, as an iterator over the values.
 
-use super::task::{SubmitError, TaskError, Tasks};
-use crate::error::{FamilyError, PutError};
+use super::task::Tasks;
+use crate::error::{FamilyError, PutError, SubmitError, TaskError};
 use crate::message::{self, Message, Outgoing};
 use procession_core::pool::{self as core, Batch, Outcome, Submission, Waited};
 use procession_core::sys::clock::Deadline;

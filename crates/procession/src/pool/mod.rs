@@ -9,10 +9,10 @@ mod task;
 mod worker;
 
 pub use map::Map;
-pub use task::{JoinHandle, SubmitError, TaskError, Tasks};
+pub use task::{JoinHandle, Tasks};
 
-use crate::entry::{self, Named};
-use crate::error::{EncodeError, FamilyError, StartError};
+use crate::code::Named;
+use crate::error::{EncodeError, FamilyError, StartError, SubmitError};
 use crate::message::{self, Message};
 use crate::process::StartMethod;
 use procession_core::pool as core;
@@ -124,7 +124,7 @@ impl PoolBuilder {
     /// # Errors
     /// [`StartError::NotInitialised`]; the initializer's arguments cannot be encoded; memory, descriptors, threads.
     pub fn build(self) -> Result<Pool, StartError> {
-        if !entry::is_initialised() {
+        if !crate::startup::is_initialised() {
             return Err(StartError::NotInitialised);
         }
         match self.trouble {

@@ -1,108 +1,15 @@
 //! One task: submitting it, waiting for it, and what can become of it.
 
 use super::{Pool, Shared, worker};
-use crate::error::{DecodeError, EncodeError, FamilyError, PutError};
+use crate::error::{DecodeError, SubmitError, TaskError};
 use crate::message::{self, Message};
-use crate::process::outcome::Report;
+use crate::outcome::Report;
 use procession_core::pool::{self as core, Outcome, Waited, Wishes};
 use procession_core::sys::clock::Deadline;
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// A task could not be submitted.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum SubmitError {
-    /// The function is not code of this program, or of a library that it has loaded.
-    #[error("the function cannot be named to another process: it is not code of this program")]
-    Function,
-    /// The arguments cannot be encoded.
-    #[error(transparent)]
-    Encode(#[from] EncodeError),
-    /// Family memory said no, or the pool takes no more tasks.
-    #[error(transparent)]
-    Family(#[from] FamilyError),
-}
-
-impl From<PutError> for SubmitError {
-    fn from(error: PutError) -> SubmitError {
-        match error {
-            PutError::Encode(e) => SubmitError::Encode(e),
-            PutError::Family(e) => SubmitError::Family(e),
-            PutError::Full | PutError::Closed => SubmitError::Function,
-        }
-    }
-}
-
-/// A task that has no value.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum TaskError {
-    /// Its function panicked.
-    #[error("the task panicked at {}: {message}", location.as_deref().unwrap_or("a place unknown"))]
-    Panicked {
-        /// What the panic said.
-        message: String,
-        /// File, line and column.
-        location: Option<String>,
-        /// The backtrace, if the worker's environment asked for one (`RUST_BACKTRACE`).
-        backtrace: Option<String>,
-    },
-    /// The worker died with it, as often as it might.
-    #[error("the worker (pid {pid}) died with the task: {}", ended(*code, *out_of_memory))]
-    Died {
-        /// The worker that died last.
-        pid: u32,
-        /// How it ended: a status, or -N for signal N; None if nobody knows.
-        code: Option<i32>,
-        /// How many workers have died with this task.
-        deaths: u32,
-        /// Whether it was killed because of the memory that it took.
-        out_of_memory: bool,
-    },
-    /// It took longer than it might, and its worker was killed.
-    #[error("the task took longer than it may; its worker (pid {pid}) was killed")]
-    TimedOut {
-        /// The worker.
-        pid: u32,
-    },
-    /// It was cancelled.
-    #[error("the task was cancelled")]
-    Cancelled,
-    /// The pool ended before it was done, or cannot start workers.
-    #[error("the pool ended before the task was done{}", why.as_ref().map(|why| format!(": {why}")).unwrap_or_default())]
-    Abandoned {
-        /// What ended the last worker that could not become ready.
-        why: Option<String>,
-    },
-    /// The element of a map cannot be encoded.
-    #[error(transparent)]
-    Encode(#[from] EncodeError),
-    /// The value could not be encoded there, or not be decoded here.
-    #[error("the task's value did not arrive: {0}")]
-    Undecodable(DecodeError),
-    /// The worker could not call the function.
-    #[error("the task was not run: {why}")]
-    NotRun {
-        /// The reason as the worker gave it.
-        why: String,
-    },
-}
-
-fn ended(code: Option<i32>, out_of_memory: bool) -> String {
-    let how = match code {
-        Some(code) if code < 0 => format!("killed by {}", crate::error::signal_name(-code)),
-        Some(code) => format!("it ended with status {code}"),
-        None => "nobody knows how".into(),
-    };
-    if out_of_memory {
-        how + ", for the memory it took"
-    } else {
-        how
-    }
-}
 
 /// Tasks that are to be submitted with a limit of time, or retries: made by [`Pool::tasks`].
 #[derive(Clone, Copy, Debug)]

@@ -1,8 +1,8 @@
 //! A worker of a pool: a process that runs tasks until there are none any more.
 
-use crate::entry::{Arguments, Callable, Named};
+use crate::code::{Arguments, Callable, Named};
 use crate::message::{self, Encoded, Message};
-use crate::process::outcome::Outcome;
+use crate::outcome::Outcome;
 use crate::transit;
 use procession_core::family::{Handle, Hold};
 use procession_core::pool::layout::Head;

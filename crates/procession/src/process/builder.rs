@@ -2,9 +2,10 @@
 
 use super::child::{self, Settings, Start};
 use super::{Process, forkserver};
-use crate::entry;
+use crate::code::Named;
 use crate::error::{FamilyError, StartError};
 use crate::message::{self, Message};
+use crate::startup;
 use procession_core::family::{Family, Hold, Seat};
 use procession_core::process::Child;
 use procession_core::process::lifeline;
@@ -138,14 +139,13 @@ impl Builder {
         function: fn(A) -> R,
         arguments: A,
     ) -> Result<Process<R>, StartError> {
-        if !entry::is_initialised() {
+        if !startup::is_initialised() {
             return Err(StartError::NotInitialised);
         }
         super::look_after_forgotten();
         let method = self.method;
         let plan = self.plan()?;
-        let function =
-            entry::Named::of(function).ok_or(StartError::Function("it is not code of this program"))?;
+        let function = Named::of(function).ok_or(StartError::Function("it is not code of this program"))?;
         let family = Family::home().map_err(FamilyError::from)?;
         let mut bytes = Vec::new();
         let carried = message::serialized(family, &arguments, &mut bytes)?;
@@ -177,7 +177,7 @@ impl Builder {
         seated.load(&child::written(&start, &bytes)?, carried)?;
         let child = match method {
             StartMethod::Spawn => {
-                let pid = start_program(seated.seat, entry::CHILD, &plan.environment, &fds)?;
+                let pid = start_program(seated.seat, startup::CHILD, &plan.environment, &fds)?;
                 Child::new(pid, Some(seated.seat), true)
             }
             StartMethod::ForkServer => forkserver::request(seated.seat, &fds)?,

@@ -1,8 +1,9 @@
 //! A child's life: it takes its seat, learns what it is to do, does it, and leaves word of what came of it.
 
-use crate::entry::{self, Arguments, Named};
+use crate::code::{Arguments, Named};
 use crate::message;
-use crate::process::outcome::{self, Outcome};
+use crate::outcome::{self, Outcome};
+use crate::startup;
 use procession_core::family::{Family, Seat};
 use procession_core::process::lifeline;
 use procession_core::sys::fork;
@@ -50,7 +51,7 @@ pub(crate) fn is_bound_from_now_on() {
 pub(crate) fn live(memory: OwnedFd, slot: u32, generation: u32) {
     let code = match Family::adopt(Some(memory), slot, generation) {
         Ok((seat, carried)) => run(seat, &carried, |count| {
-            (1..=count as usize).map(entry::inherited).collect()
+            (1..=count as usize).map(startup::inherited).collect()
         }),
         // The parent has given up, and nobody is there to be told.
         Err(_) => 1,
@@ -102,10 +103,10 @@ pub(crate) fn prepare(settings: &Settings, mut passed: Vec<Option<OwnedFd>>) -> 
         if let Some(place) = place {
             let fd = passed.get(*place as usize).and_then(Option::as_ref);
             let fd = fd.ok_or("a descriptor for its standard streams did not arrive")?;
-            entry::put_in_place(fd, target as i32).map_err(|e| format!("its standard streams: {e}"))?;
+            startup::put_in_place(fd, target as i32).map_err(|e| format!("its standard streams: {e}"))?;
         }
     }
-    entry::change_environment(&settings.environment)?;
+    startup::change_environment(&settings.environment)?;
     if !settings.interrupt_blocked {
         fork::unblock_interrupt();
     }

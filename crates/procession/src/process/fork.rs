@@ -1,12 +1,12 @@
 //! Starting a process by forking this one.
 #![allow(unsafe_code)]
 
+use super::Process;
 use super::builder::{Builder, Plan};
-use super::{Process, outcome};
 use crate::error::{FamilyError, StartError};
 use crate::message::{Encoded, Message};
+use crate::outcome::{self, Outcome};
 use crate::process::child;
-use crate::process::outcome::Outcome;
 use procession_core::family::{self, Family};
 use procession_core::process::Child;
 use procession_core::process::lifeline;

@@ -8,8 +8,8 @@
 use super::builder::{Seated, start_program};
 use super::child;
 use super::fork::fork_alone;
-use crate::entry;
 use crate::error::{FamilyError, ForkServerError, StartError};
+use crate::startup;
 use procession_core::family::{Family, Seat};
 use procession_core::process::{Child, ForkError, ForkServer, Next, Told, control_pair, request_fork};
 use std::ffi::OsString;
@@ -90,7 +90,7 @@ impl Server {
         let seated = Seated::reserve(family, "forkserver")?;
         let (ours, theirs) = control_pair()?;
         let world = World::present();
-        let pid = start_program(seated.seat, entry::FORK_SERVER, &[], &[theirs.as_fd()])?;
+        let pid = start_program(seated.seat, startup::FORK_SERVER, &[], &[theirs.as_fd()])?;
         let process = Child::new(pid, Some(seated.seat), true);
         seated.occupied_by(pid);
         Ok(Server {
@@ -142,7 +142,10 @@ pub(super) fn hold_still() -> impl Sized {
 
 /// The server's life.
 pub(crate) fn serve(memory: OwnedFd, slot: u32, generation: u32) {
-    let (Ok(_), Some(control)) = (Family::adopt(Some(memory), slot, generation), entry::inherited(1)) else {
+    let (Ok(_), Some(control)) = (
+        Family::adopt(Some(memory), slot, generation),
+        startup::inherited(1),
+    ) else {
         std::process::exit(1)
     };
     let Ok(mut server) = ForkServer::new(control) else {

@@ -4,13 +4,13 @@ mod builder;
 pub(crate) mod child;
 mod fork;
 pub(crate) mod forkserver;
-pub(crate) mod outcome;
 
 pub use builder::{Builder, StartMethod, Stdio};
 pub(crate) use builder::{Seated, c_string, start_executable};
 
 use crate::error::{ProcessError, StartError, Who};
 use crate::message::Message;
+use crate::outcome;
 use procession_core::family::Seat;
 use procession_core::process::{Child, Waited};
 use procession_core::sys::clock::Deadline;
@@ -231,7 +231,7 @@ impl<R: Message> Process<R> {
     /// # Errors
     /// The system refuses pidfds, or no descriptor is free.
     pub fn sentinel(&self) -> io::Result<BorrowedFd<'_>> {
-        crate::entry::borrowed(self.child().sentinel()?, self)
+        crate::startup::borrowed(self.child().sentinel()?, self)
     }
 
     fn wait_until(&self, deadline: Deadline) -> Option<i32> {

@@ -1,8 +1,8 @@
 //! Starting a function of a Python module.
 
-use crate::entry;
 use crate::error::{EncodeError, FamilyError, StartError};
 use crate::process::{Builder, Process, Seated, Stdio, c_string, start_executable};
+use crate::startup;
 use crate::transit::Frame;
 use crate::value::Value;
 use procession_core::family::Family;
@@ -168,7 +168,7 @@ fn found(file: &OsStr) -> io::Result<PathBuf> {
     let places = std::env::split_paths(&path).map(|folder| folder.join(file));
     places
         .into_iter()
-        .find(|place| entry::is_executable(place))
+        .find(|place| startup::is_executable(place))
         .ok_or_else(|| {
             let what = format!("there is no {} on the PATH", file.to_string_lossy());
             io::Error::new(io::ErrorKind::NotFound, what)

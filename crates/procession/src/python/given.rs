@@ -1,7 +1,7 @@
 //! A Rust program that a Python program has started: it joins that family, and goes on into its `main`.
 
-use crate::entry;
 use crate::error::DecodeError;
+use crate::startup;
 use crate::value::Value;
 use procession_core::family::{Family, Seat};
 use procession_core::process::lifeline;
@@ -18,7 +18,7 @@ pub(crate) fn join(memory: OwnedFd, slot: u32, generation: u32) {
         (Family::adopt(Some(memory), slot, generation), GIVEN.lock())
     {
         if seat.message().first() == Some(&1)
-            && let Some(reader) = entry::inherited(1)
+            && let Some(reader) = startup::inherited(1)
         {
             let _ = lifeline::hold(Some(reader));
             crate::process::child::is_bound_from_now_on();

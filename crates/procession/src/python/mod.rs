@@ -40,9 +40,8 @@
 
 mod command;
 mod given;
-mod shared;
 
+pub use crate::shared_value::{NotShared, Shared};
 pub use command::Command;
 pub use given::given;
 pub(crate) use given::join;
-pub use shared::{NotShared, Shared};

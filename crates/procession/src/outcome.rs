@@ -11,7 +11,7 @@ use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The exit status of a child whose function panicked, as of a program whose main thread did.
-pub(super) const PANICKED: i32 = 101;
+pub(crate) const PANICKED: i32 = 101;
 /// Of one that did not come to its function, or whose value cannot be encoded.
 const FAILED: i32 = 102;
 
