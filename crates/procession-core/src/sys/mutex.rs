@@ -28,7 +28,7 @@ const TID_MASK: u32 = 0x3fff_ffff;
 pub enum LockPolicy {
     /// Not at all: the caller holds something that it should not keep while it waits.
     Try,
-    /// Up to [`BOUND`], asleep. It takes that long only if the thread inside was stopped.
+    /// Up to a tenth of a second, asleep. It takes that long only if the thread inside was stopped.
     Bounded,
 }
 

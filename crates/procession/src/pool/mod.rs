@@ -35,6 +35,9 @@ use worker::Initializer;
 /// Dropping the pool ends it at once: tasks that are not done are [`TaskError::Abandoned`]. [`join`](Pool::join) waits for
 /// them.
 ///
+/// [`TaskError::Died`]: crate::TaskError::Died
+/// [`TaskError::Abandoned`]: crate::TaskError::Abandoned
+///
 /// ```
 /// fn main() -> Result<(), Box<dyn std::error::Error>> {
 ///     procession::init();
@@ -97,7 +100,7 @@ impl PoolBuilder {
     }
 
     /// A function that each worker runs before its first task. If it panics, the worker ends; if that happens three times in a
-    /// row, the pool is broken, and its tasks are [`TaskError::Abandoned`] with the reason.
+    /// row, the pool is broken, and its tasks are [`TaskError::Abandoned`](crate::TaskError::Abandoned) with the reason.
     pub fn initializer<A: Message>(mut self, function: fn(A), arguments: A) -> Self {
         match worker::initializer(function, &arguments) {
             Some(Ok(initializer)) => self.plan.initializer = Some(initializer),
