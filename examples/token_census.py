@@ -168,7 +168,7 @@ def together(mp, method: str, files: list[str], workers: int, kill_one: bool) ->
             again = census.missing()
             for task in again:
                 tasks.put(task)
-            print(f"{method}: sent again the {len(again)} files that were not counted")
+            print(f"{method}: files that were not counted and are sent again: {len(again)}")
     for _ in crew:
         tasks.put(None)
     for worker in crew:
