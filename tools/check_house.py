@@ -26,8 +26,8 @@ UNSAFE_FILES = {
     "crates/procession-python/src/process/": "child fork member watcher",
     "crates/procession-python/src/sync/": "fast guarded",
     # functions by their addresses; what the loader calls before main; what a new program inherits; views of family
-    # memory; unsafe functions for the caller
-    "crates/procession/src/": "code entry memory shared startup",
+    # memory; the value that a guard gives access to; unsafe functions for the caller
+    "crates/procession/src/": "code entry lock memory shared startup",
     "crates/procession/src/process/": "fork",
 }
 UNSAFE_LISTED = {f"{folder}{name}.rs" for folder, names in UNSAFE_FILES.items() for name in names.split()}

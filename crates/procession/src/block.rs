@@ -1,7 +1,7 @@
 //! Blocks: plain old data in family memory that is written once, sent without being copied, and read in place.
 
 use crate::error::FamilyError;
-use crate::memory::{self, Pod};
+use crate::memory::{FrozenBuffer, OwnBuffer, Pod};
 use crate::transit::{self, Named};
 use procession_core::family::object::Kind;
 use procession_core::family::{Family, Hold};
@@ -14,13 +14,13 @@ use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use zerocopy::FromBytes;
 
-/// Plain old data in family memory, unchangeable and shared: a slice that any number of processes read in place.
+/// An immutable slice of plain old data in family memory, which any number of processes read in place.
 ///
-/// To send a block through a queue, alone or inside any other value, is to send a handle: the data is not copied, however
-/// long it is, and the receiver's block *is* the sender's. It goes back to the family when the last process lets go of it
-/// or dies.
+/// Sending a block through a queue, alone or inside of another value, sends a handle: the data is not copied, whatever its
+/// length, and the receiver's block is the same memory as the sender's. The memory is freed when the last process that has a
+/// handle drops it or dies.
 ///
-/// From Python a queue of blocks delivers numpy arrays (or memoryviews, where there is no numpy) of the same memory.
+/// In Python, a queue of blocks delivers numpy arrays of the same memory, or memoryviews if numpy is not installed.
 ///
 /// ```
 /// # fn main() -> procession::Result<()> {
@@ -42,12 +42,12 @@ pub struct Block<T: Pod = u8> {
 /// Where the data is.
 #[derive(Clone)]
 enum Memory {
-    Shared(Arc<Hold>),
-    /// It came inside a small message. Bytes only, which need no alignment.
+    Shared(Arc<FrozenBuffer>),
+    /// The bytes of a small message, which came in the message itself. Bytes need no alignment.
     Inline(Arc<[u8]>),
 }
 
-/// Plain old data in family memory that this process alone knows of, and writes to, until it is frozen into a [`Block`].
+/// A slice of plain old data in family memory that only this process knows and writes, until it is frozen into a [`Block`].
 ///
 /// ```
 /// # fn main() -> procession::Result<()> {
@@ -61,55 +61,54 @@ enum Memory {
 /// # }
 /// ```
 pub struct BlockMut<T: Pod = u8> {
-    hold: Hold,
+    buffer: OwnBuffer,
     len: usize,
     kind: PhantomData<T>,
 }
 
 impl<T: Pod> BlockMut<T> {
-    /// A block of so many zeros.
+    /// Creates a block of `len` zeroed elements.
     ///
     /// # Errors
-    /// There is no room for it.
+    /// Family memory is exhausted.
     pub fn zeroed(len: usize) -> Result<Self, FamilyError> {
         let mut made = Self::recycled(len)?;
         made.as_mut_bytes().fill(0);
         Ok(made)
     }
 
-    /// A block with a copy of these elements.
+    /// Creates a block with a copy of `elements`.
     ///
     /// # Errors
-    /// There is no room for it.
+    /// Family memory is exhausted.
     pub fn from_slice(elements: &[T]) -> Result<Self, FamilyError> {
         let mut made = Self::recycled(elements.len())?;
         made.copy_from_slice(elements);
         Ok(made)
     }
 
-    /// A block with whatever somebody has left there.
+    /// Creates a block whose contents are what the former owner of this memory has left there.
     fn recycled(len: usize) -> Result<Self, FamilyError> {
         let bytes = (len as u64).saturating_mul(size_of::<T>() as u64);
-        let hold = Family::home()?.empty_buffer(bytes)?;
         Ok(BlockMut {
-            hold,
+            buffer: OwnBuffer::recycled(Family::home()?, bytes)?,
             len,
             kind: PhantomData,
         })
     }
 
-    /// From now on it is not written to any more, and can be sent.
+    /// Ends the writing. The block can then be sent.
     #[must_use]
     pub fn freeze(self) -> Block<T> {
         Block {
-            memory: Memory::Shared(Arc::new(self.hold)),
+            memory: Memory::Shared(Arc::new(self.buffer.freeze())),
             len: self.len,
             kind: PhantomData,
         }
     }
 
     fn as_mut_bytes(&mut self) -> &mut [u8] {
-        memory::own_buffer(&mut self.hold, self.len * size_of::<T>())
+        self.buffer.elements_mut(self.len * size_of::<T>())
     }
 }
 
@@ -117,18 +116,18 @@ impl<T: Pod> Deref for BlockMut<T> {
     type Target = [T];
 
     fn deref(&self) -> &[T] {
-        memory::buffer(&self.hold, self.len)
+        self.buffer.elements(self.len)
     }
 }
 
 impl<T: Pod> DerefMut for BlockMut<T> {
     fn deref_mut(&mut self) -> &mut [T] {
-        memory::own_buffer(&mut self.hold, self.len)
+        self.buffer.elements_mut(self.len)
     }
 }
 
 impl<T: Pod> fmt::Debug for BlockMut<T> {
-    /// Its length: it may be gigabytes.
+    /// Shows the length and no elements: there may be gigabytes of them.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("BlockMut")
             .field("len", &self.len)
@@ -137,29 +136,27 @@ impl<T: Pod> fmt::Debug for BlockMut<T> {
 }
 
 impl<T: Pod> Block<T> {
-    /// A block with a copy of these elements.
+    /// Creates a block with a copy of `elements`.
     ///
     /// # Errors
-    /// There is no room for it.
+    /// Family memory is exhausted.
     pub fn from_slice(elements: &[T]) -> Result<Self, FamilyError> {
         Ok(BlockMut::from_slice(elements)?.freeze())
     }
 
-    /// The block to write to, if nobody else has it: no other `Block` here, no other process, no message. Otherwise the
-    /// block as it is, to be copied.
+    /// Makes the block writable, if this is the only reference to it: no other `Block` in this process, no other
+    /// process and no message refers to it.
     ///
     /// # Errors
-    /// The block is in use elsewhere, or came inside a small message.
+    /// The block itself, unchanged, for the caller to copy: it is in use elsewhere, or came inside of a small message.
     pub fn try_into_mut(self) -> Result<BlockMut<T>, Self> {
         let Block { memory, len, kind } = self;
         let back = |memory| Block { memory, len, kind };
         match memory {
-            Memory::Shared(hold) => match Arc::try_unwrap(hold) {
-                // With one reference in all of the family, and that one here, only a handle that was written down could
-                // make another; and none is good any more.
-                Ok(mut hold) => match hold.make_sole() {
-                    true => Ok(BlockMut { hold, len, kind }),
-                    false => Err(back(Memory::Shared(Arc::new(hold)))),
+            Memory::Shared(buffer) => match Arc::try_unwrap(buffer) {
+                Ok(buffer) => match buffer.thaw() {
+                    Ok(buffer) => Ok(BlockMut { buffer, len, kind }),
+                    Err(buffer) => Err(back(Memory::Shared(Arc::new(buffer)))),
                 },
                 Err(shared) => Err(back(Memory::Shared(shared))),
             },
@@ -167,12 +164,12 @@ impl<T: Pod> Block<T> {
         }
     }
 
-    /// Another reference to the memory, and how many bytes of it are meant.
+    /// Makes another reference to the data, in this family's memory, and says how many bytes it has.
     fn departing(&self, family: &'static Family) -> procession_core::Result<Departing> {
         let len = (self.len * size_of::<T>()) as u64;
         let hold = match &self.memory {
-            Memory::Shared(hold) if std::ptr::eq(hold.family, family) => again(hold)?,
-            Memory::Shared(hold) => family.buffer(memory::buffer(hold, len as usize))?,
+            Memory::Shared(buffer) if std::ptr::eq(buffer.hold().family, family) => try_clone(buffer.hold())?,
+            Memory::Shared(buffer) => family.buffer(buffer.elements(len as usize))?,
             Memory::Inline(bytes) => family.buffer(bytes)?,
         };
         Ok(Departing { hold, len })
@@ -182,7 +179,7 @@ impl<T: Pod> Block<T> {
 impl Block<u8> {
     pub(crate) fn of_buffer(hold: Hold, len: usize) -> Self {
         Block {
-            memory: Memory::Shared(Arc::new(hold)),
+            memory: Memory::Shared(Arc::new(FrozenBuffer::new(hold))),
             len,
             kind: PhantomData,
         }
@@ -204,8 +201,8 @@ impl<T: Pod> Deref for Block<T> {
 
     fn deref(&self) -> &[T] {
         match &self.memory {
-            Memory::Shared(hold) => memory::buffer(hold, self.len),
-            // Only made for types without alignment, and of a whole number of them.
+            Memory::Shared(buffer) => buffer.elements(self.len),
+            // Inline blocks are only made for types without alignment, and have a whole number of elements.
             Memory::Inline(bytes) => <[T]>::ref_from_bytes(bytes).unwrap_or_default(),
         }
     }
@@ -218,7 +215,7 @@ impl<T: Pod> AsRef<[T]> for Block<T> {
 }
 
 impl<T: Pod> fmt::Debug for Block<T> {
-    /// Its length: it may be gigabytes.
+    /// Shows the length and no elements: there may be gigabytes of them.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Block")
             .field("len", &self.len)
@@ -232,7 +229,7 @@ impl<T: Pod + PartialEq> PartialEq for Block<T> {
     }
 }
 
-fn again(hold: &Hold) -> procession_core::Result<Hold> {
+fn try_clone(hold: &Hold) -> procession_core::Result<Hold> {
     hold.family.open(hold.offset, hold.generation, Kind::Buffer)
 }
 
@@ -242,7 +239,7 @@ impl<T: Pod> Serialize for Block<T> {
         let Departing { hold, .. } = Family::home()
             .and_then(|home| self.departing(home))
             .map_err(custom)?;
-        // The number of elements, the size of one, the handle.
+        // The number of elements, the size of one element in bytes, the handle.
         let written = (self.len as u64, size_of::<T>() as u32, Named(hold.handle()));
         transit::departs(|| Ok(hold)).map_err(crate::transit::refused)?;
         written.serialize(serializer)
@@ -254,7 +251,7 @@ impl<'de, T: Pod> Deserialize<'de> for Block<T> {
         let (len, element, Named(handle)) = <(u64, u32, Named)>::deserialize(deserializer)?;
         if element as usize != size_of::<T>() {
             return Err(crate::transit::unread(format!(
-                "a block of elements of {element} bytes, not of {}",
+                "the elements of the block have {element} bytes each, not {}",
                 size_of::<T>()
             )));
         }
@@ -266,10 +263,10 @@ impl<'de, T: Pod> Deserialize<'de> for Block<T> {
 fn of_hold<T: Pod>(hold: Hold, len: u64) -> Result<Block<T>, String> {
     let bytes = len.checked_mul(size_of::<T>() as u64);
     if bytes.is_none_or(|bytes| bytes > hold.room()) {
-        return Err("a block is not as long as its handle says".into());
+        return Err("the block is shorter than its handle says".into());
     }
     Ok(Block {
-        memory: Memory::Shared(Arc::new(hold)),
+        memory: Memory::Shared(Arc::new(FrozenBuffer::new(hold))),
         len: len as usize,
         kind: PhantomData,
     })
@@ -277,16 +274,16 @@ fn of_hold<T: Pod>(hold: Hold, len: u64) -> Result<Block<T>, String> {
 
 // --- as whole messages ---
 
-/// A reference on its way, and how many bytes it is about.
+/// A reference that goes out with a message, and the number of bytes that it stands for.
 pub(crate) struct Departing {
     pub(crate) hold: Hold,
     pub(crate) len: u64,
 }
 
-/// Element types that Python knows, as numpy's array protocol writes them.
+/// The element types that Python knows, with their names in numpy's array protocol.
 macro_rules! known {
     ($($kind:ty => $name:literal),*) => {
-        /// What a message says of a value that is a block; None if it is none.
+        /// Returns the description and the memory of a value that is a block; None if the value is no block.
         pub(crate) fn as_message(
             value: &dyn Any,
             family: &'static Family,
@@ -298,7 +295,7 @@ macro_rules! known {
             Ok(None)
         }
 
-        /// The block that a message is, if T is one.
+        /// Returns the block that a message stands for; None if T is not a block.
         pub(crate) fn of_message<T: 'static>(
             inline: &[u8],
             encoding: u32,
@@ -332,7 +329,7 @@ fn received<T: Pod>(
     match encoding {
         // Plain bytes, from Python or from a `Vec<u8>`.
         encoding::BYTES | encoding::BYTEARRAY if size_of::<T>() == 1 => match big {
-            Some((hold, len)) => of_hold(again(hold).map_err(|e| e.to_string())?, *len as u64),
+            Some((hold, len)) => of_hold(try_clone(hold).map_err(|e| e.to_string())?, *len as u64),
             None => Ok(Block {
                 memory: Memory::Inline(inline.into()),
                 len: inline.len(),
@@ -352,11 +349,11 @@ fn received<T: Pod>(
         encoding::BLOCK => {
             let (found, shape) = encoding::block::read(inline).ok_or("its description is malformed")?;
             if found != name {
-                return Err(format!("a block of {found}, not of {name}"));
+                return Err(format!("the elements of the block are {found}, not {name}"));
             }
             let len = shape.iter().try_fold(1u64, |all, n| all.checked_mul(*n));
-            let hold = carried.pop().ok_or("a block without its memory")?;
-            of_hold(hold, len.ok_or("a block longer than any memory")?)
+            let hold = carried.pop().ok_or("the block came without its memory")?;
+            of_hold(hold, len.ok_or("the block is longer than any memory")?)
         }
         encoding::POSTCARD => Err("it was put as a value of another type".into()),
         _ => Err("it is a Python object: receive it as procession::Value".into()),

@@ -1,4 +1,5 @@
-//! The lock: mutual exclusion among all processes that have it, with plain old data inside.
+//! The lock: mutual exclusion among all processes that have it, around a value of plain old data.
+#![allow(unsafe_code)]
 
 use crate::error::FamilyError;
 use crate::memory::{self, Pod};
@@ -14,14 +15,15 @@ use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Mutual exclusion among the threads of all processes that have it, with a value of plain old data inside.
+/// Mutual exclusion among the threads of all processes that have it, around a value of plain old data.
 ///
-/// It is what [`std::sync::Mutex`] is among threads, but for the end of an owner: a *process* that ends, in whatever way,
-/// while one of its threads has the lock leaves the value as it was at that instant. The next to
-/// lock gets the lock together with the news, as a value that has to be matched: see [`Locked`]. (A thread that
-/// panics runs its destructors, and so unlocks; that is not reported.)
+/// It works as [`std::sync::Mutex`] does among threads, with one difference. A *process* that ends in any way while one of
+/// its threads has the lock leaves the value as it was at that instant. The next thread that locks gets the lock together
+/// with this news, as a variant that it has to match: see [`Locked`]. (A thread that panics runs its destructors and so
+/// unlocks. The next owner is not told of that.)
 ///
-/// `Lock<()>` is a lock alone, and the same object as Python's `Lock`.
+/// `Lock<()>` has no value, and is the same object as Python's `Lock`. There is no such news in Python's `multiprocessing`:
+/// a lock whose owner was killed stays locked for ever.
 ///
 /// ```
 /// # fn main() -> procession::Result<()> {
@@ -47,23 +49,24 @@ pub struct Lock<T: Pod = ()> {
 #[derive(Debug)]
 pub(crate) struct Inner {
     pub(crate) lock: core::Lock,
-    /// The value, unless it takes no bytes.
+    /// The value; None if it has no bytes.
     value: Option<Hold>,
 }
 
-/// What locking came to.
+/// The result of locking.
 #[derive(Debug)]
 #[must_use = "dropping it unlocks at once"]
 pub enum Locked<'a, T: Pod> {
     /// The lock was free, or its owner unlocked it.
     Clean(LockGuard<'a, T>),
-    /// The process that had the lock has died with it. The lock is this thread's now, and the value is as the dead one
-    /// left it, in the midst of whatever it was doing. Nobody else is told.
+    /// The process that had the lock has died with it. The calling thread has the lock now. The value is as the dead process
+    /// left it, perhaps half changed. No other caller is told of this death.
     OwnerDied(LockGuard<'a, T>, Death),
 }
 
 impl<'a, T: Pod> Locked<'a, T> {
-    /// The guard, whatever the owner's fate was: for values that one store replaces, which are whole at every instant.
+    /// Returns the guard, and ignores whether the former owner died. Use it for a value that one store replaces: it is
+    /// whole at every instant.
     pub fn into_guard(self) -> LockGuard<'a, T> {
         match self {
             Locked::Clean(guard) | Locked::OwnerDied(guard, _) => guard,
@@ -71,15 +74,15 @@ impl<'a, T: Pod> Locked<'a, T> {
     }
 }
 
-/// Who died with a lock, and how.
+/// The process that died with a lock, and how it ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Death {
-    /// Its pid, which may be another process's by now.
+    /// The pid. Another process may have it by now.
     pub pid: u32,
-    /// Its name.
+    /// The process's name.
     pub name: String,
-    /// Its exit code: a status, or -N for signal N; None if nobody knows.
+    /// The exit code: the exit status, or -N for signal N. None if it is not known.
     pub code: Option<i32>,
 }
 
@@ -107,17 +110,17 @@ impl Lock {
     }
 }
 
-/// The lock is this thread's as long as this lives; derefs to the value.
+/// Keeps the lock until it is dropped. It dereferences to the value.
 #[derive(Debug)]
 #[must_use = "dropping it unlocks at once"]
 pub struct LockGuard<'a, T: Pod> {
     pub(crate) lock: &'a Lock<T>,
-    /// A guard stays in its thread.
+    /// Keeps a guard in its thread: a raw pointer is neither `Send` nor `Sync`.
     here: PhantomData<*const ()>,
 }
 
 impl<T: Pod> Lock<T> {
-    /// A free lock around a value.
+    /// Creates a free lock around `value`.
     ///
     /// # Errors
     /// Family memory is exhausted.
@@ -137,9 +140,9 @@ impl<T: Pod> Lock<T> {
         }
     }
 
-    /// Locks, waiting until whoever has the lock unlocks or dies.
+    /// Locks, and waits until the owner unlocks or dies.
     ///
-    /// A thread that has the lock already waits for itself, for ever.
+    /// A thread that already has the lock waits for itself, for ever.
     ///
     /// # Errors
     /// This process cannot become a member of the lock's family.
@@ -151,18 +154,18 @@ impl<T: Pod> Lock<T> {
         }
     }
 
-    /// Locks if that takes no waiting.
+    /// Locks without waiting. Returns None if another thread has the lock.
     ///
     /// # Errors
-    /// As [`lock`](Lock::lock).
+    /// Those of [`lock`](Lock::lock).
     pub fn try_lock(&self) -> Result<Option<Locked<'_, T>>, FamilyError> {
         self.lock_until(Deadline::PAST)
     }
 
-    /// Locks; None if that takes longer.
+    /// Locks, and waits at most `limit`. Returns None if another thread has the lock until then.
     ///
     /// # Errors
-    /// As [`lock`](Lock::lock).
+    /// Those of [`lock`](Lock::lock).
     pub fn lock_timeout(&self, limit: Duration) -> Result<Option<Locked<'_, T>>, FamilyError> {
         self.lock_until(Deadline::after(limit))
     }
@@ -181,7 +184,7 @@ impl<T: Pod> Lock<T> {
         }
     }
 
-    /// Whether somebody has it.
+    /// Returns whether a thread of any process has the lock.
     #[must_use]
     pub fn is_locked(&self) -> bool {
         self.inner.lock.locked()
@@ -197,7 +200,7 @@ impl<T: Pod> Lock<T> {
 
 impl<T: Pod> Drop for LockGuard<'_, T> {
     fn drop(&mut self) {
-        // A forked copy of a guard has nothing to release.
+        // In a forked child, a copied guard has nothing to release.
         let _ = self.lock.inner.lock.release_own();
     }
 }
@@ -206,14 +209,19 @@ impl<T: Pod> Deref for LockGuard<'_, T> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        memory::guarded(self, self.lock.inner.value.as_ref())
+        // SAFETY: a guard exists only in the thread that has the lock, and dropping it is what unlocks. (A forked copy
+        // must not be used: `Builder::fork`.) `Lock` checks that the value belongs to this lock. The reference borrows
+        // the guard, so no `deref_mut` can happen meanwhile.
+        unsafe { memory::guarded(self.lock.inner.value.as_ref()) }
     }
 }
 
 impl<T: Pod> DerefMut for LockGuard<'_, T> {
     fn deref_mut(&mut self) -> &mut T {
-        let value = self.lock.inner.value.as_ref();
-        memory::guarded_mut(self, value)
+        // SAFETY: a guard exists only in the thread that has the lock, and dropping it is what unlocks. (A forked copy
+        // must not be used: `Builder::fork`.) `Lock` checks that the value belongs to this lock. The reference borrows
+        // the only guard mutably, so it is the only reference.
+        unsafe { memory::guarded_mut(self.lock.inner.value.as_ref()) }
     }
 }
 
@@ -244,7 +252,7 @@ impl<T: Pod> Serialize for Lock<T> {
                 .map_err(custom)?;
         }
         let value = self.inner.value.as_ref().map(|hold| Named(hold.handle()));
-        // The size of the value, the lock's handle, the value's.
+        // The size of the value in bytes, the handle of the lock, the handle of the value.
         (size_of::<T>() as u32, Named(lock.handle()), value).serialize(serializer)
     }
 }
@@ -254,22 +262,20 @@ impl<'de, T: Pod> Deserialize<'de> for Lock<T> {
         let (size, Named(lock), value) = <(u32, Named, Option<Named>)>::deserialize(deserializer)?;
         if size as usize != size_of::<T>() || value.is_some() != (size_of::<T>() != 0) {
             return Err(crate::transit::unread(format!(
-                "a lock around a value of {size} bytes, not of {}",
+                "the value in the lock has {size} bytes, not {}",
                 size_of::<T>()
             )));
         }
         let lock = core::Lock::open(&lock).map_err(crate::transit::unread)?;
         let value = value.map(|Named(handle)| handle.open(Kind::Guarded));
         let value = value.transpose().map_err(crate::transit::unread)?;
-        // Another lock's value would be two threads' at once.
+        // With the value of another lock, two threads could have the same value at once.
         if value.as_ref().is_some_and(|hold| !lock.guards(hold)) {
-            return Err(crate::transit::unread(
-                "the value is not the one that the lock is around",
-            ));
+            return Err(crate::transit::unread("the value does not belong to the lock"));
         }
         if value.as_ref().is_some_and(|hold| hold.room() < u64::from(size)) {
             return Err(crate::transit::unread(
-                "a lock's value is smaller than its handle says",
+                "the value of the lock is smaller than its handle says",
             ));
         }
         Ok(Self::of(lock, value))

@@ -1,253 +1,361 @@
-//! Family memory as Rust sees it: the one place where bytes that other processes have mapped become references.
+//! Typed views of family memory. This is the one module in which bytes that other processes have mapped become references.
 //!
-//! Two kinds of memory are looked at, under two different rules.
+//! There are three kinds of memory, each with a rule of its own, and each rule is a type here.
 //!
-//! - A **buffer** is written by one process before anybody else knows of it, and by nobody afterwards. From then on it is
-//!   like a `&'static [u8]` whose lifetime is that of a reference in the held table: plain shared slices are sound. That
-//!   the members of a family keep to this is the trust on which all of family memory rests.
-//! - An **array** is written by anybody at any time. It is never a slice here, but words that are read and written
-//!   atomically (relaxed), so whatever others do, what is read is some mixture of values that were written, and, since
-//!   the types allowed are valid for all bytes, a value.
-//!   Words of different sizes may meet at one place, if one process writes bytes where another reads a word: that the
-//!   language's memory model leaves open what comes of it, the hardware (x86-64, aarch64) does not. This is the one place where
-//!   the crate relies on hardware, between the threads of one process as well.
+//! - A **buffer** is written by one process before any other process knows of it ([`OwnBuffer`]), and by no process
+//!   afterwards ([`FrozenBuffer`]). A frozen buffer behaves like a `&'static [u8]` whose lifetime is that of a reference in
+//!   the held table, so plain shared slices are sound.
+//! - An **array** ([`Array`]) is written by any process at any time. This module never makes a plain slice of it: it
+//!   reads and writes words atomically (relaxed). A read therefore returns a mixture of values that were written. The
+//!   element types are valid for all bytes, so every mixture is a value.
+//! - A **guarded** value ([`guarded`]) is read and written by the thread that has the lock it belongs to, and by no other.
+//!
+//! The members of a family trust each other to keep to these rules, in every language; all of family memory rests on this.
+//!
+//! Accesses of different sizes can meet at one place of an array: one process writes bytes where another reads a word. The
+//! language's memory model does not define what such a read returns. The hardware (x86-64, aarch64) does: some mixture of
+//! the bytes that were written. This is the only place where the crate relies on the hardware; it does so between the
+//! threads of one process as well.
 #![allow(unsafe_code)]
 
-use procession_core::family::Hold;
-use procession_core::family::object::HEADER;
+use procession_core::family::object::{HEADER, Kind};
+use procession_core::family::{Family, Hold};
 use procession_core::sys::memory::Map;
 use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-/// Plain old data: every value is its bytes, and all bytes are a value. No pointers, no references, no padding.
+/// Plain old data: a type whose values are their bytes, and for which all bytes are a value. It has no pointers, no
+/// references and no padding.
 ///
-/// Implemented for all types with zerocopy's traits, which can be derived: numbers, arrays of them, and `repr(C)`
-/// structs of them.
+/// The trait is implemented for every type that has zerocopy's traits, which can be derived: numbers, arrays of numbers, and
+/// `repr(C)` structs of them.
 pub trait Pod: FromBytes + IntoBytes + Immutable + KnownLayout + Copy + 'static {}
 
 impl<T: FromBytes + IntoBytes + Immutable + KnownLayout + Copy + 'static> Pod for T {}
 
-/// Blocks begin on a multiple of this.
+/// The alignment of every block in family memory, in bytes.
 pub(crate) const ALIGNED: usize = 64;
 
+/// Returns the address of the first byte after the object's header, which is aligned for a `T`.
+///
+/// # Panics
+/// The object is shorter than `len` elements.
 fn checked<T>(hold: &Hold, len: usize) -> *mut T {
     const { assert!(align_of::<T>() <= ALIGNED, "family memory is aligned to 64 bytes") };
     let bytes = len.checked_mul(size_of::<T>());
     let bytes = bytes.filter(|bytes| *bytes as u64 <= hold.room());
-    assert!(bytes.is_some(), "a block is not as long as it was said to be");
+    assert!(bytes.is_some(), "a block is shorter than its handle says");
     hold.family
         .address(hold.offset + HEADER, bytes.unwrap_or_default())
         .cast()
 }
 
-/// The elements of a buffer that nobody writes to any more.
-pub(crate) fn buffer<T: Pod>(hold: &Hold, len: usize) -> &[T] {
-    let start = checked::<T>(hold, len);
-    // SAFETY: inside the mapping, for as long as the hold lives; aligned; all bytes are a T; a buffer that is known to
-    // more than its maker is not written to.
-    unsafe { std::slice::from_raw_parts(start, len) }
+/// Checks that `hold` is a reference to an object of this kind.
+fn assert_kind(hold: &Hold, kind: Kind) {
+    let found = hold.header().tag().kind();
+    assert!(found == Some(kind), "an object of another kind: {found:?}");
 }
 
-/// The elements of a buffer that nobody else knows of.
-pub(crate) fn own_buffer<T: Pod>(hold: &mut Hold, len: usize) -> &mut [T] {
-    let start = checked::<T>(hold, len);
-    // SAFETY: as above, and the caller has the only reference there is in the family, mutably borrowed.
-    unsafe { std::slice::from_raw_parts_mut(start, len) }
+// --- buffers ---
+
+/// A buffer that no process writes to any more.
+#[derive(Debug)]
+pub(crate) struct FrozenBuffer(Hold);
+
+impl FrozenBuffer {
+    /// Takes over a reference to a buffer that arrived from another process or stands in a message: its writer has frozen it.
+    ///
+    /// # Panics
+    /// The object is no buffer.
+    pub(crate) fn new(hold: Hold) -> FrozenBuffer {
+        assert_kind(&hold, Kind::Buffer);
+        FrozenBuffer(hold)
+    }
+
+    pub(crate) fn hold(&self) -> &Hold {
+        &self.0
+    }
+
+    /// Returns the first `len` elements.
+    ///
+    /// # Panics
+    /// The buffer is shorter.
+    pub(crate) fn elements<T: Pod>(&self, len: usize) -> &[T] {
+        let start = checked::<T>(&self.0, len);
+        // SAFETY: `checked` has made sure that `len` elements lie inside the mapping, aligned. They stay there as long as
+        // the reference in `self` lives. All bytes are a T. No process writes to a frozen buffer.
+        unsafe { std::slice::from_raw_parts(start, len) }
+    }
+
+    /// Makes the buffer writable again if `self` is the only reference to it in the family. The buffer then has a new
+    /// generation, so a handle that was written down earlier cannot open it.
+    ///
+    /// # Errors
+    /// The buffer itself: another process or a message refers to it.
+    pub(crate) fn thaw(mut self) -> Result<OwnBuffer, FrozenBuffer> {
+        if self.0.make_sole() {
+            Ok(OwnBuffer(self))
+        } else {
+            Err(self)
+        }
+    }
 }
 
-/// What a lock guards. None: a value of no bytes. `guard`: it has the lock.
-///
-/// For the guard of a lock alone: it exists in one thread of one process of the family at a time, and hands this on
-/// under its own borrow. A value belongs to one lock, which family memory says, and not the bytes that named the two. That
-/// the other faces keep to the lock is the trust on which family memory rests.
-pub(crate) fn guarded<'a, G, T: Pod>(_guard: &'a G, hold: Option<&Hold>) -> &'a T {
-    // SAFETY: inside the mapping for as long as the hold lives, or of no size; aligned; all bytes are a T; nobody writes
-    // to it meanwhile, since the guard has the lock and is borrowed.
-    unsafe { &*place(hold) }
+/// A buffer that only the owner of this value knows: it has the only reference to it in the family, and no handle of it
+/// exists. `freeze` ends that.
+#[derive(Debug)]
+pub(crate) struct OwnBuffer(FrozenBuffer);
+
+impl OwnBuffer {
+    /// Allocates a buffer of `bytes` bytes. It contains what the former owner of this memory has left there.
+    pub(crate) fn recycled(family: &'static Family, bytes: u64) -> procession_core::Result<OwnBuffer> {
+        Ok(OwnBuffer(FrozenBuffer::new(family.empty_buffer(bytes)?)))
+    }
+
+    /// Returns the first `len` elements.
+    ///
+    /// # Panics
+    /// The buffer is shorter.
+    pub(crate) fn elements<T: Pod>(&self, len: usize) -> &[T] {
+        self.0.elements(len)
+    }
+
+    /// Returns the first `len` elements, to write to.
+    ///
+    /// # Panics
+    /// The buffer is shorter.
+    pub(crate) fn elements_mut<T: Pod>(&mut self, len: usize) -> &mut [T] {
+        let start = checked::<T>(self.0.hold(), len);
+        // SAFETY: `checked` has made sure that `len` elements lie inside the mapping, aligned. They stay there as long as
+        // the reference in `self` lives. All bytes are a T. No other process and no other value of this process knows this
+        // buffer, and `self` is mutably borrowed for as long as the slice lives.
+        unsafe { std::slice::from_raw_parts_mut(start, len) }
+    }
+
+    /// Ends the writing, so that the buffer can be shared.
+    pub(crate) fn freeze(self) -> FrozenBuffer {
+        self.0
+    }
 }
 
-/// The same, to write to.
-pub(crate) fn guarded_mut<'a, G, T: Pod>(_guard: &'a mut G, hold: Option<&Hold>) -> &'a mut T {
-    // SAFETY: as above, and nobody else uses it, since the guard is mutably borrowed.
-    unsafe { &mut *place(hold) }
-}
+// --- guarded values ---
 
-fn place<T>(hold: Option<&Hold>) -> *mut T {
+/// Returns the address of a lock's value. `hold` is None for a value of no bytes, which needs no memory.
+fn guarded_address<T>(hold: Option<&Hold>) -> *mut T {
     hold.map_or(std::ptr::NonNull::<T>::dangling().as_ptr(), |hold| {
         checked::<T>(hold, 1)
     })
 }
 
-/// The elements of an array.
+/// Returns the value that a lock guards. `hold` is None for a value of no bytes.
 ///
 /// # Safety
-/// As long as the slice is used, nobody writes to these elements: no other thread, no other process.
-pub(crate) unsafe fn array<T: Pod>(hold: &Hold, len: usize) -> &[T] {
-    // SAFETY: the contract.
-    unsafe { std::slice::from_raw_parts(checked::<T>(hold, len), len) }
+/// The calling thread has the lock to which family memory says that this value belongs (`Lock::guards`), and keeps it as long
+/// as the reference is used. During that time no mutable reference to the value is used.
+pub(crate) unsafe fn guarded<T: Pod>(hold: Option<&Hold>) -> &T {
+    // SAFETY: the value lies inside the mapping as long as `hold` is borrowed, or has no size. It is aligned, and all bytes
+    // are a T. Only the owner of the lock writes to it; that is the caller, who uses no mutable reference meanwhile.
+    unsafe { &*guarded_address(hold) }
 }
 
-/// The elements of an array, to write to.
+/// Returns the value that a lock guards, to write to. `hold` is None for a value of no bytes.
 ///
 /// # Safety
-/// As long as the slice is used, nobody else reads or writes these elements: no other thread, no other process.
-#[allow(clippy::mut_from_ref)] // that this is the only reference is the contract
-pub(crate) unsafe fn array_mut<T: Pod>(hold: &Hold, len: usize) -> &mut [T] {
-    // SAFETY: the contract.
-    unsafe { std::slice::from_raw_parts_mut(checked::<T>(hold, len), len) }
+/// The calling thread has the lock to which family memory says that this value belongs (`Lock::guards`), and keeps it as long
+/// as the reference is used. During that time no other reference to the value is used.
+#[allow(clippy::mut_from_ref)] // the contract makes this the only reference
+pub(crate) unsafe fn guarded_mut<T: Pod>(hold: Option<&Hold>) -> &mut T {
+    // SAFETY: the value lies inside the mapping as long as `hold` is borrowed, or has no size. It is aligned, and all bytes
+    // are a T. Only the owner of the lock uses it; that is the caller, who uses no other reference meanwhile.
+    unsafe { &mut *guarded_address(hold) }
 }
 
-/// Where a block's bytes begin.
-pub(crate) fn address<T>(hold: &Hold) -> *mut T {
-    checked::<T>(hold, 0)
-}
+// --- arrays ---
 
-/// The elements of an array as atomics.
-pub(crate) fn atomics<A: Atomic>(hold: &Hold, len: usize) -> &[A] {
-    let start = checked::<A>(hold, len);
-    // SAFETY: inside the mapping for as long as the hold lives, aligned; all bytes are an A, and others reach this memory
-    // by atomic operations as well.
-    unsafe { std::slice::from_raw_parts(start, len) }
+/// An array: memory that any process reads and writes at any time.
+#[derive(Debug)]
+pub(crate) struct Array(Hold);
+
+impl Array {
+    /// Takes over a reference to an array.
+    ///
+    /// # Panics
+    /// The object is no array.
+    pub(crate) fn new(hold: Hold) -> Array {
+        assert_kind(&hold, Kind::Array);
+        Array(hold)
+    }
+
+    pub(crate) fn hold(&self) -> &Hold {
+        &self.0
+    }
+
+    /// Returns the address of the first of `len` elements, which is aligned for a `T`.
+    ///
+    /// # Panics
+    /// The array is shorter.
+    pub(crate) fn address<T>(&self, len: usize) -> *mut T {
+        checked::<T>(&self.0, len)
+    }
+
+    /// Returns the first `len` elements as atomics.
+    ///
+    /// # Panics
+    /// The array is shorter.
+    pub(crate) fn atomics<A: Atomic>(&self, len: usize) -> &[A] {
+        let start = checked::<A>(&self.0, len);
+        // SAFETY: `checked` has made sure that `len` elements lie inside the mapping, aligned. They stay there as long as
+        // the reference in `self` lives. All bytes are an A. Other processes access arrays by atomic operations as well.
+        unsafe { std::slice::from_raw_parts(start, len) }
+    }
+
+    /// Copies bytes from offset `start` on into `into`, while other processes may write there. An element of 1, 2, 4 or 8
+    /// bytes at an address that is a multiple of its size is read as one word.
+    ///
+    /// # Panics
+    /// The array is shorter.
+    pub(crate) fn load(&self, start: usize, into: &mut [u8]) {
+        load_from(&self.atomics(start + into.len())[start..], into);
+    }
+
+    /// Copies `from` into the array at offset `start`, while other processes may read there. An element of 1, 2, 4 or 8
+    /// bytes at an address that is a multiple of its size is written as one word.
+    ///
+    /// # Panics
+    /// The array is shorter.
+    pub(crate) fn store(&self, start: usize, from: &[u8]) {
+        store_to(&self.atomics(start + from.len())[start..], from);
+    }
 }
 
 /// The atomic types that [`crate::Integer`] names.
 ///
 /// # Safety
-/// All bytes are a value, and it is as big as the integer.
-#[allow(unreachable_pub)] // it bounds a public type, and nobody else is to implement it
+/// The type has the size of its integer, all bytes are a value of it, and it can be changed through a shared reference.
+#[allow(unreachable_pub)] // it bounds a public type, and other crates must not implement it
 pub unsafe trait Atomic {}
 
 macro_rules! atomic {
     ($($name:ident)*) => {$(
-        // SAFETY: an integer with interior mutability.
+        // SAFETY: the standard library's atomics have the size and the values of their integers, and interior mutability.
         unsafe impl Atomic for std::sync::atomic::$name {}
     )*};
 }
 atomic!(AtomicU8 AtomicU16 AtomicU32 AtomicU64 AtomicUsize AtomicI8 AtomicI16 AtomicI32 AtomicI64 AtomicIsize);
 
-/// Reads bytes of an array that others may be writing to. Elements of 1, 2, 4 or 8 bytes, at their natural places, are
-/// read whole.
-pub(crate) fn load(hold: &Hold, start: usize, into: &mut [u8]) {
-    let base = range(hold, start, into.len());
-    // SAFETY: `range` has checked that the bytes are inside the mapping, which stays; others access them atomically.
-    unsafe { load_from(base, into) }
+/// Returns the first bytes as one atomic; None if they are too few, or do not begin at a multiple of its size.
+#[inline]
+fn first_word<A: Atomic>(bytes: &[AtomicU8]) -> Option<&A> {
+    let fits = size_of::<A>() <= bytes.len() && bytes.as_ptr().addr().is_multiple_of(size_of::<A>());
+    // SAFETY: the bytes of an A lie there, and the address is a multiple of its size and so of its alignment. They stay as
+    // long as `bytes` is borrowed. All bytes are an A. Both types have interior mutability, so other references may exist.
+    fits.then(|| unsafe { &*bytes.as_ptr().cast::<A>() })
 }
 
-/// Writes bytes of an array that others may be reading, in the same way.
-pub(crate) fn store(hold: &Hold, start: usize, from: &[u8]) {
-    let base = range(hold, start, from.len());
-    // SAFETY: as above.
-    unsafe { store_to(base, from) }
-}
-
-/// # Safety
-/// So many bytes lie there, in memory that stays for the length of the call and that others access atomically.
-unsafe fn load_from(base: *mut u8, into: &mut [u8]) {
-    let mut at = 0;
-    while at < into.len() {
-        let step = step(base as usize + at, into.len() - at);
-        // SAFETY: the contract, and so many bytes begin here on a multiple of their number.
-        unsafe {
-            let from = base.add(at);
-            let into = &mut into[at..at + step];
-            match step {
-                8 => into.copy_from_slice(&word::<AtomicU64>(from).load(Ordering::Relaxed).to_ne_bytes()),
-                4 => into.copy_from_slice(&word::<AtomicU32>(from).load(Ordering::Relaxed).to_ne_bytes()),
-                2 => into.copy_from_slice(&word::<AtomicU16>(from).load(Ordering::Relaxed).to_ne_bytes()),
-                _ => into[0] = word::<AtomicU8>(from).load(Ordering::Relaxed),
-            }
-        }
-        at += step;
+/// Reads as many bytes as `into` has, in words of 8, 4, 2 or 1 bytes: at each address the largest that is aligned and fits.
+fn load_from(mut bytes: &[AtomicU8], mut into: &mut [u8]) {
+    while !into.is_empty() {
+        let bytes_left = &bytes[..into.len()];
+        let moved = if let Some(word) = first_word::<AtomicU64>(bytes_left) {
+            put(into, word.load(Ordering::Relaxed).to_ne_bytes())
+        } else if let Some(word) = first_word::<AtomicU32>(bytes_left) {
+            put(into, word.load(Ordering::Relaxed).to_ne_bytes())
+        } else if let Some(word) = first_word::<AtomicU16>(bytes_left) {
+            put(into, word.load(Ordering::Relaxed).to_ne_bytes())
+        } else {
+            put(into, [bytes[0].load(Ordering::Relaxed)])
+        };
+        bytes = &bytes[moved..];
+        into = &mut into[moved..];
     }
 }
 
-/// # Safety
-/// As [`load_from`].
-unsafe fn store_to(base: *mut u8, from: &[u8]) {
-    let mut at = 0;
-    while at < from.len() {
-        let step = step(base as usize + at, from.len() - at);
-        // SAFETY: the contract, and so many bytes begin here on a multiple of their number.
-        unsafe {
-            let into = base.add(at);
-            let from = &from[at..at + step];
-            match step {
-                8 => word::<AtomicU64>(into).store(u64::from_ne_bytes(exactly(from)), Ordering::Relaxed),
-                4 => word::<AtomicU32>(into).store(u32::from_ne_bytes(exactly(from)), Ordering::Relaxed),
-                2 => word::<AtomicU16>(into).store(u16::from_ne_bytes(exactly(from)), Ordering::Relaxed),
-                _ => word::<AtomicU8>(into).store(from[0], Ordering::Relaxed),
-            }
-        }
-        at += step;
+/// Writes `from`, in words of 8, 4, 2 or 1 bytes: at each address the largest that is aligned and fits.
+fn store_to(mut bytes: &[AtomicU8], mut from: &[u8]) {
+    while !from.is_empty() {
+        let bytes_left = &bytes[..from.len()];
+        let moved = if let Some(word) = first_word::<AtomicU64>(bytes_left) {
+            word.store(u64::from_ne_bytes(first(from)), Ordering::Relaxed);
+            8
+        } else if let Some(word) = first_word::<AtomicU32>(bytes_left) {
+            word.store(u32::from_ne_bytes(first(from)), Ordering::Relaxed);
+            4
+        } else if let Some(word) = first_word::<AtomicU16>(bytes_left) {
+            word.store(u16::from_ne_bytes(first(from)), Ordering::Relaxed);
+            2
+        } else {
+            bytes[0].store(from[0], Ordering::Relaxed);
+            1
+        };
+        bytes = &bytes[moved..];
+        from = &from[moved..];
     }
 }
 
-/// A file that is mapped for as long as this lives, and read and written as arrays are.
+/// Copies a word to the beginning of `into`. Returns its size.
+fn put<const N: usize>(into: &mut [u8], word: [u8; N]) -> usize {
+    into[..N].copy_from_slice(&word);
+    N
+}
+
+/// Returns the first `N` bytes, of which there are at least `N`.
+fn first<const N: usize>(bytes: &[u8]) -> [u8; N] {
+    bytes.first_chunk().copied().unwrap_or([0; N])
+}
+
+// --- segments ---
+
+/// A mapped file, which is unmapped when this is dropped. It is read and written as an array is.
 #[derive(Debug)]
 pub(crate) struct Mapping(Option<Map>);
 
 impl Mapping {
-    /// Maps so many bytes of a file, which has them.
+    /// Maps the first `len` bytes of a file, which must have them.
     pub(crate) fn new(file: &std::fs::File, len: usize) -> std::io::Result<Mapping> {
         Map::new(file, len).map(|map| Mapping(Some(map)))
     }
 
+    /// Returns the address of the first byte.
     pub(crate) fn base(&self) -> *mut u8 {
         self.0.as_ref().map_or(std::ptr::null_mut(), Map::base)
     }
 
-    fn range(&self, start: usize, len: usize) -> *mut u8 {
-        let all = self.0.as_ref().map_or(0, Map::len);
-        let fits = start.checked_add(len).is_some_and(|end| end <= all);
-        assert!(fits, "bytes {start} to {start} + {len} of a segment of {all}");
-        self.base().wrapping_add(start)
+    fn bytes(&self, start: usize, len: usize) -> &[AtomicU8] {
+        let Some(map) = &self.0 else { return &[] };
+        // SAFETY: the whole file is mapped as long as `self` lives. Programs that share a segment access it atomically.
+        let all = unsafe { std::slice::from_raw_parts(map.base().cast::<AtomicU8>(), map.len()) };
+        let fits = start.checked_add(len).is_some_and(|end| end <= all.len());
+        assert!(
+            fits,
+            "bytes {start} to {start} + {len} of a segment of {}",
+            all.len()
+        );
+        &all[start..start + len]
     }
 
+    /// Copies bytes from offset `start` on into `into`.
+    ///
+    /// # Panics
+    /// The segment is shorter.
     pub(crate) fn load(&self, start: usize, into: &mut [u8]) {
-        let base = self.range(start, into.len());
-        // SAFETY: inside the mapping, which this keeps.
-        unsafe { load_from(base, into) }
+        load_from(self.bytes(start, into.len()), into);
     }
 
+    /// Copies `from` into the segment at offset `start`.
+    ///
+    /// # Panics
+    /// The segment is shorter.
     pub(crate) fn store(&self, start: usize, from: &[u8]) {
-        let base = self.range(start, from.len());
-        // SAFETY: inside the mapping, which this keeps.
-        unsafe { store_to(base, from) }
+        store_to(self.bytes(start, from.len()), from);
     }
 }
 
 impl Drop for Mapping {
     fn drop(&mut self) {
         if let Some(map) = self.0.take() {
-            // SAFETY: no reference into it was ever handed out that outlives this.
+            // SAFETY: every reference into the mapping borrows from `self`, so none is left. Raw addresses (`base`) are
+            // valid only as long as this lives, which is what their documentation says.
             unsafe { map.unmap() };
         }
     }
-}
-
-/// How many bytes to move at once from this address.
-fn step(address: usize, left: usize) -> usize {
-    [8, 4, 2]
-        .into_iter()
-        .find(|n| address.is_multiple_of(*n) && *n <= left)
-        .unwrap_or(1)
-}
-
-fn exactly<const N: usize>(bytes: &[u8]) -> [u8; N] {
-    bytes.try_into().unwrap_or([0; N])
-}
-
-/// # Safety
-/// An A lies there, in memory that stays and that others access atomically.
-unsafe fn word<'a, A: Atomic>(address: *mut u8) -> &'a A {
-    // SAFETY: the contract.
-    unsafe { &*address.cast::<A>() }
-}
-
-fn range(hold: &Hold, start: usize, len: usize) -> *mut u8 {
-    let fits = start
-        .checked_add(len)
-        .is_some_and(|end| end as u64 <= hold.room());
-    assert!(fits, "bytes outside of an array");
-    hold.family.address(hold.offset + HEADER + start as u64, len)
 }

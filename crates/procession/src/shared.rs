@@ -1,7 +1,7 @@
 //! Plain old data that any process of the family reads and writes at any time.
 
 use crate::error::FamilyError;
-use crate::memory::{self, Atomic, Pod};
+use crate::memory::{Array, Atomic, Pod};
 use crate::transit::{self, Named};
 use procession_core::family::object::Kind;
 use procession_core::family::{Family, Hold};
@@ -11,15 +11,18 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use zerocopy::IntoBytes;
 
-/// A slice of plain old data in family memory that every process which has a handle reads and writes, at any time.
+/// A slice of plain old data in family memory. Every process that has a handle reads and writes it at any time.
 ///
-/// Elements are copied in and out. One of 1, 2, 4 or 8 bytes is always read as somebody wrote it; a larger one, and a
-/// range, may be a mixture of what several processes wrote, unless they take turns (with a [`Lock`](crate::Lock), say).
-/// Integers can also be used as [atomics](SharedSlice::as_atomics), and who knows that nobody else is writing takes a
-/// plain slice ([`as_slice`](SharedSlice::as_slice), `unsafe`).
+/// Elements are copied in and out. An element of 1, 2, 4 or 8 bytes is always read as some process wrote it. A larger
+/// element, or a range of elements, can be a mixture of what several processes wrote, unless they take turns (with a
+/// [`Lock`](crate::Lock), for example). Integers can also be used as [atomics](SharedSlice::as_atomics). A caller that knows
+/// that no other thread or process writes can use a plain slice ([`as_slice`](SharedSlice::as_slice), `unsafe`).
 ///
-/// It begins as zeros. Gigabytes are there at once and cost what is written of them. The memory goes back when the last
-/// process that has a handle lets go of it or dies. Python sees it as an array.
+/// The elements are zero at first. Creating a slice of gigabytes takes no longer than a small one; memory is used only for
+/// the pages that are written. It is freed when the last process that has a handle drops it or dies. A process that is
+/// killed while it writes a range leaves the part that it has written.
+///
+/// The same object is a `procession.ndarray` in Python. Unlike a `multiprocessing.Array` it has no lock of its own.
 ///
 /// ```
 /// # fn main() -> procession::Result<()> {
@@ -31,7 +34,7 @@ use zerocopy::IntoBytes;
 /// # }
 /// ```
 pub struct SharedSlice<T: Pod> {
-    hold: Arc<Hold>,
+    array: Arc<Array>,
     len: usize,
     kind: PhantomData<T>,
 }
@@ -52,45 +55,45 @@ pub struct SharedSlice<T: Pod> {
 pub struct SharedBox<T: Pod>(SharedSlice<T>);
 
 impl<T: Pod> SharedSlice<T> {
-    /// A slice of so many elements, whose bytes are all zero.
+    /// Creates a zeroed slice of `len` elements.
     ///
     /// # Errors
-    /// The machine has less memory left, however much of it would ever be written.
+    /// The machine or its control group has less memory left than the slice has bytes, even if few of them will be written.
     pub fn zeroed(len: usize) -> Result<Self, FamilyError> {
         let bytes = (len as u64).saturating_mul(size_of::<T>() as u64);
         Ok(SharedSlice {
-            hold: Arc::new(Family::home()?.zeroed(bytes)?),
+            array: Arc::new(Array::new(Family::home()?.zeroed(bytes)?)),
             len,
             kind: PhantomData,
         })
     }
 
-    /// A slice with a copy of these elements.
+    /// Creates a slice with a copy of `elements`.
     ///
     /// # Errors
-    /// As [`zeroed`](SharedSlice::zeroed).
+    /// Those of [`zeroed`](SharedSlice::zeroed).
     pub fn from_slice(elements: &[T]) -> Result<Self, FamilyError> {
         let made = Self::zeroed(elements.len())?;
         made.write(0, elements);
         Ok(made)
     }
 
-    /// How many elements it has.
+    /// Returns the number of elements.
     #[must_use]
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether it has none.
+    /// Returns whether the slice has no elements.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// The element at this index.
+    /// Returns the element at `index`.
     ///
     /// # Panics
-    /// If there is none.
+    /// `index` is not less than the length.
     #[must_use]
     pub fn get(&self, index: usize) -> T {
         let mut value = T::new_zeroed();
@@ -98,33 +101,33 @@ impl<T: Pod> SharedSlice<T> {
         value
     }
 
-    /// Replaces the element at this index.
+    /// Replaces the element at `index`.
     ///
     /// # Panics
-    /// If there is none.
+    /// `index` is not less than the length.
     pub fn set(&self, index: usize, value: T) {
         self.write(index, std::slice::from_ref(&value));
     }
 
-    /// Copies the elements from `start` on into a slice.
+    /// Copies elements from index `start` on into `into`, until `into` is full.
     ///
     /// # Panics
-    /// If there are not so many.
+    /// The range ends after the last element.
     pub fn read(&self, start: usize, into: &mut [T]) {
         self.check(start, into.len());
-        memory::load(&self.hold, start * size_of::<T>(), into.as_mut_bytes());
+        self.array.load(start * size_of::<T>(), into.as_mut_bytes());
     }
 
-    /// Replaces the elements from `start` on.
+    /// Replaces the elements from index `start` on by those of `from`.
     ///
     /// # Panics
-    /// If there are not so many.
+    /// The range ends after the last element.
     pub fn write(&self, start: usize, from: &[T]) {
         self.check(start, from.len());
-        memory::store(&self.hold, start * size_of::<T>(), from.as_bytes());
+        self.array.store(start * size_of::<T>(), from.as_bytes());
     }
 
-    /// A copy of all elements.
+    /// Returns a copy of all elements.
     #[must_use]
     pub fn to_vec(&self) -> Vec<T> {
         let mut copy = vec![T::new_zeroed(); self.len];
@@ -132,44 +135,46 @@ impl<T: Pod> SharedSlice<T> {
         copy
     }
 
-    /// Where the elements are, for foreign code. Valid for as long as this lives.
+    /// Returns the address of the first element, for foreign code. It is valid as long as this handle lives.
     #[must_use]
     pub fn as_ptr(&self) -> *mut T {
-        memory::address(&self.hold)
+        self.array.address(0)
     }
 
-    /// The elements in place.
+    /// Returns the elements in place.
     ///
     /// # Safety
-    /// As long as the slice is used nobody writes to these elements: no other thread, no other process.
+    /// As long as the slice is used, no other thread and no other process writes to these elements.
     #[must_use]
     #[allow(unsafe_code)]
     pub unsafe fn as_slice(&self) -> &[T] {
-        // SAFETY: the contract of this function is that of the call.
-        unsafe { memory::array(&self.hold, self.len) }
+        // SAFETY: `address` has checked that `len` elements lie inside the mapping, aligned. They stay there as long as the
+        // reference in `self` lives. All bytes are a T. The caller promises that nothing writes to them meanwhile.
+        unsafe { std::slice::from_raw_parts(self.array.address(self.len), self.len) }
     }
 
-    /// The elements in place, to write to.
+    /// Returns the elements in place, to write to.
     ///
     /// # Safety
-    /// As long as the slice is used nobody else reads or writes these elements: no other thread, no other process, and
-    /// not through another slice of this object.
+    /// As long as the slice is used, no other thread and no other process reads or writes these elements, and the
+    /// caller uses no other slice of this object.
     #[must_use]
     #[allow(unsafe_code, clippy::mut_from_ref)]
     pub unsafe fn as_mut_slice(&self) -> &mut [T] {
-        // SAFETY: the contract of this function is that of the call.
-        unsafe { memory::array_mut(&self.hold, self.len) }
+        // SAFETY: `address` has checked that `len` elements lie inside the mapping, aligned. They stay there as long as the
+        // reference in `self` lives. All bytes are a T. The caller promises that nothing else reads or writes them meanwhile.
+        unsafe { std::slice::from_raw_parts_mut(self.array.address(self.len), self.len) }
     }
 
     pub(crate) fn hold(&self) -> &Hold {
-        &self.hold
+        self.array.hold()
     }
 
-    /// The elements of an array, of which there are so many; None if it is shorter.
+    /// Takes over an array of `len` elements. None if the array is shorter.
     pub(crate) fn of(hold: Hold, len: u64) -> Option<Self> {
         let bytes = len.checked_mul(size_of::<T>() as u64)?;
         (bytes <= hold.room()).then(|| SharedSlice {
-            hold: Arc::new(hold),
+            array: Arc::new(Array::new(hold)),
             len: len as usize,
             kind: PhantomData,
         })
@@ -179,30 +184,30 @@ impl<T: Pod> SharedSlice<T> {
         let fits = start.checked_add(len).is_some_and(|end| end <= self.len);
         assert!(
             fits,
-            "elements {start} to {start} + {len} of a shared slice of {}",
+            "elements {start} to {start} + {len} of a shared slice that has {}",
             self.len
         );
     }
 }
 
 impl<T: Integer> SharedSlice<T> {
-    /// The elements as atomics.
+    /// Returns the elements as atomics of the standard library.
     #[must_use]
     pub fn as_atomics(&self) -> &[T::Atomic] {
-        memory::atomics(&self.hold, self.len)
+        self.array.atomics(self.len)
     }
 }
 
 impl<T: Pod> SharedBox<T> {
-    /// A value that is shared from now on.
+    /// Creates a shared value.
     ///
     /// # Errors
-    /// There is no room for it.
+    /// Family memory is exhausted.
     pub fn new(value: T) -> Result<Self, FamilyError> {
         SharedSlice::from_slice(&[value]).map(SharedBox)
     }
 
-    /// The value. One of more than 8 bytes may be a mixture of several that were written.
+    /// Returns a copy of the value. A value of more than 8 bytes can be a mixture of several that were written.
     #[must_use]
     pub fn get(&self) -> T {
         self.0.get(0)
@@ -213,7 +218,7 @@ impl<T: Pod> SharedBox<T> {
         self.0.set(0, value);
     }
 
-    /// It as a slice of one element.
+    /// Returns the value as a slice of one element.
     #[must_use]
     pub fn as_shared_slice(&self) -> &SharedSlice<T> {
         &self.0
@@ -221,7 +226,7 @@ impl<T: Pod> SharedBox<T> {
 }
 
 impl<T: Integer> SharedBox<T> {
-    /// The value as an atomic.
+    /// Returns the value as an atomic of the standard library.
     #[must_use]
     #[allow(clippy::missing_panics_doc)] // there is one element
     pub fn as_atomic(&self) -> &T::Atomic {
@@ -229,9 +234,9 @@ impl<T: Integer> SharedBox<T> {
     }
 }
 
-/// The integers, which can be shared as atomics.
+/// The integers that can be shared as atomics.
 pub trait Integer: Pod + sealed::Sealed {
-    /// The standard library's atomic for it.
+    /// The standard library's atomic type for this integer.
     type Atomic: Atomic;
 }
 
@@ -255,7 +260,7 @@ integers!(
 impl<T: Pod> Clone for SharedSlice<T> {
     fn clone(&self) -> Self {
         SharedSlice {
-            hold: self.hold.clone(),
+            array: self.array.clone(),
             len: self.len,
             kind: PhantomData,
         }
@@ -284,9 +289,14 @@ impl<T: Pod + fmt::Debug> fmt::Debug for SharedBox<T> {
 
 impl<T: Pod> Serialize for SharedSlice<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        departs(&self.hold).map_err(crate::transit::refused)?;
+        departs(self.hold()).map_err(crate::transit::refused)?;
         // The number of elements, the size of one, the handle.
-        (self.len as u64, size_of::<T>() as u32, Named(self.hold.handle())).serialize(serializer)
+        (
+            self.len as u64,
+            size_of::<T>() as u32,
+            Named(self.hold().handle()),
+        )
+            .serialize(serializer)
     }
 }
 
@@ -295,17 +305,17 @@ impl<'de, T: Pod> Deserialize<'de> for SharedSlice<T> {
         let (len, element, Named(handle)) = <(u64, u32, Named)>::deserialize(deserializer)?;
         if element as usize != size_of::<T>() {
             return Err(crate::transit::unread(format!(
-                "a slice of elements of {element} bytes, not of {}",
+                "the elements of the slice have {element} bytes each, not {}",
                 size_of::<T>()
             )));
         }
         let hold = handle.open(Kind::Array).map_err(crate::transit::unread)?;
         SharedSlice::of(hold, len)
-            .ok_or_else(|| crate::transit::unread("a shared slice is not as long as its handle says"))
+            .ok_or_else(|| crate::transit::unread("a shared slice is shorter than its handle says"))
     }
 }
 
-/// An array departs.
+/// Keeps the array alive until the handle that is being written has arrived.
 pub(crate) fn departs(hold: &Hold) -> procession_core::Result<()> {
     transit::departs(|| hold.family.open(hold.offset, hold.generation, Kind::Array))
 }
@@ -321,7 +331,7 @@ impl<'de, T: Pod> Deserialize<'de> for SharedBox<T> {
         let slice = SharedSlice::<T>::deserialize(deserializer)?;
         if slice.len != 1 {
             return Err(crate::transit::unread(format!(
-                "{} values in the place of one",
+                "a shared box has one value, not {}",
                 slice.len
             )));
         }
