@@ -1,16 +1,16 @@
 //! Functions by name: how a child that begins as a new program finds the function that it is to run.
 //!
-//! This is the one place where an address that another process has named is called. What makes that sound:
+//! This is the only module that calls an address which another process has sent. Four things make that sound:
 //!
-//! 1. The child runs the very file that its parent runs: it was started as `/proc/self/exe`.
-//! 2. An address is sent as an object of the program (the executable, or a shared library by its path) and an offset in
-//!    that object's *executable* memory; and with the object's **build id**, the linker's hash of its contents (where there
-//!    is none, a hash of its program headers). The child looks the object up among those that are loaded, and refuses if
-//!    there is none of that name, if the build id differs or if the offset is outside.
-//! 3. The function that is called by that address is [`Shim`]`<A, R>`, whose type does not depend on A and R. It alone
-//!    knows them, and turns the second address (sent in the same way) into the `fn(A) -> R` from which the parent made it:
-//!    both come out of one generic function that was compiled once, so they fit each other. A **fingerprint** of the types'
-//!    names, compared before anything is decoded, guards against two programs with the same build id, which do not exist.
+//! 1. The child runs the same file as its parent: it was started as `/proc/self/exe`.
+//! 2. An address is sent as an object of the program (the executable, or a shared library by its path), an offset in that
+//!    object's *executable* memory, and the object's **build id**: the linker's hash of its contents, or a hash of its
+//!    program headers where there is no build id. The child looks for the object among those that it has loaded. It refuses
+//!    the address if there is no object of that path, if the build id differs, or if the offset is outside of its code.
+//! 3. The function that is called by such an address is [`Shim`]`<A, R>`, whose own type does not depend on A and R. Only the
+//!    shim knows these types, and it turns the second address (sent in the same way) into the `fn(A) -> R` from which the
+//!    parent made it. One generic function, compiled once, produces both addresses, so they fit each other. The child also
+//!    compares the **names of the types** before it decodes anything, in case two different programs have one build id.
 //! 4. Only a parent can put a start message into a child's seat, and the members of a family trust each other.
 #![allow(unsafe_code)]
 
@@ -20,29 +20,29 @@ use procession_core::family::Hold;
 use serde::{Deserialize, Serialize};
 use std::ffi::{CStr, c_int, c_void};
 
-/// A function of this program, as another process that runs it finds it.
+/// The address of code in this program, in a form that another process running the same program can resolve.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct CodeAddress {
-    /// The path of the object; empty: the executable.
+    /// The path of the executable or library; empty for the executable.
     object: String,
     build_id: Vec<u8>,
     offset: u64,
 }
 
-/// What all functions are called through: it knows their types.
+/// The type of the functions through which all others are called: a shim knows the types of its function.
 type Shim = fn(&mut Call<'_>);
 
-/// An object that is loaded into this process.
+/// An executable or library that is loaded into this process.
 struct Object {
     path: String,
     base: usize,
     build_id: Vec<u8>,
-    /// Its executable memory.
+    /// The address ranges of its executable memory.
     code: Vec<std::ops::Range<usize>>,
 }
 
 impl CodeAddress {
-    /// The address of a function, which must be code of an object that is loaded here.
+    /// Describes an address. None if it is not code of an object that is loaded here.
     fn of(address: usize) -> Option<CodeAddress> {
         let object = find(|object| object.code.iter().any(|range| range.contains(&address)))?;
         Some(CodeAddress {
@@ -52,7 +52,10 @@ impl CodeAddress {
         })
     }
 
-    /// Where it is in this process.
+    /// Returns the address in this process.
+    ///
+    /// # Errors
+    /// The object is not loaded here, is of another build, or has no code at this offset; as text.
     fn here(&self) -> Result<usize, String> {
         let found = find(|object| object.path == self.object);
         let found = found.ok_or_else(|| format!("the library {} is not loaded here", self.object))?;
@@ -64,29 +67,29 @@ impl CodeAddress {
             .and_then(|o| found.base.checked_add(o));
         address
             .filter(|address| found.code.iter().any(|range| range.contains(address)))
-            .ok_or_else(|| "the function's address is no code".into())
+            .ok_or_else(|| "the function's address is not in the program's code".into())
     }
 }
 
-/// A function and its arguments, of types that only the shim knows; and afterwards, what came of it.
+/// A call that a shim executes: a function and its arguments, whose types only the shim knows, and the outcome.
 struct Call<'a> {
     function: usize,
     types: &'a str,
     arguments: Arguments<'a>,
-    /// To be called when the arguments are decoded.
+    /// The shim calls this when it has decoded the arguments.
     decoded: &'a mut dyn FnMut(),
     outcome: Outcome,
 }
 
-/// Encoded arguments.
+/// The encoded arguments of a call.
 pub(crate) enum Arguments<'a> {
-    /// Of a process: by postcard. So will the value be.
+    /// Arguments of a process, in postcard's format. The returned value is encoded in the same way.
     Plain(&'a [u8]),
-    /// Of a task: as a queue's message, with its encoding and what it carries. So will the value be.
+    /// Arguments of a task: the bytes, encoding and references of a queue's message. So is the returned value.
     Message(&'a [u8], u32, Vec<Hold>),
 }
 
-/// A function of this program, as another process that runs it finds it.
+/// The name of a function `fn(A) -> R` of this program, by which another process that runs the program finds it.
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct Named {
     shim: CodeAddress,
@@ -95,7 +98,7 @@ pub(crate) struct Named {
 }
 
 impl Named {
-    /// The name of a function; None if it is not code of a loaded object.
+    /// Names a function. None if it is not code of an object that is loaded here.
     pub(crate) fn of<A: Message, R: Message>(function: fn(A) -> R) -> Option<Named> {
         let shim: Shim = shim::<A, R>;
         Some(Named {
@@ -105,18 +108,21 @@ impl Named {
         })
     }
 
-    /// Which function it is, in this process.
+    /// Returns a key that identifies the function in this process.
     pub(crate) fn key<A: Message, R: Message>(function: fn(A) -> R) -> (usize, usize) {
         let shim: Shim = shim::<A, R>;
         (shim as usize, function as usize)
     }
 
-    /// The function, in this process.
-    pub(crate) fn found(self) -> Result<Callable, String> {
+    /// Finds the function in this process.
+    ///
+    /// # Errors
+    /// The program or the library is not the same here; as text.
+    pub(crate) fn resolve(self) -> Result<Callable, String> {
         let shim = self.shim.here()?;
         Ok(Callable {
-            // SAFETY: the address was made of a Shim by `of`, in a process that runs the same build (see the module);
-            // functions and addresses are of one size.
+            // SAFETY: `of` made the address from a Shim, in a process that runs the same build (see the module). Functions
+            // and addresses have the same size.
             shim: unsafe { std::mem::transmute::<usize, Shim>(shim) },
             function: self.function.here()?,
             types: self.types,
@@ -132,7 +138,7 @@ pub(crate) struct Callable {
 }
 
 impl Callable {
-    /// Calls it; `decoded` is called when the arguments have references of their own.
+    /// Calls the function. `decoded` is called when the arguments are decoded and so have references of their own.
     pub(crate) fn call(&self, arguments: Arguments<'_>, decoded: &mut dyn FnMut()) -> Outcome {
         let mut call = Call {
             function: self.function,
@@ -146,10 +152,10 @@ impl Callable {
     }
 }
 
+/// Decodes the arguments, calls the function with them, and encodes the returned value.
 fn shim<A: Message, R: Message>(call: &mut Call<'_>) {
     if call.types != std::any::type_name::<fn(A) -> R>() {
-        call.outcome =
-            Outcome::NotRun("its function is of other types here: the program was replaced".into());
+        call.outcome = Outcome::NotRun("its function has other types here: the program was replaced".into());
         return;
     }
     let is_task = matches!(call.arguments, Arguments::Message(..));
@@ -167,8 +173,8 @@ fn shim<A: Message, R: Message>(call: &mut Call<'_>) {
         }
     };
     (call.decoded)();
-    // SAFETY: the address was made of a `fn(A) -> R` together with that of this very function, by `Named::of`; see the
-    // module. Functions and addresses are of one size.
+    // SAFETY: `Named::of` made the address from a `fn(A) -> R`, together with the address of this very function,
+    // in a process that runs the same build (see the module). Functions and addresses have the same size.
     let function = unsafe { std::mem::transmute::<usize, fn(A) -> R>(call.function) };
     let encode = if is_task {
         Encoded::as_message
@@ -178,7 +184,7 @@ fn shim<A: Message, R: Message>(call: &mut Call<'_>) {
     call.outcome = Outcome::of(|| function(arguments), encode);
 }
 
-/// The first loaded object of which this is true.
+/// Returns the first loaded object for which `is_it` returns true.
 fn find(is_it: impl FnMut(&Object) -> bool) -> Option<Object> {
     struct Search<F> {
         is_it: F,
@@ -190,9 +196,9 @@ fn find(is_it: impl FnMut(&Object) -> bool) -> Option<Object> {
         _: usize,
         search: *mut c_void,
     ) -> c_int {
-        // SAFETY: the loader passes a valid description and the pointer that it was given, for the length of this call.
+        // SAFETY: the loader passes a valid description and the pointer that `find` gave it, for the length of this call.
         let (info, search) = unsafe { (&*info, &mut *search.cast::<Search<F>>()) };
-        // SAFETY: the loader's own description of an object that is loaded, and stays so during the call.
+        // SAFETY: this is the loader's own description of an object that is loaded and stays so during the call.
         let object = unsafe { described(info) };
         if (search.is_it)(&object) {
             search.found = Some(object);
@@ -214,13 +220,15 @@ fn find(is_it: impl FnMut(&Object) -> bool) -> Option<Object> {
     search.found
 }
 
+/// Describes a loaded object.
+///
 /// # Safety
-/// `info` describes an object that is loaded.
+/// `info` is the loader's description of an object that is loaded and stays so during the call.
 unsafe fn described(info: &libc::dl_phdr_info) -> Object {
     let base = info.dlpi_addr as usize;
-    // SAFETY: the name is a C string (contract).
+    // SAFETY: the loader's description points to the object's path, a C string that stays during the call (contract).
     let path = unsafe { CStr::from_ptr(info.dlpi_name) };
-    // SAFETY: so many program headers lie there (contract).
+    // SAFETY: the loader's description points to `dlpi_phnum` program headers that stay during the call (contract).
     let headers = unsafe { std::slice::from_raw_parts(info.dlpi_phdr, info.dlpi_phnum.into()) };
     let place = |header: &libc::Elf64_Phdr| {
         let start = base.wrapping_add(header.p_vaddr as usize);
@@ -233,7 +241,7 @@ unsafe fn described(info: &libc::dl_phdr_info) -> Object {
     let build_id = notes
         .filter_map(|header| {
             let range = place(header);
-            // SAFETY: notes of a loaded object are part of its loaded memory, and never change.
+            // SAFETY: the notes of a loaded object are part of its read-only memory, which stays during the call.
             let bytes = unsafe { std::slice::from_raw_parts(range.start as *const u8, range.len()) };
             build_id_in(bytes)
         })
@@ -246,7 +254,8 @@ unsafe fn described(info: &libc::dl_phdr_info) -> Object {
     }
 }
 
-/// The build id among these notes: each has the lengths of its name and its contents, a type, and both, padded to 4.
+/// Finds the build id in a segment of ELF notes (elf(5)). A note has the lengths of its name and of its contents, a type, the
+/// name and the contents; the last two are padded to a multiple of 4 bytes.
 fn build_id_in(mut notes: &[u8]) -> Option<Vec<u8>> {
     const BUILD_ID: u32 = 3;
     loop {
@@ -260,7 +269,7 @@ fn build_id_in(mut notes: &[u8]) -> Option<Vec<u8>> {
     }
 }
 
-/// FNV-1a of what the program headers say.
+/// Returns the FNV-1a hash of the program headers.
 fn hash_of(headers: &[libc::Elf64_Phdr]) -> Vec<u8> {
     let words = headers.iter().flat_map(|h| {
         let flags = u64::from(h.p_type) << 32 | u64::from(h.p_flags);

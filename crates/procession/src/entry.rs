@@ -1,27 +1,30 @@
 //! Where a child that begins as a new program comes in.
 //!
-//! # Which process this is
+//! # How a process knows what it is
 //!
-//! A child's `argv[0]` says so: `procession:child:SLOT.GENERATION:` or `procession:forkserver:SLOT.GENERATION:` before the
-//! program's own. The other arguments are the parent's, so whatever reads them before `main` is not surprised, and the
-//! environment is not touched, so nothing is left there for programs that a child starts. It counts only if descriptor 3
-//! is family memory in which that seat waits for us.
+//! A child's `argv[0]` begins with `procession:child:SLOT.GENERATION:` or `procession:forkserver:SLOT.GENERATION:`, followed
+//! by the program's own name. The other arguments are the parent's, so code that reads them before `main` finds what it
+//! expects. The environment is not used for this, so programs that a child starts inherit nothing of it. The name counts
+//! only if descriptor 3 is family memory in which that seat waits for this process.
 //!
 //! # Before `main`
 //!
-//! [`init_before_main!`](crate::init_before_main) has the C library call [`before_main`] with the executable's other
-//! constructors: after the libraries' own ones, with the allocator and the threads in order, outside of the loader's lock.
-//! The standard library may be used there, but for what it promises only within `main`: it has installed no handler for
-//! stack overflows yet, and an argument list has to be read from `/proc`.
+//! [`init_before_main!`](crate::init_before_main) makes the C library call [`before_main`] as one of the executable's
+//! constructors. At that time the libraries' constructors have run, the allocator and threads work, and the loader's lock is
+//! free. The standard library may be used, except for what it promises only within `main`: its handler for stack overflows
+//! is not installed yet, and the list of arguments must be read from `/proc`.
 
-use crate::startup;
+use crate::startup::{self, Inherited};
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Begins a child's life in a process that was started as one, and never returns there; elsewhere, does nothing. To be
-/// called first in `main`.
+/// Runs the child's function and ends the process, if this process was started as a child. Otherwise it does nothing. Call
+/// it first in `main`.
 ///
-/// A child begins as a new instance of the program. What `main` does before this call, it does in every child as well.
+/// A child begins as a new instance of the program, so every child also runs the part of `main` that is before this call.
+/// A program that does not call `init` gets [`StartError::NotInitialised`](crate::StartError::NotInitialised) from the first
+/// attempt to start a process. Python's `multiprocessing` has no such call; it imports the main module under another name.
+///
+///
 ///
 /// ```
 /// fn main() -> procession::Result<()> {
@@ -38,11 +41,11 @@ pub fn init() {
     }
 }
 
-/// What [`init_before_main!`](crate::init_before_main) has called.
+/// The constructor that [`init_before_main!`](crate::init_before_main) registers.
 #[doc(hidden)]
 pub extern "C" fn before_main() {
     startup::is_initialised_from_now_on();
-    // The standard library's own list is there only with some C libraries so early.
+    // So early, only some C libraries have given the standard library its list of arguments.
     if let Ok(line) = std::fs::read("/proc/self/cmdline")
         && let Some(name) = line.split(|byte| *byte == 0).next()
     {
@@ -50,10 +53,10 @@ pub extern "C" fn before_main() {
     }
 }
 
-/// Has [`init`](crate::init) happen before `main`, in a program whose `main` is not one's own: a test binary.
+/// Calls [`init`](crate::init) before `main`, in a program whose `main` is not your own: a test binary.
 ///
-/// To be written once, outside of functions, in each file below `tests/`, and in the library itself under `cfg(test)` if its
-/// unit tests start processes. It works with `cargo test` and with nextest. Where `main` can call `init`, that is better.
+/// Write it once, outside of functions, in each file in `tests/`, and in the library itself under `cfg(test)` if its unit
+/// tests start processes. It works with `cargo test` and with nextest. Where you can call `init` in `main`, do that instead.
 ///
 /// ```
 /// procession::init_before_main!();
@@ -83,16 +86,15 @@ macro_rules! init_before_main {
     };
 }
 
+/// Becomes a child, a fork server or a started program, if that is what this `argv[0]` says.
 fn begin(name: &[u8]) {
-    static BEGUN: AtomicBool = AtomicBool::new(false);
-    // Descriptors are taken over here, which must happen once: later they are somebody else's.
-    if BEGUN.swap(true, Ordering::AcqRel) {
+    let Some(mut inherited) = Inherited::once() else {
         return;
-    }
+    };
     let Ok(name) = std::str::from_utf8(name) else {
         return;
     };
-    let life: fn(OwnedFd, u32, u32) = match () {
+    let life: fn(OwnedFd, Inherited, u32, u32) = match () {
         () if name.starts_with(startup::CHILD) => crate::process::child::live,
         () if name.starts_with(startup::FORK_SERVER) => crate::process::forkserver::serve,
         () if name.starts_with(startup::GIVEN) => crate::python::join,
@@ -102,7 +104,7 @@ fn begin(name: &[u8]) {
     let Some((Ok(slot), Ok(generation))) = numbers.map(|(s, g)| (s.parse(), g.parse())) else {
         return;
     };
-    if let Some(memory) = startup::inherited(0) {
-        life(memory, slot, generation);
+    if let Some(memory) = inherited.next() {
+        life(memory, inherited, slot, generation);
     }
 }

@@ -204,17 +204,17 @@ impl ProcessError {
     }
 }
 
-/// A task could not be submitted.
+/// A task could not be submitted. There is no such task.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SubmitError {
-    /// The function is not code of this program, or of a library that it has loaded.
+    /// The function is not code of this program or of a library that it has loaded.
     #[error("the function cannot be named to another process: it is not code of this program")]
     Function,
     /// The arguments cannot be encoded.
     #[error(transparent)]
     Encode(#[from] EncodeError),
-    /// Family memory said no, or the pool takes no more tasks.
+    /// Family memory is exhausted, or the pool is closed to new tasks.
     #[error(transparent)]
     Family(#[from] FamilyError),
 }
@@ -229,57 +229,57 @@ impl From<PutError> for SubmitError {
     }
 }
 
-/// A task that has no value.
+/// A task ended without a value.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TaskError {
-    /// Its function panicked.
-    #[error("the task panicked at {}: {message}", location.as_deref().unwrap_or("a place unknown"))]
+    /// The function panicked.
+    #[error("the task panicked at {}: {message}", location.as_deref().unwrap_or("an unknown place"))]
     Panicked {
-        /// What the panic said.
+        /// The panic's message.
         message: String,
-        /// File, line and column.
+        /// The file, line and column of the panic.
         location: Option<String>,
-        /// The backtrace, if the worker's environment asked for one (`RUST_BACKTRACE`).
+        /// The backtrace, if `RUST_BACKTRACE` is set in the worker's environment.
         backtrace: Option<String>,
     },
-    /// The worker died with it, as often as it might.
+    /// The worker died while it ran the task, and the task has no retries left.
     #[error("the worker (pid {pid}) died with the task: {}", ended(*code, *out_of_memory))]
     Died {
-        /// The worker that died last.
+        /// The pid of the worker that died last.
         pid: u32,
-        /// How it ended: a status, or -N for signal N; None if nobody knows.
+        /// The exit code: the exit status, or -N for signal N. None if it is not known.
         code: Option<i32>,
         /// How many workers have died with this task.
         deaths: u32,
-        /// Whether it was killed because of the memory that it took.
+        /// Whether the worker was killed because it used too much memory.
         out_of_memory: bool,
     },
-    /// It took longer than it might, and its worker was killed.
-    #[error("the task took longer than it may; its worker (pid {pid}) was killed")]
+    /// The task took longer than its time limit, and its worker was killed.
+    #[error("the task exceeded its time limit; its worker (pid {pid}) was killed")]
     TimedOut {
-        /// The worker.
+        /// The pid of the worker.
         pid: u32,
     },
-    /// It was cancelled.
+    /// The task was cancelled.
     #[error("the task was cancelled")]
     Cancelled,
-    /// The pool ended before it was done, or cannot start workers.
+    /// The pool ended before the task was finished, or cannot start workers.
     #[error("the pool ended before the task was done{}", why.as_ref().map(|why| format!(": {why}")).unwrap_or_default())]
     Abandoned {
-        /// What ended the last worker that could not become ready.
+        /// Why the last worker that could not become ready has ended.
         why: Option<String>,
     },
     /// The element of a map cannot be encoded.
     #[error(transparent)]
     Encode(#[from] EncodeError),
-    /// The value could not be encoded there, or not be decoded here.
+    /// The worker could not encode the value, or this process cannot decode it.
     #[error("the task's value did not arrive: {0}")]
     Undecodable(DecodeError),
     /// The worker could not call the function.
     #[error("the task was not run: {why}")]
     NotRun {
-        /// The reason as the worker gave it.
+        /// The reason that the worker gave.
         why: String,
     },
 }
@@ -288,10 +288,10 @@ fn ended(code: Option<i32>, out_of_memory: bool) -> String {
     let how = match code {
         Some(code) if code < 0 => format!("killed by {}", signal_name(-code)),
         Some(code) => format!("it ended with status {code}"),
-        None => "nobody knows how".into(),
+        None => "its exit code is not known".into(),
     };
     if out_of_memory {
-        how + ", for the memory it took"
+        how + ", because it used too much memory"
     } else {
         how
     }

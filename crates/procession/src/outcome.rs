@@ -1,4 +1,4 @@
-//! What became of a function in a child, on its way home: a report in the child's seat.
+//! The outcome of a function in a child, which reaches the parent as a report in the child's seat.
 
 use crate::error::{DecodeError, ProcessError, Who};
 use crate::message::{self, Encoded, Message};
@@ -10,12 +10,12 @@ use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// The exit status of a child whose function panicked, as of a program whose main thread did.
+/// The exit status of a child whose function panicked. It is that of a Rust program whose main thread panics.
 pub(crate) const PANICKED: i32 = 101;
-/// Of one that did not come to its function, or whose value cannot be encoded.
+/// The exit status of a child that could not call its function or could not encode the returned value.
 const FAILED: i32 = 102;
 
-/// What became of a function.
+/// The outcome of a function.
 pub(crate) enum Outcome {
     Returned(Encoded),
     Panicked(Panic),
@@ -30,7 +30,7 @@ pub(crate) struct Panic {
     pub(crate) backtrace: Option<String>,
 }
 
-/// What is in the report.
+/// The contents of a report.
 #[derive(Serialize, Deserialize)]
 pub(crate) enum Report<'a> {
     #[serde(borrow)]
@@ -41,7 +41,7 @@ pub(crate) enum Report<'a> {
 }
 
 impl Outcome {
-    /// Runs a function and encodes its value.
+    /// Calls a function and encodes the returned value.
     pub(crate) fn of<R: Message>(
         function: impl FnOnce() -> R,
         encode: fn(&'static Family, &R) -> Result<Encoded, String>,
@@ -63,14 +63,14 @@ impl Outcome {
                     location: None,
                     backtrace: None,
                 });
-                // Its destructor may panic as well, and nobody would be told.
+                // The payload's destructor could panic as well, and that panic would go unreported.
                 std::mem::forget(payload);
                 Outcome::Panicked(panic)
             }
         }
     }
 
-    /// Leaves it in this process's seat; the status to end with.
+    /// Leaves the outcome in this process's seat. Returns the status to end with.
     pub(crate) fn leave(self) -> i32 {
         let code = match &self {
             Outcome::Returned(_) => 0,
@@ -88,7 +88,7 @@ impl Outcome {
         if left { code } else { FAILED }
     }
 
-    /// As it is written down.
+    /// Returns the report of this outcome.
     pub(crate) fn report(&self) -> Report<'_> {
         match self {
             Outcome::Returned(encoded) => Report::Returned(&encoded.bytes),
@@ -99,7 +99,7 @@ impl Outcome {
     }
 }
 
-/// The value of a process that has ended with this exit code, or what else it came to.
+/// Returns the value of a process that has ended with this exit code, or the error. `ran`: whether it has taken its seat.
 pub(crate) fn result<R: Message>(
     process: Who,
     code: i32,
@@ -108,7 +108,7 @@ pub(crate) fn result<R: Message>(
 ) -> Result<R, ProcessError> {
     let report = report.and_then(|bytes| message::deserialized_borrowed::<Report<'_>>(bytes).ok());
     match report {
-        // Abort after a panic is how a panic ends where it does not unwind.
+        // Where panics abort instead of unwinding, a panic ends with SIGABRT.
         Some(Report::Panicked(panic)) if code == PANICKED || code == -libc::SIGABRT => {
             Err(ProcessError::Panicked {
                 process,
@@ -129,7 +129,7 @@ pub(crate) fn result<R: Message>(
             process,
             code,
             why: format!(
-                "it ended with status {code} before it came to procession::init(), which must be the first thing that main does"
+                "it ended with status {code} before it called procession::init(), which must come first in main"
             ),
         }),
         _ if code < 0 => Err(ProcessError::Signaled {
@@ -140,7 +140,7 @@ pub(crate) fn result<R: Message>(
     }
 }
 
-/// The same of a Python process, whose function returns nothing; its report is a pickle.
+/// Does the same for a Python process, whose function returns nothing. Its report is a pickle.
 pub(crate) fn result_of_python<R: Message>(
     process: Who,
     code: i32,
@@ -169,13 +169,14 @@ pub(crate) fn result_of_python<R: Message>(
 }
 
 thread_local! {
-    /// Whether this thread is running a child's function.
+    /// Whether this thread is calling a child's function.
     static RUNS: Cell<bool> = const { Cell::new(false) };
-    /// The last panic in it.
+    /// The last panic in this thread's function.
     static NOTED: RefCell<Option<Panic>> = const { RefCell::new(None) };
 }
 
-/// Has panics in children's functions noted, beside whatever else is done about panics. Once per program.
+/// Installs a panic hook that notes panics in children's functions, and then calls the former hook. Only the first call does
+/// it.
 pub(crate) fn note_panics() {
     static NOTES: AtomicBool = AtomicBool::new(false);
     if !NOTES.swap(true, Ordering::AcqRel) {
@@ -184,7 +185,7 @@ pub(crate) fn note_panics() {
             note(info);
             next(info);
             if cfg!(panic = "abort") && RUNS.get() {
-                // There is no other moment.
+                // With `panic = "abort"`, this is the only moment in which the report can be written.
                 if let Some(panic) = NOTED.take() {
                     Outcome::Panicked(panic).leave();
                 }
@@ -209,5 +210,5 @@ fn note(info: &PanicHookInfo<'_>) {
 fn said(payload: &dyn Any) -> String {
     let text = payload.downcast_ref::<&str>().map(|s| (*s).to_owned());
     text.or_else(|| payload.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "something that is no text".into())
+        .unwrap_or_else(|| "a payload that is no text".into())
 }

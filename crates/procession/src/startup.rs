@@ -1,63 +1,84 @@
-//! What a process finds that was started as a child: the mark in its `argv[0]`, and its descriptors in their places.
+//! What a process that was started as a child finds: the mark in its `argv[0]`, and the descriptors that were passed to it.
 #![allow(unsafe_code)]
 
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use procession_core::process::Child;
+use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// The first words of a child's `argv[0]`.
+/// The beginning of a child's `argv[0]`, by which the child knows what it is to become.
 pub(crate) const CHILD: &str = "procession:child:";
 pub(crate) const FORK_SERVER: &str = "procession:forkserver:";
 pub(crate) const GIVEN: &str = "procession:program:";
 
 static INITIALISED: AtomicBool = AtomicBool::new(false);
 
-/// Whether [`init`](crate::init) was called in this process, so that children will come to it as well.
+/// Returns whether this process has called [`init`](crate::init). If it has, its children will call it as well.
 pub(crate) fn is_initialised() -> bool {
     INITIALISED.load(Ordering::Acquire)
 }
 
-/// [`init`](crate::init) was called.
+/// Notes that [`init`](crate::init) was called.
 pub(crate) fn is_initialised_from_now_on() {
     INITIALISED.store(true, Ordering::Release);
 }
 
-/// The descriptor that whoever started this process passed in this place, taken over. None if there is none. To be
-/// called once for each place, before the process has opened anything.
-pub(crate) fn inherited(place: usize) -> Option<OwnedFd> {
-    let number = procession_core::sys::spawn::FIRST + RawFd::try_from(place).ok()?;
-    // SAFETY: no memory is involved; a number that is no open descriptor is what is asked about.
-    if unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) } < 0 {
-        return None;
-    }
-    // SAFETY: it is open, was passed for this process to own, and nobody else here knows of it.
-    Some(unsafe { OwnedFd::from_raw_fd(number) })
+/// The descriptors that the starter of this process has passed, beginning with family memory. One value of this type exists,
+/// and each call of `next` takes over the following descriptor, so each has one owner.
+pub(crate) struct Inherited {
+    taken: usize,
 }
 
-/// A descriptor of which `owner` says that it stays open as long as itself.
-pub(crate) fn borrowed<T>(number: RawFd, _owner: &T) -> std::io::Result<std::os::fd::BorrowedFd<'_>> {
-    if number < 0 {
-        return Err(std::io::Error::from_raw_os_error(libc::EBADF));
+impl Inherited {
+    /// Returns the value at the first call, and None later: by then other code may own descriptors of these numbers.
+    pub(crate) fn once() -> Option<Inherited> {
+        static MADE: AtomicBool = AtomicBool::new(false);
+        (!MADE.swap(true, Ordering::AcqRel)).then_some(Inherited { taken: 0 })
     }
-    // SAFETY: not -1, and open for as long as the owner is borrowed.
-    Ok(unsafe { std::os::fd::BorrowedFd::borrow_raw(number) })
+
+    /// Takes over the next descriptor; None if it is not open. Call it only for descriptors that the starter has passed.
+    pub(crate) fn next(&mut self) -> Option<OwnedFd> {
+        let number = procession_core::sys::spawn::FIRST + RawFd::try_from(self.taken).ok()?;
+        self.taken += 1;
+        // SAFETY: the call touches no memory. It fails for a number that is not an open descriptor.
+        if unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) } < 0 {
+            return None;
+        }
+        // SAFETY: the descriptor is open. The starter passed it for this process to own, and nothing else here owns it: there
+        // is one `Inherited`, which returns each number once.
+        Some(unsafe { OwnedFd::from_raw_fd(number) })
+    }
 }
 
-/// Whether this process may run the file.
+/// Returns the descriptor that becomes readable when this child has ended.
+///
+/// # Errors
+/// The system refuses pidfds, or no descriptor is free.
+pub(crate) fn sentinel(child: &Child) -> std::io::Result<BorrowedFd<'_>> {
+    let number = child.sentinel()?;
+    // SAFETY: `Child::sentinel` returns an open descriptor, which the child owns until `Child::close`. This crate never calls
+    // `close`, so it stays open as long as `child` is borrowed.
+    Ok(unsafe { BorrowedFd::borrow_raw(number) })
+}
+
+/// Returns whether this process may run the file.
 pub(crate) fn is_executable(file: &std::path::Path) -> bool {
     rustix::fs::access(file, rustix::fs::Access::EXEC_OK).is_ok() && file.is_file()
 }
 
-/// Puts a descriptor in the place of standard input, output or error.
-pub(crate) fn put_in_place(fd: &OwnedFd, place: RawFd) -> std::io::Result<()> {
-    use std::os::fd::AsRawFd;
-    // SAFETY: no memory is involved. What the standard library takes these places for, they still are.
-    match unsafe { libc::dup2(fd.as_raw_fd(), place) } {
-        -1 => Err(std::io::Error::last_os_error()),
-        _ => Ok(()),
+/// Makes `fd` this process's standard input (`place` 0), output (1) or error (2).
+pub(crate) fn put_in_place(fd: &OwnedFd, place: usize) -> std::io::Result<()> {
+    match place {
+        0 => rustix::stdio::dup2_stdin(fd)?,
+        1 => rustix::stdio::dup2_stdout(fd)?,
+        _ => rustix::stdio::dup2_stderr(fd)?,
     }
+    Ok(())
 }
 
-/// Changes the environment of this process, unless it has more than one thread.
+/// Sets (Some) and removes (None) variables of this process's environment.
+///
+/// # Errors
+/// The process has more than one thread: another thread could be reading the environment.
 pub(crate) fn change_environment(
     changes: &[(std::ffi::OsString, Option<std::ffi::OsString>)],
 ) -> Result<(), String> {
@@ -69,7 +90,7 @@ pub(crate) fn change_environment(
         return Err("it has threads already, so its environment cannot be changed".into());
     }
     for (name, value) in changes {
-        // SAFETY: nobody reads the environment meanwhile, since there is no other thread.
+        // SAFETY: no other thread exists (checked above), so none reads or writes the environment meanwhile.
         unsafe {
             match value {
                 Some(value) => std::env::set_var(name, value),

@@ -1,4 +1,4 @@
-//! Many tasks of one function: a map, as an iterator over the values.
+//! Many tasks of one function: a map, which is an iterator over the values.
 
 use super::task::Tasks;
 use crate::error::{FamilyError, PutError, SubmitError, TaskError};
@@ -10,19 +10,19 @@ use std::fmt;
 use std::iter::Fuse;
 use std::sync::Arc;
 
-/// So many tasks for each worker are under way at a time, and at least [`LEAST`].
+/// The number of tasks for each worker that are under way at a time, and the least number for the pool.
 const AHEAD: u64 = 64;
 const LEAST: u64 = 256;
-/// Outcomes are taken in lots of so many.
+/// The most outcomes that are collected per call, and the most tasks that are submitted per call.
 const MANY: usize = 1024;
 
-/// The values that a function has of many elements: made by [`Pool::map`](super::Pool::map) and
+/// The values that a function returns for many elements: made by [`Pool::map`](super::Pool::map) and
 /// [`Pool::map_unordered`](super::Pool::map_unordered).
 ///
-/// The elements are read only so far ahead of the values as the workers need ([`ahead`](Map::ahead)). What becomes of one
-/// element is one item: if a worker dies with it, that item is an error, and the others never notice. Dropping the iterator
-/// cancels what no worker has taken yet.
-#[must_use = "the values are lost if nobody iterates"]
+/// The iterator reads the elements only as far ahead as the workers need ([`ahead`](Map::ahead)). Each element gives
+/// one item. If a worker dies with an element, that item is an error, and the other items are not affected. Dropping
+/// the iterator cancels the tasks that no worker has taken yet.
+#[must_use = "the values are lost unless the iterator is used"]
 pub struct Map<'p, I: Iterator<Item = A>, A: Message, R: Message> {
     tasks: Tasks<'p>,
     group: u64,
@@ -33,20 +33,20 @@ pub struct Map<'p, I: Iterator<Item = A>, A: Message, R: Message> {
     batch: Batch,
     /// The numbers of the elements in the batch.
     numbers: Vec<u64>,
-    /// How many elements were read, and how many values given out.
+    /// How many elements were read, and how many items were returned.
     read: u64,
     given: u64,
-    /// Outcomes that have come and were not looked at.
+    /// Outcomes that have arrived and were not decoded yet, with their elements' numbers.
     come: VecDeque<(u64, Outcome)>,
-    /// Values whose turn has not come.
+    /// Items that have arrived before their turn, by their elements' numbers.
     waiting: BTreeMap<u64, Result<R, TaskError>>,
 }
 
 impl<'p> Tasks<'p> {
-    /// As [`Pool::map`](super::Pool::map).
+    /// Submits a call of `function` for each element. See [`Pool::map`](super::Pool::map).
     ///
     /// # Errors
-    /// As [`Pool::map`](super::Pool::map).
+    /// Those of [`Pool::map`](super::Pool::map).
     pub fn map<A: Message, R: Message, I: IntoIterator<Item = A>>(
         self,
         function: fn(A) -> R,
@@ -55,10 +55,11 @@ impl<'p> Tasks<'p> {
         Map::new(self, function, elements.into_iter(), true)
     }
 
-    /// As [`Pool::map_unordered`](super::Pool::map_unordered).
+    /// Does the same, with the values in the order in which they arrive. See
+    /// [`Pool::map_unordered`](super::Pool::map_unordered).
     ///
     /// # Errors
-    /// As [`Pool::map`](super::Pool::map).
+    /// Those of [`Pool::map`](super::Pool::map).
     pub fn map_unordered<A: Message, R: Message, I: IntoIterator<Item = A>>(
         self,
         function: fn(A) -> R,
@@ -91,15 +92,15 @@ impl<'p, I: Iterator<Item = A>, A: Message, R: Message> Map<'p, I, A, R> {
         Ok(map)
     }
 
-    /// How many elements are read at most that have no value yet; otherwise 64 for each worker, and at least 256.
+    /// Sets how many elements without a value are read at most. The default is 64 for each worker, and at least 256.
     pub fn ahead(mut self, elements: u64) -> Self {
         self.ahead = elements.max(1);
         self
     }
 
-    /// Submits elements until there are enough under way.
+    /// Submits elements until enough tasks are under way.
     fn read_ahead(&mut self) {
-        // Not one by one: a batch costs little more than a task.
+        // Waits until half of the tasks are finished, because a batch of tasks costs little more than one task.
         if self.read - self.given > self.ahead / 2 {
             return;
         }
@@ -151,7 +152,7 @@ impl<'p, I: Iterator<Item = A>, A: Message, R: Message> Map<'p, I, A, R> {
         Ok(())
     }
 
-    /// Submits the batch. What cannot be submitted has failed.
+    /// Submits the batch. A task that cannot be submitted has an error as its item.
     fn flush(&mut self) {
         if self.batch.is_empty() {
             return;
@@ -183,7 +184,7 @@ impl<'p, I: Iterator<Item = A>, A: Message, R: Message> Map<'p, I, A, R> {
         self.waiting.insert(number, Err(error));
     }
 
-    /// The value whose turn it is, if it has come.
+    /// Returns the next item, if it has arrived.
     fn due(&mut self) -> Option<Result<R, TaskError>> {
         let shared = &self.tasks.pool.shared;
         if !self.ordered {
@@ -220,7 +221,7 @@ impl<I: Iterator<Item = A>, A: Message, R: Message> Iterator for Map<'_, I, A, R
             let engine = &self.tasks.pool.shared.engine;
             let waited = engine.collect(self.group, MANY, &mut come, Deadline::NEVER);
             if come.is_empty() && waited == Waited::Ready(0) && self.waiting.is_empty() {
-                // The pool has ended and knows nothing of them any more.
+                // The pool has ended, and has forgotten the remaining tasks.
                 self.given += 1;
                 return Some(Err(TaskError::Abandoned {
                     why: self.tasks.pool.shared.trouble(),

@@ -1,7 +1,8 @@
-//! The pool: workers that run functions, and are replaced when they die.
+//! The pool: worker processes that run functions, and are replaced when they die.
 //!
-//! The engine is the core's (`procession_core::pool`), and deals in bytes. Here is what it asks of a face: a thread that
-//! starts workers and sees them end ([`supervisor`]), the worker's program ([`worker`]), and values on both sides of it.
+//! The engine is the core's (`procession_core::pool`), which moves bytes. This module adds what the engine needs of a
+//! face: the thread that starts workers and notices their ends ([`supervisor`]), the workers' program ([`worker`]), and
+//! the encoding of values on both sides ([`task`], [`map`]).
 
 mod map;
 mod supervisor;
@@ -22,18 +23,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use worker::Initializer;
 
-/// Worker processes that run functions of this program, and give back what these return.
+/// Worker processes that run functions of this program and send back the returned values.
 ///
-/// Each worker works at one task at a time, and it is noted which. When a worker dies (is killed, crashes in foreign code,
-/// runs out of memory), exactly that task fails, with [`TaskError::Died`], or is run again if it may be; another worker takes
-/// the dead one's place, and the other tasks never notice. A pool does not hang. A panic is an error of its task alone, and
-/// costs no worker.
+/// Each worker runs one task at a time, and the pool knows which. If a worker dies (it is killed, crashes in foreign
+/// code, runs out of memory), exactly its task fails, with [`TaskError::Died`], or is run again if it has retries left.
+/// Another worker takes the place of the dead one, and the other tasks are not affected. A pool does not hang, unlike a
+/// `multiprocessing.Pool` whose worker is killed. A panic is an error of its task alone; the worker goes on.
 ///
-/// Tasks can be given a limit of time and retries: see [`tasks`](Pool::tasks). Workers may have children of their own, and do
-/// not outlive this process.
+/// Tasks can have a time limit and retries: see [`tasks`](Pool::tasks). Workers may have children of their own. They do not
+/// outlive this process.
 ///
-/// Dropping the pool ends it at once: tasks that are not done are [`TaskError::Abandoned`]. [`join`](Pool::join) waits for
-/// them.
+/// Dropping the pool kills the workers at once; the unfinished tasks are [`TaskError::Abandoned`]. [`join`](Pool::join) waits
+/// for them.
 ///
 /// [`TaskError::Died`]: crate::TaskError::Died
 /// [`TaskError::Abandoned`]: crate::TaskError::Abandoned
@@ -55,17 +56,17 @@ pub struct Pool {
     creator: u32,
 }
 
-/// What the pool, its tasks and its supervising thread share.
+/// The state that the pool, its tasks and its supervising thread share.
 struct Shared {
     engine: core::Pool,
     workers: u32,
-    /// The functions that were submitted so far, by shim and function.
+    /// The functions that were submitted so far, by [`Named::key`].
     definitions: Mutex<HashMap<(usize, usize), Arc<core::Definition>>>,
-    /// What the last worker died of that could not become ready.
+    /// Why the last worker that could not become ready has ended.
     trouble: Mutex<Option<String>>,
 }
 
-/// How a pool is to be: made by [`Pool::builder`].
+/// The options of a pool: made by [`Pool::builder`].
 #[must_use = "there is no pool before build is called"]
 pub struct PoolBuilder {
     workers: Option<u32>,
@@ -79,7 +80,7 @@ enum BuildTrouble {
     Function,
 }
 
-/// How workers are started.
+/// The options for starting workers.
 pub(super) struct Plan {
     method: StartMethod,
     tasks_per_worker: Option<u64>,
@@ -87,20 +88,20 @@ pub(super) struct Plan {
 }
 
 impl PoolBuilder {
-    /// How many workers; otherwise as many as this process may use CPUs.
+    /// Sets the number of workers. The default is the number of CPUs that this process may use.
     pub fn workers(mut self, workers: u32) -> Self {
         self.workers = Some(workers);
         self
     }
 
-    /// How the workers are started.
+    /// Sets how the workers are started. The default is [`StartMethod::Spawn`].
     pub fn method(mut self, method: StartMethod) -> Self {
         self.plan.method = method;
         self
     }
 
-    /// A function that each worker runs before its first task. If it panics, the worker ends; if that happens three times in a
-    /// row, the pool is broken, and its tasks are [`TaskError::Abandoned`](crate::TaskError::Abandoned) with the reason.
+    /// Sets a function that each worker calls before its first task. If it panics, the worker ends. If that happens
+    /// three times in a row, the pool is broken, and its tasks are [`TaskError::Abandoned`](crate::TaskError::Abandoned) with the reason.
     pub fn initializer<A: Message>(mut self, function: fn(A), arguments: A) -> Self {
         match worker::initializer(function, &arguments) {
             Some(Ok(initializer)) => self.plan.initializer = Some(initializer),
@@ -110,22 +111,23 @@ impl PoolBuilder {
         self
     }
 
-    /// After so many tasks a worker ends, and another takes its place.
+    /// Replaces each worker by another after it has run `tasks` tasks (at least 1).
     pub fn tasks_per_worker(mut self, tasks: u64) -> Self {
         self.plan.tasks_per_worker = Some(tasks.max(1));
         self
     }
 
-    /// A worker that takes more memory than so many bytes is killed, and its task with it.
+    /// Kills a worker that uses more than `bytes` bytes of memory. Its task is [`TaskError::Died`](crate::TaskError::Died).
     pub fn memory_limit(mut self, bytes: u64) -> Self {
         self.memory_limit = Some(bytes);
         self
     }
 
-    /// The pool. Its workers are started at once, by a thread of its own.
+    /// Creates the pool. A thread of its own starts the workers at once.
     ///
     /// # Errors
-    /// [`StartError::NotInitialised`]; the initializer's arguments cannot be encoded; memory, descriptors, threads.
+    /// [`StartError::NotInitialised`]; [`StartError::Encode`] if the initializer's arguments cannot be encoded;
+    /// [`StartError::Family`] if family memory is exhausted; [`StartError::System`] if no thread can be started.
     pub fn build(self) -> Result<Pool, StartError> {
         if !crate::startup::is_initialised() {
             return Err(StartError::NotInitialised);
@@ -169,15 +171,15 @@ fn cpus() -> u32 {
 }
 
 impl Pool {
-    /// A pool of so many workers.
+    /// Creates a pool of `workers` workers.
     ///
     /// # Errors
-    /// As [`PoolBuilder::build`].
+    /// Those of [`PoolBuilder::build`].
     pub fn new(workers: u32) -> Result<Pool, StartError> {
         Pool::builder().workers(workers).build()
     }
 
-    /// A pool to be made otherwise than by default.
+    /// Returns a builder for a pool with other options than the defaults.
     ///
     /// ```
     /// use procession::{Pool, StartMethod};
@@ -207,10 +209,10 @@ impl Pool {
         }
     }
 
-    /// Has a worker call `function`: a plain one, or a closure that captures nothing.
+    /// Submits one call of `function`, which is a plain function or a closure that captures nothing.
     ///
     /// # Errors
-    /// [`SubmitError`]; there is then no task.
+    /// [`SubmitError`] gives the reason; there is then no task.
     pub fn submit<A: Message, R: Message>(
         &self,
         function: fn(A) -> R,
@@ -219,10 +221,11 @@ impl Pool {
         self.tasks().submit(function, arguments)
     }
 
-    /// Has the workers call `function` with each element; the values, in the elements' order. See [`Map`].
+    /// Submits a call of `function` for each element. Returns an iterator over the values, in the order of the elements. See
+    /// [`Map`].
     ///
     /// # Errors
-    /// [`SubmitError`]; nothing is called then.
+    /// [`SubmitError`] gives the reason; there are then no tasks.
     pub fn map<A: Message, R: Message, I: IntoIterator<Item = A>>(
         &self,
         function: fn(A) -> R,
@@ -231,10 +234,10 @@ impl Pool {
         self.tasks().map(function, elements)
     }
 
-    /// The same; the values as they come.
+    /// Does the same, and returns the values in the order in which they arrive.
     ///
     /// # Errors
-    /// As [`map`](Pool::map).
+    /// Those of [`map`](Pool::map).
     pub fn map_unordered<A: Message, R: Message, I: IntoIterator<Item = A>>(
         &self,
         function: fn(A) -> R,
@@ -243,7 +246,7 @@ impl Pool {
         self.tasks().map_unordered(function, elements)
     }
 
-    /// Tasks with a limit of time, or retries.
+    /// Returns a builder for tasks with a time limit or with retries.
     ///
     /// ```
     /// use procession::{Pool, TaskError};
@@ -264,13 +267,13 @@ impl Pool {
         Tasks::of(self)
     }
 
-    /// How many workers it has.
+    /// Returns the number of workers.
     #[must_use]
     pub fn workers(&self) -> u32 {
         self.shared.workers
     }
 
-    /// The workers' pids; 0 where one is about to be started.
+    /// Returns the pids of the workers; 0 for a worker that is being started.
     #[must_use]
     pub fn pids(&self) -> Vec<u32> {
         self.shared
@@ -281,13 +284,13 @@ impl Pool {
             .collect()
     }
 
-    /// How many tasks are not done.
+    /// Returns the number of unfinished tasks.
     #[must_use]
     pub fn pending(&self) -> u64 {
         self.shared.engine.pending()
     }
 
-    /// Takes no more tasks, waits until all are done, and ends the workers.
+    /// Closes the pool to new tasks, waits until all tasks are finished, and ends the workers.
     pub fn join(mut self) {
         self.shared.engine.close();
         self.wait_for_supervisor();
@@ -295,7 +298,7 @@ impl Pool {
 
     fn wait_for_supervisor(&mut self) {
         if let Some(supervisor) = self.supervisor.take() {
-            // It does not panic; and if it did, there would be nothing left to wait for.
+            // The thread does not panic. If it did, there would be nothing to wait for.
             let _ = supervisor.join();
         }
     }
@@ -304,7 +307,7 @@ impl Pool {
 impl Drop for Pool {
     fn drop(&mut self) {
         if self.creator != std::process::id() {
-            // A forked copy: neither the workers nor the thread are this process's.
+            // This is the pool's copy in a forked child: the workers and the thread belong to the parent.
             std::mem::forget(self.supervisor.take());
             return;
         }
@@ -333,7 +336,7 @@ impl fmt::Debug for PoolBuilder {
 }
 
 impl Shared {
-    /// The definition of a function, which workers read once.
+    /// Returns the definition of a function: its name, which each worker reads once.
     fn definition<A: Message, R: Message>(
         &self,
         function: fn(A) -> R,
@@ -343,9 +346,9 @@ impl Shared {
         if let Some(definition) = known.get(&key) {
             return Ok(definition.clone());
         }
-        let named = Named::of(function).ok_or(SubmitError::Function)?;
+        let name = Named::of(function).ok_or(SubmitError::Function)?;
         let mut bytes = Vec::new();
-        message::write(&named, &mut bytes)?;
+        message::write(&name, &mut bytes)?;
         let definition = core::Definition::new(self.engine.family(), 0, [&bytes, &[]], Vec::new());
         let definition = Arc::new(definition.map_err(FamilyError::from)?);
         known.insert(key, definition.clone());

@@ -1,4 +1,4 @@
-//! The thread that starts a pool's workers and sees them end.
+//! The thread that starts a pool's workers and notices when they end.
 
 use super::worker::{self, PoolHandle, Start};
 use super::{Plan, Shared};
@@ -11,7 +11,7 @@ use std::sync::PoisonError;
 
 type Worker = Process<Result<(), String>>;
 
-/// The thread's life: as long as the pool's.
+/// Runs the thread until the pool has ended.
 pub(super) fn run(shared: &Shared, plan: Plan) {
     let mut workers: HashMap<u32, Worker> = HashMap::new();
     loop {
@@ -35,7 +35,7 @@ pub(super) fn run(shared: &Shared, plan: Plan) {
                 }
                 let _ = shared.engine.ended(desk, code, false);
             }
-            // Nobody asks for reports here.
+            // This face asks for no reports.
             Event::Reports(_) | Event::TimedOut => {}
             Event::Ended => break,
         }
@@ -59,7 +59,7 @@ fn start(shared: &Shared, plan: &Plan, desk: u32) -> Result<Worker, StartError> 
         .spawn(worker::work, start)
 }
 
-/// The exit code, and what was wrong with the worker, if it says so itself.
+/// Returns the exit code of a worker that has ended, and the reason if the worker did not end as planned.
 fn ended(process: Worker) -> (Option<i32>, Option<String>) {
     match process.join() {
         Ok(Ok(())) => (Some(0), None),

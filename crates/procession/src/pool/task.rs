@@ -1,4 +1,4 @@
-//! One task: submitting it, waiting for it, and what can become of it.
+//! One task: submitting it, waiting for it, and its outcome.
 
 use super::{Pool, Shared, worker};
 use crate::error::{DecodeError, SubmitError, TaskError};
@@ -11,7 +11,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Tasks that are to be submitted with a limit of time, or retries: made by [`Pool::tasks`].
+/// The options of tasks that are to be submitted, a time limit and retries: made by [`Pool::tasks`].
 #[derive(Clone, Copy, Debug)]
 #[must_use = "nothing is submitted before submit or map is called"]
 pub struct Tasks<'p> {
@@ -27,22 +27,23 @@ impl<'p> Tasks<'p> {
         }
     }
 
-    /// A task that takes longer, from when a worker has taken it, is given up: its worker is killed and replaced.
+    /// Sets a time limit, which starts when a worker has taken the task. The worker of a task that takes longer is killed and
+    /// replaced.
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.wishes.timeout = Some(limit);
         self
     }
 
-    /// A task with which a worker died is run again, up to so many times. (A panic is no death, and a time limit is meant.)
+    /// Sets how often a task is run again after its worker has died. (A panic and a time limit do not count as such a death.)
     pub fn retries(mut self, retries: u32) -> Self {
         self.wishes.retries = retries;
         self
     }
 
-    /// As [`Pool::submit`].
+    /// Submits one call of `function`. See [`Pool::submit`].
     ///
     /// # Errors
-    /// As [`Pool::submit`].
+    /// Those of [`Pool::submit`].
     pub fn submit<A: Message, R: Message>(
         self,
         function: fn(A) -> R,
@@ -75,29 +76,29 @@ impl<'p> Tasks<'p> {
     }
 }
 
-/// A task under way, and the way to its value. Dropping it forgets the task, which is run all the same.
+/// A submitted task, through which its value is received. Dropping it does not cancel the task, but its value is lost.
 #[must_use = "dropping it forgets the task's value"]
 pub struct JoinHandle<R: Message> {
     shared: Arc<Shared>,
-    /// None once the outcome was taken.
+    /// None after the outcome was taken.
     id: Option<u64>,
     kind: PhantomData<fn() -> R>,
 }
 
 impl<R: Message> JoinHandle<R> {
-    /// Waits until the task is done; the value.
+    /// Waits until the task is finished. Returns the value.
     ///
     /// # Errors
-    /// [`TaskError`] says what became of it instead.
+    /// [`TaskError`] says why there is no value.
     pub fn join(mut self) -> Result<R, TaskError> {
         while !self.wait_until(Deadline::NEVER) {}
         self.take()
     }
 
-    /// The same, or the task again if it takes longer.
+    /// Does the same, and waits at most `limit`.
     ///
     /// # Errors
-    /// The task itself, still under way.
+    /// The handle itself: the task is not finished yet.
     pub fn join_timeout(mut self, limit: Duration) -> Result<Result<R, TaskError>, Self> {
         if self.wait_until(Deadline::after(limit)) {
             Ok(self.take())
@@ -106,13 +107,13 @@ impl<R: Message> JoinHandle<R> {
         }
     }
 
-    /// Whether it is done, in whatever way.
+    /// Returns whether the task is finished: it has a value or an error.
     #[must_use]
     pub fn is_finished(&self) -> bool {
         self.id.is_none_or(|id| self.shared.engine.is_settled(id))
     }
 
-    /// Cancels the task: if a worker is at it, that is killed and replaced. False if the task was done already.
+    /// Cancels the task. A worker that runs it is killed and replaced. Returns false if the task was finished already.
     pub fn cancel(&self) -> bool {
         self.id.is_some_and(|id| self.shared.engine.cancel(id, true))
     }
@@ -151,7 +152,7 @@ impl<R: Message> fmt::Debug for JoinHandle<R> {
 }
 
 impl Shared {
-    /// The value that an outcome is.
+    /// Turns an outcome into the value or the error.
     pub(super) fn value<R: Message>(&self, outcome: Outcome) -> Result<R, TaskError> {
         match outcome {
             Outcome::Returned(mut arrived) => {
@@ -171,7 +172,7 @@ impl Shared {
                     Ok(Report::Unencodable(why)) => TaskError::Undecodable(DecodeError::of::<R>(why)),
                     Ok(Report::NotRun(why)) => TaskError::NotRun { why },
                     Ok(Report::Returned(_)) => TaskError::NotRun {
-                        why: "a worker said nothing".into(),
+                        why: "the worker sent no reason".into(),
                     },
                     Err(e) => TaskError::Undecodable(e),
                 })

@@ -1,4 +1,4 @@
-//! A worker of a pool: a process that runs tasks until there are none any more.
+//! A worker of a pool: a process that runs tasks until the pool has none any more.
 
 use crate::code::{Arguments, Callable, Named};
 use crate::message::{self, Encoded, Message};
@@ -12,12 +12,12 @@ use procession_core::sys::clock::Deadline;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::collections::HashMap;
 
-/// A result's word: the payload is the value.
+/// The word of a result whose payload is the returned value.
 pub(super) const VALUE: u64 = 0;
-/// A result's word: the payload is a report of what happened instead.
+/// The word of a result whose payload is a report: the task has no value.
 pub(super) const REPORT: u64 = 1;
 
-/// More definitions than this are not kept without looking which are over.
+/// The number of functions from which on a worker looks for those whose definition has ended, and drops them.
 const MANY: usize = 64;
 
 /// What a worker is started with.
@@ -26,21 +26,21 @@ pub(super) struct Start {
     pub(super) pool: PoolHandle,
     pub(super) desk: u32,
     pub(super) initializer: Option<Initializer>,
-    /// After so many tasks another one takes its place.
+    /// The number of tasks after which the worker ends and is replaced.
     pub(super) tasks: Option<u64>,
 }
 
-/// A function that every worker runs first, and its encoded arguments.
+/// The function that every worker calls first, and its encoded arguments.
 #[derive(Clone, Serialize, Deserialize)]
 pub(super) struct Initializer {
     pub(super) function: Named,
     pub(super) arguments: Vec<u8>,
 }
 
-/// The pool's handle, whose objects travel along.
+/// The pool's handle. When it is serialised, the references to the pool's objects travel with it.
 pub(super) struct PoolHandle {
     handle: Handle,
-    /// What it needs alive until it has arrived; empty there.
+    /// References that keep the pool and its queues alive until the worker has them; empty in the worker.
     holds: std::cell::RefCell<Vec<Hold>>,
 }
 
@@ -66,7 +66,7 @@ impl Serialize for PoolHandle {
 impl<'de> Deserialize<'de> for PoolHandle {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let transit::Named(handle) = Deserialize::deserialize(deserializer)?;
-        // The worker's process has just been given its seat, which keeps the objects until this returns.
+        // This process has just been given its seat, which keeps the objects alive until `deserialize` returns.
         let worker = handle
             .open(procession_core::family::object::Kind::Pool)
             .map_err(crate::transit::unread)?;
@@ -77,15 +77,15 @@ impl<'de> Deserialize<'de> for PoolHandle {
     }
 }
 
-/// A worker's life. The error is what keeps it from working.
+/// Runs a worker's life. The error is the reason why the worker cannot work.
 pub(super) fn work(start: Start) -> Result<(), String> {
     let worker = Worker::sit(&start.pool.handle, start.desk).map_err(|e| e.to_string())?;
     if let Some(initializer) = start.initializer {
-        let function = initializer.function.found()?;
+        let function = initializer.function.resolve()?;
         match function.call(Arguments::Plain(&initializer.arguments), &mut || ()) {
             Outcome::Returned(_) => {}
             Outcome::Panicked(panic) => {
-                let place = panic.location.unwrap_or_else(|| "a place unknown".into());
+                let place = panic.location.unwrap_or_else(|| "an unknown place".into());
                 return Err(format!("the initializer panicked at {place}: {}", panic.message));
             }
             Outcome::Unencodable(why) | Outcome::NotRun(why) => {
@@ -124,7 +124,7 @@ pub(super) fn work(start: Start) -> Result<(), String> {
     Ok(())
 }
 
-/// The functions that tasks have named so far.
+/// The functions that the tasks of this worker have named so far, by offset and generation of their definition.
 #[derive(Default)]
 struct Functions(HashMap<(u64, u32), Callable>);
 
@@ -153,8 +153,8 @@ impl Functions {
 
     fn find(worker: &Worker, key: (u64, u32)) -> Result<Callable, String> {
         let found = Found::open(worker.family(), key).map_err(|e| e.to_string())?;
-        let named: Named = message::deserialized(&found.bytes).map_err(|e| e.to_string())?;
-        named.found()
+        let name: Named = message::deserialized(&found.bytes).map_err(|e| e.to_string())?;
+        name.resolve()
     }
 }
 
@@ -163,7 +163,7 @@ fn hand_back(worker: &Worker, id: u64, outcome: Outcome) -> procession_core::Res
         Outcome::Returned(encoded) => (VALUE, encoded),
         other => {
             let mut bytes = Vec::new();
-            // Strings and numbers: nothing that serde could refuse.
+            // A report consists of strings and numbers, which can always be encoded.
             let _ = message::write(&other.report(), &mut bytes);
             (REPORT, Encoded::report(bytes))
         }
@@ -191,14 +191,14 @@ fn hand_back(worker: &Worker, id: u64, outcome: Outcome) -> procession_core::Res
     Ok(())
 }
 
-/// Encodes what the initializer is to be called with.
+/// Encodes the initializer's name and arguments. None if the function is not code of this program.
 pub(super) fn initializer<A: Message>(
     function: fn(A),
     arguments: &A,
 ) -> Option<Result<Initializer, crate::EncodeError>> {
     let function = Named::of(function)?;
     let mut bytes = Vec::new();
-    // What is named here lives as long as this process: workers come at any time.
+    // Workers may be started at any time, so the shared objects in the arguments live as long as this process.
     Some(message::write(arguments, &mut bytes).map(|()| Initializer {
         function,
         arguments: bytes,

@@ -1,4 +1,4 @@
-//! How a process is to be started.
+//! The options for starting a process, and starting it.
 
 use super::child::{self, Settings, Start};
 use super::{Process, forkserver};
@@ -17,28 +17,28 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// How a child's process comes to be. Forking this process is a third way, which is not safe: [`Builder::fork`].
+/// How a child comes into being. There is a third way, forking this process, which is unsafe: [`Builder::fork`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StartMethod {
-    /// As a new instance of this program: nothing of this process's is there but what it is given.
+    /// Starts a new instance of this program. The child has nothing of this process except what it is given.
     #[default]
     Spawn,
-    /// As a copy of the fork server: an instance of this program that was started when the first such child was asked
-    /// for, came no further than [`init`](crate::init), and so has one thread and next to no memory. The same as
-    /// `Spawn` to the child, and several times faster.
+    /// Forks the fork server. That is an instance of this program which is started with the first such child, and which
+    /// stops in [`init`](crate::init), so it has one thread and little memory. The child is the same as with `Spawn`,
+    /// and starts several times faster.
     ForkServer,
 }
 
-/// Where a child's standard input, output or error goes.
+/// Where a child's standard input comes from, or its standard output or error goes to.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Stdio {
-    /// Where this process's goes.
+    /// The same as this process's.
     Inherit,
-    /// Nowhere.
+    /// `/dev/null`.
     Null,
-    /// To this file, pipe or socket.
+    /// This file, pipe or socket.
     Fd(OwnedFd),
 }
 
@@ -48,7 +48,7 @@ impl<T: Into<OwnedFd>> From<T> for Stdio {
     }
 }
 
-/// How a process is to be started: made by [`Process::builder`](super::Process::builder).
+/// The options of a process: made by [`Process::builder`](super::Process::builder).
 #[derive(Debug, Default)]
 #[must_use = "nothing is started before spawn or fork is called"]
 pub struct Builder {
@@ -59,81 +59,82 @@ pub struct Builder {
     daemon: bool,
 }
 
-/// What the builder came to.
+/// The options of a builder, checked and with open descriptors.
 pub(crate) struct Plan {
     pub(crate) name: String,
     pub(crate) environment: Vec<(OsString, Option<OsString>)>,
-    /// For the standard streams.
+    /// The descriptors for the standard streams.
     pub(crate) descriptors: Vec<OwnedFd>,
     stdio: [Option<u32>; 3],
     pub(crate) bound: bool,
 }
 
 impl Plan {
-    /// The places of the standard streams' descriptors, where so many others are passed before them.
+    /// Returns the indices of the standard streams' descriptors, if `before` other descriptors are passed before them.
     pub(crate) fn stdio_places(&self, before: u32) -> [Option<u32>; 3] {
         self.stdio.map(|place| place.map(|place| before + place))
     }
 }
 
 impl Builder {
-    /// The process's name, in errors and for whoever looks in from outside. Otherwise it is numbered.
+    /// Sets the process's name, which errors and inspection tools show. The default is `process-` and a number.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self
     }
 
-    /// How it is started.
+    /// Sets how the process is started. The default is [`StartMethod::Spawn`].
     pub fn method(mut self, method: StartMethod) -> Self {
         self.method = method;
         self
     }
 
-    /// Sets a variable of its environment.
+    /// Sets a variable of the process's environment.
     pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
         self.environment
             .push((name.as_ref().to_owned(), Some(value.as_ref().to_owned())));
         self
     }
 
-    /// Removes a variable from its environment.
+    /// Removes a variable from the process's environment.
     pub fn env_remove(mut self, name: impl AsRef<OsStr>) -> Self {
         self.environment.push((name.as_ref().to_owned(), None));
         self
     }
 
-    /// Where its standard input comes from.
+    /// Sets where the standard input comes from.
     pub fn stdin(mut self, stdio: impl Into<Stdio>) -> Self {
         self.stdio[0] = Some(stdio.into());
         self
     }
 
-    /// Where its standard output goes.
+    /// Sets where the standard output goes.
     pub fn stdout(mut self, stdio: impl Into<Stdio>) -> Self {
         self.stdio[1] = Some(stdio.into());
         self
     }
 
-    /// Where its standard error goes.
+    /// Sets where the standard error goes.
     pub fn stderr(mut self, stdio: impl Into<Stdio>) -> Self {
         self.stdio[2] = Some(stdio.into());
         self
     }
 
-    /// Whether it is not to outlive this process: it is killed when this one ends, in whatever way. So are the processes
-    /// that it starts.
+    /// Sets whether the process is killed when this one ends in any way. The same then holds for the processes that it
+    /// starts.
     pub fn daemon(mut self, daemon: bool) -> Self {
         self.daemon = daemon;
         self
     }
 
-    /// Starts a process that runs `function` with `arguments`.
+    /// Starts a process that calls `function` with `arguments`.
     ///
-    /// The function is a plain one, or a closure that captures nothing: what it needs comes as arguments, of which a
-    /// tuple makes several. They are sent as a message is, so handles of shared objects may be among them.
+    /// The function is a plain function, or a closure that captures nothing. What it needs comes as an argument; a
+    /// tuple stands for several. The arguments are sent as a message is, so handles of shared objects may be among
+    /// them.
     ///
     /// # Errors
-    /// [`StartError`] says what: there is then no process.
+    /// [`StartError`] gives the reason; there is then no process.
     pub fn spawn<A: Message, R: Message>(
         self,
         function: fn(A) -> R,
@@ -153,7 +154,7 @@ impl Builder {
         let by_server = method == StartMethod::ForkServer;
         let mut settings = Settings {
             interrupt_blocked: fork::interrupt_is_blocked(),
-            // The fork server's clients pass the way to it before anything else.
+            // Clients of the fork server pass the control socket before all other descriptors.
             control: by_server.then_some(0),
             ..Settings::default()
         };
@@ -207,7 +208,7 @@ impl Builder {
             {
                 return Err(io::Error::new(
                     io::ErrorKind::InvalidInput,
-                    "no name or value of an environment variable",
+                    "a variable of the environment has an empty name, or a null byte or = in it",
                 )
                 .into());
             }
@@ -229,7 +230,7 @@ fn null() -> io::Result<File> {
     OpenOptions::new().read(true).write(true).open("/dev/null")
 }
 
-/// A seat for a process that is about to start, which is given up again if it does not.
+/// A reserved seat for a process that is about to start. Dropping it gives the seat up, unless a process has it.
 pub(crate) struct Seated {
     pub(crate) seat: Seat,
     occupied: bool,
@@ -243,13 +244,13 @@ impl Seated {
         })
     }
 
-    /// Puts a message into the seat, and what it refers to.
+    /// Puts a message into the seat, and the references to the shared objects in it.
     pub(crate) fn load(&self, message: &[u8], carried: Vec<Hold>) -> Result<(), FamilyError> {
         self.seat.carry_all(carried)?;
         Ok(self.seat.load(message)?)
     }
 
-    /// There is a process for it.
+    /// Notes that process `pid` has the seat.
     pub(crate) fn occupied_by(mut self, pid: u32) -> Seat {
         self.occupied = true;
         self.seat.bind(pid);
@@ -265,7 +266,7 @@ impl Drop for Seated {
     }
 }
 
-/// Starts a new instance of this program for a seat, which finds `fds` behind the family memory.
+/// Starts a new instance of this program for a seat. It finds family memory, and after it `fds`, from descriptor 3 on.
 pub(crate) fn start_program(
     seat: Seat,
     what: &str,
@@ -298,10 +299,10 @@ pub(crate) fn start_executable(
 
 pub(crate) fn c_string(text: OsString) -> io::Result<CString> {
     CString::new(text.into_vec())
-        .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "a null byte in an argument"))
+        .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "an argument has a null byte in it"))
 }
 
-/// This process's environment, changed.
+/// Returns this process's environment with the changes.
 fn environment(changes: &[(OsString, Option<OsString>)]) -> io::Result<Vec<CString>> {
     let mut variables: Vec<(OsString, OsString)> = std::env::vars_os().collect();
     for (name, value) in changes {

@@ -1,9 +1,9 @@
-//! A child's life: it takes its seat, learns what it is to do, does it, and leaves word of what came of it.
+//! The life of a child: it takes its seat, reads what it is to do, does it, and leaves a report in the seat.
 
 use crate::code::{Arguments, Named};
 use crate::message;
 use crate::outcome::{self, Outcome};
-use crate::startup;
+use crate::startup::{self, Inherited};
 use procession_core::family::{Family, Seat};
 use procession_core::process::lifeline;
 use procession_core::sys::fork;
@@ -12,31 +12,31 @@ use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// What a child is told before its encoded arguments.
+/// What a child reads before its encoded arguments.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Start {
     pub(crate) function: Named,
-    /// How many descriptors were passed, the family memory's not counted.
+    /// How many descriptors were passed, not counting family memory.
     pub(crate) descriptors: u32,
     pub(crate) settings: Settings,
 }
 
-/// How a process is to be, whichever way it starts. Descriptors are named by their places among those passed.
+/// The settings of a process, for every start method. Descriptors are named by their index among those that were passed.
 #[derive(Default, Serialize, Deserialize)]
 pub(crate) struct Settings {
-    /// What to change in the environment, where the child did not start with it.
+    /// The changes to the environment, if the child did not start with them.
     pub(crate) environment: Vec<(OsString, Option<OsString>)>,
-    /// What goes in the places of standard input, output and error.
+    /// The descriptors for standard input, output and error.
     pub(crate) stdio: [Option<u32>; 3],
-    /// The lifeline, if its life is bound to its parent's.
+    /// The lifeline, if the child is killed when its parent ends.
     pub(crate) lifeline: Option<u32>,
-    /// The way to the fork server that this one shares with its parent.
+    /// The control socket of the fork server that the child shares with its parent.
     pub(crate) control: Option<u32>,
-    /// Whether SIGINT is to stay blocked.
+    /// Whether SIGINT stays blocked.
     pub(crate) interrupt_blocked: bool,
 }
 
-/// Whether this process's life is bound to its parent's, so that its children's lives are to be as well.
+/// Whether this process is killed when its parent ends. Its children are then killed when it ends.
 static BOUND: AtomicBool = AtomicBool::new(false);
 
 pub(crate) fn is_bound() -> bool {
@@ -47,19 +47,19 @@ pub(crate) fn is_bound_from_now_on() {
     BOUND.store(true, Ordering::Relaxed);
 }
 
-/// The life of a child that began as a new program.
-pub(crate) fn live(memory: OwnedFd, slot: u32, generation: u32) {
+/// Runs the life of a child that began as a new program.
+pub(crate) fn live(memory: OwnedFd, mut inherited: Inherited, slot: u32, generation: u32) {
     let code = match Family::adopt(Some(memory), slot, generation) {
         Ok((seat, carried)) => run(seat, &carried, |count| {
-            (1..=count as usize).map(startup::inherited).collect()
+            (0..count).map(|_| inherited.next()).collect()
         }),
-        // The parent has given up, and nobody is there to be told.
+        // The parent has given up, so no process is waiting for a report.
         Err(_) => 1,
     };
     end(code);
 }
 
-/// Ends a child as a program ends.
+/// Ends a child as a program ends: with its exit handlers.
 pub(crate) fn end(code: i32) -> ! {
     if let Some(seat) = Family::home_if_any().and_then(Family::current_seat) {
         seat.slot().declare(code);
@@ -67,7 +67,8 @@ pub(crate) fn end(code: i32) -> ! {
     std::process::exit(code)
 }
 
-/// Does what the start message in the seat says; the status to end with. `passed`: so many descriptors.
+/// Does what the start message in the seat says. Returns the status to end with. `passed` returns the given number of
+/// descriptors that were passed.
 pub(crate) fn run(seat: Seat, carried: &[u32], passed: impl FnOnce(u32) -> Vec<Option<OwnedFd>>) -> i32 {
     let bytes = seat.message();
     let outcome = match postcard::take_from_bytes::<Start>(&bytes) {
@@ -75,7 +76,7 @@ pub(crate) fn run(seat: Seat, carried: &[u32], passed: impl FnOnce(u32) -> Vec<O
             Ok(()) => {
                 outcome::note_panics();
                 let mut unload = || seat.unload(carried);
-                match start.function.found() {
+                match start.function.resolve() {
                     Ok(function) => function.call(Arguments::Plain(arguments), &mut unload),
                     Err(why) => Outcome::NotRun(why),
                 }
@@ -88,11 +89,11 @@ pub(crate) fn run(seat: Seat, carried: &[u32], passed: impl FnOnce(u32) -> Vec<O
     outcome.leave()
 }
 
-/// Becomes what the settings say.
+/// Applies the settings to this process. `passed` are the descriptors that were passed.
 pub(crate) fn prepare(settings: &Settings, mut passed: Vec<Option<OwnedFd>>) -> Result<(), String> {
     let mut take = |place: u32| passed.get_mut(place as usize).and_then(Option::take);
     if let Some(reader) = settings.lifeline.and_then(&mut take) {
-        // Without /proc there is none: a daemon is then on its own.
+        // This fails where there is no /proc. The child is then not killed when its parent ends.
         let _ = lifeline::hold(Some(reader));
         is_bound_from_now_on();
     }
@@ -103,7 +104,7 @@ pub(crate) fn prepare(settings: &Settings, mut passed: Vec<Option<OwnedFd>>) -> 
         if let Some(place) = place {
             let fd = passed.get(*place as usize).and_then(Option::as_ref);
             let fd = fd.ok_or("a descriptor for its standard streams did not arrive")?;
-            startup::put_in_place(fd, target as i32).map_err(|e| format!("its standard streams: {e}"))?;
+            startup::put_in_place(fd, target).map_err(|e| format!("its standard streams: {e}"))?;
         }
     }
     startup::change_environment(&settings.environment)?;
@@ -113,7 +114,7 @@ pub(crate) fn prepare(settings: &Settings, mut passed: Vec<Option<OwnedFd>>) -> 
     Ok(())
 }
 
-/// Writes a start message.
+/// Encodes a start message.
 pub(crate) fn written(start: &Start, arguments: &[u8]) -> Result<Vec<u8>, crate::error::EncodeError> {
     let mut bytes = Vec::with_capacity(256 + arguments.len());
     message::write(start, &mut bytes)?;

@@ -14,25 +14,29 @@ use procession_core::sys::fork;
 use std::io::Write;
 
 impl Builder {
-    /// Starts a process as a copy of this one, in which `function` runs; it may be a closure that captures what it likes.
+    /// Starts a process as a copy of this one, which calls `function`. The function may be a closure with captured values.
     ///
-    /// The fastest way to start a process, and the only one in which the child has all that the parent has: memory,
-    /// open files, and every shared object, which the child then holds on its own. [`init`](crate::init) is not needed. The
-    /// child ends when the function returns: its destructors run, but no exit handlers, and no other thread's code.
-    /// Standard output and error can be used in it, even if another thread was writing to them at that instant.
+    /// This is the fastest way to start a process, and the only one in which the child has all that the parent has:
+    /// memory, open files, and every shared object, to which the child then has references of its own. It does not need
+    /// [`init`](crate::init). The child ends when the function returns. The function's destructors run, but no exit
+    /// handlers and no code of other threads. The child can use standard output and error, even if another thread was
+    /// writing to them at the instant of the fork.
     ///
     /// # Errors
-    /// As [`spawn`](Builder::spawn).
+    /// Those of [`spawn`](Builder::spawn), except [`StartError::NotInitialised`] and [`StartError::Function`].
     ///
     /// # Safety
-    /// Of this process's threads only the calling one exists in the child. Whatever another thread was doing at the instant
-    /// of the fork is never finished there: a lock that it held (a mutex, the environment's, one inside a library)
-    /// stays locked for ever, a value that it was changing stays half changed. So unless this process has one thread, the
-    /// child may only use what no other thread may have been using: its own values, memory allocation, standard output
-    /// and error, and this crate. It must not use a [`LockGuard`](crate::LockGuard) or a [`BlockMut`](crate::BlockMut) from
-    /// before the fork, since its copy is a second mutable reference to the same memory; nor may the parent, if they were
-    /// moved into `function`. It must not drop or join handles of threads and thread pools that it inherited, and
-    /// must not use shared objects that other threads were cloning or dropping at that instant.
+    /// Of this process's threads only the calling one exists in the child. What another thread was doing at the instant
+    /// of the fork is never finished there: a lock that it held (a mutex, the environment's lock, a lock inside of a
+    /// library) stays locked for ever, and a value that it was changing stays half changed. So, unless this process has
+    /// one thread, the child may use only what no other thread may have been using: its own values, memory allocation,
+    /// standard output and error, and this crate.
+    ///
+    /// In any case, the child must not use a [`LockGuard`](crate::LockGuard) or a [`BlockMut`](crate::BlockMut) from
+    /// before the fork: its copy is a second mutable reference to the same memory. If one was moved into `function`,
+    /// the parent must not use it either. The child must not drop or join handles of threads and thread pools that it
+    /// has inherited. It must not use shared objects that other threads were cloning or dropping at the instant of the
+    /// fork.
     ///
     /// ```
     /// # fn main() -> procession::Result<()> {
@@ -52,13 +56,13 @@ impl Builder {
             lifeline::reader()?;
         }
         outcome::note_panics();
-        // Our own locks, in the order in which they are taken elsewhere: the child is to find them free.
+        // These are this crate's locks, in the order in which they are taken elsewhere. The child must find them free.
         let server = super::forkserver::hold_still();
         let still = (super::hold_forgotten(), crate::transit::hold_still(), server);
         let (mut out, mut err) = (std::io::stdout().lock(), std::io::stderr().lock());
-        // Else both would write what is in the buffer.
+        // Otherwise both processes would write the contents of the buffers.
         let _ = out.flush().and_then(|()| err.flush());
-        // SAFETY: the contract of this function.
+        // SAFETY: the caller promises that the child uses only what is sound in a forked copy (the contract above).
         let forked = family::fork::expecting(|| unsafe { fork::fork() }, Result::is_err);
         let Some(pid) = forked? else {
             drop((out, err, still));
@@ -74,7 +78,7 @@ impl Builder {
     }
 }
 
-/// A panic in a child must not unwind into what is the parent's program.
+/// Ends a child whose function panics out of `live`: the panic must not unwind into the parent's program.
 struct NeverBack;
 
 impl Drop for NeverBack {
@@ -86,7 +90,7 @@ impl Drop for NeverBack {
 /// Forks a process that has one thread: the fork server.
 ///
 /// # Errors
-/// The system's; there is more than one thread.
+/// The system cannot fork; or there is more than one thread.
 pub(super) fn fork_alone() -> std::io::Result<Option<u32>> {
     let threads = std::fs::read_dir("/proc/self/task").map_or(1, Iterator::count);
     if threads != 1 {
@@ -94,11 +98,11 @@ pub(super) fn fork_alone() -> std::io::Result<Option<u32>> {
             "something has started a thread in the fork server",
         ));
     }
-    // SAFETY: there is no other thread.
+    // SAFETY: this process has one thread (checked above), so a fork of it can do all that it can do.
     unsafe { fork::fork() }
 }
 
-/// The child's life.
+/// Runs the life of a forked child.
 fn live<R: Message>(mut plan: Plan, function: impl FnOnce() -> R) -> ! {
     super::forget_inherited();
     lifeline::after_fork(plan.bound);

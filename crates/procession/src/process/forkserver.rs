@@ -1,15 +1,15 @@
-//! The fork server: an instance of this program that came no further than `init`, and forks whenever it is asked.
+//! The fork server: an instance of this program that stops in `init` and forks on request.
 //!
-//! The protocol between it and its clients is the core's (`procession_core::process::forkserver`). A process starts a
-//! server when it first needs one; its children, however they were started, that come from the server go on with it. The
-//! server ends when its last client has gone, by whatever signal. One that has died is replaced, and so is one whose
-//! environment or folder are not this process's any more: its copies would not be what a new instance would be.
+//! The protocol between the server and its clients is the core's (`procession_core::process::forkserver`). A process starts a
+//! server when it first needs one. A child that was forked by a server uses the same server. The server ends when its last
+//! client has ended in any way. A process replaces its server if the server has died, and if the process's environment or
+//! working folder has changed since the server started: a fork would differ from a new instance.
 
 use super::builder::{Seated, start_program};
 use super::child;
 use super::fork::fork_alone;
 use crate::error::{FamilyError, ForkServerError, StartError};
-use crate::startup;
+use crate::startup::{self, Inherited};
 use procession_core::family::{Family, Seat};
 use procession_core::process::{Child, ForkError, ForkServer, Next, Told, control_pair, request_fork};
 use std::ffi::OsString;
@@ -17,20 +17,20 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// How many children are kept forked ahead.
+/// How many children the server keeps forked in advance.
 const SPARES: usize = 2;
 
-/// The server that this process uses.
+/// The fork server that this process uses.
 struct Server {
     control: OwnedFd,
-    /// The process that this was noted in.
+    /// The pid of the process that wrote this value: a forked child has a copy of it.
     user: u32,
-    /// If that one has started it.
+    /// The server's process, if this process has started it.
     process: Option<Child>,
     world: World,
 }
 
-/// All that a server has from its start on, and its children from it.
+/// The properties of a process that a server and its children inherit: two that are equal fork equal children.
 #[derive(PartialEq, Eq)]
 struct World {
     environment: Vec<(OsString, OsString)>,
@@ -52,7 +52,7 @@ fn server() -> MutexGuard<'static, Option<Server>> {
     SERVER.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Has the server fork a child for a seat, which finds the control socket and `fds`, in this order.
+/// Asks the server to fork a child for a seat. The child finds the control socket, and behind it `fds`.
 pub(super) fn request(seat: Seat, fds: &[BorrowedFd<'_>]) -> Result<Child, StartError> {
     let mut place = server();
     let usable = place.as_mut().is_some_and(Server::is_usable);
@@ -114,7 +114,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It ends with its last client, and is waited for with other forgotten children.
+        // The server ends with its last client. It is waited for like other children without a handle.
         if let Some(process) = self.process.take()
             && self.user == std::process::id()
         {
@@ -123,7 +123,7 @@ impl Drop for Server {
     }
 }
 
-/// In a child of the server, before its environment is changed: the way to the server.
+/// Notes the server's control socket, in a child of the server. Call it before the environment is changed.
 pub(super) fn inherit(control: OwnedFd) {
     *server() = Some(Server {
         control,
@@ -133,19 +133,16 @@ pub(super) fn inherit(control: OwnedFd) {
     });
 }
 
-/// Held across a fork, so that the child finds it free.
+/// Returns a lock to be held across a fork, so that the mutex is free in the child.
 pub(super) fn hold_still() -> impl Sized {
     server()
 }
 
 // --- the server ---
 
-/// The server's life.
-pub(crate) fn serve(memory: OwnedFd, slot: u32, generation: u32) {
-    let (Ok(_), Some(control)) = (
-        Family::adopt(Some(memory), slot, generation),
-        startup::inherited(1),
-    ) else {
+/// Runs the life of the fork server.
+pub(crate) fn serve(memory: OwnedFd, mut inherited: Inherited, slot: u32, generation: u32) {
+    let (Ok(_), Some(control)) = (Family::adopt(Some(memory), slot, generation), inherited.next()) else {
         std::process::exit(1)
     };
     let Ok(mut server) = ForkServer::new(control) else {
@@ -159,7 +156,7 @@ pub(crate) fn serve(memory: OwnedFd, slot: u32, generation: u32) {
             Ok(Next::ForkSpare) => match fork_alone() {
                 Ok(Some(pid)) => server.spare_forked(pid),
                 Ok(None) => wait_as_spare(server),
-                // The next request is time enough to try again.
+                // The server tries again at the next request.
                 Err(_) => {}
             },
             Ok(Next::Fork(request)) => match fork_alone() {

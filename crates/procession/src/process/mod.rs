@@ -1,4 +1,4 @@
-//! Processes: starting one that runs a function, and what became of it.
+//! Processes: starting one that runs a function, and learning how it ended.
 
 mod builder;
 pub(crate) mod child;
@@ -23,8 +23,9 @@ use std::time::Duration;
 
 /// A process that runs a function of this program, which returns an `R`.
 ///
-/// It is held by its pidfd, so a signal never reaches another process that got its number. Dropping this neither ends
-/// the process nor waits for it, as with a thread's handle.
+/// The process is held by a pidfd (`pidfd_open(2)`), so a signal never reaches another process that has got its pid. Dropping
+/// this neither ends the process nor waits for it, as with the handle of a thread. (Python's `multiprocessing` joins its
+/// non-daemonic children at exit. This crate does not.)
 ///
 /// ```
 /// fn main() -> procession::Result<()> {
@@ -43,7 +44,7 @@ use std::time::Duration;
 /// }
 /// ```
 pub struct Process<R: Message = ()> {
-    /// None only while it is dropped.
+    /// None only while this is being dropped.
     child: Option<Child>,
     seat: Option<Seat>,
     name: String,
@@ -53,24 +54,24 @@ pub struct Process<R: Message = ()> {
     kind: PhantomData<fn() -> R>,
 }
 
-/// How a process ended.
+/// How a process ended: with a status, or by a signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ExitStatus(i32);
 
 impl ExitStatus {
-    /// Whether it ended with status 0.
+    /// Returns whether the process ended with status 0.
     #[must_use]
     pub fn success(self) -> bool {
         self.0 == 0
     }
 
-    /// The status, unless a signal ended it.
+    /// Returns the exit status; None if a signal killed the process.
     #[must_use]
     pub fn code(self) -> Option<i32> {
         (self.0 >= 0).then_some(self.0)
     }
 
-    /// The signal that ended it.
+    /// Returns the signal that killed the process; None if it ended with a status.
     #[must_use]
     pub fn signal(self) -> Option<i32> {
         (self.0 < 0).then_some(-self.0)
@@ -87,10 +88,10 @@ impl fmt::Display for ExitStatus {
 }
 
 impl Process<()> {
-    /// Starts a process that runs `function` with `arguments`, in the default way: see [`Builder::spawn`].
+    /// Starts a process that calls `function` with `arguments`, with the default options. See [`Builder::spawn`].
     ///
     /// # Errors
-    /// [`StartError`] says what: there is then no process.
+    /// [`StartError`] gives the reason; there is then no process.
     pub fn spawn<A: Message, R: Message>(
         function: fn(A) -> R,
         arguments: A,
@@ -98,7 +99,7 @@ impl Process<()> {
         Builder::default().spawn(function, arguments)
     }
 
-    /// A process to be started otherwise than by default.
+    /// Returns a builder for a process with other options than the defaults.
     ///
     /// ```
     /// use procession::{Process, StartMethod, Stdio};
@@ -148,22 +149,22 @@ impl<R: Message> Process<R> {
         }
     }
 
-    /// Its name.
+    /// Returns the process's name.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Its pid.
+    /// Returns the pid.
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.child().pid()
     }
 
-    /// Waits until it has ended; the value that its function returned.
+    /// Waits until the process has ended. Returns the value that its function returned.
     ///
     /// # Errors
-    /// [`ProcessError`] says how it ended instead.
+    /// [`ProcessError`] says how the process ended without returning a value.
     pub fn join(self) -> Result<R, ProcessError> {
         let code = loop {
             if let Some(code) = self.wait_until(Deadline::NEVER) {
@@ -173,10 +174,10 @@ impl<R: Message> Process<R> {
         self.result(code)
     }
 
-    /// The same, or the process again if it takes longer.
+    /// Does the same, and waits at most `limit`.
     ///
     /// # Errors
-    /// The process itself, still running.
+    /// The handle itself: the process is still running.
     pub fn join_timeout(self, limit: Duration) -> Result<Result<R, ProcessError>, Self> {
         match self.wait_until(Deadline::after(limit)) {
             Some(code) => Ok(self.result(code)),
@@ -184,54 +185,54 @@ impl<R: Message> Process<R> {
         }
     }
 
-    /// Waits until it has ended, and leaves the value where it is. None if it takes longer.
+    /// Waits at most `limit` until the process has ended, and does not take the value. Returns None if it is still running.
     #[must_use]
     pub fn wait_timeout(&self, limit: Duration) -> Option<ExitStatus> {
         self.wait_until(Deadline::after(limit)).map(ExitStatus)
     }
 
-    /// How it ended; None while it runs.
+    /// Returns how the process ended; None if it is still running.
     #[must_use]
     pub fn exit_status(&self) -> Option<ExitStatus> {
         self.child().poll().map(ExitStatus)
     }
 
-    /// Whether it runs.
+    /// Returns whether the process is running.
     #[must_use]
     pub fn is_alive(&self) -> bool {
         self.exit_status().is_none()
     }
 
-    /// Asks it to end: SIGTERM. Nothing happens if it has ended.
+    /// Sends SIGTERM, which asks the process to end. Does nothing if it has ended.
     ///
     /// # Errors
-    /// The system's: the process has become somebody else's.
+    /// The system refuses: the process now runs as another user.
     pub fn terminate(&self) -> io::Result<()> {
         self.signal(libc::SIGTERM)
     }
 
-    /// Ends it: SIGKILL. Nothing happens if it has ended.
+    /// Sends SIGKILL, which ends the process. Does nothing if it has ended.
     ///
     /// # Errors
-    /// As [`terminate`](Process::terminate).
+    /// Those of [`terminate`](Process::terminate).
     pub fn kill(&self) -> io::Result<()> {
         self.signal(libc::SIGKILL)
     }
 
-    /// Sends it a signal. Nothing happens if it has ended.
+    /// Sends a signal. Does nothing if the process has ended.
     ///
     /// # Errors
-    /// As [`terminate`](Process::terminate); there is no such signal.
+    /// Those of [`terminate`](Process::terminate); there is no such signal.
     pub fn signal(&self, signal: i32) -> io::Result<()> {
         self.child().send_signal(signal)
     }
 
-    /// A descriptor that is readable once it has ended, for event loops.
+    /// Returns a descriptor that becomes readable when the process has ended, for event loops.
     ///
     /// # Errors
     /// The system refuses pidfds, or no descriptor is free.
     pub fn sentinel(&self) -> io::Result<BorrowedFd<'_>> {
-        crate::startup::borrowed(self.child().sentinel()?, self)
+        crate::startup::sentinel(self.child())
     }
 
     fn wait_until(&self, deadline: Deadline) -> Option<i32> {
@@ -282,29 +283,29 @@ impl<R: Message> fmt::Debug for Process<R> {
     }
 }
 
-/// Children whose handles were dropped while they ran: somebody has to wait for them.
+/// Children whose handles were dropped while they were running. They must still be waited for, or they stay as zombies.
 static FORGOTTEN: Mutex<Vec<Child>> = Mutex::new(Vec::new());
 
-/// Somebody else than its handle has to wait for this child.
+/// Notes a child that has no handle any more and must still be waited for.
 pub(crate) fn forget(child: Child) {
     if let Ok(mut forgotten) = FORGOTTEN.lock() {
         forgotten.push(child);
     }
 }
 
-/// Lets those go that have ended. Before a process is started.
+/// Waits for the noted children that have ended. Called before a process is started.
 pub(crate) fn look_after_forgotten() {
     if let Ok(mut forgotten) = FORGOTTEN.try_lock() {
         forgotten.retain(|child| child.poll().is_none());
     }
 }
 
-/// Held across a fork, so that the child finds it free.
+/// Returns a lock to be held across a fork, so that the mutex is free in the child.
 fn hold_forgotten() -> impl Sized {
     FORGOTTEN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// In a forked child: what is the parent's to look after.
+/// Forgets the noted children, in a forked child: they are children of the parent.
 fn forget_inherited() {
     if let Ok(mut forgotten) = FORGOTTEN.try_lock() {
         forgotten.clear();

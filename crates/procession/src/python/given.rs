@@ -1,7 +1,7 @@
-//! A Rust program that a Python program has started: it joins that family, and goes on into its `main`.
+//! Joining the family of a Python program that has started this Rust program.
 
 use crate::error::DecodeError;
-use crate::startup;
+use crate::startup::Inherited;
 use crate::value::Value;
 use procession_core::family::{Family, Seat};
 use procession_core::process::lifeline;
@@ -9,16 +9,16 @@ use procession_core::sys::fork;
 use std::os::fd::OwnedFd;
 use std::sync::Mutex;
 
-/// The seat, and what it carried for the arguments, until somebody asks for them.
+/// The seat, and the references that it carries for the arguments, until `given` takes them.
 static GIVEN: Mutex<Option<(Seat, Vec<u32>)>> = Mutex::new(None);
 
-/// Joins the family; called by `init`.
-pub(crate) fn join(memory: OwnedFd, slot: u32, generation: u32) {
+/// Joins the family, and returns into the program's `main`. Called by `init`.
+pub(crate) fn join(memory: OwnedFd, mut inherited: Inherited, slot: u32, generation: u32) {
     if let (Ok((seat, carried)), Ok(mut given)) =
         (Family::adopt(Some(memory), slot, generation), GIVEN.lock())
     {
         if seat.message().first() == Some(&1)
-            && let Some(reader) = startup::inherited(1)
+            && let Some(reader) = inherited.next()
         {
             let _ = lifeline::hold(Some(reader));
             crate::process::child::is_bound_from_now_on();
@@ -28,11 +28,11 @@ pub(crate) fn join(memory: OwnedFd, slot: u32, generation: u32) {
     fork::unblock_interrupt();
 }
 
-/// What the Python program that started this one (with `procession.rust.Program`) gave it; None if none did, or if this was
-/// called before. [`init`](crate::init) must have been called.
+/// Returns the arguments that the Python program gave to `procession.rust.Program` when it started this program.
+/// Returns None if no Python program started this one, and after the first call. Call [`init`](crate::init) before it.
 ///
 /// # Errors
-/// The two programs are of different versions, or an object that was given is of a kind that is not known here.
+/// The two programs have different versions, or an argument is a shared object of a kind that this version does not know.
 pub fn given() -> Result<Option<Vec<Value>>, DecodeError> {
     let Some((seat, carried)) = GIVEN.lock().ok().and_then(|mut given| given.take()) else {
         return Ok(None);
