@@ -91,17 +91,17 @@ pub(crate) enum Arguments<'a> {
 
 /// The name of a function `fn(A) -> R` of this program, by which another process that runs the program finds it.
 #[derive(Clone, Serialize, Deserialize)]
-pub(crate) struct Named {
+pub(crate) struct FunctionName {
     shim: CodeAddress,
     function: CodeAddress,
     types: String,
 }
 
-impl Named {
+impl FunctionName {
     /// Names a function. None if it is not code of an object that is loaded here.
-    pub(crate) fn of<A: Message, R: Message>(function: fn(A) -> R) -> Option<Named> {
+    pub(crate) fn new<A: Message, R: Message>(function: fn(A) -> R) -> Option<FunctionName> {
         let shim: Shim = shim::<A, R>;
-        Some(Named {
+        Some(FunctionName {
             shim: CodeAddress::of(shim as usize)?,
             function: CodeAddress::of(function as usize)?,
             types: std::any::type_name::<fn(A) -> R>().to_owned(),
@@ -121,7 +121,7 @@ impl Named {
     pub(crate) fn resolve(self) -> Result<Callable, String> {
         let shim = self.shim.here()?;
         Ok(Callable {
-            // SAFETY: `of` made the address from a Shim, in a process that runs the same build (see the module). Functions
+            // SAFETY: `new` made the address from a Shim, in a process that runs the same build (see the module). Functions
             // and addresses have the same size.
             shim: unsafe { std::mem::transmute::<usize, Shim>(shim) },
             function: self.function.here()?,
@@ -173,7 +173,7 @@ fn shim<A: Message, R: Message>(call: &mut Call<'_>) {
         }
     };
     (call.decoded)();
-    // SAFETY: `Named::of` made the address from a `fn(A) -> R`, together with the address of this very function,
+    // SAFETY: `FunctionName::new` made the address from a `fn(A) -> R`, together with the address of this very function,
     // in a process that runs the same build (see the module). Functions and addresses have the same size.
     let function = unsafe { std::mem::transmute::<usize, fn(A) -> R>(call.function) };
     let encode = if is_task {

@@ -12,7 +12,7 @@ mod worker;
 pub use map::Map;
 pub use task::{JoinHandle, Tasks};
 
-use crate::code::Named;
+use crate::code::FunctionName;
 use crate::error::{EncodeError, FamilyError, StartError, SubmitError};
 use crate::message::{self, Message};
 use crate::process::StartMethod;
@@ -60,7 +60,7 @@ pub struct Pool {
 struct Shared {
     engine: core::Pool,
     workers: u32,
-    /// The functions that were submitted so far, by [`Named::key`].
+    /// The functions that were submitted so far, by [`FunctionName::key`].
     definitions: Mutex<HashMap<(usize, usize), Arc<core::Definition>>>,
     /// Why the last worker that could not become ready has ended.
     trouble: Mutex<Option<String>>,
@@ -341,12 +341,12 @@ impl Shared {
         &self,
         function: fn(A) -> R,
     ) -> Result<Arc<core::Definition>, SubmitError> {
-        let key = Named::key(function);
+        let key = FunctionName::key(function);
         let mut known = self.definitions.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(definition) = known.get(&key) {
             return Ok(definition.clone());
         }
-        let name = Named::of(function).ok_or(SubmitError::Function)?;
+        let name = FunctionName::new(function).ok_or(SubmitError::Function)?;
         let mut bytes = Vec::new();
         message::write(&name, &mut bytes)?;
         let definition = core::Definition::new(self.engine.family(), 0, [&bytes, &[]], Vec::new());

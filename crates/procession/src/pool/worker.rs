@@ -1,6 +1,6 @@
 //! A worker of a pool: a process that runs tasks until the pool has none any more.
 
-use crate::code::{Arguments, Callable, Named};
+use crate::code::{Arguments, Callable, FunctionName};
 use crate::message::{self, Encoded, Message};
 use crate::outcome::Outcome;
 use crate::transit;
@@ -33,7 +33,7 @@ pub(super) struct Start {
 /// The function that every worker calls first, and its encoded arguments.
 #[derive(Clone, Serialize, Deserialize)]
 pub(super) struct Initializer {
-    pub(super) function: Named,
+    pub(super) function: FunctionName,
     pub(super) arguments: Vec<u8>,
 }
 
@@ -153,7 +153,7 @@ impl Functions {
 
     fn find(worker: &Worker, key: (u64, u32)) -> Result<Callable, String> {
         let found = Found::open(worker.family(), key).map_err(|e| e.to_string())?;
-        let name: Named = message::deserialized(&found.bytes).map_err(|e| e.to_string())?;
+        let name: FunctionName = message::deserialized(&found.bytes).map_err(|e| e.to_string())?;
         name.resolve()
     }
 }
@@ -196,7 +196,7 @@ pub(super) fn initializer<A: Message>(
     function: fn(A),
     arguments: &A,
 ) -> Option<Result<Initializer, crate::EncodeError>> {
-    let function = Named::of(function)?;
+    let function = FunctionName::new(function)?;
     let mut bytes = Vec::new();
     // Workers may be started at any time, so the shared objects in the arguments live as long as this process.
     Some(message::write(arguments, &mut bytes).map(|()| Initializer {

@@ -2,7 +2,7 @@
 
 use super::child::{self, Settings, Start};
 use super::{Process, forkserver};
-use crate::code::Named;
+use crate::code::FunctionName;
 use crate::error::{FamilyError, StartError};
 use crate::message::{self, Message};
 use crate::startup;
@@ -146,7 +146,8 @@ impl Builder {
         super::look_after_forgotten();
         let method = self.method;
         let plan = self.plan()?;
-        let function = Named::of(function).ok_or(StartError::Function("it is not code of this program"))?;
+        let function =
+            FunctionName::new(function).ok_or(StartError::Function("it is not code of this program"))?;
         let family = Family::home().map_err(FamilyError::from)?;
         let mut bytes = Vec::new();
         let carried = message::serialized(family, &arguments, &mut bytes)?;

@@ -1,6 +1,6 @@
 //! The life of a child: it takes its seat, reads what it is to do, does it, and leaves a report in the seat.
 
-use crate::code::{Arguments, Named};
+use crate::code::{Arguments, FunctionName};
 use crate::message;
 use crate::outcome::{self, Outcome};
 use crate::startup::{self, Inherited};
@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// What a child reads before its encoded arguments.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Start {
-    pub(crate) function: Named,
+    pub(crate) function: FunctionName,
     /// How many descriptors were passed, not counting family memory.
     pub(crate) descriptors: u32,
     pub(crate) settings: Settings,
