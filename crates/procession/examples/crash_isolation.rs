@@ -1,13 +1,13 @@
-//! Calls C code that may crash in processes of a pool, where it takes nothing along: `cargo run --example crash_isolation`
+//! Calls C code that may crash in the workers of a pool: `cargo run --example crash_isolation`
 //!
-//! `strlen` believes whatever address it is given. The task that crashes is an error that says so; the pool starts another
-//! worker, and the other tasks never notice.
+//! `strlen` reads from any address that it is given. A task that crashes returns an error that says so. The pool starts
+//! another worker, and the other tasks are not affected.
 #![allow(clippy::print_stdout, unsafe_code)]
 
 use procession::{Pool, TaskError};
 use std::ffi::c_char;
 
-/// Runs in a worker. 0 is an address that nobody should believe.
+/// Runs in a worker. 0 is not the address of a string.
 fn length_at(text: Option<String>) -> usize {
     let text = text.map(|text| std::ffi::CString::new(text).unwrap_or_default());
     let address = text.as_ref().map_or(std::ptr::null(), |text| text.as_ptr());
@@ -15,7 +15,7 @@ fn length_at(text: Option<String>) -> usize {
 }
 
 fn foreign_strlen(address: *const c_char) -> usize {
-    // SAFETY: none. That is the point: where there is a doubt, it is a process of its own that dies of it.
+    // SAFETY: there is none for address 0. This example shows that only the worker dies of it.
     unsafe { libc::strlen(std::hint::black_box(address)) }
 }
 

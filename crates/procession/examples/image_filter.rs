@@ -1,6 +1,6 @@
-//! Blurs an image in shared memory, a band of rows in each process: `cargo run --release --example image_filter`
+//! Blurs an image in shared memory, one band of rows in each process: `cargo run --release --example image_filter`
 //!
-//! Source and result are shared slices, which are sent as handles; no pixel is copied from one process to another.
+//! Source and result are shared slices, which are sent as handles. No pixel is copied from one process to another.
 #![allow(clippy::print_stdout)]
 
 use procession::{Process, SharedSlice};
@@ -10,7 +10,7 @@ const WIDTH: usize = 640;
 const HEIGHT: usize = 480;
 const BANDS: usize = 4;
 
-/// Each pixel becomes the mean of itself and its neighbours. Runs in a process of its own for each band.
+/// Replaces each pixel of a band by the mean of itself and its neighbours. Each band has a process of its own.
 fn blur((source, result, rows): (SharedSlice<f32>, SharedSlice<f32>, Range<usize>)) {
     for y in rows {
         let line: Vec<f32> = (0..WIDTH)

@@ -1,21 +1,21 @@
 //! A pipeline of processes that are connected by channels: `cargo run --release --example pipeline`
 //!
-//! Each stage ends when the one before it has: a receiver's iterator ends with the last sender, in whatever process that
-//! was, and whether it was dropped or killed.
+//! Each stage ends after the stage before it: a receiver's iterator ends when the last sender in any process was dropped or
+//! killed.
 #![allow(clippy::print_stdout)]
 
 use procession::{Process, Receiver, Sender, bounded_channel};
 
 fn produce(numbers: Sender<u64>) {
     for n in 2..10_000 {
-        // An error is that nobody listens any more.
+        // Sending fails when no receiver is left.
         if numbers.send(&n).is_err() {
             return;
         }
     }
 }
 
-/// Passes on what is prime. Several of these share the two channels.
+/// Passes the prime numbers on. Several processes run this and share the two channels.
 fn sift((numbers, primes): (Receiver<u64>, Sender<u64>)) -> u64 {
     let mut passed = 0;
     for n in numbers.iter().flatten() {
@@ -34,7 +34,7 @@ fn main() -> procession::Result<()> {
     let sieves = (0..2)
         .map(|_| Process::spawn(sift, (to_sift.clone(), primes.clone())))
         .collect::<Result<Vec<_>, _>>()?;
-    // These ends are not this process's to keep.
+    // Only the children use these ends. With a copy here, the channels would stay open.
     drop((to_sift, primes));
     let (count, sum) = sifted
         .iter()

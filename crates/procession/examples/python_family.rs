@@ -1,12 +1,12 @@
-//! A Rust producer that feeds numpy consumers, without a copy: `cargo run --example python_family -- [PYTHON]`
+//! A Rust producer that sends arrays to numpy consumers without a copy: `cargo run --example python_family -- [PYTHON]`
 //!
-//! Python (the first `python3` on the PATH, or the one that is named) must have the packages `procession` and `numpy`. The
-//! consumers' arrays are the blocks that were written here, in the same memory.
+//! The interpreter (the first `python3` on the PATH, or the argument PYTHON) must have the packages `procession` and `numpy`.
+//! The consumers' arrays are the blocks that this program writes, in the same memory.
 #![allow(clippy::print_stdout)]
 
 use procession::{BlockMut, Queue, Value, python};
 
-/// What the consumers run; it lies beside this file.
+/// The consumers' module, a file in the folder of this one.
 const MODULE: &str = "numpy_consumer";
 const FRAMES: u32 = 8;
 
@@ -31,7 +31,7 @@ fn main() -> procession::Result<()> {
         frame.fill(n as f32);
         frames.put(&frame.freeze())?;
     }
-    // Whoever waits for another frame is told that there will be none.
+    // A consumer that waits for another frame learns that there will be none.
     frames.close()?;
     let mut total = 0.0;
     for _ in 0..FRAMES {

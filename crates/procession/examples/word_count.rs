@@ -1,7 +1,7 @@
 //! Counts the words of files with a pool: `cargo run --release --example word_count -- FILES...`
 //!
-//! The words of each file are counted in a worker; what comes back are counts, and here they are added up. Without
-//! arguments it counts the sources of this crate.
+//! A worker counts the words of each file and returns the counts. This process adds them up. Without arguments, it counts the
+//! words of this crate's sources.
 #![allow(clippy::print_stdout)]
 
 use procession::Pool;

@@ -1,12 +1,13 @@
-//! Channels: queues whose ends notice when nobody is left at the other one.
+//! Channels: queues of which each end notices when the other end is gone.
 //!
-//! Every sender holds a reference to one object of family memory, its *token*, and every receiver to another. The held
-//! tables of the registry count them, in all processes and messages; so when the last sender is dropped, or its process
-//! is killed and found dead, the senders' token is gone. A receiver that finds it gone and the queue empty knows that
-//! nothing will come, and the other way round.
+//! Every sender holds a reference to one object of family memory, the senders' *token*, and every receiver to another, the
+//! receivers' token. The held tables of the registry count these references in all processes and messages. So the senders'
+//! token is gone when the last sender is dropped, or when its process is killed and the reaper has found it dead. A receiver
+//! that finds the token gone and the queue empty knows that no message will come. A sender looks at the receivers' token in
+//! the same way.
 //!
-//! Dropping the last end closes the queue, which wakes the others at once. Where the last end's process is killed, nobody
-//! closes it; whoever waits looks at the token whenever the reaper has rung or a bounded sleep is over.
+//! Dropping the last end closes the queue, which wakes the waiters at the other end at once. If the process of the last end
+//! is killed, the queue is not closed; a waiter then looks at the token when the reaper rings or a bounded sleep is over.
 
 use crate::error::{FamilyError, GetError, PutError};
 use crate::message::Message;
@@ -21,7 +22,11 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A channel: what is sent at one end, by any number of senders, is received at the other, by any number of receivers.
+/// Creates a channel. Any number of senders put messages in at one end; any number of receivers take them at the other.
+///
+/// Each message goes to one receiver. Both ends can be cloned and sent to other processes. When the last sender is dropped
+/// or its process is killed, the receivers get [`GetError::Closed`] as soon as the channel is empty, and the other way round.
+/// (The ends of a `multiprocessing.Pipe` are one sender and one receiver; its `Queue` does not notice such deaths.)
 ///
 /// # Errors
 /// Family memory is exhausted.
@@ -40,7 +45,7 @@ pub fn channel<T: Message>() -> Result<(Sender<T>, Receiver<T>), FamilyError> {
     make(Queue::new()?)
 }
 
-/// A channel in which at most so many messages are under way; sending waits for room.
+/// Creates a channel that holds at most `messages` messages. Sending waits for room.
 ///
 /// # Errors
 /// Family memory is exhausted.
@@ -48,7 +53,7 @@ pub fn bounded_channel<T: Message>(messages: u64) -> Result<(Sender<T>, Receiver
     make(Queue::bounded(messages)?)
 }
 
-/// Two channels, one each way: the ends of a conversation.
+/// Creates the two ends of a conversation: two channels, one in each direction.
 ///
 /// # Errors
 /// Family memory is exhausted.
@@ -62,7 +67,7 @@ pub fn bounded_channel<T: Message>(messages: u64) -> Result<(Sender<T>, Receiver
 /// # Ok(())
 /// # }
 /// ```
-#[allow(clippy::type_complexity)] // both ends, and why not
+#[allow(clippy::type_complexity)] // a pair of ends is what it is
 pub fn duplex<A: Message, B: Message>() -> Result<(Duplex<A, B>, Duplex<B, A>), FamilyError> {
     let (a, to_b) = channel()?;
     let (b, to_a) = channel()?;
@@ -94,7 +99,7 @@ pub struct Sender<T: Message>(End<T>);
 /// The receiving end of a [`channel`].
 pub struct Receiver<T: Message>(End<T>);
 
-/// One end of a conversation: see [`duplex`].
+/// One end of a conversation, which sends `A` and receives `B`: see [`duplex`].
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(bound = "")]
 pub struct Duplex<A: Message, B: Message> {
@@ -103,57 +108,60 @@ pub struct Duplex<A: Message, B: Message> {
 }
 
 impl<T: Message> Sender<T> {
-    /// Sends a value: it will be received even if this process dies the next instant. Waits for room in a bounded channel.
+    /// Sends a value. After this returns, the value is received even if this process dies at once. Waits for room in a
+    /// bounded channel.
     ///
     /// # Errors
-    /// [`PutError::Closed`] if no receiver is left in any process; [`PutError::Encode`]; memory.
+    /// [`PutError::Closed`] if no receiver is left in any process; [`PutError::Encode`]; [`PutError::Family`] if family
+    /// memory is exhausted. The value is then not sent.
     pub fn send(&self, value: &T) -> Result<(), PutError> {
         self.0.put(value, Deadline::NEVER)
     }
 
-    /// The same without waiting.
+    /// Sends a value without waiting.
     ///
     /// # Errors
-    /// As [`send`](Sender::send), and [`PutError::Full`].
+    /// Those of [`send`](Sender::send), and [`PutError::Full`].
     pub fn try_send(&self, value: &T) -> Result<(), PutError> {
         self.0.put(value, Deadline::PAST)
     }
 
-    /// The same, waiting no longer than that.
+    /// Sends a value, and waits at most `limit` for room.
     ///
     /// # Errors
-    /// As [`send`](Sender::send), and [`PutError::Full`].
+    /// Those of [`send`](Sender::send), and [`PutError::Full`].
     pub fn send_timeout(&self, value: &T, limit: Duration) -> Result<(), PutError> {
         self.0.put(value, Deadline::after(limit))
     }
 }
 
 impl<T: Message> Receiver<T> {
-    /// Takes the first value, waiting for one.
+    /// Takes the first value, and waits until there is one.
     ///
     /// # Errors
-    /// [`GetError::Closed`] if there is none and no sender is left in any process; [`GetError::Decode`]; memory.
+    /// [`GetError::Closed`] if the channel is empty and no sender is left in any process; [`GetError::Decode`] (the
+    /// message is consumed); [`GetError::Family`] if family memory is exhausted.
     pub fn recv(&self) -> Result<T, GetError> {
         self.0.get(Deadline::NEVER)
     }
 
-    /// The same without waiting.
+    /// Takes the first value without waiting.
     ///
     /// # Errors
-    /// As [`recv`](Receiver::recv), and [`GetError::Empty`].
+    /// Those of [`recv`](Receiver::recv), and [`GetError::Empty`].
     pub fn try_recv(&self) -> Result<T, GetError> {
         self.0.get(Deadline::PAST)
     }
 
-    /// The same, waiting no longer than that.
+    /// Takes the first value, and waits at most `limit` for one.
     ///
     /// # Errors
-    /// As [`recv`](Receiver::recv), and [`GetError::Empty`].
+    /// Those of [`recv`](Receiver::recv), and [`GetError::Empty`].
     pub fn recv_timeout(&self, limit: Duration) -> Result<T, GetError> {
         self.0.get(Deadline::after(limit))
     }
 
-    /// The values as they come, until no sender is left. Errors other than that are items.
+    /// Returns an iterator that takes values until no sender is left. Other errors are items of the iterator.
     pub fn iter(&self) -> impl Iterator<Item = Result<T, GetError>> + '_ {
         std::iter::from_fn(|| match self.recv() {
             Err(GetError::Closed) => None,
@@ -163,31 +171,31 @@ impl<T: Message> Receiver<T> {
 }
 
 impl<A: Message, B: Message> Duplex<A, B> {
-    /// As [`Sender::send`].
+    /// Sends a value to the other end. See [`Sender::send`].
     ///
     /// # Errors
-    /// As [`Sender::send`].
+    /// Those of [`Sender::send`].
     pub fn send(&self, value: &A) -> Result<(), PutError> {
         self.sender.send(value)
     }
 
-    /// As [`Receiver::recv`].
+    /// Receives a value from the other end. See [`Receiver::recv`].
     ///
     /// # Errors
-    /// As [`Receiver::recv`].
+    /// Those of [`Receiver::recv`].
     pub fn recv(&self) -> Result<B, GetError> {
         self.receiver.recv()
     }
 
-    /// As [`Receiver::recv_timeout`].
+    /// Receives a value from the other end, and waits at most `limit`. See [`Receiver::recv_timeout`].
     ///
     /// # Errors
-    /// As [`Receiver::recv_timeout`].
+    /// Those of [`Receiver::recv_timeout`].
     pub fn recv_timeout(&self, limit: Duration) -> Result<B, GetError> {
         self.receiver.recv_timeout(limit)
     }
 
-    /// The two ends of which it consists.
+    /// Returns the sender and the receiver of which this end consists.
     #[must_use]
     pub fn into_parts(self) -> (Sender<A>, Receiver<B>) {
         (self.sender, self.receiver)
@@ -200,9 +208,9 @@ struct End<T: Message> {
     peer: Handle,
 }
 
-/// A reference to the token of one side, which closes the queue when it was the last.
+/// A reference to the token of one side. Dropping the last reference closes the queue.
 struct Token {
-    /// None only while it is dropped.
+    /// None only while it is being dropped.
     hold: Option<Hold>,
     queue: Arc<core::Queue>,
     receives: bool,
@@ -214,8 +222,8 @@ impl Drop for Token {
         let (family, offset, generation) = (hold.family, hold.offset, hold.generation);
         drop(hold);
         if !family.is_live(offset, generation) {
-            // What nobody will receive is thrown away. A process that is stopped inside of the queue keeps us from closing
-            // it; the others then find out by the token.
+            // If the receivers are gone, the messages in the queue are discarded: none will be received. Closing fails
+            // while a process is stopped inside of the queue; the other end then finds out by the token.
             let _ = self.queue.shut_down(self.receives);
         }
     }
@@ -253,7 +261,9 @@ impl<T: Message> End<T> {
 
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let Some(hold) = &self.token.hold else {
-            return Err(crate::transit::refused("the channel's end is being dropped"));
+            return Err(crate::transit::refused(
+                "this end of the channel is being dropped",
+            ));
         };
         transit::departs(|| hold.family.open(hold.offset, hold.generation, Kind::Buffer))
             .map_err(crate::transit::refused)?;

@@ -11,12 +11,15 @@ use std::mem::ManuallyDrop;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Waiting, with a [`Lock`](crate::Lock) let go of meanwhile, until another process says that what the lock guards has
-/// changed.
+/// Waits, with a [`Lock`](crate::Lock) released meanwhile, until another thread or process notifies that the value in the
+/// lock has changed.
 ///
-/// Exactly as many are woken as were to be: a waiter that is killed, before or after it was called, takes no call along.
-/// There are no spurious wake-ups, but others may have had the lock in between, so look again, or use
+/// [`notify`](Condvar::notify) wakes exactly the number of waiters that it is asked to wake. A waiter that is killed,
+/// before or after it was notified, does not use up a notification: another waiter gets it. There are no spurious
+/// wake-ups. But other threads may have had the lock in between, so check the value again, or use
 /// [`wait_while`](Condvar::wait_while).
+///
+/// It is the core of Python's `Condition`, which has a lock of its own.
 ///
 /// ```
 /// # fn main() -> procession::Result<()> {
@@ -41,7 +44,7 @@ pub struct Condvar {
 travels!(Condvar, core::Condition);
 
 impl Condvar {
-    /// A condition on which nobody waits.
+    /// Creates a condition variable without waiters.
     ///
     /// # Errors
     /// Family memory is exhausted.
@@ -49,19 +52,20 @@ impl Condvar {
         Ok(Self::of(core::Condition::new()?))
     }
 
-    /// Unlocks, waits to be notified, and locks again. If whoever would have notified is killed without having had the lock,
-    /// that is for ever: wait with a [limit](Condvar::wait_timeout) where that may be.
+    /// Unlocks, waits for a notification, and locks again. If every process that would notify is killed, without having
+    /// had the lock at that time, the wait never ends: use [`wait_timeout`](Condvar::wait_timeout) where that can
+    /// happen.
     ///
     /// # Errors
-    /// Family memory is exhausted; the lock is then free.
+    /// Family memory is exhausted. The lock is then free.
     pub fn wait<'a, T: Pod>(&self, guard: LockGuard<'a, T>) -> Result<Locked<'a, T>, FamilyError> {
         self.wait_until(guard, Deadline::NEVER).map(|(locked, _)| locked)
     }
 
-    /// The same; the second value is false if nobody notified within the limit.
+    /// Does the same, and waits at most `limit`. The second value is false if no notification came until then.
     ///
     /// # Errors
-    /// As [`wait`](Condvar::wait).
+    /// Those of [`wait`](Condvar::wait).
     pub fn wait_timeout<'a, T: Pod>(
         &self,
         guard: LockGuard<'a, T>,
@@ -70,11 +74,11 @@ impl Condvar {
         self.wait_until(guard, Deadline::after(limit))
     }
 
-    /// Waits as long as `condition` is true of the value. An owner that died with the lock in between ends the wait,
-    /// whatever the condition says.
+    /// Waits as long as `condition` returns true for the value. If an owner of the lock dies in between, the wait ends with
+    /// [`Locked::OwnerDied`], whatever the condition returns.
     ///
     /// # Errors
-    /// As [`wait`](Condvar::wait).
+    /// Those of [`wait`](Condvar::wait).
     pub fn wait_while<'a, T: Pod>(
         &self,
         mut guard: LockGuard<'a, T>,
@@ -94,13 +98,13 @@ impl Condvar {
         guard: LockGuard<'a, T>,
         deadline: Deadline,
     ) -> Result<(Locked<'a, T>, bool), FamilyError> {
-        // Enlisted before the lock is let go of, so that no notification is missed.
+        // The waiter enlists before it releases the lock, so that it misses no notification.
         let mut ticket = self.inner.enlist()?;
         let guard = ManuallyDrop::new(guard);
         let lock = guard.lock;
         let _ = lock.inner.lock.release();
         let called = waited(|| ticket.wait(deadline)).is_some() || ticket.withdraw();
-        // Dropping the ticket passes on a call that was not heard, if locking fails.
+        // If locking fails, dropping the ticket passes the unused notification on.
         let locked = lock.lock()?;
         if called {
             ticket.heard();
@@ -108,24 +112,24 @@ impl Condvar {
         Ok((locked, called))
     }
 
-    /// Wakes the one that has waited longest, if any.
+    /// Wakes the waiter that has waited longest, if there is one.
     ///
-    /// Have the lock while what it guards changes; it may be let go of before this.
+    /// Change the value while you have the lock. The lock may be released before this call.
     pub fn notify_one(&self) {
         self.inner.call(1, None);
     }
 
-    /// Wakes so many, those first that have waited longest; how many there were.
+    /// Wakes up to `count` waiters, those first that have waited longest. Returns how many it has woken.
     pub fn notify(&self, count: u32) -> u32 {
         self.inner.call(count, None)
     }
 
-    /// Wakes all who wait.
+    /// Wakes all waiters.
     pub fn notify_all(&self) {
         self.inner.call(u32::MAX, None);
     }
 
-    /// How many wait.
+    /// Returns the number of waiters.
     #[must_use]
     pub fn waiting(&self) -> u64 {
         self.inner.waiting()

@@ -1,4 +1,4 @@
-//! Connections between programs that are no family, or not on one machine: in the wire format of Python's
+//! Connections between programs of different families, or on different machines. They use the wire format of Python's
 //! `multiprocessing.connection`, by the core's frames and handshake.
 
 use crate::error::{DecodeError, EncodeError};
@@ -19,18 +19,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-/// A handshake that takes longer has failed.
+/// How long a handshake may take.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
-/// So many bytes are read at a time.
+/// The most bytes that one read asks for.
 const PIECE: usize = 64 << 10;
 
-/// Where a listener is.
+/// The address of a listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Address {
-    /// A Unix socket of this path.
+    /// The path of a Unix socket.
     Unix(PathBuf),
-    /// A TCP socket.
+    /// The address of a TCP socket.
     Tcp(SocketAddr),
 }
 
@@ -52,31 +52,33 @@ impl From<&Path> for Address {
     }
 }
 
-/// Something is wrong with a connection.
+/// An operation on a connection failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConnectionError {
-    /// The system's error.
+    /// A system call failed.
     #[error(transparent)]
     Io(#[from] io::Error),
-    /// The other side has closed it, or is gone.
+    /// The other side has closed the connection, or its process has ended.
     #[error("the connection was closed at the other end")]
     Closed,
-    /// The other side does not know the key, or does not know that this one does.
-    #[error("the other side was refused, or has refused: {0}")]
+    /// The handshake failed: one side does not know the key, or was too slow. The text says which.
+    #[error("the handshake failed: {0}")]
     Refused(String),
-    /// The other side sends no frames, or one that is longer than may be.
-    #[error("the other side sent something malformed, or more than may be in one message")]
+    /// The other side sent something that is no frame, or a message longer than the limit.
+    #[error("the other side sent something that is no frame, or too long a message")]
     Malformed,
     /// The value cannot be encoded.
     #[error(transparent)]
     Encode(#[from] EncodeError),
-    /// What has come is no value of that type.
+    /// The received message is no value of the expected type. The message is consumed.
     #[error(transparent)]
     Decode(#[from] DecodeError),
 }
 
-/// Waits for programs to connect. Dropping it removes a Unix socket's path.
+/// Listens for programs that connect. Dropping it removes the path of a Unix socket.
+///
+/// A [`Client`] of this crate or of Python's `multiprocessing` can connect.
 ///
 /// ```
 /// use procession::{Client, Listener};
@@ -109,19 +111,20 @@ enum Socket {
     Tcp(TcpListener),
 }
 
-/// Connects to a [`Listener`], of this crate or of Python's `multiprocessing`.
+/// Connects to a [`Listener`] of this crate or of Python's `multiprocessing`.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Client;
 
-/// A connection: messages both ways, whole and in order. Threads may use it at once; each message is one thread's.
+/// A connection, on which each side sends messages to the other. Messages arrive whole and in order. Several threads may send
+/// and receive at once; each message is received by one thread.
 ///
-/// Values travel by serde; a `Vec<u8>` as its bytes (`send_bytes` and `recv_bytes` in Python), a [`Value`] as what
-/// Python's `send` and `recv` exchange.
+/// Values travel by serde. A `Vec<u8>` travels as its bytes, as with Python's `send_bytes` and `recv_bytes`. A [`Value`]
+/// travels as a pickle, as with Python's `send` and `recv`.
 #[derive(Debug)]
 pub struct Connection {
     stream: Stream,
-    /// What is under way of the next message.
+    /// The part of the next message that has arrived.
     incoming: Mutex<Assembler>,
     outgoing: Mutex<()>,
 }
@@ -133,10 +136,10 @@ pub(crate) enum Stream {
 }
 
 impl Listener {
-    /// Listens on a Unix socket of this path. `key`: what both sides have to know; empty: anybody may connect.
+    /// Listens on a Unix socket at `path`. Both sides must know `key`; with an empty key, every program may connect.
     ///
     /// # Errors
-    /// There is something of that name, or it cannot be made.
+    /// The path exists, or cannot be created.
     pub fn bind_unix(path: impl AsRef<Path>, key: &[u8]) -> io::Result<Listener> {
         let path = path.as_ref().to_owned();
         let socket = UnixListener::bind(&path)?;
@@ -148,10 +151,11 @@ impl Listener {
         })
     }
 
-    /// Listens on a TCP address; port 0: one that is free. What is said can be read on the way, unless it stays on this machine.
+    /// Listens on a TCP address. Port 0 stands for a free port. Both sides must know `key`; with an empty key, every
+    /// program may connect. Messages are not encrypted.
     ///
     /// # Errors
-    /// The address is in use, or not this machine's.
+    /// The address is in use, or is not an address of this machine.
     pub fn bind_tcp(address: impl ToSocketAddrs, key: &[u8]) -> io::Result<Listener> {
         let socket = TcpListener::bind(address)?;
         socket.set_nonblocking(true)?;
@@ -162,10 +166,10 @@ impl Listener {
         })
     }
 
-    /// Where it listens.
+    /// Returns the address on which this listens.
     ///
     /// # Errors
-    /// The system's.
+    /// The system call fails.
     pub fn address(&self) -> io::Result<Address> {
         match &self.socket {
             Socket::Unix(_, path) => Ok(Address::Unix(path.clone())),
@@ -173,11 +177,13 @@ impl Listener {
         }
     }
 
-    /// Waits for a program to connect, and makes sure that both know the key. A program that says nothing, or too little, is
-    /// given up after ten seconds; meanwhile it keeps no other one waiting. Several threads may accept at a time.
+    /// Waits for a program to connect, and checks in a handshake that both sides know the key. A program that does not
+    /// complete the handshake within ten seconds is refused; meanwhile others can connect. Several threads may accept
+    /// at once.
     ///
     /// # Errors
-    /// [`ConnectionError::Refused`] of one program: the next may be better. `Io`: no descriptor is free, say.
+    /// [`ConnectionError::Refused`]: one program was refused, and the next call may succeed. [`ConnectionError::Io`]: no
+    /// descriptor is free, for example.
     pub fn accept(&self) -> Result<Connection, ConnectionError> {
         let socket = match &self.socket {
             Socket::Unix(socket, _) => socket.as_fd(),
@@ -194,17 +200,17 @@ impl Listener {
 impl Drop for Listener {
     fn drop(&mut self) {
         if let Socket::Unix(_, path) = &self.socket {
-            // An error is that somebody has removed it.
+            // This fails only if the path was removed already.
             let _ = std::fs::remove_file(path);
         }
     }
 }
 
 impl Client {
-    /// Connects to a listener, and makes sure that both know the key (empty: that none is asked for).
+    /// Connects to a listener, and checks in a handshake that both sides know `key`. With an empty key there is no handshake.
     ///
     /// # Errors
-    /// Nobody listens there; [`ConnectionError::Refused`].
+    /// [`ConnectionError::Io`] if no program listens at the address; [`ConnectionError::Refused`] if the keys differ.
     pub fn connect(address: &Address, key: &[u8]) -> Result<Connection, ConnectionError> {
         let stream = match address {
             Address::Unix(path) => Stream::Unix(UnixStream::connect(path)?),
@@ -223,7 +229,7 @@ impl Client {
 impl Connection {
     fn of(stream: Stream) -> Result<Connection, ConnectionError> {
         if let Stream::Tcp(stream) = &stream {
-            // Messages go out whole, so there is nothing to wait for.
+            // A message is written as a whole, so the kernel need not wait for more of it (TCP_NODELAY, tcp(7)).
             stream.set_nodelay(true)?;
         }
         Ok(Connection {
@@ -233,7 +239,7 @@ impl Connection {
         })
     }
 
-    /// Refuses messages of more than so many bytes from now on.
+    /// Limits received messages to `bytes` bytes. A longer message is [`ConnectionError::Malformed`].
     #[must_use]
     pub fn with_limit(self, bytes: usize) -> Self {
         Connection {
@@ -242,10 +248,10 @@ impl Connection {
         }
     }
 
-    /// Sends a value, waiting until the system has taken it.
+    /// Sends a value, and waits until the kernel has taken it.
     ///
     /// # Errors
-    /// [`ConnectionError::Closed`], [`ConnectionError::Encode`], `Io`.
+    /// [`ConnectionError::Closed`], [`ConnectionError::Encode`], [`ConnectionError::Io`].
     pub fn send<T: Message>(&self, value: &T) -> Result<(), ConnectionError> {
         let any = value as &dyn Any;
         if let Some(bytes) = any.downcast_ref::<Vec<u8>>() {
@@ -260,10 +266,11 @@ impl Connection {
         })
     }
 
-    /// Waits for a value.
+    /// Waits for a message, and decodes it.
     ///
     /// # Errors
-    /// [`ConnectionError::Closed`], [`ConnectionError::Decode`] (the message is consumed), `Malformed`, `Io`.
+    /// [`ConnectionError::Closed`], [`ConnectionError::Decode`] (the message is consumed), [`ConnectionError::Malformed`],
+    /// [`ConnectionError::Io`].
     pub fn recv<T: Message>(&self) -> Result<T, ConnectionError> {
         let bytes = self.recv_bytes()?;
         let any = std::any::TypeId::of::<T>();
@@ -277,19 +284,19 @@ impl Connection {
         Ok(message::incoming(&bytes, how, None, Vec::new())?)
     }
 
-    /// Sends bytes.
+    /// Sends bytes as one message.
     ///
     /// # Errors
-    /// As [`send`](Connection::send).
+    /// Those of [`send`](Connection::send).
     pub fn send_bytes(&self, bytes: &[u8]) -> Result<(), ConnectionError> {
         let _turn = self.outgoing.lock();
         send_frame(&self.stream, bytes)
     }
 
-    /// Waits for bytes.
+    /// Waits for a message, and returns its bytes.
     ///
     /// # Errors
-    /// As [`recv`](Connection::recv).
+    /// Those of [`recv`](Connection::recv).
     pub fn recv_bytes(&self) -> Result<Vec<u8>, ConnectionError> {
         let mut incoming = self.incoming.lock().map_err(|_| ConnectionError::Malformed)?;
         let mut piece = vec![0; 32];
@@ -328,10 +335,12 @@ fn agree(stream: &Stream, mut handshake: Handshake) -> Result<(), ConnectionErro
     let mut piece = [0; 512];
     let end = Instant::now() + PATIENCE;
     loop {
-        // All of it has its time, and not each byte: one at a time would hold us up for an hour.
+        // The time limit is for the whole handshake. A limit for each byte would let a slow peer take an hour.
         let left = end.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            return Err(ConnectionError::Refused("it takes too long".into()));
+            return Err(ConnectionError::Refused(
+                "it did not complete the handshake in time".into(),
+            ));
         }
         stream.set_limit(Some(left))?;
         stream.write_all(&handshake.outgoing()).map_err(of_handshake)?;
@@ -341,7 +350,7 @@ fn agree(stream: &Stream, mut handshake: Handshake) -> Result<(), ConnectionErro
         }
         let read = stream.read(&mut piece[..wanted]).map_err(of_handshake)?;
         if let Err(refusal) = handshake.feed(&piece[..read]) {
-            // It is told so; whether that arrives is all the same.
+            // Tells the other side that it is refused. Whether that arrives does not matter.
             let _ = stream.write_all(&handshake.outgoing());
             return Err(ConnectionError::Refused(format!("{refusal:?}")));
         }
@@ -384,7 +393,7 @@ impl Stream {
         }
     }
 
-    /// Whether reading and writing wait.
+    /// Sets whether reads and writes wait.
     pub(crate) fn set_waiting(&self, waiting: bool) -> io::Result<()> {
         match self {
             Stream::Unix(stream) => stream.set_nonblocking(!waiting),
@@ -392,17 +401,17 @@ impl Stream {
         }
     }
 
-    /// What is there, of a stream that does not wait; None if there is nothing.
+    /// Reads from a stream that does not wait. None if nothing has arrived.
     pub(crate) fn read_now(&self, into: &mut [u8]) -> Result<Option<usize>, ConnectionError> {
         none_yet(self.read(into))
     }
 
-    /// How much there was room for, in a stream that does not wait; None if there was none.
+    /// Writes to a stream that does not wait. Returns how many bytes there was room for; None if there was none.
     pub(crate) fn write_now(&self, bytes: &[u8]) -> Result<Option<usize>, ConnectionError> {
         none_yet(self.write_vectored(&[IoSlice::new(bytes)]))
     }
 
-    /// At least one byte.
+    /// Reads at least one byte.
     fn read(&self, into: &mut [u8]) -> Result<usize, ConnectionError> {
         loop {
             let read = match self {

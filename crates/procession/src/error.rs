@@ -1,28 +1,28 @@
-//! What can go wrong, one type for each kind of operation, and [`Error`] for programs that only pass it on.
+//! The errors: one type for each kind of operation, and [`Error`] for programs that only pass errors on.
 
 use procession_core as core;
 use std::fmt;
 
-/// Family memory said no: it is exhausted, an object is gone, a handle cannot be followed.
+/// An operation on family memory failed: memory is exhausted, an object is gone, or a handle cannot be followed.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
 pub struct FamilyError(#[from] core::Error);
 
 impl FamilyError {
-    /// Whether the machine, its control group or the family's address space has no room left.
+    /// Returns whether the machine, its control group or the family's address space has no room left.
     #[must_use]
     pub fn is_out_of_memory(&self) -> bool {
         matches!(self.0, core::Error::NoMemory { .. })
     }
 
-    /// Whether a handle names an object whose last owner has let go of it.
+    /// Returns whether a handle names an object that was freed after its last owner had dropped it.
     #[must_use]
     pub fn is_stale(&self) -> bool {
         matches!(self.0, core::Error::Stale { .. })
     }
 }
 
-/// A value cannot be made into a message.
+/// A value could not be encoded as a message.
 #[derive(Debug, thiserror::Error)]
 #[error("a {kind} cannot be encoded: {why}")]
 pub struct EncodeError {
@@ -39,7 +39,7 @@ impl EncodeError {
     }
 }
 
-/// A message is not a value of the type that was asked for. It is consumed all the same.
+/// A message is not a value of the expected type. The message is consumed.
 #[derive(Debug, thiserror::Error)]
 #[error("a message is no {kind}: {why}")]
 pub struct DecodeError {
@@ -60,16 +60,16 @@ impl DecodeError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PutError {
-    /// The queue holds as many messages, or bytes, as it may, and the time was up.
+    /// The queue was full, of messages or of bytes, until the time was up.
     #[error("the queue is full")]
     Full,
-    /// The queue was shut down, or nobody is left to receive.
+    /// The queue was closed, or no receiver is left.
     #[error("the queue is closed: it was shut down, or its receivers are gone")]
     Closed,
     /// The value cannot be encoded.
     #[error(transparent)]
     Encode(#[from] EncodeError),
-    /// Family memory said no.
+    /// An operation on family memory failed.
     #[error(transparent)]
     Family(#[from] FamilyError),
 }
@@ -78,21 +78,21 @@ pub enum PutError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum GetError {
-    /// There was none, and the time was up.
+    /// The queue was empty until the time was up.
     #[error("the queue is empty")]
     Empty,
-    /// There is none and there will be none: the queue was shut down, or nobody is left to send.
+    /// The queue is empty and stays so: it was closed, or no sender is left.
     #[error("the queue is empty and closed: it was shut down, or its senders are gone")]
     Closed,
-    /// The message is consumed, and no value of the queue's type.
+    /// A message was taken that is no value of the queue's type. It is consumed.
     #[error(transparent)]
     Decode(#[from] DecodeError),
-    /// Family memory said no.
+    /// An operation on family memory failed.
     #[error(transparent)]
     Family(#[from] FamilyError),
 }
 
-/// A process could not be started.
+/// A process could not be started. There is no such process.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
@@ -102,95 +102,95 @@ pub enum StartError {
          own, write procession::init_before_main!() once)"
     )]
     NotInitialised,
-    /// The function is in no object that is loaded here, or a process cannot be told where it is.
+    /// The function is not code of an object that is loaded here, so no other process can find it.
     #[error("the function cannot be named to another process: {0}")]
     Function(&'static str),
     /// The arguments cannot be encoded.
     #[error(transparent)]
     Encode(#[from] EncodeError),
-    /// Family memory said no.
+    /// An operation on family memory failed.
     #[error(transparent)]
     Family(#[from] FamilyError),
-    /// The system said no: no such program, no process or descriptor left.
-    #[error("starting a process: {0}")]
+    /// A system call failed: the program does not exist, or no process, descriptor or memory is free.
+    #[error("a process cannot be started: {0}")]
     System(#[from] std::io::Error),
-    /// The fork server could not do it.
+    /// The fork server could not start it.
     #[error(transparent)]
     ForkServer(#[from] ForkServerError),
 }
 
-/// The fork server did not fork.
+/// The fork server did not fork a child.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
 pub struct ForkServerError(#[from] core::process::ForkError);
 
-/// A process that ended otherwise than by returning its value. Each variant names the process and has the facts.
+/// A process ended without returning its value. Each variant names the process and has the facts.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ProcessError {
-    /// Its function panicked.
-    #[error("{process} panicked at {}: {message}", location.as_deref().unwrap_or("a place unknown"))]
+    /// The function panicked.
+    #[error("{process} panicked at {}: {message}", location.as_deref().unwrap_or("an unknown place"))]
     Panicked {
-        /// Name and pid.
+        /// The name and pid of the process.
         process: Who,
-        /// What the panic said.
+        /// The panic's message.
         message: String,
-        /// File, line and column.
+        /// The file, line and column of the panic.
         location: Option<String>,
-        /// The backtrace, if the child's environment asked for one (`RUST_BACKTRACE`).
+        /// The backtrace, if `RUST_BACKTRACE` is set in the child's environment.
         backtrace: Option<String>,
     },
-    /// An exception that its Python function did not catch.
+    /// The Python function raised an exception that it did not catch.
     #[error("{process} raised {exception}: {message}")]
     Raised {
-        /// Name and pid.
+        /// The name and pid of the process.
         process: Who,
-        /// The exception's class.
+        /// The name of the exception's class.
         exception: String,
-        /// What it said.
+        /// The exception's message.
         message: String,
-        /// Python's traceback.
+        /// Python's traceback as text.
         traceback: String,
     },
-    /// A signal ended it.
+    /// A signal killed the process.
     #[error("{process} was killed by {}", signal_name(*signal))]
     Signaled {
-        /// Name and pid.
+        /// The name and pid of the process.
         process: Who,
-        /// The signal's number.
+        /// The number of the signal.
         signal: i32,
     },
-    /// It ended by itself, with this status, without its function returning.
+    /// The process ended itself with this status before its function had returned.
     #[error("{process} ended with status {code} before its function returned")]
     Exited {
-        /// Name and pid.
+        /// The name and pid of the process.
         process: Who,
         /// The exit status.
         code: i32,
     },
-    /// It ended before it came to its function: another program than this one was started, or its `main` does not begin
-    /// with [`init`](crate::init), or it could not read its arguments.
-    #[error("{process} did not come to its function: {why}")]
+    /// The process ended before it called its function: another program than this one was started, its `main` does not
+    /// begin with [`init`](crate::init), or it could not decode its arguments.
+    #[error("{process} did not call its function: {why}")]
     NotRun {
-        /// Name and pid.
+        /// The name and pid of the process.
         process: Who,
-        /// The exit code: -N for signal N.
+        /// The exit code: the exit status, or -N for signal N.
         code: i32,
-        /// The reason as the child gave it, or what is known.
+        /// The reason that the child gave, or what else is known.
         why: String,
     },
-    /// It returned a value, which could not be encoded there or not be decoded here.
+    /// The function returned a value that the child could not encode or this process could not decode.
     #[error("{process} returned a value that did not arrive: {source}")]
     Undecodable {
-        /// Name and pid.
+        /// The name and pid of the process.
         process: Who,
-        /// Why.
+        /// The reason.
         source: DecodeError,
     },
 }
 
 impl ProcessError {
-    /// The process.
+    /// Returns the name and pid of the process.
     #[must_use]
     pub fn process(&self) -> &Who {
         match self {
@@ -297,13 +297,13 @@ fn ended(code: Option<i32>, out_of_memory: bool) -> String {
     }
 }
 
-/// A process, as errors name it.
+/// The name and pid of a process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Who {
-    /// Its name.
+    /// The name.
     pub name: String,
-    /// Its pid, which may be another process's by now.
+    /// The pid. Another process may have it by now.
     pub pid: u32,
 }
 
@@ -318,30 +318,30 @@ impl fmt::Display for Who {
 #[non_exhaustive]
 #[error(transparent)]
 pub enum Error {
-    /// Of family memory.
+    /// An operation on family memory failed.
     Family(#[from] FamilyError),
-    /// Of putting.
+    /// A value was not put into a queue.
     Put(#[from] PutError),
-    /// Of getting.
+    /// No value was taken from a queue.
     Get(#[from] GetError),
-    /// Of starting a process.
+    /// A process could not be started.
     Start(#[from] StartError),
-    /// Of a process that ended badly.
+    /// A process ended without returning its value.
     Process(#[from] ProcessError),
-    /// Of submitting a task to a pool.
+    /// A task could not be submitted to a pool.
     Submit(#[from] SubmitError),
-    /// Of a task that has no value.
+    /// A task ended without a value.
     Task(#[from] TaskError),
-    /// Of a message that is no value.
+    /// A message is not a value of the expected type.
     Decode(#[from] DecodeError),
-    /// Of the operating system.
+    /// A system call failed.
     Io(#[from] std::io::Error),
 }
 
-/// The result of most programs' functions.
+/// The result of a function that can fail with any error of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// `SIGKILL`, or `signal 42`.
+/// Returns the name of a signal, `SIGKILL` for example, or `signal 42`.
 pub(crate) fn signal_name(signal: i32) -> String {
     const NAMES: [(i32, &str); 16] = [
         (libc::SIGHUP, "SIGHUP"),

@@ -1,9 +1,9 @@
-//! Work in many processes, as easily as in threads.
+//! Runs work in many processes, as easily as in threads.
 //!
-//! A [`Process`] runs a function of this program in another process, and returns its value or tells how it ended.
-//! A [`Queue`], a [`Lock`], a [`SharedSlice`] and the others are used by any number of processes at once, and are sent
-//! from one to the other inside of any value. And whoever is killed, at whatever instant, the others go on: nobody hangs,
-//! nothing that was reported as done is lost, and what the dead one held is taken back.
+//! A [`Process`] runs a function of this program in another process, and returns its value or says how the process ended.
+//! Any number of processes use a [`Queue`], a [`Lock`], a [`SharedSlice`] or another shared object at once, and send it to
+//! each other inside of any value. Any process may be killed at any instant. The others then go on: none of them hangs,
+//! nothing that was reported as done is lost, and the objects that the dead process held are taken back.
 //!
 //! ```
 //! use procession::{Process, Queue};
@@ -33,37 +33,38 @@
 //!
 //! # Starting processes
 //!
-//! [`init`] comes first in `main`: a child is a new instance of the program, which goes no further than there. A program
-//! that forgets it gets an error from the first attempt to start a process. In test binaries, whose `main` is not one's
-//! own, [`init_before_main!`] does the same.
+//! Call [`init`] first in `main`. A child is a new instance of the program: it runs `main` up to this call and no further. A
+//! program that forgets the call gets an error from its first attempt to start a process. Test binaries have no `main` of
+//! their own; there [`init_before_main!`] does the same.
 //!
-//! The function is a plain `fn`, or a closure that captures nothing; no macro, no registry. It is called by its offset in
-//! the program, after the child has made sure that it runs the same build. Arguments and value travel by serde. There are
-//! three ways ([`StartMethod`], [`Builder::fork`]); the third, forking, is `unsafe`, and its contract is written out.
+//! The function is a plain `fn`, or a closure that captures nothing. It needs no macro and no registry: the parent sends its
+//! offset in the program, and the child first makes sure that it runs the same build. Arguments and value travel by serde.
+//! There are three ways to start a child ([`StartMethod`], [`Builder::fork`]). The third, forking, is `unsafe`, and its
+//! contract is written out.
 //!
 //! # What is shared
 //!
-//! All shared objects of a program and its descendants (a *family*) lie in one nameless file of shared memory, so a
-//! lock or a queue costs no descriptor and no name, and the kernel takes everything back when the last process has ended.
-//! A clone, and what a handle becomes that arrives from another process, are the same object.
+//! All shared objects of a program and its descendants (a *family*) lie in one file of shared memory without a name. So a
+//! lock or a queue costs no descriptor and no name, and the kernel frees everything when the last process has ended. A clone
+//! of a handle is the same object, and so is a handle that arrives from another process.
 //!
 //! | | |
 //! |---|---|
-//! | [`Queue`], [`channel`], [`duplex`] | values from anybody to anybody, in order |
-//! | [`Lock`], [`RLock`] | mutual exclusion; the death of an owner is a value that has to be matched |
+//! | [`Queue`], [`channel`], [`duplex`] | values from any process to any other, in order |
+//! | [`Lock`], [`RLock`] | mutual exclusion; a caller has to handle the death of the former owner |
 //! | [`Semaphore`], [`Condvar`], [`Event`], [`Barrier`] | waiting for each other |
-//! | [`Block`] | data that is written once, and then read in place by whoever it is sent to |
-//! | [`SharedBox`], [`SharedSlice`] | data that anybody writes at any time |
+//! | [`Block`] | data that is written once, and then read in place by every process that receives it |
+//! | [`SharedBox`], [`SharedSlice`] | data that any process writes at any time |
 //!
-//! Beside them: a [`Pool`] of workers that are replaced when they die; [`Listener`], [`Client`] and [`SharedMemory`] for
-//! programs that are no family; and [`python`], where Python and Rust are one.
+//! Besides these there are a [`Pool`], whose workers are replaced when they die; [`Listener`], [`Client`] and
+//! [`SharedMemory`] for programs of different families; and [`python`], for Python and Rust programs in one family.
 //!
-//! The processes of a family trust each other, as threads do: each can write to all that they share.
+//! The processes of a family trust each other, as threads do: each can write to everything that they share.
 //!
 //! # Requirements
 //!
-//! Linux 5.11 or later on a 64-bit machine; Rust 1.88 or later. There are no optional features but `crash-points`, which
-//! is for this project's own tests and makes every operation slower.
+//! Linux 5.11 or later on a 64-bit machine, and Rust 1.88 or later. The only optional feature, `crash-points`, is for this
+//! project's own tests and makes every operation slower.
 #![deny(missing_docs)]
 
 #[cfg(not(all(target_os = "linux", target_pointer_width = "64")))]

@@ -1,14 +1,14 @@
-//! Values as messages: what goes through a queue, and what becomes of it at the other end.
+//! Values as messages: how a value goes into a queue, and how it comes out at the other end.
 //!
-//! A value travels by serde and postcard, with these exceptions, which travel without a codec:
+//! A value travels by serde and postcard. These types travel without a codec:
 //!
-//! | type | as | received |
+//! | type | sent as | received as |
 //! |---|---|---|
-//! | `Vec<u8>` | its bytes | copied out once |
-//! | [`Block<T>`](crate::Block) | a buffer of family memory that changes hands | as a view of that buffer |
-//! | [`Value`](crate::Value) | what Python writes and reads | |
+//! | `Vec<u8>` | its bytes | a copy |
+//! | [`Block<T>`](crate::Block) | a reference to a buffer of family memory | a view of that buffer |
+//! | [`Value`](crate::Value) | the format that Python writes and reads | a tree of values |
 //!
-//! Blocks and handles of shared objects *inside* a value travel the same way: the message carries them.
+//! Blocks and handles of shared objects *inside* of a value travel the same way: the message has references to them.
 
 use crate::block::{self, Block};
 use crate::error::{DecodeError, EncodeError, FamilyError};
@@ -23,23 +23,23 @@ use serde::de::DeserializeOwned;
 use std::any::{Any, TypeId};
 use std::cell::Cell;
 
-/// What can be a message: everything that serde can write down and read back, without borrowing.
+/// A type that can be sent as a message: one that serde can write and read, without borrowing.
 ///
-/// Implemented for all such types; there is nothing to do but to derive serde's traits.
+/// The trait is implemented for all such types. Derive serde's traits, and nothing else is needed.
 pub trait Message: Serialize + DeserializeOwned + 'static {}
 
 impl<T: Serialize + DeserializeOwned + 'static> Message for T {}
 
-/// A value that is ready to go.
+/// An encoded value, borrowed while it is being sent.
 pub(crate) struct Outgoing<'a> {
     pub(crate) bytes: &'a [u8],
     pub(crate) encoding: u32,
     pub(crate) carried: Vec<Hold>,
-    /// Bytes in buffers among what is carried.
+    /// The number of bytes in those buffers of `carried` that are part of the message.
     pub(crate) beside: u64,
 }
 
-/// A value that was encoded and waits to go.
+/// An encoded value that is kept until it is sent.
 pub(crate) struct Encoded {
     pub(crate) bytes: Vec<u8>,
     pub(crate) encoding: u32,
@@ -48,7 +48,7 @@ pub(crate) struct Encoded {
 }
 
 impl Encoded {
-    /// Bytes by postcard that carry nothing.
+    /// Makes a message without references of bytes in postcard's format.
     pub(crate) fn report(bytes: Vec<u8>) -> Encoded {
         Encoded {
             bytes,
@@ -58,7 +58,7 @@ impl Encoded {
         }
     }
 
-    /// As a queue's message.
+    /// Encodes a value as a message of a queue.
     pub(crate) fn as_message<T: Message>(family: &'static Family, value: &T) -> Result<Encoded, String> {
         let encoded = outgoing(family, value, |message| {
             Ok::<_, crate::error::PutError>(Encoded {
@@ -71,7 +71,7 @@ impl Encoded {
         encoded.map_err(|e| e.to_string())
     }
 
-    /// By postcard, whatever it is.
+    /// Encodes a value in postcard's format, whatever its type.
     pub(crate) fn plainly<T: Message>(family: &'static Family, value: &T) -> Result<Encoded, String> {
         let mut bytes = Vec::new();
         let carried = serialized(family, value, &mut bytes).map_err(|e| e.to_string())?;
@@ -84,14 +84,14 @@ impl Encoded {
     }
 }
 
-/// Vectors that grew larger than this are not kept.
+/// The capacity, in bytes, of the largest scratch vector that a thread keeps.
 const MUCH: usize = 64 << 10;
 
 thread_local! {
     static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
-/// A vector that is used again and again in this thread.
+/// Calls `work` with an empty vector, whose memory this thread uses again and again.
 pub(crate) fn with_scratch<T>(work: impl FnOnce(&mut Vec<u8>) -> T) -> T {
     let mut scratch = SCRATCH.take();
     scratch.clear();
@@ -102,7 +102,7 @@ pub(crate) fn with_scratch<T>(work: impl FnOnce(&mut Vec<u8>) -> T) -> T {
     answer
 }
 
-/// Makes a message of a value for a queue of this family, and has `send` take it.
+/// Encodes a value for a queue of this family, and calls `send` with the result.
 pub(crate) fn outgoing<T: Message, R, E: From<EncodeError> + From<FamilyError>>(
     family: &'static Family,
     value: &T,
@@ -154,7 +154,7 @@ fn plain(bytes: &[u8], encoding: u32) -> Outgoing<'_> {
     }
 }
 
-/// Writes a value to the end of `out`; the references that it carries.
+/// Appends the encoded value to `out`. Returns the references to the shared objects in it.
 pub(crate) fn serialized<T: Serialize>(
     family: &'static Family,
     value: &T,
@@ -165,14 +165,14 @@ pub(crate) fn serialized<T: Serialize>(
     Ok(frame.take(family))
 }
 
-/// The same for what carries nothing.
+/// Does the same for a value without shared objects.
 pub(crate) fn write<T: Serialize>(value: &T, out: &mut Vec<u8>) -> Result<(), EncodeError> {
     transit::begin();
     postcard::serialize_with_flavor(value, Appending(out))
         .map_err(|e| EncodeError::of::<T>(transit::explained(&e)))
 }
 
-/// The value that these bytes are, all of them.
+/// Decodes a value, which must take all of the bytes.
 pub(crate) fn deserialized<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
     transit::begin();
     match postcard::take_from_bytes(bytes) {
@@ -185,14 +185,14 @@ pub(crate) fn deserialized<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Decod
     }
 }
 
-/// The same for a value that borrows from the bytes.
+/// Does the same for a value that borrows from the bytes.
 pub(crate) fn deserialized_borrowed<'a, T: serde::Deserialize<'a>>(
     bytes: &'a [u8],
 ) -> Result<T, DecodeError> {
     postcard::from_bytes(bytes).map_err(DecodeError::of::<T>)
 }
 
-/// Where postcard writes to.
+/// Makes postcard append to a vector.
 struct Appending<'a>(&'a mut Vec<u8>);
 
 impl postcard::ser_flavors::Flavor for Appending<'_> {
@@ -213,8 +213,8 @@ impl postcard::ser_flavors::Flavor for Appending<'_> {
     }
 }
 
-/// The value that a message is. `big`: the buffer with its bytes, if they are not `inline`. What it carries is dropped
-/// after it was read, when what it names has references of its own.
+/// Decodes a message. Its bytes are `inline`, or the first bytes of the buffer `big`. `carried` are the message's references.
+/// They are dropped after the value was decoded: the shared objects in it then have references of their own.
 pub(crate) fn incoming<T: Message>(
     inline: &[u8],
     encoding: u32,
@@ -250,14 +250,14 @@ pub(crate) fn incoming<T: Message>(
     }
     let value = match big {
         None => deserialized(inline),
-        // Read straight from family memory: what is in it is copied once, into the value.
+        // Reads directly from family memory, so the contents are copied once, into the value.
         Some((hold, len)) => deserialized(&Block::<u8>::of_buffer(hold, len)),
     };
     drop(carried);
     value
 }
 
-/// The bytes that Python has put, if they are some: small ones travel as an object does.
+/// Returns the bytes of a Python `bytes` object; None if the message is another object. A small one travels as a tree.
 pub(crate) fn bytes_of_python(message: &[u8], encoding: u32) -> Option<Vec<u8>> {
     match Value::decode(message, encoding) {
         Ok(Value::Bytes(bytes)) => Some(bytes),
@@ -265,7 +265,7 @@ pub(crate) fn bytes_of_python(message: &[u8], encoding: u32) -> Option<Vec<u8>> 
     }
 }
 
-/// A value of a type that was found out to be T.
+/// Returns a value whose type was found to be T.
 fn is<T: 'static, V: 'static>(value: V) -> T {
     let mut value = Some(value);
     let same = (&mut value as &mut dyn Any).downcast_mut::<Option<T>>();

@@ -1,9 +1,9 @@
-//! Pickles of built-ins, written and read: what Python's small-message format has no room for.
+//! Writes and reads pickles of built-in types: the format for values that are too large for a small message.
 //!
-//! A pickle is a program for a small stack machine. Written here is the obvious program, in protocol 4, which every Python
-//! of this century's third decade reads. Read are the instructions that Python's own pickler writes for `None`, `bool`,
-//! `int`, `float`, `str`, `bytes`, `bytearray`, `tuple`, `list` and `dict`; whatever imports or calls something is refused.
-//! The instruction set is that of CPython's `pickletools`.
+//! A pickle is a program for a small stack machine (PEP 307, PEP 3154; the instructions are documented in CPython's
+//! `pickletools`). This module writes the simplest such program, in protocol 4, which Python 3.4 and later read. It reads the
+//! instructions that Python's own pickler writes for `None`, `bool`, `int`, `float`, `str`, `bytes`, `bytearray`, `tuple`,
+//! `list` and `dict`. It refuses every instruction that imports or calls something.
 
 use crate::value::Value;
 use std::collections::{HashMap, HashSet};
@@ -75,9 +75,9 @@ fn run(instruction: u8, bytes: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(bytes);
 }
 
-/// The value that a pickle is.
+/// Reads a value from a pickle.
 pub(crate) fn read(bytes: &[u8]) -> Result<Value, String> {
-    // Every string and tuple is noted in case it is met again, and few are. So the first run only finds out which.
+    // The pickler memoises every string and tuple, and refers again to few of them. The first run finds out to which.
     let mut first = Machine::new(bytes, None);
     let value = first.run()?;
     if first.recalled.is_empty() {
@@ -93,15 +93,15 @@ struct Item(Value, usize);
 struct Machine<'a> {
     bytes: &'a [u8],
     stack: Vec<Item>,
-    /// Where on the stack the marks are.
+    /// The positions of the marks on the stack.
     marks: Vec<usize>,
-    /// How many objects were noted.
+    /// How many objects were memoised.
     noted: u64,
     memo: HashMap<u64, Item>,
-    /// Those that are worth noting; None while that is found out.
+    /// The memo entries that are used later. None in the first run, which finds them out.
     wanted: Option<HashSet<u64>>,
     recalled: HashSet<u64>,
-    /// How much may still be copied because it is met again.
+    /// How many bytes may still be copied for repeated references.
     budget: usize,
 }
 
@@ -271,7 +271,7 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    /// Takes what is on the stack from this place on, and how deep what contains it will be.
+    /// Takes the items from stack position `from` on, and computes the depth of an object that contains them.
     fn above(&mut self, from: usize) -> Result<(Vec<Value>, usize), String> {
         if from > self.stack.len() || self.marks.last().is_some_and(|mark| *mark > from) {
             return Err(MALFORMED.into());
@@ -317,7 +317,7 @@ impl<'a> Machine<'a> {
         }
     }
 
-    /// Lists and dicts are noted empty, before they are filled: what one that is met again is told by.
+    /// Memoises the top of the stack. A list or a dict is memoised before it is filled; a marker notes that it was one.
     fn remember(&mut self, place: u64) -> Result<(), String> {
         self.noted += 1;
         let item = self.stack.last().ok_or(MALFORMED)?;
@@ -349,13 +349,13 @@ impl<'a> Machine<'a> {
     }
 }
 
-/// How many bytes may be copied because objects are met again, in a message of these bytes. A few bytes can mean gigabytes
-/// of tuples of tuples.
+/// Returns how many bytes may be copied for repeated references in a message of these bytes. Without a limit, a few
+/// bytes could stand for gigabytes of nested tuples.
 pub(crate) fn budget(bytes: &[u8]) -> usize {
     bytes.len().saturating_mul(64).saturating_add(4 << 20)
 }
 
-/// Takes a copy of the value from the budget.
+/// Subtracts the size of a copy of `value` from the budget.
 pub(crate) fn spend(budget: &mut usize, value: &Value) -> Result<(), String> {
     *budget = budget
         .checked_sub(weight(value))

@@ -1,4 +1,4 @@
-//! The queue: messages first in, first out, among any number of processes.
+//! The queue: first in, first out, among any number of processes.
 
 use crate::error::{FamilyError, GetError, PutError};
 use crate::message::{self, Message, Outgoing};
@@ -13,14 +13,14 @@ use std::time::Duration;
 
 /// A first-in, first-out queue of values, for any number of producers and consumers in any processes.
 ///
-/// When [`put`](Queue::put) returns, the value is in family memory, and will be delivered even if this process dies the
-/// next instant: there is no feeder thread. A consumer that is killed has taken a message, or left it for the next; no
-/// other process hangs because of it. Clones, and handles that arrive from elsewhere, are the same queue. It lives as long
-/// as any process has it.
+/// When [`put`](Queue::put) returns, the value is in family memory and will be delivered, even if this process dies at once:
+/// there is no feeder thread, unlike in `multiprocessing.Queue`. A consumer that is killed has either taken a message or left
+/// it for the next consumer; no other process hangs because of it. A clone of a handle is the same queue, and so is a handle
+/// that arrives from another process. The queue lives as long as any process or message has a handle.
 ///
-/// `Vec<u8>` and [`Block`](crate::Block)s travel without a codec; [`Value`](crate::Value)s are what Python reads and
-/// writes; everything else goes through serde. A message of another type than the queue's (from a program of another
-/// version, say, or from Python) is a [`GetError::Decode`], and consumed.
+/// A `Vec<u8>` and a [`Block`](crate::Block) travel without a codec. A [`Value`](crate::Value) is what Python reads and
+/// writes. Every other type goes through serde. A message that is not of the queue's type (because it comes from
+/// another version of the program, or from Python) is a [`GetError::Decode`], and is consumed.
 ///
 /// ```
 /// # fn main() -> procession::Result<()> {
@@ -38,7 +38,7 @@ pub struct Queue<T: Message> {
 }
 
 impl<T: Message> Queue<T> {
-    /// A queue that grows as needed.
+    /// Creates a queue without a limit.
     ///
     /// # Errors
     /// Family memory is exhausted.
@@ -46,18 +46,18 @@ impl<T: Message> Queue<T> {
         Ok(Self::of(core::Queue::new(0, 0)?))
     }
 
-    /// A queue of at most so many messages; putting waits for room.
+    /// Creates a queue that holds at most `messages` messages. Putting waits for room.
     ///
     /// # Errors
-    /// As [`new`](Queue::new).
+    /// Those of [`new`](Queue::new).
     pub fn bounded(messages: u64) -> Result<Self, FamilyError> {
         Ok(Self::of(core::Queue::new(messages, 0)?))
     }
 
-    /// A queue of messages of at most so many bytes together. One that is bigger has the queue to itself.
+    /// Creates a queue whose messages have at most `bytes` bytes together. A larger message waits until the queue is empty.
     ///
     /// # Errors
-    /// As [`new`](Queue::new).
+    /// Those of [`new`](Queue::new).
     pub fn bounded_in_bytes(bytes: u64) -> Result<Self, FamilyError> {
         Ok(Self::of(core::Queue::new(0, bytes)?))
     }
@@ -69,56 +69,58 @@ impl<T: Message> Queue<T> {
         }
     }
 
-    /// Puts a value, waiting for room in a bounded queue. The value is encoded here and now.
+    /// Encodes a value and puts it into the queue. Waits for room in a bounded queue.
     ///
     /// # Errors
-    /// [`PutError::Closed`], [`PutError::Encode`], or memory; the value is not in the queue then.
+    /// [`PutError::Closed`]; [`PutError::Encode`]; [`PutError::Family`] if family memory is exhausted. The value is
+    /// then not in the queue.
     pub fn put(&self, value: &T) -> Result<(), PutError> {
         self.put_until(value, Deadline::NEVER, || false)
     }
 
-    /// The same without waiting.
+    /// Puts a value without waiting.
     ///
     /// # Errors
-    /// As [`put`](Queue::put), and [`PutError::Full`].
+    /// Those of [`put`](Queue::put), and [`PutError::Full`].
     pub fn try_put(&self, value: &T) -> Result<(), PutError> {
         self.put_until(value, Deadline::PAST, || false)
     }
 
-    /// The same, waiting no longer than that.
+    /// Puts a value, and waits at most `limit` for room.
     ///
     /// # Errors
-    /// As [`put`](Queue::put), and [`PutError::Full`].
+    /// Those of [`put`](Queue::put), and [`PutError::Full`].
     pub fn put_timeout(&self, value: &T, limit: Duration) -> Result<(), PutError> {
         self.put_until(value, Deadline::after(limit), || false)
     }
 
-    /// Takes the first value, waiting for one. A queue does not know who will put something: if they are all killed, that is
-    /// for ever. A [`channel`](crate::channel) does, and is closed then.
+    /// Takes the first value, and waits until there is one. A queue does not know its producers: if all of them are
+    /// killed, the wait never ends. A [`channel`](crate::channel) knows its senders, and is closed when they are gone.
     ///
     /// # Errors
-    /// [`GetError::Closed`], [`GetError::Decode`], or memory.
+    /// [`GetError::Closed`] if the queue is closed and empty; [`GetError::Decode`] (the message is consumed);
+    /// [`GetError::Family`] if family memory is exhausted.
     pub fn get(&self) -> Result<T, GetError> {
         self.get_until(Deadline::NEVER, || false)
     }
 
-    /// The same without waiting.
+    /// Takes the first value without waiting.
     ///
     /// # Errors
-    /// As [`get`](Queue::get), and [`GetError::Empty`].
+    /// Those of [`get`](Queue::get), and [`GetError::Empty`].
     pub fn try_get(&self) -> Result<T, GetError> {
         self.get_until(Deadline::PAST, || false)
     }
 
-    /// The same, waiting no longer than that.
+    /// Takes the first value, and waits at most `limit` for one.
     ///
     /// # Errors
-    /// As [`get`](Queue::get), and [`GetError::Empty`].
+    /// Those of [`get`](Queue::get), and [`GetError::Empty`].
     pub fn get_timeout(&self, limit: Duration) -> Result<T, GetError> {
         self.get_until(Deadline::after(limit), || false)
     }
 
-    /// The values as they come, until the queue is closed and empty. Errors other than that are items.
+    /// Returns an iterator that takes values until the queue is closed and empty. Other errors are items of the iterator.
     pub fn iter(&self) -> impl Iterator<Item = Result<T, GetError>> + '_ {
         std::iter::from_fn(|| match self.get() {
             Err(GetError::Closed) => None,
@@ -126,25 +128,26 @@ impl<T: Message> Queue<T> {
         })
     }
 
-    /// How many messages are in it at this moment: put by a `put` that has returned, and not taken.
+    /// Returns how many messages are in the queue now: those whose `put` has returned and that no consumer has taken.
     #[must_use]
     pub fn len(&self) -> u64 {
         self.inner.len()
     }
 
-    /// Whether it is empty.
+    /// Returns whether the queue is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.inner.is_empty()
     }
 
-    /// Whether a `put` would wait now.
+    /// Returns whether a `put` would wait now.
     #[must_use]
     pub fn is_full(&self) -> bool {
         self.inner.is_full()
     }
 
-    /// From now on nothing is put. What is in the queue can still be taken; who waits is told.
+    /// Closes the queue: later puts fail, and the messages in it can still be taken. Waiting producers and consumers
+    /// are woken.
     ///
     /// # Errors
     /// Family memory is exhausted.
@@ -153,22 +156,22 @@ impl<T: Message> Queue<T> {
         Ok(())
     }
 
-    /// The same, and throws away what is in the queue.
+    /// Closes the queue and discards the messages in it.
     ///
     /// # Errors
-    /// As [`close`](Queue::close).
+    /// Those of [`close`](Queue::close).
     pub fn close_and_discard(&self) -> Result<(), FamilyError> {
         while !self.inner.shut_down(true)? {}
         Ok(())
     }
 
-    /// Whether it was closed.
+    /// Returns whether the queue was closed.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.inner.is_shut_down()
     }
 
-    /// `gone`: whether nobody is left to receive.
+    /// Puts a value until `deadline`. `gone` returns whether no receiver is left.
     pub(crate) fn put_until(
         &self,
         value: &T,
@@ -210,12 +213,12 @@ impl<T: Message> Queue<T> {
         })
     }
 
-    /// `gone`: whether nobody is left to send.
+    /// Takes a value until `deadline`. `gone` returns whether no sender is left.
     pub(crate) fn get_until(&self, deadline: Deadline, gone: impl Fn() -> bool) -> Result<T, GetError> {
         let queue = &*self.inner;
         message::with_scratch(|scratch| {
             let mut policy = LockPolicy::Try;
-            // Only who found nobody left, and then nothing in the queue, knows that nothing will come.
+            // A consumer knows that no message will come if it found the senders gone, and afterwards the queue empty.
             let mut alone = false;
             loop {
                 match queue.try_get(scratch, policy).map_err(FamilyError::from)? {

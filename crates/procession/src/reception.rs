@@ -1,4 +1,4 @@
-//! Accepting connections while the handshakes of others are under way, so that none of them keeps the others waiting.
+//! Accepting connections. Several handshakes are under way at once, so a slow program does not keep the others waiting.
 
 use crate::connection::{ConnectionError, PATIENCE, Stream};
 use procession_core::connection::auth;
@@ -13,32 +13,33 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Mutex, PoisonError};
 
-/// Handshakes under way. Whoever comes then takes the place of the oldest.
+/// The most handshakes that are under way at once. The next program to connect takes the place of the oldest.
 const MOST: usize = 128;
 
-/// Those who have connected, and have not yet shown that they know the key.
+/// The programs that have connected and not yet shown that they know the key.
 #[derive(Debug, Default)]
 pub(crate) struct Reception {
-    /// Locked by the thread that accepts. Others wait for it: what it is at is what they would do.
+    /// Locked by the thread that accepts. Other threads wait for it: it does what they would do.
     guests: Mutex<VecDeque<Guest>>,
 }
 
 struct Guest {
     stream: Stream,
     handshake: Handshake,
-    /// What is still to be written.
+    /// The bytes that are still to be written.
     unsent: Vec<u8>,
     limit: Deadline,
 }
 
-/// How far a handshake has come.
+/// The state of a handshake.
 enum Step {
     Waits,
     Done,
 }
 
 impl Reception {
-    /// The next stream whose other side knows the key. `next`: accepts one that has connected, without waiting.
+    /// Returns the next stream whose other side has shown that it knows the key. `next` accepts one connection without
+    /// waiting.
     pub(crate) fn accept(
         &self,
         socket: BorrowedFd<'_>,
@@ -50,7 +51,7 @@ impl Reception {
             let limit = guests.iter().map(|guest| guest.limit).min();
             let mut fds = vec![PollFd::from_borrowed_fd(socket, PollFlags::IN)];
             fds.extend(guests.iter().map(Guest::awaited));
-            // Whatever it says: all are asked.
+            // The result does not matter: every descriptor is looked at below.
             let _ = pidfd::ready(&mut fds, limit.unwrap_or(Deadline::NEVER))?;
             let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
             drop(fds);
@@ -65,14 +66,16 @@ impl Reception {
             }
             if let Some(place) = guests.iter().position(|guest| guest.limit.expired()) {
                 guests.remove(place);
-                return Err(ConnectionError::Refused("it says nothing".into()));
+                return Err(ConnectionError::Refused(
+                    "it did not complete the handshake in time".into(),
+                ));
             }
             if !ready[0] {
                 continue;
             }
             let stream = match next() {
                 Ok(stream) => stream,
-                // Whoever it was has gone, or another process with this socket was quicker.
+                // The program has gone already, or another process that has this socket has accepted it.
                 Err(e)
                     if matches!(
                         e.kind(),
@@ -131,7 +134,7 @@ impl Guest {
         })
     }
 
-    /// What it is waited for.
+    /// Returns the descriptor and the event for which this handshake waits.
     fn awaited(&self) -> PollFd<'_> {
         let events = if self.unsent.is_empty() {
             PollFlags::IN
@@ -141,7 +144,7 @@ impl Guest {
         PollFd::from_borrowed_fd(self.stream.as_fd(), events)
     }
 
-    /// Does what can be done without waiting.
+    /// Continues the handshake as far as possible without waiting.
     fn go_on(&mut self) -> Result<Step, ConnectionError> {
         let mut piece = [0; 512];
         loop {
@@ -160,7 +163,7 @@ impl Guest {
                 return Ok(Step::Waits);
             };
             if let Err(refusal) = self.handshake.feed(&piece[..read]) {
-                // It is told so; whether that arrives is all the same.
+                // Tells the other side that it is refused. Whether that arrives does not matter.
                 let _ = self.stream.write_now(&self.handshake.outgoing());
                 return Err(ConnectionError::Refused(format!("{refusal:?}")));
             }
@@ -173,12 +176,12 @@ impl Guest {
     }
 }
 
-/// What goes wrong with the other side during a handshake is that one's fault, and no error of ours.
+/// Turns an error that the other side causes during the handshake into a refusal: it is no error of the listener.
 pub(crate) fn of_handshake(error: ConnectionError) -> ConnectionError {
     match error {
-        ConnectionError::Closed => ConnectionError::Refused("it hung up".into()),
+        ConnectionError::Closed => ConnectionError::Refused("it closed the connection".into()),
         ConnectionError::Io(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
-            ConnectionError::Refused("it says nothing".into())
+            ConnectionError::Refused("it did not answer in time".into())
         }
         other => other,
     }

@@ -9,11 +9,11 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A lock that the thread which has it may lock again. There is nothing inside: a second guard would be a second mutable
-/// borrow.
+/// A lock that its owner, a thread, may lock again. It has no value inside: a second guard would be a second mutable borrow.
 ///
-/// When the process that has it ends, in whatever way, nobody could ever unlock it; so the next to lock gets it, and is
-/// told ([`RLocked::OwnerDied`]). It is the same object as Python's `RLock`.
+/// If the process that has the lock ends in any way, the next thread that locks gets the lock, and is told
+/// ([`RLocked::OwnerDied`]). It is the same object as Python's `RLock`. (In `multiprocessing`, it would stay locked for
+/// ever.)
 ///
 /// ```
 /// # fn main() -> procession::Result<()> {
@@ -30,18 +30,18 @@ pub struct RLock {
 }
 travels!(RLock, core::RLock);
 
-/// What locking came to.
+/// The result of locking.
 #[derive(Debug)]
 #[must_use = "dropping it unlocks at once"]
 pub enum RLocked<'a> {
-    /// The lock was free or this thread's, or its owner unlocked it.
+    /// The lock was free, or already this thread's, or its owner unlocked it.
     Clean(RLockGuard<'a>),
-    /// The process that had it has ended with it. The lock is this thread's now. Nobody else is told.
+    /// The process that had the lock has ended with it. The calling thread has the lock now. No other caller is told.
     OwnerDied(RLockGuard<'a>, Death),
 }
 
 impl<'a> RLocked<'a> {
-    /// The guard, whatever the owner's fate was.
+    /// Returns the guard, and ignores whether the former owner died.
     pub fn into_guard(self) -> RLockGuard<'a> {
         match self {
             RLocked::Clean(guard) | RLocked::OwnerDied(guard, _) => guard,
@@ -49,17 +49,17 @@ impl<'a> RLocked<'a> {
     }
 }
 
-/// The lock is this thread's as long as this lives.
+/// Keeps the lock until it is dropped.
 #[derive(Debug)]
 #[must_use = "dropping it unlocks at once"]
 pub struct RLockGuard<'a> {
     lock: &'a RLock,
-    /// A guard stays in its thread.
+    /// Keeps a guard in its thread: a raw pointer is neither `Send` nor `Sync`.
     here: PhantomData<*const ()>,
 }
 
 impl RLock {
-    /// A free lock.
+    /// Creates a free lock.
     ///
     /// # Errors
     /// Family memory is exhausted.
@@ -67,7 +67,7 @@ impl RLock {
         Ok(Self::of(core::RLock::new(true)?))
     }
 
-    /// Locks, waiting until whoever has the lock unlocks or ends.
+    /// Locks, and waits until the owner unlocks or its process ends.
     ///
     /// # Errors
     /// This process cannot become a member of the lock's family.
@@ -79,18 +79,18 @@ impl RLock {
         }
     }
 
-    /// Locks if that takes no waiting.
+    /// Locks without waiting. Returns None if another thread has the lock.
     ///
     /// # Errors
-    /// As [`lock`](RLock::lock).
+    /// Those of [`lock`](RLock::lock).
     pub fn try_lock(&self) -> Result<Option<RLocked<'_>>, FamilyError> {
         self.lock_until(Deadline::PAST)
     }
 
-    /// Locks; None if that takes longer.
+    /// Locks, and waits at most `limit`. Returns None if another thread has the lock until then.
     ///
     /// # Errors
-    /// As [`lock`](RLock::lock).
+    /// Those of [`lock`](RLock::lock).
     pub fn lock_timeout(&self, limit: Duration) -> Result<Option<RLocked<'_>>, FamilyError> {
         self.lock_until(Deadline::after(limit))
     }
@@ -110,7 +110,7 @@ impl RLock {
         }
     }
 
-    /// Whether somebody has it.
+    /// Returns whether a thread of any process has the lock.
     #[must_use]
     pub fn is_locked(&self) -> bool {
         self.inner.locked()

@@ -1,4 +1,4 @@
-//! Named segments of shared memory, for programs that are no family.
+//! Named segments of shared memory, for programs of different families.
 
 use crate::memory::Mapping;
 use rustix::fs::{FlockOperation, Mode, OFlags};
@@ -7,13 +7,14 @@ use std::fs::File;
 use std::io;
 use std::sync::Arc;
 
-/// A segment of memory with a name, which any program of the same user can open. The names are POSIX's (`shm_open`), and
-/// so Python's `SharedMemory` of the same name is the same segment.
+/// A segment of shared memory with a name, which any program of the same user can open. The names are those of POSIX
+/// (`shm_open(3)`), so Python's `SharedMemory` of the same name is the same segment.
 ///
-/// Within a family [`SharedSlice`](crate::SharedSlice) is better: it needs no name, and the kernel takes it back. A named
-/// segment stays until somebody removes its name. Here that is the process which made it, when the last clone of what
-/// [`create`](SharedMemory::create) returned is dropped there, or whoever calls [`unlink`](SharedMemory::unlink); if that
-/// process is killed, the segment stays, as with all who use such names. Those who have opened it keep the memory.
+/// Within a family, use a [`SharedSlice`](crate::SharedSlice): it needs no name, and the kernel frees it. A named
+/// segment stays until a process removes its name. The process that called [`create`](SharedMemory::create) removes it
+/// when it drops the last clone of the returned value; any process can remove it by [`unlink`](SharedMemory::unlink).
+/// If the creating process is killed, the segment stays, as POSIX segments do. (In Python, a resource tracker process
+/// removes it.) A process that has opened a segment keeps the memory, also after the name was removed.
 ///
 /// ```
 /// # fn main() -> procession::Result<()> {
@@ -36,19 +37,20 @@ struct Inner {
     name: String,
     len: usize,
     mapping: Mapping,
-    /// Holds a shared lock for as long as it is open, by which those who look after segments know of its users.
+    /// Keeps a shared `flock(2)` as long as it is open: the Python side's resource tracker sees by it that the segment
+    /// is in use.
     _file: File,
-    /// The process that removes the name, if it is one.
+    /// The pid of the process that removes the name on drop. None if this value was opened, not created.
     owner: Option<u32>,
 }
 
 const FOLDER: &str = "/dev/shm";
 
 impl SharedMemory {
-    /// A new segment of so many bytes (at least 1), all zero, of this name; without one, of a name that nobody has.
+    /// Creates a zeroed segment of `len` bytes (at least 1) with this name; None: with a name that is not in use.
     ///
     /// # Errors
-    /// There is one of that name (`AlreadyExists`); the name has a slash in it; there is no room.
+    /// The name is in use (`AlreadyExists`), or contains a slash or a null byte; `len` is 0; memory is exhausted.
     pub fn create(name: Option<&str>, len: usize) -> io::Result<SharedMemory> {
         if len == 0 {
             return Err(invalid("a segment has at least one byte"));
@@ -73,24 +75,26 @@ impl SharedMemory {
         }
     }
 
-    /// The segment of this name.
+    /// Opens the segment with this name.
     ///
     /// # Errors
-    /// There is none, or it is another user's.
+    /// There is no such segment, it belongs to another user, or it is empty because its creator has not finished.
     pub fn open(name: &str) -> io::Result<SharedMemory> {
         let file = opened(name, OFlags::empty())?;
-        let len =
-            usize::try_from(file.metadata()?.len()).map_err(|_| invalid("a segment larger than memory"))?;
+        let len = usize::try_from(file.metadata()?.len())
+            .map_err(|_| invalid("the segment is larger than the address space"))?;
         if len == 0 {
-            return Err(invalid("the segment is empty: it is being made, or no segment"));
+            return Err(invalid(
+                "the segment is empty: it is still being created, or it is no segment",
+            ));
         }
         let mapping = Mapping::new(&file, len)?;
         Ok(SharedMemory::of(name.to_owned(), len, mapping, file, false))
     }
 
     fn of(name: String, len: usize, mapping: Mapping, file: File, owned: bool) -> SharedMemory {
-        // Who looks after segments asks for an exclusive one, so this waits for nobody long; without it nothing is lost
-        // but the segment, if its other users go.
+        // A resource tracker that looks for users takes an exclusive lock for a moment. So this call does not wait. If it
+        // fails, the only loss is that the tracker may remove the name while this process uses the segment.
         let _ = rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared);
         let inner = Inner {
             name,
@@ -104,45 +108,45 @@ impl SharedMemory {
         }
     }
 
-    /// Its name.
+    /// Returns the name.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.inner.name
     }
 
-    /// How many bytes it has.
+    /// Returns the length in bytes.
     #[must_use]
     #[allow(clippy::len_without_is_empty)] // none is empty
     pub fn len(&self) -> usize {
         self.inner.len
     }
 
-    /// Copies bytes out of it. Aligned words are read whole.
+    /// Copies bytes from offset `start` on into `into`, until `into` is full. Aligned words are read whole.
     ///
     /// # Panics
-    /// If there are not so many.
+    /// The range ends after the end of the segment.
     pub fn read(&self, start: usize, into: &mut [u8]) {
         self.inner.mapping.load(start, into);
     }
 
-    /// Copies bytes into it. Aligned words are written whole.
+    /// Copies `from` into the segment at offset `start`. Aligned words are written whole.
     ///
     /// # Panics
-    /// If there are not so many.
+    /// The range ends after the end of the segment.
     pub fn write(&self, start: usize, from: &[u8]) {
         self.inner.mapping.store(start, from);
     }
 
-    /// Where it is, for foreign code. Valid for as long as this, or a clone of it, lives.
+    /// Returns the address of the first byte, for foreign code. It is valid as long as this value or a clone of it lives.
     #[must_use]
     pub fn as_ptr(&self) -> *mut u8 {
         self.inner.mapping.base()
     }
 
-    /// Removes the name: nobody can open it any more. Those who have, keep the memory.
+    /// Removes the name, so that no process can open the segment any more. Processes that have opened it keep the memory.
     ///
     /// # Errors
-    /// It is removed already.
+    /// The name was removed already.
     pub fn unlink(&self) -> io::Result<()> {
         std::fs::remove_file(path_of(&self.inner.name)?)
     }
@@ -153,14 +157,14 @@ impl Drop for Inner {
         if self.owner == Some(std::process::id())
             && let Ok(path) = path_of(&self.name)
         {
-            // An error is that it is gone.
+            // This fails only if the name was removed already.
             let _ = std::fs::remove_file(path);
         }
     }
 }
 
 impl Serialize for SharedMemory {
-    /// Its name. Whoever made it has to keep it until that has arrived.
+    /// Writes the name. The creator must keep the segment until the receiver has opened it.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         self.inner.name.serialize(serializer)
     }
@@ -181,7 +185,9 @@ fn invalid(why: &str) -> io::Error {
 fn path_of(name: &str) -> io::Result<String> {
     let plain = name.trim_start_matches('/');
     if plain.is_empty() || plain.contains(['/', '\0']) || plain == "." || plain == ".." {
-        return Err(invalid("not a name for a segment of shared memory"));
+        return Err(invalid(
+            "a segment name must not be empty and has no slash and no null byte",
+        ));
     }
     Ok(format!("{FOLDER}/{plain}"))
 }
@@ -196,7 +202,7 @@ fn made(name: &str) -> io::Result<File> {
     opened(name, OFlags::CREATE | OFlags::EXCL)
 }
 
-/// Memory for all of it, so that writing to it is never a SIGBUS.
+/// Reserves memory for all `len` bytes, so that no later write ends in SIGBUS.
 fn reserve(file: &File, len: usize) -> io::Result<()> {
     file.set_len(len as u64)?;
     procession_core::sys::memory::reserve(file, 0, len as u64)

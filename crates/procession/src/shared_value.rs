@@ -1,4 +1,4 @@
-//! Shared objects inside of values: by their handles, with what Python has to know beside.
+//! Shared objects inside of values: their handles, with the description that Python needs of an array.
 
 use crate::memory::Pod;
 use crate::transit::{self, Named};
@@ -11,27 +11,27 @@ use procession_core::sync as core;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::sync::Arc;
 
-/// A shared object as it goes to Python or comes from there, inside of a [`Value`].
+/// A shared object inside of a [`Value`], on its way to Python or from there.
 ///
-/// Made of a reference to the object (`Value::from(&event)`), and made into one again (`Event::try_from(&value)`).
+/// `Value::from(&event)` makes one of a reference to the object. `Event::try_from(&value)` makes the object of it again.
 #[derive(Clone, Debug)]
 pub struct Shared {
     kind: Kind,
     hold: Arc<Hold>,
-    /// Of an array: the type of its elements and their number, as [`block`] describes them.
+    /// The description of an array: the type and the number of its elements, as [`block`] encodes them. Otherwise empty.
     described: Vec<u8>,
 }
 
-/// A value is not the shared object that it was to be made into.
+/// A value is not a shared object of the expected type.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a value is no {wanted}: {why}")]
+#[error("the value is no {wanted}: {why}")]
 pub struct NotShared {
     wanted: &'static str,
     why: String,
 }
 
 impl PartialEq for Shared {
-    /// Whether both are the same shared object.
+    /// Returns whether both are the same shared object.
     fn eq(&self, other: &Shared) -> bool {
         let key = |shared: &Shared| (shared.hold.offset, shared.hold.generation);
         key(self) == key(other) && std::ptr::eq(self.hold.family, other.hold.family)
@@ -39,7 +39,7 @@ impl PartialEq for Shared {
 }
 
 impl Shared {
-    /// The kind as one byte, and the handle with what is said beside; the object departs.
+    /// Returns the kind, and the bytes of the handle and the description. Keeps the object alive until they have arrived.
     pub(crate) fn departing(&self) -> Result<(u8, Vec<u8>), String> {
         transit::departs(|| self.again()).map_err(|e| e.to_string())?;
         let mut bytes = self.hold.handle().to_bytes().to_vec();
@@ -47,7 +47,7 @@ impl Shared {
         Ok((self.kind as u8, bytes))
     }
 
-    /// The object that this was written for. `join`: also one of a family that this process is not in yet.
+    /// Opens the object of a handle. `join`: whether it may belong to a family of which this process is no member yet.
     pub(crate) fn arrived(kind: u8, bytes: &[u8], join: bool) -> Result<Shared, String> {
         let kind = Kind::of(kind.into()).ok_or("it names a shared object of an unknown kind")?;
         let (handle, described) = bytes
@@ -109,11 +109,11 @@ fn shared<'a>(value: &'a Value, wanted: &'static str) -> Result<&'a Shared, NotS
     })
 }
 
-/// Objects without anything beside: how another reference is made, how one is opened.
+/// Implements the conversions for the types that need no description: how another reference is made, how a handle is opened.
 macro_rules! plain {
     ($($name:ty, $kind:ident, [$($generics:tt)*], |$object:ident| $reference:expr, |$handle:ident| $open:expr;)*) => {$(
         impl<$($generics)*> From<&$name> for Value {
-            /// The shared object. If family memory has no room for another reference to it, `None`.
+            /// Makes a value of the shared object. It is `None` if family memory has no room for another reference.
             fn from($object: &$name) -> Value {
                 let again = $reference.again();
                 again.map_or(Value::None, |hold| {
@@ -150,11 +150,12 @@ fn core_queue<T: Message>(handle: &Handle) -> procession_core::Result<Queue<T>> 
     procession_core::queue::Queue::open(handle).map(Queue::of)
 }
 
-/// Element types that Python knows.
+/// Implements the conversions for arrays whose element types Python knows.
 macro_rules! arrays {
     ($($kind:ty => $name:literal),*) => {$(
         impl From<&SharedSlice<$kind>> for Value {
-            /// A `procession.ndarray` of one dimension. If family memory has no room for another reference to it, `None`.
+            /// Makes a `procession.ndarray` of one dimension. It is `None` if family memory has no room for another
+            /// reference.
             fn from(slice: &SharedSlice<$kind>) -> Value {
                 let hold = slice.hold();
                 let again = hold.family.open(hold.offset, hold.generation, Kind::Array);
@@ -171,7 +172,7 @@ macro_rules! arrays {
         impl TryFrom<&Value> for SharedSlice<$kind> {
             type Error = NotShared;
 
-            /// All elements of the array, in the order in which they lie, whatever its dimensions.
+            /// Opens the array as a slice of all its elements, in the order of their addresses, whatever its dimensions.
             fn try_from(value: &Value) -> Result<Self, NotShared> {
                 slice_of(value, $name)
             }
@@ -201,7 +202,7 @@ fn slice_of<T: Pod>(value: &Value, name: &'static str) -> Result<SharedSlice<T>,
 }
 
 impl From<&Block<u8>> for Value {
-    /// A copy, as `bytes`. To send the memory itself, put the block into a queue of blocks.
+    /// Makes a `bytes` with a copy of the block. To send the memory itself, put the block into a queue of blocks.
     fn from(block: &Block<u8>) -> Value {
         Value::Bytes(block.to_vec())
     }

@@ -1,4 +1,4 @@
-//! Semaphore, Event and Barrier: objects of one word each, which processes share.
+//! Event, semaphore and barrier: shared objects of one word each.
 
 use crate::error::FamilyError;
 use crate::transit::travels;
@@ -9,7 +9,7 @@ use procession_core::sys::clock::Deadline;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Waits, signals or not; None if the deadline came.
+/// Repeats a wait that signals interrupt. Returns None if the deadline has passed.
 pub(crate) fn waited<T>(mut wait: impl FnMut() -> Waited<T>) -> Option<T> {
     loop {
         match wait() {
@@ -22,7 +22,7 @@ pub(crate) fn waited<T>(mut wait: impl FnMut() -> Waited<T>) -> Option<T> {
 
 /// A flag that processes share and wait for.
 ///
-/// Whoever is killed while it waits delays nobody. Python's `Event` is the same object.
+/// A process that is killed while it waits delays no other process. It is the same object as Python's `Event`.
 ///
 /// ```
 /// # fn main() -> procession::Result<()> {
@@ -40,7 +40,7 @@ pub struct Event {
 travels!(Event, core::Event);
 
 impl Event {
-    /// An event that is not set.
+    /// Creates an event that is not set.
     ///
     /// # Errors
     /// Family memory is exhausted.
@@ -48,29 +48,29 @@ impl Event {
         Ok(Self::of(core::Event::new()?))
     }
 
-    /// Whether it is set.
+    /// Returns whether the event is set.
     #[must_use]
     pub fn is_set(&self) -> bool {
         self.inner.is_set()
     }
 
-    /// Sets it, and lets all go who wait for it, even if it is cleared the next instant.
+    /// Sets the event. Every thread that is waiting for it returns, even if the event is cleared at once.
     pub fn set(&self) {
         self.inner.set();
     }
 
-    /// Clears it.
+    /// Clears the event.
     pub fn clear(&self) {
         self.inner.clear();
     }
 
-    /// Waits until it is set. If whoever would have set it is killed, that is for ever: wait with a
-    /// [limit](Event::wait_timeout) where that may be.
+    /// Waits until the event is set. If every process that would set it is killed, the wait never ends: use
+    /// [`wait_timeout`](Event::wait_timeout) where that can happen.
     pub fn wait(&self) {
         waited(|| self.inner.wait(Deadline::NEVER));
     }
 
-    /// Waits until it is set; false if that takes longer.
+    /// Waits at most `limit` until the event is set. Returns whether it is set.
     #[must_use]
     pub fn wait_timeout(&self, limit: Duration) -> bool {
         let deadline = Deadline::after(limit);
@@ -80,8 +80,9 @@ impl Event {
 
 /// A number of permits that processes share.
 ///
-/// A permit belongs to nobody in particular: any process may give one back. A process that dies without giving its
-/// permits back takes them along, as it may have handed them on; where that must not be, use a [`Lock`](crate::Lock).
+/// A permit has no owner: any process may release it. So a process that dies without releasing its permits takes them with
+/// it, because it may have passed them on. Where that must not happen, use a [`Lock`](crate::Lock). It is the same object as
+/// Python's `Semaphore`.
 ///
 /// ```
 /// # fn main() -> procession::Result<()> {
@@ -100,7 +101,7 @@ pub struct Semaphore {
 travels!(Semaphore, core::Semaphore);
 
 impl Semaphore {
-    /// A semaphore with so many permits, to which any number can be added.
+    /// Creates a semaphore with `permits` permits. Permits can be added up to a value of 2<sup>31</sup> - 1.
     ///
     /// # Errors
     /// Family memory is exhausted.
@@ -108,7 +109,7 @@ impl Semaphore {
         Self::bounded(permits, i32::MAX.unsigned_abs())
     }
 
-    /// A semaphore with so many permits, that never has more than `most`.
+    /// Creates a semaphore with `permits` permits, which never has more than `most`.
     ///
     /// # Errors
     /// Family memory is exhausted.
@@ -116,37 +117,39 @@ impl Semaphore {
         Ok(Self::of(core::Semaphore::new(permits, most)?))
     }
 
-    /// Takes a permit, and waits for one if there is none.
+    /// Takes a permit, and waits until there is one.
     pub fn acquire(&self) {
         waited(|| self.inner.acquire(Deadline::NEVER));
     }
 
-    /// Takes a permit if there is one.
+    /// Takes a permit without waiting. Returns whether there was one.
     #[must_use]
     pub fn try_acquire(&self) -> bool {
         self.inner.try_acquire()
     }
 
-    /// Takes a permit; false if there is none for longer.
+    /// Takes a permit, and waits at most `limit` for one. Returns whether it has taken one.
     #[must_use]
     pub fn acquire_timeout(&self, limit: Duration) -> bool {
         let deadline = Deadline::after(limit);
         waited(|| self.inner.acquire(deadline)).is_some()
     }
 
-    /// Gives so many permits back; false, and nothing has happened, if there would be more than there may be.
+    /// Gives `permits` permits back. Returns false, and does nothing, if the semaphore would have more than its maximum.
     pub fn release(&self, permits: u32) -> bool {
         self.inner.release(permits)
     }
 
-    /// How many permits there are.
+    /// Returns how many permits are free.
     #[must_use]
     pub fn permits(&self) -> u32 {
         self.inner.value()
     }
 }
 
-/// A place where processes wait for each other: nobody goes on until so many have come.
+/// A place where processes wait for each other: all go on when the last of them has arrived.
+///
+/// It is the same object as Python's `Barrier`.
 ///
 /// ```
 /// # fn main() -> procession::Result<()> {
@@ -164,13 +167,13 @@ pub struct Barrier {
 }
 travels!(Barrier, core::Barrier);
 
-/// A barrier is broken: somebody's time was up, or somebody called [`Barrier::abort`] or [`Barrier::reset`].
+/// The barrier is broken: a party's time was up, or a process called [`Barrier::abort`] or [`Barrier::reset`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the barrier is broken: a party gave up waiting, or broke it")]
 #[non_exhaustive]
 pub struct BrokenBarrier;
 
-/// A round of a barrier is complete.
+/// What a party learns when a round of the barrier is complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BarrierWaitResult {
     index: u32,
@@ -178,13 +181,13 @@ pub struct BarrierWaitResult {
 }
 
 impl BarrierWaitResult {
-    /// True for exactly one of the parties: the last to come.
+    /// Returns true for exactly one of the parties: the last to arrive.
     #[must_use]
     pub fn is_leader(&self) -> bool {
         self.index + 1 == self.parties
     }
 
-    /// How many had come before.
+    /// Returns how many parties had arrived before this one.
     #[must_use]
     pub fn index(&self) -> u32 {
         self.index
@@ -192,7 +195,7 @@ impl BarrierWaitResult {
 }
 
 impl Barrier {
-    /// A barrier for so many parties.
+    /// Creates a barrier for `parties` parties (at least 1).
     ///
     /// # Errors
     /// Family memory is exhausted.
@@ -200,21 +203,21 @@ impl Barrier {
         Ok(Self::of(core::Barrier::new(parties.max(1))?))
     }
 
-    /// Waits for the others.
+    /// Waits until all parties have arrived.
     ///
-    /// A party that is killed after it has come counts as having come; one that is killed before never comes, so wait with
-    /// a [limit](Barrier::wait_timeout) where that may be.
+    /// A party that is killed after it has arrived counts as arrived. A party that is killed before it arrives never
+    /// does, so use [`wait_timeout`](Barrier::wait_timeout) where that can happen.
     ///
     /// # Errors
-    /// The barrier is broken, or is broken meanwhile.
+    /// The barrier is broken, or breaks during the wait.
     pub fn wait(&self) -> Result<BarrierWaitResult, BrokenBarrier> {
         self.wait_until(Deadline::NEVER)
     }
 
-    /// The same; breaks the barrier for all if it takes longer.
+    /// Does the same, and waits at most `limit`. If the time is up, the barrier breaks for all parties.
     ///
     /// # Errors
-    /// As [`wait`](Barrier::wait).
+    /// Those of [`wait`](Barrier::wait).
     pub fn wait_timeout(&self, limit: Duration) -> Result<BarrierWaitResult, BrokenBarrier> {
         self.wait_until(Deadline::after(limit))
     }
@@ -225,7 +228,7 @@ impl Barrier {
             match barrier.arrive(false, deadline) {
                 Ok(Waited::Ready(Some(arrival))) => break arrival,
                 Ok(Waited::Interrupted) => {}
-                // An action of another face's took too long; or this process can have no seat, and so cannot wait.
+                // The action of a Python party took too long. Or this process can have no seat, and so cannot wait.
                 Ok(Waited::TimedOut) | Err(_) => {
                     barrier.abort();
                     return Err(BrokenBarrier);
@@ -243,30 +246,30 @@ impl Barrier {
         }
     }
 
-    /// How many parties it takes.
+    /// Returns the number of parties.
     #[must_use]
     pub fn parties(&self) -> u32 {
         self.inner.parties()
     }
 
-    /// How many wait now.
+    /// Returns how many parties are waiting now.
     #[must_use]
     pub fn waiting(&self) -> u32 {
         self.inner.waiting()
     }
 
-    /// Whether it is broken.
+    /// Returns whether the barrier is broken.
     #[must_use]
     pub fn is_broken(&self) -> bool {
         self.inner.broken()
     }
 
-    /// Breaks it: all who wait and all who come are told, until it is reset.
+    /// Breaks the barrier: every party that waits or arrives gets [`BrokenBarrier`], until `reset`.
     pub fn abort(&self) {
         self.inner.abort();
     }
 
-    /// A fresh start. Who waits is told that it is broken.
+    /// Makes a broken barrier usable again. Parties that are waiting get [`BrokenBarrier`].
     pub fn reset(&self) {
         self.inner.reset();
     }

@@ -1,10 +1,11 @@
-//! Handles on their way: what serde sees of a shared object, and who keeps it alive until it arrives.
+//! Handles in transit: what serde sees of a shared object, and what keeps the object alive until its handle has arrived.
 //!
-//! A handle is only a name. While it is written down and not yet read, somebody must hold the object. Where the bytes go
-//! through Procession (a queue's message, the start of a process, its return value) that is the message itself: whoever
-//! writes it opens a [`Frame`] in this thread, every object that is serialised inside adds a reference to it, and the
-//! references travel with the bytes. A handle that is serialised elsewhere (into a file, a socket) may arrive at any
-//! time, so its object is *pinned*: this process holds it until it ends.
+//! A handle is only a name. From the time when it is written until it is read, a reference must keep the object alive.
+//! Where the bytes travel through Procession (in a queue's message, the start of a process, its return value), the
+//! message keeps the references: the code that writes the message opens a [`Frame`] in this thread, every object that
+//! is serialised while it is open adds a reference to it, and the references travel with the bytes. A handle that is
+//! serialised elsewhere (into a file, a socket) may be read at any later time. So its object is *pinned*: this process
+//! holds it until it ends.
 
 use procession_core::Result;
 use procession_core::family::handle::HANDLE_BYTES;
@@ -20,7 +21,7 @@ thread_local! {
     static FRAMES: RefCell<Vec<Vec<Hold>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Collects the references of what is serialised in this thread until it is taken or dropped.
+/// Collects the references to the objects that are serialised in this thread, until the frame is taken or dropped.
 pub(crate) struct Frame {
     taken: bool,
 }
@@ -31,7 +32,7 @@ impl Frame {
         Frame { taken: false }
     }
 
-    /// What was collected that is of this family. What is of another cannot travel in its messages, and is pinned.
+    /// Returns the collected references to objects of `family`. The others cannot travel in its messages, and are pinned.
     pub(crate) fn take(mut self, family: &'static Family) -> Vec<Hold> {
         self.taken = true;
         let collected = FRAMES.with_borrow_mut(Vec::pop).unwrap_or_default();
@@ -52,11 +53,11 @@ impl Drop for Frame {
 }
 
 thread_local! {
-    /// What postcard has no place for in its errors: why one of our own types could not be written or read.
+    /// The reason why one of this crate's types could not be written or read. Postcard's errors have no room for it.
     static REFUSAL: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
-/// The error of a type that cannot be written.
+/// Makes the error of a type that cannot be written, and notes the reason.
 pub(crate) fn refused<E: serde::ser::Error>(why: impl fmt::Display) -> E {
     let why = why.to_string();
     let error = E::custom(&why);
@@ -64,7 +65,7 @@ pub(crate) fn refused<E: serde::ser::Error>(why: impl fmt::Display) -> E {
     error
 }
 
-/// The error of a type that cannot be read.
+/// Makes the error of a type that cannot be read, and notes the reason.
 pub(crate) fn unread<E: serde::de::Error>(why: impl fmt::Display) -> E {
     let why = why.to_string();
     let error = E::custom(&why);
@@ -72,17 +73,17 @@ pub(crate) fn unread<E: serde::de::Error>(why: impl fmt::Display) -> E {
     error
 }
 
-/// Forgets what was refused before.
+/// Forgets the reason noted earlier.
 pub(crate) fn begin() {
     drop(REFUSAL.take());
 }
 
-/// What postcard's error is about.
+/// Returns the noted reason, or else what postcard's error says.
 pub(crate) fn explained(error: &postcard::Error) -> String {
     REFUSAL.take().unwrap_or_else(|| error.to_string())
 }
 
-/// An object leaves: sees to it that it lives until its handle has arrived. `again` makes a reference.
+/// Keeps an object alive until the handle that is being written has arrived. `again` makes a reference to it.
 pub(crate) fn departs(again: impl FnOnce() -> Result<Hold>) -> Result<()> {
     let hold = again()?;
     let unframed = FRAMES.with_borrow_mut(|frames| match frames.last_mut() {
@@ -100,16 +101,16 @@ pub(crate) fn departs(again: impl FnOnce() -> Result<Hold>) -> Result<()> {
 
 static PINNED: Mutex<BTreeSet<([u8; 16], u64, u32)>> = Mutex::new(BTreeSet::new());
 
-/// Held across a fork, so that the child finds it free.
+/// Returns a lock to be held across a fork, so that the mutex is free in the child.
 pub(crate) fn hold_still() -> impl Sized {
     PINNED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Holds an object until this process ends. Once is enough, however often it is written down.
+/// Holds an object until this process ends. Pinning an object twice holds it once.
 fn pin(hold: Hold) {
     let key = (hold.family.id(), hold.offset, hold.generation);
     if PINNED.lock().is_ok_and(|mut pinned| pinned.insert(key)) {
-        // The entry in the held table stays; the reaper finds it there.
+        // The entry in the held table stays. The reaper finds it there when this process has ended.
         std::mem::forget(hold);
     }
 }
@@ -155,7 +156,7 @@ impl<'de> Deserialize<'de> for Named {
     }
 }
 
-/// `Serialize`, `Deserialize`, `Clone` and the construction from the core's object, for a type that is
+/// Implements `Serialize`, `Deserialize`, equality and the construction from the core's object, for a type of the form
 /// `struct Name { inner: Arc<core> }`.
 macro_rules! travels {
     ($name:ident, $core:ty) => {
@@ -187,7 +188,7 @@ macro_rules! travels {
         }
 
         impl PartialEq for $name {
-            /// Whether both are the same shared object.
+            /// Returns whether both are the same shared object.
             fn eq(&self, other: &Self) -> bool {
                 let (one, two) = (self.inner.reference(), other.inner.reference());
                 one.key() == two.key() && std::ptr::eq(one.family(), two.family())

@@ -1,4 +1,4 @@
-//! Values that Python writes and reads.
+//! Values that both Python and Rust write and read.
 
 use crate::error::{DecodeError, EncodeError};
 use crate::pickle;
@@ -6,10 +6,10 @@ use crate::shared_value::Shared;
 use procession_core::message::{self as encoding, tag};
 use serde::{Deserialize, Serialize};
 
-/// A tree of Python's built-ins: what a Rust program and a Python program can say to each other.
+/// A tree of Python's built-in types, for messages between Rust programs and Python programs.
 ///
-/// A [`Queue<Value>`](crate::Queue) is the same object as a Python `Queue`. What arrives from Python as anything else
-/// than these (an instance of a class, a set, an integer of more than 64 bits) is a decoding error that says so.
+/// A [`Queue<Value>`](crate::Queue) is the same object as a Python `Queue`. Any other object that Python sends (an
+/// instance of a class, a set, an integer of more than 64 bits) is a [`DecodeError`] that says so.
 ///
 /// ```
 /// use procession::Value;
@@ -31,20 +31,20 @@ pub enum Value {
     Float(f64),
     /// A `str`.
     Str(String),
-    /// A `bytes`; a `bytearray` arrives as this.
+    /// A `bytes`. A `bytearray` also arrives as this.
     Bytes(Vec<u8>),
     /// A `tuple`.
     Tuple(Vec<Value>),
     /// A `list`.
     List(Vec<Value>),
-    /// A `dict`, in its order.
+    /// A `dict`, as its pairs of keys and values in their order.
     Dict(Vec<(Value, Value)>),
-    /// A shared object, the same in Python as here.
+    /// A shared object, which is the same object in Python.
     Shared(Shared),
 }
 
 impl Value {
-    /// The number, if it is an `int`.
+    /// Returns the number, if this is an `int`.
     #[must_use]
     pub fn as_i64(&self) -> Option<i64> {
         match self {
@@ -53,7 +53,7 @@ impl Value {
         }
     }
 
-    /// The number, if it is a `float` or an `int`.
+    /// Returns the number, if this is a `float` or an `int`.
     #[must_use]
     pub fn as_f64(&self) -> Option<f64> {
         match self {
@@ -63,7 +63,7 @@ impl Value {
         }
     }
 
-    /// The text, if it is a `str`.
+    /// Returns the text, if this is a `str`.
     #[must_use]
     pub fn as_str(&self) -> Option<&str> {
         match self {
@@ -72,7 +72,7 @@ impl Value {
         }
     }
 
-    /// The elements, if it is a `tuple` or a `list`.
+    /// Returns the elements, if this is a `tuple` or a `list`.
     #[must_use]
     pub fn as_slice(&self) -> Option<&[Value]> {
         match self {
@@ -81,7 +81,7 @@ impl Value {
         }
     }
 
-    /// The value of a key that is a `str`, if it is a `dict`.
+    /// Returns the value of a `str` key, if this is a `dict` that has the key.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&Value> {
         match self {
@@ -93,7 +93,7 @@ impl Value {
         }
     }
 
-    /// The shared object, if it is one.
+    /// Returns the shared object, if this is one.
     #[must_use]
     pub fn as_shared(&self) -> Option<&Shared> {
         match self {
@@ -102,11 +102,11 @@ impl Value {
         }
     }
 
-    /// It as bytes that can be sent in any way, and that Python reads with `procession.rust.from_bytes`. What is named in
-    /// them lives as long as this process, as nobody knows when they arrive.
+    /// Encodes the value as bytes, which can be sent in any way and which Python reads by `procession.rust.from_bytes`.
+    /// The shared objects in it stay alive as long as this process, because the bytes may be read at any later time.
     ///
     /// # Errors
-    /// It is nested more than 8 deep, or one of its parts has more than 255.
+    /// The value is nested more than 8 deep, or one of its parts has more than 255 elements.
     ///
     /// ```
     /// use procession::Value;
@@ -121,28 +121,29 @@ impl Value {
         Ok(out)
     }
 
-    /// What `to_bytes` has made, here or in Python (`procession.rust.to_bytes`).
+    /// Decodes the bytes that `to_bytes` has made, here or in Python (`procession.rust.to_bytes`).
     ///
-    /// Bytes of any origin do no harm: they take memory in proportion to their length, and name nothing but shared objects
-    /// that members of this program's family, or of one that it has joined, could name as well.
+    /// Bytes of any origin do no harm. They take memory in proportion to their length. They can only name shared
+    /// objects that the members of this program's family, or of a family that it has joined, could name as well.
     ///
     /// # Errors
-    /// They are other bytes; what they name is no more, or is an object of a program that is no relative of this one (for
-    /// that there is [`from_bytes_of_relatives`](Value::from_bytes_of_relatives)).
+    /// `to_bytes` has not made the bytes. Or a shared object in them is gone, or belongs to a program that is no
+    /// relative of this one; for such a program there is [`from_bytes_of_relatives`](Value::from_bytes_of_relatives).
     pub fn from_bytes(bytes: &[u8]) -> Result<Value, DecodeError> {
         Value::tree(bytes, false).map_err(DecodeError::of::<Value>)
     }
 
-    /// The same for bytes from a program of this user that is trusted as a relative is: this process becomes a member of the
-    /// family whose objects they name. All that its members can do to each other's memory they can then do to this one's.
+    /// Does the same for bytes from another program of this user that is as trusted as a relative. This process becomes
+    /// a member of the family whose objects the bytes name. The members of that family can then write to this process's
+    /// shared memory, and this process to theirs.
     ///
     /// # Errors
-    /// They are other bytes; what they name is no more, or cannot be reached.
+    /// `to_bytes` has not made the bytes. Or a shared object in them is gone, or cannot be reached.
     pub fn from_bytes_of_relatives(bytes: &[u8]) -> Result<Value, DecodeError> {
         Value::tree(bytes, true).map_err(DecodeError::of::<Value>)
     }
 
-    /// The value that a tree is. `join`: it may name objects of a family that this process is not in yet.
+    /// Decodes a tree. `join`: whether it may name objects of a family of which this process is no member yet.
     fn tree(bytes: &[u8], join: bool) -> Result<Value, String> {
         let mut reader = Reader {
             bytes,
@@ -157,7 +158,7 @@ impl Value {
         }
     }
 
-    /// Appends it to `out`; the encoding.
+    /// Appends the encoded value to `out`. Returns the encoding.
     pub(crate) fn encode(&self, out: &mut Vec<u8>) -> Result<u32, String> {
         if let Value::Bytes(bytes) = self {
             out.extend_from_slice(bytes);
@@ -172,11 +173,11 @@ impl Value {
         Ok(encoding::PICKLE)
     }
 
-    /// The value that a message is.
+    /// Decodes a message.
     pub(crate) fn decode(bytes: &[u8], encoding: u32) -> Result<Value, String> {
         match encoding {
             encoding::BYTES | encoding::BYTEARRAY => Ok(Value::Bytes(bytes.to_vec())),
-            // A message of this family's own queue, or of a connection whose other side knows the key.
+            // This is a message of the family's own queue, or of a connection whose other side knows the key.
             encoding::TREE => Value::tree(bytes, true),
             encoding::PICKLE => crate::pickle::read(bytes),
             encoding::BUFFERS => Err("it is an object with arrays, which only Python can unpickle".into()),
@@ -186,7 +187,7 @@ impl Value {
         }
     }
 
-    /// Whether it can be written as a small tree.
+    /// Returns whether the value can be written as a small tree.
     fn is_small(&self, nodes: &mut usize, depth: usize) -> bool {
         *nodes += 1;
         if *nodes > tag::MOST_NODES || depth > tag::DEEPEST {
@@ -261,9 +262,9 @@ const MALFORMED: &str = "it is malformed: it was not written by this version of 
 
 struct Reader<'a> {
     bytes: &'a [u8],
-    /// What may be met again, in the order in which it ended.
+    /// The objects that may be referred to again, in the order in which they ended.
     seen: Vec<Value>,
-    /// How much may still be copied because it is met again.
+    /// How many bytes may still be copied for repeated references.
     budget: usize,
     join: bool,
 }
@@ -349,7 +350,7 @@ from!(
 );
 
 impl<T: Into<Value>> From<Vec<T>> for Value {
-    /// A list; for bytes write `Value::Bytes`.
+    /// Makes a list. For bytes, use `Value::Bytes`.
     fn from(values: Vec<T>) -> Value {
         Value::List(values.into_iter().map(Into::into).collect())
     }

@@ -1,4 +1,4 @@
-//! Connections and named segments: what programs share that are no family.
+//! Connections and named segments, which programs of different families share.
 
 mod common;
 
@@ -108,7 +108,7 @@ fn nonsense_from_the_other_side_is_an_error_and_no_panic() {
         stream.shutdown(std::net::Shutdown::Write).unwrap();
         assert!(listener.accept().is_err());
     }
-    // Without a key, too: a length beyond all memory, and one beyond the limit.
+    // Without a key as well: a length beyond all memory, and one beyond the limit.
     let listener = Listener::bind_tcp("127.0.0.1:0", b"").unwrap();
     let Address::Tcp(address) = listener.address().unwrap() else {
         panic!()
@@ -143,7 +143,7 @@ fn silent_and_slow_clients_keep_nobody_waiting_and_are_given_up() {
     std::thread::scope(|scope| {
         let began = Instant::now();
         let first = scope.spawn(|| listener.accept().unwrap());
-        // It gets the challenge, so it is known.
+        // The listener has sent the challenge, so it knows this program.
         slow.read_exact(&mut [0; 1]).unwrap();
         scope.spawn(|| {
             for byte in [0, 0, 0, 60].into_iter().chain(std::iter::repeat(b'#')) {
@@ -211,6 +211,25 @@ fn a_segment_is_opened_by_its_name(way: Way) {
 }
 
 #[test]
+fn every_range_of_a_segment_is_read_as_it_was_written() {
+    let segment = SharedMemory::create(None, 64).unwrap();
+    for start in 0..16 {
+        for len in 0..40 {
+            let written: Vec<u8> = (1..).take(len).collect();
+            segment.write(0, &[0; 64]);
+            segment.write(start, &written);
+            let mut all = [0; 64];
+            segment.read(0, &mut all);
+            assert_eq!(&all[start..start + len], written);
+            assert_eq!(all.iter().filter(|byte| **byte != 0).count(), len);
+            let mut read = vec![0; len];
+            segment.read(start, &mut read);
+            assert_eq!(read, written);
+        }
+    }
+}
+
+#[test]
 fn a_segment_has_a_possible_name_and_size() {
     for name in ["", "/", "a/b", ".."] {
         assert!(SharedMemory::create(Some(name), 1).is_err(), "{name}");
@@ -231,7 +250,7 @@ fn a_stale_handle_is_an_error_that_says_so() {
             event,
         )
         .unwrap();
-        // The child held it for whoever reads these; it has ended, and the event is gone.
+        // The child held the event for a reader of these bytes. The child has ended, and the event is gone.
         joined(child).unwrap()
     };
     assert!(common::eventually(|| Value::from_bytes(&bytes).is_err()));

@@ -1,4 +1,4 @@
-//! A process is killed at every step of every operation of the typed API; the survivors go on, and nothing leaks.
+//! Kills a process at every step of every operation of the typed API. The survivors go on, and nothing leaks.
 #![cfg(feature = "crash-points")]
 #![allow(clippy::type_complexity, missing_docs)]
 
@@ -15,8 +15,9 @@ use std::time::Duration;
 
 procession::init_before_main!();
 
-/// Runs `operation` in a new process once for every crash point in it, each time on what `setup` made anew, and has `check`
-/// look at what is left. `killed`: whether the process was. Afterwards as many blocks are in use as before.
+/// Runs `operation` in a new process once for every crash point in it, each time on the objects that `setup` has made
+/// anew. Then `check` examines the objects; its argument `killed` says whether the process was killed. Afterwards as
+/// many blocks are in use as before.
 fn at_every_point<S: Message + Clone>(
     way: Way,
     setup: fn() -> S,
@@ -38,7 +39,7 @@ fn at_every_point<S: Message + Clone>(
         drop(state);
         family.sweep();
         let blocks = family.blocks();
-        // The first rounds leave pages behind that stay, and a fork server.
+        // The first rounds leave pages that stay allocated, and a fork server.
         if point > 2 {
             let expected = *before.get_or_insert(blocks);
             assert_eq!(blocks, expected, "point {point} leaks");
@@ -50,7 +51,7 @@ fn at_every_point<S: Message + Clone>(
     panic!("the operation does not end");
 }
 
-/// The crash point after which this process dies, for the length of the operation.
+/// Sets the crash point at which this process dies, for the duration of the operation.
 fn armed(point: u32, operation: impl FnOnce()) {
     crash::arm(point);
     operation();
@@ -58,7 +59,7 @@ fn armed(point: u32, operation: impl FnOnce()) {
 }
 
 fn ways(test: impl Fn(Way)) {
-    // Only one test at a time may count blocks; so the ways are tried one after the other.
+    // Only one test at a time may count blocks. So the start methods are tried one after the other.
     [Way::Spawn, Way::ForkServer, Way::Fork]
         .into_iter()
         .for_each(test);
@@ -218,7 +219,7 @@ fn killed_at_any_point_a_waiter_takes_no_notification_along() {
             |(lock, changed, permits), killed| {
                 drop(lock.lock_timeout(LIMIT).unwrap().expect("the lock can be had"));
                 changed.notify_all();
-                // A killed holder of a permit has taken it along: it may have been meant for another.
+                // A killed process keeps its permit: it may have passed the permit on.
                 assert!(permits.permits() == 1 || killed);
             },
         );

@@ -1,4 +1,4 @@
-//! Locks and the other objects that processes wait on, and what the death of one of them does to the others.
+//! Locks and the other objects on which processes wait, and the effects of a process's death on the others.
 
 mod common;
 
@@ -63,7 +63,7 @@ fn a_lock_keeps_processes_apart(way: Way) {
     );
 }
 
-/// A process that is killed while it has the lock, in the midst of a change.
+/// Starts a process that is killed while it has the lock, in the middle of a change.
 fn killed_with(way: Way, lock: &Lock<Account>) -> u32 {
     let torn = Event::new().unwrap();
     let child = way.start(

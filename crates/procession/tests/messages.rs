@@ -1,4 +1,4 @@
-//! What a queue carries: values through serde, bytes and blocks without it, handles inside of anything.
+//! The messages of a queue: values by serde, bytes and blocks without it, handles inside of any value.
 
 #![allow(clippy::type_complexity)]
 
@@ -92,7 +92,7 @@ fn every_kind_of_handle_travels_inside_a_value(way: Way) {
         value: Value::from("v"),
     };
     let to = Queue::<Everything>::new().unwrap();
-    // It is sent before there is anybody to receive it, and dropped here: the message keeps it all.
+    // It is sent before there is a receiver, and dropped here. The message keeps all its objects alive.
     to.put(&everything).unwrap();
     let back = Queue::<Everything>::new().unwrap();
     let child = way.start(
@@ -147,11 +147,11 @@ fn a_block_is_received_as_the_memory_that_was_sent(way: Way) {
     );
     to.put(&block).unwrap();
     let (_, received) = back.get_timeout(LIMIT).unwrap();
-    // The same pages came back: nothing was copied.
+    // The received block has the same pages: nothing was copied.
     assert_eq!(received.as_ptr(), block.as_ptr());
     joined(child).unwrap();
     drop(block);
-    // A child that another test forks meanwhile holds all that this process does, for as long as it lives.
+    // A child that another test forks meanwhile holds all objects of this process as long as it lives.
     let mut received = Some(received);
     let mut mine = None;
     assert!(eventually(|| match received.take().unwrap().try_into_mut() {
@@ -227,7 +227,7 @@ fn two_sides_converse(way: Way) {
         assert_eq!(here.recv_timeout(LIMIT).unwrap(), n.to_string());
     }
     if way == Way::Fork {
-        // It has this end as well, as it has all that was here at the fork.
+        // The forked child has this end as well: it has a copy of everything.
         here.send(&100).unwrap();
     }
     drop(here);
@@ -249,7 +249,7 @@ fn bytes_need_no_codec_and_any_bytes_type_receives_them() {
     }
 }
 
-/// The same queue, said to be of another type.
+/// Opens the same queue with another type.
 fn retyped<T: procession::Message>(queue: &Queue<impl procession::Message>) -> Queue<T> {
     postcard::from_bytes(&postcard::to_allocvec(queue).unwrap()).unwrap()
 }
@@ -291,7 +291,7 @@ fn what_cannot_be_encoded_is_not_put() {
         Err(PutError::Encode(_))
     ));
     assert!(queue.is_empty());
-    // What was collected for it does not travel with the next.
+    // The references that were collected for it do not travel with the next message.
     let next = Queue::<u8>::new().unwrap();
     next.put(&1).unwrap();
     assert_eq!(next.try_get().unwrap(), 1);

@@ -1,4 +1,4 @@
-//! A program with a `main` of its own, as most are: tests of what happens before and beside it.
+//! A program with a `main` of its own, as most programs have: tests of what happens before it and in place of it.
 #![allow(unsafe_code, clippy::print_stdout)]
 
 use procession::{Process, ProcessError, StartMethod};
@@ -9,7 +9,7 @@ fn main() {
     let words: Vec<String> = std::env::args().collect();
     let is_child = words[0].starts_with("procession:");
     if is_child && words.iter().any(|word| word == "late") {
-        // A main that does something else before init.
+        // This main does something else before it calls init.
         return;
     }
     procession::init();
@@ -19,7 +19,7 @@ fn main() {
         _ => {
             run("late", |_| ());
             run("closed", |command| {
-                // SAFETY: only closes descriptors, between fork and exec.
+                // SAFETY: between fork and exec, the closure only closes descriptors.
                 unsafe { command.pre_exec(|| (0..3).try_for_each(close)) };
             });
             arguments_are_the_parents();
@@ -29,12 +29,12 @@ fn main() {
 }
 
 fn close(fd: i32) -> std::io::Result<()> {
-    // SAFETY: no memory is involved.
+    // SAFETY: the call touches no memory.
     unsafe { libc::close(fd) };
     Ok(())
 }
 
-/// Runs this program anew, which is to end well.
+/// Runs this program again, and checks that it succeeds.
 fn run(mode: &str, prepare: impl FnOnce(&mut Command)) {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.arg(mode);
@@ -56,7 +56,7 @@ fn without_standard_streams() {
             std::process::exit(1);
         }
     }
-    // SAFETY: there is one thread.
+    // SAFETY: this process has one thread.
     let child = unsafe { Process::builder().fork(|| 3u8) };
     if child.unwrap().join().ok() != Some(3) {
         std::process::exit(2);

@@ -1,4 +1,4 @@
-//! The pool: what tasks return, and what dies with a worker.
+//! The pool: the values of tasks, and the effects of a worker's death.
 
 mod common;
 
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 procession::init_before_main!();
 
-/// One test for each way to start workers, of the same name.
+/// Defines the test once for each start method of the workers, under the same name.
 macro_rules! both_ways {
     ($($name:ident)*) => {
         mod spawn {
@@ -51,7 +51,7 @@ fn pool(method: StartMethod, workers: u32) -> Pool {
     Pool::builder().method(method).workers(workers).build().unwrap()
 }
 
-/// The value, with a limit.
+/// Joins a task, and fails if that takes longer than the limit.
 #[track_caller]
 fn joined<R: Message>(task: JoinHandle<R>) -> Result<R, TaskError> {
     match task.join_timeout(LIMIT) {
@@ -89,7 +89,7 @@ fn a_map_gives_the_values_in_order(method: StartMethod) {
         .map(Result::unwrap)
         .collect();
     assert!(values.iter().copied().eq((0..5000).map(|n| n * n)));
-    // Elements of all sizes, of which some travel alone.
+    // Elements of all sizes. The large ones travel in messages of their own.
     let texts = (0..100usize).map(|n| "x".repeat(n * 400));
     let lengths: Vec<usize> = pool
         .map(|text: String| text.len(), texts)
@@ -247,7 +247,7 @@ fn a_pool_whose_workers_cannot_start_says_why(method: StartMethod) {
             let error = joined(task).unwrap_err();
             assert!(error.to_string().contains("no licence 1"), "{error}");
         }
-        // It was broken by then.
+        // The pool was broken already.
         Err(error) => assert!(error.to_string().contains("no more tasks"), "{error}"),
     }
 }
@@ -281,7 +281,7 @@ fn handles_and_blocks_travel_in_tasks_and_values(method: StartMethod) {
         assert_eq!(its.get().unwrap(), 20_000);
     }
     assert!(queue.is_empty());
-    // Received as a view, and given back as one.
+    // The worker receives a view of the block, and returns it.
     let same = joined(pool.submit(|block: Block<u64>| block, block.clone()).unwrap()).unwrap();
     assert_eq!(same.as_ptr(), block.as_ptr());
 }
@@ -358,7 +358,7 @@ fn workers_are_killed_all_the_time_and_no_task_is_lost(method: StartMethod) {
                     done += 1;
                 }
                 Err(TaskError::Died { code: Some(-9), .. }) => died += 1,
-                // Three in a row were killed before they were ready.
+                // Three workers in a row were killed before they were ready.
                 Err(TaskError::Abandoned { .. }) => return,
                 Err(e) => panic!("{n}: {e}"),
             }

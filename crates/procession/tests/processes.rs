@@ -1,4 +1,4 @@
-//! Processes: what they return, how they end, what they have.
+//! Processes: their values, their ends, their properties.
 
 mod common;
 
@@ -125,7 +125,7 @@ fn a_process_has_its_name_and_its_environment(way: Way) {
     );
     assert_eq!(child.name(), "singer");
     if way == Way::Fork {
-        // This process has many threads, and so the child's environment cannot be changed: it must say so.
+        // This process has many threads, so a forked child cannot change its environment. It must say so.
         let error = joined(child).map(drop).err();
         assert!(error.is_none_or(|e| e.to_string().contains("environment")));
     } else {

@@ -1,4 +1,4 @@
-//! What safe code must not be able to do with memory that others have, though it knows handles and forks.
+//! Safe code must not be able to break memory that others use, even if it copies handles and forks.
 #![allow(unsafe_code)]
 
 mod common;
@@ -25,7 +25,7 @@ fn a_handle_that_somebody_wrote_down_is_stale_once_the_block_is_mutable() {
     assert_eq!(own.freeze()[0], 9);
 }
 
-/// Writes the handle down while it is sent.
+/// Notes the bytes of the handle while it is sent.
 struct Noted(Block<u8>);
 
 static HANDLE: Mutex<Vec<u8>> = Mutex::new(Vec::new());
@@ -55,7 +55,7 @@ fn so_is_one_that_was_written_down_on_the_way_through_a_queue() {
     drop(own);
 }
 
-/// Bytes, as handles are written.
+/// Bytes in the format of a handle.
 struct Bytes(Vec<u8>);
 
 impl Serialize for Bytes {
@@ -133,7 +133,7 @@ fn a_forked_copy_of_a_guard_does_not_unlock() {
         // SAFETY: the value is not touched, and the child ends without dropping the original.
         drop(unsafe { std::ptr::read(&raw const guard) });
     };
-    // SAFETY: as above.
+    // SAFETY: the child drops a copy of the guard, and does not use the value in the lock.
     let child = unsafe { Process::builder().fork(drop_a_copy) };
     child.unwrap().join().unwrap();
     assert!(lock.is_locked());
@@ -152,10 +152,10 @@ fn a_child_that_is_forked_while_a_thread_forgets_processes_can_forget_some_too()
     let grandchild = || std::thread::sleep(Duration::from_millis(100));
     for number in 0..100 {
         let forget_one = || {
-            // SAFETY: the child uses this crate alone.
+            // SAFETY: the grandchild only sleeps.
             drop(unsafe { Process::builder().daemon(true).fork(grandchild) });
         };
-        // SAFETY: as above.
+        // SAFETY: the child only uses this crate.
         let child = unsafe { Process::builder().daemon(true).fork(forget_one) };
         match child.unwrap().join_timeout(LIMIT) {
             Ok(ended) => ended.unwrap(),

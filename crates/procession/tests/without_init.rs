@@ -1,4 +1,4 @@
-//! A program that has forgotten `init`: this one.
+//! A program that does not call `init`.
 
 use procession::{Pool, Process, StartError};
 

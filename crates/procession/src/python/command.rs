@@ -15,10 +15,10 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// A function of a Python module that is to run in a new interpreter, as a member of this family.
+/// A function of a Python module, to be called in a new interpreter that is a member of this family.
 ///
-/// The interpreter must be able to import the package `procession`, of this crate's version. [`init`](crate::init) is not
-/// needed: the child is no instance of this program.
+/// The interpreter must be able to import the package `procession`, in this crate's version. [`init`](crate::init) is not
+/// needed: the child is not an instance of this program.
 #[derive(Debug)]
 #[must_use = "nothing is started before start is called"]
 pub struct Command {
@@ -32,7 +32,7 @@ pub struct Command {
 }
 
 impl Command {
-    /// The function of this name in the module of that name.
+    /// Names the function and its module.
     pub fn new(module: impl Into<String>, function: impl Into<String>) -> Command {
         Command {
             interpreter: "python3".into(),
@@ -45,77 +45,77 @@ impl Command {
         }
     }
 
-    /// Which interpreter; otherwise the first `python3` on the `PATH`.
+    /// Sets the interpreter. The default is the first `python3` on the `PATH`.
     pub fn interpreter(mut self, file: impl AsRef<OsStr>) -> Self {
         self.interpreter = file.as_ref().to_owned();
         self
     }
 
-    /// One more folder in which modules are looked for, before all others.
+    /// Adds a folder in which modules are looked for, before all other folders.
     pub fn path(mut self, folder: impl AsRef<Path>) -> Self {
         let folder = folder.as_ref().to_string_lossy().into_owned();
         self.path.push(Value::Str(folder));
         self
     }
 
-    /// One more argument. (A shared object is given as a reference to it.)
+    /// Adds an argument. A shared object is passed as a reference to its handle.
     pub fn arg(mut self, value: impl Into<Value>) -> Self {
         self.arguments.push(value.into());
         self
     }
 
-    /// One more argument, by name.
+    /// Adds a keyword argument.
     pub fn keyword(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
         self.keywords.push((Value::Str(name.into()), value.into()));
         self
     }
 
-    /// The process's name, in errors and in Python.
+    /// Sets the process's name, which errors and Python show.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.builder = self.builder.name(name);
         self
     }
 
-    /// Sets a variable of its environment.
+    /// Sets a variable of the process's environment.
     pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
         self.builder = self.builder.env(name, value);
         self
     }
 
-    /// Where its standard input comes from.
+    /// Sets where the standard input comes from.
     pub fn stdin(mut self, stdio: impl Into<Stdio>) -> Self {
         self.builder = self.builder.stdin(stdio);
         self
     }
 
-    /// Where its standard output goes.
+    /// Sets where the standard output goes.
     pub fn stdout(mut self, stdio: impl Into<Stdio>) -> Self {
         self.builder = self.builder.stdout(stdio);
         self
     }
 
-    /// Where its standard error goes.
+    /// Sets where the standard error goes.
     pub fn stderr(mut self, stdio: impl Into<Stdio>) -> Self {
         self.builder = self.builder.stderr(stdio);
         self
     }
 
-    /// Whether it is not to outlive this process, as with [`Builder::daemon`].
+    /// Sets whether the process is killed when this one ends. See [`Builder::daemon`].
     pub fn daemon(mut self, daemon: bool) -> Self {
         self.builder = self.builder.daemon(daemon);
         self
     }
 
-    /// Starts it. What the function returns is not seen here: have it put that into a queue. An exception that it does
-    /// not catch is [`ProcessError::Raised`](crate::ProcessError::Raised).
+    /// Starts the process. The value that the function returns is lost: let the function put it into a queue. An
+    /// exception that the function does not catch is a [`ProcessError::Raised`](crate::ProcessError::Raised).
     ///
     /// # Errors
-    /// There is no such interpreter; an argument is nested more than 6 deep; what [`Builder::spawn`] returns.
+    /// There is no such interpreter; an argument is nested more than 6 deep; or one of the errors of [`Builder::spawn`].
     pub fn start(self) -> Result<Process, StartError> {
         let plan = self.builder.plan()?;
         let family = Family::home().map_err(FamilyError::from)?;
         let mut fds: Vec<BorrowedFd<'_>> = Vec::new();
-        // The family's memory comes before all of them.
+        // Family memory is passed before all of them.
         let number = |place: usize| Value::Int(i64::from(spawn::FIRST) + 1 + place as i64);
         let mut lifeline = Value::None;
         if plan.bound {
@@ -159,7 +159,7 @@ impl Command {
     }
 }
 
-/// Where the interpreter is: as given, if there is a slash in it, else on the `PATH`.
+/// Returns the path of the interpreter: `file` itself if it has a slash in it, or else the first such file on the `PATH`.
 fn found(file: &OsStr) -> io::Result<PathBuf> {
     if file.as_bytes().contains(&b'/') {
         return Ok(file.into());

@@ -1,16 +1,15 @@
-//! Python and Rust in one family.
+//! Python and Rust programs in one family.
 //!
-//! Programs of this crate and of the Python package `procession` use the same shared objects, so each can start the other
-//! and work with it as with its own kind.
+//! Programs of this crate and of the Python package `procession` use the same shared objects. Each can start the other,
+//! and work with it as with a program of its own language.
 //!
-//! - A [`Queue<Value>`](crate::Queue) is a Python `Queue`: it carries what both know ([`Value`]). A
-//!   `Queue<Vec<u8>>` carries `bytes`. What a `Queue<Block<f32>>` carries arrives in Python as numpy arrays of the very
-//!   memory, without a copy.
-//! - `Lock<()>`, [`RLock`], [`Semaphore`], [`Event`] and [`Barrier`] are Python's classes of these names, and a
-//!   [`SharedSlice`] is what `procession.ndarray` makes. They go to Python inside of values, and come from there as the
-//!   bytes that `procession.rust.to_bytes` makes of them ([`Value::from_bytes`]), or with the start of a program ([`given`]).
+//! - A [`Queue<Value>`](crate::Queue) is a Python `Queue` of built-in types ([`Value`]). A `Queue<Vec<u8>>` is a queue of
+//!   `bytes`. The messages of a `Queue<Block<f32>>` arrive in Python as numpy arrays of the same memory, without a copy.
+//! - `Lock<()>`, [`RLock`], [`Semaphore`], [`Event`] and [`Barrier`] are the Python classes of these names. A [`SharedSlice`]
+//!   is a `procession.ndarray`. They go to Python inside of values. They come from Python as the bytes that
+//!   `procession.rust.to_bytes` returns ([`Value::from_bytes`]), or with the start of a program ([`given`]).
 //! - [`Command`] starts a function of a Python module in a new interpreter, as a member of this family. Python's
-//!   `procession.rust.Program` starts a Rust program as a member of its own.
+//!   `procession.rust.Program` starts a Rust program as a member of its family.
 //!
 //! ```no_run
 //! use procession::{Block, Queue, Value, python};

@@ -1,10 +1,10 @@
-//! What the tests share: the three ways to start a process, and waits that cannot hang a test.
+//! Helpers of the tests: the three ways to start a process, and waits that cannot hang a test.
 #![allow(dead_code, unsafe_code, unreachable_pub, missing_docs)]
 
 use procession::{Builder, Message, Process, StartMethod};
 use std::time::{Duration, Instant};
 
-/// The longest that any test waits for anything.
+/// The longest time that a test waits for anything.
 pub const LIMIT: Duration = Duration::from_secs(20);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,7 +19,7 @@ impl Way {
         self.start_with(Process::builder(), function, arguments)
     }
 
-    /// A daemonic process, so that a failed test leaves none behind.
+    /// Starts a daemonic process, so that a failed test leaves none behind.
     pub fn start_with<A: Message, R: Message>(
         self,
         builder: Builder,
@@ -37,7 +37,7 @@ impl Way {
     }
 }
 
-/// Joins, with a limit.
+/// Joins a process, and fails if that takes longer than the limit.
 pub fn joined<R: Message>(process: Process<R>) -> Result<R, procession::ProcessError> {
     process.join_timeout(LIMIT).unwrap_or_else(|process| {
         let _ = process.kill();
@@ -45,7 +45,7 @@ pub fn joined<R: Message>(process: Process<R>) -> Result<R, procession::ProcessE
     })
 }
 
-/// Asks until the answer is yes (true), or until [`LIMIT`] is over.
+/// Calls a function until it returns true. Returns whether it did so within [`LIMIT`].
 pub fn eventually(mut is_so: impl FnMut() -> bool) -> bool {
     let end = Instant::now() + LIMIT;
     while Instant::now() < end {
@@ -57,7 +57,7 @@ pub fn eventually(mut is_so: impl FnMut() -> bool) -> bool {
     is_so()
 }
 
-/// One test for each way to start a process, of the same name.
+/// Defines the test once for each way to start a process, under the same name.
 #[macro_export]
 macro_rules! every_way {
     ($($name:ident)*) => {

@@ -39,7 +39,7 @@ fn given<const N: usize>() -> Result<[Value; N], Box<dyn Error>> {
     values.try_into().map_err(|_| "given something else".into())
 }
 
-/// Sends back whatever arrives, until None.
+/// Sends every value back, until None arrives.
 fn echo() -> Result<(), Box<dyn Error>> {
     let [there, back] = given()?;
     let (there, back) = (
