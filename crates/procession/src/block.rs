@@ -2,7 +2,7 @@
 
 use crate::error::FamilyError;
 use crate::memory::{FrozenBuffer, OwnBuffer, Pod};
-use crate::transit::{self, Named};
+use crate::transit::{self, HandleBytes};
 use procession_core::family::object::Kind;
 use procession_core::family::{Family, Hold};
 use procession_core::message as encoding;
@@ -240,7 +240,7 @@ impl<T: Pod> Serialize for Block<T> {
             .and_then(|home| self.departing(home))
             .map_err(custom)?;
         // The number of elements, the size of one element in bytes, the handle.
-        let written = (self.len as u64, size_of::<T>() as u32, Named(hold.handle()));
+        let written = (self.len as u64, size_of::<T>() as u32, HandleBytes(hold.handle()));
         transit::departs(|| Ok(hold)).map_err(crate::transit::refused)?;
         written.serialize(serializer)
     }
@@ -248,7 +248,7 @@ impl<T: Pod> Serialize for Block<T> {
 
 impl<'de, T: Pod> Deserialize<'de> for Block<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let (len, element, Named(handle)) = <(u64, u32, Named)>::deserialize(deserializer)?;
+        let (len, element, HandleBytes(handle)) = <(u64, u32, HandleBytes)>::deserialize(deserializer)?;
         if element as usize != size_of::<T>() {
             return Err(crate::transit::unread(format!(
                 "the elements of the block have {element} bytes each, not {}",

@@ -12,7 +12,7 @@
 use crate::error::{FamilyError, GetError, PutError};
 use crate::message::Message;
 use crate::queue::Queue;
-use crate::transit::{self, Named};
+use crate::transit::{self, HandleBytes};
 use procession_core::family::object::Kind;
 use procession_core::family::{Family, Handle, Hold};
 use procession_core::queue as core;
@@ -267,11 +267,12 @@ impl<T: Message> End<T> {
         };
         transit::departs(|| hold.family.open(hold.offset, hold.generation, Kind::Buffer))
             .map_err(crate::transit::refused)?;
-        (&self.queue, Named(hold.handle()), Named(self.peer)).serialize(serializer)
+        (&self.queue, HandleBytes(hold.handle()), HandleBytes(self.peer)).serialize(serializer)
     }
 
     fn deserialize<'de, D: Deserializer<'de>>(deserializer: D, receives: bool) -> Result<Self, D::Error> {
-        let (queue, Named(token), Named(peer)) = <(Queue<T>, Named, Named)>::deserialize(deserializer)?;
+        let (queue, HandleBytes(token), HandleBytes(peer)) =
+            <(Queue<T>, HandleBytes, HandleBytes)>::deserialize(deserializer)?;
         let hold = token.open(Kind::Buffer).map_err(crate::transit::unread)?;
         Ok(End::new(queue, hold, peer, receives))
     }

@@ -3,7 +3,7 @@
 
 use crate::error::FamilyError;
 use crate::memory::{self, Pod};
-use crate::transit::{self, Named};
+use crate::transit::{self, HandleBytes};
 use procession_core::family::Hold;
 use procession_core::family::object::Kind;
 use procession_core::sync::{self as core, Acquired};
@@ -251,15 +251,16 @@ impl<T: Pod> Serialize for Lock<T> {
             transit::departs(|| value.family.open(value.offset, value.generation, Kind::Guarded))
                 .map_err(custom)?;
         }
-        let value = self.inner.value.as_ref().map(|hold| Named(hold.handle()));
+        let value = self.inner.value.as_ref().map(|hold| HandleBytes(hold.handle()));
         // The size of the value in bytes, the handle of the lock, the handle of the value.
-        (size_of::<T>() as u32, Named(lock.handle()), value).serialize(serializer)
+        (size_of::<T>() as u32, HandleBytes(lock.handle()), value).serialize(serializer)
     }
 }
 
 impl<'de, T: Pod> Deserialize<'de> for Lock<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let (size, Named(lock), value) = <(u32, Named, Option<Named>)>::deserialize(deserializer)?;
+        let (size, HandleBytes(lock), value) =
+            <(u32, HandleBytes, Option<HandleBytes>)>::deserialize(deserializer)?;
         if size as usize != size_of::<T>() || value.is_some() != (size_of::<T>() != 0) {
             return Err(crate::transit::unread(format!(
                 "the value in the lock has {size} bytes, not {}",
@@ -267,7 +268,7 @@ impl<'de, T: Pod> Deserialize<'de> for Lock<T> {
             )));
         }
         let lock = core::Lock::open(&lock).map_err(crate::transit::unread)?;
-        let value = value.map(|Named(handle)| handle.open(Kind::Guarded));
+        let value = value.map(|HandleBytes(handle)| handle.open(Kind::Guarded));
         let value = value.transpose().map_err(crate::transit::unread)?;
         // With the value of another lock, two threads could have the same value at once.
         if value.as_ref().is_some_and(|hold| !lock.guards(hold)) {

@@ -267,13 +267,13 @@ impl<T: Message> Serialize for Queue<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let reference = self.inner.reference();
         crate::transit::departs(|| reference.again()).map_err(crate::transit::refused)?;
-        crate::transit::Named(reference.handle()).serialize(serializer)
+        crate::transit::HandleBytes(reference.handle()).serialize(serializer)
     }
 }
 
 impl<'de, T: Message> Deserialize<'de> for Queue<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let crate::transit::Named(handle) = Deserialize::deserialize(deserializer)?;
+        let crate::transit::HandleBytes(handle) = Deserialize::deserialize(deserializer)?;
         core::Queue::open(&handle)
             .map(Self::of)
             .map_err(crate::transit::unread)

@@ -2,7 +2,7 @@
 
 use crate::error::FamilyError;
 use crate::memory::{Array, Atomic, Pod};
-use crate::transit::{self, Named};
+use crate::transit::{self, HandleBytes};
 use procession_core::family::object::Kind;
 use procession_core::family::{Family, Hold};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -294,7 +294,7 @@ impl<T: Pod> Serialize for SharedSlice<T> {
         (
             self.len as u64,
             size_of::<T>() as u32,
-            Named(self.hold().handle()),
+            HandleBytes(self.hold().handle()),
         )
             .serialize(serializer)
     }
@@ -302,7 +302,7 @@ impl<T: Pod> Serialize for SharedSlice<T> {
 
 impl<'de, T: Pod> Deserialize<'de> for SharedSlice<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let (len, element, Named(handle)) = <(u64, u32, Named)>::deserialize(deserializer)?;
+        let (len, element, HandleBytes(handle)) = <(u64, u32, HandleBytes)>::deserialize(deserializer)?;
         if element as usize != size_of::<T>() {
             return Err(crate::transit::unread(format!(
                 "the elements of the slice have {element} bytes each, not {}",

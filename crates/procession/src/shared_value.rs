@@ -1,7 +1,7 @@
 //! Shared objects inside of values: their handles, with the description that Python needs of an array.
 
 use crate::memory::Pod;
-use crate::transit::{self, Named};
+use crate::transit::{self, HandleBytes};
 use crate::{Barrier, Block, Event, Lock, Message, Queue, RLock, Semaphore, SharedSlice, Value};
 use procession_core::family::handle::HANDLE_BYTES;
 use procession_core::family::object::Kind;
@@ -85,13 +85,14 @@ impl Shared {
 impl Serialize for Shared {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         transit::departs(|| self.again()).map_err(crate::transit::refused)?;
-        (self.kind as u16, Named(self.hold.handle()), &self.described).serialize(serializer)
+        (self.kind as u16, HandleBytes(self.hold.handle()), &self.described).serialize(serializer)
     }
 }
 
 impl<'de> Deserialize<'de> for Shared {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let (kind, Named(handle), described) = <(u16, Named, Vec<u8>)>::deserialize(deserializer)?;
+        let (kind, HandleBytes(handle), described) =
+            <(u16, HandleBytes, Vec<u8>)>::deserialize(deserializer)?;
         let kind =
             Kind::of(kind).ok_or_else(|| crate::transit::unread("a shared object of an unknown kind"))?;
         Ok(Shared {

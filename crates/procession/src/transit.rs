@@ -116,31 +116,31 @@ fn pin(hold: Hold) {
 }
 
 /// A handle as serde sees it: bytes.
-pub(crate) struct Named(pub(crate) Handle);
+pub(crate) struct HandleBytes(pub(crate) Handle);
 
-impl Serialize for Named {
+impl Serialize for HandleBytes {
     fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
         serializer.serialize_bytes(&self.0.to_bytes())
     }
 }
 
-impl<'de> Deserialize<'de> for Named {
+impl<'de> Deserialize<'de> for HandleBytes {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
         struct Bytes;
 
         impl<'de> Visitor<'de> for Bytes {
-            type Value = Named;
+            type Value = HandleBytes;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("the bytes of a handle")
             }
 
-            fn visit_bytes<E: serde::de::Error>(self, bytes: &[u8]) -> std::result::Result<Named, E> {
-                Handle::from_bytes(bytes).map(Named).map_err(E::custom)
+            fn visit_bytes<E: serde::de::Error>(self, bytes: &[u8]) -> std::result::Result<HandleBytes, E> {
+                Handle::from_bytes(bytes).map(HandleBytes).map_err(E::custom)
             }
 
             // Formats for people write bytes as a list of numbers.
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> std::result::Result<Named, A::Error> {
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> std::result::Result<HandleBytes, A::Error> {
                 let mut bytes = Vec::new();
                 while let Some(byte) = seq.next_element::<u8>()? {
                     if bytes.len() == HANDLE_BYTES {
@@ -164,7 +164,7 @@ macro_rules! travels {
             fn serialize<S: serde::Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
                 let reference = self.inner.reference();
                 crate::transit::departs(|| reference.again()).map_err(crate::transit::refused)?;
-                serde::Serialize::serialize(&crate::transit::Named(reference.handle()), serializer)
+                serde::Serialize::serialize(&crate::transit::HandleBytes(reference.handle()), serializer)
             }
         }
 
@@ -172,7 +172,7 @@ macro_rules! travels {
             fn deserialize<D: serde::Deserializer<'de>>(
                 deserializer: D,
             ) -> std::result::Result<Self, D::Error> {
-                let crate::transit::Named(handle) = serde::Deserialize::deserialize(deserializer)?;
+                let crate::transit::HandleBytes(handle) = serde::Deserialize::deserialize(deserializer)?;
                 <$core>::open(&handle)
                     .map(Self::of)
                     .map_err(crate::transit::unread)

@@ -59,13 +59,13 @@ impl Serialize for PoolHandle {
         for hold in self.holds.take() {
             transit::departs(|| Ok(hold)).map_err(crate::transit::refused)?;
         }
-        transit::Named(self.handle).serialize(serializer)
+        transit::HandleBytes(self.handle).serialize(serializer)
     }
 }
 
 impl<'de> Deserialize<'de> for PoolHandle {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let transit::Named(handle) = Deserialize::deserialize(deserializer)?;
+        let transit::HandleBytes(handle) = Deserialize::deserialize(deserializer)?;
         // This process has just been given its seat, which keeps the objects alive until `deserialize` returns.
         let worker = handle
             .open(procession_core::family::object::Kind::Pool)
