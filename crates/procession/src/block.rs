@@ -165,14 +165,14 @@ impl<T: Pod> Block<T> {
     }
 
     /// Makes another reference to the data, in this family's memory, and says how many bytes it has.
-    fn departing(&self, family: &'static Family) -> procession_core::Result<Departing> {
+    fn reference_in(&self, family: &'static Family) -> procession_core::Result<BlockReference> {
         let len = (self.len * size_of::<T>()) as u64;
         let hold = match &self.memory {
             Memory::Shared(buffer) if std::ptr::eq(buffer.hold().family, family) => try_clone(buffer.hold())?,
             Memory::Shared(buffer) => family.buffer(buffer.elements(len as usize))?,
             Memory::Inline(bytes) => family.buffer(bytes)?,
         };
-        Ok(Departing { hold, len })
+        Ok(BlockReference { hold, len })
     }
 }
 
@@ -236,12 +236,12 @@ fn try_clone(hold: &Hold) -> procession_core::Result<Hold> {
 impl<T: Pod> Serialize for Block<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let custom = transit::refused;
-        let Departing { hold, .. } = Family::home()
-            .and_then(|home| self.departing(home))
+        let BlockReference { hold, .. } = Family::home()
+            .and_then(|home| self.reference_in(home))
             .map_err(custom)?;
         // The number of elements, the size of one element in bytes, the handle.
         let written = (self.len as u64, size_of::<T>() as u32, HandleBytes(hold.handle()));
-        transit::departs(|| Ok(hold)).map_err(crate::transit::refused)?;
+        transit::register_in_transit(|| Ok(hold)).map_err(crate::transit::refused)?;
         written.serialize(serializer)
     }
 }
@@ -275,7 +275,7 @@ fn of_hold<T: Pod>(hold: Hold, len: u64) -> Result<Block<T>, String> {
 // --- as whole messages ---
 
 /// A reference that goes out with a message, and the number of bytes that it stands for.
-pub(crate) struct Departing {
+pub(crate) struct BlockReference {
     pub(crate) hold: Hold,
     pub(crate) len: u64,
 }
@@ -287,10 +287,10 @@ macro_rules! known {
         pub(crate) fn as_message(
             value: &dyn Any,
             family: &'static Family,
-        ) -> procession_core::Result<Option<(Vec<u8>, Departing)>> {
+        ) -> procession_core::Result<Option<(Vec<u8>, BlockReference)>> {
             $(if let Some(block) = value.downcast_ref::<Block<$kind>>() {
                 let head = encoding::block::describe($name, &[block.len as u64]);
-                return Ok(Some((head, block.departing(family)?)));
+                return Ok(Some((head, block.reference_in(family)?)));
             })*
             Ok(None)
         }

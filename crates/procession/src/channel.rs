@@ -265,7 +265,7 @@ impl<T: Message> End<T> {
                 "this end of the channel is being dropped",
             ));
         };
-        transit::departs(|| hold.family.open(hold.offset, hold.generation, Kind::Buffer))
+        transit::register_in_transit(|| hold.family.open(hold.offset, hold.generation, Kind::Buffer))
             .map_err(crate::transit::refused)?;
         (&self.queue, HandleBytes(hold.handle()), HandleBytes(self.peer)).serialize(serializer)
     }

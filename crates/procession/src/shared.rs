@@ -289,7 +289,7 @@ impl<T: Pod + fmt::Debug> fmt::Debug for SharedBox<T> {
 
 impl<T: Pod> Serialize for SharedSlice<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        departs(self.hold()).map_err(crate::transit::refused)?;
+        register_in_transit(self.hold()).map_err(crate::transit::refused)?;
         // The number of elements, the size of one, the handle.
         (
             self.len as u64,
@@ -316,8 +316,8 @@ impl<'de, T: Pod> Deserialize<'de> for SharedSlice<T> {
 }
 
 /// Keeps the array alive until the handle that is being written has arrived.
-pub(crate) fn departs(hold: &Hold) -> procession_core::Result<()> {
-    transit::departs(|| hold.family.open(hold.offset, hold.generation, Kind::Array))
+pub(crate) fn register_in_transit(hold: &Hold) -> procession_core::Result<()> {
+    transit::register_in_transit(|| hold.family.open(hold.offset, hold.generation, Kind::Array))
 }
 
 impl<T: Pod> Serialize for SharedBox<T> {

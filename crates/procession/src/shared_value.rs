@@ -40,8 +40,8 @@ impl PartialEq for Shared {
 
 impl Shared {
     /// Returns the kind, and the bytes of the handle and the description. Keeps the object alive until they have arrived.
-    pub(crate) fn departing(&self) -> Result<(u8, Vec<u8>), String> {
-        transit::departs(|| self.again()).map_err(|e| e.to_string())?;
+    pub(crate) fn encode_handle(&self) -> Result<(u8, Vec<u8>), String> {
+        transit::register_in_transit(|| self.again()).map_err(|e| e.to_string())?;
         let mut bytes = self.hold.handle().to_bytes().to_vec();
         bytes.extend_from_slice(&self.described);
         Ok((self.kind as u8, bytes))
@@ -84,7 +84,7 @@ impl Shared {
 
 impl Serialize for Shared {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        transit::departs(|| self.again()).map_err(crate::transit::refused)?;
+        transit::register_in_transit(|| self.again()).map_err(crate::transit::refused)?;
         (self.kind as u16, HandleBytes(self.hold.handle()), &self.described).serialize(serializer)
     }
 }

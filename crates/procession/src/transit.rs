@@ -84,7 +84,7 @@ pub(crate) fn explained(error: &postcard::Error) -> String {
 }
 
 /// Keeps an object alive until the handle that is being written has arrived. `again` makes a reference to it.
-pub(crate) fn departs(again: impl FnOnce() -> Result<Hold>) -> Result<()> {
+pub(crate) fn register_in_transit(again: impl FnOnce() -> Result<Hold>) -> Result<()> {
     let hold = again()?;
     let unframed = FRAMES.with_borrow_mut(|frames| match frames.last_mut() {
         Some(frame) => {
@@ -163,7 +163,7 @@ macro_rules! travels {
         impl serde::Serialize for $name {
             fn serialize<S: serde::Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
                 let reference = self.inner.reference();
-                crate::transit::departs(|| reference.again()).map_err(crate::transit::refused)?;
+                crate::transit::register_in_transit(|| reference.again()).map_err(crate::transit::refused)?;
                 serde::Serialize::serialize(&crate::transit::HandleBytes(reference.handle()), serializer)
             }
         }

@@ -249,7 +249,7 @@ impl Value {
                 }
             }
             Value::Shared(shared) => {
-                let (kind, bytes) = shared.departing()?;
+                let (kind, bytes) = shared.encode_handle()?;
                 out.push(tag::SHARED);
                 run(out, kind, &bytes)?;
             }

@@ -57,7 +57,7 @@ impl PoolHandle {
 impl Serialize for PoolHandle {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         for hold in self.holds.take() {
-            transit::departs(|| Ok(hold)).map_err(crate::transit::refused)?;
+            transit::register_in_transit(|| Ok(hold)).map_err(crate::transit::refused)?;
         }
         transit::HandleBytes(self.handle).serialize(serializer)
     }
