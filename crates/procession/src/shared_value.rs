@@ -41,7 +41,7 @@ impl PartialEq for Shared {
 impl Shared {
     /// Returns the kind, and the bytes of the handle and the description. Keeps the object alive until they have arrived.
     pub(crate) fn encode_handle(&self) -> Result<(u8, Vec<u8>), String> {
-        transit::register_in_transit(|| self.again()).map_err(|e| e.to_string())?;
+        transit::register_in_transit(|| self.try_clone()).map_err(|e| e.to_string())?;
         let mut bytes = self.hold.handle().to_bytes().to_vec();
         bytes.extend_from_slice(&self.described);
         Ok((self.kind as u8, bytes))
@@ -64,7 +64,7 @@ impl Shared {
         })
     }
 
-    fn again(&self) -> procession_core::Result<Hold> {
+    fn try_clone(&self) -> procession_core::Result<Hold> {
         self.hold
             .family
             .open(self.hold.offset, self.hold.generation, self.kind)
@@ -84,7 +84,7 @@ impl Shared {
 
 impl Serialize for Shared {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        transit::register_in_transit(|| self.again()).map_err(crate::transit::refused)?;
+        transit::register_in_transit(|| self.try_clone()).map_err(crate::transit::refused)?;
         (self.kind as u16, HandleBytes(self.hold.handle()), &self.described).serialize(serializer)
     }
 }
@@ -198,7 +198,7 @@ fn slice_of<T: Pod>(value: &Value, name: &'static str) -> Result<SharedSlice<T>,
     }
     let len = shape.iter().try_fold(1u64, |all, n| all.checked_mul(*n));
     let len = len.ok_or_else(|| error("it is longer than any memory".into()))?;
-    let hold = array.again().map_err(|e| error(e.to_string()))?;
+    let hold = array.try_clone().map_err(|e| error(e.to_string()))?;
     SharedSlice::of(hold, len).ok_or_else(|| error("it is shorter than its description says".into()))
 }
 

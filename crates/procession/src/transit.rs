@@ -83,9 +83,9 @@ pub(crate) fn explained(error: &postcard::Error) -> String {
     REFUSAL.take().unwrap_or_else(|| error.to_string())
 }
 
-/// Keeps an object alive until the handle that is being written has arrived. `again` makes a reference to it.
-pub(crate) fn register_in_transit(again: impl FnOnce() -> Result<Hold>) -> Result<()> {
-    let hold = again()?;
+/// Keeps an object alive until the handle that is being written has arrived. `make_reference` makes a reference to it.
+pub(crate) fn register_in_transit(make_reference: impl FnOnce() -> Result<Hold>) -> Result<()> {
+    let hold = make_reference()?;
     let unframed = FRAMES.with_borrow_mut(|frames| match frames.last_mut() {
         Some(frame) => {
             frame.push(hold);
