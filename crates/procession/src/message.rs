@@ -36,7 +36,7 @@ pub(crate) struct Outgoing<'a> {
     pub(crate) encoding: u32,
     pub(crate) carried: Vec<Hold>,
     /// The number of bytes in those buffers of `carried` that are part of the message.
-    pub(crate) beside: u64,
+    pub(crate) oob_bytes: u64,
 }
 
 /// An encoded value that is kept until it is sent.
@@ -44,7 +44,7 @@ pub(crate) struct Encoded {
     pub(crate) bytes: Vec<u8>,
     pub(crate) encoding: u32,
     pub(crate) carried: Vec<Hold>,
-    pub(crate) beside: u64,
+    pub(crate) oob_bytes: u64,
 }
 
 impl Encoded {
@@ -54,7 +54,7 @@ impl Encoded {
             bytes,
             encoding: encoding::POSTCARD,
             carried: Vec::new(),
-            beside: 0,
+            oob_bytes: 0,
         }
     }
 
@@ -65,7 +65,7 @@ impl Encoded {
                 bytes: message.bytes.to_vec(),
                 encoding: message.encoding,
                 carried: message.carried,
-                beside: message.beside,
+                oob_bytes: message.oob_bytes,
             })
         });
         encoded.map_err(|e| e.to_string())
@@ -79,7 +79,7 @@ impl Encoded {
             bytes,
             encoding: encoding::POSTCARD,
             carried,
-            beside: 0,
+            oob_bytes: 0,
         })
     }
 }
@@ -123,24 +123,24 @@ pub(crate) fn outgoing<T: Message, R, E: From<EncodeError> + From<FamilyError>>(
             });
         }
         if let Some((head, hold)) = block::as_message(any, family).map_err(FamilyError::from)? {
-            let beside = hold.len;
+            let oob_bytes = hold.len;
             return send(Outgoing {
                 bytes: &head,
                 encoding: encoding::BLOCK,
                 carried: vec![hold.hold],
-                beside,
+                oob_bytes,
             });
         }
         let mut carried = serialized(family, value, scratch)?;
         if carried.len() >= MOST_CARRIED {
             carried = vec![family.bundle(carried).map_err(FamilyError::from)?];
         }
-        let beside = 0;
+        let oob_bytes = 0;
         send(Outgoing {
             bytes: scratch,
             encoding: encoding::POSTCARD,
             carried,
-            beside,
+            oob_bytes,
         })
     })
 }
@@ -150,7 +150,7 @@ fn plain(bytes: &[u8], encoding: u32) -> Outgoing<'_> {
         bytes,
         encoding,
         carried: Vec::new(),
-        beside: 0,
+        oob_bytes: 0,
     }
 }
 

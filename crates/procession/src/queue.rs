@@ -184,12 +184,12 @@ impl<T: Message> Queue<T> {
                 bytes,
                 encoding,
                 carried,
-                beside,
+                oob_bytes,
             } = message;
             let parts = [bytes, &[]];
-            let mut parcel =
-                Parcel::pack(queue.family(), parts, encoding, carried, beside).map_err(FamilyError::from)?;
-            let weight = bytes.len() as u64 + beside;
+            let mut parcel = Parcel::pack(queue.family(), parts, encoding, carried, oob_bytes)
+                .map_err(FamilyError::from)?;
+            let weight = bytes.len() as u64 + oob_bytes;
             let mut policy = LockPolicy::Try;
             loop {
                 if gone() {

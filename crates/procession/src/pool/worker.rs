@@ -172,7 +172,7 @@ fn hand_back(worker: &Worker, id: u64, outcome: Outcome) -> procession_core::Res
         bytes,
         encoding,
         carried,
-        beside,
+        oob_bytes,
     } = encoded;
     let head = Head {
         task: id,
@@ -186,7 +186,7 @@ fn hand_back(worker: &Worker, id: u64, outcome: Outcome) -> procession_core::Res
     };
     let mut joined = Vec::new();
     let parts = framed(head, &outgoing, &mut joined);
-    let mut parcel = worker.pack(parts, encoding, carried, beside)?;
+    let mut parcel = worker.pack(parts, encoding, carried, oob_bytes)?;
     while !worker.deliver(&mut parcel, LockPolicy::Bounded)? {}
     Ok(())
 }
