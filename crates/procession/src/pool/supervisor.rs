@@ -16,24 +16,24 @@ pub(super) fn run(shared: &Shared, plan: Plan) {
     let mut workers: HashMap<u32, Worker> = HashMap::new();
     loop {
         match shared.engine.next_event(Deadline::NEVER) {
-            Event::Start(desk) => match start(shared, &plan, desk) {
+            Event::Start(worker_slot) => match start(shared, &plan, worker_slot) {
                 Ok(process) => {
                     let pidfd = process.sentinel().and_then(|fd| fd.try_clone_to_owned()).ok();
                     let pid = process.pid();
-                    workers.insert(desk, process);
-                    shared.engine.started(desk, pid, pidfd);
+                    workers.insert(worker_slot, process);
+                    shared.engine.started(worker_slot, pid, pidfd);
                 }
                 Err(e) => {
                     note(shared, format!("a worker cannot be started: {e}"));
-                    shared.engine.start_failed(desk);
+                    shared.engine.start_failed(worker_slot);
                 }
             },
-            Event::Exited(desk) => {
-                let (code, why) = workers.remove(&desk).map_or((None, None), ended);
+            Event::Exited(worker_slot) => {
+                let (code, why) = workers.remove(&worker_slot).map_or((None, None), ended);
                 if let Some(why) = why {
                     note(shared, why);
                 }
-                let _ = shared.engine.ended(desk, code, false);
+                let _ = shared.engine.ended(worker_slot, code, false);
             }
             // This face asks for no reports.
             Event::Reports(_) | Event::TimedOut => {}
@@ -45,15 +45,15 @@ pub(super) fn run(shared: &Shared, plan: Plan) {
     }
 }
 
-fn start(shared: &Shared, plan: &Plan, desk: u32) -> Result<Worker, StartError> {
+fn start(shared: &Shared, plan: &Plan, worker_slot: u32) -> Result<Worker, StartError> {
     let start = Start {
         pool: PoolHandle::of(&shared.engine).map_err(FamilyError::from)?,
-        desk,
+        worker_slot,
         initializer: plan.initializer.clone(),
         tasks: plan.tasks_per_worker,
     };
     Process::builder()
-        .name(format!("worker-{desk}"))
+        .name(format!("worker-{worker_slot}"))
         .method(plan.method)
         .daemon(true)
         .spawn(worker::work, start)

@@ -24,7 +24,8 @@ const MANY: usize = 64;
 #[derive(Serialize, Deserialize)]
 pub(super) struct Start {
     pub(super) pool: PoolHandle,
-    pub(super) desk: u32,
+    /// The place of the worker in the table of the pool.
+    pub(super) worker_slot: u32,
     pub(super) initializer: Option<Initializer>,
     /// The number of tasks after which the worker ends and is replaced.
     pub(super) tasks: Option<u64>,
@@ -79,7 +80,7 @@ impl<'de> Deserialize<'de> for PoolHandle {
 
 /// Runs a worker's life. The error is the reason why the worker cannot work.
 pub(super) fn work(start: Start) -> Result<(), String> {
-    let worker = Worker::sit(&start.pool.handle, start.desk).map_err(|e| e.to_string())?;
+    let worker = Worker::sit(&start.pool.handle, start.worker_slot).map_err(|e| e.to_string())?;
     if let Some(initializer) = start.initializer {
         let function = initializer.function.resolve()?;
         match function.call(Arguments::Plain(&initializer.arguments), &mut || ()) {
