@@ -27,19 +27,19 @@ struct Server {
     user: u32,
     /// The server's process, if this process has started it.
     process: Option<Child>,
-    world: World,
+    fingerprint: Fingerprint,
 }
 
 /// The properties of a process that a server and its children inherit: two that are equal fork equal children.
 #[derive(PartialEq, Eq)]
-struct World {
+struct Fingerprint {
     environment: Vec<(OsString, OsString)>,
     folder: Option<PathBuf>,
 }
 
-impl World {
-    fn present() -> World {
-        World {
+impl Fingerprint {
+    fn of_this_process() -> Fingerprint {
+        Fingerprint {
             environment: std::env::vars_os().collect(),
             folder: std::env::current_dir().ok(),
         }
@@ -89,7 +89,7 @@ impl Server {
         let family = Family::home().map_err(FamilyError::from)?;
         let seated = Seated::reserve(family, "forkserver")?;
         let (ours, theirs) = control_pair()?;
-        let world = World::present();
+        let fingerprint = Fingerprint::of_this_process();
         let pid = start_program(seated.seat, startup::FORK_SERVER, &[], &[theirs.as_fd()])?;
         let process = Child::new(pid, Some(seated.seat), true);
         seated.occupied_by(pid);
@@ -97,7 +97,7 @@ impl Server {
             control: ours,
             user: std::process::id(),
             process: Some(process),
-            world,
+            fingerprint,
         })
     }
 
@@ -108,7 +108,7 @@ impl Server {
                 .process
                 .as_ref()
                 .is_none_or(|process| process.poll().is_none());
-        lives && self.world == World::present()
+        lives && self.fingerprint == Fingerprint::of_this_process()
     }
 }
 
@@ -129,7 +129,7 @@ pub(super) fn inherit(control: OwnedFd) {
         control,
         user: std::process::id(),
         process: None,
-        world: World::present(),
+        fingerprint: Fingerprint::of_this_process(),
     });
 }
 
