@@ -38,7 +38,7 @@ FLOORS = {
         "error memory",
         "code message outcome pickle shared_value startup transit value"
         " block channel condvar lock queue rlock segment shared sync",
-        "connection reception",
+        "connection accept",
         "process",
         "pool python",
         "entry",

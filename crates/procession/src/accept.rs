@@ -1,6 +1,6 @@
 //! Accepting connections. Several handshakes are under way at once, so a slow program does not keep the others waiting.
 
-use crate::connection::{ConnectionError, PATIENCE, Stream};
+use crate::connection::{ConnectionError, HANDSHAKE_LIMIT, Stream};
 use procession_core::connection::auth;
 use procession_core::connection::handshake::Handshake;
 use procession_core::sys::clock::Deadline;
@@ -18,12 +18,12 @@ const MOST: usize = 128;
 
 /// The programs that have connected and not yet shown that they know the key.
 #[derive(Debug, Default)]
-pub(crate) struct Reception {
+pub(crate) struct Handshakes {
     /// Locked by the thread that accepts. Other threads wait for it: it does what they would do.
-    guests: Mutex<VecDeque<Guest>>,
+    pending: Mutex<VecDeque<Pending>>,
 }
 
-struct Guest {
+struct Pending {
     stream: Stream,
     handshake: Handshake,
     /// The bytes that are still to be written.
@@ -32,12 +32,12 @@ struct Guest {
 }
 
 /// The state of a handshake.
-enum Step {
+enum Progress {
     Waits,
     Done,
 }
 
-impl Reception {
+impl Handshakes {
     /// Returns the next stream whose other side has shown that it knows the key. `next` accepts one connection without
     /// waiting.
     pub(crate) fn accept(
@@ -46,26 +46,26 @@ impl Reception {
         key: &[u8],
         next: impl Fn() -> io::Result<Stream>,
     ) -> Result<Stream, ConnectionError> {
-        let mut guests = self.guests.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
-            let limit = guests.iter().map(|guest| guest.limit).min();
+            let limit = pending.iter().map(|peer| peer.limit).min();
             let mut fds = vec![PollFd::from_borrowed_fd(socket, PollFlags::IN)];
-            fds.extend(guests.iter().map(Guest::awaited));
+            fds.extend(pending.iter().map(Pending::awaited));
             // The result does not matter: every descriptor is looked at below.
             let _ = pidfd::ready(&mut fds, limit.unwrap_or(Deadline::NEVER))?;
             let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
             drop(fds);
             for (place, _) in ready.iter().skip(1).enumerate().filter(|(_, ready)| **ready) {
-                match guests[place].go_on() {
-                    Ok(Step::Waits) => {}
+                match pending[place].advance() {
+                    Ok(Progress::Waits) => {}
                     answer => {
-                        let guest = guests.remove(place).map(|guest| guest.stream);
-                        return answered(answer.map(drop), guest);
+                        let peer = pending.remove(place).map(|peer| peer.stream);
+                        return answered(answer.map(drop), peer);
                     }
                 }
             }
-            if let Some(place) = guests.iter().position(|guest| guest.limit.expired()) {
-                guests.remove(place);
+            if let Some(place) = pending.iter().position(|peer| peer.limit.expired()) {
+                pending.remove(place);
                 return Err(ConnectionError::Refused(
                     "it did not complete the handshake in time".into(),
                 ));
@@ -92,13 +92,13 @@ impl Reception {
                 return Ok(stream);
             }
             stream.set_waiting(false)?;
-            let mut guest = Guest::new(stream, key)?;
-            match guest.go_on() {
-                Ok(Step::Waits) => guests.push_back(guest),
-                answer => return answered(answer.map(drop), Some(guest.stream)),
+            let mut peer = Pending::new(stream, key)?;
+            match peer.advance() {
+                Ok(Progress::Waits) => pending.push_back(peer),
+                answer => return answered(answer.map(drop), Some(peer.stream)),
             }
-            if guests.len() > MOST {
-                guests.pop_front();
+            if pending.len() > MOST {
+                pending.pop_front();
                 return Err(ConnectionError::Refused(format!(
                     "it was slow in its handshake, and {MOST} others came"
                 )));
@@ -114,23 +114,23 @@ fn answered(answer: Result<(), ConnectionError>, stream: Option<Stream>) -> Resu
     Ok(stream)
 }
 
-impl fmt::Debug for Guest {
+impl fmt::Debug for Pending {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Guest")
+        f.debug_struct("Pending")
             .field("stream", &self.stream)
             .finish_non_exhaustive()
     }
 }
 
-impl Guest {
-    fn new(stream: Stream, key: &[u8]) -> io::Result<Guest> {
+impl Pending {
+    fn new(stream: Stream, key: &[u8]) -> io::Result<Pending> {
         let mut nonce = [0; auth::NONCE];
         random_bytes(&mut nonce)?;
-        Ok(Guest {
+        Ok(Pending {
             stream,
             handshake: Handshake::of_listener(key, &nonce),
             unsent: Vec::new(),
-            limit: Deadline::after(PATIENCE),
+            limit: Deadline::after(HANDSHAKE_LIMIT),
         })
     }
 
@@ -145,22 +145,22 @@ impl Guest {
     }
 
     /// Continues the handshake as far as possible without waiting.
-    fn go_on(&mut self) -> Result<Step, ConnectionError> {
+    fn advance(&mut self) -> Result<Progress, ConnectionError> {
         let mut piece = [0; 512];
         loop {
             self.unsent.extend(self.handshake.outgoing());
             while !self.unsent.is_empty() {
-                match self.stream.write_now(&self.unsent).map_err(of_handshake)? {
+                match self.stream.write_now(&self.unsent).map_err(as_refusal)? {
                     Some(sent) => drop(self.unsent.drain(..sent)),
-                    None => return Ok(Step::Waits),
+                    None => return Ok(Progress::Waits),
                 }
             }
             let wanted = self.handshake.wants().min(piece.len());
             if wanted == 0 {
                 break;
             }
-            let Some(read) = self.stream.read_now(&mut piece[..wanted]).map_err(of_handshake)? else {
-                return Ok(Step::Waits);
+            let Some(read) = self.stream.read_now(&mut piece[..wanted]).map_err(as_refusal)? else {
+                return Ok(Progress::Waits);
             };
             if let Err(refusal) = self.handshake.feed(&piece[..read]) {
                 // Tells the other side that it is refused. Whether that arrives does not matter.
@@ -169,7 +169,7 @@ impl Guest {
             }
         }
         if self.handshake.succeeded() {
-            Ok(Step::Done)
+            Ok(Progress::Done)
         } else {
             Err(ConnectionError::Refused("the keys differ".into()))
         }
@@ -177,7 +177,7 @@ impl Guest {
 }
 
 /// Turns an error that the other side causes during the handshake into a refusal: it is no error of the listener.
-pub(crate) fn of_handshake(error: ConnectionError) -> ConnectionError {
+pub(crate) fn as_refusal(error: ConnectionError) -> ConnectionError {
     match error {
         ConnectionError::Closed => ConnectionError::Refused("it closed the connection".into()),
         ConnectionError::Io(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {

@@ -1,9 +1,9 @@
 //! Connections between programs of different families, or on different machines. They use the wire format of Python's
 //! `multiprocessing.connection`, by the core's frames and handshake.
 
+use crate::accept::{Handshakes, as_refusal};
 use crate::error::{DecodeError, EncodeError};
 use crate::message::{self, Message};
-use crate::reception::{Reception, of_handshake};
 use crate::value::Value;
 use procession_core::connection::auth;
 use procession_core::connection::frame::{Assembler, Head};
@@ -20,7 +20,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 /// How long a handshake may take.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
 /// The most bytes that one read asks for.
 const PIECE: usize = 64 << 10;
 
@@ -102,7 +102,7 @@ pub enum ConnectionError {
 pub struct Listener {
     socket: Socket,
     key: Vec<u8>,
-    reception: Reception,
+    handshakes: Handshakes,
 }
 
 #[derive(Debug)]
@@ -147,7 +147,7 @@ impl Listener {
         Ok(Listener {
             socket: Socket::Unix(socket, path),
             key: key.to_vec(),
-            reception: Reception::default(),
+            handshakes: Handshakes::default(),
         })
     }
 
@@ -162,7 +162,7 @@ impl Listener {
         Ok(Listener {
             socket: Socket::Tcp(socket),
             key: key.to_vec(),
-            reception: Reception::default(),
+            handshakes: Handshakes::default(),
         })
     }
 
@@ -189,7 +189,7 @@ impl Listener {
             Socket::Unix(socket, _) => socket.as_fd(),
             Socket::Tcp(socket) => socket.as_fd(),
         };
-        let stream = self.reception.accept(socket, &self.key, || match &self.socket {
+        let stream = self.handshakes.accept(socket, &self.key, || match &self.socket {
             Socket::Unix(socket, _) => Ok(Stream::Unix(socket.accept()?.0)),
             Socket::Tcp(socket) => Ok(Stream::Tcp(socket.accept()?.0)),
         })?;
@@ -333,7 +333,7 @@ impl AsFd for Stream {
 
 fn agree(stream: &Stream, mut handshake: Handshake) -> Result<(), ConnectionError> {
     let mut piece = [0; 512];
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + HANDSHAKE_LIMIT;
     loop {
         // The time limit is for the whole handshake. A limit for each byte would let a slow peer take an hour.
         let left = end.saturating_duration_since(Instant::now());
@@ -343,12 +343,12 @@ fn agree(stream: &Stream, mut handshake: Handshake) -> Result<(), ConnectionErro
             ));
         }
         stream.set_limit(Some(left))?;
-        stream.write_all(&handshake.outgoing()).map_err(of_handshake)?;
+        stream.write_all(&handshake.outgoing()).map_err(as_refusal)?;
         let wanted = handshake.wants().min(piece.len());
         if wanted == 0 {
             break;
         }
-        let read = stream.read(&mut piece[..wanted]).map_err(of_handshake)?;
+        let read = stream.read(&mut piece[..wanted]).map_err(as_refusal)?;
         if let Err(refusal) = handshake.feed(&piece[..read]) {
             // Tells the other side that it is refused. Whether that arrives does not matter.
             let _ = stream.write_all(&handshake.outgoing());

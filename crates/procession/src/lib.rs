@@ -70,6 +70,7 @@
 #[cfg(not(all(target_os = "linux", target_pointer_width = "64")))]
 compile_error!("Procession runs on 64-bit Linux only.");
 
+mod accept;
 mod block;
 mod channel;
 mod code;
@@ -86,7 +87,6 @@ mod pool;
 mod process;
 pub mod python;
 mod queue;
-mod reception;
 mod rlock;
 mod segment;
 mod shared;
