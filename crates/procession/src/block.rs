@@ -281,7 +281,7 @@ pub(crate) struct BlockReference {
 }
 
 /// The element types that Python knows, with their names in numpy's array protocol.
-macro_rules! known {
+macro_rules! numpy_types {
     ($($kind:ty => $name:literal),*) => {
         /// Returns the description and the memory of a value that is a block; None if the value is no block.
         pub(crate) fn as_message(
@@ -303,7 +303,7 @@ macro_rules! known {
             carried: &mut Vec<Hold>,
         ) -> Option<Result<T, String>> {
             $(if TypeId::of::<T>() == TypeId::of::<Block<$kind>>() {
-                return Some(received::<$kind>($name, inline, encoding, big, carried).and_then(|block| {
+                return Some(from_message::<$kind>($name, inline, encoding, big, carried).and_then(|block| {
                     let mut block = Some(block);
                     let same = (&mut block as &mut dyn Any).downcast_mut::<Option<T>>();
                     same.and_then(Option::take).ok_or_else(|| "of another type".into())
@@ -313,13 +313,13 @@ macro_rules! known {
         }
     };
 }
-known!(
+numpy_types!(
     u8 => "|u1", u16 => "<u2", u32 => "<u4", u64 => "<u8",
     i8 => "|i1", i16 => "<i2", i32 => "<i4", i64 => "<i8",
     f32 => "<f4", f64 => "<f8"
 );
 
-fn received<T: Pod>(
+fn from_message<T: Pod>(
     name: &str,
     inline: &[u8],
     encoding: u32,

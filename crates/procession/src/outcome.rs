@@ -46,20 +46,20 @@ impl Outcome {
         function: impl FnOnce() -> R,
         encode: fn(&'static Family, &R) -> Result<Encoded, String>,
     ) -> Outcome {
-        RUNS.set(true);
+        IN_FUNCTION.set(true);
         let ended = catch_unwind(AssertUnwindSafe(|| {
             let value = function();
             let family = Family::home().map_err(|e| e.to_string())?;
             encode(family, &value)
         }));
-        RUNS.set(false);
+        IN_FUNCTION.set(false);
         match ended {
             Ok(Ok(encoded)) => Outcome::Returned(encoded),
             Ok(Err(why)) => Outcome::Unencodable(why),
             Err(payload) => {
-                let noted = NOTED.take();
-                let panic = noted.unwrap_or_else(|| Panic {
-                    message: said(&*payload),
+                let last = LAST_PANIC.take();
+                let panic = last.unwrap_or_else(|| Panic {
+                    message: panic_message(&*payload),
                     location: None,
                     backtrace: None,
                 });
@@ -155,8 +155,8 @@ pub(crate) fn result_of_python<R: Message>(
             signal: -code,
         });
     }
-    let told = report.and_then(|report| crate::pickle::read(report).ok());
-    let text = |n: usize| Some(told.as_ref()?.as_slice()?.get(n)?.as_str()?.to_owned());
+    let raised = report.and_then(|report| crate::pickle::read(report).ok());
+    let text = |n: usize| Some(raised.as_ref()?.as_slice()?.get(n)?.as_str()?.to_owned());
     match (text(0), text(1), text(2)) {
         (Some(exception), Some(message), Some(traceback)) => Err(ProcessError::Raised {
             process,
@@ -170,23 +170,23 @@ pub(crate) fn result_of_python<R: Message>(
 
 thread_local! {
     /// Whether this thread is calling a child's function.
-    static RUNS: Cell<bool> = const { Cell::new(false) };
+    static IN_FUNCTION: Cell<bool> = const { Cell::new(false) };
     /// The last panic in this thread's function.
-    static NOTED: RefCell<Option<Panic>> = const { RefCell::new(None) };
+    static LAST_PANIC: RefCell<Option<Panic>> = const { RefCell::new(None) };
 }
 
 /// Installs a panic hook that notes panics in children's functions, and then calls the former hook. Only the first call does
 /// it.
 pub(crate) fn note_panics() {
-    static NOTES: AtomicBool = AtomicBool::new(false);
-    if !NOTES.swap(true, Ordering::AcqRel) {
+    static INSTALLED: AtomicBool = AtomicBool::new(false);
+    if !INSTALLED.swap(true, Ordering::AcqRel) {
         let next = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
-            note(info);
+            note_panic(info);
             next(info);
-            if cfg!(panic = "abort") && RUNS.get() {
+            if cfg!(panic = "abort") && IN_FUNCTION.get() {
                 // With `panic = "abort"`, this is the only moment in which the report can be written.
-                if let Some(panic) = NOTED.take() {
+                if let Some(panic) = LAST_PANIC.take() {
                     Outcome::Panicked(panic).leave();
                 }
             }
@@ -194,20 +194,20 @@ pub(crate) fn note_panics() {
     }
 }
 
-fn note(info: &PanicHookInfo<'_>) {
-    if !RUNS.get() {
+fn note_panic(info: &PanicHookInfo<'_>) {
+    if !IN_FUNCTION.get() {
         return;
     }
     let backtrace = Backtrace::capture();
     let panic = Panic {
-        message: said(info.payload()),
+        message: panic_message(info.payload()),
         location: info.location().map(ToString::to_string),
         backtrace: (backtrace.status() == BacktraceStatus::Captured).then(|| backtrace.to_string()),
     };
-    NOTED.with(|noted| *noted.borrow_mut() = Some(panic));
+    LAST_PANIC.with(|last| *last.borrow_mut() = Some(panic));
 }
 
-fn said(payload: &dyn Any) -> String {
+fn panic_message(payload: &dyn Any) -> String {
     let text = payload.downcast_ref::<&str>().map(|s| (*s).to_owned());
     text.or_else(|| payload.downcast_ref::<String>().cloned())
         .unwrap_or_else(|| "a payload that is no text".into())

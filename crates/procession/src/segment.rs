@@ -56,10 +56,10 @@ impl SharedMemory {
             return Err(invalid("a segment has at least one byte"));
         }
         let (name, file) = match name {
-            Some(name) => (name.to_owned(), made(name)?),
+            Some(name) => (name.to_owned(), create_file(name)?),
             None => loop {
-                let name = drawn()?;
-                match made(&name) {
+                let name = random_name()?;
+                match create_file(&name) {
                     Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
                     answer => break (name, answer?),
                 }
@@ -67,7 +67,7 @@ impl SharedMemory {
         };
         let mapped = reserve(&file, len).and_then(|()| Mapping::new(&file, len));
         match mapped {
-            Ok(mapping) => Ok(SharedMemory::of(name, len, mapping, file, true)),
+            Ok(mapping) => Ok(SharedMemory::new(name, len, mapping, file, true)),
             Err(e) => {
                 let _ = std::fs::remove_file(path_of(&name)?);
                 Err(e)
@@ -80,7 +80,7 @@ impl SharedMemory {
     /// # Errors
     /// There is no such segment, it belongs to another user, or it is empty because its creator has not finished.
     pub fn open(name: &str) -> io::Result<SharedMemory> {
-        let file = opened(name, OFlags::empty())?;
+        let file = open_file(name, OFlags::empty())?;
         let len = usize::try_from(file.metadata()?.len())
             .map_err(|_| invalid("the segment is larger than the address space"))?;
         if len == 0 {
@@ -89,10 +89,10 @@ impl SharedMemory {
             ));
         }
         let mapping = Mapping::new(&file, len)?;
-        Ok(SharedMemory::of(name.to_owned(), len, mapping, file, false))
+        Ok(SharedMemory::new(name.to_owned(), len, mapping, file, false))
     }
 
-    fn of(name: String, len: usize, mapping: Mapping, file: File, owned: bool) -> SharedMemory {
+    fn new(name: String, len: usize, mapping: Mapping, file: File, owned: bool) -> SharedMemory {
         // A resource tracker that looks for users takes an exclusive lock for a moment. So this call does not wait. If it
         // fails, the only loss is that the tracker may remove the name while this process uses the segment.
         let _ = rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared);
@@ -192,14 +192,14 @@ fn path_of(name: &str) -> io::Result<String> {
     Ok(format!("{FOLDER}/{plain}"))
 }
 
-fn opened(name: &str, flags: OFlags) -> io::Result<File> {
+fn open_file(name: &str, flags: OFlags) -> io::Result<File> {
     let flags = flags | OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let fd = rustix::fs::open(path_of(name)?, flags, Mode::RUSR | Mode::WUSR)?;
     Ok(File::from(fd))
 }
 
-fn made(name: &str) -> io::Result<File> {
-    opened(name, OFlags::CREATE | OFlags::EXCL)
+fn create_file(name: &str) -> io::Result<File> {
+    open_file(name, OFlags::CREATE | OFlags::EXCL)
 }
 
 /// Reserves memory for all `len` bytes, so that no later write ends in SIGBUS.
@@ -208,7 +208,7 @@ fn reserve(file: &File, len: usize) -> io::Result<()> {
     procession_core::sys::memory::reserve(file, 0, len as u64)
 }
 
-fn drawn() -> io::Result<String> {
+fn random_name() -> io::Result<String> {
     let mut bytes = [0; 8];
     procession_core::sys::memory::random_bytes(&mut bytes)?;
     Ok(format!("psm_{:016x}", u64::from_le_bytes(bytes)))

@@ -327,7 +327,7 @@ impl Reader<'_> {
     }
 }
 
-macro_rules! from {
+macro_rules! from_types {
     ($($kind:ty => $make:expr),* $(,)?) => {$(
         impl From<$kind> for Value {
             fn from(value: $kind) -> Value {
@@ -336,7 +336,7 @@ macro_rules! from {
         }
     )*};
 }
-from!(
+from_types!(
     bool => Value::Bool,
     i64 => Value::Int,
     i32 => |v| Value::Int(i64::from(v)),

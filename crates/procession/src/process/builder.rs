@@ -176,7 +176,7 @@ impl Builder {
             settings,
         };
         let seated = Seated::reserve(family, &plan.name)?;
-        seated.load(&child::written(&start, &bytes)?, carried)?;
+        seated.load(&child::encode_start(&start, &bytes)?, carried)?;
         let child = match method {
             StartMethod::Spawn => {
                 let pid = start_program(seated.seat, startup::CHILD, &plan.environment, &fds)?;

@@ -115,7 +115,7 @@ pub(crate) fn prepare(settings: &Settings, mut passed: Vec<Option<OwnedFd>>) -> 
 }
 
 /// Encodes a start message.
-pub(crate) fn written(start: &Start, arguments: &[u8]) -> Result<Vec<u8>, crate::error::EncodeError> {
+pub(crate) fn encode_start(start: &Start, arguments: &[u8]) -> Result<Vec<u8>, crate::error::EncodeError> {
     let mut bytes = Vec::with_capacity(256 + arguments.len());
     message::write(start, &mut bytes)?;
     bytes.extend_from_slice(arguments);

@@ -125,7 +125,7 @@ impl Command {
         let streams = plan.stdio_places(fds.len() as u32);
         let streams = streams.map(|place| place.map_or(Value::None, |place| number(place as usize)));
         fds.extend(plan.descriptors.iter().map(AsFd::as_fd));
-        let told = Value::Tuple(vec![
+        let start = Value::Tuple(vec![
             Value::Str(plan.name.clone()),
             Value::Str(self.module),
             Value::Str(self.function),
@@ -137,10 +137,10 @@ impl Command {
             Value::Bool(fork::interrupt_is_blocked()),
         ]);
         let frame = Frame::open();
-        let message = told.to_bytes().map_err(EncodeError::of::<Command>)?;
+        let message = start.to_bytes().map_err(EncodeError::of::<Command>)?;
         let seated = Seated::reserve(family, &plan.name)?;
         seated.load(&message, frame.take(family))?;
-        let interpreter = found(&self.interpreter)?;
+        let interpreter = find_interpreter(&self.interpreter)?;
         let seat = seated.seat;
         let code = format!(
             "from procession.rust import main; main(slot={}, generation={})",
@@ -160,7 +160,7 @@ impl Command {
 }
 
 /// Returns the path of the interpreter: `file` itself if it has a slash in it, or else the first such file on the `PATH`.
-fn found(file: &OsStr) -> io::Result<PathBuf> {
+fn find_interpreter(file: &OsStr) -> io::Result<PathBuf> {
     if file.as_bytes().contains(&b'/') {
         return Ok(file.into());
     }
