@@ -177,12 +177,9 @@ impl<T: Pod> Block<T> {
 }
 
 impl Block<u8> {
-    pub(crate) fn of_buffer(hold: Hold, len: usize) -> Self {
-        Block {
-            memory: Memory::Shared(Arc::new(FrozenBuffer::new(hold))),
-            len,
-            kind: PhantomData,
-        }
+    /// Takes over a reference to a buffer of at least `len` bytes.
+    pub(crate) fn from_buffer(hold: Hold, len: usize) -> Result<Self, String> {
+        from_hold(hold, len as u64)
     }
 }
 
@@ -256,17 +253,18 @@ impl<'de, T: Pod> Deserialize<'de> for Block<T> {
             )));
         }
         let hold = handle.open(Kind::Buffer).map_err(crate::transit::unread)?;
-        of_hold(hold, len).map_err(crate::transit::unread)
+        from_hold(hold, len).map_err(crate::transit::unread)
     }
 }
 
-fn of_hold<T: Pod>(hold: Hold, len: u64) -> Result<Block<T>, String> {
+fn from_hold<T: Pod>(hold: Hold, len: u64) -> Result<Block<T>, String> {
     let bytes = len.checked_mul(size_of::<T>() as u64);
     if bytes.is_none_or(|bytes| bytes > hold.room()) {
         return Err("the block is shorter than its handle says".into());
     }
+    let buffer = FrozenBuffer::new(hold).ok_or("its memory is no buffer")?;
     Ok(Block {
-        memory: Memory::Shared(Arc::new(FrozenBuffer::new(hold))),
+        memory: Memory::Shared(Arc::new(buffer)),
         len: len as usize,
         kind: PhantomData,
     })
@@ -296,7 +294,7 @@ macro_rules! numpy_types {
         }
 
         /// Returns the block that a message stands for; None if T is not a block.
-        pub(crate) fn of_message<T: 'static>(
+        pub(crate) fn decode<T: 'static>(
             inline: &[u8],
             encoding: u32,
             big: Option<&(Hold, usize)>,
@@ -329,7 +327,7 @@ fn from_message<T: Pod>(
     match encoding {
         // Plain bytes, from Python or from a `Vec<u8>`.
         encoding::BYTES | encoding::BYTEARRAY if size_of::<T>() == 1 => match big {
-            Some((hold, len)) => of_hold(try_clone(hold).map_err(|e| e.to_string())?, *len as u64),
+            Some((hold, len)) => from_hold(try_clone(hold).map_err(|e| e.to_string())?, *len as u64),
             None => Ok(Block {
                 memory: Memory::Inline(inline.into()),
                 len: inline.len(),
@@ -353,7 +351,7 @@ fn from_message<T: Pod>(
             }
             let len = shape.iter().try_fold(1u64, |all, n| all.checked_mul(*n));
             let hold = carried.pop().ok_or("the block came without its memory")?;
-            of_hold(hold, len.ok_or("the block is longer than any memory")?)
+            from_hold(hold, len.ok_or("the block is longer than any memory")?)
         }
         encoding::POSTCARD => Err("it was put as a value of another type".into()),
         _ => Err("it is a Python object: receive it as procession::Value".into()),

@@ -43,7 +43,7 @@ struct Object {
 
 impl CodeAddress {
     /// Describes an address. None if it is not code of an object that is loaded here.
-    fn of(address: usize) -> Option<CodeAddress> {
+    fn new(address: usize) -> Option<CodeAddress> {
         let object = find(|object| object.code.iter().any(|range| range.contains(&address)))?;
         Some(CodeAddress {
             offset: (address - object.base) as u64,
@@ -102,8 +102,8 @@ impl FunctionName {
     pub(crate) fn new<A: Message, R: Message>(function: fn(A) -> R) -> Option<FunctionName> {
         let shim: Shim = shim::<A, R>;
         Some(FunctionName {
-            shim: CodeAddress::of(shim as usize)?,
-            function: CodeAddress::of(function as usize)?,
+            shim: CodeAddress::new(shim as usize)?,
+            function: CodeAddress::new(function as usize)?,
             types: std::any::type_name::<fn(A) -> R>().to_owned(),
         })
     }
@@ -181,7 +181,7 @@ fn shim<A: Message, R: Message>(call: &mut Call<'_>) {
     } else {
         Encoded::plainly
     };
-    call.outcome = Outcome::of(|| function(arguments), encode);
+    call.outcome = Outcome::run(|| function(arguments), encode);
 }
 
 /// Returns the first loaded object for which `is_it` returns true.

@@ -49,7 +49,7 @@ impl Condvar {
     /// # Errors
     /// Family memory is exhausted.
     pub fn new() -> Result<Self, FamilyError> {
-        Ok(Self::of(core::Condition::new()?))
+        Ok(Self::from_core(core::Condition::new()?))
     }
 
     /// Unlocks, waits for a notification, and locks again. If every process that would notify is killed, without having

@@ -193,7 +193,7 @@ impl Listener {
             Socket::Unix(socket, _) => Ok(Stream::Unix(socket.accept()?.0)),
             Socket::Tcp(socket) => Ok(Stream::Tcp(socket.accept()?.0)),
         })?;
-        Connection::of(stream)
+        Connection::new(stream)
     }
 }
 
@@ -222,12 +222,12 @@ impl Client {
             agree(&stream, Handshake::of_client(key, &nonce))?;
             stream.set_limit(None)?;
         }
-        Connection::of(stream)
+        Connection::new(stream)
     }
 }
 
 impl Connection {
-    fn of(stream: Stream) -> Result<Connection, ConnectionError> {
+    fn new(stream: Stream) -> Result<Connection, ConnectionError> {
         if let Stream::Tcp(stream) = &stream {
             // A message is written as a whole, so the kernel need not wait for more of it (TCP_NODELAY, tcp(7)).
             stream.set_nodelay(true)?;
@@ -259,7 +259,7 @@ impl Connection {
         }
         message::with_scratch(|scratch| {
             match any.downcast_ref::<Value>() {
-                Some(value) => crate::pickle::write(value, scratch).map_err(EncodeError::of::<T>)?,
+                Some(value) => crate::pickle::write(value, scratch).map_err(EncodeError::new::<T>)?,
                 None => message::write(value, scratch)?,
             }
             self.send_bytes(scratch)

@@ -31,7 +31,7 @@ pub struct EncodeError {
 }
 
 impl EncodeError {
-    pub(crate) fn of<T>(why: impl fmt::Display) -> Self {
+    pub(crate) fn new<T>(why: impl fmt::Display) -> Self {
         EncodeError {
             kind: std::any::type_name::<T>(),
             why: why.to_string(),
@@ -48,7 +48,7 @@ pub struct DecodeError {
 }
 
 impl DecodeError {
-    pub(crate) fn of<T>(why: impl fmt::Display) -> Self {
+    pub(crate) fn new<T>(why: impl fmt::Display) -> Self {
         DecodeError {
             kind: std::any::type_name::<T>(),
             why: why.to_string(),

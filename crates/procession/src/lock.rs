@@ -105,8 +105,8 @@ impl fmt::Display for Death {
 }
 
 impl Lock {
-    pub(crate) fn of_plain(lock: core::Lock) -> Self {
-        Self::of(lock, None)
+    pub(crate) fn from_core(lock: core::Lock) -> Self {
+        Self::from_parts(lock, None)
     }
 }
 
@@ -130,10 +130,10 @@ impl<T: Pod> Lock<T> {
             0 => None,
             _ => Some(lock.guarded(value.as_bytes())?),
         };
-        Ok(Self::of(lock, held))
+        Ok(Self::from_parts(lock, held))
     }
 
-    pub(crate) fn of(lock: core::Lock, value: Option<Hold>) -> Self {
+    pub(crate) fn from_parts(lock: core::Lock, value: Option<Hold>) -> Self {
         Lock {
             inner: Arc::new(Inner { lock, value }),
             kind: PhantomData,
@@ -279,6 +279,6 @@ impl<'de, T: Pod> Deserialize<'de> for Lock<T> {
                 "the value of the lock is smaller than its handle says",
             ));
         }
-        Ok(Self::of(lock, value))
+        Ok(Self::from_parts(lock, value))
     }
 }

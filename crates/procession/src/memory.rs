@@ -50,10 +50,9 @@ fn checked<T>(hold: &Hold, len: usize) -> *mut T {
         .cast()
 }
 
-/// Checks that `hold` is a reference to an object of this kind.
-fn assert_kind(hold: &Hold, kind: Kind) {
-    let found = hold.header().tag().kind();
-    assert!(found == Some(kind), "an object of another kind: {found:?}");
+/// Returns whether `hold` is a reference to an object of this kind.
+fn is_kind(hold: &Hold, kind: Kind) -> bool {
+    hold.header().tag().kind() == Some(kind)
 }
 
 // --- buffers ---
@@ -64,12 +63,9 @@ pub(crate) struct FrozenBuffer(Hold);
 
 impl FrozenBuffer {
     /// Takes over a reference to a buffer that arrived from another process or stands in a message: its writer has frozen it.
-    ///
-    /// # Panics
-    /// The object is no buffer.
-    pub(crate) fn new(hold: Hold) -> FrozenBuffer {
-        assert_kind(&hold, Kind::Buffer);
-        FrozenBuffer(hold)
+    /// None if the object is no buffer.
+    pub(crate) fn new(hold: Hold) -> Option<FrozenBuffer> {
+        is_kind(&hold, Kind::Buffer).then_some(FrozenBuffer(hold))
     }
 
     pub(crate) fn hold(&self) -> &Hold {
@@ -109,7 +105,7 @@ pub(crate) struct OwnBuffer(FrozenBuffer);
 impl OwnBuffer {
     /// Allocates a buffer of `bytes` bytes. It contains what the former owner of this memory has left there.
     pub(crate) fn recycled(family: &'static Family, bytes: u64) -> procession_core::Result<OwnBuffer> {
-        Ok(OwnBuffer(FrozenBuffer::new(family.empty_buffer(bytes)?)))
+        Ok(OwnBuffer(FrozenBuffer(family.empty_buffer(bytes)?)))
     }
 
     /// Returns the first `len` elements.
@@ -177,13 +173,14 @@ pub(crate) unsafe fn guarded_mut<T: Pod>(hold: Option<&Hold>) -> &mut T {
 pub(crate) struct Array(Hold);
 
 impl Array {
-    /// Takes over a reference to an array.
-    ///
-    /// # Panics
-    /// The object is no array.
-    pub(crate) fn new(hold: Hold) -> Array {
-        assert_kind(&hold, Kind::Array);
-        Array(hold)
+    /// Allocates a zeroed array of `bytes` bytes.
+    pub(crate) fn zeroed(family: &'static Family, bytes: u64) -> procession_core::Result<Array> {
+        Ok(Array(family.zeroed(bytes)?))
+    }
+
+    /// Takes over a reference to an array. None if the object is no array.
+    pub(crate) fn new(hold: Hold) -> Option<Array> {
+        is_kind(&hold, Kind::Array).then_some(Array(hold))
     }
 
     pub(crate) fn hold(&self) -> &Hold {

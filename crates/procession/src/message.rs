@@ -115,7 +115,7 @@ pub(crate) fn outgoing<T: Message, R, E: From<EncodeError> + From<FamilyError>>(
     with_scratch(|scratch| {
         if let Some(value) = any.downcast_ref::<Value>() {
             let frame = Frame::open();
-            let encoding = value.encode(scratch).map_err(EncodeError::of::<T>)?;
+            let encoding = value.encode(scratch).map_err(EncodeError::new::<T>)?;
             let carried = frame.take(family);
             return send(Outgoing {
                 carried,
@@ -169,7 +169,7 @@ pub(crate) fn serialized<T: Serialize>(
 pub(crate) fn write<T: Serialize>(value: &T, out: &mut Vec<u8>) -> Result<(), EncodeError> {
     transit::begin();
     postcard::serialize_with_flavor(value, Appending(out))
-        .map_err(|e| EncodeError::of::<T>(transit::explained(&e)))
+        .map_err(|e| EncodeError::new::<T>(transit::explained(&e)))
 }
 
 /// Decodes a value, which must take all of the bytes.
@@ -177,11 +177,11 @@ pub(crate) fn deserialized<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Decod
     transit::begin();
     match postcard::take_from_bytes(bytes) {
         Ok((value, [])) => Ok(value),
-        Ok((_, rest)) => Err(DecodeError::of::<T>(format!(
+        Ok((_, rest)) => Err(DecodeError::new::<T>(format!(
             "{} bytes are left over",
             rest.len()
         ))),
-        Err(e) => Err(DecodeError::of::<T>(transit::explained(&e))),
+        Err(e) => Err(DecodeError::new::<T>(transit::explained(&e))),
     }
 }
 
@@ -189,7 +189,7 @@ pub(crate) fn deserialized<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Decod
 pub(crate) fn deserialized_borrowed<'a, T: serde::Deserialize<'a>>(
     bytes: &'a [u8],
 ) -> Result<T, DecodeError> {
-    postcard::from_bytes(bytes).map_err(DecodeError::of::<T>)
+    postcard::from_bytes(bytes).map_err(DecodeError::new::<T>)
 }
 
 /// Makes postcard append to a vector.
@@ -240,10 +240,10 @@ pub(crate) fn incoming<T: Message>(
         let bytes = big.map(|(hold, len)| copied(&hold, len));
         return Value::decode(bytes.as_deref().unwrap_or(inline), encoding)
             .map(is)
-            .map_err(DecodeError::of::<T>);
+            .map_err(DecodeError::new::<T>);
     }
-    if let Some(made) = block::of_message::<T>(inline, encoding, big.as_ref(), &mut carried) {
-        return made.map_err(DecodeError::of::<T>);
+    if let Some(made) = block::decode::<T>(inline, encoding, big.as_ref(), &mut carried) {
+        return made.map_err(DecodeError::new::<T>);
     }
     if encoding != encoding::POSTCARD {
         return Err(unexpected::<T>(encoding));
@@ -251,7 +251,9 @@ pub(crate) fn incoming<T: Message>(
     let value = match big {
         None => deserialized(inline),
         // Reads directly from family memory, so the contents are copied once, into the value.
-        Some((hold, len)) => deserialized(&Block::<u8>::of_buffer(hold, len)),
+        Some((hold, len)) => {
+            deserialized(&Block::<u8>::from_buffer(hold, len).map_err(DecodeError::new::<T>)?)
+        }
     };
     drop(carried);
     value
@@ -282,7 +284,7 @@ pub(crate) fn copied(hold: &Hold, len: usize) -> Vec<u8> {
 }
 
 fn unexpected<T>(found: u32) -> DecodeError {
-    DecodeError::of::<T>(match found {
+    DecodeError::new::<T>(match found {
         encoding::PICKLE | encoding::BUFFERS => {
             "it is a pickle; from Python send None, bool, int, float, str, bytes, tuple, list and dict, and receive them as \
              procession::Value"

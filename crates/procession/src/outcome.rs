@@ -42,7 +42,7 @@ pub(crate) enum Report<'a> {
 
 impl Outcome {
     /// Calls a function and encodes the returned value.
-    pub(crate) fn of<R: Message>(
+    pub(crate) fn run<R: Message>(
         function: impl FnOnce() -> R,
         encode: fn(&'static Family, &R) -> Result<Encoded, String>,
     ) -> Outcome {
@@ -122,7 +122,7 @@ pub(crate) fn result<R: Message>(
         }
         Some(Report::Unencodable(why)) if code == FAILED => Err(ProcessError::Undecodable {
             process,
-            source: DecodeError::of::<R>(why),
+            source: DecodeError::new::<R>(why),
         }),
         Some(Report::NotRun(why)) if code == FAILED => Err(ProcessError::NotRun { process, code, why }),
         _ if code >= 0 && !ran => Err(ProcessError::NotRun {

@@ -43,7 +43,7 @@ impl<T: Message> Queue<T> {
     /// # Errors
     /// Family memory is exhausted.
     pub fn new() -> Result<Self, FamilyError> {
-        Ok(Self::of(core::Queue::new(0, 0)?))
+        Ok(Self::from_core(core::Queue::new(0, 0)?))
     }
 
     /// Creates a queue that holds at most `messages` messages. Putting waits for room.
@@ -51,7 +51,7 @@ impl<T: Message> Queue<T> {
     /// # Errors
     /// Those of [`new`](Queue::new).
     pub fn bounded(messages: u64) -> Result<Self, FamilyError> {
-        Ok(Self::of(core::Queue::new(messages, 0)?))
+        Ok(Self::from_core(core::Queue::new(messages, 0)?))
     }
 
     /// Creates a queue whose messages have at most `bytes` bytes together. A larger message waits until the queue is empty.
@@ -59,10 +59,10 @@ impl<T: Message> Queue<T> {
     /// # Errors
     /// Those of [`new`](Queue::new).
     pub fn bounded_in_bytes(bytes: u64) -> Result<Self, FamilyError> {
-        Ok(Self::of(core::Queue::new(0, bytes)?))
+        Ok(Self::from_core(core::Queue::new(0, bytes)?))
     }
 
-    pub(crate) fn of(inner: core::Queue) -> Self {
+    pub(crate) fn from_core(inner: core::Queue) -> Self {
         Queue {
             inner: Arc::new(inner),
             kind: PhantomData,
@@ -275,7 +275,7 @@ impl<'de, T: Message> Deserialize<'de> for Queue<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let crate::transit::HandleBytes(handle) = Deserialize::deserialize(deserializer)?;
         core::Queue::open(&handle)
-            .map(Self::of)
+            .map(Self::from_core)
             .map_err(crate::transit::unread)
     }
 }

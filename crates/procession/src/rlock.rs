@@ -64,7 +64,7 @@ impl RLock {
     /// # Errors
     /// Family memory is exhausted.
     pub fn new() -> Result<Self, FamilyError> {
-        Ok(Self::of(core::RLock::new(true)?))
+        Ok(Self::from_core(core::RLock::new(true)?))
     }
 
     /// Locks, and waits until the owner unlocks or its process ends.

@@ -62,7 +62,7 @@ impl<T: Pod> SharedSlice<T> {
     pub fn zeroed(len: usize) -> Result<Self, FamilyError> {
         let bytes = (len as u64).saturating_mul(size_of::<T>() as u64);
         Ok(SharedSlice {
-            array: Arc::new(Array::new(Family::home()?.zeroed(bytes)?)),
+            array: Arc::new(Array::zeroed(Family::home()?, bytes)?),
             len,
             kind: PhantomData,
         })
@@ -170,11 +170,13 @@ impl<T: Pod> SharedSlice<T> {
         self.array.hold()
     }
 
-    /// Takes over an array of `len` elements. None if the array is shorter.
-    pub(crate) fn of(hold: Hold, len: u64) -> Option<Self> {
+    /// Takes over an array of `len` elements. None if it is shorter, or no array.
+    pub(crate) fn from_hold(hold: Hold, len: u64) -> Option<Self> {
         let bytes = len.checked_mul(size_of::<T>() as u64)?;
-        (bytes <= hold.room()).then(|| SharedSlice {
-            array: Arc::new(Array::new(hold)),
+        let fits = bytes <= hold.room();
+        let array = Array::new(hold).filter(|_| fits)?;
+        Some(SharedSlice {
+            array: Arc::new(array),
             len: len as usize,
             kind: PhantomData,
         })
@@ -310,7 +312,7 @@ impl<'de, T: Pod> Deserialize<'de> for SharedSlice<T> {
             )));
         }
         let hold = handle.open(Kind::Array).map_err(crate::transit::unread)?;
-        SharedSlice::of(hold, len)
+        SharedSlice::from_hold(hold, len)
             .ok_or_else(|| crate::transit::unread("a shared slice is shorter than its handle says"))
     }
 }

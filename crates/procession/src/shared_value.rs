@@ -140,15 +140,15 @@ macro_rules! plain {
 }
 plain! {
     Queue<T>, Queue, [T: Message], |q| q.inner.reference(), |h| core_queue(&h);
-    Lock, Lock, [], |l| l.inner.lock.reference(), |h| core::Lock::open(&h).map(Lock::of_plain);
-    RLock, RLock, [], |l| l.inner.reference(), |h| core::RLock::open(&h).map(RLock::of);
-    Semaphore, Semaphore, [], |s| s.inner.reference(), |h| core::Semaphore::open(&h).map(Semaphore::of);
-    Event, Event, [], |e| e.inner.reference(), |h| core::Event::open(&h).map(Event::of);
-    Barrier, Barrier, [], |b| b.inner.reference(), |h| core::Barrier::open(&h).map(Barrier::of);
+    Lock, Lock, [], |l| l.inner.lock.reference(), |h| core::Lock::open(&h).map(Lock::from_core);
+    RLock, RLock, [], |l| l.inner.reference(), |h| core::RLock::open(&h).map(RLock::from_core);
+    Semaphore, Semaphore, [], |s| s.inner.reference(), |h| core::Semaphore::open(&h).map(Semaphore::from_core);
+    Event, Event, [], |e| e.inner.reference(), |h| core::Event::open(&h).map(Event::from_core);
+    Barrier, Barrier, [], |b| b.inner.reference(), |h| core::Barrier::open(&h).map(Barrier::from_core);
 }
 
 fn core_queue<T: Message>(handle: &Handle) -> procession_core::Result<Queue<T>> {
-    procession_core::queue::Queue::open(handle).map(Queue::of)
+    procession_core::queue::Queue::open(handle).map(Queue::from_core)
 }
 
 /// Implements the conversions for arrays whose element types Python knows.
@@ -199,7 +199,7 @@ fn slice_of<T: Pod>(value: &Value, name: &'static str) -> Result<SharedSlice<T>,
     let len = shape.iter().try_fold(1u64, |all, n| all.checked_mul(*n));
     let len = len.ok_or_else(|| error("it is longer than any memory".into()))?;
     let hold = array.try_clone().map_err(|e| error(e.to_string()))?;
-    SharedSlice::of(hold, len).ok_or_else(|| error("it is shorter than its description says".into()))
+    SharedSlice::from_hold(hold, len).ok_or_else(|| error("it is shorter than its description says".into()))
 }
 
 impl From<&Block<u8>> for Value {

@@ -45,7 +45,7 @@ impl Event {
     /// # Errors
     /// Family memory is exhausted.
     pub fn new() -> Result<Self, FamilyError> {
-        Ok(Self::of(core::Event::new()?))
+        Ok(Self::from_core(core::Event::new()?))
     }
 
     /// Returns whether the event is set.
@@ -114,7 +114,7 @@ impl Semaphore {
     /// # Errors
     /// Family memory is exhausted.
     pub fn bounded(permits: u32, most: u32) -> Result<Self, FamilyError> {
-        Ok(Self::of(core::Semaphore::new(permits, most)?))
+        Ok(Self::from_core(core::Semaphore::new(permits, most)?))
     }
 
     /// Takes a permit, and waits until there is one.
@@ -200,7 +200,7 @@ impl Barrier {
     /// # Errors
     /// Family memory is exhausted.
     pub fn new(parties: u32) -> Result<Self, FamilyError> {
-        Ok(Self::of(core::Barrier::new(parties.max(1))?))
+        Ok(Self::from_core(core::Barrier::new(parties.max(1))?))
     }
 
     /// Waits until all parties have arrived.

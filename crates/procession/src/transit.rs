@@ -174,13 +174,13 @@ macro_rules! travels {
             ) -> std::result::Result<Self, D::Error> {
                 let crate::transit::HandleBytes(handle) = serde::Deserialize::deserialize(deserializer)?;
                 <$core>::open(&handle)
-                    .map(Self::of)
+                    .map(Self::from_core)
                     .map_err(crate::transit::unread)
             }
         }
 
         impl $name {
-            pub(crate) fn of(inner: $core) -> Self {
+            pub(crate) fn from_core(inner: $core) -> Self {
                 $name {
                     inner: std::sync::Arc::new(inner),
                 }

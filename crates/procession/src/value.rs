@@ -117,7 +117,7 @@ impl Value {
     /// ```
     pub fn to_bytes(&self) -> Result<Vec<u8>, EncodeError> {
         let mut out = Vec::new();
-        self.write(&mut out, 0).map_err(EncodeError::of::<Value>)?;
+        self.write(&mut out, 0).map_err(EncodeError::new::<Value>)?;
         Ok(out)
     }
 
@@ -130,7 +130,7 @@ impl Value {
     /// `to_bytes` has not made the bytes. Or a shared object in them is gone, or belongs to a program that is no
     /// relative of this one; for such a program there is [`from_bytes_of_relatives`](Value::from_bytes_of_relatives).
     pub fn from_bytes(bytes: &[u8]) -> Result<Value, DecodeError> {
-        Value::tree(bytes, false).map_err(DecodeError::of::<Value>)
+        Value::tree(bytes, false).map_err(DecodeError::new::<Value>)
     }
 
     /// Does the same for bytes from another program of this user that is as trusted as a relative. This process becomes
@@ -140,7 +140,7 @@ impl Value {
     /// # Errors
     /// `to_bytes` has not made the bytes. Or a shared object in them is gone, or cannot be reached.
     pub fn from_bytes_of_relatives(bytes: &[u8]) -> Result<Value, DecodeError> {
-        Value::tree(bytes, true).map_err(DecodeError::of::<Value>)
+        Value::tree(bytes, true).map_err(DecodeError::new::<Value>)
     }
 
     /// Decodes a tree. `join`: whether it may name objects of a family of which this process is no member yet.

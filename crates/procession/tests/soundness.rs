@@ -5,6 +5,9 @@ mod common;
 
 use common::LIMIT;
 use procession::{Block, Lock, Process, Queue, SharedSlice, Value};
+use procession_core::family::{Family, Handle};
+use procession_core::message;
+use procession_core::queue::{self as core, LockPolicy, Parcel, Put};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::sync::Mutex;
 use std::time::Duration;
@@ -77,6 +80,24 @@ fn what_a_lock_guards_is_not_to_be_had_as_a_slice() {
     let (size, _, value): (u32, Bytes, Option<Bytes>) = postcard::from_bytes(&written).unwrap();
     let slice = postcard::to_allocvec(&(1u64, size, value.unwrap())).unwrap();
     assert!(postcard::from_bytes::<SharedSlice<u64>>(&slice).is_err());
+}
+
+#[test]
+fn a_message_whose_block_is_an_array_is_a_decoding_error() {
+    let queue = Queue::<Block<u8>>::new().unwrap();
+    let written = postcard::to_allocvec(&queue).unwrap();
+    let Bytes(handle) = postcard::from_bytes(&written).unwrap();
+    let raw = core::Queue::open(&Handle::from_bytes(&handle).unwrap()).unwrap();
+    let family = Family::home().unwrap();
+    let description = message::block::describe("|u1", &[8]);
+    let carried = vec![family.zeroed(64).unwrap()];
+    let mut parcel = Parcel::pack(family, [&description, &[]], message::BLOCK, carried, 8).unwrap();
+    assert!(matches!(
+        raw.try_put(&mut parcel, LockPolicy::Bounded),
+        Ok(Put::Done)
+    ));
+    let error = queue.get_timeout(LIMIT).unwrap_err().to_string();
+    assert!(error.contains("no buffer"), "{error}");
 }
 
 #[test]

@@ -264,7 +264,7 @@ impl Pool {
     /// }
     /// ```
     pub fn tasks(&self) -> Tasks<'_> {
-        Tasks::of(self)
+        Tasks::new(self)
     }
 
     /// Returns the number of workers.

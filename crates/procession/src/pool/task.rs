@@ -20,7 +20,7 @@ pub struct Tasks<'p> {
 }
 
 impl<'p> Tasks<'p> {
-    pub(super) fn of(pool: &'p Pool) -> Self {
+    pub(super) fn new(pool: &'p Pool) -> Self {
         Tasks {
             pool,
             wishes: Wishes::default(),
@@ -169,7 +169,7 @@ impl Shared {
                         location: panic.location,
                         backtrace: panic.backtrace,
                     },
-                    Ok(Report::Unencodable(why)) => TaskError::Undecodable(DecodeError::of::<R>(why)),
+                    Ok(Report::Unencodable(why)) => TaskError::Undecodable(DecodeError::new::<R>(why)),
                     Ok(Report::NotRun(why)) => TaskError::NotRun { why },
                     Ok(Report::Returned(_)) => TaskError::NotRun {
                         why: "the worker sent no reason".into(),

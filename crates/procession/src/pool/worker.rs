@@ -46,7 +46,7 @@ pub(super) struct PoolHandle {
 }
 
 impl PoolHandle {
-    pub(super) fn of(pool: &Pool) -> procession_core::Result<PoolHandle> {
+    pub(super) fn new(pool: &Pool) -> procession_core::Result<PoolHandle> {
         let [tasks, results] = pool.queues_again()?;
         Ok(PoolHandle {
             handle: pool.handle(),

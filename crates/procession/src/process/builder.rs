@@ -185,7 +185,7 @@ impl Builder {
             StartMethod::ForkServer => forkserver::request(seated.seat, &fds)?,
         };
         let seat = seated.occupied_by(child.pid());
-        Ok(Process::of(child, Some(seat), plan.name))
+        Ok(Process::new(child, Some(seat), plan.name))
     }
 
     pub(crate) fn plan(self) -> Result<Plan, StartError> {

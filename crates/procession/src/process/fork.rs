@@ -74,7 +74,7 @@ impl Builder {
         if let Some(seat) = seat {
             seat.slot().set_name(&plan.name);
         }
-        Ok(Process::of(Child::new(pid, seat, true), seat, plan.name))
+        Ok(Process::new(Child::new(pid, seat, true), seat, plan.name))
     }
 }
 
@@ -120,7 +120,7 @@ fn live<R: Message>(mut plan: Plan, function: impl FnOnce() -> R) -> ! {
     };
     let descriptors = plan.descriptors.into_iter().map(Some).collect();
     let outcome = match child::prepare(&settings, descriptors) {
-        Ok(()) => Outcome::of(function, Encoded::plainly),
+        Ok(()) => Outcome::run(function, Encoded::plainly),
         Err(why) => Outcome::NotRun(why),
     };
     let code = outcome.leave();

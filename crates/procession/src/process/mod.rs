@@ -123,15 +123,15 @@ impl Process<()> {
 }
 
 impl Process {
-    pub(crate) fn of_python(child: Child, seat: Seat, name: String) -> Self {
-        let mut made = Process::of(child, Some(seat), name);
+    pub(crate) fn new_python(child: Child, seat: Seat, name: String) -> Self {
+        let mut made = Process::new(child, Some(seat), name);
         made.python = true;
         made
     }
 }
 
 impl<R: Message> Process<R> {
-    pub(crate) fn of(child: Child, seat: Option<Seat>, name: String) -> Self {
+    pub(crate) fn new(child: Child, seat: Option<Seat>, name: String) -> Self {
         Process {
             child: Some(child),
             seat,

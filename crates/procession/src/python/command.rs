@@ -137,7 +137,7 @@ impl Command {
             Value::Bool(fork::interrupt_is_blocked()),
         ]);
         let frame = Frame::open();
-        let message = start.to_bytes().map_err(EncodeError::of::<Command>)?;
+        let message = start.to_bytes().map_err(EncodeError::new::<Command>)?;
         let seated = Seated::reserve(family, &plan.name)?;
         seated.load(&message, frame.take(family))?;
         let interpreter = find_interpreter(&self.interpreter)?;
@@ -155,7 +155,7 @@ impl Command {
         let pid = start_executable(&file, &arguments, &plan.environment, seat, &fds)?;
         let child = Child::new(pid, Some(seat), true);
         let seat = seated.occupied_by(pid);
-        Ok(Process::of_python(child, seat, plan.name))
+        Ok(Process::new_python(child, seat, plan.name))
     }
 }
 

@@ -33,6 +33,17 @@ pub(crate) fn join(memory: OwnedFd, mut inherited: Inherited, slot: u32, generat
 ///
 /// # Errors
 /// The two programs have different versions, or an argument is a shared object of a kind that this version does not know.
+///
+/// ```
+/// fn main() -> procession::Result<()> {
+///     procession::init(); // joins the family of the Python program, if one has started this program
+///     match procession::python::given()? {
+///         Some(arguments) => println!("started from Python with {} arguments", arguments.len()),
+///         None => println!("not started from Python"),
+///     }
+///     Ok(())
+/// }
+/// ```
 pub fn given() -> Result<Option<Vec<Value>>, DecodeError> {
     let Some((seat, carried)) = GIVEN.lock().ok().and_then(|mut given| given.take()) else {
         return Ok(None);
@@ -42,6 +53,6 @@ pub fn given() -> Result<Option<Vec<Value>>, DecodeError> {
     seat.unload(&carried);
     match value? {
         Value::Tuple(values) => Ok(Some(values)),
-        _ => Err(DecodeError::of::<Vec<Value>>("it is no tuple")),
+        _ => Err(DecodeError::new::<Vec<Value>>("it is no tuple")),
     }
 }
