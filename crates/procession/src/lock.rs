@@ -133,7 +133,9 @@ impl<T: Pod> Lock<T> {
         Ok(Self::from_parts(lock, held))
     }
 
-    pub(crate) fn from_parts(lock: core::Lock, value: Option<Hold>) -> Self {
+    /// Assembles a lock. `value` is None if a T has no bytes, and otherwise the object that `lock` guards, which has room for
+    /// a T. The callers check that, because access to the value is sound only with it.
+    fn from_parts(lock: core::Lock, value: Option<Hold>) -> Self {
         Lock {
             inner: Arc::new(Inner { lock, value }),
             kind: PhantomData,
@@ -171,30 +173,34 @@ impl<T: Pod> Lock<T> {
     }
 
     fn lock_until(&self, deadline: Deadline) -> Result<Option<Locked<'_, T>>, FamilyError> {
-        if self.inner.lock.try_acquire() {
-            return Ok(Some(Locked::Clean(self.guard())));
+        let lock = &self.inner.lock;
+        let mut death = None;
+        while !lock.try_acquire() {
+            match lock.acquire_as_heir(deadline)? {
+                Acquired::Yes => break,
+                Acquired::OwnerDied(owner) => {
+                    death = Some(owner);
+                    break;
+                }
+                Acquired::TimedOut => return Ok(None),
+                Acquired::Interrupted => {}
+            }
         }
-        loop {
-            return Ok(match self.inner.lock.acquire_as_heir(deadline)? {
-                Acquired::Yes => Some(Locked::Clean(self.guard())),
-                Acquired::OwnerDied(death) => Some(Locked::OwnerDied(self.guard(), death.into())),
-                Acquired::TimedOut => None,
-                Acquired::Interrupted => continue,
-            });
-        }
+        // Guards are made here and nowhere else: this thread has just acquired the lock.
+        let guard = LockGuard {
+            lock: self,
+            here: PhantomData,
+        };
+        Ok(Some(match death {
+            None => Locked::Clean(guard),
+            Some(death) => Locked::OwnerDied(guard, death.into()),
+        }))
     }
 
     /// Returns whether a thread of any process has the lock.
     #[must_use]
     pub fn is_locked(&self) -> bool {
         self.inner.lock.locked()
-    }
-
-    pub(crate) fn guard(&self) -> LockGuard<'_, T> {
-        LockGuard {
-            lock: self,
-            here: PhantomData,
-        }
     }
 }
 
