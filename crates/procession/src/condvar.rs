@@ -62,7 +62,8 @@ impl Condvar {
         self.wait_until(guard, Deadline::NEVER).map(|(locked, _)| locked)
     }
 
-    /// Does the same, and waits at most `limit`. The second value is false if no notification came until then.
+    /// Unlocks, waits at most `limit` for a notification, and locks again. The second value is false if no notification
+    /// came until then. Locking again can take longer than `limit`.
     ///
     /// # Errors
     /// Those of [`wait`](Condvar::wait).

@@ -53,7 +53,7 @@ pub extern "C" fn before_main() {
     }
 }
 
-/// Calls [`init`](crate::init) before `main`, in a program whose `main` is not your own: a test binary.
+/// Calls [`init`] before `main`, in a program whose `main` is not your own: a test binary.
 ///
 /// Write it once, outside of functions, in each file in `tests/`, and in the library itself under `cfg(test)` if its unit
 /// tests start processes. It works with `cargo test` and with nextest. Where you can call `init` in `main`, do that instead.

@@ -50,7 +50,7 @@
 //!
 //! | | |
 //! |---|---|
-//! | [`Queue`], [`channel`], [`duplex`] | values from any process to any other, in order |
+//! | [`Queue`], [`channel`](channel()), [`duplex`] | values from any process to any other, in order |
 //! | [`Lock`], [`RLock`] | mutual exclusion; a caller has to handle the death of the former owner |
 //! | [`Semaphore`], [`Condvar`], [`Event`], [`Barrier`] | waiting for each other |
 //! | [`Block`] | data that is written once, and then read in place by every process that receives it |

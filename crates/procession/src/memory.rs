@@ -202,7 +202,8 @@ impl Array {
     pub(crate) fn atomics<A: Atomic>(&self, len: usize) -> &[A] {
         let start = checked::<A>(&self.0, len);
         // SAFETY: `checked` has made sure that `len` elements lie inside the mapping, aligned. They stay there as long as
-        // the reference in `self` lives. All bytes are an A. Other processes access arrays by atomic operations as well.
+        // the reference in `self` lives. All bytes are an A. The crate accesses arrays by atomic operations only; for other
+        // processes the module's documentation says what holds.
         unsafe { std::slice::from_raw_parts(start, len) }
     }
 
@@ -319,7 +320,8 @@ impl Mapping {
 
     fn bytes(&self, start: usize, len: usize) -> &[AtomicU8] {
         let Some(map) = &self.0 else { return &[] };
-        // SAFETY: the whole file is mapped as long as `self` lives. Programs that share a segment access it atomically.
+        // SAFETY: the whole file is mapped as long as `self` lives, and all bytes are an AtomicU8. This process
+        // accesses it by atomic operations only; for other processes the module's documentation says what holds.
         let all = unsafe { std::slice::from_raw_parts(map.base().cast::<AtomicU8>(), map.len()) };
         let fits = start.checked_add(len).is_some_and(|end| end <= all.len());
         assert!(

@@ -6,7 +6,7 @@
 //! |---|---|---|
 //! | `Vec<u8>` | its bytes | a copy |
 //! | [`Block<T>`](crate::Block) | a reference to a buffer of family memory | a view of that buffer |
-//! | [`Value`](crate::Value) | the format that Python writes and reads | a tree of values |
+//! | [`Value`] | the format that Python writes and reads | a tree of values |
 //!
 //! Blocks and handles of shared objects *inside* of a value travel the same way: the message has references to them.
 
@@ -165,7 +165,7 @@ pub(crate) fn serialized<T: Serialize>(
     Ok(frame.take(family))
 }
 
-/// Does the same for a value without shared objects.
+/// Appends an encoded value without shared objects to `out`.
 pub(crate) fn write<T: Serialize>(value: &T, out: &mut Vec<u8>) -> Result<(), EncodeError> {
     transit::begin();
     postcard::serialize_with_flavor(value, Appending(out))
@@ -185,7 +185,7 @@ pub(crate) fn deserialized<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Decod
     }
 }
 
-/// Does the same for a value that borrows from the bytes.
+/// Decodes a value that borrows from the bytes.
 pub(crate) fn deserialized_borrowed<'a, T: serde::Deserialize<'a>>(
     bytes: &'a [u8],
 ) -> Result<T, DecodeError> {

@@ -140,7 +140,7 @@ pub(crate) fn result<R: Message>(
     }
 }
 
-/// Does the same for a Python process, whose function returns nothing. Its report is a pickle.
+/// Returns the result of a Python process, whose function returns nothing. Its report is a pickle.
 pub(crate) fn result_of_python<R: Message>(
     process: Who,
     code: i32,

@@ -95,7 +95,7 @@ impl<T: Message> Queue<T> {
     }
 
     /// Takes the first value, and waits until there is one. A queue does not know its producers: if all of them are
-    /// killed, the wait never ends. A [`channel`](crate::channel) knows its senders, and is closed when they are gone.
+    /// killed, the wait never ends. A [`channel`](crate::channel()) knows its senders, and is closed when they are gone.
     ///
     /// # Errors
     /// [`GetError::Closed`] if the queue is closed and empty; [`GetError::Decode`] (the message is consumed);

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 /// A shared object inside of a [`Value`], on its way to Python or from there.
 ///
-/// `Value::from(&event)` makes one of a reference to the object. `Event::try_from(&value)` makes the object of it again.
+/// `Value::from(&event)` makes one from a handle of the object. `Event::try_from(&value)` makes a handle from it.
 #[derive(Clone, Debug)]
 pub struct Shared {
     kind: Kind,

@@ -214,7 +214,7 @@ impl Barrier {
         self.wait_until(Deadline::NEVER)
     }
 
-    /// Does the same, and waits at most `limit`. If the time is up, the barrier breaks for all parties.
+    /// Waits at most `limit` until all parties have arrived. If the time is up, the barrier breaks for all parties.
     ///
     /// # Errors
     /// Those of [`wait`](Barrier::wait).

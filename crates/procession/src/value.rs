@@ -133,7 +133,7 @@ impl Value {
         Value::tree(bytes, false).map_err(DecodeError::new::<Value>)
     }
 
-    /// Does the same for bytes from another program of this user that is as trusted as a relative. This process becomes
+    /// Decodes bytes from another program of this user that is as trusted as a relative. This process becomes
     /// a member of the family whose objects the bytes name. The members of that family can then write to this process's
     /// shared memory, and this process to theirs.
     ///

@@ -55,7 +55,7 @@ impl<'p> Tasks<'p> {
         Map::new(self, function, elements.into_iter(), true)
     }
 
-    /// Does the same, with the values in the order in which they arrive. See
+    /// Submits a call of `function` for each element, and returns the values in the order in which they arrive. See
     /// [`Pool::map_unordered`](super::Pool::map_unordered).
     ///
     /// # Errors

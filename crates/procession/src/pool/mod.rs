@@ -101,7 +101,8 @@ impl PoolBuilder {
     }
 
     /// Sets a function that each worker calls before its first task. If it panics, the worker ends. If that happens
-    /// three times in a row, the pool is broken, and its tasks are [`TaskError::Abandoned`](crate::TaskError::Abandoned) with the reason.
+    /// three times in a row, the pool is broken, and its tasks are
+    /// [`TaskError::Abandoned`](crate::TaskError::Abandoned) with the reason.
     pub fn initializer<A: Message>(mut self, function: fn(A), arguments: A) -> Self {
         match worker::initializer(function, &arguments) {
             Some(Ok(initializer)) => self.plan.initializer = Some(initializer),
@@ -234,7 +235,8 @@ impl Pool {
         self.tasks().map(function, elements)
     }
 
-    /// Does the same, and returns the values in the order in which they arrive.
+    /// Submits a call of `function` for each element. Returns an iterator over the values, in the order in which they
+    /// arrive.
     ///
     /// # Errors
     /// Those of [`map`](Pool::map).

@@ -95,7 +95,7 @@ impl<R: Message> JoinHandle<R> {
         self.take()
     }
 
-    /// Does the same, and waits at most `limit`.
+    /// Waits at most `limit` until the task is finished. Returns the value.
     ///
     /// # Errors
     /// The handle itself: the task is not finished yet.

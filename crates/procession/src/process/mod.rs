@@ -174,7 +174,7 @@ impl<R: Message> Process<R> {
         self.result(code)
     }
 
-    /// Does the same, and waits at most `limit`.
+    /// Waits at most `limit` until the process has ended. Returns the value that its function returned.
     ///
     /// # Errors
     /// The handle itself: the process is still running.

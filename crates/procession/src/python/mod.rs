@@ -7,7 +7,7 @@
 //!   `bytes`. The messages of a `Queue<Block<f32>>` arrive in Python as numpy arrays of the same memory, without a copy.
 //! - `Lock<()>`, [`RLock`], [`Semaphore`], [`Event`] and [`Barrier`] are the Python classes of these names. A [`SharedSlice`]
 //!   is a `procession.ndarray`. They go to Python inside of values. They come from Python as the bytes that
-//!   `procession.rust.to_bytes` returns ([`Value::from_bytes`]), or with the start of a program ([`given`]).
+//!   `procession.rust.to_bytes` returns ([`Value::from_bytes`]), or with the start of a program ([`given`](given())).
 //! - [`Command`] starts a function of a Python module in a new interpreter, as a member of this family. Python's
 //!   `procession.rust.Program` starts a Rust program as a member of its family.
 //!
