@@ -125,6 +125,22 @@ pub enum StartError {
 pub struct ForkServerError(#[from] core::process::ForkError);
 
 /// A process ended without returning its value. Each variant names the process and has the facts.
+///
+/// ```
+/// use procession::{Process, ProcessError};
+///
+/// fn main() -> procession::Result<()> {
+///     procession::init();
+///     let child = Process::spawn(|()| -> u32 { std::process::exit(3) }, ())?;
+///     match child.join() {
+///         Ok(value) => println!("it returned {value}"),
+///         Err(ProcessError::Signaled { process, signal }) => panic!("{process}: signal {signal}"),
+///         Err(ProcessError::Exited { code, .. }) => assert_eq!(code, 3),
+///         Err(other) => return Err(other.into()),
+///     }
+///     Ok(())
+/// }
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ProcessError {
@@ -230,6 +246,19 @@ impl From<PutError> for SubmitError {
 }
 
 /// A task ended without a value.
+///
+/// ```
+/// use procession::{Pool, TaskError};
+///
+/// fn main() -> procession::Result<()> {
+///     procession::init();
+///     let pool = Pool::new(1)?;
+///     let task = pool.submit(|()| -> u32 { std::process::exit(3) }, ())?;
+///     assert!(matches!(task.join(), Err(TaskError::Died { code: Some(3), .. })));
+///     assert_eq!(pool.submit(|n: u32| n + 1, 1)?.join()?, 2); // by the worker that has replaced it
+///     Ok(())
+/// }
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TaskError {

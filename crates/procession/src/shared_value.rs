@@ -14,6 +14,18 @@ use std::sync::Arc;
 /// A shared object inside of a [`Value`], on its way to Python or from there.
 ///
 /// `Value::from(&event)` makes one from a handle of the object. `Event::try_from(&value)` makes a handle from it.
+///
+/// ```
+/// use procession::{Event, Value};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let event = Event::new()?;
+/// let same = Event::try_from(&Value::from(&event))?;
+/// same.set();
+/// assert!(event.is_set());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Shared {
     kind: Kind,

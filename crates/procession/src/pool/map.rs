@@ -22,6 +22,17 @@ const MANY: usize = 1024;
 /// The iterator reads the elements only as far ahead as the workers need ([`ahead`](Map::ahead)). Each element gives
 /// one item. If a worker dies with an element, that item is an error, and the other items are not affected. Dropping
 /// the iterator cancels the tasks that no worker has taken yet.
+///
+/// ```
+/// fn main() -> procession::Result<()> {
+///     procession::init();
+///     let pool = procession::Pool::new(2)?;
+///     let quotients = pool.map(|n: u32| 100 / n, [1, 0, 2])?;
+///     let quotients: Vec<Option<u32>> = quotients.map(Result::ok).collect();
+///     assert_eq!(quotients, [Some(100), None, Some(50)]); // dividing by 0 panics
+///     Ok(())
+/// }
+/// ```
 #[must_use = "the values are lost unless the iterator is used"]
 pub struct Map<'p, I: Iterator<Item = A>, A: Message, R: Message> {
     tasks: Tasks<'p>,

@@ -11,7 +11,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The options of tasks that are to be submitted, a time limit and retries: made by [`Pool::tasks`].
+/// The options of tasks that are to be submitted, a time limit and retries: made by [`Pool::tasks`], which has an example.
 #[derive(Clone, Copy, Debug)]
 #[must_use = "nothing is submitted before submit or map is called"]
 pub struct Tasks<'p> {
@@ -77,6 +77,21 @@ impl<'p> Tasks<'p> {
 }
 
 /// A submitted task, through which its value is received. Dropping it does not cancel the task, but its value is lost.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// fn main() -> procession::Result<()> {
+///     procession::init();
+///     let pool = procession::Pool::new(1)?;
+///     let task = pool.submit(|ms: u64| std::thread::sleep(Duration::from_millis(ms)), 600_000)?;
+///     if let Err(task) = task.join_timeout(Duration::from_millis(1)) {
+///         task.cancel();
+///         assert!(matches!(task.join(), Err(procession::TaskError::Cancelled)));
+///     }
+///     Ok(())
+/// }
+/// ```
 #[must_use = "dropping it forgets the task's value"]
 pub struct JoinHandle<R: Message> {
     shared: Arc<Shared>,

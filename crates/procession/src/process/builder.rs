@@ -48,7 +48,7 @@ impl<T: Into<OwnedFd>> From<T> for Stdio {
     }
 }
 
-/// The options of a process: made by [`Process::builder`](super::Process::builder).
+/// The options of a process: made by [`Process::builder`](super::Process::builder), which has an example.
 #[derive(Debug, Default)]
 #[must_use = "nothing is started before spawn or fork is called"]
 pub struct Builder {

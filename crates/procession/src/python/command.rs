@@ -19,6 +19,22 @@ use std::path::{Path, PathBuf};
 ///
 /// The interpreter must be able to import the package `procession`, in this crate's version. [`init`](crate::init) is not
 /// needed: the child is not an instance of this program.
+///
+/// ```no_run
+/// # fn main() -> procession::Result<()> {
+/// let answers = procession::Queue::<procession::Value>::new()?;
+/// // def count(text, answers, *, word): answers.put(text.count(word))
+/// let child = procession::python::Command::new("counting", "count")
+///     .path("scripts")
+///     .arg("to be or not to be")
+///     .arg(&answers)
+///     .keyword("word", "be")
+///     .start()?;
+/// assert_eq!(answers.get()?.as_i64(), Some(2));
+/// child.join()?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 #[must_use = "nothing is started before start is called"]
 pub struct Command {
