@@ -1,5 +1,7 @@
 //! What the classes of shared objects have in common.
 
+use crate::errors::raised;
+use procession_core::sync::caller::Caller;
 use procession_core::sync::wait::Statistics;
 use procession_core::sync::wait::Waited;
 use procession_core::sys::clock::Deadline;
@@ -102,22 +104,30 @@ pub fn within(timeout: Option<f64>) -> Deadline {
     timeout.map_or(Deadline::NEVER, Deadline::after_seconds)
 }
 
+/// A thread that is attached to the interpreter.
+pub struct Attached<'py>(pub Python<'py>);
+
+impl Caller for Attached<'_> {
+    type Error = PyErr;
+
+    fn error(&self, error: procession_core::Error) -> PyErr {
+        raised(error)
+    }
+
+    fn detached<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        self.0.detach(work)
+    }
+
+    fn check_signals(&self) -> PyResult<()> {
+        self.0.check_signals()
+    }
+}
+
 /// Waits without the interpreter and comes back for signals; None if the deadline came.
 pub fn waited<T: Send>(
     py: Python<'_>,
     until: Deadline,
     wait: impl Fn() -> Waited<T> + Send + Sync,
 ) -> PyResult<Option<T>> {
-    loop {
-        // What does not wait need not let go of the interpreter.
-        match if until == Deadline::PAST {
-            wait()
-        } else {
-            py.detach(&wait)
-        } {
-            Waited::Ready(value) => return Ok(Some(value)),
-            Waited::TimedOut => return Ok(None),
-            Waited::Interrupted => py.check_signals()?,
-        }
-    }
+    Attached(py).wait(until, wait)
 }

@@ -2,8 +2,9 @@
 
 use crate::error::{FamilyError, GetError, PutError};
 use crate::message::{self, Message, Outgoing};
-use procession_core::queue::{self as core, Got, LockPolicy, Parcel, Put};
-use procession_core::sync::wait::Waited;
+use crate::sync::Thread;
+use procession_core::queue::{self as core, Got, Parcel, Put};
+use procession_core::sync::caller::{Caller, Step};
 use procession_core::sys::clock::Deadline;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
@@ -176,7 +177,7 @@ impl<T: Message> Queue<T> {
         &self,
         value: &T,
         deadline: Deadline,
-        gone: impl Fn() -> bool,
+        gone: impl Fn() -> bool + Send + Sync,
     ) -> Result<(), PutError> {
         let queue = &*self.inner;
         message::outgoing(queue.family(), value, |message| {
@@ -190,57 +191,53 @@ impl<T: Message> Queue<T> {
             let mut parcel = Parcel::pack(queue.family(), parts, encoding, carried, oob_bytes)
                 .map_err(FamilyError::from)?;
             let weight = bytes.len() as u64 + oob_bytes;
-            let mut policy = LockPolicy::Try;
-            loop {
-                if gone() {
-                    return Err(PutError::Closed);
-                }
-                match queue.try_put(&mut parcel, policy).map_err(FamilyError::from)? {
-                    Put::Done => return Ok(()),
-                    Put::Closed => return Err(PutError::Closed),
-                    Put::Busy if policy == LockPolicy::Bounded && deadline.expired() => {
-                        return Err(PutError::Full);
+            let put = Thread.retry(
+                deadline,
+                |policy| {
+                    if gone() {
+                        return Ok(Step::Done(Put::Closed));
                     }
-                    Put::Busy => policy = LockPolicy::Bounded,
-                    Put::Full => {
-                        policy = LockPolicy::Try;
-                        if queue.wait_for_room_or(weight, &gone, deadline) == Waited::TimedOut {
-                            return Err(PutError::Full);
-                        }
-                    }
-                }
+                    Ok(queue.try_put(&mut parcel, policy)?.step())
+                },
+                |()| queue.wait_for_room_or(weight, &gone, deadline),
+            )?;
+            match put {
+                Some(Put::Closed) => Err(PutError::Closed),
+                Some(_) => Ok(()),
+                None => Err(PutError::Full),
             }
         })
     }
 
     /// Takes a value until `deadline`. `gone` returns whether no sender is left.
-    pub(crate) fn get_until(&self, deadline: Deadline, gone: impl Fn() -> bool) -> Result<T, GetError> {
+    pub(crate) fn get_until(
+        &self,
+        deadline: Deadline,
+        gone: impl Fn() -> bool + Send + Sync,
+    ) -> Result<T, GetError> {
         let queue = &*self.inner;
         message::with_scratch(|scratch| {
-            let mut policy = LockPolicy::Try;
             // A consumer knows that no message will come if it found the senders gone, and afterwards the queue empty.
             let mut alone = false;
-            loop {
-                match queue.try_get(scratch, policy).map_err(FamilyError::from)? {
-                    Got::Message {
-                        encoding,
-                        big,
-                        carried,
-                    } => return Ok(message::incoming(scratch, encoding, big, carried)?),
-                    Got::Closed => return Err(GetError::Closed),
-                    Got::Busy if policy == LockPolicy::Bounded && deadline.expired() => {
-                        return Err(GetError::Empty);
+            let got = Thread.retry(
+                deadline,
+                |policy| loop {
+                    match queue.try_get(scratch, policy)? {
+                        Got::Empty if alone => return Ok(Step::Done(Got::Closed)),
+                        Got::Empty if gone() => alone = true,
+                        got => return Ok(got.step()),
                     }
-                    Got::Busy => policy = LockPolicy::Bounded,
-                    Got::Empty if alone => return Err(GetError::Closed),
-                    Got::Empty => {
-                        policy = LockPolicy::Try;
-                        alone = gone();
-                        if !alone && queue.wait_for_message_or(&gone, deadline) == Waited::TimedOut {
-                            return Err(GetError::Empty);
-                        }
-                    }
-                }
+                },
+                |()| queue.wait_for_message_or(&gone, deadline),
+            )?;
+            match got {
+                Some(Got::Message {
+                    encoding,
+                    big,
+                    carried,
+                }) => Ok(message::incoming(scratch, encoding, big, carried)?),
+                Some(_) => Err(GetError::Closed),
+                None => Err(GetError::Empty),
             }
         })
     }

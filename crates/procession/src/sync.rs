@@ -3,21 +3,36 @@
 use crate::error::FamilyError;
 use crate::transit::travels;
 use procession_core::sync::barrier::Outcome;
+use procession_core::sync::caller::Caller;
 use procession_core::sync::wait::Waited;
 use procession_core::sync::{self as core};
 use procession_core::sys::clock::Deadline;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Repeats a wait that signals interrupt. Returns None if the deadline has passed.
-pub(crate) fn waited<T>(mut wait: impl FnMut() -> Waited<T>) -> Option<T> {
-    loop {
-        match wait() {
-            Waited::Ready(value) => return Some(value),
-            Waited::TimedOut => return None,
-            Waited::Interrupted => {}
-        }
+/// A thread of a Rust program: it has no interpreter to let go of, and no signal handlers that wait for it.
+pub(crate) struct Thread;
+
+impl Caller for Thread {
+    type Error = FamilyError;
+
+    fn error(&self, error: procession_core::Error) -> FamilyError {
+        error.into()
     }
+
+    fn detached<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        work()
+    }
+
+    fn check_signals(&self) -> Result<(), FamilyError> {
+        Ok(())
+    }
+}
+
+/// Repeats a wait that signals interrupt. Returns None if the deadline has passed.
+pub(crate) fn waited<T: Send>(wait: impl FnMut() -> Waited<T> + Send) -> Option<T> {
+    // A thread of Rust is never interrupted for good.
+    Thread.wait(Deadline::NEVER, wait).ok().flatten()
 }
 
 /// A flag that processes share and wait for.

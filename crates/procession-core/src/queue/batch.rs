@@ -77,7 +77,7 @@ impl Queue {
         let Some(inside) = self.enter(&object.put_mutex, policy) else {
             return (0, Ok(Put::Busy));
         };
-        let heard = object.item_bell.heard();
+        let heard = object.items.bell.heard();
         let mut start: usize = batch.messages[..from].iter().map(|m| m.1).sum();
         let mut count = object.put_count.load(Ordering::Relaxed);
         let mut now = object.tails[(count & 1) as usize].load();
@@ -129,7 +129,8 @@ impl Queue {
         crash_point!("batch.bell not rung");
         if done > 0 {
             object
-                .item_bell
+                .items
+                .bell
                 .ring_some(low_half(&object.put_count), heard, done as u32);
         }
         (done, answer)
@@ -144,7 +145,7 @@ impl Queue {
         let Some(inside) = self.enter(&object.get_mutex, policy) else {
             return GotBatch::Busy;
         };
-        let heard = object.room_bell.heard();
+        let heard = object.room.bell.heard();
         let family = self.0.hold.family;
         let mut count = object.get_count.load(Ordering::Relaxed);
         let put = object.put_count.load(Ordering::Acquire);
@@ -182,7 +183,8 @@ impl Queue {
         drop(inside);
         if done > 0 && self.is_bounded() {
             object
-                .room_bell
+                .room
+                .bell
                 .ring_some(low_half(&object.get_count), heard, done as u32);
         }
         if left_segment {

@@ -8,6 +8,7 @@ use crate::family::held::Hold;
 use crate::family::layout::low_half;
 use crate::family::ledger::Txn;
 use crate::family::object::{HEADER, Header};
+use crate::sync::caller::Step;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 /// What an attempt to get came to.
@@ -29,6 +30,18 @@ pub enum Got {
     Closed,
     /// Another consumer is inside, longer than the policy allows.
     Busy,
+}
+
+impl Got {
+    /// What the loop around attempts makes of it.
+    #[inline]
+    pub fn step(self) -> Step<Got> {
+        match self {
+            Got::Busy => Step::Busy,
+            Got::Empty => Step::Wait(()),
+            end => Step::Done(end),
+        }
+    }
 }
 
 impl Queue {
@@ -108,7 +121,7 @@ impl Queue {
         }
         note(count + 1, self.bytes_of(header, at));
         crash_point!("get.noted");
-        let heard = object.room_bell.heard();
+        let heard = object.room.bell.heard();
         let mut carried = Vec::new();
         if header.carried == 0 {
             object.get_count.swap(count + 1, Ordering::Release);
@@ -123,7 +136,8 @@ impl Queue {
         crash_point!("get.bell not rung");
         if self.is_bounded() {
             object
-                .room_bell
+                .room
+                .bell
                 .ring_after_store(low_half(&object.get_count), heard);
         }
         if segment != here.segment {

@@ -1,9 +1,7 @@
 //! What a queue looks like in family memory.
 
 use crate::family::object::Header;
-use crate::sync::bell::Bell;
-use crate::sync::spin::Spin;
-use crate::sync::wait::Tally;
+use crate::sync::wait_point::WaitPoint;
 use crate::sys::shared::shared;
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -93,20 +91,15 @@ pub struct QueueObject {
     pub(super) get_count: AtomicU64,
     pub(super) heads: [Cursor; 2],
     get_spare: AtomicU64,
-    // Written by those who fall asleep.
-    pub(super) item_bell: Bell,
-    pub(super) room_bell: Bell,
-    bell_spare: [AtomicU64; 2],
-    // Written by those who had to wait.
-    pub(super) item_spin: Spin,
-    pub(super) room_spin: Spin,
-    pub(super) item_tally: Tally,
-    pub(super) room_tally: Tally,
+    // Written by consumers that wait for a message.
+    pub(super) items: WaitPoint,
+    items_spare: AtomicU64,
+    // Written by producers that wait for room.
+    pub(super) room: WaitPoint,
+    room_spare: AtomicU64,
     /// How many of the messages ever put have been reported as dealt with.
     pub(super) done_count: AtomicU64,
-    pub(super) done_bell: Bell,
-    pub(super) done_spin: Spin,
-    pub(super) done_tally: Tally,
+    pub(super) done: WaitPoint,
 }
 
 /// The queue takes and gives messages.
@@ -135,8 +128,7 @@ pub struct Segment {
 shared!(Cursor, 24, { segment, position, bytes });
 shared!(QueueObject, 448, {
     header, maxsize, maxbytes, put_mutex, get_mutex, first, state, spare, put_count, tails, put_spare, get_count, heads,
-    get_spare, item_bell, room_bell, bell_spare, item_spin, room_spin, item_tally, room_tally, done_count, done_bell,
-    done_spin, done_tally,
+    get_spare, items, items_spare, room, room_spare, done_count, done,
 });
 shared!(Segment, SEGMENT_HEADER, { header, start, capacity, end, next, spare });
 

@@ -47,7 +47,7 @@ use crate::family::object::Kind;
 use crate::family::{Family, Handle, Seat};
 use crate::sync::bell::Bell;
 use crate::sync::object::Reference;
-use crate::sync::wait::{Attempt, Statistics, Waiter};
+use crate::sync::wait::{Attempt, Statistics};
 use crate::sync::wakers::Address;
 use crate::sys::clock::Deadline;
 use crate::sys::mutex::{Inside, RobustMutex};
@@ -99,18 +99,18 @@ impl Queue {
     #[must_use]
     pub fn bells(&self) -> [&Bell; 3] {
         let object = self.0.object;
-        [&object.item_bell, &object.room_bell, &object.done_bell]
+        [&object.items.bell, &object.room.bell, &object.done.bell]
     }
 
     /// Event loops at this address are called from now on when there may be a message. False if too many are.
     #[must_use]
     pub fn summon_for_messages(&self, address: Address) -> bool {
-        self.object().item_bell.summon(address)
+        self.object().items.bell.summon(address)
     }
 
     /// They are called no more.
     pub fn dismiss_for_messages(&self, address: Address) {
-        self.object().item_bell.dismiss(address);
+        self.object().items.bell.dismiss(address);
     }
 
     /// What its handle and further references are made of.
@@ -136,9 +136,10 @@ impl Queue {
     pub fn statistics(&self) -> Statistics {
         let object = self.object();
         let items = object
-            .item_tally
+            .items
+            .tally
             .statistics(object.put_count.load(Ordering::Relaxed));
-        items.and(object.room_tally.statistics(0))
+        items.and(object.room.tally.statistics(0))
     }
 
     /// The most messages it holds; 0: any number.
@@ -223,14 +224,9 @@ impl Queue {
     /// Waits until `look`, which says how many were put and whether that is enough, or the queue is shut down.
     fn wait_for_items(&self, deadline: Deadline, look: impl Fn() -> (u64, bool), doubt: impl Fn()) -> Waited {
         let object = self.object();
-        let waiter = Waiter {
-            hold: &self.0.hold,
-            word: low_half(&object.put_count),
-            bell: &object.item_bell,
-            spin: &object.item_spin,
-            tally: &object.item_tally,
-            patience: PATIENCE,
-        };
+        let waiter = object
+            .items
+            .waiter(&self.0.hold, low_half(&object.put_count), PATIENCE);
         let attempt = || {
             let (put, enough) = look();
             if enough || self.is_shut_down() {
@@ -259,7 +255,7 @@ impl Queue {
 
     /// Has all who wait for messages look again.
     pub(crate) fn alarm(&self) {
-        self.object().item_bell.alarm(low_half(&self.object().put_count));
+        self.object().items.bell.alarm(low_half(&self.object().put_count));
     }
 
     /// Waits until there is room for a message of this weight, which another producer may take first, or the queue is shut
@@ -281,14 +277,9 @@ impl Queue {
         deadline: Deadline,
     ) -> Waited {
         let object = self.object();
-        let waiter = Waiter {
-            hold: &self.0.hold,
-            word: low_half(&object.get_count),
-            bell: &object.room_bell,
-            spin: &object.room_spin,
-            tally: &object.room_tally,
-            patience: PATIENCE,
-        };
+        let waiter = object
+            .room
+            .waiter(&self.0.hold, low_half(&object.get_count), PATIENCE);
         let attempt = || {
             let got = object.get_count.load(Ordering::Acquire);
             let count = object.put_count.load(Ordering::Acquire);
@@ -320,13 +311,7 @@ impl Queue {
 /// A member that refers to this queue has died: a wake-up may have died with it, or a ring.
 pub(crate) fn holder_died(family: &'static Family, offset: u64, dead: Seat) {
     let object = family.at::<QueueObject>(offset);
-    object.item_spin.forget(dead.slot + 1);
-    object.room_spin.forget(dead.slot + 1);
-    object.item_bell.forget(dead.slot().pid());
-    object.room_bell.forget(dead.slot().pid());
-    object.done_spin.forget(dead.slot + 1);
-    object.done_bell.forget(dead.slot().pid());
-    object.item_bell.alarm(low_half(&object.put_count));
-    object.room_bell.alarm(low_half(&object.get_count));
-    object.done_bell.alarm(low_half(&object.done_count));
+    object.items.member_died(dead, low_half(&object.put_count));
+    object.room.member_died(dead, low_half(&object.get_count));
+    object.done.member_died(dead, low_half(&object.done_count));
 }

@@ -28,7 +28,7 @@ impl Queue {
     /// Waits for a moment, until the queue's consumers have come much nearer, or it does not seem to pay.
     pub fn pace(&self) {
         let me = self.0.hold.family.owner_number();
-        self.object().room_spin.until(me, || {
+        self.object().room.spin.until(me, || {
             for _ in 0..AWAY {
                 core::hint::spin_loop();
             }

@@ -10,7 +10,7 @@ use super::{PATIENCE, Queue};
 use crate::family::Seat;
 use crate::family::layout::low_half;
 use crate::family::seat::Fate;
-use crate::sync::wait::{Attempt, Waited, Waiter};
+use crate::sync::wait::{Attempt, Waited};
 use crate::sys::clock::Deadline;
 use core::cell::Cell;
 use core::sync::atomic::Ordering;
@@ -28,14 +28,9 @@ impl Queue {
     /// Waits until there is a message, the queue is shut down, or the occupant of this seat is dead.
     pub fn wait_for_message_from(&self, peer: Seat, deadline: Deadline) -> Waited<Heard> {
         let object = self.object();
-        let waiter = Waiter {
-            hold: &self.0.hold,
-            word: low_half(&object.put_count),
-            bell: &object.item_bell,
-            spin: &object.item_spin,
-            tally: &object.item_tally,
-            patience: PATIENCE,
-        };
+        let waiter = object
+            .items
+            .waiter(&self.0.hold, low_half(&object.put_count), PATIENCE);
         let (dead, long) = (Cell::new(false), Cell::new(false));
         let attempt = || {
             // Before the count: what was put before the death is seen, then.

@@ -5,6 +5,7 @@ use super::{LockPolicy, Parcel, Queue};
 use crate::error::{Error, Result};
 use crate::family::layout::low_half;
 use crate::family::object::Kind;
+use crate::sync::caller::Step;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 /// What an attempt to put came to.
@@ -19,6 +20,18 @@ pub enum Put {
     Closed,
     /// Another producer is inside, or another process in the ledger, longer than the policy allows.
     Busy,
+}
+
+impl Put {
+    /// What the loop around attempts makes of it.
+    #[inline]
+    pub fn step(self) -> Step<Put> {
+        match self {
+            Put::Busy => Step::Busy,
+            Put::Full => Step::Wait(()),
+            end => Step::Done(end),
+        }
+    }
 }
 
 impl Queue {
@@ -56,13 +69,13 @@ impl Queue {
             parcel.inline,
         );
         crash_point!("put.written");
-        let heard = object.item_bell.heard();
+        let heard = object.items.bell.heard();
         if parcel.carried.is_empty() {
             object.put_count.swap(count + 1, Ordering::Release);
             crash_point!("put.committed");
             drop(inside);
             crash_point!("put.bell not rung");
-            object.item_bell.ring(low_half(&object.put_count), heard);
+            object.items.bell.ring(low_half(&object.put_count), heard);
         } else {
             match self.hand_over(parcel, count) {
                 Err(Error::Busy) => return Ok(Put::Busy),
@@ -71,7 +84,8 @@ impl Queue {
             drop(inside);
             crash_point!("put.bell not rung");
             object
-                .item_bell
+                .items
+                .bell
                 .ring_after_store(low_half(&object.put_count), heard);
         }
         Ok(Put::Done)

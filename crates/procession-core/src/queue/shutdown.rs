@@ -8,7 +8,7 @@ use super::layout::{CLOSED, DISCARDED};
 use super::{Got, LockPolicy, Queue};
 use crate::error::Result;
 use crate::family::layout::low_half;
-use crate::sync::wait::{Attempt, Waited, Waiter};
+use crate::sync::wait::{Attempt, Waited};
 use crate::sys::clock::Deadline;
 use core::sync::atomic::Ordering;
 
@@ -28,8 +28,8 @@ impl Queue {
         object.state.fetch_max(state, Ordering::AcqRel);
         drop(inside);
         crash_point!("shutdown.stated, nobody told");
-        object.item_bell.alarm(low_half(&object.put_count));
-        object.room_bell.alarm(low_half(&object.get_count));
+        object.items.bell.alarm(low_half(&object.put_count));
+        object.room.bell.alarm(low_half(&object.get_count));
         if discard {
             while !self.is_empty() {
                 if matches!(self.discard(LockPolicy::Bounded)?, Got::Busy) {
@@ -62,7 +62,7 @@ impl Queue {
     #[must_use]
     pub fn task_done(&self) -> bool {
         let object = self.object();
-        let heard = object.done_bell.heard();
+        let heard = object.done.bell.heard();
         let mut done = object.done_count.load(Ordering::Relaxed);
         loop {
             let put = object.put_count.load(Ordering::Acquire);
@@ -79,7 +79,7 @@ impl Queue {
         }
         crash_point!("done.counted, bell not rung");
         if done + 1 == object.put_count.load(Ordering::Acquire) {
-            object.done_bell.ring_all(low_half(&object.done_count), heard);
+            object.done.bell.ring_all(low_half(&object.done_count), heard);
         }
         true
     }
@@ -97,14 +97,9 @@ impl Queue {
     /// Waits until all messages that were put are reported as dealt with.
     pub fn wait_until_done(&self, deadline: Deadline) -> Waited {
         let object = self.object();
-        let waiter = Waiter {
-            hold: &self.0.hold,
-            word: low_half(&object.done_count),
-            bell: &object.done_bell,
-            spin: &object.done_spin,
-            tally: &object.done_tally,
-            patience: super::PATIENCE,
-        };
+        let waiter = object
+            .done
+            .waiter(&self.0.hold, low_half(&object.done_count), super::PATIENCE);
         let attempt = || {
             let done = object.done_count.load(Ordering::Acquire);
             if object.put_count.load(Ordering::Acquire) == done {

@@ -14,8 +14,8 @@
 
 use super::bell::Bell;
 use super::object::Reference;
-use super::spin::Spin;
-use super::wait::{Attempt, Statistics, Tally, Waited, Waiter};
+use super::wait::{Attempt, Statistics, Waited, Waiter};
+use super::wait_point::WaitPoint;
 use crate::error::Result;
 use crate::family::layout::low_half;
 use crate::family::object::{Header, Kind};
@@ -39,13 +39,11 @@ pub struct BarrierObject {
     header: Header,
     state: AtomicU64,
     parties: AtomicU64,
-    bell: Bell,
-    spin: Spin,
-    tally: Tally,
+    wait: WaitPoint,
     spare: [AtomicU64; 7],
 }
 
-shared!(BarrierObject, 192, { header, state, parties, bell, spin, tally, spare });
+shared!(BarrierObject, 192, { header, state, parties, wait, spare });
 
 /// The state word, taken apart.
 #[derive(Clone, Copy, Debug)]
@@ -138,7 +136,7 @@ impl Barrier {
     /// What rings when it may be worth trying again, for event loops.
     #[must_use]
     pub fn bells(&self) -> [&Bell; 1] {
-        [&self.0.object.bell]
+        [&self.0.object.wait.bell]
     }
 
     /// What its handle and further references are made of.
@@ -172,7 +170,7 @@ impl Barrier {
     /// One step: the state becomes what `next` says, unless it says nothing. The state before, if it was changed.
     fn step(&self, next: impl Fn(State) -> Option<State>) -> Option<State> {
         let object = self.0.object;
-        let heard = object.bell.heard();
+        let heard = object.wait.bell.heard();
         let before = object
             .state
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |word| {
@@ -182,7 +180,7 @@ impl Barrier {
             .map(State::of)?;
         crash_point!("barrier.stepped, bell not rung");
         if self.state().round != before.round {
-            object.bell.ring_all(low_half(&object.state), heard);
+            object.wait.bell.ring_all(low_half(&object.state), heard);
         }
         Some(before)
     }
@@ -300,19 +298,14 @@ impl Barrier {
     /// Its counters; the operations are the rounds.
     #[must_use]
     pub fn statistics(&self) -> Statistics {
-        self.0.object.tally.statistics(self.state().round.into())
+        self.0.object.wait.tally.statistics(self.state().round.into())
     }
 
     fn waiter(&self) -> Waiter<'_> {
         let object = self.0.object;
-        Waiter {
-            hold: &self.0.hold,
-            word: low_half(&object.state),
-            bell: &object.bell,
-            spin: &object.spin,
-            tally: &object.tally,
-            patience: Duration::from_millis(10),
-        }
+        object
+            .wait
+            .waiter(&self.0.hold, low_half(&object.state), Duration::from_millis(10))
     }
 
     fn look_after_actor(&self) {
@@ -326,8 +319,7 @@ impl Barrier {
 /// A member that refers to this barrier has died.
 pub(crate) fn holder_died(family: &'static Family, offset: u64, dead: Seat) {
     let object = family.at::<BarrierObject>(offset);
-    object.spin.forget(dead.slot + 1);
-    object.bell.forget(dead.slot().pid());
+    object.wait.forget(dead);
     let broken = |word| {
         let state = State::of(word);
         (state.actor == dead.slot + 1).then(|| {
@@ -341,5 +333,5 @@ pub(crate) fn holder_died(family: &'static Family, offset: u64, dead: Seat) {
     let _ = object
         .state
         .fetch_update(Ordering::AcqRel, Ordering::Acquire, broken);
-    object.bell.alarm(low_half(&object.state));
+    object.wait.bell.alarm(low_half(&object.state));
 }

@@ -7,8 +7,8 @@
 
 use super::bell::Bell;
 use super::object::Reference;
-use super::spin::Spin;
-use super::wait::{Attempt, Statistics, Tally, Waited, Waiter};
+use super::wait::{Attempt, Statistics, Waited};
+use super::wait_point::WaitPoint;
 use crate::atomic::Word;
 use crate::error::Result;
 use crate::family::object::{Header, Kind};
@@ -25,12 +25,10 @@ pub struct EventObject {
     header: Header,
     word: Word,
     pad: AtomicU32,
-    bell: Bell,
-    spin: Spin,
-    tally: Tally,
+    wait: WaitPoint,
 }
 
-shared!(EventObject, 128, { header, word, pad, bell, spin, tally });
+shared!(EventObject, 128, { header, word, pad, wait });
 
 /// An event that processes share.
 #[derive(Debug)]
@@ -50,7 +48,7 @@ impl Event {
     /// What rings when it may be worth trying again, for event loops.
     #[must_use]
     pub fn bells(&self) -> [&Bell; 1] {
-        [&self.0.object.bell]
+        [&self.0.object.wait.bell]
     }
 
     /// What its handle and further references are made of.
@@ -69,7 +67,7 @@ impl Event {
     /// Sets it, and wakes all who wait.
     pub fn set(&self) {
         let object = self.0.object;
-        let heard = object.bell.heard();
+        let heard = object.wait.bell.heard();
         let set = |word: u32| (word & 1 == 0).then(|| word.wrapping_add(2) | 1);
         if object
             .word
@@ -81,7 +79,7 @@ impl Event {
             object.header.operations.fetch_add(1, Ordering::Relaxed);
         }
         // Also if it was set already: whoever set it may have died before it could wake anybody.
-        object.bell.ring_all(&object.word, heard);
+        object.wait.bell.ring_all(&object.word, heard);
     }
 
     /// How often it was set, modulo 2^31: changes with every `set` of an event that was clear.
@@ -99,14 +97,9 @@ impl Event {
     pub fn wait(&self, deadline: Deadline) -> Waited {
         let object = self.0.object;
         let first = object.word.atomic().load(Ordering::Acquire);
-        let waiter = Waiter {
-            hold: &self.0.hold,
-            word: &object.word,
-            bell: &object.bell,
-            spin: &object.spin,
-            tally: &object.tally,
-            patience: Duration::from_millis(20),
-        };
+        let waiter = object
+            .wait
+            .waiter(&self.0.hold, &object.word, Duration::from_millis(20));
         let attempt = || {
             let word = object.word.atomic().load(Ordering::Acquire);
             if word & 1 == 1 || word >> 1 != first >> 1 {
@@ -123,6 +116,7 @@ impl Event {
     pub fn statistics(&self) -> Statistics {
         self.0
             .object
+            .wait
             .tally
             .statistics(self.0.object.header.operations.load(Ordering::Relaxed))
     }
@@ -131,7 +125,5 @@ impl Event {
 /// A member that refers to this event has died.
 pub(crate) fn holder_died(family: &'static Family, offset: u64, dead: Seat) {
     let object = family.at::<EventObject>(offset);
-    object.spin.forget(dead.slot + 1);
-    object.bell.forget(dead.slot().pid());
-    object.bell.alarm(&object.word);
+    object.wait.member_died(dead, &object.word);
 }

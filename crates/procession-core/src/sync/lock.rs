@@ -14,8 +14,8 @@
 use super::bell::Bell;
 use super::object::Reference;
 use super::owner::{Death, look_after_owner, may_look};
-use super::spin::Spin;
-use super::wait::{Attempt, Statistics, Tally, Waited, Waiter};
+use super::wait::{Attempt, Statistics, Waited};
+use super::wait_point::WaitPoint;
 use super::word::{Claim, ENDED, LockWord, ORPHAN};
 use crate::atomic::Word;
 use crate::error::Result;
@@ -36,11 +36,9 @@ pub struct LockObject {
     pub(super) word: LockWord,
     /// [`ROBUST`], [`RECURSIVE`].
     flags: AtomicU32,
-    pub(super) bell: Bell,
-    pub(super) spin: Spin,
     /// The thread that acquired it last. Of a recursive lock: that has it, or 0.
     thread: AtomicU64,
-    tally: Tally,
+    pub(super) wait: WaitPoint,
     /// Recursive: how often its thread has acquired it.
     depth: AtomicU64,
     /// Pid (upper half) and exit code of the owner that died with it.
@@ -52,7 +50,7 @@ pub struct LockObject {
 }
 
 shared!(LockObject, 256, {
-    header, word, flags, bell, spin, thread, tally, depth, death, death_known, name, spare,
+    header, word, flags, thread, wait, depth, death, death_known, name, spare,
 });
 
 /// The death of the owner is told.
@@ -95,7 +93,7 @@ impl Lock {
     /// What rings when it may be worth trying again, for event loops.
     #[must_use]
     pub fn bells(&self) -> [&Bell; 1] {
-        [&self.0.object.bell]
+        [&self.0.object.wait.bell]
     }
 
     /// What its handle and further references are made of.
@@ -209,7 +207,7 @@ impl RLock {
     /// What rings when it may be worth trying again, for event loops.
     #[must_use]
     pub fn bells(&self) -> [&Bell; 1] {
-        [&self.0.object.bell]
+        [&self.0.object.wait.bell]
     }
 
     /// What its handle and further references are made of.
@@ -384,7 +382,7 @@ fn acquire(lock: &Reference<LockObject>, deadline: Deadline, orphan: Orphan) -> 
             Claim::Held(seen) => return Attempt::While(seen),
             Claim::Orphaned(seen) => {
                 let death = object.told();
-                let heard = object.bell.heard();
+                let heard = object.wait.bell.heard();
                 crash_point!("lock.before the take-over");
                 if orphan == Orphan::IsInherited {
                     if object.word.inherit(seen, me) {
@@ -396,7 +394,7 @@ fn acquire(lock: &Reference<LockObject>, deadline: Deadline, orphan: Orphan) -> 
                 }
                 if object.word.take_over(seen) {
                     crash_point!("lock.taken over");
-                    object.bell.ring(object.word.word(), heard);
+                    object.wait.bell.ring(object.word.word(), heard);
                     return Attempt::Done(Acquired::OwnerDied(death));
                 }
             }
@@ -406,14 +404,9 @@ fn acquire(lock: &Reference<LockObject>, deadline: Deadline, orphan: Orphan) -> 
     if deadline == Deadline::PAST && may_look() {
         look_after_owner(lock, object.word.load());
     }
-    let waiter = Waiter {
-        hold: &lock.hold,
-        word: object.word.word(),
-        bell: &object.bell,
-        spin: &object.spin,
-        tally: &object.tally,
-        patience: Duration::from_millis(4),
-    };
+    let waiter = object
+        .wait
+        .waiter(&lock.hold, object.word.word(), Duration::from_millis(4));
     let life = |word| {
         let life = &family.slot(object.owner_to_look_after(word)?).life;
         // A mark that is there already needs no waiting for, only a look, for which the sleep is bounded.
@@ -446,10 +439,10 @@ fn holder(lock: &Reference<LockObject>) -> Option<(u32, u64, String)> {
 impl LockObject {
     #[inline]
     fn release(&self) -> bool {
-        let heard = self.bell.heard();
+        let heard = self.wait.bell.heard();
         let was_held = self.word.release();
         crash_point!("lock.released, bell not rung");
-        self.bell.ring(self.word.word(), heard);
+        self.wait.bell.ring(self.word.word(), heard);
         was_held
     }
 
@@ -461,7 +454,7 @@ impl LockObject {
         };
         if moved {
             crash_point!("lock.sleeper moved, not counted");
-            self.bell.moved_here();
+            self.wait.bell.moved_here();
             // Held by the caller as a rule; but anybody may have released it before the arrival was counted.
             if !self.locked() {
                 self.word.word().wake(1);
@@ -493,7 +486,8 @@ impl LockObject {
     }
 
     fn statistics(&self) -> Statistics {
-        self.tally
+        self.wait
+            .tally
             .statistics(self.header.operations.load(Ordering::Relaxed))
     }
 

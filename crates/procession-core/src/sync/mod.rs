@@ -7,6 +7,8 @@
 //! | [`wakers`] | calling event loops, which cannot sleep in the kernel |
 //! | [`spin`] | how long to look before falling asleep |
 //! | [`wait`] | trying, spinning, sleeping, looking again: the loop that all objects share |
+//! | [`caller`] | the loop around an operation that may have to wait, for both faces |
+//! | [`wait_point`] | where processes wait for an object: its bell, and what is remembered of waits |
 //! | [`object`] | what the handles of all objects share |
 //! | [`lock`] | Lock and RLock |
 //! | [`owner`] | the owner of a lock, and what happens when it dies |
@@ -16,6 +18,8 @@
 #[cfg(not(loom))]
 pub mod barrier;
 pub mod bell;
+#[cfg(not(loom))]
+pub mod caller;
 #[cfg(not(loom))]
 pub mod condition;
 #[cfg(not(loom))]
@@ -34,6 +38,8 @@ pub mod semaphore;
 pub mod spin;
 #[cfg(not(loom))]
 pub mod wait;
+#[cfg(not(loom))]
+pub mod wait_point;
 #[cfg(not(loom))]
 pub mod wakers;
 pub mod word;

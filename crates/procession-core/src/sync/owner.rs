@@ -57,8 +57,7 @@ impl LockObject {
 pub(crate) fn holder_died(family: &'static Family, offset: u64, seat: Seat, code: Option<i32>) {
     let object = family.at::<LockObject>(offset);
     let owner = seat.slot + 1;
-    object.spin.forget(owner);
-    object.bell.forget(seat.slot().pid());
+    object.wait.forget(seat);
     if object.word.load() == owner {
         // Ended on purpose, an owner meant to keep a Lock, which anybody may still release. An RLock nobody could.
         let on_purpose = code == Some(0) && !object.flag(RECURSIVE | super::guarded::GUARDED);
@@ -79,7 +78,7 @@ pub(crate) fn holder_died(family: &'static Family, offset: u64, seat: Seat, code
         }
     }
     // Also for a mere waiter that died: a wake-up may have died with it.
-    object.bell.alarm(object.word.word());
+    object.wait.bell.alarm(object.word.word());
 }
 
 /// Whether this process holds the lock, others know it too, and this is the only entry that will tell the reaper.

@@ -6,8 +6,8 @@
 
 use super::bell::Bell;
 use super::object::Reference;
-use super::spin::Spin;
-use super::wait::{Attempt, Statistics, Tally, Waited, Waiter};
+use super::wait::{Attempt, Statistics, Waited};
+use super::wait_point::WaitPoint;
 use crate::atomic::Word;
 use crate::error::Result;
 use crate::family::object::{Header, Kind};
@@ -27,12 +27,10 @@ pub struct SemaphoreObject {
     header: Header,
     count: Word,
     maximum: AtomicU32,
-    bell: Bell,
-    spin: Spin,
-    tally: Tally,
+    wait: WaitPoint,
 }
 
-shared!(SemaphoreObject, 128, { header, count, maximum, bell, spin, tally });
+shared!(SemaphoreObject, 128, { header, count, maximum, wait });
 
 /// A semaphore that processes share.
 #[derive(Debug)]
@@ -57,7 +55,7 @@ impl Semaphore {
     /// What rings when it may be worth trying again, for event loops.
     #[must_use]
     pub fn bells(&self) -> [&Bell; 1] {
-        [&self.0.object.bell]
+        [&self.0.object.wait.bell]
     }
 
     /// What its handle and further references are made of.
@@ -76,14 +74,9 @@ impl Semaphore {
     /// Takes one, waiting until the deadline.
     pub fn acquire(&self, deadline: Deadline) -> Waited {
         let object = self.0.object;
-        let waiter = Waiter {
-            hold: &self.0.hold,
-            word: &object.count,
-            bell: &object.bell,
-            spin: &object.spin,
-            tally: &object.tally,
-            patience: Duration::from_millis(20),
-        };
+        let waiter = object
+            .wait
+            .waiter(&self.0.hold, &object.count, Duration::from_millis(20));
         waiter.until(deadline, || self.attempt(), |_| None, |_| ())
     }
 
@@ -116,7 +109,7 @@ impl Semaphore {
     #[must_use]
     pub fn release(&self, n: u32) -> bool {
         let object = self.0.object;
-        let heard = object.bell.heard();
+        let heard = object.wait.bell.heard();
         let maximum = object.maximum.load(Ordering::Relaxed);
         let count = object.count.atomic();
         let mut seen = count.load(Ordering::Relaxed);
@@ -131,9 +124,9 @@ impl Semaphore {
         }
         crash_point!("semaphore.released, bell not rung");
         if n == 1 {
-            object.bell.ring(&object.count, heard);
+            object.wait.bell.ring(&object.count, heard);
         } else {
-            object.bell.ring_all(&object.count, heard);
+            object.wait.bell.ring_all(&object.count, heard);
         }
         true
     }
@@ -149,6 +142,7 @@ impl Semaphore {
     pub fn statistics(&self) -> Statistics {
         self.0
             .object
+            .wait
             .tally
             .statistics(self.0.object.header.operations.load(Ordering::Relaxed))
     }
@@ -157,7 +151,5 @@ impl Semaphore {
 /// A member that refers to this semaphore has died.
 pub(crate) fn holder_died(family: &'static Family, offset: u64, dead: Seat) {
     let object = family.at::<SemaphoreObject>(offset);
-    object.spin.forget(dead.slot + 1);
-    object.bell.forget(dead.slot().pid());
-    object.bell.alarm(&object.count);
+    object.wait.member_died(dead, &object.count);
 }

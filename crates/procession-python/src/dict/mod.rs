@@ -7,12 +7,16 @@ use crate::codec::{message, pickle, tree};
 use crate::errors::raised;
 use crate::interpreter::DETACH_ABOVE;
 use crate::memory::transit::{self, Frame};
+use crate::shared::Attached;
 use procession_core::Error;
 use procession_core::dict::layout::MOST_CARRIED;
 use procession_core::dict::{self as core, Key, New, Put, Tried, Value, When};
 use procession_core::family::object::HEADER;
 use procession_core::family::{Handle, Hold};
 use procession_core::queue::LockPolicy;
+use procession_core::sync::caller::{Caller, Step};
+use procession_core::sync::wait::Waited;
+use procession_core::sys::clock::Deadline;
 use pyo3::exceptions::{PyKeyError, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
@@ -30,15 +34,15 @@ pub fn done<T: Send>(
     py: Python<'_>,
     mut attempt: impl FnMut(LockPolicy) -> Result<Tried<T>, Error> + Send,
 ) -> PyResult<T> {
-    if let Tried::Done(answer) = attempt(LockPolicy::Try).map_err(raised)? {
-        return Ok(answer);
-    }
-    loop {
-        match py.detach(|| attempt(LockPolicy::Bounded)).map_err(raised)? {
-            Tried::Done(answer) => return Ok(answer),
-            Tried::Busy => py.check_signals()?,
-        }
-    }
+    let attempt = |policy| {
+        Ok(match attempt(policy)? {
+            Tried::Done(answer) => Step::Done(answer),
+            Tried::Busy => Step::Busy,
+        })
+    };
+    // Never None: there is no deadline.
+    let answer = Attached(py).retry(Deadline::NEVER, attempt, |()| Waited::Ready(()))?;
+    answer.ok_or_else(|| PyRuntimeError::new_err("a dictionary timed out that has no deadline"))
 }
 
 /// A value's bytes, before they are packed.

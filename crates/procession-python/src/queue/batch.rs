@@ -1,10 +1,12 @@
 //! `put_many` and `get_many`: batches of small messages, and what cannot be part of one by itself.
 
 use super::Queue;
-use super::limits::{Limits, empty, full, shut_down};
+use super::limits::{empty, full, shut_down};
 use crate::codec::message;
-use crate::errors::raised;
-use procession_core::queue::{Batch, GotBatch, LockPolicy, Put};
+use crate::shared::Attached;
+use procession_core::queue::{Batch, GotBatch, Put};
+use procession_core::sync::caller::{Caller, Step};
+use procession_core::sync::wait::Waited;
 use procession_core::sys::clock::Deadline;
 use pyo3::prelude::*;
 
@@ -33,7 +35,7 @@ pub fn put_many(slf: &Bound<'_, Queue>, items: &Bound<'_, PyAny>, deadline: Dead
                 flush(py, queue, &mut batch, deadline, &mut sent)?;
             }
             if let Some(item) = alone {
-                Queue::put_pickled(py, queue, &item, &|| deadline)?;
+                Queue::put_pickled(py, queue, &item, deadline)?;
                 sent += 1;
             }
         }
@@ -79,27 +81,26 @@ fn flush(
     deadline: Deadline,
     sent: &mut usize,
 ) -> PyResult<()> {
-    let limit = || deadline;
-    let mut limits = Limits::new(&limit);
     let mut from = 0;
     while from < batch.messages.len() {
-        let (done, answer) = match limits.policy {
-            LockPolicy::Try => queue.try_put_batch(batch, from, LockPolicy::Try),
-            LockPolicy::Bounded => py.detach(|| queue.try_put_batch(batch, from, LockPolicy::Bounded)),
-        };
-        from += done;
-        *sent += done;
-        match answer.map_err(raised)? {
-            Put::Done => {}
-            Put::Closed => return Err(shut_down(py)),
-            Put::Busy if limits.busy(py)? => return Err(full(py)),
-            Put::Busy => {}
-            Put::Full => {
-                let weight = batch.messages[from].1 as u64;
-                if limits.wait(py, |until| queue.wait_for_room(weight, until))? {
-                    return Err(full(py));
-                }
-            }
+        let put = Attached(py).retry(
+            deadline,
+            |policy| {
+                let (done, answer) = queue.try_put_batch(batch, from, policy);
+                from += done;
+                *sent += done;
+                Ok(match answer? {
+                    Put::Busy => Step::Busy,
+                    Put::Full => Step::Wait(batch.messages[from].1 as u64),
+                    end => Step::Done(end),
+                })
+            },
+            |weight| queue.wait_for_room(weight, deadline),
+        )?;
+        match put {
+            Some(Put::Closed) => return Err(shut_down(py)),
+            Some(_) => {}
+            None => return Err(full(py)),
         }
     }
     batch.bytes.clear();
@@ -119,17 +120,27 @@ pub fn get_many<'py>(
     let mut items = Vec::new();
     let mut failures = Vec::new();
     let mut batch = Batch::default();
-    let mut policy = LockPolicy::Try;
     while items.len() < most && failures.is_empty() {
         batch.bytes.clear();
         batch.messages.clear();
         let left = most - items.len();
-        let got = match policy {
-            _ if queue.is_shut_down() => GotBatch::Single,
-            LockPolicy::Try => queue.try_get_batch(&mut batch, left, LockPolicy::Try),
-            LockPolicy::Bounded => py.detach(|| queue.try_get_batch(&mut batch, left, LockPolicy::Bounded)),
+        let patience = if items.is_empty() {
+            deadline
+        } else {
+            Deadline::NEVER
         };
-        match got {
+        let attempt = |policy| {
+            Ok(match queue.try_get_batch(&mut batch, left, policy) {
+                GotBatch::Busy => Step::Busy,
+                got => Step::Done(got),
+            })
+        };
+        let got = if queue.is_shut_down() {
+            Some(GotBatch::Single)
+        } else {
+            Attached(py).retry(patience, attempt, |()| Waited::Ready(()))?
+        };
+        match got.unwrap_or(GotBatch::Busy) {
             GotBatch::Some(_) => {
                 let mut start = 0;
                 for (encoding, len) in &batch.messages {
@@ -141,13 +152,7 @@ pub fn get_many<'py>(
                     }
                 }
             }
-            GotBatch::Busy if policy == LockPolicy::Bounded && items.is_empty() && deadline.expired() => {
-                return Err(empty(py));
-            }
-            GotBatch::Busy => {
-                py.check_signals()?;
-                policy = LockPolicy::Bounded;
-            }
+            GotBatch::Busy => return Err(empty(py)),
             GotBatch::Empty if !items.is_empty() => break,
             // The one that travels alone, or the one that is waited for.
             GotBatch::Single | GotBatch::Empty => {
@@ -156,7 +161,7 @@ pub fn get_many<'py>(
                 } else {
                     Deadline::PAST
                 };
-                match Queue::get_until(slf, &|| limit) {
+                match Queue::get_until(slf, limit) {
                     Ok(item) => items.push(item),
                     Err(e) if items.is_empty() => return Err(e),
                     Err(e) if is_end(py, &e) => break,

@@ -11,9 +11,10 @@
 use super::Queue;
 use crate::codec::message;
 use crate::errors::raised;
-use crate::shared::waited;
+use crate::shared::Attached;
 use procession_core::family::{Family, Seat};
-use procession_core::queue::{Got, Heard, LockPolicy};
+use procession_core::queue::{Got, Heard};
+use procession_core::sync::caller::{Caller, Step};
 use procession_core::sys::clock::Deadline;
 use pyo3::exceptions::PyEOFError;
 use pyo3::intern;
@@ -51,34 +52,33 @@ impl Line {
     /// it, with which it is consumed.
     fn take<'py>(&self, py: Python<'py>) -> PyResult<Option<PyResult<Bound<'py, PyAny>>>> {
         let incoming = Queue::open_queue(self.incoming.bind(py))?;
-        let mut policy = LockPolicy::Try;
+        let silent = AtomicBool::new(false);
         message::with_scratch(|scratch| {
-            loop {
-                let got = match policy {
-                    LockPolicy::Try => incoming.try_get(scratch, policy),
-                    LockPolicy::Bounded => py.detach(|| incoming.try_get(scratch, policy)),
-                };
-                match got.map_err(raised)? {
-                    Got::Message {
-                        encoding,
-                        big,
-                        carried,
-                    } => {
-                        self.broken.store(false, Ordering::Relaxed);
-                        return Ok(Some(message::incoming(py, scratch, encoding, big, carried)));
-                    }
-                    Got::Closed => return Ok(None),
-                    // Nobody else takes from this queue, so this is a process that somebody has stopped.
-                    Got::Busy => policy = LockPolicy::Bounded,
-                    Got::Empty => {
-                        let never = Deadline::NEVER;
-                        match waited(py, never, || incoming.wait_for_message_from(self.peer, never))? {
-                            Some(Heard::Message) => {}
-                            Some(Heard::Silence) | None => return Ok(None),
-                        }
-                    }
-                }
-            }
+            let got = Attached(py).retry(
+                Deadline::NEVER,
+                |policy| {
+                    let got = incoming.try_get(scratch, policy)?;
+                    Ok(match got.step() {
+                        Step::Wait(()) if silent.load(Ordering::Relaxed) => Step::Done(Got::Closed),
+                        step => step,
+                    })
+                },
+                |()| {
+                    incoming
+                        .wait_for_message_from(self.peer, Deadline::NEVER)
+                        .map(|heard| silent.store(heard == Heard::Silence, Ordering::Relaxed))
+                },
+            )?;
+            let Some(Got::Message {
+                encoding,
+                big,
+                carried,
+            }) = got
+            else {
+                return Ok(None);
+            };
+            self.broken.store(false, Ordering::Relaxed);
+            Ok(Some(message::incoming(py, scratch, encoding, big, carried)))
         })
     }
 
@@ -116,7 +116,7 @@ impl Line {
     /// Puts a message; false if the other end has hung up.
     fn put(&self, message: &Bound<'_, PyAny>) -> PyResult<bool> {
         let outgoing = self.outgoing.bind(message.py());
-        match Queue::put_until(outgoing, message, &|| Deadline::NEVER) {
+        match Queue::put_until(outgoing, message, Deadline::NEVER) {
             Ok(()) => Ok(true),
             Err(_) if Queue::open_queue(outgoing)?.is_shut_down() => Ok(false),
             Err(e) => Err(e),

@@ -4,14 +4,15 @@ mod batch;
 mod limits;
 pub mod line;
 
-use self::limits::{Limits, empty, full, shut_down};
+use self::limits::{empty, full, shut_down};
 use crate::codec::message::{self, Outgoing};
 use crate::errors::raised;
 use crate::interpreter::DETACH_ABOVE;
 use crate::memory::transit;
-use crate::shared::{deadline_of, shared_class, waited, within};
+use crate::shared::{Attached, deadline_of, shared_class, waited, within};
 use procession_core::family::Handle;
-use procession_core::queue::{self as core, Got, LockPolicy, Parcel, Put};
+use procession_core::queue::{self as core, Got, Parcel, Put};
+use procession_core::sync::caller::Caller;
 use procession_core::sync::wakers::{Address, Mailbox};
 use procession_core::sys::clock::Deadline;
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
@@ -81,11 +82,7 @@ impl Queue {
         }
     }
 
-    pub fn put_until(
-        slf: &Bound<'_, Self>,
-        obj: &Bound<'_, PyAny>,
-        limit: &dyn Fn() -> Deadline,
-    ) -> PyResult<()> {
+    pub fn put_until(slf: &Bound<'_, Self>, obj: &Bound<'_, PyAny>, deadline: Deadline) -> PyResult<()> {
         let py = slf.py();
         let queue = Self::open_queue(slf)?;
         let done = message::with_scratch(|scratch| {
@@ -96,11 +93,11 @@ impl Queue {
                 carried: Vec::new(),
                 beside: 0,
             };
-            Some(Self::send(py, queue, message, limit))
+            Some(Self::send(py, queue, message, deadline))
         });
         match done {
             Some(done) => done,
-            None => Self::put_pickled(py, queue, obj, limit),
+            None => Self::put_pickled(py, queue, obj, deadline),
         }
     }
 
@@ -109,22 +106,17 @@ impl Queue {
         py: Python<'_>,
         queue: &core::Queue,
         obj: &Bound<'_, PyAny>,
-        limit: &dyn Fn() -> Deadline,
+        deadline: Deadline,
     ) -> PyResult<()> {
         if queue.is_far_ahead() {
             py.detach(|| queue.pace());
         }
         message::outgoing(py, queue.family(), obj, |message| {
-            Self::send(py, queue, message, limit)
+            Self::send(py, queue, message, deadline)
         })
     }
 
-    fn send(
-        py: Python<'_>,
-        queue: &core::Queue,
-        message: Outgoing<'_>,
-        limit: &dyn Fn() -> Deadline,
-    ) -> PyResult<()> {
+    fn send(py: Python<'_>, queue: &core::Queue, message: Outgoing<'_>, deadline: Deadline) -> PyResult<()> {
         let Outgoing {
             parts,
             encoding,
@@ -140,59 +132,41 @@ impl Queue {
         }
         .map_err(raised)?;
         let weight = len as u64 + beside;
-        let mut limits = Limits::new(limit);
-        loop {
-            let put = match limits.policy {
-                LockPolicy::Try => queue.try_put(&mut parcel, LockPolicy::Try),
-                LockPolicy::Bounded => py.detach(|| queue.try_put(&mut parcel, LockPolicy::Bounded)),
-            };
-            match put.map_err(raised)? {
-                Put::Done => return Ok(()),
-                Put::Closed => return Err(shut_down(py)),
-                Put::Busy if limits.busy(py)? => return Err(full(py)),
-                Put::Busy => {}
-                Put::Full => {
-                    if limits.wait(py, |until| queue.wait_for_room(weight, until))? {
-                        return Err(full(py));
-                    }
-                }
-            }
+        let put = Attached(py).retry(
+            deadline,
+            |policy| Ok(queue.try_put(&mut parcel, policy)?.step()),
+            |()| queue.wait_for_room(weight, deadline),
+        )?;
+        match put {
+            Some(Put::Closed) => Err(shut_down(py)),
+            Some(_) => Ok(()),
+            None => Err(full(py)),
         }
     }
 
-    pub fn get_until<'py>(
-        slf: &Bound<'py, Self>,
-        limit: &dyn Fn() -> Deadline,
-    ) -> PyResult<Bound<'py, PyAny>> {
+    pub fn get_until<'py>(slf: &Bound<'py, Self>, deadline: Deadline) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
         let queue = Self::open_queue(slf)?;
         slf.get().raise_deferred()?;
-        let mut limits = Limits::new(limit);
+        let this = slf.get();
         message::with_scratch(|scratch| {
-            loop {
-                let got = match limits.policy {
-                    LockPolicy::Try => queue.try_get(scratch, LockPolicy::Try),
-                    LockPolicy::Bounded => py.detach(|| queue.try_get(scratch, LockPolicy::Bounded)),
-                };
-                match got.map_err(raised)? {
-                    Got::Message {
-                        encoding,
-                        big,
-                        carried,
-                    } => {
-                        slf.get().follow();
-                        return message::incoming(py, scratch, encoding, big, carried);
-                    }
-                    Got::Closed => return Err(shut_down(py)),
-                    Got::Busy if limits.busy(py)? => return Err(empty(py)),
-                    Got::Busy => {}
-                    Got::Empty => {
-                        slf.get().follow();
-                        if limits.wait(py, |until| queue.wait_for_message(until))? {
-                            return Err(empty(py));
-                        }
-                    }
-                }
+            let got = Attached(py).retry(
+                deadline,
+                |policy| {
+                    let got = queue.try_get(scratch, policy)?;
+                    this.follow();
+                    Ok(got.step())
+                },
+                |()| queue.wait_for_message(deadline),
+            )?;
+            match got {
+                Some(Got::Message {
+                    encoding,
+                    big,
+                    carried,
+                }) => message::incoming(py, scratch, encoding, big, carried),
+                Some(_) => Err(shut_down(py)),
+                None => Err(empty(py)),
             }
         })
     }
@@ -263,12 +237,12 @@ shared_class!(Queue, core::Queue, "Queue", {
             return Self::put_through_end(slf, obj, block, timeout);
         }
         let deadline = deadline_of(block, timeout)?;
-        Self::put_until(slf, obj, &|| deadline)
+        Self::put_until(slf, obj, deadline)
     }
 
     /// put(obj, block=False).
     fn put_nowait(slf: &Bound<'_, Self>, obj: &Bound<'_, PyAny>) -> PyResult<()> {
-        Self::put_until(slf, obj, &|| Deadline::PAST)
+        Self::put_until(slf, obj, Deadline::PAST)
     }
 
     /// Takes the first object out of the queue. Empty if it has to wait longer than timeout seconds for one, or at all
@@ -283,12 +257,12 @@ shared_class!(Queue, core::Queue, "Queue", {
             return Self::get_through_end(slf, block, timeout);
         }
         let deadline = deadline_of(block, timeout)?;
-        Self::get_until(slf, &|| deadline)
+        Self::get_until(slf, deadline)
     }
 
     /// get(block=False).
     fn get_nowait<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        Self::get_until(slf, &|| Deadline::PAST)
+        Self::get_until(slf, Deadline::PAST)
     }
 
     /// `put` and `get` call `_procession_put_through_end` and `_procession_get_through_end` from now on, or no more.
@@ -305,7 +279,7 @@ shared_class!(Queue, core::Queue, "Queue", {
         timeout: Option<f64>,
     ) -> PyResult<()> {
         let deadline = deadline_of(block, timeout)?;
-        Self::put_until(slf, obj, &|| deadline)
+        Self::put_until(slf, obj, deadline)
     }
 
     /// `get` for the ends themselves.
@@ -316,7 +290,7 @@ shared_class!(Queue, core::Queue, "Queue", {
         timeout: Option<f64>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let deadline = deadline_of(block, timeout)?;
-        Self::get_until(slf, &|| deadline)
+        Self::get_until(slf, deadline)
     }
 
     #[pyo3(signature = (items, block = None, timeout = None), text_signature = "($self, items, block=True, timeout=None)")]
