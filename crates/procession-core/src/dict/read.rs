@@ -55,8 +55,13 @@ pub(super) fn shape_of(entry: &Entry) -> Shape {
 
 /// Where the key begins by which an entry is found.
 pub(super) fn key_at(family: &'static Family, entry: u64) -> u64 {
-    let how = family.at::<Entry>(entry).how.load(Ordering::Relaxed);
-    entry + ENTRY_HEADER + 8 * (how >> 32 & 0xFFFF)
+    key_of(family.at(entry), entry)
+}
+
+/// The same, of an entry whose words are at hand.
+#[inline]
+pub(super) fn key_of(header: &Entry, entry: u64) -> u64 {
+    entry + ENTRY_HEADER + 8 * (header.how.load(Ordering::Relaxed) >> 32 & 0xFFFF)
 }
 
 impl Dict {
@@ -134,7 +139,7 @@ impl Dict {
             carried.push(self.share(offset.load(Ordering::Relaxed))?);
         }
         if !shape.big {
-            let at = key_at(family, entry) + (shape.found_by + shape.shown) as u64;
+            let at = key_of(header, entry) + (shape.found_by + shape.shown) as u64;
             family.copy_out(at, shape.len, into);
         }
         let big = (shape.big && !carried.is_empty()).then(|| (carried.remove(0), shape.len));

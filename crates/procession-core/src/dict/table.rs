@@ -34,12 +34,13 @@ pub(super) fn slot(family: &'static Family, table: u64, index: u64) -> &'static 
 }
 
 /// Whether an entry's key is this one.
+#[inline]
 fn has_key(family: &'static Family, entry: u64, hash: u64, key: &[u8]) -> bool {
     let header = family.at::<Entry>(entry);
     let len = header.keys.load(Ordering::Relaxed) as u32 as usize;
     header.hash.load(Ordering::Relaxed) == hash
         && len == key.len()
-        && family.equals(super::read::key_at(family, entry), key)
+        && family.equals(super::read::key_of(header, entry), key)
 }
 
 impl Dict {
@@ -53,12 +54,14 @@ impl Dict {
                 entry: None,
             };
         }
-        let mask = family.at::<Table>(table).capacity.load(Ordering::Relaxed) - 1;
+        let capacity = family.at::<Table>(table).capacity.load(Ordering::Relaxed);
+        let slots = family.slice::<AtomicU64>(table + TABLE_HEADER, capacity as usize);
+        let mask = capacity - 1;
         let mut free = None;
         let mut index = hash & mask;
         // There is an empty slot, since a third of them are free.
         loop {
-            let here = slot(family, table, index);
+            let here = &slots[index as usize];
             match here.load(Ordering::Relaxed) {
                 EMPTY => {
                     return Place {

@@ -78,7 +78,7 @@ impl Txn {
     }
 
     /// Notes that a block for `bytes` is no longer free.
-    #[inline]
+    #[inline(always)]
     pub(super) fn take_block(&mut self, bytes: u64) -> Result<Taken> {
         let Some(class) = class_of(bytes) else {
             return Err(Error::NoMemory {
@@ -111,7 +111,7 @@ impl Txn {
     }
 
     /// Notes a block's header: kind, a new generation, one reference.
-    #[inline]
+    #[inline(always)]
     pub(super) fn give_out(&mut self, block: &Taken, kind: Kind, resident: u64) {
         let header = self.family.at::<Header>(block.offset);
         self.write(&header.resident, resident);

@@ -83,6 +83,7 @@ impl Family {
     ///
     /// # Errors
     /// [`Error::Busy`].
+    #[inline]
     pub fn begin_soon(&'static self) -> Result<Txn> {
         if let Some(txn) = self.try_begin() {
             return Ok(txn);
@@ -94,10 +95,17 @@ impl Family {
     ///
     /// # Errors
     /// [`Error::Interrupted`] when a signal handler of the program ends it; [`Error::Busy`] inside a mutex.
+    #[inline]
     pub fn begin_first(&'static self) -> Result<Txn> {
-        if let Some(txn) = self.try_begin() {
-            return Ok(txn);
+        match self.try_begin() {
+            Some(txn) => Ok(txn),
+            None => self.begin_first_busy(),
         }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn begin_first_busy(&'static self) -> Result<Txn> {
         if is_brief() {
             return self.begin_soon();
         }

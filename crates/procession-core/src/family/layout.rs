@@ -82,6 +82,23 @@ impl Family {
         unsafe { &*self.area.base().add(offset as usize).cast::<T>() }
     }
 
+    /// `len` of them, one behind the other.
+    ///
+    /// # Panics
+    /// As [`Family::at`].
+    #[inline]
+    #[must_use]
+    pub(crate) fn slice<T: Shared>(&'static self, offset: u64, len: usize) -> &'static [T] {
+        let bytes = size_of::<T>().saturating_mul(len);
+        self.reach(offset, bytes);
+        assert!(
+            offset.is_multiple_of(align_of::<T>() as u64),
+            "family memory is damaged: an offset of {offset}"
+        );
+        // SAFETY: mapped, and that stays so for ever; aligned; any bytes are as many Ts, which are made of atomics.
+        unsafe { core::slice::from_raw_parts(self.area.base().add(offset as usize).cast::<T>(), len) }
+    }
+
     /// The offset of a word that `at` gave.
     pub(crate) fn offset_of(&self, word: &AtomicU64) -> u64 {
         (core::ptr::from_ref(word) as usize - self.area.base() as usize) as u64

@@ -113,20 +113,32 @@ impl Family {
     }
 
     /// Begins a change if nobody else is inside.
-    #[inline]
+    #[inline(always)]
     pub(super) fn try_begin(&'static self) -> Option<Txn> {
         let ledger = self.ledger();
-        let inside = ledger.mutex.try_enter(|| self.carry_out(ledger))?;
+        let inside = ledger.mutex.try_enter(|| self.finish_for_dead(ledger))?;
         Some(self.inside(ledger, inside))
     }
 
     /// Begins a change within this time.
+    #[cold]
+    #[inline(never)]
     pub(super) fn begin_within(&'static self, patience: core::time::Duration) -> Option<Txn> {
         let ledger = self.ledger();
-        let inside = ledger.mutex.enter_within(patience, || self.carry_out(ledger))?;
+        let inside = ledger
+            .mutex
+            .enter_within(patience, || self.finish_for_dead(ledger))?;
         Some(self.inside(ledger, inside))
     }
 
+    /// Carries out what a member had committed that died in the ledger.
+    #[cold]
+    #[inline(never)]
+    fn finish_for_dead(&'static self, ledger: &Ledger) {
+        self.carry_out(ledger);
+    }
+
+    #[inline]
     fn inside(&'static self, ledger: &'static Ledger, inside: Inside<'static>) -> Txn {
         Txn {
             family: self,

@@ -74,15 +74,29 @@ pub trait Caller {
         &self,
         deadline: Deadline,
         mut attempt: impl FnMut(LockPolicy) -> crate::Result<Step<T, W>> + Send,
+        wait: impl FnMut(W) -> Waited + Send,
+    ) -> Result<Option<T>, Self::Error> {
+        match attempt(LockPolicy::Try).map_err(|e| self.error(e))? {
+            Step::Done(value) => Ok(Some(value)),
+            first => self.retry_after(first, deadline, attempt, wait),
+        }
+    }
+
+    /// The same after a first attempt that the caller has made itself, so that its usual end is not buried in a loop.
+    ///
+    /// # Errors
+    /// As [`Caller::retry`].
+    fn retry_after<T: Send, W: Copy + Send + Sync>(
+        &self,
+        first: Step<T, W>,
+        deadline: Deadline,
+        mut attempt: impl FnMut(LockPolicy) -> crate::Result<Step<T, W>> + Send,
         mut wait: impl FnMut(W) -> Waited + Send,
     ) -> Result<Option<T>, Self::Error> {
         let mut policy = LockPolicy::Try;
+        let mut step = first;
         loop {
-            let step = match policy {
-                LockPolicy::Try => attempt(LockPolicy::Try),
-                LockPolicy::Bounded => self.detached(|| attempt(LockPolicy::Bounded)),
-            };
-            match step.map_err(|e| self.error(e))? {
+            match step {
                 Step::Done(value) => return Ok(Some(value)),
                 Step::Busy => {
                     if policy == LockPolicy::Bounded {
@@ -100,6 +114,11 @@ pub trait Caller {
                     }
                 }
             }
+            let next = match policy {
+                LockPolicy::Try => attempt(LockPolicy::Try),
+                LockPolicy::Bounded => self.detached(|| attempt(LockPolicy::Bounded)),
+            };
+            step = next.map_err(|e| self.error(e))?;
         }
     }
 }

@@ -34,6 +34,18 @@ pub fn done<T: Send>(
     py: Python<'_>,
     mut attempt: impl FnMut(LockPolicy) -> Result<Tried<T>, Error> + Send,
 ) -> PyResult<T> {
+    match attempt(LockPolicy::Try).map_err(raised)? {
+        Tried::Done(answer) => Ok(answer),
+        Tried::Busy => done_later(py, attempt),
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn done_later<T: Send>(
+    py: Python<'_>,
+    mut attempt: impl FnMut(LockPolicy) -> Result<Tried<T>, Error> + Send,
+) -> PyResult<T> {
     let attempt = |policy| {
         Ok(match attempt(policy)? {
             Tried::Done(answer) => Step::Done(answer),
@@ -41,7 +53,7 @@ pub fn done<T: Send>(
         })
     };
     // Never None: there is no deadline.
-    let answer = Attached(py).retry(Deadline::NEVER, attempt, |()| Waited::Ready(()))?;
+    let answer = Attached(py).retry_after(Step::Busy, Deadline::NEVER, attempt, |()| Waited::Ready(()))?;
     answer.ok_or_else(|| PyRuntimeError::new_err("a dictionary timed out that has no deadline"))
 }
 

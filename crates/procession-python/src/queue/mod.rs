@@ -11,7 +11,7 @@ use crate::interpreter::DETACH_ABOVE;
 use crate::memory::transit;
 use crate::shared::{Attached, deadline_of, shared_class, waited, within};
 use procession_core::family::Handle;
-use procession_core::queue::{self as core, Got, Parcel, Put};
+use procession_core::queue::{self as core, Got, LockPolicy, Parcel, Put};
 use procession_core::sync::caller::Caller;
 use procession_core::sync::wakers::{Address, Mailbox};
 use procession_core::sys::clock::Deadline;
@@ -132,9 +132,27 @@ impl Queue {
         }
         .map_err(raised)?;
         let weight = len as u64 + beside;
-        let put = Attached(py).retry(
+        match queue.try_put(&mut parcel, LockPolicy::Try).map_err(raised)? {
+            Put::Done => Ok(()),
+            first => Self::send_later(py, queue, &mut parcel, weight, deadline, first),
+        }
+    }
+
+    /// Sends a message that could not be put at the first attempt.
+    #[cold]
+    #[inline(never)]
+    fn send_later(
+        py: Python<'_>,
+        queue: &core::Queue,
+        parcel: &mut Parcel<'_>,
+        weight: u64,
+        deadline: Deadline,
+        first: Put,
+    ) -> PyResult<()> {
+        let put = Attached(py).retry_after(
+            first.step(),
             deadline,
-            |policy| Ok(queue.try_put(&mut parcel, policy)?.step()),
+            |policy| Ok(queue.try_put(parcel, policy)?.step()),
             |()| queue.wait_for_room(weight, deadline),
         )?;
         match put {
@@ -150,25 +168,50 @@ impl Queue {
         slf.get().raise_deferred()?;
         let this = slf.get();
         message::with_scratch(|scratch| {
-            let got = Attached(py).retry(
-                deadline,
-                |policy| {
-                    let got = queue.try_get(scratch, policy)?;
-                    this.follow();
-                    Ok(got.step())
-                },
-                |()| queue.wait_for_message(deadline),
-            )?;
-            match got {
-                Some(Got::Message {
-                    encoding,
-                    big,
-                    carried,
-                }) => message::incoming(py, scratch, encoding, big, carried),
-                Some(_) => Err(shut_down(py)),
-                None => Err(empty(py)),
+            let first = queue.try_get(scratch, LockPolicy::Try).map_err(raised)?;
+            this.follow();
+            if let Got::Message {
+                encoding,
+                big,
+                carried,
+            } = first
+            {
+                return message::incoming(py, scratch, encoding, big, carried);
             }
+            this.get_later(py, queue, scratch, deadline, first)
         })
+    }
+
+    /// Takes a message that was not there at the first attempt.
+    #[cold]
+    #[inline(never)]
+    fn get_later<'py>(
+        &self,
+        py: Python<'py>,
+        queue: &core::Queue,
+        scratch: &mut Vec<u8>,
+        deadline: Deadline,
+        first: Got,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let got = Attached(py).retry_after(
+            first.step(),
+            deadline,
+            |policy| {
+                let got = queue.try_get(scratch, policy)?;
+                self.follow();
+                Ok(got.step())
+            },
+            |()| queue.wait_for_message(deadline),
+        )?;
+        match got {
+            Some(Got::Message {
+                encoding,
+                big,
+                carried,
+            }) => message::incoming(py, scratch, encoding, big, carried),
+            Some(_) => Err(shut_down(py)),
+            None => Err(empty(py)),
+        }
     }
 
     /// Raises what the last `get_many` could not.
