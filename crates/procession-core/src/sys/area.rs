@@ -1,16 +1,16 @@
-//! Family memory as it is mapped: what is in use, and more as it is needed.
+//! The mapping of family memory: maps the part of the file that is in use, and maps more when it is needed.
 //!
-//! The file is as long as it will ever be from the beginning, a terabyte as a rule. A mapping of that length would count as
-//! a terabyte of address space, and a program that limits its own (`RLIMIT_AS`, as programs do that run code of others)
-//! could not allocate anything any more. So only the file's beginning is mapped, in steps, one behind the other and always
-//! at the same distance from the base: an offset becomes an address by one addition, and one comparison tells whether it
-//! is mapped yet.
+//! The file has its full length from the beginning, usually a terabyte. A mapping of that length would count as a
+//! terabyte of address space, and a program that limits its own address space (`RLIMIT_AS`; services that run other
+//! people's code do so) could then not allocate anything. So only the beginning of the file is mapped, in steps. Each
+//! step lies directly behind the one before, and every byte has the same distance from the base as in the file: an
+//! offset becomes an address by one addition, and one comparison tells whether it is mapped yet.
 //!
-//! Nothing is reserved for what is mapped later: a reservation would count as well. The base is where neither the kernel
-//! nor the program put anything by themselves, and a mapping is never put in place of another one.
+//! No address space is reserved for later steps, because a reservation counts towards the limit too. The base lies
+//! where neither the kernel nor a program places mappings by default, and a mapping never replaces an existing one.
 //!
-//! Where the limit leaves no room for all that lies before an offset, the *piece* that it is in is mapped by itself.
-//! Which pieces are is written in a table of bits.
+//! If the limit leaves no room for everything before an offset, only the *piece* that contains the offset is mapped.
+//! A bit table records which pieces are mapped.
 #![allow(unsafe_code)]
 
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -20,32 +20,34 @@ use rustix::mm::{Advice, MapFlags, ProtFlags};
 use std::io;
 use std::sync::OnceLock;
 
-/// By how much the mapping grows.
+/// Granularity in bytes by which the mapping grows.
 const STEP: usize = 64 << 20;
-/// What is mapped by itself where there is no room for a step.
+/// Size in bytes of a piece, which is mapped on its own if there is no room for a step.
 const PIECE: usize = 4 << 20;
-/// How far the bases of two areas are from each other, as long as there are few of them.
+/// Distance in bytes between the bases of two areas, while a process has few areas.
 const APART: usize = 1 << 40;
-/// Where bases are looked for: above what programs and the sanitizers' tables take, below a third of the smallest
-/// address space that has 47 bits, where the kernel begins if it gives out addresses upwards.
+/// Address range that is searched for a base: above the addresses that programs and the shadow tables of sanitizers
+/// use, below a third of the smallest address space with 47 bits, where the kernel begins if it assigns addresses
+/// upwards.
 const PLACES: core::ops::Range<usize> = 0x2000_0000_0000..0x2a00_0000_0000;
 
-/// A file of which a growing part is mapped. See the module.
+/// A file of which a growing part is mapped. See the module documentation.
 #[derive(Debug)]
 pub struct Area {
     base: *mut u8,
-    /// How long the file is.
+    /// Length of the file in bytes.
     len: usize,
-    /// How many bytes from the beginning are mapped without a gap.
+    /// Number of bytes that are mapped from the beginning without a gap.
     mapped: AtomicUsize,
-    /// A bit for each piece that is mapped by itself.
+    /// One bit for each piece that is mapped on its own.
     pieces: OnceLock<Box<[AtomicU64]>>,
 }
 
-// SAFETY: what is mapped stays so until `unmap`, whose caller has made sure that nobody uses it; all access goes through
-// atomics or through copies that the protocols of the objects order.
+// SAFETY: a mapping stays until `unmap`, whose caller guarantees that no reference into it is left, so any thread may
+// use the base address. All access goes through atomics or through copies that the objects' protocols order.
 unsafe impl Send for Area {}
-// SAFETY: as above.
+// SAFETY: the methods change only atomics and a `OnceLock`, and the kernel makes each new mapping visible to all
+// threads at once.
 unsafe impl Sync for Area {}
 
 impl Area {
@@ -65,17 +67,18 @@ impl Area {
     }
 
     fn found(fd: BorrowedFd<'_>, first: usize) -> io::Result<(*mut u8, usize)> {
-        // Many areas come closer to each other: most will never be so long that they meet.
+        // With many areas the bases lie closer together: most areas never grow so long that they meet.
         let places = [1, 2, 4, 8, 16].map(|closer| PLACES.step_by(APART / closer));
         for place in places.into_iter().flatten() {
             match place_at(fd, place, first, 0) {
                 Ok(()) => return Ok((core::ptr::with_exposed_provenance_mut(place), first)),
                 Err(e) if e.raw_os_error() == Some(libc::EEXIST) => {}
-                // No such addresses (some machines have 39 bits of them), or a limit: what follows tells.
+                // This address does not exist (some machines have 39-bit addresses), or a limit was reached: try the
+                // gaps below.
                 Err(_) => break,
             }
         }
-        // At the lower end of the largest gap that there is: what the kernel gives out comes from the upper end.
+        // Use the lower end of the largest gap: the kernel assigns addresses from the upper end.
         let mut gap = APART;
         while gap >= first {
             if let Ok(place) = find_gap(gap)
@@ -88,20 +91,20 @@ impl Area {
         Err(io::Error::from_raw_os_error(libc::ENOMEM))
     }
 
-    /// The file's length in bytes.
+    /// Length of the file in bytes.
     #[must_use]
     #[inline]
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether it has no length.
+    /// Returns whether the file has length 0.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// How many bytes from the beginning are mapped.
+    /// Number of bytes that are mapped from the beginning without a gap.
     #[must_use]
     #[inline]
     pub fn mapped(&self) -> usize {
@@ -109,24 +112,24 @@ impl Area {
         self.mapped.load(Ordering::Relaxed)
     }
 
-    /// Where it begins in this process.
+    /// Address of the first byte in this process.
     #[must_use]
     #[inline]
     pub fn base(&self) -> *mut u8 {
         self.base
     }
 
-    /// Whether all of a range is mapped.
+    /// Returns whether the whole range is mapped.
     #[must_use]
     pub fn covers(&self, range: core::ops::Range<usize>) -> bool {
         range.end <= self.mapped() || range.end <= self.len && self.pieces_of(&range).all(|n| self.has(n))
     }
 
-    /// Sees to it that a range is mapped.
+    /// Maps a range, unless it is mapped already.
     ///
     /// # Errors
-    /// EINVAL beyond the end; ENOMEM: the limit on address space or on the number of mappings; EEXIST: something else
-    /// lies there.
+    /// EINVAL: the range ends beyond the file. ENOMEM: the limit on address space or on the number of mappings is
+    /// reached. EEXIST: another mapping lies there.
     pub fn reach(&self, fd: impl AsFd, range: core::ops::Range<usize>) -> io::Result<()> {
         if range.end > self.len || range.start > range.end {
             return Err(io::Error::from_raw_os_error(libc::EINVAL));
@@ -140,10 +143,10 @@ impl Area {
         }
     }
 
-    /// `mremap(base, mapped, …)` — maps the bytes up to `end` without a descriptor: what is mapped grows where it is.
+    /// `mremap(base, mapped, …)`: maps the bytes up to `end` without a descriptor, by growing the mapping in place.
     ///
     /// # Errors
-    /// As [`Area::reach`], all of them ENOMEM.
+    /// ENOMEM for every cause; see [`Area::reach`].
     ///
     /// # References
     ///  - [mremap(2)](https://man7.org/linux/man-pages/man2/mremap.2.html)
@@ -154,14 +157,15 @@ impl Area {
                 return Ok(());
             }
             let to = end.next_multiple_of(STEP).min(self.len);
-            // SAFETY: the mapping is ours, is not moved (the flag for that is not given), and takes the place of nothing.
+            // SAFETY: the range `base..base + from` was mapped by this area. The call does not move it
+            // (`MREMAP_MAYMOVE` is not given) and does not replace another mapping.
             match unsafe { rustix::mm::mremap(self.base.cast(), from, to, rustix::mm::MremapFlags::empty()) }
             {
                 Ok(_) => {
                     self.mapped.fetch_max(to, Ordering::Relaxed);
                 }
                 Err(e) if self.mapped() == from => return Err(e.into()),
-                // Another thread was quicker.
+                // Another thread grew the mapping first.
                 Err(_) => {}
             }
         }
@@ -175,13 +179,14 @@ impl Area {
             }
             let to = end.next_multiple_of(STEP).min(self.len);
             if (from / PIECE..to.div_ceil(PIECE)).any(|piece| self.has_by_itself(piece)) {
-                // The limit was too low for all of it before.
+                // An earlier call reached the limit here and mapped pieces instead of a step.
                 return Err(io::Error::from_raw_os_error(libc::ENOMEM));
             }
             let to = match place_at(fd, self.base.expose_provenance() + from, to - from, from) {
                 Ok(()) => to,
                 Err(e) if e.raw_os_error() != Some(libc::EEXIST) => return Err(e),
-                // Another thread was quicker; or it was, and then this process was forked before it could say so.
+                // Another thread mapped it first; or one did in the parent, and this process was forked before that
+                // thread updated `mapped`.
                 Err(e) => match self.wait_for_others(from) || self.is_ours(fd, from) {
                     true if self.mapped() != from => continue,
                     true => (from + PIECE).min(self.len),
@@ -233,7 +238,7 @@ impl Area {
         })
     }
 
-    /// Whether what lies at this offset is the file's, from the list of mappings.
+    /// Returns whether the mapping at this offset belongs to the file. Reads `/proc/self/maps`.
     fn is_ours(&self, fd: BorrowedFd<'_>, offset: usize) -> bool {
         let (Ok(stat), Ok(maps)) = (rustix::fs::fstat(fd), std::fs::read_to_string("/proc/self/maps")) else {
             return false;
@@ -254,13 +259,14 @@ impl Area {
         })
     }
 
-    /// Unmaps all of it.
+    /// Unmaps everything.
     ///
     /// # Safety
-    /// Nobody has a reference into it, nor will have one.
+    /// No reference into the mapping exists, and none is created later.
     pub unsafe fn unmap(&self) {
         let whole = self.mapped.swap(0, Ordering::Relaxed);
-        // SAFETY: the contract; this range was mapped by `new` and `grow`.
+        // SAFETY: the caller guarantees that no reference is left. `new`, `grow` and `stretch` mapped exactly this
+        // range.
         let _ = unsafe { rustix::mm::munmap(self.base.cast(), whole) };
         for (number, word) in self.pieces.get().into_iter().flatten().enumerate() {
             let mut bits = word.swap(0, Ordering::Relaxed);
@@ -269,7 +275,8 @@ impl Area {
                 bits &= bits - 1;
                 let len = PIECE.min(self.len - from);
                 if from >= whole {
-                    // SAFETY: as above, for what `map_pieces` has mapped.
+                    // SAFETY: the caller guarantees that no reference is left. The bit shows that `map_pieces` mapped
+                    // this piece on its own.
                     let _ = unsafe { rustix::mm::munmap(self.base.wrapping_add(from).cast(), len) };
                 }
             }
@@ -281,14 +288,14 @@ fn is_limit(error: &io::Error) -> bool {
     error.raw_os_error() == Some(libc::ENOMEM)
 }
 
-/// `mmap(address, len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE | MAP_FIXED_NOREPLACE, fd, offset)`, kept out of
-/// core dumps. EEXIST if anything lies there.
+/// `mmap(address, len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE | MAP_FIXED_NOREPLACE, fd, offset)`.
+/// Excludes the range from core dumps. EEXIST: another mapping lies there.
 ///
 /// # References
 ///  - [mmap(2)](https://man7.org/linux/man-pages/man2/mmap.2.html)
 fn place_at(fd: BorrowedFd<'_>, address: usize, len: usize, offset: usize) -> io::Result<()> {
     let wanted = core::ptr::with_exposed_provenance_mut(address);
-    // SAFETY: the flag makes sure that the mapping takes the place of nothing that exists.
+    // SAFETY: MAP_FIXED_NOREPLACE guarantees that no existing mapping is replaced.
     let at = unsafe {
         rustix::mm::mmap(
             wanted,
@@ -300,17 +307,19 @@ fn place_at(fd: BorrowedFd<'_>, address: usize, len: usize, offset: usize) -> io
         )
     }?;
     if at != wanted {
-        // SAFETY: just mapped, and nobody knows of it. (A kernel that does not know the flag takes the address as a wish.)
+        // SAFETY: this call created the mapping and did not publish it. (A kernel that does not know the flag treats
+        // the address as a hint.)
         let _ = unsafe { rustix::mm::munmap(at, len) };
         return Err(Errno::EXIST.into());
     }
     at.expose_provenance();
-    // SAFETY: the range was just mapped; the advice changes nothing in memory. A refusal is harmless.
+    // SAFETY: the range was just mapped, and the advice does not change memory. If the kernel refuses it, the range
+    // is only part of core dumps.
     let _ = unsafe { rustix::mm::madvise(at, len, Advice::LinuxDontDump) };
     Ok(())
 }
 
-/// Where so many addresses are free, one behind the other.
+/// Finds an address at which `len` contiguous bytes are free.
 fn find_gap(len: usize) -> io::Result<usize> {
     // SAFETY: a fresh mapping at an address of the kernel's choice touches nothing that exists.
     let at = unsafe {
@@ -321,25 +330,26 @@ fn find_gap(len: usize) -> io::Result<usize> {
             MapFlags::PRIVATE | MapFlags::NORESERVE,
         )
     }?;
-    // SAFETY: just mapped, and nobody knows of it.
+    // SAFETY: this call created the mapping and did not publish it.
     unsafe { rustix::mm::munmap(at, len) }?;
     Ok(at.expose_provenance())
 }
 
-/// Stores a word of a file that is not mapped here, in a page that is mapped for a moment.
+/// Stores `value` in a word of a file that this process has not mapped. Maps the word's page for the time of the
+/// store.
 ///
 /// # Errors
-/// No room for one page.
+/// The address space has no room for one page.
 pub fn store_word(fd: impl AsFd, offset: u64, value: u64) -> io::Result<()> {
     let page = rustix::param::page_size() as u64;
     let map = super::memory::Map::at(fd, offset / page * page, page as usize)?;
     let at = map.base().wrapping_add((offset % page) as usize);
     if offset.is_multiple_of(8) {
-        // SAFETY: inside the page that was just mapped, aligned, and an atomic is valid for all bytes. Release: pairs with
-        // the loads of those who read the word through their own mappings.
+        // SAFETY: the word lies in the page that was just mapped and is aligned, and an atomic is valid for all
+        // bytes. Release: pairs with the loads of processes that read the word through their own mappings.
         unsafe { &*at.cast::<AtomicU64>() }.store(value, Ordering::Release);
     }
-    // SAFETY: nobody else knows of the mapping.
+    // SAFETY: this function created the mapping and did not publish it; the reference above has ended.
     unsafe { map.unmap() };
     Ok(())
 }

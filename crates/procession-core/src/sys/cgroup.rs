@@ -1,9 +1,9 @@
-//! What the control groups of this process allow, and whether they have killed.
+//! Reads the limits and the kill counts of the control groups that this process is in.
 //!
-//! Both versions of control groups are understood, where they are mounted by custom: version 2 at `/sys/fs/cgroup` (or
-//! `/sys/fs/cgroup/unified`), version 1 in a folder there for each controller. In a container the path that
-//! `/proc/self/cgroup` tells may not be there, because only the container's own part is mounted; then that part's root
-//! is it. Limits of the groups around ours hold for us as well, so they are read too.
+//! Supports both versions of control groups at their customary mount points: version 2 at `/sys/fs/cgroup` (or
+//! `/sys/fs/cgroup/unified`), version 1 in one folder per controller there. In a container the path in
+//! `/proc/self/cgroup` may not exist, because only the container's own subtree is mounted; the root of that subtree
+//! is used then. The limits of enclosing groups apply as well, so they are read too.
 //!
 //! # References
 //!  - [cgroups(7)](https://man7.org/linux/man-pages/man7/cgroups.7.html)
@@ -12,14 +12,14 @@
 use std::fs::read_to_string;
 use std::path::{Path, PathBuf};
 
-/// How many CPUs' worth of time this process's group may use; None where nothing limits it.
+/// Number of CPUs' worth of time that this process's group may use. None: no limit.
 #[must_use]
 pub fn cpu_quota() -> Option<f64> {
     Groups::here()?.cpu_quota()
 }
 
-/// How many processes of this process's group the kernel has killed because memory ran out; where no group counts
-/// them, how many of the whole machine.
+/// Number of processes of this process's group that the kernel has killed because memory ran out. If no group counts
+/// them, the number for the whole machine.
 #[must_use]
 pub fn oom_kills() -> Option<u64> {
     Groups::here()
@@ -27,7 +27,7 @@ pub fn oom_kills() -> Option<u64> {
         .or_else(|| field(&read_to_string("/proc/vmstat").ok()?, "oom_kill"))
 }
 
-/// The groups that a process is in.
+/// The control groups of one process.
 #[derive(Debug)]
 pub struct Groups {
     mount: PathBuf,
@@ -35,7 +35,7 @@ pub struct Groups {
 }
 
 impl Groups {
-    /// Those of this process.
+    /// The groups of this process.
     fn here() -> Option<Groups> {
         Some(Groups::new(
             "/sys/fs/cgroup",
@@ -43,7 +43,8 @@ impl Groups {
         ))
     }
 
-    /// Those of a process whose `/proc/PID/cgroup` has this text, on a machine that mounts them there.
+    /// The groups of a process: `mount` is where the groups are mounted, `listing` the text of its
+    /// `/proc/PID/cgroup`.
     #[must_use]
     pub fn new(mount: impl AsRef<Path>, listing: &str) -> Groups {
         Groups {
@@ -82,7 +83,7 @@ impl Groups {
             .legacy("memory")
             .into_iter()
             .map(|folder| folder.join("memory.oom_control"));
-        // The innermost that counts: its count includes those of the groups inside.
+        // Uses the innermost group that counts: its count includes the groups inside it.
         unified
             .chain(legacy)
             .find_map(|file| field(&read_to_string(file).ok()?, "oom_kill"))
@@ -117,7 +118,7 @@ impl Groups {
     }
 }
 
-/// The folder of a group, and those of the groups around it, from the inside out.
+/// Lists the folder of a group and the folders of its enclosing groups, innermost first.
 fn outwards(mount: &Path, path: &str) -> Vec<PathBuf> {
     let inner = mount.join(path.trim_start_matches('/'));
     inner
@@ -127,7 +128,7 @@ fn outwards(mount: &Path, path: &str) -> Vec<PathBuf> {
         .collect()
 }
 
-/// The number after a name in a text of lines with a name and a number each.
+/// Finds `name` in a text whose lines are a name and a number each, and returns its number.
 fn field(text: &str, name: &str) -> Option<u64> {
     text.lines().find_map(|line| {
         let (found, number) = line.split_once(' ')?;

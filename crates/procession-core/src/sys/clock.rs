@@ -3,7 +3,7 @@
 use core::time::Duration;
 use rustix::time::{ClockId, Timespec, clock_gettime};
 
-/// Nanoseconds of `CLOCK_MONOTONIC`, the same in all processes of a machine.
+/// Nanoseconds of `CLOCK_MONOTONIC`. All processes of a machine read the same clock.
 #[must_use]
 pub fn now() -> u64 {
     let t = clock_gettime(ClockId::Monotonic);
@@ -12,7 +12,7 @@ pub fn now() -> u64 {
         .saturating_add(t.tv_nsec as u64)
 }
 
-/// The same clock as it was at the last tick, some milliseconds ago at most. It costs a quarter.
+/// The same clock at its last tick, at most some milliseconds ago. The call takes a quarter of the time of [`now`].
 #[must_use]
 pub fn about_now() -> u64 {
     let t = clock_gettime(ClockId::MonotonicCoarse);
@@ -21,7 +21,7 @@ pub fn about_now() -> u64 {
         .saturating_add(t.tv_nsec as u64)
 }
 
-/// A point of `CLOCK_MONOTONIC`, or never.
+/// A point in time on `CLOCK_MONOTONIC`, or never.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Deadline(u64);
 
@@ -31,7 +31,7 @@ impl Deadline {
     /// The deadline that has passed already: an operation with it does not wait.
     pub const PAST: Deadline = Deadline(0);
 
-    /// `span` from now; a span that the clock cannot hold is never.
+    /// `span` from now. A span that the clock cannot represent becomes [`Deadline::NEVER`].
     #[must_use]
     pub fn after(span: Duration) -> Self {
         match u64::try_from(span.as_nanos()) {
@@ -41,7 +41,7 @@ impl Deadline {
         }
     }
 
-    /// The same for a number of seconds; a negative one (or NaN) has passed already.
+    /// `seconds` from now. A negative number or NaN becomes [`Deadline::PAST`].
     #[must_use]
     pub fn after_seconds(seconds: f64) -> Self {
         if seconds > 0.0 {
@@ -51,19 +51,19 @@ impl Deadline {
         }
     }
 
-    /// Whether it has come.
+    /// Returns whether the deadline has passed.
     #[must_use]
     pub fn expired(self) -> bool {
         self != Deadline::NEVER && (self == Deadline::PAST || now() >= self.0)
     }
 
-    /// The time left; None for never.
+    /// Time left until the deadline; None for [`Deadline::NEVER`].
     #[must_use]
     pub fn left(self) -> Option<Duration> {
         (self != Deadline::NEVER).then(|| Duration::from_nanos(self.0.saturating_sub(now())))
     }
 
-    /// The absolute time for a system call; None for never.
+    /// The deadline as absolute time for a system call; None for [`Deadline::NEVER`].
     #[must_use]
     pub fn timespec(self) -> Option<Timespec> {
         (self != Deadline::NEVER).then_some(Timespec {
@@ -72,7 +72,7 @@ impl Deadline {
         })
     }
 
-    /// The sooner of the two.
+    /// The earlier of the two deadlines.
     #[must_use]
     pub fn sooner(self, other: Deadline) -> Deadline {
         self.min(other)

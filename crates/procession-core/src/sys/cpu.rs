@@ -1,10 +1,10 @@
-//! Which CPUs this process may use.
+//! Counts the CPUs that this process may use.
 
 use core::sync::atomic::{AtomicU32, Ordering};
 
-/// `sched_getaffinity(0, …)` — how many CPUs this thread may run on; at least 1.
+/// `sched_getaffinity(0, …)`: counts the CPUs that this thread may run on; at least 1.
 ///
-/// Where the kernel knows more CPUs than the mask can hold, what the standard library finds out.
+/// If the kernel knows more CPUs than the mask can hold, asks the standard library instead.
 ///
 /// # References
 ///  - [sched_getaffinity(2)](https://man7.org/linux/man-pages/man2/sched_setaffinity.2.html)
@@ -18,7 +18,7 @@ pub fn count() -> u32 {
     }
 }
 
-/// `sysconf(_SC_NPROCESSORS_ONLN)` — how many CPUs the machine has; at least 1. Asked once.
+/// `sysconf(_SC_NPROCESSORS_ONLN)`: counts the CPUs of the machine that are online; at least 1. Asks the system once.
 ///
 /// # References
 ///  - [sysconf(3)](https://man7.org/linux/man-pages/man3/sysconf.3.html)
@@ -27,7 +27,7 @@ pub fn online() -> u32 {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     match COUNT.load(Ordering::Relaxed) {
         0 => {
-            // SAFETY: no preconditions.
+            // SAFETY: `sysconf` has no preconditions.
             let count = unsafe { libc::sysconf(libc::_SC_NPROCESSORS_ONLN) };
             let count = u32::try_from(count).unwrap_or(1).max(1);
             COUNT.store(count, Ordering::Relaxed);

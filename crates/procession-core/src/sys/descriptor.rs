@@ -1,25 +1,25 @@
-//! Descriptors in a process that is the program's and not ours.
+//! Keeps descriptors safe in a process whose other code (the program) may close and reuse descriptor numbers.
 //!
-//! A program may close numbers that it does not know (daemons close all of them), and then open files of its own, which get
-//! the same numbers. So a number that is kept for long is kept together with what it names, device and inode, and both are
-//! compared each time before the number is used or closed: see [`Kept`].
+//! A program may close numbers that it does not know (daemons close all of them) and then open files of its own,
+//! which get the same numbers. So a number that is kept for long is stored together with the device and the inode of
+//! its file, and both are compared each time before the number is used or closed: see [`Kept`].
 //!
-//! The program may also have been started with closed standard streams. The numbers 0, 1 and 2 are then free, and whatever
-//! C code prints would go into the file that gets one of them. So no descriptor of ours is ever one of those: see
-//! [`clear_of_streams`].
+//! The program may also have been started with closed standard streams. The numbers 0, 1 and 2 are then free, and the
+//! output of C code would go into the file that gets one of them. So none of our descriptors ever has one of these
+//! numbers: see [`clear_of_streams`].
 //!
-//! Before Linux 6.9 all pidfds had one inode in common, shared with eventfds and some others. There the comparison finds
-//! out everything but another descriptor of that kind.
+//! Before Linux 6.9 all pidfds share one inode with eventfds and some other kinds. There the comparison cannot tell a
+//! pidfd from another descriptor of these kinds.
 #![allow(unsafe_code)]
 
 use core::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::io;
 
-/// The first number that is not one of a standard stream.
+/// The first number that does not belong to a standard stream.
 const FIRST: RawFd = 3;
 
-/// The descriptor, or a copy of it (which `exec` closes) if its number is that of a standard stream.
+/// Returns the descriptor, or a close-on-exec copy of it if its number belongs to a standard stream.
 ///
 /// # Errors
 /// No other number is free.
@@ -30,7 +30,7 @@ pub fn clear_of_streams(fd: OwnedFd) -> io::Result<OwnedFd> {
     Ok(rustix::io::fcntl_dupfd_cloexec(&fd, FIRST)?)
 }
 
-/// The same for both ends of something.
+/// [`clear_of_streams`] for both ends of a pipe or socket pair.
 ///
 /// # Errors
 /// As [`clear_of_streams`].
@@ -38,7 +38,7 @@ pub fn both_clear_of_streams(ends: (OwnedFd, OwnedFd)) -> io::Result<(OwnedFd, O
     Ok((clear_of_streams(ends.0)?, clear_of_streams(ends.1)?))
 }
 
-/// What a descriptor names.
+/// The file that a descriptor names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Identity {
     device: u64,
@@ -46,10 +46,10 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// What this descriptor names.
+    /// Identifies the file that this descriptor names.
     ///
     /// # Errors
-    /// It is not open.
+    /// The descriptor is not open.
     pub fn of(fd: impl AsFd) -> io::Result<Identity> {
         let stat = rustix::fs::fstat(fd)?;
         Ok(Identity {
@@ -58,27 +58,29 @@ impl Identity {
         })
     }
 
-    /// The descriptor with this number, if it names the same.
+    /// Borrows the descriptor with this number, if it names the same file.
     #[must_use]
     pub fn at<'a>(self, number: RawFd) -> Option<BorrowedFd<'a>> {
         if number < 0 {
             return None;
         }
-        // SAFETY: the number is not -1, and a closed or foreign descriptor is what is asked about.
+        // SAFETY: the number is not -1. The borrow is only used for `fstat`, which reports a closed number and does
+        // no harm to a foreign descriptor, and it is returned only if the file is the same.
         let fd = unsafe { BorrowedFd::borrow_raw(number) };
         (Identity::of(fd).ok()? == self).then_some(fd)
     }
 
-    /// Whether this is the file with that device and inode.
+    /// Returns whether this is the file with that device and inode.
     #[must_use]
     pub fn is(self, device: u64, inode: u64) -> bool {
         (self.device, self.inode) == (device, inode)
     }
 }
 
-/// A place for one descriptor that is kept for long. It gives out what it was given or nothing, and closes nothing else.
+/// A slot for one descriptor that is kept for long. It returns the descriptor that was put in or nothing, and closes
+/// no other descriptor.
 ///
-/// There is no lock in it: a fork copies it as it is.
+/// It holds no lock, so a fork copies it in a usable state.
 #[derive(Debug)]
 pub struct Kept {
     number: AtomicI32,
@@ -87,11 +89,11 @@ pub struct Kept {
 }
 
 const NONE: i32 = -1;
-/// Somebody is putting one in.
+/// Another thread is putting a descriptor in.
 const BUSY: i32 = -2;
 
 impl Kept {
-    /// An empty place.
+    /// Creates an empty slot.
     #[must_use]
     pub const fn empty() -> Kept {
         Kept {
@@ -101,7 +103,7 @@ impl Kept {
         }
     }
 
-    /// A place with this descriptor.
+    /// Creates a slot that holds this descriptor.
     #[must_use]
     pub fn new(fd: OwnedFd) -> Kept {
         let kept = Kept::empty();
@@ -109,10 +111,10 @@ impl Kept {
         kept
     }
 
-    /// Puts a descriptor into the place, if that is empty; otherwise gives it back.
+    /// Puts a descriptor into the slot if it is empty; otherwise returns the descriptor as the error.
     ///
     /// # Errors
-    /// The descriptor, if there is one already.
+    /// The slot holds a descriptor already, or `fd` is not open.
     pub fn put(&self, fd: OwnedFd) -> Result<(), OwnedFd> {
         let Ok(identity) = Identity::of(&fd) else {
             return Err(fd);
@@ -126,12 +128,13 @@ impl Kept {
         }
         self.device.store(identity.device, Ordering::Relaxed);
         self.inode.store(identity.inode, Ordering::Relaxed);
-        // Release: whoever sees the number (Acquire, in `get` and `take`) sees what it names.
+        // Release: a thread that reads the number (Acquire, in `get` and `take`) also reads its device and inode.
         self.number.store(fd.into_raw_fd(), Ordering::Release);
         Ok(())
     }
 
-    /// The descriptor. None if there is none, or if its number names something else by now; the place is then empty.
+    /// Borrows the descriptor. None if the slot is empty, or if the number names another file by now; the slot is
+    /// then emptied.
     #[must_use]
     pub fn get(&self) -> Option<BorrowedFd<'_>> {
         // Acquire: pairs with the store in `put`.
@@ -145,17 +148,18 @@ impl Kept {
         found
     }
 
-    /// Takes the descriptor out. None as with [`Kept::get`].
+    /// Takes the descriptor out. None in the cases of [`Kept::get`].
     #[must_use]
     pub fn take(&self) -> Option<OwnedFd> {
         // Acquire: pairs with the store in `put`.
         let number = self.number.swap(NONE, Ordering::AcqRel);
         self.identity().at(number)?;
-        // SAFETY: the number came from an OwnedFd, still names the same, and the swap hands it to one caller.
+        // SAFETY: the number came from an `OwnedFd` and still names the same file, and the swap gives it to one
+        // caller only.
         Some(unsafe { OwnedFd::from_raw_fd(number) })
     }
 
-    /// Moves what is in another place into this one, which is emptied before.
+    /// Moves the descriptor of `other` into this slot, after closing the one that is here.
     pub fn take_from(&self, other: &Kept) {
         drop(self.take());
         if let Some(fd) = other.take() {
@@ -163,7 +167,7 @@ impl Kept {
         }
     }
 
-    /// The number, unverified; -1 if there is none.
+    /// The number, unverified; -1 if the slot is empty.
     #[must_use]
     pub fn number(&self) -> RawFd {
         self.number.load(Ordering::Acquire).max(NONE)
@@ -194,7 +198,7 @@ mod tests {
     /// Opens another file under the number of a descriptor.
     fn replace(number: RawFd) {
         let other: OwnedFd = std::fs::File::open("/dev/zero").unwrap().into();
-        // SAFETY: the number is one that this test has made.
+        // SAFETY: this test opened the descriptor with this number.
         assert_eq!(unsafe { libc::dup2(other.as_raw_fd(), number) }, number);
     }
 
@@ -210,7 +214,7 @@ mod tests {
         replace(other);
         drop(again);
         for number in [number, other] {
-            // SAFETY: the replacement is this test's, and open.
+            // SAFETY: this test opened the replacement, and nothing has closed it.
             drop(unsafe { OwnedFd::from_raw_fd(number) });
         }
     }
@@ -219,7 +223,7 @@ mod tests {
     fn a_lost_descriptor_makes_room_for_another() {
         let kept = Kept::new(null());
         assert!(kept.put(null()).is_err());
-        // SAFETY: the place finds out that it is closed.
+        // SAFETY: the number is this test's; the slot must notice that it is closed.
         unsafe { libc::close(kept.number()) };
         assert!(kept.get().is_none());
         assert!(kept.put(null()).is_ok());

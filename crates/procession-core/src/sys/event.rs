@@ -1,4 +1,4 @@
-//! A descriptor that one thread makes readable to wake another one that polls.
+//! Events: descriptors that one thread makes readable to wake another thread that polls.
 
 use super::descriptor::{Kept, clear_of_streams};
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -8,12 +8,12 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use std::io;
 
-/// That this system refuses eventfds (a sandbox's list of system calls), once it has.
+/// Set once the system has refused an eventfd (a sandbox whose list of allowed system calls lacks it).
 static REFUSED: AtomicBool = AtomicBool::new(false);
 
-/// `eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)` — a descriptor that is readable after [`signal_event`].
+/// `eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)`: creates a descriptor that becomes readable by [`signal_event`].
 ///
-/// Where that is refused, a datagram socket that is connected to itself.
+/// If the system refuses it, creates a datagram socket that is connected to itself.
 ///
 /// # References
 ///  - [eventfd(2)](https://man7.org/linux/man-pages/man2/eventfd.2.html)
@@ -27,39 +27,39 @@ pub fn event() -> io::Result<OwnedFd> {
     connected_to_itself()
 }
 
-/// Makes [`event`] do without eventfds, or not.
+/// Makes [`event`] behave as if eventfds were refused, or not. For tests.
 #[doc(hidden)]
 pub fn pretend_refused(refused: bool) {
     REFUSED.store(refused, Ordering::Relaxed);
 }
 
-/// A descriptor that is readable from the beginning: the sentinel of a process that has ended already.
+/// Creates a descriptor that is readable from the beginning: the sentinel of a process that has ended already.
 pub fn always_ready() -> io::Result<OwnedFd> {
     let event = event()?;
     signal_event(&event);
     Ok(event)
 }
 
-/// Makes an [`event`] readable, and wakes who polls it.
+/// Makes an [`event`] readable and wakes the threads that poll it.
 pub fn signal_event(event: impl AsFd) {
-    // It can only be so full that it is readable.
+    // The write fails only if the event is full, and then it is readable.
     let _ = rustix::io::write(event, &1u64.to_ne_bytes());
 }
 
-/// The event has been seen.
+/// Makes an [`event`] unreadable again, after the caller has seen it.
 pub fn clear_event(event: impl AsFd) {
-    // An eventfd is empty after one read, a socket when there is nothing left.
+    // One read empties an eventfd; a socket is empty when nothing is left to read.
     while rustix::io::read(&event, &mut [0u8; 8]).is_ok() && REFUSED.load(Ordering::Relaxed) {}
 }
 
-/// An [`event`] that is kept for long. If the program closes its descriptor it gets a new one when it is waited for next.
+/// An [`event`] that is kept for long. If the program closes its descriptor, the next wait for it opens a new one.
 #[derive(Debug)]
 pub struct Bell {
     kept: Kept,
 }
 
 impl Bell {
-    /// A bell that was not rung.
+    /// Creates a bell that has not rung.
     ///
     /// # Errors
     /// No descriptor is free.
@@ -69,7 +69,8 @@ impl Bell {
         })
     }
 
-    /// What becomes readable when it is rung. None: the program has closed it, and no other is to be had.
+    /// The descriptor that becomes readable when the bell rings. None: the program has closed it, and no other could
+    /// be opened.
     #[must_use]
     pub fn descriptor(&self) -> Option<BorrowedFd<'_>> {
         if let Some(fd) = self.kept.get() {
@@ -79,14 +80,14 @@ impl Bell {
         self.kept.get()
     }
 
-    /// Rings it.
+    /// Rings the bell.
     pub fn signal(&self) {
         if let Some(fd) = self.kept.get() {
             signal_event(fd);
         }
     }
 
-    /// It has been heard.
+    /// Makes the bell silent again, after the caller has heard it.
     pub fn clear(&self) {
         if let Some(fd) = self.kept.get() {
             clear_event(fd);
@@ -98,7 +99,7 @@ fn connected_to_itself() -> io::Result<OwnedFd> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None)?;
     let socket = clear_of_streams(socket)?;
-    // The kernel picks an address that is free. Nobody else can send to it once it is connected.
+    // The kernel picks a free address. Once the socket is connected, it accepts packets only from itself.
     rustix::net::bind(&socket, &SocketAddrUnix::new_unnamed())?;
     let address: SocketAddrUnix = rustix::net::getsockname(&socket)?.try_into()?;
     rustix::net::connect(&socket, &address)?;

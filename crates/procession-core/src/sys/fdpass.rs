@@ -1,11 +1,11 @@
-//! Descriptors on their way to another process: packets of a `SOCK_SEQPACKET` socket, with `SCM_RIGHTS`.
+//! Sends descriptors to another process, in packets of a `SOCK_SEQPACKET` socket with `SCM_RIGHTS`.
 //!
 //! A packet arrives whole or not at all, even from a sender that is killed: the kernel queues it, with a reference to
-//! every file it carries, in one step. A receiver that is killed after it took a packet takes the files along. A
-//! packet that nobody takes any more (the receiving socket is closed) is dropped by the kernel, files and all.
+//! every file that it carries, in one step. If a receiver is killed after it took a packet, the packet and its files
+//! are lost. If the receiving socket is closed, the kernel drops the queued packets with their files.
 //!
-//! The one thing that gets lost silently is a descriptor that the *receiver* has no free number for: the packet comes
-//! without it and with a flag that is easily overlooked. Here that is an error of its own.
+//! One case is easy to overlook: if the *receiver* has no free number for a descriptor, the packet arrives without
+//! the descriptor and with the flag `MSG_CTRUNC`. This module reports that case as an error of its own.
 
 use super::descriptor::{both_clear_of_streams, clear_of_streams};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -18,15 +18,14 @@ use std::fmt;
 use std::io;
 use std::mem::MaybeUninit;
 
-/// The most descriptors that the kernel lets one packet carry.
+/// Maximum number of descriptors that the kernel accepts in one packet (`SCM_MAX_FD`).
 pub const MOST: usize = 253;
 const SPACE: usize = rustix::cmsg_space!(ScmRights(MOST));
 
-/// A packet that has arrived. Its bytes are in the buffer that was given for them.
+/// A received packet. Its bytes are in the buffer that the caller passed.
 #[derive(Debug)]
 pub struct Packet {
-    /// How many bytes it has. A packet of none, without descriptors, also stands for the end: nobody can send any
-    /// more.
+    /// Number of bytes. A packet of 0 bytes without descriptors means the end: no process can send any more.
     pub len: usize,
     /// The descriptors that came with it; they are not inherited by `exec`.
     pub fds: Vec<OwnedFd>,
@@ -36,14 +35,14 @@ pub struct Packet {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum PassError {
-    /// The packet arrived, but this process has no numbers free for all of its descriptors (`EMFILE`).
+    /// The packet arrived, but this process has too few free numbers for its descriptors (`EMFILE`).
     OutOfDescriptors {
-        /// How many bytes of the packet are in the buffer.
+        /// Number of bytes of the packet in the buffer.
         len: usize,
-        /// Those that did arrive, in the order in which they were sent. Whoever ignores them closes them.
+        /// The descriptors that arrived, in the order in which they were sent. Dropping them closes them.
         arrived: Vec<OwnedFd>,
     },
-    /// The packet was longer than the buffer; the rest of it and its descriptors are gone.
+    /// The packet was longer than the buffer; the rest of it and its descriptors are lost.
     TooLong,
     /// More than [`MOST`] descriptors were to be sent.
     TooMany(usize),
@@ -90,7 +89,8 @@ impl From<Errno> for PassError {
     }
 }
 
-/// `socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0)` — two connected sockets that keep packets apart.
+/// `socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0)`: creates two connected sockets that keep packet
+/// boundaries.
 ///
 /// # References
 ///  - [socketpair(2)](https://man7.org/linux/man-pages/man2/socketpair.2.html)
@@ -103,10 +103,10 @@ pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
     )?)
 }
 
-/// `sendmsg(socket, {bytes, SCM_RIGHTS fds}, MSG_NOSIGNAL)` — sends one packet, waiting for room if there is none.
+/// `sendmsg(socket, {bytes, SCM_RIGHTS fds}, MSG_NOSIGNAL)`: sends one packet. Waits while the socket is full.
 ///
 /// # Errors
-/// [`PassError::TooMany`], or [`PassError::Os`]: `EPIPE` or `ECONNRESET` if nobody can receive it any more.
+/// [`PassError::TooMany`], or [`PassError::Os`]: `EPIPE` or `ECONNRESET` if every receiving end is closed.
 ///
 /// # References
 ///  - [sendmsg(2)](https://man7.org/linux/man-pages/man2/sendmsg.2.html)
@@ -115,10 +115,10 @@ pub fn send(socket: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> Result<(
     send_with(socket.as_fd(), bytes, fds, SendFlags::NOSIGNAL)
 }
 
-/// `sendmsg(…, MSG_NOSIGNAL | MSG_DONTWAIT)` — the same, but `EAGAIN` if there is no room now.
+/// `sendmsg(…, MSG_NOSIGNAL | MSG_DONTWAIT)`: sends one packet, or returns `EAGAIN` if the socket is full.
 ///
 /// # Errors
-/// As [`send`].
+/// See [`send`].
 pub fn send_now(socket: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> Result<(), PassError> {
     send_with(
         socket.as_fd(),
@@ -138,7 +138,7 @@ fn send_with(
         return Err(PassError::TooMany(fds.len()));
     }
     if bytes.is_empty() {
-        // The receiver would take it for the end.
+        // The receiver would take an empty packet for the end.
         return Err(Errno::INVAL.into());
     }
     loop {
@@ -155,11 +155,10 @@ fn send_with(
     }
 }
 
-/// `recvmsg(socket, …, MSG_CMSG_CLOEXEC)` — receives one packet, waiting for it.
+/// `recvmsg(socket, …, MSG_CMSG_CLOEXEC)`: receives one packet. Waits until there is one.
 ///
 /// # Errors
-/// [`PassError::OutOfDescriptors`], [`PassError::TooLong`] or [`PassError::Os`]; only after the latter is the packet
-/// still there.
+/// [`PassError::OutOfDescriptors`], [`PassError::TooLong`] or [`PassError::Os`]. Only after [`PassError::Os`] is the packet still in the socket.
 ///
 /// # References
 ///  - [recvmsg(2)](https://man7.org/linux/man-pages/man2/recvmsg.2.html)
@@ -167,10 +166,10 @@ pub fn recv(socket: impl AsFd, buffer: &mut [u8]) -> Result<Packet, PassError> {
     recv_with(socket.as_fd(), buffer, RecvFlags::CMSG_CLOEXEC)
 }
 
-/// `recvmsg(…, MSG_CMSG_CLOEXEC | MSG_DONTWAIT)` — the same, but `EAGAIN` if there is none now.
+/// `recvmsg(…, MSG_CMSG_CLOEXEC | MSG_DONTWAIT)`: receives one packet, or returns `EAGAIN` if there is none.
 ///
 /// # Errors
-/// As [`recv`].
+/// See [`recv`].
 pub fn recv_now(socket: impl AsFd, buffer: &mut [u8]) -> Result<Packet, PassError> {
     recv_with(
         socket.as_fd(),

@@ -1,24 +1,25 @@
-//! Copying this process, and ending one without ceremony.
+//! Forks this process, ends it at once, and changes its blocking of SIGINT.
 #![allow(unsafe_code)]
 
 use std::io;
 
-/// `fork()` — the copy gets None, the caller the copy's pid.
+/// `fork()`: returns None in the child, and the child's pid in the caller.
 ///
-/// This is the C library's, which runs the at-fork handlers: the copy has its seat in the family when this returns.
+/// Calls the C library's `fork`, which runs the at-fork handlers: the child has its seat in the family when this
+/// returns.
 ///
 /// # Errors
 /// `EAGAIN`, `ENOMEM`: the system has no process or no memory left.
 ///
 /// # Safety
-/// Of the threads of this process only the calling one exists in the copy. Whatever another one was doing at that
-/// instant is never done there: a lock that it held stays held, a value that it was changing stays half changed. Unless
-/// this process has one thread, the copy may only touch what no other thread may have been touching.
+/// Only the calling thread exists in the child. Work that another thread was doing at that instant is never finished
+/// there: a lock that it held stays held, a value that it was changing stays half changed. Unless this process has
+/// only one thread, the child may only touch data that no other thread can have been changing.
 ///
 /// # References
 ///  - [fork(2)](https://man7.org/linux/man-pages/man2/fork.2.html)
 pub unsafe fn fork() -> io::Result<Option<u32>> {
-    // SAFETY: the contract of this function is that of the call.
+    // SAFETY: the caller guarantees the same as `fork` requires.
     match unsafe { libc::fork() } {
         -1 => Err(io::Error::last_os_error()),
         0 => Ok(None),
@@ -26,39 +27,39 @@ pub unsafe fn fork() -> io::Result<Option<u32>> {
     }
 }
 
-/// `_exit(code)` — ends this process without running anything: no exit handlers, no destructors, no flushing.
+/// `_exit(code)`: ends this process at once, without exit handlers, destructors or flushing.
 ///
 /// # References
 ///  - [_exit(2)](https://man7.org/linux/man-pages/man2/_exit.2.html)
 pub fn exit_at_once(code: i32) -> ! {
-    // SAFETY: no preconditions.
+    // SAFETY: `_exit` has no preconditions.
     unsafe { libc::_exit(code) }
 }
 
-/// `pthread_sigmask` — whether SIGINT is blocked in this thread.
+/// `pthread_sigmask`: returns whether SIGINT is blocked in this thread.
 #[must_use]
 pub fn interrupt_is_blocked() -> bool {
     let mut mask = core::mem::MaybeUninit::<libc::sigset_t>::uninit();
-    // SAFETY: with no set to change to, the call only writes the present mask to a place that is large enough.
+    // SAFETY: with a null set the call changes nothing and writes the current mask to `mask`, which is large enough.
     let error = unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, core::ptr::null(), mask.as_mut_ptr()) };
     if error != 0 {
         return false;
     }
-    // SAFETY: written by the call above.
+    // SAFETY: the call above succeeded and has written it.
     let mask = unsafe { mask.assume_init() };
-    // SAFETY: a valid set and a signal that exists.
+    // SAFETY: `mask` is a valid set, and SIGINT exists.
     unsafe { libc::sigismember(&raw const mask, libc::SIGINT) == 1 }
 }
 
-/// `pthread_sigmask(SIG_UNBLOCK, {SIGINT})` — for a child that [`super::spawn`] started and that is ready for Ctrl-C.
+/// `pthread_sigmask(SIG_UNBLOCK, {SIGINT})`: for a child of [`super::spawn`] that is now ready for Ctrl-C.
 pub fn unblock_interrupt() {
     let mut mask = core::mem::MaybeUninit::<libc::sigset_t>::uninit();
-    // SAFETY: the call initialises the set.
+    // SAFETY: `sigemptyset` initialises the set and needs only writable memory.
     unsafe { libc::sigemptyset(mask.as_mut_ptr()) };
-    // SAFETY: initialised by the call above.
+    // SAFETY: `sigemptyset` above has initialised it.
     let mut mask = unsafe { mask.assume_init() };
-    // SAFETY: a valid set and a signal that exists.
+    // SAFETY: `mask` is a valid set, and SIGINT exists.
     unsafe { libc::sigaddset(&raw mut mask, libc::SIGINT) };
-    // SAFETY: a valid set, which is copied.
+    // SAFETY: `mask` is a valid set, which the call only reads.
     unsafe { libc::pthread_sigmask(libc::SIG_UNBLOCK, &raw const mask, core::ptr::null_mut()) };
 }

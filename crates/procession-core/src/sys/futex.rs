@@ -1,4 +1,4 @@
-//! Futexes on memory that processes share.
+//! Futexes in memory that processes share.
 
 use super::clock::Deadline;
 use core::num::NonZeroU32;
@@ -6,24 +6,25 @@ use core::sync::atomic::{AtomicU32, Ordering};
 use rustix::io::Errno;
 use rustix::thread::futex;
 
-/// Why a sleeper is awake.
+/// Why a sleeper woke up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Woken {
-    /// Somebody woke it.
+    /// Another thread woke it.
     Woken,
-    /// The word did not hold the value any more.
+    /// The word no longer held the expected value.
     Changed,
-    /// A signal came.
+    /// A signal arrived.
     Interrupted,
-    /// The deadline came.
+    /// The deadline passed.
     TimedOut,
-    /// The kernel has marked the life word that was waited on as well.
+    /// The kernel has marked the life word, on which the caller waited as well: its owner has died.
     OwnerDied,
 }
 
-/// `futex(word, FUTEX_WAIT_BITSET, seen, deadline)` — sleeps while the word holds `seen`, across processes.
+/// `futex(word, FUTEX_WAIT_BITSET, seen, deadline)`: sleeps while the word holds `seen`. Works across processes.
 ///
-/// The deadline is absolute, on the monotonic clock. Spurious wake-ups happen: the caller looks again.
+/// The deadline is absolute, on the monotonic clock. Spurious wake-ups happen, so the caller checks its condition
+/// again.
 ///
 /// # References
 ///  - [futex(2)](https://man7.org/linux/man-pages/man2/futex.2.html)
@@ -33,13 +34,13 @@ pub fn wait(word: &AtomicU32, seen: u32, deadline: Deadline) -> Woken {
         Ok(()) => Woken::Woken,
         Err(Errno::AGAIN) => Woken::Changed,
         Err(Errno::TIMEDOUT) => Woken::TimedOut,
-        // EINTR; the other errors (a bad address, a bad timespec) cannot come from here, and a caller that looks again
-        // is right in any case.
+        // EINTR. The other errors (a bad address, a bad timespec) cannot occur here, and a caller that checks its
+        // condition again is correct in any case.
         Err(_) => Woken::Interrupted,
     }
 }
 
-/// `futex(word, FUTEX_WAKE, count)` — wakes up to `count` sleepers of all processes; how many there were.
+/// `futex(word, FUTEX_WAKE, count)`: wakes up to `count` sleepers of all processes. Returns how many it woke.
 ///
 /// # References
 ///  - [futex(2)](https://man7.org/linux/man-pages/man2/futex.2.html)
@@ -47,23 +48,23 @@ pub fn wake(word: &AtomicU32, count: u32) -> u32 {
     futex::wake(word, futex::Flags::empty(), count.min(i32::MAX as u32)).map_or(0, |n| n as u32)
 }
 
-/// `futex(from, FUTEX_CMP_REQUEUE, 0, 1, to, now)` — moves one sleeper from one word to another without waking it, if
-/// `from` holds `now`; whether there was one. None where that did not work.
+/// `futex(from, FUTEX_CMP_REQUEUE, 0, 1, to, now)`: moves one sleeper from one word to another without waking it, if
+/// `from` holds `now`. Returns whether it moved one; None if the call failed.
 ///
 /// # References
 ///  - [futex(2)](https://man7.org/linux/man-pages/man2/futex.2.html)
 pub fn requeue(from: &AtomicU32, now: u32, to: &AtomicU32) -> Option<bool> {
     match futex::cmp_requeue(from, futex::Flags::empty(), 0, 1, to, now) {
         Ok(moved) => Some(moved > 0),
-        // The word has changed: its sleeper is awake.
+        // The word has changed, so its sleeper is awake.
         Err(Errno::AGAIN) => Some(false),
         Err(_) => None,
     }
 }
 
-/// `futex_waitv({word, life})` — sleeps while `word` holds `seen`, but also wakes when the kernel marks `life` as the
-/// word of a robust mutex whose owner has died. Before Linux 5.16, or in a sandbox that does not know the call, it
-/// sleeps on `word` alone: callers bound their sleeps.
+/// `futex_waitv({word, life})`: sleeps while `word` holds `seen`, and also wakes when the kernel marks `life`, the
+/// word of a robust mutex, because its owner has died. Before Linux 5.16, or in a sandbox that refuses the call, it
+/// sleeps on `word` alone, so callers limit their sleeps.
 ///
 /// # References
 ///  - [futex2](https://www.kernel.org/doc/html/latest/userspace-api/futex2.html)

@@ -1,18 +1,22 @@
-//! The lifeline: what ends a process together with its parent, however that one ends.
+//! The lifeline: ends a process when its parent has ended, even if the parent was killed.
 //!
-//! The parent has the only writing end of a pipe, and writes nothing. Each child that hangs on it opens a reading end of
-//! its own, set up (`F_SETSIG`) so that the kernel sends the child a signal when something happens to the pipe. The one
-//! thing that ever does: the last writing end is closed. No thread waits for that, and it does not matter which thread of
-//! the parent started the child, as it would for `PR_SET_PDEATHSIG`.
+//! The parent has the only writing end of a pipe and never writes to it. Each child that depends on the parent opens
+//! a reading end of its own and sets it up (`F_SETSIG`) so that the kernel sends the child a signal when the state of
+//! the pipe changes. The only change that ever happens is that the last writing end is closed. No thread waits for
+//! it, and it does not matter which thread of the parent started the child, as it does for `PR_SET_PDEATHSIG`.
 //!
-//! It is closed when the parent has ended, or when the parent's program has closed all descriptors that it does not know,
-//! as daemons do. So the signal is not SIGKILL but a real-time one that nobody uses, and its handler looks: if the parent
-//! is dead the process ends, by SIGKILL. Otherwise the pipe says nothing any more, and from then on a timer has the
-//! handler look twice a second ([`look_often`]). So it is where a child cannot open the pipe: in a sandbox without
-//! `/proc`.
+//! The writing end is closed when the parent has ended, or when the parent's program closes all descriptors that it
+//! does not know, as daemons do. So the signal is not SIGKILL but a real-time signal that the program does not use,
+//! and its handler checks the parent. If the parent is dead, the process ends by SIGKILL. Otherwise the pipe is of no
+//! more use, and from then on a timer runs the handler twice a second ([`look_often`]). The same timer serves a child
+//! that cannot open the pipe (a sandbox without `/proc`).
 //!
-//! A forked copy of the parent must not keep the writing end: an at-fork handler closes it there, and keeps the reading
-//! end for the child in case it is to hang on this.
+//! A forked child of the parent must not keep the writing end: an at-fork handler closes it there, and keeps the
+//! reading end in case the child is to depend on the parent.
+//!
+//! # References
+//!  - [fcntl(2), `F_SETSIG`](https://man7.org/linux/man-pages/man2/fcntl.2.html)
+//!  - [timer_create(2)](https://man7.org/linux/man-pages/man2/timer_create.2.html)
 #![allow(unsafe_code)]
 
 use super::descriptor::{Kept, both_clear_of_streams};
@@ -24,9 +28,9 @@ use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
 use std::io;
 
-/// Linux's command that the libc crate leaves out.
+/// Linux's command, which the libc crate does not define.
 const F_SETSIG: i32 = 10;
-/// How often a parent is looked after whose pipe tells nothing.
+/// Interval at which a child checks its parent if it has no pipe that reports the parent's end.
 const OFTEN: libc::timespec = libc::timespec {
     tv_sec: 0,
     tv_nsec: 500_000_000,
@@ -34,38 +38,40 @@ const OFTEN: libc::timespec = libc::timespec {
 
 static READER: Kept = Kept::empty();
 static WRITER: Kept = Kept::empty();
-/// In a forked copy: the reading end of its parent's pipe.
+/// In a forked child: the reading end of its parent's pipe.
 static INHERITED: Kept = Kept::empty();
 static WATCHES_FORKS: AtomicBool = AtomicBool::new(false);
-/// The child's own reading end. It is kept to the end, and closed by whoever hangs on another parent.
+/// This child's own reading end. It stays open until the process ends or attaches to another parent.
 static OWN: Kept = Kept::empty();
-/// The signal that has the handler look; 0: none yet.
+/// The signal that runs the handler; 0: none yet.
 static SIGNAL: AtomicI32 = AtomicI32::new(0);
-/// The process that has a timer running.
+/// Pid of the process that has a timer running.
 static TIMED: AtomicI32 = AtomicI32::new(0);
 
-/// What looks whether the parent lives. Run in a signal handler: it takes no lock and allocates nothing.
+/// Checks whether the parent lives. Runs in a signal handler, so it takes no lock and allocates nothing.
 pub type Look = extern "C" fn(libc::c_int);
 
-/// The reading end that a child of this process needs to hang on it. It stays this process's, until that ends.
+/// The reading end that a child of this process needs for its lifeline. This process keeps it until it ends.
 ///
 /// # Errors
 /// No descriptor is free.
 pub fn reader() -> io::Result<BorrowedFd<'static>> {
     if !WATCHES_FORKS.swap(true, Ordering::AcqRel) {
-        // SAFETY: the function lives as long as the program, and only closes descriptors.
+        // SAFETY: the function lives as long as the program, and only closes and moves descriptors, which is
+        // async-signal-safe.
         unsafe { libc::pthread_atfork(None, None, Some(leave_to_parent)) };
     }
     for _ in 0..3 {
         if let (Some(reader), Some(_)) = (READER.get(), WRITER.get()) {
             return Ok(reader);
         }
-        // Neither was made, or the program has closed one of them: a new pipe, for the children to come.
+        // The pipe was not made yet, or the program has closed one end: make a new pipe for the children to come.
         drop((READER.take(), WRITER.take()));
         let (read, write) = both_clear_of_streams(rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?)?;
-        // Or who has become another user since could not open it anew. Only who may look into this process finds it.
+        // A child that has changed its user could not open it again otherwise. Only a process that may inspect this
+        // one finds it.
         let _ = rustix::fs::fchmod(&read, Mode::RUSR | Mode::RGRP | Mode::ROTH);
-        // Another thread may be faster: then its pipe is the one.
+        // If another thread was faster, its pipe is used.
         if WRITER.put(write).is_ok() {
             let _ = READER.put(read);
         }
@@ -73,28 +79,30 @@ pub fn reader() -> io::Result<BorrowedFd<'static>> {
     Err(Errno::AGAIN.into())
 }
 
-/// In a child: binds this process's life to that of the holder of the pipe's writing end. `look` is called when that may
-/// have ended, and ends this process if it has; otherwise it calls [`look_often`].
+/// In a child: makes this process end with the process that holds the pipe's writing end. The handler `look` runs
+/// when that process may have ended. It ends this process if the parent has ended; otherwise it calls [`look_often`].
 ///
 /// # Errors
-/// The kernel's: the process lives on, bound to nothing.
+/// The error of the system call. The process then continues without a lifeline.
 pub fn hold(reader: Option<OwnedFd>, look: Look) -> io::Result<()> {
     listen(look)?;
     let hung_up = match reader.map(|reader| own(&reader)) {
         Some(Ok(hung_up)) => hung_up,
-        // No pipe, or no /proc to open it anew.
+        // There is no pipe, or no `/proc` through which to open it again.
         _ => true,
     };
     if hung_up {
-        // The parent may have ended before the kernel knew whom to tell.
+        // The parent may have ended before the kernel knew which process to signal.
         look(0);
     }
     Ok(())
 }
 
-/// Opens a reading end of this process's own, about which the kernel tells it; whether the pipe has ended already.
+/// Opens a reading end of this process's own, for which the kernel signals this process. Returns whether the pipe has
+/// ended already.
 fn own(reader: &OwnedFd) -> io::Result<bool> {
-    // The one that was inherited is shared with the parent and all its children, and has but one owner.
+    // The inherited reading end is shared with the parent and all its children, and can have only one owner
+    // (`F_SETOWN`).
     let path = format!("/proc/self/fd/{}", reader.as_raw_fd());
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let own = rustix::fs::open(path, flags, Mode::empty())?;
@@ -105,7 +113,7 @@ fn own(reader: &OwnedFd) -> io::Result<bool> {
         (F_SETSIG, SIGNAL.load(Ordering::Relaxed)),
         (libc::F_SETFL, libc::O_NONBLOCK | libc::O_ASYNC),
     ] {
-        // SAFETY: no memory is involved; the descriptor is our own.
+        // SAFETY: the call takes numbers only, and this function owns the descriptor.
         if unsafe { libc::fcntl(own.as_raw_fd(), command, argument) } < 0 {
             return Err(io::Error::last_os_error());
         }
@@ -124,7 +132,7 @@ fn own(reader: &OwnedFd) -> io::Result<bool> {
     Ok(hung_up)
 }
 
-/// Has a signal that nobody else uses run `look`, and lets it through in this thread.
+/// Installs `look` as the handler of a signal that the program does not use, and unblocks the signal in this thread.
 fn listen(look: Look) -> io::Result<()> {
     let address = look as usize;
     let mut signal = libc::SIGRTMAX();
@@ -133,9 +141,10 @@ fn listen(look: Look) -> io::Result<()> {
             return Err(Errno::BUSY.into());
         }
         let mut present = MaybeUninit::<libc::sigaction>::uninit();
-        // SAFETY: without a new action the call only writes the present one to a place that is large enough.
+        // SAFETY: with a null action the call changes nothing and writes the current action to `present`, which is
+        // large enough.
         let answer = unsafe { libc::sigaction(signal, core::ptr::null(), present.as_mut_ptr()) };
-        // SAFETY: written by the call, which has succeeded.
+        // SAFETY: only read if the call has succeeded, and then it has written the action.
         let free = answer == 0
             && [libc::SIG_DFL, address].contains(&unsafe { present.assume_init_ref() }.sa_sigaction);
         if free {
@@ -144,8 +153,8 @@ fn listen(look: Look) -> io::Result<()> {
         signal -= 1;
     }
     let mut action = MaybeUninit::<libc::sigaction>::zeroed();
-    // SAFETY: zeros are a valid sigaction; the handler is async-signal-safe (see `Look`) and lives as long as the program;
-    // the pointers are to locals.
+    // SAFETY: zeros are a valid sigaction; the handler is async-signal-safe (see `Look`) and lives as long as the
+    // program; all pointers point to locals that outlive the calls.
     unsafe {
         let action = action.assume_init_mut();
         action.sa_sigaction = address;
@@ -163,15 +172,15 @@ fn listen(look: Look) -> io::Result<()> {
     Ok(())
 }
 
-/// In the handler: the parent lives, and the pipe does not tell of its end any more. Has the handler called twice a
-/// second from now on.
+/// In the handler: the parent lives, but the pipe can no longer report its end. Starts a timer that runs the handler
+/// twice a second.
 pub fn look_often() {
     let pid = rustix::process::getpid().as_raw_nonzero().get();
     if TIMED.swap(pid, Ordering::AcqRel) == pid {
         return;
     }
-    // SAFETY: zeros are a valid sigevent and itimerspec, and the pointers are to locals. The calls are the system's own,
-    // since the C library's may allocate.
+    // SAFETY: zeros are a valid sigevent and itimerspec, and all pointers point to locals. These are direct system
+    // calls, because the C library's functions may allocate.
     unsafe {
         let mut event: libc::sigevent = core::mem::zeroed();
         event.sigev_notify = libc::SIGEV_SIGNAL;
@@ -189,13 +198,13 @@ pub fn look_often() {
     }
 }
 
-/// In a forked child, first of all: the reading end of the parent's pipe.
+/// In a forked child, before anything else: takes the reading end of the parent's pipe.
 #[must_use]
 pub fn inherited() -> Option<OwnedFd> {
     INHERITED.take()
 }
 
-/// In every forked copy: the writing end must be the parent's alone.
+/// Runs in every forked child: only the parent may have the writing end.
 extern "C" fn leave_to_parent() {
     drop(WRITER.take());
     INHERITED.take_from(&READER);

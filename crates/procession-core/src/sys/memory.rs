@@ -1,4 +1,4 @@
-//! Memory without a name: the file that a family shares, its mapping, and what the machine has left.
+//! Nameless memory: the file that a family shares, mappings of it, and how much memory the machine has left.
 #![allow(unsafe_code)]
 
 use rustix::fd::{AsFd, OwnedFd};
@@ -9,13 +9,13 @@ use std::ffi::CStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 
-/// The page size that layouts count in. Kernels with larger pages only reserve more.
+/// The page size that layouts assume. Kernels with larger pages only reserve more.
 pub const PAGE: u64 = 4096;
 
-/// An empty file without a name, for sharing.
+/// Creates an empty file without a name, for sharing.
 ///
-/// A memfd; where that is refused (an old kernel, a seccomp profile) an unlinked file in the temporary folder; where
-/// that fails too, the error of the latter.
+/// Uses a memfd. If the system refuses that (an old kernel, a seccomp profile), uses an unlinked file in the
+/// temporary folder; if that fails too, returns the error of the second attempt.
 ///
 /// # References
 ///  - [memfd_create(2)](https://man7.org/linux/man-pages/man2/memfd_create.2.html)
@@ -27,7 +27,7 @@ pub fn nameless_file(name: &CStr) -> io::Result<OwnedFd> {
     }
 }
 
-/// The second rung of the ladder: a file that is unlinked as soon as it is there.
+/// The fallback of [`nameless_file`]: creates a file in the temporary folder and unlinks it at once.
 pub fn unlinked_file() -> io::Result<OwnedFd> {
     let folder = std::env::temp_dir();
     let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
@@ -48,17 +48,17 @@ pub fn unlinked_file() -> io::Result<OwnedFd> {
     Ok(fd)
 }
 
-/// A shared, sparse mapping. It stays for the life of the process: shared objects may be in use in any thread.
+/// A shared, sparse mapping. It stays until the process ends: any thread may be using shared objects in it.
 #[derive(Clone, Copy, Debug)]
 pub struct Map {
     base: *mut u8,
     len: usize,
 }
 
-// SAFETY: the mapping is never unmapped once it is published, and all access goes through atomics or through copies
-// that the protocols of the objects order.
+// SAFETY: a published mapping is never unmapped, so every thread may use its address; all access goes through atomics
+// or through copies that the objects' protocols order.
 unsafe impl Send for Map {}
-// SAFETY: as above.
+// SAFETY: `Map` is a copyable address and length, which its methods never change.
 unsafe impl Sync for Map {}
 
 impl Map {
@@ -67,13 +67,13 @@ impl Map {
         Self::at(fd, 0, len)
     }
 
-    /// `mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, offset)` — maps a range that begins where
-    /// a page does, and keeps it out of core dumps.
+    /// `mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, offset)`: maps a range that begins at
+    /// a page boundary, and excludes it from core dumps.
     ///
     /// # References
     ///  - [mmap(2)](https://man7.org/linux/man-pages/man2/mmap.2.html)
     pub fn at(fd: impl AsFd, offset: u64, len: usize) -> io::Result<Map> {
-        // SAFETY: a fresh mapping at an address of the kernel's choice touches nothing that exists.
+        // SAFETY: a new mapping at an address that the kernel chooses replaces nothing that exists.
         let base = unsafe {
             rustix::mm::mmap(
                 core::ptr::null_mut(),
@@ -84,7 +84,8 @@ impl Map {
                 offset,
             )
         }?;
-        // SAFETY: the range was just mapped; the advice changes nothing in memory. A refusal is harmless.
+        // SAFETY: the range was just mapped, and the advice does not change memory. If the kernel refuses it, the
+        // range is only part of core dumps.
         let _ = unsafe { rustix::mm::madvise(base, len, Advice::LinuxDontDump) };
         Ok(Map {
             base: base.cast(),
@@ -92,58 +93,58 @@ impl Map {
         })
     }
 
-    /// Its length in bytes.
+    /// Length in bytes.
     #[must_use]
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether it has no length.
+    /// Returns whether the length is 0.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Where it begins in this process.
+    /// Address of the first byte in this process.
     #[must_use]
     pub fn base(&self) -> *mut u8 {
         self.base
     }
 
-    /// Unmaps it.
+    /// Unmaps the range.
     ///
     /// # Safety
-    /// Nobody has a reference into it: it was never published.
+    /// The mapping was never published: no reference into it exists.
     pub unsafe fn unmap(self) {
-        // SAFETY: the contract; the range is exactly what was mapped.
+        // SAFETY: the caller guarantees that no reference is left, and the range is exactly the one that was mapped.
         let _ = unsafe { rustix::mm::munmap(self.base.cast(), self.len) };
     }
 }
 
-/// A range of a file, mapped privately: what is written to it stays here. Unmapped when it is dropped.
+/// A range of a file, mapped privately: writes to it stay in this process. Dropping it unmaps the range.
 #[derive(Debug)]
 pub struct PrivateMap {
     base: *mut u8,
     len: usize,
-    /// Of the range's first byte: a mapping begins where a page does.
+    /// Distance of the range's first byte from the base: a mapping begins at a page boundary.
     start: usize,
 }
 
-// SAFETY: plain memory of this process, like any allocation; whoever uses its address sees to what threads do with it.
+// SAFETY: private memory of this process, like any allocation, which may be dropped by any thread.
 unsafe impl Send for PrivateMap {}
-// SAFETY: as above; nothing here is changed through a shared reference.
+// SAFETY: no method changes the memory through a shared reference; a user of the address orders its own accesses.
 unsafe impl Sync for PrivateMap {}
 
 impl PrivateMap {
-    /// `mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, offset)` — maps `len` bytes of the file from `offset` on,
-    /// which is anywhere.
+    /// `mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, offset)`: maps `len` bytes of the file from `offset`
+    /// on, which need not be a page boundary.
     ///
     /// # References
     ///  - [mmap(2)](https://man7.org/linux/man-pages/man2/mmap.2.html)
     pub fn new(fd: impl AsFd, offset: u64, len: usize) -> io::Result<PrivateMap> {
         let start = (offset % rustix::param::page_size() as u64) as usize;
         let whole = start + len.max(1);
-        // SAFETY: a fresh mapping at an address of the kernel's choice touches nothing that exists.
+        // SAFETY: a new mapping at an address that the kernel chooses replaces nothing that exists.
         let base = unsafe {
             rustix::mm::mmap(
                 core::ptr::null_mut(),
@@ -161,7 +162,7 @@ impl PrivateMap {
         })
     }
 
-    /// Where the range begins in this process.
+    /// Address of the range's first byte in this process.
     #[must_use]
     pub fn address(&self) -> *mut u8 {
         self.base.wrapping_add(self.start)
@@ -170,13 +171,14 @@ impl PrivateMap {
 
 impl Drop for PrivateMap {
     fn drop(&mut self) {
-        // SAFETY: exactly what was mapped; whoever was told the address keeps this alive as long as it is used.
+        // SAFETY: exactly the range that was mapped; users of the address keep this object alive as long as they use
+        // it.
         let _ = unsafe { rustix::mm::munmap(self.base.cast(), self.len) };
     }
 }
 
-/// `fallocate(fd, 0, offset, len)` — reserves real memory for a range, so that writing to it cannot fail any more. The
-/// range belongs to the caller: what has no memory yet may be overwritten with zeros.
+/// `fallocate(fd, 0, offset, len)`: reserves real memory for a range, so that later writes to it cannot fail. The
+/// caller owns the range: parts that have no memory yet may be overwritten with zeros.
 ///
 /// # References
 ///  - [fallocate(2)](https://man7.org/linux/man-pages/man2/fallocate.2.html)
@@ -184,8 +186,8 @@ pub fn reserve(fd: impl AsFd, offset: u64, len: u64) -> io::Result<()> {
     loop {
         match rustix::fs::fallocate(fd.as_fd(), FallocateFlags::empty(), offset, len) {
             Err(Errno::INTR) => {}
-            // A file system without it (an unlinked file on an odd temporary folder), or a sandbox: written zeros reserve
-            // as well.
+            // The file system does not support it (an unlinked file in an unusual temporary folder), or a sandbox
+            // refuses it: writing zeros reserves memory as well.
             Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::PERM) => {
                 return write_zeros(fd.as_fd(), offset, len);
             }
@@ -194,7 +196,8 @@ pub fn reserve(fd: impl AsFd, offset: u64, len: u64) -> io::Result<()> {
     }
 }
 
-/// The same for a range that others may be using: what has memory stays as it is. Whether it could be done.
+/// Reserves memory for a range that other processes may be using: existing contents stay. Returns whether it
+/// succeeded.
 pub fn reserve_shared(fd: impl AsFd, offset: u64, len: u64) -> bool {
     rustix::fs::fallocate(fd.as_fd(), FallocateFlags::empty(), offset, len).is_ok()
 }
@@ -209,7 +212,8 @@ fn write_zeros(fd: rustix::fd::BorrowedFd<'_>, mut offset: u64, len: u64) -> io:
     Ok(())
 }
 
-/// `fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, len)` — gives memory back to the machine.
+/// `fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, len)`: returns the memory of a range to the
+/// machine.
 pub fn punch(fd: impl AsFd, offset: u64, len: u64) -> io::Result<()> {
     let how = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
     loop {
@@ -220,19 +224,19 @@ pub fn punch(fd: impl AsFd, offset: u64, len: u64) -> io::Result<()> {
     }
 }
 
-/// Whether a descriptor is one of a memfd, which cannot be full: whoever writes to a page of it gets one as long as the
-/// machine has any. False where nobody can tell.
+/// Returns whether a descriptor is a memfd. A memfd cannot be full: a write to any page of it succeeds as long as the
+/// machine has memory. False if `/proc` cannot tell.
 pub fn is_memfd(fd: impl AsFd) -> bool {
     use std::os::fd::AsRawFd;
     let path = format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd());
     std::fs::read_link(path).is_ok_and(|target| target.as_os_str().as_bytes().starts_with(b"/memfd:"))
 }
 
-/// Makes an empty file so long, or as long as its file system or the limit on the size of files (`RLIMIT_FSIZE`) lets it
-/// be; returns how long. The file has no memory for that.
+/// Makes an empty file `len` bytes long, or as long as its file system and the limit on file size (`RLIMIT_FSIZE`)
+/// allow; returns the length. The file gets no memory by this.
 ///
-/// The limit counts only where a file becomes longer: a file that has its length is not concerned any more, whoever
-/// writes to it. So where the limit can be raised, it is, for this moment.
+/// The limit applies only when a file becomes longer, not to later writes within its length. So if the soft limit can
+/// be raised, it is raised for the time of this call.
 pub fn lengthen(fd: impl AsFd, mut len: u64) -> io::Result<u64> {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Fsize);
@@ -242,7 +246,7 @@ pub fn lengthen(fd: impl AsFd, mut len: u64) -> io::Result<u64> {
         if setrlimit(Resource::Fsize, raised).is_err() {
             raised.current = limit.current;
         }
-        // Never beyond what is left: that would be a signal.
+        // Never beyond the limit: the kernel would send SIGXFSZ.
         len = raised.current.map_or(len, |most| len.min(most / PAGE * PAGE));
     }
     let lengthened = loop {
@@ -257,8 +261,8 @@ pub fn lengthen(fd: impl AsFd, mut len: u64) -> io::Result<u64> {
     Ok(lengthened?)
 }
 
-/// Bytes that can still be reserved: what the machine has available or what the control group leaves, if that is less.
-/// None where neither can be read.
+/// Number of bytes that can still be reserved: the memory that the machine has available, or the rest of the control
+/// group's limit if that is less. None if neither can be read.
 #[must_use]
 pub fn available() -> Option<u64> {
     let machine = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
@@ -275,7 +279,8 @@ pub fn available() -> Option<u64> {
     }
 }
 
-/// What cgroup v2 leaves to this process: the least of `memory.max - memory.current` up its path.
+/// What cgroup v2 leaves for this process: the minimum of `memory.max - memory.current` over its group and the
+/// enclosing groups.
 fn control_group_left() -> Option<u64> {
     let groups = std::fs::read_to_string("/proc/self/cgroup").ok()?;
     let path = groups.lines().find_map(|l| l.strip_prefix("0::/"))?;
@@ -287,7 +292,7 @@ fn control_group_left() -> Option<u64> {
             number(folder.join("memory.max")),
             number(folder.join("memory.current")),
         ) {
-            // What is only cached files would be given up before anybody is refused.
+            // The kernel drops cached files before it refuses memory, so they count as free.
             let left = max.saturating_sub(now).saturating_add(cached(&folder));
             least = Some(least.map_or(left, |l| l.min(left)));
         }
@@ -323,7 +328,7 @@ pub fn random_bytes(buffer: &mut [u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// Ends this process by SIGKILL, between two instructions.
+/// Ends this process by SIGKILL. Nothing runs after the call.
 pub fn die() -> ! {
     let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
     // Not reached: SIGKILL cannot be blocked.

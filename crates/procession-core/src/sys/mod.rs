@@ -1,6 +1,6 @@
-//! System calls: one function each, safe to call, on descriptors that know their owner.
+//! System calls: one safe function for each, on descriptors with a known owner.
 //!
-//! Everything that depends on the operating system is on this floor.
+//! Everything that depends on the operating system is in this module.
 #![allow(unsafe_code)]
 
 pub mod area;
@@ -21,27 +21,27 @@ pub mod shared;
 pub mod spawn;
 pub mod stream;
 
-/// Does something in a signal handler: the interrupted code finds `errno` as it was.
+/// Runs `what` in a signal handler and restores `errno`, so that the interrupted code finds it unchanged.
 pub fn keeping_errno(what: impl FnOnce()) {
-    // SAFETY: the address of this thread's errno, valid as long as the thread runs.
+    // SAFETY: `__errno_location` has no preconditions; it returns the address of this thread's errno.
     let errno = unsafe { libc::__errno_location() };
-    // SAFETY: as above.
+    // SAFETY: the address is valid as long as this thread runs, and only this thread uses it.
     let before = unsafe { *errno };
     what();
-    // SAFETY: as above.
+    // SAFETY: `what` ran in the same thread, so the address is still valid.
     unsafe { *errno = before };
 }
 
-/// Whether this thread is the one that the process began with, or that called `fork`.
+/// Returns whether this thread is the initial thread of the process, or the one that called `fork` in its parent.
 #[must_use]
 pub fn is_main_thread() -> bool {
     rustix::thread::gettid() == rustix::process::getpid()
 }
 
-/// `pthread_self()` — this thread, as Python's `threading.get_ident` names it.
+/// `pthread_self()`: identifies this thread, with the same number as Python's `threading.get_ident`.
 #[inline]
 #[must_use]
 pub fn thread_id() -> u64 {
-    // SAFETY: no preconditions.
+    // SAFETY: `pthread_self` has no preconditions.
     unsafe { libc::pthread_self() as u64 }
 }

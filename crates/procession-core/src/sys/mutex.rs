@@ -1,26 +1,31 @@
-//! The robust mutex: short critical sections that survive the death of whoever is inside.
+//! The robust mutex: protects short critical sections and survives the death of its owner.
 //!
-//! `PTHREAD_MUTEX_ROBUST | PTHREAD_PROCESS_SHARED` of the C library. When a thread dies inside (its process was
-//! killed), the kernel walks the list that the C library keeps for the thread, marks the word and wakes one waiter,
-//! which gets `EOWNERDEAD`: it holds the mutex, and what the mutex guards may be half done. So every lock call
-//! takes the repair along, which runs before the caller sees the data. Whoever dies while repairing leaves the same
-//! state to the next.
+//! It is the C library's mutex with `PTHREAD_MUTEX_ROBUST` and `PTHREAD_PROCESS_SHARED`. When a thread dies as owner
+//! (its process was killed), the kernel walks the list of robust mutexes that the C library keeps for the thread
+//! ([get_robust_list(2)]), marks the lock word and wakes one waiter. That waiter gets `EOWNERDEAD`: it owns the mutex
+//! now, and the data that the mutex protects may be half changed. So every lock call takes a `repair` function, which
+//! runs before the caller sees the data. If a thread dies during the repair, the next owner finds the same state and
+//! repairs it again.
 //!
-//! Limits, each of them measured: the owner must have come from libc's `fork` or an exec (a child of raw `clone`
-//! has no robust list); only the thread that locked may unlock, so the guard is not `Send`; memory that held such a
-//! mutex is never unmapped nor used for something else while members live, since a dying unlocker's list may still
-//! name the word.
+//! Limits, each of them measured:
+//! - The owner must have been created by libc's `fork` or by `exec` (a child of raw `clone` has no robust list).
+//! - Only the thread that locked may unlock, so the guard is not `Send`.
+//! - Memory that held a mutex is never unmapped or reused for something else while members live: the robust list of a
+//!   thread that dies during its unlock may still name the word.
 //!
 //! # References
 //!  - [pthread_mutexattr_setrobust(3)](https://man7.org/linux/man-pages/man3/pthread_mutexattr_setrobust.3.html)
+//!  - [get_robust_list(2)]
 //!  - [robust futexes, kernel documentation](https://docs.kernel.org/locking/robust-futexes.html)
+//!
+//! [get_robust_list(2)]: https://man7.org/linux/man-pages/man2/get_robust_list.2.html
 #![allow(unsafe_code)]
 
 use core::cell::UnsafeCell;
 use core::marker::PhantomData;
 use core::time::Duration;
 
-/// The bits of the lock word that are a thread's id.
+/// The bits of the lock word that hold the owner's thread id.
 const TID_MASK: u32 = 0x3fff_ffff;
 
 /// How long an operation may wait for a mutex that another thread is inside of.
@@ -43,12 +48,12 @@ pub struct RobustMutex {
 
 const _: () = assert!(size_of::<RobustMutex>() == 64);
 
-// SAFETY: the C library's mutex is made to be used by many threads at once; all access goes through its calls.
+// SAFETY: the C library's mutex is made for concurrent use by many threads; all access goes through its functions.
 unsafe impl Sync for RobustMutex {}
-// SAFETY: as above; nothing in it belongs to a thread except while it is locked, and then the guard is what is bound.
+// SAFETY: an unlocked mutex belongs to no thread. While it is locked, the guard borrows it, so it cannot be moved.
 unsafe impl Send for RobustMutex {}
 
-/// Inside the mutex. Leaves it when dropped, in the thread that entered.
+/// Guard of a locked mutex. Dropping it unlocks the mutex, in the thread that locked it (it is not `Send`).
 #[must_use]
 pub struct Inside<'a> {
     mutex: &'a RobustMutex,
@@ -62,14 +67,14 @@ impl core::fmt::Debug for RobustMutex {
 }
 
 impl RobustMutex {
-    /// Makes a mutex of this slot.
+    /// Initialises this slot as a mutex.
     ///
     /// # Safety
-    /// The slot is writable memory of which no process knows yet, so nobody locks it now.
+    /// The slot is writable memory that is not published yet, so no thread locks it now.
     pub unsafe fn init(&self) {
         let mut how = core::mem::MaybeUninit::<libc::pthread_mutexattr_t>::uninit();
-        // SAFETY: `how` is initialised by the first call and used by the others; the slot is ours (contract). None of
-        // these calls can fail with these arguments on Linux.
+        // SAFETY: the first call initialises `how` for the others; the caller guarantees that no other thread uses
+        // the slot. None of these calls can fail with these arguments on Linux.
         unsafe {
             libc::pthread_mutexattr_init(how.as_mut_ptr());
             libc::pthread_mutexattr_setpshared(how.as_mut_ptr(), libc::PTHREAD_PROCESS_SHARED);
@@ -79,15 +84,16 @@ impl RobustMutex {
         }
     }
 
-    /// Enters if nobody is inside. `repair` runs first if the last one inside died there.
+    /// Locks the mutex if it is free. `repair` runs first if the previous owner died as owner.
     #[inline]
     pub fn try_enter(&self, repair: impl FnOnce()) -> Option<Inside<'_>> {
-        // SAFETY: slots are initialised before their offset is published, and stay mutexes for ever (module doc).
+        // SAFETY: a slot is initialised before its offset is published, and stays a mutex for ever (module
+        // documentation).
         let answer = unsafe { libc::pthread_mutex_trylock(self.inner.get()) };
         self.answered(answer, repair)
     }
 
-    /// Enters as the policy says; None if it allows no longer wait.
+    /// Locks the mutex, waiting as `policy` allows. None: it was not acquired in that time.
     #[inline]
     pub fn enter(&self, policy: LockPolicy, repair: impl FnOnce()) -> Option<Inside<'_>> {
         match policy {
@@ -96,55 +102,56 @@ impl RobustMutex {
         }
     }
 
-    /// Enters, after a short spin by sleeping in the kernel for up to `patience`; None if it took longer.
+    /// Locks the mutex: spins briefly, then sleeps in the kernel for up to `patience`. None: it was not acquired in
+    /// that time.
     ///
-    /// The critical sections are short, so a wait that long means that whoever is inside was stopped (SIGSTOP) or that
-    /// the machine is overloaded: callers come back to look after signals, then try again.
+    /// The critical sections are short, so a wait that long means that the owner was stopped (SIGSTOP) or that the
+    /// machine is overloaded. Callers return to run signal handlers and then try again.
     #[inline]
     pub fn enter_within(&self, patience: Duration, repair: impl FnOnce()) -> Option<Inside<'_>> {
         for _ in 0..64 {
-            // SAFETY: as in `try_enter`.
+            // SAFETY: the slot was initialised before its offset was published, and `trylock` keeps no pointer.
             let answer = unsafe { libc::pthread_mutex_trylock(self.inner.get()) };
             if answer != libc::EBUSY {
                 return self.answered(answer, repair);
             }
             core::hint::spin_loop();
         }
-        // pthread_mutex_timedlock counts on the wall clock: a clock that is set meanwhile makes this slice longer or
-        // shorter, nothing else.
+        // pthread_mutex_timedlock uses the wall clock: if the clock is set meanwhile, this wait becomes longer or
+        // shorter, with no other effect.
         let limit = wall_clock_in(patience);
-        // SAFETY: as in `try_enter`; `limit` lives through the call.
+        // SAFETY: the slot was initialised before its offset was published; `limit` outlives the call.
         let answer = unsafe { libc::pthread_mutex_timedlock(self.inner.get(), &limit) };
         self.answered(answer, repair)
     }
 
-    /// Enters for good: the mutex stays this thread's until it ends, which [`RobustMutex::word`] then shows. False if
-    /// somebody else is inside.
+    /// Locks the mutex until this thread ends, which [`RobustMutex::word`] then shows. False if another thread owns
+    /// it.
     pub fn occupy(&self) -> bool {
         self.try_enter(|| ()).map(core::mem::forget).is_some()
     }
 
-    /// Leaves what this thread has occupied; whether it had. Nothing happens if it has not.
+    /// Unlocks a mutex that this thread has occupied. Returns whether it had; otherwise nothing happens.
     pub fn leave(&self) -> bool {
-        // SAFETY: a robust mutex knows its owner; for anybody else this is EPERM.
+        // SAFETY: a robust mutex knows its owner; in any other thread this call returns EPERM and changes nothing.
         unsafe { libc::pthread_mutex_unlock(self.inner.get()) == 0 }
     }
 
-    /// The C library's lock word: the owner's thread id, and the kernel's mark once that thread has died inside.
+    /// The C library's lock word: the owner's thread id, and the kernel's mark once that thread has died as owner.
     #[must_use]
     pub fn word(&self) -> &core::sync::atomic::AtomicU32 {
-        // SAFETY: the first member of glibc's pthread_mutex_t is the futex word, on every machine; everybody, the
-        // kernel included, accesses it atomically.
+        // SAFETY: the first member of glibc's pthread_mutex_t is the futex word on every architecture; all users, the
+        // kernel included, access it atomically.
         unsafe { &*self.inner.get().cast() }
     }
 
-    /// Whether the kernel has marked the mutex as that of a dead thread.
+    /// Returns whether the kernel has marked the mutex: its owner has died.
     #[must_use]
     pub fn owner_died(&self) -> bool {
         self.word().load(core::sync::atomic::Ordering::Acquire) & rustix::thread::futex::OWNER_DIED != 0
     }
 
-    /// The id of the thread that is inside, in that one's own PID namespace; 0: nobody, or one that has died there.
+    /// Thread id of the owner, in the owner's PID namespace. 0: the mutex is free, or its owner has died.
     #[must_use]
     pub fn owner(&self) -> u32 {
         let word = self.word().load(core::sync::atomic::Ordering::Acquire);
@@ -160,10 +167,10 @@ impl RobustMutex {
             0 => {}
             libc::EOWNERDEAD => {
                 repair();
-                // SAFETY: we hold the mutex, in the state that asks for this call.
+                // SAFETY: this thread owns the mutex, and the answer EOWNERDEAD requires this call.
                 unsafe { libc::pthread_mutex_consistent(self.inner.get()) };
             }
-            // The mutex or this library is broken beyond what an error could tell.
+            // The mutex or this library is broken, and no caller could handle an error here.
             libc::ENOTRECOVERABLE | libc::EINVAL | libc::EDEADLK => super::memory::die(),
             _ => return None,
         }
@@ -177,7 +184,7 @@ impl RobustMutex {
 impl Drop for Inside<'_> {
     #[inline]
     fn drop(&mut self) {
-        // SAFETY: an `Inside` exists only in the thread that holds the mutex, once.
+        // SAFETY: an `Inside` exists once, and only in the thread that owns the mutex.
         unsafe { libc::pthread_mutex_unlock(self.mutex.inner.get()) };
     }
 }

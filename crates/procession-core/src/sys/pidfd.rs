@@ -1,12 +1,12 @@
-//! Processes held by a descriptor, and learning of their end.
+//! Refers to processes by descriptors (pidfds), and reports their end.
 //!
-//! A pidfd names one process for ever: its number is never given to another one, as a pid is, and it becomes readable
-//! when the process ends (when the last of its threads does), for anybody who has it.
+//! A pidfd names one process for ever: the number of a pid is reused, a pidfd's process is not. It becomes readable
+//! when the process ends (when the last of its threads ends), for every process that has the pidfd.
 //!
-//! Two places have no pidfds although the kernel would: sandboxes with a list of allowed system calls that is older
-//! than they are (`EPERM` or `ENOSYS`). The first refusal is remembered, and processes are then held by their pid.
-//! That is safe for a child that has not been waited for, because its pid stays taken; for any other process it needs
-//! the start time beside it ([`super::procfs`]).
+//! Some sandboxes refuse pidfds (`EPERM` or `ENOSYS`) although the kernel has them, because their lists of allowed
+//! system calls are older. The first refusal is remembered, and processes are then named by their pid. That is safe
+//! for a child that has not been waited for, because its pid stays taken; for any other process the start time must
+//! be compared too ([`super::procfs`]).
 #![allow(unsafe_code)]
 
 use super::clock::Deadline;
@@ -19,10 +19,10 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions};
 use std::io;
 
-/// That this system refuses pidfds, once it has.
+/// Set once the system has refused a pidfd.
 static REFUSED: AtomicBool = AtomicBool::new(false);
 
-/// `pidfd_open(pid, 0)` — a descriptor (not inherited by `exec`) that names the process.
+/// `pidfd_open(pid, 0)`: opens a close-on-exec descriptor that names the process.
 ///
 /// # Errors
 /// `ESRCH`: there is no such process. [`io::ErrorKind::Unsupported`]: this system refuses pidfds.
@@ -43,24 +43,24 @@ pub fn open(pid: u32) -> io::Result<OwnedFd> {
     }
 }
 
-/// Makes [`open`] fail (or not) as on a system that refuses pidfds.
+/// Makes [`open`] fail (or not) as on a system that refuses pidfds. For tests.
 #[doc(hidden)]
 pub fn pretend_refused(refused: bool) {
     REFUSED.store(refused, Ordering::Relaxed);
 }
 
-/// Whether a descriptor is a pidfd of a process to which this one may send signals.
+/// Returns whether a descriptor is a pidfd of a process to which this process may send signals.
 #[must_use]
 pub fn is_pidfd(fd: impl AsFd) -> bool {
-    // A signal of number 0 is not sent: only whether it could be is looked at.
+    // Signal 0 is not sent: the kernel only checks whether a signal could be.
     matches!(send_raw(fd.as_fd(), 0), Ok(()) | Err(Errno::SRCH))
 }
 
-/// `pidfd_send_signal(pidfd, signal, NULL, 0)` — sends a signal to exactly that process.
+/// `pidfd_send_signal(pidfd, signal, NULL, 0)`: sends a signal to exactly that process.
 ///
 /// # Errors
-/// `ESRCH`: it has ended and was waited for. `EINVAL`: no such signal. [`io::ErrorKind::Unsupported`]: this system refuses
-/// the call, or it is not for this process to send that one signals ([`kill`] then says so).
+/// `ESRCH`: it has ended and was waited for. `EINVAL`: no such signal. [`io::ErrorKind::Unsupported`]: this system
+/// refuses the call, or this process may not send signals to that one ([`kill`] then reports it).
 ///
 /// # References
 ///  - [pidfd_send_signal(2)](https://man7.org/linux/man-pages/man2/pidfd_send_signal.2.html)
@@ -72,14 +72,14 @@ pub fn send_signal(pidfd: impl AsFd, signal: i32) -> io::Result<()> {
 }
 
 fn send_raw(pidfd: BorrowedFd<'_>, signal: i32) -> Result<(), Errno> {
-    // By hand, because rustix sends named signals only, and programs send real-time ones too.
+    // A direct system call, because rustix sends named signals only, and programs send real-time signals too.
     let nothing = core::ptr::null::<libc::siginfo_t>();
-    // SAFETY: the descriptor is borrowed for the call; without a siginfo the kernel reads no memory of ours.
+    // SAFETY: the descriptor is borrowed for the call; with a null siginfo the kernel reads none of our memory.
     let answer = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, nothing, 0) };
     if answer == 0 { Ok(()) } else { Err(last_errno()) }
 }
 
-/// `kill(pid, signal)` — sends a signal to whichever process has this pid now.
+/// `kill(pid, signal)`: sends a signal to the process that has this pid now.
 ///
 /// # Errors
 /// `ESRCH`, `EPERM`, `EINVAL`.
@@ -88,7 +88,7 @@ fn send_raw(pidfd: BorrowedFd<'_>, signal: i32) -> Result<(), Errno> {
 ///  - [kill(2)](https://man7.org/linux/man-pages/man2/kill.2.html)
 pub fn kill(pid: u32, signal: i32) -> io::Result<()> {
     let pid = number(pid)?;
-    // SAFETY: no memory is involved; the pid is a positive number, so it names one process.
+    // SAFETY: the call takes numbers only; the pid is positive, so it names one process and no group.
     let answer = unsafe { libc::kill(pid.as_raw_nonzero().get(), signal) };
     if answer == 0 {
         Ok(())
@@ -97,17 +97,17 @@ pub fn kill(pid: u32, signal: i32) -> io::Result<()> {
     }
 }
 
-/// Which child to wait for.
+/// Which child a wait concerns.
 #[derive(Clone, Copy, Debug)]
 pub enum Which<'a> {
-    /// The one that this pidfd names.
+    /// The child that this pidfd names.
     Pidfd(BorrowedFd<'a>),
-    /// The one with this pid.
+    /// The child with this pid.
     Pid(u32),
 }
 
-/// `waitid(which, WEXITED | WNOHANG | WNOWAIT)` — a child's exit code (-N: killed by signal N), if it has ended. It
-/// stays a zombie, so that others can still ask.
+/// `waitid(which, WEXITED | WNOHANG | WNOWAIT)`: returns a child's exit code (-N: killed by signal N) if it has
+/// ended. The child stays a zombie, so that others can still ask.
 ///
 /// # Errors
 /// `ECHILD`: it is no child of this process, or was waited for already.
@@ -121,10 +121,10 @@ pub fn peek(which: Which<'_>) -> io::Result<Option<i32>> {
     )
 }
 
-/// `waitid(which, WEXITED | WNOHANG)` — the same, and lets the zombie go. For one caller only.
+/// `waitid(which, WEXITED | WNOHANG)`: like [`peek`], but releases the zombie. Only one caller gets the code.
 ///
 /// # Errors
-/// As [`peek`].
+/// See [`peek`].
 pub fn reap(which: Which<'_>) -> io::Result<Option<i32>> {
     wait(which, WaitIdOptions::EXITED | WaitIdOptions::NOHANG)
 }
@@ -146,21 +146,21 @@ fn wait(which: Which<'_>, options: WaitIdOptions) -> io::Result<Option<i32>> {
     }))
 }
 
-/// `waitid(P_ALL, WEXITED | WNOHANG | WNOWAIT)` — the pid of a child that has ended, which stays a zombie: asked again,
-/// the answer is the same until that one is waited for.
+/// `waitid(P_ALL, WEXITED | WNOHANG | WNOWAIT)`: returns the pid of a child that has ended. The child stays a zombie,
+/// so the next call returns the same pid until that child is waited for.
 ///
 /// # Errors
-/// `ECHILD`: this process has no children at all.
+/// `ECHILD`: this process has no children.
 pub fn any_zombie() -> io::Result<Option<u32>> {
-    // rustix does not tell which child it was.
-    // SAFETY: zeros are a valid siginfo, and show no pid unless the call writes one.
+    // rustix does not return which child it was.
+    // SAFETY: zeros are a valid siginfo, whose pid is 0 unless the call writes one.
     let mut info: libc::siginfo_t = unsafe { core::mem::zeroed() };
     let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
-    // SAFETY: info is writable for the call.
+    // SAFETY: `info` is writable and outlives the call.
     if unsafe { libc::waitid(libc::P_ALL, 0, &raw mut info, options) } != 0 {
         return Err(last_errno().into());
     }
-    // SAFETY: waitid writes this variant, or leaves the zeros.
+    // SAFETY: `waitid` either wrote the variant that has the pid, or left the zeros.
     let pid = unsafe { info.si_pid() };
     Ok(u32::try_from(pid).ok().filter(|pid| *pid != 0))
 }
@@ -169,15 +169,15 @@ pub fn any_zombie() -> io::Result<Option<u32>> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Waited {
-    /// One of them is ready; its events are set.
+    /// One of the descriptors is ready; its events are set.
     Ready,
-    /// The deadline came first.
+    /// The deadline passed first.
     TimedOut,
-    /// A signal came first.
+    /// A signal arrived first.
     Interrupted,
 }
 
-/// `ppoll(fds, deadline)` — waits until one of the descriptors is ready. Without any, it sleeps.
+/// `ppoll(fds, deadline)`: waits until one of the descriptors is ready. Without descriptors, it sleeps.
 ///
 /// # References
 ///  - [ppoll(2)](https://man7.org/linux/man-pages/man2/poll.2.html)
@@ -185,7 +185,7 @@ pub fn ready(fds: &mut [PollFd<'_>], deadline: Deadline) -> io::Result<Waited> {
     let left = match deadline.left().map(TryInto::try_into) {
         None => None,
         Some(Ok(left)) => Some(left),
-        // Longer than the clock runs.
+        // Longer than the clock can represent.
         Some(Err(_)) => None,
     };
     match rustix::event::poll(fds, left.as_ref()) {
@@ -196,20 +196,21 @@ pub fn ready(fds: &mut [PollFd<'_>], deadline: Deadline) -> io::Result<Waited> {
     }
 }
 
-/// Whether the process that a pidfd names has ended.
+/// Returns whether the process that a pidfd names has ended.
 pub fn ended(pidfd: impl AsFd) -> io::Result<bool> {
     let fd = pidfd.as_fd();
     Ok(ready(&mut [PollFd::from_borrowed_fd(fd, PollFlags::IN)], Deadline::PAST)? == Waited::Ready)
 }
 
-/// `ioctl(PIDFD_GET_INFO)` — the exit code (-N: killed by signal N) of a process that was waited for by whomever, to
-/// anybody who has had the pidfd since before. None: it was not waited for, or this kernel (before 6.15) does not tell.
+/// `ioctl(PIDFD_GET_INFO)`: returns the exit code (-N: killed by signal N) of a process that another process or
+/// thread has waited for. The pidfd must have been opened before that. None: the process was not waited for, or this
+/// kernel (before 6.15) does not support it.
 ///
 /// # References
 ///  - [`include/uapi/linux/pidfd.h`](https://git.kernel.org/pub/scm/linux/kernel/git/torvalds/linux.git/tree/include/uapi/linux/pidfd.h)
 #[must_use]
 pub fn exit_code_after_reaping(pidfd: impl AsFd) -> Option<i32> {
-    /// The first version of the kernel's `struct pidfd_info`, which all later ones understand.
+    /// The first version of the kernel's `struct pidfd_info`, which all later kernels accept.
     #[repr(C)]
     struct Info {
         mask: u64,
@@ -219,7 +220,7 @@ pub fn exit_code_after_reaping(pidfd: impl AsFd) -> Option<i32> {
     }
     const _: () = assert!(size_of::<Info>() == 64);
     const EXIT: u64 = 1 << 3;
-    /// `_IOWR(0xff, 11, struct pidfd_info)`, which has the size in it.
+    /// `_IOWR(0xff, 11, struct pidfd_info)`; the request number includes the size of the struct.
     const GET_INFO: libc::Ioctl = libc::_IOWR::<Info>(0xff, 11);
 
     let mut info = Info {
@@ -228,17 +229,18 @@ pub fn exit_code_after_reaping(pidfd: impl AsFd) -> Option<i32> {
         ids: [0; 11],
         exit: 0,
     };
-    // SAFETY: the descriptor is borrowed for the call; the kernel writes at most as much as the request's number says,
-    // which is the size of this struct. Other kinds of descriptors do not know the request.
+    // SAFETY: the descriptor is borrowed for the call; the kernel writes at most as many bytes as the request number
+    // says, which is the size of this struct. Other kinds of descriptors reject the request.
     let answer = unsafe { libc::ioctl(pidfd.as_fd().as_raw_fd(), GET_INFO, &raw mut info) };
     (answer == 0 && info.mask & EXIT != 0).then(|| super::procfs::exit_code_of_status(info.exit))
 }
 
-/// A descriptor that one thread may close while others use it: it is closed when the last of them is done. Each use
-/// begins with a look whether its number still names what it named at first ([`Kept`]).
+/// A descriptor that one thread may close while others use it: it is closed when the last user is done. Each use
+/// first checks that the number still names the original file ([`Kept`]).
 ///
-/// A word counts the users, and has a flag for "closed". No lock: in the child of a fork, users that were threads of
-/// the parent are never done, and all that comes of it is that the descriptor stays open until this is dropped.
+/// One word counts the users and has a flag for "closed". There is no lock: in a forked child, users that were
+/// threads of the parent never finish, and the only effect is that the descriptor stays open until this object is
+/// dropped.
 #[derive(Debug)]
 pub struct SharedFd {
     kept: Kept,
@@ -255,7 +257,7 @@ pub struct InUse<'a> {
 }
 
 impl SharedFd {
-    /// With a descriptor, or none yet.
+    /// Creates it with a descriptor, or without one.
     #[must_use]
     pub fn new(fd: Option<OwnedFd>) -> SharedFd {
         SharedFd {
@@ -264,7 +266,8 @@ impl SharedFd {
         }
     }
 
-    /// The descriptor, if there is one, it was not closed, and the program has not closed it either.
+    /// Borrows the descriptor. None: there is none, [`SharedFd::close`] was called, or the program has closed the
+    /// number.
     #[must_use]
     pub fn get(&self) -> Option<InUse<'_>> {
         let closed = self.users.fetch_add(1, Ordering::AcqRel) & CLOSED != 0;
@@ -277,7 +280,7 @@ impl SharedFd {
         }
     }
 
-    /// Puts a descriptor in, if there is none yet and it was not closed; otherwise that one is dropped.
+    /// Stores a descriptor, if there is none yet and [`SharedFd::close`] was not called; otherwise drops `fd`.
     pub fn put(&self, fd: OwnedFd) {
         let closed = self.users.fetch_add(1, Ordering::AcqRel) & CLOSED != 0;
         if !closed {
@@ -286,13 +289,13 @@ impl SharedFd {
         self.leave();
     }
 
-    /// Whether it was closed.
+    /// Returns whether [`SharedFd::close`] was called.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.users.load(Ordering::Acquire) & CLOSED != 0
     }
 
-    /// Closes it, as soon as nobody uses it.
+    /// Closes the descriptor as soon as the last user is done.
     pub fn close(&self) {
         if self.users.fetch_or(CLOSED, Ordering::AcqRel) == 0 {
             drop(self.kept.take());
@@ -320,17 +323,17 @@ impl Drop for InUse<'_> {
 
 /// `SIGCHLD` as a descriptor: readable when a child of this process may have ended.
 ///
-/// A handler that rings an eventfd, and not a signalfd: for that the signal must be blocked in *all* threads, and a
-/// preloaded module may have started some; whichever thread the kernel picks runs the handler. Dropping it puts the
-/// former disposition back, in the process that made it as well as in a forked child, where its parent's bell would
-/// otherwise ring.
+/// It uses a signal handler that writes to an eventfd. A signalfd would require the signal to be blocked in *all*
+/// threads, and a preloaded module may have started some; a handler works in whichever thread the kernel picks.
+/// Dropping it restores the former disposition, both in the process that made it and in a forked child, where the
+/// handler would otherwise ring the parent's eventfd.
 pub struct ChildBell {
     bell: OwnedFd,
     disposition: libc::sigaction,
     was_blocked: bool,
 }
 
-/// The eventfd that the handler rings, or -1.
+/// The eventfd that the handler writes to, or -1.
 static BELL: AtomicI32 = AtomicI32::new(-1);
 
 extern "C" fn ring(_signal: libc::c_int) {
@@ -340,16 +343,16 @@ extern "C" fn ring(_signal: libc::c_int) {
     }
     let one = 1_u64.to_ne_bytes();
     super::keeping_errno(|| {
-        // SAFETY: write(2) is async-signal-safe and the buffer is ours.
+        // SAFETY: write(2) is async-signal-safe, and the buffer is a local.
         unsafe { libc::write(bell, one.as_ptr().cast(), one.len()) };
     });
 }
 
 impl ChildBell {
-    /// `sigaction(SIGCHLD, …)` — begins to listen, and unblocks the signal in this thread.
+    /// `sigaction(SIGCHLD, …)`: starts to listen, and unblocks the signal in this thread.
     ///
     /// # Errors
-    /// `EBUSY`: somebody in this process listens already. No descriptor is free.
+    /// `EBUSY`: this process has a `ChildBell` already. `EMFILE`, `ENFILE`: no descriptor is free.
     ///
     /// # References
     ///  - [sigaction(2)](https://man7.org/linux/man-pages/man2/sigaction.2.html)
@@ -363,7 +366,7 @@ impl ChildBell {
             return Err(Errno::BUSY.into());
         }
         // SAFETY: zeros are a valid sigaction and sigset; the handler is async-signal-safe and lives as long as the
-        // program; the pointers are to locals.
+        // program; all pointers point to locals that outlive the calls.
         unsafe {
             let mut action: libc::sigaction = core::mem::zeroed();
             action.sa_sigaction = ring as extern "C" fn(libc::c_int) as usize;
@@ -387,7 +390,7 @@ impl ChildBell {
         }
     }
 
-    /// Makes it unreadable until the next child ends. To be called *before* looking which have.
+    /// Makes it unreadable until the next child ends. Call this *before* checking which children have ended.
     pub fn clear(&self) {
         clear_event(&self.bell);
     }
@@ -401,7 +404,7 @@ impl AsFd for ChildBell {
 
 impl Drop for ChildBell {
     fn drop(&mut self) {
-        // SAFETY: the disposition is what sigaction returned; zeros are a valid sigset.
+        // SAFETY: `sigaction` returned this disposition; zeros are a valid sigset.
         unsafe {
             libc::sigaction(libc::SIGCHLD, &raw const self.disposition, core::ptr::null_mut());
             if self.was_blocked {

@@ -1,19 +1,19 @@
-//! What `/proc` tells about a process: whether it lives, since when, and how it ended.
+//! Reads `/proc`: whether a process lives, when it started, and how it ended.
 //!
 //! A pid is reused; a pid with its *start time* (clock ticks since boot) is not, so the two together name a process
-//! for as long as the machine runs. Three traps are taken care of here, so that nobody else has to know them:
+//! for as long as the machine runs. This module handles three traps, so that its callers need not know them:
 //!
-//! - The second field is the program's name in parentheses, and may itself hold spaces and parentheses: fields are
-//!   counted from the *last* parenthesis.
-//! - A process whose first thread has ended while others go on shows the state of that thread, `Z`. It is dead only
+//! - The second field is the program's name in parentheses, which may itself contain spaces and parentheses: fields
+//!   are counted from the *last* parenthesis.
+//! - A process whose first thread has ended while others run shows the state of that thread, `Z`. It is dead only
 //!   when no other thread is left.
-//! - The exit status of a zombie is shown as 0 to those who may not see it. It counts only if the same line shows
-//!   something else that only they may see.
+//! - `/proc` shows the exit status of a zombie as 0 to a process that may not see it. So the status counts only if
+//!   the same line shows another field that only a permitted process may see.
 //!
-//! Where `/proc` is not mounted, hides the process, or is that of another PID namespace (so that its numbers are not those
-//! that this process knows), a start time is 0, which means "unknown, matches anything", and a pidfd tells who lives;
-//! where the system refuses those too, `kill(pid, 0)` does. Nothing here allocates memory or takes a lock, since it runs in
-//! at-fork and signal handlers; but for [`resident`] and [`open_mapping`].
+//! If `/proc` is not mounted, hides the process, or belongs to another PID namespace (so that its numbers are not the
+//! pids that this process knows), the start time is 0, which means "unknown, matches anything", and a pidfd tells
+//! whether the process lives; if the system refuses pidfds too, `kill(pid, 0)` tells it. Except for [`resident`] and
+//! [`open_mapping`], nothing here allocates memory or takes a lock, because it runs in at-fork and signal handlers.
 //!
 //! # References
 //!  - [proc_pid_stat(5)](https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html)
@@ -28,51 +28,51 @@ use rustix::process::Pid;
 use std::ffi::CStr;
 use std::io;
 
-/// The process that has found `/proc` to be that of another PID namespace; 0: none.
+/// Pid of the process that has found `/proc` to belong to another PID namespace; 0: none.
 static FOREIGN: AtomicU32 = AtomicU32::new(0);
 
-/// What is read of `/proc/PID/stat`.
+/// The fields of `/proc/PID/stat` that are used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProcStat {
-    /// The state's letter; `Z` for a process (or only its first thread, see `threads`) that has ended.
+    /// Letter of the state; `Z` for a process (or only its first thread, see `threads`) that has ended.
     pub state: u8,
-    /// How many threads it has; those that have ended do not count, but for the first one.
+    /// Number of threads. Threads that have ended do not count, except the first one.
     pub threads: u64,
-    /// When it started, in clock ticks since boot.
+    /// Start time in clock ticks since boot.
     pub start_time: u64,
-    /// Where its stack begins: every `exec` changes it, and a fork does not. 0 where it may not be seen.
+    /// Address where the stack begins: every `exec` changes it, a fork does not. 0 if this process may not see it.
     pub stack: u64,
-    /// A zombie's wait status; None for others, or where it may not be seen.
+    /// Wait status of a zombie; None for other processes, or if this process may not see it.
     pub exit_status: Option<i32>,
 }
 
 impl ProcStat {
-    /// Whether the whole process has ended, and only its status is left to be waited for.
+    /// Returns whether the whole process has ended and only its status is left to be waited for.
     #[must_use]
     pub fn ended(&self) -> bool {
         matches!(self.state, b'Z' | b'X' | b'x') && self.threads <= 1
     }
 }
 
-/// What has become of a process.
+/// State of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Liveness {
-    /// It lives.
+    /// The process lives.
     Alive,
-    /// It has ended, and nobody has waited for it yet.
+    /// The process has ended, and its parent has not waited for it yet.
     Zombie {
-        /// Its wait status, where it may be seen.
+        /// Its wait status, if this process may see it.
         status: Option<i32>,
     },
-    /// There is no such process, or another one has got its pid.
+    /// There is no such process, or another process has its pid now.
     Gone,
 }
 
-/// `/proc/PID/stat` — a process's state, start time and (for a zombie) wait status; `None` if there is no such
+/// `/proc/PID/stat`: reads a process's state, start time and (for a zombie) wait status. `None`: there is no such
 /// process.
 ///
 /// # Errors
-/// Nobody can tell: `/proc` is not mounted or hides a process that is there, or no descriptor is free.
+/// The state is unknown: `/proc` is not mounted or hides an existing process, or no descriptor is free.
 pub fn stat(pid: u32) -> io::Result<Option<ProcStat>> {
     if FOREIGN.load(Ordering::Relaxed) == own_pid() {
         return Err(io::ErrorKind::Unsupported.into());
@@ -91,17 +91,17 @@ pub fn stat(pid: u32) -> io::Result<Option<ProcStat>> {
         .ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
-/// What a process can read of itself.
+/// What a process can read about itself.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Own {
-    /// When it started, in clock ticks since boot; 0 if nobody can tell.
+    /// Start time in clock ticks since boot; 0 if unknown.
     pub start_time: u64,
     /// See [`ProcStat::stack`].
     pub stack: u64,
 }
 
-/// What this process can read of itself. To be called in each process before others
-/// are looked at: it finds out whether `/proc` has the pids that this process knows.
+/// Reads the start time and stack of this process. Every process must call this before it looks at others: it finds
+/// out whether `/proc` shows the pids that this process knows.
 #[must_use]
 pub fn own() -> Own {
     let mut text = [0; LONGEST];
@@ -123,14 +123,14 @@ pub fn own() -> Own {
     }
 }
 
-/// Which PID namespace this process is in, as the inode of `/proc/self/ns/pid`; 0 where nobody can tell.
+/// Returns the PID namespace of this process, as the inode of `/proc/self/ns/pid`; 0 if unknown.
 #[must_use]
 pub fn pid_namespace() -> u32 {
     rustix::fs::stat(c"/proc/self/ns/pid").map_or(0, |stat| stat.st_ino as u32)
 }
 
-/// A new descriptor of a file that this process has mapped, for reading and writing; None if it has not, or may not
-/// (the kernel opens it for root only).
+/// Opens a file that this process has mapped again, for reading and writing. None if it is not mapped, or if this
+/// process may not open it (the kernel permits it to root only).
 #[must_use]
 pub fn open_mapping(identity: Identity) -> Option<OwnedFd> {
     let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
@@ -151,13 +151,13 @@ pub fn open_mapping(identity: Identity) -> Option<OwnedFd> {
     })
 }
 
-/// When a process started, in clock ticks since boot; 0 if there is no such process or nobody can tell.
+/// Start time of a process in clock ticks since boot; 0 if there is no such process or it is unknown.
 #[must_use]
 pub fn start_time(pid: u32) -> u64 {
     stat(pid).ok().flatten().map_or(0, |stat| stat.start_time)
 }
 
-/// How many bytes of memory a process has resident, shared ones included; None if it is gone or `/proc` is not there.
+/// Number of bytes that a process has resident, shared memory included; None if it has ended or `/proc` is missing.
 #[must_use]
 pub fn resident(pid: u32) -> Option<u64> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
@@ -165,7 +165,7 @@ pub fn resident(pid: u32) -> Option<u64> {
     Some(pages * rustix::param::page_size() as u64)
 }
 
-/// What has become of the process with this pid and start time; a start time of 0 matches any.
+/// State of the process with this pid and start time; a start time of 0 matches any.
 #[must_use]
 pub fn liveness(pid: u32, start_time: u64) -> Liveness {
     match stat(pid) {
@@ -179,7 +179,7 @@ pub fn liveness(pid: u32, start_time: u64) -> Liveness {
     }
 }
 
-/// The same without `/proc`.
+/// [`liveness`] without `/proc`.
 fn by_pidfd(pid: u32) -> Liveness {
     match pidfd::open(pid).and_then(pidfd::ended) {
         Ok(true) => Liveness::Zombie { status: None },
@@ -190,13 +190,14 @@ fn by_pidfd(pid: u32) -> Liveness {
     }
 }
 
-/// Whether the process with this pid and start time lives; a zombie does not.
+/// Returns whether the process with this pid and start time lives; a zombie does not.
 #[must_use]
 pub fn is_alive(pid: u32, start_time: u64) -> bool {
     liveness(pid, start_time) == Liveness::Alive
 }
 
-/// `WEXITSTATUS(raw)` or `-WTERMSIG(raw)` — a wait status as an exit code: -N for a process killed by signal N.
+/// `WEXITSTATUS(raw)` or `-WTERMSIG(raw)`: converts a wait status to an exit code, -N for a process killed by signal
+/// N.
 ///
 /// # References
 ///  - [wait(2)](https://man7.org/linux/man-pages/man2/wait.2.html)
@@ -208,7 +209,7 @@ pub fn exit_code_of_status(raw: i32) -> i32 {
     }
 }
 
-/// `kill(pid, 0)` — whether there is a process (or a zombie) with this pid.
+/// `kill(pid, 0)`: returns whether there is a process (or a zombie) with this pid.
 fn exists(pid: u32) -> bool {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
     pid.is_some_and(|pid| rustix::process::test_kill_process(pid) != Err(Errno::SRCH))
@@ -237,7 +238,7 @@ fn read(path: &CStr, text: &mut [u8]) -> Result<usize, Errno> {
     Ok(len)
 }
 
-/// Writes the path into the buffer, for want of an allocator.
+/// Writes the path into `buffer`, because this code must not allocate.
 fn path_of(pid: u32, buffer: &mut [u8; 24]) -> Option<&CStr> {
     let mut digits = [0; 10];
     let mut first = digits.len();
@@ -261,13 +262,13 @@ fn path_of(pid: u32, buffer: &mut [u8; 24]) -> Option<&CStr> {
 
 fn parse(line: &[u8]) -> Option<ProcStat> {
     let name_end = line.iter().rposition(|b| *b == b')')?;
-    // What follows the name: a space, then field 3 and the others.
+    // The name is followed by a space, then by field 3 and the others.
     let rest = line.get(name_end + 2..)?;
     let field = |number: usize| rest.split(|b| b.is_ascii_whitespace()).nth(number - 3);
     let state = *field(3)?.first()?;
     let ended = matches!(state, b'Z' | b'X' | b'x');
-    // Field 35 ("waits in the kernel") is, like the exit code, shown as 0 to those who may not see it; a zombie's is
-    // 1.
+    // Field 35 ("waits in the kernel") is, like the exit code, shown as 0 to a process that may not see it; for a
+    // zombie it is 1.
     let may_see = field(35).and_then(number).is_some_and(|n| n != 0);
     let exit_status = field(52).and_then(number).and_then(|n| i32::try_from(n).ok());
     Some(ProcStat {
@@ -279,7 +280,7 @@ fn parse(line: &[u8]) -> Option<ProcStat> {
     })
 }
 
-/// The line has 52 numbers of up to 20 digits, and a name of up to 64 bytes.
+/// Upper limit of the line's length: 52 numbers of up to 20 digits, and a name of up to 64 bytes.
 const LONGEST: usize = 1280;
 
 fn number(digits: &[u8]) -> Option<u64> {

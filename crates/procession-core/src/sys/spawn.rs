@@ -1,17 +1,18 @@
-//! Starting another program with exactly the descriptors that it is to have.
+//! Starts another program with exactly the given descriptors.
 //!
 //! `posix_spawn` borrows the parent's memory until the program is loaded, so a parent of many gigabytes starts a
 //! child as fast as a small one, and learns in the same call whether the program could be loaded. No at-fork handler
 //! runs.
 //!
-//! The child is to find `fds[i]` at 3 + i (or where it is told) and nothing besides. The given descriptors may themselves
-//! lie in that range, in any order, so those that do are first copied above it; after that every source differs from every target, no
-//! copy overwrites a source that is still needed, and each target is made by a real `dup2`, which makes it
-//! inheritable (a `dup2` onto itself would not). Then the child closes everything above that range, with what glibc has
-//! for that since 2.34. It is looked up at run time, since extensions for older systems are linked against older
-//! libraries; without it, the descriptors that are inheritable at that moment are listed and closed one by one. That
-//! leaves out one that another thread makes inheritable in the same instant; all of Procession's own, and all of
-//! Python's, never are.
+//! The child finds `fds[i]` at 3 + i (or at the requested number) and no other descriptor besides the standard
+//! streams. The given descriptors may themselves lie in that range, in any order, so those are first copied above it.
+//! After that every source differs from every target: no copy overwrites a source that is still needed, and each
+//! target is made by a real `dup2`, which makes it inheritable (a `dup2` onto itself would not). Then the child
+//! closes everything above that range, with the function that glibc has for this since 2.34. The function is looked
+//! up at run time, because extensions for older systems are linked against older libraries. Without it, the
+//! descriptors that are inheritable at that moment are listed and closed one by one. That misses a descriptor that
+//! another thread makes inheritable at the same instant; the descriptors of Procession and of Python never are
+//! inheritable.
 #![allow(unsafe_code)]
 
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -27,9 +28,9 @@ pub const FIRST: RawFd = 3;
 /// A program could not be started.
 #[derive(Debug)]
 pub struct SpawnError {
-    /// The program.
+    /// Path of the program.
     pub executable: CString,
-    /// The system's answer.
+    /// The system's error.
     pub source: io::Error,
 }
 
@@ -50,15 +51,16 @@ impl std::error::Error for SpawnError {
     }
 }
 
-/// `posix_spawn(&pid, executable, actions, NULL, args, env)` — runs a program and returns the pid of the new process.
+/// `posix_spawn(&pid, executable, actions, NULL, args, env)`: starts a program and returns the pid of the new
+/// process.
 ///
-/// `args` is all of the program's arguments, from the 0th on, which is its name by custom. The child has descriptors
-/// 0 to 2 as they are here, `fds[i]` as 3 + i, and no other. It inherits the ignored signals and the signal mask, with
-/// SIGINT added: a program that is not ready for Ctrl-C yet unblocks it when it is.
+/// `args` are all arguments of the program, including the 0th, which is its name by convention. The child has
+/// descriptors 0 to 2 of this process, `fds[i]` as 3 + i, and no other. It inherits the ignored signals and the
+/// signal mask, with SIGINT added: the program unblocks SIGINT when it is ready for Ctrl-C.
 ///
 /// # Errors
-/// What `execve` says (no such file, not executable, …), or that the system has no process or descriptor left. There
-/// is then no child.
+/// The error of `execve` (no such file, not executable, …), or the system has no process or descriptor left. No child
+/// exists then.
 ///
 /// # References
 ///  - [posix_spawn(3)](https://man7.org/linux/man-pages/man3/posix_spawn.3.html)
@@ -73,10 +75,10 @@ pub fn spawn(
     spawn_at(executable, args, env, &placed)
 }
 
-/// The same, where the child has each descriptor under the number that stands beside it.
+/// Like [`spawn`], but the child has each descriptor under the number that is paired with it.
 ///
 /// # Errors
-/// As [`spawn`].
+/// See [`spawn`].
 pub fn spawn_at(
     executable: &CStr,
     args: &[CString],
@@ -110,7 +112,7 @@ fn start(
             copies.push(copy);
             source
         } else {
-            // A descriptor that is none would only be found out in the child, and look like the program's fault.
+            // Check here that the descriptor is open: in the child the error would look like the program's.
             rustix::io::fcntl_getfd(fd)?;
             fd.as_raw_fd()
         };
@@ -129,7 +131,7 @@ fn start(
     let envp = pointers(env);
     let mut pid = 0;
     // SAFETY: the strings, the two arrays (which end with a null pointer), the actions and the attributes outlive the
-    // call; nothing is written through the array's pointers in spite of their type.
+    // call; the call does not write through the arrays' pointers, although their type allows it.
     let error = unsafe {
         libc::posix_spawn(
             &raw mut pid,
@@ -157,7 +159,7 @@ fn too_many() -> io::Error {
     rustix::io::Errno::INVAL.into()
 }
 
-/// The functions of this family return their error number.
+/// The posix_spawn functions return their error number.
 fn check(error: c_int) -> io::Result<()> {
     if error == 0 {
         Ok(())
@@ -166,13 +168,13 @@ fn check(error: c_int) -> io::Result<()> {
     }
 }
 
-/// What the child does before it becomes the program.
+/// What the child does before it executes the program.
 struct Actions(Box<MaybeUninit<libc::posix_spawn_file_actions_t>>);
 
 impl Actions {
     fn new() -> io::Result<Actions> {
         let mut actions = Box::new(MaybeUninit::uninit());
-        // SAFETY: the place is writable; the call initialises it, unless it fails, and then it is not used.
+        // SAFETY: the memory is writable. The call initialises it; if it fails, the memory is not used.
         check(unsafe { libc::posix_spawn_file_actions_init(actions.as_mut_ptr()) })?;
         Ok(Actions(actions))
     }
@@ -182,19 +184,21 @@ impl Actions {
     }
 
     fn dup2(&mut self, source: RawFd, target: RawFd) -> io::Result<()> {
-        // SAFETY: initialised by `new`, exclusively borrowed.
+        // SAFETY: `new` initialised the actions, and this method borrows them exclusively.
         check(unsafe { libc::posix_spawn_file_actions_adddup2(self.0.as_mut_ptr(), source, target) })
     }
 
     fn close(&mut self, fd: RawFd) -> io::Result<()> {
-        // SAFETY: as above. Closing what is not open is no error in the child.
+        // SAFETY: `new` initialised the actions, and this method borrows them exclusively. Closing a number that is
+        // not open is no error in the child.
         check(unsafe { libc::posix_spawn_file_actions_addclose(self.0.as_mut_ptr(), fd) })
     }
 
-    /// Closes everything from this descriptor on.
+    /// Closes all descriptors from `first` on.
     fn close_from(&mut self, first: RawFd) -> io::Result<()> {
         if let Some(add_close_from) = add_close_from() {
-            // SAFETY: as above; the function is the one that the C library documents under this name.
+            // SAFETY: `new` initialised the actions, which are borrowed exclusively; the function has the documented
+            // signature.
             return check(unsafe { add_close_from(self.0.as_mut_ptr(), first) });
         }
         for fd in inheritable_from(first) {
@@ -211,26 +215,27 @@ impl Drop for Actions {
     }
 }
 
-/// How the child differs from this process.
+/// Attributes in which the child differs from this process.
 struct Attributes(Box<MaybeUninit<libc::posix_spawnattr_t>>);
 
 impl Attributes {
     fn with_sigint_blocked() -> io::Result<Attributes> {
         let mut attributes = Box::new(MaybeUninit::uninit());
-        // SAFETY: the place is writable; the call initialises it, unless it fails, and then it is not used.
+        // SAFETY: the memory is writable. The call initialises it; if it fails, the memory is not used.
         check(unsafe { libc::posix_spawnattr_init(attributes.as_mut_ptr()) })?;
         let mut attributes = Attributes(attributes);
         let mut mask = MaybeUninit::<libc::sigset_t>::uninit();
-        // SAFETY: with no set to change to, the call only writes the present mask to a place that is large enough.
+        // SAFETY: with a null set the call changes nothing and writes the current mask to `mask`, which is large
+        // enough.
         check(unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, core::ptr::null(), mask.as_mut_ptr()) })?;
-        // SAFETY: written by the call above.
+        // SAFETY: the call above succeeded and has written it.
         let mut mask = unsafe { mask.assume_init() };
-        // SAFETY: a valid set and a signal that exists.
+        // SAFETY: `mask` is a valid set, and SIGINT exists.
         unsafe { libc::sigaddset(&raw mut mask, libc::SIGINT) };
         let place = attributes.0.as_mut_ptr();
-        // SAFETY: initialised above, exclusively borrowed; the mask is copied.
+        // SAFETY: `place` was initialised above and is borrowed exclusively; the call copies the mask.
         check(unsafe { libc::posix_spawnattr_setsigmask(place, &raw const mask) })?;
-        // SAFETY: as above.
+        // SAFETY: `place` was initialised above and is borrowed exclusively; the flag is a constant of this call.
         check(unsafe {
             libc::posix_spawnattr_setflags(place, libc::POSIX_SPAWN_SETSIGMASK as libc::c_short)
         })?;
@@ -244,7 +249,7 @@ impl Attributes {
 
 impl Drop for Attributes {
     fn drop(&mut self) {
-        // SAFETY: initialised by `with_sigint_blocked`, and not used after this.
+        // SAFETY: `with_sigint_blocked` initialised the attributes, and nothing uses them after this.
         unsafe { libc::posix_spawnattr_destroy(self.0.as_mut_ptr()) };
     }
 }
@@ -253,7 +258,7 @@ type AddCloseFrom = unsafe extern "C" fn(*mut libc::posix_spawn_file_actions_t, 
 
 static PRETEND_OLD: AtomicBool = AtomicBool::new(false);
 
-/// Makes [`spawn`] do without what an older C library does not have.
+/// Makes [`spawn`] behave as with an older C library. For tests.
 #[doc(hidden)]
 pub fn pretend_old_libc(old: bool) {
     PRETEND_OLD.store(old, Ordering::Relaxed);
@@ -263,18 +268,18 @@ fn add_close_from() -> Option<AddCloseFrom> {
     if PRETEND_OLD.load(Ordering::Relaxed) {
         return None;
     }
-    // SAFETY: the name is a C string.
+    // SAFETY: the name is a C string, and `dlsym` has no other precondition.
     let found = unsafe {
         libc::dlsym(
             libc::RTLD_DEFAULT,
             c"posix_spawn_file_actions_addclosefrom_np".as_ptr(),
         )
     };
-    // SAFETY: the symbol of this name has this type; a null pointer becomes None.
+    // SAFETY: the function of this name has this type; a null pointer becomes None.
     unsafe { core::mem::transmute::<*mut libc::c_void, Option<AddCloseFrom>>(found) }
 }
 
-/// The open descriptors from `first` on that `exec` would keep. None where they cannot be listed.
+/// The open descriptors from `first` on that `exec` would keep. Empty if they cannot be listed.
 fn inheritable_from(first: RawFd) -> Vec<RawFd> {
     let Ok(listing) = std::fs::read_dir("/proc/self/fd") else {
         return Vec::new();
@@ -284,7 +289,7 @@ fn inheritable_from(first: RawFd) -> Vec<RawFd> {
 }
 
 fn is_inheritable(fd: RawFd) -> bool {
-    // SAFETY: borrowed for one call that asks for its flags; if it was closed meanwhile, that says so.
+    // SAFETY: borrowed for one call that reads its flags; if the number was closed meanwhile, the call fails.
     let fd = unsafe { BorrowedFd::borrow_raw(fd) };
     rustix::io::fcntl_getfd(fd.as_fd()).is_ok_and(|flags| !flags.contains(rustix::io::FdFlags::CLOEXEC))
 }

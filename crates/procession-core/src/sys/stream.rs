@@ -1,8 +1,8 @@
-//! Reading and writing streams (pipes and stream sockets), at once or with waiting, and waiting for many of them.
+//! Reads and writes streams (pipes and stream sockets), with or without waiting, and waits for several of them.
 //!
-//! Others use the same open file at the same time, in this process or another, and expect it to block. So `O_NONBLOCK`,
-//! which belongs to the file, is never set; "at once" is asked of each call: `MSG_DONTWAIT` of sockets, `RWF_NOWAIT` of
-//! pipes. What knows neither (a terminal, an old kernel's pipe) is never tried at once.
+//! Other threads and processes use the same open file and expect it to block. So `O_NONBLOCK`, which belongs to the
+//! open file, is never set; each call asks not to wait by itself: `MSG_DONTWAIT` for sockets, `RWF_NOWAIT` for pipes.
+//! A file that supports neither (a terminal, a pipe of an old kernel) is never tried without waiting.
 //!
 //! # References
 //!  - [recv(2)](https://man7.org/linux/man-pages/man2/recv.2.html), [send(2)](https://man7.org/linux/man-pages/man2/send.2.html)
@@ -17,7 +17,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use std::io::IoSlice;
 use std::os::fd::{IntoRawFd, OwnedFd, RawFd};
 
-/// What a descriptor was found to be. Zero is "not known yet"; finding out is a part of the first call.
+/// The kind of file that a descriptor names. Zero is "not known yet"; the first call finds it out.
 #[derive(Debug, Default)]
 pub struct Kind(AtomicU8);
 
@@ -26,17 +26,17 @@ const PIPE: u8 = 2;
 const OTHER: u8 = 3;
 
 impl Kind {
-    /// Forgets it: the descriptor is another one now.
+    /// Forgets the kind, because the descriptor names another file now.
     pub fn forget(&self) {
         self.0.store(0, Ordering::Relaxed);
     }
 
-    /// Whether the other way of calling is to be tried after this error.
+    /// Returns whether this error shows that the file is of another kind, so that the caller tries the next one.
     fn mistaken(&self, tried: u8, errno: Errno) -> bool {
         let next = match (tried, errno) {
             (SOCKET, Errno::NOTSOCK) => PIPE,
             (PIPE, Errno::OPNOTSUPP | Errno::SPIPE | Errno::INVAL) => OTHER,
-            // An old kernel, or a sandbox whose list of system calls is older than these.
+            // An old kernel, or a sandbox whose list of allowed system calls lacks these.
             (PIPE, Errno::NOSYS | Errno::PERM | Errno::ACCESS) => OTHER,
             _ => return false,
         };
@@ -63,10 +63,11 @@ fn outcome(returned: isize) -> Result<usize, Errno> {
         .map_err(|_| Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO))
 }
 
-/// Reads what there is, at most as much as `into` holds, without waiting: `EAGAIN` if there is nothing. 0 is the end.
+/// Reads the bytes that are available, at most `into.len()`, without waiting: `EAGAIN` if there are none. 0 means the
+/// end.
 ///
 /// # Errors
-/// What the system call says; `EINTR` included.
+/// The error of the system call, `EINTR` included.
 #[inline]
 pub fn read_now(fd: RawFd, kind: &Kind, into: &mut [MaybeUninit<u8>]) -> Result<usize, Errno> {
     loop {
@@ -79,7 +80,8 @@ pub fn read_now(fd: RawFd, kind: &Kind, into: &mut [MaybeUninit<u8>]) -> Result<
                     iov_base: into.as_mut_ptr().cast(),
                     iov_len: into.len(),
                 };
-                // SAFETY: one slice of writable memory; position -1 is "as read does".
+                // SAFETY: one iovec that describes writable memory and outlives the call; position -1 reads like
+                // `read`.
                 unsafe { libc::preadv2(fd, &raw const slice, 1, -1, libc::RWF_NOWAIT) }
             }
             _ => return Err(Errno::AGAIN),
@@ -94,29 +96,30 @@ pub fn read_now(fd: RawFd, kind: &Kind, into: &mut [MaybeUninit<u8>]) -> Result<
     }
 }
 
-/// Reads what there is, waiting for it if there is nothing. 0 is the end.
+/// Reads the bytes that are available. Waits if there are none. 0 means the end.
 ///
 /// # Errors
-/// What the system call says. `EINTR`: a signal came while there was nothing. `EAGAIN`: somebody has made the file
-/// non-blocking; see [`ready`].
+/// The error of the system call. `EINTR`: a signal arrived while there was nothing to read. `EAGAIN`: another user
+/// has made the file non-blocking; see [`ready`].
 #[inline]
 pub fn read(fd: RawFd, into: &mut [MaybeUninit<u8>]) -> Result<usize, Errno> {
     // SAFETY: `into` is writable memory of this length.
     outcome(unsafe { libc::read(fd, into.as_mut_ptr().cast(), into.len()) })
 }
 
-/// Writes the pieces one after the other, or as much of them as there is room for, without waiting: `EAGAIN` if there
-/// is none.
+/// Writes the pieces one after the other, or as many bytes as there is room for, without waiting: `EAGAIN` if there
+/// is no room.
 ///
 /// # Errors
-/// What the system call says. `EPIPE` from a socket comes without the signal.
+/// The error of the system call. A socket reports `EPIPE` without the signal SIGPIPE.
 #[inline]
 pub fn write_now(fd: RawFd, kind: &Kind, pieces: &[IoSlice<'_>]) -> Result<usize, Errno> {
     loop {
         let tried = kind.get();
         let sent = match tried {
             SOCKET => send(fd, pieces, libc::MSG_DONTWAIT),
-            // SAFETY: slices of readable memory, and an IoSlice is an iovec; position -1 is "as write does".
+            // SAFETY: the slices are readable memory, and an `IoSlice` has the layout of an iovec; position -1 writes
+            // like `write`.
             PIPE => unsafe {
                 libc::pwritev2(
                     fd,
@@ -138,16 +141,16 @@ pub fn write_now(fd: RawFd, kind: &Kind, pieces: &[IoSlice<'_>]) -> Result<usize
     }
 }
 
-/// Writes the pieces one after the other, or a part of them, waiting for room.
+/// Writes the pieces one after the other, or a part of them. Waits for room.
 ///
 /// # Errors
-/// As [`read`]; `EPIPE` from a socket comes without the signal.
+/// See [`read`]; a socket reports `EPIPE` without the signal SIGPIPE.
 pub fn write(fd: RawFd, kind: &Kind, pieces: &[IoSlice<'_>]) -> Result<usize, Errno> {
     loop {
         let tried = kind.get();
         let sent = match tried {
             SOCKET => send(fd, pieces, 0),
-            // SAFETY: slices of readable memory, and an IoSlice is an iovec.
+            // SAFETY: the slices are readable memory, and an `IoSlice` has the layout of an iovec.
             _ => unsafe { libc::writev(fd, pieces.as_ptr().cast(), pieces.len() as i32) },
         };
         match outcome(sent) {
@@ -160,23 +163,24 @@ pub fn write(fd: RawFd, kind: &Kind, pieces: &[IoSlice<'_>]) -> Result<usize, Er
 fn send(fd: RawFd, pieces: &[IoSlice<'_>], flags: i32) -> isize {
     let flags = flags | libc::MSG_NOSIGNAL;
     if let [piece] = pieces {
-        // SAFETY: readable memory of this length.
+        // SAFETY: the slice is readable memory of this length.
         return unsafe { libc::send(fd, piece.as_ptr().cast(), piece.len(), flags) };
     }
     // SAFETY: all zeros are a valid message header: no address, no pieces, no control data.
     let mut message: libc::msghdr = unsafe { core::mem::zeroed() };
     message.msg_iov = pieces.as_ptr().cast_mut().cast();
     message.msg_iovlen = pieces.len();
-    // SAFETY: the message points to slices of readable memory (an IoSlice is an iovec), which sending does not change.
+    // SAFETY: the message points to slices of readable memory (an `IoSlice` has the layout of an iovec), which
+    // sending does not change.
     unsafe { libc::sendmsg(fd, &raw const message, flags) }
 }
 
-/// Has a pipe hold so many bytes, if it holds fewer and the system lets us. Nothing depends on it but speed.
+/// Enlarges a pipe's buffer to `bytes`, if it is smaller and the system allows it. Only speed depends on it.
 ///
 /// # References
 ///  - [F_SETPIPE_SZ](https://man7.org/linux/man-pages/man2/F_SETPIPE_SZ.2const.html)
 pub fn widen_pipe(fd: RawFd, bytes: i32) {
-    // SAFETY: numbers only.
+    // SAFETY: the calls take numbers only.
     unsafe {
         if libc::fcntl(fd, libc::F_GETPIPE_SZ) < bytes {
             libc::fcntl(fd, libc::F_SETPIPE_SZ, bytes);
@@ -184,7 +188,7 @@ pub fn widen_pipe(fd: RawFd, bytes: i32) {
     }
 }
 
-/// `pipe2(O_CLOEXEC)` — the end that is read from, the end that is written to.
+/// `pipe2(O_CLOEXEC)`: returns the reading end and the writing end.
 ///
 /// # Errors
 /// `EMFILE`, `ENFILE`.
@@ -193,7 +197,7 @@ pub fn pipe() -> Result<(RawFd, RawFd), Errno> {
     numbers(ends)
 }
 
-/// `socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC)` — two connected stream sockets.
+/// `socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC)`: creates two connected stream sockets.
 ///
 /// # Errors
 /// `EMFILE`, `ENFILE`.
@@ -207,31 +211,31 @@ pub fn socket_pair() -> Result<(RawFd, RawFd), Errno> {
     numbers(ends)
 }
 
-/// Hands two descriptors to the caller, by numbers that are not those of standard streams.
+/// Passes two descriptors to the caller as numbers that do not belong to standard streams.
 fn numbers(ends: (OwnedFd, OwnedFd)) -> Result<(RawFd, RawFd), Errno> {
     let ends = both_clear_of_streams(ends).map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::MFILE))?;
     Ok((ends.0.into_raw_fd(), ends.1.into_raw_fd()))
 }
 
-/// `close` — the number is free afterwards, whatever is returned.
+/// `close`: closes the descriptor. The number is free afterwards, whatever is returned.
 ///
 /// # Errors
-/// `EBADF`, and what the file system has to report.
+/// `EBADF`, and errors that the file system reports.
 pub fn close(fd: RawFd) -> Result<(), Errno> {
-    // SAFETY: a number; whose it is, is the caller's affair.
+    // SAFETY: the call takes a number only; the caller guarantees that it owns the descriptor.
     outcome(unsafe { libc::close(fd) } as isize).map(drop)
 }
 
-/// A descriptor to wait for, and for what. The kernel's own layout.
+/// A descriptor and the events to wait for, in the kernel's layout.
 pub type Awaited = libc::pollfd;
 
-/// What to wait for: that there is something to read, or the end of it.
+/// Event: there is something to read, or the end was reached.
 pub const READABLE: i16 = libc::POLLIN;
-/// What to wait for: that there is room to write.
+/// Event: there is room to write.
 pub const WRITABLE: i16 = libc::POLLOUT;
 
-/// `ppoll` — waits until one of these is as awaited or is broken in some way; how many are. Each one's `revents` tells.
-/// 0: the deadline came.
+/// `ppoll`: waits until one of the descriptors has an awaited event or is broken. Returns how many do; their
+/// `revents` tell which events. 0: the deadline passed.
 ///
 /// # Errors
 /// `EINTR`, `ENOMEM`, `EINVAL`.
@@ -245,6 +249,6 @@ pub fn ready(awaited: &mut [Awaited], deadline: Deadline) -> Result<usize, Errno
     });
     let limit = left.as_ref().map_or(core::ptr::null(), |left| &raw const *left);
     let count = awaited.len() as libc::nfds_t;
-    // SAFETY: that many entries, ours to write to; the signal mask stays as it is.
+    // SAFETY: `awaited` has `count` entries that the call may write to; a null mask leaves the signal mask unchanged.
     outcome(unsafe { libc::ppoll(awaited.as_mut_ptr(), count, limit, core::ptr::null()) } as isize)
 }
