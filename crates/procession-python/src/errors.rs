@@ -2,6 +2,7 @@
 
 use procession_core::Error;
 use procession_core::sync::Death;
+use procession_core::sys::signal;
 use pyo3::exceptions::{PyMemoryError, PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -65,7 +66,7 @@ pub fn owner_died(py: Python<'_>, death: &Death, lock: &Bound<'_, PyAny>) -> PyE
         Err(e) => return e,
     };
     let how = match death.code {
-        Some(code) if code < 0 => format!("was killed by {}", signal_name(-code)),
+        Some(code) if code < 0 => format!("was killed by {}", signal::name(-code)),
         Some(code) => format!("ended with exit code {code}"),
         None => "died".to_owned(),
     };
@@ -82,32 +83,4 @@ pub fn owner_died(py: Python<'_>, death: &Death, lock: &Bound<'_, PyAny>) -> PyE
         Ok(error) => PyErr::from_value(error),
         Err(e) => e,
     }
-}
-
-fn signal_name(signal: i32) -> String {
-    let known = [
-        (libc::SIGHUP, "SIGHUP"),
-        (libc::SIGINT, "SIGINT"),
-        (libc::SIGQUIT, "SIGQUIT"),
-        (libc::SIGILL, "SIGILL"),
-        (libc::SIGTRAP, "SIGTRAP"),
-        (libc::SIGABRT, "SIGABRT"),
-        (libc::SIGBUS, "SIGBUS"),
-        (libc::SIGFPE, "SIGFPE"),
-        (libc::SIGKILL, "SIGKILL"),
-        (libc::SIGUSR1, "SIGUSR1"),
-        (libc::SIGSEGV, "SIGSEGV"),
-        (libc::SIGUSR2, "SIGUSR2"),
-        (libc::SIGPIPE, "SIGPIPE"),
-        (libc::SIGALRM, "SIGALRM"),
-        (libc::SIGTERM, "SIGTERM"),
-        (libc::SIGXCPU, "SIGXCPU"),
-        (libc::SIGXFSZ, "SIGXFSZ"),
-        (libc::SIGSYS, "SIGSYS"),
-    ];
-    let name = known
-        .iter()
-        .find(|(number, _)| *number == signal)
-        .map(|(_, name)| (*name).to_owned());
-    name.unwrap_or_else(|| format!("signal {signal}"))
 }

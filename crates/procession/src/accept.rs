@@ -12,13 +12,16 @@ use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 /// The most handshakes that are under way at once. The next program to connect takes the place of the oldest.
 const MOST: usize = 128;
 
 /// The programs that have connected and not yet shown that they know the key.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Handshakes {
+    /// How long each may take.
+    pub(crate) limit: Duration,
     /// Locked by the thread that accepts. Other threads wait for it: it does what they would do.
     pending: Mutex<VecDeque<Pending>>,
 }
@@ -35,6 +38,15 @@ struct Pending {
 enum Progress {
     Waits,
     Done,
+}
+
+impl Default for Handshakes {
+    fn default() -> Handshakes {
+        Handshakes {
+            limit: HANDSHAKE_LIMIT,
+            pending: Mutex::default(),
+        }
+    }
 }
 
 impl Handshakes {
@@ -92,7 +104,7 @@ impl Handshakes {
                 return Ok(stream);
             }
             stream.set_waiting(false)?;
-            let mut peer = Pending::new(stream, key)?;
+            let mut peer = Pending::new(stream, key, self.limit)?;
             match peer.advance() {
                 Ok(Progress::Waits) => pending.push_back(peer),
                 answer => return answered(answer.map(drop), Some(peer.stream)),
@@ -123,14 +135,14 @@ impl fmt::Debug for Pending {
 }
 
 impl Pending {
-    fn new(stream: Stream, key: &[u8]) -> io::Result<Pending> {
+    fn new(stream: Stream, key: &[u8], limit: Duration) -> io::Result<Pending> {
         let mut nonce = [0; auth::NONCE];
         random_bytes(&mut nonce)?;
         Ok(Pending {
             stream,
             handshake: Handshake::of_listener(key, &nonce),
             unsent: Vec::new(),
-            limit: Deadline::after(HANDSHAKE_LIMIT),
+            limit: Deadline::after(limit),
         })
     }
 

@@ -19,8 +19,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-/// How long a handshake may take.
-pub(crate) const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
+/// How long a handshake may take, as `Listener.HANDSHAKE_TIMEOUT` of Python.
+pub(crate) const HANDSHAKE_LIMIT: Duration = Duration::from_secs(20);
 /// The most bytes that one read asks for.
 const PIECE: usize = 64 << 10;
 
@@ -166,6 +166,14 @@ impl Listener {
         })
     }
 
+    /// Gives each program `limit` instead of 20 seconds to complete its handshake. Python's `Listener` has the attribute
+    /// `HANDSHAKE_TIMEOUT` for this.
+    #[must_use]
+    pub fn with_handshake_limit(mut self, limit: Duration) -> Listener {
+        self.handshakes.limit = limit;
+        self
+    }
+
     /// Returns the address on which this listens.
     ///
     /// # Errors
@@ -178,7 +186,7 @@ impl Listener {
     }
 
     /// Waits for a program to connect, and checks in a handshake that both sides know the key. A program that does not
-    /// complete the handshake within ten seconds is refused; meanwhile others can connect. Several threads may accept
+    /// complete the handshake within 20 seconds ([`Listener::with_handshake_limit`]) is refused; meanwhile others can connect. Several threads may accept
     /// at once.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! The errors: one type for each kind of operation, and [`Error`] for programs that only pass errors on.
 
 use procession_core as core;
+use procession_core::sys::signal;
 use std::fmt;
 
 /// An operation on family memory failed: memory is exhausted, an object is gone, or a handle cannot be followed.
@@ -169,7 +170,7 @@ pub enum ProcessError {
         traceback: String,
     },
     /// A signal killed the process.
-    #[error("{process} was killed by {}", signal_name(*signal))]
+    #[error("{process} was killed by {}", signal::name(*signal))]
     Signaled {
         /// The name and pid of the process.
         process: Who,
@@ -315,7 +316,7 @@ pub enum TaskError {
 
 fn ended(code: Option<i32>, out_of_memory: bool) -> String {
     let how = match code {
-        Some(code) if code < 0 => format!("killed by {}", signal_name(-code)),
+        Some(code) if code < 0 => format!("killed by {}", signal::name(-code)),
         Some(code) => format!("it ended with status {code}"),
         None => "its exit code is not known".into(),
     };
@@ -369,27 +370,3 @@ pub enum Error {
 
 /// The result of a function that can fail with any error of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
-
-/// Returns the name of a signal, `SIGKILL` for example, or `signal 42`.
-pub(crate) fn signal_name(signal: i32) -> String {
-    const NAMES: [(i32, &str); 16] = [
-        (libc::SIGHUP, "SIGHUP"),
-        (libc::SIGINT, "SIGINT"),
-        (libc::SIGQUIT, "SIGQUIT"),
-        (libc::SIGILL, "SIGILL"),
-        (libc::SIGTRAP, "SIGTRAP"),
-        (libc::SIGABRT, "SIGABRT"),
-        (libc::SIGBUS, "SIGBUS"),
-        (libc::SIGFPE, "SIGFPE"),
-        (libc::SIGKILL, "SIGKILL"),
-        (libc::SIGUSR1, "SIGUSR1"),
-        (libc::SIGSEGV, "SIGSEGV"),
-        (libc::SIGUSR2, "SIGUSR2"),
-        (libc::SIGPIPE, "SIGPIPE"),
-        (libc::SIGALRM, "SIGALRM"),
-        (libc::SIGTERM, "SIGTERM"),
-        (libc::SIGSYS, "SIGSYS"),
-    ];
-    let known = NAMES.iter().find(|(number, _)| *number == signal);
-    known.map_or_else(|| format!("signal {signal}"), |(_, name)| (*name).to_owned())
-}

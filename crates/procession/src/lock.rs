@@ -97,7 +97,7 @@ impl fmt::Display for Death {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} (pid {}) died with the lock", self.name, self.pid)?;
         match self.code {
-            Some(code) if code < 0 => write!(f, ", killed by {}", crate::error::signal_name(-code)),
+            Some(code) if code < 0 => write!(f, ", killed by {}", procession_core::sys::signal::name(-code)),
             Some(code) => write!(f, ", with status {code}"),
             None => Ok(()),
         }

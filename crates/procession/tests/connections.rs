@@ -137,7 +137,9 @@ fn who_hangs_up_before_a_word_is_refused_and_no_error_of_the_listener() {
 #[test]
 fn silent_and_slow_clients_keep_nobody_waiting_and_are_given_up() {
     let path = folder().join("drops");
-    let listener = Listener::bind_unix(&path, b"key").unwrap();
+    let listener = Listener::bind_unix(&path, b"key")
+        .unwrap()
+        .with_handshake_limit(Duration::from_secs(10));
     let silent: Vec<_> = (0..5).map(|_| UnixStream::connect(&path).unwrap()).collect();
     let mut slow = UnixStream::connect(&path).unwrap();
     std::thread::scope(|scope| {

@@ -18,6 +18,7 @@ pub mod mutex;
 pub mod pidfd;
 pub mod procfs;
 pub mod shared;
+pub mod signal;
 pub mod spawn;
 pub mod stream;
 

@@ -65,7 +65,10 @@ fn ended(process: Worker) -> (Option<i32>, Option<String>) {
         Ok(Ok(())) => (Some(0), None),
         Ok(Err(why)) => (Some(1), Some(why)),
         Err(ProcessError::Signaled { signal, process }) => {
-            let why = format!("{process} was killed by {}", crate::error::signal_name(signal));
+            let why = format!(
+                "{process} was killed by {}",
+                procession_core::sys::signal::name(signal)
+            );
             (Some(-signal), Some(why))
         }
         Err(ref e @ (ProcessError::Exited { code, .. } | ProcessError::NotRun { code, .. })) => {

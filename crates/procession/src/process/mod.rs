@@ -81,7 +81,7 @@ impl ExitStatus {
 impl fmt::Display for ExitStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.signal() {
-            Some(signal) => f.write_str(&crate::error::signal_name(signal)),
+            Some(signal) => f.write_str(&procession_core::sys::signal::name(signal)),
             None => write!(f, "status {}", self.0),
         }
     }
