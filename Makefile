@@ -143,19 +143,19 @@ frozen: .venv-frozen/.stamp $(VENV)/.stamp-tools ## Make executables of a progra
 
 .PHONY: soak
 soak: build ## Kill producers and consumers of a queue for a minute, and check every message (SECONDS=60)
-	$(INTERRUPTIBLE) $(BIN)/python tests/soak_queue.py --seconds $(or $(SECONDS),60)
+	$(INTERRUPTIBLE) $(BIN)/python tests/soak/soak_queue.py --seconds $(or $(SECONDS),60)
 
 .PHONY: soak-processes
 soak-processes: build ## Start 10 000 processes one after the other and 300 at once, and measure what they leave behind (COUNT=10000)
-	$(INTERRUPTIBLE) $(BIN)/python tests/soak_processes.py --count $(or $(COUNT),10000)
+	$(INTERRUPTIBLE) $(BIN)/python tests/soak/soak_processes.py --count $(or $(COUNT),10000)
 
 .PHONY: soak-pool
 soak-pool: build ## Kill workers of a pool for ten minutes, and check every task (SECONDS=600)
-	$(INTERRUPTIBLE) $(BIN)/python tests/soak_pool.py --seconds $(or $(SECONDS),600) --tasks 1000000
+	$(INTERRUPTIBLE) $(BIN)/python tests/soak/soak_pool.py --seconds $(or $(SECONDS),600) --tasks 1000000
 
 .PHONY: soak-hostile
 soak-hostile: build ## Kill, stop and restrict members of a family for two minutes, and check messages, tasks and locks (SECONDS=120)
-	$(INTERRUPTIBLE) $(BIN)/python tests/soak_hostile.py --seconds $(or $(SECONDS),120)
+	$(INTERRUPTIBLE) $(BIN)/python tests/soak/soak_hostile.py --seconds $(or $(SECONDS),120)
 
 .PHONY: lint
 lint: build ## Check format, lints, types, the order of imports and house rules

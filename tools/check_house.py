@@ -47,7 +47,7 @@ FORBIDDEN_FREE = ["*Cargo.lock"]  # cargo writes it: it names the registry of ev
 
 # Tests wait as long as `deadlines` says, which has measured the machine: for PATIENCE, in a program's text too.
 DEADLINE = re.compile(r"\btimeout=\d\d|\.(join|wait|get|result)\(\d\d+\)")
-DEADLINE_CHECKED = ["tests/test_*.py"]
+DEADLINE_CHECKED = ["tests/*/test_*.py"]
 
 UNSAFE = re.compile(r"\bunsafe\s*(\{|fn\b|impl\b|extern\b|trait\b)|\ballow\(.*unsafe_code|\bexpect\(.*unsafe_code")
 

@@ -1,4 +1,4 @@
-//! The Rust side of tests/test_rust.py: a program that Python starts, or that starts Python.
+//! The Rust side of tests/rust/test_rust.py: a program that Python starts, or that starts Python.
 #![allow(clippy::print_stdout, missing_docs)]
 
 use procession::python::{self, Command};

@@ -10,7 +10,7 @@ import pytest
 
 from programs import Outcome, run
 
-PROGRAMS = Path(__file__).resolve().parents[2] / "shared" / "programs"
+PROGRAMS = Path(__file__).resolve().parents[3] / "shared" / "programs"
 
 # Which of them take the name of a start method as their argument.
 WITH_METHOD = (

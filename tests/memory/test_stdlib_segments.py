@@ -14,7 +14,7 @@ from deadlines import PATIENCE
 from procession._memory import segments
 from procession.shared_memory import ShareableList, SharedMemory
 
-sys.path.append(str(Path(__file__).resolve().parents[1] / "tools"))
+sys.path.append(str(Path(__file__).resolve().parents[2] / "tools"))
 import other_pythons
 
 ITEMS = ["howdy", b"HoWdY", -273.154, 100, None, True, 42, "é", b""]

@@ -1,6 +1,6 @@
 """Feeds the decoder of small messages with bytes that nobody wrote. It may refuse them, and nothing else.
 
-    python tests/fuzz_small_messages.py --seconds 600
+    python tests/soak/fuzz_small_messages.py --seconds 600
 
 Starts from messages as they are written and changes, drops, repeats and splices bytes, from a seed that it prints. What
 is decoded is encoded and decoded again, and must be the same. A crash ends the interpreter, so it cannot go unnoticed.

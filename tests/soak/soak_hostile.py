@@ -1,6 +1,6 @@
 """Members of a family are ill-treated at random while others count messages, tasks and locks.
 
-    python tests/soak_hostile.py --seconds 120
+    python tests/soak/soak_hostile.py --seconds 120
 
 A member is killed; stopped and continued; has its address space or its descriptors limited for a while, so that memory
 and descriptors are refused; closes all descriptors that it has; forks a child of its own that Procession knows nothing

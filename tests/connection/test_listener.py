@@ -18,16 +18,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from test_connection import no_free_descriptors
 
 import procession as mp
 from deadlines import PATIENCE, ended, open_descriptors, running, until
 from procession import connection
 from procession._connection import connector
 from procession.connection import Client, Listener, wait
-from test_connection import no_free_descriptors
 
 KEY = b"the key"
-TLS = Path(__file__).parent / "tls"
+TLS = Path(__file__).parents[1] / "helpers" / "tls"
 
 
 @pytest.fixture(params=["AF_UNIX", "AF_INET", "AF_INET6"])

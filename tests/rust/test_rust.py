@@ -17,7 +17,7 @@ import procession
 from deadlines import PATIENCE, scaled, until
 from procession.rust import Program, from_bytes, to_bytes
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -165,7 +165,7 @@ def test_a_rust_program_that_python_did_not_start_was_given_nothing(peer: str) -
 def test_a_rust_program_starts_python_functions(peer: str) -> None:
     pytest.importorskip("numpy")
     run = subprocess.run(
-        [peer, "root", sys.executable, str(Path(__file__).parent)],
+        [peer, "root", sys.executable, str(ROOT / "tests" / "helpers")],
         check=False, capture_output=True, text=True, timeout=3 * PATIENCE, stdin=subprocess.DEVNULL,
     )  # fmt: skip
     assert run.returncode == 0, run.stderr

@@ -11,7 +11,7 @@ import programs
 
 HEAD = f"""
 import os, select, signal, sys, tempfile, threading, time
-sys.path.insert(0, {str(Path(__file__).parent)!r})
+sys.path[:0] = {[str(Path(file).parent) for file in (programs.__file__, __file__)]!r}
 import procession as mp
 import worlds
 from deadlines import until

@@ -1,6 +1,6 @@
 """Processes in numbers: hundreds at once, and thousands one after the other with constant memory and descriptors.
 
-    python tests/soak_processes.py --count 10000 --at-once 300
+    python tests/soak/soak_processes.py --count 10000 --at-once 300
 
 Every third process fails and every third is killed, and all of them tell how they ended. Afterwards this process and
 the fork server have the size that they had after the first few hundred, as many open descriptors, and the family memory

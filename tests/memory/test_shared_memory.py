@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+import deadlines
 import procession as mp
 from deadlines import PATIENCE, ended, open_descriptors, running, scaled, until
 from procession import resource_tracker
@@ -297,7 +298,7 @@ def test_a_killed_watcher_that_its_starter_does_not_wait_for_is_dead_for_all_oth
         child.kill()
         child.join()
     """
-    assert run("-c", text, Path(__file__).parent).well() == "True True\n"
+    assert run("-c", text, Path(deadlines.__file__).parent).well() == "True True\n"
 
 
 def test_a_program_without_segments_has_no_watcher():

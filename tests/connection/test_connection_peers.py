@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import shutil
 import socket
 import subprocess
-import sys
 from collections.abc import Iterator
-from functools import cache
-from pathlib import Path
 
 import pytest
 
 import procession as mp
 from deadlines import PATIENCE
+from interpreters import interpreter
 from procession.connection import Client, Connection, Listener
 
 KEY = b"known to both"
@@ -46,24 +42,6 @@ try:
 except AuthenticationError as error:
     print("refused:", error)
 """
-
-
-@cache
-def interpreter(version: str) -> str | None:
-    """A CPython of that version: this one, one of PATH, or one of pyenv's."""
-    kept = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv", "versions")
-    found = [sys.executable, shutil.which(f"python{version}"), *map(str, kept.glob(f"{version}.*/bin/python3"))]
-    ask = "import sys; print('%d.%d' % sys.version_info[:2], sys.implementation.name)"
-    for candidate in filter(None, found):
-        try:
-            answer = subprocess.run(
-                [candidate, "-c", ask], capture_output=True, text=True, timeout=PATIENCE, check=False
-            )
-        except (OSError, subprocess.TimeoutExpired):
-            continue
-        if answer.stdout.split() == [version, "cpython"]:
-            return candidate
-    return None
 
 
 @pytest.fixture(params=VERSIONS)

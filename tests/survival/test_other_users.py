@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from test_descriptors import needs_root, program
 
 import procession as mp
 import worlds
 from deadlines import PATIENCE, until
 from procession import connection, managers, shared_memory
-from test_descriptors import needs_root, program
 
 
 def as_nobody(attack: Callable[[], Any]) -> Any:

@@ -1,6 +1,6 @@
 """Sixteen producers and sixteen consumers of one queue, which are killed at random and replaced.
 
-    python tests/soak_queue.py --seconds 60
+    python tests/soak/soak_queue.py --seconds 60
 
 At the end every message is accounted for: none is torn, none came twice, and those that a finished `put` handed over
 were taken, but for one at most with each consumer that was killed. And as many blocks of memory are in use as before.

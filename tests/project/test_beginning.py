@@ -10,17 +10,16 @@ import pytest
 import deadlines
 from programs import run, write
 
-HERE = Path(__file__).parent
+TESTS = Path(__file__).resolve().parent.parent
 
 
 def small_suite(tmp_path, source, **environment):
-    """Runs a file of tests as a suite of its own, with our conftest.py."""
-    for name in ("conftest.py", "beginning.py", "deadlines.py", "remains.py", "default_start"):
-        (tmp_path / name).symlink_to(HERE / name)
+    """Runs a file of tests as a suite of its own, with our conftest.py and our options."""
+    (tmp_path / "conftest.py").symlink_to(TESTS / "conftest.py")
     file = write(tmp_path / "test_small.py", source)
     # a run of its own; and it is not to be counted as a worker of ours
     own = {"PYTEST_XDIST_WORKER": "", "PYTEST_ADDOPTS": "-p no:cacheprovider", "TMPDIR": str(tmp_path), **environment}
-    return run("-c", SUITE, file, "-c", HERE.parent / "pyproject.toml", "--rootdir", tmp_path, cwd=tmp_path, **own)
+    return run("-c", SUITE, file, "-c", TESTS.parent / "pyproject.toml", "--rootdir", tmp_path, cwd=tmp_path, **own)
 
 
 SUITE = """
@@ -129,7 +128,7 @@ def test_deadlines_are_longer_where_programs_start_slowly(monkeypatch):
     deadlines.measure()
     assert deadlines.PATIENCE == 60
     ask = "import deadlines; print(deadlines.PATIENCE, deadlines.slowness())"
-    assert run("-c", ask, cwd=HERE).well() == "60.0 3.0\n"
+    assert run("-c", ask, cwd=TESTS / "helpers").well() == "60.0 3.0\n"
     # those that wait take the present one
     monkeypatch.setattr(deadlines, "PATIENCE", 0.01)
     with pytest.raises(AssertionError, match=r"not true within 0\.01 s"):

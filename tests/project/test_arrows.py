@@ -8,7 +8,7 @@ from types import ModuleType
 
 import pytest
 
-TOOL = Path(__file__).parent.parent / "tools" / "check_arrows.py"
+TOOL = Path(__file__).resolve().parents[2] / "tools" / "check_arrows.py"
 FLOORS = ["low", "left right", "files more", "high"]
 
 

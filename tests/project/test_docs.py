@@ -16,7 +16,7 @@ import pytest
 
 from programs import run, write
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
 FENCE = re.compile(r"^```(?P<kind>\S*)[^\n]*\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -90,9 +90,9 @@ def test_the_files_and_tests_that_a_page_names_exist(page):
     for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text):
         assert (page.parent / target).exists(), target
     for file, function in TEST.findall(text):
-        tests = ROOT / "tests" / file
-        assert tests.exists(), file
-        assert not function or f"def {function}(" in tests.read_text(), f"{file}::{function}"
+        found = list((ROOT / "tests").rglob(file))
+        assert len(found) == 1, f"{file}: {found}"
+        assert not function or f"def {function}(" in found[0].read_text(), f"{file}::{function}"
 
 
 def test_each_difference_has_its_test_or_a_reason_why_it_has_none():

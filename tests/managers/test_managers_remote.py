@@ -22,12 +22,12 @@ import pytest
 
 import procession as mp
 from deadlines import PATIENCE, ended, scaled, until
+from interpreters import interpreter
 from procession.connection import Client
 from procession.managers import BaseManager, DictProxy, RemoteError, SyncManager
-from test_connection_peers import interpreter
 
 KEY = b"known to both"
-TLS = Path(__file__).parent / "tls"
+TLS = Path(__file__).parents[1] / "helpers" / "tls"
 VERSIONS = ("3.11", "3.12", "3.13")
 
 
@@ -413,7 +413,7 @@ def test_a_proxy_out_of_another_is_reached_as_that_one_was():
     with Shop(("127.0.0.1", 0), KEY, ctx=mp.get_context("fork")) as shop:
         code = """
 import sys
-sys.path.insert(0, ".")
+sys.path[:0] = [".", "../helpers"]
 from test_managers_remote import KEY, Shop
 shop = Shop(("localhost", int(sys.argv[1])), KEY)
 shop.connect()
@@ -432,7 +432,7 @@ def test_a_manager_through_tls(start_method):
         shared = shop.dict(of="the family")
         code = """
 import sys
-sys.path.insert(0, ".")
+sys.path[:0] = [".", "../helpers"]
 from test_managers_remote import Shop, tls_client
 shop = Shop(eval(sys.argv[1]), eval(sys.argv[2]), tls=tls_client)
 shop.connect()
