@@ -37,7 +37,7 @@ impl Family {
     }
 }
 
-/// Lets go of one of what a condemned bundle holds; true when there is none left.
+/// Releases one of the references of a bundle that is reclaimed; true when none is left.
 pub(crate) fn reclaim(txn: &mut Txn, bundle: u64) -> bool {
     let count = txn.family.at::<AtomicU64>(bundle + COUNT);
     let number = txn.read(count);

@@ -139,7 +139,8 @@ impl Txn {
         }
     }
 
-    /// One reference less; at none the object is condemned: handles are no longer good, and it waits to be taken apart.
+    /// One reference less; at none the object goes to the deferred-free list: its handles
+    /// are no longer good, and it waits to be reclaimed.
     pub fn let_go(&mut self, offset: u64) {
         let header = self.family.at::<Header>(offset);
         let refs = self.read(&header.refs);
@@ -147,13 +148,13 @@ impl Txn {
         if refs <= 1 {
             let tag = Tag(self.read(&header.tag));
             let kind = tag.kind().unwrap_or(Kind::Buffer);
-            let condemned = &self.books().condemned;
+            let deferred_free = &self.books().deferred_free;
             self.write(
                 &header.tag,
                 Tag::new(tag.generation(), kind, tag.class(), false).0,
             );
-            self.write(&header.link, self.read(condemned));
-            self.write(condemned, offset);
+            self.write(&header.link, self.read(deferred_free));
+            self.write(deferred_free, offset);
         }
     }
 

@@ -68,8 +68,8 @@ pub struct Ledger {
     pub warm: AtomicU64,
     /// Free mutex slots.
     pub free_mutex: AtomicU64,
-    /// Objects that nobody refers to any more and that are still to be taken apart.
-    pub condemned: AtomicU64,
+    /// The deferred-free list: objects without references that are still to be reclaimed.
+    pub deferred_free: AtomicU64,
     /// Free slots of the registry: index + 1 of the first.
     pub free_slot: AtomicU64,
     /// How many slots were ever used.
@@ -80,7 +80,7 @@ pub struct Ledger {
 
 shared!(Note, 16, { word, value });
 shared!(Ledger, 4608, {
-    mutex, committed, pad, notes, free, run_next, run_end, top, chunk_next, chunk_end, warm, free_mutex, condemned,
+    mutex, committed, pad, notes, free, run_next, run_end, top, chunk_next, chunk_end, warm, free_mutex, deferred_free,
     free_slot, slots, blocks,
 });
 

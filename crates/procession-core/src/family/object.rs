@@ -157,7 +157,7 @@ impl Tag {
 pub struct Header {
     /// See [`Tag`].
     pub tag: AtomicU64,
-    /// The next block of the list that this one is on: a free list, or the condemned.
+    /// The next block of the list that this one is on: a free list, or the deferred-free list.
     pub link: AtomicU64,
     /// How many entries of held tables and messages name this block.
     pub refs: AtomicU64,

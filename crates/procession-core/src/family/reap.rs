@@ -181,15 +181,15 @@ impl Family {
         }
     }
 
-    /// Takes the condemned apart: objects that nobody refers to any more. Each step is a transaction, so whoever comes
-    /// next goes on where one was killed.
+    /// Reclaims the objects of the deferred-free list, which have no references any more. Each step is a transaction:
+    /// where a process was killed, the next one goes on.
     pub(crate) fn reclaim(&'static self) {
-        while self.ledger().condemned.load(Ordering::Acquire) != 0 {
+        while self.ledger().deferred_free.load(Ordering::Acquire) != 0 {
             // They can wait for the next one who comes by.
             let Ok(mut txn) = self.begin_soon() else {
                 return;
             };
-            let offset = txn.read(&txn.books().condemned);
+            let offset = txn.read(&txn.books().deferred_free);
             if offset == 0 {
                 return;
             }
@@ -202,8 +202,8 @@ impl Family {
                 continue;
             }
             let next = txn.read(&header.link);
-            let condemned = &txn.books().condemned;
-            txn.write(condemned, next);
+            let deferred_free = &txn.books().deferred_free;
+            txn.write(deferred_free, next);
             let resident = txn.read(&header.resident);
             let written = super::zeroed::may_be_written(tag, resident);
             if matches!(

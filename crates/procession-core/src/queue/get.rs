@@ -211,7 +211,7 @@ impl Queue {
     }
 
     /// The segment of the message at this position. A segment that ends there is freed, and the next one begun; where the
-    /// family has enough free memory already it is condemned instead, to be buried when the mutex is left.
+    /// family has enough free memory already it goes to the deferred-free list, to be reclaimed when the mutex is released.
     #[inline]
     pub(super) fn segment_at(&self, head: &'static Cursor, position: u64) -> Result<u64> {
         let family = self.0.hold.family;
@@ -266,7 +266,8 @@ impl Queue {
 }
 
 impl Txn {
-    /// Frees a segment, or condemns it where the family has enough free memory already: reclaiming it gives it back.
+    /// Frees a segment. Where the family has enough free memory already, the segment goes to the deferred-free list instead:
+    /// reclaiming gives its memory back to the system.
     pub(super) fn free_segment(&mut self, offset: u64) {
         let header = self.family.at::<Header>(offset);
         let resident = header.resident.load(Ordering::Relaxed);
