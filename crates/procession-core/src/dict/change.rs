@@ -141,7 +141,7 @@ impl Dict {
                 txn.write(&part.count, 0);
                 txn.write(&part.used, 0);
                 // The entries go with the table, step by step.
-                txn.let_go(table);
+                txn.drop_reference(table);
                 txn.commit();
             }
             Ok(Tried::Done(()))
@@ -257,7 +257,7 @@ pub(super) fn free_entry(txn: &mut Txn, entry: u64) {
     let shape = shape_of(txn.family.at(entry));
     for i in 0..shape.carried {
         let carried = txn.read(txn.family.at::<AtomicU64>(entry + ENTRY_HEADER + 8 * i));
-        txn.let_go(carried);
+        txn.drop_reference(carried);
     }
     txn.free(entry);
 }

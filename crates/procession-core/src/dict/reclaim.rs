@@ -19,7 +19,7 @@ pub(crate) fn reclaim(txn: &mut Txn, offset: u64) -> bool {
         let table = txn.read(&part.table);
         if table != 0 {
             txn.write(&part.table, 0);
-            txn.let_go(table);
+            txn.drop_reference(table);
             return false;
         }
     }

@@ -148,7 +148,7 @@ impl Dict {
         new.note_given(&mut txn);
         if old != 0 {
             txn.write(&family.at::<Table>(old).capacity, 0);
-            txn.let_go(old);
+            txn.drop_reference(old);
         }
         txn.commit();
         new.given();

@@ -46,6 +46,6 @@ pub(crate) fn reclaim(txn: &mut Txn, bundle: u64) -> bool {
     }
     let held = txn.read(txn.family.at::<AtomicU64>(bundle + COUNT + 8 * number));
     txn.write(count, number - 1);
-    txn.let_go(held);
+    txn.drop_reference(held);
     false
 }

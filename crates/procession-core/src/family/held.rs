@@ -95,13 +95,13 @@ impl Hold {
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        self.let_go();
+        self.drop_entry();
         self.family.unused();
     }
 }
 
 impl Hold {
-    fn let_go(&self) {
+    fn drop_entry(&self) {
         // A child whose seat was taken away before it could claim it holds nothing; its entry is not there.
         let Some(entry) = self.family.own_entry(self.index) else {
             return;
@@ -128,20 +128,20 @@ impl Hold {
 }
 
 impl Txn {
-    /// Empties an entry of this member's for this object, if it is one, and lets go of the object.
+    /// Empties an entry of this member for this object, if it is one, and drops its reference.
     fn clear_entry(mut self, entry: &'static AtomicU64, index: u32, offset: u64) {
         let family = self.family;
         if self.read(entry) == offset {
             self.write(entry, 0);
-            self.let_go(offset);
+            self.drop_reference(offset);
             self.commit();
             family.hint_free(index);
         }
     }
 
-    /// One reference less; at none the object goes to the deferred-free list: its handles
+    /// Drops one reference. At none left the object goes to the deferred-free list: its handles
     /// are no longer good, and it waits to be reclaimed.
-    pub fn let_go(&mut self, offset: u64) {
+    pub fn drop_reference(&mut self, offset: u64) {
         let header = self.family.at::<Header>(offset);
         let refs = self.read(&header.refs);
         self.write(&header.refs, refs.saturating_sub(1));

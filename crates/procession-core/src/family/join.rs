@@ -350,7 +350,7 @@ impl Seat {
                 && at == *index
             {
                 txn.write(entry, 0);
-                txn.let_go(offset);
+                txn.drop_reference(offset);
                 txn.commit();
             }
             self.family.hint_free(*index);

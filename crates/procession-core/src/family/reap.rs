@@ -165,7 +165,7 @@ impl Family {
                     break;
                 };
                 txn.write(entry, 0);
-                txn.let_go(offset);
+                txn.drop_reference(offset);
                 awake.extend(to_wake);
                 index = found + 1;
             }

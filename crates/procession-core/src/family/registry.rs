@@ -324,7 +324,7 @@ impl Txn {
             let held = self.read(word);
             if held != 0 {
                 self.write(word, 0);
-                self.let_go(held);
+                self.drop_reference(held);
             }
         }
     }

@@ -287,14 +287,14 @@ impl ForkServer {
         self.children.len()
     }
 
-    /// Records the exit codes of the children that have ended, and lets them go.
+    /// Records the exit codes of the children that have ended, and reaps them.
     fn look_after_children(&mut self) {
         self.bell.clear();
         while !self.children.is_empty() {
             match pidfd::any_zombie() {
                 Ok(None) => return,
                 Ok(Some(pid)) if self.children.contains_key(&pid) => {
-                    if !self.let_go(pid) {
+                    if !self.reap_child(pid) {
                         return;
                     }
                 }
@@ -303,7 +303,7 @@ impl ForkServer {
                 Ok(Some(_)) | Err(_) => {
                     let pids: Vec<u32> = self.children.keys().copied().collect();
                     for pid in pids {
-                        self.let_go(pid);
+                        self.reap_child(pid);
                     }
                     return;
                 }
@@ -312,7 +312,7 @@ impl ForkServer {
     }
 
     /// Records and reaps one child, if it has ended.
-    fn let_go(&mut self, pid: u32) -> bool {
+    fn reap_child(&mut self, pid: u32) -> bool {
         let seat = match pidfd::peek(Which::Pid(pid)) {
             Ok(None) => return false,
             Ok(Some(code)) => {

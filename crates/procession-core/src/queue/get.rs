@@ -272,7 +272,7 @@ impl Txn {
         let header = self.family.at::<Header>(offset);
         let resident = header.resident.load(Ordering::Relaxed);
         if self.family.runs_hot(header.tag().class(), resident) {
-            self.let_go(offset);
+            self.drop_reference(offset);
         } else {
             self.free(offset);
         }

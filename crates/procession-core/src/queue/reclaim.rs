@@ -46,7 +46,7 @@ pub(crate) fn reclaim(txn: &mut Txn, offset: u64) -> bool {
         if header.carried != 0 {
             for i in 1..=u64::from(header.carried) {
                 let carried = txn.read(family.at::<AtomicU64>(at + MESSAGE_HEADER + 8 * i));
-                txn.let_go(carried);
+                txn.drop_reference(carried);
             }
             break;
         }
