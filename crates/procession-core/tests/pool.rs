@@ -408,7 +408,7 @@ fn a_pool_that_was_closed_while_a_thread_waited_ends_as_well() {
 }
 
 #[test]
-fn a_worker_that_is_condemned_before_its_start_is_reported_is_killed() {
+fn a_worker_that_is_marked_for_kill_before_its_start_is_reported_is_killed() {
     let pool = Pool::new(Options {
         workers: 1,
         ..Options::default()

@@ -19,7 +19,7 @@ impl Pool {
             return false;
         }
         if let Some(number) = desk
-            && (!kill || !self.condemn(&state, number, id))
+            && (!kill || !self.mark_for_kill(&state, number, id))
         {
             // It runs, or has ended this very moment.
             return false;

@@ -1,7 +1,7 @@
 //! What a pool looks like in family memory, and what stands before every task and every result.
 //!
 //! Behind the [`PoolObject`] follow the desks, one for each worker. A desk's words are written by the worker that sits at
-//! it; the parent only resets a desk whose worker is dead, and sets [`CONDEMNED`] in `task`.
+//! it; the parent only resets a desk whose worker is dead, and sets [`MARKED_FOR_KILL`] in `task`.
 
 use crate::family::object::{HEADER, Header};
 use crate::sys::shared::shared;
@@ -11,7 +11,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 pub const MOST_WORKERS: u64 = 16_384;
 
 /// The parent has decided that this worker dies with this task: it takes no other any more.
-pub const CONDEMNED: u64 = 1 << 63;
+pub const MARKED_FOR_KILL: u64 = 1 << 63;
 
 /// What the members of a pool share.
 #[repr(C, align(64))]
@@ -35,7 +35,7 @@ shared!(PoolObject, 64 + 64, { header, tasks, results, desks, spare });
 pub struct Desk {
     /// The number of the message that the worker is about to take or has taken, or 0.
     pub claim: AtomicU64,
-    /// The task in that message (perhaps [`CONDEMNED`]), or 0 once its result is handed back.
+    /// The task in that message (perhaps [`MARKED_FOR_KILL`]), or 0 once its result is handed back.
     pub task: AtomicU64,
     /// Which item of the task is being worked at.
     pub item: AtomicU64,

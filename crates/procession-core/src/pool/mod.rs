@@ -39,8 +39,8 @@
 //! # Dying on purpose
 //!
 //! Time limits, cancellation and limits of memory kill workers, and must not kill one that has gone on to another task. So
-//! the parent first *condemns* (a compare-and-swap of the desk's task), and a worker finishes a task by a compare-and-swap
-//! of the same word: either it is finished and the worker safe, or the worker is condemned and takes no other.
+//! the parent first *marks for the kill* (a compare-and-swap of the desk's task), and a worker finishes a task by a compare-and-swap
+//! of the same word: either it is finished and the worker safe, or the worker is marked and takes no other.
 //!
 //! # Who waits
 //!
@@ -67,7 +67,7 @@ use crate::queue::Queue;
 use crate::sys::event::Bell;
 use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
-use layout::{CONDEMNED, Desk, PoolObject, desk_at};
+use layout::{Desk, MARKED_FOR_KILL, PoolObject, desk_at};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use table::State;
 
@@ -221,7 +221,7 @@ impl Pool {
     #[must_use]
     pub fn waiting(&self) -> u64 {
         let state = self.lock();
-        let has_task = |number: &u32| self.desk(*number).task.load(Ordering::Acquire) & !CONDEMNED != 0;
+        let has_task = |number: &u32| self.desk(*number).task.load(Ordering::Acquire) & !MARKED_FOR_KILL != 0;
         let taken = (0..self.options.workers).filter(has_task).count() as u64;
         state.pending.saturating_sub(taken)
     }
@@ -234,7 +234,7 @@ impl Pool {
         (0..self.options.workers)
             .map(|number| {
                 let desk = self.desk(number);
-                let task = desk.task.load(Ordering::Acquire) & !CONDEMNED;
+                let task = desk.task.load(Ordering::Acquire) & !MARKED_FOR_KILL;
                 let busy = desk.claim.load(Ordering::Acquire) != 0 && task != 0;
                 let from = if busy { &desk.began } else { &desk.rested };
                 let seat = &state.seats[number as usize];

@@ -1,6 +1,6 @@
 //! The supervising thread: starting workers, seeing them end, judging what died with them, limits of time and memory.
 
-use super::layout::{self, COMING, CONDEMNED, LEAVING};
+use super::layout::{self, COMING, LEAVING, MARKED_FOR_KILL};
 use super::table::{Death, Outcome, Phase, Report, State};
 use super::{MOST_FAILED_STARTS, Pool};
 use crate::sys::clock::{Deadline, now};
@@ -106,9 +106,9 @@ impl Pool {
         seat.occupied = true;
         seat.asked = false;
         seat.due = None;
-        // It may have been quick, and condemned with its first task before anybody here knew of it.
-        let condemned = self.desk(desk).task.load(Ordering::Acquire) & CONDEMNED != 0;
-        if ending || condemned {
+        // It may have been quick, and marked for the kill with its first task before this table had its pid.
+        let marked = self.desk(desk).task.load(Ordering::Acquire) & MARKED_FOR_KILL != 0;
+        if ending || marked {
             self.kill(&state, desk, libc::SIGKILL);
         }
         drop(state);
@@ -133,7 +133,7 @@ impl Pool {
         let taken = self.tasks.taken_so_far();
         let taken_by_another = claim != 0 && self.sort_claims(number, claim);
         self.drain(&mut state);
-        let task = word & !CONDEMNED;
+        let task = word & !MARKED_FOR_KILL;
         let died_with_it = claim != 0 && task != 0 && taken >= claim && !taken_by_another;
         let seat = &mut state.seats[number as usize];
         let death = Death {
@@ -144,7 +144,7 @@ impl Pool {
             memory: memory || seat.over_memory,
             limit: None,
         };
-        let intended = word & CONDEMNED != 0 || seat.over_memory;
+        let intended = word & MARKED_FOR_KILL != 0 || seat.over_memory;
         if died_with_it {
             self.mourn(&mut state, task, death);
         }
@@ -260,10 +260,10 @@ impl Pool {
         }
     }
 
-    /// The worker with this task shall die with it; false if it has finished it already.
-    pub(super) fn condemn(&self, state: &State, number: u32, id: u64) -> bool {
+    /// Marks the worker that runs this task for the kill, and kills it; false if the worker has finished the task already.
+    pub(super) fn mark_for_kill(&self, state: &State, number: u32, id: u64) -> bool {
         let word = &self.desk(number).task;
-        let done = word.compare_exchange(id, id | CONDEMNED, Ordering::AcqRel, Ordering::Acquire);
+        let done = word.compare_exchange(id, id | MARKED_FOR_KILL, Ordering::AcqRel, Ordering::Acquire);
         if done.is_ok() {
             self.kill(state, number, libc::SIGKILL);
         }
@@ -423,7 +423,7 @@ impl Pool {
         let desk = self.desk(number);
         let claim = desk.claim.load(Ordering::Acquire);
         let id = desk.task.load(Ordering::Acquire);
-        if claim == 0 || id == 0 || id & CONDEMNED != 0 || !state.seats[number as usize].occupied {
+        if claim == 0 || id == 0 || id & MARKED_FOR_KILL != 0 || !state.seats[number as usize].occupied {
             return None;
         }
         // Acquire: pairs with `Worker::calls`. A task that is not called yet has no limit: its module is being imported.
@@ -437,7 +437,7 @@ impl Pool {
             return Some(at);
         }
         let item = desk.item.load(Ordering::Relaxed);
-        if self.condemn(state, number, id) {
+        if self.mark_for_kill(state, number, id) {
             let death = Death {
                 pid: state.seats[number as usize].pid,
                 item,
@@ -454,10 +454,12 @@ impl Pool {
         let desk = self.desk(number);
         let id = desk.task.load(Ordering::Acquire);
         let seat = &state.seats[number as usize];
-        if id == 0 || id & CONDEMNED != 0 || !seat.occupied {
+        if id == 0 || id & MARKED_FOR_KILL != 0 || !seat.occupied {
             return;
         }
-        if procfs::resident(seat.pid).is_some_and(|bytes| bytes > limit) && self.condemn(state, number, id) {
+        if procfs::resident(seat.pid).is_some_and(|bytes| bytes > limit)
+            && self.mark_for_kill(state, number, id)
+        {
             state.seats[number as usize].over_memory = true;
         }
     }

@@ -1,6 +1,6 @@
 //! The worker's side: taking tasks, handing back results, and leaving word of both where the parent finds it.
 
-use super::layout::{CONDEMNED, Desk, HEAD, Head, LEAVING, PoolObject, READY, TIMED, desk_at};
+use super::layout::{Desk, HEAD, Head, LEAVING, MARKED_FOR_KILL, PoolObject, READY, TIMED, desk_at};
 use super::message::{Arrived, Outgoing};
 use crate::error::{Error, Result};
 use crate::family::object::Kind;
@@ -40,7 +40,7 @@ pub enum Finished {
     /// The worker may take the next one.
     Free,
     /// The parent has decided that this worker dies, and is about to kill it: it must not take another task.
-    Condemned,
+    MarkedForKill,
 }
 
 impl Worker {
@@ -209,7 +209,7 @@ impl Worker {
                         ..Head::default()
                     };
                     self.hand_back(head, &payload)?;
-                    if self.finish() == Finished::Condemned {
+                    if self.finish() == Finished::MarkedForKill {
                         park();
                     }
                 }
@@ -231,19 +231,19 @@ impl Worker {
         let freed =
             self.desk
                 .task
-                .compare_exchange(task & !CONDEMNED, 0, Ordering::AcqRel, Ordering::Acquire);
+                .compare_exchange(task & !MARKED_FOR_KILL, 0, Ordering::AcqRel, Ordering::Acquire);
         crash_point!("worker.task cleared, claim not");
         self.desk.claim.store(0, Ordering::Release);
         if freed.is_ok() {
             Finished::Free
         } else {
-            Finished::Condemned
+            Finished::MarkedForKill
         }
     }
 
     /// There is no task after all.
     fn give_up(&self) {
-        if self.withdraw() == Finished::Condemned {
+        if self.withdraw() == Finished::MarkedForKill {
             park();
         }
     }

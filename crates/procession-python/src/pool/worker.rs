@@ -127,7 +127,7 @@ impl AtWork {
                 self.hand_back(py, head, result::RAISED, &told)?;
             }
         }
-        if self.worker.finish() == Finished::Condemned {
+        if self.worker.finish() == Finished::MarkedForKill {
             py.detach(park);
         }
         Ok(())

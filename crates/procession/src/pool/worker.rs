@@ -115,7 +115,7 @@ pub(super) fn work(start: Start) -> Result<(), String> {
                 if left == 0 {
                     worker.leaving();
                 }
-                if worker.finish() == Finished::Condemned {
+                if worker.finish() == Finished::MarkedForKill {
                     park();
                 }
             }
