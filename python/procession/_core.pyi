@@ -28,12 +28,13 @@ class Handle:
     def _key(self) -> tuple[int, int]:
         """Which object of the family this is."""
 
-    def _summon(self, address: int) -> bool:
-        """The mailbox with this address is called from now on when this may be worth trying again; False if too many
-        are."""
+    def _register_waker(self, address: int) -> bool:
+        """Registers the mailbox with this address: it is notified from now on when this may be worth trying again.
 
-    def _dismiss(self, address: int) -> None:
-        """That mailbox is called no more."""
+        False if all places are taken."""
+
+    def _unregister_waker(self, address: int) -> None:
+        """Takes that mailbox away again."""
 
 @disjoint_base
 class Lock(Handle):
@@ -269,8 +270,8 @@ class Ticket:
 
     @property
     def _key(self) -> tuple[int, int]: ...
-    def _summon(self, address: int) -> bool: ...
-    def _dismiss(self, address: int) -> None: ...
+    def _register_waker(self, address: int) -> bool: ...
+    def _unregister_waker(self, address: int) -> None: ...
     def _called(self) -> bool:
         """Whether it has been called, without waiting."""
 
@@ -597,7 +598,7 @@ def _verify(key: bytes, challenge: bytes, response: bytes) -> None:
     """AuthenticationError unless the response comes from somebody who knows the key."""
 
 def _wait(objects: list[Any], timeout: float | None) -> list[Any] | None:
-    """Those that are ready; None if one of them has to be asked (`_ready`) or calls (`_summon`)."""
+    """Those that are ready; None if one of them has to be asked (`_ready`) or calls (`_register_waker`)."""
 
 def _poll(list: list[tuple[int, int]], timeout: float | None) -> list[int]:
     """Descriptors and what to wait for (POLLIN, POLLOUT); the places in the list of those that are ready."""

@@ -60,18 +60,19 @@ macro_rules! shared_class {
                 Ok(self.core()?.reference().key())
             }
 
-            /// An event loop's mailbox is called from now on when this may be worth trying again; False if too many are.
-            fn _summon(&self, address: u32) -> PyResult<bool> {
+            /// Registers the mailbox of an event loop: it is notified from now on when it may be worth trying again. False if
+            /// all places are taken.
+            fn _register_waker(&self, address: u32) -> PyResult<bool> {
                 let core = self.core()?;
-                // Whoever rings the bells of another family cannot know the mailboxes of this one.
+                // A process that rings the bells of another family cannot know the mailboxes of this one.
                 let home = procession_core::family::Family::home_if_any();
                 let at_home = home.is_some_and(|home| std::ptr::eq(home, core.reference().family()));
-                Ok(at_home && core.bells().iter().all(|bell| bell.summon(Address::of(address))))
+                Ok(at_home && core.bells().iter().all(|bell| bell.register_waker(Address::of(address))))
             }
 
-            /// That mailbox is called no more.
-            fn _dismiss(&self, address: u32) -> PyResult<()> {
-                self.core()?.bells().iter().for_each(|bell| bell.dismiss(Address::of(address)));
+            /// Takes that mailbox away again.
+            fn _unregister_waker(&self, address: u32) -> PyResult<()> {
+                self.core()?.bells().iter().for_each(|bell| bell.unregister_waker(Address::of(address)));
                 Ok(())
             }
 

@@ -37,7 +37,7 @@ def wait_mixed(objects: list[Any], timeout: float | None) -> list[Any]:
     try:
         if mailbox is not None:
             waitable.append(mailbox.fileno())
-            patience = CALLED if all([ours(obj)._summon(obj, mailbox.address) for obj in callers]) else UNCALLED
+            patience = CALLED if all([ours(obj)._register_waker(obj, mailbox.address) for obj in callers]) else UNCALLED
         while True:
             # those that call are asked after they were told the mailbox, or a call could be missed
             ready = {place for place, question in asked.items() if question()}
@@ -54,7 +54,7 @@ def wait_mixed(objects: list[Any], timeout: float | None) -> list[Any]:
     finally:
         if mailbox is not None:
             for obj in callers:
-                ours(obj)._dismiss(obj, mailbox.address)
+                ours(obj)._unregister_waker(obj, mailbox.address)
 
 
 def _sooner(a: float | None, b: float | None) -> float | None:

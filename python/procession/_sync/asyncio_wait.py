@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
         @property
         def _key(self) -> tuple[int, int]: ...
-        def _summon(self, address: int) -> bool: ...
-        def _dismiss(self, address: int) -> None: ...
+        def _register_waker(self, address: int) -> bool: ...
+        def _unregister_waker(self, address: int) -> None: ...
 
 
 __all__ = ["attempted"]
@@ -61,7 +61,7 @@ class _Post:
         key = base._key.__get__(target)
         entry = self._registered.get(key)
         if entry is None:
-            entry = self._registered[key] = [0, base._summon(target, self._mailbox.address)]
+            entry = self._registered[key] = [0, base._register_waker(target, self._mailbox.address)]
         entry[0] += 1
         return bool(entry[1])
 
@@ -73,7 +73,7 @@ class _Post:
         entry[0] -= 1
         if not entry[0]:
             del self._registered[key]
-            base._dismiss(target, self._mailbox.address)
+            base._unregister_waker(target, self._mailbox.address)
 
     async def call(self, future: asyncio.Future[None], seconds: float) -> None:
         """Waits for a call, or so many seconds."""

@@ -102,15 +102,16 @@ impl Queue {
         [&object.items.bell, &object.room.bell, &object.done.bell]
     }
 
-    /// Event loops at this address are called from now on when there may be a message. False if too many are.
+    /// Registers an address: its event loop is notified from now on when there may be a message. False if all places
+    /// are taken.
     #[must_use]
-    pub fn summon_for_messages(&self, address: Address) -> bool {
-        self.object().items.bell.summon(address)
+    pub fn register_waker(&self, address: Address) -> bool {
+        self.object().items.bell.register_waker(address)
     }
 
-    /// They are called no more.
-    pub fn dismiss_for_messages(&self, address: Address) {
-        self.object().items.bell.dismiss(address);
+    /// Takes the address away again.
+    pub fn unregister_waker(&self, address: Address) {
+        self.object().items.bell.unregister_waker(address);
     }
 
     /// What its handle and further references are made of.

@@ -138,13 +138,13 @@ impl Bell {
         }
     }
 
-    /// Nobody sleeps any more who had arrived before. Event loops are called, and stay unsettled.
+    /// Nobody sleeps any more who had arrived before. Event loops are notified, and stay unsettled.
     #[cfg(not(loom))]
     fn settle(&self, before: Heard) {
         if self.wakers.is_empty() {
             self.settled.store(before.0, Ordering::Relaxed);
         } else {
-            self.wakers.call();
+            self.wakers.notify();
         }
     }
 
@@ -153,24 +153,24 @@ impl Bell {
         self.settled.store(before.0, Ordering::Relaxed);
     }
 
-    /// An event loop waits from now on: rings will call this address until it is dismissed. False if all places are
-    /// taken. The caller then looks whether the word has changed meanwhile.
+    /// Registers the mailbox of an event loop: rings notify this address until it is unregistered. False if all places
+    /// are taken. The caller then checks whether the word has changed meanwhile.
     #[cfg(not(loom))]
     #[must_use]
-    pub fn summon(&self, address: Address) -> bool {
+    pub fn register_waker(&self, address: Address) -> bool {
         let registered = self.wakers.register(address);
         self.arrivals.fetch_add(1, Ordering::Release);
         fence_after_rmw();
         registered
     }
 
-    /// That event loop waits no more.
+    /// Takes an event loop's address away: it waits no more.
     #[cfg(not(loom))]
-    pub fn dismiss(&self, address: Address) {
-        self.wakers.dismiss(address);
+    pub fn unregister_waker(&self, address: Address) {
+        self.wakers.unregister(address);
     }
 
-    /// The process with this pid is dead: its event loops are not called any more.
+    /// The process with this pid is dead: its event loops are not notified any more.
     #[cfg(not(loom))]
     pub fn forget(&self, pid: u32) {
         self.wakers.forget(pid);
@@ -185,7 +185,7 @@ impl Bell {
 
     /// Whether event loops wait.
     #[cfg(not(loom))]
-    pub(crate) fn called_by_loops(&self) -> bool {
+    pub(crate) fn has_wakers(&self) -> bool {
         !self.wakers.is_empty()
     }
 
@@ -193,7 +193,7 @@ impl Bell {
     pub fn alarm(&self, word: &Word) {
         word.wake(u32::MAX);
         #[cfg(not(loom))]
-        self.wakers.call();
+        self.wakers.notify();
     }
 
     /// How many sleeps there have been.

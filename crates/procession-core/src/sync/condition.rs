@@ -298,7 +298,7 @@ fn unlink(txn: &mut Txn, condition: &'static ConditionObject, ticket: &'static T
 
 /// The waiter of a called ticket sleeps on until the lock is released.
 fn move_on(ticket: &'static TicketObject, lock: &'static LockObject) {
-    if ticket.bell.called_by_loops() || !lock.inherit(low_half(&ticket.called), CALLED as u32) {
+    if ticket.bell.has_wakers() || !lock.inherit(low_half(&ticket.called), CALLED as u32) {
         ticket.bell.alarm(low_half(&ticket.called));
     }
 }

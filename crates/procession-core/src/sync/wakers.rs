@@ -1,4 +1,4 @@
-//! Calling those who cannot sleep: event loops.
+//! Wakers: notifies event loops, which must not sleep in the kernel.
 //!
 //! An asyncio program must not block in a futex, and a thread that does it in its place would cost more than the wait. So
 //! an event loop has a *mailbox*, a datagram socket that it watches as it watches all others, and registers the mailbox's
@@ -23,7 +23,7 @@ use rustix::net::{AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketT
 use sha2::{Digest, Sha256};
 use std::io;
 
-/// How many event loops may wait for an object at once and be called.
+/// How many event loops may wait for an object at once and be notified.
 pub const PLACES: usize = 4;
 const HEX: &[u8; 16] = b"0123456789abcdef";
 /// Bits of an address below the pid.
@@ -59,7 +59,7 @@ impl Wakers {
     }
 
     /// Takes an address away.
-    pub fn dismiss(&self, address: Address) {
+    pub fn unregister(&self, address: Address) {
         for place in &self.places {
             let _ = place.compare_exchange(address.0, 0, Ordering::AcqRel, Ordering::Relaxed);
         }
@@ -82,10 +82,10 @@ impl Wakers {
     }
 
     /// Sends every address a datagram. An address whose process is gone is taken away.
-    pub fn call(&self) {
+    pub fn notify(&self) {
         for place in &self.places {
             let address = place.load(Ordering::Acquire);
-            if address != 0 && Address(address).call() == Err(rustix::io::Errno::CONNREFUSED) {
+            if address != 0 && Address(address).notify() == Err(rustix::io::Errno::CONNREFUSED) {
                 let _ = place.compare_exchange(address, 0, Ordering::AcqRel, Ordering::Relaxed);
             }
         }
@@ -130,7 +130,7 @@ impl Address {
         SocketAddrUnix::new_abstract_name(&name)
     }
 
-    fn call(self) -> rustix::io::Result<()> {
+    fn notify(self) -> rustix::io::Result<()> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None)?;
         let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
@@ -143,14 +143,14 @@ impl Address {
             }
         }
         match sent {
-            // A full mailbox has been called already.
+            // A full mailbox has notifications already.
             Err(rustix::io::Errno::AGAIN) => Ok(()),
             sent => sent,
         }
     }
 }
 
-/// A mailbox: readable after somebody called.
+/// A mailbox: readable after a notification.
 #[derive(Debug)]
 pub struct Mailbox {
     socket: Kept,
@@ -201,9 +201,9 @@ impl Mailbox {
         self.socket.number()
     }
 
-    /// Puts a call into it, as others do.
-    pub fn call(&self) {
-        let _ = self.address.call();
+    /// Puts a notification into it, as others do.
+    pub fn notify(&self) {
+        let _ = self.address.notify();
     }
 
     /// Empties it.

@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyInt, PyList};
 
 /// Those of the objects that are ready: readable, ended or broken, in the order of the list. Empty: timeout seconds have
-/// passed. None: one of them is of the kind that has to be asked (`_ready()`) or that calls (`_summon()`), and nothing
+/// passed. None: one of them is of the kind that has to be asked (`_ready()`) or that calls (`_register_waker()`), and nothing
 /// was waited for.
 #[pyfunction]
 #[pyo3(name = "_wait")]
@@ -73,7 +73,7 @@ fn descriptor(obj: &Bound<'_, PyAny>) -> PyResult<Option<i32>> {
     }
     match obj.getattr_opt(intern!(py, "fileno"))? {
         Some(fileno) => valid(&fileno.call0()?).map(Some),
-        None if obj.hasattr(intern!(py, "_summon"))? => Ok(None),
+        None if obj.hasattr(intern!(py, "_register_waker"))? => Ok(None),
         None => Err(PyTypeError::new_err(format!(
             "wait() takes descriptors, and objects with a fileno() method: {} has none",
             obj.repr()?

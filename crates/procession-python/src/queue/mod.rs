@@ -254,7 +254,7 @@ impl Queue {
             mailbox.empty();
             // A message may have come between the two, and its call been thrown away.
             if !queue.is_empty() || queue.is_shut_down() {
-                mailbox.call();
+                mailbox.notify();
             }
         }
     }
@@ -456,10 +456,10 @@ shared_class!(Queue, core::Queue, "Queue", {
             if let Some((pid, lost)) = place.as_ref()
                 && *pid == std::process::id()
             {
-                queue.dismiss_for_messages(lost.address());
+                queue.unregister_waker(lost.address());
             }
             let mailbox = Mailbox::new()?;
-            if !queue.summon_for_messages(mailbox.address()) {
+            if !queue.register_waker(mailbox.address()) {
                 return Err(PyOSError::new_err((
                     libc::EUSERS,
                     "too many processes watch this queue at once by its descriptor",
@@ -471,7 +471,7 @@ shared_class!(Queue, core::Queue, "Queue", {
         }
         let fd = place.as_ref().map_or(-1, |(_, mailbox)| {
             if !queue.is_empty() || queue.is_shut_down() {
-                mailbox.call();
+                mailbox.notify();
             }
             mailbox.number()
         });
@@ -483,7 +483,7 @@ shared_class!(Queue, core::Queue, "Queue", {
             && let Some((pid, mailbox)) = place.take()
             && pid == std::process::id()
         {
-            queue.dismiss_for_messages(mailbox.address());
+            queue.unregister_waker(mailbox.address());
             self.watched.store(false, Ordering::Relaxed);
         }
     }

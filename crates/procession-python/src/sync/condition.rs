@@ -223,17 +223,17 @@ impl Ticket {
     }
 
     /// As of shared objects: the mailbox is called when this ticket is.
-    fn _summon(&self, address: u32) -> bool {
+    fn _register_waker(&self, address: u32) -> bool {
         let place = self.ticket.lock().ok();
         place
             .as_ref()
             .and_then(|p| p.as_ref())
-            .is_some_and(|t| t.bell().summon(Address::of(address)))
+            .is_some_and(|t| t.bell().register_waker(Address::of(address)))
     }
 
-    fn _dismiss(&self, address: u32) {
+    fn _unregister_waker(&self, address: u32) {
         if let Some(ticket) = self.ticket.lock().ok().as_ref().and_then(|p| p.as_ref()) {
-            ticket.bell().dismiss(Address::of(address));
+            ticket.bell().unregister_waker(Address::of(address));
         }
     }
 
