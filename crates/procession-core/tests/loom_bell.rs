@@ -37,9 +37,9 @@ impl Lock {
             match self.word.try_claim(me) {
                 Claim::Acquired => return true,
                 Claim::Orphaned(seen) => {
-                    let heard = self.bell.heard();
+                    let snapshot = self.bell.snapshot();
                     if self.word.take_over(seen) {
-                        self.bell.ring(self.word.word(), heard);
+                        self.bell.ring(self.word.word(), snapshot);
                         return false;
                     }
                 }
@@ -51,9 +51,9 @@ impl Lock {
     }
 
     fn release(&self) {
-        let heard = self.bell.heard();
+        let snapshot = self.bell.snapshot();
         assert!(self.word.release());
-        self.bell.ring(self.word.word(), heard);
+        self.bell.ring(self.word.word(), snapshot);
     }
 }
 
@@ -131,9 +131,9 @@ fn every_message_finds_a_sleeping_consumer() {
             .collect();
         let (word, bell, _) = &*count;
         for _ in 0..2 {
-            let heard = bell.heard();
+            let snapshot = bell.snapshot();
             word.atomic().fetch_add(1, Ordering::Release);
-            bell.ring(word, heard);
+            bell.ring(word, snapshot);
         }
         for c in consumers {
             c.join().unwrap();
@@ -161,9 +161,9 @@ fn a_waiter_that_died_before_it_slept_swallows_nothing() {
                 }
             })
         };
-        let heard = shared.1.heard();
+        let snapshot = shared.1.snapshot();
         shared.0.atomic().fetch_add(1, Ordering::Release);
-        shared.1.ring(&shared.0, heard);
+        shared.1.ring(&shared.0, snapshot);
         dead.join().unwrap();
         waiter.join().unwrap();
     });

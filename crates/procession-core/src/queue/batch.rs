@@ -77,7 +77,7 @@ impl Queue {
         let Some(inside) = self.enter(&object.put_mutex, policy) else {
             return (0, Ok(Put::Busy));
         };
-        let heard = object.items.bell.heard();
+        let snapshot = object.items.bell.snapshot();
         let mut start: usize = batch.messages[..from].iter().map(|m| m.1).sum();
         let mut count = object.put_count.load(Ordering::Relaxed);
         let mut now = object.tails[(count & 1) as usize].load();
@@ -131,7 +131,7 @@ impl Queue {
             object
                 .items
                 .bell
-                .ring_some(low_half(&object.put_count), heard, done as u32);
+                .ring_some(low_half(&object.put_count), snapshot, done as u32);
         }
         (done, answer)
     }
@@ -145,7 +145,7 @@ impl Queue {
         let Some(inside) = self.enter(&object.get_mutex, policy) else {
             return GotBatch::Busy;
         };
-        let heard = object.room.bell.heard();
+        let snapshot = object.room.bell.snapshot();
         let family = self.0.hold.family;
         let mut count = object.get_count.load(Ordering::Relaxed);
         let put = object.put_count.load(Ordering::Acquire);
@@ -185,7 +185,7 @@ impl Queue {
             object
                 .room
                 .bell
-                .ring_some(low_half(&object.get_count), heard, done as u32);
+                .ring_some(low_half(&object.get_count), snapshot, done as u32);
         }
         if left_segment {
             family.reclaim();

@@ -121,7 +121,7 @@ impl Queue {
         }
         note(count + 1, self.bytes_of(header, at));
         crash_point!("get.noted");
-        let heard = object.room.bell.heard();
+        let snapshot = object.room.bell.snapshot();
         let mut carried = Vec::new();
         if header.carried == 0 {
             object.get_count.swap(count + 1, Ordering::Release);
@@ -138,7 +138,7 @@ impl Queue {
             object
                 .room
                 .bell
-                .ring_after_store(low_half(&object.get_count), heard);
+                .ring_after_store(low_half(&object.get_count), snapshot);
         }
         if segment != here.segment {
             family.reclaim();

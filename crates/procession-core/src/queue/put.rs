@@ -69,13 +69,13 @@ impl Queue {
             parcel.inline,
         );
         crash_point!("put.written");
-        let heard = object.items.bell.heard();
+        let snapshot = object.items.bell.snapshot();
         if parcel.carried.is_empty() {
             object.put_count.swap(count + 1, Ordering::Release);
             crash_point!("put.committed");
             drop(inside);
             crash_point!("put.bell not rung");
-            object.items.bell.ring(low_half(&object.put_count), heard);
+            object.items.bell.ring(low_half(&object.put_count), snapshot);
         } else {
             match self.hand_over(parcel, count) {
                 Err(Error::Busy) => return Ok(Put::Busy),
@@ -86,7 +86,7 @@ impl Queue {
             object
                 .items
                 .bell
-                .ring_after_store(low_half(&object.put_count), heard);
+                .ring_after_store(low_half(&object.put_count), snapshot);
         }
         Ok(Put::Done)
     }

@@ -62,7 +62,7 @@ impl Queue {
     #[must_use]
     pub fn task_done(&self) -> bool {
         let object = self.object();
-        let heard = object.done.bell.heard();
+        let snapshot = object.done.bell.snapshot();
         let mut done = object.done_count.load(Ordering::Relaxed);
         loop {
             let put = object.put_count.load(Ordering::Acquire);
@@ -79,7 +79,7 @@ impl Queue {
         }
         crash_point!("done.counted, bell not rung");
         if done + 1 == object.put_count.load(Ordering::Acquire) {
-            object.done.bell.ring_all(low_half(&object.done_count), heard);
+            object.done.bell.ring_all(low_half(&object.done_count), snapshot);
         }
         true
     }

@@ -170,7 +170,7 @@ impl Barrier {
     /// One step: the state becomes what `next` says, unless it says nothing. The state before, if it was changed.
     fn step(&self, next: impl Fn(State) -> Option<State>) -> Option<State> {
         let object = self.0.object;
-        let heard = object.wait.bell.heard();
+        let snapshot = object.wait.bell.snapshot();
         let before = object
             .state
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |word| {
@@ -180,7 +180,7 @@ impl Barrier {
             .map(State::of)?;
         crash_point!("barrier.stepped, bell not rung");
         if self.state().round != before.round {
-            object.wait.bell.ring_all(low_half(&object.state), heard);
+            object.wait.bell.ring_all(low_half(&object.state), snapshot);
         }
         Some(before)
     }

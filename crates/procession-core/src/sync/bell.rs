@@ -43,9 +43,9 @@ pub struct Bell {
 #[cfg(not(loom))]
 shared!(Bell, 24, { arrivals, settled, wakers });
 
-/// How many had arrived before the word was changed.
+/// How many waiters had arrived before the word was changed.
 #[derive(Clone, Copy, Debug)]
-pub struct Heard(u32);
+pub struct ArrivalSnapshot(u32);
 
 impl Bell {
     /// The longest sleep before a waiter looks again, whatever happens.
@@ -85,72 +85,72 @@ impl Bell {
         crate::sys::futex::wait_with_life(word.atomic(), seen, life, deadline)
     }
 
-    /// To be called before the word is changed, for [`Bell::ring`].
+    /// Counts the arrivals, for [`Bell::ring`]. To be called before the word is changed.
     #[inline]
     #[must_use]
-    pub fn heard(&self) -> Heard {
-        Heard(self.arrivals.load(Ordering::Acquire))
+    pub fn snapshot(&self) -> ArrivalSnapshot {
+        ArrivalSnapshot(self.arrivals.load(Ordering::Acquire))
     }
 
     /// Wakes one of those who sleep on `word`, if any. The caller has changed the word by a read-modify-write.
     #[inline]
-    pub fn ring(&self, word: &Word, before: Heard) {
+    pub fn ring(&self, word: &Word, snapshot: ArrivalSnapshot) {
         fence_after_rmw();
-        self.ring_fenced(word, before);
+        self.ring_fenced(word, snapshot);
     }
 
     /// The same where the word was changed by a plain store.
     #[inline]
-    pub fn ring_after_store(&self, word: &Word, before: Heard) {
+    pub fn ring_after_store(&self, word: &Word, snapshot: ArrivalSnapshot) {
         fence(Ordering::SeqCst);
-        self.ring_fenced(word, before);
+        self.ring_fenced(word, snapshot);
     }
 
     #[inline]
-    fn ring_fenced(&self, word: &Word, before: Heard) {
+    fn ring_fenced(&self, word: &Word, snapshot: ArrivalSnapshot) {
         if self.arrivals.load(Ordering::Relaxed) != self.settled.load(Ordering::Relaxed) {
-            self.wake_one(word, before);
+            self.wake_one(word, snapshot);
         }
     }
 
     #[cold]
-    fn wake_one(&self, word: &Word, before: Heard) {
+    fn wake_one(&self, word: &Word, snapshot: ArrivalSnapshot) {
         if word.wake(1) == 0 {
-            self.settle(before);
+            self.settle(snapshot);
         }
     }
 
     /// Wakes up to `n` of those who sleep on `word`. The caller has changed the word by a read-modify-write.
-    pub fn ring_some(&self, word: &Word, before: Heard, n: u32) {
+    pub fn ring_some(&self, word: &Word, snapshot: ArrivalSnapshot, n: u32) {
         fence_after_rmw();
         if self.arrivals.load(Ordering::Relaxed) != self.settled.load(Ordering::Relaxed) && word.wake(n) < n {
-            self.settle(before);
+            self.settle(snapshot);
         }
     }
 
     /// Wakes all of those who sleep on `word`. The caller has changed the word by a read-modify-write.
-    pub fn ring_all(&self, word: &Word, before: Heard) {
+    pub fn ring_all(&self, word: &Word, snapshot: ArrivalSnapshot) {
         fence_after_rmw();
         if self.arrivals.load(Ordering::Relaxed) != self.settled.load(Ordering::Relaxed) {
             word.wake(u32::MAX);
             // Those who arrived before the change are awake now, or will find the word changed.
-            self.settle(before);
+            self.settle(snapshot);
         }
     }
 
     /// Nobody sleeps any more who had arrived before. Event loops are notified, and stay unsettled.
     #[cfg(not(loom))]
-    fn settle(&self, before: Heard) {
+    fn settle(&self, snapshot: ArrivalSnapshot) {
         if self.wakers.is_empty() {
-            self.settled.store(before.0, Ordering::Relaxed);
+            self.settled.store(snapshot.0, Ordering::Relaxed);
         } else {
             self.wakers.notify();
         }
     }
 
     #[cfg(loom)]
-    fn settle(&self, before: Heard) {
-        self.settled.store(before.0, Ordering::Relaxed);
+    fn settle(&self, snapshot: ArrivalSnapshot) {
+        self.settled.store(snapshot.0, Ordering::Relaxed);
     }
 
     /// Registers the mailbox of an event loop: rings notify this address until it is unregistered. False if all places

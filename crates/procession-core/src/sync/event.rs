@@ -67,7 +67,7 @@ impl Event {
     /// Sets it, and wakes all who wait.
     pub fn set(&self) {
         let object = self.0.object;
-        let heard = object.wait.bell.heard();
+        let snapshot = object.wait.bell.snapshot();
         let set = |word: u32| (word & 1 == 0).then(|| word.wrapping_add(2) | 1);
         if object
             .word
@@ -79,7 +79,7 @@ impl Event {
             object.header.operations.fetch_add(1, Ordering::Relaxed);
         }
         // Also if it was set already: whoever set it may have died before it could wake anybody.
-        object.wait.bell.ring_all(&object.word, heard);
+        object.wait.bell.ring_all(&object.word, snapshot);
     }
 
     /// How often it was set, modulo 2^31: changes with every `set` of an event that was clear.

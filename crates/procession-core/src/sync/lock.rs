@@ -382,7 +382,7 @@ fn acquire(lock: &Reference<LockObject>, deadline: Deadline, orphan: Orphan) -> 
             Claim::Held(seen) => return Attempt::While(seen),
             Claim::Orphaned(seen) => {
                 let death = object.told();
-                let heard = object.wait.bell.heard();
+                let snapshot = object.wait.bell.snapshot();
                 crash_point!("lock.before the take-over");
                 if orphan == Orphan::IsInherited {
                     if object.word.inherit(seen, me) {
@@ -394,7 +394,7 @@ fn acquire(lock: &Reference<LockObject>, deadline: Deadline, orphan: Orphan) -> 
                 }
                 if object.word.take_over(seen) {
                     crash_point!("lock.taken over");
-                    object.wait.bell.ring(object.word.word(), heard);
+                    object.wait.bell.ring(object.word.word(), snapshot);
                     return Attempt::Done(Acquired::OwnerDied(death));
                 }
             }
@@ -439,10 +439,10 @@ fn holder(lock: &Reference<LockObject>) -> Option<(u32, u64, String)> {
 impl LockObject {
     #[inline]
     fn release(&self) -> bool {
-        let heard = self.wait.bell.heard();
+        let snapshot = self.wait.bell.snapshot();
         let was_held = self.word.release();
         crash_point!("lock.released, bell not rung");
-        self.wait.bell.ring(self.word.word(), heard);
+        self.wait.bell.ring(self.word.word(), snapshot);
         was_held
     }
 

@@ -109,7 +109,7 @@ impl Semaphore {
     #[must_use]
     pub fn release(&self, n: u32) -> bool {
         let object = self.0.object;
-        let heard = object.wait.bell.heard();
+        let snapshot = object.wait.bell.snapshot();
         let maximum = object.maximum.load(Ordering::Relaxed);
         let count = object.count.atomic();
         let mut seen = count.load(Ordering::Relaxed);
@@ -124,9 +124,9 @@ impl Semaphore {
         }
         crash_point!("semaphore.released, bell not rung");
         if n == 1 {
-            object.wait.bell.ring(&object.count, heard);
+            object.wait.bell.ring(&object.count, snapshot);
         } else {
-            object.wait.bell.ring_all(&object.count, heard);
+            object.wait.bell.ring_all(&object.count, snapshot);
         }
         true
     }
