@@ -60,7 +60,7 @@ pub use crate::sys::mutex::LockPolicy;
 pub use batch::{Batch, GotBatch};
 pub use get::Got;
 pub use parcel::Parcel;
-pub use peer::Heard;
+pub use peer::PeerEvent;
 pub use put::Put;
 pub(crate) use search::Mark;
 

@@ -15,18 +15,18 @@ use crate::sys::clock::Deadline;
 use core::cell::Cell;
 use core::sync::atomic::Ordering;
 
-/// What the wait came to.
+/// What ended the wait for a message of a certain process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Heard {
+pub enum PeerEvent {
     /// There is a message, or the queue is shut down.
     Message,
-    /// There is none, and the process that was to put it is dead.
-    Silence,
+    /// There is no message, and the process that was to put it is dead.
+    PeerDied,
 }
 
 impl Queue {
     /// Waits until there is a message, the queue is shut down, or the occupant of this seat is dead.
-    pub fn wait_for_message_from(&self, peer: Seat, deadline: Deadline) -> Waited<Heard> {
+    pub fn wait_for_message_from(&self, peer: Seat, deadline: Deadline) -> Waited<PeerEvent> {
         let object = self.object();
         let waiter = object
             .items
@@ -37,9 +37,9 @@ impl Queue {
             let silent = dead.get();
             let put = object.put_count.load(Ordering::Acquire);
             if put != object.get_count.load(Ordering::Acquire) || self.is_shut_down() {
-                Attempt::Done(Heard::Message)
+                Attempt::Done(PeerEvent::Message)
             } else if silent {
-                Attempt::Done(Heard::Silence)
+                Attempt::Done(PeerEvent::PeerDied)
             } else {
                 Attempt::While(put as u32)
             }

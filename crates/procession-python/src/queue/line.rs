@@ -13,7 +13,7 @@ use crate::codec::message;
 use crate::errors::raised;
 use crate::shared::Attached;
 use procession_core::family::{Family, Seat};
-use procession_core::queue::{Got, Heard};
+use procession_core::queue::{Got, PeerEvent};
 use procession_core::sync::caller::{Caller, Step};
 use procession_core::sys::clock::Deadline;
 use pyo3::exceptions::PyEOFError;
@@ -66,7 +66,7 @@ impl Line {
                 |()| {
                     incoming
                         .wait_for_message_from(self.peer, Deadline::NEVER)
-                        .map(|heard| silent.store(heard == Heard::Silence, Ordering::Relaxed))
+                        .map(|event| silent.store(event == PeerEvent::PeerDied, Ordering::Relaxed))
                 },
             )?;
             let Some(Got::Message {
