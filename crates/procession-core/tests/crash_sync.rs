@@ -101,7 +101,7 @@ fn a_waiter_killed_at_any_point_leaves_the_list_and_passes_its_call_on() {
             // The first call is for the survivor's ticket, the second for this one.
             assert_eq!(condition.call(1, None) + condition.call(1, None), 2);
             assert_eq!(ticket.wait(soon()), Waited::Ready(()));
-            ticket.heard();
+            ticket.acknowledge();
         },
         |(condition, ticket), _| {
             // Whatever the dead one had done, a call for all reaches the survivor, and nobody is left.
@@ -122,12 +122,12 @@ fn a_caller_killed_at_any_point_of_moving_a_sleeper_to_its_lock_leaves_nobody_as
                 let mut ticket = condition.enlist().unwrap();
                 assert_eq!(ticket.wait(soon()), Waited::Ready(()));
                 while lock.acquire(soon()).unwrap() != Acquired::Yes {}
-                ticket.heard();
+                ticket.acknowledge();
                 // The block serves for a second wait.
                 assert!(condition.enlist_again(&mut ticket).unwrap());
                 assert!(lock.release());
                 assert_eq!(ticket.wait(soon()), Waited::Ready(()));
-                ticket.heard();
+                ticket.acknowledge();
             });
             while condition.waiting() == 0 {
                 std::thread::yield_now();
@@ -270,7 +270,7 @@ fn a_call_reaches_the_one_who_lives_behind_many_who_have_died() {
     }
     Family::home().unwrap().sweep();
     assert_eq!(mine.wait(soon()), Waited::Ready(()));
-    mine.heard();
+    mine.acknowledge();
     assert_eq!(condition.waiting(), 0);
 }
 
@@ -288,5 +288,5 @@ fn the_end_of_a_forked_child_gives_up_no_place_of_its_parents() {
     );
     assert_eq!(condition.call(1, None), 1);
     assert_eq!(mine.wait(soon()), Waited::Ready(()));
-    mine.heard();
+    mine.acknowledge();
 }

@@ -108,7 +108,7 @@ impl Condvar {
         // If locking fails, dropping the ticket passes the unused notification on.
         let locked = lock.lock()?;
         if called {
-            ticket.heard();
+            ticket.acknowledge();
         }
         Ok((locked, called))
     }

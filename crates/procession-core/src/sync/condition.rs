@@ -74,7 +74,7 @@ shared!(TicketObject, 192, { header, called, condition, generation, before, behi
 const WAITS: u64 = 0;
 const CALLED: u64 = 1;
 /// The waiter has acted on its call.
-const HEARD: u64 = 2;
+const ACKNOWLEDGED: u64 = 2;
 const GIVEN_UP: u64 = 3;
 
 /// What one more ticket in a transaction may take of the journal.
@@ -314,7 +314,7 @@ fn wake(family: &'static Family, ticket: u64) {
 }
 
 impl Ticket {
-    /// Waits to be called. A call is to be acted on and then to be [`heard`](Ticket::heard); if the ticket is dropped, or its
+    /// Waits to be called. A call is to be acted on and then to be [acknowledged](Ticket::acknowledge); if the ticket is dropped, or its
     /// process dies, before that, the call goes to the next. After a timeout the place may be waited on again.
     pub fn wait(&mut self, deadline: Deadline) -> Waited {
         let condition = self.condition.object::<ConditionObject>();
@@ -341,8 +341,8 @@ impl Ticket {
     }
 
     /// The call has been acted on (the lock is held again): it is not passed on any more, whatever happens here.
-    pub fn heard(&mut self) {
-        self.object.called.store(HEARD, Ordering::Release);
+    pub fn acknowledge(&mut self) {
+        self.object.called.store(ACKNOWLEDGED, Ordering::Release);
         self.settled = true;
     }
 

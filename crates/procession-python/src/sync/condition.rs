@@ -172,7 +172,7 @@ pub fn wait(
         Some(error) => Err(error),
         None => {
             if called {
-                ticket.heard();
+                ticket.acknowledge();
             }
             condition.spare(ticket);
             Ok(called)
@@ -253,7 +253,7 @@ impl Ticket {
     /// The call has been acted on: until then it goes to the next if this thread does not live to do that.
     fn _heard(&self) {
         if let Some(mut ticket) = self.ticket.lock().ok().and_then(|mut place| place.take()) {
-            ticket.heard();
+            ticket.acknowledge();
         }
     }
 
