@@ -39,8 +39,8 @@
 //! # Dying on purpose
 //!
 //! Time limits, cancellation and limits of memory kill workers, and must not kill one that has gone on to another task. So
-//! the parent first *marks for the kill* (a compare-and-swap of the desk's task), and a worker finishes a task by a compare-and-swap
-//! of the same word: either it is finished and the worker safe, or the worker is marked and takes no other.
+//! the parent first *marks for the kill* (a compare-and-swap of the desk's task), and a worker finishes a task by a
+//! compare-and-swap of the same word: either it is finished and the worker safe, or the worker is marked and takes no other.
 //!
 //! # Who waits
 //!

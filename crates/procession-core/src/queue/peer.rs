@@ -34,11 +34,11 @@ impl Queue {
         let (dead, long) = (Cell::new(false), Cell::new(false));
         let attempt = || {
             // Before the count: what was put before the death is seen, then.
-            let silent = dead.get();
+            let died = dead.get();
             let put = object.put_count.load(Ordering::Acquire);
             if put != object.get_count.load(Ordering::Acquire) || self.is_shut_down() {
                 Attempt::Done(PeerEvent::Message)
-            } else if silent {
+            } else if died {
                 Attempt::Done(PeerEvent::PeerDied)
             } else {
                 Attempt::While(put as u32)

@@ -314,8 +314,8 @@ fn wake(family: &'static Family, ticket: u64) {
 }
 
 impl Ticket {
-    /// Waits to be called. A call is to be acted on and then to be [acknowledged](Ticket::acknowledge); if the ticket is dropped, or its
-    /// process dies, before that, the call goes to the next. After a timeout the place may be waited on again.
+    /// Waits to be called. A call is to be acted on and then to be [acknowledged](Ticket::acknowledge); if the ticket is dropped,
+    /// or its process dies, before that, the call goes to the next. After a timeout the place may be waited on again.
     pub fn wait(&mut self, deadline: Deadline) -> Waited {
         let condition = self.condition.object::<ConditionObject>();
         let waiter = Waiter {

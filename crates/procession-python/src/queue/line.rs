@@ -52,21 +52,21 @@ impl Line {
     /// it, with which it is consumed.
     fn take<'py>(&self, py: Python<'py>) -> PyResult<Option<PyResult<Bound<'py, PyAny>>>> {
         let incoming = Queue::open_queue(self.incoming.bind(py))?;
-        let silent = AtomicBool::new(false);
+        let peer_died = AtomicBool::new(false);
         message::with_scratch(|scratch| {
             let got = Attached(py).retry(
                 Deadline::NEVER,
                 |policy| {
                     let got = incoming.try_get(scratch, policy)?;
                     Ok(match got.step() {
-                        Step::Wait(()) if silent.load(Ordering::Relaxed) => Step::Done(Got::Closed),
+                        Step::Wait(()) if peer_died.load(Ordering::Relaxed) => Step::Done(Got::Closed),
                         step => step,
                     })
                 },
                 |()| {
                     incoming
                         .wait_for_message_from(self.peer, Deadline::NEVER)
-                        .map(|event| silent.store(event == PeerEvent::PeerDied, Ordering::Relaxed))
+                        .map(|event| peer_died.store(event == PeerEvent::PeerDied, Ordering::Relaxed))
                 },
             )?;
             let Some(Got::Message {
