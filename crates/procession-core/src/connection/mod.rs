@@ -4,7 +4,7 @@
 //! pipes, sockets and TLS, waiting and not, and takes whatever a hostile peer may send, in whatever pieces, from a test
 //! as well as from a network. The system calls are in [`crate::sys::stream`].
 
+pub mod adaptive_poll;
 pub mod auth;
 pub mod frame;
 pub mod handshake;
-pub mod look;

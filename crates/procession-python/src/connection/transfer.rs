@@ -4,7 +4,7 @@
 //! takes milliseconds where other threads compute. So everything is tried at once first.
 
 use crate::interpreter::DETACH_ABOVE;
-use procession_core::connection::look::Look;
+use procession_core::connection::adaptive_poll::AdaptivePoll;
 use procession_core::sys::clock::Deadline;
 use procession_core::sys::stream::{self, Kind};
 use pyo3::exceptions::{PyEOFError, PyOSError};
@@ -38,7 +38,7 @@ fn message_of(code: i32) -> String {
 pub struct Channel<'a> {
     pub fd: i32,
     pub kind: &'a Kind,
-    pub look: &'a Look,
+    pub poll: &'a AdaptivePoll,
 }
 
 /// What ended a transfer before its time.
@@ -89,11 +89,11 @@ impl Channel<'_> {
         Ok(())
     }
 
-    /// Reads the beginning of a message that has not come yet. Whoever waits for an answer gets it sooner by looking for a
+    /// Reads the beginning of a message that has not come yet. A reader that waits for an answer gets it sooner by polling for a
     /// while than by falling asleep.
     fn read_next(self, into: &mut [MaybeUninit<u8>]) -> (Result<usize, Errno>, usize) {
         let found = self
-            .look
+            .poll
             .until(|| match stream::read_now(self.fd, self.kind, into) {
                 Err(Errno::AGAIN) => None,
                 answer => Some(answer),

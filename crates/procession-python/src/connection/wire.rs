@@ -13,8 +13,8 @@ use super::transfer::{Channel, Torn, os_error};
 use crate::codec::pickle;
 use crate::interpreter::DETACH_ABOVE;
 use crate::shared::within;
+use procession_core::connection::adaptive_poll::AdaptivePoll;
 use procession_core::connection::frame::{Head, LONGEST_HEAD, Parsed, parse};
-use procession_core::connection::look::Look;
 use procession_core::sys::stream::{self, Kind};
 use pyo3::buffer::PyUntypedBuffer;
 use pyo3::exceptions::{PyBufferError, PyMemoryError, PyOSError, PyTypeError, PyValueError};
@@ -36,7 +36,7 @@ const CLOSED: i32 = -1;
 pub struct Wire {
     fd: AtomicI32,
     kind: Kind,
-    look: Look,
+    poll: AdaptivePoll,
     readable: AtomicBool,
     writable: AtomicBool,
     /// A message was received in part, or sent in part, when a signal's handler raised. What follows would be taken for
@@ -62,7 +62,7 @@ impl Wire {
             fd => Ok(Channel {
                 fd,
                 kind: &self.kind,
-                look: &self.look,
+                poll: &self.poll,
             }),
         }
     }
@@ -303,7 +303,7 @@ impl Wire {
         Wire {
             fd: AtomicI32::new(CLOSED),
             kind: Kind::default(),
-            look: Look::default(),
+            poll: AdaptivePoll::default(),
             readable: AtomicBool::new(true),
             writable: AtomicBool::new(true),
             torn_in: AtomicBool::new(false),
