@@ -82,11 +82,12 @@ pub struct Child {
     missing_since: AtomicU64,
 }
 
-enum Look {
+/// What is known of a child.
+enum ChildStatus {
     Running,
     Ended(i32),
     /// It has ended, and the exit code is not known yet.
-    Missing,
+    CodeMissing,
 }
 
 impl Child {
@@ -187,11 +188,11 @@ impl Child {
     pub fn poll(&self) -> Option<i32> {
         let mut nap = Nap::short();
         loop {
-            match self.look() {
-                Look::Running => return None,
-                Look::Ended(code) => return Some(code),
-                Look::Missing if !self.is_mine() => return None,
-                Look::Missing => {
+            match self.status() {
+                ChildStatus::Running => return None,
+                ChildStatus::Ended(code) => return Some(code),
+                ChildStatus::CodeMissing if !self.is_mine() => return None,
+                ChildStatus::CodeMissing => {
                     let _ = nap.take(Deadline::NEVER);
                 }
             }
@@ -205,12 +206,14 @@ impl Child {
         let (mut nap, mut short) = (Nap::new(), Nap::short());
         let mut notified = false;
         loop {
-            let missing = match self.look() {
-                Look::Ended(code) => return Waited::Exited(code),
-                Look::Running if deadline.expired() => return Waited::TimedOut,
-                Look::Running => false,
-                Look::Missing if !self.is_mine() && self.out_of_patience() => return Waited::TimedOut,
-                Look::Missing => true,
+            let missing = match self.status() {
+                ChildStatus::Ended(code) => return Waited::Exited(code),
+                ChildStatus::Running if deadline.expired() => return Waited::TimedOut,
+                ChildStatus::Running => false,
+                ChildStatus::CodeMissing if !self.is_mine() && self.out_of_patience() => {
+                    return Waited::TimedOut;
+                }
+                ChildStatus::CodeMissing => true,
             };
             let held = self.pidfd.get();
             let waited = match &held {
@@ -289,16 +292,16 @@ impl Child {
         (word & KNOWN != 0).then_some(word as u32 as i32)
     }
 
-    fn look(&self) -> Look {
+    fn status(&self) -> ChildStatus {
         match self.known() {
-            Some(code) => Look::Ended(code),
-            None if self.is_own_child() => self.look_at_own(),
-            None => self.look_at_others(),
+            Some(code) => ChildStatus::Ended(code),
+            None if self.is_own_child() => self.status_of_own(),
+            None => self.status_of_others(),
         }
     }
 
     /// Steps 1 to 4 of the module's description.
-    fn look_at_own(&self) -> Look {
+    fn status_of_own(&self) -> ChildStatus {
         let held = self.pidfd.get();
         let mut which = held
             .as_ref()
@@ -314,31 +317,31 @@ impl Child {
             seen = pidfd::peek(which);
         }
         match seen {
-            Ok(None) => Look::Running,
+            Ok(None) => ChildStatus::Running,
             Ok(Some(code)) if matches!(which, Which::Pidfd(_)) || self.pid_is_still_its() => {
                 if self.settle(code) {
                     // Another thread cannot be here: it has lost the compare-and-swap.
                     let _ = pidfd::reap(which);
                 }
-                Look::Ended(self.known().unwrap_or(code))
+                ChildStatus::Ended(self.known().unwrap_or(code))
             }
             // Somebody has waited for it, perhaps another thread just now.
             _ => match self.known() {
-                Some(code) => Look::Ended(code),
-                None if !self.has_ended() => Look::Running,
+                Some(code) => ChildStatus::Ended(code),
+                None if !self.has_ended() => ChildStatus::Running,
                 None => {
                     if let Some(code) = self.told_by_pidfd() {
                         self.settle(code);
                     }
-                    Look::Ended(self.known().unwrap_or_else(|| self.give_up()))
+                    ChildStatus::Ended(self.known().unwrap_or_else(|| self.give_up()))
                 }
             },
         }
     }
 
-    fn look_at_others(&self) -> Look {
+    fn status_of_others(&self) -> ChildStatus {
         if !self.has_ended() {
-            return Look::Running;
+            return ChildStatus::Running;
         }
         let code = self.recorded().or_else(|| self.status_of_zombie());
         match code.or_else(|| self.told_by_pidfd()) {
@@ -346,13 +349,13 @@ impl Child {
                 if self.is_mine() {
                     self.settle(code);
                 }
-                Look::Ended(code)
+                ChildStatus::Ended(code)
             }
             // Without a seat there is no place where the code could turn up.
             None if self.is_mine() && (!self.is_seated() || self.out_of_patience()) => {
-                Look::Ended(self.give_up())
+                ChildStatus::Ended(self.give_up())
             }
-            None => Look::Missing,
+            None => ChildStatus::CodeMissing,
         }
     }
 

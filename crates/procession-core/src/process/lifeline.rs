@@ -39,7 +39,7 @@ pub fn hold(reader: Option<OwnedFd>) -> io::Result<()> {
             PARENT_PID.store(ppid, Ordering::Release);
         }
     }
-    lifeline::hold(reader, look)
+    lifeline::hold(reader, check_parent)
 }
 
 /// In a forked child, first of all: hangs on the parent's lifeline if it is `bound`, else lets go of it.
@@ -51,10 +51,10 @@ pub fn after_fork(bound: bool) {
 }
 
 /// Ends this process if its parent has ended. Runs in a signal handler.
-extern "C" fn look(_signal: i32) {
+extern "C" fn check_parent(_signal: i32) {
     sys::keeping_errno(|| {
         if parent_lives() {
-            lifeline::look_often();
+            lifeline::check_often();
         } else {
             memory::die();
         }

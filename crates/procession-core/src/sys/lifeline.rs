@@ -8,7 +8,7 @@
 //! The writing end is closed when the parent has ended, or when the parent's program closes all descriptors that it
 //! does not know, as daemons do. So the signal is not SIGKILL but a real-time signal that the program does not use,
 //! and its handler checks the parent. If the parent is dead, the process ends by SIGKILL. Otherwise the pipe is of no
-//! more use, and from then on a timer runs the handler twice a second ([`look_often`]). The same timer serves a child
+//! more use, and from then on a timer runs the handler twice a second ([`check_often`]). The same timer serves a child
 //! that cannot open the pipe (a sandbox without `/proc`).
 //!
 //! A forked child of the parent must not keep the writing end: an at-fork handler closes it there, and keeps the
@@ -79,8 +79,8 @@ pub fn reader() -> io::Result<BorrowedFd<'static>> {
     Err(Errno::AGAIN.into())
 }
 
-/// In a child: makes this process end with the process that holds the pipe's writing end. The handler `look` runs
-/// when that process may have ended. It ends this process if the parent has ended; otherwise it calls [`look_often`].
+/// In a child: makes this process end with the process that holds the pipe's writing end. The handler `check` runs
+/// when that process may have ended. It ends this process if the parent has ended; otherwise it calls [`check_often`].
 ///
 /// # Errors
 /// The error of the system call. The process then continues without a lifeline.
@@ -132,7 +132,7 @@ fn own(reader: &OwnedFd) -> io::Result<bool> {
     Ok(hung_up)
 }
 
-/// Installs `look` as the handler of a signal that the program does not use, and unblocks the signal in this thread.
+/// Installs `check` as the handler of a signal that the program does not use, and unblocks the signal in this thread.
 fn listen(look: Look) -> io::Result<()> {
     let address = look as usize;
     let mut signal = libc::SIGRTMAX();
@@ -174,7 +174,7 @@ fn listen(look: Look) -> io::Result<()> {
 
 /// In the handler: the parent lives, but the pipe can no longer report its end. Starts a timer that runs the handler
 /// twice a second.
-pub fn look_often() {
+pub fn check_often() {
     let pid = rustix::process::getpid().as_raw_nonzero().get();
     if TIMED.swap(pid, Ordering::AcqRel) == pid {
         return;
