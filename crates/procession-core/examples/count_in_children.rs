@@ -4,7 +4,7 @@
 #![allow(unsafe_code, clippy::print_stdout)]
 
 use procession_core::Result;
-use procession_core::queue::{Got, LockPolicy, Parcel, Put, Queue, Waited};
+use procession_core::queue::{Got, LockPolicy, Parcel, Put, Queue, WaitOutcome};
 use procession_core::sync::{Acquired, Lock};
 use procession_core::sys::clock::Deadline;
 
@@ -26,7 +26,7 @@ fn main() -> Result<()> {
     }
     let mut sum = 0;
     for _ in 0..6 {
-        while queue.wait_for_message(Deadline::NEVER) != Waited::Ready(()) {}
+        while queue.wait_for_message(Deadline::NEVER) != WaitOutcome::Ready(()) {}
         let mut bytes = Vec::new();
         if let Got::Message { .. } = queue.try_get(&mut bytes, LockPolicy::Bounded)? {
             sum += u32::from(bytes[1]);

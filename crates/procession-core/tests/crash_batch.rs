@@ -5,7 +5,7 @@
 mod crash;
 
 use crash::{End, at_every_point, fork_child, wait_for};
-use procession_core::queue::{Batch, Got, GotBatch, LockPolicy, Parcel, Put, Queue, Waited};
+use procession_core::queue::{Batch, Got, GotBatch, LockPolicy, Parcel, Put, Queue, WaitOutcome};
 use procession_core::sys::clock::Deadline;
 use std::time::Duration;
 
@@ -134,13 +134,13 @@ fn a_queue_bounded_in_bytes_is_full_when_they_are_there_and_takes_one_that_is_to
     assert!(queue.is_full());
     assert!(matches!(
         queue.wait_for_room(1, Deadline::after(Duration::from_millis(1))),
-        Waited::TimedOut
+        WaitOutcome::TimedOut
     ));
     assert_eq!(get(&queue).unwrap().len(), 5000);
     assert_eq!(put(&queue, &[0; 600]), Put::Done);
     assert_eq!(put(&queue, &[0; 600]), Put::Full);
     assert_eq!(put(&queue, &[0; 400]), Put::Done);
-    assert_eq!(queue.wait_for_room(10, Deadline::PAST), Waited::TimedOut);
+    assert_eq!(queue.wait_for_room(10, Deadline::PAST), WaitOutcome::TimedOut);
 }
 
 #[test]
@@ -151,11 +151,12 @@ fn a_queue_whose_shutting_down_was_interrupted_at_any_point_can_be_shut_down() {
             for i in 0..3 {
                 assert_eq!(put(&queue, &message(i, 20_000 * i)), Put::Done);
             }
-            let waiter = fork_child(
-                || {
-                    while queue.wait_until_done(Deadline::NEVER) != Waited::Ready(()) {}
-                },
-            );
+            let waiter =
+                fork_child(
+                    || {
+                        while queue.wait_until_done(Deadline::NEVER) != WaitOutcome::Ready(()) {}
+                    },
+                );
             (queue, waiter)
         },
         |(queue, _)| assert!(queue.shut_down(true).unwrap()),
@@ -175,11 +176,12 @@ fn a_task_reported_done_by_a_process_that_dies_before_it_rings_is_done_all_the_s
         || {
             let queue = Queue::new(0, 0).unwrap();
             assert_eq!(put(&queue, b"task"), Put::Done);
-            let waiter = fork_child(
-                || {
-                    while queue.wait_until_done(Deadline::NEVER) != Waited::Ready(()) {}
-                },
-            );
+            let waiter =
+                fork_child(
+                    || {
+                        while queue.wait_until_done(Deadline::NEVER) != WaitOutcome::Ready(()) {}
+                    },
+                );
             (queue, waiter)
         },
         |(queue, _)| {

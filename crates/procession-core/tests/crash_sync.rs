@@ -7,7 +7,7 @@ mod crash;
 use crash::{End, at_every_point, fork_child, wait_for};
 use procession_core::family::Family;
 use procession_core::sync::barrier::Outcome;
-use procession_core::sync::wait::Waited;
+use procession_core::sync::wait::WaitOutcome;
 use procession_core::sync::{Acquired, Barrier, Condition, Event, Lock, RLock, Semaphore};
 use procession_core::sys::clock::Deadline;
 use std::time::Duration;
@@ -31,13 +31,13 @@ fn a_semaphore_is_usable_after_a_kill_at_any_point() {
     let points = at_every_point(
         || Semaphore::new(2, 2).unwrap(),
         |semaphore| {
-            assert_eq!(semaphore.acquire(soon()), Waited::Ready(()));
+            assert_eq!(semaphore.acquire(soon()), WaitOutcome::Ready(()));
             assert!(semaphore.release(1));
         },
         |semaphore, end| {
             let left = semaphore.value();
             assert!(left == 2 || (left == 1 && end == End::Killed), "{left}");
-            assert_eq!(semaphore.acquire(soon()), Waited::Ready(()));
+            assert_eq!(semaphore.acquire(soon()), WaitOutcome::Ready(()));
             assert!(semaphore.release(1));
         },
     );
@@ -49,7 +49,7 @@ fn an_event_set_by_a_process_that_dies_before_it_rings_wakes_all_the_same() {
     at_every_point(
         || {
             let event = Event::new().unwrap();
-            let waiter = fork_child(|| assert_eq!(event.wait(soon()), Waited::Ready(())));
+            let waiter = fork_child(|| assert_eq!(event.wait(soon()), WaitOutcome::Ready(())));
             (event, waiter)
         },
         |(event, _)| event.set(),
@@ -100,13 +100,13 @@ fn a_waiter_killed_at_any_point_leaves_the_list_and_passes_its_call_on() {
             let mut ticket = condition.enlist().unwrap();
             // The first call is for the survivor's ticket, the second for this one.
             assert_eq!(condition.call(1, None) + condition.call(1, None), 2);
-            assert_eq!(ticket.wait(soon()), Waited::Ready(()));
+            assert_eq!(ticket.wait(soon()), WaitOutcome::Ready(()));
             ticket.acknowledge();
         },
         |(condition, ticket), _| {
             // Whatever the dead one had done, a call for all reaches the survivor, and nobody is left.
             condition.call(u32::MAX, None);
-            assert_eq!(ticket.borrow_mut().wait(soon()), Waited::Ready(()));
+            assert_eq!(ticket.borrow_mut().wait(soon()), WaitOutcome::Ready(()));
             assert_eq!(condition.waiting(), 0);
         },
     );
@@ -120,13 +120,13 @@ fn a_caller_killed_at_any_point_of_moving_a_sleeper_to_its_lock_leaves_nobody_as
             let (condition, lock) = (Condition::new().unwrap(), Lock::new(true).unwrap());
             let waiter = fork_child(|| {
                 let mut ticket = condition.enlist().unwrap();
-                assert_eq!(ticket.wait(soon()), Waited::Ready(()));
+                assert_eq!(ticket.wait(soon()), WaitOutcome::Ready(()));
                 while lock.acquire(soon()).unwrap() != Acquired::Yes {}
                 ticket.acknowledge();
                 // The block serves for a second wait.
                 assert!(condition.enlist_again(&mut ticket).unwrap());
                 assert!(lock.release());
-                assert_eq!(ticket.wait(soon()), Waited::Ready(()));
+                assert_eq!(ticket.wait(soon()), WaitOutcome::Ready(()));
                 ticket.acknowledge();
             });
             while condition.waiting() == 0 {
@@ -172,7 +172,7 @@ fn a_call_that_went_to_a_dead_waiter_reaches_the_next() {
     assert_eq!(condition.call(1, None), 1);
     assert_eq!(wait_for(dead), End::Killed);
     Family::home().unwrap().sweep();
-    assert_eq!(mine.wait(soon()), Waited::Ready(()));
+    assert_eq!(mine.wait(soon()), WaitOutcome::Ready(()));
 }
 
 #[test]
@@ -181,16 +181,16 @@ fn a_ticket_that_is_given_up_swallows_no_call() {
     let condition = Condition::new().unwrap();
     let mut first = condition.enlist().unwrap();
     let mut second = condition.enlist().unwrap();
-    assert_eq!(first.wait(Deadline::PAST), Waited::TimedOut);
+    assert_eq!(first.wait(Deadline::PAST), WaitOutcome::TimedOut);
     assert!(!first.withdraw());
     assert_eq!(condition.call(1, None), 1);
-    assert_eq!(second.wait(soon()), Waited::Ready(()));
+    assert_eq!(second.wait(soon()), WaitOutcome::Ready(()));
     // A called ticket that is dropped passes the call on.
     let first = condition.enlist().unwrap();
     let mut second = condition.enlist().unwrap();
     assert_eq!(condition.call(1, None), 1);
     drop(first);
-    assert_eq!(second.wait(soon()), Waited::Ready(()));
+    assert_eq!(second.wait(soon()), WaitOutcome::Ready(()));
 }
 
 #[test]
@@ -199,25 +199,31 @@ fn a_barrier_can_be_used_after_a_kill_at_any_point_of_a_round() {
         || Barrier::new(2).unwrap(),
         |barrier| {
             // Alone it arrives twice: the second arrival trips the round.
-            let Waited::Ready(Some(first)) = barrier.arrive(false, soon()).unwrap() else {
+            let WaitOutcome::Ready(Some(first)) = barrier.arrive(false, soon()).unwrap() else {
                 panic!("not counted")
             };
             assert!(matches!(
                 barrier.arrive(false, soon()).unwrap(),
-                Waited::Ready(Some(_))
+                WaitOutcome::Ready(Some(_))
             ));
-            assert_eq!(barrier.pass(first.round, soon()), Waited::Ready(Outcome::Tripped));
+            assert_eq!(
+                barrier.pass(first.round, soon()),
+                WaitOutcome::Ready(Outcome::Tripped)
+            );
         },
         |barrier, _| {
             barrier.reset();
-            let Waited::Ready(Some(first)) = barrier.arrive(false, soon()).unwrap() else {
+            let WaitOutcome::Ready(Some(first)) = barrier.arrive(false, soon()).unwrap() else {
                 panic!("not counted")
             };
             assert!(matches!(
                 barrier.arrive(false, soon()).unwrap(),
-                Waited::Ready(Some(_))
+                WaitOutcome::Ready(Some(_))
             ));
-            assert_eq!(barrier.pass(first.round, soon()), Waited::Ready(Outcome::Tripped));
+            assert_eq!(
+                barrier.pass(first.round, soon()),
+                WaitOutcome::Ready(Outcome::Tripped)
+            );
         },
     );
 }
@@ -226,18 +232,21 @@ fn a_barrier_can_be_used_after_a_kill_at_any_point_of_a_round() {
 fn a_process_that_dies_while_it_runs_the_action_breaks_the_barrier() {
     let _turn = crash::take_turn();
     let barrier = Barrier::new(2).unwrap();
-    let Waited::Ready(Some(mine)) = barrier.arrive(true, soon()).unwrap() else {
+    let WaitOutcome::Ready(Some(mine)) = barrier.arrive(true, soon()).unwrap() else {
         panic!("not counted")
     };
     let actor = fork_child(|| {
         assert!(matches!(
             barrier.arrive(true, soon()).unwrap(),
-            Waited::Ready(Some(_))
+            WaitOutcome::Ready(Some(_))
         ));
         procession_core::sys::memory::die();
     });
     assert_eq!(wait_for(actor), End::Killed);
-    assert_eq!(barrier.pass(mine.round, soon()), Waited::Ready(Outcome::Broken));
+    assert_eq!(
+        barrier.pass(mine.round, soon()),
+        WaitOutcome::Ready(Outcome::Broken)
+    );
     assert!(barrier.broken());
 }
 
@@ -269,7 +278,7 @@ fn a_call_reaches_the_one_who_lives_behind_many_who_have_died() {
         assert_eq!(wait_for(pid), End::Killed);
     }
     Family::home().unwrap().sweep();
-    assert_eq!(mine.wait(soon()), Waited::Ready(()));
+    assert_eq!(mine.wait(soon()), WaitOutcome::Ready(()));
     mine.acknowledge();
     assert_eq!(condition.waiting(), 0);
 }
@@ -284,9 +293,9 @@ fn the_end_of_a_forked_child_gives_up_no_place_of_its_parents() {
     assert_eq!(condition.waiting(), 1);
     assert_eq!(
         mine.wait(Deadline::after(Duration::from_millis(50))),
-        Waited::TimedOut
+        WaitOutcome::TimedOut
     );
     assert_eq!(condition.call(1, None), 1);
-    assert_eq!(mine.wait(soon()), Waited::Ready(()));
+    assert_eq!(mine.wait(soon()), WaitOutcome::Ready(()));
     mine.acknowledge();
 }

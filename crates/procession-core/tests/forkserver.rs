@@ -7,7 +7,8 @@ use common::{eventually, fork_child, join, limit_descriptors, linger, nudge, pip
 use procession_core::family::{Family, Seat};
 use procession_core::process::forkserver::MOST;
 use procession_core::process::{
-    Answer, Child, ForkCall, ForkError, ForkServer, Next, Request, Told, Waited, control_pair, request_fork,
+    Answer, Child, ExitOutcome, ForkCall, ForkError, ForkServer, Next, Request, Told, control_pair,
+    request_fork,
 };
 use procession_core::sys::clock::Deadline;
 use procession_core::sys::{fdpass, pidfd, procfs};
@@ -167,7 +168,7 @@ fn a_child_is_forked_and_its_exit_code_comes_through_the_registry() {
     let server = Server::start();
     let child = server.fork_with(b"x\x07");
     assert!(is_bound(&child));
-    assert_eq!(child.wait(soon()), Waited::Exited(7));
+    assert_eq!(child.wait(soon()), ExitOutcome::Exited(7));
     assert_eq!(child.seat().unwrap().exit_code(), Some(7));
     assert!(
         eventually(|| procfs::start_time(child.pid()) == 0),
@@ -180,13 +181,13 @@ fn a_child_that_is_killed_shows_the_signal() {
     let server = Server::start();
     assert_eq!(
         server.fork_with(&[b'k', libc::SIGKILL as u8]).wait(soon()),
-        Waited::Exited(-libc::SIGKILL)
+        ExitOutcome::Exited(-libc::SIGKILL)
     );
     let (read, _write) = pipe();
     let child = server.fork(&[read.as_fd()]).unwrap();
     assert_eq!(child.poll(), None);
     child.send_signal(libc::SIGTERM).unwrap();
-    assert_eq!(child.wait(soon()), Waited::Exited(-libc::SIGTERM));
+    assert_eq!(child.wait(soon()), ExitOutcome::Exited(-libc::SIGTERM));
 }
 
 #[test]
@@ -199,7 +200,7 @@ fn descriptors_reach_the_child_in_order() {
     let child = server
         .fork(&[orders.as_fd(), to_first.as_fd(), to_second.as_fd()])
         .unwrap();
-    assert_eq!(child.wait(soon()), Waited::Exited(0));
+    assert_eq!(child.wait(soon()), ExitOutcome::Exited(0));
     let mut letters = [0; 2];
     first.read_exact(&mut letters[..1]).unwrap();
     second.read_exact(&mut letters[1..]).unwrap();
@@ -211,7 +212,7 @@ fn many_children_at_once_each_keep_their_own_exit_code() {
     let server = Server::start();
     let children: Vec<Child> = (0..40).map(|code| server.fork_with(&[b'x', code])).collect();
     for (child, code) in children.iter().zip(0..) {
-        assert_eq!(child.wait(soon()), Waited::Exited(code));
+        assert_eq!(child.wait(soon()), ExitOutcome::Exited(code));
     }
 }
 
@@ -235,7 +236,7 @@ fn a_request_that_makes_no_sense_costs_only_itself() {
     fdpass::send(&server.control, &words([1, 2, 3, 0]), &[theirs.as_fd()]).unwrap();
     fdpass::send(&server.control, &[0; 4096], &[theirs.as_fd()]).unwrap();
     drop(theirs);
-    assert_eq!(server.fork_with(b"x\x01").wait(soon()), Waited::Exited(1));
+    assert_eq!(server.fork_with(b"x\x01").wait(soon()), ExitOutcome::Exited(1));
     let mut answers = 0;
     while fdpass::recv(&reply, &mut [0; 4096]).unwrap().len > 0 {
         answers += 1;
@@ -332,7 +333,7 @@ fn a_child_whose_server_was_killed_has_the_exit_code_that_it_announced() {
         .declared
         .store(1 << 32 | 5, Ordering::Release);
     rustix::io::write(&write, b"x\x05").unwrap();
-    assert_eq!(child.wait(soon()), Waited::Exited(5));
+    assert_eq!(child.wait(soon()), ExitOutcome::Exited(5));
 }
 
 #[test]
@@ -350,7 +351,7 @@ fn a_server_without_free_descriptors_says_so_and_goes_on() {
         }) => assert!(why.contains("file descriptors"), "{why}"),
         other => panic!("{other:?}"),
     }
-    assert_eq!(server.fork(&[]).unwrap().wait(soon()), Waited::Exited(0));
+    assert_eq!(server.fork(&[]).unwrap().wait(soon()), ExitOutcome::Exited(0));
 }
 
 #[test]
@@ -392,7 +393,7 @@ fn somebody_elses_zombie_does_not_hide_the_servers_own() {
     for code in [4, 5] {
         assert_eq!(
             server.fork_with(&[b'x', code]).wait(soon()),
-            Waited::Exited(code.into())
+            ExitOutcome::Exited(code.into())
         );
     }
     let Server { pid, control } = server;
@@ -450,11 +451,11 @@ fn without_pidfds_a_forked_child_is_held_by_its_start_time() {
         pidfd::pretend_refused(true);
         let server = Server::start();
         let child = server.fork_with(b"x\x06");
-        assert_eq!(child.wait(soon()), Waited::Exited(6));
+        assert_eq!(child.wait(soon()), ExitOutcome::Exited(6));
         let (read, _write) = pipe();
         let killed = server.fork(&[read.as_fd()]).unwrap();
         killed.send_signal(libc::SIGKILL).unwrap();
-        assert_eq!(killed.wait(soon()), Waited::Exited(-9));
+        assert_eq!(killed.wait(soon()), ExitOutcome::Exited(-9));
         0
     }));
     assert_eq!(code, 0);
@@ -467,7 +468,7 @@ fn start_with_spares(count: usize) -> Server {
     });
     // None before the first request.
     let first = server.fork_with(b"x\x01");
-    assert_eq!(first.wait(soon()), Waited::Exited(1));
+    assert_eq!(first.wait(soon()), ExitOutcome::Exited(1));
     // The first may not have been reaped yet.
     eventually(|| {
         let children = children_of(server.pid);
@@ -483,14 +484,14 @@ fn spares_become_the_children_that_are_asked_for() {
     let children: Vec<Child> = (0..5).map(|n| server.fork_with(&[b'x', n])).collect();
     for (child, n) in children.iter().zip(0..) {
         assert!(is_bound(child) || child.poll().is_some());
-        assert_eq!(child.wait(soon()), Waited::Exited(n));
+        assert_eq!(child.wait(soon()), ExitOutcome::Exited(n));
     }
     let pids: Vec<u32> = children.iter().map(Child::pid).collect();
     assert!(ahead.iter().all(|spare| pids.contains(spare)));
     eventually(|| children_of(server.pid).len() == 3);
     assert_eq!(
         server.fork_with(b"k\x0f").wait(soon()),
-        Waited::Exited(-libc::SIGTERM)
+        ExitOutcome::Exited(-libc::SIGTERM)
     );
 }
 
@@ -505,7 +506,7 @@ fn spares_that_were_killed_are_replaced_and_cost_nobody_a_request() {
     for n in 0..4 {
         assert_eq!(
             server.fork_with(&[b'x', n]).wait(soon()),
-            Waited::Exited(i32::from(n))
+            ExitOutcome::Exited(i32::from(n))
         );
     }
     eventually(|| children_of(server.pid).len() == 2);

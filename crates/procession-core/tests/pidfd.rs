@@ -5,7 +5,7 @@ mod common;
 
 use common::{eventually, fork_child, interrupt_often, join, linger, nudge, pipe, send};
 use procession_core::family::{Family, Seat};
-use procession_core::process::{Child, Waited};
+use procession_core::process::{Child, ExitOutcome};
 use procession_core::sys::clock::Deadline;
 use procession_core::sys::pidfd;
 use procession_core::sys::procfs::{self, Liveness};
@@ -28,11 +28,11 @@ fn reaped(pid: u32) -> bool {
 #[test]
 fn the_exit_code_is_learned_once_and_kept() {
     let child = child(|| 7);
-    assert_eq!(child.wait(soon()), Waited::Exited(7));
+    assert_eq!(child.wait(soon()), ExitOutcome::Exited(7));
     assert!(reaped(child.pid()), "the zombie is gone");
     assert_eq!(child.poll(), Some(7));
     child.close();
-    assert_eq!(child.wait(Deadline::PAST), Waited::Exited(7));
+    assert_eq!(child.wait(Deadline::PAST), ExitOutcome::Exited(7));
 }
 
 #[test]
@@ -46,11 +46,11 @@ fn a_process_that_runs_has_no_exit_code_and_outlasts_the_deadline() {
     let began = Instant::now();
     assert_eq!(
         child.wait(Deadline::after(Duration::from_millis(30))),
-        Waited::TimedOut
+        ExitOutcome::TimedOut
     );
     assert!(began.elapsed() >= Duration::from_millis(30));
     child.send_signal(libc::SIGKILL).unwrap();
-    assert_eq!(child.wait(soon()), Waited::Exited(-9));
+    assert_eq!(child.wait(soon()), ExitOutcome::Exited(-9));
     child
         .send_signal(libc::SIGKILL)
         .expect("a signal to one who has ended is nothing");
@@ -62,7 +62,7 @@ fn the_sentinel_is_readable_when_the_process_has_ended() {
     // SAFETY: the child holds it.
     let sentinel = unsafe { BorrowedFd::borrow_raw(child.sentinel().unwrap()) };
     let mut fds = [PollFd::from_borrowed_fd(sentinel, PollFlags::IN)];
-    assert_eq!(pidfd::ready(&mut fds, soon()).unwrap(), pidfd::Waited::Ready);
+    assert_eq!(pidfd::ready(&mut fds, soon()).unwrap(), pidfd::PollOutcome::Ready);
     assert_eq!(child.poll(), Some(0), "and then the code is there at once");
 }
 
@@ -78,7 +78,7 @@ fn all_threads_that_wait_at_once_get_the_same_code() {
             let waiters: Vec<_> = (0..4).map(|_| scope.spawn(|| child.wait(soon()))).collect();
             nudge(&write);
             for waiter in waiters {
-                assert_eq!(waiter.join().unwrap(), Waited::Exited(3));
+                assert_eq!(waiter.join().unwrap(), ExitOutcome::Exited(3));
             }
         });
     }
@@ -95,7 +95,7 @@ fn closing_it_does_not_disturb_a_thread_that_waits() {
         let waiter = scope.spawn(|| child.wait(soon()));
         child.close();
         nudge(&write);
-        assert_eq!(waiter.join().unwrap(), Waited::Exited(5));
+        assert_eq!(waiter.join().unwrap(), ExitOutcome::Exited(5));
     });
     assert!(child.sentinel().is_err());
 }
@@ -127,7 +127,7 @@ fn how_a_child_ended_that_somebody_else_waited_for_is_told_by_the_kernel_or_255(
         nudge(&write);
         join(pid);
         let expected = if kernel_tells { code } else { 255 };
-        assert_eq!(child.wait(soon()), Waited::Exited(expected));
+        assert_eq!(child.wait(soon()), ExitOutcome::Exited(expected));
         assert_eq!(child.poll(), Some(expected));
     }
 }
@@ -142,7 +142,7 @@ fn what_the_process_announced_is_better_than_255() {
         .store(1 << 32 | 4, std::sync::atomic::Ordering::Release);
     let child = Child::new(pid, Some(seat), true);
     assert_eq!(join(pid), 4);
-    assert_eq!(child.wait(soon()), Waited::Exited(4));
+    assert_eq!(child.wait(soon()), ExitOutcome::Exited(4));
     seat.vacate();
 }
 
@@ -156,7 +156,7 @@ fn the_code_is_in_the_seat_when_the_process_is_gone() {
         let waiter = scope.spawn(|| child.wait(soon()));
         assert!(eventually(|| reaped(pid)));
         assert_eq!(seat.exit_code(), Some(6));
-        assert_eq!(waiter.join().unwrap(), Waited::Exited(6));
+        assert_eq!(waiter.join().unwrap(), ExitOutcome::Exited(6));
     });
     seat.vacate();
 }
@@ -170,9 +170,9 @@ fn a_forked_copy_tells_of_the_end_and_leaves_the_waiting_to_the_parent() {
         9
     });
     let copy = fork_child(|| {
-        let running = child.poll().is_none() && child.wait(Deadline::PAST) == Waited::TimedOut;
+        let running = child.poll().is_none() && child.wait(Deadline::PAST) == ExitOutcome::TimedOut;
         nudge(&tell);
-        let ended = child.wait(soon()) == Waited::Exited(9);
+        let ended = child.wait(soon()) == ExitOutcome::Exited(9);
         i32::from(!(running && ended))
     });
     linger(&told);
@@ -184,7 +184,7 @@ fn a_forked_copy_tells_of_the_end_and_leaves_the_waiting_to_the_parent() {
     );
     assert_eq!(
         child.wait(soon()),
-        Waited::Exited(9),
+        ExitOutcome::Exited(9),
         "the copy took nothing away"
     );
     assert_eq!(join(fork_child(|| i32::from(child.poll() != Some(9)))), 0);
@@ -199,16 +199,16 @@ fn a_forked_copy_does_not_guess_what_only_the_parent_has_learned() {
         9
     });
     let expected = if kernel_tells() {
-        Waited::Exited(9)
+        ExitOutcome::Exited(9)
     } else {
-        Waited::TimedOut
+        ExitOutcome::TimedOut
     };
     let copy = fork_child(|| {
         linger(&told);
         i32::from(child.wait(soon()) != expected)
     });
     nudge(&write);
-    assert_eq!(child.wait(soon()), Waited::Exited(9));
+    assert_eq!(child.wait(soon()), ExitOutcome::Exited(9));
     nudge(&tell);
     assert_eq!(join(copy), 0);
 }
@@ -227,7 +227,7 @@ fn a_signal_ends_the_wait_and_the_deadline_holds_across() {
         let began = Instant::now();
         let deadline = Deadline::after(Duration::from_millis(100));
         let mut interrupted = 0;
-        while child.wait(deadline) == Waited::Interrupted {
+        while child.wait(deadline) == ExitOutcome::Interrupted {
             interrupted += 1;
         }
         child.send_signal(libc::SIGKILL).unwrap();
@@ -241,7 +241,7 @@ fn without_pidfds_everything_but_the_sentinel_works() {
     let code = join(fork_child(|| {
         pidfd::pretend_refused(true);
         let ended = child(|| 7);
-        assert_eq!(ended.wait(soon()), Waited::Exited(7));
+        assert_eq!(ended.wait(soon()), ExitOutcome::Exited(7));
         assert!(reaped(ended.pid()));
 
         let (read, write) = pipe();
@@ -255,15 +255,15 @@ fn without_pidfds_everything_but_the_sentinel_works() {
         );
         assert_eq!(
             killed.wait(Deadline::after(Duration::from_millis(20))),
-            Waited::TimedOut
+            ExitOutcome::TimedOut
         );
         killed.send_signal(libc::SIGTERM).unwrap();
-        assert_eq!(killed.wait(soon()), Waited::Exited(-libc::SIGTERM));
+        assert_eq!(killed.wait(soon()), ExitOutcome::Exited(-libc::SIGTERM));
         drop(write);
 
         let elsewhere = child(|| 2);
         assert_eq!(join(elsewhere.pid()), 2);
-        assert_eq!(elsewhere.wait(soon()), Waited::Exited(255));
+        assert_eq!(elsewhere.wait(soon()), ExitOutcome::Exited(255));
         0
     }));
     assert_eq!(code, 0);
@@ -286,11 +286,11 @@ fn a_pipe_serves_as_the_sentinel_where_there_are_no_pidfds() {
         let mut fds = [PollFd::from_borrowed_fd(sentinel, PollFlags::IN)];
         assert_eq!(
             pidfd::ready(&mut fds, Deadline::PAST).unwrap(),
-            pidfd::Waited::TimedOut
+            pidfd::PollOutcome::TimedOut
         );
         nudge(&start);
-        assert_eq!(pidfd::ready(&mut fds, soon()).unwrap(), pidfd::Waited::Ready);
-        assert_eq!(child.wait(soon()), Waited::Exited(1));
+        assert_eq!(pidfd::ready(&mut fds, soon()).unwrap(), pidfd::PollOutcome::Ready);
+        assert_eq!(child.wait(soon()), ExitOutcome::Exited(1));
         0
     }));
     assert_eq!(code, 0);
@@ -381,5 +381,5 @@ fn a_process_lives_as_long_as_any_of_its_threads() {
     assert_eq!(procfs::liveness(pid, 0), Liveness::Alive);
     assert_eq!(child.poll(), None);
     nudge(&write);
-    assert_eq!(child.wait(soon()), Waited::Exited(0));
+    assert_eq!(child.wait(soon()), ExitOutcome::Exited(0));
 }

@@ -5,7 +5,7 @@ mod common;
 
 use procession_core::family::fork;
 use procession_core::pool::{
-    Batch, Event, Options, Outcome, Outgoing, Phase, Pool, Report, Submission, Waited, Wishes, Worker,
+    Batch, Event, ExitOutcome, Options, Outcome, Outgoing, Phase, Pool, Report, Submission, Wishes, Worker,
 };
 use procession_core::process::Child;
 use procession_core::sys::clock::Deadline;
@@ -83,7 +83,7 @@ impl Running {
 
     fn outcome(&self, id: u64) -> Outcome {
         let deadline = Deadline::after(LIMIT);
-        while self.pool.wait(id, deadline) != Waited::Ready(()) {
+        while self.pool.wait(id, deadline) != ExitOutcome::Ready(()) {
             assert!(!deadline.expired(), "a task hangs");
         }
         self.pool.take(id).unwrap()
@@ -133,7 +133,7 @@ fn supervise(pool: &Pool, reports: &Mutex<Vec<Report>>, starts: &AtomicU32, fail
             }
             Event::Exited(desk) => {
                 let code = match children[&desk].wait(Deadline::after(LIMIT)) {
-                    procession_core::process::Waited::Exited(code) => Some(code),
+                    procession_core::process::ExitOutcome::Exited(code) => Some(code),
                     _ => None,
                 };
                 let _ = pool.ended(desk, code, false);
@@ -286,8 +286,8 @@ fn a_group_is_collected_as_it_comes() {
             .pool
             .collect(group, usize::MAX, &mut got, Deadline::after(LIMIT))
         {
-            Waited::Ready(0) => break,
-            Waited::TimedOut => panic!("the group hangs"),
+            ExitOutcome::Ready(0) => break,
+            ExitOutcome::TimedOut => panic!("the group hangs"),
             _ => {}
         }
     }
@@ -454,13 +454,13 @@ fn a_closed_pool_takes_tasks_of_a_group_that_is_being_fed_and_ends_after_them() 
     running.pool.feed(group, false);
     assert_eq!(
         running.pool.wait_for_group(group, Deadline::after(LIMIT)),
-        Waited::Ready(())
+        ExitOutcome::Ready(())
     );
     let mut found = Vec::new();
     let left = running
         .pool
         .collect(group, usize::MAX, &mut found, Deadline::after(LIMIT));
-    assert_eq!((left, found.len()), (Waited::Ready(0), 100));
+    assert_eq!((left, found.len()), (ExitOutcome::Ready(0), 100));
     // It has ended by now, or does so in a moment: nothing is taken any more.
     assert!(running.pool.submit(task(100), outgoing()).is_err());
 }
@@ -474,21 +474,21 @@ fn who_collects_waits_for_a_group_that_is_being_fed_and_looks_when_told() {
     let mut found = Vec::new();
     assert_eq!(
         running.pool.collect(group, 1, &mut found, soon()),
-        Waited::TimedOut
+        ExitOutcome::TimedOut
     );
     running.pool.tell_group(group);
     assert_eq!(
         running.pool.collect(group, 1, &mut found, soon()),
-        Waited::Ready(0)
+        ExitOutcome::Ready(0)
     );
     assert_eq!(
         running.pool.collect(group, 1, &mut found, soon()),
-        Waited::TimedOut
+        ExitOutcome::TimedOut
     );
     running.pool.feed(group, false);
     assert_eq!(
         running.pool.collect(group, 1, &mut found, Deadline::after(LIMIT)),
-        Waited::Ready(0)
+        ExitOutcome::Ready(0)
     );
     assert!(found.is_empty());
 }
@@ -507,7 +507,7 @@ fn a_pool_has_no_room_while_many_bytes_are_under_way_and_all_workers_are_busy() 
     assert!(!running.pool.has_room());
     assert_eq!(
         running.pool.wait_for_room(Deadline::after(LIMIT)),
-        Waited::Ready(())
+        ExitOutcome::Ready(())
     );
     assert!(running.pool.has_room());
     for id in naps.into_iter().chain(ids) {

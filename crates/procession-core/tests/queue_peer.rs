@@ -4,7 +4,7 @@ mod common;
 
 use common::{fork_child, join, linger, pipe};
 use procession_core::family::{Family, Seat};
-use procession_core::queue::{Got, LockPolicy, Parcel, PeerEvent, Put, Queue, Waited};
+use procession_core::queue::{Got, LockPolicy, Parcel, PeerEvent, Put, Queue, WaitOutcome};
 use procession_core::sys::clock::{Deadline, now};
 use std::fs::File;
 
@@ -51,7 +51,7 @@ fn the_end_of_the_other_is_heard_at_once() {
     let began = now();
     assert_eq!(
         queue.wait_for_message_from(peer, Deadline::after_seconds(20.0)),
-        Waited::Ready(PeerEvent::PeerDied)
+        WaitOutcome::Ready(PeerEvent::PeerDied)
     );
     assert!(now() - began < 5_000_000_000);
     killer.join().unwrap();
@@ -59,7 +59,7 @@ fn the_end_of_the_other_is_heard_at_once() {
     // And of one that has been dead for long.
     assert_eq!(
         queue.wait_for_message_from(peer, Deadline::after_seconds(20.0)),
-        Waited::Ready(PeerEvent::PeerDied)
+        WaitOutcome::Ready(PeerEvent::PeerDied)
     );
 }
 
@@ -72,7 +72,7 @@ fn what_a_dead_one_has_put_is_still_heard() {
     join(child);
     assert_eq!(
         queue.wait_for_message_from(peer, Deadline::NEVER),
-        Waited::Ready(PeerEvent::Message)
+        WaitOutcome::Ready(PeerEvent::Message)
     );
     let mut bytes = Vec::new();
     assert!(matches!(
@@ -82,7 +82,7 @@ fn what_a_dead_one_has_put_is_still_heard() {
     assert_eq!(bytes, b"message");
     assert_eq!(
         queue.wait_for_message_from(peer, Deadline::NEVER),
-        Waited::Ready(PeerEvent::PeerDied)
+        WaitOutcome::Ready(PeerEvent::PeerDied)
     );
 }
 
@@ -91,7 +91,7 @@ fn a_living_one_that_says_nothing_is_waited_for() {
     let queue = Queue::new(0, 0).unwrap();
     let (child, _pipe) = lingering(|| ());
     let waited = queue.wait_for_message_from(seat_of(child), Deadline::after_seconds(0.3));
-    assert_eq!(waited, Waited::TimedOut);
+    assert_eq!(waited, WaitOutcome::TimedOut);
     kill(child);
     join(child);
 }

@@ -4,7 +4,7 @@
 mod common;
 
 use common::{fork_child, join, pipe, read_all};
-use procession_core::process::{Child, Waited};
+use procession_core::process::{Child, ExitOutcome};
 use procession_core::sys::clock::Deadline;
 use procession_core::sys::spawn::{pretend_old_libc, spawn, spawn_at};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -188,6 +188,6 @@ fn a_started_program_is_held_like_any_child() {
     let child = Child::new(shell("kill -TERM $$", &[], &[]), None, true);
     assert_eq!(
         child.wait(Deadline::after(common::LIMIT)),
-        Waited::Exited(-libc::SIGTERM)
+        ExitOutcome::Exited(-libc::SIGTERM)
     );
 }

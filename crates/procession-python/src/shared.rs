@@ -3,7 +3,7 @@
 use crate::errors::raised;
 use procession_core::sync::caller::Caller;
 use procession_core::sync::wait::Statistics;
-use procession_core::sync::wait::Waited;
+use procession_core::sync::wait::WaitOutcome;
 use procession_core::sys::clock::Deadline;
 use pyo3::prelude::*;
 
@@ -128,7 +128,7 @@ impl Caller for Attached<'_> {
 pub fn waited<T: Send>(
     py: Python<'_>,
     until: Deadline,
-    wait: impl Fn() -> Waited<T> + Send + Sync,
+    wait: impl Fn() -> WaitOutcome<T> + Send + Sync,
 ) -> PyResult<Option<T>> {
     Attached(py).wait(until, wait)
 }

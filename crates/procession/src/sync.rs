@@ -4,7 +4,7 @@ use crate::error::FamilyError;
 use crate::transit::travels;
 use procession_core::sync::barrier::Outcome;
 use procession_core::sync::caller::Caller;
-use procession_core::sync::wait::Waited;
+use procession_core::sync::wait::WaitOutcome;
 use procession_core::sync::{self as core};
 use procession_core::sys::clock::Deadline;
 use std::sync::Arc;
@@ -30,7 +30,7 @@ impl Caller for Thread {
 }
 
 /// Repeats a wait that signals interrupt. Returns None if the deadline has passed.
-pub(crate) fn waited<T: Send>(wait: impl FnMut() -> Waited<T> + Send) -> Option<T> {
+pub(crate) fn waited<T: Send>(wait: impl FnMut() -> WaitOutcome<T> + Send) -> Option<T> {
     // A thread of Rust is never interrupted for good.
     Thread.wait(Deadline::NEVER, wait).ok().flatten()
 }
@@ -241,14 +241,14 @@ impl Barrier {
         let barrier = &self.inner;
         let arrival = loop {
             match barrier.arrive(false, deadline) {
-                Ok(Waited::Ready(Some(arrival))) => break arrival,
-                Ok(Waited::Interrupted) => {}
+                Ok(WaitOutcome::Ready(Some(arrival))) => break arrival,
+                Ok(WaitOutcome::Interrupted) => {}
                 // The action of a Python party took too long. Or this process can have no seat, and so cannot wait.
-                Ok(Waited::TimedOut) | Err(_) => {
+                Ok(WaitOutcome::TimedOut) | Err(_) => {
                     barrier.abort();
                     return Err(BrokenBarrier);
                 }
-                Ok(Waited::Ready(None)) => return Err(BrokenBarrier),
+                Ok(WaitOutcome::Ready(None)) => return Err(BrokenBarrier),
             }
         };
         let outcome = waited(|| barrier.pass(arrival.round, deadline));

@@ -71,7 +71,7 @@ use layout::{Desk, MARKED_FOR_KILL, PoolObject, desk_at};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use table::State;
 
-pub use crate::sync::wait::Waited;
+pub use crate::sync::wait::WaitOutcome;
 pub use definition::{Definition, Found};
 pub use message::{Arrived, Outgoing};
 pub use submit::{Batch, Submission};

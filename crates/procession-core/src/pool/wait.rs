@@ -3,7 +3,7 @@
 use super::layout::Head;
 use super::message::Arrived;
 use super::table::{Outcome, Phase, State};
-use super::{Pool, Waited};
+use super::{Pool, WaitOutcome};
 use crate::queue::{Batch, Got, GotBatch, LockPolicy, Parcel};
 use crate::sys::clock::Deadline;
 use core::time::Duration;
@@ -19,7 +19,7 @@ const NAP: Duration = Duration::from_micros(60);
 
 impl Pool {
     /// Waits until a task without a group is settled.
-    pub fn wait(&self, id: u64, deadline: Deadline) -> Waited {
+    pub fn wait(&self, id: u64, deadline: Deadline) -> WaitOutcome {
         self.wait_until(deadline, false, |state| (!state.is_pending(id)).then_some(()))
     }
 
@@ -48,7 +48,7 @@ impl Pool {
         most: usize,
         into: &mut Vec<(u64, Outcome)>,
         deadline: Deadline,
-    ) -> Waited<u64> {
+    ) -> WaitOutcome<u64> {
         let mut take = |state: &mut State| {
             let Some(known) = state.groups.get_mut(&group) else {
                 return Some(0);
@@ -77,14 +77,14 @@ impl Pool {
     }
 
     /// Waits until all of a group's tasks are settled, whether they are collected or not.
-    pub fn wait_for_group(&self, group: u64, deadline: Deadline) -> Waited {
+    pub fn wait_for_group(&self, group: u64, deadline: Deadline) -> WaitOutcome {
         self.wait_until(deadline, true, |state| {
             state.groups.get(&group).is_none_or(|g| g.is_over()).then_some(())
         })
     }
 
     /// Waits until no more than so many tasks of a group are under way, or the pool ends.
-    pub fn wait_for_few(&self, group: u64, most: u64, deadline: Deadline) -> Waited {
+    pub fn wait_for_few(&self, group: u64, most: u64, deadline: Deadline) -> WaitOutcome {
         self.wait_until(deadline, true, |state| {
             let pending = state.groups.get(&group).map_or(0, |g| g.pending);
             (pending <= most || !state.takes_tasks()).then_some(())
@@ -92,14 +92,14 @@ impl Pool {
     }
 
     /// Waits until there is room for more tasks ([`Pool::has_room`]), or the pool ends.
-    pub fn wait_for_room(&self, deadline: Deadline) -> Waited {
+    pub fn wait_for_room(&self, deadline: Deadline) -> WaitOutcome {
         self.wait_until(deadline, true, |state| {
             (self.note_room(state) || !state.takes_tasks()).then_some(())
         })
     }
 
     /// Waits until nothing is under way.
-    pub fn wait_for_all(&self, deadline: Deadline) -> Waited {
+    pub fn wait_for_all(&self, deadline: Deadline) -> WaitOutcome {
         self.wait_until(deadline, true, |state| (state.pending == 0).then_some(()))
     }
 
@@ -110,18 +110,18 @@ impl Pool {
         deadline: Deadline,
         many: bool,
         mut ready: impl FnMut(&mut State) -> Option<T>,
-    ) -> Waited<T> {
+    ) -> WaitOutcome<T> {
         let (mut napped, mut tried) = (false, false);
         loop {
             let mut state = self.lock();
             let drained = self.drain(&mut state);
             if let Some(found) = ready(&mut state) {
                 self.leave(state);
-                return Waited::Ready(found);
+                return WaitOutcome::Ready(found);
             }
             if deadline == Deadline::PAST || deadline.expired() {
                 self.leave(state);
-                return Waited::TimedOut;
+                return WaitOutcome::TimedOut;
             }
             let since = self.results.put_so_far();
             // Asked under the lock: what came after the queue was seen empty and is counted in `since` would not wake this
@@ -133,10 +133,10 @@ impl Pool {
             let waited = if (many || pending > MANY_PENDING) && drained > 0 && !napped && pending > 1 {
                 napped = true;
                 std::thread::sleep(NAP);
-                Waited::Ready(())
+                WaitOutcome::Ready(())
             } else if left && !tried {
                 tried = true;
-                Waited::Ready(())
+                WaitOutcome::Ready(())
             } else {
                 (napped, tried) = (false, false);
                 // What could not be taken for want of memory is tried again.
@@ -146,15 +146,15 @@ impl Pool {
                     deadline
                 };
                 match self.results.wait_for_more(since, until) {
-                    Waited::TimedOut if left => Waited::Ready(()),
+                    WaitOutcome::TimedOut if left => WaitOutcome::Ready(()),
                     waited => waited,
                 }
             };
             let mut state = self.lock();
             state.waiters -= 1;
-            if waited == Waited::Interrupted {
+            if waited == WaitOutcome::Interrupted {
                 self.leave(state);
-                return Waited::Interrupted;
+                return WaitOutcome::Interrupted;
             }
         }
     }

@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::family::object::Kind;
 use crate::family::{Family, Handle, Hold};
 use crate::queue::{Got, LockPolicy, Parcel, Put, Queue};
-use crate::sync::wait::Waited;
+use crate::sync::wait::WaitOutcome;
 use crate::sys::clock::{Deadline, now};
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -131,7 +131,7 @@ impl Worker {
     }
 
     /// Waits until there may be a task to take.
-    pub fn wait(&self, deadline: Deadline) -> Waited {
+    pub fn wait(&self, deadline: Deadline) -> WaitOutcome {
         self.tasks.wait_for_message(deadline)
     }
 

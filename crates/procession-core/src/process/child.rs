@@ -56,7 +56,7 @@ const KNOWN: u64 = 1 << 32;
 /// How a wait for a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
-pub enum Waited {
+pub enum ExitOutcome {
     /// It has ended, with this exit code (-N: killed by signal N).
     Exited(i32),
     /// The deadline came first. In a forked child also: the process has ended, and how is not for this one to know.
@@ -202,16 +202,16 @@ impl Child {
     /// Waits until the process has ended or the deadline has come. A signal ends the wait; whoever goes on does so
     /// with the same deadline. As with [`Child::poll`], an exit code that is still to be recorded may overrun the
     /// deadline.
-    pub fn wait(&self, deadline: Deadline) -> Waited {
+    pub fn wait(&self, deadline: Deadline) -> ExitOutcome {
         let (mut nap, mut short) = (Nap::new(), Nap::short());
         let mut notified = false;
         loop {
             let missing = match self.status() {
-                ChildStatus::Ended(code) => return Waited::Exited(code),
-                ChildStatus::Running if deadline.expired() => return Waited::TimedOut,
+                ChildStatus::Ended(code) => return ExitOutcome::Exited(code),
+                ChildStatus::Running if deadline.expired() => return ExitOutcome::TimedOut,
                 ChildStatus::Running => false,
                 ChildStatus::CodeMissing if !self.is_mine() && self.out_of_patience() => {
-                    return Waited::TimedOut;
+                    return ExitOutcome::TimedOut;
                 }
                 ChildStatus::CodeMissing => true,
             };
@@ -220,14 +220,14 @@ impl Child {
                 // Notified of its end and yet it "runs": a debugger has to let go of it first.
                 Some(fd) if !missing && !notified => {
                     let end = pidfd::ready(&mut [PollFd::new(fd, PollFlags::IN)], deadline);
-                    notified = matches!(end, Ok(pidfd::Waited::Ready));
+                    notified = matches!(end, Ok(pidfd::PollOutcome::Ready));
                     end.unwrap_or_else(|_| nap.take(deadline))
                 }
                 _ if missing => short.take(Deadline::NEVER),
                 _ => nap.take(deadline),
             };
-            if waited == pidfd::Waited::Interrupted {
-                return Waited::Interrupted;
+            if waited == pidfd::PollOutcome::Interrupted {
+                return ExitOutcome::Interrupted;
             }
         }
     }
@@ -480,11 +480,12 @@ impl Nap {
         Nap(Duration::from_micros(100))
     }
 
-    fn take(&mut self, deadline: Deadline) -> pidfd::Waited {
+    fn take(&mut self, deadline: Deadline) -> pidfd::PollOutcome {
         let length = self.0;
         self.0 = (length * 2).min(Duration::from_millis(50));
         // Only bad arguments fail, and there are none.
-        pidfd::ready(&mut [], deadline.sooner(Deadline::after(length))).unwrap_or(pidfd::Waited::TimedOut)
+        pidfd::ready(&mut [], deadline.sooner(Deadline::after(length)))
+            .unwrap_or(pidfd::PollOutcome::TimedOut)
     }
 }
 

@@ -36,7 +36,7 @@ use super::spares::{Spare, Spares};
 use crate::family::{Family, Seat};
 use crate::sys::clock::Deadline;
 use crate::sys::fdpass::{self, PassError};
-use crate::sys::pidfd::{self, ChildBell, Waited, Which};
+use crate::sys::pidfd::{self, ChildBell, PollOutcome, Which};
 use core::time::Duration;
 use rustix::event::{PollFd, PollFlags};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -140,17 +140,17 @@ impl ForkServer {
             let control = PollFd::new(&self.control, PollFlags::IN | PollFlags::RDHUP);
             let mut fds = [control, PollFd::new(&self.bell, PollFlags::IN)];
             match pidfd::ready(&mut fds, round)? {
-                Waited::Interrupted => return Ok(Next::Interrupted),
-                Waited::TimedOut if short => {
+                PollOutcome::Interrupted => return Ok(Next::Interrupted),
+                PollOutcome::TimedOut if short => {
                     // If the fork fails, the next request is time enough to try again.
                     self.forks_spares = false;
                     if self.spares.prepare().is_ok() {
                         return Ok(Next::ForkSpare);
                     }
                 }
-                Waited::TimedOut => {}
-                Waited::Ready if fds[0].revents().is_empty() => {}
-                Waited::Ready => {
+                PollOutcome::TimedOut => {}
+                PollOutcome::Ready if fds[0].revents().is_empty() => {}
+                PollOutcome::Ready => {
                     let hung_up = fds[0].revents().intersects(PollFlags::HUP | PollFlags::RDHUP);
                     match self.receive(hung_up)? {
                         Some(Next::Fork(request)) => {
@@ -500,19 +500,19 @@ impl<'a> ForkCall<'a> {
             // No events asked for: only its end is one.
             let mut control = [PollFd::from_borrowed_fd(self.control, PollFlags::empty())];
             match pidfd::ready(&mut control, deadline) {
-                Ok(Waited::TimedOut) => return ForkError::Dropped,
-                Ok(Waited::Interrupted) => {}
+                Ok(PollOutcome::TimedOut) => return ForkError::Dropped,
+                Ok(PollOutcome::Interrupted) => {}
                 _ => return ForkError::ServerGone,
             }
         }
     }
 }
 
-fn unready(waited: Waited) -> Option<Answer> {
+fn unready(waited: PollOutcome) -> Option<Answer> {
     match waited {
-        Waited::Ready => None,
-        Waited::TimedOut => Some(Answer::TimedOut),
-        Waited::Interrupted => Some(Answer::Interrupted),
+        PollOutcome::Ready => None,
+        PollOutcome::TimedOut => Some(Answer::TimedOut),
+        PollOutcome::Interrupted => Some(Answer::Interrupted),
     }
 }
 

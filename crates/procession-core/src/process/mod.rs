@@ -10,7 +10,7 @@ pub mod forkserver;
 pub mod lifeline;
 pub mod spares;
 
-pub use child::{Child, Waited};
+pub use child::{Child, ExitOutcome};
 pub use error::ForkError;
 pub use forkserver::{Answer, ForkCall, ForkServer, Next, Request, control_pair, request_fork};
 pub use spares::{Spare, Told};

@@ -117,7 +117,7 @@ impl Spare {
     /// No descriptor is free for those that came.
     pub fn wait(&self) -> io::Result<Told> {
         let mut socket = [PollFd::new(&self.socket, PollFlags::IN)];
-        if pidfd::ready(&mut socket, Deadline::NEVER)? == pidfd::Waited::Interrupted {
+        if pidfd::ready(&mut socket, Deadline::NEVER)? == pidfd::PollOutcome::Interrupted {
             return Ok(Told::Interrupted);
         }
         let mut bytes = [0; HEAD];

@@ -55,7 +55,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 use layout::QueueObject;
 
-pub use crate::sync::wait::Waited;
+pub use crate::sync::wait::WaitOutcome;
 pub use crate::sys::mutex::LockPolicy;
 pub use batch::{Batch, GotBatch};
 pub use get::Got;
@@ -198,13 +198,13 @@ impl Queue {
     }
 
     /// Waits until there is a message, which another consumer may take first, or the queue is shut down.
-    pub fn wait_for_message(&self, deadline: Deadline) -> Waited {
+    pub fn wait_for_message(&self, deadline: Deadline) -> WaitOutcome {
         self.wait_for_message_while(|| false, || (), deadline)
     }
 
     /// The same, or until `gone` is true: looked at whenever the queue rings or a member that refers to it is found dead,
     /// for which a look is taken now and then.
-    pub fn wait_for_message_or(&self, gone: impl Fn() -> bool, deadline: Deadline) -> Waited {
+    pub fn wait_for_message_or(&self, gone: impl Fn() -> bool, deadline: Deadline) -> WaitOutcome {
         self.wait_for_message_while(gone, || self.0.hold.family.sweep_some(), deadline)
     }
 
@@ -213,7 +213,7 @@ impl Queue {
         gone: impl Fn() -> bool,
         doubt: impl Fn(),
         deadline: Deadline,
-    ) -> Waited {
+    ) -> WaitOutcome {
         let object = self.object();
         let look = || {
             let put = object.put_count.load(Ordering::Acquire);
@@ -223,7 +223,12 @@ impl Queue {
     }
 
     /// Waits until `look`, which says how many were put and whether that is enough, or the queue is shut down.
-    fn wait_for_items(&self, deadline: Deadline, look: impl Fn() -> (u64, bool), doubt: impl Fn()) -> Waited {
+    fn wait_for_items(
+        &self,
+        deadline: Deadline,
+        look: impl Fn() -> (u64, bool),
+        doubt: impl Fn(),
+    ) -> WaitOutcome {
         let object = self.object();
         let waiter = object
             .items
@@ -245,7 +250,7 @@ impl Queue {
     }
 
     /// Waits until more than `since` messages were ever put, taken by others meanwhile or not, or the queue is shut down.
-    pub(crate) fn wait_for_more(&self, since: u64, deadline: Deadline) -> Waited {
+    pub(crate) fn wait_for_more(&self, since: u64, deadline: Deadline) -> WaitOutcome {
         let object = self.object();
         let look = || {
             let put = object.put_count.load(Ordering::Acquire);
@@ -261,12 +266,12 @@ impl Queue {
 
     /// Waits until there is room for a message of this weight, which another producer may take first, or the queue is shut
     /// down.
-    pub fn wait_for_room(&self, weight: u64, deadline: Deadline) -> Waited {
+    pub fn wait_for_room(&self, weight: u64, deadline: Deadline) -> WaitOutcome {
         self.await_room(weight, || false, || (), deadline)
     }
 
     /// The same, or until `gone` is true, as [`Queue::wait_for_message_or`] has it.
-    pub fn wait_for_room_or(&self, weight: u64, gone: impl Fn() -> bool, deadline: Deadline) -> Waited {
+    pub fn wait_for_room_or(&self, weight: u64, gone: impl Fn() -> bool, deadline: Deadline) -> WaitOutcome {
         self.await_room(weight, gone, || self.0.hold.family.sweep_some(), deadline)
     }
 
@@ -276,7 +281,7 @@ impl Queue {
         gone: impl Fn() -> bool,
         doubt: impl Fn(),
         deadline: Deadline,
-    ) -> Waited {
+    ) -> WaitOutcome {
         let object = self.object();
         let waiter = object
             .room

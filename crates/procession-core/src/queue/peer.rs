@@ -10,7 +10,7 @@ use super::{PATIENCE, Queue};
 use crate::family::Seat;
 use crate::family::layout::low_half;
 use crate::family::seat::Fate;
-use crate::sync::wait::{Attempt, Waited};
+use crate::sync::wait::{Attempt, WaitOutcome};
 use crate::sys::clock::Deadline;
 use core::cell::Cell;
 use core::sync::atomic::Ordering;
@@ -26,7 +26,7 @@ pub enum PeerEvent {
 
 impl Queue {
     /// Waits until there is a message, the queue is shut down, or the occupant of this seat is dead.
-    pub fn wait_for_message_from(&self, peer: Seat, deadline: Deadline) -> Waited<PeerEvent> {
+    pub fn wait_for_message_from(&self, peer: Seat, deadline: Deadline) -> WaitOutcome<PeerEvent> {
         let object = self.object();
         let waiter = object
             .items

@@ -8,7 +8,7 @@ use super::layout::{CLOSED, DISCARDED};
 use super::{Got, LockPolicy, Queue};
 use crate::error::Result;
 use crate::family::layout::low_half;
-use crate::sync::wait::{Attempt, Waited};
+use crate::sync::wait::{Attempt, WaitOutcome};
 use crate::sys::clock::Deadline;
 use core::sync::atomic::Ordering;
 
@@ -95,7 +95,7 @@ impl Queue {
     }
 
     /// Waits until all messages that were put are reported as dealt with.
-    pub fn wait_until_done(&self, deadline: Deadline) -> Waited {
+    pub fn wait_until_done(&self, deadline: Deadline) -> WaitOutcome {
         let object = self.object();
         let waiter = object
             .done

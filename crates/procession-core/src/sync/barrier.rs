@@ -14,7 +14,7 @@
 
 use super::bell::Bell;
 use super::object::Reference;
-use super::wait::{Attempt, Statistics, Waited, Waiter};
+use super::wait::{Attempt, Statistics, WaitOutcome, Waiter};
 use super::wait_point::WaitPoint;
 use crate::error::Result;
 use crate::family::layout::low_half;
@@ -190,7 +190,7 @@ impl Barrier {
     ///
     /// # Errors
     /// If this process has no seat in the barrier's family and can get none.
-    pub fn arrive(&self, acting: bool, deadline: Deadline) -> Result<Waited<Option<Arrival>>> {
+    pub fn arrive(&self, acting: bool, deadline: Deadline) -> Result<WaitOutcome<Option<Arrival>>> {
         let me = self.0.hold.family.seat()?.slot + 1;
         let parties = self.parties();
         let attempt = || loop {
@@ -238,7 +238,7 @@ impl Barrier {
     }
 
     /// Waits for the end of a round.
-    pub fn pass(&self, round: u32, deadline: Deadline) -> Waited<Outcome> {
+    pub fn pass(&self, round: u32, deadline: Deadline) -> WaitOutcome<Outcome> {
         let attempt = || {
             let word = self.0.object.state.load(Ordering::Acquire);
             State::of(word)

@@ -5,7 +5,7 @@
 //! attempts the face looks for signals. What differs between the faces is told by [`Caller`]: Python lets go of the
 //! interpreter while a thread waits, and has signal handlers to run; Rust has neither.
 
-use super::wait::Waited;
+use super::wait::WaitOutcome;
 use crate::error::Error;
 use crate::sys::clock::Deadline;
 use crate::sys::mutex::LockPolicy;
@@ -47,7 +47,7 @@ pub trait Caller {
     fn wait<T: Send>(
         &self,
         deadline: Deadline,
-        mut wait: impl FnMut() -> Waited<T> + Send,
+        mut wait: impl FnMut() -> WaitOutcome<T> + Send,
     ) -> Result<Option<T>, Self::Error> {
         loop {
             let waited = if deadline == Deadline::PAST {
@@ -56,9 +56,9 @@ pub trait Caller {
                 self.detached(&mut wait)
             };
             match waited {
-                Waited::Ready(value) => return Ok(Some(value)),
-                Waited::TimedOut => return Ok(None),
-                Waited::Interrupted => self.check_signals()?,
+                WaitOutcome::Ready(value) => return Ok(Some(value)),
+                WaitOutcome::TimedOut => return Ok(None),
+                WaitOutcome::Interrupted => self.check_signals()?,
             }
         }
     }
@@ -74,7 +74,7 @@ pub trait Caller {
         &self,
         deadline: Deadline,
         mut attempt: impl FnMut(LockPolicy) -> crate::Result<Step<T, W>> + Send,
-        wait: impl FnMut(W) -> Waited + Send,
+        wait: impl FnMut(W) -> WaitOutcome + Send,
     ) -> Result<Option<T>, Self::Error> {
         match attempt(LockPolicy::Try).map_err(|e| self.error(e))? {
             Step::Done(value) => Ok(Some(value)),
@@ -91,7 +91,7 @@ pub trait Caller {
         first: Step<T, W>,
         deadline: Deadline,
         mut attempt: impl FnMut(LockPolicy) -> crate::Result<Step<T, W>> + Send,
-        mut wait: impl FnMut(W) -> Waited + Send,
+        mut wait: impl FnMut(W) -> WaitOutcome + Send,
     ) -> Result<Option<T>, Self::Error> {
         let mut policy = LockPolicy::Try;
         let mut step = first;

@@ -19,7 +19,7 @@ use super::bell::Bell;
 use super::lock::LockObject;
 use super::object::Reference;
 use super::spin::Spin;
-use super::wait::{Attempt, Statistics, Tally, Waited, Waiter};
+use super::wait::{Attempt, Statistics, Tally, WaitOutcome, Waiter};
 use crate::error::Result;
 use crate::family::held::Hold;
 use crate::family::kind::{Passed, Wake};
@@ -316,7 +316,7 @@ fn wake(family: &'static Family, ticket: u64) {
 impl Ticket {
     /// Waits to be called. A call is to be acted on and then to be [acknowledged](Ticket::acknowledge); if the ticket is dropped,
     /// or its process dies, before that, the call goes to the next. After a timeout the place may be waited on again.
-    pub fn wait(&mut self, deadline: Deadline) -> Waited {
+    pub fn wait(&mut self, deadline: Deadline) -> WaitOutcome {
         let condition = self.condition.object::<ConditionObject>();
         let waiter = Waiter {
             hold: &self.hold,

@@ -7,7 +7,7 @@
 
 use super::bell::Bell;
 use super::object::Reference;
-use super::wait::{Attempt, Statistics, Waited};
+use super::wait::{Attempt, Statistics, WaitOutcome};
 use super::wait_point::WaitPoint;
 use crate::atomic::Word;
 use crate::error::Result;
@@ -94,7 +94,7 @@ impl Event {
     }
 
     /// Waits until it is set, or was set since the wait began.
-    pub fn wait(&self, deadline: Deadline) -> Waited {
+    pub fn wait(&self, deadline: Deadline) -> WaitOutcome {
         let object = self.0.object;
         let first = object.word.atomic().load(Ordering::Acquire);
         let waiter = object

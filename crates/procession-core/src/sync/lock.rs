@@ -14,7 +14,7 @@
 use super::bell::Bell;
 use super::object::Reference;
 use super::owner::{Death, look_after_owner, may_look};
-use super::wait::{Attempt, Statistics, Waited};
+use super::wait::{Attempt, Statistics, WaitOutcome};
 use super::wait_point::WaitPoint;
 use super::word::{Claim, ENDED, LockWord, ORPHAN};
 use crate::atomic::Word;
@@ -414,9 +414,9 @@ fn acquire(lock: &Reference<LockObject>, deadline: Deadline, orphan: Orphan) -> 
     };
     let waited = waiter.until(deadline, attempt, life, |word| look_after_owner(lock, word));
     Ok(match waited {
-        Waited::Ready(acquired) => acquired,
-        Waited::TimedOut => Acquired::TimedOut,
-        Waited::Interrupted => Acquired::Interrupted,
+        WaitOutcome::Ready(acquired) => acquired,
+        WaitOutcome::TimedOut => Acquired::TimedOut,
+        WaitOutcome::Interrupted => Acquired::Interrupted,
     })
 }
 

@@ -6,7 +6,7 @@
 
 use super::bell::Bell;
 use super::object::Reference;
-use super::wait::{Attempt, Statistics, Waited};
+use super::wait::{Attempt, Statistics, WaitOutcome};
 use super::wait_point::WaitPoint;
 use crate::atomic::Word;
 use crate::error::Result;
@@ -72,7 +72,7 @@ impl Semaphore {
     }
 
     /// Takes one, waiting until the deadline.
-    pub fn acquire(&self, deadline: Deadline) -> Waited {
+    pub fn acquire(&self, deadline: Deadline) -> WaitOutcome {
         let object = self.0.object;
         let waiter = object
             .wait

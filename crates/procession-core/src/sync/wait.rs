@@ -14,7 +14,7 @@ use core::time::Duration;
 /// How a wait ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
-pub enum Waited<T = ()> {
+pub enum WaitOutcome<T = ()> {
     /// As hoped.
     Ready(T),
     /// The deadline came.
@@ -23,13 +23,13 @@ pub enum Waited<T = ()> {
     Interrupted,
 }
 
-impl<T> Waited<T> {
+impl<T> WaitOutcome<T> {
     /// The same with another value.
-    pub fn map<U>(self, f: impl FnOnce(T) -> U) -> Waited<U> {
+    pub fn map<U>(self, f: impl FnOnce(T) -> U) -> WaitOutcome<U> {
         match self {
-            Waited::Ready(value) => Waited::Ready(f(value)),
-            Waited::TimedOut => Waited::TimedOut,
-            Waited::Interrupted => Waited::Interrupted,
+            WaitOutcome::Ready(value) => WaitOutcome::Ready(f(value)),
+            WaitOutcome::TimedOut => WaitOutcome::TimedOut,
+            WaitOutcome::Interrupted => WaitOutcome::Interrupted,
         }
     }
 }
@@ -98,7 +98,7 @@ impl Tally {
     }
 }
 
-/// From now on waits of the main thread come back ([`Waited::Interrupted`]) now and then, so that the caller looks for
+/// From now on waits of the main thread come back ([`WaitOutcome::Interrupted`]) now and then, so that the caller looks for
 /// signals.
 ///
 /// For a face whose signal handlers merely leave a note. A signal that comes while the thread is between two sleeps, or
@@ -157,10 +157,10 @@ impl Waiter<'_> {
         mut attempt: impl FnMut() -> Attempt<T>,
         life: impl Fn(u32) -> Option<&'l AtomicU32>,
         mut doubt: impl FnMut(u32),
-    ) -> Waited<T> {
+    ) -> WaitOutcome<T> {
         let mut seen = match attempt() {
-            Attempt::Done(value) => return Waited::Ready(value),
-            Attempt::While(_) if deadline == Deadline::PAST => return Waited::TimedOut,
+            Attempt::Done(value) => return WaitOutcome::Ready(value),
+            Attempt::While(_) if deadline == Deadline::PAST => return WaitOutcome::TimedOut,
             Attempt::While(seen) => seen,
         };
         let began = now();
@@ -187,7 +187,7 @@ impl Waiter<'_> {
                     None => self.bell.sleep(self.word, seen, limit),
                 };
                 match woken {
-                    Woken::Interrupted => break Waited::Interrupted,
+                    Woken::Interrupted => break WaitOutcome::Interrupted,
                     Woken::TimedOut => {
                         doubt(seen);
                         slept += patience;
@@ -207,15 +207,15 @@ impl Waiter<'_> {
                 spun = true;
             }
             match attempt() {
-                Attempt::Done(value) => break Waited::Ready(value),
-                Attempt::While(_) if deadline.expired() => break Waited::TimedOut,
+                Attempt::Done(value) => break WaitOutcome::Ready(value),
+                Attempt::While(_) if deadline.expired() => break WaitOutcome::TimedOut,
                 Attempt::While(_) if bounded => {
                     RETURNED.set(Returned {
                         object: self.hold.offset,
                         patience,
                         due: (due * 2).min(LONGEST),
                     });
-                    break Waited::Interrupted;
+                    break WaitOutcome::Interrupted;
                 }
                 Attempt::While(now) => seen = now,
             }

@@ -110,11 +110,11 @@ fn connected_to_itself() -> io::Result<OwnedFd> {
 mod tests {
     use super::*;
     use crate::sys::clock::Deadline;
-    use crate::sys::pidfd::{Waited, ready};
+    use crate::sys::pidfd::{PollOutcome, ready};
     use rustix::event::{PollFd, PollFlags};
 
     fn is_ready(event: &OwnedFd) -> bool {
-        ready(&mut [PollFd::new(event, PollFlags::IN)], Deadline::PAST).unwrap() == Waited::Ready
+        ready(&mut [PollFd::new(event, PollFlags::IN)], Deadline::PAST).unwrap() == PollOutcome::Ready
     }
 
     #[test]

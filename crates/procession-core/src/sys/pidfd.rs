@@ -168,7 +168,7 @@ pub fn any_zombie() -> io::Result<Option<u32>> {
 /// How a wait for descriptors ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
-pub enum Waited {
+pub enum PollOutcome {
     /// One of the descriptors is ready; its events are set.
     Ready,
     /// The deadline passed first.
@@ -181,7 +181,7 @@ pub enum Waited {
 ///
 /// # References
 ///  - [ppoll(2)](https://man7.org/linux/man-pages/man2/poll.2.html)
-pub fn ready(fds: &mut [PollFd<'_>], deadline: Deadline) -> io::Result<Waited> {
+pub fn ready(fds: &mut [PollFd<'_>], deadline: Deadline) -> io::Result<PollOutcome> {
     let left = match deadline.left().map(TryInto::try_into) {
         None => None,
         Some(Ok(left)) => Some(left),
@@ -189,9 +189,9 @@ pub fn ready(fds: &mut [PollFd<'_>], deadline: Deadline) -> io::Result<Waited> {
         Some(Err(_)) => None,
     };
     match rustix::event::poll(fds, left.as_ref()) {
-        Ok(0) => Ok(Waited::TimedOut),
-        Ok(_) => Ok(Waited::Ready),
-        Err(Errno::INTR) => Ok(Waited::Interrupted),
+        Ok(0) => Ok(PollOutcome::TimedOut),
+        Ok(_) => Ok(PollOutcome::Ready),
+        Err(Errno::INTR) => Ok(PollOutcome::Interrupted),
         Err(e) => Err(e.into()),
     }
 }
@@ -199,7 +199,7 @@ pub fn ready(fds: &mut [PollFd<'_>], deadline: Deadline) -> io::Result<Waited> {
 /// Returns whether the process that a pidfd names has ended.
 pub fn ended(pidfd: impl AsFd) -> io::Result<bool> {
     let fd = pidfd.as_fd();
-    Ok(ready(&mut [PollFd::from_borrowed_fd(fd, PollFlags::IN)], Deadline::PAST)? == Waited::Ready)
+    Ok(ready(&mut [PollFd::from_borrowed_fd(fd, PollFlags::IN)], Deadline::PAST)? == PollOutcome::Ready)
 }
 
 /// `ioctl(PIDFD_GET_INFO)`: returns the exit code (-N: killed by signal N) of a process that another process or

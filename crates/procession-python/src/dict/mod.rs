@@ -15,7 +15,7 @@ use procession_core::family::object::HEADER;
 use procession_core::family::{Handle, Hold};
 use procession_core::queue::LockPolicy;
 use procession_core::sync::caller::{Caller, Step};
-use procession_core::sync::wait::Waited;
+use procession_core::sync::wait::WaitOutcome;
 use procession_core::sys::clock::Deadline;
 use pyo3::exceptions::{PyKeyError, PyRuntimeError};
 use pyo3::prelude::*;
@@ -53,7 +53,8 @@ fn done_later<T: Send>(
         })
     };
     // Never None: there is no deadline.
-    let answer = Attached(py).retry_after(Step::Busy, Deadline::NEVER, attempt, |()| Waited::Ready(()))?;
+    let answer =
+        Attached(py).retry_after(Step::Busy, Deadline::NEVER, attempt, |()| WaitOutcome::Ready(()))?;
     answer.ok_or_else(|| PyRuntimeError::new_err("a dictionary timed out that has no deadline"))
 }
 

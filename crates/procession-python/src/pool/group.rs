@@ -3,7 +3,7 @@
 use super::task::{self, How, told};
 use crate::errors::raised;
 use crate::shared::{waited, within};
-use procession_core::pool::{Batch, Definition, Outcome, Pool, Submission, Waited, Wishes};
+use procession_core::pool::{Batch, Definition, Outcome, Pool, Submission, WaitOutcome, Wishes};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyIterator, PyList, PyType};
@@ -239,7 +239,7 @@ impl PoolGroup {
     #[pyo3(signature = (timeout = None))]
     fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
         let limit = within(timeout);
-        let settled = waited(py, limit, || -> Waited {
+        let settled = waited(py, limit, || -> WaitOutcome {
             self.pool.wait_for_group(self.id, limit)
         })?;
         Ok(settled.is_some())

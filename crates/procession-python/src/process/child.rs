@@ -1,7 +1,7 @@
 //! Processes, as the facade's start methods use them.
 
 use super::member::Member;
-use procession_core::process::{self as core, Answer, ForkCall, ForkError, Next, Request, Told, Waited};
+use procession_core::process::{self as core, Answer, ExitOutcome, ForkCall, ForkError, Next, Request, Told};
 use procession_core::sys::clock::Deadline;
 use procession_core::sys::fdpass::PassError;
 use procession_core::sys::{cgroup, cpu, event, pidfd, procfs, spawn as system};
@@ -74,9 +74,9 @@ impl Child {
         let deadline = timeout.map_or(Deadline::NEVER, Deadline::after_seconds);
         loop {
             match py.detach(|| self.child.wait(deadline)) {
-                Waited::Exited(code) => return Ok(Some(code)),
-                Waited::TimedOut => return Ok(None),
-                Waited::Interrupted => py.check_signals()?,
+                ExitOutcome::Exited(code) => return Ok(Some(code)),
+                ExitOutcome::TimedOut => return Ok(None),
+                ExitOutcome::Interrupted => py.check_signals()?,
             }
         }
     }

@@ -6,7 +6,7 @@ use crate::codec::message;
 use crate::shared::Attached;
 use procession_core::queue::{Batch, GotBatch, Put};
 use procession_core::sync::caller::{Caller, Step};
-use procession_core::sync::wait::Waited;
+use procession_core::sync::wait::WaitOutcome;
 use procession_core::sys::clock::Deadline;
 use pyo3::prelude::*;
 
@@ -138,7 +138,7 @@ pub fn get_many<'py>(
         let got = if queue.is_shut_down() {
             Some(GotBatch::Single)
         } else {
-            Attached(py).retry(patience, attempt, |()| Waited::Ready(()))?
+            Attached(py).retry(patience, attempt, |()| WaitOutcome::Ready(()))?
         };
         match got.unwrap_or(GotBatch::Busy) {
             GotBatch::Some(_) => {

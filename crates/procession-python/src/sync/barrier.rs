@@ -6,7 +6,7 @@ use crate::shared::{shared_class, waited, within};
 use procession_core::family::Handle;
 use procession_core::sync;
 use procession_core::sync::barrier::{Arrival, Outcome};
-use procession_core::sync::wait::Waited;
+use procession_core::sync::wait::WaitOutcome;
 use procession_core::sync::wakers::Address;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
@@ -37,9 +37,9 @@ shared_class!(Barrier, sync::Barrier, "Barrier", {
         let deadline = within(timeout);
         loop {
             match py.detach(|| barrier.arrive(acting, deadline)).map_err(raised)? {
-                Waited::Ready(Some(Arrival { index, round })) => return Ok(Some((index, round))),
-                Waited::Ready(None) | Waited::TimedOut => return Ok(None),
-                Waited::Interrupted => py.check_signals()?,
+                WaitOutcome::Ready(Some(Arrival { index, round })) => return Ok(Some((index, round))),
+                WaitOutcome::Ready(None) | WaitOutcome::TimedOut => return Ok(None),
+                WaitOutcome::Interrupted => py.check_signals()?,
             }
         }
     }

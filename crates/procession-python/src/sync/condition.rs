@@ -7,7 +7,7 @@ use crate::shared::{shared_class, within};
 use procession_core::family::Handle;
 use procession_core::sync::lock::LockObject;
 use procession_core::sync::object::Reference;
-use procession_core::sync::wait::Waited;
+use procession_core::sync::wait::WaitOutcome;
 use procession_core::sync::wakers::Address;
 use procession_core::sync::{self, Acquired};
 use procession_core::sys::clock::Deadline;
@@ -140,15 +140,15 @@ pub fn wait(
         let waited = py.detach(|| {
             times.get_or_insert_with(|| guard.release_all());
             let waited = ticket.wait(deadline);
-            if waited == Waited::Ready(()) {
+            if waited == WaitOutcome::Ready(()) {
                 acquired = Some(guard.acquire());
             }
             waited
         });
         match waited {
-            Waited::Ready(()) => break true,
-            Waited::TimedOut => break ticket.withdraw(),
-            Waited::Interrupted => {
+            WaitOutcome::Ready(()) => break true,
+            WaitOutcome::TimedOut => break ticket.withdraw(),
+            WaitOutcome::Interrupted => {
                 if let Err(error) = py.check_signals() {
                     trouble = Some(error);
                     break false;
@@ -241,7 +241,7 @@ impl Ticket {
     fn _called(&self) -> bool {
         let mut place = self.ticket.lock().ok();
         let ticket = place.as_mut().and_then(|p| p.as_mut());
-        ticket.is_some_and(|t| t.wait(Deadline::PAST) == Waited::Ready(()))
+        ticket.is_some_and(|t| t.wait(Deadline::PAST) == WaitOutcome::Ready(()))
     }
 
     /// Gives the place up at once; a call that had come goes to the next.
@@ -266,10 +266,10 @@ impl Ticket {
         let deadline = within(timeout);
         let called = loop {
             match py.detach(|| ticket.wait(deadline)) {
-                Waited::Ready(()) => break true,
-                Waited::TimedOut => break ticket.withdraw(),
+                WaitOutcome::Ready(()) => break true,
+                WaitOutcome::TimedOut => break ticket.withdraw(),
                 // Where that raises, the ticket is dropped: the place is given up, and a call passed on.
-                Waited::Interrupted => py.check_signals()?,
+                WaitOutcome::Interrupted => py.check_signals()?,
             }
         };
         if called && let Ok(mut place) = self.ticket.lock() {

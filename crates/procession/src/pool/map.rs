@@ -3,7 +3,7 @@
 use super::task::Tasks;
 use crate::error::{FamilyError, PutError, SubmitError, TaskError};
 use crate::message::{self, Message, Outgoing};
-use procession_core::pool::{self as core, Batch, Outcome, Submission, Waited};
+use procession_core::pool::{self as core, Batch, Outcome, Submission, WaitOutcome};
 use procession_core::sys::clock::Deadline;
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -231,7 +231,7 @@ impl<I: Iterator<Item = A>, A: Message, R: Message> Iterator for Map<'_, I, A, R
             let mut come = Vec::new();
             let engine = &self.tasks.pool.shared.engine;
             let waited = engine.collect(self.group, MANY, &mut come, Deadline::NEVER);
-            if come.is_empty() && waited == Waited::Ready(0) && self.waiting.is_empty() {
+            if come.is_empty() && waited == WaitOutcome::Ready(0) && self.waiting.is_empty() {
                 // The pool has ended, and has forgotten the remaining tasks.
                 self.given += 1;
                 return Some(Err(TaskError::Abandoned {

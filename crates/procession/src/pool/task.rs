@@ -4,7 +4,7 @@ use super::{Pool, Shared, worker};
 use crate::error::{DecodeError, SubmitError, TaskError};
 use crate::message::{self, Message};
 use crate::outcome::Report;
-use procession_core::pool::{self as core, Outcome, Waited, Wishes};
+use procession_core::pool::{self as core, Outcome, WaitOutcome, Wishes};
 use procession_core::sys::clock::Deadline;
 use std::fmt;
 use std::marker::PhantomData;
@@ -137,9 +137,9 @@ impl<R: Message> JoinHandle<R> {
         let Some(id) = self.id else { return true };
         loop {
             match self.shared.engine.wait(id, deadline) {
-                Waited::Ready(()) => return true,
-                Waited::TimedOut => return false,
-                Waited::Interrupted => {}
+                WaitOutcome::Ready(()) => return true,
+                WaitOutcome::TimedOut => return false,
+                WaitOutcome::Interrupted => {}
             }
         }
     }

@@ -12,7 +12,7 @@ use crate::error::{ProcessError, StartError, Who};
 use crate::message::Message;
 use crate::outcome;
 use procession_core::family::Seat;
-use procession_core::process::{Child, Waited};
+use procession_core::process::{Child, ExitOutcome};
 use procession_core::sys::clock::Deadline;
 use std::fmt;
 use std::io;
@@ -238,9 +238,9 @@ impl<R: Message> Process<R> {
     fn wait_until(&self, deadline: Deadline) -> Option<i32> {
         loop {
             match self.child().wait(deadline) {
-                Waited::Exited(code) => return Some(code),
-                Waited::TimedOut => return None,
-                Waited::Interrupted => {}
+                ExitOutcome::Exited(code) => return Some(code),
+                ExitOutcome::TimedOut => return None,
+                ExitOutcome::Interrupted => {}
             }
         }
     }
