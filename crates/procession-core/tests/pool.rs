@@ -5,7 +5,7 @@ mod common;
 
 use procession_core::family::fork;
 use procession_core::pool::{
-    Batch, Event, ExitOutcome, Options, Outcome, Outgoing, Phase, Pool, Report, Submission, Wishes, Worker,
+    Batch, Event, Options, Outcome, Outgoing, Phase, Pool, Report, Submission, WaitOutcome, Wishes, Worker,
 };
 use procession_core::process::Child;
 use procession_core::sys::clock::Deadline;
@@ -83,7 +83,7 @@ impl Running {
 
     fn outcome(&self, id: u64) -> Outcome {
         let deadline = Deadline::after(LIMIT);
-        while self.pool.wait(id, deadline) != ExitOutcome::Ready(()) {
+        while self.pool.wait(id, deadline) != WaitOutcome::Ready(()) {
             assert!(!deadline.expired(), "a task hangs");
         }
         self.pool.take(id).unwrap()
@@ -286,8 +286,8 @@ fn a_group_is_collected_as_it_comes() {
             .pool
             .collect(group, usize::MAX, &mut got, Deadline::after(LIMIT))
         {
-            ExitOutcome::Ready(0) => break,
-            ExitOutcome::TimedOut => panic!("the group hangs"),
+            WaitOutcome::Ready(0) => break,
+            WaitOutcome::TimedOut => panic!("the group hangs"),
             _ => {}
         }
     }
@@ -454,13 +454,13 @@ fn a_closed_pool_takes_tasks_of_a_group_that_is_being_fed_and_ends_after_them() 
     running.pool.feed(group, false);
     assert_eq!(
         running.pool.wait_for_group(group, Deadline::after(LIMIT)),
-        ExitOutcome::Ready(())
+        WaitOutcome::Ready(())
     );
     let mut found = Vec::new();
     let left = running
         .pool
         .collect(group, usize::MAX, &mut found, Deadline::after(LIMIT));
-    assert_eq!((left, found.len()), (ExitOutcome::Ready(0), 100));
+    assert_eq!((left, found.len()), (WaitOutcome::Ready(0), 100));
     // It has ended by now, or does so in a moment: nothing is taken any more.
     assert!(running.pool.submit(task(100), outgoing()).is_err());
 }
@@ -474,21 +474,21 @@ fn who_collects_waits_for_a_group_that_is_being_fed_and_looks_when_told() {
     let mut found = Vec::new();
     assert_eq!(
         running.pool.collect(group, 1, &mut found, soon()),
-        ExitOutcome::TimedOut
+        WaitOutcome::TimedOut
     );
     running.pool.tell_group(group);
     assert_eq!(
         running.pool.collect(group, 1, &mut found, soon()),
-        ExitOutcome::Ready(0)
+        WaitOutcome::Ready(0)
     );
     assert_eq!(
         running.pool.collect(group, 1, &mut found, soon()),
-        ExitOutcome::TimedOut
+        WaitOutcome::TimedOut
     );
     running.pool.feed(group, false);
     assert_eq!(
         running.pool.collect(group, 1, &mut found, Deadline::after(LIMIT)),
-        ExitOutcome::Ready(0)
+        WaitOutcome::Ready(0)
     );
     assert!(found.is_empty());
 }
@@ -507,7 +507,7 @@ fn a_pool_has_no_room_while_many_bytes_are_under_way_and_all_workers_are_busy() 
     assert!(!running.pool.has_room());
     assert_eq!(
         running.pool.wait_for_room(Deadline::after(LIMIT)),
-        ExitOutcome::Ready(())
+        WaitOutcome::Ready(())
     );
     assert!(running.pool.has_room());
     for id in naps.into_iter().chain(ids) {

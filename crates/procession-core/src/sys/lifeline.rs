@@ -49,7 +49,7 @@ static SIGNAL: AtomicI32 = AtomicI32::new(0);
 static TIMED: AtomicI32 = AtomicI32::new(0);
 
 /// Checks whether the parent lives. Runs in a signal handler, so it takes no lock and allocates nothing.
-pub type Look = extern "C" fn(libc::c_int);
+pub type CheckParent = extern "C" fn(libc::c_int);
 
 /// The reading end that a child of this process needs for its lifeline. This process keeps it until it ends.
 ///
@@ -84,8 +84,8 @@ pub fn reader() -> io::Result<BorrowedFd<'static>> {
 ///
 /// # Errors
 /// The error of the system call. The process then continues without a lifeline.
-pub fn hold(reader: Option<OwnedFd>, look: Look) -> io::Result<()> {
-    listen(look)?;
+pub fn hold(reader: Option<OwnedFd>, check: CheckParent) -> io::Result<()> {
+    listen(check)?;
     let hung_up = match reader.map(|reader| own(&reader)) {
         Some(Ok(hung_up)) => hung_up,
         // There is no pipe, or no `/proc` through which to open it again.
@@ -93,7 +93,7 @@ pub fn hold(reader: Option<OwnedFd>, look: Look) -> io::Result<()> {
     };
     if hung_up {
         // The parent may have ended before the kernel knew which process to signal.
-        look(0);
+        check(0);
     }
     Ok(())
 }
@@ -133,8 +133,8 @@ fn own(reader: &OwnedFd) -> io::Result<bool> {
 }
 
 /// Installs `check` as the handler of a signal that the program does not use, and unblocks the signal in this thread.
-fn listen(look: Look) -> io::Result<()> {
-    let address = look as usize;
+fn listen(check: CheckParent) -> io::Result<()> {
+    let address = check as usize;
     let mut signal = libc::SIGRTMAX();
     loop {
         if signal < libc::SIGRTMIN() {
@@ -153,7 +153,7 @@ fn listen(look: Look) -> io::Result<()> {
         signal -= 1;
     }
     let mut action = MaybeUninit::<libc::sigaction>::zeroed();
-    // SAFETY: zeros are a valid sigaction; the handler is async-signal-safe (see `Look`) and lives as long as the
+    // SAFETY: zeros are a valid sigaction; the handler is async-signal-safe (see `CheckParent`) and lives as long as the
     // program; all pointers point to locals that outlive the calls.
     unsafe {
         let action = action.assume_init_mut();
