@@ -1,17 +1,18 @@
-//! The allocator: blocks of `64 << class` bytes, a free list per class, all of it in the ledger.
+//! The allocator of family memory: blocks of `64 << class` bytes, with one free list per size class, all kept in the
+//! ledger.
 //!
-//! Blocks are never split nor merged, so a header stays a header. Small ones (below 16 KiB) are cut from runs, and
-//! runs from chunks whose memory is reserved as a whole. Big ones begin on a page and reserve only as much as will be
-//! written: the file is sparse and a terabyte long, so a power of two costs neither memory nor, before it is reached,
-//! addresses of a process.
+//! Blocks are never split or merged, so a header stays a header for ever. Small blocks (below 16 KiB) are cut from
+//! runs, and runs from chunks whose memory is reserved as a whole. Big blocks begin at a page boundary and reserve
+//! only the memory that will be written. The file is sparse and a terabyte long, so rounding up to a power of two
+//! costs no memory, and no address space of a process before it uses the range.
 //!
-//! A free big block stays warm (its memory stays reserved: a copy into it is several times faster than one into fresh
-//! pages) until the family has [`WARM_LIMIT`] of such memory; beyond that it is handed back to the machine. The header's
-//! page always stays.
+//! A free big block stays warm: its memory stays reserved, because a copy into it is several times faster than one
+//! into fresh pages. Once the family has [`WARM_LIMIT`] of warm memory, further blocks are handed back to the machine
+//! when they are freed. The page of the header always stays.
 //!
-//! Reservation comes before the change that hands a block out, and outside of the ledger where it may take long (see
-//! [`super::reserve`]). Killed in between, a process leaves some memory reserved that nobody uses yet, and that the next to
-//! ask for it gets.
+//! Memory is reserved before the change that gives a block out, and outside the ledger if it may take long (see
+//! [`super::reserve`]). If a process is killed between the two, some memory stays reserved without a user, and the
+//! next process that asks for it gets it.
 
 use super::Family;
 use super::ledger::{CLASSES, Txn};
@@ -23,24 +24,25 @@ use crate::sys::memory::{self, PAGE};
 /// Classes below this are small: 64 bytes to 8 KiB.
 pub(super) const SMALL: u8 = 8;
 pub(super) const CHUNK: u64 = 128 << 10;
-/// Free big blocks keep up to this much memory, in bytes. (Less where a test walks through every step of its decay.)
+/// Limit in bytes on the memory of free big blocks. (Smaller in builds whose tests walk through every step of its
+/// reduction.)
 pub const WARM_LIMIT: u64 = if cfg!(feature = "crash-points") {
     16 << 20
 } else {
     256 << 20
 };
-/// From this size on it is asked what the machine has left before reserving: the kernel's answer to a
-/// reservation that is too big may be to kill somebody.
+/// From this size in bytes on, the free memory of the machine is checked before a reservation: if a reservation is
+/// too big, the kernel may react by killing a process.
 const ASK_FIRST: u64 = 8 << 20;
 
-/// The smallest class whose blocks hold `bytes`, header included; None beyond a terabyte.
+/// The smallest size class whose blocks hold `bytes`, header included. None above a terabyte.
 #[must_use]
 pub fn class_of(bytes: u64) -> Option<u8> {
     let class = bytes.max(64).checked_next_power_of_two()?.trailing_zeros() - 6;
     ((class as usize) < CLASSES).then_some(class as u8)
 }
 
-/// The bytes of a block of this class.
+/// Size in bytes of a block of this class.
 #[must_use]
 pub fn size_of_class(class: u8) -> u64 {
     64 << class
@@ -49,18 +51,17 @@ pub fn size_of_class(class: u8) -> u64 {
 impl Txn {
     /// Takes a block for `bytes` (header included) and notes its header: kind, a new generation, one reference.
     ///
-    /// The block's body is the caller's to fill before the commit: as long as the change is not committed, the body
-    /// is nobody's.
+    /// The caller fills the body before the commit: until then no other process knows of the block.
     pub fn allocate(&mut self, kind: Kind, bytes: u64) -> Result<u64> {
         self.allocate_reserving(kind, bytes, bytes)
             .map(|(offset, _)| offset)
     }
 
-    /// The same, with memory for the first `reserved` bytes only. The second number is how many bytes of the block may
-    /// have old contents: those that had memory before.
+    /// Like [`Txn::allocate`], but reserves memory for the first `reserved` bytes only. The second number of the
+    /// result is how many bytes of the block may have old contents: those that had memory before.
     pub(crate) fn allocate_reserving(&mut self, kind: Kind, bytes: u64, reserved: u64) -> Result<(u64, u64)> {
         let block = self.take_block(bytes)?;
-        // All that will be reserved is about to be written here.
+        // The caller writes all reserved bytes here.
         self.family.try_reach(block.offset, reserved)?;
         if !block.is_big() {
             self.give_out(&block, kind, 0);
@@ -71,13 +72,13 @@ impl Txn {
             self.family.reserve(block.offset + resident, needed - resident)?;
             crash_point!("alloc.reserved");
         }
-        // A sparse block says so by its residence, from now on: what it had beyond that is about to be handed back.
+        // From now on `resident` shows that the block is sparse; memory beyond it is about to be handed back.
         let sparse = reserved < bytes;
         self.give_out(&block, kind, if sparse { needed } else { resident.max(needed) });
         Ok((block.offset, resident))
     }
 
-    /// Notes that a block for `bytes` is no longer free.
+    /// Takes a block for `bytes` off its free list or from the rest of the heap.
     #[inline(always)]
     pub(super) fn take_block(&mut self, bytes: u64) -> Result<Taken> {
         let Some(class) = class_of(bytes) else {
@@ -110,7 +111,7 @@ impl Txn {
         })
     }
 
-    /// Notes a block's header: kind, a new generation, one reference.
+    /// Notes the header of a block: kind, a new generation, one reference.
     #[inline(always)]
     pub(super) fn give_out(&mut self, block: &Taken, kind: Kind, resident: u64) {
         let header = self.family.at::<Header>(block.offset);
@@ -127,7 +128,7 @@ impl Txn {
         self.write(&books.blocks, self.read(&books.blocks) + 1);
     }
 
-    /// Puts a block that nobody refers to back on its free list.
+    /// Puts a block without references back on its free list.
     pub fn free(&mut self, offset: u64) {
         let header = self.family.at::<Header>(offset);
         let tag = Tag(self.read(&header.tag));
@@ -147,7 +148,8 @@ impl Txn {
         self.write(&books.blocks, self.read(&books.blocks).saturating_sub(1));
     }
 
-    /// A slot for a robust mutex, initialised. It goes back by [`Txn::free_mutex`] and is never anything else.
+    /// Takes an initialised slot for a robust mutex. It is returned by [`Txn::free_mutex`] and is never used for
+    /// anything else.
     pub fn take_mutex(&mut self) -> Result<u64> {
         let books = self.books();
         let first = self.read(&books.free_mutex);
@@ -155,7 +157,8 @@ impl Txn {
             self.write(&books.free_mutex, self.read(self.mutex_link(first)));
             return Ok(first);
         }
-        // A page of 63 slots. The links are written at once: until the commit the page is nobody's.
+        // Cuts a page into 63 slots. The links are stored directly, without notes: until the commit no other process
+        // knows the page.
         let page = self.allocate(Kind::MutexPage, PAGE)?;
         for slot in (page + HEADER..page + PAGE).step_by(64) {
             self.family.init_mutex(slot);
@@ -167,14 +170,14 @@ impl Txn {
         Ok(page + HEADER)
     }
 
-    /// Gives a mutex slot back.
+    /// Returns a mutex slot to the list of free slots.
     pub fn free_mutex(&mut self, slot: u64) {
         let books = self.books();
         self.write(self.mutex_link(slot), self.read(&books.free_mutex));
         self.write(&books.free_mutex, slot);
     }
 
-    /// A free slot's link: its last word, behind the C library's mutex (40 bytes on x86-64, 48 on aarch64).
+    /// The link of a free slot: its last word, behind the C library's mutex (40 bytes on x86-64, 48 on aarch64).
     fn mutex_link(&self, slot: u64) -> &'static core::sync::atomic::AtomicU64 {
         const _: () = assert!(size_of::<libc::pthread_mutex_t>() <= 56);
         self.family.at(slot + 56)
@@ -218,7 +221,7 @@ impl Txn {
     }
 }
 
-/// Whether so much memory is to be had at all, if it is much.
+/// For a large `len`, checks that the machine and its control group can supply that many bytes.
 pub(crate) fn ask_first(len: u64) -> Result<()> {
     if len >= ASK_FIRST && memory::available().is_some_and(|left| left < len) {
         return Err(Error::NoMemory {
@@ -251,13 +254,14 @@ impl Family {
         memory::reserve(self.fd()?, offset, len).map_err(|e| refused(len, e))
     }
 
-    /// Whether a block of this class and residence should be handed back to the machine when it is freed.
+    /// Returns whether the memory of a block of this class and residence should be handed back when the block is
+    /// freed.
     pub(crate) fn runs_hot(&'static self, class: u8, resident: u64) -> bool {
         let warm = self.ledger().warm.load(crate::atomic::Ordering::Relaxed);
         class >= SMALL && resident > PAGE && warm + resident > WARM_LIMIT
     }
 
-    /// Blocks that are given out, of every kind. For tests that count leaks.
+    /// Number of blocks that are in use, of every kind. For tests that look for leaks.
     #[must_use]
     pub fn blocks(&'static self) -> u64 {
         self.begin().books().blocks.load(crate::atomic::Ordering::Relaxed)

@@ -1,7 +1,7 @@
-//! A bundle: one object that holds many others, for messages that carry more of them than fit into a message.
+//! Bundles: one object that holds many references, for messages that have more references than fit into a message.
 //!
-//! It is filled and emptied one reference at a time, each a transaction with the number of those in it, so at every
-//! instant a reference is either its giver's or the bundle's.
+//! A bundle is filled and emptied one reference at a time. Each step is a transaction that also changes the count, so
+//! at every instant a reference belongs either to its giver or to the bundle.
 
 use super::Family;
 use super::held::Hold;
@@ -10,11 +10,11 @@ use super::object::{HEADER, Kind};
 use crate::error::Result;
 use core::sync::atomic::AtomicU64;
 
-/// Where the number of references stands; they follow.
+/// Offset of the word with the number of references; the references follow it.
 const COUNT: u64 = HEADER;
 
 impl Family {
-    /// Bundles these references.
+    /// Moves these references into a new bundle.
     pub fn bundle(&'static self, holds: Vec<Hold>) -> Result<Hold> {
         let bytes = COUNT + 8 + 8 * holds.len() as u64;
         let bundle = self.create(Kind::Bundle, bytes, |txn, offset| {
@@ -37,7 +37,7 @@ impl Family {
     }
 }
 
-/// Releases one of the references of a bundle that is reclaimed; true when none is left.
+/// Notes one step of reclaiming a bundle: releases its last reference. Returns true when none is left.
 pub(crate) fn reclaim(txn: &mut Txn, bundle: u64) -> bool {
     let count = txn.family.at::<AtomicU64>(bundle + COUNT);
     let number = txn.read(count);

@@ -1,10 +1,10 @@
 //! The descriptor of family memory, in a program that may close it.
 //!
-//! The mapping stays whatever is closed, so locks and queues go on. The descriptor is needed to start programs and to reach
-//! memory that was not in use before. If its number is closed, or names something else by now, a new one is opened: of
-//! this process's own mapping (`/proc/self/map_files`, for root) or of another member (`/proc/PID/fd/N`). Where neither is
-//! to be had the process founds another family, in which it makes its objects from then on. What it made before stays
-//! where it is, for those who have it mapped.
+//! The mapping stays when the descriptor is closed, so locks and queues continue to work. The descriptor is needed to
+//! start programs and to map memory that was not in use before. If its number is closed or names another file by now,
+//! a new one is opened: from this process's own mapping (`/proc/self/map_files`, which only root may do) or from
+//! another member (`/proc/PID/fd/N`). If neither works, the process founds another family, in which it makes its
+//! objects from then on. Its older objects stay where they are, for the processes that have them mapped.
 
 use super::Family;
 use super::registry::State;
@@ -16,17 +16,17 @@ use core::sync::atomic::Ordering;
 use rustix::fd::{BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 
-/// For so long (in nanoseconds) the home family's descriptor is taken to be there still.
+/// Time in nanoseconds for which a verified descriptor of the home family counts as open.
 const TRUSTED: u64 = 10_000_000;
 
 impl Family {
-    /// The descriptor of the memory, verified; opened anew if the program has closed it.
+    /// The descriptor of the memory, verified. Opens it again if the program has closed it.
     pub(crate) fn fd(&'static self) -> Result<BorrowedFd<'static>> {
         if let Some(fd) = self.fd.get() {
             return Ok(fd);
         }
         let again = self.reopen()?;
-        // Another thread may have been faster, with one that is as good.
+        // Another thread may have stored one first, which is as good.
         let _ = self.fd.put(again);
         let number = self.fd_number();
         if let Some(seat) = self.current_seat() {
@@ -35,25 +35,25 @@ impl Family {
         self.fd.get().ok_or_else(|| self.lost())
     }
 
-    /// The descriptor of the memory, after making sure that it is still open.
+    /// The descriptor of the memory, verified: like [`Family::fd`], for the faces.
     pub fn checked_fd(&'static self) -> Result<BorrowedFd<'static>> {
         self.fd()
     }
 
-    /// The descriptor's number, as it was when it was opened.
+    /// Number of the descriptor at the time when it was opened.
     #[must_use]
     pub fn fd_number(&self) -> u64 {
         self.fd.number() as u64
     }
 
-    /// Whether the memory's descriptor is there, as far as it has been looked at lately; and looks if it has not.
+    /// Returns whether the memory's descriptor is open. Verifies it only if the last verification is too old.
     pub(crate) fn is_open(&'static self) -> bool {
         let time = about_now();
         let fresh = time.saturating_sub(self.verified.load(Ordering::Relaxed)) < TRUSTED;
         fresh || self.is_open_now(time)
     }
 
-    /// The same, and looks in any case.
+    /// Like [`Family::is_open`], but always verifies. `time`: now, which is stored as the time of the verification.
     pub(crate) fn is_open_now(&'static self, time: u64) -> bool {
         let open = self.fd().is_ok();
         if open {
@@ -62,7 +62,7 @@ impl Family {
         open
     }
 
-    /// In a forked child, whose program may have closed what it does not know.
+    /// In a forked child: makes the next use verify the descriptor, because the child's program may have closed it.
     pub(crate) fn distrust_descriptor(&self) {
         self.verified.store(0, Ordering::Relaxed);
     }

@@ -1,16 +1,16 @@
-//! Entering the ledger, when somebody else is in it.
+//! Entering the ledger while another process is in it.
 //!
-//! Whoever is inside leaves within some tens of nanoseconds, unless the process is stopped there (SIGSTOP, a debugger, a
-//! frozen control group). Then the family can change nothing until it goes on; that is no reason for its members to be
-//! deaf and blind meanwhile. So nobody sleeps at the ledger for long in one go. How it goes on after that depends on what
-//! is being done:
+//! A process leaves the ledger within some tens of nanoseconds, unless it is stopped there (SIGSTOP, a debugger, a
+//! frozen control group). Then the family can change nothing until that process continues, but its members must still
+//! hear signals and let their other threads run. So no thread sleeps at the ledger for long at a time. What it does
+//! after a sleep depends on the operation:
 //!
-//! - what can be begun anew, inside a mutex or on the way to a deadline, comes back with [`Error::Busy`];
-//! - what has begun nothing yet looks for signals between the sleeps, and ends with [`Error::Interrupted`] where a handler
-//!   says so;
-//! - what cannot fail waits on; where a face has something that others need (an interpreter), it lets go of that while it
-//!   sleeps;
-//! - letting go of a reference is put off: the entry stays in the held table until there is an opportunity.
+//! - An operation that can start again (inside a mutex, or on the way to a deadline) returns [`Error::Busy`].
+//! - An operation that has changed nothing yet checks for signals between the sleeps, and ends with
+//!   [`Error::Interrupted`] if a signal handler demands it.
+//! - An operation that cannot fail continues to wait. A face that holds something others need (an interpreter lock)
+//!   releases it during the sleep.
+//! - Dropping a reference is put off: its entry stays in the held table until a later operation clears it.
 
 use super::Family;
 use super::ledger::Txn;
@@ -20,24 +20,26 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
 use std::sync::{Mutex, OnceLock};
 
-/// How a face waits: it calls the function, which sleeps for a moment, with nothing in hand that others need. If the second
-/// argument is true, it looks for signals afterwards; whether the operation is to end with [`Error::Interrupted`].
+/// How a face waits: it calls the given function, which sleeps for a moment, while it holds nothing that other
+/// threads need. If the second argument is true, it runs signal handlers afterwards and returns whether the operation
+/// must end with [`Error::Interrupted`].
 pub type Wait = fn(&mut dyn FnMut(), bool) -> bool;
 
 static WAIT: OnceLock<Wait> = OnceLock::new();
 
-/// The longest sleep before anything else is looked at.
+/// Maximum length of the first sleep, before signals are checked.
 const FIRST: Duration = Duration::from_millis(20);
-/// The longest sleep after that.
+/// Maximum length of each later sleep.
 const NEXT: Duration = Duration::from_millis(100);
 
 thread_local! {
-    /// Whether this thread is where no signal handler of the program may run and nothing may be let go of.
+    /// Whether this thread is at a point where no signal handler of the program may run and no lock of the face may
+    /// be released.
     static INSIDE: Cell<bool> = const { Cell::new(false) };
 }
 
-/// References whose entries are to be cleared when there is an opportunity. (A forked child has the list, and the entries
-/// at the same indices.)
+/// References whose entries must still be cleared. (A forked child has a copy of the list, and its entries have the
+/// same indices.)
 static PUT_OFF: Mutex<Vec<PutOff>> = Mutex::new(Vec::new());
 static ANY_PUT_OFF: AtomicBool = AtomicBool::new(false);
 
@@ -47,13 +49,13 @@ struct PutOff {
     offset: u64,
 }
 
-/// Has this function do the waiting of this process's threads. The first one stays.
+/// Registers the function that does the waiting for all threads of this process. Only the first registration counts.
 pub fn wait_with(wait: Wait) {
     let _ = WAIT.set(wait);
 }
 
-/// As long as it lives, this thread's attempts to begin come back with [`Error::Busy`] where they would look for signals:
-/// it is inside a mutex, and a handler might want to enter it.
+/// While this guard lives, an attempt of this thread to begin a change returns [`Error::Busy`] instead of checking
+/// for signals: the thread is inside a mutex that a signal handler might want to lock.
 #[must_use]
 #[derive(Debug)]
 pub(crate) struct Brief {
@@ -79,10 +81,10 @@ fn is_brief() -> bool {
 }
 
 impl Family {
-    /// Begins a change, if that does not take long.
+    /// Begins a change. Fails if that takes long.
     ///
     /// # Errors
-    /// [`Error::Busy`].
+    /// [`Error::Busy`]: another process was in the ledger all the time.
     #[inline]
     pub fn begin_soon(&'static self) -> Result<Txn> {
         if let Some(txn) = self.try_begin() {
@@ -91,10 +93,10 @@ impl Family {
         self.begin_within(NEXT).ok_or(Error::Busy)
     }
 
-    /// Begins a change before which nothing has happened, so that it can be left at any moment.
+    /// Begins the first change of an operation: nothing has happened yet, so the operation can end at any moment.
     ///
     /// # Errors
-    /// [`Error::Interrupted`] when a signal handler of the program ends it; [`Error::Busy`] inside a mutex.
+    /// [`Error::Interrupted`]: a signal handler of the program ends the operation. [`Error::Busy`]: inside a mutex.
     #[inline]
     pub fn begin_first(&'static self) -> Result<Txn> {
         match self.try_begin() {
@@ -112,7 +114,7 @@ impl Family {
         self.begin_slowly(true)
     }
 
-    /// Begins however long it takes.
+    /// Begins a change, however long it takes.
     #[cold]
     pub(super) fn begin_at_last(&'static self) -> Txn {
         loop {
@@ -140,7 +142,7 @@ impl Family {
         found.ok_or(Error::Busy)
     }
 
-    /// Leaves an entry of this member's to be cleared later. False if it cannot be noted now.
+    /// Records that an entry of this member must be cleared later. False if it cannot be recorded now.
     pub(super) fn put_off(&'static self, index: u32, offset: u64) -> bool {
         let Ok(mut list) = PUT_OFF.try_lock() else {
             return false;
@@ -154,7 +156,7 @@ impl Family {
         true
     }
 
-    /// Begins a change that can be put off; when some were already, nobody waits for the next one.
+    /// Begins a change that can be put off. Does not wait if other changes are put off already.
     #[cold]
     pub(super) fn begin_briefly(&'static self) -> Option<Txn> {
         match ANY_PUT_OFF.load(Ordering::Relaxed) {
@@ -163,7 +165,7 @@ impl Family {
         }
     }
 
-    /// Clears what was put off, if there is anything.
+    /// Clears the entries that were put off, if there are any.
     #[inline]
     pub(super) fn catch_up(&'static self) {
         if ANY_PUT_OFF.load(Ordering::Relaxed) {

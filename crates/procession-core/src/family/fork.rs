@@ -1,21 +1,24 @@
-//! What a fork means: the child of a member is a member.
+//! Forks: makes the child of a member a member.
 //!
-//! `fork` copies the program, and with it every reference to shared objects; each must be counted again, for the child.
-//! That cannot wait until the child runs: by then the parent may have let go of its own and the object may be gone.
-//! So the parent makes the child's seat *before* the fork, with a copy of its own held table, and the child only
-//! has to sit down.
+//! `fork` copies the program, and with it every reference to shared objects. Each copy must be counted again, for the
+//! child. That cannot wait until the child runs: by then the parent may have dropped its reference, and the object
+//! may be gone. So the parent makes the child's seat *before* the fork, with a copy of its own held table, and the
+//! child only has to take the seat.
 //!
-//! 1. **before** (parent): a seat is reserved and every reference entered there and counted. Killed here, the seat
-//!    has no pid and a dead parent: the reaper takes it back.
+//! 1. **before** (parent): reserves a seat, and enters and counts every reference there. If the parent is killed
+//!    here, the seat has no pid and a dead parent, and the reaper takes it back.
 //! 2. `fork`.
-//! 3. **child**: writes its pid into the seat. Killed before that, the seat has no pid: if Procession started the
-//!    child, the parent binds the pid it got from `fork`; otherwise the seat counts as stillborn after ten seconds.
+//! 3. **child**: writes its pid into the seat. If the child is killed before that, the seat has no pid: if Procession
+//!    started the child, the parent binds the pid that `fork` returned; otherwise the seat counts as stillborn after
+//!    ten seconds.
 //!
-//! With an interpreter lock held across the fork (CPython's `os.fork`) no other thread makes or drops references between
-//! 1 and 2. A Rust program that forks while its other threads do so must not touch those objects in the child.
+//! If an interpreter lock is held across the fork (CPython's `os.fork`), no other thread makes or drops references
+//! between 1 and 2. A Rust program that forks while its other threads do so must not use those objects in the child.
 //!
-//! The handlers run inside libc's `fork` (`pthread_atfork`), for `os.fork`, `os.forkpty` and plain C alike; `vfork`
-//! and `posix_spawn` do not call them. They allocate nothing and take no lock of this process.
+//! The handlers run inside libc's `fork`
+//! ([pthread_atfork(3)](https://man7.org/linux/man-pages/man3/pthread_atfork.3.html)), so they serve `os.fork`,
+//! `os.forkpty` and plain C alike; `vfork` and `posix_spawn` do not call them. They allocate nothing and take no lock
+//! of this process.
 #![allow(unsafe_code)]
 
 use super::entry::Brief;
@@ -29,7 +32,7 @@ use core::cell::Cell;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 thread_local! {
-    /// The seats made before the fork that this thread is in, or was in last: per family slot, generation + 1.
+    /// The seats made for the current or last fork of this thread: per family place, slot and generation + 1.
     static UNBORN: [Cell<(u32, u64)>; FAMILIES] = const { [const { Cell::new((0, 0)) }; FAMILIES] };
 }
 thread_local! {
@@ -37,7 +40,7 @@ thread_local! {
     static EXPECTED: Cell<bool> = const { Cell::new(false) };
 }
 thread_local! {
-    /// A bit for each place whose family is visited from before a fork until after it.
+    /// One bit for each place whose family is visited from before a fork until after it.
     static VISITED: Cell<u64> = const { Cell::new(0) };
 }
 const _: () = assert!(FAMILIES <= 64);
@@ -46,13 +49,14 @@ static PREPARED: AtomicBool = AtomicBool::new(false);
 /// Registers the handlers, once.
 pub(crate) fn prepare_for_forks() {
     if !PREPARED.swap(true, Ordering::AcqRel) {
-        // SAFETY: the three functions live as long as the program, and do what may be done at these moments.
+        // SAFETY: the three functions live as long as the program. They allocate nothing and take no lock of this
+        // process, as at-fork handlers require.
         unsafe { libc::pthread_atfork(Some(before), Some(in_parent), Some(in_child)) };
     }
 }
 
 extern "C" fn before() {
-    // Nothing of the program may run between here and the fork.
+    // No code of the program (a signal handler) may run between here and the fork.
     let _brief = Brief::new();
     let _ = UNBORN.try_with(|u| u.iter().for_each(|seat| seat.set((0, 0))));
     for (place, visit) in visited() {
@@ -91,7 +95,8 @@ extern "C" fn in_child() {
     });
 }
 
-/// Returns when no process is in the middle of a change of the home family: a fork waits for that, and hears no signals.
+/// Waits until no process is in the middle of a change of the home family: the at-fork handlers wait for that too,
+/// but without checking for signals.
 ///
 /// # Errors
 /// [`crate::Error::Interrupted`]: a signal handler ended the wait.
@@ -111,9 +116,10 @@ fn unborn(place: usize, family: &'static Family) -> Option<Seat> {
     })
 }
 
-/// Runs `fork`, whose child's exit code and report this process will ask for: its seat is watched from before there is a
-/// child, so that a quick one is not swept away together with what it left before [`forked`] could be called.
-/// `is_stillborn`: whether the answer says that there is no child.
+/// Runs `fork`, and marks the child's seat as watched: this process will ask for the child's exit code and report.
+/// The mark is set before the child exists, so that the seat of a child that ends quickly is not freed, together with
+/// its report, before [`forked`] can be called. `is_stillborn`: returns whether the result of `fork` says that there
+/// is no child.
 pub fn expecting<T>(fork: impl FnOnce() -> T, is_stillborn: impl FnOnce(&T) -> bool) -> T {
     let _ = EXPECTED.try_with(|expected| expected.set(true));
     let answer = fork();
@@ -124,7 +130,7 @@ pub fn expecting<T>(fork: impl FnOnce() -> T, is_stillborn: impl FnOnce(&T) -> b
     answer
 }
 
-/// In this thread a fork has just failed: nobody will come to the seats that were made for it.
+/// Gives up the seats that were made for a fork in this thread that has failed: no child will take them.
 pub fn refused() {
     for (place, visit) in visited() {
         if let Some(seat) = unborn(place, visit.family()) {
@@ -134,7 +140,8 @@ pub fn refused() {
     }
 }
 
-/// In the parent, right after a fork in this thread: the home seat of the child, bound to its pid and watched.
+/// In the parent, right after a fork in this thread: binds the child's home seat to its pid, marks it as watched and
+/// returns it.
 pub fn forked(pid: u32) -> Option<Seat> {
     let home = Family::home_if_any()?;
     let place = visited()
@@ -148,7 +155,7 @@ pub fn forked(pid: u32) -> Option<Seat> {
 }
 
 impl Family {
-    /// A seat for the child of the fork to come, holding all that this process holds.
+    /// Reserves a seat for the child of the coming fork, with references to all objects that this process holds.
     fn reserve_for_fork(&'static self, expected: bool) -> Result<Option<Seat>> {
         let Some(me) = self.current_seat() else {
             return Ok(None);
@@ -168,7 +175,8 @@ impl Family {
                 Ok(Some(seat))
             }
             Err(e) => {
-                // No memory for the table: the child will have no seat, and what was entered so far is let go of.
+                // There is no memory for the table: the child gets no seat, and the references entered so far are
+                // released.
                 let mut txn = self.begin();
                 txn.write(&seat.slot().starter, 0);
                 txn.write(&seat.slot().state, state_word(seat.generation, State::Dying));
@@ -182,8 +190,8 @@ impl Family {
 }
 
 impl Family {
-    /// Enters all that `from`, this process, holds into the table of `to`, at the same indices: a part in each change, so
-    /// that others get in between.
+    /// Enters all references that `from` (this process) holds into the table of `to`, at the same indices. Each
+    /// change copies a part, so that other processes can enter the ledger in between.
     fn copy_table(&'static self, from: Seat, to: Seat) -> Result<()> {
         let (mut here, mut there) = (Cursor::default(), Cursor::default());
         let mut index = 0;
@@ -195,7 +203,7 @@ impl Family {
                     txn.commit();
                     return Ok(());
                 };
-                // The entries before may have been emptied: the next chunk can be far.
+                // Earlier entries may be empty, so the next chunk can be far away.
                 txn.extend_table(&mut there, to.slot(), at)?;
                 let refs = &self.at::<Header>(offset).refs;
                 txn.write(refs, txn.read(refs) + 1);

@@ -1,33 +1,33 @@
-//! Handles: the few bytes that name a shared object, the same in every member and in every message.
+//! Handles: the bytes that name a shared object, the same in every member and in every message.
 
 use super::held::Hold;
 use super::object::Kind;
 use super::{Family, join};
 use crate::error::{Error, Result};
 
-/// A handle's length in bytes.
+/// Length of a handle in bytes.
 pub const HANDLE_BYTES: usize = 36;
 
 /// Names an object of a family's memory.
 ///
-/// Its bytes: family id (16), offset (8), generation (4), and where the memory can be had by a process that does not
-/// have it yet: a live member's pid (4) and the number of its descriptor (4). All little-endian.
+/// Its bytes, all little-endian: family id (16), offset (8), generation (4), and the place where a process that does
+/// not have the memory yet can open it: a live member's pid (4) and the number of its descriptor (4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Handle {
-    /// The family's id.
+    /// Id of the family.
     pub family: [u8; 16],
-    /// The object's offset.
+    /// Offset of the object.
     pub offset: u64,
-    /// The object's generation.
+    /// Generation of the object.
     pub generation: u32,
-    /// A member that has the memory open.
+    /// Pid of a member that has the memory open.
     pub pid: u32,
-    /// As which descriptor.
+    /// Number of the memory's descriptor in that member.
     pub fd: u32,
 }
 
 impl Handle {
-    /// The handle's bytes.
+    /// Encodes the handle.
     #[must_use]
     pub fn to_bytes(&self) -> [u8; HANDLE_BYTES] {
         let mut bytes = [0; HANDLE_BYTES];
@@ -39,10 +39,10 @@ impl Handle {
         bytes
     }
 
-    /// The handle that these bytes are.
+    /// Decodes a handle.
     pub fn from_bytes(bytes: &[u8]) -> Result<Handle> {
         let bytes: &[u8; HANDLE_BYTES] = bytes.try_into().map_err(|_| Error::NotAHandle {
-            why: "it has not the length of one",
+            why: "it has the wrong length",
         })?;
         let word = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
         let mut family = [0; 16];
@@ -56,13 +56,13 @@ impl Handle {
         })
     }
 
-    /// Whether the object is in a family that this process is in: opening it joins none.
+    /// Returns whether this process is in the object's family, so that opening the handle joins no other family.
     #[must_use]
     pub fn is_within_reach(&self) -> bool {
         join::joined().any(|family| family.id() == self.family)
     }
 
-    /// A reference to the object, in whichever family it is: this process's own, one that it has joined, or one that
+    /// Creates a reference to the object. Its family may be this process's own, one that it has joined, or one that
     /// it joins now through the descriptor of the member that made the handle.
     pub fn open(&self, kind: Kind) -> Result<Hold> {
         let visit = Family::find(&self.family, self.pid, self.fd)?;
@@ -71,7 +71,7 @@ impl Handle {
 }
 
 impl Hold {
-    /// A handle of the object, as of this process.
+    /// Creates a handle of the object, which names this process as the member that has the memory open.
     pub fn handle(&self) -> Handle {
         Handle {
             family: self.family.id(),

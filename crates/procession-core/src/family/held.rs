@@ -1,11 +1,11 @@
-//! The held table: what a member refers to, written down where others find it when it dies.
+//! The held table: records what a member refers to, where other members find it when it dies.
 //!
-//! Each seat has a list of chunks with one word an entry: 0, or the offset of an object that the member holds a
-//! reference to. An entry and the object's count change in one transaction, so the sum of all entries and messages that
-//! name an object *is* its count, at every instant and whoever was killed. Taking back what a dead member held is
-//! therefore nothing but clearing its entries.
+//! Each seat has a list of chunks with one word per entry: 0, or the offset of an object to which the member holds a
+//! reference. An entry and the object's count change in one transaction. So at every instant, whichever process was
+//! killed, the number of entries and messages that name an object *is* its count. To take back what a dead member
+//! held it is therefore enough to clear its entries.
 //!
-//! An entry's index means the same after a fork: the child's table begins as a copy of the parent's.
+//! The index of an entry keeps its meaning across a fork: the child's table begins as a copy of the parent's.
 
 use super::Family;
 use super::kind::Behaviour;
@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::sys::shared::{Shared, shared};
 use core::sync::atomic::AtomicU64;
 
-/// Entries in a chunk.
+/// Number of entries in a chunk.
 pub const ENTRIES: usize = 503;
 
 /// A chunk of a held table.
@@ -35,33 +35,33 @@ pub struct Chunk {
 pub(super) const CHUNK_BYTES: u64 = 4096;
 shared!(Chunk, CHUNK_BYTES, { header, next, entries });
 
-/// A counted reference to an object, entered in this member's held table. Dropping it lets go.
+/// A counted reference to an object, entered in this member's held table. Dropping it releases the reference.
 #[derive(Debug)]
 pub struct Hold {
-    /// The family in whose memory the object is.
+    /// The family whose memory contains the object.
     pub family: &'static Family,
-    /// Where it is.
+    /// Offset of the object.
     pub offset: u64,
-    /// Its generation.
+    /// Generation of the object.
     pub generation: u32,
     index: u32,
 }
 
 impl Hold {
-    /// The object itself.
+    /// The object.
     #[must_use]
     pub fn object<T: Shared>(&self) -> &'static T {
         self.family.at(self.offset)
     }
 
-    /// The object's header.
+    /// The header of the object.
     #[must_use]
     pub fn header(&self) -> &'static Header {
         self.family.at(self.offset)
     }
 
-    /// If this is the only reference to the object in the family: gives it a new generation, so that no handle of it that
-    /// anybody has written down is good any more. Whether it was.
+    /// If this is the only reference to the object in the family, gives the object a new generation, which makes all
+    /// existing handles of it stale. Returns whether it was the only one.
     pub fn make_sole(&mut self) -> bool {
         let header = self.header();
         let mut txn = self.family.begin();
@@ -77,15 +77,15 @@ impl Hold {
         true
     }
 
-    /// In a transaction that gives the object to somebody else (a message, another seat): notes that this entry is
-    /// empty. The reference itself stays counted. After the commit, [`Hold::given`] must follow.
+    /// In a transaction that moves the reference to another owner (a message, another seat): notes that this entry
+    /// becomes empty. The reference itself stays counted. After the commit, [`Hold::given`] must follow.
     pub fn note_given(&self, txn: &mut Txn) {
         if let Some(entry) = self.family.own_entry(self.index) {
             txn.write(entry, 0);
         }
     }
 
-    /// The transaction of [`Hold::note_given`] was committed: there is nothing left to drop.
+    /// Forgets the reference without releasing it, after the transaction of [`Hold::note_given`] was committed.
     pub fn given(self) {
         self.family.hint_free(self.index);
         self.family.unused();
@@ -102,7 +102,7 @@ impl Drop for Hold {
 
 impl Hold {
     fn drop_entry(&self) {
-        // A child whose seat was taken away before it could claim it holds nothing; its entry is not there.
+        // If a child's seat was taken back before the child could claim it, the child holds nothing and has no entry.
         let Some(entry) = self.family.own_entry(self.index) else {
             return;
         };
@@ -128,7 +128,7 @@ impl Hold {
 }
 
 impl Txn {
-    /// Empties an entry of this member for this object, if it is one, and drops its reference.
+    /// Empties an entry of this member and releases the object, if the entry still names `offset`.
     fn clear_entry(mut self, entry: &'static AtomicU64, index: u32, offset: u64) {
         let family = self.family;
         if self.read(entry) == offset {
@@ -139,8 +139,8 @@ impl Txn {
         }
     }
 
-    /// Drops one reference. At none left the object goes to the deferred-free list: its handles
-    /// are no longer good, and it waits to be reclaimed.
+    /// Removes one reference. When none is left, the object goes to the deferred-free list: its handles become stale,
+    /// and it waits to be reclaimed.
     pub fn drop_reference(&mut self, offset: u64) {
         let header = self.family.at::<Header>(offset);
         let refs = self.read(&header.refs);
@@ -161,7 +161,7 @@ impl Txn {
     /// Notes an entry of this member for an object whose reference is counted already.
     pub fn enter_held(&mut self, offset: u64) -> Result<Hold> {
         let family = self.family;
-        // Callers that may have none take one before they begin: taking one is a transaction of its own.
+        // A caller that may have no seat takes one before it begins, because that is a transaction of its own.
         let seat = family.current_seat().ok_or(Error::NoSeat)?;
         let hint = family.hint();
         let index = self.enter_held_of(&mut family.own_cursor(hint), seat.slot(), hint, offset)?;
@@ -176,7 +176,7 @@ impl Txn {
         })
     }
 
-    /// The same for any seat, from the entry `hint` on.
+    /// Notes an entry in the table of any seat; searches for an empty one from the entry `hint` on.
     pub(super) fn enter_held_of(
         &mut self,
         cursor: &mut Cursor,
@@ -199,8 +199,8 @@ impl Txn {
 }
 
 impl Family {
-    /// Makes an object of `bytes` (header included), which this member then holds. `fill` writes its body, which is
-    /// not visible to anybody before the change is committed.
+    /// Creates an object of `bytes` (header included), which this member then holds. `fill` writes its body, which no
+    /// other process can see before the commit.
     pub fn create(
         &'static self,
         kind: Kind,
@@ -226,7 +226,7 @@ impl Family {
         }
     }
 
-    /// One more reference to a live object that a handle names.
+    /// Creates another reference to a live object that a handle names.
     pub fn open(&'static self, offset: u64, generation: u32, kind: Kind) -> Result<Hold> {
         self.seat()?;
         self.stock_up();
@@ -234,7 +234,7 @@ impl Family {
         let heap = super::layout::HEAP..txn.books().top.load(Ordering::Relaxed);
         if !offset.is_multiple_of(64) || !heap.contains(&offset) {
             return Err(Error::NotAHandle {
-                why: "its offset is not one of an object",
+                why: "its offset is not the offset of an object",
             });
         }
         self.try_reach(offset, HEADER)?;
@@ -255,7 +255,7 @@ impl Family {
         Ok(hold)
     }
 
-    /// Whether the object of which these are offset and generation is still there: somebody refers to it.
+    /// Returns whether the object with this offset and generation still exists: at least one reference to it is left.
     #[must_use]
     pub fn is_live(&'static self, offset: u64, generation: u32) -> bool {
         let top = self.ledger().top.load(Ordering::Acquire);
@@ -266,7 +266,7 @@ impl Family {
         tag.live() && tag.generation() == generation
     }
 
-    /// How many of this member's own entries name this object.
+    /// Counts this member's own entries that name this object.
     pub(crate) fn held_times(&'static self, offset: u64) -> usize {
         let Some(seat) = self.current_seat() else { return 0 };
         let txn = self.begin();
@@ -279,7 +279,7 @@ impl Family {
         times
     }
 
-    /// What [`Hold`] leaves to do when it is dropped; false if the ledger cannot be entered now.
+    /// Clears an entry that [`Hold`] put off when it was dropped. False if the ledger cannot be entered now.
     pub(super) fn clear_late(&'static self, index: u32, offset: u64) -> bool {
         let Some(entry) = self.own_entry(index) else {
             return true;

@@ -1,9 +1,9 @@
-//! Making a family, joining one, and finding the family that a handle speaks of.
+//! Founds a family, joins one, and finds the family that a handle names.
 //!
-//! A process has one *home*: the family in which it makes objects. The root's is its own, made at its first shared
-//! object; a child's is its parent's. Objects of other families on the same machine and of the same user can be used
-//! as well: their memory is opened through `/proc/PID/fd/N` of the member that sent the handle, and the process takes a
-//! seat there too.
+//! A process has one *home*: the family in which it makes objects. The root founds its home when it makes its first
+//! shared object; a child's home is its parent's. A process can also use objects of other families on the same
+//! machine and of the same user: it opens their memory through `/proc/PID/fd/N` of the member that sent the handle,
+//! and takes a seat there too.
 #![allow(unsafe_code)]
 
 use super::layout::{FamilyHeader, HEAP, LEDGER, MAGIC, VERSION};
@@ -18,20 +18,21 @@ use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use rustix::fd::OwnedFd;
 use rustix::fs::{Mode, OFlags};
 
-/// How many families a process can be in at a time.
+/// Maximum number of families that a process can be in at a time.
 pub const FAMILIES: usize = 64;
 
-/// All families of this process; one that it has left stays until another takes the place.
+/// All families of this process. A family that was left stays in its place until another one replaces it.
 static JOINED: [AtomicPtr<Family>; FAMILIES] = [const { AtomicPtr::new(core::ptr::null_mut()) }; FAMILIES];
 static HOME: AtomicPtr<Family> = AtomicPtr::new(core::ptr::null_mut());
 
-/// A terabyte: more than any machine has memory. A file costs what is written of it, and is mapped as it is used.
+/// Length of the file: a terabyte, more than any machine has memory. Only written parts of the file use memory, and
+/// only used parts are mapped.
 const LENGTH: u64 = 1 << 40;
-/// The shortest that is worth trying.
+/// The shortest length with which a family is founded.
 const LEAST: u64 = HEAP + (64 << 20);
 
 fn seen(pointer: &AtomicPtr<Family>) -> Option<&'static Family> {
-    // SAFETY: only pointers of leaked boxes are ever stored there.
+    // SAFETY: only pointers to leaked boxes are ever stored there, so the reference is valid for ever.
     unsafe { pointer.load(Ordering::Acquire).as_ref() }
 }
 
@@ -40,7 +41,7 @@ pub(crate) fn joined() -> impl Iterator<Item = &'static Family> {
     JOINED.iter().map_while(seen).filter(|family| !family.is_gone())
 }
 
-/// The same, each as a visit, with the number of its place.
+/// The families of this process, each as a visit and with the number of its place.
 pub(crate) fn visited() -> impl Iterator<Item = (usize, Visit)> {
     JOINED
         .iter()
@@ -50,15 +51,15 @@ pub(crate) fn visited() -> impl Iterator<Item = (usize, Visit)> {
 }
 
 impl Family {
-    /// The family in which this process makes its objects, if there is one yet.
+    /// The family in which this process makes its objects, if it has one.
     #[must_use]
     #[inline]
     pub fn home_if_any() -> Option<&'static Family> {
         seen(&HOME)
     }
 
-    /// The family in which this process makes its objects. Without one it founds its own, and again if the descriptor of
-    /// the one that it has is lost: see [`super::descriptor`].
+    /// The family in which this process makes its objects. Founds one if there is none, or if the descriptor of the
+    /// present one is lost: see [`super::descriptor`].
     pub fn home() -> Result<&'static Family> {
         match Self::home_if_any() {
             Some(home) if home.is_open() => Ok(home),
@@ -66,7 +67,7 @@ impl Family {
         }
     }
 
-    /// The same, and certain to have a descriptor now: for those who hand it to another process.
+    /// Like [`Family::home`], but verifies the descriptor now: for callers that pass it to another process.
     pub fn open_home() -> Result<&'static Family> {
         match Self::home_if_any() {
             Some(home) if home.is_open_now(crate::sys::clock::now()) => Ok(home),
@@ -86,12 +87,12 @@ impl Family {
             Ordering::Acquire,
         ) {
             Ok(_) => Ok(founded),
-            // Another thread was faster; this family stays joined and empty, which costs a few pages.
+            // Another thread was faster. This family stays joined and empty, which costs a few pages.
             Err(_) => Self::home_if_any().ok_or(Error::NoSeat),
         }
     }
 
-    /// Founds a family, of which this process is the root.
+    /// Founds a family, with this process as its root.
     pub fn found() -> Result<&'static Family> {
         kind::must_be_known()?;
         let fd = memory::nameless_file(c"procession").map_err(|e| Error::os("making family memory", e))?;
@@ -129,8 +130,8 @@ impl Family {
         Ok(family)
     }
 
-    /// Maps the family memory behind this descriptor, or returns the family if this process is in it already. It is not
-    /// left.
+    /// Maps the family memory behind this descriptor, or returns the family if this process is in it already. This
+    /// process does not leave the family again.
     pub fn attach(fd: OwnedFd) -> Result<&'static Family> {
         Self::come(fd, false).map(Visit::stay)
     }
@@ -147,7 +148,7 @@ impl Family {
         }
         let first =
             Map::new(&fd, size_of::<FamilyHeader>()).map_err(|e| Error::os("mapping family memory", e))?;
-        // SAFETY: the file is at least that long, and a header is valid for all bytes.
+        // SAFETY: the file is at least as long as the header, as checked above, and a header is valid for all bytes.
         let header = unsafe { &*first.base().cast::<FamilyHeader>() };
         let magic = header.magic.load(Ordering::Acquire);
         let version = header.version.load(Ordering::Relaxed);
@@ -156,7 +157,7 @@ impl Family {
             header.id[0].load(Ordering::Relaxed),
             header.id[1].load(Ordering::Relaxed),
         ];
-        // SAFETY: nothing refers to it any more.
+        // SAFETY: the only reference into the mapping, `header`, is not used after this.
         unsafe { first.unmap() };
         if magic != MAGIC {
             return Err(Error::NotAHandle {
@@ -182,8 +183,9 @@ impl Family {
         Ok(visit)
     }
 
-    /// This process comes to take the seat that its parent reserved in the family behind `fd` (None: the process is a
-    /// member already, through its parent's fork), and that family is its home from now on. Returns the seat.
+    /// Takes the seat that this process's parent reserved in the family behind `fd` (None: the process is a member
+    /// already, through its parent's fork), and makes that family this process's home. Returns the seat, and the
+    /// indices of the references that the parent put there.
     pub fn adopt(fd: Option<OwnedFd>, slot: u32, generation: u32) -> Result<(Seat, Vec<u32>)> {
         let family = match fd {
             Some(fd) => Self::attach(fd)?,
@@ -212,14 +214,15 @@ impl Family {
         family.sit(Some(seat));
         family.hint.store(0, Ordering::Relaxed);
         if let Some(old) = inherited {
-            // This thread sat in the old seat and is not dying: the next occupant shall have the life word.
+            // This thread had occupied the old seat's life word and is alive: release the word for the next occupant.
             old.slot().life.leave();
             old.record_exit(0);
         }
         Ok((seat, carried))
     }
 
-    /// The family with this id: one of this process's, or one that is joined now through a member's descriptor.
+    /// Finds the family with this id: one of this process's families, or one that it joins now through a member's
+    /// descriptor.
     pub fn find(id: &[u8; 16], pid: u32, number: u32) -> Result<Visit> {
         if let Some(known) = Self::known(id) {
             return Ok(known);
@@ -241,9 +244,10 @@ impl Family {
         visited().map(|(_, visit)| visit).find(|v| v.family().id() == *id)
     }
 
-    /// The last thing that is done with a family that was left.
+    /// Unmaps the memory and closes the descriptor of a family that was left.
     pub(super) fn close(&'static self) {
-        // SAFETY: nobody uses it, and nobody gets in any more: see `leave`.
+        // SAFETY: the user count has been replaced by the mark GONE: no reference is left, and no visit can begin
+        // (see `leave`).
         unsafe { self.area.unmap() };
         drop(self.fd.take());
     }
@@ -272,7 +276,7 @@ impl Family {
         fork::prepare_for_forks();
         let own = core::ptr::from_ref(self).cast_mut();
         let free = JOINED.iter().find(|place| {
-            // Release: whoever finds it there (Acquire, in `seen`) finds it complete.
+            // Release: a thread that finds the family here (Acquire, in `seen`) finds it complete.
             let before = match seen(place) {
                 Some(family) if !family.is_gone() => return false,
                 before => before.map_or(core::ptr::null_mut(), |f| core::ptr::from_ref(f).cast_mut()),
@@ -305,13 +309,13 @@ impl Seat {
         found
     }
 
-    /// Moves what this process holds in its old seat (from its fork) into this one, entry by entry to the same index,
-    /// since the references in the program know their index. What the seat carried there makes room. Returns the
-    /// indices of what it carries.
+    /// Moves the references of this process's old seat (from its fork) into this one, each entry to the same index,
+    /// because the references in the program know their index. References that the parent put at such an index move
+    /// elsewhere. Returns the indices of the references that the parent put into this seat.
     fn move_in_from(self, old: Seat) -> Result<Vec<u32>> {
         let mut index = 0;
         let mut moved = Vec::new();
-        // Both seats are this process's: their chunks stay where they are.
+        // Both seats belong to this process, so their chunks stay where they are.
         let [mut out, mut into, mut beyond] = [Cursor::default(); 3];
         loop {
             let mut txn = self.family.begin();
@@ -322,7 +326,7 @@ impl Seat {
             if let Some(to) = txn.entry(&mut into, self.slot(), at, true)? {
                 let carried = txn.read(to);
                 if carried != 0 {
-                    // Beyond all that the old seat may still move here.
+                    // This index is beyond all that the old seat may still move here.
                     let hint = super::held::ENTRIES as u32 + at;
                     txn.enter_held_of(&mut beyond, self.slot(), hint, carried)?;
                 }
@@ -340,7 +344,7 @@ impl Seat {
             .collect())
     }
 
-    /// Lets go of the start message and of what else was carried here for it.
+    /// Releases the start message, and the references that the parent put into the seat for it.
     pub fn unload(self, carried: &[u32]) {
         let mut cursor = Cursor::default();
         for index in carried {
@@ -360,7 +364,7 @@ impl Seat {
 }
 
 fn map(fd: &OwnedFd, length: u64) -> Result<Area> {
-    // All that is not heap is reached from places that cannot fail.
+    // Map everything below the heap now: it is used by operations that cannot fail.
     Area::new(fd, length as usize, HEAP as usize).map_err(|e| match e.raw_os_error() {
         Some(libc::ENOMEM) => Error::NoMemory {
             wanted: HEAP,

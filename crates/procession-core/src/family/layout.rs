@@ -1,11 +1,11 @@
-//! Where things are in the family's file, and how they are reached.
+//! The layout of the family's file, and access to it by offset.
 //!
-//! | from | what |
+//! | from | contents |
 //! |---|---|
 //! | 0 | [`FamilyHeader`]: magic, version, id, root |
 //! | 4 KiB | [`super::ledger::Ledger`]: mutex, journal, books |
-//! | 64 KiB | the registry: 65 535 slots of 256 bytes, of which only those ever used have memory |
-//! | 32 MiB | the heap, growing upwards |
+//! | 64 KiB | the registry: 65 535 slots of 256 bytes; only slots that were used have memory |
+//! | 32 MiB | the heap, which grows upwards |
 #![allow(unsafe_code)]
 
 use super::Family;
@@ -15,17 +15,17 @@ use core::sync::atomic::{AtomicU32, AtomicU64};
 
 /// `PROCESSN`, read as a little-endian number.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"PROCESSN");
-/// Counts up with every change of any layout in family memory.
+/// Layout version; increases with every change of a layout in family memory.
 pub const VERSION: u32 = 2;
-/// Where the ledger is.
+/// Offset of the ledger.
 pub const LEDGER: u64 = 4096;
-/// Where the registry is.
+/// Offset of the registry.
 pub const REGISTRY: u64 = 64 << 10;
-/// Where the heap begins.
+/// Offset at which the heap begins.
 pub const HEAP: u64 = 32 << 20;
 
-/// The first bytes of the file. Written by the root before anybody else can see them; constant from then on, but for
-/// the counters of growth that the ledger keeps elsewhere.
+/// The first bytes of the file. The root writes them before any other process can see them; they do not change later,
+/// except `watcher`.
 #[repr(C, align(64))]
 #[derive(Debug)]
 pub struct FamilyHeader {
@@ -33,15 +33,15 @@ pub struct FamilyHeader {
     pub magic: AtomicU64,
     /// [`VERSION`].
     pub version: AtomicU32,
-    /// The root's pid.
+    /// Pid of the root.
     pub root: AtomicU32,
     /// The family id: 128 random bits.
     pub id: [AtomicU64; 2],
-    /// How many bytes every member maps.
+    /// Length of the file in bytes, the same for every member.
     pub length: AtomicU64,
-    /// When the root made it, in nanoseconds of the monotonic clock.
+    /// Time of the foundation, in nanoseconds of the monotonic clock.
     pub created: AtomicU64,
-    /// See [`super::watcher`]: pid (upper half) and descriptor, or 0; and when it was started.
+    /// The resource tracker (see [`super::watcher`]): pid (upper half) and descriptor, or 0; and its start time.
     pub watcher: [AtomicU64; 2],
 }
 
@@ -53,22 +53,23 @@ compile_error!(
 #[cfg(not(target_os = "linux"))]
 compile_error!("Procession needs Linux 5.11 or later on x86-64 or aarch64");
 
-/// The half of a 64-bit counter that can be slept on. All writers of such a counter write it whole.
+/// The half of a 64-bit counter on which a futex can wait. All writers of such a counter write it whole.
 #[cfg(not(loom))]
 #[inline]
 #[must_use]
 pub fn low_half(word: &AtomicU64) -> &crate::atomic::Word {
-    // SAFETY: a Word is a transparent AtomicU32, the low half of a little-endian u64 lies at its own address, and both
-    // alignments hold. Both sides access it atomically, and the machines this is built for order such accesses.
+    // SAFETY: a Word is a transparent AtomicU32, the low half of a little-endian u64 lies at the address of the u64,
+    // and it is aligned for both. Both sizes are accessed atomically only, and the supported machines order such
+    // accesses.
     unsafe { &*core::ptr::from_ref(word).cast::<crate::atomic::Word>() }
 }
 
 impl Family {
-    /// What lies at this offset.
+    /// The object at this offset.
     ///
     /// # Panics
-    /// If the offset is outside family memory or not aligned: it was overwritten by a foreign hand. If it cannot be mapped
-    /// here: see `Family::try_reach`.
+    /// If the offset is outside family memory or not aligned, because foreign code has overwritten family memory. If
+    /// this process cannot map it: see `Family::try_reach`.
     #[inline]
     #[must_use]
     pub fn at<T: Shared>(&'static self, offset: u64) -> &'static T {
@@ -77,15 +78,16 @@ impl Family {
             offset.is_multiple_of(align_of::<T>() as u64),
             "family memory is damaged: an offset of {offset}"
         );
-        // SAFETY: mapped, and that stays so for ever; aligned; any bytes are a T, and a T is made of atomics, so
-        // references to it may be shared with other processes.
+        // SAFETY: `reach` has mapped the range, and it stays mapped while the family has users; the offset is
+        // aligned; any bytes are a valid T, and a T consists of atomics, so references to it may be shared with other
+        // processes.
         unsafe { &*self.area.base().add(offset as usize).cast::<T>() }
     }
 
-    /// `len` of them, one behind the other.
+    /// The `len` objects that lie one behind the other from `offset` on.
     ///
     /// # Panics
-    /// As [`Family::at`].
+    /// In the cases of [`Family::at`].
     #[inline]
     #[must_use]
     pub(crate) fn slice<T: Shared>(&'static self, offset: u64, len: usize) -> &'static [T] {
@@ -95,26 +97,27 @@ impl Family {
             offset.is_multiple_of(align_of::<T>() as u64),
             "family memory is damaged: an offset of {offset}"
         );
-        // SAFETY: mapped, and that stays so for ever; aligned; any bytes are as many Ts, which are made of atomics.
+        // SAFETY: `reach` has mapped the range, and it stays mapped while the family has users; the offset is
+        // aligned; any bytes are valid Ts, which consist of atomics.
         unsafe { core::slice::from_raw_parts(self.area.base().add(offset as usize).cast::<T>(), len) }
     }
 
-    /// The offset of a word that `at` gave.
+    /// The offset of a word that `at` returned.
     pub(crate) fn offset_of(&self, word: &AtomicU64) -> u64 {
         (core::ptr::from_ref(word) as usize - self.area.base() as usize) as u64
     }
 
     /// Copies bytes into family memory.
     ///
-    /// The range belongs to the caller: a buffer or a stretch of a segment that is not committed yet.
+    /// The caller owns the range: a buffer, or a part of a segment that is not committed yet.
     ///
     /// # Panics
-    /// As [`Family::at`].
+    /// In the cases of [`Family::at`].
     #[inline]
     pub fn copy_in(&'static self, offset: u64, bytes: &[u8]) {
         self.reach(offset, bytes.len());
-        // SAFETY: the range is mapped and not a Rust object of anybody; the protocols (a lock held, or a
-        // block owned) make sure that nobody reads it before the caller commits.
+        // SAFETY: the range is mapped and no Rust reference points to it; the protocols (a lock held, or a block
+        // owned) guarantee that no process reads it before the caller commits.
         unsafe {
             core::ptr::copy_nonoverlapping(bytes.as_ptr(), self.area.base().add(offset as usize), bytes.len())
         }
@@ -123,13 +126,13 @@ impl Family {
     /// Appends bytes of family memory to a vector.
     ///
     /// # Panics
-    /// As [`Family::at`].
+    /// In the cases of [`Family::at`].
     #[inline]
     pub fn copy_out(&'static self, offset: u64, len: usize, into: &mut Vec<u8>) {
         self.reach(offset, len);
         into.reserve(len);
-        // SAFETY: the source is mapped and committed, so nobody writes to it; the destination was just
-        // reserved, and the two cannot overlap.
+        // SAFETY: the source is mapped and committed, so no process writes to it; the destination was just reserved
+        // in memory of this process, so the two do not overlap.
         unsafe {
             core::ptr::copy_nonoverlapping(
                 self.area.base().add(offset as usize),
@@ -140,24 +143,25 @@ impl Family {
         }
     }
 
-    /// Whether bytes of family memory are these.
+    /// Returns whether family memory contains these bytes at `offset`.
     ///
     /// # Panics
-    /// As [`Family::at`].
+    /// In the cases of [`Family::at`].
     #[inline]
     #[must_use]
     pub fn equals(&'static self, offset: u64, bytes: &[u8]) -> bool {
         self.reach(offset, bytes.len());
-        // SAFETY: mapped and committed; the caller holds the lock that keeps others from writing there.
+        // SAFETY: the range is mapped and committed; the caller holds the lock that keeps other processes from
+        // writing to it.
         let here = unsafe { core::slice::from_raw_parts(self.area.base().add(offset as usize), bytes.len()) };
         here == bytes
     }
 
-    /// The address of a range, for those who hand it to a foreign language. Writing and reading through it follow the
-    /// same rules as [`Family::copy_in`] and [`Family::copy_out`].
+    /// The address of a range, for a caller that passes it to another language. Reads and writes through it follow
+    /// the rules of [`Family::copy_in`] and [`Family::copy_out`].
     ///
     /// # Panics
-    /// As [`Family::at`].
+    /// In the cases of [`Family::at`].
     #[must_use]
     pub fn address(&'static self, offset: u64, len: usize) -> *mut u8 {
         self.reach(offset, len);
@@ -167,31 +171,32 @@ impl Family {
     /// Sets bytes to zero.
     pub(crate) fn zero(&'static self, offset: u64, len: usize) {
         self.reach(offset, len);
-        // SAFETY: as in `copy_in`.
+        // SAFETY: the range is mapped, and the caller owns it: it belongs to a block that is not committed yet.
         unsafe { core::ptr::write_bytes(self.area.base().add(offset as usize), 0, len) }
     }
 
-    /// Makes a robust mutex of the slot at `offset`, which no other process knows yet.
+    /// Initialises the slot at `offset`, which no other process knows yet, as a robust mutex.
     pub(crate) fn init_mutex(&'static self, offset: u64) {
         let mutex = self.at::<crate::sys::mutex::RobustMutex>(offset);
-        // SAFETY: the caller has just taken this slot from fresh memory, under the ledger.
+        // SAFETY: the caller has just taken this slot from unused memory, while it holds the ledger.
         unsafe { mutex.init() }
     }
 
-    /// The word at this offset, if that is mapped.
+    /// The word at this offset, if it is mapped.
     #[inline]
     pub(super) fn mapped_word(&'static self, offset: u64) -> Option<&'static AtomicU64> {
         let room = (self.area.mapped() as u64).checked_sub(size_of::<AtomicU64>() as u64)?;
         let here = offset <= room && offset.is_multiple_of(8);
-        // SAFETY: mapped, and that stays so for ever; aligned; any bytes are an AtomicU64.
+        // SAFETY: the word is mapped, and stays mapped while the family has users; it is aligned; any bytes are a
+        // valid AtomicU64.
         here.then(|| unsafe { &*self.area.base().add(offset as usize).cast::<AtomicU64>() })
     }
 
-    /// Sees to it that a range is mapped, before something is done that cannot go back.
+    /// Maps a range, before an operation does something that it cannot undo.
     ///
     /// # Errors
-    /// `NoMemory` where the limit on this process's address space (`ulimit -v`) leaves no room for it, or something else
-    /// has taken the place.
+    /// `NoMemory`: the limit on this process's address space (`ulimit -v`) leaves no room for the range, or another
+    /// mapping lies there.
     #[inline]
     pub(crate) fn try_reach(&'static self, offset: u64, len: u64) -> Result<()> {
         match offset.checked_add(len) {
@@ -213,7 +218,7 @@ impl Family {
         }
         let reached = match self.fd() {
             Ok(fd) => self.area.reach(fd, in_memory),
-            // The program has closed the descriptor, here and everywhere.
+            // The program has closed the descriptor, in this process and in all other members.
             Err(lost) => self
                 .area
                 .stretch(in_memory.end)
@@ -235,7 +240,7 @@ impl Family {
 
     #[inline(always)]
     fn reach(&'static self, offset: u64, len: usize) {
-        // The length of a type is known here, and then this is a subtraction and a comparison.
+        // For a type, `len` is a constant, so this is one subtraction and one comparison.
         let room = (self.area.mapped() as u64).checked_sub(len as u64);
         if room.is_none_or(|room| offset > room) {
             self.must_reach(offset, len);

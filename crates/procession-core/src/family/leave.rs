@@ -1,22 +1,22 @@
-//! Leaving a family that this process came to know by a handle, when it refers to nothing there any more.
+//! Leaves families that this process joined for a handle, when it no longer refers to anything there.
 //!
-//! A program that lives long may get handles from any number of programs. So before it joins another family it leaves those
-//! in which it holds nothing: it gives up its seat there, unmaps the memory and closes the descriptor, and the place is
-//! free for the next.
+//! A program that runs for long may get handles from any number of programs. So before it joins another family it
+//! leaves those in which it holds nothing: it gives up its seat, unmaps the memory and closes the descriptor, and the
+//! place is free for the next family.
 //!
-//! Who uses such a family is counted: each reference, and whoever is on the way to one ([`Visit`]). The last count is
-//! exchanged for a mark, after which nobody gets in. What stays is some bytes that say so. A family that this process
-//! founded or was started in is never left.
+//! A count says how many use the family: each reference, and each thread that is about to create one ([`Visit`]). To
+//! leave, the last count is replaced by the mark `GONE`, after which no visit can begin. Only the few bytes of
+//! [`Family`] remain. A process never leaves a family that it founded or was started in.
 
 use super::Family;
 use super::join::joined;
 use super::walk::Cursor;
 use core::sync::atomic::{AtomicU32, Ordering};
 
-/// The memory is not mapped any more.
+/// Mark in the count: the memory is not mapped any more.
 const GONE: u32 = 1 << 31;
 
-/// How many use a family that may be left.
+/// Counts the users of a family that may be left.
 #[derive(Debug)]
 pub(super) struct Users {
     count: AtomicU32,
@@ -32,18 +32,18 @@ impl Users {
     }
 }
 
-/// A family as long as somebody is on the way to an object of it.
+/// Keeps a family from being left while a thread is about to create a reference to one of its objects.
 #[derive(Debug)]
 pub struct Visit(&'static Family);
 
 impl Visit {
-    /// The family. A reference to one of its objects keeps it after the visit.
+    /// The family. A reference to one of its objects keeps the family after the visit.
     #[must_use]
     pub fn family(&self) -> &'static Family {
         self.0
     }
 
-    /// The family is not left any more.
+    /// Ends the visit, but keeps its count: the family is never left.
     pub(super) fn stay(self) -> &'static Family {
         let family = self.0;
         core::mem::forget(self);
@@ -53,25 +53,25 @@ impl Visit {
 
 impl Drop for Visit {
     fn drop(&mut self) {
-        // Release: what was done here is done before it is left (Acquire, in `leave`).
+        // Release: all accesses during the visit happen before the family is left (Acquire, in `leave`).
         self.0.users.count.fetch_sub(1, Ordering::Release);
     }
 }
 
 impl Family {
-    /// Comes for a visit; None if this process has left the family.
+    /// Begins a visit. None if this process has left the family.
     pub(super) fn visit(&'static self) -> Option<Visit> {
         let before = self.users.count.fetch_add(1, Ordering::Relaxed);
         let visit = Visit(self);
         (before & GONE == 0).then_some(visit)
     }
 
-    /// Ends a visit of which only the family is known.
+    /// Ends a visit of which only the family is known (it was begun before a fork).
     pub(super) fn end_visit(&'static self) {
         drop(Visit(self));
     }
 
-    /// One more reference. Its caller is a visitor, or has one.
+    /// Counts a reference. The caller has a visit or another reference.
     #[inline]
     pub(super) fn used(&'static self) {
         if self.users.may_be_left {
@@ -79,16 +79,16 @@ impl Family {
         }
     }
 
-    /// One reference less; the last thing that is done with it.
+    /// Removes a counted reference. The caller must not use the family through it afterwards.
     #[inline]
     pub(super) fn unused(&'static self) {
         if self.users.may_be_left {
-            // Release: as in `Visit`.
+            // Release: all accesses through the reference happen before the family is left (Acquire, in `leave`).
             self.users.count.fetch_sub(1, Ordering::Release);
         }
     }
 
-    /// Whether it has been left.
+    /// Returns whether this process has left the family.
     pub(super) fn is_gone(&'static self) -> bool {
         self.users.count.load(Ordering::Relaxed) & GONE != 0
     }
@@ -114,14 +114,14 @@ impl Visit {
             let empty = family
                 .begin_soon()
                 .is_ok_and(|txn| txn.next_held(&mut Cursor::default(), seat, 0).is_none());
-            // The C library keeps a list of the robust mutexes that a thread holds, in the mutexes. Only that thread can
-            // take one off.
+            // The C library keeps a list of the robust mutexes that a thread owns, linked through the mutexes. Only
+            // the owner thread can remove the life word's mutex from it; in another thread the family stays.
             if !empty || !seat.slot().life.leave() {
                 return;
             }
         }
         let count = &family.users.count;
-        // Acquire: pairs with the Release of all who have gone.
+        // Acquire: pairs with the Release of every visit and reference that has ended.
         if count
             .compare_exchange(1, GONE, Ordering::Acquire, Ordering::Relaxed)
             .is_err()

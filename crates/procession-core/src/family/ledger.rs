@@ -1,28 +1,36 @@
-//! The ledger: changes of several words that happen as one, whoever is killed in between.
+//! The ledger: a redo journal. It changes several words in one step, even if the process that makes the change is
+//! killed.
 //!
-//! Everything in family memory that is more than one word (who holds what, which block is free, which seat is taken)
-//! is written in the ledger, which all members share. A change is a [`Txn`]:
+//! Everything in family memory that consists of more than one word (which member holds what, which block is free,
+//! which seat is taken) is changed through the ledger, which all members share. A change is a [`Txn`]:
 //!
 //! 1. enter the robust mutex;
 //! 2. read, decide, and note every word that is to change, with its new value, in the journal;
 //! 3. **commit**: one store of the number of notes;
-//! 4. carry them out, in order, each a store;
-//! 5. one store of 0 to the number of notes, and leave.
+//! 4. carry out the notes in order, each with one store;
+//! 5. store 0 to the number of notes, and leave.
 //!
 //! Where can a process be killed?
 //!
-//! - before 3: the number is 0, nothing has happened; the notes are scrap paper;
-//! - after 3, before 5: the next one to enter is told so by the mutex (`EOWNERDEAD`), finds the number, and carries
-//!   all notes out again. They say what a word *becomes*, not by how much, so twice is as good as once;
-//! - after 5: it has happened.
+//! - before 3: the number is 0, so nothing has happened, and the notes mean nothing;
+//! - after 3, before 5: the mutex tells the next process that enters (`EOWNERDEAD`), which finds the number and
+//!   carries out all notes again. A note says the new value of a word, not a difference, so it may be carried out
+//!   twice;
+//! - after 5: the change has happened.
 //!
-//! So nothing leaks and nothing tears, and an operation that moves something from one owner to another (a message's
-//! buffer from its producer to the queue, from the queue to its consumer) has no moment at which both or neither has it.
-//! The hot paths (a lock's word, a small message) commit by a single store of their own and never come here.
+//! So nothing leaks and no change is half done. An operation that moves something from one owner to another (a
+//! message's buffer from its producer to the queue, from the queue to its consumer) has no moment at which both or
+//! neither own it. The hot paths (a lock's word, a small message) commit by a single store of their own and do not
+//! enter the ledger.
 //!
-//! The mutex is held for some tens of nanoseconds, never while anybody waits or the kernel may take long (memory is
-//! reserved before, see [`super::reserve`], and given back after), and never across a fork. A process may be stopped in
-//! there all the same: see [`super::entry`].
+//! A process holds the mutex for some tens of nanoseconds. It never holds it while it waits, during a system call
+//! that may take long (memory is reserved before, see [`super::reserve`], and handed back after), or across a fork. A
+//! process may still be stopped while it holds the mutex: see [`super::entry`].
+//!
+//! # References
+//!  - Write-ahead (redo) logging: Mohan et al., ARIES, 1992,
+//!    [doi:10.1145/128765.128770](https://doi.org/10.1145/128765.128770)
+//!  - [robust futexes](https://docs.kernel.org/locking/robust-futexes.html), on which `EOWNERDEAD` rests
 
 use super::Family;
 use super::layout::LEDGER;
@@ -31,12 +39,12 @@ use crate::sys::mutex::{Inside, RobustMutex};
 use crate::sys::shared::shared;
 use core::sync::atomic::AtomicU64;
 
-/// How many words one change may write.
+/// Maximum number of words that one change may write.
 pub const CAPACITY: usize = 250;
-/// How many size classes there are: `64 << 34` is a terabyte.
+/// Number of size classes: `64 << 34` is a terabyte.
 pub const CLASSES: usize = 35;
 
-/// A note: this word becomes that.
+/// A note: the word at offset `word` becomes `value`.
 #[repr(C)]
 #[derive(Debug)]
 struct Note {
@@ -52,29 +60,29 @@ pub struct Ledger {
     committed: AtomicU64,
     pad: [AtomicU64; 7],
     notes: [Note; CAPACITY],
-    /// Heads of the free lists.
+    /// Heads of the free lists, one per size class.
     pub free: [AtomicU64; CLASSES],
-    /// Small classes: the rest of the run that fresh blocks are cut from.
+    /// For each small class: the rest of the run from which new blocks are cut.
     pub run_next: [AtomicU64; 8],
-    /// Where that run ends.
+    /// For each small class: the end of that run.
     pub run_end: [AtomicU64; 8],
-    /// The first byte of the heap that was never given out.
+    /// Offset of the first byte of the heap that was never used.
     pub top: AtomicU64,
-    /// The rest of the chunk that runs are cut from.
+    /// Rest of the chunk from which runs are cut.
     pub chunk_next: AtomicU64,
-    /// Where that chunk ends.
+    /// End of that chunk.
     pub chunk_end: AtomicU64,
     /// Bytes of real memory in free big blocks.
     pub warm: AtomicU64,
-    /// Free mutex slots.
+    /// Head of the list of free mutex slots.
     pub free_mutex: AtomicU64,
-    /// The deferred-free list: objects without references that are still to be reclaimed.
+    /// Head of the deferred-free list: objects without references that are still to be reclaimed.
     pub deferred_free: AtomicU64,
-    /// Free slots of the registry: index + 1 of the first.
+    /// Head of the list of free slots of the registry: index + 1.
     pub free_slot: AtomicU64,
-    /// How many slots were ever used.
+    /// Number of slots that were ever used.
     pub slots: AtomicU64,
-    /// Blocks given out and not freed, for those who count.
+    /// Number of blocks in use, for tests that look for leaks.
     pub blocks: AtomicU64,
 }
 
@@ -84,7 +92,7 @@ shared!(Ledger, 4608, {
     free_slot, slots, blocks,
 });
 
-/// A change in the making. Dropped without [`Txn::commit`], it has not happened.
+/// A change in progress. If it is dropped without [`Txn::commit`], it has not happened.
 #[must_use]
 pub struct Txn {
     /// The family whose ledger this is.
@@ -102,8 +110,9 @@ impl Family {
         self.at::<Ledger>(LEDGER)
     }
 
-    /// Begins a change: enters the ledger, and finishes what a dead member had committed there. However long it takes:
-    /// what can fail begins with [`Family::begin_first`] or [`Family::begin_soon`].
+    /// Begins a change: enters the ledger, and carries out a change that a dead member had committed there. Waits
+    /// however long it takes; an operation that can fail begins with [`Family::begin_first`] or
+    /// [`Family::begin_soon`].
     #[inline]
     pub fn begin(&'static self) -> Txn {
         match self.try_begin() {
@@ -112,7 +121,7 @@ impl Family {
         }
     }
 
-    /// Begins a change if nobody else is inside.
+    /// Begins a change if no other thread is in the ledger.
     #[inline(always)]
     pub(super) fn try_begin(&'static self) -> Option<Txn> {
         let ledger = self.ledger();
@@ -120,7 +129,7 @@ impl Family {
         Some(self.inside(ledger, inside))
     }
 
-    /// Begins a change within this time.
+    /// Begins a change, waiting at most `patience`.
     #[cold]
     #[inline(never)]
     pub(super) fn begin_within(&'static self, patience: core::time::Duration) -> Option<Txn> {
@@ -131,7 +140,7 @@ impl Family {
         Some(self.inside(ledger, inside))
     }
 
-    /// Carries out what a member had committed that died in the ledger.
+    /// Carries out the change that a member had committed before it died in the ledger.
     #[cold]
     #[inline(never)]
     fn finish_for_dead(&'static self, ledger: &Ledger) {
@@ -148,7 +157,7 @@ impl Family {
         }
     }
 
-    /// Makes sure that whatever a dead member had committed in the ledger has been carried out.
+    /// Makes sure that a change that a dead member had committed in the ledger has been carried out.
     pub fn settle(&'static self) {
         drop(self.begin());
     }
@@ -158,8 +167,8 @@ impl Family {
         self.ledger().top.store(super::layout::HEAP, Ordering::Relaxed);
     }
 
-    /// Stores a word that is not mapped yet: a dead member's note. If this process has no room to map it, it cannot be left
-    /// to others: the process that is told of the death is inside until the change is carried out.
+    /// Stores a word that is not mapped yet, from the notes of a dead member. If this process cannot map it, it must
+    /// not leave the change to other processes: it holds the mutex until the change is carried out.
     #[cold]
     fn store_far(&'static self, word: u64, value: u64) {
         if self.try_reach(word, 8).is_ok() {
@@ -170,7 +179,7 @@ impl Family {
             .fd()
             .is_ok_and(|fd| crate::sys::area::store_word(fd, word, value).is_ok());
         if !stored {
-            // As dead as the other one, so that the next one carries it out.
+            // Die in the ledger like the other member, so that the next process that enters carries it out.
             crate::sys::memory::die();
         }
     }
@@ -193,12 +202,12 @@ impl Family {
 }
 
 impl Txn {
-    /// The books.
+    /// The ledger's books.
     pub fn books(&self) -> &'static Ledger {
         self.ledger
     }
 
-    /// A word as it will be once this change is carried out.
+    /// Reads a word as it will be once this change is carried out.
     pub fn read(&self, word: &AtomicU64) -> u64 {
         let offset = self.family.offset_of(word);
         let noted = self.ledger.notes[..self.noted]
@@ -211,10 +220,10 @@ impl Txn {
         )
     }
 
-    /// Notes that a word becomes `value`. The order of the notes is the order of the stores.
+    /// Notes that a word becomes `value`. The stores happen in the order of the notes.
     ///
     /// # Panics
-    /// If the change outgrows the journal: callers keep to [`Txn::room`].
+    /// If the change has more notes than the journal can hold: callers check [`Txn::room`].
     pub fn write(&mut self, word: &AtomicU64, value: u64) {
         let note = &self.ledger.notes[self.noted];
         note.word.store(self.family.offset_of(word), Ordering::Relaxed);
@@ -223,7 +232,7 @@ impl Txn {
         crash_point!("ledger.noted");
     }
 
-    /// How many more words this change may write.
+    /// Number of words that this change may still write.
     pub fn room(&self) -> usize {
         CAPACITY - self.noted
     }
@@ -237,7 +246,7 @@ impl Txn {
         crash_point!("ledger.carried out");
     }
 
-    /// Commits and stays inside, for a change that is made in several steps.
+    /// Commits and stays in the ledger, for a change in several steps.
     pub fn commit_and_go_on(&mut self) {
         self.ledger.committed.store(self.noted as u64, Ordering::Release);
         crash_point!("ledger.step committed");

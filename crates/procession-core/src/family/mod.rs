@@ -1,26 +1,27 @@
-//! Family memory: one sparse, nameless, shared file that every member of a family maps, and all that is kept in it.
+//! Family memory: one sparse, nameless, shared file that every member of a family maps, and everything that is kept
+//! in it.
 //!
 //! | file | one idea |
 //! |---|---|
-//! | [`layout`] | where things are in the file, and how they are reached |
-//! | [`ledger`] | changes of several words that happen as one, whoever is killed |
+//! | [`layout`] | the layout of the file, and access to it by offset |
+//! | [`ledger`] | a redo journal: changes of several words that happen as one, even if a process is killed |
 //! | [`entry`] | waiting for the ledger when a member is stopped in it |
-//! | [`object`] | the header that every block begins with |
-//! | `kind` | what memory must know of the kinds of objects in it: a table that the top floor fills |
-//! | [`alloc`] | blocks |
-//! | [`reserve`] | memory for them, before it is needed |
-//! | [`registry`], [`seat`] | the processes |
-//! | [`held`], `walk` | what each of them refers to, and finding an entry of it |
-//! | [`watcher`] | where the process is found that looks after names outside |
-//! | [`zeroed`] | memory that many processes write: arrays |
+//! | [`object`] | the header with which every block begins |
+//! | `kind` | what memory must know of the kinds of objects: a table that the top floor fills |
+//! | [`alloc`] | the allocator of blocks |
+//! | [`reserve`] | reserving memory for blocks before it is needed |
+//! | [`registry`], [`seat`] | the member processes |
+//! | [`held`], `walk` | what each member refers to, and finding an entry of it |
+//! | [`watcher`] | where members find the process that removes names outside family memory |
+//! | [`zeroed`] | arrays: memory that many processes write |
 //! | [`bundle`] | many references in one object |
-//! | [`private`] | a buffer as memory of one's own, without a copy |
-//! | [`reap`] | taking that back when they die |
+//! | [`private`] | a buffer as private memory of one process, without a copy |
+//! | [`reap`] | taking back what dead members held |
 //! | [`handle`] | naming objects across processes |
 //! | [`descriptor`] | the memory's descriptor, in a program that may close it |
-//! | [`join`] | making a family, joining one, finding another |
-//! | [`leave`] | leaving it when nothing of it is referred to any more |
-//! | [`fork`] | what a fork means to all this |
+//! | [`join`] | founding a family, joining one, finding one |
+//! | [`leave`] | leaving a family of which nothing is referred to any more |
+//! | [`fork`] | making a forked child a member |
 
 pub mod alloc;
 pub mod bundle;
@@ -54,34 +55,34 @@ pub use held::Hold;
 pub use private::PrivateView;
 pub use seat::Seat;
 
-/// A family as this process sees it: the mapping, and this process's seat in it. Lives as long as the process.
+/// A family as this process sees it: the mapping, and this process's seat in it. It lives as long as the process.
 #[derive(Debug)]
 pub struct Family {
     pub(crate) area: Area,
     id: [u8; 16],
     users: leave::Users,
-    /// The file's descriptor, and what it must name: see [`descriptor`].
+    /// The file's descriptor, and the file that it must name: see [`descriptor`].
     fd: Kept,
     identity: Identity,
-    /// When that was verified last, by the monotonic clock.
+    /// Time of the last verification of the descriptor, on the monotonic clock.
     verified: AtomicU64,
-    /// This process's seat: slot below, generation above; `NO_SEAT` if it has none.
+    /// This process's seat: slot in the lower half, generation in the upper half; `NO_SEAT` if it has none.
     seat: AtomicU64,
-    /// From which entry of the held table on there may be a free one, other than those that the directory knows.
+    /// First entry of the held table that may be free, apart from those that the directory knows.
     hint: AtomicU32,
     directory: walk::Directory,
-    /// Where the next partial sweep goes on.
+    /// Slot at which the next partial sweep continues.
     swept: AtomicU32,
-    /// Where the last chunk was reserved ahead.
+    /// Offset at which a chunk was last reserved ahead.
     stocked: AtomicU64,
-    /// This process's pid.
+    /// Pid of this process.
     pid: AtomicU32,
 }
 
 const NO_SEAT: u64 = u64::MAX;
 
 impl Family {
-    /// The family's id.
+    /// Id of the family.
     #[must_use]
     pub fn id(&'static self) -> [u8; 16] {
         self.id
@@ -98,8 +99,8 @@ impl Family {
         })
     }
 
-    /// This process's seat; a process whose seat was given up before it came (it was stopped right after its fork)
-    /// takes a new one.
+    /// This process's seat. If its seat was taken back before the process claimed it (it was stopped right after its
+    /// fork), takes a new one.
     pub fn seat(&'static self) -> Result<Seat> {
         if let Some(seat) = self.current_seat() {
             return Ok(seat);
@@ -115,7 +116,7 @@ impl Family {
         Ok(seat)
     }
 
-    /// The slot of this process's seat + 1, as a lock's word names its owner; 0 without a seat.
+    /// The slot of this process's seat + 1, by which a lock's word names its owner; 0 without a seat.
     #[inline]
     pub(crate) fn owner_number(&self) -> u32 {
         let word = self.seat.load(Ordering::Relaxed);
@@ -128,7 +129,7 @@ impl Family {
         self.seat.store(word, Ordering::Release);
     }
 
-    /// This process's pid, without a system call.
+    /// Pid of this process, without a system call.
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.pid.load(Ordering::Relaxed)
@@ -144,7 +145,7 @@ impl Family {
             .unwrap_or_else(|| self.hint.load(Ordering::Relaxed))
     }
 
-    /// An entry was found, from this hint on.
+    /// Records that the search from `hint` on found a free entry at `index`.
     pub(crate) fn hint_taken(&self, hint: u32, index: u32) {
         if (hint..=index).contains(&self.hint.load(Ordering::Relaxed)) {
             self.hint.store(index + 1, Ordering::Relaxed);

@@ -1,13 +1,14 @@
-//! What every block of family memory begins with: its 64-byte header.
+//! The 64-byte header with which every block of family memory begins.
 //!
-//! A block never changes its size class and its header is never anything else, in use or free. So whatever offset a
-//! stale handle names, there is a header to read there, and its generation tells the handle that its time is over.
+//! A block never changes its size class, and its header is never used for anything else, whether the block is in use
+//! or free. So at every offset that a stale handle can name there is a header to read, and its generation shows that
+//! the handle is stale.
 
 use crate::atomic::Ordering;
 use crate::sys::shared::shared;
 use core::sync::atomic::AtomicU64;
 
-/// What a block is.
+/// What a block contains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u16)]
 pub enum Kind {
@@ -33,28 +34,28 @@ pub enum Kind {
     Barrier = 10,
     /// A [`crate::sync::Condition`].
     Condition = 11,
-    /// A place among those who wait on one.
+    /// The entry of one waiter of a condition or another object.
     Ticket = 12,
-    /// References to many others.
+    /// References to many objects.
     Bundle = 13,
     /// Bytes: a message too big for a segment, a start message.
     Buffer = 6,
-    /// Bytes that began as zeros and that many processes write: see [`super::zeroed`].
+    /// Bytes that are zero at first and that many processes write: see [`super::zeroed`].
     Array = 14,
     /// A [`crate::dict::Dict`].
     Dict = 15,
-    /// The slots of one.
+    /// The slots of a dictionary.
     DictTable = 16,
     /// A key and its value.
     DictEntry = 17,
-    /// What a pool's members share: see [`crate::pool`].
+    /// The data that a pool's members share: see [`crate::pool`].
     Pool = 18,
-    /// Bytes that only the owner of a lock reads and writes, never opened but together with the lock.
+    /// Bytes that only the owner of a lock reads and writes; opened only together with the lock.
     Guarded = 19,
 }
 
 impl Kind {
-    /// All of them, each at the place that is its number.
+    /// All kinds, each at the index that is its number.
     pub(crate) const ALL: [Kind; 20] = [
         Kind::Free,
         Kind::HeldChunk,
@@ -84,7 +85,7 @@ impl Kind {
         Kind::ALL.get(usize::from(number)).copied()
     }
 
-    /// Its name, as errors say it.
+    /// Name of the kind in error texts.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -112,12 +113,12 @@ impl Kind {
     }
 }
 
-/// A header's first word: generation (upper half), kind, size class, and whether the block is in use.
+/// The first word of a header: generation (upper half), kind, size class, and whether the block is in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tag(pub u64);
 
 impl Tag {
-    /// A tag of these parts.
+    /// Creates a tag from its parts.
     #[must_use]
     pub fn new(generation: u32, kind: Kind, class: u8, live: bool) -> Tag {
         Tag(u64::from(generation) << 32
@@ -126,65 +127,66 @@ impl Tag {
             | u64::from(live))
     }
 
-    /// How often the block had been given out when this was written.
+    /// How often the block had been given out when this tag was written.
     #[must_use]
     pub fn generation(self) -> u32 {
         (self.0 >> 32) as u32
     }
 
-    /// What the block is; None if the number is of no kind known here.
+    /// Kind of the block; None if this version does not know the number.
     #[must_use]
     pub fn kind(self) -> Option<Kind> {
         Kind::of((self.0 >> 16) as u16)
     }
 
-    /// The size class: the block has `64 << class` bytes.
+    /// Size class: the block has `64 << class` bytes.
     #[must_use]
     pub fn class(self) -> u8 {
         (self.0 >> 8) as u8
     }
 
-    /// Whether handles to it are good. False for free blocks and for those that are being taken apart.
+    /// Returns whether handles to the block are valid. False for free blocks and for those that are being reclaimed.
     #[must_use]
     pub fn live(self) -> bool {
         self.0 & 1 == 1
     }
 }
 
-/// The header. All its words change only through the ledger, but for the counters.
+/// The header. All its words change only through the ledger, except the counters `operations` and `waits`.
 #[repr(C, align(64))]
 #[derive(Debug)]
 pub struct Header {
     /// See [`Tag`].
     pub tag: AtomicU64,
-    /// The next block of the list that this one is on: a free list, or the deferred-free list.
+    /// The next block of the list that this block is on: a free list, or the deferred-free list.
     pub link: AtomicU64,
-    /// How many entries of held tables and messages name this block.
+    /// Number of entries of held tables and messages that name this block.
     pub refs: AtomicU64,
-    /// Big blocks: how many bytes from the beginning have memory reserved for them. Others: offset of the name, or 0.
+    /// Big blocks: number of bytes from the beginning that have memory reserved. Other blocks: offset of the name, or
+    /// 0.
     pub resident: AtomicU64,
-    /// pid (upper half) and slot of the creator.
+    /// Pid (upper half) and slot of the creator.
     pub creator: AtomicU64,
-    /// When it was made, in nanoseconds of the monotonic clock.
+    /// Time of creation, in nanoseconds of the monotonic clock.
     pub created: AtomicU64,
-    /// Operations so far, where the object has no better count of them.
+    /// Number of operations so far, if the object has no more exact count.
     pub operations: AtomicU64,
-    /// How many of them had to wait.
+    /// Number of operations that had to wait.
     pub waits: AtomicU64,
 }
 
-/// The bytes a header takes; an object's own fields begin there.
+/// Size of a header in bytes; an object's own fields begin there.
 pub const HEADER: u64 = 64;
 shared!(Header, HEADER, { tag, link, refs, resident, creator, created, operations, waits });
 const _: () = assert!(align_of::<Header>() == 64);
 
 impl Header {
-    /// The tag as it is now.
+    /// Reads the tag.
     pub fn tag(&self) -> Tag {
         Tag(self.tag.load(Ordering::Acquire))
     }
 
-    /// Counts a wait. A counter that loses one in a race is good enough for those who look in from outside.
+    /// Counts a wait. The count is only for observers.
     pub fn count_wait(&self) {
         self.waits.fetch_add(1, Ordering::Relaxed);
     }

@@ -1,12 +1,16 @@
-//! A private view of a buffer: its bytes as if they had been copied, without copying them.
+//! A private view of a buffer: its bytes as if they had been copied, without a copy.
 //!
-//! The buffer's pages of the family's file are mapped once more, copy-on-write: whoever has the view may write to it, sees
-//! what it wrote, and nobody else does. So many processes can each have a value of their own that lies in memory once,
-//! but for what they change. A forked child's view is as the parent's other memory is: its own, from the fork on.
+//! The buffer's pages in the family's file are mapped once more, copy-on-write: the process that has the view may
+//! write to it and sees its own writes, and no other process does. So many processes can each have a value of their
+//! own that lies in memory once, except for the parts that they change. In a forked child the view behaves like other
+//! private memory: it is the child's own from the fork on.
 //!
-//! The kernel shows changes of the file in those pages that were not written to yet. So the buffer must be one that
-//! nobody writes to as long as it exists, and the view holds a reference, so that it does exist. A process that is killed
-//! loses the mapping before anybody can take its reference back.
+//! In pages that were not written to yet, the kernel shows later changes of the file. So no process may write to the
+//! buffer while it exists, and the view holds a reference, so that the buffer exists. If the process is killed, its
+//! mapping ends before another process can take its reference back.
+//!
+//! # References
+//!  - [mmap(2), `MAP_PRIVATE`](https://man7.org/linux/man-pages/man2/mmap.2.html)
 #![allow(unsafe_code)]
 
 use super::object::HEADER;
@@ -14,19 +18,19 @@ use super::{Family, Hold};
 use crate::error::{Error, Result};
 use crate::sys::memory::PrivateMap;
 
-/// A buffer's first bytes, mapped privately. See the module.
+/// A private mapping of the first bytes of a buffer. See the module documentation.
 #[derive(Debug)]
 pub struct PrivateView {
-    // Dropped in this order: the reference keeps the pages what they are.
+    // The fields are dropped in this order: while the mapping exists, the reference keeps the pages unchanged.
     map: PrivateMap,
     hold: Hold,
 }
 
 impl PrivateView {
-    /// A view of the first `len` bytes of a buffer that nobody writes to.
+    /// Creates a view of the first `len` bytes of a buffer to which no process writes.
     ///
     /// # Errors
-    /// [`Error::NoMemory`]: the limit on address space or on the number of mappings.
+    /// [`Error::NoMemory`]: the limit on address space or on the number of mappings is reached.
     pub fn new(hold: Hold, len: usize) -> Result<PrivateView> {
         let map = PrivateMap::new(hold.family.fd()?, hold.offset + HEADER, len).map_err(|e| {
             if e.kind() == std::io::ErrorKind::OutOfMemory {
@@ -39,13 +43,13 @@ impl PrivateView {
         Ok(PrivateView { map, hold })
     }
 
-    /// Where the bytes begin.
+    /// Address of the first byte.
     #[must_use]
     pub fn address(&self) -> *mut u8 {
         self.map.address()
     }
 
-    /// The buffer.
+    /// The reference to the buffer.
     #[must_use]
     pub fn buffer(&self) -> &Hold {
         &self.hold
@@ -53,8 +57,8 @@ impl PrivateView {
 }
 
 impl Family {
-    /// Another reference to this buffer, if it is still there and its first bytes are these. For buffers that nobody
-    /// writes to.
+    /// Creates another reference to this buffer, if it still exists and begins with `bytes`. For buffers to which no
+    /// process writes.
     #[must_use]
     pub fn same_buffer(&'static self, offset: u64, generation: u32, bytes: &[u8]) -> Option<Hold> {
         let hold = self.open(offset, generation, super::object::Kind::Buffer).ok()?;

@@ -1,11 +1,12 @@
-//! The reaper: a function that whoever notices a death calls.
+//! The reaper: a function that takes back what a dead member held. Every member that notices the death calls it.
 //!
-//! It takes back what the dead member held, entry by entry, each in a transaction of its own. So it does not matter if
-//! two members reap the same seat at once, or if one is killed at it: the next goes on where the table says. For a
-//! lock whose last acquirer died this is also where the lock learns of it (see `super::kind`).
+//! It clears the dead member's entries one by one in transactions. So two members may reap the same seat at the same
+//! time, and if one is killed meanwhile, the next continues where the table says. For a lock whose last owner died,
+//! this is also where the lock learns of it (see `super::kind`).
 //!
-//! With a member, those of its children are reaped that have died as well: nobody is left who would wait for them. The
-//! children that it forked without Procession are of that kind, and hold all that it held.
+//! Together with a member, those of its children are reaped that have died as well: their parent would have waited
+//! for them. Children that the member forked without Procession are among these, and they hold everything that the
+//! member held.
 
 use super::Family;
 use super::held::Chunk;
@@ -17,12 +18,12 @@ use super::seat::{Fate, Seat};
 use super::walk::Cursor;
 use crate::atomic::Ordering;
 
-/// So much of the journal is left when the reaper goes on in another change: the search for a note is longer, the more
-/// there are.
+/// When only this much room is left in the journal, the reaper continues in another change: the more notes there are,
+/// the longer the search for a note takes.
 const ROOM: usize = 150;
 
 impl Family {
-    /// Takes back what the occupant of this seat held, if it is dead; whether it is.
+    /// Takes back what the occupant of this seat held, if the occupant is dead. Returns whether it is.
     pub fn reap(&'static self, seat: Seat) -> bool {
         let slot = seat.slot();
         let seen = (
@@ -32,7 +33,7 @@ impl Family {
         let Fate::Dead(code) = seat.fate() else {
             return false;
         };
-        // From here on nobody claims the seat; and if somebody did since we looked, it is not for us.
+        // From here on no process can claim the seat. If one claimed it since the check above, the seat is not dead.
         let mut txn = self.begin();
         if !seat.valid() {
             return true;
@@ -72,8 +73,8 @@ impl Family {
         }
     }
 
-    /// Looks after the occupant of a slot. If it is dead, `tell` is called, while the seat cannot become anybody else's,
-    /// and then what it held is taken back.
+    /// Checks the occupant of a slot. If it is dead, calls `tell` while the seat cannot get another occupant, and
+    /// then takes back what it held.
     pub(crate) fn look_after(&'static self, slot: u32, tell: impl FnOnce(Seat, Option<i32>)) {
         let seat = Seat {
             family: self,
@@ -89,7 +90,7 @@ impl Family {
         self.reap(seat);
     }
 
-    /// Reaps every member that has died unnoticed; how many there were.
+    /// Reaps every member whose death was not noticed yet. Returns how many there were.
     pub fn sweep(&'static self) -> usize {
         let me = self.current_seat();
         let dead = self
@@ -101,7 +102,7 @@ impl Family {
         dead
     }
 
-    /// A little of [`Family::sweep`], for those who start processes: a few seats each time, in turn.
+    /// A part of [`Family::sweep`], for operations that start processes: checks a few seats each time, in turn.
     pub(crate) fn sweep_some(&'static self) {
         let count = self.slots();
         let me = self.current_seat();
@@ -119,7 +120,7 @@ impl Family {
         }
     }
 
-    /// The seat that was noted as [`Seat::number`], whoever has it now; None for 0.
+    /// The seat with this [`Seat::number`]. The slot may have another occupant by now. None for 0.
     pub(crate) fn seat_numbered(&'static self, number: u64) -> Option<Seat> {
         let number = number.checked_sub(1)?;
         Some(Seat {
@@ -129,23 +130,23 @@ impl Family {
         })
     }
 
-    /// Whether the occupant of a seat lives that was noted as [`Seat::number`]; nobody lives in 0.
+    /// Returns whether the occupant of the seat with this [`Seat::number`] lives. False for 0.
     pub(crate) fn lives(&'static self, number: u64) -> bool {
         let Some(seat) = self.seat_numbered(number) else {
             return false;
         };
-        // Whoever asks is alive.
+        // The calling process itself is alive.
         self.current_seat() == Some(seat)
             || (seat.slot().state() == (seat.generation, State::Alive) && seat.fate() == Fate::Alive)
     }
 
-    /// Lets go of all that a dead seat's table holds, and tells each object of the death. An object may be told twice, if
-    /// this process dies here and another goes on.
+    /// Releases all references in a dead seat's table, and tells each object of the death. An object may be told
+    /// twice, if this process dies here and another one continues.
     fn clear_entries(&'static self, seat: Seat, code: Option<i32>) {
         let mut index = 0;
         loop {
             let mut txn = self.begin();
-            // The table is walked anew each time: it is the seat's only as long as the ledger is held.
+            // Walk the table from its start each time: it belongs to the seat only while the ledger is held.
             let mut cursor = Cursor::default();
             let mut awake = Vec::new();
             let (mut done, mut any) = (false, false);
@@ -181,11 +182,11 @@ impl Family {
         }
     }
 
-    /// Reclaims the objects of the deferred-free list, which have no references any more. Each step is a transaction:
-    /// where a process was killed, the next one goes on.
+    /// Reclaims the objects of the deferred-free list, which have no references. Each step is a transaction, so if a
+    /// process is killed here the next caller continues.
     pub(crate) fn reclaim(&'static self) {
         while self.ledger().deferred_free.load(Ordering::Acquire) != 0 {
-            // They can wait for the next one who comes by.
+            // The objects can wait for the next caller.
             let Ok(mut txn) = self.begin_soon() else {
                 return;
             };
@@ -219,15 +220,16 @@ impl Family {
         }
     }
 
-    /// Hands a buffer's memory back to the machine and then frees it. Meanwhile it is this member's, so that the
-    /// (slow) handing back happens outside the ledger, and a death in between leaves it to the reaper.
+    /// Hands a buffer's memory back to the machine and then frees it. Meanwhile this member holds the buffer, so that
+    /// the slow system call happens outside the ledger, and if this member dies in between, the reaper frees the
+    /// buffer.
     fn cool(&'static self, mut txn: Txn, offset: u64, resident: u64) {
         let header = self.at::<Header>(offset);
         txn.write(&header.resident, crate::sys::memory::PAGE);
         txn.write(&header.refs, 1);
         let Ok(hold) = txn.enter_held(offset) else {
-            // No seat and none to be had: a smaller evil, the memory stays warm (and what of an array's lies beyond is
-            // zeroed by whoever takes the block, since it counts as written).
+            // No seat is free: keep the memory reserved instead. (Memory of an array beyond its residence counts as
+            // written, so the process that takes the block next zeroes it.)
             txn.write(&header.resident, resident);
             txn.free(offset);
             txn.commit();
@@ -236,7 +238,7 @@ impl Family {
         txn.commit();
         crash_point!("alloc.cooling");
         if let Ok(fd) = self.fd() {
-            // A refusal only means that the memory stays ours.
+            // If this fails, the memory only stays reserved.
             let _ = crate::sys::memory::punch(
                 fd,
                 offset + crate::sys::memory::PAGE,
@@ -247,7 +249,7 @@ impl Family {
         hold.note_given(&mut txn);
         let refs = txn.read(&header.refs);
         if refs > 1 {
-            // A fork meanwhile has copied the entry: the child's end will bring the block here again.
+            // A fork has copied the entry meanwhile: when the child ends, its reaper reclaims the block here.
             txn.write(&header.refs, refs - 1);
         } else {
             txn.free(offset);

@@ -1,16 +1,16 @@
-//! The registry of processes: a slot for every member.
+//! The registry of processes: one slot for every member.
 //!
-//! | state | means | who goes there |
+//! | state | meaning | who sets it |
 //! |---|---|---|
 //! | free | on the list of free slots | [`Seat::vacate`], the reaper |
 //! | reserved | made by a parent for a child that has not come yet; holds what the child inherits | the at-fork hook, `Member.reserve` |
-//! | alive | its occupant has come | the child itself |
-//! | dying | the occupant is gone, or never came; nobody can claim the seat any more | the reaper, its starter |
-//! | dead | the occupant is gone and what it held is taken back; the exit code stays for the starter | the reaper |
+//! | alive | the occupant has taken the seat | the occupant itself |
+//! | dying | the occupant has died or never came; no process can claim the seat any more | the reaper, the occupant's starter |
+//! | dead | the occupant has died and what it held is taken back; the exit code stays for the starter | the reaper |
 //!
-//! All words of a slot but the exit codes change through the ledger. The exit code is one store of one word, by
-//! whoever waited for the process (before it reaps it, so there is no moment at which a process is gone and its exit
-//! code nowhere).
+//! All words of a slot except the exit codes change through the ledger. The exit code is one store of one word, by
+//! the process that waited for the occupant. It stores the code before it reaps the zombie, so there is no moment at
+//! which the process is gone and its exit code is nowhere.
 
 use super::Family;
 use super::layout::REGISTRY;
@@ -23,71 +23,73 @@ use crate::sys::procfs;
 use crate::sys::shared::shared;
 use core::sync::atomic::AtomicU64;
 
-/// How many seats there are. Slot numbers from 0; a lock's word names its owner by slot + 1 in 16 bits, of which the
-/// last value means an owner that ended on purpose.
+/// Number of seats. Slots are numbered from 0; a lock's word names its owner by slot + 1 in 16 bits, whose last value
+/// means an owner that ended on purpose.
 pub const SLOTS: usize = crate::error::SEATS;
-/// Slots get real memory in lots of so many.
+/// Number of slots whose memory is reserved together.
 pub(super) const LOT: u64 = 64;
 pub(super) const SLOT_BYTES: u64 = 256;
 
-/// What a slot's state word says, in its lower half; the upper half is the slot's generation.
+/// State of a slot: the lower half of its state word. The upper half is the slot's generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum State {
-    /// Nobody's.
+    /// No member has the slot.
     Free = 0,
-    /// For a child that has not come yet.
+    /// Reserved for a child that has not come yet.
     Reserved = 1,
-    /// A member sits here.
+    /// A member has the slot.
     Alive = 2,
-    /// The member has died and holds nothing any more.
+    /// The member has died, and what it held is taken back.
     Dead = 3,
     /// The member has died (or never came), and what it held is being taken back.
     Dying = 4,
 }
 
-/// One member.
+/// The slot of one member.
 #[repr(C, align(64))]
 #[derive(Debug)]
 pub struct Slot {
     /// Generation and [`State`].
     pub state: AtomicU64,
-    /// Pid of the occupant (0: not known yet), and slot of the parent in the upper half.
+    /// Pid of the occupant (0: not known yet) in the lower half, slot of the parent in the upper half.
     pub who: AtomicU64,
-    /// When the occupant started, in clock ticks since boot; 0 where that cannot be known.
+    /// Start time of the occupant in clock ticks since boot; 0 if unknown.
     pub start_time: AtomicU64,
-    /// When the slot was taken, in nanoseconds of the monotonic clock.
+    /// Time at which the slot was taken, in nanoseconds of the monotonic clock.
     pub taken: AtomicU64,
-    /// The exit code as somebody waited for it: bit 32 set, code below.
+    /// The exit code from a wait for the process: bit 32 set, code in the lower half.
     pub exit: AtomicU64,
-    /// The exit code that the process itself announced.
+    /// The exit code that the process itself announced, in the same form.
     pub declared: AtomicU64,
-    /// The first chunk of the held table.
+    /// Offset of the first chunk of the held table.
     pub held: AtomicU64,
-    /// The object that a thread of the process waits on, for those who look in from outside.
+    /// Offset of the object on which a thread of the process waits, for observers.
     pub waiting_on: AtomicU64,
-    /// The start message: a buffer, held by the table.
+    /// Offset of the start message: a buffer, held by the table.
     pub message: AtomicU64,
-    /// Start method (as a number) above, the number of the family memory's descriptor below.
+    /// Number of the start method in the upper half, number of the family memory's descriptor in the lower half.
     pub how: AtomicU64,
     /// The next free slot: index + 1.
     pub link: AtomicU64,
-    /// The seat (slot below, generation above) + 1 of who started the occupant and still wants its exit code; or 0.
+    /// Seat number ([`Seat::number`]) of the process that started the occupant and still wants its exit code; or 0.
     pub starter: AtomicU64,
-    /// The parent's seat as `Seat::number` says it, or 0.
+    /// Seat number of the parent, or 0.
     pub parent: AtomicU64,
-    /// What the occupant left for its starter to read after its end: a buffer, held by the slot itself.
+    /// Offset of the report that the occupant leaves for its starter to read after its end: a buffer, held by the
+    /// slot itself.
     pub report: AtomicU64,
-    /// The references that the report carries: a bundle, held by the slot itself, or 0.
+    /// Offset of the references that the report needs: a bundle, held by the slot itself; or 0.
     pub luggage: AtomicU64,
-    /// The PID namespace in which pid and start time are true, as [`procfs::pid_namespace`] names it, in the lower half.
-    /// Above it `MAIN`, if the occupant's main thread has the life word; and from bit `PROGRAM` on where its stack began,
-    /// by which one sees whether it has executed another program.
+    /// Lower half: the PID namespace in which pid and start time are valid, as [`procfs::pid_namespace`] returns it.
+    /// Bit `MAIN`: the occupant's main thread owns the life word. From bit `PROGRAM` on: where its stack began, which
+    /// shows whether it has executed another program since.
     pub namespace: AtomicU64,
-    /// The name, UTF-8, cut at 64 bytes, padded with zeros.
+    /// Name of the process: UTF-8, cut at 64 bytes, padded with zeros.
     pub name: [AtomicU64; 8],
-    /// Occupied for good by the thread of the occupant that took the seat, the main one as a rule: when it dies the
-    /// kernel marks the word, and wakes who waits on it. A hint: the thread may end before the process does.
+    /// Locked for good by the thread of the occupant that took the seat, usually the main thread. When that thread
+    /// dies, the kernel marks the word and wakes a thread that waits on it. This is a hint: the thread may end before
+    /// the process does.
     pub life: RobustMutex,
 }
 
@@ -108,13 +110,13 @@ impl Slot {
         split(self.state.load(Ordering::Acquire))
     }
 
-    /// The occupant's pid, or 0.
+    /// Pid of the occupant, or 0.
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.who.load(Ordering::Acquire) as u32
     }
 
-    /// The exit code that somebody waited for.
+    /// The exit code from a wait for the occupant.
     #[must_use]
     pub fn exit(&self) -> Option<i32> {
         code(self.exit.load(Ordering::Acquire))
@@ -126,8 +128,8 @@ impl Slot {
         code(self.declared.load(Ordering::Acquire))
     }
 
-    /// Whether pid and start time are those that this process would find: the occupant is in the same PID namespace, or
-    /// one of the two cannot tell in which it is.
+    /// Returns whether this process knows the occupant by the same pid and start time: both are in the same PID
+    /// namespace, or the namespace of one is unknown.
     #[must_use]
     pub fn is_in_sight(&self) -> bool {
         let there = self.namespace.load(Ordering::Acquire) as u32;
@@ -135,8 +137,8 @@ impl Slot {
         there == here || there == 0 || here == 0
     }
 
-    /// Whether the life word, which the kernel keeps, says that the occupant lives. None: it says nothing, since the
-    /// thread that had it has ended, and others of the process may go on.
+    /// Whether the occupant lives, according to the life word, which the kernel maintains. None: unknown, because the
+    /// thread that owned the word has ended and other threads of the process may still run.
     #[must_use]
     pub fn life_says(&self) -> Option<bool> {
         if self.life.owner() != 0 {
@@ -146,8 +148,9 @@ impl Slot {
         (main && self.life.owner_died()).then_some(false)
     }
 
-    /// Whether the process with the occupant's pid, which lives, has executed another program since it sat down: a fork in
-    /// between copies all that this one had, and the new program knows nothing of it. False where nobody can tell.
+    /// Returns whether the live process with the occupant's pid has executed another program since it took the seat.
+    /// (A fork before the `exec` copied all references of this one, and the new program does not know of them.) False
+    /// if unknown.
     #[must_use]
     pub fn has_executed(&self) -> bool {
         let before = (self.namespace.load(Ordering::Acquire) >> PROGRAM) as u32;
@@ -155,13 +158,13 @@ impl Slot {
         before != 0 && stat.is_some_and(|stat| stat.stack != 0 && program_of(stat.stack) != before)
     }
 
-    /// The occupant announces the exit code that it is about to end with.
+    /// Announces the exit code with which the occupant is about to end.
     pub fn declare(&self, value: i32) {
         self.declared
             .store(KNOWN | u64::from(value as u32), Ordering::Release);
     }
 
-    /// The name.
+    /// Name of the process.
     #[must_use]
     pub fn name(&self) -> String {
         let bytes: Vec<u8> = self
@@ -173,7 +176,7 @@ impl Slot {
         String::from_utf8_lossy(&bytes[..end]).into_owned()
     }
 
-    /// Writes the name; who reads at the same moment may see a mixture of the old and the new one.
+    /// Writes the name. A concurrent reader may see a mixture of the old and the new name.
     pub fn set_name(&self, name: &str) {
         let mut end = name.len().min(64);
         while !name.is_char_boundary(end) {
@@ -190,7 +193,7 @@ impl Slot {
     }
 }
 
-/// What is noted of where a stack begins: 31 bits, of which an `exec` changes most.
+/// The 31 bits of the stack's start that are stored; an `exec` changes most of them.
 fn program_of(stack: u64) -> u32 {
     (stack >> 4) as u32 & 0x7fff_ffff
 }
@@ -221,7 +224,7 @@ impl Family {
         self.at(REGISTRY + u64::from(index) * SLOT_BYTES)
     }
 
-    /// How many slots were ever taken.
+    /// Number of slots that were ever taken.
     #[must_use]
     pub fn slots(&'static self) -> u32 {
         self.ledger().slots.load(Ordering::Acquire) as u32
@@ -241,7 +244,7 @@ impl Family {
 }
 
 impl Txn {
-    /// Takes a seat for a child of `parent`, reserved.
+    /// Takes a free slot as a reserved seat for a child of `parent`.
     pub(crate) fn take_seat(&mut self, parent: Option<Seat>) -> Result<Seat> {
         let books = self.books();
         let first = self.read(&books.free_slot);
@@ -294,7 +297,7 @@ impl Txn {
         })
     }
 
-    /// Notes an exit code, if it is known and none is noted yet.
+    /// Notes an exit code, if `code` is known and none is noted yet.
     pub(crate) fn write_exit(&mut self, slot: &'static Slot, code: Option<i32>) {
         if let Some(code) = code
             && self.read(&slot.exit) == 0
@@ -303,7 +306,7 @@ impl Txn {
         }
     }
 
-    /// Notes that a process sits in a seat from now on.
+    /// Notes that the process with this pid occupies the seat.
     pub(crate) fn occupy(&mut self, seat: Seat, pid: u32, own: procfs::Own) {
         let slot = seat.slot();
         self.write(&slot.start_time, own.start_time);
@@ -318,7 +321,7 @@ impl Txn {
         self.write(&slot.state, state_word(seat.generation, State::Alive));
     }
 
-    /// Lets go of a report and of what it carries, if there is one.
+    /// Releases a report and its references, if there is one.
     pub(crate) fn drop_report(&mut self, slot: &'static Slot) {
         for word in [&slot.report, &slot.luggage] {
             let held = self.read(word);
@@ -329,7 +332,7 @@ impl Txn {
         }
     }
 
-    /// Frees a slot whose table is empty, and the report in it.
+    /// Frees a slot whose held table is empty, and releases its report.
     pub(crate) fn free_seat(&mut self, seat: Seat) {
         let slot = seat.slot();
         let books = self.books();

@@ -1,14 +1,16 @@
-//! Memory for blocks, reserved before it is needed.
+//! Reserves memory for blocks before it is needed.
 //!
-//! The kernel may take long to find memory, and gigabytes take a second at best. Nobody may be kept out of the ledger
-//! that long, so it happens before:
+//! The kernel may take long to find memory; gigabytes take at least a second. Other members must not wait for the
+//! ledger that long, so the reservation happens before:
 //!
-//! - A big block that has too little is taken in a change of its own, as a buffer of this member's. It gets its memory
-//!   step by step, each noted in the header, and becomes what it is to be in a second change. Killed in between, the
-//!   process leaves a buffer to the reaper as any other; a refusal leaves one to be dropped.
-//! - What is small, or made in the middle of a greater change, has memory reserved *ahead*: where the next block is about to
-//!   be, without asking whether somebody else is faster. Memory that is reserved twice is reserved. Whoever was
-//!   slower finds less than he hoped for and reserves the rest, some pages, inside.
+//! - A big block with too little memory is taken in a change of its own, as a buffer of this member. It gets its
+//!   memory in steps, each of which is recorded in the header, and a second change turns it into the wanted kind. If
+//!   the process is killed in between, the reaper frees the buffer like any other; if the system refuses memory, the
+//!   buffer is dropped.
+//! - Memory for small blocks, and for blocks made in the middle of a larger change, is reserved *ahead*: at the
+//!   offset where the next block will probably be. Another process may take that block first; reserving memory twice
+//!   does no harm. The slower process then finds too little memory and reserves the rest, some pages, inside the
+//!   ledger.
 
 use super::Family;
 use super::alloc::{CHUNK, SMALL, ask_first, class_of, refused, size_of_class};
@@ -20,14 +22,14 @@ use crate::error::Result;
 use crate::sys::memory::{self, PAGE};
 use core::sync::atomic::Ordering;
 
-/// How much is reserved at a time. A signal has the kernel give back all of what it is about to reserve.
+/// Bytes that are reserved at a time. If a signal interrupts a reservation, the kernel gives back all of that step.
 const STEP: u64 = 16 << 20;
-/// So little left of a chunk has the next one reserved.
+/// When only this many bytes are left of a chunk, the next one is reserved.
 const LITTLE: u64 = CHUNK / 4;
 
 impl Family {
-    /// A block of this member's for `bytes`, all of them reserved; the second number is how many may have old contents.
-    /// `finish` is called in the change by which it becomes one of `kind`.
+    /// Creates a block of this member for `bytes`, all of them reserved. The second number of the result is how many
+    /// bytes may have old contents. `finish` is called in the change that turns the block into one of `kind`.
     pub(super) fn create_big(
         &'static self,
         kind: Kind,
@@ -60,7 +62,7 @@ impl Family {
         Ok((hold, block.resident))
     }
 
-    /// Reserves memory for a block of this member's, which has some for its first `resident` bytes.
+    /// Reserves memory for a block of this member, whose first `resident` bytes have memory already.
     fn fill_up(&'static self, hold: &Hold, mut resident: u64, needed: u64) -> Result<()> {
         ask_first(needed - resident)?;
         while resident < needed {
@@ -69,13 +71,13 @@ impl Family {
             memory::reserve(fd, hold.offset + resident, step).map_err(|e| refused(needed, e))?;
             crash_point!("reserve.step");
             resident += step;
-            // One word of a block that nobody else has: it needs no ledger.
+            // One word of a block that no other process has: it needs no ledger.
             hold.header().resident.store(resident, Ordering::Relaxed);
         }
         Ok(())
     }
 
-    /// Reserves what the next small blocks will be cut from, if little is left.
+    /// Reserves the next chunk, from which small blocks are cut, if little of the present one is left.
     #[inline]
     pub(super) fn stock_up(&'static self) {
         let books = self.ledger();
@@ -88,13 +90,13 @@ impl Family {
     #[cold]
     fn reserve_chunk(&'static self) {
         let top = self.ledger().top.load(Ordering::Relaxed).next_multiple_of(PAGE);
-        // Once is enough: it is a while until the chunk is begun.
+        // Once per chunk is enough: it is not used until the present one is full.
         if self.stocked.swap(top, Ordering::Relaxed) != top {
             self.reserve_ahead(top, CHUNK);
         }
     }
 
-    /// Reserves what a block for `bytes` will need that is about to be made.
+    /// Reserves memory for a block of `bytes` that is about to be made.
     pub(crate) fn stock_up_for(&'static self, bytes: u64) {
         let Some(class) = class_of(bytes).filter(|class| *class >= SMALL) else {
             return self.stock_up();
@@ -110,7 +112,7 @@ impl Family {
         }
     }
 
-    /// Reserves the next lot of the registry, if the next seat is its first.
+    /// Reserves memory for the next [`LOT`] slots of the registry, if the next seat is the first of them.
     pub(super) fn stock_up_seats(&'static self) {
         let books = self.ledger();
         let slots = books.slots.load(Ordering::Relaxed);
@@ -126,7 +128,7 @@ impl Family {
         let mut from = offset;
         while from < end {
             let step = STEP.min(end - from);
-            // Whoever takes the block is told of a refusal.
+            // The process that takes the block gets the error.
             if !memory::reserve_shared(fd, from, step) {
                 return;
             }
@@ -135,11 +137,11 @@ impl Family {
     }
 }
 
-/// A block that was taken from the free ones or from the rest of the heap, and not given out yet.
+/// A block that was taken from a free list or from the rest of the heap, and has no header yet.
 pub(super) struct Taken {
     pub(super) offset: u64,
     pub(super) class: u8,
-    /// How many of its bytes have memory; all of a small one's.
+    /// Number of its bytes that have memory; for a small block not used.
     pub(super) resident: u64,
 }
 

@@ -1,4 +1,4 @@
-//! A seat: a slot of the registry for as long as one occupant has it.
+//! Seats: a seat is a slot of the registry together with its generation, and so names one occupant.
 
 use super::Family;
 use super::held::Hold;
@@ -9,14 +9,14 @@ use crate::atomic::Ordering;
 use crate::error::Result;
 use crate::sys::procfs::{self, Liveness};
 
-/// A slot number with its generation: one member, and never the next one that gets the slot.
+/// A slot number with its generation: names one member, and never the next member that gets the slot.
 #[derive(Clone, Copy, Debug)]
 pub struct Seat {
     /// The family.
     pub family: &'static Family,
-    /// The slot's number.
+    /// Number of the slot.
     pub slot: u32,
-    /// The slot's generation.
+    /// Generation of the slot.
     pub generation: u32,
 }
 
@@ -27,17 +27,17 @@ impl PartialEq for Seat {
     }
 }
 
-/// How a member ended.
+/// Whether a member lives, and how it ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
-    /// It lives, or is still to come.
+    /// It lives, or has not come yet.
     Alive,
-    /// It is dead. The exit code is None if nobody waited for the process and it announced none itself.
+    /// It is dead. The exit code is None if no process waited for it and it announced none itself.
     Dead(Option<i32>),
 }
 
 impl Seat {
-    /// The home family's seat with these numbers, if it is (still) taken.
+    /// The home family's seat with these numbers, if it is still taken.
     #[must_use]
     pub fn find(slot: u32, generation: u32) -> Option<Seat> {
         let seat = Seat {
@@ -54,14 +54,14 @@ impl Seat {
         self.family.slot(self.slot)
     }
 
-    /// Whether the slot is still this seat's.
+    /// Returns whether the slot still belongs to this seat.
     #[must_use]
     pub fn valid(&self) -> bool {
         let (generation, state) = self.slot().state();
         generation == self.generation && state != State::Free
     }
 
-    /// Whether the occupant's parent has died.
+    /// Returns whether the occupant's parent has died.
     fn is_orphan(&self) -> bool {
         let parent = self.slot().parent.load(Ordering::Relaxed);
         parent != 0 && !self.family.lives(parent)
@@ -73,7 +73,7 @@ impl Seat {
         (u64::from(self.generation) << 32 | u64::from(self.slot)) + 1
     }
 
-    /// A seat for a child that this process is about to start, with what the child needs to know of itself.
+    /// Reserves a seat named `name` for a child that this process is about to start.
     pub fn reserve(family: &'static Family, name: &str) -> Result<Seat> {
         family.sweep_some();
         let me = family.seat()?;
@@ -105,7 +105,7 @@ impl Seat {
         }
     }
 
-    /// This process takes the seat. False if it was given up meanwhile.
+    /// Takes the seat for this process. False if it was given up meanwhile.
     pub(crate) fn claim(&self, pid: u32) -> bool {
         let slot = self.slot();
         let own = procfs::own();
@@ -120,7 +120,7 @@ impl Seat {
         true
     }
 
-    /// The starter of the occupant is this process, which will ask for its exit code.
+    /// Records this process as the starter of the occupant, which will ask for its exit code.
     pub fn watch(&self) -> Result<()> {
         let me = self.family.seat()?;
         let mut txn = self.family.begin();
@@ -131,7 +131,7 @@ impl Seat {
         Ok(())
     }
 
-    /// Puts a start message into the seat, for the occupant to take.
+    /// Puts a start message into the seat, for the occupant to read.
     pub fn load(&self, message: &[u8]) -> Result<()> {
         let hold = self.family.buffer(message)?;
         self.family.stock_up();
@@ -145,14 +145,15 @@ impl Seat {
         Ok(())
     }
 
-    /// Whether anybody has ever sat down here: false if the process that was started for it never came, and if it is dead
-    /// never will. (Of a process that began with the descriptor of the memory, which is then not number 0.)
+    /// Returns whether a process has ever taken the seat. False if the process that was started for it has not come;
+    /// if that process is dead it never will. (Only for a process that starts with the memory's descriptor, whose
+    /// number is then not 0.)
     #[must_use]
     pub fn was_taken(&self) -> bool {
         self.slot().how.load(Ordering::Acquire) != 0
     }
 
-    /// The start message, copied. It stays in the seat until [`Seat::unload`].
+    /// Copies the start message. It stays in the seat until [`Seat::unload`].
     #[must_use]
     pub fn message(&self) -> Vec<u8> {
         let offset = self.slot().message.load(Ordering::Acquire);
@@ -168,13 +169,14 @@ impl Seat {
         bytes
     }
 
-    /// The occupant leaves a report, in place of one that it left before. It outlives the occupant, and goes with the
-    /// seat: when the starter vacates it or is dead.
+    /// Leaves a report of the occupant, replacing an earlier one. The report outlives the occupant; it is released
+    /// with the seat, when the starter vacates it or is dead.
     pub fn leave_report(&self, bytes: &[u8]) -> Result<()> {
         self.leave_report_with(bytes, Vec::new())
     }
 
-    /// The same, with the references that the reader of the report needs: the objects live as long as it does.
+    /// Like [`Seat::leave_report`], with the references that the reader needs: their objects live as long as the
+    /// report.
     pub fn leave_report_with(&self, bytes: &[u8], carried: Vec<Hold>) -> Result<()> {
         let hold = self.family.buffer(bytes)?;
         let luggage = match carried.is_empty() {
@@ -199,7 +201,8 @@ impl Seat {
         Ok(())
     }
 
-    /// The report that the occupant left, copied; None if there is none. For the starter, who has not vacated the seat.
+    /// Copies the report that the occupant left; None if there is none. For the starter, which has not vacated the
+    /// seat.
     #[must_use]
     pub fn report(&self) -> Option<Vec<u8>> {
         let offset = self.slot().report.load(Ordering::Acquire);
@@ -213,15 +216,15 @@ impl Seat {
         Some(bytes)
     }
 
-    /// Enters a reference of this process's into the seat's table: the occupant will find the object alive.
+    /// Moves a reference of this process into the seat's table: the occupant finds the object alive.
     pub fn carry(&self, hold: Hold) -> Result<()> {
         self.carry_all(vec![hold])
     }
 
-    /// The same for many.
+    /// Moves many references of this process into the seat's table.
     ///
     /// # Errors
-    /// Memory. Some may be entered by then; the others are let go of.
+    /// No memory is left for the table. Some references may have been moved by then; the others are released.
     pub fn carry_all(&self, holds: Vec<Hold>) -> Result<()> {
         let (mut cursor, mut index) = (Cursor::default(), 0);
         let mut left = holds.into_iter().peekable();
@@ -229,7 +232,7 @@ impl Seat {
             let mut entered = Vec::new();
             self.family.stock_up();
             let mut txn = self.family.begin_first()?;
-            // The search for a note is longer, the more there are.
+            // The more notes there are, the longer the search for a note takes.
             while txn.room() > 160
                 && let Some(hold) = left.next()
             {
@@ -243,7 +246,8 @@ impl Seat {
         Ok(())
     }
 
-    /// Writes the exit code (-N: killed by signal N) for everybody to read, and takes back what the dead held.
+    /// Records the exit code (-N: killed by signal N) for every member to read, and takes back what the occupant
+    /// held.
     pub fn record_exit(&self, code: i32) {
         let mut txn = self.family.begin();
         if !self.valid() {
@@ -254,7 +258,8 @@ impl Seat {
         self.family.reap(*self);
     }
 
-    /// The exit code that somebody waited for or, that lacking, that the process announced before it ended.
+    /// The exit code from a wait for the process or, if there is none, the code that the process announced before it
+    /// ended.
     #[must_use]
     pub fn exit_code(&self) -> Option<i32> {
         let slot = self.slot();
@@ -262,7 +267,7 @@ impl Seat {
         code.filter(|_| self.valid())
     }
 
-    /// The starter needs the seat no more: what a dead occupant held is taken back, and the slot is free for the next.
+    /// Gives up the seat, which the starter no longer needs: takes back what a dead occupant held and frees the slot.
     pub fn vacate(&self) {
         if !self.valid() {
             return;
@@ -273,7 +278,7 @@ impl Seat {
         if self.valid() {
             txn.write(&slot.starter, 0);
             if never_came && slot.state().1 == State::Reserved {
-                // The start failed before there was a process: as dead as can be.
+                // The start failed before there was a process, so the seat counts as dead.
                 txn.write(&slot.state, state_word(self.generation, State::Dying));
                 txn.write_exit(slot, Some(0));
             }
@@ -282,9 +287,9 @@ impl Seat {
         self.family.reap(*self);
     }
 
-    /// Whether the occupant lives. The registry knows of ends that somebody has seen; otherwise the life word says who
-    /// lives, which the kernel keeps for whoever looks. Only where that says nothing is the pid looked up, and only by
-    /// those to whom it is the same process: not in another PID namespace.
+    /// Determines whether the occupant lives. First checks whether the registry has recorded its end; then the life
+    /// word, which the kernel maintains. Only if that is inconclusive does it look up the pid, and only if this
+    /// process knows the occupant by the same pid (not in another PID namespace).
     #[must_use]
     pub fn fate(&self) -> Fate {
         let slot = self.slot();
@@ -314,7 +319,7 @@ impl Seat {
             };
         }
         match procfs::liveness(pid, slot.start_time.load(Ordering::Relaxed)) {
-            // The life word is free, and the process has become another program.
+            // The life word is free, and the process has executed another program.
             Liveness::Alive if state == State::Alive && slot.has_executed() => Fate::Dead(slot.declared()),
             Liveness::Alive => Fate::Alive,
             Liveness::Zombie { status } => {
@@ -324,9 +329,9 @@ impl Seat {
         }
     }
 
-    /// A reserved seat without a pid is waited for as long as its parent lives, but for one that an at-fork hook made
-    /// for a fork that failed: nobody tells, so after ten seconds it is taken to be one. A child that comes later than
-    /// that finds its seat gone and takes a new one.
+    /// The fate of a reserved seat without a pid. It counts as alive as long as its parent lives. The exception is a
+    /// seat that an at-fork hook made for a fork that failed: no event reports that, so after ten seconds without a
+    /// pid such a seat counts as dead. A child that comes later finds its seat gone and takes a new one.
     fn unborn(&self) -> Fate {
         let slot = self.slot();
         let age = crate::sys::clock::now().saturating_sub(slot.taken.load(Ordering::Relaxed));
@@ -338,7 +343,7 @@ impl Seat {
         }
     }
 
-    /// Who this is, for an error's text: name, pid.
+    /// Name and pid of the occupant, for error texts.
     #[must_use]
     pub fn occupant(&self) -> (String, u32) {
         (self.slot().name(), self.slot().pid())
@@ -346,12 +351,12 @@ impl Seat {
 }
 
 impl Family {
-    /// A buffer with these bytes, held by this member.
+    /// Creates a buffer with these bytes, held by this member.
     pub fn buffer(&'static self, bytes: &[u8]) -> Result<Hold> {
         self.buffer_of([bytes, &[]])
     }
 
-    /// A buffer with the bytes of both parts, held by this member.
+    /// Creates a buffer with the bytes of both parts, held by this member.
     pub fn buffer_of(&'static self, parts: [&[u8]; 2]) -> Result<Hold> {
         let first = parts[0].len() as u64;
         let hold = self.empty_buffer(first + parts[1].len() as u64)?;
@@ -360,20 +365,21 @@ impl Family {
         Ok(hold)
     }
 
-    /// What a lock guards (named by its offset and generation), held by this member.
+    /// Creates the block with the value that a lock guards, held by this member. `lock`: offset and generation of the
+    /// lock.
     pub(crate) fn guarded(&'static self, lock: (u64, u32), value: &[u8]) -> Result<Hold> {
         let hold = self.create(Kind::Guarded, HEADER + value.len() as u64, |_, offset| {
             self.copy_in(offset + HEADER, value);
             Ok(())
         })?;
-        // Before anybody else knows of it. Nobody counts what is done with a value.
+        // No other process knows the block yet. The counters of such a block are not used, so they name the lock.
         let header = hold.header();
         header.operations.store(lock.0, Ordering::Relaxed);
         header.waits.store(u64::from(lock.1), Ordering::Relaxed);
         Ok(hold)
     }
 
-    /// A buffer for so many bytes, held by this member. Its contents are what somebody has left there.
+    /// Creates a buffer for `len` bytes, held by this member. Its contents are undefined: those of an earlier block.
     pub fn empty_buffer(&'static self, len: u64) -> Result<Hold> {
         self.create(Kind::Buffer, HEADER + len, |_, _| Ok(()))
     }

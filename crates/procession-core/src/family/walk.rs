@@ -1,8 +1,8 @@
-//! Finding an entry of a held table: the table is a list of chunks, and is not walked anew for each entry.
+//! Finds entries of a held table. The table is a list of chunks, which is not walked from its start for each entry.
 //!
-//! Chunks are only ever added to the table of a seat that is taken, and freed when the reaper is through with it. So a place
-//! in the list stays good as long as the seat is: [`Cursor`]. This process's own entries are found by a directory of its
-//! chunks, which nobody else needs.
+//! While a seat is taken, chunks are only added to its table; they are freed when the reaper has finished. So a
+//! position in the list ([`Cursor`]) stays valid as long as the seat is taken. This process finds its own entries
+//! through a directory of its chunks, which other processes do not need.
 
 use super::Family;
 use super::Seat;
@@ -15,15 +15,15 @@ use crate::error::Result;
 use core::sync::atomic::{AtomicU32, AtomicU64};
 use std::sync::{Mutex, OnceLock};
 
-/// How many chunks the directory has room for. What is beyond is walked to from the last of them.
+/// Number of chunks in the directory. Chunks beyond are reached by walking from the last of them.
 const CHUNKS: usize = 4096;
 
-/// What this process knows of its own table: hints, all of which are looked at again inside the ledger.
+/// What this process knows of its own table. All of it are hints, which are checked again in the ledger.
 #[derive(Debug)]
 pub(super) struct Directory {
-    /// Where the chunks are; 0: not known yet. Made when there is a second one.
+    /// Offsets of the chunks; 0: not known yet. Made when there is a second chunk.
     chunks: OnceLock<Box<[AtomicU64]>>,
-    /// The entry that was emptied last, or [`NONE`]: most are taken again at once, and this needs no mutex.
+    /// The entry that was emptied last, or [`NONE`]. Most are used again at once, and this needs no mutex.
     last_freed: AtomicU32,
     /// The entries that were emptied before that one.
     freed: Mutex<Vec<u32>>,
@@ -43,7 +43,7 @@ impl Default for Directory {
 }
 
 impl Directory {
-    /// Another seat has another table.
+    /// Forgets everything, because another seat has another table.
     pub(super) fn forget(&self) {
         for chunk in self.chunks.get().into_iter().flatten() {
             chunk.store(0, Ordering::Relaxed);
@@ -54,7 +54,7 @@ impl Directory {
         }
     }
 
-    /// An entry that is likely to be empty.
+    /// Takes an entry that is probably empty.
     #[inline]
     pub(super) fn freed(&self) -> Option<u32> {
         match self.last_freed.swap(NONE, Ordering::Relaxed) {
@@ -63,8 +63,8 @@ impl Directory {
         }
     }
 
-    /// Notes an entry that was emptied. Returns one that could not be noted: the mutex is another thread's, which may be
-    /// gone since a fork.
+    /// Records an entry that was emptied. Returns one that could not be recorded because another thread holds the
+    /// mutex; after a fork that thread may not exist.
     #[inline]
     pub(super) fn note_freed(&self, index: u32) -> Option<u32> {
         match self.last_freed.swap(index, Ordering::Relaxed) {
@@ -98,11 +98,11 @@ impl Directory {
     }
 }
 
-/// A chunk of a table.
+/// A position in a table: a chunk.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Cursor {
     number: usize,
-    /// Its offset; 0: none yet.
+    /// Offset of the chunk; 0: none yet.
     chunk: u64,
 }
 
@@ -125,7 +125,7 @@ impl Family {
         None
     }
 
-    /// Fills the directory from this chunk on up to another one, as far as there are any.
+    /// Fills the directory from this chunk on up to chunk `number`, or to the last chunk.
     #[cold]
     fn learn(&'static self, mut cursor: Cursor, number: usize) {
         let Some(seat) = self.current_seat() else { return };
@@ -141,7 +141,7 @@ impl Family {
         }
     }
 
-    /// Where to begin to look for an entry of this member's.
+    /// Where to start looking for an entry of this member.
     #[inline]
     pub(super) fn own_cursor(&'static self, index: u32) -> Cursor {
         let number = index as usize / ENTRIES;
@@ -159,8 +159,8 @@ impl Family {
 }
 
 impl Txn {
-    /// The entry with this number; `grow` adds chunks until it is there. The cursor is good for this seat only, and only if
-    /// the change is committed.
+    /// The entry with this number; with `grow`, adds chunks until it exists. The cursor is valid for this seat only,
+    /// and only if the change is committed.
     pub(super) fn entry(
         &mut self,
         cursor: &mut Cursor,
@@ -181,7 +181,7 @@ impl Txn {
                 0 => (&slot.held, 0),
                 chunk => (&self.family.at::<Chunk>(chunk).next, cursor.number + 1),
             };
-            // A link that is there stays.
+            // A link that is not 0 does not change any more.
             let mut offset = match link.load(Ordering::Acquire) {
                 0 => self.read(link),
                 offset => offset,
@@ -201,8 +201,8 @@ impl Txn {
         }
     }
 
-    /// Adds chunks to a table until it has the entry with this number. What was noted before is committed where the journal
-    /// has no room for all of them.
+    /// Adds chunks to a table until it has the entry with this number. Commits earlier notes if the journal has no
+    /// room for all of them.
     pub(super) fn extend_table(
         &mut self,
         cursor: &mut Cursor,
@@ -220,8 +220,8 @@ impl Txn {
         Ok(())
     }
 
-    /// The first entry from `index` on that is not empty: its index, its word, what it holds. The cursor is good for this
-    /// seat only, and as long as the ledger is not left or the seat is this member's.
+    /// Finds the first entry from `index` on that is not empty; returns its index, its word, and what it holds. The
+    /// cursor is valid for this seat only, and only while the ledger is held or the seat is this member's.
     pub(super) fn next_held(
         &self,
         cursor: &mut Cursor,

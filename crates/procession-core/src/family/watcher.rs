@@ -1,28 +1,28 @@
-//! Where the family's watcher is to be found: the process that looks after names outside family memory (named segments),
-//! if there is one. The core knows nothing else of it.
+//! Where members find the family's resource tracker (watcher): the process that removes names outside family memory
+//! (named segments), if there is one. The core knows nothing else of it.
 //!
-//! It listens on a pipe. Any member can open a writing end of that pipe through `/proc/PID/fd/N` of the watcher, so it need
-//! not be handed to every child that may or may not want it. Both words change in one transaction.
+//! The tracker listens on a pipe. Any member can open a writing end of that pipe through `/proc/PID/fd/N` of the
+//! tracker, so the pipe need not be passed to every child. Both words change in one transaction.
 
 use super::Family;
 use super::layout::FamilyHeader;
 use crate::sys::procfs;
 use core::sync::atomic::Ordering;
 
-/// A watcher, as it was listed.
+/// A watcher, as it is registered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Watcher {
-    /// Its pid.
+    /// Pid of the watcher.
     pub pid: u32,
-    /// The number of its end of the pipe, in its own table of descriptors.
+    /// Number of its end of the pipe, in its own table of descriptors.
     pub fd: u32,
-    /// Whether a process of that pid that was started then lives. (One that was killed may lie about, unwaited for, as
-    /// long as its parent likes.)
+    /// Whether a process with this pid and start time lives. (A killed watcher may stay a zombie as long as its
+    /// parent does not wait for it.)
     pub alive: bool,
 }
 
 impl Family {
-    /// The watcher that is listed, which may be dead.
+    /// The registered watcher, which may be dead.
     #[must_use]
     pub fn watcher(&'static self) -> Option<Watcher> {
         let header = self.at::<FamilyHeader>(0);
@@ -37,14 +37,14 @@ impl Family {
         })
     }
 
-    /// The pid of the watcher that is listed, dead or alive; 0 if none is.
+    /// Pid of the registered watcher, dead or alive; 0 if there is none.
     #[must_use]
     pub fn watcher_pid(&'static self) -> u32 {
         let who = self.at::<FamilyHeader>(0).watcher[0].load(Ordering::Acquire);
         (who >> 32) as u32
     }
 
-    /// Lists a watcher, unless one is listed that lives; whether this one is now.
+    /// Registers a watcher, unless a live one is registered. Returns whether this one is registered now.
     pub fn list_watcher(&'static self, pid: u32, fd: u32) -> bool {
         let start = procfs::start_time(pid);
         let header = self.at::<FamilyHeader>(0);
@@ -65,7 +65,7 @@ impl Family {
         }
     }
 
-    /// Strikes a watcher off, if it is this one that is listed.
+    /// Unregisters a watcher, if this one is registered.
     pub fn strike_watcher(&'static self, pid: u32) {
         let header = self.at::<FamilyHeader>(0);
         let mut txn = self.begin();

@@ -1,18 +1,18 @@
-//! Arrays: bytes that begin as zeros, and that any number of processes read and write as they like.
+//! Arrays: bytes that are zero at first, and that any number of processes read and write without order.
 //!
-//! A message's memory is reserved to the last byte before it is given out, because all of it is about to be written. An
-//! array may be far bigger than what will ever be written of it, so a big one ([`SPARSE_FROM`]) is *sparse*: only the
-//! header's page is reserved, a page gets memory when it is first written, and gigabytes are there at once. That they
-//! *can* be written is asked beforehand: what the machine and the control group have left must hold all of it.
-//! (Where family memory is a file on a disk instead of a memfd, a write to a full disk would be a SIGBUS, so there every
-//! array is reserved.)
+//! All memory of a message is reserved before the block is given out, because all of it is about to be written. An
+//! array may be far bigger than the part that is ever written, so a big one ([`SPARSE_FROM`]) is *sparse*: only the
+//! header's page is reserved, another page gets memory when it is first written, and gigabytes are available at once.
+//! Before that the allocator checks that all of it *could* be written: the machine and the control group must have
+//! enough memory left. (If family memory is a file on a disk instead of a memfd, a write to a full disk would cause
+//! SIGBUS, so every array is reserved there.)
 //!
-//! A sparse block is one whose `resident` is less than its length asks for. Nobody knows which of its pages were written,
-//! so when it is freed the whole of it is handed back to the machine, which makes it zeros again.
+//! A sparse block is one whose `resident` is less than its length requires. The allocator does not know which of its
+//! pages were written, so when it is freed the whole block is handed back to the machine, which makes it zeros again.
 //!
-//! A recycled block has old contents. They are cleared after the block was taken and before anybody else can
-//! know of it: outside the ledger, since it may take long. Killed in between, a process leaves a block that only its own
-//! held table names.
+//! A recycled block has old contents. They are cleared after the block was taken and before another process can know
+//! of it, outside the ledger, because that may take long. If the process is killed in between, only its own held
+//! table names the block, and the reaper frees it.
 
 use super::Family;
 use super::alloc::{SMALL, ask_first, size_of_class};
@@ -21,15 +21,15 @@ use super::object::{HEADER, Kind, Tag};
 use crate::error::{Error, Result};
 use crate::sys::memory::{self, PAGE};
 
-/// Arrays of more bytes than this are sparse.
+/// Arrays with more bytes than this (header included) are sparse.
 pub const SPARSE_FROM: u64 = 1 << 20;
 
 impl Family {
-    /// An array of `len` bytes, all zero. Its first byte is at [`HEADER`] behind the object's offset, and so is on a
-    /// multiple of 64.
+    /// Creates an array of `len` bytes, all zero. Its first byte is at [`HEADER`] behind the object's offset, and so
+    /// at a multiple of 64.
     ///
     /// # Errors
-    /// `NoMemory` if the machine has less left, however much of the array would ever be written.
+    /// `NoMemory`: the machine has less memory left than `len`, no matter how much of the array would be written.
     pub fn zeroed(&'static self, len: u64) -> Result<Hold> {
         let too_big = || Error::NoMemory {
             wanted: len,
@@ -64,7 +64,7 @@ impl Family {
         Ok(hold)
     }
 
-    /// An array with memory for its first page, and how many of its bytes may have old contents.
+    /// Creates an array with memory for its first page. Also returns how many of its bytes may have old contents.
     fn create_sparse(&'static self, bytes: u64) -> Result<(Hold, u64)> {
         self.stock_up();
         let mut txn = self.begin_first()?;
@@ -78,14 +78,14 @@ impl Family {
 }
 
 impl Hold {
-    /// How many bytes a block like this has room for, without its header.
+    /// Number of bytes for which a block of this size class has room, without its header.
     #[must_use]
     pub fn room(&self) -> u64 {
         size_of_class(self.header().tag().class()) - HEADER
     }
 }
 
-/// How many bytes from its beginning a block may have memory for: of a sparse array that can be all.
+/// Number of bytes from its beginning for which a block may have memory: for a sparse array that can be all of them.
 pub(crate) fn may_be_written(tag: Tag, resident: u64) -> u64 {
     // An array that is reserved as a whole has more than one page, or is too small to be counted in pages.
     if tag.kind() == Some(Kind::Array) && resident == PAGE {
