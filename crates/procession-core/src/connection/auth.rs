@@ -1,9 +1,9 @@
-//! Proving to know a key without telling it: the challenge and response of `multiprocessing.connection`.
+//! Authentication by a key that is not sent: the challenge and response of `multiprocessing.connection`.
 //!
-//! A challenge is random bytes. Since Python 3.12 it begins with the name of a digest in braces, and so does the
-//! response, which is the HMAC of the challenge, prefix included. Up to 3.11 there is no name, and the digest is MD5. Both
-//! are spoken here: whoever is asked answers in the way in which it was asked, and whoever asks by name also takes the
-//! answer of one who does not know about names, as CPython does.
+//! A challenge consists of random bytes. Since Python 3.12 it begins with the name of a digest in braces, and so does
+//! the response, which is the HMAC of the challenge, prefix included. Up to Python 3.11 there is no name, and the
+//! digest is MD5. This module supports both: it answers a challenge in the form in which it was sent, and it accepts
+//! a response without a name to a challenge with a name, as CPython does.
 //!
 //! # References
 //!  - [RFC 2104](https://www.rfc-editor.org/rfc/rfc2104) (HMAC). That collisions are found for MD5 does not break
@@ -12,37 +12,37 @@
 use core::fmt;
 use hmac::{KeyInit, Mac, SimpleHmac};
 
-/// What comes before a challenge.
+/// Prefix of a challenge.
 pub const CHALLENGE: &[u8] = b"#CHALLENGE#";
-/// The answer to a right response.
+/// Answer to a correct response.
 pub const WELCOME: &[u8] = b"#WELCOME#";
-/// The answer to a wrong one.
+/// Answer to a wrong response.
 pub const FAILURE: &[u8] = b"#FAILURE#";
-/// The random bytes of a challenge that names its digest.
+/// Number of random bytes in a challenge that names its digest.
 pub const NONCE: usize = 40;
-/// The longest message of a handshake.
+/// Maximum length of a message of a handshake, in bytes.
 pub const LONGEST: usize = 256;
-/// The digest that is asked for where nothing else is.
+/// The digest that a challenge names by default.
 pub const DEFAULT: &str = "sha256";
-/// The lengths of challenges and responses that name no digest.
+/// Lengths of challenges and responses that name no digest.
 const UNNAMED: [usize; 2] = [20, 16];
 const LONGEST_NAME: usize = 8;
 
-/// Why somebody is not believed, or not talked to.
+/// Why a peer is not authenticated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Refusal {
-    /// A frame that is too long, or has an impossible length.
+    /// A frame is too long, or its length is invalid.
     Length,
-    /// Something else than a challenge.
+    /// The message is not a challenge.
     NoChallenge,
-    /// A challenge or response that names no digest that there is.
+    /// A challenge or response names no supported digest.
     NoDigest,
-    /// A response of the wrong length for its digest.
+    /// A response has the wrong length for its digest.
     DigestLength,
-    /// The response does not come from the key.
+    /// The peer's response was not made with the key.
     Wrong,
-    /// The other side says that our response does not come from the key.
+    /// The peer reports that our response was not made with its key.
     Rejected,
 }
 
@@ -50,12 +50,12 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Refusal::Length => "the other side sent a message that is too long for a handshake, or no message at all",
-            Refusal::NoChallenge => "the other side sent something else than a challenge",
+            Refusal::NoChallenge => "the other side sent something other than a challenge",
             Refusal::NoDigest => {
                 "a challenge or response has an unsupported length, lacks the prefix that names its digest, or names an \
                  unsupported one"
             }
-            Refusal::DigestLength => "the digest received has not the length that it should have",
+            Refusal::DigestLength => "the digest received does not have the expected length",
             Refusal::Wrong => "digest received was wrong: the other side has another key",
             Refusal::Rejected => "digest sent was rejected: the other side has another key",
         })
@@ -74,7 +74,7 @@ macro_rules! digests {
         }
 
         impl Digest {
-            /// The one with this name, as hashlib has it.
+            /// The digest with this name; the names are those of `hashlib`.
             #[must_use]
             pub fn named(name: &[u8]) -> Option<Digest> {
                 match core::str::from_utf8(name).ok()? {
@@ -83,7 +83,7 @@ macro_rules! digests {
                 }
             }
 
-            /// Its name.
+            /// Name of the digest.
             #[must_use]
             pub fn name(self) -> &'static str {
                 match self {
@@ -91,7 +91,7 @@ macro_rules! digests {
                 }
             }
 
-            /// The HMAC of a message.
+            /// Computes the HMAC of a message.
             #[must_use]
             pub fn mac(self, key: &[u8], message: &[u8]) -> Vec<u8> {
                 match self {
@@ -99,7 +99,7 @@ macro_rules! digests {
                 }
             }
 
-            /// Whether this is the HMAC of the message. Takes the same time wherever the first difference is.
+            /// Checks whether `mac` is the HMAC of the message. Takes the same time wherever the first difference is.
             ///
             /// # Errors
             /// [`Refusal::DigestLength`], [`Refusal::Wrong`].
@@ -133,7 +133,7 @@ fn keyed<M: Mac + KeyInit>(key: &[u8], message: &[u8]) -> M {
     mac.chain_update(message)
 }
 
-/// The digest that a challenge or response names (None: it is of the kind that names none) and what follows the name.
+/// Splits a message into the digest that it names (None: it names none) and the bytes after the name.
 fn split(message: &[u8]) -> Result<(Option<Digest>, &[u8]), Refusal> {
     if let Some(rest) = message.strip_prefix(b"{") {
         let name = rest.iter().take(LONGEST_NAME + 1).position(|b| *b == b'}');
@@ -147,13 +147,13 @@ fn split(message: &[u8]) -> Result<(Option<Digest>, &[u8]), Refusal> {
     Err(Refusal::NoDigest)
 }
 
-/// A challenge, made of random bytes.
+/// Builds a challenge from the name of a digest and random bytes.
 #[must_use]
 pub fn challenge(digest: &str, nonce: &[u8; NONCE]) -> Vec<u8> {
     [b"{", digest.as_bytes(), b"}", &nonce[..]].concat()
 }
 
-/// The response to a challenge.
+/// Computes the response to a challenge.
 ///
 /// # Errors
 /// [`Refusal::NoDigest`].
@@ -170,7 +170,7 @@ pub fn respond(key: &[u8], challenge: &[u8]) -> Result<Vec<u8>, Refusal> {
     })
 }
 
-/// Whether this response to our challenge comes from somebody who knows the key.
+/// Checks whether this response to our challenge was made with the key.
 ///
 /// # Errors
 /// [`Refusal::NoDigest`], [`Refusal::DigestLength`], [`Refusal::Wrong`].

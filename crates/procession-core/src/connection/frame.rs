@@ -1,17 +1,18 @@
-//! Frames: a length and that many bytes.
+//! Frames: a length, and that many bytes.
 //!
-//! The length is a signed big-endian 32-bit number. -1 announces a 64-bit one after it, for frames of 2 GiB and more.
-//! Anything else below zero is malformed. This is the standard library's format, since Python 3.3.
+//! The length is a signed big-endian 32-bit number. -1 means that a 64-bit length follows, for frames of 2 GiB and
+//! more. Any other negative number is malformed. This is the format of the standard library's
+//! `multiprocessing.connection` since Python 3.3.
 
 use core::fmt;
 
-/// The longest head of a frame.
+/// Maximum length of a frame's head, in bytes.
 pub const LONGEST_HEAD: usize = 12;
 const SHORT: usize = 4;
-/// What announces a long head.
+/// The length that announces a long head.
 const LONG: i32 = -1;
 
-/// A frame's head, ready to be sent.
+/// The head of a frame, ready to be sent.
 #[derive(Clone, Copy, Debug)]
 pub struct Head {
     bytes: [u8; LONGEST_HEAD],
@@ -19,7 +20,7 @@ pub struct Head {
 }
 
 impl Head {
-    /// The head of a frame with so many bytes.
+    /// Builds the head of a frame with `len` bytes.
     #[inline]
     #[must_use]
     pub fn of(len: usize) -> Head {
@@ -39,7 +40,7 @@ impl Head {
         }
     }
 
-    /// Its bytes.
+    /// The bytes of the head.
     #[inline]
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
@@ -47,16 +48,16 @@ impl Head {
     }
 }
 
-/// What the beginning of a frame says.
+/// What the first bytes of a frame tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Parsed {
-    /// The head has so many bytes more.
+    /// The head needs this many more bytes.
     More(usize),
-    /// The head is complete: so many bytes follow it.
+    /// The head is complete: a body of this many bytes follows.
     Body(usize),
 }
 
-/// The head announces what cannot be.
+/// The head contains an invalid length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Malformed;
 
@@ -68,10 +69,10 @@ impl fmt::Display for Malformed {
 
 impl std::error::Error for Malformed {}
 
-/// Reads a head from what has come of it, which is never more than it.
+/// Parses a head from the bytes received so far, which must not be more than the head.
 ///
 /// # Errors
-/// [`Malformed`]: a length below zero, or one that no memory could hold.
+/// [`Malformed`]: a negative length, or one that exceeds the address space.
 #[inline]
 pub fn parse(head: &[u8]) -> Result<Parsed, Malformed> {
     let Some((short, rest)) = head.split_first_chunk::<SHORT>() else {
@@ -89,19 +90,19 @@ pub fn parse(head: &[u8]) -> Result<Parsed, Malformed> {
     }
 }
 
-/// Puts one frame after the other together from bytes as they come, none of them longer than a cap.
+/// Assembles frames from bytes as they arrive. Refuses frames longer than `cap` bytes.
 #[derive(Debug)]
 pub struct Assembler {
     cap: usize,
     head: [u8; LONGEST_HEAD],
     headed: usize,
-    /// Set once the head is complete.
+    /// Length of the body; set when the head is complete.
     len: Option<usize>,
     body: Vec<u8>,
 }
 
 impl Assembler {
-    /// One that refuses frames of more than `cap` bytes.
+    /// Creates an assembler that refuses frames of more than `cap` bytes.
     #[must_use]
     pub fn new(cap: usize) -> Assembler {
         Assembler {
@@ -113,23 +114,23 @@ impl Assembler {
         }
     }
 
-    /// How many bytes may be fed in now without belonging to a later frame. Never 0.
+    /// Maximum number of bytes that may be fed in now without reaching into a later frame. Never 0.
     #[must_use]
     pub fn wants(&self) -> usize {
         match self.len {
             Some(len) => len - self.body.len(),
             None => match parse(&self.head[..self.headed]) {
                 Ok(Parsed::More(more)) => more,
-                // A complete head is never kept as one.
+                // A complete head is consumed at once.
                 Ok(Parsed::Body(_)) | Err(Malformed) => 1,
             },
         }
     }
 
-    /// Takes bytes, at most [`Assembler::wants`]; the frame, when it is complete.
+    /// Takes bytes, at most [`Assembler::wants`]. Returns the frame when it is complete.
     ///
     /// # Errors
-    /// [`Malformed`], also for a frame beyond the cap, as soon as its head tells. Nothing may be fed in afterwards.
+    /// [`Malformed`], also for a frame longer than `cap`, as soon as its head is known. Nothing may be fed in afterwards.
     pub fn feed(&mut self, bytes: &[u8]) -> Result<Option<Vec<u8>>, Malformed> {
         if bytes.len() > self.wants() {
             return Err(Malformed);

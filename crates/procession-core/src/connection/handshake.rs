@@ -1,22 +1,22 @@
-//! The handshake after connecting: both sides prove to each other that they know the key.
+//! The handshake after connecting: each side proves to the other that it knows the key.
 //!
-//! The listener challenges first, and then is challenged. So nobody gets an answer from a listener to a challenge of their
-//! own before having answered the listener's, and challenges cannot be passed on from one connection to another of the
-//! same listener.
+//! The listener challenges first, and is challenged afterwards. So a listener answers a peer's challenge only after
+//! the peer has answered the listener's, and a peer cannot relay challenges from one connection of the same listener
+//! to another.
 //!
-//! A message of a handshake has at most [`auth::LONGEST`] bytes, and never more is asked for than belongs to it: what
-//! follows the handshake stays in the stream.
+//! A message of a handshake has at most [`auth::LONGEST`] bytes, and the handshake never asks for more bytes than
+//! belong to the message: the bytes after the handshake stay in the stream.
 
 use super::auth::{self, Refusal};
 use super::frame::{Assembler, Head};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
-    /// Our challenge is out.
+    /// Our challenge is sent; waits for the response.
     Response,
-    /// The other side is to challenge us.
+    /// Waits for the challenge of the other side.
     Challenge,
-    /// Our response is out.
+    /// Our response is sent; waits for the verdict.
     Verdict,
     Over,
 }
@@ -33,7 +33,7 @@ pub struct Handshake {
 }
 
 impl Handshake {
-    /// The side that was connected to. `nonce`: random bytes.
+    /// The side that accepts a connection. `nonce`: random bytes.
     #[must_use]
     pub fn of_listener(key: &[u8], nonce: &[u8; auth::NONCE]) -> Handshake {
         let mut this = Handshake::new(key, nonce, true, Stage::Response);
@@ -41,7 +41,7 @@ impl Handshake {
         this
     }
 
-    /// The side that has connected. `nonce`: random bytes.
+    /// The side that connects. `nonce`: random bytes.
     #[must_use]
     pub fn of_client(key: &[u8], nonce: &[u8; auth::NONCE]) -> Handshake {
         Handshake::new(key, nonce, false, Stage::Challenge)
@@ -59,12 +59,12 @@ impl Handshake {
         }
     }
 
-    /// What is to be sent now, possibly nothing.
+    /// Takes the bytes that must be sent now, possibly none.
     pub fn outgoing(&mut self) -> Vec<u8> {
         core::mem::take(&mut self.outgoing)
     }
 
-    /// How many bytes may be fed in now; 0 when the handshake is over.
+    /// Maximum number of bytes that may be fed in now; 0 when the handshake has ended.
     #[must_use]
     pub fn wants(&self) -> usize {
         if self.stage == Stage::Over {
@@ -74,17 +74,17 @@ impl Handshake {
         }
     }
 
-    /// Whether both sides know the key. What is [`Handshake::outgoing`] then is still to be sent.
+    /// Returns whether both sides know the key. [`Handshake::outgoing`] may still have bytes to send.
     #[must_use]
     pub fn succeeded(&self) -> bool {
         self.succeeded
     }
 
-    /// Takes bytes that have come, at most [`Handshake::wants`].
+    /// Takes received bytes, at most [`Handshake::wants`].
     ///
     /// # Errors
-    /// The other side is not to be talked to. What is [`Handshake::outgoing`] tells it so; then the connection is to
-    /// be closed.
+    /// The peer is not authenticated. Send what [`Handshake::outgoing`] returns, which tells the peer so, then close
+    /// the connection.
     pub fn feed(&mut self, bytes: &[u8]) -> Result<(), Refusal> {
         if self.stage == Stage::Over {
             return Err(Refusal::Length);
@@ -132,7 +132,7 @@ impl Handshake {
         Ok(())
     }
 
-    /// One of the two has proved it: on to the other half, unless this was the second.
+    /// One side has proved that it knows the key: continues with the other side, or ends if both have.
     fn half_done(&mut self, other: Stage) {
         let first = if self.listener {
             Stage::Challenge
@@ -159,7 +159,7 @@ impl Handshake {
 mod tests {
     use super::*;
 
-    /// Carries bytes from one to the other, so many at a time, until neither has anything to say.
+    /// Carries bytes between the two sides, `piece` bytes at a time, until neither has anything to send.
     fn talk(a: &mut Handshake, b: &mut Handshake, piece: usize) -> Result<(), Refusal> {
         loop {
             let (from_a, from_b) = (a.outgoing(), b.outgoing());

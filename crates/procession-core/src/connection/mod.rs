@@ -1,8 +1,8 @@
-//! Connections: the wire format and the handshake of `multiprocessing.connection`, as what bytes mean.
+//! Connections: the wire format and the handshake of `multiprocessing.connection`, as operations on bytes.
 //!
-//! Nothing here reads or writes: whoever has the bytes feeds them in, and sends what comes out. So the same code serves
-//! pipes, sockets and TLS, waiting and not, and takes whatever a hostile peer may send, in whatever pieces, from a test
-//! as well as from a network. The system calls are in [`crate::sys::stream`].
+//! Nothing here reads or writes: the caller feeds in the received bytes and sends the bytes that result. So the same
+//! code serves pipes, sockets and TLS, blocking or not, and can be tested with whatever bytes, in whatever pieces, a
+//! hostile peer may send. The system calls are in [`crate::sys::stream`].
 
 pub mod adaptive_poll;
 pub mod auth;

@@ -1,38 +1,43 @@
 //! A started process, and its exit code.
 //!
-//! # Who learns the exit code, and in which order
+//! # Who records the exit code, and in which order
 //!
-//! Only the parent of a process can wait for it, and only once; the family wants to know the code for as long as the
-//! process has a seat. So whoever waits
+//! Only the parent of a process can wait for it, and only once, but the family needs the code for as long as the
+//! process has a seat. So a thread that waits for a process
 //!
-//! 1. looks at the status and leaves the zombie (`WNOWAIT`),
-//! 2. writes the code into this object: one compare-and-swap, and whoever wins it goes on alone,
-//! 3. records it in the seat, which takes back what the process held,
-//! 4. lets the zombie go.
+//! 1. reads the status and leaves the zombie (`WNOWAIT`),
+//! 2. writes the code into this object by one compare-and-swap; only the thread whose swap succeeds goes on,
+//! 3. records the code in the seat, which also takes back what the process held,
+//! 4. releases the zombie.
 //!
-//! Killed before 3, the zombie is `init`'s, and the seat is reaped by whoever looks next, from `/proc`. Killed before
-//! 4, the code is in the seat. At no moment is the process gone and its code nowhere. If somebody else has waited for
-//! the process (a program's own `waitpid(-1)`, or an ignored `SIGCHLD`), the kernel still tells the code to whoever has a
-//! pidfd, from Linux 6.15 on. Before that, it is the one that is recorded in the seat or that the process announced
-//! there, else 255, as with `multiprocessing`.
+//! If the waiting process is killed before 3, `init` inherits the zombie, and the next member that checks the seat
+//! reaps it, from `/proc`. If it is killed before 4, the code is in the seat. So at no moment is the process gone and
+//! its code nowhere. If other code has waited for the process (a program's own `waitpid(-1)`, or an ignored
+//! `SIGCHLD`), the kernel still tells the code to a process that has a pidfd, from Linux 6.15 on. On older kernels
+//! the code is the one that is recorded in the seat or that the process announced there; otherwise it is 255, as in
+//! `multiprocessing`.
 //!
-//! A child of the fork server is waited for by the server, which does 1, 3 and 4. Here, its end is seen by the pidfd,
-//! and the code is then due in the seat. It is waited for, but not for ever: the server may have been killed. Within
-//! [`PATIENCE`] it may also be seen in `/proc`, if the server is merely slow, or be told by the pidfd, if `init` has
-//! waited for it; after that, what the process announced or 255 is it.
+//! A child of the fork server is waited for by the server, which does 1, 3 and 4. This object sees the end by the
+//! pidfd and then waits for the code to appear in the seat, but not for ever, because the server may have been
+//! killed. Within [`PATIENCE`] the code may also be read from `/proc`, if the server is merely slow, or from the
+//! pidfd, if `init` has waited for the process. After that the result is the announced code, or 255.
 //!
 //! # Forks
 //!
-//! In a forked child this object is a copy of the parent's knowledge about a process that is no child of *this* one.
-//! It still tells whether that process has ended (a pidfd works for anybody) and what is recorded, but neither waits
-//! for it nor guesses. Nothing here is a lock, so the copy is usable whatever other threads were doing at the fork.
+//! In a forked child this object is a copy of the parent's knowledge about a process that is not a child of *this*
+//! process. It still tells whether that process has ended (a pidfd works in every process) and which code is
+//! recorded, but it neither waits for the process nor makes up a code. There is no lock in this object, so the copy
+//! is usable whatever other threads were doing at the fork.
 //!
 //! # Without pidfds
 //!
-//! Where the system refuses them, or no descriptor is free, a process is held by its pid and start time, and waiting
-//! for it is asking again and again, every 1 to 50 ms. Such a process has no sentinel, unless its starter makes one:
-//! the read end of a pipe whose write end only the child has, given to [`Child::with_pidfd`] or
-//! [`Child::with_sentinel`].
+//! If the system refuses pidfds or no descriptor is free, a process is named by its pid and start time, and a wait
+//! polls it every 1 to 50 ms. Such a process has no sentinel, unless its starter makes one: the read end of a pipe
+//! whose write end only the child has, passed to [`Child::with_pidfd`] or [`Child::with_sentinel`].
+//!
+//! # References
+//!  - [waitid(2)](https://man7.org/linux/man-pages/man2/waitid.2.html)
+//!  - [pidfd_open(2)](https://man7.org/linux/man-pages/man2/pidfd_open.2.html)
 
 use crate::family::Seat;
 use crate::sys::clock::{Deadline, now};
@@ -46,9 +51,9 @@ use rustix::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use rustix::io::Errno;
 use std::io;
 
-/// How long an exit code is waited for that the fork server should have recorded.
+/// Maximum time to wait for an exit code that the fork server should have recorded.
 pub const PATIENCE: Duration = Duration::from_secs(2);
-/// The exit code of a process of which nobody knows how it ended.
+/// The exit code of a process whose end could not be observed.
 pub const UNKNOWN: i32 = 255;
 
 const KNOWN: u64 = 1 << 32;
@@ -57,11 +62,11 @@ const KNOWN: u64 = 1 << 32;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum ExitOutcome {
-    /// It has ended, with this exit code (-N: killed by signal N).
+    /// The process has ended, with this exit code (-N: killed by signal N).
     Exited(i32),
-    /// The deadline came first. In a forked child also: the process has ended, and how is not for this one to know.
+    /// The deadline passed first. In a forked child also: the process has ended, and its code is not recorded.
     TimedOut,
-    /// A signal came first.
+    /// A signal arrived first.
     Interrupted,
 }
 
@@ -69,16 +74,16 @@ pub enum ExitOutcome {
 #[derive(Debug)]
 pub struct Child {
     pid: u32,
-    /// The process that may wait for it; copies of this object in that one's forked children may not.
+    /// Pid of the process that may wait for it; copies of this object in forked children of that process may not.
     creator: u32,
     direct: bool,
-    /// 0 where it is of no use: the pidfd or being the parent is better evidence.
+    /// Start time; 0 if not needed, because the pidfd or being the parent is better evidence.
     start_time: u64,
     seat: Option<Seat>,
     pidfd: Box<SharedFd>,
     sentinel: Box<SharedFd>,
     exit: AtomicU64,
-    /// When it was first seen that the process has ended without its exit code being known; 0: not yet.
+    /// Time at which the process was first seen to have ended without a known exit code; 0: not yet.
     missing_since: AtomicU64,
 }
 
@@ -86,15 +91,15 @@ pub struct Child {
 enum ChildStatus {
     Running,
     Ended(i32),
-    /// It has ended, and the exit code is not known yet.
+    /// The process has ended, and the exit code is not known yet.
     CodeMissing,
 }
 
 impl Child {
-    /// Holds the process with this pid by a pidfd opened now. `direct`: it is a child of this process; otherwise of
-    /// the fork server, which records its exit code in the seat.
+    /// Refers to the process with this pid, by a pidfd that is opened now. `direct`: it is a child of this process;
+    /// otherwise it is a child of the fork server, which records its exit code in the seat.
     ///
-    /// If no pidfd can be had, the process is held by its pid: see the module.
+    /// If no pidfd can be opened, the process is named by its pid: see the module documentation.
     #[must_use]
     pub fn new(pid: u32, seat: Option<Seat>, direct: bool) -> Child {
         let mut child = Child {
@@ -116,8 +121,8 @@ impl Child {
         child
     }
 
-    /// Holds a process by a pidfd that somebody else opened, and owns that. A descriptor that is no pidfd is taken
-    /// for a sentinel: one that becomes readable when the process ends.
+    /// Refers to a process by a pidfd that another process or function has opened; takes ownership of it. A
+    /// descriptor that is no pidfd is used as a sentinel: it becomes readable when the process ends.
     #[must_use]
     pub fn with_pidfd(pid: u32, seat: Option<Seat>, pidfd: OwnedFd, direct: bool) -> Child {
         if !pidfd::is_pidfd(&pidfd) {
@@ -136,7 +141,7 @@ impl Child {
         }
     }
 
-    /// The same with a descriptor of its own to wait for the end: the read end of a pipe whose write end only the
+    /// Adds a descriptor on which a wait for the end is possible: the read end of a pipe whose write end only the
     /// child has.
     #[must_use]
     pub fn with_sentinel(mut self, sentinel: OwnedFd) -> Child {
@@ -144,22 +149,23 @@ impl Child {
         self
     }
 
-    /// The process's id.
+    /// Pid of the process.
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.pid
     }
 
-    /// The seat of the process in the registry.
+    /// Seat of the process in the registry.
     #[must_use]
     pub fn seat(&self) -> Option<Seat> {
         self.seat
     }
 
-    /// A descriptor that is readable once the process has ended; it is this object's, until [`Child::close`].
+    /// A descriptor that becomes readable when the process ends. This object owns it and closes it in
+    /// [`Child::close`].
     ///
     /// # Errors
-    /// `EBADF` after `close`. [`io::ErrorKind::Unsupported`] where the system refuses pidfds and the starter gave no
+    /// `EBADF`: after `close`. [`io::ErrorKind::Unsupported`]: the system refuses pidfds and the starter gave no
     /// sentinel. `EMFILE`: no descriptor is free.
     pub fn sentinel(&self) -> io::Result<RawFd> {
         for held in [&self.sentinel, &self.pidfd] {
@@ -183,7 +189,7 @@ impl Child {
 
     /// The exit code (-N: killed by signal N), or None while the process runs.
     ///
-    /// Does not wait, but for an exit code that the fork server is about to record; for that up to [`PATIENCE`].
+    /// Does not wait, except for up to [`PATIENCE`] for an exit code that the fork server is about to record.
     #[must_use]
     pub fn poll(&self) -> Option<i32> {
         let mut nap = Nap::short();
@@ -199,9 +205,9 @@ impl Child {
         }
     }
 
-    /// Waits until the process has ended or the deadline has come. A signal ends the wait; whoever goes on does so
-    /// with the same deadline. As with [`Child::poll`], an exit code that is still to be recorded may overrun the
-    /// deadline.
+    /// Waits until the process has ended or the deadline has passed. A signal ends the wait; the caller continues
+    /// with the same deadline. As in [`Child::poll`], a wait for an exit code that is still to be recorded may exceed
+    /// the deadline.
     pub fn wait(&self, deadline: Deadline) -> ExitOutcome {
         let (mut nap, mut short) = (Nap::new(), Nap::short());
         let mut notified = false;
@@ -217,7 +223,7 @@ impl Child {
             };
             let held = self.pidfd.get();
             let waited = match &held {
-                // Notified of its end and yet it "runs": a debugger has to let go of it first.
+                // The pidfd reported the end and yet the process "runs": a debugger must release it first.
                 Some(fd) if !missing && !notified => {
                     let end = pidfd::ready(&mut [PollFd::new(fd, PollFlags::IN)], deadline);
                     notified = matches!(end, Ok(pidfd::PollOutcome::Ready));
@@ -232,10 +238,10 @@ impl Child {
         }
     }
 
-    /// Sends a signal to the process; nothing happens if it has ended.
+    /// Sends a signal to the process. Does nothing if the process has ended.
     ///
     /// # Errors
-    /// `EPERM` (it has become somebody else's), `EINVAL` (no such signal).
+    /// `EPERM` (the process has changed its user), `EINVAL` (no such signal).
     pub fn send_signal(&self, signal: i32) -> io::Result<()> {
         if self.known().is_some() {
             return Ok(());
@@ -253,14 +259,14 @@ impl Child {
         }
     }
 
-    /// Closes the descriptors, as soon as no other thread is waiting on them. The exit code stays.
+    /// Closes the descriptors as soon as no other thread uses them. The exit code stays.
     pub fn close(&self) {
         self.pidfd.close();
         self.sentinel.close();
     }
 
-    /// By pid, if that is still the process's: it is this one's child and was not waited for, or it has the start
-    /// time.
+    /// Sends a signal by pid, if the pid still belongs to the process: it is this process's child and was not waited
+    /// for, or it has the start time.
     fn kill(&self, signal: i32) -> io::Result<()> {
         match procfs::liveness(self.pid, self.known_start_time()) {
             Liveness::Gone => Ok(()),
@@ -268,7 +274,7 @@ impl Child {
         }
     }
 
-    /// Opens the pidfd; for a process that is no child of ours, makes sure that it is the one that was started.
+    /// Opens the pidfd. For a process that is not this process's child, checks that it is the one that was started.
     fn open(&self) -> io::Result<()> {
         let fd = pidfd::open(self.pid)?;
         let expected = self.known_start_time();
@@ -300,7 +306,7 @@ impl Child {
         }
     }
 
-    /// Steps 1 to 4 of the module's description.
+    /// Steps 1 to 4 of the module documentation.
     fn status_of_own(&self) -> ChildStatus {
         let held = self.pidfd.get();
         let mut which = held
@@ -312,7 +318,7 @@ impl Child {
                 .as_ref()
                 .is_err_and(|e| e.raw_os_error() != Some(Errno::CHILD.raw_os_error()))
         {
-            // Not a kind of id that this kernel knows, or the program closed the descriptor under our feet.
+            // This kernel does not know this kind of id, or the program has closed the descriptor meanwhile.
             which = Which::Pid(self.pid);
             seen = pidfd::peek(which);
         }
@@ -320,12 +326,12 @@ impl Child {
             Ok(None) => ChildStatus::Running,
             Ok(Some(code)) if matches!(which, Which::Pidfd(_)) || self.pid_is_still_its() => {
                 if self.settle(code) {
-                    // Another thread cannot be here: it has lost the compare-and-swap.
+                    // Only one thread gets here: the others have lost the compare-and-swap.
                     let _ = pidfd::reap(which);
                 }
                 ChildStatus::Ended(self.known().unwrap_or(code))
             }
-            // Somebody has waited for it, perhaps another thread just now.
+            // Other code has waited for it, perhaps another thread just now.
             _ => match self.known() {
                 Some(code) => ChildStatus::Ended(code),
                 None if !self.has_ended() => ChildStatus::Running,
@@ -351,7 +357,7 @@ impl Child {
                 }
                 ChildStatus::Ended(code)
             }
-            // Without a seat there is no place where the code could turn up.
+            // Without a seat there is no place where the code could still appear.
             None if self.is_mine() && (!self.is_seated() || self.out_of_patience()) => {
                 ChildStatus::Ended(self.give_up())
             }
@@ -364,14 +370,14 @@ impl Child {
         by_pidfd.unwrap_or_else(|| procfs::liveness(self.pid, self.known_start_time()) != Liveness::Alive)
     }
 
-    /// What newer kernels tell of a process that somebody has waited for.
+    /// The exit code from the pidfd of a process that was waited for elsewhere; None before Linux 6.15.
     fn told_by_pidfd(&self) -> Option<i32> {
         self.pidfd
             .get()
             .and_then(|fd| pidfd::exit_code_after_reaping(&fd))
     }
 
-    /// Notes the exit code here and then in the seat; true for the first who does.
+    /// Records the exit code here and then in the seat. Returns true for the first thread that does.
     fn settle(&self, code: i32) -> bool {
         let word = KNOWN | u64::from(code as u32);
         if self
@@ -387,7 +393,7 @@ impl Child {
         true
     }
 
-    /// The process is gone, and nobody will tell any more how it ended.
+    /// Decides the exit code of a process that is gone, when no source can tell it any more.
     fn give_up(&self) -> i32 {
         match self.seat.and_then(|seat| seat.exit_code()) {
             Some(code) => {
@@ -400,7 +406,7 @@ impl Child {
                     .compare_exchange(0, word, Ordering::AcqRel, Ordering::Acquire)
                     .is_ok();
                 if let Some(seat) = self.seat.filter(|_| first) {
-                    // The registry is not told a made-up code, but what the process held is taken back.
+                    // The made-up code is not written to the registry, but what the process held is taken back.
                     seat.family.reap(seat);
                 }
             }
@@ -408,7 +414,7 @@ impl Child {
         self.known().unwrap_or(UNKNOWN)
     }
 
-    /// What the server recorded. What the process only announced does not count while the truth may still come.
+    /// The code that the server recorded. An announced code does not count while the real one may still come.
     fn recorded(&self) -> Option<i32> {
         let seat = self.seat?;
         let code = seat.slot().exit();
@@ -419,8 +425,9 @@ impl Child {
         self.seat.is_some_and(|seat| seat.valid())
     }
 
-    /// The status that `/proc` shows as long as nobody has waited for the process. That it shows *this* process is
-    /// known from the start time or, afterwards, from the pidfd: until somebody waits for it, its pid is taken.
+    /// The status that `/proc` shows until the parent has waited for the process. The start time proves that it
+    /// belongs to *this* process; without one the pidfd does, checked afterwards: until the parent waits, the pid
+    /// stays taken.
     fn status_of_zombie(&self) -> Option<i32> {
         let start_time = self.known_start_time();
         let Liveness::Zombie { status } = procfs::liveness(self.pid, start_time) else {
@@ -434,7 +441,7 @@ impl Child {
         status.filter(|_| is_it).map(procfs::exit_code_of_status)
     }
 
-    /// Whether the zombie with our pid is our process, where no pidfd says so.
+    /// Returns whether the zombie with this pid is this process, if there is no pidfd to prove it.
     fn pid_is_still_its(&self) -> bool {
         let (expected, found) = (self.known_start_time(), procfs::start_time(self.pid));
         expected == 0 || found == 0 || found == expected
@@ -467,7 +474,7 @@ impl Child {
     }
 }
 
-/// Sleeps that grow from 1 ms to 50 ms; those for an exit code that is on its way, from a tenth of that.
+/// Sleeps that grow from 1 ms to 50 ms; for an exit code that is about to be recorded they begin at a tenth of that.
 struct Nap(Duration);
 
 impl Nap {
@@ -475,7 +482,7 @@ impl Nap {
         Nap(Duration::from_millis(1))
     }
 
-    /// For what takes as long as the fork server needs to wake up.
+    /// For a wait that takes about as long as the fork server needs to wake up.
     fn short() -> Nap {
         Nap(Duration::from_micros(100))
     }
@@ -483,7 +490,7 @@ impl Nap {
     fn take(&mut self, deadline: Deadline) -> pidfd::PollOutcome {
         let length = self.0;
         self.0 = (length * 2).min(Duration::from_millis(50));
-        // Only bad arguments fail, and there are none.
+        // Only bad arguments make it fail, and there are none.
         pidfd::ready(&mut [], deadline.sooner(Deadline::after(length)))
             .unwrap_or(pidfd::PollOutcome::TimedOut)
     }

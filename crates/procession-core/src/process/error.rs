@@ -1,27 +1,28 @@
-//! What can go wrong between a client and the fork server.
+//! Errors between a client and the fork server.
 
 use crate::sys::fdpass::PassError;
 use std::fmt;
 use std::io;
 
-/// A fork server did not fork.
+/// The fork server did not fork.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ForkError {
-    /// The server has ended, or ended before it answered. The child may exist in the latter case: its seat tells.
+    /// The server has ended, before or after it took the request. In the latter case the child may exist: its seat
+    /// tells.
     ServerGone,
-    /// The server lives and let go of the request without an answer. It had no descriptors free to receive it.
+    /// The server lives but dropped the request without an answer, because it had no free descriptors to receive it.
     Dropped,
-    /// The server tried, and could not.
+    /// The server tried to fork and failed.
     Refused {
-        /// The system's error number, 0 if the server did not know one.
+        /// The system's error number; 0 if the server did not know one.
         errno: i32,
-        /// The server's words.
+        /// The server's explanation.
         why: String,
     },
-    /// The server's answer was none that this version knows.
+    /// The answer has a format that this version does not know.
     Garbled,
-    /// The request could not be made or sent.
+    /// The request could not be created or sent.
     Pass(PassError),
 }
 

@@ -1,35 +1,35 @@
 //! The fork server: a process that forks itself on request, so that children begin with its small memory and its
-//! imported modules. The loop is here; the fork itself is the face's, between two calls.
+//! imported modules. This module has the server's loop; the face does the fork itself, between two calls.
 //!
 //! # Protocol
 //!
-//! All clients share one end of a `SOCK_SEQPACKET` pair, the *control socket*; a packet is a whole request. Numbers
-//! are 32 bits in the machine's order: both ends are on one machine, and of one version.
+//! All clients share one end of a `SOCK_SEQPACKET` pair, the *control socket*; one packet is a whole request. Numbers
+//! have 32 bits in the machine's byte order: both ends are on one machine and of one version.
 //!
 //! | packet | bytes | descriptors |
 //! |---|---|---|
 //! | request, client → control | magic `PrF1`, slot, generation, count of passed descriptors | the reply socket, then those |
 //! | answer, server → reply socket | magic `PrF2`, error number, pid, length of the text; the text | a pidfd, or none |
 //!
-//! The reply socket is the end of a fresh pair, so an answer reaches exactly the one who asked, and the death of
-//! either side is the end of that socket at the other. An answer's pid is 0 if there is no child; the text then says
-//! why.
+//! The reply socket is the end of a new pair, so an answer reaches exactly the client that asked, and the death of
+//! either side shows as the end of that socket at the other. The pid in an answer is 0 if there is no child; the text
+//! then says why.
 //!
-//! # Who dies when
+//! # What happens when a process is killed
 //!
 //! | killed | then |
 //! |---|---|
-//! | client, before its request is sent | its seat is reaped as that of a child that never came |
-//! | client, before the server takes the request | the seat may be reaped by then: the request is refused; otherwise as below |
-//! | client, before the answer | the answer goes nowhere; the child runs as one whose parent has been killed |
+//! | client, before its request is sent | its seat is reaped like that of a child that never came |
+//! | client, before the server takes the request | the seat may be reaped by then, and the request is refused; otherwise as in the next row |
+//! | client, before the answer | the answer is lost; the child runs like one whose parent was killed |
 //! | server, before the fork | the reply socket ends: [`ForkError::ServerGone`] |
-//! | server, between fork and answer | the same, but the child exists; it takes its seat unless the client has given that up |
+//! | server, between fork and answer | the reply socket ends, but the child exists; it takes its seat unless the client has given that up |
 //! | server, later | its children live on; their exit codes are those that they announce ([`super::child`]) |
-//! | server, between recording an exit code and reaping | the code is recorded; the zombie is `init`'s |
+//! | server, between recording an exit code and reaping | the code is recorded; `init` inherits the zombie |
 //! | child, before it takes its seat | the server has bound its pid to the seat, waits for it and records its code |
 //!
-//! A request that is malformed, or whose descriptors the server has no numbers free for, costs that request: the
-//! server closes what arrived of it, with an answer if the reply socket arrived, and goes on.
+//! If a request is malformed, or if the server has too few free numbers for its descriptors, only that request fails:
+//! the server closes the descriptors that arrived, answers if the reply socket is among them, and continues.
 
 use super::error::ForkError;
 use super::spares::{Spare, Spares};
@@ -47,62 +47,64 @@ use std::io;
 pub(super) const REQUEST: u32 = u32::from_be_bytes(*b"PrF1");
 const ANSWER: u32 = u32::from_be_bytes(*b"PrF2");
 const HEAD: usize = 16;
-/// The longest text of an answer.
+/// Maximum length of an answer's text, in bytes.
 const LONGEST: usize = 2048;
-/// How often the server looks after its children without having been told to: below the patience of
-/// [`super::child::PATIENCE`], in case somebody replaces the signal handler.
+/// Interval at which the server checks its children without a signal: shorter than [`super::child::PATIENCE`], in
+/// case the program replaces the signal handler.
 const ROUND: Duration = Duration::from_secs(1);
 
-/// The most descriptors that a request can pass.
+/// Maximum number of descriptors that a request can pass.
 pub const MOST: usize = fdpass::MOST - 1;
 
-/// `socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0)` — a control socket's two ends: the clients', the server's.
+/// `socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0)`: creates the two ends of a control socket, the clients'
+/// and the server's.
 pub fn control_pair() -> io::Result<(OwnedFd, OwnedFd)> {
     fdpass::pair()
 }
 
-/// A request to fork. Whoever drops it refuses it without a word.
+/// A request to fork. Dropping it refuses it without an answer.
 #[derive(Debug)]
 pub struct Request {
-    /// The seat's slot.
+    /// Slot of the seat.
     pub slot: u32,
-    /// The seat's generation.
+    /// Generation of the seat.
     pub generation: u32,
-    /// Where the answer goes.
+    /// The socket for the answer.
     pub reply: OwnedFd,
     /// The descriptors for the child.
     pub fds: Vec<OwnedFd>,
 }
 
-/// What the server has to do next.
+/// What the server must do next.
 #[derive(Debug)]
 #[must_use]
 pub enum Next {
-    /// Fork, and say [`ForkServer::forked`] or [`ForkServer::refused`].
+    /// Fork, then call [`ForkServer::forked`] or [`ForkServer::refused`].
     Fork(Request),
-    /// There is time to fork a spare, and say [`ForkServer::spare_forked`] (or nothing, if that fails).
+    /// Fork a spare, because there is time, then call [`ForkServer::spare_forked`] (or nothing, if the fork fails).
     ForkSpare,
-    /// Run the signal handlers, and ask again.
+    /// Run the signal handlers, then ask again.
     Interrupted,
     /// End: every client has gone.
     Closed,
 }
 
-/// The server's side. One per process.
+/// The server's side. A process has at most one.
 #[derive(Debug)]
 pub struct ForkServer {
     control: OwnedFd,
     bell: ChildBell,
     children: BTreeMap<u32, Option<Seat>>,
     spares: Spares,
-    /// How many spares there are to be. None of them before the first request, nor after a fork of one has failed until
-    /// the next request.
+    /// Number of spares to keep. None are made before the first request, nor after the fork of a spare has failed
+    /// until the next request.
     wanted: usize,
     forks_spares: bool,
 }
 
 impl ForkServer {
-    /// A server of the clients at the other end of this socket. From now on it is told of ended children.
+    /// Creates the server of the clients at the other end of this socket. From now on it is notified of ended
+    /// children.
     ///
     /// # Errors
     /// No descriptor is free, or this process has a fork server already (`EBUSY`).
@@ -117,15 +119,16 @@ impl ForkServer {
         })
     }
 
-    /// How many spares to have from the first request on: children that are forked ahead, while nothing else is to do.
+    /// Sets how many spares to keep from the first request on: children that are forked ahead, while there is nothing
+    /// else to do.
     pub fn keep_spares(&mut self, count: usize) {
         self.wanted = count;
     }
 
-    /// Waits for a request, and for ended children meanwhile. A request that a spare can take is not seen here.
+    /// Waits for a request, and meanwhile for ended children. A request that a spare can take is not returned.
     ///
     /// # Errors
-    /// Only what no next request could mend.
+    /// Errors after which no later request can succeed.
     pub fn next_request(&mut self) -> io::Result<Next> {
         loop {
             self.look_after_children();
@@ -142,7 +145,7 @@ impl ForkServer {
             match pidfd::ready(&mut fds, round)? {
                 PollOutcome::Interrupted => return Ok(Next::Interrupted),
                 PollOutcome::TimedOut if short => {
-                    // If the fork fails, the next request is time enough to try again.
+                    // If the fork fails, try again after the next request.
                     self.forks_spares = false;
                     if self.spares.prepare().is_ok() {
                         return Ok(Next::ForkSpare);
@@ -186,7 +189,7 @@ impl ForkServer {
             Err(_) => return Ok(None),
         };
         if packet.len == 0 && packet.fds.is_empty() {
-            // An empty packet looks like the end, and is one only if nobody is there any more.
+            // An empty packet looks like the end, but it is the end only if every client has closed its socket.
             return Ok(hung_up.then_some(Next::Closed));
         }
         let mut fds = packet.fds;
@@ -220,7 +223,7 @@ impl ForkServer {
         })))
     }
 
-    /// Has a spare become the child that was asked for. Gives the request back if there is no spare.
+    /// Gives the request to a spare, which becomes the requested child. Returns the request if there is no spare.
     fn hand_to_spare(&mut self, request: Request) -> Option<Request> {
         let sent = self.spares.send(request.slot, request.generation, &request.fds);
         match sent {
@@ -230,23 +233,24 @@ impl ForkServer {
         None
     }
 
-    /// In the server, after the fork of a spare.
+    /// In the server, after the fork of a spare: records it.
     pub fn spare_forked(&mut self, pid: u32) {
         self.spares.add(pid);
         self.children.insert(pid, None);
         self.forks_spares = true;
     }
 
-    /// In the spare, first of all: what [`ForkServer::leave`] does, and how to wait for a request.
+    /// In the spare, before anything else: does what [`ForkServer::leave`] does, and returns the object that waits
+    /// for a request.
     #[must_use]
     pub fn leave_as_spare(mut self) -> Option<Spare> {
         self.spares.become_one()
     }
 
-    /// Ends the spares and waits for them.
+    /// Kills the spares and waits for them.
     fn dismiss_spares(&mut self) {
         for pid in self.spares.dismiss() {
-            // Nobody else waits for our children, so the pid is still its own.
+            // Only this process waits for its children, so the pid still belongs to the spare.
             let _ = pidfd::kill(pid, libc::SIGKILL);
             self.children.remove(&pid);
             if let Ok(fd) = pidfd::open(pid) {
@@ -263,25 +267,25 @@ impl ForkServer {
         if let Some(seat) = seat {
             seat.bind(pid);
         }
-        // Nobody but this process can wait for the child, so the pid is still its own, even if it has ended.
+        // Only this process can wait for the child, so the pid still belongs to it, even if it has ended.
         self.children.insert(pid, seat);
         let pidfd = pidfd::open(pid).ok();
         let fds: Vec<BorrowedFd<'_>> = pidfd.iter().map(AsFd::as_fd).collect();
         answer(request.reply.as_fd(), 0, pid, "", &fds);
     }
 
-    /// In the server: tells the client that there is no child, and why. Closes the request's descriptors.
+    /// In the server: answers the client that there is no child, and why. Closes the request's descriptors.
     pub fn refused(&mut self, request: Request, errno: i32, why: &str) {
         refuse(request.reply.as_fd(), errno, why);
     }
 
-    /// In the child, first of all: undoes what the server set up for itself. The signal's disposition and mask are as
-    /// they were before there was a server; its descriptors are closed.
+    /// In the child, before anything else: undoes the server's setup. Restores the signal's disposition and mask as
+    /// they were before the server existed, and closes the server's descriptors.
     pub fn leave(self) {
         drop(self);
     }
 
-    /// How many children have not been waited for.
+    /// Number of children that have not been waited for.
     #[must_use]
     pub fn children(&self) -> usize {
         self.children.len()
@@ -298,8 +302,8 @@ impl ForkServer {
                         return;
                     }
                 }
-                // Somebody else's zombie (a preloaded module has started it) hides the others, and is not ours to
-                // wait for. Or there are no children any more: somebody waited for ours.
+                // Another component's zombie (started by a preloaded module) hides the others, and this server must
+                // not wait for it. Or there are no children left, because other code has waited for them.
                 Ok(Some(_)) | Err(_) => {
                     let pids: Vec<u32> = self.children.keys().copied().collect();
                     for pid in pids {
@@ -311,7 +315,7 @@ impl ForkServer {
         }
     }
 
-    /// Records and reaps one child, if it has ended.
+    /// Records the exit code of one child and reaps it, if it has ended.
     fn reap_child(&mut self, pid: u32) -> bool {
         let seat = match pidfd::peek(Which::Pid(pid)) {
             Ok(None) => return false,
@@ -324,7 +328,7 @@ impl ForkServer {
                 let _ = pidfd::reap(Which::Pid(pid));
                 return true;
             }
-            // Somebody else has waited for it: how it ended is lost, but that it did is not.
+            // Other code has waited for it: the exit code is lost, but its end is known.
             Err(_) => self.children.remove(&pid).flatten(),
         };
         if let Some(seat) = seat {
@@ -339,7 +343,7 @@ fn after_error(error: io::Error) -> io::Result<Option<Next>> {
         Some(Errno::AGAIN) => Ok(None),
         Some(Errno::CONNRESET | Errno::NOTCONN) => Ok(Some(Next::Closed)),
         Some(Errno::NOMEM | Errno::NOBUFS | Errno::MFILE | Errno::NFILE) => {
-            // The machine is short of something, and the packet still there.
+            // The machine is short of memory or descriptors, and the packet is still in the socket.
             let _ = pidfd::ready(&mut [], Deadline::after(Duration::from_millis(20)))?;
             Ok(None)
         }
@@ -362,7 +366,7 @@ fn answer(reply: BorrowedFd<'_>, errno: i32, pid: u32, text: &str, fds: &[Borrow
         packet.extend_from_slice(&number.to_ne_bytes());
     }
     packet.extend_from_slice(text);
-    // Never waits, since a client's fresh socket has room; a client that has gone needs no answer.
+    // Never waits, because a client's new socket has room; a client that has gone needs no answer.
     let _ = fdpass::send_now(reply, &packet, fds);
 }
 
@@ -382,16 +386,16 @@ pub enum Answer {
     Forked {
         /// Its pid.
         pid: u32,
-        /// Its pidfd, unless this system has none or one of the two processes no descriptor free.
+        /// Its pidfd. None if this system has no pidfds, or one of the two processes has no free descriptor.
         pidfd: Option<OwnedFd>,
     },
-    /// The deadline came first. The request stands, so ask on.
+    /// The deadline passed first. The request is still valid, so wait again.
     TimedOut,
-    /// A signal came first. The same holds.
+    /// A signal arrived first. The request is still valid, so wait again.
     Interrupted,
 }
 
-/// A client's request on its way. Dropping it gives the answer up; a child that was forked runs all the same.
+/// A client's request in progress. Dropping it abandons the answer; a child that was forked runs anyway.
 #[derive(Debug)]
 pub struct ForkCall<'a> {
     control: BorrowedFd<'a>,
@@ -401,10 +405,10 @@ pub struct ForkCall<'a> {
 }
 
 impl<'a> ForkCall<'a> {
-    /// A request for a child with this seat and these descriptors, not sent yet.
+    /// Creates a request for a child with this seat and these descriptors, without sending it.
     ///
     /// # Errors
-    /// More than [`MOST`] descriptors, or none free for the reply socket.
+    /// More than [`MOST`] descriptors, or no descriptor free for the reply socket.
     pub fn new(
         control: BorrowedFd<'a>,
         slot: u32,
@@ -429,15 +433,15 @@ impl<'a> ForkCall<'a> {
         })
     }
 
-    /// Sends the request, if that is still to do, and waits for the answer.
+    /// Sends the request, unless it was sent already, and waits for the answer.
     ///
     /// # Errors
-    /// See [`ForkError`]; the request is then over.
+    /// See [`ForkError`]; the request has then ended.
     pub fn wait(&mut self, deadline: Deadline) -> Result<Answer, ForkError> {
         while let Some((packet, servers, fds)) = &self.unsent {
             let all: Vec<BorrowedFd<'_>> = [servers.as_fd()].into_iter().chain(fds.iter().copied()).collect();
             match fdpass::send_now(self.control, packet, &all) {
-                // Our copy of the server's end goes, so that the socket ends when the server does.
+                // Drop this process's copy of the server's end, so that the socket ends when the server does.
                 Ok(()) => self.unsent = None,
                 Err(PassError::Os(e)) => match e.raw_os_error().map(Errno::from_raw_os_error) {
                     Some(Errno::AGAIN) => {
@@ -462,7 +466,7 @@ impl<'a> ForkCall<'a> {
             }
             match fdpass::recv_now(&self.reply, &mut bytes) {
                 Ok(packet) => break (packet.len, packet.fds),
-                // There is a child, and it can be held without its pidfd.
+                // There is a child, and it can be used without its pidfd.
                 Err(PassError::OutOfDescriptors { len, arrived }) => break (len, arrived),
                 Err(PassError::Os(e)) if e.kind() == io::ErrorKind::WouldBlock => {}
                 Err(PassError::Os(e)) if e.kind() == io::ErrorKind::ConnectionReset => break (0, Vec::new()),
@@ -492,12 +496,13 @@ impl<'a> ForkCall<'a> {
         }
     }
 
-    /// The reply socket has ended without an answer: because the server did, or only the request? The kernel closes a
-    /// dead process's descriptors in no order that we know of, so the control socket is given a moment to end as well.
+    /// The reply socket has ended without an answer: finds out whether the server has ended or only dropped the
+    /// request. The kernel closes the descriptors of a dead process in an unspecified order, so this gives the
+    /// control socket a moment to end as well.
     fn silence(&self) -> ForkError {
         let deadline = Deadline::after(Duration::from_millis(500));
         loop {
-            // No events asked for: only its end is one.
+            // No events are requested, so only the socket's end is reported.
             let mut control = [PollFd::from_borrowed_fd(self.control, PollFlags::empty())];
             match pidfd::ready(&mut control, deadline) {
                 Ok(PollOutcome::TimedOut) => return ForkError::Dropped,
@@ -516,8 +521,8 @@ fn unready(waited: PollOutcome) -> Option<Answer> {
     }
 }
 
-/// Asks the fork server at the other end of `control` for a child with this seat, which finds these descriptors in
-/// the same order. Returns its pid, and its pidfd where there is one. Signals do not end the wait.
+/// Asks the fork server at the other end of `control` for a child with this seat, which receives these descriptors in
+/// the same order. Returns its pid, and its pidfd if there is one. Signals do not end the wait.
 ///
 /// # Errors
 /// See [`ForkError`].

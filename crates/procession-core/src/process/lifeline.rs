@@ -1,7 +1,9 @@
-//! Who hangs on whose life: the child's side of [`crate::sys::lifeline`], with the registry's word on the parent.
+//! Ends a child with its parent: the child's side of [`crate::sys::lifeline`], which asks the registry about the
+//! parent.
 //!
-//! A child of the kernel's kind is told by `getppid`: whoever is given another parent has lost the one that it had. A
-//! child of the fork server has another parent than the one that it hangs on, which the family knows.
+//! A child that its parent has forked or spawned itself learns of the parent's end from `getppid`: if it has a new
+//! kernel parent, the old one has ended. A child of the fork server has another kernel parent than the process it
+//! depends on, which the family's registry knows.
 
 use crate::family::Family;
 use crate::family::join;
@@ -12,16 +14,17 @@ use std::io;
 
 pub use crate::sys::lifeline::reader;
 
-/// What `getppid` said when this process came to hang on it; 0: the parent is not the one that the kernel knows.
+/// The result of `getppid` when this process attached to its parent; 0: the process it depends on is not its kernel
+/// parent.
 static PARENT_PID: AtomicU32 = AtomicU32::new(0);
-/// The parent's seat as a number, and the family that it is one of.
+/// The parent's seat number, and the family of that seat.
 static PARENT: AtomicU64 = AtomicU64::new(0);
 static FAMILY: AtomicPtr<Family> = AtomicPtr::new(core::ptr::null_mut());
 
-/// In a child: binds this process's life to that of its parent, which has given it this end of the pipe.
+/// In a child: makes this process end with its parent, which has passed it this end of the pipe.
 ///
 /// # Errors
-/// The kernel's: the process lives on, bound to nothing.
+/// The error of the system call. The process then continues without a lifeline.
 pub fn hold(reader: Option<OwnedFd>) -> io::Result<()> {
     let ppid = ppid();
     let me = Family::home_if_any().and_then(|home| Some((home, home.current_seat()?)));
@@ -31,7 +34,7 @@ pub fn hold(reader: Option<OwnedFd>) -> io::Result<()> {
             FAMILY.store(core::ptr::from_ref(parent.family).cast_mut(), Ordering::Relaxed);
             PARENT.store(parent.number(), Ordering::Relaxed);
             let direct = parent.slot().pid() == ppid && parent.valid();
-            // Release: the handler sees all three (Acquire) once it may run.
+            // Release: the handler sees all three stores (Acquire) once it may run.
             PARENT_PID.store(if direct { ppid } else { 0 }, Ordering::Release);
         }
         None => {
@@ -42,7 +45,8 @@ pub fn hold(reader: Option<OwnedFd>) -> io::Result<()> {
     lifeline::hold(reader, check_parent)
 }
 
-/// In a forked child, first of all: hangs on the parent's lifeline if it is `bound`, else lets go of it.
+/// In a forked child, before anything else: attaches to the parent's lifeline if `bound` is true; otherwise closes
+/// it.
 pub fn after_fork(bound: bool) {
     let reader = lifeline::inherited();
     if bound {

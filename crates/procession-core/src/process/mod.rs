@@ -1,8 +1,7 @@
-//! Processes: started ones and how they ended ([`child`]), and the server that forks them on request ([`forkserver`]).
+//! Processes: started processes and their exit codes ([`child`]), and the server that forks them on request
+//! ([`forkserver`]).
 //!
-//! Starting a program is [`crate::sys::spawn`]; forking is the face's own business (Python's `os.fork` has to tell the
-//! interpreter). Here begins what comes after: holding the process so that it cannot be mistaken for another one, and
-//! learning its exit code exactly once although several may ask.
+//! [`crate::sys::spawn`] starts programs; the face forks (Python's `os.fork` has to tell the interpreter). This module does what comes after: it refers to the process so that it cannot be confused with another one, and obtains its exit code exactly once although several threads may ask.
 
 pub mod child;
 pub mod error;

@@ -1,16 +1,16 @@
-//! Spares: children of the fork server that were forked ahead, and wait to be told who they are.
+//! Spares: children of the fork server that were forked ahead, and wait until they are told which child to become.
 //!
-//! Each is connected to the server by a socket pair of its own. To start a child from a spare is to send it the
-//! request (slot, generation, descriptors) over that socket, which costs a message instead of a fork; everything else is
-//! as with a child that was forked on request, and the server is its parent just the same.
+//! Each spare is connected to the server by a socket pair of its own. To start a child from a spare, the server sends
+//! it the request (slot, generation, descriptors) over that socket, which takes the time of a message instead of that
+//! of a fork. Everything else is the same as for a child that was forked on request: the server is its parent.
 //!
-//! # Who dies when
+//! # What happens when a process is killed
 //!
 //! | killed | then |
 //! |---|---|
-//! | spare, and dead before it is sent a request | the sending fails, and the next spare or a fork takes the request |
-//! | spare, after it was sent one, before it takes the seat | as a child that dies early: the server records how it ended |
-//! | server | the socket ends, and the spare with it, without a word |
+//! | spare, before a request is sent to it | the sending fails, and the next spare or a fork takes the request |
+//! | spare, after it was sent a request and before it takes the seat | the same as a child that dies early: the server records its exit code |
+//! | server | the socket ends, and the spare ends without a message |
 
 use crate::sys::fdpass::{self, PassError};
 use crate::sys::pidfd;
@@ -37,27 +37,27 @@ impl Spares {
         self.waiting.len()
     }
 
-    /// To be called before the fork.
+    /// Before the fork: creates the socket pair of the next spare.
     pub(super) fn prepare(&mut self) -> io::Result<()> {
         self.unborn = Some(fdpass::pair()?);
         Ok(())
     }
 
-    /// In the server, after the fork.
+    /// In the server, after the fork: records the new spare.
     pub(super) fn add(&mut self, pid: u32) {
         if let Some((ours, _theirs)) = self.unborn.take() {
             self.waiting.push_back((pid, ours));
         }
     }
 
-    /// In the spare, after the fork.
+    /// In the spare, after the fork: keeps only this spare's end of its socket pair.
     pub(super) fn become_one(&mut self) -> Option<Spare> {
         self.waiting.clear();
         let (_servers, socket) = self.unborn.take()?;
         Some(Spare { socket })
     }
 
-    /// Has a spare take the request; its pid. None if there is none that lives.
+    /// Sends the request to a spare and returns the spare's pid. None if no spare is alive.
     pub(super) fn send(&mut self, slot: u32, generation: u32, fds: &[OwnedFd]) -> Option<u32> {
         let borrowed: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
         let mut packet = [0; HEAD];
@@ -79,7 +79,7 @@ impl Spares {
         self.waiting.retain(|(waiting, _)| *waiting != pid);
     }
 
-    /// Sends all of them away; their pids, to be waited for.
+    /// Removes all spares and returns their pids, which the caller must wait for.
     pub(super) fn dismiss(&mut self) -> Vec<u32> {
         self.waiting.drain(..).map(|(pid, _)| pid).collect()
     }
@@ -91,22 +91,22 @@ pub struct Spare {
     socket: OwnedFd,
 }
 
-/// What a spare is told.
+/// The message for which a spare waits.
 #[derive(Debug)]
 #[must_use]
 pub enum Told {
-    /// It is the child for this seat.
+    /// Become the child for this seat.
     Be {
-        /// The seat's slot.
+        /// Slot of the seat.
         slot: u32,
-        /// The seat's generation.
+        /// Generation of the seat.
         generation: u32,
         /// The descriptors for the child.
         fds: Vec<OwnedFd>,
     },
-    /// The server has gone, and so is nobody left to need it.
+    /// The server has ended, and the spare must end too.
     End,
-    /// A signal came first.
+    /// A signal arrived first.
     Interrupted,
 }
 
@@ -114,7 +114,7 @@ impl Spare {
     /// Waits for a request.
     ///
     /// # Errors
-    /// No descriptor is free for those that came.
+    /// No descriptor is free for those that arrived.
     pub fn wait(&self) -> io::Result<Told> {
         let mut socket = [PollFd::new(&self.socket, PollFlags::IN)];
         if pidfd::ready(&mut socket, Deadline::NEVER)? == pidfd::PollOutcome::Interrupted {
