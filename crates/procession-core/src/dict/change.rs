@@ -1,4 +1,4 @@
-//! Changing: putting a value, removing it, clearing all.
+//! Changes of a dictionary: puts a value, removes a key, clears all.
 
 use super::layout::{DictObject, EMPTY, ENTRY_HEADER, Entry, INLINE, MOST_CARRIED, Part, REMOVED, slot_of};
 use super::read::{key_at, shape_of};
@@ -11,23 +11,23 @@ use crate::family::{Family, Hold};
 use crate::sys::mutex::LockPolicy;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-/// Which value a change is for.
+/// The condition under which a change is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum When {
-    /// Any, or none.
+    /// Always, whether the key has a value or not.
     Always,
-    /// None: the key must have no value.
+    /// Only if the key has no value.
     Absent,
-    /// The one that this change made.
+    /// Only if the key's value is the one that the change with this stamp made.
     Stamp(u64),
 }
 
-/// What came of a change.
+/// Result of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Put {
-    /// It has happened.
+    /// The change was made.
     Done,
-    /// It has not: the key's value was not the one it was for.
+    /// The change was not made: the condition did not hold.
     Refused,
 }
 
@@ -42,11 +42,11 @@ pub struct New<'a> {
 }
 
 impl<'a> New<'a> {
-    /// Packs bytes with the references that a reader needs to unpack them. Many bytes are copied here, into a buffer of
-    /// their own.
+    /// Packs the bytes of a value with the references that a reader needs to unpack them. More than [`INLINE`] bytes
+    /// are copied here, into a buffer of their own.
     ///
     /// # Errors
-    /// Memory; objects of another family; more references than a value carries.
+    /// No memory is left; an object belongs to another family; more references than [`MOST_CARRIED`].
     pub fn pack(
         family: &'static Family,
         bytes: &'a [u8],
@@ -78,11 +78,11 @@ impl<'a> New<'a> {
 }
 
 impl Dict {
-    /// Puts a value for a key, in the place of the one that it has, if that is the one the change is for. The value is the
-    /// dictionary's then; otherwise `new` is as it was.
+    /// Puts a value for a key, replacing the present value, if the condition `when` holds. The dictionary then owns
+    /// the value; otherwise `new` is unchanged.
     ///
     /// # Errors
-    /// Memory. The dictionary is then as it was.
+    /// No memory is left. The dictionary is then unchanged.
     pub fn try_put(
         &self,
         key: Key<'_>,
@@ -100,7 +100,7 @@ impl Dict {
             if seen.entry.is_none() && !self.make_room(part, policy)? {
                 return Ok(Tried::Busy);
             }
-            // Another table has other slots.
+            // The new table has other slots.
             let place = if seen.entry.is_none() {
                 self.find(part, hash, key.bytes)
             } else {
@@ -113,7 +113,7 @@ impl Dict {
         done
     }
 
-    /// Removes a key and its value, if that is the one the change is for.
+    /// Removes a key and its value, if the condition `when` holds.
     pub fn try_remove(&self, key: &[u8], when: When, policy: LockPolicy) -> Result<Tried<Put>> {
         let hash = hash_of(self.family(), key);
         let done = self.inside(policy, || {
@@ -130,7 +130,7 @@ impl Dict {
         done
     }
 
-    /// Removes all keys at once.
+    /// Removes all keys in one transaction.
     pub fn try_clear(&self, policy: LockPolicy) -> Result<Tried<()>> {
         let done = self.inside(policy, || {
             let part = &self.object().parts[ITEMS];
@@ -140,7 +140,7 @@ impl Dict {
                 txn.write(&part.table, 0);
                 txn.write(&part.count, 0);
                 txn.write(&part.used, 0);
-                // The entries go with the table, step by step.
+                // The entries are reclaimed with the table, step by step.
                 txn.drop_reference(table);
                 txn.commit();
             }
@@ -160,7 +160,7 @@ impl Dict {
         }
     }
 
-    /// The transaction of a put. There is a table with room.
+    /// The transaction of a put. The caller has made sure that there is a table with room.
     pub(super) fn put_at(
         &self,
         part: &Part,
@@ -174,7 +174,7 @@ impl Dict {
         let Some(slot) = place.slot else {
             return Err(Error::Stale { kind: "dictionary" });
         };
-        // As with Python's dict, the first of several equal keys is the one that stays.
+        // As in Python's dict, the first of several equal keys is the one that stays.
         let mut first = Vec::new();
         if let Some(old) = place.entry {
             let (at, shape) = (key_at(family, old), shape_of(family.at(old)));
@@ -252,7 +252,7 @@ impl Dict {
     }
 }
 
-/// Notes that an entry's references are let go of, and its block is free.
+/// Notes that an entry's references are released and its block is freed.
 pub(super) fn free_entry(txn: &mut Txn, entry: u64) {
     let shape = shape_of(txn.family.at(entry));
     for i in 0..shape.carried {

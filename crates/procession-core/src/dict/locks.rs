@@ -1,4 +1,4 @@
-//! The locks of keys.
+//! The locks of a dictionary's keys.
 
 use super::layout::{ENTRY_HEADER, Entry, LEAST};
 use super::table::hash_of;
@@ -12,7 +12,8 @@ use crate::sys::mutex::LockPolicy;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 impl Dict {
-    /// A reference to the lock of a key, an `RLock`, which is made if there is none. The key need not have a value.
+    /// Returns a reference to the lock of a key, an `RLock`; makes the lock if there is none. The key need not have a
+    /// value.
     pub fn try_lock_of(&self, key: &[u8], policy: LockPolicy) -> Result<Tried<Hold>> {
         let hash = hash_of(self.family(), key);
         let done = self.inside(policy, || {
@@ -21,7 +22,8 @@ impl Dict {
             if let Some(entry) = self.find(part, hash, key).entry {
                 return self.share(self.lock_in(entry)).map(Tried::Done);
             }
-            // As often as the table would be replaced, which this may save.
+            // Remove unused locks whenever the table would have to be replaced: that may make the replacement
+            // unnecessary.
             if (part.used.load(Ordering::Relaxed) + 1) * 3 > self.capacity(part) * 2 {
                 if self.capacity(part) > super::MUCH && policy == LockPolicy::Try {
                     return Ok(Tried::Busy);
@@ -51,14 +53,14 @@ impl Dict {
         done
     }
 
-    /// How many keys have a lock.
+    /// Number of keys that have a lock.
     #[must_use]
     pub fn locks(&self) -> u64 {
         self.object().parts[LOCKS].count.load(Ordering::Relaxed)
     }
 
-    /// Removes the locks that nobody has a reference to, and that have nothing to tell. Called inside the mutex, so
-    /// nobody can get one meanwhile.
+    /// Removes the locks to which only the dictionary refers, and which are free and not orphaned. Called while the
+    /// mutex is held, so no process can get a reference to one meanwhile.
     fn forget_locks(&self) -> Result<()> {
         let family = self.family();
         let part = &self.object().parts[LOCKS];

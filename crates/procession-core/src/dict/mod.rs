@@ -2,32 +2,35 @@
 //!
 //! # Layout
 //!
-//! An entry is a block: key, value, and the references that the value carries; a value of more than [`layout::INLINE`]
-//! bytes lies in a buffer of its own. Entries are never changed, only replaced. A *table* of slots, a power of two, names
-//! them: open addressing with linear probing, kept at most two thirds full.
+//! An entry is a block with the key, the value and the value's references; a value of more than [`layout::INLINE`]
+//! bytes lies in a buffer of its own. Entries are never changed, only replaced. A *table* names them: a power of two
+//! of slots, with open addressing and linear probing, at most two thirds full.
 //!
-//! One robust mutex lets one member in at a time, to read as well: reading is a probe and a copy of at most a few KiB. (A big
-//! value is referred to inside and copied outside.)
+//! One robust mutex admits one member at a time, also for reading: a read is a probe and a copy of at most a few KiB.
+//! (For a big value only a reference is taken under the mutex; it is copied outside.)
 //!
 //! # How a change is committed
 //!
-//! Every change is one ledger transaction: the new entry's block, the references that it takes over from its writer, the
-//! slot, the counters, and the old entry's block and references. So a member may be killed anywhere: either the change
-//! has happened, or nothing has, and there is nothing else to repair.
+//! Every change is one ledger transaction: it covers the new entry's block, the references that it takes over from
+//! the writer, the slot, the counters, and the old entry's block and references. So a member may be killed at any
+//! point: either the change has happened or nothing has, and there is nothing else to repair.
 //!
-//! A table that is too full (or much too empty) is replaced: a new one is filled while nobody else knows of it, as an object
-//! that its maker holds, and then one transaction puts it into the old one's place. Killed before that, it goes to the
-//! reaper.
+//! A table that is too full (or far too empty) is replaced. The new table is filled before any other process knows
+//! it, as an object that its maker holds; then one transaction puts it in place of the old one. If the maker is
+//! killed before that, the reaper frees the new table.
 //!
 //! # The two parts
 //!
-//! A dictionary has a second mapping, from keys to locks, which are made when they are first asked for, and removed again
-//! when the dictionary alone refers to them and they are free.
+//! A dictionary has a second mapping, from keys to locks. A lock is made when a process first asks for it, and is
+//! removed when it is free and only the dictionary refers to it.
 //!
 //! # Changing a value that was read
 //!
-//! Every change has a *stamp*, a number that no other change of this dictionary has. Who wants to replace what he has
-//! read says which stamp it had, and is refused if that is over.
+//! Every change has a *stamp*, a number that no other change of this dictionary has. To replace a value that it has
+//! read, a caller passes the stamp of that value; if the value has changed since, the change is refused.
+//!
+//! The hash of a key is SipHash (Aumasson and Bernstein, 2012,
+//! [doi:10.1007/978-3-642-34931-7_28](https://doi.org/10.1007/978-3-642-34931-7_28)).
 
 mod change;
 pub mod layout;
@@ -48,38 +51,39 @@ use layout::DictObject;
 pub use change::{New, Put, When};
 pub use read::{Item, Value};
 
-/// The entries that users put there.
+/// Index of the part with the entries that users put.
 const ITEMS: usize = 0;
-/// The locks of keys.
+/// Index of the part with the locks of keys.
 const LOCKS: usize = 1;
-/// Tables of more slots than this are replaced only with LockPolicy::Bounded.
+/// Tables with more slots than this are replaced only with `LockPolicy::Bounded`.
 const MUCH: u64 = 4096;
 
 /// A dictionary that processes share.
 #[derive(Debug)]
 pub struct Dict(Reference<DictObject>);
 
-/// What came of an attempt.
+/// Result of an attempt.
 #[derive(Debug)]
 #[must_use]
 pub enum Tried<T> {
-    /// This.
+    /// The attempt succeeded, with this result.
     Done(T),
-    /// Somebody else is inside, longer than the policy allows, or there is more to be done than may be done with LockPolicy::Try.
+    /// Another process holds the mutex longer than the policy allows, or the operation takes longer than
+    /// `LockPolicy::Try` allows.
     Busy,
 }
 
 /// A key as bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct Key<'a> {
-    /// By which it is found: equal keys have equal ones.
+    /// The bytes by which the key is found: equal keys have equal bytes.
     pub bytes: &'a [u8],
-    /// As it is shown to those who ask for keys; empty if it is the same.
+    /// The bytes that are returned when keys are listed; empty if they are the same.
     pub shown: &'a [u8],
 }
 
 impl Dict {
-    /// A new, empty dictionary in this process's family.
+    /// Creates an empty dictionary in this process's home family.
     pub fn new() -> Result<Dict> {
         let reference = Reference::make(Kind::Dict, |txn, object: &'static DictObject| {
             object.mutex.store(txn.take_mutex()?, Ordering::Relaxed);
@@ -88,30 +92,30 @@ impl Dict {
         Ok(Dict(reference))
     }
 
-    /// The dictionary that a handle names.
+    /// Opens the dictionary that a handle names.
     pub fn open(handle: &Handle) -> Result<Dict> {
         Reference::find(Kind::Dict, handle).map(Dict)
     }
 
-    /// What its handle and further references are made of.
+    /// The reference to the object, from which handles and further references are made.
     #[must_use]
     pub fn reference(&self) -> &Reference<DictObject> {
         &self.0
     }
 
-    /// The family in whose memory it is.
+    /// The family whose memory contains the dictionary.
     #[must_use]
     pub fn family(&self) -> &'static Family {
         self.0.hold.family
     }
 
-    /// How many entries it has at this moment.
+    /// Number of entries at this moment.
     #[must_use]
     pub fn len(&self) -> u64 {
         self.object().parts[ITEMS].count.load(Ordering::Acquire)
     }
 
-    /// Whether it has none.
+    /// Returns whether there are no entries.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -121,7 +125,7 @@ impl Dict {
         self.0.object
     }
 
-    /// Does something inside the mutex. What makes objects or opens references there is [`Brief`].
+    /// Runs `work` while holding the mutex. Code in `work` that creates objects or opens references uses [`Brief`].
     fn inside<T>(&self, policy: LockPolicy, work: impl FnOnce() -> Result<Tried<T>>) -> Result<Tried<T>> {
         let Some(_inside) = self.enter(policy) else {
             self.0.hold.header().count_wait();
@@ -137,11 +141,12 @@ impl Dict {
     fn enter(&self, policy: LockPolicy) -> Option<Inside<'static>> {
         let family = self.family();
         let mutex = family.at::<RobustMutex>(self.object().mutex.load(Ordering::Relaxed));
-        // All there is to repair is what the ledger has committed.
+        // The only repair is to carry out what the ledger has committed.
         mutex.enter(policy, || family.settle())
     }
 
-    /// A reference of this member to an object that the dictionary refers to. (Called inside the mutex, so it does.)
+    /// Creates a reference of this member to an object to which the dictionary refers. (The caller holds the mutex,
+    /// so the object exists.)
     fn share(&self, offset: u64) -> Result<Hold> {
         let _brief = Brief::new();
         let tag = self.family().at::<crate::family::object::Header>(offset).tag();

@@ -1,4 +1,4 @@
-//! Reading: a value, or a snapshot of all there is.
+//! Reads of a dictionary: one value, or a snapshot of all entries.
 
 use super::layout::{EMPTY, ENTRY_HEADER, Entry, Part, REMOVED, entry_of};
 use super::table::{hash_of, slot};
@@ -8,29 +8,30 @@ use crate::family::{Family, Hold};
 use crate::sys::mutex::LockPolicy;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-/// A value, as this process has it now: what it was at one moment.
+/// A value as it was at one moment.
 #[derive(Debug)]
 pub struct Value {
-    /// The change that made it.
+    /// Stamp of the change that made the value.
     pub stamp: u64,
-    /// What its writer said of its bytes.
+    /// The encoding that its writer gave for its bytes.
     pub encoding: u32,
-    /// The buffer with its bytes and their number, if it is a big one; otherwise they were appended to the vector.
+    /// The buffer with the value's bytes and their number, if the value is big; otherwise the bytes were appended to
+    /// the vector.
     pub big: Option<(Hold, usize)>,
-    /// The references that it carries. They are to be kept until it is unpacked.
+    /// The references of the value. The caller keeps them until the value is unpacked.
     pub carried: Vec<Hold>,
 }
 
-/// An entry of a snapshot.
+/// One entry of a snapshot.
 #[derive(Debug)]
 pub struct Item {
     /// The key as it is shown.
     pub key: Vec<u8>,
-    /// The value's bytes, if it is not a big one, and the value; None if only keys were asked for.
+    /// The value, and its bytes unless it is big; None if only keys were requested.
     pub value: Option<(Vec<u8>, Value)>,
 }
 
-/// An entry's words, read once.
+/// The words of an entry, read once.
 pub(super) struct Shape {
     pub found_by: usize,
     pub shown: usize,
@@ -53,22 +54,22 @@ pub(super) fn shape_of(entry: &Entry) -> Shape {
     }
 }
 
-/// Where the key begins by which an entry is found.
+/// Offset of the key by which an entry is found.
 pub(super) fn key_at(family: &'static Family, entry: u64) -> u64 {
     key_of(family.at(entry), entry)
 }
 
-/// The same, of an entry whose words are at hand.
+/// Like [`key_at`], for an entry whose header the caller has already.
 #[inline]
 pub(super) fn key_of(header: &Entry, entry: u64) -> u64 {
     entry + ENTRY_HEADER + 8 * (header.how.load(Ordering::Relaxed) >> 32 & 0xFFFF)
 }
 
 impl Dict {
-    /// The value of a key, if it has one. The bytes of one that is not big are appended to `into`.
+    /// Reads the value of a key, if it has one. Appends the bytes to `into`, unless the value is big.
     ///
     /// # Errors
-    /// Memory for the held table, where the value carries references.
+    /// No memory is left for the held table, if the value has references.
     pub fn try_get(
         &self,
         key: &[u8],
@@ -83,7 +84,7 @@ impl Dict {
         })
     }
 
-    /// Whether a key has a value.
+    /// Returns whether a key has a value.
     pub fn try_contains(&self, key: &[u8], policy: LockPolicy) -> Result<Tried<bool>> {
         let hash = hash_of(self.family(), key);
         self.inside(policy, || {
@@ -92,7 +93,7 @@ impl Dict {
         })
     }
 
-    /// All entries as they are at one moment, in the order in which their keys came.
+    /// Reads all entries as they are at one moment, in the order in which their keys were added.
     pub fn try_snapshot(&self, values: bool, policy: LockPolicy) -> Result<Tried<Vec<Item>>> {
         let family = self.family();
         self.inside(policy, || {
@@ -119,7 +120,7 @@ impl Dict {
         })
     }
 
-    /// The entries of a part, in no order.
+    /// The entries of a part, in no particular order.
     pub(super) fn entries(&self, part: &Part) -> Vec<u64> {
         let table = part.table.load(Ordering::Relaxed);
         let words = (0..self.capacity(part)).map(|i| slot(self.family(), table, i).load(Ordering::Relaxed));

@@ -1,5 +1,5 @@
-//! Reclaims the memory of a dictionary that no process refers to any more, and of a table that no dictionary refers to.
-//! In steps, each of them a ledger transaction.
+//! Reclaims the memory of a dictionary to which no process refers any more, and of a table to which no dictionary
+//! refers. It works in steps, each of which is a ledger transaction.
 
 use super::change::free_entry;
 use super::layout::{DictObject, EMPTY, REMOVED, Table, entry_of};
@@ -7,12 +7,13 @@ use super::read::shape_of;
 use super::table::slot;
 use crate::family::ledger::Txn;
 
-/// How many slots one step looks at, at most: it happens inside the ledger.
+/// Maximum number of slots that one step checks, because a step runs inside the ledger.
 const SLOTS: u64 = 512;
-/// What the journal must have room for: an entry with as many references as one carries, and the end of the step.
+/// Room that a step leaves in the journal: for an entry with the maximum number of references, and for the end of the
+/// step.
 const RESERVE: usize = 100;
 
-/// Notes one step of taking a dictionary apart; true when only its own block is left.
+/// Notes one step of reclaiming a dictionary; returns true when only its own block is left.
 pub(crate) fn reclaim(txn: &mut Txn, offset: u64) -> bool {
     let dict = txn.family.at::<DictObject>(offset);
     for part in &dict.parts {
@@ -27,7 +28,7 @@ pub(crate) fn reclaim(txn: &mut Txn, offset: u64) -> bool {
     true
 }
 
-/// Notes one step of taking a table apart with the entries in it; true when only its own block is left.
+/// Notes one step of reclaiming a table with its entries; returns true when only its own block is left.
 pub(crate) fn reclaim_table(txn: &mut Txn, offset: u64) -> bool {
     let family = txn.family;
     let table = family.at::<Table>(offset);

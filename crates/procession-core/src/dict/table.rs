@@ -1,4 +1,4 @@
-//! Tables: finding a key's slot, and replacing a table by one of another size.
+//! Tables: finds a key's slot, and replaces a table with one of another size.
 
 use super::layout::{
     EMPTY, ENTRY_HEADER, Entry, LEAST, Part, REMOVED, TABLE_HEADER, Table, entry_of, slot_of, tag_of,
@@ -13,15 +13,15 @@ use core::hash::Hasher;
 use core::sync::atomic::{AtomicU64, Ordering};
 use std::hash::DefaultHasher;
 
-/// Where a key is, or would be.
+/// The place of a key in a table.
 pub(super) struct Place {
-    /// The slot: the key's, or one that is free for it. None where there is no table.
+    /// The key's slot, or a free slot for it. None if there is no table.
     pub slot: Option<&'static AtomicU64>,
     /// The key's entry, if there is one.
     pub entry: Option<u64>,
 }
 
-/// SipHash of the key, seeded with the family's id: the same in all members, who all run this code.
+/// SipHash of the key, prefixed with the family's id: the same in all members, because all run the same code.
 pub(super) fn hash_of(family: &'static Family, key: &[u8]) -> u64 {
     let mut hasher = DefaultHasher::new();
     hasher.write(&family.id());
@@ -33,7 +33,7 @@ pub(super) fn slot(family: &'static Family, table: u64, index: u64) -> &'static 
     family.at(table + TABLE_HEADER + 8 * index)
 }
 
-/// Whether an entry's key is this one.
+/// Returns whether an entry has this key.
 #[inline]
 fn has_key(family: &'static Family, entry: u64, hash: u64, key: &[u8]) -> bool {
     let header = family.at::<Entry>(entry);
@@ -44,7 +44,7 @@ fn has_key(family: &'static Family, entry: u64, hash: u64, key: &[u8]) -> bool {
 }
 
 impl Dict {
-    /// Looks for a key. Called inside the mutex.
+    /// Looks up a key. The caller holds the mutex.
     pub(super) fn find(&self, part: &Part, hash: u64, key: &[u8]) -> Place {
         let family = self.family();
         let table = part.table.load(Ordering::Relaxed);
@@ -59,7 +59,7 @@ impl Dict {
         let mask = capacity - 1;
         let mut free = None;
         let mut index = hash & mask;
-        // There is an empty slot, since a third of them are free.
+        // The loop ends, because at least a third of the slots are empty.
         loop {
             let here = &slots[index as usize];
             match here.load(Ordering::Relaxed) {
@@ -82,7 +82,7 @@ impl Dict {
         }
     }
 
-    /// Makes sure that there is room for one more entry. False if that is more work than the policy allows.
+    /// Makes room for one more entry. False if that takes longer than the policy allows.
     pub(super) fn make_room(&self, part: &Part, policy: LockPolicy) -> Result<bool> {
         let capacity = self.capacity(part);
         if (part.used.load(Ordering::Relaxed) + 1) * 3 <= capacity * 2 {
@@ -95,12 +95,12 @@ impl Dict {
         Ok(true)
     }
 
-    /// Replaces a table that is much too big, if that is not more work than the policy allows.
+    /// Replaces a table that is far too big, unless that takes longer than the policy allows.
     pub(super) fn give_room_back(&self, part: &Part, policy: LockPolicy) {
         let capacity = self.capacity(part);
         let too_big = capacity > 4 * LEAST && part.count.load(Ordering::Relaxed) * 8 < capacity;
         if too_big && (capacity <= MUCH || policy != LockPolicy::Try) {
-            // Without memory for a smaller one the big one stays.
+            // If there is no memory for a smaller table, the big one stays.
             let _ = self.replace_table(part);
         }
     }
@@ -119,7 +119,7 @@ impl Dict {
         let bytes = TABLE_HEADER + 8 * capacity;
         let _brief = Brief::new();
         let new = family.create(Kind::DictTable, bytes, |_, offset| {
-            // As long as it is not filled it has no slots that anybody would take apart.
+            // Until it is filled, the table must have no slots, so that the reaper would reclaim no entries with it.
             family.at::<Table>(offset).capacity.store(0, Ordering::Relaxed);
             family.at::<Table>(offset).next.store(0, Ordering::Relaxed);
             Ok(())
