@@ -1,16 +1,16 @@
-//! The barrier: one 64-bit word, so that every step of it is one compare-and-swap.
+//! The barrier: one 64-bit word, so that every step is one compare-and-swap.
 //!
-//! | bits | what |
+//! | bits | meaning |
 //! |---|---|
-//! | 0–23 | the round: counts up when it ends, by tripping or by being broken |
-//! | 24–29 | how the last six rounds ended, the latest lowest: 1 is broken |
+//! | 0–23 | number of the round: increases when a round ends, by tripping or by being broken |
+//! | 24–29 | how the last six rounds ended, the latest in the lowest bit: 1 means broken |
 //! | 30 | the barrier is broken, until it is reset |
-//! | 32–47 | how many have arrived in this round |
-//! | 48–63 | the owner number of the process that runs the action of this round, or 0 |
+//! | 32–47 | number of parties that have arrived in this round |
+//! | 48–63 | owner number of the process that runs the action of this round, or 0 |
 //!
-//! Who waits sleeps on the lower half. A process that dies after it has arrived still counts: its round can trip, and
-//! if others wait for it in vain their timeouts or anybody's `abort` break it. A process that dies while it runs the
-//! action breaks the round: the reaper sees to that.
+//! Waiters sleep on the lower half. A process that dies after its arrival still counts: its round can trip; if other
+//! parties wait in vain, their timeouts or an `abort` break it. If a process dies while it runs the action, the
+//! reaper breaks the round.
 
 use super::bell::Bell;
 use super::object::Reference;
@@ -25,7 +25,7 @@ use crate::sys::shared::shared;
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 
-/// The most parties a barrier can have.
+/// Maximum number of parties of a barrier.
 pub const MOST: u32 = 0xffff;
 
 const ROUND: u64 = 0xff_ffff;
@@ -45,7 +45,7 @@ pub struct BarrierObject {
 
 shared!(BarrierObject, 192, { header, state, parties, wait, spare });
 
-/// The state word, taken apart.
+/// The fields of the state word.
 #[derive(Clone, Copy, Debug)]
 struct State {
     round: u32,
@@ -85,7 +85,7 @@ impl State {
         }
     }
 
-    /// How a round ended; None if it has not. One of which nothing is remembered is taken to have tripped.
+    /// How a round ended; None if it has not. A round that is too old to be remembered counts as tripped.
     fn outcome(self, round: u32) -> Option<Outcome> {
         let ago = self.round.wrapping_sub(round) & ROUND as u32;
         match ago {
@@ -101,16 +101,16 @@ impl State {
 pub enum Outcome {
     /// All parties arrived.
     Tripped,
-    /// It was broken.
+    /// The round was broken.
     Broken,
 }
 
 /// An arrival that was counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Arrival {
-    /// How many had arrived before.
+    /// Number of parties that had arrived before.
     pub index: u32,
-    /// In which round.
+    /// Number of the round.
     pub round: u32,
 }
 
@@ -119,7 +119,7 @@ pub struct Arrival {
 pub struct Barrier(Reference<BarrierObject>);
 
 impl Barrier {
-    /// A barrier for this many parties.
+    /// Creates a barrier for `parties` parties.
     pub fn new(parties: u32) -> Result<Barrier> {
         let reference = Reference::make(Kind::Barrier, |_, object: &'static BarrierObject| {
             object.parties.store(parties.min(MOST).into(), Ordering::Relaxed);
@@ -128,36 +128,36 @@ impl Barrier {
         Ok(Barrier(reference))
     }
 
-    /// The barrier that a handle names.
+    /// Opens the barrier that a handle names.
     pub fn open(handle: &Handle) -> Result<Barrier> {
         Reference::find(Kind::Barrier, handle).map(Barrier)
     }
 
-    /// What rings when it may be worth trying again, for event loops.
+    /// The bells that ring when another attempt may succeed, for event loops.
     #[must_use]
     pub fn bells(&self) -> [&Bell; 1] {
         [&self.0.object.wait.bell]
     }
 
-    /// What its handle and further references are made of.
+    /// The reference to the object, from which handles and further references are made.
     #[must_use]
     pub fn reference(&self) -> &Reference<BarrierObject> {
         &self.0
     }
 
-    /// How many parties it takes.
+    /// Number of parties.
     #[must_use]
     pub fn parties(&self) -> u32 {
         self.0.object.parties.load(Ordering::Relaxed) as u32
     }
 
-    /// How many have arrived in this round.
+    /// Number of parties that have arrived in this round.
     #[must_use]
     pub fn waiting(&self) -> u32 {
         self.state().count
     }
 
-    /// Whether it is broken.
+    /// Returns whether the barrier is broken.
     #[must_use]
     pub fn broken(&self) -> bool {
         self.state().broken
@@ -167,7 +167,8 @@ impl Barrier {
         State::of(self.0.object.state.load(Ordering::Acquire))
     }
 
-    /// One step: the state becomes what `next` says, unless it says nothing. The state before, if it was changed.
+    /// Makes one step: replaces the state by `next(state)`, unless that is None. Returns the former state if it was
+    /// changed.
     fn step(&self, next: impl Fn(State) -> Option<State>) -> Option<State> {
         let object = self.0.object;
         let snapshot = object.wait.bell.snapshot();
@@ -185,11 +186,12 @@ impl Barrier {
         Some(before)
     }
 
-    /// Counts the caller in, waiting until the action of the round before is done. The last to arrive trips the barrier
-    /// or, where `acting`, has the action to do and then [`Barrier::tripped`] to call. Ready(None): it is broken.
+    /// Counts the caller as arrived; first waits until the action of the previous round is done. The last party to
+    /// arrive trips the barrier or, if `acting`, must run the action and then call [`Barrier::tripped`].
+    /// `Ready(None)`: the barrier is broken.
     ///
     /// # Errors
-    /// If this process has no seat in the barrier's family and can get none.
+    /// This process has no seat in the barrier's family and cannot get one.
     pub fn arrive(&self, acting: bool, deadline: Deadline) -> Result<WaitOutcome<Option<Arrival>>> {
         let me = self.0.hold.family.seat()?.slot + 1;
         let parties = self.parties();
@@ -229,7 +231,7 @@ impl Barrier {
             .until(deadline, attempt, |_| None, |_| self.look_after_actor()))
     }
 
-    /// The action of the round is done: lets everybody go. False if the round has ended otherwise.
+    /// Ends the round after its action: releases all waiters. False if the round has ended in another way.
     #[must_use]
     pub fn tripped(&self, round: u32) -> bool {
         let me = self.0.hold.family.owner_number();
@@ -249,7 +251,8 @@ impl Barrier {
             .until(deadline, attempt, |_| None, |_| self.look_after_actor())
     }
 
-    /// Who waited for the end of this round waits no longer: breaks it, if it has not ended meanwhile. How it ended.
+    /// Gives up waiting for the end of this round: breaks the round, if it has not ended meanwhile. Returns how it
+    /// ended.
     pub fn give_up(&self, round: u32) -> Outcome {
         self.step(|state| {
             (state.round == round).then(|| State {
@@ -260,7 +263,7 @@ impl Barrier {
         self.state().outcome(round).unwrap_or(Outcome::Broken)
     }
 
-    /// Counts one out again that had arrived in this round and cannot wait for its end.
+    /// Removes an arrival of this round, for a caller that cannot wait for its end.
     pub fn leave(&self, round: u32) {
         self.step(|state| {
             (state.round == round && state.count > 0 && state.actor == 0).then(|| State {
@@ -270,7 +273,7 @@ impl Barrier {
         });
     }
 
-    /// Breaks the barrier: all who wait are told, and all who come, until it is reset.
+    /// Breaks the barrier: all waiters are told, and all later callers, until it is reset.
     pub fn abort(&self) {
         self.step(|state| {
             (!state.broken).then(|| State {
@@ -280,7 +283,7 @@ impl Barrier {
         });
     }
 
-    /// A fresh start: all who wait are told that the barrier is broken, those who come find it whole.
+    /// Resets the barrier: all waiters are told that it is broken; later callers find it unbroken.
     pub fn reset(&self) {
         self.step(|state| {
             let ended = if state.count > 0 || state.actor != 0 {
@@ -295,7 +298,7 @@ impl Barrier {
         });
     }
 
-    /// Its counters; the operations are the rounds.
+    /// The counters; the operations are rounds.
     #[must_use]
     pub fn statistics(&self) -> Statistics {
         self.0.object.wait.tally.statistics(self.state().round.into())
@@ -316,7 +319,7 @@ impl Barrier {
     }
 }
 
-/// A member that refers to this barrier has died.
+/// Handles the death of a member that referred to this barrier.
 pub(crate) fn holder_died(family: &'static Family, offset: u64, dead: Seat) {
     let object = family.at::<BarrierObject>(offset);
     object.wait.forget(dead);

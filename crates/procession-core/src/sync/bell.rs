@@ -1,24 +1,31 @@
-//! The bell: who waits for a word to change falls asleep by it, who changes the word rings it.
+//! The bell: a thread that waits for a word to change sleeps by the bell, and a thread that changes the word rings
+//! it. It is an eventcount, stored in shared memory and safe against the death of its waiters.
 //!
-//! Ringing must cost nothing when nobody sleeps (a wake-up that finds nobody takes 0.2 µs, ten times a queue's put), it
-//! must never miss a sleeper, and it must survive the death of any sleeper. A count of waiters fails the last: who is
-//! killed asleep never counts down. So the bell counts *arrivals*, which only grow, and remembers up to which of them
-//! it is settled that nobody sleeps any more.
+//! Ringing must cost nothing when no thread sleeps (a wake-up call that finds no sleeper takes 0.2 µs, ten times a
+//! queue's put), it must never miss a sleeper, and it must survive the death of any sleeper. A count of waiters fails
+//! the last requirement: a waiter that is killed in its sleep never counts down. So the bell counts *arrivals*, which
+//! only increase, and stores up to which arrival it is settled that no thread sleeps any more.
 //!
-//! - A waiter counts itself in, fences, and asks the kernel to put it to sleep *if the word still is what it saw*.
-//! - A ringer reads the arrivals *before* it changes the word, changes it, fences, and reads them again; where they are
-//!   equal to the settled ones it is done. Otherwise it wakes one sleeper, and when the kernel says that there was
+//! - A waiter increments the arrivals, fences, and asks the kernel to put it to sleep *if the word still has the
+//!   value that it saw*.
+//! - A ringer reads the arrivals *before* it changes the word, changes it, fences, and reads the arrivals again; if
+//!   they equal the settled ones it is done. Otherwise it wakes one sleeper, and if the kernel reports that there was
 //!   none, it settles the arrivals that it had read first.
 //!
-//! Either the waiter's kernel call sees the changed word and does not sleep, or the ringer sees the arrival (the two
-//! fences): no wake-up is lost. Arrivals from before the change had seen an older word, so if none of them sleeps now,
-//! none will; one from after the change may have seen the new word and be about to sleep on it, so it must stay
-//! unsettled for the next ringer (the model checker insisted on this). Killed sleepers cost one needless wake-up
-//! call, once. And since every ringer wakes one more as long as anybody sleeps, the wake-up given to a waiter that is
-//! killed before it acts is made good by the next ring; when there is no next ring, by the bound on every sleep
-//! ([`Bell::PATIENCE`]) and by the reaper.
+//! Because of the two fences, either the waiter's system call sees the changed word and does not sleep, or the ringer
+//! sees the arrival: no wake-up is lost. Arrivals from before the change saw an older word, so if none of them sleeps
+//! now, none will. An arrival from after the change may have seen the new word and be about to sleep on it, so it
+//! must stay unsettled for the next ringer (the model checker has found this case). A killed sleeper costs one
+//! needless wake-up call, once. And since every ringer wakes one more sleeper as long as there is one, a wake-up that
+//! went to a waiter that is killed before it acts is replaced by the next ring; if there is no next ring, by the time
+//! limit of every sleep ([`Bell::PATIENCE`]) and by the reaper.
 //!
 //! Model-checked in `tests/loom_bell.rs`.
+//!
+//! # References
+//!  - Eventcounts: Reed and Kanodia, "Synchronization with Eventcounts and Sequencers", 1979,
+//!    [doi:10.1145/359060.359076](https://doi.org/10.1145/359060.359076)
+//!  - [futex(2)](https://man7.org/linux/man-pages/man2/futex.2.html)
 
 #[cfg(not(loom))]
 use super::wakers::{Address, Wakers};
@@ -29,13 +36,13 @@ use crate::sys::futex::Woken;
 use crate::sys::shared::shared;
 use core::time::Duration;
 
-/// See the module.
+/// A bell. See the module documentation.
 #[repr(C)]
 #[derive(Debug)]
 pub struct Bell {
     arrivals: AtomicU32,
     settled: AtomicU32,
-    /// Event loops that wait. As long as there are any, nothing is settled.
+    /// The event loops that wait. While there are any, arrivals are not settled.
     #[cfg(not(loom))]
     wakers: Wakers,
 }
@@ -43,15 +50,15 @@ pub struct Bell {
 #[cfg(not(loom))]
 shared!(Bell, 24, { arrivals, settled, wakers });
 
-/// How many waiters had arrived before the word was changed.
+/// Number of waiters that had arrived before the word was changed.
 #[derive(Clone, Copy, Debug)]
 pub struct ArrivalSnapshot(u32);
 
 impl Bell {
-    /// The longest sleep before a waiter looks again, whatever happens.
+    /// Maximum length of a sleep before a waiter checks again, whatever happens.
     pub const PATIENCE: Duration = Duration::from_millis(500);
 
-    /// A bell by which nobody sleeps. (In family memory, zeros are one.)
+    /// A bell without sleepers. (In family memory, zeros are such a bell.)
     #[must_use]
     pub fn new() -> Self {
         Bell {
@@ -64,14 +71,15 @@ impl Bell {
 
     /// Sleeps while `word` holds `seen`, until a ring, a signal or the deadline.
     pub fn sleep(&self, word: &Word, seen: u32, deadline: Deadline) -> Woken {
-        // Release: whoever counts this arrival has it behind the reading of `seen`.
+        // Release: a thread that sees this arrival knows that `seen` was read before it.
         self.arrivals.fetch_add(1, Ordering::Release);
-        // Pairs with the fence in `ring`: see the module.
+        // Pairs with the fence in `ring`: see the module documentation.
         fence_after_rmw();
         word.sleep(seen, deadline)
     }
 
-    /// The same, and wakes ([`Woken::OwnerDied`]) as well when the thread dies whose life word this is.
+    /// Like [`Bell::sleep`], and also wakes ([`Woken::OwnerDied`]) when the thread that owns the life word `life`
+    /// dies.
     #[cfg(not(loom))]
     pub fn sleep_with_life(
         &self,
@@ -85,21 +93,22 @@ impl Bell {
         crate::sys::futex::wait_with_life(word.atomic(), seen, life, deadline)
     }
 
-    /// Counts the arrivals, for [`Bell::ring`]. To be called before the word is changed.
+    /// Reads the arrivals for [`Bell::ring`]. Call it before the word is changed.
     #[inline]
     #[must_use]
     pub fn snapshot(&self) -> ArrivalSnapshot {
         ArrivalSnapshot(self.arrivals.load(Ordering::Acquire))
     }
 
-    /// Wakes one of those who sleep on `word`, if any. The caller has changed the word by a read-modify-write.
+    /// Wakes one thread that sleeps on `word`, if there is one. The caller has changed the word by a
+    /// read-modify-write.
     #[inline]
     pub fn ring(&self, word: &Word, snapshot: ArrivalSnapshot) {
         fence_after_rmw();
         self.ring_fenced(word, snapshot);
     }
 
-    /// The same where the word was changed by a plain store.
+    /// Like [`Bell::ring`], for a caller that has changed the word by a plain store.
     #[inline]
     pub fn ring_after_store(&self, word: &Word, snapshot: ArrivalSnapshot) {
         fence(Ordering::SeqCst);
@@ -120,7 +129,7 @@ impl Bell {
         }
     }
 
-    /// Wakes up to `n` of those who sleep on `word`. The caller has changed the word by a read-modify-write.
+    /// Wakes up to `n` threads that sleep on `word`. The caller has changed the word by a read-modify-write.
     pub fn ring_some(&self, word: &Word, snapshot: ArrivalSnapshot, n: u32) {
         fence_after_rmw();
         if self.arrivals.load(Ordering::Relaxed) != self.settled.load(Ordering::Relaxed) && word.wake(n) < n {
@@ -128,17 +137,18 @@ impl Bell {
         }
     }
 
-    /// Wakes all of those who sleep on `word`. The caller has changed the word by a read-modify-write.
+    /// Wakes all threads that sleep on `word`. The caller has changed the word by a read-modify-write.
     pub fn ring_all(&self, word: &Word, snapshot: ArrivalSnapshot) {
         fence_after_rmw();
         if self.arrivals.load(Ordering::Relaxed) != self.settled.load(Ordering::Relaxed) {
             word.wake(u32::MAX);
-            // Those who arrived before the change are awake now, or will find the word changed.
+            // Waiters that arrived before the change are awake now, or will find the word changed.
             self.settle(snapshot);
         }
     }
 
-    /// Nobody sleeps any more who had arrived before. Event loops are notified, and stay unsettled.
+    /// Records that no waiter of the arrivals in `snapshot` sleeps any more. If event loops wait, notifies them
+    /// instead and settles nothing.
     #[cfg(not(loom))]
     fn settle(&self, snapshot: ArrivalSnapshot) {
         if self.wakers.is_empty() {
@@ -153,8 +163,8 @@ impl Bell {
         self.settled.store(snapshot.0, Ordering::Relaxed);
     }
 
-    /// Registers the mailbox of an event loop: rings notify this address until it is unregistered. False if all places
-    /// are taken. The caller then checks whether the word has changed meanwhile.
+    /// Registers an event loop that waits: rings notify its address until it is unregistered. False if all places are
+    /// taken. The caller checks afterwards whether the word has changed meanwhile.
     #[cfg(not(loom))]
     #[must_use]
     pub fn register_waker(&self, address: Address) -> bool {
@@ -164,39 +174,39 @@ impl Bell {
         registered
     }
 
-    /// Takes an event loop's address away: it waits no more.
+    /// Unregisters an event loop.
     #[cfg(not(loom))]
     pub fn unregister_waker(&self, address: Address) {
         self.wakers.unregister(address);
     }
 
-    /// The process with this pid is dead: its event loops are not notified any more.
+    /// Unregisters all event loops of the process with this pid, which has died.
     #[cfg(not(loom))]
     pub fn forget(&self, pid: u32) {
         self.wakers.forget(pid);
     }
 
-    /// A sleeper by another bell has been moved to this one's word.
+    /// Counts a sleeper of another bell that was moved to this bell's word.
     #[cfg(not(loom))]
     pub(crate) fn moved_here(&self) {
         self.arrivals.fetch_add(1, Ordering::Release);
         fence_after_rmw();
     }
 
-    /// Whether event loops wait.
+    /// Returns whether event loops wait.
     #[cfg(not(loom))]
     pub(crate) fn has_wakers(&self) -> bool {
         !self.wakers.is_empty()
     }
 
-    /// Has all of those who sleep on `word` look again, though it has not changed: somebody has died.
+    /// Makes all threads that sleep on `word` check again although it has not changed, because a process has died.
     pub fn alarm(&self, word: &Word) {
         word.wake(u32::MAX);
         #[cfg(not(loom))]
         self.wakers.notify();
     }
 
-    /// How many sleeps there have been.
+    /// Number of sleeps so far.
     #[must_use]
     pub fn sleeps(&self) -> u32 {
         self.arrivals.load(Ordering::Relaxed)

@@ -1,48 +1,48 @@
-//! The one loop around every operation that may have to wait, for both faces.
+//! The loop around every operation that may have to wait, for both faces.
 //!
-//! An operation on a queue or a dictionary is attempted. If another process is inside a mutex on the way, it is attempted
-//! again with more time; if there is nothing to take or no room, the thread waits and attempts it again. Between the
-//! attempts the face looks for signals. What differs between the faces is told by [`Caller`]: Python lets go of the
-//! interpreter while a thread waits, and has signal handlers to run; Rust has neither.
+//! The loop attempts an operation on a queue or a dictionary. If another process holds a mutex that the operation
+//! needs, it tries again with more time; if there is nothing to take or no room, the thread waits and tries again.
+//! Between the attempts the face checks for signals. [`Caller`] describes the differences between the faces: Python
+//! releases the interpreter lock while a thread waits, and runs signal handlers; Rust does neither.
 
 use super::wait::WaitOutcome;
 use crate::error::Error;
 use crate::sys::clock::Deadline;
 use crate::sys::mutex::LockPolicy;
 
-/// What one attempt of an operation came to.
+/// Result of one attempt of an operation.
 #[derive(Debug)]
 #[must_use]
 pub enum Step<T, W = ()> {
-    /// It is done.
+    /// The operation is done.
     Done(T),
-    /// Another process is inside longer than the [`LockPolicy`] allows.
+    /// Another process holds a mutex longer than the [`LockPolicy`] allows.
     Busy,
-    /// It cannot be done now. The value tells the wait that follows what to wait for.
+    /// The operation is not possible now. The value tells the following wait what to wait for.
     Wait(W),
 }
 
 /// A thread of a face that carries out an operation.
 pub trait Caller {
-    /// The face's errors.
+    /// The error type of the face.
     type Error;
 
-    /// An error of the core as one of the face's.
+    /// Converts an error of the core into an error of the face.
     fn error(&self, error: Error) -> Self::Error;
 
-    /// Runs `work`, which may sleep, without what the face's other threads need (an interpreter).
+    /// Runs `work`, which may sleep, without holding what other threads of the face need (an interpreter lock).
     fn detached<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T;
 
-    /// Looks for signals.
+    /// Runs signal handlers.
     ///
     /// # Errors
-    /// What a signal handler of the program raised: it ends the operation.
+    /// The exception that a signal handler of the program raised: it ends the operation.
     fn check_signals(&self) -> Result<(), Self::Error>;
 
-    /// Waits until `wait`, which is called with the same deadline each time, has an answer. `None`: the deadline came.
+    /// Calls `wait` until it returns a result; each call has the same deadline. `None`: the deadline passed.
     ///
     /// # Errors
-    /// As [`Caller::check_signals`].
+    /// Those of [`Caller::check_signals`].
     #[inline]
     fn wait<T: Send>(
         &self,
@@ -51,7 +51,7 @@ pub trait Caller {
     ) -> Result<Option<T>, Self::Error> {
         loop {
             let waited = if deadline == Deadline::PAST {
-                wait() // does not sleep
+                wait() // a wait with a past deadline does not sleep
             } else {
                 self.detached(&mut wait)
             };
@@ -63,12 +63,13 @@ pub trait Caller {
         }
     }
 
-    /// Calls `attempt` until it is done, and `wait` whenever it has to wait. `None`: the deadline came.
+    /// Calls `attempt` until the operation is done, and `wait` whenever it has to wait. `None`: the deadline passed.
     ///
-    /// The first attempt, and the first one after each wait, tries its mutexes and does not let go of the interpreter.
+    /// The first attempt, and the first attempt after each wait, only tries its mutexes and keeps the interpreter
+    /// lock.
     ///
     /// # Errors
-    /// Those of `attempt`, and as [`Caller::check_signals`].
+    /// Those of `attempt` and of [`Caller::check_signals`].
     #[inline]
     fn retry<T: Send, W: Copy + Send + Sync>(
         &self,
@@ -82,10 +83,11 @@ pub trait Caller {
         }
     }
 
-    /// The same after a first attempt that the caller has made itself, so that its usual end is not buried in a loop.
+    /// Like [`Caller::retry`], after a first attempt that the caller has made itself, so that the usual case has no
+    /// loop.
     ///
     /// # Errors
-    /// As [`Caller::retry`].
+    /// Those of [`Caller::retry`].
     fn retry_after<T: Send, W: Copy + Send + Sync>(
         &self,
         first: Step<T, W>,

@@ -1,19 +1,24 @@
-//! The condition: a list of those who wait, each with a ticket of its own.
+//! The condition: a list of waiters, each of which has a ticket of its own.
 //!
-//! A ticket is a small object that only its waiter refers to. Enlisting, calling and withdrawing are ledger transactions,
-//! so a ticket is in the list or it is not, and it is called or it is not. `call(n)` marks the first n tickets and wakes
-//! exactly those; a ticket that is given up (timeout, Ctrl-C) leaves the list.
+//! A ticket is a small object to which only its waiter refers. Enlisting, notifying and withdrawing are ledger
+//! transactions, so at every instant a ticket is either in the list or not, and either notified or not. `call(n)`
+//! marks the first n tickets and wakes exactly their waiters; a ticket that is given up (timeout, Ctrl-C) leaves the
+//! list.
 //!
-//! Death: the ticket is in the dead waiter's held table, so the reaper finds it. One that still waited leaves the list.
-//! One that *was called* and never acted on it passes its call on to the next, in the same transaction. A caller does not
-//! even call those whose death shows in their life word.
+//! Death: the ticket is in the dead waiter's held table, so the reaper finds it. A ticket that was still waiting
+//! leaves the list. If a ticket *was notified* and its waiter never acted on it, the same transaction passes the
+//! notification on to the next ticket. A notifier skips waiters whose life word shows their death.
 //!
-//! The lock around a condition is the caller's business: nothing here needs it to be consistent. But whoever is called
-//! wants that lock next, and the caller still holds it. So a sleeper is not woken by the call: it is moved to the lock's
-//! word (`FUTEX_CMP_REQUEUE`, what the literature calls wait morphing), and the lock's release wakes it. Its sleep stays
-//! bounded, so a lock that is released by a foreign hand in that moment costs a delay and no hang.
+//! The lock around a condition is the caller's business: nothing here needs it to be consistent. But a notified
+//! waiter needs that lock next, and the notifier still holds it. So the notification does not wake a sleeper: it
+//! moves the sleeper to the lock's word (`FUTEX_CMP_REQUEUE`, known as wait morphing), and the release of the lock
+//! wakes it. Its sleep has a time limit, so a lock that another process releases at that moment causes a delay, not a
+//! hang.
 //!
-//! A ticket may be used again by its waiter, for the same condition: the block is made once, not once a wait.
+//! A waiter may use its ticket again for the same condition, so the block is made once and not for every wait.
+//!
+//! # References
+//!  - [futex(2), `FUTEX_CMP_REQUEUE`](https://man7.org/linux/man-pages/man2/futex.2.html)
 
 use super::bell::Bell;
 use super::lock::LockObject;
@@ -38,31 +43,31 @@ use core::time::Duration;
 #[derive(Debug)]
 pub struct ConditionObject {
     header: Header,
-    /// The ticket that has waited longest, or 0.
+    /// Offset of the ticket that has waited longest, or 0.
     first: AtomicU64,
-    /// The ticket that came last, or 0.
+    /// Offset of the ticket that came last, or 0.
     last: AtomicU64,
-    /// How many tickets are in the list.
+    /// Number of tickets in the list.
     waiting: AtomicU64,
     tally: Tally,
-    /// A ticket is too short-lived to learn whether spinning pays.
+    /// Spin budget of all waiters: a ticket is too short-lived to learn whether spinning pays.
     spin: Spin,
     spare: AtomicU64,
 }
 
-/// A place in the list.
+/// A ticket: the place of one waiter in the list.
 #[repr(C, align(64))]
 #[derive(Debug)]
 pub struct TicketObject {
     header: Header,
-    /// See the constants below. In the list as long as it waits.
+    /// One of the constants below. The ticket is in the list while this is [`WAITS`].
     called: AtomicU64,
-    /// The condition's offset, and its generation.
+    /// Offset of the condition; its generation follows.
     condition: AtomicU64,
     generation: AtomicU64,
     before: AtomicU64,
     behind: AtomicU64,
-    /// The waiter's seat: slot, and generation above.
+    /// The waiter's seat: slot in the lower half, generation in the upper half.
     seat: AtomicU64,
     bell: Bell,
     pad: [AtomicU64; 7],
@@ -73,18 +78,18 @@ shared!(TicketObject, 192, { header, called, condition, generation, before, behi
 
 const WAITS: u64 = 0;
 const CALLED: u64 = 1;
-/// The waiter has acted on its call.
+/// The waiter has acted on its notification.
 const ACKNOWLEDGED: u64 = 2;
 const GIVEN_UP: u64 = 3;
 
-/// What one more ticket in a transaction may take of the journal.
+/// Maximum number of notes in the journal for one more ticket.
 const NOTES: usize = 8;
 
 /// A condition that processes share, without its lock.
 #[derive(Debug)]
 pub struct Condition(Reference<ConditionObject>);
 
-/// A place among those who wait.
+/// A ticket of this process.
 #[derive(Debug)]
 pub struct Ticket {
     hold: Hold,
@@ -94,29 +99,29 @@ pub struct Ticket {
 }
 
 impl Condition {
-    /// A condition on which nobody waits.
+    /// Creates a condition without waiters.
     pub fn new() -> Result<Condition> {
         Reference::make(Kind::Condition, |_, _| Ok(())).map(Condition)
     }
 
-    /// The condition that a handle names.
+    /// Opens the condition that a handle names.
     pub fn open(handle: &Handle) -> Result<Condition> {
         Reference::find(Kind::Condition, handle).map(Condition)
     }
 
-    /// What rings when it may be worth trying again, for event loops.
+    /// The bells that ring when another attempt may succeed, for event loops. None here: each ticket has its own.
     #[must_use]
     pub fn bells(&self) -> [&Bell; 0] {
         []
     }
 
-    /// What its handle and further references are made of.
+    /// The reference to the object, from which handles and further references are made.
     #[must_use]
     pub fn reference(&self) -> &Reference<ConditionObject> {
         &self.0
     }
 
-    /// Takes the last place in the list.
+    /// Creates a ticket at the end of the list.
     pub fn enlist(&self) -> Result<Ticket> {
         let family = self.0.hold.family;
         let condition = self.0.again()?;
@@ -150,11 +155,11 @@ impl Condition {
         })
     }
 
-    /// Takes the last place in the list with a ticket that this process has used before; false if it cannot be used
-    /// again (it is a copy in a forked child, of another condition, or still waits).
+    /// Puts a ticket that this process has used before at the end of the list. False if it cannot be used again: it
+    /// is a copy in a forked child, belongs to another condition, or still waits.
     ///
     /// # Errors
-    /// [`crate::Error::Interrupted`]: a signal handler ended it before anything had happened.
+    /// [`crate::Error::Interrupted`]: a signal handler ended the operation before anything was changed.
     pub fn enlist_again(&self, ticket: &mut Ticket) -> Result<bool> {
         let family = self.0.hold.family;
         let object = self.0.object;
@@ -183,16 +188,16 @@ impl Condition {
         Ok(true)
     }
 
-    /// Calls the first `n` who wait, or all if there are fewer; how many were called. They go on when the lock is
-    /// released, or at once without one.
+    /// Notifies the first `n` waiters, or all if there are fewer; returns how many were notified. They continue when
+    /// the lock is released, or at once without a lock.
     pub fn call(&self, n: u32, lock: Option<&Reference<LockObject>>) -> u32 {
         self.call_in(self.0.hold.family.begin(), n, lock)
     }
 
-    /// The same, unless a signal handler ends it before the first is called.
+    /// Like [`Condition::call`], unless a signal handler ends it before the first waiter is notified.
     ///
     /// # Errors
-    /// [`crate::Error::Interrupted`]: nothing has happened.
+    /// [`crate::Error::Interrupted`]: nothing was changed.
     pub fn call_interruptibly(&self, n: u32, lock: Option<&Reference<LockObject>>) -> Result<u32> {
         Ok(self.call_in(self.0.hold.family.begin_first()?, n, lock))
     }
@@ -229,13 +234,13 @@ impl Condition {
         called
     }
 
-    /// How many wait.
+    /// Number of waiters.
     #[must_use]
     pub fn waiting(&self) -> u64 {
         self.0.object.waiting.load(Ordering::Relaxed)
     }
 
-    /// Its counters; the operations are calls.
+    /// The counters; the operations are calls.
     #[must_use]
     pub fn statistics(&self) -> Statistics {
         self.0
@@ -245,9 +250,11 @@ impl Condition {
     }
 }
 
-/// Notes that the first ticket of somebody alive is called and out of the list; its offset, to be woken after the commit.
+/// Notes that the first ticket with a live waiter is notified and leaves the list. Returns its offset; the caller
+/// wakes it after the commit.
 ///
-/// None if there is nobody, or if the dead before them fill the journal up to `reserve`: the list is not empty then.
+/// None if there is none, or if the notes for dead waiters before it fill the journal up to `reserve`; in that case
+/// the list is not empty.
 fn call_first(txn: &mut Txn, condition: &'static ConditionObject, reserve: usize) -> Option<u64> {
     let family = txn.family;
     loop {
@@ -265,7 +272,7 @@ fn call_first(txn: &mut Txn, condition: &'static ConditionObject, reserve: usize
     }
 }
 
-/// Whether the waiter's life word says that it is dead, and that is so.
+/// Returns whether the waiter is dead. Checks its life word first, which is cheap, and then its fate.
 fn shows_death(family: &'static Family, ticket: &TicketObject) -> bool {
     let number = ticket.seat.load(Ordering::Relaxed);
     let seat = Seat {
@@ -296,7 +303,7 @@ fn unlink(txn: &mut Txn, condition: &'static ConditionObject, ticket: &'static T
     txn.write(&condition.waiting, txn.read(&condition.waiting).saturating_sub(1));
 }
 
-/// The waiter of a called ticket sleeps on until the lock is released.
+/// Lets the waiter of a notified ticket sleep on until the lock is released.
 fn move_on(ticket: &'static TicketObject, lock: &'static LockObject) {
     if ticket.bell.has_wakers() || !lock.inherit(low_half(&ticket.called), CALLED as u32) {
         ticket.bell.alarm(low_half(&ticket.called));
@@ -307,15 +314,16 @@ fn seat_number(seat: Seat) -> u64 {
     u64::from(seat.generation) << 32 | u64::from(seat.slot)
 }
 
-/// Wakes the waiter of a called ticket.
+/// Wakes the waiter of a notified ticket.
 fn wake(family: &'static Family, ticket: u64) {
     let ticket = family.at::<TicketObject>(ticket);
     ticket.bell.alarm(low_half(&ticket.called));
 }
 
 impl Ticket {
-    /// Waits to be called. A call is to be acted on and then to be [acknowledged](Ticket::acknowledge); if the ticket is dropped,
-    /// or its process dies, before that, the call goes to the next. After a timeout the place may be waited on again.
+    /// Waits for a notification. The caller acts on it and then [acknowledges](Ticket::acknowledge) it. If the ticket
+    /// is dropped or its process dies before that, the next ticket gets the notification. After a timeout the caller
+    /// may wait on the ticket again.
     pub fn wait(&mut self, deadline: Deadline) -> WaitOutcome {
         let condition = self.condition.object::<ConditionObject>();
         let waiter = Waiter {
@@ -330,23 +338,25 @@ impl Ticket {
             WAITS => Attempt::While(WAITS as u32),
             _ => Attempt::Done(()),
         };
-        // A call may have gone to one that died before it acted: whoever finds that death passes it on.
+        // A notification may have gone to a waiter that died before it acted: the process that notices the death
+        // passes it on.
         waiter.until(deadline, attempt, |_| None, |_| self.hold.family.sweep_some())
     }
 
-    /// What rings when it is called, for event loops.
+    /// The bell that rings when the ticket is notified, for event loops.
     #[must_use]
     pub fn bell(&self) -> &Bell {
         &self.object.bell
     }
 
-    /// The call has been acted on (the lock is held again): it is not passed on any more, whatever happens here.
+    /// Records that the caller has acted on the notification (it holds the lock again): from now on it is not passed
+    /// on.
     pub fn acknowledge(&mut self) {
         self.object.called.store(ACKNOWLEDGED, Ordering::Release);
         self.settled = true;
     }
 
-    /// Gives the place up, unless it was called meanwhile, which it then stays; whether it was.
+    /// Gives the ticket up, unless it was notified meanwhile; then it stays notified. Returns whether it was.
     pub fn withdraw(&mut self) -> bool {
         let mut txn = self.hold.family.begin();
         let called = txn.read(&self.object.called) == CALLED;
@@ -362,13 +372,13 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        // A copy in a forked child is not the waiter.
+        // A copy in a forked child does not wait.
         let creator = self.hold.header().creator.load(Ordering::Relaxed) >> 32;
         if self.settled || creator != u64::from(self.hold.family.pid()) {
             return;
         }
         if self.withdraw() {
-            // Called, and nobody here to act on it.
+            // The ticket was notified, and its waiter will not act on it: pass the notification on.
             let family = self.hold.family;
             let condition = self.condition.object::<ConditionObject>();
             loop {
@@ -390,17 +400,16 @@ impl Drop for Ticket {
     }
 }
 
-/// A member that refers to this condition has died: it spins no more.
+/// Handles the death of a member that referred to this condition: it does not spin any more.
 pub(crate) fn spinner_died(family: &'static Family, offset: u64, dead: Seat) {
     family.at::<ConditionObject>(offset).spin.forget(dead.slot + 1);
 }
 
-/// The member in this seat has died, and its table names this ticket: notes what becomes of the place. Leaves `reserve`
-/// words of the journal.
+/// Handles the death of a member whose held table names this ticket. Leaves `reserve` words of the journal free.
 pub(crate) fn holder_died(txn: &mut Txn, offset: u64, dead: Seat, reserve: usize) -> Passed {
     let family = txn.family;
     let ticket = family.at::<TicketObject>(offset);
-    // A fork copies references, not the thread that waits.
+    // A fork copies references, but not the waiting thread.
     let waiter = seat_number(dead);
     let named = txn.read(&ticket.condition);
     let tag = family.at::<Header>(named).tag();

@@ -1,9 +1,9 @@
-//! The event: a flag that is a futex word, with a generation.
+//! The event: a flag and a generation in one futex word.
 //!
-//! The word is the flag in its lowest bit and above it the number of times that it was set. Setting is one
-//! compare-and-swap. Who waits returns when the flag is set *or the generation has changed*, so a `set` that is
-//! followed at once by a `clear` still reaches everybody who was waiting. There is nothing a dying process could leave
-//! undone but the wake-up, for which see [`super::bell`].
+//! The lowest bit of the word is the flag; the bits above count how often it was set. Setting is one
+//! compare-and-swap. A waiter returns when the flag is set *or the generation has changed*, so a `set` that is
+//! followed at once by a `clear` still reaches every waiter. The only thing that a dying process can leave undone is
+//! the wake-up; see [`super::bell`].
 
 use super::bell::Bell;
 use super::object::Reference;
@@ -35,36 +35,36 @@ shared!(EventObject, 128, { header, word, pad, wait });
 pub struct Event(Reference<EventObject>);
 
 impl Event {
-    /// An event that is not set.
+    /// Creates an event that is not set.
     pub fn new() -> Result<Event> {
         Reference::make(Kind::Event, |_, _| Ok(())).map(Event)
     }
 
-    /// The event that a handle names.
+    /// Opens the event that a handle names.
     pub fn open(handle: &Handle) -> Result<Event> {
         Reference::find(Kind::Event, handle).map(Event)
     }
 
-    /// What rings when it may be worth trying again, for event loops.
+    /// The bells that ring when another attempt may succeed, for event loops.
     #[must_use]
     pub fn bells(&self) -> [&Bell; 1] {
         [&self.0.object.wait.bell]
     }
 
-    /// What its handle and further references are made of.
+    /// The reference to the object, from which handles and further references are made.
     #[must_use]
     pub fn reference(&self) -> &Reference<EventObject> {
         &self.0
     }
 
-    /// Whether it is set.
+    /// Returns whether the event is set.
     #[inline]
     #[must_use]
     pub fn is_set(&self) -> bool {
         self.0.object.word.atomic().load(Ordering::Acquire) & 1 == 1
     }
 
-    /// Sets it, and wakes all who wait.
+    /// Sets the event and wakes all waiters.
     pub fn set(&self) {
         let object = self.0.object;
         let snapshot = object.wait.bell.snapshot();
@@ -78,22 +78,22 @@ impl Event {
             crash_point!("event.set, bell not rung");
             object.header.operations.fetch_add(1, Ordering::Relaxed);
         }
-        // Also if it was set already: whoever set it may have died before it could wake anybody.
+        // Ring even if it was set already: the process that set it may have died before it could wake the waiters.
         object.wait.bell.ring_all(&object.word, snapshot);
     }
 
-    /// How often it was set, modulo 2^31: changes with every `set` of an event that was clear.
+    /// How often the event was set, modulo 2^31: changes with every `set` of an event that was clear.
     #[must_use]
     pub fn generation(&self) -> u32 {
         self.0.object.word.atomic().load(Ordering::Acquire) >> 1
     }
 
-    /// Clears it.
+    /// Clears the event.
     pub fn clear(&self) {
         self.0.object.word.atomic().fetch_and(!1, Ordering::Release);
     }
 
-    /// Waits until it is set, or was set since the wait began.
+    /// Waits until the event is set, or was set since the wait began.
     pub fn wait(&self, deadline: Deadline) -> WaitOutcome {
         let object = self.0.object;
         let first = object.word.atomic().load(Ordering::Acquire);
@@ -111,7 +111,7 @@ impl Event {
         waiter.until(deadline, attempt, |_| None, |_| ())
     }
 
-    /// Its counters; the operations are those that set it.
+    /// The counters; the operations are those that set the event.
     #[must_use]
     pub fn statistics(&self) -> Statistics {
         self.0
@@ -122,7 +122,7 @@ impl Event {
     }
 }
 
-/// A member that refers to this event has died.
+/// Handles the death of a member that referred to this event.
 pub(crate) fn holder_died(family: &'static Family, offset: u64, dead: Seat) {
     let object = family.at::<EventObject>(offset);
     object.wait.member_died(dead, &object.word);

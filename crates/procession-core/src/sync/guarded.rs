@@ -1,4 +1,4 @@
-//! Locks that are released by whoever acquired them and by nobody else, as those are that a guard stands for.
+//! Locks that only their owner releases, as the guards of the Rust face do.
 
 use super::lock::{Lock, ROBUST, make};
 use crate::error::Result;
@@ -6,21 +6,22 @@ use crate::family::Hold;
 use crate::family::object::Kind;
 use core::sync::atomic::Ordering;
 
-/// A flag of a lock's object: who ends with the lock, in whatever way, did not mean to keep it.
+/// Flag of a lock's object: if its owner ends while it holds the lock, in whatever way, it did not intend to keep it.
 pub(super) const GUARDED: u32 = 4;
 
 impl Lock {
-    /// A new, free lock of this kind: any end of its owner is told, also one with status 0.
+    /// Creates a free lock of this kind: every end of its owner is reported, also an end with status 0.
     pub fn new_guarded() -> Result<Lock> {
         make(Kind::Lock, ROBUST | GUARDED).map(Lock)
     }
 
-    /// What this lock guards. Family memory says so from now on, whoever names the two.
+    /// Creates the value that this lock guards. Family memory records which lock guards it, so every process can
+    /// check it.
     pub fn guarded(&self, value: &[u8]) -> Result<Hold> {
         self.0.family().guarded(self.0.key(), value)
     }
 
-    /// Whether that is what this lock guards.
+    /// Returns whether this lock guards `value`.
     #[must_use]
     pub fn guards(&self, value: &Hold) -> bool {
         let header = value.header();
@@ -30,7 +31,7 @@ impl Lock {
             && header.waits.load(Ordering::Relaxed) == u64::from(generation)
     }
 
-    /// Releases the lock if this process acquired it last; whether it did.
+    /// Releases the lock if this process acquired it last; returns whether it did.
     #[inline]
     pub fn release_own(&self) -> bool {
         self.0.object.word.load() == self.0.hold.family.owner_number() && self.release()

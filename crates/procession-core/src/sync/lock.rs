@@ -1,15 +1,20 @@
-//! The Lock: one word, a bell, and the memory of who died with it.
+//! The Lock: one word, a bell, and a record of the owner that died with it.
 //!
-//! Acquiring and releasing an uncontended lock is one atomic operation each. The word names the process that
-//! acquired it last, so when that process dies badly (killed, or with an exit status other than 0) the lock learns
-//! of it from the reaper, or from a waiter that looks after its owner now and then:
+//! Acquiring and releasing an uncontended lock is one atomic operation each. The word names the process that acquired
+//! the lock last. When that process crashes (it is killed, or exits with a status other than 0), the lock learns of
+//! it from the reaper, or from a waiter that checks the owner from time to time:
 //!
-//! 1. the facts of the death are written into the object (under the ledger, so by one process at a time);
+//! 1. it writes the facts of the death into the object (under the ledger, so only one process at a time does);
 //! 2. **commit**: the word becomes "orphaned";
-//! 3. the bell is rung. Killed before it, the next waiter's bounded sleep finds the orphan.
+//! 3. it rings the bell. If it is killed before that, the time limit of the next waiter's sleep makes that waiter
+//!    find the orphaned lock.
 //!
-//! The next to acquire frees the lock and is told of the death instead of getting it, once. An owner that ended with
-//! status 0 meant to keep it: it stays held, as with `multiprocessing`.
+//! The next process to acquire the lock frees it and is told of the death instead of getting the lock, once. An owner
+//! that ended with status 0 intended to keep the lock: it stays held, as in `multiprocessing`.
+//!
+//! A robust mutex of the C library (`EOWNERDEAD`) reports its owner's death in the same way, but only its owner may
+//! release it: see
+//! [pthread_mutexattr_setrobust(3)](https://man7.org/linux/man-pages/man3/pthread_mutexattr_setrobust.3.html).
 
 use super::bell::Bell;
 use super::object::Reference;
@@ -36,14 +41,14 @@ pub struct LockObject {
     pub(super) word: LockWord,
     /// [`ROBUST`], [`RECURSIVE`].
     flags: AtomicU32,
-    /// The thread that acquired it last. Of a recursive lock: that has it, or 0.
+    /// The thread that acquired the lock last. Recursive lock: the thread that holds it, or 0.
     thread: AtomicU64,
     pub(super) wait: WaitPoint,
-    /// Recursive: how often its thread has acquired it.
+    /// Recursive lock: how often its thread has acquired it.
     depth: AtomicU64,
-    /// Pid (upper half) and exit code of the owner that died with it.
+    /// Pid (upper half) and exit code of the owner that died with the lock.
     pub(super) death: AtomicU64,
-    /// Whether that exit code is known.
+    /// 1 if that exit code is known.
     pub(super) death_known: AtomicU64,
     pub(super) name: [AtomicU64; 8],
     spare: [AtomicU64; 4],
@@ -53,56 +58,56 @@ shared!(LockObject, 256, {
     header, word, flags, thread, wait, depth, death, death_known, name, spare,
 });
 
-/// The death of the owner is told.
+/// Flag: the death of the owner is reported.
 pub(super) const ROBUST: u32 = 1;
-/// A thread that has it may acquire it again, and only that one may release it.
+/// Flag: the thread that holds the lock may acquire it again, and only that thread may release it.
 pub(super) const RECURSIVE: u32 = 2;
 
-/// What an attempt to acquire came to.
+/// Result of an attempt to acquire.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Acquired {
-    /// The lock is this process's.
+    /// This process has the lock.
     Yes,
-    /// It was not to be had before the deadline.
+    /// The lock was not free before the deadline.
     TimedOut,
-    /// A signal came; the caller looks after it and tries again.
+    /// A signal arrived; the caller runs the signal handlers and tries again.
     Interrupted,
-    /// The process that acquired it last has died. The lock is free again, and nobody else is told.
+    /// The process that acquired the lock last has died. The lock is free again, and no other process is told.
     OwnerDied(Death),
 }
 
 /// A lock that processes share.
 ///
-/// Any process may release it, as with `multiprocessing`. When the process that acquired it last dies, see
+/// Any process may release it, as in `multiprocessing`. If the process that acquired it last dies, see
 /// [`Acquired::OwnerDied`].
 #[derive(Debug)]
 pub struct Lock(pub(super) Reference<LockObject>);
 
 impl Lock {
-    /// A new, free lock in this process's family. `robust`: the death of its owner is told.
+    /// Creates a free lock in this process's home family. `robust`: the death of its owner is reported.
     pub fn new(robust: bool) -> Result<Lock> {
         make(Kind::Lock, if robust { ROBUST } else { 0 }).map(Lock)
     }
 
-    /// The lock that a handle names.
+    /// Opens the lock that a handle names.
     pub fn open(handle: &Handle) -> Result<Lock> {
         Reference::find(Kind::Lock, handle).map(Lock)
     }
 
-    /// What rings when it may be worth trying again, for event loops.
+    /// The bells that ring when another attempt may succeed, for event loops.
     #[must_use]
     pub fn bells(&self) -> [&Bell; 1] {
         [&self.0.object.wait.bell]
     }
 
-    /// What its handle and further references are made of.
+    /// The reference to the object, from which handles and further references are made.
     #[must_use]
     pub fn reference(&self) -> &Reference<LockObject> {
         &self.0
     }
 
-    /// Another reference to the same lock, counted on its own.
+    /// Creates another reference to the same lock, counted on its own.
     pub fn again(&self) -> Result<Hold> {
         self.0.again()
     }
@@ -113,7 +118,7 @@ impl Lock {
         self.0.handle()
     }
 
-    /// Acquires the lock if that takes no waiting and it has no story to tell.
+    /// Acquires the lock if it is free and no death has to be reported. Does not wait.
     #[inline]
     #[must_use]
     pub fn try_acquire(&self) -> bool {
@@ -128,68 +133,69 @@ impl Lock {
 
     /// Acquires the lock, waiting until the deadline.
     ///
-    /// Waits in the kernel after a short spin. A signal ends the wait ([`Acquired::Interrupted`]).
+    /// Spins briefly, then waits in the kernel. A signal ends the wait ([`Acquired::Interrupted`]).
     ///
     /// # Errors
-    /// If this process has no seat in the lock's family and can get none.
+    /// This process has no seat in the lock's family and cannot get one.
     pub fn acquire(&self, deadline: Deadline) -> Result<Acquired> {
         acquire(&self.0, deadline, Orphan::IsFreed)
     }
 
-    /// The same, but a lock whose owner died is this process's when it is told so ([`Acquired::OwnerDied`]): nobody gets
-    /// at what the lock guards between the news and the repair.
+    /// Like [`Lock::acquire`], but a caller that is told of the owner's death ([`Acquired::OwnerDied`]) also owns the
+    /// lock: no other process can access what the lock guards before the caller has repaired it.
     ///
     /// # Errors
-    /// As [`Lock::acquire`].
+    /// Those of [`Lock::acquire`].
     pub fn acquire_as_heir(&self, deadline: Deadline) -> Result<Acquired> {
         acquire(&self.0, deadline, Orphan::IsInherited)
     }
 
-    /// Releases the lock, whoever acquired it; false if it was free.
+    /// Releases the lock, no matter which process acquired it. False if it was free.
     #[inline]
     #[must_use]
     pub fn release(&self) -> bool {
         self.0.object.release()
     }
 
-    /// Whether somebody holds it. An orphaned lock is not held.
+    /// Returns whether a process holds the lock. An orphaned lock is not held.
     #[must_use]
     pub fn locked(&self) -> bool {
         self.0.object.locked()
     }
 
-    /// Whether this thread was the last to acquire it, and it is held.
+    /// Returns whether this thread was the last to acquire the lock and it is held.
     #[inline]
     #[must_use]
     pub fn is_mine(&self) -> bool {
         self.0.object.is_held_by_this_thread(self.0.hold.family)
     }
 
-    /// Pid, thread and process name of who acquired it last, if it is held. The pid is 0 if that process has ended.
+    /// Pid, thread and process name of the process that acquired the lock last, if it is held. The pid is 0 if that
+    /// process has ended.
     #[must_use]
     pub fn holder(&self) -> Option<(u32, u64, String)> {
         holder(&self.0)
     }
 
-    /// Its counters.
+    /// The lock's counters.
     #[must_use]
     pub fn statistics(&self) -> Statistics {
         self.0.object.statistics()
     }
 }
 
-/// A lock that its thread may acquire again. When its owner's process ends, in whatever way, nobody could ever release
-/// it; so the next to acquire is told ([`Acquired::OwnerDied`]), and finds it free after that.
+/// A lock that its thread may acquire again. If its owner's process ends, in whatever way, no process could release
+/// the lock; so the next process to acquire it is told ([`Acquired::OwnerDied`]), and the lock is free after that.
 #[derive(Debug)]
 pub struct RLock(Reference<LockObject>);
 
 impl RLock {
-    /// A new, free lock in this process's family. `robust`: the end of its owner is told.
+    /// Creates a free lock in this process's home family. `robust`: the end of its owner is reported.
     pub fn new(robust: bool) -> Result<RLock> {
         make(Kind::RLock, if robust { RECURSIVE | ROBUST } else { RECURSIVE }).map(RLock)
     }
 
-    /// The same in any family.
+    /// Creates a free lock in any family.
     pub fn new_in(family: &'static Family, robust: bool) -> Result<RLock> {
         make_in(
             family,
@@ -199,31 +205,31 @@ impl RLock {
         .map(RLock)
     }
 
-    /// The lock that a handle names.
+    /// Opens the lock that a handle names.
     pub fn open(handle: &Handle) -> Result<RLock> {
         Reference::find(Kind::RLock, handle).map(RLock)
     }
 
-    /// What rings when it may be worth trying again, for event loops.
+    /// The bells that ring when another attempt may succeed, for event loops.
     #[must_use]
     pub fn bells(&self) -> [&Bell; 1] {
         [&self.0.object.wait.bell]
     }
 
-    /// What its handle and further references are made of.
+    /// The reference to the object, from which handles and further references are made.
     #[must_use]
     pub fn reference(&self) -> &Reference<LockObject> {
         &self.0
     }
 
-    /// Whether this thread has it.
+    /// Returns whether this thread holds the lock.
     #[inline]
     #[must_use]
     pub fn is_mine(&self) -> bool {
         self.0.object.is_held_by_this_thread(self.0.hold.family)
     }
 
-    /// Acquires it if that takes no waiting and it has no story to tell.
+    /// Acquires the lock if it is free or this thread holds it, and no death has to be reported. Does not wait.
     #[inline]
     #[must_use]
     pub fn try_acquire(&self) -> bool {
@@ -251,7 +257,7 @@ impl RLock {
         }
     }
 
-    /// Acquires it, waiting until the deadline: see [`Lock::acquire`].
+    /// Acquires the lock, waiting until the deadline: see [`Lock::acquire`].
     pub fn acquire(&self, deadline: Deadline) -> Result<Acquired> {
         if self.try_acquire() {
             return Ok(Acquired::Yes);
@@ -263,10 +269,11 @@ impl RLock {
         Ok(acquired)
     }
 
-    /// The same, but a lock whose owner died is this thread's when it is told so: see [`Lock::acquire_as_heir`].
+    /// Like [`RLock::acquire`], but a caller that is told of the owner's death also owns the lock: see
+    /// [`Lock::acquire_as_heir`].
     ///
     /// # Errors
-    /// As [`Lock::acquire`].
+    /// Those of [`Lock::acquire`].
     pub fn acquire_as_heir(&self, deadline: Deadline) -> Result<Acquired> {
         if self.try_acquire() {
             return Ok(Acquired::Yes);
@@ -278,7 +285,7 @@ impl RLock {
         Ok(acquired)
     }
 
-    /// Releases it once; false if this thread does not have it.
+    /// Releases the lock once. False if this thread does not hold it.
     #[inline]
     #[must_use]
     pub fn release(&self) -> bool {
@@ -293,7 +300,7 @@ impl RLock {
         true
     }
 
-    /// Releases it however often this thread has acquired it; how often that was.
+    /// Releases the lock completely. Returns how often this thread had acquired it.
     #[must_use]
     pub fn release_all(&self) -> u64 {
         if !self.is_mine() {
@@ -304,14 +311,14 @@ impl RLock {
         depth
     }
 
-    /// This thread, which has just acquired it, has it so many times.
+    /// Sets how often this thread, which has just acquired the lock, holds it.
     pub fn restore(&self, depth: u64) {
         if self.is_mine() {
             self.0.object.depth.store(depth.max(1), Ordering::Relaxed);
         }
     }
 
-    /// How often this thread has acquired it; 0 if it does not have it.
+    /// How often this thread has acquired the lock; 0 if it does not hold it.
     #[must_use]
     pub fn depth(&self) -> u64 {
         if self.is_mine() {
@@ -329,19 +336,19 @@ impl RLock {
         let _ = object.release();
     }
 
-    /// Whether somebody holds it. An orphaned lock is not held.
+    /// Returns whether a process holds the lock. An orphaned lock is not held.
     #[must_use]
     pub fn locked(&self) -> bool {
         self.0.object.locked()
     }
 
-    /// Pid, thread and process name of who has it.
+    /// Pid, thread and process name of the holder.
     #[must_use]
     pub fn holder(&self) -> Option<(u32, u64, String)> {
         holder(&self.0)
     }
 
-    /// Its counters.
+    /// The lock's counters.
     #[must_use]
     pub fn statistics(&self) -> Statistics {
         self.0.object.statistics()
@@ -359,12 +366,12 @@ fn make_in(family: &'static Family, kind: Kind, flags: u32) -> Result<Reference<
     })
 }
 
-/// What becomes of a lock whose owner died, when somebody is told.
+/// State of a lock with a dead owner after a process was told of the death.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Orphan {
-    /// It is free.
+    /// The lock is free.
     IsFreed,
-    /// It is the one's who is told.
+    /// The process that was told owns the lock.
     IsInherited,
 }
 
@@ -400,7 +407,7 @@ fn acquire(lock: &Reference<LockObject>, deadline: Deadline, orphan: Orphan) -> 
             }
         }
     };
-    // Who only tries may do so in a loop: the owner is looked after now and then.
+    // A caller that only tries may do so in a loop: check the owner from time to time.
     if deadline == Deadline::PAST && may_look() {
         look_after_owner(lock, object.word.load());
     }
@@ -409,7 +416,8 @@ fn acquire(lock: &Reference<LockObject>, deadline: Deadline, orphan: Orphan) -> 
         .waiter(&lock.hold, object.word.word(), Duration::from_millis(4));
     let life = |word| {
         let life = &family.slot(object.owner_to_look_after(word)?).life;
-        // A mark that is there already needs no waiting for, only a look, for which the sleep is bounded.
+        // If the mark is there already, there is nothing to wait for; the time limit of the sleep makes the waiter
+        // check it.
         (!life.owner_died()).then(|| life.word())
     };
     let waited = waiter.until(deadline, attempt, life, |word| look_after_owner(lock, word));
@@ -446,8 +454,8 @@ impl LockObject {
         was_held
     }
 
-    /// Who sleeps on `from`, which holds `now`, sleeps on this lock from now on, as if it had come for it. False where the
-    /// system cannot do that.
+    /// Moves one thread that sleeps on `from`, which holds `now`, to this lock, as if it waited for the lock. False
+    /// if the system does not support it.
     pub(crate) fn inherit(&self, from: &Word, now: u32) -> bool {
         let Some(moved) = futex::requeue(from.atomic(), now, self.word.word().atomic()) else {
             return false;
@@ -455,7 +463,8 @@ impl LockObject {
         if moved {
             crash_point!("lock.sleeper moved, not counted");
             self.wait.bell.moved_here();
-            // Held by the caller as a rule; but anybody may have released it before the arrival was counted.
+            // Usually the caller holds the lock, but another process may have released it before the arrival was
+            // counted.
             if !self.locked() {
                 self.word.word().wake(1);
             }
@@ -471,7 +480,8 @@ impl LockObject {
         self.header.operations.store(count + 1, Ordering::Relaxed);
     }
 
-    /// Of a recursive lock only this thread itself writes its own id there, and it takes it away before it frees the word.
+    /// Returns whether this thread holds the lock. In a recursive lock only a thread itself writes its id, and it
+    /// removes it before it frees the word.
     #[inline]
     fn is_held_by_this_thread(&self, family: &Family) -> bool {
         let owner = family.owner_number();

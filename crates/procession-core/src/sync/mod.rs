@@ -2,18 +2,18 @@
 //!
 //! | file | one idea |
 //! |---|---|
-//! | [`word`] | a lock's word: free, held by whom, or orphaned |
-//! | [`bell`] | sleeping until something changes, and waking without a system call when nobody sleeps |
-//! | [`wakers`] | calling event loops, which cannot sleep in the kernel |
-//! | [`spin`] | how long to look before falling asleep |
-//! | [`wait`] | trying, spinning, sleeping, looking again: the loop that all objects share |
+//! | [`word`] | the word of a lock: free, held, or orphaned |
+//! | [`bell`] | an eventcount: sleeping until something changes, and waking without a system call when no thread sleeps |
+//! | [`wakers`] | notifying event loops, which cannot sleep in the kernel |
+//! | [`spin`] | adaptive spinning: how long to spin before sleeping |
+//! | [`wait`] | the loop that all objects share: try, spin, sleep, try again |
 //! | [`caller`] | the loop around an operation that may have to wait, for both faces |
 //! | [`wait_point`] | where processes wait for an object: its bell, and what is remembered of waits |
-//! | [`object`] | what the handles of all objects share |
+//! | [`object`] | what the handles of all objects have in common |
 //! | [`lock`] | Lock and RLock |
 //! | [`owner`] | the owner of a lock, and what happens when it dies |
-//! | [`semaphore`], [`event`], [`barrier`] | each a word of its own |
-//! | [`condition`] | a list of those who wait |
+//! | [`semaphore`], [`event`], [`barrier`] | objects of one word each |
+//! | [`condition`] | a list of waiters |
 
 #[cfg(not(loom))]
 pub mod barrier;

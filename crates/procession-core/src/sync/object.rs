@@ -1,4 +1,4 @@
-//! What the handles of all shared objects have in common.
+//! What the references to all shared objects have in common.
 
 use crate::error::Result;
 use crate::family::held::Hold;
@@ -16,12 +16,13 @@ pub struct Reference<T: Shared> {
 }
 
 impl<T: Shared> Reference<T> {
-    /// Makes an object of zeros in this process's family; `fill` then writes what is not zero, before anybody sees it.
+    /// Creates an object of zeros in this process's home family. `fill` writes the fields that are not zero, before
+    /// another process can see the object.
     pub(crate) fn make(kind: Kind, fill: impl FnOnce(&mut Txn, &'static T) -> Result<()>) -> Result<Self> {
         Self::make_in(Family::home()?, kind, fill)
     }
 
-    /// The same in any family.
+    /// Like [`Reference::make`], in any family.
     pub(crate) fn make_in(
         family: &'static Family,
         kind: Kind,
@@ -38,7 +39,7 @@ impl<T: Shared> Reference<T> {
         })
     }
 
-    /// The object that a handle names.
+    /// Opens the object that a handle names.
     pub(crate) fn find(kind: Kind, handle: &Handle) -> Result<Self> {
         let hold = handle.open(kind)?;
         Ok(Reference {
@@ -48,7 +49,7 @@ impl<T: Shared> Reference<T> {
         })
     }
 
-    /// The object of this kind at a place in a family's memory.
+    /// Opens the object of this kind at `offset` in a family's memory.
     pub(crate) fn at(family: &'static Family, kind: Kind, offset: u64, generation: u32) -> Result<Self> {
         let hold = family.open(offset, generation, kind)?;
         Ok(Reference {
@@ -58,7 +59,7 @@ impl<T: Shared> Reference<T> {
         })
     }
 
-    /// Another reference to the same object, counted on its own.
+    /// Creates another reference to the same object, counted on its own.
     pub fn again(&self) -> Result<Hold> {
         self.hold
             .family
@@ -71,13 +72,13 @@ impl<T: Shared> Reference<T> {
         self.hold.handle()
     }
 
-    /// Offset and generation: which object of its family this is.
+    /// Offset and generation, which identify the object within its family.
     #[must_use]
     pub fn key(&self) -> (u64, u32) {
         (self.hold.offset, self.hold.generation)
     }
 
-    /// The family in whose memory it is.
+    /// The family whose memory contains the object.
     #[must_use]
     pub fn family(&self) -> &'static Family {
         self.hold.family

@@ -1,4 +1,4 @@
-//! The owner of a lock: who looks whether it lives, and what the lock learns of its death.
+//! The owner of a lock: checks whether it lives, and records its death in the lock.
 
 use super::lock::{LockObject, RECURSIVE, ROBUST};
 use super::object::Reference;
@@ -8,18 +8,18 @@ use crate::family::held::Hold;
 use crate::family::seat::Seat;
 use core::sync::atomic::Ordering;
 
-/// Who died with a lock, and how.
+/// The process that died with a lock.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Death {
-    /// Its pid.
+    /// Pid of the process.
     pub pid: u32,
-    /// Its name, as the registry had it.
+    /// Name of the process in the registry.
     pub name: String,
-    /// Its exit code: positive a status, negative a signal's number, None if nobody knows.
+    /// Exit code: a status if positive, a signal's number if negative, None if unknown.
     pub code: Option<i32>,
 }
 
-/// Looks whether the owner that the word names lives; if not, does what is to be done about it.
+/// Checks whether the owner that the word names lives; if not, records its death.
 pub(super) fn look_after_owner(lock: &Reference<LockObject>, word: u32) {
     let family = lock.hold.family;
     if let Some(slot) = lock.object.owner_to_look_after(word) {
@@ -30,12 +30,12 @@ pub(super) fn look_after_owner(lock: &Reference<LockObject>, word: u32) {
 }
 
 impl LockObject {
-    /// The slot of the owner that the word names, if its death is to be told.
+    /// The slot of the owner that the word names, if its death must be reported.
     pub(super) fn owner_to_look_after(&self, word: u32) -> Option<u32> {
         (word != ENDED && word != 0 && word & ORPHAN == 0 && self.flag(ROBUST)).then(|| word - 1)
     }
 
-    /// The facts of the death that orphaned it.
+    /// The facts of the death that orphaned the lock.
     pub(super) fn told(&self) -> Death {
         let facts = self.death.load(Ordering::Acquire);
         let known = self.death_known.load(Ordering::Relaxed) != 0;
@@ -53,13 +53,14 @@ impl LockObject {
     }
 }
 
-/// A member that refers to this lock has died.
+/// Handles the death of a member that referred to this lock.
 pub(crate) fn holder_died(family: &'static Family, offset: u64, seat: Seat, code: Option<i32>) {
     let object = family.at::<LockObject>(offset);
     let owner = seat.slot + 1;
     object.wait.forget(seat);
     if object.word.load() == owner {
-        // Ended on purpose, an owner meant to keep a Lock, which anybody may still release. An RLock nobody could.
+        // An owner that ended on purpose intended to keep a Lock, which any process may still release. No process
+        // could release an RLock.
         let on_purpose = code == Some(0) && !object.flag(RECURSIVE | super::guarded::GUARDED);
         if on_purpose || !object.flag(ROBUST) {
             object.word.keep_held(owner);
@@ -77,11 +78,12 @@ pub(crate) fn holder_died(family: &'static Family, offset: u64, seat: Seat, code
             crash_point!("lock.orphaned, bell not rung");
         }
     }
-    // Also for a mere waiter that died: a wake-up may have died with it.
+    // Also if a waiter died: a wake-up may have been lost with it.
     object.wait.bell.alarm(object.word.word());
 }
 
-/// Whether this process holds the lock, others know it too, and this is the only entry that will tell the reaper.
+/// Returns whether this process holds the lock, other processes refer to it too, and this entry is the only one
+/// through which the reaper will find it.
 pub(crate) fn is_mine_and_shared(hold: &Hold) -> bool {
     let object = hold.object::<LockObject>();
     object.word.load() == hold.family.owner_number()
@@ -89,12 +91,12 @@ pub(crate) fn is_mine_and_shared(hold: &Hold) -> bool {
         && hold.family.held_times(hold.offset) < 2
 }
 
-/// Whether a lock is free and has no story to tell. The caller sees to it that nobody acquires it meanwhile.
+/// Returns whether a lock is free and not orphaned. The caller makes sure that no process acquires it meanwhile.
 pub(crate) fn is_pristine(family: &'static Family, offset: u64) -> bool {
     family.at::<LockObject>(offset).word.load() == 0
 }
 
-/// At most once in a millisecond per thread.
+/// Returns true at most once per millisecond in each thread.
 pub(super) fn may_look() -> bool {
     thread_local!(static LAST: core::cell::Cell<u64> = const { core::cell::Cell::new(0) });
     let now = crate::sys::clock::now();

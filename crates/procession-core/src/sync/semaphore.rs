@@ -1,8 +1,9 @@
-//! The semaphore: a count that is a futex word.
+//! The semaphore: a count in a futex word.
 //!
-//! Acquiring takes one from the count, releasing adds to it, each by one compare-and-swap; nothing is remembered of
-//! who acquired, so what a process had acquired when it died stays acquired, as with POSIX semaphores. A waiter
-//! that dies leaves the count alone, and the wake-up that it may have been given is made good as [`super::bell`] tells.
+//! Acquiring subtracts one from the count, releasing adds to it, each by one compare-and-swap. The semaphore does not
+//! record which process acquired it, so units that a process had acquired when it died stay acquired, as in POSIX
+//! semaphores ([sem_overview(7)](https://man7.org/linux/man-pages/man7/sem_overview.7.html)). The death of a waiter
+//! does not change the count; a wake-up that was lost with it is replaced as described in [`super::bell`].
 
 use super::bell::Bell;
 use super::object::Reference;
@@ -17,7 +18,7 @@ use crate::sys::shared::shared;
 use core::sync::atomic::{AtomicU32, Ordering};
 use core::time::Duration;
 
-/// The greatest value a semaphore can have.
+/// Maximum value of a semaphore.
 pub const MOST: u32 = i32::MAX as u32;
 
 /// A semaphore in family memory.
@@ -37,7 +38,7 @@ shared!(SemaphoreObject, 128, { header, count, maximum, wait });
 pub struct Semaphore(Reference<SemaphoreObject>);
 
 impl Semaphore {
-    /// A semaphore with this value, which releases may raise up to `maximum`.
+    /// Creates a semaphore with the value `value`, which releases may raise up to `maximum`.
     pub fn new(value: u32, maximum: u32) -> Result<Semaphore> {
         let reference = Reference::make(Kind::Semaphore, |_, object: &'static SemaphoreObject| {
             object.count.atomic().store(value.min(MOST), Ordering::Relaxed);
@@ -47,31 +48,31 @@ impl Semaphore {
         Ok(Semaphore(reference))
     }
 
-    /// The semaphore that a handle names.
+    /// Opens the semaphore that a handle names.
     pub fn open(handle: &Handle) -> Result<Semaphore> {
         Reference::find(Kind::Semaphore, handle).map(Semaphore)
     }
 
-    /// What rings when it may be worth trying again, for event loops.
+    /// The bells that ring when another attempt may succeed, for event loops.
     #[must_use]
     pub fn bells(&self) -> [&Bell; 1] {
         [&self.0.object.wait.bell]
     }
 
-    /// What its handle and further references are made of.
+    /// The reference to the object, from which handles and further references are made.
     #[must_use]
     pub fn reference(&self) -> &Reference<SemaphoreObject> {
         &self.0
     }
 
-    /// Takes one, if that takes no waiting.
+    /// Takes one unit if that is possible without waiting.
     #[inline]
     #[must_use]
     pub fn try_acquire(&self) -> bool {
         matches!(self.attempt(), Attempt::Done(()))
     }
 
-    /// Takes one, waiting until the deadline.
+    /// Takes one unit, waiting until the deadline.
     pub fn acquire(&self, deadline: Deadline) -> WaitOutcome {
         let object = self.0.object;
         let waiter = object
@@ -104,7 +105,7 @@ impl Semaphore {
         self.0.object.maximum.load(Ordering::Relaxed)
     }
 
-    /// Adds `n`; false, and nothing is added, if the value would exceed the maximum.
+    /// Adds `n` units. False, and nothing is added, if the value would exceed the maximum.
     #[inline]
     #[must_use]
     pub fn release(&self, n: u32) -> bool {
@@ -131,13 +132,13 @@ impl Semaphore {
         true
     }
 
-    /// The value.
+    /// The present value.
     #[must_use]
     pub fn value(&self) -> u32 {
         self.0.object.count.atomic().load(Ordering::Relaxed)
     }
 
-    /// Its counters.
+    /// The semaphore's counters.
     #[must_use]
     pub fn statistics(&self) -> Statistics {
         self.0
@@ -148,7 +149,7 @@ impl Semaphore {
     }
 }
 
-/// A member that refers to this semaphore has died.
+/// Handles the death of a member that referred to this semaphore.
 pub(crate) fn holder_died(family: &'static Family, offset: u64, dead: Seat) {
     let object = family.at::<SemaphoreObject>(offset);
     object.wait.member_died(dead, &object.count);

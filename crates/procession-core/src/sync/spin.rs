@@ -1,51 +1,60 @@
-//! Looking for a while before falling asleep.
+//! Adaptive spinning: spins for a while before the thread sleeps.
 //!
-//! A sleeper on another CPU is awake about 45 µs after it is called (on a virtual machine, where that takes an
-//! interrupt of the host's), while a spinning one notices in a third of a microsecond. So a waiter spins for about
-//! what its wake-up would cost, but only where that tends to pay: each object remembers, as a budget of nanoseconds
-//! that grows by a quarter with each spin that paid and shrinks by a fifth with each that did not. So it says how *often*
-//! spinning pays, and not how long it took: where it pays at every other wait, the budget is that of a wake-up. (One that
-//! followed the time that spins took was small where two processes answer each other within a microsecond. Then one
-//! hiccup of the machine sent both to sleep, each woke too late for the other's budget, and so it stayed.) A budget that
-//! has shrunk to nearly nothing is put to the test now and then, since it could not show otherwise that the others have
-//! become faster. One waiter at a time spins on an object. A process that is bound to one CPU begins with the least, since
-//! those that it waits for may be bound to the same one, which it would keep from them; if they are elsewhere, the tests
-//! show it. On a machine with one CPU nobody spins.
+//! A sleeper on another CPU runs about 45 µs after it is woken (on a virtual machine, where a wake-up takes an
+//! interrupt of the host), while a spinning thread notices a change within a third of a microsecond. So a waiter
+//! spins for about the time that its wake-up would cost, but only where spinning tends to pay. Each object remembers
+//! a budget in nanoseconds, which grows by a quarter with each spin that succeeded and shrinks by a fifth with each
+//! that did not. The budget thus shows how *often* spinning succeeds, not how long it took: if every other spin
+//! succeeds, the budget is the cost of a wake-up. (A budget that followed the time of spins became small where two
+//! processes answer each other within a microsecond. Then one delay of the machine sent both to sleep, each woke too
+//! late for the other's budget, and they never spun again.) A budget that has shrunk to almost nothing is tested from
+//! time to time, because otherwise it could not show that the other processes have become faster. Only one waiter at
+//! a time spins on an object. A process that is bound to one CPU begins with the smallest budget: the processes that
+//! it waits for may be bound to the same CPU, and its spinning would keep them from running; if they run elsewhere,
+//! the tests show it. On a machine with one CPU no thread spins.
 //!
-//! A process that is bound to one CPU *steps aside* instead (`sched_yield`): if the one that it waits for only waits for that
-//! CPU, it runs now, and finds nobody asleep whom it would have to call. That saves two system calls of a round trip. But
-//! where a third process computes on the same CPU, stepping aside gives it a time slice, which is a thousand times as long.
-//! So after one that took that long the next ones are left out, twice as many each time.
+//! A process that is bound to one CPU *steps aside* instead (`sched_yield`): if the process that it waits for only
+//! needs that CPU, that process runs now and finds no sleeper that it would have to wake. That saves two system calls
+//! per round trip. But if a third process computes on the same CPU, stepping aside gives it a time slice, which is a
+//! thousand times as long. So after a step aside that took that long the next ones are left out, twice as many each
+//! time.
+//!
+//! # References
+//!  - Adaptive spinning: Karlin, Li, Manasse and Owicki, "Empirical Studies of Competitive Spinning for a
+//!    Shared-Memory Multiprocessor", 1991, [doi:10.1145/121132.286599](https://doi.org/10.1145/121132.286599)
+//!  - [sched_yield(2)](https://man7.org/linux/man-pages/man2/sched_yield.2.html)
 
 use crate::sys::clock::now;
 use crate::sys::cpu;
 use crate::sys::shared::shared;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-/// The longest spin, in nanoseconds.
+/// Longest spin, in nanoseconds.
 const MOST: u32 = 60_000;
-/// A budget never shrinks below this. Who has no more than the least does not spin at all, but for the tests that show when
-/// an object's users have become faster: half a microsecond pays hardly ever, and is a tenth of a round trip on one CPU.
+/// Smallest budget, in nanoseconds. An object with this budget is not spun on, except for the tests that show when
+/// its users have become faster: half a microsecond of spinning hardly ever succeeds, and it is a tenth of a round
+/// trip on one CPU.
 const LEAST: u32 = 500;
 const FIRST: u32 = 30_000;
-/// One in so many of the waits with the least budget tests the most: where this process may use several CPUs, and where
-/// it may use one only, which the others are likely to use as well. A power of two.
+/// With the smallest budget, one in this many waits is a test with the longest spin: the first number if this process
+/// may use several CPUs, the second if it may use only one, which the other processes are likely to use as well.
+/// Powers of two.
 const TEST: (u64, u64) = (128, 1024);
 
-/// An object's memory of how well spinning paid. Zeros are a fresh one.
+/// An object's memory of how well spinning worked. Zeros are a new one.
 #[repr(C)]
 #[derive(Debug)]
 pub struct Spin {
-    /// Nanoseconds; 0 means [`FIRST`].
+    /// Budget in nanoseconds; 0 means [`FIRST`].
     budget: AtomicU32,
-    /// Owner number of the process that spins now, or 0. The reaper clears it for a dead one.
+    /// Owner number of the process that spins now, or 0. The reaper clears it for a dead process.
     spinner: AtomicU32,
 }
 
 shared!(Spin, 8, { budget, spinner });
 
 impl Spin {
-    /// Looks until `ready` says true (then true), or until spinning does not seem worth while any more.
+    /// Spins until `ready` returns true or the budget is used up. Returns whether `ready` returned true.
     pub fn until(&self, me: u32, ready: impl Fn() -> bool) -> bool {
         if cpu::online() < 2
             || self
@@ -61,7 +70,7 @@ impl Spin {
             0 => FIRST,
             b => b,
         };
-        // The clock's low bits are as good as dice.
+        // The low bits of the clock serve as random numbers.
         let dice = began >> 3;
         let test = remembered <= LEAST
             && dice.is_multiple_of(TEST.0)
@@ -99,7 +108,7 @@ impl Spin {
         paid
     }
 
-    /// The process with this owner number is dead: it does not spin any more.
+    /// Records that the process with this owner number has died and does not spin any more.
     pub fn forget(&self, owner: u32) {
         let _ = self
             .spinner
@@ -109,14 +118,14 @@ impl Spin {
 
 /// Stepping aside for longer than this, in nanoseconds, was a mistake.
 const TOO_LONG: u64 = 100_000;
-/// After a mistake so many waits go by without stepping aside, at the least and at the most.
+/// Number of waits without stepping aside after a mistake: minimum and maximum.
 const LEFT_OUT: (u32, u32) = (256, 1 << 16);
 
-/// Lets others use this CPU for a moment. For a process that is bound to it.
+/// Lets other processes use this CPU for a moment. For a process that is bound to it.
 fn step_aside(since: u64) {
     static LEFT: AtomicU32 = AtomicU32::new(0);
     static NEXT: AtomicU32 = AtomicU32::new(LEFT_OUT.0);
-    // Threads that overtake each other here leave out a few more or less.
+    // Threads that run this at the same time leave out a few waits more or fewer.
     let left = LEFT.load(Ordering::Relaxed);
     if left > 0 {
         LEFT.store(left - 1, Ordering::Relaxed);
@@ -132,7 +141,8 @@ fn step_aside(since: u64) {
     }
 }
 
-/// Whether this process may use one CPU only. Asked of the system again now and then, since programs pin themselves.
+/// Returns whether this process may use only one CPU. Asks the system again from time to time, because programs
+/// change their affinity.
 fn bound_to_one() -> bool {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     static ASKED: AtomicU64 = AtomicU64::new(0);

@@ -1,4 +1,4 @@
-//! Waiting for an object: try, spin, sleep, look again. The one loop that all of them share.
+//! Waiting for an object: try, spin, sleep, try again. The loop that all objects share.
 
 use super::bell::Bell;
 use super::spin::Spin;
@@ -15,16 +15,17 @@ use core::time::Duration;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum WaitOutcome<T = ()> {
-    /// As hoped.
+    /// The wait succeeded, with this result.
     Ready(T),
-    /// The deadline came.
+    /// The deadline passed.
     TimedOut,
-    /// A signal came, or may have come; the caller looks after it and waits again, with the same deadline.
+    /// A signal arrived, or may have arrived; the caller runs the signal handlers and waits again, with the same
+    /// deadline.
     Interrupted,
 }
 
 impl<T> WaitOutcome<T> {
-    /// The same with another value.
+    /// Converts the result.
     pub fn map<U>(self, f: impl FnOnce(T) -> U) -> WaitOutcome<U> {
         match self {
             WaitOutcome::Ready(value) => WaitOutcome::Ready(f(value)),
@@ -34,44 +35,44 @@ impl<T> WaitOutcome<T> {
     }
 }
 
-/// What an attempt came to.
+/// Result of an attempt.
 #[derive(Clone, Copy, Debug)]
 pub enum Attempt<T> {
-    /// It succeeded.
+    /// The attempt succeeded.
     Done(T),
-    /// Not as long as the word holds this.
+    /// The attempt cannot succeed while the word holds this value.
     While(u32),
 }
 
-/// How much was waited for an object, for those who ask. Zeros are none.
+/// Counts the waits for an object, for observers. Zeros are no waits.
 #[repr(C)]
 #[derive(Debug)]
 pub struct Tally {
-    /// Waits that have begun.
+    /// Number of waits that have begun.
     begun: AtomicU64,
-    /// Waits that have ended. A waiter that was killed never does.
+    /// Number of waits that have ended. The wait of a killed process never ends.
     ended: AtomicU64,
-    /// Nanoseconds of those that have ended.
+    /// Total duration in nanoseconds of the waits that have ended.
     nanoseconds: AtomicU64,
 }
 
 shared!(Tally, 24, { begun, ended, nanoseconds });
 
-/// What an object's counters say.
+/// The values of an object's counters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Statistics {
-    /// Waits under way.
+    /// Number of waits in progress.
     pub waiting: u64,
-    /// Operations that succeeded (acquisitions, for a lock).
+    /// Number of operations that succeeded (for a lock: acquisitions).
     pub operations: u64,
-    /// Operations that had to wait.
+    /// Number of operations that had to wait.
     pub waits: u64,
-    /// How long those waited, in all.
+    /// Total duration of those waits.
     pub waited: Duration,
 }
 
 impl Statistics {
-    /// Both together.
+    /// Adds two sets of counters.
     #[must_use]
     pub fn and(self, other: Statistics) -> Statistics {
         Statistics {
@@ -84,7 +85,7 @@ impl Statistics {
 }
 
 impl Tally {
-    /// The counters as they are, with the number of operations that the object keeps elsewhere.
+    /// The present counters, with the number of operations, which the object counts elsewhere.
     #[must_use]
     pub fn statistics(&self, operations: u64) -> Statistics {
         let ended = self.ended.load(Ordering::Relaxed);
@@ -98,30 +99,31 @@ impl Tally {
     }
 }
 
-/// From now on waits of the main thread come back ([`WaitOutcome::Interrupted`]) now and then, so that the caller looks for
-/// signals.
+/// Makes waits of the main thread return ([`WaitOutcome::Interrupted`]) from time to time, so that the caller checks
+/// for signals.
 ///
-/// For a face whose signal handlers merely leave a note. A signal that comes while the thread is between two sleeps, or
-/// that the system gives to another thread, interrupts no sleep: its note would lie until the wait is over. So a wait
-/// comes back after its first bounded sleep, and again whenever it has lasted twice as long, but every two seconds.
+/// For a face whose signal handlers only set a flag. A signal that arrives while the thread is between two sleeps, or
+/// that the system delivers to another thread, interrupts no sleep: its flag would not be seen until the wait is
+/// over. So a wait returns after its first sleep, and again whenever it has lasted twice as long, but at least every
+/// two seconds.
 pub fn come_back_for_signals() {
     NOTES.store(true, Ordering::Relaxed);
 }
 
 static NOTES: AtomicBool = AtomicBool::new(false);
 
-/// What of a wait that came back is to be known when it goes on.
+/// State that is saved when a wait returns to run signal handlers, so that it can resume.
 #[derive(Clone, Copy, Default)]
 struct Returned {
-    /// Whose wait: the object's offset; 0 is none.
+    /// The object of the wait, by its offset; 0: none.
     object: u64,
-    /// The bound of the sleep that is due.
+    /// Time limit of the next sleep.
     patience: Duration,
-    /// How long to sleep in all before coming back again.
+    /// Total time of sleep before the wait returns again.
     due: Duration,
 }
 
-/// The longest time from one coming back to the next.
+/// Longest time between two returns.
 const LONGEST: Duration = Duration::from_secs(2);
 
 thread_local! {
@@ -142,15 +144,15 @@ pub(crate) struct Waiter<'a> {
     pub(crate) bell: &'a Bell,
     pub(crate) spin: &'a Spin,
     pub(crate) tally: &'a Tally,
-    /// The first sleep's bound; they grow to [`Bell::PATIENCE`].
+    /// Time limit of the first sleep; it grows to [`Bell::PATIENCE`].
     pub(crate) patience: Duration,
 }
 
 impl Waiter<'_> {
-    /// Attempts until it succeeds or the deadline comes.
+    /// Calls `attempt` until it succeeds or the deadline passes.
     ///
-    /// Every sleep is bounded. When one ends by that bound, or by the death of the thread whose life word `life` finds,
-    /// `doubt` is told the value of the word that was slept on.
+    /// Every sleep has a time limit. When a sleep ends by that limit, or by the death of the thread whose life word
+    /// `life` returns, `doubt` gets the value of the word that was slept on.
     pub(crate) fn until<'l, T>(
         &self,
         deadline: Deadline,
@@ -196,7 +198,8 @@ impl Waiter<'_> {
                     }
                     Woken::OwnerDied => {
                         doubt(seen);
-                        // The mark comes a little before the process is seen to be dead: from here on, look often.
+                        // The kernel sets the mark shortly before `/proc` shows the process as dead: check often from
+                        // here on.
                         patience = Duration::from_millis(1);
                     }
                     Woken::Woken | Woken::Changed => {}
@@ -226,7 +229,7 @@ impl Waiter<'_> {
         waited
     }
 
-    /// For those who look in from outside: what this process waits on.
+    /// Records the object on which this process waits, for observers.
     fn note_waiting(&self, on: u64) {
         if let Some(seat) = self.hold.family.current_seat() {
             seat.slot().waiting_on.store(on, Ordering::Relaxed);

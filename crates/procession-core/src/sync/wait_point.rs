@@ -1,4 +1,4 @@
-//! The place in an object where processes wait: the bell, and what is remembered of waits.
+//! The wait point of an object: its bell, and what is remembered of waits.
 
 use super::bell::Bell;
 use super::spin::Spin;
@@ -8,8 +8,8 @@ use crate::family::{Hold, Seat};
 use crate::sys::shared::shared;
 use core::time::Duration;
 
-/// Embedded in every object that processes wait for, once for each thing that they wait for. Zeros are one at which no
-/// process waits.
+/// Embedded in every object for which processes wait, once for each condition for which they wait. Zeros are a wait
+/// point without waiters.
 #[repr(C)]
 #[derive(Debug)]
 pub struct WaitPoint {
@@ -21,7 +21,7 @@ pub struct WaitPoint {
 shared!(WaitPoint, 56, { bell, spin, tally });
 
 impl WaitPoint {
-    /// A waiter of the object `hold`, which sleeps on `word`, for `patience` at first.
+    /// Creates a waiter for the object `hold`, which sleeps on `word`. `patience`: time limit of its first sleep.
     pub(crate) fn waiter<'a>(&'a self, hold: &'a Hold, word: &'a Word, patience: Duration) -> Waiter<'a> {
         Waiter {
             hold,
@@ -33,13 +33,14 @@ impl WaitPoint {
         }
     }
 
-    /// The occupant of the seat `dead` has died: it neither spins nor has event loops to be called.
+    /// Forgets the occupant of the seat `dead`, which has died: it neither spins nor has event loops to notify.
     pub(crate) fn forget(&self, dead: Seat) {
         self.spin.forget(dead.slot + 1);
         self.bell.forget(dead.slot().pid());
     }
 
-    /// The same, and has all that sleep on `word` look again: a wake-up may have died with that process, or a ring.
+    /// Like [`WaitPoint::forget`], and makes all sleepers on `word` check again: a wake-up or a ring may have been
+    /// lost with the dead process.
     pub(crate) fn member_died(&self, dead: Seat, word: &Word) {
         self.forget(dead);
         self.bell.alarm(word);

@@ -1,18 +1,21 @@
-//! Wakers: notifies event loops, which must not sleep in the kernel.
+//! Wakers: notifies event loops, which cannot sleep in a futex.
 //!
-//! An asyncio program must not block in a futex, and a thread that does it in its place would cost more than the wait. So
-//! an event loop has a *mailbox*, a datagram socket that it watches as it watches all others, and registers the mailbox's
-//! address with the object that it waits for. Who rings the object's bell and finds nobody asleep sends an empty
-//! datagram to each address. The loop then tries again.
+//! An asyncio program must not block in a futex, and a thread that blocks in its place would cost more than the wait.
+//! So an event loop has a *mailbox*, a datagram socket that it watches like its other sockets, and registers the
+//! mailbox's address with the object for which it waits. A process that rings the object's bell and finds no sleeper
+//! sends an empty datagram to each address. The loop then tries its operation again.
 //!
-//! An address is a pid and a number, 32 bits in all, so a registration is one compare-and-swap of one word. There are few
-//! places in an object; a loop that finds them taken looks from time to time instead. A process that dies leaves its
-//! registrations to the reaper; until then, a datagram to nobody is refused at once.
+//! An address is a pid and a number, 32 bits in all, so a registration is one compare-and-swap of one word. An object
+//! has few places; a loop that finds all of them taken polls instead. The reaper removes the registrations of a dead
+//! process; until then, the kernel refuses a datagram to its mailbox at once.
 //!
-//! The socket's name in the abstract namespace (no file, gone with the process) is a digest of the address and of the id
-//! of the loop's home family, which only members know. So another user cannot take the names that loops would use. Such a
-//! user may read the names in use in `/proc/net/unix`, and send datagrams to them: a datagram is a hint to look again, and
-//! nothing more.
+//! The socket's name in the abstract namespace (no file; it disappears with the process) is a digest of the address
+//! and of the id of the loop's home family, which only members know. So another user cannot take the names that loops
+//! would use. Such a user may read the names in use in `/proc/net/unix` and send datagrams to them, but a datagram is
+//! only a hint to try again.
+//!
+//! # References
+//!  - [unix(7), abstract sockets](https://man7.org/linux/man-pages/man7/unix.7.html)
 
 use crate::family::{Family, join};
 use crate::sys::descriptor::{Kept, clear_of_streams};
@@ -23,10 +26,10 @@ use rustix::net::{AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketT
 use sha2::{Digest, Sha256};
 use std::io;
 
-/// How many event loops may wait for an object at once and be notified.
+/// Maximum number of event loops that can be registered with an object at the same time.
 pub const PLACES: usize = 4;
 const HEX: &[u8; 16] = b"0123456789abcdef";
-/// Bits of an address below the pid.
+/// Number of bits of an address below the pid.
 const NUMBER_BITS: u32 = 10;
 
 /// The addresses registered with an object. Zeros are none.
@@ -39,7 +42,7 @@ pub struct Wakers {
 shared!(Wakers, 4 * PLACES, { places });
 
 impl Wakers {
-    /// No addresses.
+    /// Creates it without addresses.
     #[must_use]
     pub const fn new() -> Self {
         Wakers {
@@ -47,7 +50,7 @@ impl Wakers {
         }
     }
 
-    /// Registers an address; false if all places are taken.
+    /// Registers an address. False if all places are taken.
     #[must_use]
     pub fn register(&self, address: Address) -> bool {
         let free = |place: &AtomicU32| {
@@ -58,14 +61,14 @@ impl Wakers {
         self.places.iter().any(|p| p.load(Ordering::Relaxed) == address.0) || self.places.iter().any(free)
     }
 
-    /// Takes an address away.
+    /// Removes an address.
     pub fn unregister(&self, address: Address) {
         for place in &self.places {
             let _ = place.compare_exchange(address.0, 0, Ordering::AcqRel, Ordering::Relaxed);
         }
     }
 
-    /// Takes all addresses of a process away.
+    /// Removes all addresses of a process.
     pub fn forget(&self, pid: u32) {
         for place in &self.places {
             let address = place.load(Ordering::Relaxed);
@@ -75,13 +78,13 @@ impl Wakers {
         }
     }
 
-    /// Whether there are none.
+    /// Returns whether no address is registered.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.places.iter().all(|p| p.load(Ordering::Acquire) == 0)
     }
 
-    /// Sends every address a datagram. An address whose process is gone is taken away.
+    /// Sends a datagram to every address. Removes an address whose process is gone.
     pub fn notify(&self) {
         for place in &self.places {
             let address = place.load(Ordering::Acquire);
@@ -98,24 +101,24 @@ impl Default for Wakers {
     }
 }
 
-/// A mailbox's address.
+/// The address of a mailbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Address(u32);
 
 impl Address {
-    /// The address that this number is.
+    /// The address with this number.
     #[must_use]
     pub fn of(number: u32) -> Address {
         Address(number)
     }
 
-    /// As a number.
+    /// The number of the address.
     #[must_use]
     pub fn number(self) -> u32 {
         self.0
     }
 
-    /// The socket's name, if this is the home family of its process.
+    /// The name of the socket, if `home` is the id of its process's home family.
     fn name(self, home: [u8; 16]) -> rustix::io::Result<SocketAddrUnix> {
         let mut digest = Sha256::new();
         digest.update(home);
@@ -134,7 +137,7 @@ impl Address {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None)?;
         let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
-        // Nearly always there is one family, and it is the other one's home too.
+        // Nearly always there is one family, and it is also the other process's home.
         let mut sent = Err(rustix::io::Errno::CONNREFUSED);
         for family in join::joined() {
             sent = rustix::net::sendto(&socket, &[], flags, &self.name(family.id())?).map(drop);
@@ -143,14 +146,14 @@ impl Address {
             }
         }
         match sent {
-            // A full mailbox has notifications already.
+            // A full mailbox has been notified already.
             Err(rustix::io::Errno::AGAIN) => Ok(()),
             sent => sent,
         }
     }
 }
 
-/// A mailbox: readable after a notification.
+/// A mailbox: becomes readable when another process notifies it.
 #[derive(Debug)]
 pub struct Mailbox {
     socket: Kept,
@@ -158,11 +161,11 @@ pub struct Mailbox {
 }
 
 impl Mailbox {
-    /// A mailbox with an address of its own.
+    /// Creates a mailbox with an address of its own.
     ///
     /// # Errors
-    /// Descriptors; [`io::ErrorKind::AddrInUse`] if this process has a thousand of them; there is no family and none can be
-    /// founded.
+    /// No descriptor is free; [`io::ErrorKind::AddrInUse`]: this process has a thousand mailboxes; or there is no
+    /// family and none can be founded.
     pub fn new() -> io::Result<Mailbox> {
         let home = Family::home().map_err(io::Error::other)?.id();
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
@@ -183,30 +186,30 @@ impl Mailbox {
         Err(io::ErrorKind::AddrInUse.into())
     }
 
-    /// Its address.
+    /// The mailbox's address.
     #[must_use]
     pub fn address(&self) -> Address {
         self.address
     }
 
-    /// Its socket, to watch for reading; None if the program has closed it.
+    /// The mailbox's socket, to watch for reading; None if the program has closed it.
     #[must_use]
     pub fn socket(&self) -> Option<BorrowedFd<'_>> {
         self.socket.get()
     }
 
-    /// The number of its socket's descriptor, whatever that names now.
+    /// The number of the socket's descriptor, even if it names another file by now.
     #[must_use]
     pub fn number(&self) -> RawFd {
         self.socket.number()
     }
 
-    /// Puts a notification into it, as others do.
+    /// Notifies the mailbox, as other processes do.
     pub fn notify(&self) {
         let _ = self.address.notify();
     }
 
-    /// Empties it.
+    /// Removes all datagrams.
     pub fn empty(&self) {
         let Some(socket) = self.socket.get() else { return };
         let mut nothing = [0u8; 1];

@@ -1,37 +1,37 @@
-//! A lock's word.
+//! The word of a lock.
 //!
-//! | value | means |
+//! | value | meaning |
 //! |---|---|
 //! | 0 | free |
 //! | n | held; the process in slot n - 1 acquired it last |
-//! | [`ENDED`] | held; whoever acquired it last has ended on purpose without releasing it, or nobody asked to know |
-//! | [`ORPHAN`] + n | held by nobody: the process in slot n - 1 died with it; the next to acquire is told, once |
+//! | [`ENDED`] | held; its last owner has ended on purpose without releasing it, or the lock does not report deaths |
+//! | [`ORPHAN`] + n | not held: the process in slot n - 1 died with it; the next process to acquire it is told, once |
 //!
-//! Every transition is one read-modify-write; a process killed before it has not acquired, after it it has, and its
-//! held table says so to the reaper. Anybody may release.
+//! Every transition is one read-modify-write. A process that is killed before it has not acquired the lock; one that
+//! is killed after it has, and its held table shows that to the reaper. Any process may release.
 
 use crate::atomic::{Ordering, Word};
 #[cfg(not(loom))]
 use crate::sys::shared::shared;
 
-/// The owner number of those who ended on purpose.
+/// The owner number that stands for an owner that ended on purpose.
 pub const ENDED: u32 = 0xffff;
 /// The flag of an orphaned lock.
 pub const ORPHAN: u32 = 1 << 31;
 
-/// What a claim came to.
+/// Result of an attempt to acquire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Claim {
-    /// It is the caller's.
+    /// The caller has the lock.
     Acquired,
-    /// Somebody has it; the word as seen.
+    /// Another owner has the lock; the word as it was read.
     Held(u32),
-    /// Its owner died; the word as seen, for [`LockWord::take_over`].
+    /// The owner died; the word as it was read, for [`LockWord::take_over`].
     Orphaned(u32),
 }
 
-/// See the module.
+/// The word of a lock. See the module documentation.
 #[repr(transparent)]
 #[derive(Debug)]
 pub struct LockWord(Word);
@@ -40,13 +40,13 @@ pub struct LockWord(Word);
 shared!(LockWord, 4, { 0 });
 
 impl LockWord {
-    /// A free lock's word.
+    /// Creates the word of a free lock.
     #[must_use]
     pub fn new() -> Self {
         LockWord(Word::new(0))
     }
 
-    /// Acquires it for the process with this owner number (its slot + 1), if it is free.
+    /// Acquires the lock for the process with the owner number `me` (its slot + 1), if it is free.
     #[inline]
     pub fn try_claim(&self, me: u32) -> Claim {
         match self
@@ -60,15 +60,16 @@ impl LockWord {
         }
     }
 
-    /// Releases it; false if it was free.
+    /// Releases the lock. False if it was free.
     #[inline]
     #[must_use]
     pub fn release(&self) -> bool {
-        // Swapping a free word for a free word changes nothing, so asking first would only cost time.
+        // Swapping 0 for 0 changes nothing, so a check before would only cost time.
         self.0.atomic().swap(0, Ordering::Release) != 0
     }
 
-    /// Its owner died: the lock is the next acquirer's, who will be told. False if the owner is another one by now.
+    /// Marks the lock as orphaned after its owner died: the next process to acquire it is told. False if the owner is
+    /// another one by now.
     #[must_use]
     pub fn orphan(&self, owner: u32) -> bool {
         self.0
@@ -77,7 +78,7 @@ impl LockWord {
             .is_ok()
     }
 
-    /// Its owner ended on purpose: it stays held, by nobody in particular.
+    /// Keeps the lock held after its owner ended on purpose, without naming an owner.
     pub fn keep_held(&self, owner: u32) {
         let _ = self
             .0
@@ -85,7 +86,7 @@ impl LockWord {
             .compare_exchange(owner, ENDED, Ordering::AcqRel, Ordering::Relaxed);
     }
 
-    /// Frees an orphaned lock. True for exactly one of those who try, and that one reports the death.
+    /// Frees an orphaned lock. Returns true in exactly one of the processes that try, which reports the death.
     #[must_use]
     pub fn take_over(&self, seen: u32) -> bool {
         self.0
@@ -94,8 +95,8 @@ impl LockWord {
             .is_ok()
     }
 
-    /// Acquires an orphaned lock for the process with this owner number. True for exactly one of those who try, and that
-    /// one has the lock and the news.
+    /// Acquires an orphaned lock for the process with the owner number `me`. Returns true in exactly one of the
+    /// processes that try, which has the lock and is told of the death.
     #[must_use]
     pub fn inherit(&self, seen: u32, me: u32) -> bool {
         self.0
@@ -104,7 +105,7 @@ impl LockWord {
             .is_ok()
     }
 
-    /// The word as it is.
+    /// Reads the word.
     #[inline]
     #[must_use]
     pub fn load(&self) -> u32 {
