@@ -1,12 +1,13 @@
-//! Many small messages under one lock.
+//! Batches: many small messages under one lock.
 //!
-//! A batch is committed like a message, by a store of the count, and so in one piece where that is possible: the cursor
-//! behind the batch must go into the place that is not valid now, which the parity of the count decides. An even number of
-//! messages is therefore committed in two stores, all but the last, and the last. A batch that fills a segment commits
-//! what is in it before it goes on to the next, since a segment's end is a committed position. Killed anywhere, a
-//! producer has put the first messages of its batch and no others; a consumer has taken the first ones.
+//! A batch is committed like a message, by a store of the count, and with one store where that is possible. The
+//! cursor behind the batch must go into the place that is not valid now, and the parity of the count decides which
+//! that is. So an even number of messages is committed with two stores: first all but the last, then the last. A
+//! batch that fills a segment commits its messages in that segment before it continues in the next one, because the
+//! end of a segment is a committed position. A producer that is killed at any point has put the first messages of its
+//! batch and no others; a consumer has taken the first messages and no others.
 //!
-//! Only messages that lie in their segment whole and carry nothing travel in batches.
+//! Only messages that lie completely in their segment and carry no references travel in batches.
 
 use super::layout::{Cursor, INLINE, MessageHeader, Place};
 use super::{LockPolicy, Put, Queue};
@@ -14,41 +15,42 @@ use crate::error::{Error, Result};
 use crate::family::layout::low_half;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-/// A batch stops growing when it has so many bytes.
+/// Size in bytes at which a batch stops growing.
 const MUCH: usize = 1 << 20;
 
 /// Messages one behind the other: their encodings and lengths, and their bytes.
 #[derive(Debug, Default)]
 pub struct Batch {
-    /// All bytes.
+    /// The bytes of all messages.
     pub bytes: Vec<u8>,
     /// Encoding and length of each message.
     pub messages: Vec<(u32, usize)>,
 }
 
-/// What an attempt to get a batch came to.
+/// Result of an attempt to get a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum GotBatch {
-    /// So many messages were appended, and the next one may be of that kind too.
+    /// This many messages were appended, and the next one may fit into a batch too.
     Some(usize),
-    /// The next message carries something, or is big: it travels alone.
+    /// The next message carries references or is big, so it travels alone.
     Single,
-    /// There is none.
+    /// The queue is empty.
     Empty,
-    /// Another consumer is inside, longer than the policy allows.
+    /// Another consumer holds the mutex longer than the policy allows.
     Busy,
 }
 
 impl Batch {
-    /// Whether a message of so many bytes may be part of a batch.
+    /// Returns whether a message of `len` bytes may be part of a batch.
     #[must_use]
     pub fn takes(len: usize) -> bool {
         len <= INLINE
     }
 }
 
-/// Commits `pending` messages after `count`: the cursor of the side becomes `now`, which `before` precedes by one message.
+/// Commits `pending` messages after `count`. The cursor of the side becomes `now`; `before` is one message in front
+/// of it.
 fn commit(count: &AtomicU64, cursors: &[Cursor; 2], pending: u64, before: Place, now: Place) {
     let mut from = count.load(Ordering::Relaxed);
     let mut left = pending;
@@ -68,10 +70,11 @@ fn commit(count: &AtomicU64, cursors: &[Cursor; 2], pending: u64, before: Place,
 }
 
 impl Queue {
-    /// Puts the messages of a batch from the number `from` on, as many as there is room for; how many, and why no more.
+    /// Puts the messages of a batch from index `from` on, as many as there is room for. Returns how many, and why it
+    /// stopped.
     ///
     /// # Errors
-    /// Memory. What was put before is in the queue; the caller learns of it by asking again.
+    /// No memory is left. The messages that the returned number counts are in the queue.
     pub fn try_put_batch(&self, batch: &Batch, from: usize, policy: LockPolicy) -> (usize, Result<Put>) {
         let object = self.object();
         let Some(inside) = self.enter(&object.put_mutex, policy) else {

@@ -1,4 +1,4 @@
-//! The consumers' side.
+//! The consumers' side of a queue.
 
 use super::layout::{Cursor, DISCARDED, MESSAGE_HEADER, MessageHeader, OPENED, SEGMENT_HEADER, Segment};
 use super::{LockPolicy, Queue};
@@ -11,29 +11,30 @@ use crate::family::object::{HEADER, Header};
 use crate::sync::caller::Step;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-/// What an attempt to get came to.
+/// Result of an attempt to get a message.
 #[derive(Debug)]
 #[must_use]
 pub enum Got {
-    /// A message, which is this process's alone now.
+    /// A message, which now belongs to this process only.
     Message {
-        /// What the producer said of its bytes.
+        /// The encoding that the producer gave for its bytes.
         encoding: u32,
-        /// The buffer with its bytes and their number, if it was a big one; otherwise they were appended to the vector.
+        /// The buffer with the message's bytes and their number, if the message is big; otherwise the bytes were
+        /// appended to the vector.
         big: Option<(Hold, usize)>,
-        /// The references that it carried. They are to be kept until the message is unpacked.
+        /// The references of the message. The caller keeps them until the message is unpacked.
         carried: Vec<Hold>,
     },
-    /// There is none.
+    /// The queue is empty.
     Empty,
-    /// There is none and will be none: the queue was shut down.
+    /// The queue is empty and was shut down, so no message will come.
     Closed,
-    /// Another consumer is inside, longer than the policy allows.
+    /// Another consumer holds the mutex longer than the policy allows.
     Busy,
 }
 
 impl Got {
-    /// What the loop around attempts makes of it.
+    /// Converts the result for the loop around attempts.
     #[inline]
     pub fn step(self) -> Step<Got> {
         match self {
@@ -45,20 +46,21 @@ impl Got {
 }
 
 impl Queue {
-    /// Takes the first message, if there is one. The bytes of one that is not big are appended to `into`.
+    /// Takes the first message, if there is one. Appends the bytes to `into`, unless the message is big.
     ///
     /// # Errors
-    /// Memory for the held table. The message is then still in the queue.
+    /// No memory is left for the held table. The message is then still in the queue.
     pub fn try_get(&self, into: &mut Vec<u8>, policy: LockPolicy) -> Result<Got> {
         self.try_get_noting(into, policy, |_, _| {})
     }
 
-    /// The same, and before the message is taken `note` is told which one it will be: its number (the first one ever
-    /// put has 1), and where its bytes begin. Killed between the note and the commit, this process has not taken it, and
-    /// [`Queue::taken_so_far`] is below that number until another consumer has.
+    /// Like [`Queue::try_get`], and calls `note` before the message is taken, with its number (the first message that
+    /// was ever put has number 1) and the offset of its bytes. If this process is killed between the note and the
+    /// commit, it has not taken the message, and [`Queue::taken_so_far`] stays below that number until another
+    /// consumer has taken it.
     ///
     /// # Errors
-    /// As above; the note is then of no account.
+    /// Those of [`Queue::try_get`]; the note then has no meaning.
     pub(crate) fn try_get_noting(
         &self,
         into: &mut Vec<u8>,
@@ -115,8 +117,9 @@ impl Queue {
         }
         crash_point!("get.copied");
         if discarding {
-            // Killed before the commit, this process has counted the message and left it to be counted again: a join
-            // that ends too early, in a queue that nobody uses any more, is the smaller evil than one that never ends.
+            // If this process is killed before the commit, it has counted the message, which then is counted again.
+            // So a join may end too early, in a queue that is no longer used; that is better than one that never
+            // ends.
             let _ = self.task_done();
         }
         note(count + 1, self.bytes_of(header, at));
@@ -151,7 +154,8 @@ impl Queue {
         })
     }
 
-    /// The header of the message at this position, the bytes that lie beside it, and where it goes on.
+    /// Reads the message at this position: its header, the number of its out-of-band bytes, and the offset behind the
+    /// header.
     #[inline]
     pub(super) fn message_at(&self, segment: u64, position: u64) -> (MessageHeader, u64, u64) {
         let family = self.0.hold.family;
@@ -168,7 +172,7 @@ impl Queue {
         (header, beside, at + MESSAGE_HEADER)
     }
 
-    /// Where a message's bytes begin: behind its references, or in the buffer that the first of them names.
+    /// Offset of a message's bytes: behind its references, or in the buffer that the first reference names.
     #[inline]
     pub(super) fn bytes_of(&self, header: MessageHeader, at: u64) -> u64 {
         if header.big {
@@ -178,8 +182,8 @@ impl Queue {
         }
     }
 
-    /// What the message carries becomes this process's, and the message is out of the queue.
-    /// What is discarded was counted before, and so must succeed.
+    /// Moves the message's references to this process and the message out of the queue, in one transaction. A message
+    /// that is discarded was counted before, so in that case this waits for the ledger however long it takes.
     fn take_over(&self, at: u64, carried: u16, count: u64, discarding: bool) -> Result<Vec<Hold>> {
         let family = self.0.hold.family;
         let mut txn = match discarding {
@@ -199,7 +203,7 @@ impl Queue {
             match txn.enter_held(offset) {
                 Ok(hold) => holds.push(hold),
                 Err(e) => {
-                    // Nothing is committed, so there is nothing to let go of.
+                    // Nothing was committed, so there is nothing to release.
                     holds.into_iter().for_each(Hold::given);
                     return Err(e);
                 }
@@ -210,8 +214,9 @@ impl Queue {
         Ok(holds)
     }
 
-    /// The segment of the message at this position. A segment that ends there is freed, and the next one begun; where the
-    /// family has enough free memory already it goes to the deferred-free list, to be reclaimed when the mutex is released.
+    /// The segment of the message at this position. If a segment ends there, frees it and goes on to the next one. If
+    /// the family has enough free memory already, the segment goes to the deferred-free list, and is reclaimed when
+    /// the mutex is released.
     #[inline]
     pub(super) fn segment_at(&self, head: &'static Cursor, position: u64) -> Result<u64> {
         let family = self.0.hold.family;
@@ -240,21 +245,21 @@ impl Queue {
         Ok(offset)
     }
 
-    /// How many messages were taken, and how many bytes they had, for those who do not have the consumers' mutex.
+    /// Number of messages that were taken, and of their bytes, for callers that do not hold the consumers' mutex.
     #[inline]
     pub(super) fn taken(&self) -> (u64, u64) {
         let object = self.object();
         loop {
             let count = object.get_count.load(Ordering::Acquire);
             let bytes = object.heads[(count & 1) as usize].bytes.load(Ordering::Acquire);
-            // The cursor is written anew only after the count has moved on.
+            // The cursor is written again only after the count has increased.
             if object.get_count.load(Ordering::Acquire) == count {
                 return (count, bytes);
             }
         }
     }
 
-    /// How many messages were ever taken.
+    /// Number of messages that were ever taken.
     pub(crate) fn taken_so_far(&self) -> u64 {
         self.object().get_count.load(Ordering::Acquire)
     }
@@ -266,8 +271,8 @@ impl Queue {
 }
 
 impl Txn {
-    /// Frees a segment. Where the family has enough free memory already, the segment goes to the deferred-free list instead:
-    /// reclaiming gives its memory back to the system.
+    /// Frees a segment. If the family has enough free memory already, the segment goes to the deferred-free list
+    /// instead: reclaiming it gives its memory back to the machine.
     pub(super) fn free_segment(&mut self, offset: u64) {
         let header = self.family.at::<Header>(offset);
         let resident = header.resident.load(Ordering::Relaxed);

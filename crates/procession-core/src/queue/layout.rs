@@ -1,36 +1,38 @@
-//! What a queue looks like in family memory.
+//! The layout of a queue in family memory.
 
 use crate::family::object::Header;
 use crate::sync::wait_point::WaitPoint;
 use crate::sys::shared::shared;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-/// Messages of more bytes than this lie in buffers of their own: a quarter of the largest segment.
+/// Maximum number of bytes of a message that lies in its segment: a quarter of the largest segment. Longer messages
+/// lie in buffers of their own.
 pub const INLINE: usize = 16 << 10;
-/// The smallest and the largest segment's bytes. They grow by four from one to the next, so that an idle queue is small.
+/// Size in bytes of the smallest and of the largest segment. Each segment is four times as large as the one before,
+/// so that an idle queue is small.
 pub const SEGMENTS: (u64, u64) = (2048, 64 << 10);
-/// Where a segment's messages begin.
+/// Offset in a segment at which its messages begin.
 pub const SEGMENT_HEADER: u64 = 128;
-/// The two words that every message begins with.
+/// Size in bytes of the two words with which every message begins.
 pub const MESSAGE_HEADER: u64 = 16;
-/// The most references that one message carries.
+/// Maximum number of references of one message.
 pub const MOST_CARRIED: usize = 60;
-/// A segment's end as long as it is not known.
+/// The end of a segment while it is not known.
 pub const OPEN: u64 = u64::MAX;
 
-/// A place in a queue.
+/// A position in a queue, as it is stored.
 #[repr(C)]
 #[derive(Debug)]
 pub struct Cursor {
     /// Offset of the segment; 0 before the first one.
     pub segment: AtomicU64,
-    /// Bytes of segments since the queue's beginning.
+    /// Bytes of segments since the beginning of the queue.
     pub position: AtomicU64,
-    /// Bytes of messages since the queue's beginning, wherever they lie.
+    /// Bytes of messages since the beginning of the queue, including those in buffers.
     pub bytes: AtomicU64,
 }
 
-/// A cursor's values.
+/// The values of a cursor.
 #[derive(Clone, Copy, Debug)]
 pub struct Place {
     pub(super) segment: u64,
@@ -57,7 +59,7 @@ impl Cursor {
 }
 
 impl Place {
-    /// Behind a message that begins here.
+    /// The position behind a message that begins here.
     #[inline]
     pub(super) fn behind(self, segment: u64, header: MessageHeader, weight: u64) -> Place {
         Place {
@@ -68,19 +70,19 @@ impl Place {
     }
 }
 
-/// The queue itself. Each side's words are in cache lines of their own.
+/// The queue object. The words of each side are in cache lines of their own.
 #[repr(C, align(64))]
 #[derive(Debug)]
 pub struct QueueObject {
     pub(super) header: Header,
-    // Constant, but for `first` and `state`.
+    // These words do not change, except `first` and `state`.
     pub(super) maxsize: AtomicU64,
     pub(super) maxbytes: AtomicU64,
     pub(super) put_mutex: AtomicU64,
     pub(super) get_mutex: AtomicU64,
-    /// The first segment there ever was, for consumers that have not been in any yet.
+    /// Offset of the first segment of all, for consumers before their first message.
     pub(super) first: AtomicU64,
-    /// [`OPENED`], [`CLOSED`] or [`DISCARDED`]. Grows, under the producers' mutex.
+    /// [`OPENED`], [`CLOSED`] or [`DISCARDED`]. Only increases, under the producers' mutex.
     pub(super) state: AtomicU64,
     spare: [AtomicU64; 2],
     // Written by producers.
@@ -97,30 +99,30 @@ pub struct QueueObject {
     // Written by producers that wait for room.
     pub(super) room: WaitPoint,
     room_spare: AtomicU64,
-    /// How many of the messages ever put have been reported as dealt with.
+    /// Number of messages that were reported as done.
     pub(super) done_count: AtomicU64,
     pub(super) done: WaitPoint,
 }
 
-/// The queue takes and gives messages.
+/// State: messages can be put and taken.
 pub const OPENED: u64 = 0;
-/// It takes no more messages.
+/// State: no more messages can be put.
 pub const CLOSED: u64 = 1;
-/// And what was in it is nobody's.
+/// State: no more messages can be put, and those in the queue are discarded.
 pub const DISCARDED: u64 = 2;
 
-/// A segment's first bytes.
+/// The first bytes of a segment.
 #[repr(C, align(64))]
 #[derive(Debug)]
 pub struct Segment {
     header: Header,
-    /// The position of its first byte.
+    /// Position of its first byte.
     pub start: AtomicU64,
-    /// How many bytes of messages it takes.
+    /// Number of bytes of messages for which it has room.
     pub capacity: AtomicU64,
-    /// The position behind its last message, once the next segment is there; until then [`OPEN`].
+    /// Position behind its last message, once there is a next segment; until then [`OPEN`].
     pub end: AtomicU64,
-    /// The next segment's offset.
+    /// Offset of the next segment.
     pub next: AtomicU64,
     spare: [AtomicU64; 4],
 }
@@ -132,22 +134,22 @@ shared!(QueueObject, 448, {
 });
 shared!(Segment, SEGMENT_HEADER, { header, start, capacity, end, next, spare });
 
-/// A message's first two words: how many bytes it has; how they are encoded (lower half), how many references it
-/// carries (16 bits), and whether its bytes are in the buffer that the first of them names.
+/// The first two words of a message. First word: number of bytes. Second word: encoding (lower half), number of
+/// references (16 bits), and in bit 48 whether the bytes are in the buffer that the first reference names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MessageHeader {
-    /// Bytes.
+    /// Number of bytes.
     pub len: u64,
-    /// What the faces make of the bytes.
+    /// How the face encodes the bytes.
     pub encoding: u32,
-    /// References.
+    /// Number of references.
     pub carried: u16,
-    /// Whether the bytes are in a buffer.
+    /// Whether the bytes are in a buffer of their own.
     pub big: bool,
 }
 
 impl MessageHeader {
-    /// As words.
+    /// Encodes the header as two words.
     #[inline]
     #[must_use]
     pub fn words(self) -> [u64; 2] {
@@ -157,7 +159,7 @@ impl MessageHeader {
         ]
     }
 
-    /// From words.
+    /// Decodes the header from two words.
     #[inline]
     #[must_use]
     pub fn of(words: [u64; 2]) -> Self {
@@ -170,7 +172,7 @@ impl MessageHeader {
         }
     }
 
-    /// Bytes that the message takes in its segment.
+    /// Number of bytes that the message takes in its segment.
     #[inline]
     #[must_use]
     pub fn footprint(self) -> u64 {
@@ -178,7 +180,8 @@ impl MessageHeader {
         MESSAGE_HEADER + self.references() + inline
     }
 
-    /// Bytes that its references take: one word for the bytes in the buffers among them, and a word each.
+    /// Number of bytes that its references take: one word for the number of out-of-band bytes, and one word for each
+    /// reference.
     #[inline]
     #[must_use]
     pub fn references(self) -> u64 {

@@ -2,33 +2,37 @@
 //!
 //! # Layout
 //!
-//! Messages stand one behind the other in *segments*, which form a list. A message is a header of two words, the
-//! references that it carries, and its bytes; one of more than [`layout::INLINE`] bytes lies in a buffer of its own, to
-//! which it carries a reference. A position is a number of bytes since the queue's beginning; a segment knows at which
-//! position it starts and, once it is closed, at which it ends.
+//! Messages lie one behind the other in *segments*, which form a list. A message consists of a header of two words,
+//! its references, and its bytes. A message of more than [`layout::INLINE`] bytes lies in a buffer of its own, to
+//! which it has a reference. A position is a number of bytes since the beginning of the queue; a segment stores the
+//! position at which it starts and, once it is closed, the position at which it ends.
+//!
+//! Producers have one robust mutex, consumers another. Each side only reads the other side's counter and never
+//! touches its other words.
 //!
 //! Producers have one robust mutex, consumers another; neither touches the other side's words but to read its counter.
 //!
 //! # How a message is committed
 //!
-//! `put_count` is the number of messages ever put, `get_count` of those taken; **one store to either commits**. Behind
-//! each stand two cursors (segment, position), of which the one at `count & 1` is valid. So:
+//! `put_count` is the number of messages that were ever put, `get_count` of those that were taken; **one store to
+//! either commits**. Each count has two cursors (segment, position), and the one at index `count & 1` is valid. So:
 //!
-//! - *put*: find room (a new segment is linked by a ledger transaction), write the message behind the valid
-//!   cursor, write the *other* cursor, then store `put_count + 1`. Killed before that store, a producer has changed
-//!   nothing that anybody looks at.
-//! - *get*: copy the message at the valid cursor, write the other one, store `get_count + 1`. Killed before that store,
-//!   a consumer leaves the message for the next; after it, it has consumed exactly that one.
-//! - A message that carries references changes hands by a ledger transaction whose last note is that same store: the
-//!   producer's held entries are emptied, or the consumer's filled, and the count changed, as one.
+//! - *put*: find room (a ledger transaction links a new segment), write the message behind the valid cursor, write
+//!   the *other* cursor, then store `put_count + 1`. A producer that is killed before that store has changed nothing
+//!   that another process reads.
+//! - *get*: copy the message at the valid cursor, write the other cursor, then store `get_count + 1`. A consumer that
+//!   is killed before that store leaves the message for the next one; after it, it has consumed exactly that message.
+//! - A message that carries references changes its owner by a ledger transaction whose last note is that same store:
+//!   it empties the producer's held entries, or fills the consumer's, and changes the count, in one step.
 //!
-//! Repair is therefore nothing but letting the ledger finish what it has committed.
+//! So the only repair after a death is to let the ledger finish what it has committed.
 //!
 //! # Waiting
 //!
 //! Consumers sleep on the low half of `put_count`, producers of a bounded queue on that of `get_count`; each side
-//! rings the other's [`Bell`]. A producer killed between its commit and its ring leaves a message that nobody was told
-//! of: the next put rings, a sleeper looks for itself every half second, and the reaper rings for the dead.
+//! rings the other's [`Bell`]. If a producer is killed between its commit and its ring, no consumer is told of the
+//! message: the next put rings, a sleeper checks again at least every half second, and the reaper rings for the dead
+//! producer.
 
 pub mod batch;
 mod get;
@@ -64,7 +68,7 @@ pub use peer::PeerEvent;
 pub use put::Put;
 pub(crate) use search::Mark;
 
-/// The bound of a waiter's first sleep.
+/// Time limit of a waiter's first sleep.
 const PATIENCE: Duration = Duration::from_millis(20);
 
 /// A queue that processes share.
@@ -72,8 +76,8 @@ const PATIENCE: Duration = Duration::from_millis(20);
 pub struct Queue(Reference<QueueObject>);
 
 impl Queue {
-    /// A new, empty queue for `maxsize` messages of `maxbytes` bytes together (0: without a limit) in this process's
-    /// family.
+    /// Creates an empty queue in this process's home family, for at most `maxsize` messages with at most `maxbytes`
+    /// bytes together (0: without a limit).
     pub fn new(maxsize: u64, maxbytes: u64) -> Result<Queue> {
         let reference = Reference::make(Kind::Queue, |txn, object: &'static QueueObject| {
             object.maxsize.store(maxsize, Ordering::Relaxed);
@@ -85,17 +89,17 @@ impl Queue {
         Ok(Queue(reference))
     }
 
-    /// The queue that a handle names.
+    /// Opens the queue that a handle names.
     pub fn open(handle: &Handle) -> Result<Queue> {
         Reference::find(Kind::Queue, handle).map(Queue)
     }
 
-    /// The queue at a place in a family's memory.
+    /// Opens the queue at `offset` in a family's memory.
     pub(crate) fn at(family: &'static Family, offset: u64, generation: u32) -> Result<Queue> {
         Reference::at(family, Kind::Queue, offset, generation).map(Queue)
     }
 
-    /// What rings when it may be worth trying again, for event loops.
+    /// The bells that ring when another attempt may succeed, for event loops.
     #[must_use]
     pub fn bells(&self) -> [&Bell; 3] {
         let object = self.0.object;
@@ -109,12 +113,12 @@ impl Queue {
         self.object().items.bell.register_waker(address)
     }
 
-    /// Takes the address away again.
+    /// Unregisters an address.
     pub fn unregister_waker(&self, address: Address) {
         self.object().items.bell.unregister_waker(address);
     }
 
-    /// What its handle and further references are made of.
+    /// The reference to the object, from which handles and further references are made.
     #[must_use]
     pub fn reference(&self) -> &Reference<QueueObject> {
         &self.0
@@ -126,13 +130,13 @@ impl Queue {
         self.0.handle()
     }
 
-    /// The family in whose memory it is.
+    /// The family whose memory contains the queue.
     #[must_use]
     pub fn family(&self) -> &'static Family {
         self.0.hold.family
     }
 
-    /// Its counters: waits are those of consumers and producers, operations the messages put.
+    /// The counters. Waits are those of consumers and producers; operations are messages that were put.
     #[must_use]
     pub fn statistics(&self) -> Statistics {
         let object = self.object();
@@ -143,13 +147,13 @@ impl Queue {
         items.and(object.room.tally.statistics(0))
     }
 
-    /// The most messages it holds; 0: any number.
+    /// Maximum number of messages; 0: without a limit.
     #[must_use]
     pub fn maxsize(&self) -> u64 {
         self.object().maxsize.load(Ordering::Relaxed)
     }
 
-    /// How many messages are in it at this moment: put by a finished `put` and not taken.
+    /// Number of messages in the queue at this moment: put by a finished `put`, and not taken.
     #[must_use]
     pub fn len(&self) -> u64 {
         let got = self.object().get_count.load(Ordering::Acquire);
@@ -159,26 +163,26 @@ impl Queue {
             .saturating_sub(got)
     }
 
-    /// Whether it holds none.
+    /// Returns whether the queue is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Whether it holds as many as it may, or as many bytes.
+    /// Returns whether the queue has reached its maximum number of messages or of bytes.
     #[must_use]
     pub fn is_full(&self) -> bool {
         let maxbytes = self.maxbytes();
         (self.maxsize() != 0 && self.len() >= self.maxsize()) || (maxbytes != 0 && self.bytes() >= maxbytes)
     }
 
-    /// The most bytes of messages it holds; 0: any number.
+    /// Maximum number of bytes of messages; 0: without a limit.
     #[must_use]
     pub fn maxbytes(&self) -> u64 {
         self.object().maxbytes.load(Ordering::Relaxed)
     }
 
-    /// How many bytes the messages in it have at this moment, those in buffers of their own included.
+    /// Number of bytes of the messages in the queue at this moment, including those in buffers.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         let object = self.object();
@@ -202,8 +206,9 @@ impl Queue {
         self.wait_for_message_while(|| false, || (), deadline)
     }
 
-    /// The same, or until `gone` is true: looked at whenever the queue rings or a member that refers to it is found dead,
-    /// for which a look is taken now and then.
+    /// Like [`Queue::wait_for_message`], and also returns when `gone` returns true. `gone` is called whenever the
+    /// queue rings and whenever a member that refers to the queue is found dead; the wait checks for dead members
+    /// from time to time.
     pub fn wait_for_message_or(&self, gone: impl Fn() -> bool, deadline: Deadline) -> WaitOutcome {
         self.wait_for_message_while(gone, || self.0.hold.family.sweep_some(), deadline)
     }
@@ -222,7 +227,8 @@ impl Queue {
         self.wait_for_items(deadline, look, doubt)
     }
 
-    /// Waits until `look`, which says how many were put and whether that is enough, or the queue is shut down.
+    /// Waits until `look`, which returns the number of messages put and whether that is enough, or until the queue is
+    /// shut down.
     fn wait_for_items(
         &self,
         deadline: Deadline,
@@ -244,12 +250,13 @@ impl Queue {
         waiter.until(deadline, attempt, |_| None, |_| doubt())
     }
 
-    /// How many messages were ever put.
+    /// Number of messages that were ever put.
     pub(crate) fn put_so_far(&self) -> u64 {
         self.object().put_count.load(Ordering::Acquire)
     }
 
-    /// Waits until more than `since` messages were ever put, taken by others meanwhile or not, or the queue is shut down.
+    /// Waits until more than `since` messages were ever put, whether they were taken meanwhile or not, or the queue
+    /// is shut down.
     pub(crate) fn wait_for_more(&self, since: u64, deadline: Deadline) -> WaitOutcome {
         let object = self.object();
         let look = || {
@@ -259,18 +266,18 @@ impl Queue {
         self.wait_for_items(deadline, look, || ())
     }
 
-    /// Has all who wait for messages look again.
+    /// Makes all threads that wait for messages check again.
     pub(crate) fn alarm(&self) {
         self.object().items.bell.alarm(low_half(&self.object().put_count));
     }
 
-    /// Waits until there is room for a message of this weight, which another producer may take first, or the queue is shut
-    /// down.
+    /// Waits until there is room for a message of this weight (bytes), which another producer may take first, or the
+    /// queue is shut down.
     pub fn wait_for_room(&self, weight: u64, deadline: Deadline) -> WaitOutcome {
         self.await_room(weight, || false, || (), deadline)
     }
 
-    /// The same, or until `gone` is true, as [`Queue::wait_for_message_or`] has it.
+    /// Like [`Queue::wait_for_room`], and also returns when `gone` returns true; see [`Queue::wait_for_message_or`].
     pub fn wait_for_room_or(&self, weight: u64, gone: impl Fn() -> bool, deadline: Deadline) -> WaitOutcome {
         self.await_room(weight, gone, || self.0.hold.family.sweep_some(), deadline)
     }
@@ -304,17 +311,17 @@ impl Queue {
         self.0.object
     }
 
-    /// Enters one side's mutex; None if that would take longer than the policy allows.
+    /// Locks one side's mutex. None if that takes longer than the policy allows.
     #[inline]
     fn enter(&self, side: &AtomicU64, policy: LockPolicy) -> Option<Inside<'static>> {
         let family = self.0.hold.family;
         let mutex = family.at::<RobustMutex>(side.load(Ordering::Relaxed));
-        // All there is to repair is what the ledger has committed: see the module.
+        // The only repair is to carry out what the ledger has committed: see the module documentation.
         mutex.enter(policy, || family.settle())
     }
 }
 
-/// A member that refers to this queue has died: a wake-up may have died with it, or a ring.
+/// Handles the death of a member that referred to this queue: a wake-up or a ring may have been lost with it.
 pub(crate) fn holder_died(family: &'static Family, offset: u64, dead: Seat) {
     let object = family.at::<QueueObject>(offset);
     object.items.member_died(dead, low_half(&object.put_count));

@@ -1,30 +1,31 @@
-//! A message on its way into a queue: packed before any lock is taken, so that copying much or running out of memory
-//! happens where it hurts nobody.
+//! Parcels: a parcel is a message that is packed before any lock is taken, so that no other process waits while much
+//! is copied or memory runs out.
 
 use super::layout::{INLINE, MOST_CARRIED, MessageHeader};
 use crate::error::{Error, Result};
 use crate::family::Family;
 use crate::family::held::Hold;
 
-/// See the module. If it is dropped without having been put, what it carries is let go of.
+/// A packed message. If it is dropped without having been put, its references are released.
 #[derive(Debug)]
 pub struct Parcel<'a> {
     pub(super) header: MessageHeader,
-    /// Its bytes, in parts that follow each other.
+    /// The message's bytes, in two parts that follow each other.
     pub(super) inline: [&'a [u8]; 2],
-    /// Bytes of the buffers that it carries beside its own.
+    /// Number of out-of-band bytes: those in buffers among the references, except its own.
     pub(super) beside: u64,
     pub(super) carried: Vec<Hold>,
-    /// Offsets of what is carried, as the message will name them.
+    /// Offsets of the referenced objects, as the message will name them.
     pub(super) offsets: Vec<u64>,
 }
 
 impl<'a> Parcel<'a> {
     /// Packs bytes, in two parts that follow each other, with the references that the receiver needs to unpack them.
-    /// Many bytes are copied here, into a buffer of their own. `beside`: how many bytes are in buffers among `carried`.
+    /// More than [`INLINE`] bytes are copied here, into a buffer of their own. `beside`: number of out-of-band bytes,
+    /// those in buffers among `carried` (PEP 574).
     ///
     /// # Errors
-    /// Memory; objects of another family; more references than a message carries.
+    /// No memory is left; an object belongs to another family; more references than [`MOST_CARRIED`].
     pub fn pack(
         family: &'static Family,
         parts: [&'a [u8]; 2],
@@ -63,7 +64,7 @@ impl<'a> Parcel<'a> {
         })
     }
 
-    /// What it counts for in a queue that is bounded in bytes.
+    /// The weight of the message in a queue that is bounded in bytes.
     #[inline]
     pub(super) fn weight(&self) -> u64 {
         self.header.len + self.beside

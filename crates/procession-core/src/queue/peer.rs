@@ -1,10 +1,10 @@
-//! Waiting for a message that one certain process is to put, and for that process's end.
+//! Waits for a message that one certain process must put, or for the end of that process.
 //!
-//! A queue between two processes alone is a line: who waits at one end waits in vain once the other is dead. So the
-//! waiter sleeps on the count of messages *and* on the other's life word, as the waiters for a lock do, and looks into
-//! the registry where the life word is no longer occupied. What the dead one had put is still to be had: the count is
-//! looked at first. The first sleep, of 20 ms at most, is on the count alone, which the kernel does faster: most waits
-//! are over by then.
+//! In a queue between only two processes, a wait at one end is in vain once the other process is dead. So the waiter
+//! sleeps on the count of messages *and* on the other process's life word, as the waiters for a lock do, and checks
+//! the registry when the life word is no longer occupied. Messages that the dead process had put can still be taken:
+//! the count is checked first. The first sleep, of at most 20 ms, is on the count alone, because the kernel does that
+//! faster, and most waits are over by then.
 
 use super::{PATIENCE, Queue};
 use crate::family::Seat;
@@ -25,7 +25,7 @@ pub enum PeerEvent {
 }
 
 impl Queue {
-    /// Waits until there is a message, the queue is shut down, or the occupant of this seat is dead.
+    /// Waits until there is a message, the queue is shut down, or the occupant of the seat `peer` is dead.
     pub fn wait_for_message_from(&self, peer: Seat, deadline: Deadline) -> WaitOutcome<PeerEvent> {
         let object = self.object();
         let waiter = object
@@ -33,7 +33,7 @@ impl Queue {
             .waiter(&self.0.hold, low_half(&object.put_count), PATIENCE);
         let (dead, long) = (Cell::new(false), Cell::new(false));
         let attempt = || {
-            // Before the count: what was put before the death is seen, then.
+            // Read this before the count: messages that were put before the death are then seen.
             let died = dead.get();
             let put = object.put_count.load(Ordering::Acquire);
             if put != object.get_count.load(Ordering::Acquire) || self.is_shut_down() {

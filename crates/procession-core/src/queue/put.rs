@@ -1,4 +1,4 @@
-//! The producers' side.
+//! The producers' side of a queue.
 
 use super::layout::{Cursor, MESSAGE_HEADER, MessageHeader, OPEN, OPENED, SEGMENT_HEADER, SEGMENTS, Segment};
 use super::{LockPolicy, Parcel, Queue};
@@ -8,22 +8,22 @@ use crate::family::object::Kind;
 use crate::sync::caller::Step;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-/// What an attempt to put came to.
+/// Result of an attempt to put a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Put {
-    /// The message is in the queue, whatever happens to this process from now on.
+    /// The message is in the queue, even if this process dies now.
     Done,
-    /// The queue holds as many messages as it may.
+    /// The queue has reached its maximum number of messages or bytes.
     Full,
     /// The queue was shut down.
     Closed,
-    /// Another producer is inside, or another process in the ledger, longer than the policy allows.
+    /// Another producer holds the mutex, or another process the ledger, longer than the policy allows.
     Busy,
 }
 
 impl Put {
-    /// What the loop around attempts makes of it.
+    /// Converts the result for the loop around attempts.
     #[inline]
     pub fn step(self) -> Step<Put> {
         match self {
@@ -38,7 +38,7 @@ impl Queue {
     /// Puts a packed message, if there is room.
     ///
     /// # Errors
-    /// Memory. The queue and the parcel are then as they were.
+    /// No memory is left. The queue and the parcel are then unchanged.
     pub fn try_put(&self, parcel: &mut Parcel<'_>, policy: LockPolicy) -> Result<Put> {
         let object = self.object();
         let Some(inside) = self.enter(&object.put_mutex, policy) else {
@@ -91,7 +91,7 @@ impl Queue {
         Ok(Put::Done)
     }
 
-    /// Whether a message of this weight may follow `count` others, which had so many bytes in all.
+    /// Returns whether a message of this weight may follow `count` messages with `bytes` bytes in all.
     #[inline]
     pub(super) fn room(&self, count: u64, bytes: u64, weight: u64) -> Put {
         let object = self.object();
@@ -105,12 +105,12 @@ impl Queue {
         }
         let (got, taken) = self.taken();
         let full = maxsize != 0 && count.saturating_sub(got) >= maxsize;
-        // One that is bigger than the bound has the queue to itself.
+        // A message that is bigger than the limit is accepted when the queue is empty.
         let heavy = maxbytes != 0 && count != got && bytes.saturating_sub(taken) + weight > maxbytes;
         if full || heavy { Put::Full } else { Put::Done }
     }
 
-    /// What the parcel carries becomes the message's, and the message part of the queue.
+    /// Moves the parcel's references to the message, and the message into the queue, in one transaction.
     fn hand_over(&self, parcel: &mut Parcel<'_>, count: u64) -> Result<()> {
         let mut txn = self.0.hold.family.begin_soon()?;
         for hold in &parcel.carried {
@@ -124,7 +124,7 @@ impl Queue {
         Ok(())
     }
 
-    /// The segment for a message at this position: the tail's, or a new one if it does not fit there.
+    /// The segment for a message at this position: the last one, or a new one if the message does not fit there.
     #[inline]
     pub(super) fn segment_for(
         &self,
@@ -139,7 +139,7 @@ impl Queue {
         self.add_segment(tail, last, position, footprint)
     }
 
-    /// Whether a message fits into this segment at this position.
+    /// Returns whether a message fits into this segment at this position.
     #[inline]
     pub(super) fn fits(&self, last: u64, position: u64, footprint: u64) -> bool {
         if last != 0 {
@@ -150,7 +150,7 @@ impl Queue {
         false
     }
 
-    /// Whether this segment was closed at this position.
+    /// Returns whether this segment was closed at this position.
     pub(super) fn ends(&self, segment: u64, position: u64) -> bool {
         let segment = self.0.hold.family.at::<Segment>(segment);
         segment.end.load(Ordering::Acquire) == position

@@ -1,11 +1,11 @@
-//! Reclaims the memory of a queue that no process refers to any more: the messages in it let go of what they carry, the
-//! segments and mutexes are freed. In steps, each of them a ledger transaction.
+//! Reclaims the memory of a queue to which no process refers any more: releases the references of its messages, and
+//! frees the segments and mutexes. It works in steps, each of which is a ledger transaction.
 
 use super::layout::{MESSAGE_HEADER, MessageHeader, QueueObject, SEGMENT_HEADER, Segment};
 use crate::family::ledger::Txn;
 use core::sync::atomic::AtomicU64;
 
-/// Notes one step: up to the end of a segment or to the first message that carries something. True when only the
+/// Notes one step: up to the end of a segment, or up to the first message with references. Returns true when only the
 /// queue's own block is left.
 pub(crate) fn reclaim(txn: &mut Txn, offset: u64) -> bool {
     let family = txn.family;
@@ -20,7 +20,8 @@ pub(crate) fn reclaim(txn: &mut Txn, offset: u64) -> bool {
     }
     if count == end {
         while segment != 0 {
-            // One segment, or two if the producer that added the second was killed before its message was in.
+            // One segment, or two if a producer was killed after it had added the second and before its message was
+            // committed.
             let next = txn.read(&family.at::<Segment>(segment).next);
             txn.free(segment);
             segment = next;

@@ -1,20 +1,21 @@
-//! Looking at the messages that wait, without taking any.
+//! Searches the messages in the queue without taking any.
 //!
-//! It happens under the consumers' mutex: nobody takes a message meanwhile, and what is behind the producers' commit
-//! stands still. Nothing is written but what the visitor writes, so a process killed in here leaves nothing to repair.
+//! The search holds the consumers' mutex, so no message is taken meanwhile, and messages before the producers' commit
+//! do not change. Only the visitor writes, so a process that is killed here leaves nothing to repair.
 
 use super::layout::{Place, Segment};
 use super::{LockPolicy, Queue};
 use core::sync::atomic::Ordering;
 
-/// Where a search ended, behind so many messages: the next one begins there, and comes to what lies before it last.
+/// The message behind which a search ended, by its number and place: the next search begins there, and visits the
+/// messages before it last.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Mark(Option<(u64, Place)>);
 
 impl Queue {
-    /// Shows waiting messages until `wanted` says that this is the one; whether it did. It gets where a message's bytes
-    /// begin in family memory, and may change them: whoever takes the message, takes it changed. None: somebody else is
-    /// inside, longer than the policy allows.
+    /// Visits queued messages until `wanted` returns true. Returns whether one matched. `wanted` gets the offset of a
+    /// message's bytes and may change them: the consumer then takes the changed message. None: another consumer holds
+    /// the mutex longer than the policy allows.
     pub(crate) fn search(
         &self,
         policy: LockPolicy,
@@ -26,8 +27,8 @@ impl Queue {
         let taken = object.get_count.load(Ordering::Relaxed);
         let end = object.put_count.load(Ordering::Acquire);
         let first = (taken, object.heads[(taken & 1) as usize].load());
-        // Its segment is that of the message before it, and still there only if that one has not been taken: whoever is
-        // about to take the next one may have freed it, and died.
+        // The mark's segment is that of the message before it, and exists for certain only while that message is not
+        // taken: a consumer that was about to take the next one may have freed it, and died.
         let marked = mark.0.filter(|(number, _)| (taken + 1..end).contains(number));
         let ranges = match marked {
             Some(marked) => [Some((marked, end)), Some((first, marked.0))],
@@ -48,7 +49,7 @@ impl Queue {
         Some(false)
     }
 
-    /// Where the bytes of the message at this place begin, and the place behind it.
+    /// The offset of the bytes of the message at this place, and the place behind the message.
     fn next_waiting(&self, place: Place) -> (u64, Place) {
         let family = self.0.hold.family;
         let mut segment = match place.segment {

@@ -1,8 +1,8 @@
-//! Shutting a queue down, and counting what has been dealt with.
+//! Shuts a queue down, and counts the messages that were reported as done.
 //!
-//! The number of messages that are not dealt with yet is the number ever put less the number reported done, so a put needs
-//! no counting of its own. Who is killed between taking a message and reporting it leaves it undone for ever, as the
-//! documentation of `task_done` says.
+//! The number of unfinished messages is the number that was ever put minus the number that was reported done, so a
+//! put does not count by itself. A process that is killed between taking a message and reporting it leaves that
+//! message unfinished for ever, as the documentation of `task_done` says.
 
 use super::layout::{CLOSED, DISCARDED};
 use super::{Got, LockPolicy, Queue};
@@ -13,12 +13,13 @@ use crate::sys::clock::Deadline;
 use core::sync::atomic::Ordering;
 
 impl Queue {
-    /// From now on nothing is put, and who waits for room is told; `discard`: what is in the queue is thrown away and
-    /// counted as done, else it can still be taken. Who waits for messages that will not come is told. False if another
-    /// process is inside longer than a tenth of a second: the caller tries again.
+    /// Shuts the queue down: no more messages can be put, and producers that wait for room are told. With `discard`,
+    /// the messages in the queue are thrown away and counted as done; otherwise they can still be taken. Consumers
+    /// that wait for messages are told. False if another process holds a mutex for longer than a tenth of a second:
+    /// the caller tries again.
     ///
     /// # Errors
-    /// Memory for the held table, while throwing away.
+    /// No memory is left for the held table, while messages are discarded.
     pub fn shut_down(&self, discard: bool) -> Result<bool> {
         let object = self.object();
         let Some(inside) = self.enter(&object.put_mutex, LockPolicy::Bounded) else {
@@ -40,13 +41,13 @@ impl Queue {
         Ok(true)
     }
 
-    /// Whether it was shut down.
+    /// Returns whether the queue was shut down.
     #[must_use]
     pub fn is_shut_down(&self) -> bool {
         self.object().state.load(Ordering::Acquire) >= CLOSED
     }
 
-    /// Throws all messages away; the last answer.
+    /// Discards all messages. Returns the result of the last attempt.
     pub(super) fn discard(&self, policy: LockPolicy) -> Result<Got> {
         let mut nowhere = Vec::new();
         loop {
@@ -58,7 +59,7 @@ impl Queue {
         }
     }
 
-    /// Reports one of the messages that were ever put as dealt with; false if all of them were.
+    /// Reports one message as done. False if all messages that were put are reported already.
     #[must_use]
     pub fn task_done(&self) -> bool {
         let object = self.object();
@@ -84,7 +85,7 @@ impl Queue {
         true
     }
 
-    /// How many of the messages ever put are not reported as dealt with.
+    /// Number of messages that were put and not reported as done.
     #[must_use]
     pub fn unfinished(&self) -> u64 {
         let done = self.object().done_count.load(Ordering::Acquire);
@@ -94,7 +95,7 @@ impl Queue {
             .saturating_sub(done)
     }
 
-    /// Waits until all messages that were put are reported as dealt with.
+    /// Waits until all messages that were put are reported as done.
     pub fn wait_until_done(&self, deadline: Deadline) -> WaitOutcome {
         let object = self.object();
         let waiter = object
