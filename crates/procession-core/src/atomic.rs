@@ -1,17 +1,17 @@
-//! The one switch for atomics.
+//! Atomics, from the machine or from the model checker.
 //!
-//! The word-level algorithms ([`crate::sync::word`], [`crate::sync::bell`]) name their atomics and their futex through
-//! this module, so that the same source runs on the machine and, under `--cfg loom`, in loom's model checker. Under
-//! loom a futex is a mutex and a condition variable, which is what the kernel guarantees of it: the check of the word
-//! and the falling asleep are one step.
+//! The word-level algorithms ([`crate::sync::word`], [`crate::sync::bell`]) use the atomics and the futex of this
+//! module, so that the same source runs on the machine and, under `--cfg loom`, in loom's model checker. Under loom a
+//! futex is a mutex and a condition variable, which gives the same guarantee as the kernel: checking the word and
+//! falling asleep are one step.
 
 #[cfg(not(loom))]
 pub use core::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 #[cfg(loom)]
 pub use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
-/// A full fence behind a read-modify-write operation. On x86-64 that operation was one already, so only the compiler
-/// has to be told.
+/// A full fence after a read-modify-write operation. On x86-64 that operation is a full fence already, so only the
+/// compiler must be told.
 #[inline]
 pub fn fence_after_rmw() {
     #[cfg(all(target_arch = "x86_64", not(loom)))]
@@ -20,7 +20,7 @@ pub fn fence_after_rmw() {
     fence(Ordering::SeqCst);
 }
 
-/// A 32-bit word that can be slept on.
+/// A 32-bit word on which threads can sleep.
 #[cfg(not(loom))]
 #[repr(transparent)]
 #[derive(Debug)]
@@ -37,7 +37,7 @@ impl Word {
         Word(AtomicU32::new(value))
     }
 
-    /// The atomic itself.
+    /// The atomic.
     #[inline]
     pub fn atomic(&self) -> &AtomicU32 {
         &self.0
@@ -49,19 +49,20 @@ impl Word {
         crate::sys::futex::wait(&self.0, seen, deadline)
     }
 
-    /// Wakes up to `count` sleepers; how many there were.
+    /// Wakes up to `count` sleepers. Returns how many it woke.
     #[inline]
     pub fn wake(&self, count: u32) -> u32 {
         crate::sys::futex::wake(&self.0, count)
     }
 }
 
-/// A 32-bit word that can be slept on, as the model checker sees it: sleepers draw tickets, and are woken in their order.
+/// A 32-bit word on which threads can sleep, in the model checker: sleepers draw tickets and are woken in their
+/// order.
 #[cfg(loom)]
 #[derive(Debug)]
 pub struct Word {
     atomic: AtomicU32,
-    /// Tickets drawn, and how many of them were called.
+    /// Number of tickets drawn, and number of tickets that were called.
     tickets: loom::sync::Mutex<(u32, u32)>,
     called: loom::sync::Condvar,
 }
@@ -78,12 +79,13 @@ impl Word {
         }
     }
 
-    /// The atomic itself.
+    /// The atomic.
     pub fn atomic(&self) -> &AtomicU32 {
         &self.atomic
     }
 
-    /// Sleeps while the word holds `seen`; without a deadline, so that a lost wake-up is a deadlock that loom reports.
+    /// Sleeps while the word holds `seen`. There is no deadline, so that a lost wake-up is a deadlock, which loom
+    /// reports.
     pub fn sleep(&self, seen: u32, _deadline: crate::sys::clock::Deadline) -> crate::sys::futex::Woken {
         let mut tickets = self.tickets.lock().unwrap();
         if self.atomic.load(Ordering::SeqCst) != seen {
@@ -97,7 +99,7 @@ impl Word {
         crate::sys::futex::Woken::Woken
     }
 
-    /// Wakes up to `count` sleepers; how many there were.
+    /// Wakes up to `count` sleepers. Returns how many it woke.
     pub fn wake(&self, count: u32) -> u32 {
         let mut tickets = self.tickets.lock().unwrap();
         let woken = count.min(tickets.0 - tickets.1);

@@ -1,9 +1,10 @@
-//! Crash points: places where a test can have this process die.
+//! Crash points: places at which a test can kill this process.
 //!
-//! `crash_point!("ledger.journalled")` marks a step of a critical section. Without the feature `crash-points` it is
-//! nothing. With it, a test child calls `arm(k)` and then runs one operation: the k-th point that it passes kills
-//! the process with SIGKILL, between two instructions, as the out-of-memory killer would. A driver that counts k up
-//! until the operation ends unharmed has tried every point there is; the names say which one it was.
+//! `crash_point!("ledger.noted")` marks a step of a critical section. Without the feature `crash-points` it compiles
+//! to nothing. With it, a test child calls `arm(k)` and then runs one operation: the k-th crash point that it passes
+//! kills the process with SIGKILL, between two instructions, as the out-of-memory killer does. A driver that
+//! increases k until the operation ends without being killed has tried every crash point; the name shows which one it
+//! was.
 
 /// Marks a step at which the tests kill the process.
 #[macro_export]
@@ -22,12 +23,12 @@ mod armed {
     static LAST: AtomicPtr<u8> = AtomicPtr::new(core::ptr::null_mut());
     static LAST_LEN: AtomicUsize = AtomicUsize::new(0);
 
-    /// From now on the `k`-th crash point that this process passes (counted from 1) kills it.
+    /// Arms the crash points: the `k`-th one that this process passes from now on (counted from 1) kills it.
     pub fn arm(k: u32) {
         LEFT.store(i64::from(k), Ordering::SeqCst);
     }
 
-    /// No crash point kills any more.
+    /// Disarms the crash points.
     pub fn disarm() {
         LEFT.store(i64::MAX, Ordering::SeqCst);
     }

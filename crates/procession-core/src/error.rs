@@ -1,66 +1,67 @@
-//! What can go wrong in the core.
+//! The errors of the core.
 
 use std::fmt;
 use std::io;
 
-/// An error of the core. Its message says what, where and what to do.
+/// An error of the core. Its text says what failed, where, and what to do.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Error {
     /// The machine, the control group or the family's address space has no room for this many bytes.
     NoMemory {
-        /// What was asked for, in bytes.
+        /// Number of bytes that were requested.
         wanted: u64,
-        /// Who refused.
+        /// Which limit was reached.
         why: &'static str,
     },
-    /// A handle names an object that is no longer there: its last owner let go of it.
+    /// A handle names an object that no longer exists: its last reference was dropped.
     Stale {
-        /// What the handle should have named.
+        /// The kind of object that the handle should name.
         kind: &'static str,
     },
-    /// A handle names something else than what was asked for, or is no handle at all.
+    /// A handle names an object of another kind, or is no handle at all.
     NotAHandle {
-        /// What was wrong with it.
+        /// What is wrong with it.
         why: &'static str,
     },
-    /// The family memory of that handle cannot be reached from here.
+    /// The family memory of a handle cannot be reached from this process.
     Unreachable {
-        /// The process that sent the handle.
+        /// Pid of the process that sent the handle.
         pid: u32,
-        /// Why it could not be reached.
+        /// Why the memory cannot be reached.
         why: String,
     },
-    /// The family memory was laid out by another version of Procession.
+    /// The family memory has the layout of another version of Procession.
     Version {
-        /// The layout found.
+        /// The layout version that was found.
         found: u32,
-        /// The layout known here.
+        /// The layout version that this process knows.
         known: u32,
     },
     /// The pool takes no more tasks: it is closed, terminated or broken.
     PoolClosed,
     /// All seats of the registry of processes are taken.
     NoSeat,
-    /// Another process is in the middle of a change and has been stopped there; the same may be tried again.
+    /// Another process was stopped in the middle of a change; the operation may be tried again.
     Busy,
-    /// A signal handler of the program ended the wait for such a process.
+    /// A signal handler of the program ended the wait for a process that was stopped in the middle of a change.
     Interrupted,
-    /// This program was linked without `procession_core::objects`, so it does not know what is in the memory.
+    /// This program was linked without `procession_core::objects`, so it does not know the kinds of objects in family
+    /// memory.
     NoKinds,
     /// A system call failed.
     Os {
-        /// What was being done, as a phrase: "mapping family memory".
+        /// The operation, as a phrase: "mapping family memory".
         doing: &'static str,
-        /// The system's answer.
+        /// The system's error.
         source: io::Error,
     },
 }
 
-/// How many processes a family has at most: the seats of its registry. [`Error::NoSeat`] names the number.
+/// Maximum number of processes in a family: the seats of its registry. [`Error::NoSeat`] names the number.
 pub const SEATS: usize = 65534;
 
-/// The core's result.
+/// Result type of the core.
 pub type Result<T, E = Error> = core::result::Result<T, E>;
 
 impl Error {

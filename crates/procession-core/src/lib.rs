@@ -1,15 +1,16 @@
-//! The core of Procession: what its Python and its Rust face share.
+//! The core of Procession, on which its Python face and its Rust face are built.
 //!
-//! A *family* is a process and all its descendants that were started by Procession or forked from one. All that they
-//! share lies in one nameless shared file, the *family memory* ([`family`]): locks ([`sync`]), queues ([`queue`]), and
-//! the registry of the processes themselves ([`process`]). On these stands the engine of pools ([`pool`]). What else
-//! they say to each other goes through streams ([`connection`]). A member may be killed between any two instructions: no
-//! other hangs, crashes or reads a torn value because of it, nothing that an operation reported as done is lost, and
-//! what the dead member held is taken back.
+//! A *family* is a process together with all its descendants that Procession started, or that were forked from a
+//! member. Everything that they share lies in one nameless shared file, the *family memory* ([`family`]): locks
+//! ([`sync`]), queues ([`queue`]), dictionaries ([`dict`]), and the registry of the processes themselves
+//! ([`process`]). The engine of pools ([`pool`]) is built on these. Members also communicate through streams
+//! ([`connection`]). A member may be killed between any two instructions: because of that no other member hangs,
+//! crashes or reads a torn value, nothing is lost that an operation has reported as done, and what the dead member
+//! held is taken back.
 //!
-//! The core deals in bytes and handles, knows neither Python nor serde, and starts no threads. Each floor names only the
-//! floors below it: `objects` | `pool`, `process`, `connection` | `queue`, `dict` | `sync` | `family` | `error`, `atomic` |
-//! `sys`. `tools/check_arrows.py` sees to that.
+//! The core works with bytes and handles, knows neither Python nor serde, and starts no threads. Each floor names
+//! only the floors below it: `objects` | `pool`, `process`, `connection` | `queue`, `dict` | `sync` | `family` |
+//! `error`, `atomic` | `sys`. `tools/check_arrows.py` checks this.
 
 #[macro_use]
 pub mod crash;

@@ -1,40 +1,46 @@
-//! How the bytes of a message are to be read: what the faces have agreed on. Part of the layout of family memory.
+//! The encodings of messages, on which the faces have agreed. They are part of the layout of family memory.
 //!
 //! | encoding | bytes | carried | written by | read by |
 //! |---|---|---|---|---|
 //! | [`PICKLE`] | a pickle | the shared objects that it names | Python, Rust | Python; Rust, if it consists of built-ins |
 //! | [`BYTES`], [`BYTEARRAY`] | those of a `bytes`, `bytearray`, `Vec<u8>` | | both | both |
 //! | [`TREE`] | a small tree of built-ins, see [`tag`] | | both | both |
-//! | [`BUFFERS`] | how many buffers there are, the length of each; then a pickle | the buffers, then the shared objects | Python | Python |
-//! | [`POSTCARD`] | serde by way of postcard | the shared objects and blocks that it names | Rust | Rust |
+//! | [`BUFFERS`] | number of out-of-band buffers ([PEP 574](https://peps.python.org/pep-0574/)), the length of each; then a pickle | the buffers, then the shared objects | Python | Python |
+//! | [`POSTCARD`] | serde with postcard | the shared objects and blocks that it names | Rust | Rust |
 //! | [`ARRAY`] | the type code and the items of an `array.array` | | Python | Python |
-//! | [`BLOCK`] | what the elements are, see [`block`] | one buffer with them | Rust | both |
+//! | [`BLOCK`] | description of the elements, see [`block`] | one buffer with the elements | Rust | both |
 
-/// See the module.
+/// A pickle. See the module documentation.
 pub const PICKLE: u32 = 0;
-/// See the module.
+/// The bytes of a `bytes` or `Vec<u8>`.
 pub const BYTES: u32 = 1;
-/// See the module.
+/// A small tree of built-ins. See [`tag`].
 pub const TREE: u32 = 2;
-/// See the module.
+/// A pickle with out-of-band buffers. See the module documentation.
 pub const BUFFERS: u32 = 3;
-/// See the module.
+/// The bytes of a `bytearray`.
 pub const BYTEARRAY: u32 = 4;
-/// See the module.
+/// A value serialised by serde with postcard. See the module documentation.
 pub const POSTCARD: u32 = 5;
-/// See the module.
+/// A block of elements. See [`mod@block`].
 pub const BLOCK: u32 = 6;
-/// See the module.
+/// An `array.array`. See the module documentation.
 pub const ARRAY: u32 = 7;
 
 /// The tags of small trees.
 ///
-/// A tag, then: nothing (None, True, False), 8 bytes (int, float), a length of 4 bytes and so many bytes (str as UTF-8,
-/// bytes), a count of 1 byte and so many objects (tuple, list; dict: keys and values by turns), the name of a class (2
-/// bytes of length) and a dict (instances of plain Python classes), or the number of an earlier object (the same one
-/// again), counted over those that can be met twice (from str on, but for this last) in the order in which they *end*.
-/// Or a shared object: its kind in one byte (as [`crate::family::object::Kind`] numbers them), a length of 4 bytes, and so
-/// many bytes: its handle and, if it is an array, what [`mod@block`] says of one. Little-endian.
+/// A tag (one byte) is followed by:
+/// - nothing (None, True, False);
+/// - 8 bytes (int, float);
+/// - a length of 4 bytes and that many bytes (str as UTF-8, bytes);
+/// - a count of 1 byte and that many objects (tuple, list; dict: that many pairs of key and value);
+/// - the name of a class (2 bytes of length) and a dict (instances of plain Python classes);
+/// - the number of an earlier object (the same object again). Objects that can occur twice (from str on, except this
+///   last kind) are counted in the order in which they *end*;
+/// - a shared object: its kind in one byte (the number of [`crate::family::object::Kind`]), a length of 4 bytes and
+///   that many bytes: its handle and, for an array, its description (see [`mod@block`]).
+///
+/// All numbers are little-endian.
 pub mod tag {
     /// `None`.
     pub const NONE: u8 = 0;
@@ -60,21 +66,22 @@ pub mod tag {
     pub const AGAIN: u8 = 10;
     /// An instance of a plain Python class.
     pub const INSTANCE: u8 = 11;
-    /// A shared object. Written by Rust programs; Python pickles them.
+    /// A shared object. Rust programs write it; Python pickles shared objects.
     pub const SHARED: u8 = 12;
 
-    /// The deepest nesting that is read.
+    /// Maximum depth of nesting that is read.
     pub const DEEPEST: usize = 8;
-    /// The most objects in a tree.
+    /// Maximum number of objects in a tree.
     pub const MOST_NODES: usize = 64;
-    /// The most bytes that a tree takes.
+    /// Maximum number of bytes of a tree.
     pub const MOST_BYTES: usize = 4096;
 }
 
-/// What is said of a block: a type as numpy's array protocol writes it (`<f4`, `|u1`, `|V12`), with its length in one
-/// byte before it; the number of dimensions in one byte; each dimension in eight, little-endian.
+/// The description of a block: one byte with the length of the type, the type as numpy's array protocol writes it
+/// (`<f4`, `|u1`, `|V12`), one byte with the number of dimensions, and eight bytes (little-endian) for each
+/// dimension.
 pub mod block {
-    /// The bytes that say so.
+    /// Encodes a description.
     #[must_use]
     pub fn describe(typestr: &str, shape: &[u64]) -> Vec<u8> {
         let name = &typestr.as_bytes()[..typestr.len().min(255)];
@@ -86,7 +93,7 @@ pub mod block {
         bytes
     }
 
-    /// What such bytes say; None if they are others.
+    /// Decodes a description. None if the bytes are not one.
     #[must_use]
     pub fn read(bytes: &[u8]) -> Option<(&str, Vec<u64>)> {
         let (len, rest) = bytes.split_first()?;

@@ -1,13 +1,14 @@
-//! The objects that the floors make of memory, each with what memory must know of it: see `crate::family::kind`.
+//! The kinds of objects that the floors make of family memory, each with the functions that family memory needs: see
+//! `crate::family::kind`.
 //!
-//! This is the top floor, which names all others. The table is complete, or this does not compile.
+//! This is the top floor, which names all others. It compiles only if the table is complete.
 #![allow(unsafe_code)]
 
 use crate::family::kind::{self, Behaviour, Kinds, Passed};
 use crate::family::object::Kind;
 use crate::{dict, family, queue, sync};
 
-/// What the reaper needs of the journal to let go of an entry.
+/// Number of words of the journal that the reaper needs to release an entry.
 const RESERVE: usize = 8;
 
 const fn behaviour(kind: Kind) -> Behaviour {
@@ -20,7 +21,8 @@ const fn behaviour(kind: Kind) -> Behaviour {
                 sync::owner::holder_died(txn.family, offset, seat, code);
                 Passed::On(None)
             },
-            // A lock that this process holds and lets go of unreleased must hear of this process's end.
+            // If this process drops its reference to a lock that it holds, the lock must still learn of this
+            // process's end.
             keeps_entry: Some(sync::owner::is_mine_and_shared),
             ..plain
         },
@@ -96,11 +98,12 @@ extern "C" fn register() {
     kind::register(&KINDS);
 }
 
-/// Called by the loader, before `main` or as soon as the library is loaded that has this crate in it: so no program has to
-/// call anything before it makes its first object, and no lower floor has to name this one. The number in the section's
-/// name puts it before the functions of programs, which may make objects (`procession::init_before_main` does).
+/// The loader calls this before `main`, or when it loads the library that contains this crate. So a program need not
+/// call anything before it makes its first object, and no lower floor needs to name this one. The number in the
+/// section's name puts it before the functions of programs, which may make objects (`procession::init_before_main`
+/// does).
 #[used]
-// SAFETY: the loader calls what this section lists, once, as functions of C. This one neither unwinds nor needs anything
-// that Rust's runtime sets up in `main`.
+// SAFETY: the loader calls each function in this section once, with the C calling convention. This function does not
+// unwind, and needs nothing that Rust's runtime sets up in `main`.
 #[unsafe(link_section = ".init_array.00101")]
 static BEFORE_MAIN: extern "C" fn() = register;

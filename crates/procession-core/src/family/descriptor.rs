@@ -35,7 +35,7 @@ impl Family {
         self.fd.get().ok_or_else(|| self.lost())
     }
 
-    /// The descriptor of the memory, verified: like [`Family::fd`], for the faces.
+    /// The descriptor of the memory, verified. Opens it again if the program has closed it.
     pub fn checked_fd(&'static self) -> Result<BorrowedFd<'static>> {
         self.fd()
     }

@@ -72,7 +72,7 @@ pub struct Slot {
     pub how: AtomicU64,
     /// The next free slot: index + 1.
     pub link: AtomicU64,
-    /// Seat number ([`Seat::number`]) of the process that started the occupant and still wants its exit code; or 0.
+    /// Seat number (`Seat::number`) of the process that started the occupant and still wants its exit code; or 0.
     pub starter: AtomicU64,
     /// Seat number of the parent, or 0.
     pub parent: AtomicU64,
