@@ -157,9 +157,9 @@ impl Pool {
         })?;
         let control = Bell::new().map_err(|e| Error::os("making a pool", e))?;
         let mut state = State::default();
-        state.seats.resize_with(desks as usize, Default::default);
-        for seat in &mut state.seats {
-            seat.due = Some(0);
+        state.workers.resize_with(desks as usize, Default::default);
+        for worker in &mut state.workers {
+            worker.due = Some(0);
         }
         Ok(Pool {
             hold,
@@ -237,13 +237,13 @@ impl Pool {
                 let task = desk.task.load(Ordering::Acquire) & !MARKED_FOR_KILL;
                 let busy = desk.claim.load(Ordering::Acquire) != 0 && task != 0;
                 let from = if busy { &desk.began } else { &desk.rested };
-                let seat = &state.seats[number as usize];
+                let worker = &state.workers[number as usize];
                 let mut answer = WorkerStatistics {
-                    pid: seat.pid,
+                    pid: worker.pid,
                     ready: desk.phase.load(Ordering::Acquire) != layout::COMING,
                     item: desk.item.load(Ordering::Relaxed),
-                    done: seat.done_before + desk.done.load(Ordering::Relaxed),
-                    restarts: seat.restarts,
+                    done: worker.done_before + desk.done.load(Ordering::Relaxed),
+                    restarts: worker.restarts,
                     ..WorkerStatistics::default()
                 };
                 match from.load(Ordering::Relaxed) {

@@ -99,13 +99,13 @@ impl Pool {
     pub fn started(&self, desk: u32, pid: u32, pidfd: Option<OwnedFd>) {
         let mut state = self.lock();
         let ending = matches!(state.phase, Phase::Terminating | Phase::Broken);
-        let seat = &mut state.seats[desk as usize];
-        seat.pid = pid;
-        seat.start_time = procfs::start_time(pid);
-        seat.pidfd = pidfd.map(Kept::new).map(Arc::new);
-        seat.occupied = true;
-        seat.asked = false;
-        seat.due = None;
+        let worker = &mut state.workers[desk as usize];
+        worker.pid = pid;
+        worker.start_time = procfs::start_time(pid);
+        worker.pidfd = pidfd.map(Kept::new).map(Arc::new);
+        worker.occupied = true;
+        worker.asked = false;
+        worker.due = None;
         // It may have been quick, and marked for the kill with its first task before this table had its pid.
         let marked = self.desk(desk).task.load(Ordering::Acquire) & MARKED_FOR_KILL != 0;
         if ending || marked {
@@ -118,7 +118,7 @@ impl Pool {
     /// No worker could be started for a desk; whether the pool is broken now. Otherwise it is tried again in a moment.
     pub fn start_failed(&self, desk: u32) -> bool {
         let mut state = self.lock();
-        state.seats[desk as usize].asked = false;
+        state.workers[desk as usize].asked = false;
         self.failed_to_start(&mut state, desk, KILLS_PER_FAILURE)
     }
 
@@ -135,27 +135,27 @@ impl Pool {
         self.drain(&mut state);
         let task = word & !MARKED_FOR_KILL;
         let died_with_it = claim != 0 && task != 0 && taken >= claim && !taken_by_another;
-        let seat = &mut state.seats[number as usize];
+        let worker = &mut state.workers[number as usize];
         let death = Death {
-            pid: seat.pid,
+            pid: worker.pid,
             code,
             item: desk.item.load(Ordering::Relaxed),
             deaths: 0,
-            memory: memory || seat.over_memory,
+            memory: memory || worker.over_memory,
             limit: None,
         };
-        let intended = word & MARKED_FOR_KILL != 0 || seat.over_memory;
+        let intended = word & MARKED_FOR_KILL != 0 || worker.over_memory;
         if died_with_it {
             self.mourn(&mut state, task, death);
         }
         let phase = desk.phase.load(Ordering::Acquire);
-        let seat = &mut state.seats[number as usize];
-        seat.done_before += desk.done.load(Ordering::Relaxed);
-        seat.pid = 0;
-        seat.pidfd = None;
-        seat.occupied = false;
-        seat.asked = false;
-        seat.over_memory = false;
+        let worker = &mut state.workers[number as usize];
+        worker.done_before += desk.done.load(Ordering::Relaxed);
+        worker.pid = 0;
+        worker.pidfd = None;
+        worker.occupied = false;
+        worker.asked = false;
+        worker.over_memory = false;
         desk.reset();
         let open = matches!(state.phase, Phase::Open | Phase::Closing);
         let mut judged = Judged {
@@ -164,11 +164,11 @@ impl Pool {
             intended: intended || phase == LEAVING || !open,
         };
         if open {
-            let seat = &mut state.seats[number as usize];
-            seat.restarts += 1;
+            let worker = &mut state.workers[number as usize];
+            worker.restarts += 1;
             if judged.was_ready {
-                seat.failed = 0;
-                seat.due = Some(0);
+                worker.failed = 0;
+                worker.due = Some(0);
                 state.failed_starts = 0;
             } else {
                 let killed = code == Some(-libc::SIGKILL) && !memory;
@@ -271,20 +271,20 @@ impl Pool {
     }
 
     fn kill(&self, state: &State, number: u32, signal: i32) {
-        let seat = &state.seats[number as usize];
-        if !seat.occupied {
+        let worker = &state.workers[number as usize];
+        if !worker.occupied {
             return;
         }
         // An error is that it has ended, which will be noticed.
-        let by_pidfd = seat
+        let by_pidfd = worker
             .pidfd
             .as_ref()
             .and_then(|fd| Some(pidfd::send_signal(fd.get()?, signal)));
         let unsupported = |e: &std::io::Error| e.kind() == std::io::ErrorKind::Unsupported;
         if by_pidfd.is_none_or(|sent| sent.is_err_and(|e| unsupported(&e)))
-            && procfs::is_alive(seat.pid, seat.start_time)
+            && procfs::is_alive(worker.pid, worker.start_time)
         {
-            let _ = pidfd::kill(seat.pid, signal);
+            let _ = pidfd::kill(worker.pid, signal);
         }
     }
 
@@ -319,10 +319,10 @@ impl Pool {
         }
         const MOST: u32 = MOST_FAILED_STARTS * KILLS_PER_FAILURE;
         state.failed_starts += weight;
-        let seat = &mut state.seats[number as usize];
-        seat.failed += weight;
-        let failed = seat.failed;
-        seat.due = Some(now() + BACKOFF * u64::from(failed) / u64::from(KILLS_PER_FAILURE));
+        let worker = &mut state.workers[number as usize];
+        worker.failed += weight;
+        let failed = worker.failed;
+        worker.due = Some(now() + BACKOFF * u64::from(failed) / u64::from(KILLS_PER_FAILURE));
         let none_is_ready =
             (0..self.options.workers).all(|n| self.desk(n).phase.load(Ordering::Acquire) == COMING);
         let broken = failed >= MOST || (none_is_ready && state.failed_starts >= MOST);
@@ -340,12 +340,12 @@ impl Pool {
             state.settle(id, Outcome::Abandoned);
         }
         for number in 0..self.options.workers {
-            state.seats[number as usize].due = None;
+            state.workers[number as usize].due = None;
             if idle.get(number as usize) == Some(&true) {
-                state.seats[number as usize].signal_at = Some((time + IDLE_GRACE, signal));
+                state.workers[number as usize].signal_at = Some((time + IDLE_GRACE, signal));
             } else {
                 self.kill(state, number, signal);
-                state.seats[number as usize].signal_at = Some((time + GRACE, libc::SIGKILL));
+                state.workers[number as usize].signal_at = Some((time + GRACE, libc::SIGKILL));
             }
         }
     }
@@ -359,15 +359,17 @@ impl Pool {
             Phase::Closing => state.has_work(),
             Phase::Terminating | Phase::Broken => false,
         };
-        let free = |seat: &super::table::Seat| !seat.occupied && !seat.asked;
+        let free = |worker: &super::table::WorkerState| !worker.occupied && !worker.asked;
         if wanted {
-            let due = |seat: &super::table::Seat| free(seat) && seat.due.is_some_and(|due| due <= time);
-            let number = state.seats.iter().position(due)?;
-            state.seats[number].asked = true;
+            let due = |worker: &super::table::WorkerState| {
+                free(worker) && worker.due.is_some_and(|due| due <= time)
+            };
+            let number = state.workers.iter().position(due)?;
+            state.workers[number].asked = true;
             return Some(Event::Start(number as u32));
         }
         let over = state.phase != Phase::Closing || !state.has_work();
-        (over && state.seats.iter().all(free)).then_some(Event::Ended)
+        (over && state.workers.iter().all(free)).then_some(Event::Ended)
     }
 
     /// Ends what takes too long or too much; when to look again at the latest.
@@ -375,29 +377,29 @@ impl Pool {
         let time = now();
         let mut next: Option<u64> = None;
         let mut sooner = |at: u64| next = Some(next.map_or(at, |n| n.min(at)));
-        for seat in &state.seats {
-            if let Some(due) = seat.due.filter(|_| !seat.occupied && !seat.asked) {
+        for worker in &state.workers {
+            if let Some(due) = worker.due.filter(|_| !worker.occupied && !worker.asked) {
                 sooner(due);
             }
         }
         for number in 0..self.options.workers {
-            let seat = &state.seats[number as usize];
-            let Some((at, signal)) = seat.signal_at.filter(|_| seat.occupied) else {
+            let worker = &state.workers[number as usize];
+            let Some((at, signal)) = worker.signal_at.filter(|_| worker.occupied) else {
                 continue;
             };
             if at <= time {
                 self.kill(state, number, signal);
                 let next = (signal != libc::SIGKILL).then_some((time + GRACE, libc::SIGKILL));
-                state.seats[number as usize].signal_at = next;
+                state.workers[number as usize].signal_at = next;
             }
-            if let Some((at, _)) = state.seats[number as usize].signal_at {
+            if let Some((at, _)) = state.workers[number as usize].signal_at {
                 sooner(at);
             }
         }
         if state
-            .seats
+            .workers
             .iter()
-            .any(|seat| seat.occupied && seat.pidfd.is_none())
+            .any(|worker| worker.occupied && worker.pidfd.is_none())
         {
             sooner(time + LOOK.as_nanos() as u64);
         }
@@ -423,7 +425,7 @@ impl Pool {
         let desk = self.desk(number);
         let claim = desk.claim.load(Ordering::Acquire);
         let id = desk.task.load(Ordering::Acquire);
-        if claim == 0 || id == 0 || id & MARKED_FOR_KILL != 0 || !state.seats[number as usize].occupied {
+        if claim == 0 || id == 0 || id & MARKED_FOR_KILL != 0 || !state.workers[number as usize].occupied {
             return None;
         }
         // Acquire: pairs with `Worker::calls`. A task that is not called yet has no limit: its module is being imported.
@@ -439,7 +441,7 @@ impl Pool {
         let item = desk.item.load(Ordering::Relaxed);
         if self.mark_for_kill(state, number, id) {
             let death = Death {
-                pid: state.seats[number as usize].pid,
+                pid: state.workers[number as usize].pid,
                 item,
                 limit: Some(timeout),
                 ..Death::default()
@@ -453,14 +455,14 @@ impl Pool {
     fn limit_memory(&self, state: &mut State, number: u32, limit: u64) {
         let desk = self.desk(number);
         let id = desk.task.load(Ordering::Acquire);
-        let seat = &state.seats[number as usize];
-        if id == 0 || id & MARKED_FOR_KILL != 0 || !seat.occupied {
+        let worker = &state.workers[number as usize];
+        if id == 0 || id & MARKED_FOR_KILL != 0 || !worker.occupied {
             return;
         }
-        if procfs::resident(seat.pid).is_some_and(|bytes| bytes > limit)
+        if procfs::resident(worker.pid).is_some_and(|bytes| bytes > limit)
             && self.mark_for_kill(state, number, id)
         {
-            state.seats[number as usize].over_memory = true;
+            state.workers[number as usize].over_memory = true;
         }
     }
 
@@ -469,18 +471,18 @@ impl Pool {
         let leads = state.waiters == 0
             && (state.pending_reports > 0 || (state.phase == Phase::Closing && state.pending > 0));
         let since = self.results.put_so_far();
-        for seat in &mut state.seats {
+        for worker in &mut state.workers {
             // The program has closed it: a new one, or looking from time to time.
-            if seat.occupied && seat.pidfd.as_ref().is_some_and(|fd| fd.get().is_none()) {
-                let again = pidfd::open(seat.pid).ok();
-                let again = again.filter(|_| procfs::is_alive(seat.pid, seat.start_time));
-                seat.pidfd = again.map(Kept::new).map(Arc::new);
+            if worker.occupied && worker.pidfd.as_ref().is_some_and(|fd| fd.get().is_none()) {
+                let again = pidfd::open(worker.pid).ok();
+                let again = again.filter(|_| procfs::is_alive(worker.pid, worker.start_time));
+                worker.pidfd = again.map(Kept::new).map(Arc::new);
             }
         }
         let watched: Vec<(u32, Arc<Kept>)> = (0..)
-            .zip(&state.seats)
-            .filter(|(_, seat)| seat.occupied && !seat.asked)
-            .filter_map(|(number, seat)| Some((number, seat.pidfd.clone()?)))
+            .zip(&state.workers)
+            .filter(|(_, worker)| worker.occupied && !worker.asked)
+            .filter_map(|(number, worker)| Some((number, worker.pidfd.clone()?)))
             .collect();
         state.supervisor_sleeps = !leads;
         drop(state);
@@ -512,14 +514,14 @@ impl Pool {
         }
         let mut state = self.lock();
         for ((number, _), _) in watched.iter().zip(&ready).filter(|(_, ready)| **ready) {
-            state.seats[*number as usize].asked = true;
+            state.workers[*number as usize].asked = true;
             state.exited.push(*number);
         }
         for number in 0..self.options.workers {
-            let seat = &mut state.seats[number as usize];
-            let gone = || !procfs::is_alive(seat.pid, seat.start_time);
-            if seat.occupied && !seat.asked && seat.pidfd.is_none() && gone() {
-                seat.asked = true;
+            let worker = &mut state.workers[number as usize];
+            let gone = || !procfs::is_alive(worker.pid, worker.start_time);
+            if worker.occupied && !worker.asked && worker.pidfd.is_none() && gone() {
+                worker.asked = true;
                 state.exited.push(number);
             }
         }

@@ -114,9 +114,9 @@ impl Group {
     }
 }
 
-/// A desk, as the parent sees it.
+/// What the parent knows of the worker in a slot.
 #[derive(Debug, Default)]
-pub(super) struct Seat {
+pub(super) struct WorkerState {
     pub(super) pid: u32,
     pub(super) pidfd: Option<Arc<descriptor::Kept>>,
     pub(super) start_time: u64,
@@ -141,7 +141,7 @@ pub(super) struct State {
     pub(super) free: Vec<u32>,
     pub(super) groups: HashMap<u64, Group>,
     pub(super) last_group: u64,
-    pub(super) seats: Vec<Seat>,
+    pub(super) workers: Vec<WorkerState>,
     /// Tasks under way; how many bytes they have; of the tasks, how many are to be reported, and how many have a time
     /// limit.
     pub(super) pending: u64,
