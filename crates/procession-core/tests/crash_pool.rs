@@ -1,4 +1,4 @@
-//! A worker is killed at every step of taking a task, handing back its result and clearing its desk: what died with it is
+//! A worker is killed at every step of taking a task, handing back its result and clearing its slot: what died with it is
 //! judged right, and nothing is lost or done twice.
 #![cfg(feature = "crash-points")]
 #![allow(unsafe_code)]
@@ -66,7 +66,7 @@ fn returned(pool: &Pool, id: u64) -> Option<Vec<u8>> {
     }
 }
 
-/// The desk's worker does everything that one does with a task, and dies somewhere; then the parent judges, and another
+/// The slot's worker does everything that one does with a task, and dies somewhere; then the parent judges, and another
 /// worker does what is left.
 fn judged_rightly(len: usize) {
     let payload = vec![7u8; len];
@@ -77,7 +77,7 @@ fn judged_rightly(len: usize) {
             (pool, ids)
         },
         |(pool, _)| {
-            let worker = Worker::sit(&pool.handle(), 0).unwrap();
+            let worker = Worker::take_slot(&pool.handle(), 0).unwrap();
             worker.ready();
             assert!(serve_one(&worker));
         },
@@ -85,7 +85,7 @@ fn judged_rightly(len: usize) {
             pool.ended(0, Some(-9), false);
             let first = pool.is_settled(ids[0]);
             // Whoever comes next does what was not begun, and no more.
-            let other = Worker::sit(&pool.handle(), 1).unwrap();
+            let other = Worker::take_slot(&pool.handle(), 1).unwrap();
             let mut served = 0;
             while serve_one(&other) {
                 served += 1;
@@ -126,7 +126,7 @@ fn a_task_that_may_be_run_again_is_done_whatever_its_first_worker_died_at() {
             (pool, id)
         },
         |(pool, _)| {
-            let worker = Worker::sit(&pool.handle(), 0).unwrap();
+            let worker = Worker::take_slot(&pool.handle(), 0).unwrap();
             worker.ready();
             serve_one(&worker);
         },
@@ -134,7 +134,7 @@ fn a_task_that_may_be_run_again_is_done_whatever_its_first_worker_died_at() {
             pool.ended(0, Some(-9), false);
             // The supervisor puts it into the queue once more.
             while pool.next_event(Deadline::PAST) != Event::TimedOut {}
-            let other = Worker::sit(&pool.handle(), 1).unwrap();
+            let other = Worker::take_slot(&pool.handle(), 1).unwrap();
             while serve_one(&other) {}
             assert!(pool.is_settled(id));
             assert_eq!(returned(&pool, id).unwrap(), b"again");
@@ -142,10 +142,10 @@ fn a_task_that_may_be_run_again_is_done_whatever_its_first_worker_died_at() {
     );
 }
 
-/// A worker at this desk is killed between its note of a task and the commit: the task stays in the queue.
-fn killed_before_the_commit(pool: &Pool, desk: u32) {
+/// A worker in this slot is killed between its note of a task and the commit: the task stays in the queue.
+fn killed_before_the_commit(pool: &Pool, slot: u32) {
     let pid = crash::fork_child(|| {
-        let worker = Worker::sit(&pool.handle(), desk).unwrap();
+        let worker = Worker::take_slot(&pool.handle(), slot).unwrap();
         worker.ready();
         // inside, segment found, copied, noted
         procession_core::crash::arm(4);
@@ -154,10 +154,10 @@ fn killed_before_the_commit(pool: &Pool, desk: u32) {
     assert_eq!(crash::wait_for(pid), End::Killed);
 }
 
-/// A worker at this desk is killed with a task that it has taken.
-fn killed_with_a_task(pool: &Pool, desk: u32) {
+/// A worker in this slot is killed with a task that it has taken.
+fn killed_with_a_task(pool: &Pool, slot: u32) {
     let pid = crash::fork_child(|| {
-        let worker = Worker::sit(&pool.handle(), desk).unwrap();
+        let worker = Worker::take_slot(&pool.handle(), slot).unwrap();
         worker.ready();
         while !matches!(
             worker.try_take(&mut Vec::new(), LockPolicy::Bounded),
@@ -176,7 +176,7 @@ fn a_worker_killed_while_another_takes_the_same_message_is_not_blamed() {
     let id = submit(&pool, b"one", 0);
     killed_before_the_commit(&pool, 0);
     assert!(pool.is_running(id), "it has left its note");
-    let other = Worker::sit(&pool.handle(), 1).unwrap();
+    let other = Worker::take_slot(&pool.handle(), 1).unwrap();
     let mut scratch = Vec::new();
     let taken = loop {
         match other.try_take(&mut scratch, LockPolicy::Bounded).unwrap() {
@@ -200,8 +200,8 @@ fn of_several_dead_workers_with_a_claim_the_last_one_is_blamed_in_whatever_order
             killed_before_the_commit(&pool, 0);
             killed_before_the_commit(&pool, 1);
             killed_with_a_task(&pool, 2);
-            for desk in order {
-                pool.ended(desk, Some(-(10 + desk as i32)), false);
+            for slot in order {
+                pool.ended(slot, Some(-(10 + slot as i32)), false);
                 while !matches!(pool.next_event(Deadline::PAST), Event::TimedOut | Event::Start(_)) {}
             }
             if retries == 0 {
@@ -211,7 +211,7 @@ fn of_several_dead_workers_with_a_claim_the_last_one_is_blamed_in_whatever_order
                 }
             } else {
                 // In the queue again, and once.
-                let worker = Worker::sit(&pool.handle(), 0).unwrap();
+                let worker = Worker::take_slot(&pool.handle(), 0).unwrap();
                 assert!(serve_one(&worker) && !serve_one(&worker));
                 assert!(pool.is_settled(id));
                 assert_eq!(returned(&pool, id).unwrap(), b"one");
@@ -232,7 +232,7 @@ fn a_task_is_cancelled_for_good_though_a_dead_worker_has_claimed_it() {
         }
         assert!(pool.cancel(id, false));
         assert!(matches!(pool.take(id), Some(Outcome::Cancelled)));
-        let other = Worker::sit(&pool.handle(), 1).unwrap();
+        let other = Worker::take_slot(&pool.handle(), 1).unwrap();
         assert!(serve_one(&other) && !serve_one(&other));
         if !judged_before {
             pool.ended(0, Some(-9), false);
@@ -252,7 +252,7 @@ fn tasks_are_found_in_the_queue_though_a_segment_went_with_a_take_that_was_not_c
                 let ids: Vec<u64> = (0..count).map(|_| submit(&pool, &[1; 40], 0)).collect();
                 let (next, last) = (submit(&pool, &[2; 40], 0), submit(&pool, &[3; 40], 0));
                 assert!(pool.cancel(ids[count - 1], false));
-                let worker = Worker::sit(&pool.handle(), 1).unwrap();
+                let worker = Worker::take_slot(&pool.handle(), 1).unwrap();
                 for _ in 1..count {
                     assert!(serve_one(&worker));
                 }
@@ -262,7 +262,7 @@ fn tasks_are_found_in_the_queue_though_a_segment_went_with_a_take_that_was_not_c
                 (pool, next, last)
             },
             |(pool, ..)| {
-                let worker = Worker::sit(&pool.handle(), 0).unwrap();
+                let worker = Worker::take_slot(&pool.handle(), 0).unwrap();
                 worker.ready();
                 let _ = worker.try_take(&mut Vec::new(), LockPolicy::Bounded);
             },
@@ -274,7 +274,7 @@ fn tasks_are_found_in_the_queue_though_a_segment_went_with_a_take_that_was_not_c
                 }
                 assert!(pool.cancel(last, false), "{count}");
                 pool.ended(0, Some(-9), false);
-                let worker = Worker::sit(&pool.handle(), 1).unwrap();
+                let worker = Worker::take_slot(&pool.handle(), 1).unwrap();
                 let mut served = 0;
                 while serve_one(&worker) {
                     served += 1;

@@ -112,11 +112,11 @@ fn supervise(pool: &Pool, reports: &Mutex<Vec<Report>>, starts: &AtomicU32, fail
     let mut children = HashMap::new();
     loop {
         match pool.next_event(Deadline::NEVER) {
-            Event::Start(desk) => {
+            Event::Start(slot) => {
                 starts.fetch_add(1, Ordering::SeqCst);
                 let handle = pool.handle();
                 let pid = common::fork_child(move || {
-                    let Ok(worker) = Worker::sit(&handle, desk) else {
+                    let Ok(worker) = Worker::take_slot(&handle, slot) else {
                         return 4;
                     };
                     if fails {
@@ -128,15 +128,15 @@ fn supervise(pool: &Pool, reports: &Mutex<Vec<Report>>, starts: &AtomicU32, fail
                 // SAFETY: the child holds it open.
                 let fd = unsafe { BorrowedFd::borrow_raw(child.sentinel().unwrap()) };
                 let fd: OwnedFd = fd.try_clone_to_owned().unwrap();
-                children.insert(desk, child);
-                pool.started(desk, pid, Some(fd));
+                children.insert(slot, child);
+                pool.started(slot, pid, Some(fd));
             }
-            Event::Exited(desk) => {
-                let code = match children[&desk].wait(Deadline::after(LIMIT)) {
+            Event::Exited(slot) => {
+                let code = match children[&slot].wait(Deadline::after(LIMIT)) {
                     procession_core::process::ExitOutcome::Exited(code) => Some(code),
                     _ => None,
                 };
-                let _ = pool.ended(desk, code, false);
+                let _ = pool.ended(slot, code, false);
             }
             Event::Reports(more) => reports.lock().unwrap().extend(more),
             Event::Ended => return,
@@ -423,7 +423,7 @@ fn a_worker_that_is_marked_for_kill_before_its_start_is_reported_is_killed() {
     assert_eq!(pool.next_event(Deadline::PAST), Event::Start(0));
     let handle = pool.handle();
     let pid = common::in_child(|| {
-        let worker = Worker::sit(&handle, 0).unwrap();
+        let worker = Worker::take_slot(&handle, 0).unwrap();
         worker.run(|task| (0, work(&task.bytes))).unwrap();
     });
     assert!(common::eventually(|| pool.is_running(id)));

@@ -26,7 +26,7 @@ __all__ = ["Supervisor"]
 
 
 class Supervisor(Listeners):
-    """What the thread needs. processes: the workers, by desk; the very list that `Pool._pool` is."""
+    """What the thread needs. processes: the workers, by slot; the very list that `Pool._pool` is."""
 
     def __init__(
         self,
@@ -62,31 +62,31 @@ class Supervisor(Listeners):
     def start(self) -> None:
         """Starts all workers, in this thread, and then the thread. What the start of a worker raises is raised."""
         while True:
-            kind, desk = self.engine.next_event(0)
+            kind, slot = self.engine.next_event(0)
             if kind != "start":
                 break
             try:
-                self._start(desk)
+                self._start(slot)
             except BaseException:
-                self.engine.start_failed(desk)
+                self.engine.start_failed(slot)
                 raise
         self.thread = threading.Thread(target=self._run, name="PoolSupervisor", daemon=True)
         self.thread.start()
 
-    def _start(self, desk: int) -> None:
-        process = self.make(self.context, target=worker.main, args=(self.engine.handle, desk, *self.worker))
+    def _start(self, slot: int) -> None:
+        process = self.make(self.context, target=worker.main, args=(self.engine.handle, slot, *self.worker))
         process.name = process.name.replace("Process", "PoolWorker")
         process.daemon = True
         process.start()
-        if desk < len(self.processes):
-            self.processes[desk] = process
+        if slot < len(self.processes):
+            self.processes[slot] = process
         else:
             self.processes.append(process)
         try:
             sentinel = process.sentinel
         except (OSError, AttributeError):  # a sandbox without pidfds, a process class of somebody's own
             sentinel = -1
-        self.engine.started(desk, getattr(process, "pid", None) or 0, sentinel)
+        self.engine.started(slot, getattr(process, "pid", None) or 0, sentinel)
 
     def _run(self) -> None:
         while True:
@@ -113,20 +113,20 @@ class Supervisor(Listeners):
         for key in list(self.watched):
             self.tell(key)
 
-    def _started_again(self, desk: int) -> None:
+    def _started_again(self, slot: int) -> None:
         try:
-            self._start(desk)
+            self._start(slot)
         except Exception as error:
             self._refusal = error
-            self.engine.start_failed(desk)
+            self.engine.start_failed(slot)
 
-    def _exited(self, desk: int) -> None:
-        process = self.processes[desk]
+    def _exited(self, slot: int) -> None:
+        process = self.processes[slot]
         process.join()
         popen = process._popen
         memory = popen is not None and popen._out_of_memory
         self._last, self._refusal = process, None  # before anybody can ask what broke the pool
-        self.engine.ended(desk, process.exitcode, memory)
+        self.engine.ended(slot, process.exitcode, memory)
 
     @property
     def broken(self) -> BaseException | None:

@@ -378,9 +378,9 @@ class ThreadEngine:
             self._unfinished.discard(work)
             return True
 
-    def run(self, desk: int) -> None:
+    def run(self, slot: int) -> None:
         """What a thread does."""
-        self.busy[desk] = time.monotonic(), False
+        self.busy[slot] = time.monotonic(), False
         while True:
             work = self.queue.get()
             if work is None:
@@ -389,7 +389,7 @@ class ThreadEngine:
                 if work.state != "waiting":
                     continue
                 work.state = "running"
-            self.busy[desk] = time.monotonic(), True
+            self.busy[slot] = time.monotonic(), True
             success: bool
             value: Any
             try:
@@ -400,8 +400,8 @@ class ThreadEngine:
                 work.state = "done"
                 self._unfinished.discard(work)
             work.done(success, value)
-            self.done[desk] += 1
-            self.busy[desk] = time.monotonic(), False
+            self.done[slot] += 1
+            self.busy[slot] = time.monotonic(), False
             del work, value
 
     def close(self) -> None:
@@ -443,17 +443,17 @@ class ThreadEngine:
         with self.condition:
             return len({work.job for work in self._unfinished})
 
-    def is_busy(self, desk: int) -> bool:
+    def is_busy(self, slot: int) -> bool:
         """Whether that thread is in the midst of a task."""
-        return desk in self.busy and self.busy[desk][1]
+        return slot in self.busy and self.busy[slot][1]
 
     def statistics(self) -> list[tuple[int, bool, int, int, int, int, float, int, int]]:
         now = time.monotonic()
         rows = []
-        for desk in range(self.workers):
-            since, busy = self.busy.get(desk, (now, False))
-            ready = desk in self.busy
-            rows.append((os.getpid(), ready, int(busy), 0, 0, 0, now - since, self.done[desk], 0))
+        for slot in range(self.workers):
+            since, busy = self.busy.get(slot, (now, False))
+            ready = slot in self.busy
+            rows.append((os.getpid(), ready, int(busy), 0, 0, 0, now - since, self.done[slot], 0))
         return rows
 
 
@@ -482,8 +482,8 @@ class ThreadSupervisor(Listeners):
         engine.tell = self.tell
 
     def start(self) -> None:
-        for desk in range(self.engine.workers):
-            thread = self.make(None, target=self._live, args=(desk,))
+        for slot in range(self.engine.workers):
+            thread = self.make(None, target=self._live, args=(slot,))
             thread.daemon = True
             self.threads.append(thread)
             thread.start()
@@ -492,8 +492,8 @@ class ThreadSupervisor(Listeners):
         """The engine was terminated: waits for the threads but for those that are in the midst of a task, which nobody
         can end. `Pool.join` waits for them as well.
         """
-        for desk, thread in enumerate(self.threads):
-            while thread is not threading.current_thread() and thread.is_alive() and not self.engine.is_busy(desk):
+        for slot, thread in enumerate(self.threads):
+            while thread is not threading.current_thread() and thread.is_alive() and not self.engine.is_busy(slot):
                 thread.join(0.01)
 
     def is_alive(self) -> bool:
@@ -506,7 +506,7 @@ class ThreadSupervisor(Listeners):
             if thread is not threading.current_thread():
                 thread.join()
 
-    def _live(self, desk: int) -> None:
+    def _live(self, slot: int) -> None:
         while self.initializer is not None:
             try:
                 self.initializer(*self.initargs)
@@ -518,4 +518,4 @@ class ThreadSupervisor(Listeners):
                     return
             else:
                 break
-        self.engine.run(desk)
+        self.engine.run(slot)

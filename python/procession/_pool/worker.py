@@ -19,7 +19,7 @@ __all__ = ["described", "main", "unsendable"]
 
 def main(
     handle: bytes,
-    desk: int,
+    slot: int,
     initializer: Callable[..., object] | None,
     initargs: Iterable[Any],
     most: int | None,
@@ -43,7 +43,7 @@ def main(
             # it is told at home, once, and not here by each worker
             exit_report.leave_report(error)
             raise SystemExit(1) from None
-    _core.work_in_pool(handle, desk, None, most, memory)
+    _core.work_in_pool(handle, slot, None, most, memory)
 
 
 def _write_lines_at_once() -> None:

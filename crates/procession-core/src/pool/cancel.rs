@@ -13,12 +13,12 @@ impl Pool {
     pub fn cancel(&self, id: u64, kill: bool) -> bool {
         let (mut state, struck) = self.strike(|task| task == id, true);
         // If it was not there, whoever has it took it before, and who has ended it since has left a result.
-        let desk = if struck.is_empty() { self.desk_of(id) } else { None };
+        let slot = if struck.is_empty() { self.slot_of(id) } else { None };
         self.drain(&mut state);
         if !state.is_pending(id) {
             return false;
         }
-        if let Some(number) = desk
+        if let Some(number) = slot
             && (!kill || !self.mark_for_kill(&state, number, id))
         {
             // It runs, or has ended this very moment.
@@ -56,7 +56,7 @@ impl Pool {
     /// Whether a worker has this task.
     #[must_use]
     pub fn is_running(&self, id: u64) -> bool {
-        self.desk_of(id).is_some()
+        self.slot_of(id).is_some()
     }
 
     /// Cancels all tasks of a group, or of the pool, that are not settled; `kill`: also those that run, whose workers are
@@ -70,11 +70,11 @@ impl Pool {
         waiting + ids.into_iter().filter(|id| self.cancel(*id, true)).count()
     }
 
-    pub(super) fn desk_of(&self, id: u64) -> Option<u32> {
+    pub(super) fn slot_of(&self, id: u64) -> Option<u32> {
         (0..self.options.workers).find(|number| {
-            let desk = self.desk(*number);
-            desk.task.load(Ordering::Acquire) == id
-                && match desk.claim.load(Ordering::Acquire) {
+            let slot = self.slot(*number);
+            slot.task.load(Ordering::Acquire) == id
+                && match slot.claim.load(Ordering::Acquire) {
                     0 => false,
                     // About to be taken is as good as taken: the worker goes on to it if it lives.
                     _ => true,

@@ -1,7 +1,7 @@
 //! What a pool looks like in family memory, and what stands before every task and every result.
 //!
-//! Behind the [`PoolObject`] follow the desks, one for each worker. A desk's words are written by the worker that sits at
-//! it; the parent only resets a desk whose worker is dead, and sets [`MARKED_FOR_KILL`] in `task`.
+//! Behind the [`PoolObject`] follow the slots, one for each worker. A slot's words are written by the worker in
+//! it; the parent only resets a slot whose worker is dead, and sets [`MARKED_FOR_KILL`] in `task`.
 
 use crate::family::object::{HEADER, Header};
 use crate::sys::shared::shared;
@@ -22,17 +22,17 @@ pub struct PoolObject {
     pub tasks: [AtomicU64; 2],
     /// Offset and generation of the queue of results.
     pub results: [AtomicU64; 2],
-    /// How many desks there are.
-    pub desks: AtomicU64,
+    /// How many slots there are.
+    pub slots: AtomicU64,
     spare: [AtomicU64; 3],
 }
 
-shared!(PoolObject, 64 + 64, { header, tasks, results, desks, spare });
+shared!(PoolObject, 64 + 64, { header, tasks, results, slots, spare });
 
-/// One worker's place.
+/// One worker's slot.
 #[repr(C, align(64))]
 #[derive(Debug)]
-pub struct Desk {
+pub struct WorkerSlot {
     /// The number of the message that the worker is about to take or has taken, or 0.
     pub claim: AtomicU64,
     /// The task in that message (perhaps [`MARKED_FOR_KILL`]), or 0 once its result is handed back.
@@ -58,20 +58,20 @@ pub const READY: u64 = 1;
 /// The worker ends of its own accord.
 pub const LEAVING: u64 = 2;
 
-const DESK_BYTES: u64 = 64;
-shared!(Desk, DESK_BYTES, { claim, task, item, began, done, phase, rested, called });
+const SLOT_BYTES: u64 = 64;
+shared!(WorkerSlot, SLOT_BYTES, { claim, task, item, began, done, phase, rested, called });
 
-/// How many bytes a pool with so many desks takes.
-pub(super) fn bytes_of(desks: u64) -> u64 {
-    size_of::<PoolObject>() as u64 + desks * DESK_BYTES
+/// How many bytes a pool with so many slots takes.
+pub(super) fn bytes_of(slots: u64) -> u64 {
+    size_of::<PoolObject>() as u64 + slots * SLOT_BYTES
 }
 
-/// Where a desk is.
-pub(super) fn desk_at(pool: u64, desk: u32) -> u64 {
-    pool + size_of::<PoolObject>() as u64 + u64::from(desk) * DESK_BYTES
+/// Where a slot is.
+pub(super) fn slot_at(pool: u64, slot: u32) -> u64 {
+    pool + size_of::<PoolObject>() as u64 + u64::from(slot) * SLOT_BYTES
 }
 
-impl Desk {
+impl WorkerSlot {
     /// As it is before a worker comes.
     pub(super) fn reset(&self) {
         for word in [

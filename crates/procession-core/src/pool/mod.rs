@@ -3,13 +3,13 @@
 //!
 //! # For a face
 //!
-//! *The parent* makes a [`Pool`] with so many desks, and has one thread in a loop of [`Pool::next_event`], which waits and
-//! then says what is to be done: start a worker for a desk ([`Event::Start`]; then [`Pool::started`] or
+//! *The parent* makes a [`Pool`] with so many slots, and has one thread in a loop of [`Pool::next_event`], which waits and
+//! then says what is to be done: start a worker for a slot ([`Event::Start`]; then [`Pool::started`] or
 //! [`Pool::start_failed`]), find out how one has ended ([`Event::Exited`]; then [`Pool::ended`]), look at outcomes that
 //! somebody wants to hear of ([`Event::Reports`]). Any thread submits tasks, by themselves ([`Pool::submit`], whose
 //! outcome is asked for with [`Pool::wait`] and [`Pool::take`]) or in groups ([`Pool::group`], [`Pool::collect`]).
 //!
-//! *A worker* gets the pool's [`Handle`] and its desk's number, sits down ([`Worker::sit`]), and then loops: take a task,
+//! *A worker* gets the pool's [`Handle`] and its slot's number, takes that slot ([`Worker::take_slot`]), and then loops: take a task,
 //! run it, hand the result back, say so ([`Worker::run`] is that loop for faces that need nothing else).
 //!
 //! What many tasks have in common is a [`Definition`]: written once, read once by each worker, named by each task.
@@ -18,7 +18,7 @@
 //!
 //! Tasks travel in one [`Queue`], results in another, and both are such that a message is in them or is not, whoever is
 //! killed. What is left to know is *which task died with a worker*. While a worker holds the consumers' mutex, and before
-//! it commits, it writes at its [`layout::Desk`] the task that it is about to take, and then the number of the message (the
+//! it commits, it writes in its [`layout::WorkerSlot`] the task that it is about to take, and then the number of the message (the
 //! *claim*). When it has handed the result back it clears the task, and then the claim. So once a worker is dead, the
 //! parent, which alone judges, finds one of these:
 //!
@@ -26,8 +26,8 @@
 //! |---|---|---|
 //! | 0, or task 0 | | it had no task, or its result is in the queue of results |
 //! | n | fewer than n were taken | killed before the commit: the task is still in the queue |
-//! | n | n or more were taken, another desk claims n later | killed before the commit; the other one came after it |
-//! | n | n or more were taken, no other desk claims n later | if its result is not in the queue of results, it died with it |
+//! | n | n or more were taken, another slot claims n later | killed before the commit; the other one came after it |
+//! | n | n or more were taken, no other slot claims n later | if its result is not in the queue of results, it died with it |
 //!
 //! The others' claims are read before the queue of results is emptied: a claim that is gone by then has left a result there.
 //! Several that claim n came one after the other, since the mutex is between them; all but the last are dead, whatever the
@@ -39,7 +39,7 @@
 //! # Dying on purpose
 //!
 //! Time limits, cancellation and limits of memory kill workers, and must not kill one that has gone on to another task. So
-//! the parent first *marks for the kill* (a compare-and-swap of the desk's task), and a worker finishes a task by a
+//! the parent first *marks for the kill* (a compare-and-swap of the slot's task), and a worker finishes a task by a
 //! compare-and-swap of the same word: either it is finished and the worker safe, or the worker is marked and takes no other.
 //!
 //! # Who waits
@@ -67,7 +67,7 @@ use crate::queue::Queue;
 use crate::sys::event::Bell;
 use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
-use layout::{Desk, MARKED_FOR_KILL, PoolObject, desk_at};
+use layout::{MARKED_FOR_KILL, PoolObject, WorkerSlot, slot_at};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use table::State;
 
@@ -123,7 +123,7 @@ pub struct WorkerStatistics {
     pub item: u64,
     /// For how long it has had that task, or has had none.
     pub since: Duration,
-    /// Tasks that workers at this desk have handed back.
+    /// Tasks that workers in this slot have handed back.
     pub done: u64,
     /// How many workers were started here in place of others.
     pub restarts: u64,
@@ -139,11 +139,11 @@ impl Pool {
     /// # Panics
     /// If there are no workers, or more than [`layout::MOST_WORKERS`].
     pub fn new(options: Options) -> Result<Pool> {
-        let desks = u64::from(options.workers);
-        assert!((1..=layout::MOST_WORKERS).contains(&desks), "so many workers");
+        let slots = u64::from(options.workers);
+        assert!((1..=layout::MOST_WORKERS).contains(&slots), "so many workers");
         let family = Family::home()?;
         let (tasks, results) = (Queue::new(0, 0)?, Queue::new(0, 0)?);
-        let bytes = layout::bytes_of(desks);
+        let bytes = layout::bytes_of(slots);
         let hold = family.create(Kind::Pool, bytes, |txn, offset| {
             txn.family.zero(offset + HEADER, (bytes - HEADER) as usize);
             let object = txn.family.at::<PoolObject>(offset);
@@ -152,12 +152,12 @@ impl Pool {
                 place[0].store(at, Ordering::Relaxed);
                 place[1].store(generation.into(), Ordering::Relaxed);
             }
-            object.desks.store(desks, Ordering::Relaxed);
+            object.slots.store(slots, Ordering::Relaxed);
             Ok(())
         })?;
         let control = Bell::new().map_err(|e| Error::os("making a pool", e))?;
         let mut state = State::default();
-        state.workers.resize_with(desks as usize, Default::default);
+        state.workers.resize_with(slots as usize, Default::default);
         for worker in &mut state.workers {
             worker.due = Some(0);
         }
@@ -221,7 +221,7 @@ impl Pool {
     #[must_use]
     pub fn waiting(&self) -> u64 {
         let state = self.lock();
-        let has_task = |number: &u32| self.desk(*number).task.load(Ordering::Acquire) & !MARKED_FOR_KILL != 0;
+        let has_task = |number: &u32| self.slot(*number).task.load(Ordering::Acquire) & !MARKED_FOR_KILL != 0;
         let taken = (0..self.options.workers).filter(has_task).count() as u64;
         state.pending.saturating_sub(taken)
     }
@@ -233,16 +233,16 @@ impl Pool {
         let time = crate::sys::clock::now();
         (0..self.options.workers)
             .map(|number| {
-                let desk = self.desk(number);
-                let task = desk.task.load(Ordering::Acquire) & !MARKED_FOR_KILL;
-                let busy = desk.claim.load(Ordering::Acquire) != 0 && task != 0;
-                let from = if busy { &desk.began } else { &desk.rested };
+                let slot = self.slot(number);
+                let task = slot.task.load(Ordering::Acquire) & !MARKED_FOR_KILL;
+                let busy = slot.claim.load(Ordering::Acquire) != 0 && task != 0;
+                let from = if busy { &slot.began } else { &slot.rested };
                 let worker = &state.workers[number as usize];
                 let mut answer = WorkerStatistics {
                     pid: worker.pid,
-                    ready: desk.phase.load(Ordering::Acquire) != layout::COMING,
-                    item: desk.item.load(Ordering::Relaxed),
-                    done: worker.done_before + desk.done.load(Ordering::Relaxed),
+                    ready: slot.phase.load(Ordering::Acquire) != layout::COMING,
+                    item: slot.item.load(Ordering::Relaxed),
+                    done: worker.done_before + slot.done.load(Ordering::Relaxed),
                     restarts: worker.restarts,
                     ..WorkerStatistics::default()
                 };
@@ -258,8 +258,8 @@ impl Pool {
             .collect()
     }
 
-    fn desk(&self, number: u32) -> &'static Desk {
-        self.hold.family.at(desk_at(self.hold.offset, number))
+    fn slot(&self, number: u32) -> &'static WorkerSlot {
+        self.hold.family.at(slot_at(self.hold.offset, number))
     }
 
     /// Nothing that may panic or run foreign code happens inside.

@@ -16,9 +16,9 @@ use std::sync::Arc;
 /// What is to be done next.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Event {
-    /// A worker is to be started for this desk; then [`Pool::started`] or [`Pool::start_failed`] is to be called.
+    /// A worker is to be started for this slot; then [`Pool::started`] or [`Pool::start_failed`] is to be called.
     Start(u32),
-    /// The worker at this desk has ended; [`Pool::ended`] is to be told how.
+    /// The worker in this slot has ended; [`Pool::ended`] is to be told how.
     Exited(u32),
     /// Outcomes that somebody wants to hear of.
     Reports(Vec<Report>),
@@ -95,11 +95,11 @@ impl Pool {
         }
     }
 
-    /// A worker was started for a desk. `pidfd`: a descriptor of it, if the system has such.
-    pub fn started(&self, desk: u32, pid: u32, pidfd: Option<OwnedFd>) {
+    /// A worker was started for a slot. `pidfd`: a descriptor of it, if the system has such.
+    pub fn started(&self, slot: u32, pid: u32, pidfd: Option<OwnedFd>) {
         let mut state = self.lock();
         let ending = matches!(state.phase, Phase::Terminating | Phase::Broken);
-        let worker = &mut state.workers[desk as usize];
+        let worker = &mut state.workers[slot as usize];
         worker.pid = pid;
         worker.start_time = procfs::start_time(pid);
         worker.pidfd = pidfd.map(Kept::new).map(Arc::new);
@@ -107,29 +107,29 @@ impl Pool {
         worker.asked = false;
         worker.due = None;
         // It may have been quick, and marked for the kill with its first task before this table had its pid.
-        let marked = self.desk(desk).task.load(Ordering::Acquire) & MARKED_FOR_KILL != 0;
+        let marked = self.slot(slot).task.load(Ordering::Acquire) & MARKED_FOR_KILL != 0;
         if ending || marked {
-            self.kill(&state, desk, libc::SIGKILL);
+            self.kill(&state, slot, libc::SIGKILL);
         }
         drop(state);
         self.nudge_supervisor();
     }
 
-    /// No worker could be started for a desk; whether the pool is broken now. Otherwise it is tried again in a moment.
-    pub fn start_failed(&self, desk: u32) -> bool {
+    /// No worker could be started for a slot; whether the pool is broken now. Otherwise it is tried again in a moment.
+    pub fn start_failed(&self, slot: u32) -> bool {
         let mut state = self.lock();
-        state.workers[desk as usize].asked = false;
-        self.failed_to_start(&mut state, desk, KILLS_PER_FAILURE)
+        state.workers[slot as usize].asked = false;
+        self.failed_to_start(&mut state, slot, KILLS_PER_FAILURE)
     }
 
-    /// The worker at a desk has ended with this exit code (-N: killed by signal N), out of memory or not. Judges what died
+    /// The worker in a slot has ended with this exit code (-N: killed by signal N), out of memory or not. Judges what died
     /// with it.
     pub fn ended(&self, number: u32, code: Option<i32>, memory: bool) -> Judged {
-        let desk = self.desk(number);
+        let slot = self.slot(number);
         let mut state = self.lock();
         // In this order: see the module's documentation.
-        let claim = desk.claim.load(Ordering::Acquire);
-        let word = desk.task.load(Ordering::Acquire);
+        let claim = slot.claim.load(Ordering::Acquire);
+        let word = slot.task.load(Ordering::Acquire);
         let taken = self.tasks.taken_so_far();
         let taken_by_another = claim != 0 && self.sort_claims(number, claim);
         self.drain(&mut state);
@@ -139,7 +139,7 @@ impl Pool {
         let death = Death {
             pid: worker.pid,
             code,
-            item: desk.item.load(Ordering::Relaxed),
+            item: slot.item.load(Ordering::Relaxed),
             deaths: 0,
             memory: memory || worker.over_memory,
             limit: None,
@@ -148,15 +148,15 @@ impl Pool {
         if died_with_it {
             self.mourn(&mut state, task, death);
         }
-        let phase = desk.phase.load(Ordering::Acquire);
+        let phase = slot.phase.load(Ordering::Acquire);
         let worker = &mut state.workers[number as usize];
-        worker.done_before += desk.done.load(Ordering::Relaxed);
+        worker.done_before += slot.done.load(Ordering::Relaxed);
         worker.pid = 0;
         worker.pidfd = None;
         worker.occupied = false;
         worker.asked = false;
         worker.over_memory = false;
-        desk.reset();
+        slot.reset();
         let open = matches!(state.phase, Phase::Open | Phase::Closing);
         let mut judged = Judged {
             was_ready: phase != COMING,
@@ -184,18 +184,18 @@ impl Pool {
     /// Whether another worker has claimed the same message after this one. Those that did so before are dead, for they
     /// left the mutex without a commit, and only the last one can have taken it: their claims are withdrawn.
     fn sort_claims(&self, number: u32, claim: u64) -> bool {
-        let began = |desk: &layout::Desk| desk.began.load(Ordering::Relaxed);
-        let mine = began(self.desk(number));
+        let began = |slot: &layout::WorkerSlot| slot.began.load(Ordering::Relaxed);
+        let mine = began(self.slot(number));
         let mut later = false;
-        for desk in (0..self.options.workers)
+        for slot in (0..self.options.workers)
             .filter(|n| *n != number)
-            .map(|n| self.desk(n))
+            .map(|n| self.slot(n))
         {
-            if desk.claim.load(Ordering::Acquire) == claim {
-                if began(desk) > mine {
+            if slot.claim.load(Ordering::Acquire) == claim {
+                if began(slot) > mine {
                     later = true;
                 } else {
-                    desk.claim.store(0, Ordering::Release);
+                    slot.claim.store(0, Ordering::Release);
                 }
             }
         }
@@ -233,12 +233,12 @@ impl Pool {
     /// Whether a worker is ready and has no task, or has handed back the result of the one that it had. No more tasks are
     /// in the queue, so it stays idle.
     fn is_idle(&self, state: &mut State, number: u32) -> bool {
-        let desk = self.desk(number);
-        if desk.phase.load(Ordering::Acquire) == COMING {
+        let slot = self.slot(number);
+        if slot.phase.load(Ordering::Acquire) == COMING {
             return false;
         }
-        let claim = desk.claim.load(Ordering::Acquire);
-        let task = desk.task.load(Ordering::Acquire);
+        let claim = slot.claim.load(Ordering::Acquire);
+        let task = slot.task.load(Ordering::Acquire);
         claim == 0 || !state.is_pending(task)
     }
 
@@ -262,7 +262,7 @@ impl Pool {
 
     /// Marks the worker that runs this task for the kill, and kills it; false if the worker has finished the task already.
     pub(super) fn mark_for_kill(&self, state: &State, number: u32, id: u64) -> bool {
-        let word = &self.desk(number).task;
+        let word = &self.slot(number).task;
         let done = word.compare_exchange(id, id | MARKED_FOR_KILL, Ordering::AcqRel, Ordering::Acquire);
         if done.is_ok() {
             self.kill(state, number, libc::SIGKILL);
@@ -324,7 +324,7 @@ impl Pool {
         let failed = worker.failed;
         worker.due = Some(now() + BACKOFF * u64::from(failed) / u64::from(KILLS_PER_FAILURE));
         let none_is_ready =
-            (0..self.options.workers).all(|n| self.desk(n).phase.load(Ordering::Acquire) == COMING);
+            (0..self.options.workers).all(|n| self.slot(n).phase.load(Ordering::Acquire) == COMING);
         let broken = failed >= MOST || (none_is_ready && state.failed_starts >= MOST);
         if broken {
             self.end(state, Phase::Broken, libc::SIGKILL, &[]);
@@ -422,14 +422,14 @@ impl Pool {
 
     /// Ends a task that has taken too long; otherwise when it will have.
     fn limit_time(&self, state: &mut State, number: u32, time: u64) -> Option<u64> {
-        let desk = self.desk(number);
-        let claim = desk.claim.load(Ordering::Acquire);
-        let id = desk.task.load(Ordering::Acquire);
+        let slot = self.slot(number);
+        let claim = slot.claim.load(Ordering::Acquire);
+        let id = slot.task.load(Ordering::Acquire);
         if claim == 0 || id == 0 || id & MARKED_FOR_KILL != 0 || !state.workers[number as usize].occupied {
             return None;
         }
         // Acquire: pairs with `Worker::calls`. A task that is not called yet has no limit: its module is being imported.
-        let called = desk.called.load(Ordering::Acquire);
+        let called = slot.called.load(Ordering::Acquire);
         if called == 0 {
             return None;
         }
@@ -438,7 +438,7 @@ impl Pool {
         if at > time {
             return Some(at);
         }
-        let item = desk.item.load(Ordering::Relaxed);
+        let item = slot.item.load(Ordering::Relaxed);
         if self.mark_for_kill(state, number, id) {
             let death = Death {
                 pid: state.workers[number as usize].pid,
@@ -453,8 +453,8 @@ impl Pool {
     }
 
     fn limit_memory(&self, state: &mut State, number: u32, limit: u64) {
-        let desk = self.desk(number);
-        let id = desk.task.load(Ordering::Acquire);
+        let slot = self.slot(number);
+        let id = slot.task.load(Ordering::Acquire);
         let worker = &state.workers[number as usize];
         if id == 0 || id & MARKED_FOR_KILL != 0 || !worker.occupied {
             return;

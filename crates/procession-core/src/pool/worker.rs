@@ -1,6 +1,6 @@
 //! The worker's side: taking tasks, handing back results, and leaving word of both where the parent finds it.
 
-use super::layout::{Desk, HEAD, Head, LEAVING, MARKED_FOR_KILL, PoolObject, READY, TIMED, desk_at};
+use super::layout::{HEAD, Head, LEAVING, MARKED_FOR_KILL, PoolObject, READY, TIMED, WorkerSlot, slot_at};
 use super::message::{Arrived, Outgoing};
 use crate::error::{Error, Result};
 use crate::family::object::Kind;
@@ -10,13 +10,13 @@ use crate::sync::wait::WaitOutcome;
 use crate::sys::clock::{Deadline, now};
 use core::sync::atomic::{AtomicU64, Ordering};
 
-/// A worker at its desk. One thread of the process uses it.
+/// A worker in its slot. One thread of the process uses it.
 #[derive(Debug)]
 pub struct Worker {
     pool: Hold,
     tasks: Queue,
     results: Queue,
-    desk: &'static Desk,
+    slot: &'static WorkerSlot,
 }
 
 /// What an attempt to take a task came to.
@@ -44,17 +44,17 @@ pub enum Finished {
 }
 
 impl Worker {
-    /// Sits down at a desk of the pool that the handle names.
+    /// Takes a slot of the pool that the handle names.
     ///
     /// # Errors
-    /// The pool is gone; there is no such desk.
-    pub fn sit(pool: &Handle, desk: u32) -> Result<Worker> {
+    /// The pool is gone; there is no such slot.
+    pub fn take_slot(pool: &Handle, slot: u32) -> Result<Worker> {
         let pool = pool.open(Kind::Pool)?;
         let family = pool.family;
         let object: &'static PoolObject = pool.object();
-        if u64::from(desk) >= object.desks.load(Ordering::Relaxed) {
+        if u64::from(slot) >= object.slots.load(Ordering::Relaxed) {
             return Err(Error::NotAHandle {
-                why: "the pool has no such desk",
+                why: "the pool has no such slot",
             });
         }
         let queue = |place: &[AtomicU64; 2]| {
@@ -64,7 +64,7 @@ impl Worker {
         Ok(Worker {
             tasks: queue(&object.tasks)?,
             results: queue(&object.results)?,
-            desk: family.at::<Desk>(desk_at(pool.offset, desk)),
+            slot: family.at::<WorkerSlot>(slot_at(pool.offset, slot)),
             pool,
         })
     }
@@ -77,14 +77,14 @@ impl Worker {
 
     /// The worker has done what was to be done before its first task.
     pub fn ready(&self) {
-        self.desk.rested.store(now(), Ordering::Relaxed);
-        self.desk.phase.store(READY, Ordering::Release);
+        self.slot.rested.store(now(), Ordering::Relaxed);
+        self.slot.phase.store(READY, Ordering::Release);
         // The parent counts starts that fail, and may be waiting to hear that this one has not.
     }
 
     /// The worker is about to end of its own accord, and not because anything is wrong.
     pub fn leaving(&self) {
-        self.desk.phase.store(LEAVING, Ordering::Release);
+        self.slot.phase.store(LEAVING, Ordering::Release);
     }
 
     /// Takes a task, if there is one.
@@ -94,16 +94,16 @@ impl Worker {
     pub fn try_take(&self, scratch: &mut Vec<u8>, policy: LockPolicy) -> Result<Taken> {
         scratch.clear();
         let family = self.pool.family;
-        let desk = self.desk;
+        let slot = self.slot;
         let got = self.tasks.try_get_noting(scratch, policy, |number, place| {
             // Before the task: whoever finds that, must not take its time for that of the task before.
-            desk.item.store(0, Ordering::Relaxed);
-            desk.called.store(0, Ordering::Relaxed);
-            desk.began.store(now(), Ordering::Relaxed);
+            slot.item.store(0, Ordering::Relaxed);
+            slot.called.store(0, Ordering::Relaxed);
+            slot.began.store(now(), Ordering::Relaxed);
             let task = family.at::<AtomicU64>(place).load(Ordering::Relaxed);
-            desk.task.store(task, Ordering::Release);
+            slot.task.store(task, Ordering::Release);
             // Release: whoever reads this claim, reads that task. The queue's commit comes behind it.
-            desk.claim.store(number, Ordering::Release);
+            slot.claim.store(number, Ordering::Release);
         });
         let got = match got {
             Ok(got) => got,
@@ -140,14 +140,14 @@ impl Worker {
     #[inline]
     pub fn calls(&self, task: &Head) {
         if task.word & TIMED != 0 {
-            self.desk.called.store(now(), Ordering::Release);
+            self.slot.called.store(now(), Ordering::Release);
         }
     }
 
     /// Which item of its task the worker works at from now on: if it dies, the parent will name it.
     #[inline]
     pub fn at_item(&self, number: u64) {
-        self.desk.item.store(number, Ordering::Relaxed);
+        self.slot.item.store(number, Ordering::Relaxed);
     }
 
     /// A result on its way back. `first` begins with the head ([`Head::to_bytes`]).
@@ -178,10 +178,10 @@ impl Worker {
 
     /// The task's result is handed back: the worker has no task now.
     pub fn finish(&self) -> Finished {
-        let desk = self.desk;
-        desk.done
-            .store(desk.done.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-        desk.rested.store(now(), Ordering::Relaxed);
+        let slot = self.slot;
+        slot.done
+            .store(slot.done.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        slot.rested.store(now(), Ordering::Relaxed);
         self.withdraw()
     }
 
@@ -227,13 +227,13 @@ impl Worker {
     }
 
     fn withdraw(&self) -> Finished {
-        let task = self.desk.task.load(Ordering::Relaxed);
+        let task = self.slot.task.load(Ordering::Relaxed);
         let freed =
-            self.desk
+            self.slot
                 .task
                 .compare_exchange(task & !MARKED_FOR_KILL, 0, Ordering::AcqRel, Ordering::Acquire);
         crash_point!("worker.task cleared, claim not");
-        self.desk.claim.store(0, Ordering::Release);
+        self.slot.claim.store(0, Ordering::Release);
         if freed.is_ok() {
             Finished::Free
         } else {

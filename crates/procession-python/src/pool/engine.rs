@@ -285,8 +285,8 @@ impl PoolEngine {
         let pool = self.ours()?;
         let event = py.detach(|| pool.next_event(within(timeout)));
         Ok(match event {
-            Event::Start(desk) => ("start", desk).into_pyobject(py)?.into_any(),
-            Event::Exited(desk) => ("exited", desk).into_pyobject(py)?.into_any(),
+            Event::Start(slot) => ("start", slot).into_pyobject(py)?.into_any(),
+            Event::Exited(slot) => ("exited", slot).into_pyobject(py)?.into_any(),
             Event::Ended => ("ended", 0).into_pyobject(py)?.into_any(),
             Event::TimedOut => ("nothing", 0).into_pyobject(py)?.into_any(),
             Event::Reports(reports) => {
@@ -303,30 +303,30 @@ impl PoolEngine {
     }
 
     /// A worker was started. pidfd: is copied; -1 if there is none.
-    fn started(&self, py: Python<'_>, desk: u32, pid: u32, pidfd: RawFd) -> PyResult<()> {
+    fn started(&self, py: Python<'_>, slot: u32, pid: u32, pidfd: RawFd) -> PyResult<()> {
         let pool = self.ours()?;
         let fd = if pidfd < 0 { None } else { Some(copied(pidfd)?) };
-        py.detach(|| pool.started(desk, pid, fd));
+        py.detach(|| pool.started(slot, pid, fd));
         Ok(())
     }
 
     /// A worker could not be started; True if the pool is broken now.
-    fn start_failed(&self, py: Python<'_>, desk: u32) -> PyResult<bool> {
+    fn start_failed(&self, py: Python<'_>, slot: u32) -> PyResult<bool> {
         let pool = self.ours()?;
-        Ok(py.detach(|| pool.start_failed(desk)))
+        Ok(py.detach(|| pool.start_failed(slot)))
     }
 
     /// A worker has ended: whether it had been ready, whether the pool is broken now, whether that was intended.
-    #[pyo3(signature = (desk, code, memory = false))]
+    #[pyo3(signature = (slot, code, memory = false))]
     fn ended(
         &self,
         py: Python<'_>,
-        desk: u32,
+        slot: u32,
         code: Option<i32>,
         memory: bool,
     ) -> PyResult<(bool, bool, bool)> {
         let pool = self.ours()?;
-        let judged = py.detach(|| pool.ended(desk, code, memory));
+        let judged = py.detach(|| pool.ended(slot, code, memory));
         Ok((judged.was_ready, judged.broken, judged.intended))
     }
 

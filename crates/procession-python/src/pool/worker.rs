@@ -21,21 +21,21 @@ use std::collections::HashMap;
 const MOST_DEFINITIONS: usize = 64;
 
 /// Takes tasks and runs them, until the pool closes ("closed"), `most` tasks are done ("done"), or this process has more
-/// memory than `memory` bytes ("memory"). `ready`: is called first, when the desk is taken.
+/// memory than `memory` bytes ("memory"). `ready`: is called first, when the slot is taken.
 ///
 /// SystemExit of a task is raised here, and ends the process; everything else that a task raises is its result.
 #[pyfunction]
-#[pyo3(signature = (pool, desk, ready = None, most = None, memory = None))]
+#[pyo3(signature = (pool, slot, ready = None, most = None, memory = None))]
 pub fn work_in_pool(
     py: Python<'_>,
     pool: &[u8],
-    desk: u32,
+    slot: u32,
     ready: Option<&Bound<'_, PyAny>>,
     most: Option<u64>,
     memory: Option<u64>,
 ) -> PyResult<&'static str> {
     let handle = Handle::from_bytes(pool).map_err(raised)?;
-    let Ok(worker) = Worker::sit(&handle, desk) else {
+    let Ok(worker) = Worker::take_slot(&handle, slot) else {
         // The pool is gone already.
         return Ok("closed");
     };

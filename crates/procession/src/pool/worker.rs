@@ -80,7 +80,7 @@ impl<'de> Deserialize<'de> for PoolHandle {
 
 /// Runs a worker's life. The error is the reason why the worker cannot work.
 pub(super) fn work(start: Start) -> Result<(), String> {
-    let worker = Worker::sit(&start.pool.handle, start.worker_slot).map_err(|e| e.to_string())?;
+    let worker = Worker::take_slot(&start.pool.handle, start.worker_slot).map_err(|e| e.to_string())?;
     if let Some(initializer) = start.initializer {
         let function = initializer.function.resolve()?;
         match function.call(Arguments::Plain(&initializer.arguments), &mut || ()) {
