@@ -74,7 +74,7 @@ impl Pool {
         (0..self.options.workers).find(|number| {
             let slot = self.slot(*number);
             slot.task.load(Ordering::Acquire) == id
-                && match slot.claim.load(Ordering::Acquire) {
+                && match slot.in_flight.load(Ordering::Acquire) {
                     0 => false,
                     // About to be taken is as good as taken: the worker goes on to it if it lives.
                     _ => true,

@@ -34,7 +34,7 @@ shared!(PoolObject, 64 + 64, { header, tasks, results, slots, spare });
 #[derive(Debug)]
 pub struct WorkerSlot {
     /// The number of the message that the worker is about to take or has taken, or 0.
-    pub claim: AtomicU64,
+    pub in_flight: AtomicU64,
     /// The task in that message (perhaps [`MARKED_FOR_KILL`]), or 0 once its result is handed back.
     pub task: AtomicU64,
     /// Which item of the task is being worked at.
@@ -59,7 +59,7 @@ pub const READY: u64 = 1;
 pub const LEAVING: u64 = 2;
 
 const SLOT_BYTES: u64 = 64;
-shared!(WorkerSlot, SLOT_BYTES, { claim, task, item, began, done, phase, rested, called });
+shared!(WorkerSlot, SLOT_BYTES, { in_flight, task, item, began, done, phase, rested, called });
 
 /// How many bytes a pool with so many slots takes.
 pub(super) fn bytes_of(slots: u64) -> u64 {
@@ -75,7 +75,7 @@ impl WorkerSlot {
     /// As it is before a worker comes.
     pub(super) fn reset(&self) {
         for word in [
-            &self.claim,
+            &self.in_flight,
             &self.task,
             &self.item,
             &self.began,

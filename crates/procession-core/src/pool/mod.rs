@@ -3,14 +3,14 @@
 //!
 //! # For a face
 //!
-//! *The parent* makes a [`Pool`] with so many slots, and has one thread in a loop of [`Pool::next_event`], which waits and
-//! then says what is to be done: start a worker for a slot ([`Event::Start`]; then [`Pool::started`] or
+//! *The parent* makes a [`Pool`] with so many slots, and has one thread in a loop of [`Pool::next_event`], which waits
+//! and then says what is to be done: start a worker for a slot ([`Event::Start`]; then [`Pool::started`] or
 //! [`Pool::start_failed`]), find out how one has ended ([`Event::Exited`]; then [`Pool::ended`]), look at outcomes that
 //! somebody wants to hear of ([`Event::Reports`]). Any thread submits tasks, by themselves ([`Pool::submit`], whose
 //! outcome is asked for with [`Pool::wait`] and [`Pool::take`]) or in groups ([`Pool::group`], [`Pool::collect`]).
 //!
-//! *A worker* gets the pool's [`Handle`] and its slot's number, takes that slot ([`Worker::take_slot`]), and then loops: take a task,
-//! run it, hand the result back, say so ([`Worker::run`] is that loop for faces that need nothing else).
+//! *A worker* gets the pool's [`Handle`] and its slot's number, takes that slot ([`Worker::take_slot`]), and then loops:
+//! take a task, run it, hand the result back, say so ([`Worker::run`] is that loop for faces that need nothing else).
 //!
 //! What many tasks have in common is a [`Definition`]: written once, read once by each worker, named by each task.
 //!
@@ -18,37 +18,41 @@
 //!
 //! Tasks travel in one [`Queue`], results in another, and both are such that a message is in them or is not, whoever is
 //! killed. What is left to know is *which task died with a worker*. While a worker holds the consumers' mutex, and before
-//! it commits, it writes in its [`layout::WorkerSlot`] the task that it is about to take, and then the number of the message (the
-//! *claim*). When it has handed the result back it clears the task, and then the claim. So once a worker is dead, the
-//! parent, which alone judges, finds one of these:
+//! it commits, it writes in its [`layout::WorkerSlot`] the task that it is about to take, and then the number of the
+//! message (the
+//! *in-flight word*). When it has handed the result back it clears the task, and then the in-flight word. So once a
+//! worker is dead, the parent, which alone judges, finds one of these:
 //!
-//! | claim | queue | means |
+//! | in flight | queue | means |
 //! |---|---|---|
 //! | 0, or task 0 | | it had no task, or its result is in the queue of results |
 //! | n | fewer than n were taken | killed before the commit: the task is still in the queue |
-//! | n | n or more were taken, another slot claims n later | killed before the commit; the other one came after it |
-//! | n | n or more were taken, no other slot claims n later | if its result is not in the queue of results, it died with it |
+//! | n | n or more were taken, n is in flight in another slot later | killed before the commit; the other one came after it |
+//! | n | n or more were taken, n is in flight in no other slot later | if its result is not in the queue of results, it died with it |
 //!
-//! The others' claims are read before the queue of results is emptied: a claim that is gone by then has left a result there.
-//! Several that claim n came one after the other, since the mutex is between them; all but the last are dead, whatever the
-//! order in which the parent hears of it, and their claims are withdrawn when the last one is judged.
+//! The others' in-flight words are read before the queue of results is emptied: one that is 0 by then has left a result
+//! there. Several slots with n in flight came one after the other, since the mutex is between them; all but the last are
+//! dead, whatever the order in which the parent hears of it, and their in-flight words are cleared when the last one is
+//! judged.
 //!
 //! A task that still waits is cancelled in the queue: under the consumers' mutex its number there becomes 0, which is no
-//! task. Nobody is between a claim and its commit then, so a task that is not in the queue has been taken.
+//! task. No worker is between writing its in-flight word and its commit then, so a task that is not in the queue has been
+//! taken.
 //!
 //! # Dying on purpose
 //!
-//! Time limits, cancellation and limits of memory kill workers, and must not kill one that has gone on to another task. So
-//! the parent first *marks for the kill* (a compare-and-swap of the slot's task), and a worker finishes a task by a
-//! compare-and-swap of the same word: either it is finished and the worker safe, or the worker is marked and takes no other.
+//! Time limits, cancellation and limits of memory kill workers, and must not kill one that has gone on to another task.
+//! So the parent first *marks for the kill* (a compare-and-swap of the slot's task), and a worker finishes a task by a
+//! compare-and-swap of the same word: either it is finished and the worker safe, or the worker is marked and takes no
+//! other.
 //!
 //! # Who waits
 //!
 //! Whoever waits for an outcome empties the queue of results itself ([`Pool::wait`]): no thread stands between it and the
-//! worker. The supervising thread sleeps in a `poll` on the workers' pidfds; only if there are outcomes to report (callbacks)
-//! and nobody waits, it waits for results too. All that settles a task, also a death, is followed by a message in the queue
-//! of results (a *nudge*, if there is no other), so who has seen the queue empty under the lock and sleeps until there are
-//! more messages misses nothing.
+//! worker. The supervising thread sleeps in a `poll` on the workers' pidfds; only if there are outcomes to report
+//! (callbacks) and nobody waits, it waits for results too. All that settles a task, also a death, is followed by a
+//! message in the queue of results (a *nudge*, if there is no other), so who has seen the queue empty under the lock and
+//! sleeps until there are more messages misses nothing.
 
 mod cancel;
 mod definition;
@@ -79,8 +83,8 @@ pub use supervise::{Event, Judged};
 pub use table::{Death, Outcome, Phase, Report, Wishes};
 pub use worker::{Finished, Taken, Worker, framed, park};
 
-/// After so many workers in a row that ended before they were ready, the pool is broken. (It takes eight times as many that
-/// somebody has killed.)
+/// After so many workers in a row that ended before they were ready, the pool is broken. (It takes eight times as many
+/// that somebody has killed.)
 pub const MOST_FAILED_STARTS: u32 = 3;
 
 /// What a pool is made with.
@@ -235,7 +239,7 @@ impl Pool {
             .map(|number| {
                 let slot = self.slot(number);
                 let task = slot.task.load(Ordering::Acquire) & !MARKED_FOR_KILL;
-                let busy = slot.claim.load(Ordering::Acquire) != 0 && task != 0;
+                let busy = slot.in_flight.load(Ordering::Acquire) != 0 && task != 0;
                 let from = if busy { &slot.began } else { &slot.rested };
                 let worker = &state.workers[number as usize];
                 let mut answer = WorkerStatistics {

@@ -122,19 +122,19 @@ impl Pool {
         self.failed_to_start(&mut state, slot, KILLS_PER_FAILURE)
     }
 
-    /// The worker in a slot has ended with this exit code (-N: killed by signal N), out of memory or not. Judges what died
-    /// with it.
+    /// The worker in a slot has ended with this exit code (-N: killed by signal N), out of memory or not. Judges what
+    /// died with it.
     pub fn ended(&self, number: u32, code: Option<i32>, memory: bool) -> Judged {
         let slot = self.slot(number);
         let mut state = self.lock();
         // In this order: see the module's documentation.
-        let claim = slot.claim.load(Ordering::Acquire);
+        let in_flight = slot.in_flight.load(Ordering::Acquire);
         let word = slot.task.load(Ordering::Acquire);
         let taken = self.tasks.taken_so_far();
-        let taken_by_another = claim != 0 && self.sort_claims(number, claim);
+        let taken_by_another = in_flight != 0 && self.another_took(number, in_flight);
         self.drain(&mut state);
         let task = word & !MARKED_FOR_KILL;
-        let died_with_it = claim != 0 && task != 0 && taken >= claim && !taken_by_another;
+        let died_with_it = in_flight != 0 && task != 0 && taken >= in_flight && !taken_by_another;
         let worker = &mut state.workers[number as usize];
         let death = Death {
             pid: worker.pid,
@@ -181,9 +181,10 @@ impl Pool {
         judged
     }
 
-    /// Whether another worker has claimed the same message after this one. Those that did so before are dead, for they
-    /// left the mutex without a commit, and only the last one can have taken it: their claims are withdrawn.
-    fn sort_claims(&self, number: u32, claim: u64) -> bool {
+    /// Whether another worker has had the same message in flight after this one. Those that did so before are dead, for
+    /// they left the mutex without a commit, and only the last one can have taken it: their in-flight words are
+    /// withdrawn.
+    fn another_took(&self, number: u32, in_flight: u64) -> bool {
         let began = |slot: &layout::WorkerSlot| slot.began.load(Ordering::Relaxed);
         let mine = began(self.slot(number));
         let mut later = false;
@@ -191,11 +192,11 @@ impl Pool {
             .filter(|n| *n != number)
             .map(|n| self.slot(n))
         {
-            if slot.claim.load(Ordering::Acquire) == claim {
+            if slot.in_flight.load(Ordering::Acquire) == in_flight {
                 if began(slot) > mine {
                     later = true;
                 } else {
-                    slot.claim.store(0, Ordering::Release);
+                    slot.in_flight.store(0, Ordering::Release);
                 }
             }
         }
@@ -237,9 +238,9 @@ impl Pool {
         if slot.phase.load(Ordering::Acquire) == COMING {
             return false;
         }
-        let claim = slot.claim.load(Ordering::Acquire);
+        let in_flight = slot.in_flight.load(Ordering::Acquire);
         let task = slot.task.load(Ordering::Acquire);
-        claim == 0 || !state.is_pending(task)
+        in_flight == 0 || !state.is_pending(task)
     }
 
     /// The workers are killed, and so their tasks; others take their places.
@@ -260,7 +261,8 @@ impl Pool {
         }
     }
 
-    /// Marks the worker that runs this task for the kill, and kills it; false if the worker has finished the task already.
+    /// Marks the worker that runs this task for the kill, and kills it; false if the worker has finished the task
+    /// already.
     pub(super) fn mark_for_kill(&self, state: &State, number: u32, id: u64) -> bool {
         let word = &self.slot(number).task;
         let done = word.compare_exchange(id, id | MARKED_FOR_KILL, Ordering::AcqRel, Ordering::Acquire);
@@ -423,9 +425,10 @@ impl Pool {
     /// Ends a task that has taken too long; otherwise when it will have.
     fn limit_time(&self, state: &mut State, number: u32, time: u64) -> Option<u64> {
         let slot = self.slot(number);
-        let claim = slot.claim.load(Ordering::Acquire);
+        let in_flight = slot.in_flight.load(Ordering::Acquire);
         let id = slot.task.load(Ordering::Acquire);
-        if claim == 0 || id == 0 || id & MARKED_FOR_KILL != 0 || !state.workers[number as usize].occupied {
+        if in_flight == 0 || id == 0 || id & MARKED_FOR_KILL != 0 || !state.workers[number as usize].occupied
+        {
             return None;
         }
         // Acquire: pairs with `Worker::calls`. A task that is not called yet has no limit: its module is being imported.

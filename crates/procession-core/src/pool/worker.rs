@@ -102,8 +102,8 @@ impl Worker {
             slot.began.store(now(), Ordering::Relaxed);
             let task = family.at::<AtomicU64>(place).load(Ordering::Relaxed);
             slot.task.store(task, Ordering::Release);
-            // Release: whoever reads this claim, reads that task. The queue's commit comes behind it.
-            slot.claim.store(number, Ordering::Release);
+            // Release: a process that reads this word reads that task. The queue's commit comes behind it.
+            slot.in_flight.store(number, Ordering::Release);
         });
         let got = match got {
             Ok(got) => got,
@@ -164,8 +164,8 @@ impl Worker {
         Parcel::pack(self.family(), parts, encoding, carried, beside)
     }
 
-    /// Hands a result back; false if somebody else is at the queue, longer than the policy allows. When it returns true, the
-    /// result will arrive, even if this process dies the next instant.
+    /// Hands a result back; false if somebody else is at the queue, longer than the policy allows. When it returns true,
+    /// the result will arrive, even if this process dies the next instant.
     ///
     /// # Errors
     /// Memory.
@@ -232,8 +232,8 @@ impl Worker {
             self.slot
                 .task
                 .compare_exchange(task & !MARKED_FOR_KILL, 0, Ordering::AcqRel, Ordering::Acquire);
-        crash_point!("worker.task cleared, claim not");
-        self.slot.claim.store(0, Ordering::Release);
+        crash_point!("worker.task cleared, in_flight not");
+        self.slot.in_flight.store(0, Ordering::Release);
         if freed.is_ok() {
             Finished::Free
         } else {
