@@ -6,7 +6,7 @@ use loom::sync::atomic::{AtomicU32, Ordering};
 use loom::thread;
 use procession_core::atomic::Word;
 use procession_core::sync::bell::Bell;
-use procession_core::sync::word::{Claim, LockWord};
+use procession_core::sync::word::{AcquireAttempt, LockWord};
 use procession_core::sys::clock::Deadline;
 
 /// Every interleaving with up to three preemptions: what lies beyond takes hours, and bugs of this kind need two.
@@ -34,16 +34,16 @@ impl Lock {
     /// What `sync::lock` does, without spinning and looking after owners.
     fn acquire(&self, me: u32) -> bool {
         loop {
-            match self.word.try_claim(me) {
-                Claim::Acquired => return true,
-                Claim::Orphaned(seen) => {
+            match self.word.try_acquire(me) {
+                AcquireAttempt::Acquired => return true,
+                AcquireAttempt::Orphaned(seen) => {
                     let snapshot = self.bell.snapshot();
                     if self.word.take_over(seen) {
                         self.bell.ring(self.word.word(), snapshot);
                         return false;
                     }
                 }
-                Claim::Held(seen) => {
+                AcquireAttempt::Held(seen) => {
                     let _ = self.bell.sleep(self.word.word(), seen, Deadline::NEVER);
                 }
             }
@@ -82,7 +82,7 @@ fn a_lock_excludes_and_no_wake_up_is_lost() {
 fn an_orphaned_lock_tells_exactly_one_and_wakes_the_others() {
     check(|| {
         let lock = Lock::new();
-        assert_eq!(lock.word.try_claim(7), Claim::Acquired);
+        assert_eq!(lock.word.try_acquire(7), AcquireAttempt::Acquired);
         let waiter = |me| {
             let lock = lock.clone();
             thread::spawn(move || {

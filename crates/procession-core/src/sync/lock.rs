@@ -21,7 +21,7 @@ use super::object::Reference;
 use super::owner::{Death, look_after_owner, may_look};
 use super::wait::{Attempt, Statistics, WaitOutcome};
 use super::wait_point::WaitPoint;
-use super::word::{Claim, ENDED, LockWord, ORPHAN};
+use super::word::{AcquireAttempt, ENDED, LockWord, ORPHAN};
 use crate::atomic::Word;
 use crate::error::Result;
 use crate::family::held::Hold;
@@ -123,7 +123,7 @@ impl Lock {
     #[must_use]
     pub fn try_acquire(&self) -> bool {
         let me = self.0.hold.family.owner_number();
-        if me != 0 && self.0.object.word.try_claim(me) == Claim::Acquired {
+        if me != 0 && self.0.object.word.try_acquire(me) == AcquireAttempt::Acquired {
             crash_point!("lock.acquired");
             self.0.object.note_holder();
             return true;
@@ -238,14 +238,14 @@ impl RLock {
         if me == 0 {
             return false;
         }
-        match object.word.try_claim(me) {
-            Claim::Acquired => {
+        match object.word.try_acquire(me) {
+            AcquireAttempt::Acquired => {
                 crash_point!("rlock.acquired");
                 object.note_holder();
                 object.depth.store(1, Ordering::Relaxed);
                 true
             }
-            Claim::Held(owner)
+            AcquireAttempt::Held(owner)
                 if owner == me && object.thread.load(Ordering::Relaxed) == crate::sys::thread_id() =>
             {
                 object
@@ -380,14 +380,14 @@ fn acquire(lock: &Reference<LockObject>, deadline: Deadline, orphan: Orphan) -> 
     let me = family.seat()?.slot + 1;
     let object = lock.object;
     let attempt = || loop {
-        match object.word.try_claim(me) {
-            Claim::Acquired => {
+        match object.word.try_acquire(me) {
+            AcquireAttempt::Acquired => {
                 crash_point!("lock.acquired after a wait");
                 object.note_holder();
                 return Attempt::Done(Acquired::Yes);
             }
-            Claim::Held(seen) => return Attempt::While(seen),
-            Claim::Orphaned(seen) => {
+            AcquireAttempt::Held(seen) => return Attempt::While(seen),
+            AcquireAttempt::Orphaned(seen) => {
                 let death = object.told();
                 let snapshot = object.wait.bell.snapshot();
                 crash_point!("lock.before the take-over");

@@ -22,7 +22,7 @@ pub const ORPHAN: u32 = 1 << 31;
 /// Result of an attempt to acquire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
-pub enum Claim {
+pub enum AcquireAttempt {
     /// The caller has the lock.
     Acquired,
     /// Another owner has the lock; the word as it was read.
@@ -48,15 +48,15 @@ impl LockWord {
 
     /// Acquires the lock for the process with the owner number `me` (its slot + 1), if it is free.
     #[inline]
-    pub fn try_claim(&self, me: u32) -> Claim {
+    pub fn try_acquire(&self, me: u32) -> AcquireAttempt {
         match self
             .0
             .atomic()
             .compare_exchange(0, me, Ordering::Acquire, Ordering::Relaxed)
         {
-            Ok(_) => Claim::Acquired,
-            Err(seen) if seen & ORPHAN != 0 => Claim::Orphaned(seen),
-            Err(seen) => Claim::Held(seen),
+            Ok(_) => AcquireAttempt::Acquired,
+            Err(seen) if seen & ORPHAN != 0 => AcquireAttempt::Orphaned(seen),
+            Err(seen) => AcquireAttempt::Held(seen),
         }
     }
 
