@@ -113,14 +113,14 @@ fn a_process_killed_while_it_inherits_a_lock_leaves_it_with_the_news_of_a_death(
         },
         |lock| {
             assert!(matches!(
-                lock.acquire_as_heir(soon()).unwrap(),
+                lock.acquire_recover(soon()).unwrap(),
                 Acquired::OwnerDied(_)
             ));
             assert!(lock.release());
         },
         |lock, end| {
             // Whoever inherits has the lock at once; if the heir died with it, the next is told of that.
-            match lock.acquire_as_heir(soon()).unwrap() {
+            match lock.acquire_recover(soon()).unwrap() {
                 Acquired::OwnerDied(_) => assert_eq!(end, End::Killed),
                 Acquired::Yes => {}
                 other => panic!("{other:?}"),

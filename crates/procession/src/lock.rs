@@ -176,7 +176,7 @@ impl<T: Pod> Lock<T> {
         let lock = &self.inner.lock;
         let mut death = None;
         while !lock.try_acquire() {
-            match lock.acquire_as_heir(deadline)? {
+            match lock.acquire_recover(deadline)? {
                 Acquired::Yes => break,
                 Acquired::OwnerDied(owner) => {
                     death = Some(owner);

@@ -101,7 +101,7 @@ impl RLock {
             here: PhantomData,
         };
         loop {
-            return Ok(match self.inner.acquire_as_heir(deadline)? {
+            return Ok(match self.inner.acquire_recover(deadline)? {
                 Acquired::Yes => Some(RLocked::Clean(guard())),
                 Acquired::OwnerDied(death) => Some(RLocked::OwnerDied(guard(), death.into())),
                 Acquired::TimedOut => None,

@@ -146,7 +146,7 @@ impl Lock {
     ///
     /// # Errors
     /// Those of [`Lock::acquire`].
-    pub fn acquire_as_heir(&self, deadline: Deadline) -> Result<Acquired> {
+    pub fn acquire_recover(&self, deadline: Deadline) -> Result<Acquired> {
         acquire(&self.0, deadline, Orphan::IsInherited)
     }
 
@@ -270,11 +270,11 @@ impl RLock {
     }
 
     /// Like [`RLock::acquire`], but a caller that is told of the owner's death also owns the lock: see
-    /// [`Lock::acquire_as_heir`].
+    /// [`Lock::acquire_recover`].
     ///
     /// # Errors
     /// Those of [`Lock::acquire`].
-    pub fn acquire_as_heir(&self, deadline: Deadline) -> Result<Acquired> {
+    pub fn acquire_recover(&self, deadline: Deadline) -> Result<Acquired> {
         if self.try_acquire() {
             return Ok(Acquired::Yes);
         }
