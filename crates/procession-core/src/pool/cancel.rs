@@ -1,4 +1,4 @@
-//! Taking tasks back: those that wait, and, by killing its worker, one that runs.
+//! Cancels tasks: those that wait in the queue, and, by killing its worker, one that runs.
 
 use super::Pool;
 use super::table::{Outcome, State};
@@ -8,11 +8,12 @@ use std::collections::HashSet;
 use std::sync::MutexGuard;
 
 impl Pool {
-    /// Cancels a task. One that is still in the queue will not be run; one that is being run is given up, and its worker
-    /// killed and replaced, if `kill`. False if it is settled already, or runs and was not to be killed.
+    /// Cancels a task. A task that is still in the queue is not run. A task that runs is given up if `kill`, and its
+    /// worker is killed and replaced. False if the task is settled already, or runs and `kill` is false.
     pub fn cancel(&self, id: u64, kill: bool) -> bool {
         let (mut state, struck) = self.strike(|task| task == id, true);
-        // If it was not there, whoever has it took it before, and who has ended it since has left a result.
+        // If the task was not in the queue, its worker took it before; if that worker has finished it since, there is
+        // a result.
         let slot = if struck.is_empty() { self.slot_of(id) } else { None };
         self.drain(&mut state);
         if !state.is_pending(id) {
@@ -21,7 +22,7 @@ impl Pool {
         if let Some(number) = slot
             && (!kill || !self.mark_for_kill(&state, number, id))
         {
-            // It runs, or has ended this very moment.
+            // It runs, or has finished at this moment.
             return false;
         }
         let settled = state.settle(id, Outcome::Cancelled);
@@ -30,7 +31,7 @@ impl Pool {
         settled
     }
 
-    /// Cancels those of a group's tasks, or of all, that no worker has taken yet.
+    /// Cancels the tasks of a group (None: of the whole pool) that no worker has taken yet. Returns how many.
     pub fn cancel_waiting(&self, group: Option<u64>) -> usize {
         let ids: HashSet<u64> = self.under_way(group).into_iter().collect();
         let (mut state, struck) = self.strike(|task| ids.contains(&task), false);
@@ -43,7 +44,7 @@ impl Pool {
         count
     }
 
-    /// The tasks of a group, or all, that are not settled.
+    /// The tasks of a group (None: of the whole pool) that are not settled.
     #[must_use]
     pub fn under_way(&self, group: Option<u64>) -> Vec<u64> {
         let mut state = self.lock();
@@ -53,14 +54,14 @@ impl Pool {
             .collect()
     }
 
-    /// Whether a worker has this task.
+    /// Returns whether a worker has this task.
     #[must_use]
     pub fn is_running(&self, id: u64) -> bool {
         self.slot_of(id).is_some()
     }
 
-    /// Cancels all tasks of a group, or of the pool, that are not settled; `kill`: also those that run, whose workers are
-    /// killed and replaced. How many tasks were cancelled.
+    /// Cancels all tasks of a group (None: of the whole pool) that are not settled. With `kill`, also those that run:
+    /// their workers are killed and replaced. Returns how many tasks were cancelled.
     pub fn cancel_all(&self, group: Option<u64>, kill: bool) -> usize {
         let waiting = self.cancel_waiting(group);
         if !kill {
@@ -76,14 +77,14 @@ impl Pool {
             slot.task.load(Ordering::Acquire) == id
                 && match slot.in_flight.load(Ordering::Acquire) {
                     0 => false,
-                    // About to be taken is as good as taken: the worker goes on to it if it lives.
+                    // A task that is about to be taken counts as taken: a live worker goes on to take it.
                     _ => true,
                 }
         })
     }
 
-    /// Makes tasks in the queue nothings, which workers pass over: those that are `meant`, or the first of them if `one`.
-    /// Returns the lock under which that happened, and which ones it met.
+    /// Overwrites queued tasks with tombstones, which workers skip: all tasks for which `meant` returns true, or only
+    /// the first of them if `one`. Returns the lock under which this happened, and the ids of the overwritten tasks.
     fn strike(&self, meant: impl Fn(u64) -> bool, one: bool) -> (MutexGuard<'_, State>, Vec<u64>) {
         let family = self.family();
         let mut met = Vec::new();

@@ -1,5 +1,5 @@
-//! What many tasks have in common (a function, its constant arguments): written once into family memory, and read by a
-//! worker once, when it takes the first task that names it.
+//! Definitions: what many tasks have in common (a function, its constant arguments). A definition is written once
+//! into family memory, and each worker reads it once, when it takes the first task that names it.
 
 use crate::error::{Error, Result};
 use crate::family::object::{HEADER, Kind};
@@ -7,35 +7,35 @@ use crate::family::{Family, Hold};
 use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering;
 
-/// A definition, held by the process that made it. As long as it is, tasks may name it.
+/// A definition, held by the process that made it. While it exists, tasks may name it.
 #[derive(Debug)]
 pub struct Definition {
     block: Hold,
-    /// What it refers to.
+    /// The references that the definition's bytes need.
     _carried: Vec<Hold>,
 }
 
-/// A definition as a worker finds it.
+/// A definition as a worker reads it.
 #[derive(Debug)]
 pub struct Found {
-    /// What the faces make of the bytes.
+    /// How the face encodes the bytes.
     pub encoding: u32,
     /// The bytes.
     pub bytes: Vec<u8>,
-    /// The references that they name by order.
+    /// The references that the bytes name by index.
     pub carried: Vec<Hold>,
-    /// The block itself.
+    /// The reference to the block.
     pub block: Hold,
 }
 
-/// Words before the references: encoding, bytes, references.
+/// Number of words before the references: encoding, number of bytes, number of references.
 const WORDS: u64 = 3;
 
 impl Definition {
-    /// Writes a definition down.
+    /// Writes a definition into family memory.
     ///
     /// # Errors
-    /// Memory.
+    /// No memory is left.
     pub fn new(
         family: &'static Family,
         encoding: u32,
@@ -51,7 +51,7 @@ impl Definition {
             .iter()
             .flat_map(|hold| [hold.offset, u64::from(hold.generation)]);
         for (n, word) in (0..).zip(first.into_iter().chain(places)) {
-            // Relaxed: the queue's commit of a task that names the block orders them.
+            // Relaxed: the commit of a task that names the block orders these stores.
             at(n).store(word, Ordering::Relaxed);
         }
         family.copy_in(block.offset + HEADER + start, parts[0]);
@@ -62,7 +62,7 @@ impl Definition {
         })
     }
 
-    /// What tasks name it by: offset and generation.
+    /// Offset and generation, by which tasks name the definition.
     #[must_use]
     pub fn key(&self) -> (u64, u32) {
         (self.block.offset, self.block.generation)
@@ -70,10 +70,10 @@ impl Definition {
 }
 
 impl Found {
-    /// The definition with this key.
+    /// Opens the definition with this key.
     ///
     /// # Errors
-    /// Its maker has let go of it: the task that names it is settled already. Memory for the held table.
+    /// Its maker has dropped it, so the task that names it is settled already. No memory is left for the held table.
     pub fn open(family: &'static Family, key: (u64, u32)) -> Result<Found> {
         let block = family.open(key.0, key.1, Kind::Buffer)?;
         let word = |n: u64| {
@@ -103,7 +103,7 @@ impl Found {
         })
     }
 
-    /// Whether its maker has let go of a definition, so that no task will name it any more.
+    /// Returns whether the maker of a definition has dropped it, so that no later task names it.
     #[must_use]
     pub fn is_over(family: &'static Family, key: (u64, u32)) -> bool {
         let tag = family.at::<crate::family::object::Header>(key.0).tag();

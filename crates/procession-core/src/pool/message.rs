@@ -5,36 +5,36 @@ use crate::family::Hold;
 use crate::family::object::HEADER;
 use crate::queue::Got;
 
-/// What is on its way into a pool's queue: the payload, without its head.
+/// A message that is to be put into a pool's queue: the payload, without its head.
 #[derive(Debug, Default)]
 pub struct Outgoing<'a> {
-    /// Its bytes, in parts that follow each other.
+    /// The payload's bytes, in two parts that follow each other.
     pub parts: [&'a [u8]; 2],
-    /// What the faces make of them.
+    /// How the face encodes the bytes.
     pub encoding: u32,
     /// The references that the receiver needs.
     pub carried: Vec<Hold>,
-    /// Bytes in buffers among those.
+    /// Number of out-of-band bytes: those in buffers among the references.
     pub beside: u64,
 }
 
-/// What has arrived from a pool's queue.
+/// A message that was taken from a pool's queue.
 #[derive(Debug, Default)]
 pub struct Arrived {
-    /// What stood before it.
+    /// The head of the message.
     pub head: Head,
-    /// What the sender said of its bytes.
+    /// The encoding that the sender gave for the bytes.
     pub encoding: u32,
     /// The payload, unless it is in a buffer.
     pub bytes: Vec<u8>,
-    /// The buffer with head and payload, and how many bytes both have; the payload begins behind [`HEAD`] bytes.
+    /// The buffer with head and payload, and the size of both; the payload begins behind [`HEAD`] bytes.
     pub big: Option<(Hold, usize)>,
-    /// The references that it carries. They are to be kept until the message is unpacked.
+    /// The references of the message. The caller keeps them until the message is unpacked.
     pub carried: Vec<Hold>,
 }
 
 impl Arrived {
-    /// From a queue's answer; None if there was no message. `bytes`: what the queue has appended.
+    /// Converts a queue's result; None if there was no message. `bytes`: what the queue has appended.
     pub(super) fn of(got: Got, bytes: &[u8]) -> Option<Arrived> {
         let Got::Message {
             encoding,
@@ -62,7 +62,7 @@ impl Arrived {
         Some(arrived)
     }
 
-    /// The payload, copied if it lies in a buffer.
+    /// The payload; copied if it lies in a buffer.
     #[must_use]
     pub fn into_bytes(self) -> Vec<u8> {
         let Some((hold, len)) = self.big else {

@@ -1,58 +1,61 @@
-//! The engine of pools: tasks to workers, results back, and what becomes of both when a worker dies. It deals in bytes;
-//! the faces supply "run this" and "here is the result".
+//! The engine of pools: brings tasks to workers and results back, and decides about both when a worker dies. It works
+//! with bytes; the faces define how a task is run and what a result is.
 //!
 //! # For a face
 //!
-//! *The parent* makes a [`Pool`] with so many slots, and has one thread in a loop of [`Pool::next_event`], which waits
-//! and then says what is to be done: start a worker for a slot ([`Event::Start`]; then [`Pool::started`] or
-//! [`Pool::start_failed`]), find out how one has ended ([`Event::Exited`]; then [`Pool::ended`]), look at outcomes that
-//! somebody wants to hear of ([`Event::Reports`]). Any thread submits tasks, by themselves ([`Pool::submit`], whose
-//! outcome is asked for with [`Pool::wait`] and [`Pool::take`]) or in groups ([`Pool::group`], [`Pool::collect`]).
+//! *The parent* makes a [`Pool`] with a number of worker slots. One of its threads calls [`Pool::next_event`] in a
+//! loop, which waits and then says what must be done: start a worker for a slot ([`Event::Start`]; then
+//! [`Pool::started`] or [`Pool::start_failed`]), find out how a worker has ended ([`Event::Exited`]; then
+//! [`Pool::ended`]), or look at outcomes whose report was requested ([`Event::Reports`]). Any thread submits tasks,
+//! one by one ([`Pool::submit`]; [`Pool::wait`] and [`Pool::take`] return the outcome) or in groups ([`Pool::group`],
+//! [`Pool::collect`]).
 //!
-//! *A worker* gets the pool's [`Handle`] and its slot's number, takes that slot ([`Worker::take_slot`]), and then loops:
-//! take a task, run it, hand the result back, say so ([`Worker::run`] is that loop for faces that need nothing else).
+//! *A worker* gets the pool's [`Handle`] and the number of its slot, takes the slot ([`Worker::take_slot`]), and then
+//! loops: it takes a task, runs it, hands the result back, and reports the task as finished ([`Worker::run`] is that
+//! loop for faces that need nothing else).
 //!
-//! What many tasks have in common is a [`Definition`]: written once, read once by each worker, named by each task.
+//! What many tasks have in common is a [`Definition`]: it is written once, each worker reads it once, and each task
+//! names it.
 //!
-//! # Whose is a task?
+//! # Which task died with a worker?
 //!
-//! Tasks travel in one [`Queue`], results in another, and both are such that a message is in them or is not, whoever is
-//! killed. What is left to know is *which task died with a worker*. While a worker holds the consumers' mutex, and before
-//! it commits, it writes in its [`layout::WorkerSlot`] the task that it is about to take, and then the number of the
-//! message (the
-//! *in-flight word*). When it has handed the result back it clears the task, and then the in-flight word. So once a
-//! worker is dead, the parent, which alone judges, finds one of these:
+//! Tasks travel in one [`Queue`], results in another, and in both a message is either in the queue or not, whichever
+//! process is killed. The remaining question is *which task died with a worker*. While a worker holds the consumers'
+//! mutex, and before it commits, it writes into its [`layout::WorkerSlot`] the task that it is about to take, and
+//! then the number of the message (*in flight*). After it has handed the result back, it clears the task and then the
+//! number in flight. So after the death of a worker the parent, which alone decides, finds one of these cases:
 //!
-//! | in flight | queue | means |
+//! | in flight | queue | meaning |
 //! |---|---|---|
-//! | 0, or task 0 | | it had no task, or its result is in the queue of results |
+//! | 0, or task 0 | | the worker had no task, or its result is in the queue of results |
 //! | n | fewer than n were taken | killed before the commit: the task is still in the queue |
-//! | n | n or more were taken, n is in flight in another slot later | killed before the commit; the other one came after it |
-//! | n | n or more were taken, n is in flight in no other slot later | if its result is not in the queue of results, it died with it |
+//! | n | n or more were taken, another slot has n in flight later | killed before the commit; the other worker came after it |
+//! | n | n or more were taken, no other slot has n in flight later | if its result is not in the queue of results, the task died with the worker |
 //!
-//! The others' in-flight words are read before the queue of results is emptied: one that is 0 by then has left a result
-//! there. Several slots with n in flight came one after the other, since the mutex is between them; all but the last are
-//! dead, whatever the order in which the parent hears of it, and their in-flight words are cleared when the last one is
-//! judged.
+//! The numbers in flight of the other workers are read before the queue of results is emptied: if one was cleared by
+//! then, its result is there. Several workers with the same n in flight had it one after the other, because the mutex
+//! is between them. All but the last of them are dead, in whatever order the parent learns of their deaths, and their
+//! numbers are cleared when the last one is judged.
 //!
-//! A task that still waits is cancelled in the queue: under the consumers' mutex its number there becomes 0, which is no
-//! task. No worker is between writing its in-flight word and its commit then, so a task that is not in the queue has been
-//! taken.
+//! A task that still waits is cancelled in the queue: under the consumers' mutex its id there becomes 0, which is no
+//! task (a tombstone). At that moment no worker is between writing its number in flight and its commit, so a task
+//! that is not in the queue has been taken.
 //!
-//! # Dying on purpose
+//! # Killing on purpose
 //!
-//! Time limits, cancellation and limits of memory kill workers, and must not kill one that has gone on to another task.
-//! So the parent first *marks for the kill* (a compare-and-swap of the slot's task), and a worker finishes a task by a
-//! compare-and-swap of the same word: either it is finished and the worker safe, or the worker is marked and takes no
-//! other.
+//! Time limits, cancellation and memory limits kill workers, and must not kill a worker that has gone on to another
+//! task. So the parent first *marks the worker for kill* (a compare-and-swap of the slot's task), and a worker
+//! finishes a task by a compare-and-swap of the same word. Either the task is finished and the worker is safe, or the
+//! worker is marked and takes no other task.
 //!
 //! # Who waits
 //!
-//! Whoever waits for an outcome empties the queue of results itself ([`Pool::wait`]): no thread stands between it and the
-//! worker. The supervising thread sleeps in a `poll` on the workers' pidfds; only if there are outcomes to report
-//! (callbacks) and nobody waits, it waits for results too. All that settles a task, also a death, is followed by a
-//! message in the queue of results (a *nudge*, if there is no other), so who has seen the queue empty under the lock and
-//! sleeps until there are more messages misses nothing.
+//! A thread that waits for an outcome empties the queue of results itself ([`Pool::wait`]): no other thread stands
+//! between it and the worker. The supervising thread sleeps in a `poll` on the workers' pidfds; only if there are
+//! outcomes to report (callbacks) and no other thread waits does it wait for results too. Every event that settles a
+//! task, also a death, is followed by a message in the queue of results (an empty one, if there is no other). So a
+//! thread that has seen the queue empty under the lock, and then sleeps until there are more messages, misses
+//! nothing.
 
 mod cancel;
 mod definition;
@@ -83,41 +86,41 @@ pub use supervise::{Event, Judged};
 pub use table::{Death, Outcome, Phase, Report, Wishes};
 pub use worker::{Finished, Taken, Worker, framed, park};
 
-/// After so many workers in a row that ended before they were ready, the pool is broken. (It takes eight times as many
-/// that somebody has killed.)
+/// Number of consecutive workers that may end before they are ready; after that the pool is broken. (Workers that
+/// another process has killed count an eighth.)
 pub const MOST_FAILED_STARTS: u32 = 3;
 
-/// What a pool is made with.
+/// The options of a pool.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Options {
-    /// How many workers.
+    /// Number of workers.
     pub workers: u32,
-    /// A worker that takes more memory than so many bytes is killed.
+    /// Memory limit of a worker in bytes; a worker that uses more is killed.
     pub memory_limit: Option<u64>,
 }
 
-/// A pool, in the process that made it. Shared by the threads of that process; useless in its forked children.
+/// A pool, in the process that made it. The threads of that process share it; its forked children cannot use it.
 #[derive(Debug)]
 pub struct Pool {
     hold: Hold,
     options: Options,
     tasks: Queue,
     results: Queue,
-    /// Tells the supervising thread to look.
+    /// Wakes the supervising thread.
     control: Bell,
-    /// Whether there was no room for more tasks when that was looked at last; see [`Pool::has_room`].
+    /// Whether the last check found no room for more tasks; see [`Pool::has_room`].
     crowded: AtomicBool,
     state: Mutex<State>,
 }
 
-/// A worker, for those who ask.
+/// The state of a worker, for observers.
 #[derive(Clone, Debug, Default)]
 pub struct WorkerStatistics {
-    /// The worker's pid; 0: there is none at the moment.
+    /// Pid of the worker; 0: there is none at the moment.
     pub pid: u32,
-    /// Whether it is ready for tasks.
+    /// Whether the worker is ready for tasks.
     pub ready: bool,
-    /// The task that it has, or 0, with its group (or 0), its number there, and the item that it is at.
+    /// The task of the worker, or 0; `group` (or 0), `number` in the group, and `item` belong to it.
     pub task: u64,
     /// See `task`.
     pub group: u64,
@@ -125,20 +128,20 @@ pub struct WorkerStatistics {
     pub number: u64,
     /// See `task`.
     pub item: u64,
-    /// For how long it has had that task, or has had none.
+    /// How long the worker has had that task, or has been idle.
     pub since: Duration,
-    /// Tasks that workers in this slot have handed back.
+    /// Number of tasks that workers in this slot have handed back.
     pub done: u64,
-    /// How many workers were started here in place of others.
+    /// Number of workers that were started here in place of others.
     pub restarts: u64,
 }
 
 impl Pool {
-    /// A pool in this process's family, still without workers: [`Pool::next_event`] asks for them, or the caller starts
-    /// them first and says so.
+    /// Creates a pool in this process's home family, without workers: [`Pool::next_event`] asks for them, or the
+    /// caller starts them first and reports it.
     ///
     /// # Errors
-    /// Memory, descriptors.
+    /// No memory or descriptor is left.
     ///
     /// # Panics
     /// If there are no workers, or more than [`layout::MOST_WORKERS`].
@@ -176,43 +179,43 @@ impl Pool {
         })
     }
 
-    /// The handle by which workers find it.
+    /// The handle by which workers open the pool.
     #[must_use]
     pub fn handle(&self) -> Handle {
         self.hold.handle()
     }
 
-    /// Another reference to it, for a message or a seat that carries the handle.
+    /// Creates another reference to the pool, for a message or a seat that carries the handle.
     pub fn again(&self) -> Result<Hold> {
         self.hold
             .family
             .open(self.hold.offset, self.hold.generation, Kind::Pool)
     }
 
-    /// References to its two queues, which a worker opens by the pool.
+    /// Creates references to the pool's two queues, which a worker opens through the pool.
     pub fn queues_again(&self) -> Result<[Hold; 2]> {
         Ok([self.tasks.reference().again()?, self.results.reference().again()?])
     }
 
-    /// The family in whose memory it is.
+    /// The family whose memory contains the pool.
     #[must_use]
     pub fn family(&self) -> &'static Family {
         self.hold.family
     }
 
-    /// What it does at the moment.
+    /// The phase of the pool.
     #[must_use]
     pub fn phase(&self) -> Phase {
         self.lock().phase
     }
 
-    /// How many tasks are under way.
+    /// Number of tasks that are not settled.
     #[must_use]
     pub fn pending(&self) -> u64 {
         self.lock().pending
     }
 
-    /// How many jobs are under way: tasks that belong to no group, and groups.
+    /// Number of jobs that are not finished: tasks without a group, and groups.
     #[must_use]
     pub fn jobs(&self) -> u64 {
         let state = self.lock();
@@ -221,7 +224,7 @@ impl Pool {
         state.pending - grouped + busy().count() as u64
     }
 
-    /// How many tasks no worker has taken yet.
+    /// Number of tasks that no worker has taken yet.
     #[must_use]
     pub fn waiting(&self) -> u64 {
         let state = self.lock();
@@ -230,7 +233,7 @@ impl Pool {
         state.pending.saturating_sub(taken)
     }
 
-    /// How its workers are doing.
+    /// The state of each worker.
     #[must_use]
     pub fn statistics(&self) -> Vec<WorkerStatistics> {
         let mut state = self.lock();
@@ -266,7 +269,7 @@ impl Pool {
         self.hold.family.at(slot_at(self.hold.offset, number))
     }
 
-    /// Nothing that may panic or run foreign code happens inside.
+    /// Locks the state. Code that holds the lock must not panic or run foreign code.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

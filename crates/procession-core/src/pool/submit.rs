@@ -1,4 +1,4 @@
-//! Tasks on their way to the workers.
+//! Submits tasks to the workers.
 
 use super::definition::Definition;
 use super::layout::{HEAD, Head, TIMED};
@@ -15,19 +15,19 @@ use std::sync::Arc;
 /// A task that is to be submitted.
 #[derive(Debug, Default)]
 pub struct Submission {
-    /// The group that it belongs to, or 0.
+    /// The group to which the task belongs, or 0.
     pub group: u64,
-    /// Its number in the group.
+    /// Number of the task in the group.
     pub number: u64,
     /// The face's own word, which the worker finds in the head.
     pub word: u64,
-    /// What it has in common with others.
+    /// The definition that the task names.
     pub definition: Option<Arc<Definition>>,
-    /// What is asked beside running it.
+    /// Options: time limit, retries, report.
     pub wishes: Wishes,
 }
 
-/// Small tasks that are put into the queue together: much faster than one by one.
+/// Small tasks that are put into the queue together, which is much faster than one by one.
 #[derive(Debug, Default)]
 pub struct Batch {
     messages: Messages,
@@ -35,8 +35,8 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// Adds a task. `payload` appends its bytes and returns their encoding, or says None, and then nothing was added. A
-    /// payload of more than 16 KiB cannot be part of a batch: [`Batch::takes`] tells.
+    /// Adds a task. `payload` appends its bytes and returns their encoding, or returns None, and then nothing is
+    /// added. A payload of more than 16 KiB cannot be part of a batch; see [`Batch::takes`].
     pub fn add(&mut self, task: &Submission, payload: impl FnOnce(&mut Vec<u8>) -> Option<u32>) -> bool {
         let start = self.messages.bytes.len();
         let (definition, generation) = task.definition.as_ref().map_or((0, 0), |d| d.key());
@@ -58,44 +58,45 @@ impl Batch {
         true
     }
 
-    /// Whether a payload of so many bytes may be part of a batch.
+    /// Returns whether a payload of `len` bytes may be part of a batch.
     #[must_use]
     pub fn takes(len: usize) -> bool {
         Messages::takes(HEAD + len)
     }
 
-    /// How many tasks are in it.
+    /// Number of tasks in the batch.
     #[must_use]
     pub fn len(&self) -> usize {
         self.tasks.len()
     }
 
-    /// Whether there are none.
+    /// Returns whether the batch is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.tasks.is_empty()
     }
 
-    /// How many bytes are in it.
+    /// Number of bytes in the batch.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.messages.bytes.len()
     }
 }
 
-/// With more bytes than this under way, and a task for each worker and one more, the pool is crowded.
+/// The pool is crowded if its unsettled tasks have more bytes than this and there are more tasks than workers.
 const MANY_BYTES: u64 = 64 << 20;
 
 impl Submission {
-    /// The face's word, with what the worker has to know.
+    /// The face's word, with the flag for the worker.
     fn marked_word(&self) -> u64 {
         self.word | if self.wishes.timeout.is_some() { TIMED } else { 0 }
     }
 }
 
 impl Pool {
-    /// A new group: tasks whose outcomes are asked for together with [`Pool::collect`]. `definition`: what they have in
-    /// common, kept until the group is forgotten. `report`: whether [`Pool::next_event`] is to say when there are some.
+    /// Creates a group: tasks whose outcomes are collected together with [`Pool::collect`]. `definition`: what they
+    /// have in common, kept until the group is forgotten. `report`: whether [`Pool::next_event`] reports when there
+    /// are outcomes.
     pub fn group(&self, definition: Option<Arc<Definition>>, report: bool) -> u64 {
         let mut state = self.lock();
         state.last_group += 1;
@@ -111,10 +112,10 @@ impl Pool {
         number
     }
 
-    /// Submits a task; its number. When this returns the task is in the queue.
+    /// Submits a task and returns its id. When this returns, the task is in the queue.
     ///
     /// # Errors
-    /// Memory, a pool that takes no more tasks. There is no task then.
+    /// No memory is left, or the pool takes no more tasks. The task is then not submitted.
     pub fn submit(&self, task: Submission, outgoing: Outgoing<'_>) -> Result<u64> {
         let definition = task.definition.as_ref().map_or((0, 0), |d| d.key());
         let (wishes, grouped) = (task.wishes, task.group != 0);
@@ -152,10 +153,10 @@ impl Pool {
         Ok(id)
     }
 
-    /// Submits a batch, and empties it; the tasks' numbers are appended to `ids`.
+    /// Submits a batch and empties it; appends the ids of the tasks to `ids`.
     ///
     /// # Errors
-    /// Memory, a pool that takes no more tasks. None of those that are not in `ids` was submitted.
+    /// No memory is left, or the pool takes no more tasks. Tasks whose ids are not in `ids` were not submitted.
     pub fn submit_batch(&self, batch: &mut Batch, ids: &mut Vec<u64>) -> Result<()> {
         let first = ids.len();
         let mut news = false;
@@ -214,7 +215,7 @@ impl Pool {
         Ok(())
     }
 
-    /// From now on a task's end is reported by [`Pool::next_event`]; false if it is settled already.
+    /// Makes [`Pool::next_event`] report the end of a task. False if the task is settled already.
     #[must_use]
     pub fn report(&self, id: u64) -> bool {
         let mut state = self.lock();
@@ -226,8 +227,8 @@ impl Pool {
         pending
     }
 
-    /// From now on it is reported by [`Pool::next_event`] when there are outcomes of a group to collect, once until somebody
-    /// has collected some.
+    /// Makes [`Pool::next_event`] report when there are outcomes of a group to collect: once, and again after the
+    /// next collection.
     pub fn report_group(&self, group: u64) {
         let ids = self.under_way(Some(group));
         let mut state = self.lock();
@@ -244,7 +245,7 @@ impl Pool {
         self.nudge_supervisor();
     }
 
-    /// Nobody will ask for this task's outcome.
+    /// Forgets a task: its outcome is thrown away.
     pub fn forget(&self, id: u64) {
         let mut state = self.lock();
         match state.task(id) {
@@ -254,7 +255,7 @@ impl Pool {
         }
     }
 
-    /// Throws this group's outcomes away from now on. Its tasks are run all the same.
+    /// Throws away the outcomes of a group from now on. Its tasks are still run.
     pub fn forget_group(&self, group: u64) {
         let mut state = self.lock();
         let mut finished = Default::default();
@@ -270,8 +271,8 @@ impl Pool {
         drop((finished, gone));
     }
 
-    /// Says whether more tasks of a group may be submitted (`on`), from now on. As long as they may, the pool takes them
-    /// after it was closed, and does not end; who collects the group's outcomes waits for more.
+    /// Sets whether more tasks of a group may be submitted (`on`). While they may, the pool takes them even after it
+    /// was closed, and does not end; a thread that collects the group's outcomes waits for more.
     pub fn feed(&self, group: u64, on: bool) {
         let mut state = self.lock();
         let Some(known) = state.groups.get_mut(&group).filter(|known| known.feeding != on) else {
@@ -288,7 +289,8 @@ impl Pool {
         }
     }
 
-    /// Has the pool take tasks and not end after it was closed (`on`), until as many calls have said the opposite.
+    /// Lets the pool take tasks and not end after it was closed (`on`), until the same number of calls with `on`
+    /// false.
     pub fn keep_open(&self, on: bool) {
         let mut state = self.lock();
         state.feeding = if on {
@@ -302,7 +304,7 @@ impl Pool {
         }
     }
 
-    /// Has those who wait for a group's outcomes look at what the face keeps beside them.
+    /// Wakes the threads that wait for a group's outcomes, so that they check what the face stores in addition.
     pub fn tell_group(&self, group: u64) {
         let mut state = self.lock();
         if let Some(known) = state.groups.get_mut(&group) {
@@ -315,8 +317,8 @@ impl Pool {
         self.nudge();
     }
 
-    /// Whether tasks should be submitted now. If not, enough bytes are on their way to keep all workers busy: a caller
-    /// that keeps the rest as it is, and waits ([`Pool::wait_for_room`]), needs no memory for it.
+    /// Returns whether tasks should be submitted now. If not, the submitted ones keep all workers busy: a caller that
+    /// waits ([`Pool::wait_for_room`]) before it encodes more tasks needs no memory for them.
     #[must_use]
     pub fn has_room(&self) -> bool {
         if !self.crowded.load(Ordering::Relaxed) {
@@ -327,7 +329,7 @@ impl Pool {
         self.note_room(&state)
     }
 
-    /// Keeps what [`Pool::has_room`] asks for; whether there is room.
+    /// Updates the answer of [`Pool::has_room`]. Returns whether there is room.
     pub(super) fn note_room(&self, state: &State) -> bool {
         let crowded = state.bytes > MANY_BYTES && state.pending > u64::from(self.options.workers);
         self.crowded.store(crowded, Ordering::Relaxed);
@@ -344,7 +346,7 @@ impl Pool {
         Ok(id)
     }
 
-    /// What was entered is not in the queue after all.
+    /// Removes tasks that were entered but could not be put into the queue.
     fn take_back(&self, ids: &[u64]) {
         let mut state = self.lock();
         for id in ids {
@@ -366,7 +368,7 @@ impl Pool {
         Ok(())
     }
 
-    /// Puts a kept task once more. False if it is settled by now.
+    /// Puts a task into the queue again, from its stored payload. False if it is settled by now.
     pub(super) fn put_again(&self, id: u64) -> Result<bool> {
         let (encoding, bytes, carried) = {
             let mut state = self.lock();
@@ -391,7 +393,7 @@ impl Pool {
     }
 }
 
-/// Further references to the same objects.
+/// Creates further references to the same objects.
 fn again(holds: &[Hold]) -> Result<Vec<Hold>> {
     holds
         .iter()

@@ -1,4 +1,5 @@
-//! The supervising thread: starting workers, seeing them end, judging what died with them, limits of time and memory.
+//! The supervising thread: starts workers, notices their end, decides what died with them, and enforces limits of
+//! time and memory.
 
 use super::layout::{self, COMING, LEAVING, MARKED_FOR_KILL};
 use super::table::{Death, Outcome, Phase, Report, State};
@@ -13,50 +14,51 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::fd::OwnedFd;
 use std::sync::Arc;
 
-/// What is to be done next.
+/// What the supervising thread must do next.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Event {
-    /// A worker is to be started for this slot; then [`Pool::started`] or [`Pool::start_failed`] is to be called.
+    /// Start a worker for this slot, then call [`Pool::started`] or [`Pool::start_failed`].
     Start(u32),
-    /// The worker in this slot has ended; [`Pool::ended`] is to be told how.
+    /// The worker of this slot has ended: find out how, and call [`Pool::ended`].
     Exited(u32),
-    /// Outcomes that somebody wants to hear of.
+    /// Outcomes whose report was requested.
     Reports(Vec<Report>),
-    /// The pool has ended: nothing is under way, and no worker is left. There is no other event after it.
+    /// The pool has ended: no task is unsettled, and no worker is left. No other event follows.
     Ended,
-    /// The deadline came.
+    /// The deadline passed.
     TimedOut,
 }
 
-/// What came of the end of a worker.
+/// The judgement about the end of a worker.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Judged {
-    /// Whether it had been ready for tasks.
+    /// Whether the worker had been ready for tasks.
     pub was_ready: bool,
-    /// Whether the pool is broken from now on: this end was one too many.
+    /// Whether the pool is broken from now on, because too many workers have failed to start.
     pub broken: bool,
-    /// Whether this process had decided on it: a time limit, a cancellation, a limit of memory, the pool's end.
+    /// Whether this process had decided to end the worker: a time limit, a cancellation, a memory limit, the end of
+    /// the pool.
     pub intended: bool,
 }
 
-/// While the supervisor waits for results, it looks after the workers so often.
+/// Interval at which the supervisor checks the workers while it waits for results.
 const GLANCE: Duration = Duration::from_millis(10);
-/// How often a worker without a pidfd is looked after, and how often memory is.
+/// Interval at which a worker without a pidfd is checked, and memory.
 const LOOK: Duration = Duration::from_millis(50);
-/// The supervisor looks so often although nobody has called it.
+/// Longest sleep of the supervisor when no other thread wakes it.
 const UNCALLED: Duration = Duration::from_secs(1);
-/// Workers of an ended pool that are sent SIGTERM are killed after so long.
+/// Time in nanoseconds after which workers of an ended pool that got SIGTERM are killed.
 const GRACE: u64 = 300_000_000;
-/// An idle worker of an ended pool ends by itself, and is sent SIGTERM after so long.
+/// Time in nanoseconds after which an idle worker of an ended pool gets SIGTERM, if it has not ended by itself.
 const IDLE_GRACE: u64 = 2_000_000_000;
-/// Who is killed (SIGKILL, and memory had not run out) before it is ready has not failed by itself: so many of them weigh
-/// as much as one that has.
+/// A worker that was killed (SIGKILL, although memory had not run out) before it was ready has probably not failed by
+/// itself: this many of them count as much as one that failed.
 const KILLS_PER_FAILURE: u32 = 8;
-/// A worker is started so long after one that could not become ready, times how many there were.
+/// Delay in nanoseconds before a worker is started after one that could not become ready, multiplied by their number.
 const BACKOFF: u64 = 50_000_000;
 
 impl Pool {
-    /// Waits for the next thing that is to be done. For one thread, in a loop.
+    /// Waits for the next event. One thread calls this in a loop.
     pub fn next_event(&self, deadline: Deadline) -> Event {
         loop {
             let mut state = self.lock();
@@ -83,7 +85,7 @@ impl Pool {
             }
             if state.phase == Phase::Closing && !state.has_work() && !self.tasks.is_shut_down() {
                 drop(state);
-                // An error is of memory, for letting go of what is thrown away, and nothing is.
+                // An error means that no memory is left to release discarded messages, and none are discarded here.
                 let _ = self.tasks.shut_down(false);
                 continue;
             }
@@ -95,7 +97,7 @@ impl Pool {
         }
     }
 
-    /// A worker was started for a slot. `pidfd`: a descriptor of it, if the system has such.
+    /// Records that a worker was started for a slot. `pidfd`: a descriptor of the worker, if the system supports it.
     pub fn started(&self, slot: u32, pid: u32, pidfd: Option<OwnedFd>) {
         let mut state = self.lock();
         let ending = matches!(state.phase, Phase::Terminating | Phase::Broken);
@@ -115,19 +117,20 @@ impl Pool {
         self.nudge_supervisor();
     }
 
-    /// No worker could be started for a slot; whether the pool is broken now. Otherwise it is tried again in a moment.
+    /// Records that no worker could be started for a slot. Returns whether the pool is broken now; otherwise it tries
+    /// again shortly.
     pub fn start_failed(&self, slot: u32) -> bool {
         let mut state = self.lock();
         state.workers[slot as usize].asked = false;
         self.failed_to_start(&mut state, slot, KILLS_PER_FAILURE)
     }
 
-    /// The worker in a slot has ended with this exit code (-N: killed by signal N), out of memory or not. Judges what
-    /// died with it.
+    /// Records that the worker of a slot has ended with this exit code (-N: killed by signal N); `memory`: because
+    /// memory had run out. Decides what died with it.
     pub fn ended(&self, number: u32, code: Option<i32>, memory: bool) -> Judged {
         let slot = self.slot(number);
         let mut state = self.lock();
-        // In this order: see the module's documentation.
+        // In this order: see the module documentation of `pool`.
         let in_flight = slot.in_flight.load(Ordering::Acquire);
         let word = slot.task.load(Ordering::Acquire);
         let taken = self.tasks.taken_so_far();
@@ -181,9 +184,9 @@ impl Pool {
         judged
     }
 
-    /// Whether another worker has had the same message in flight after this one. Those that did so before are dead, for
-    /// they left the mutex without a commit, and only the last one can have taken it: their in-flight words are
-    /// withdrawn.
+    /// Returns whether another worker had the same message in flight after this one. Workers that had it before are
+    /// dead, because they left the mutex without a commit, and only the last one can have taken the message: their
+    /// numbers in flight are cleared.
     fn another_took(&self, number: u32, in_flight: u64) -> bool {
         let began = |slot: &layout::WorkerSlot| slot.began.load(Ordering::Relaxed);
         let mine = began(self.slot(number));
@@ -203,7 +206,7 @@ impl Pool {
         later
     }
 
-    /// The pool takes no more tasks, and ends when all are done.
+    /// Closes the pool: it takes no more tasks, and ends when all are done.
     pub fn close(&self) {
         let mut state = self.lock();
         if state.phase == Phase::Open {
@@ -213,13 +216,13 @@ impl Pool {
         self.nudge_supervisor();
     }
 
-    /// The pool ends now: tasks are abandoned. A worker without a task ends by itself, since the queue of tasks is shut
-    /// down, and so writes out what it has printed; a worker with a task is sent SIGTERM and, after a moment, killed.
+    /// Ends the pool now: tasks are abandoned. A worker without a task ends by itself, because the queue of tasks is
+    /// shut down, and so flushes its output. A worker with a task gets SIGTERM and is killed a moment later.
     pub fn terminate(&self) {
         let mut state = self.lock();
         if state.phase != Phase::Terminating {
-            // Under the lock: a worker that ends because of this is not replaced. False, an error: a stopped worker is
-            // inside the queue, or memory has run out. Then all get a signal.
+            // Under the lock, so that a worker that ends because of this is not replaced. False or an error: a
+            // stopped worker holds the queue's mutex, or no memory is left. Then all workers get a signal.
             let emptied = self.tasks.shut_down(true).is_ok_and(|emptied| emptied);
             self.drain(&mut state);
             let idle: Vec<bool> = (0..self.options.workers)
@@ -231,8 +234,8 @@ impl Pool {
         self.nudge();
     }
 
-    /// Whether a worker is ready and has no task, or has handed back the result of the one that it had. No more tasks are
-    /// in the queue, so it stays idle.
+    /// Returns whether a worker is ready and has no task, or has handed back the result of its task. There are no
+    /// more tasks in the queue, so it stays idle.
     fn is_idle(&self, state: &mut State, number: u32) -> bool {
         let slot = self.slot(number);
         if slot.phase.load(Ordering::Acquire) == COMING {
@@ -243,7 +246,7 @@ impl Pool {
         in_flight == 0 || !state.is_pending(task)
     }
 
-    /// The workers are killed, and so their tasks; others take their places.
+    /// Kills the workers and with them their tasks; other workers replace them.
     pub fn kill_workers(&self, signal: i32) {
         let state = self.lock();
         for number in 0..self.options.workers {
@@ -251,7 +254,7 @@ impl Pool {
         }
     }
 
-    /// Has the supervising thread look, if it sleeps.
+    /// Wakes the supervising thread, if it sleeps.
     pub fn nudge_supervisor(&self) {
         let mut state = self.lock();
         if state.supervisor_sleeps {
@@ -277,7 +280,7 @@ impl Pool {
         if !worker.occupied {
             return;
         }
-        // An error is that it has ended, which will be noticed.
+        // An error means that the worker has ended, which will be noticed.
         let by_pidfd = worker
             .pidfd
             .as_ref()
@@ -290,7 +293,7 @@ impl Pool {
         }
     }
 
-    /// A worker has died with this task.
+    /// Records that a worker has died with this task: the task is run again, or settled.
     fn mourn(&self, state: &mut State, id: u64, mut death: Death) {
         let open = matches!(state.phase, Phase::Open | Phase::Closing);
         let Some(task) = state.task(id).filter(|task| task.pending) else {
@@ -314,7 +317,7 @@ impl Pool {
         }
     }
 
-    /// Whether that was one too many.
+    /// Counts a worker that failed to start. Returns whether the pool is broken now.
     fn failed_to_start(&self, state: &mut State, number: u32, weight: u32) -> bool {
         if !matches!(state.phase, Phase::Open | Phase::Closing) {
             return false;
@@ -355,7 +358,7 @@ impl Pool {
     /// The next worker to start, or the end of the pool.
     fn next_start(&self, state: &mut State) -> Option<Event> {
         let time = now();
-        // A closing pool replaces its workers as long as there is something to do.
+        // A closing pool replaces its workers while there are tasks to run.
         let wanted = match state.phase {
             Phase::Open => true,
             Phase::Closing => state.has_work(),
@@ -374,7 +377,7 @@ impl Pool {
         (over && state.workers.iter().all(free)).then_some(Event::Ended)
     }
 
-    /// Ends what takes too long or too much; when to look again at the latest.
+    /// Enforces the limits of time and memory. Returns when to check again at the latest.
     fn police(&self, state: &mut State) -> Option<Duration> {
         let time = now();
         let mut next: Option<u64> = None;
@@ -422,7 +425,7 @@ impl Pool {
         next.map(|at| Duration::from_nanos(at.saturating_sub(time).max(1)))
     }
 
-    /// Ends a task that has taken too long; otherwise when it will have.
+    /// Ends a task that has exceeded its time limit. Otherwise returns the time at which it will.
     fn limit_time(&self, state: &mut State, number: u32, time: u64) -> Option<u64> {
         let slot = self.slot(number);
         let in_flight = slot.in_flight.load(Ordering::Acquire);
@@ -431,7 +434,8 @@ impl Pool {
         {
             return None;
         }
-        // Acquire: pairs with `Worker::calls`. A task that is not called yet has no limit: its module is being imported.
+        // Acquire: pairs with `Worker::calls`. Before the call there is no limit: the function's module is still
+        // being imported.
         let called = slot.called.load(Ordering::Acquire);
         if called == 0 {
             return None;
@@ -469,13 +473,14 @@ impl Pool {
         }
     }
 
-    /// Sleeps until something happens to a worker, or the pool, or there are results that nobody else waits for.
+    /// Sleeps until something happens to a worker or the pool, or until there are results for which no other thread
+    /// waits.
     fn sleep(&self, mut state: std::sync::MutexGuard<'_, State>, until: Deadline) {
         let leads = state.waiters == 0
             && (state.pending_reports > 0 || (state.phase == Phase::Closing && state.pending > 0));
         let since = self.results.put_so_far();
         for worker in &mut state.workers {
-            // The program has closed it: a new one, or looking from time to time.
+            // The program has closed the descriptor: open a new one, or poll the worker from time to time.
             if worker.occupied && worker.pidfd.as_ref().is_some_and(|fd| fd.get().is_none()) {
                 let again = pidfd::open(worker.pid).ok();
                 let again = again.filter(|_| procfs::is_alive(worker.pid, worker.start_time));
@@ -489,7 +494,7 @@ impl Pool {
             .collect();
         state.supervisor_sleeps = !leads;
         drop(state);
-        // Bounded, since the program may close the descriptor by which others call.
+        // Limited, because the program may close the descriptor by which other threads wake this one.
         let mut limit = until.sooner(Deadline::after(UNCALLED));
         if leads {
             let _ = self
@@ -502,13 +507,13 @@ impl Pool {
             .filter_map(|(_, fd)| Some(PollFd::from_borrowed_fd(fd.get()?, PollFlags::IN)))
             .collect();
         if fds.len() < watched.len() {
-            // One was closed just now.
+            // The program has closed a descriptor just now.
             return;
         }
         if let Some(bell) = self.control.descriptor() {
             fds.push(PollFd::from_borrowed_fd(bell, PollFlags::IN));
         }
-        // Whatever it says: the caller looks again.
+        // The result does not matter: the caller checks again.
         let _ = pidfd::ready(&mut fds, limit);
         let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
         drop(fds);
@@ -531,7 +536,7 @@ impl Pool {
     }
 }
 
-/// A span as the clock counts; what is longer than the clock can tell never ends.
+/// Converts a span to nanoseconds; a span that the clock cannot represent never ends.
 fn nanoseconds(span: Duration) -> u64 {
     u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
 }

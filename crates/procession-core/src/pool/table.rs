@@ -1,4 +1,4 @@
-//! What the parent knows of its tasks and workers: plain memory of this process, behind one lock.
+//! What the parent knows of its tasks and workers: private memory of this process, protected by one lock.
 
 use super::definition::Definition;
 use super::message::Arrived;
@@ -12,47 +12,47 @@ use std::sync::Arc;
 /// How a task ended.
 #[derive(Debug)]
 pub enum Outcome {
-    /// The worker has handed this back.
+    /// The worker has handed back this result.
     Returned(Arrived),
-    /// The worker died with it, as often as it may.
+    /// The worker died with the task, and the task may not be run again.
     Died(Death),
-    /// It took longer than it may, and its worker was killed.
+    /// The task exceeded its time limit, and its worker was killed.
     TimedOut(Death),
-    /// It was cancelled.
+    /// The task was cancelled.
     Cancelled,
-    /// The pool was terminated before it was done, or cannot start workers.
+    /// The pool was terminated before the task was done, or cannot start workers.
     Abandoned,
 }
 
 /// How a worker died, and with which task.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Death {
-    /// The worker.
+    /// Pid of the worker.
     pub pid: u32,
-    /// How it ended: -N for a process killed by signal N; None if nobody could tell.
+    /// Exit code: -N for a process killed by signal N; None if unknown.
     pub code: Option<i32>,
-    /// Which item of the task it was at.
+    /// Index of the item of the task on which it worked.
     pub item: u64,
-    /// How many workers have died with this task so far.
+    /// Number of workers that have died with this task so far.
     pub deaths: u32,
-    /// Whether memory had run out, or the worker's limit of it.
+    /// Whether memory had run out, or the worker had exceeded its memory limit.
     pub memory: bool,
-    /// The time limit that the task had, if it was killed for that.
+    /// The time limit of the task, if it was killed for that.
     pub limit: Option<Duration>,
 }
 
-/// What the parent asks of a task beside running it.
+/// Options of a task.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Wishes {
-    /// A task that takes longer than this is given up, and its worker killed.
+    /// Time limit: a task that takes longer is given up, and its worker is killed.
     pub timeout: Option<Duration>,
-    /// How often it is run again if a worker dies with it.
+    /// How often the task is run again if a worker dies with it.
     pub retries: u32,
-    /// Whether [`super::Pool::next_event`] is to report its end.
+    /// Whether [`super::Pool::next_event`] reports its end.
     pub report: bool,
 }
 
-/// A task's payload, kept to be put again.
+/// The payload of a task, stored to be put into the queue again.
 #[derive(Debug)]
 pub(super) struct Kept {
     pub(super) encoding: u32,
@@ -63,26 +63,26 @@ pub(super) struct Kept {
 #[derive(Debug)]
 pub(super) struct Task {
     pub(super) generation: u32,
-    /// The group that it belongs to, or 0.
+    /// The group to which the task belongs, or 0.
     pub(super) group: u64,
-    /// Its number in the group.
+    /// Number of the task in the group.
     pub(super) number: u64,
-    /// How many bytes its payload has.
+    /// Size of its payload in bytes.
     pub(super) bytes: u64,
     pub(super) wishes: Wishes,
     pub(super) deaths: u32,
     pub(super) kept: Option<Kept>,
     /// Kept alive for the workers that will read it.
     pub(super) _definition: Option<Arc<Definition>>,
-    /// Tasks without a group: how it ended.
+    /// How it ended, for a task without a group.
     pub(super) outcome: Option<Outcome>,
-    /// Whether the entry is in use; whether the task is under way; whether anybody will ask for its outcome.
+    /// `live`: the entry is in use. `pending`: the task is not settled. `wanted`: its outcome will be requested.
     pub(super) live: bool,
     pub(super) pending: bool,
     pub(super) wanted: bool,
 }
 
-/// Tasks whose outcomes are asked for together.
+/// Tasks whose outcomes are collected together.
 #[derive(Debug, Default)]
 pub(super) struct Group {
     pub(super) pending: u64,
@@ -90,46 +90,46 @@ pub(super) struct Group {
     /// Kept alive for the workers that will read it.
     pub(super) _definition: Option<Arc<Definition>>,
     pub(super) report: bool,
-    /// Whether a report is on its way already.
+    /// Whether a report is already queued.
     pub(super) reported: bool,
-    /// Outcomes are thrown away: the caller has forgotten the group.
+    /// The caller has forgotten the group: outcomes are thrown away.
     pub(super) forgotten: bool,
     /// More tasks of this group may be submitted, also after the pool was closed.
     pub(super) feeding: bool,
-    /// Who collects is to look at what the face keeps beside the outcomes.
+    /// A thread that collects must check what the face stores in addition to the outcomes.
     pub(super) news: bool,
 }
 
 impl Group {
-    /// Has a report made, if reports are wanted and none is on its way; the return value says whether to add it.
+    /// Requests a report, if reports are wanted and none is queued. Returns whether the caller must queue one.
     pub(super) fn reports_now(&mut self) -> bool {
         let now = self.report && !self.reported;
         self.reported |= now;
         now
     }
 
-    /// Whether no task will settle any more.
+    /// Returns whether no more tasks of the group will be settled.
     pub(super) fn is_over(&self) -> bool {
         self.pending == 0 && !self.feeding
     }
 }
 
-/// What the parent knows of the worker in a slot.
+/// A worker slot, as the parent sees it.
 #[derive(Debug, Default)]
 pub(super) struct WorkerState {
     pub(super) pid: u32,
     pub(super) pidfd: Option<Arc<descriptor::Kept>>,
     pub(super) start_time: u64,
-    /// A worker is to be started here, not before this time.
+    /// A worker must be started here, at this time or later.
     pub(super) due: Option<u64>,
-    /// The face was asked to start one, or to find out how one has ended.
+    /// The face was asked to start a worker, or to find out how one has ended.
     pub(super) asked: bool,
     pub(super) occupied: bool,
-    /// Whether this process has killed it because it took too much memory.
+    /// Whether this process has killed the worker because it exceeded its memory limit.
     pub(super) over_memory: bool,
-    /// The signal that the worker of an ended pool gets next, and when.
+    /// The next signal for the worker of an ended pool, and its time.
     pub(super) signal_at: Option<(u64, i32)>,
-    /// Consecutive workers here that ended before they were ready: what they weigh together.
+    /// Weight of the consecutive workers in this slot that ended before they were ready.
     pub(super) failed: u32,
     pub(super) restarts: u64,
     pub(super) done_before: u64,
@@ -142,52 +142,52 @@ pub(super) struct State {
     pub(super) groups: HashMap<u64, Group>,
     pub(super) last_group: u64,
     pub(super) workers: Vec<WorkerState>,
-    /// Tasks under way; how many bytes they have; of the tasks, how many are to be reported, and how many have a time
-    /// limit.
+    /// `pending`: number of tasks that are not settled. `bytes`: size of their payloads. `pending_reports`: number of
+    /// those to be reported. `timed`: number of those with a time limit.
     pub(super) pending: u64,
     pub(super) bytes: u64,
     pub(super) pending_reports: u64,
     pub(super) timed: u64,
     pub(super) shortest: Option<Duration>,
-    /// Groups of which more tasks may be submitted.
+    /// Number of groups that may get more tasks, and of calls that keep the pool open.
     pub(super) feeding: u64,
-    /// Ends to report.
+    /// Reports for the supervising thread.
     pub(super) reports: Vec<Report>,
-    /// Tasks that a worker died with and that are to be put again.
+    /// Tasks with which a worker died and that are to be put into the queue again.
     pub(super) again: Vec<u64>,
-    /// Threads that wait for outcomes.
+    /// Number of threads that wait for outcomes.
     pub(super) waiters: u32,
-    /// Consecutive workers that ended before they were ready: what they weigh together.
+    /// Weight of the consecutive workers that ended before they were ready.
     pub(super) failed_starts: u32,
     pub(super) phase: Phase,
     /// Workers that have ended and were not reported yet.
     pub(super) exited: Vec<u32>,
-    /// Whether the supervising thread sleeps until something is said to it.
+    /// Whether the supervising thread sleeps until another thread wakes it.
     pub(super) supervisor_sleeps: bool,
-    /// Where in the queue of tasks the last one was that was cancelled there: often the next one is behind it.
+    /// Position in the queue of tasks of the last task that was cancelled there: often the next one is behind it.
     pub(super) struck: Mark,
 }
 
-/// Whose end is reported.
+/// What a report is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Report {
-    /// A task without a group.
+    /// A task without a group has ended.
     Task(u64),
-    /// Some tasks of a group.
+    /// Some tasks of a group have ended.
     Group(u64),
 }
 
-/// What the pool does.
+/// The phase of a pool.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Phase {
-    /// It takes tasks.
+    /// The pool takes tasks.
     #[default]
     Open,
-    /// It takes no more, and ends when all are done.
+    /// The pool takes no more tasks, and ends when all are done.
     Closing,
-    /// It ends.
+    /// The pool ends.
     Terminating,
-    /// It cannot start workers.
+    /// The pool cannot start workers.
     Broken,
 }
 
@@ -230,12 +230,12 @@ impl State {
             .filter(|task| task.live && task.generation == generation)
     }
 
-    /// Whether the task is under way.
+    /// Returns whether the task is not settled.
     pub(super) fn is_pending(&mut self, id: u64) -> bool {
         self.task(id).is_some_and(|task| task.pending)
     }
 
-    /// Settles a task, unless it is settled already; whether it was not.
+    /// Settles a task. False if it is settled already.
     pub(super) fn settle(&mut self, id: u64, outcome: Outcome) -> bool {
         let Some(task) = self.task(id).filter(|task| task.pending) else {
             return false;
@@ -278,7 +278,7 @@ impl State {
         true
     }
 
-    /// From now on the ends of these tasks are reported.
+    /// Makes the ends of these tasks be reported.
     pub(super) fn report(&mut self, ids: &[u64]) {
         for id in ids {
             if let Some(task) = self.task(*id).filter(|task| task.pending && !task.wishes.report) {
@@ -288,7 +288,7 @@ impl State {
         }
     }
 
-    /// The entry may be used for another task.
+    /// Releases the entry of a task for another task.
     pub(super) fn release(&mut self, id: u64) {
         if let Some(task) = self.task(id) {
             task.live = false;
@@ -299,17 +299,17 @@ impl State {
         }
     }
 
-    /// Whether tasks are taken for this group, or for none (0).
+    /// Returns whether the pool takes tasks.
     pub(super) fn takes_tasks(&self) -> bool {
         self.phase == Phase::Open || (self.phase == Phase::Closing && self.feeding > 0)
     }
 
-    /// Whether work is left that a closed pool does before it ends.
+    /// Returns whether there is work that a closed pool does before it ends.
     pub(super) fn has_work(&self) -> bool {
         self.pending > 0 || self.feeding > 0
     }
 
-    /// All tasks that are under way.
+    /// All tasks that are not settled.
     pub(super) fn all_pending(&self) -> Vec<u64> {
         let id =
             |(index, task): (usize, &Task)| u64::from(task.generation) << INDEX_BITS | (index as u64 + 1);

@@ -1,4 +1,4 @@
-//! Waiting for outcomes: whoever waits empties the queue of results.
+//! Waiting for outcomes: every thread that waits empties the queue of results.
 
 use super::layout::Head;
 use super::message::Arrived;
@@ -8,13 +8,13 @@ use crate::queue::{Batch, Got, GotBatch, LockPolicy, Parcel};
 use crate::sys::clock::Deadline;
 use core::time::Duration;
 
-/// How many messages are taken from the queue at a time.
+/// Maximum number of messages that are taken from the queue at a time.
 const MANY: usize = 1024;
-/// After so long, results are tried again that could not be taken.
+/// Interval after which results that could not be taken are tried again.
 const AGAIN: Duration = Duration::from_millis(10);
-/// With so many tasks under way, one result more or less does not matter to anybody.
+/// With more unsettled tasks than this, a waiter need not be woken for each result.
 const MANY_PENDING: u64 = 32;
-/// A waiter whose results come thick and fast sleeps at least so long, instead of being woken for each.
+/// Minimum sleep of a waiter whose results come in quick succession, so that it is not woken for each of them.
 const NAP: Duration = Duration::from_micros(60);
 
 impl Pool {
@@ -23,7 +23,7 @@ impl Pool {
         self.wait_until(deadline, false, |state| (!state.is_pending(id)).then_some(()))
     }
 
-    /// Whether a task without a group is settled.
+    /// Returns whether a task without a group is settled.
     #[must_use]
     pub fn is_settled(&self, id: u64) -> bool {
         let mut state = self.lock();
@@ -31,7 +31,8 @@ impl Pool {
         !state.is_pending(id)
     }
 
-    /// The outcome of a task without a group; None if it is not settled, or was taken already. The task is forgotten.
+    /// Takes the outcome of a task without a group, and forgets the task. None if it is not settled, or was taken
+    /// already.
     pub fn take(&self, id: u64) -> Option<Outcome> {
         let mut state = self.lock();
         let task = state.task(id).filter(|task| !task.pending)?;
@@ -40,8 +41,8 @@ impl Pool {
         outcome
     }
 
-    /// Waits until some of a group's tasks are settled, or all are, and appends the outcomes of up to `most` of them, by
-    /// number, to `into`; how many tasks are still under way.
+    /// Waits until some tasks of a group are settled, or all are. Appends the outcomes of up to `most` of them, with
+    /// their numbers, to `into`. Returns how many tasks are not collected yet.
     pub fn collect(
         &self,
         group: u64,
@@ -65,7 +66,7 @@ impl Pool {
         self.wait_until(deadline, true, &mut take)
     }
 
-    /// How many of a group's tasks are under way, and how many are settled and not collected.
+    /// Number of tasks of a group that are not settled, and of those that are settled and not collected.
     #[must_use]
     pub fn progress(&self, group: u64) -> (u64, u64) {
         let mut state = self.lock();
@@ -76,14 +77,14 @@ impl Pool {
             .map_or((0, 0), |g| (g.pending, g.finished.len() as u64))
     }
 
-    /// Waits until all of a group's tasks are settled, whether they are collected or not.
+    /// Waits until all tasks of a group are settled, whether they are collected or not.
     pub fn wait_for_group(&self, group: u64, deadline: Deadline) -> WaitOutcome {
         self.wait_until(deadline, true, |state| {
             state.groups.get(&group).is_none_or(|g| g.is_over()).then_some(())
         })
     }
 
-    /// Waits until no more than so many tasks of a group are under way, or the pool ends.
+    /// Waits until at most `most` tasks of a group are not settled, or the pool ends.
     pub fn wait_for_few(&self, group: u64, most: u64, deadline: Deadline) -> WaitOutcome {
         self.wait_until(deadline, true, |state| {
             let pending = state.groups.get(&group).map_or(0, |g| g.pending);
@@ -98,13 +99,13 @@ impl Pool {
         })
     }
 
-    /// Waits until nothing is under way.
+    /// Waits until all tasks are settled.
     pub fn wait_for_all(&self, deadline: Deadline) -> WaitOutcome {
         self.wait_until(deadline, true, |state| (state.pending == 0).then_some(()))
     }
 
-    /// Waits until `ready` finds what it looks for. `many`: one result more or less does not matter to the caller, so it
-    /// need not be woken for each.
+    /// Waits until `ready` returns a value. `many`: the caller waits for many results, so it need not be woken for
+    /// each of them.
     fn wait_until<T>(
         &self,
         deadline: Deadline,
@@ -124,8 +125,8 @@ impl Pool {
                 return WaitOutcome::TimedOut;
             }
             let since = self.results.put_so_far();
-            // Asked under the lock: what came after the queue was seen empty and is counted in `since` would not wake this
-            // thread once another one had taken it.
+            // Checked under the lock. A result that came after the queue was seen empty, and that is counted in
+            // `since`, would not wake this thread after another thread has taken it.
             let left = !self.results.is_empty();
             state.waiters += 1;
             let pending = state.pending;
@@ -139,7 +140,7 @@ impl Pool {
                 WaitOutcome::Ready(())
             } else {
                 (napped, tried) = (false, false);
-                // What could not be taken for want of memory is tried again.
+                // A result that could not be taken because no memory was left is tried again.
                 let until = if left {
                     deadline.sooner(Deadline::after(AGAIN))
                 } else {
@@ -167,22 +168,23 @@ impl Pool {
         }
     }
 
-    /// Has the supervisor look, if it sleeps until something is said to it.
+    /// Wakes the supervisor, if it sleeps until another thread wakes it.
     fn wake_supervisor(&self, state: &mut State) {
         if core::mem::take(&mut state.supervisor_sleeps) {
             self.control.signal();
         }
     }
 
-    /// Empties the queue of results; how many there were.
+    /// Empties the queue of results. Returns how many results there were.
     pub(super) fn drain(&self, state: &mut State) -> usize {
         let count = self.empty(state);
         if count > 0 && state.waiters > 0 {
-            // What came may be what another thread sleeps for.
+            // Another thread may sleep for one of these results.
             self.results.alarm();
         }
         if !state.reports.is_empty() {
-            // It does not look itself as long as others wait, and those may go on waiting for something else.
+            // The supervisor does not check results while other threads wait, and those may continue to wait for
+            // another result.
             self.wake_supervisor(state);
         }
         count
@@ -213,7 +215,7 @@ impl Pool {
                     match self.results.try_get(&mut scratch, LockPolicy::Bounded) {
                         Ok(got @ Got::Message { .. }) => count += arrive(state, Arrived::of(got, &scratch)),
                         Ok(Got::Busy) => {}
-                        // No memory to take it over with: it stays, and is tried again.
+                        // No memory is left to take it: it stays in the queue and is tried again.
                         Ok(Got::Empty | Got::Closed) | Err(_) => return count,
                     }
                 }
@@ -223,7 +225,7 @@ impl Pool {
         }
     }
 
-    /// Wakes all who wait, for something was settled without a result.
+    /// Wakes all threads that wait, because a task was settled without a result.
     pub(super) fn nudge(&self) {
         let head = Head::default().to_bytes();
         if let Ok(mut parcel) = Parcel::pack(self.family(), [&head, &[]], 0, Vec::new(), 0) {
@@ -234,7 +236,7 @@ impl Pool {
     }
 }
 
-/// A result has come.
+/// Settles the task of a result that has arrived. Returns the number of results: 1, or 0 for None.
 fn arrive(state: &mut State, arrived: Option<Arrived>) -> usize {
     let Some(arrived) = arrived else { return 0 };
     let id = arrived.head.task;

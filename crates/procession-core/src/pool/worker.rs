@@ -1,4 +1,4 @@
-//! The worker's side: taking tasks, handing back results, and leaving word of both where the parent finds it.
+//! The worker's side: takes tasks, hands back results, and records both where the parent finds them.
 
 use super::layout::{HEAD, Head, LEAVING, MARKED_FOR_KILL, PoolObject, READY, TIMED, WorkerSlot, slot_at};
 use super::message::{Arrived, Outgoing};
@@ -10,7 +10,7 @@ use crate::sync::wait::WaitOutcome;
 use crate::sys::clock::{Deadline, now};
 use core::sync::atomic::{AtomicU64, Ordering};
 
-/// A worker in its slot. One thread of the process uses it.
+/// A worker in its slot. Only one thread of the process uses it.
 #[derive(Debug)]
 pub struct Worker {
     pool: Hold,
@@ -19,27 +19,27 @@ pub struct Worker {
     slot: &'static WorkerSlot,
 }
 
-/// What an attempt to take a task came to.
+/// Result of an attempt to take a task.
 #[derive(Debug)]
 #[must_use]
 pub enum Taken {
-    /// This task, which is this worker's now.
+    /// A task, which now belongs to this worker.
     Task(Arrived),
-    /// There is none at the moment.
+    /// There is no task at the moment.
     None,
-    /// There is none and will be none: the pool is closed, or its parent has gone.
+    /// There is no task and none will come: the pool is closed, or its parent has ended.
     Closed,
-    /// Somebody else is at the queue, longer than the policy allows; or the task was cancelled. To be tried again.
+    /// Another process holds the queue's mutex longer than the policy allows, or the task was cancelled. Try again.
     Again,
 }
 
-/// How a task ended at the worker's end.
+/// What a worker may do after a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Finished {
-    /// The worker may take the next one.
+    /// The worker may take the next task.
     Free,
-    /// The parent has decided that this worker dies, and is about to kill it: it must not take another task.
+    /// The parent has decided to kill this worker, and is about to do so: the worker must not take another task.
     MarkedForKill,
 }
 
@@ -47,7 +47,7 @@ impl Worker {
     /// Takes a slot of the pool that the handle names.
     ///
     /// # Errors
-    /// The pool is gone; there is no such slot.
+    /// The pool no longer exists; there is no slot with this number.
     pub fn take_slot(pool: &Handle, slot: u32) -> Result<Worker> {
         let pool = pool.open(Kind::Pool)?;
         let family = pool.family;
@@ -69,20 +69,20 @@ impl Worker {
         })
     }
 
-    /// The family in whose memory the pool is.
+    /// The family whose memory contains the pool.
     #[must_use]
     pub fn family(&self) -> &'static Family {
         self.pool.family
     }
 
-    /// The worker has done what was to be done before its first task.
+    /// Reports that the worker is ready for its first task.
     pub fn ready(&self) {
         self.slot.rested.store(now(), Ordering::Relaxed);
         self.slot.phase.store(READY, Ordering::Release);
-        // The parent counts starts that fail, and may be waiting to hear that this one has not.
+        // The parent counts starts that fail, and may be waiting for this report.
     }
 
-    /// The worker is about to end of its own accord, and not because anything is wrong.
+    /// Reports that the worker is about to end by its own decision, without an error.
     pub fn leaving(&self) {
         self.slot.phase.store(LEAVING, Ordering::Release);
     }
@@ -90,19 +90,21 @@ impl Worker {
     /// Takes a task, if there is one.
     ///
     /// # Errors
-    /// Memory for the held table; the task is then still in the queue.
+    /// No memory is left for the held table; the task is then still in the queue.
     pub fn try_take(&self, scratch: &mut Vec<u8>, policy: LockPolicy) -> Result<Taken> {
         scratch.clear();
         let family = self.pool.family;
         let slot = self.slot;
         let got = self.tasks.try_get_noting(scratch, policy, |number, place| {
-            // Before the task: whoever finds that, must not take its time for that of the task before.
+            // Stored before the task: a process that reads the new task must not read the item and times of the old
+            // one.
             slot.item.store(0, Ordering::Relaxed);
             slot.called.store(0, Ordering::Relaxed);
             slot.began.store(now(), Ordering::Relaxed);
             let task = family.at::<AtomicU64>(place).load(Ordering::Relaxed);
             slot.task.store(task, Ordering::Release);
-            // Release: a process that reads this word reads that task. The queue's commit comes behind it.
+            // Release: a process that reads this number reads the task stored above. The commit of the queue comes
+            // after it.
             slot.in_flight.store(number, Ordering::Release);
         });
         let got = match got {
@@ -135,8 +137,8 @@ impl Worker {
         self.tasks.wait_for_message(deadline)
     }
 
-    /// The task's function is called now, if the task has a time limit: the limit counts from here, so that it includes
-    /// neither the import of the function's module nor the reading of the arguments.
+    /// Records that the function of a task with a time limit is called now. The limit counts from here, so it
+    /// includes neither the import of the function's module nor the decoding of the arguments.
     #[inline]
     pub fn calls(&self, task: &Head) {
         if task.word & TIMED != 0 {
@@ -144,16 +146,16 @@ impl Worker {
         }
     }
 
-    /// Which item of its task the worker works at from now on: if it dies, the parent will name it.
+    /// Records the item of the task on which the worker works now: if the worker dies, the parent names it.
     #[inline]
     pub fn at_item(&self, number: u64) {
         self.slot.item.store(number, Ordering::Relaxed);
     }
 
-    /// A result on its way back. `first` begins with the head ([`Head::to_bytes`]).
+    /// Packs a result. `parts` begin with the head ([`Head::to_bytes`]).
     ///
     /// # Errors
-    /// Memory; references of another family.
+    /// No memory is left; a reference belongs to another family.
     pub fn pack<'a>(
         &self,
         parts: [&'a [u8]; 2],
@@ -164,19 +166,19 @@ impl Worker {
         Parcel::pack(self.family(), parts, encoding, carried, beside)
     }
 
-    /// Hands a result back; false if somebody else is at the queue, longer than the policy allows. When it returns true,
-    /// the result will arrive, even if this process dies the next instant.
+    /// Hands a result back. False if another process holds the queue's mutex longer than the policy allows. When this
+    /// returns true, the result will arrive even if this process dies at once.
     ///
     /// # Errors
-    /// Memory.
+    /// No memory is left.
     pub fn deliver(&self, parcel: &mut Parcel<'_>, policy: LockPolicy) -> Result<bool> {
         let put = self.results.try_put(parcel, policy)?;
         crash_point!("worker.result handed back");
-        // Closed: nobody wants it any more.
+        // Closed: the pool has ended, and the result is no longer needed.
         Ok(put != Put::Busy)
     }
 
-    /// The task's result is handed back: the worker has no task now.
+    /// Reports that the task's result is handed back: the worker has no task now.
     pub fn finish(&self) -> Finished {
         let slot = self.slot;
         slot.done
@@ -185,11 +187,11 @@ impl Worker {
         self.withdraw()
     }
 
-    /// Runs tasks until the pool closes: `work` makes a result's payload of a task's. For faces whose workers deal in
-    /// bytes; others write their own loop of the methods above.
+    /// Runs tasks until the pool closes: `work` computes the word and the payload of a result from a task. For faces
+    /// whose workers process bytes; other faces write their own loop with the methods above.
     ///
     /// # Errors
-    /// Memory.
+    /// No memory is left.
     pub fn run(&self, mut work: impl FnMut(&Arrived) -> (u64, Vec<u8>)) -> Result<()> {
         let mut scratch = Vec::new();
         self.ready();
@@ -241,7 +243,7 @@ impl Worker {
         }
     }
 
-    /// There is no task after all.
+    /// Clears the slot, because there is no task after all.
     fn give_up(&self) {
         if self.withdraw() == Finished::MarkedForKill {
             park();
@@ -249,14 +251,14 @@ impl Worker {
     }
 }
 
-/// Waits to be killed, which is about to happen.
+/// Waits to be killed by the parent, which is about to happen.
 pub fn park() {
     loop {
         std::thread::sleep(core::time::Duration::from_secs(1));
     }
 }
 
-/// Head and payload as the two parts of a message. The vector holds what had to be put together.
+/// Returns head and payload as the two parts of a message. `joined` holds the bytes that had to be copied together.
 #[must_use]
 pub fn framed<'a>(head: Head, outgoing: &Outgoing<'a>, joined: &'a mut Vec<u8>) -> [&'a [u8]; 2] {
     joined.clear();
