@@ -1,6 +1,6 @@
 //! Two forked children put messages into one queue under a lock; the parent takes them out.
 //!
-//! The typed Rust face is built on this crate; this is what it looks like from below: bytes and handles.
+//! The typed Rust face is built on this crate. This example shows the level below it: bytes and handles.
 #![allow(unsafe_code, clippy::print_stdout)]
 
 use procession_core::Result;
@@ -12,7 +12,7 @@ fn main() -> Result<()> {
     let queue = Queue::new(0, 0)?;
     let lock = Lock::new(true)?;
     for child in 0..2u8 {
-        // SAFETY: this program has one thread.
+        // SAFETY: this program has only one thread, so the child may use everything.
         if unsafe { libc::fork() } == 0 {
             for number in 0..3u8 {
                 while lock.acquire(Deadline::NEVER)? != Acquired::Yes {}

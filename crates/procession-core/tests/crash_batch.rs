@@ -1,4 +1,4 @@
-//! A process is killed at every step of moving a batch, of shutting a queue down, of reporting a task done.
+//! A process is killed at every step of moving a batch, of shutting a queue down, and of reporting a task done.
 #![cfg(feature = "crash-points")]
 #![allow(unsafe_code)]
 

@@ -1,5 +1,5 @@
-//! A process is killed at every step of every operation on a dictionary; the others never hang, lose a value or see a
-//! torn one, and nothing leaks.
+//! A process is killed at every step of every operation on a dictionary. The other processes never hang, lose a value
+//! or read a torn one, and nothing leaks.
 #![cfg(feature = "crash-points")]
 #![allow(unsafe_code)]
 
@@ -59,7 +59,7 @@ fn filled(count: u32) -> Dict {
     dict
 }
 
-/// All entries but those of `except` are there, and as many as the dictionary says.
+/// Checks that all entries except those of `except` exist, and that the dictionary's count is correct.
 fn is_whole(dict: &Dict, count: u32, except: &[u32]) {
     for n in (0..count).filter(|n| !except.contains(n)) {
         assert_eq!(get(dict, &key(n)), Some(vec![n as u8; 20]), "the value of {n}");
@@ -68,7 +68,8 @@ fn is_whole(dict: &Dict, count: u32, except: &[u32]) {
     assert_eq!(shown.len() as u64, dict.len());
 }
 
-/// Puts a value of `len` bytes for key `number` where there are `count`, being killed at every point.
+/// Puts a value of `len` bytes for key `number` into a dictionary with `count` keys; the process is killed at every
+/// point.
 fn put_survives(count: u32, number: u32, len: usize) -> u32 {
     at_every_point(
         || filled(count),

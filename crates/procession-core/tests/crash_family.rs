@@ -1,4 +1,4 @@
-//! A process is killed at every step of what it does to family memory itself: blocks, references, seats, forks.
+//! A process is killed at every step of its changes to family memory: blocks, references, seats, forks.
 #![cfg(feature = "crash-points")]
 #![allow(unsafe_code)]
 
@@ -34,7 +34,7 @@ fn a_block_that_gets_its_memory_step_by_step_is_reclaimed_whole() {
         || (),
         |()| {
             let family = Family::home().unwrap();
-            // The first is fresh; the second finds one that has some of the memory it needs.
+            // The first block is new; the second is a recycled one that has a part of the memory it needs.
             drop(family.empty_buffer(18 << 20).unwrap());
             drop(family.zeroed(1_000_000).unwrap());
             drop(family.empty_buffer(30 << 20).unwrap());
@@ -76,7 +76,7 @@ fn a_reference_whose_end_was_put_off_is_let_go_of_by_a_process_killed_at_any_poi
 
 #[test]
 fn memory_that_is_handed_back_to_the_machine_survives_a_kill_at_any_point() {
-    // Two of these are more than the family keeps warm, so dropping the second one cools it.
+    // Two of these exceed the warm memory of the family, so dropping the second one hands its memory back.
     let len = 10 << 20;
     let points = at_every_point(
         || Family::home().unwrap().buffer(&vec![1; len]).unwrap(),
@@ -124,11 +124,11 @@ fn a_process_killed_at_any_point_of_its_fork_or_of_its_childs_leaves_no_seat_beh
             // The grandchild inherits the armed crash points: a kill there is a kill in the child of a fork.
             let pid = fork_child(|| ());
             let mut status = 0;
-            // SAFETY: plain waitpid on our own child.
+            // SAFETY: `waitpid` writes only to `status`, and the pid is a child of this process.
             unsafe { libc::waitpid(pid, &mut status, 0) };
         },
         |lock, _| {
-            // Where the child was killed, the grandchild may still be on its way out.
+            // If the child was killed, the grandchild may not have ended yet.
             let limit = std::time::Instant::now() + std::time::Duration::from_secs(10);
             while family.seats().count() > 1 {
                 family.sweep();
@@ -164,7 +164,7 @@ fn a_starter_killed_at_any_point_of_reserving_a_seat_leaves_none_behind() {
 #[test]
 fn a_table_of_many_chunks_is_carried_copied_and_reaped_whoever_is_killed() {
     let family = Family::home().unwrap();
-    // Entries in two chunks, and more than are dealt with in one change; but no more, so that the steps are few.
+    // Entries in two chunks, and more than one change handles; but only a few more, so that there are few steps.
     let lock = Lock::new(true).unwrap();
     let mut kept: Vec<_> = (0..540).map(|_| lock.again().unwrap()).collect();
     kept.drain(..470);
@@ -182,7 +182,7 @@ fn a_table_of_many_chunks_is_carried_copied_and_reaped_whoever_is_killed() {
             seat.vacate();
             let pid = fork_child(|| ());
             let mut status = 0;
-            // SAFETY: plain waitpid on our own child.
+            // SAFETY: `waitpid` writes only to `status`, and the pid is a child of this process.
             unsafe { libc::waitpid(pid, &mut status, 0) };
         },
         |again, _| {
@@ -237,7 +237,7 @@ fn a_grandchild_whose_parent_ended_before_it_could_sit_down_takes_a_seat_of_its_
     let lock = Lock::new(true).unwrap();
     for _ in 0..20 {
         let parent = fork_child(|| {
-            // Nobody waits for this one; it goes on after its parent's end.
+            // No process waits for this one; it continues after its parent's end.
             fork_child(|| {
                 let made = Lock::new(true).unwrap();
                 assert!(made.try_acquire());
@@ -246,7 +246,7 @@ fn a_grandchild_whose_parent_ended_before_it_could_sit_down_takes_a_seat_of_its_
         while family.seats().count() > 1 {
             family.sweep();
             let mut status = 0;
-            // SAFETY: plain waitpid on our own child.
+            // SAFETY: `waitpid` writes only to `status`, and the pid is a child of this process.
             unsafe { libc::waitpid(parent, &mut status, libc::WNOHANG) };
         }
     }

@@ -1,4 +1,4 @@
-//! A process is killed at every step of joining and leaving a family of another program, which notices nothing.
+//! A process is killed at every step of joining and leaving the family of another program, which does not notice it.
 #![cfg(feature = "crash-points")]
 #![allow(unsafe_code)]
 
@@ -26,7 +26,7 @@ fn a_family_that_a_process_came_to_and_left_has_no_seat_of_its_left_over() {
                 linger(&done);
                 let limit = Instant::now() + Duration::from_secs(10);
                 while family.seats().count() > 1 || family.blocks() != blocks {
-                    // What the dead one had committed is carried out first.
+                    // The next change first carries out what the dead process had committed.
                     family.settle();
                     family.sweep();
                     assert!(Instant::now() < limit, "a seat is left over");
@@ -40,7 +40,7 @@ fn a_family_that_a_process_came_to_and_left_has_no_seat_of_its_left_over() {
             let hold = handle.open(Kind::Buffer).unwrap();
             assert!(hold.family.equals(hold.offset + HEADER, b"far away"));
             drop(hold);
-            // Whoever is about to join another one leaves.
+            // A process that is about to join another family leaves this one.
             let nobody = Handle {
                 family: [1; 16],
                 pid: u32::MAX >> 1,

@@ -13,7 +13,7 @@ fn soon() -> Deadline {
     Deadline::after(Duration::from_secs(10))
 }
 
-/// Acquires the lock, perhaps being told of a death first; whether it was.
+/// Acquires the lock, if necessary after it was told of a death. Returns whether it was told.
 fn acquire(lock: &Lock) -> bool {
     match lock.acquire(soon()).unwrap() {
         Acquired::Yes => false,
@@ -77,10 +77,10 @@ fn a_waiter_is_told_of_the_death_of_the_owner_that_it_waits_for() {
     let lock = Lock::new(true).unwrap();
     assert!(lock.try_acquire());
     let owner = fork_child(|| {
-        // The parent's lock becomes this child's, which then waits to be killed.
+        // This child acquires the parent's lock and then waits to be killed.
         assert!(lock.release());
         assert!(lock.try_acquire());
-        // SAFETY: waits for a signal, for ever.
+        // SAFETY: `pause` has no preconditions; it waits for a signal.
         unsafe { libc::pause() };
     });
     while lock.holder().is_none_or(|(pid, _, _)| pid != owner as u32) {
@@ -90,7 +90,7 @@ fn a_waiter_is_told_of_the_death_of_the_owner_that_it_waits_for() {
         Acquired::OwnerDied(death) => assert_eq!(death.pid, owner as u32),
         other => panic!("{other:?}"),
     });
-    // SAFETY: our own child.
+    // SAFETY: the call takes numbers only, and the pid is a child of this process that was not waited for.
     unsafe { libc::kill(owner, libc::SIGKILL) };
     assert_eq!(wait_for(owner), End::Killed);
     assert_eq!(wait_for(waiter), End::Done);
@@ -119,7 +119,7 @@ fn a_process_killed_while_it_inherits_a_lock_leaves_it_with_the_news_of_a_death(
             assert!(lock.release());
         },
         |lock, end| {
-            // Whoever inherits has the lock at once; if the heir died with it, the next is told of that.
+            // The process that inherits the lock has it at once; if that process died with it, the next one is told.
             match lock.acquire_recover(soon()).unwrap() {
                 Acquired::OwnerDied(_) => assert_eq!(end, End::Killed),
                 Acquired::Yes => {}

@@ -1,5 +1,5 @@
-//! A worker is killed at every step of taking a task, handing back its result and clearing its slot: what died with it is
-//! judged right, and nothing is lost or done twice.
+//! A worker is killed at every step of taking a task, handing back its result and clearing its slot. The parent
+//! judges correctly what died with it, and no task is lost or done twice.
 #![cfg(feature = "crash-points")]
 #![allow(unsafe_code)]
 
@@ -37,7 +37,7 @@ fn submit(pool: &Pool, bytes: &[u8], retries: u32) -> u64 {
     pool.submit(task, outgoing).unwrap()
 }
 
-/// Takes one task, if there is one, and hands back its payload.
+/// Takes one task, if there is one, and hands back its payload as the result.
 fn serve_one(worker: &Worker) -> bool {
     let mut scratch = Vec::new();
     let task = loop {
@@ -66,8 +66,8 @@ fn returned(pool: &Pool, id: u64) -> Option<Vec<u8>> {
     }
 }
 
-/// The slot's worker does everything that one does with a task, and dies somewhere; then the parent judges, and another
-/// worker does what is left.
+/// The worker of the slot goes through all steps of a task and is killed at one of them. Then the parent judges, and
+/// another worker does the rest.
 fn judged_rightly(len: usize) {
     let payload = vec![7u8; len];
     at_every_point(
@@ -84,7 +84,7 @@ fn judged_rightly(len: usize) {
         |(pool, ids), end| {
             pool.ended(0, Some(-9), false);
             let first = pool.is_settled(ids[0]);
-            // Whoever comes next does what was not begun, and no more.
+            // The next worker does the tasks that were not begun, and no others.
             let other = Worker::take_slot(&pool.handle(), 1).unwrap();
             let mut served = 0;
             while serve_one(&other) {
@@ -132,7 +132,7 @@ fn a_task_that_may_be_run_again_is_done_whatever_its_first_worker_died_at() {
         },
         |(pool, id), _| {
             pool.ended(0, Some(-9), false);
-            // The supervisor puts it into the queue once more.
+            // The supervisor puts the task into the queue again.
             while pool.next_event(Deadline::PAST) != Event::TimedOut {}
             let other = Worker::take_slot(&pool.handle(), 1).unwrap();
             while serve_one(&other) {}
@@ -142,19 +142,19 @@ fn a_task_that_may_be_run_again_is_done_whatever_its_first_worker_died_at() {
     );
 }
 
-/// A worker in this slot is killed between its note of a task and the commit: the task stays in the queue.
+/// Kills a worker in this slot after it has noted a task and before the commit: the task stays in the queue.
 fn killed_before_the_commit(pool: &Pool, slot: u32) {
     let pid = crash::fork_child(|| {
         let worker = Worker::take_slot(&pool.handle(), slot).unwrap();
         worker.ready();
-        // inside, segment found, copied, noted
+        // The crash points: inside, segment found, copied, noted.
         procession_core::crash::arm(4);
         let _ = worker.try_take(&mut Vec::new(), LockPolicy::Bounded);
     });
     assert_eq!(crash::wait_for(pid), End::Killed);
 }
 
-/// A worker in this slot is killed with a task that it has taken.
+/// Kills a worker in this slot with a task that it has taken.
 fn killed_with_a_task(pool: &Pool, slot: u32) {
     let pid = crash::fork_child(|| {
         let worker = Worker::take_slot(&pool.handle(), slot).unwrap();
@@ -163,7 +163,7 @@ fn killed_with_a_task(pool: &Pool, slot: u32) {
             worker.try_take(&mut Vec::new(), LockPolicy::Bounded),
             Ok(Taken::Task(_))
         ) {}
-        // SAFETY: no memory is involved.
+        // SAFETY: the call takes numbers only.
         unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
     });
     assert_eq!(crash::wait_for(pid), End::Killed);
@@ -210,7 +210,7 @@ fn of_several_dead_workers_with_a_claim_the_last_one_is_blamed_in_whatever_order
                     other => panic!("{other:?}"),
                 }
             } else {
-                // In the queue again, and once.
+                // The task is in the queue again, exactly once.
                 let worker = Worker::take_slot(&pool.handle(), 0).unwrap();
                 assert!(serve_one(&worker) && !serve_one(&worker));
                 assert!(pool.is_settled(id));
@@ -244,7 +244,7 @@ fn a_task_is_cancelled_for_good_though_a_dead_worker_has_claimed_it() {
 
 #[test]
 fn tasks_are_found_in_the_queue_though_a_segment_went_with_a_take_that_was_not_committed() {
-    // Some of these are the last task of the first segment: that is where the search for the next one would go on.
+    // One of these is the last task of the first segment, where the search for the next one would continue.
     for count in 18..25 {
         at_every_point(
             || {
@@ -256,7 +256,7 @@ fn tasks_are_found_in_the_queue_though_a_segment_went_with_a_take_that_was_not_c
                 for _ in 1..count {
                     assert!(serve_one(&worker));
                 }
-                // This one only passes over the task that was cancelled; the next one begins the next segment.
+                // This get only skips the cancelled task; the next one begins the next segment.
                 let passed = worker.try_take(&mut Vec::new(), LockPolicy::Bounded);
                 assert!(matches!(passed, Ok(Taken::Again)));
                 (pool, next, last)
@@ -267,7 +267,7 @@ fn tasks_are_found_in_the_queue_though_a_segment_went_with_a_take_that_was_not_c
                 let _ = worker.try_take(&mut Vec::new(), LockPolicy::Bounded);
             },
             |(pool, next, last), _| {
-                // The first segment is somebody else's by now.
+                // The memory of the first segment is used for another object by now.
                 let others: Vec<Pool> = (0..4).map(|_| self::pool(1)).collect();
                 for other in &others {
                     submit(other, &[0xff; 1500], 0);

@@ -1,4 +1,5 @@
-//! A process is killed at every step of every queue operation; the others never hang, lose or see a torn message.
+//! A process is killed at every step of every queue operation. The other processes never hang, lose a message or read
+//! a torn one.
 #![cfg(feature = "crash-points")]
 #![allow(unsafe_code)]
 
@@ -27,7 +28,7 @@ fn put_carrying(queue: &Queue, bytes: &[u8], lock: Option<&Lock>) {
     }
 }
 
-/// The next message, None if the queue is empty. What it carries is let go of.
+/// Takes the next message; None if the queue is empty. Releases its references.
 fn get(queue: &Queue) -> Option<Vec<u8>> {
     let mut bytes = Vec::new();
     loop {
@@ -53,7 +54,7 @@ fn message(number: u8, len: usize) -> Vec<u8> {
     vec![number; len]
 }
 
-/// Puts a message of `len` bytes behind `already` others, being killed at every point.
+/// Puts a message of `len` bytes behind `already` others; the process is killed at every point.
 fn put_survives(already: usize, other_len: usize, len: usize) -> u32 {
     let others = move || (0..already).map(move |i| message(i as u8, other_len));
     at_every_point(
@@ -151,7 +152,7 @@ fn a_consumer_killed_while_it_frees_a_segment_harms_nobody() {
         || {
             let queue = Queue::new(0, 0).unwrap();
             messages.iter().for_each(|m| put(&queue, m));
-            // Two fit into the first segment: the next get goes over to the second.
+            // Two messages fit into the first segment: the next get continues in the second.
             assert_eq!(get(&queue).unwrap(), messages[0]);
             assert_eq!(get(&queue).unwrap(), messages[1]);
             queue
@@ -201,12 +202,12 @@ fn the_last_owner_of_a_queue_killed_while_it_takes_it_apart_leaves_that_to_other
             (lock, handle, std::cell::RefCell::new(Some(queue)))
         },
         |(_, handle, _)| {
-            // The parent has let go of its reference by the time the child does: see the setup of the check below.
+            // The parent has dropped its reference before the child does: see the setup of the check below.
             let queue = Queue::open(handle).unwrap();
             drop(queue);
         },
         |(lock, _, queue), _| {
-            // The survivor's reference is the last one now; what a killed child had begun is finished on the way.
+            // The survivor has the last reference now; dropping it also finishes what a killed child had begun.
             drop(queue.borrow_mut().take());
             assert_eq!(lock.acquire(Deadline::PAST).unwrap(), Acquired::Yes);
             assert!(lock.release());

@@ -1,4 +1,4 @@
-//! A process is killed at every step of what it does to a semaphore, a condition, an event or a barrier.
+//! A process is killed at every step of every operation on a semaphore, a condition, an event and a barrier.
 #![cfg(feature = "crash-points")]
 #![allow(unsafe_code)]
 
@@ -12,9 +12,9 @@ use procession_core::sync::{Acquired, Barrier, Condition, Event, Lock, RLock, Se
 use procession_core::sys::clock::Deadline;
 use std::time::Duration;
 
-/// Whether this child has ended. It is not waited for yet.
+/// Returns whether this child has ended. Leaves the zombie.
 fn ended(child: libc::pid_t) -> bool {
-    // SAFETY: zeros are a siginfo, which the call fills in.
+    // SAFETY: zeros are a valid siginfo, which the call fills in; the pid is a child of this process.
     unsafe {
         let mut facts = core::mem::zeroed::<libc::siginfo_t>();
         let how = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
@@ -104,7 +104,7 @@ fn a_waiter_killed_at_any_point_leaves_the_list_and_passes_its_call_on() {
             ticket.acknowledge();
         },
         |(condition, ticket), _| {
-            // Whatever the dead one had done, a call for all reaches the survivor, and nobody is left.
+            // Whatever the dead process had done, a call for all reaches the survivor, and no waiter is left.
             condition.call(u32::MAX, None);
             assert_eq!(ticket.borrow_mut().wait(soon()), WaitOutcome::Ready(()));
             assert_eq!(condition.waiting(), 0);
@@ -123,7 +123,7 @@ fn a_caller_killed_at_any_point_of_moving_a_sleeper_to_its_lock_leaves_nobody_as
                 assert_eq!(ticket.wait(soon()), WaitOutcome::Ready(()));
                 while lock.acquire(soon()).unwrap() != Acquired::Yes {}
                 ticket.acknowledge();
-                // The block serves for a second wait.
+                // The ticket is used for a second wait.
                 assert!(condition.enlist_again(&mut ticket).unwrap());
                 assert!(lock.release());
                 assert_eq!(ticket.wait(soon()), WaitOutcome::Ready(()));
@@ -141,7 +141,7 @@ fn a_caller_killed_at_any_point_of_moving_a_sleeper_to_its_lock_leaves_nobody_as
         },
         |(condition, lock, waiter), _| {
             let _ = Family::home().unwrap().sweep();
-            // Until the waiter has waited twice: the first call may not have come to pass.
+            // Call until the waiter has waited twice: the first call may not have happened.
             while !ended(waiter) {
                 if lock.try_acquire() || lock.acquire(Deadline::PAST).unwrap() == Acquired::Yes {
                     condition.call(1, Some(lock.reference()));
@@ -159,7 +159,7 @@ fn a_caller_killed_at_any_point_of_moving_a_sleeper_to_its_lock_leaves_nobody_as
 fn a_call_that_went_to_a_dead_waiter_reaches_the_next() {
     let _turn = crash::take_turn();
     let condition = Condition::new().unwrap();
-    // This one takes the first place and dies, unnoticed, with it.
+    // This process takes the first ticket and dies with it, unnoticed.
     let dead = fork_child(|| {
         std::mem::forget(condition.enlist().unwrap());
         procession_core::sys::memory::die();
@@ -168,7 +168,7 @@ fn a_call_that_went_to_a_dead_waiter_reaches_the_next() {
         std::thread::yield_now();
     }
     let mut mine = condition.enlist().unwrap();
-    // Either the caller sees the death, or the reaper passes the call on.
+    // Either the notifier sees the death, or the reaper passes the call on.
     assert_eq!(condition.call(1, None), 1);
     assert_eq!(wait_for(dead), End::Killed);
     Family::home().unwrap().sweep();
@@ -185,7 +185,7 @@ fn a_ticket_that_is_given_up_swallows_no_call() {
     assert!(!first.withdraw());
     assert_eq!(condition.call(1, None), 1);
     assert_eq!(second.wait(soon()), WaitOutcome::Ready(()));
-    // A called ticket that is dropped passes the call on.
+    // A ticket that was called and is dropped passes the call on.
     let first = condition.enlist().unwrap();
     let mut second = condition.enlist().unwrap();
     assert_eq!(condition.call(1, None), 1);
@@ -198,7 +198,7 @@ fn a_barrier_can_be_used_after_a_kill_at_any_point_of_a_round() {
     at_every_point(
         || Barrier::new(2).unwrap(),
         |barrier| {
-            // Alone it arrives twice: the second arrival trips the round.
+            // This process alone arrives twice: the second arrival trips the round.
             let WaitOutcome::Ready(Some(first)) = barrier.arrive(false, soon()).unwrap() else {
                 panic!("not counted")
             };
@@ -258,7 +258,7 @@ fn a_call_reaches_the_one_who_lives_behind_many_who_have_died() {
         .map(|n| {
             let pid = fork_child(|| {
                 std::mem::forget(condition.enlist().unwrap());
-                // SAFETY: waits for a signal, for ever.
+                // SAFETY: `pause` has no preconditions; it waits for a signal.
                 unsafe { libc::pause() };
             });
             while condition.waiting() <= n {
@@ -268,10 +268,10 @@ fn a_call_reaches_the_one_who_lives_behind_many_who_have_died() {
         })
         .collect();
     let mut mine = condition.enlist().unwrap();
-    // The first of them is called, and all of them are killed before anybody notices any death.
+    // The first of them is called, and all of them are killed before any process notices a death.
     assert_eq!(condition.call(1, None), 1);
     for pid in &dead {
-        // SAFETY: our own child.
+        // SAFETY: the call takes numbers only, and the pid is a child of this process that was not waited for.
         unsafe { libc::kill(*pid, libc::SIGKILL) };
     }
     for pid in dead {

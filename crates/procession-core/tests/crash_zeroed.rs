@@ -1,4 +1,5 @@
-//! A process is killed at every step of what it does to an array; nobody ever gets old contents, and nothing leaks.
+//! A process is killed at every step of every operation on an array. No process ever reads old contents, and nothing
+//! leaks.
 #![cfg(feature = "crash-points")]
 #![allow(unsafe_code)]
 
@@ -19,7 +20,7 @@ fn contents(array: &Hold, len: usize) -> Vec<u8> {
     bytes
 }
 
-/// Bytes of the family's file that have memory.
+/// Number of bytes of the family's file that have memory.
 fn resident() -> u64 {
     use std::os::fd::AsRawFd;
     use std::os::unix::fs::MetadataExt;
@@ -36,7 +37,7 @@ fn an_array_is_zero_whatever_was_there_before_and_whoever_was_killed() {
                 let array = zeroed(len);
                 array.family.copy_in(array.offset + HEADER, &vec![7; len]);
                 drop(array);
-                // A message's memory stays warm, with its contents, and an array may get it.
+                // The memory of a message stays warm with its contents, and an array may get it.
                 drop(array_like_buffer(len));
                 drop(zeroed(len));
             },

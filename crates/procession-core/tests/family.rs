@@ -1,4 +1,4 @@
-//! Family memory among processes that are alive and well: joining, other families, limits, growth.
+//! Family memory among live processes: joining, other families, limits, growth.
 #![allow(unsafe_code)]
 
 mod common;
@@ -26,7 +26,7 @@ fn an_object_of_another_family_is_reached_through_the_process_that_sent_its_hand
     let (mut from_child, mut to_parent) = pipe();
     let (mut from_parent, mut to_child) = pipe();
     let child = in_child(|| {
-        // A family of its own, unknown to the parent.
+        // This child founds a family of its own, which the parent does not know.
         let family = Family::found().unwrap();
         let hold = family.buffer(b"far away").unwrap();
         to_parent.write_all(&hold.handle().to_bytes()).unwrap();
@@ -44,7 +44,8 @@ fn an_object_of_another_family_is_reached_through_the_process_that_sent_its_hand
     assert_eq!(content, b"far away");
     to_child.write_all(&[1]).unwrap();
     assert!(ended_well(child));
-    // The memory lives on in this member; and a handle from a process that is gone, of a family unknown here, says so.
+    // The memory continues to exist in this member. A handle from a process that is gone, of an unknown family, gives
+    // an error.
     drop(hold);
     let mut strange = handle;
     strange.family = [9; 16];
@@ -61,7 +62,7 @@ fn a_private_view_is_like_a_copy_and_keeps_the_buffer_until_its_process_ends() {
     let (offset, generation) = (hold.offset, hold.generation);
     let view = |hold| PrivateView::new(hold, bytes.len()).unwrap();
     let seen = |view: &PrivateView, at: usize| {
-        // SAFETY: inside the view; nobody else has its address.
+        // SAFETY: `at` lies inside the view, and only this thread has its address.
         unsafe { *view.address().add(at) }
     };
     let (first, second) = (
@@ -70,7 +71,7 @@ fn a_private_view_is_like_a_copy_and_keeps_the_buffer_until_its_process_ends() {
     );
     for at in [0, 4_096, 299_999] {
         assert_eq!((seen(&first, at), seen(&second, at)), (at as u8, at as u8));
-        // SAFETY: as above.
+        // SAFETY: `at` lies inside the view, and writes to a private view are allowed.
         unsafe { first.address().add(at).write(77) };
         assert_eq!((seen(&first, at), seen(&second, at)), (77, at as u8));
     }
@@ -79,17 +80,17 @@ fn a_private_view_is_like_a_copy_and_keeps_the_buffer_until_its_process_ends() {
         "the buffer itself is as it was"
     );
     assert!(family.same_buffer(offset, generation, &bytes[1..]).is_none());
-    // A child that is killed while it has a view of its own takes nothing along.
+    // The death of a child that has a view of its own does not affect the buffer.
     let child = in_child(|| {
         assert_eq!((seen(&first, 0), seen(&second, 0)), (77, 0));
-        // SAFETY: as above.
+        // SAFETY: the child writes to the first byte of its own private view.
         unsafe { second.address().write(88) };
         memory::die();
     });
     assert!(!ended_well(child));
     assert_eq!(seen(&second, 0), 0);
     drop((first, second));
-    // Children that other tests have forked meanwhile hold it as well, until they end.
+    // Children that other tests have forked meanwhile also hold it until they end.
     let gone = || {
         family.sweep();
         family.same_buffer(offset, generation, &bytes).is_none()
@@ -109,7 +110,7 @@ fn what_a_grandchild_held_goes_back_with_the_child_that_forked_it() {
     let seat = fork::forked(child).expect("its seat is kept");
     drop(hold);
     assert!(ended_well(child));
-    // Other tests' children may hold it as well, until they end.
+    // Children of other tests may also hold it until they end.
     assert!(eventually(|| {
         family.reap(seat);
         !family.is_live(offset, generation)
@@ -148,7 +149,8 @@ fn a_program_that_closes_all_descriptors_gets_its_memory_back_from_another_membe
     let family = Family::home().unwrap();
     let child = in_child(|| {
         let number = family.fd_number() as i32;
-        // SAFETY: closes the descriptor behind the library's back, as a daemon does, and lets a file have its number.
+        // SAFETY: this child only uses the library, which must notice that the descriptor is closed and its number
+        // reused.
         drop(unsafe { OwnedFd::from_raw_fd(number) });
         let _file = std::fs::File::open("/dev/null").unwrap();
         let big = family.buffer(&vec![3; 50 << 20]).unwrap();
@@ -235,7 +237,7 @@ fn what_a_quick_child_leaves_is_there_however_late_its_parent_asks() {
         })
     };
     let pid = procession_core::family::fork::expecting(leave_word, |_| false);
-    // It ends, and somebody sweeps, before the parent has so much as looked.
+    // The child ends, and another process sweeps, before the parent has looked at it.
     assert!(eventually(|| {
         family.sweep();
         procession_core::sys::procfs::liveness(pid, 0) != procession_core::sys::procfs::Liveness::Alive

@@ -1,5 +1,5 @@
-//! Processes with limits on address space and on the size of files. A test binary of its own: most of its children found a
-//! family when they have limited themselves.
+//! Processes with limits on address space and on the size of files. A test binary of its own: most of its children
+//! limit themselves before they found a family.
 #![allow(unsafe_code)]
 
 mod common;
@@ -31,7 +31,7 @@ fn a_family_takes_as_many_addresses_as_it_has_memory_in_use() {
         let family = Family::found().unwrap();
         drop(family.buffer(&[1; 100_000]).unwrap());
         assert!(address_space() - before < 256 * MIB);
-        // However much there is: a sparse array has addresses of its own, and nothing else has.
+        // Independent of the machine's memory: a sparse array needs address space of its own.
         let array = family.zeroed(512 * MIB).unwrap();
         family.copy_in(array.offset + 400 * MIB, b"far");
         assert!(address_space() - before < 1280 * MIB);
@@ -51,7 +51,7 @@ fn a_process_that_limits_its_address_space_later_goes_on() {
             Err(Error::NoMemory { .. })
         ));
         drop(held);
-        // And with nothing left, what is mapped already serves on.
+        // With no address space left, memory that is mapped already can still be used.
         drop(family.buffer(b"small").unwrap());
         assert_eq!(family.blocks(), 1, "only the held table");
     });
@@ -63,7 +63,7 @@ fn an_object_behind_more_memory_than_the_limit_allows_is_reached() {
     let ((mut names, mut to_child), (done, from_child)) = (pipe(), pipe());
     let family = Family::home().unwrap();
     let child = in_child(|| {
-        // Less than the C library would take at once for the memory of another thread.
+        // Less than the C library reserves at once for the memory of another thread.
         limit_address_space(48 * MIB);
         for _ in 0..3 {
             let mut bytes = [0; 36];
@@ -77,7 +77,7 @@ fn an_object_behind_more_memory_than_the_limit_allows_is_reached() {
         }
     });
     drop(from_child);
-    // Addresses without memory in front of what is sent.
+    // Address space without memory, before the part that is sent.
     let far = family.zeroed(1024 * MIB).unwrap();
     for _ in 0..3 {
         let hold = family.buffer(&vec![5; 3 << 20]).unwrap();
@@ -95,7 +95,7 @@ fn a_limit_on_the_size_of_files_limits_no_message() {
     for before in [true, false] {
         let child = in_child(|| {
             if before {
-                // Soft: the hard one cannot be got round.
+                // The soft limit: the hard limit cannot be raised.
                 limit(libc::RLIMIT_FSIZE, MIB, libc::RLIM_INFINITY);
             }
             let family = Family::found().unwrap();
@@ -121,7 +121,7 @@ fn threads_that_reach_for_the_same_addresses_all_get_them() {
                 for step in 0..200 {
                     let at = (step * 4 + thread) << 22;
                     area.reach(fd, at..at + 100).unwrap();
-                    // SAFETY: just mapped, and each thread has places of its own.
+                    // SAFETY: the page was just mapped, and each thread writes to addresses of its own.
                     unsafe { area.base().add(at).write_volatile(9) };
                 }
             });
@@ -141,7 +141,7 @@ fn more_is_mapped_without_a_descriptor() {
     rustix::io::pwrite(&fd, b"x", at).unwrap();
     drop(fd);
     area.stretch((400 << 20) + 1).unwrap();
-    // SAFETY: just mapped, and nobody writes there.
+    // SAFETY: the page was just mapped, and no thread writes to it.
     assert_eq!(unsafe { area.base().add(at as usize).read() }, b'x');
 }
 
@@ -151,7 +151,7 @@ fn what_lies_in_the_way_of_the_memory_stays() {
     let len = memory::lengthen(&fd, 1 << 40).unwrap() as usize;
     let area = Area::new(&fd, len, 1 << 20).unwrap();
     let end = area.mapped();
-    // SAFETY: a page of our own, where nothing is.
+    // SAFETY: MAP_FIXED_NOREPLACE guarantees that no existing mapping is replaced.
     let foreign = unsafe {
         rustix::mm::mmap_anonymous(
             area.base().wrapping_add(end).cast(),

@@ -1,4 +1,4 @@
-//! Thousands of references: what is done with each costs about the same, however many there are.
+//! Thousands of references: an operation on one costs about the same, however many there are.
 #![allow(unsafe_code)]
 
 mod common;
@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 const FEW: usize = 1_000;
 const MANY: usize = 16 * FEW;
 
-/// The tests count what is in use, so they take turns, however the harness runs them.
+/// The tests count blocks in use, so only one runs at a time, whatever the harness does.
 fn take_turn() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
@@ -25,12 +25,12 @@ fn references(object: &Hold, count: usize) -> Vec<Hold> {
     (0..count).map(|_| again().unwrap()).collect()
 }
 
-/// The least time of some attempts: what disturbs the machine only makes it longer.
+/// The shortest time of several attempts: disturbances of the machine only make it longer.
 fn least(mut work: impl FnMut() -> Duration) -> Duration {
     (0..5).map(|_| work()).min().unwrap()
 }
 
-/// Sixteen times as many take no more than this many times as long; a walk for each would make it 256.
+/// Sixteen times as many references may take at most this many times as long; a walk for each would take 256 times.
 const MOST: u32 = 80;
 
 #[test]
@@ -64,7 +64,7 @@ fn what_is_done_with_thousands_of_references_costs_in_proportion() {
         least(|| {
             let began = Instant::now();
             for step in 0..count {
-                // Here and there in the table.
+                // At various places in the table.
                 held.swap_remove((step * 7919) % held.len());
                 if step % 3 == 2 {
                     held.extend(references(&object, 3));
@@ -152,7 +152,7 @@ fn a_process_gets_handles_of_any_number_of_families_one_after_the_other() {
         let handle = Handle::from_bytes(&bytes).unwrap();
         let hold = handle.open(Kind::Buffer).unwrap();
         assert!(hold.family.equals(hold.offset + HEADER, b"far away"), "{round}");
-        // The same one again is the same one.
+        // A second lookup of the same key returns the same object.
         assert!(core::ptr::eq(
             handle.open(Kind::Buffer).unwrap().family,
             hold.family

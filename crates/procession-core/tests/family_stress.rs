@@ -1,4 +1,4 @@
-//! Many processes at one allocator. A test binary of its own: it counts every block of the family.
+//! Many processes use one allocator. A test binary of its own: it counts every block of the family.
 #![allow(unsafe_code)]
 
 mod common;

@@ -120,7 +120,7 @@ fn a_receiver_without_free_descriptors_gets_an_error_that_names_the_cause() {
             Err(PassError::OutOfDescriptors { len: 5, arrived }) if arrived.len() <= 2 => {}
             other => panic!("{other:?}"),
         }
-        // What did arrive was closed with the error: there is room again.
+        // Dropping the error closed the descriptors that arrived, so there is room again.
         i32::from(File::open("/dev/null").is_err())
     }));
     assert_eq!(code, 0);

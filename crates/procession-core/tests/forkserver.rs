@@ -1,4 +1,4 @@
-//! The fork server: real servers in processes of their own, and what their clients see when something dies.
+//! The fork server: real servers in processes of their own, and what their clients see when a process dies.
 #![allow(unsafe_code)]
 
 mod common;
@@ -22,7 +22,7 @@ fn soon() -> Deadline {
     Deadline::after(common::LIMIT)
 }
 
-/// What the server's children do: they read an order from the first descriptor they were passed.
+/// The work of the server's children: they read an order from the first descriptor that was passed.
 fn obey(fds: Vec<OwnedFd>) -> i32 {
     let Some(first) = fds.first() else { return 0 };
     let mut order = [0; 2];
@@ -46,7 +46,7 @@ fn obey(fds: Vec<OwnedFd>) -> i32 {
     }
 }
 
-/// Ends the server's child as it should; `refuse_all` has the server refuse instead of forking.
+/// Runs a server; with `refuse_all` it refuses every request instead of forking.
 fn serve(mut server: ForkServer, refuse_all: bool) -> i32 {
     loop {
         let request = match server.next_request().unwrap() {
@@ -90,7 +90,7 @@ fn be_a_spare(server: ForkServer) -> i32 {
     }
 }
 
-/// The processes that this one is the parent of.
+/// The children of this process.
 fn children_of(pid: u32) -> Vec<u32> {
     let listed = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
     listed
@@ -99,9 +99,9 @@ fn children_of(pid: u32) -> Vec<u32> {
         .collect()
 }
 
-/// One test forks at a time, so that no other's server inherits a socket whose end a test waits for.
+/// Only one test forks at a time, so that no server of another test inherits a socket for whose end a test waits.
 static FORKING: Mutex<()> = Mutex::new(());
-/// In a process of [`fork_alone`], where the lock is (for ever) its parent's.
+/// In a process of [`fork_alone`], in which the lock stays held by its parent's thread for ever.
 static NESTED: AtomicBool = AtomicBool::new(false);
 
 fn fork_alone(work: impl FnOnce() -> i32) -> u32 {
@@ -128,8 +128,8 @@ impl Server {
         let (ours, theirs) = control_pair().unwrap();
         let ours_there = ours.as_raw_fd();
         let pid = fork_child(|| {
-            // A real server is started by exec, and has nothing of its clients'.
-            // SAFETY: in this process nobody else uses them.
+            // A real server is started by exec, and inherits nothing from its clients.
+            // SAFETY: this process has just been forked, and no other code in it uses these descriptors.
             unsafe {
                 libc::close(ours_there);
             }
@@ -149,7 +149,7 @@ impl Server {
         })
     }
 
-    /// A child with this order in its pipe.
+    /// Starts a child with this order in its pipe.
     fn fork_with(&self, order: &[u8; 2]) -> Child {
         let (read, write) = pipe();
         rustix::io::write(&write, order).unwrap();
@@ -383,7 +383,7 @@ fn somebody_elses_zombie_does_not_hide_the_servers_own() {
             || procfs::liveness(foreign, 0) != procfs::Liveness::Alive
         ));
         let code = serve(server, false);
-        // It is still there for whoever started it.
+        // The zombie is still there for the code that started the process.
         if procfs::liveness(foreign, 0) == procfs::Liveness::Gone {
             50
         } else {
@@ -418,7 +418,7 @@ fn sigchld() -> (usize, bool) {
 #[test]
 fn the_child_is_as_if_there_had_been_no_server() {
     let code = join(fork_alone(|| {
-        // SAFETY: this process is the test's own.
+        // SAFETY: this process belongs to this test alone, so no other code changes its signals.
         unsafe {
             libc::signal(libc::SIGCHLD, libc::SIG_IGN);
             let mut set: libc::sigset_t = std::mem::zeroed();
@@ -436,7 +436,7 @@ fn the_child_is_as_if_there_had_been_no_server() {
         );
         let child = fork_child(|| {
             server.take().unwrap().leave();
-            // SAFETY: asks about a number, whatever it is.
+            // SAFETY: the call only asks for the flags of a number, which need not be open.
             let control = unsafe { BorrowedFd::borrow_raw(control) };
             i32::from(sigchld() != before || rustix::io::fcntl_getfd(control).is_ok())
         });
@@ -466,10 +466,10 @@ fn start_with_spares(count: usize) -> Server {
         server.keep_spares(count);
         serve(server, false)
     });
-    // None before the first request.
+    // There are no spares before the first request.
     let first = server.fork_with(b"x\x01");
     assert_eq!(first.wait(soon()), ExitOutcome::Exited(1));
-    // The first may not have been reaped yet.
+    // The first child may not have been reaped yet.
     eventually(|| {
         let children = children_of(server.pid);
         children.len() == count && !children.contains(&first.pid())

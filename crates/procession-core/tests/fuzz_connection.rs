@@ -1,7 +1,7 @@
-//! The fuzz target of the connection's decoders, without a fuzzer: inputs that are nearly right, changed at random.
+//! Runs the fuzz target of the connection's decoders without a fuzzer: nearly valid inputs, changed at random.
 //!
-//! Every run takes the same inputs, for a second. `PROCESSION_FUZZ_SECONDS=600 cargo test --release -p procession-core
-//! --test fuzz_connection` goes on for longer; what it fails on is printed as the bytes of a test to come.
+//! Every run takes the same inputs, for one second. `PROCESSION_FUZZ_SECONDS=600 cargo test --release -p
+//! procession-core --test fuzz_connection` runs longer. A failing input is printed as bytes, ready for a new test.
 #![cfg(not(loom))]
 #![allow(clippy::print_stderr, clippy::print_stdout)] // a test's output is read by people
 
@@ -29,7 +29,7 @@ fn framed(message: &[u8]) -> Vec<u8> {
     [Head::of(message.len()).as_bytes(), message].concat()
 }
 
-/// Cuts bytes as the decoders' input is cut: a number before each piece.
+/// Cuts bytes into pieces in the format of the decoders' input: a number before each piece.
 fn cut(bytes: &[u8], dice: &mut Dice) -> Vec<u8> {
     let (mut out, mut rest) = (Vec::new(), bytes);
     while !rest.is_empty() {
@@ -64,7 +64,7 @@ fn seeds() -> Vec<Vec<u8>> {
     for digest in ["md5", "sha256", "sha384", "sha3_256", "sha3_384"] {
         let asked = auth::challenge(digest, &[1; NONCE]);
         seeds.push(asked.clone());
-        // with a wrong key, and so wrong; but of the right form
+        // made with a wrong key, so the content is wrong, but the form is right
         seeds.extend(auth::respond(b"a wrong key", &asked));
         seeds.extend(auth::respond(b"a wrong key", &asked).map(|response| framed(&response)));
     }

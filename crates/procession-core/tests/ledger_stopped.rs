@@ -1,4 +1,4 @@
-//! A member that is stopped in the ledger keeps nobody from coming back.
+//! A member that is stopped in the ledger does not keep others from returning to run signal handlers.
 #![allow(unsafe_code)]
 
 mod common;
@@ -18,7 +18,7 @@ struct Stopped {
     pid: u32,
 }
 
-/// The tests take turns, however the harness runs them.
+/// Only one test runs at a time, whatever the harness does.
 fn take_turn() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
@@ -48,7 +48,7 @@ impl Drop for Stopped {
     fn drop(&mut self) {
         send(self.pid, libc::SIGCONT);
         assert_eq!(join(self.pid), 0);
-        // What it had from its fork.
+        // The references that it has from its fork.
         Family::home().unwrap().sweep();
     }
 }

@@ -1,4 +1,4 @@
-//! The model checker tries every interleaving of the word-level algorithms: run with `make loom`.
+//! The model checker loom tries every interleaving of the word-level algorithms. Run it with `make loom`.
 #![cfg(loom)]
 
 use loom::sync::Arc;
@@ -9,7 +9,7 @@ use procession_core::sync::bell::Bell;
 use procession_core::sync::word::{AcquireAttempt, LockWord};
 use procession_core::sys::clock::Deadline;
 
-/// Every interleaving with up to three preemptions: what lies beyond takes hours, and bugs of this kind need two.
+/// Tries every interleaving with up to three preemptions: more take hours, and bugs of this kind need two.
 fn check(model: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = builder.preemption_bound.or(Some(3));
@@ -31,7 +31,7 @@ impl Lock {
         })
     }
 
-    /// What `sync::lock` does, without spinning and looking after owners.
+    /// The algorithm of `sync::lock`, without spinning and without checks of the owner.
     fn acquire(&self, me: u32) -> bool {
         loop {
             match self.word.try_acquire(me) {
@@ -102,7 +102,7 @@ fn an_orphaned_lock_tells_exactly_one_and_wakes_the_others() {
     });
 }
 
-/// A queue's counter: one put for each of two consumers, both of which may be asleep.
+/// The counter of a queue: one put for each of two consumers, both of which may be asleep.
 #[test]
 fn every_message_finds_a_sleeping_consumer() {
     check(|| {
@@ -141,14 +141,15 @@ fn every_message_finds_a_sleeping_consumer() {
     });
 }
 
-/// A waiter that is killed between its arrival and its sleep costs the ringer a needless call, and nobody a wake-up.
+/// A waiter that is killed between its arrival and its sleep costs the ringer one needless call, and no waiter loses
+/// a wake-up.
 #[test]
 fn a_waiter_that_died_before_it_slept_swallows_nothing() {
     check(|| {
         let shared = Arc::new((Word::new(0), Bell::new()));
         let dead = {
             let shared = shared.clone();
-            // It arrives, and its sleep ends at once: the word is not what it says it saw.
+            // It arrives, and its sleep ends at once, because the word does not hold the value that it passes.
             thread::spawn(move || {
                 let _ = shared.1.sleep(&shared.0, u32::MAX, Deadline::NEVER);
             })

@@ -1,4 +1,4 @@
-//! Holding processes, with pidfds and without, and learning how they ended.
+//! References to processes, with and without pidfds, and their exit codes.
 #![allow(unsafe_code)]
 
 mod common;
@@ -59,7 +59,7 @@ fn a_process_that_runs_has_no_exit_code_and_outlasts_the_deadline() {
 #[test]
 fn the_sentinel_is_readable_when_the_process_has_ended() {
     let child = child(|| 0);
-    // SAFETY: the child holds it.
+    // SAFETY: `child` owns the sentinel and outlives the borrow.
     let sentinel = unsafe { BorrowedFd::borrow_raw(child.sentinel().unwrap()) };
     let mut fds = [PollFd::from_borrowed_fd(sentinel, PollFlags::IN)];
     assert_eq!(pidfd::ready(&mut fds, soon()).unwrap(), pidfd::PollOutcome::Ready);
@@ -100,7 +100,7 @@ fn closing_it_does_not_disturb_a_thread_that_waits() {
     assert!(child.sentinel().is_err());
 }
 
-/// Whether this kernel tells how a process ended that somebody has waited for.
+/// Returns whether this kernel tells the exit code of a process that was waited for.
 fn kernel_tells() -> bool {
     let pid = fork_child(|| 4);
     let fd = pidfd::open(pid).unwrap();
@@ -281,7 +281,7 @@ fn a_pipe_serves_as_the_sentinel_where_there_are_no_pidfds() {
         });
         drop(write);
         let child = Child::with_pidfd(pid, None, read.into(), true);
-        // SAFETY: the child holds it.
+        // SAFETY: `child` owns the sentinel and outlives the borrow.
         let sentinel = unsafe { BorrowedFd::borrow_raw(child.sentinel().unwrap()) };
         let mut fds = [PollFd::from_borrowed_fd(sentinel, PollFlags::IN)];
         assert_eq!(
@@ -301,7 +301,7 @@ fn a_process_that_has_vanished_already_has_ended_and_has_a_sentinel() {
     let pid = fork_child(|| 0);
     join(pid);
     let child = Child::new(pid, None, true);
-    // SAFETY: the child holds it.
+    // SAFETY: `child` owns the sentinel and outlives the borrow.
     let sentinel = unsafe { BorrowedFd::borrow_raw(child.sentinel().unwrap()) };
     assert!(pidfd::ended(sentinel).unwrap());
     assert_eq!(child.poll(), Some(255));
@@ -372,7 +372,7 @@ fn a_process_lives_as_long_as_any_of_its_threads() {
     let (read, write) = pipe();
     let pid = fork_child(|| {
         std::thread::spawn(move || linger(&read));
-        // SAFETY: ends this thread alone, with nothing that it would have to give back.
+        // SAFETY: the call ends this thread only, which owns nothing that must be dropped.
         unsafe { libc::syscall(libc::SYS_exit, 0) };
         1
     });

@@ -1,4 +1,4 @@
-//! The engine of pools, driven as a Rust face would: workers are forked, a thread supervises.
+//! The engine of pools, used as a Rust face would use it: workers are forked, and a thread supervises.
 #![allow(unsafe_code)]
 
 mod common;
@@ -18,11 +18,11 @@ use std::time::{Duration, Instant};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// What a worker does with a payload.
+/// Computes the result of a task from its payload.
 fn work(bytes: &[u8]) -> Vec<u8> {
     match bytes {
         b"die" => {
-            // SAFETY: no memory is involved.
+            // SAFETY: the call takes numbers only.
             unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
         }
         // SAFETY: ends the process at once.
@@ -31,7 +31,7 @@ fn work(bytes: &[u8]) -> Vec<u8> {
         b"nap" => std::thread::sleep(Duration::from_millis(100)),
         [b'r', b'u', b'n', address @ ..] => {
             let address = usize::from_ne_bytes(address.try_into().unwrap());
-            // SAFETY: the test's memory, which it shares with its workers.
+            // SAFETY: the address lies in memory that the test has mapped and shares with its workers.
             unsafe { &*(address as *const AtomicU32) }.fetch_add(1, Ordering::Relaxed);
         }
         _ => {}
@@ -39,7 +39,7 @@ fn work(bytes: &[u8]) -> Vec<u8> {
     bytes.iter().rev().copied().collect()
 }
 
-/// A pool whose thread supervises it.
+/// A pool with a thread that supervises it.
 struct Running {
     pool: Arc<Pool>,
     thread: Option<JoinHandle<()>>,
@@ -151,7 +151,7 @@ fn tasks_come_back_small_and_big() {
     assert_eq!(running.answer(b"abc"), b"cba");
     let big: Vec<u8> = (0..200_000u32).map(|n| n as u8).collect();
     let big = [&b"head"[..], &big].concat();
-    // A big payload lies in a buffer, and `bytes` is empty: the worker here reverses nothing.
+    // A big payload lies in a buffer, and `bytes` is empty: the worker of this test reverses nothing.
     assert_eq!(running.answer(&big), b"");
 }
 
@@ -217,7 +217,7 @@ fn tasks_are_cancelled_whether_they_run_or_wait() {
         .map(|n| running.submit(if n % 40 == 39 { &big } else { b"die" }, Wishes::default()))
         .collect();
     let last = running.submit(b"last", Wishes::default());
-    // Some in the queue's order, some against it.
+    // Cancel some in the order of the queue, some in the opposite order.
     waiting[50..].reverse();
     for id in &waiting {
         assert!(running.pool.cancel(*id, true));
@@ -236,10 +236,10 @@ fn what_is_cancelled_as_a_worker_takes_it_is_either_cancelled_or_run() {
         libc::PROT_READ | libc::PROT_WRITE,
         libc::MAP_SHARED | libc::MAP_ANONYMOUS,
     );
-    // SAFETY: a fresh mapping of zeros.
+    // SAFETY: a new mapping at an address that the kernel chooses replaces nothing that exists.
     let runs = unsafe { libc::mmap(core::ptr::null_mut(), COUNT * 4, all, shared, -1, 0) };
     assert_ne!(runs, libc::MAP_FAILED);
-    // SAFETY: as long as that, and never unmapped.
+    // SAFETY: the mapping has room for `COUNT` numbers, is never unmapped, and holds zeros, which are valid atomics.
     let runs = unsafe { core::slice::from_raw_parts(runs.cast::<AtomicU32>(), COUNT) };
     let running = Running::new(2);
     assert_eq!(running.answer(b"xy"), b"yx");
@@ -321,7 +321,7 @@ fn ends_are_reported_to_the_supervisor_while_somebody_waits_for_something_else()
     let long = running.submit(b"sleep", Wishes::default());
     std::thread::scope(|scope| {
         let waiting = scope.spawn(|| running.outcome(long));
-        // Also where the thread is late: then there is nothing to see, but the test passes.
+        // If the thread is late, the test sees nothing and still passes.
         std::thread::sleep(Duration::from_millis(50));
         let wishes = Wishes {
             report: true,
@@ -344,7 +344,7 @@ fn of_two_threads_that_wait_neither_misses_what_the_other_has_taken() {
             let began = Instant::now();
             assert_eq!(running.answer(b"ab"), b"ba");
             if began.elapsed() > LIMIT / 2 {
-                // It has noticed only when its time was over.
+                // It noticed only when its time was over.
                 missed.fetch_add(1, Ordering::SeqCst);
             }
             both.wait();
@@ -395,7 +395,7 @@ fn a_pool_that_was_closed_while_a_thread_waited_ends_as_well() {
     let mut running = Running::new(2);
     let ids = [b"nap", b"nap", b"nap"].map(|bytes| running.submit(bytes, Wishes::default()));
     running.pool.close();
-    // As soon as this thread waits, the supervisor does not.
+    // As soon as this thread waits for results, the supervisor does not.
     assert_eq!(returned(running.outcome(ids[0])), b"pan");
     let supervisor = running.thread.take().unwrap();
     let ended = common::eventually(|| supervisor.is_finished());
@@ -461,7 +461,7 @@ fn a_closed_pool_takes_tasks_of_a_group_that_is_being_fed_and_ends_after_them() 
         .pool
         .collect(group, usize::MAX, &mut found, Deadline::after(LIMIT));
     assert_eq!((left, found.len()), (WaitOutcome::Ready(0), 100));
-    // It has ended by now, or does so in a moment: nothing is taken any more.
+    // The pool has ended by now or ends in a moment: it takes no more tasks.
     assert!(running.pool.submit(task(100), outgoing()).is_err());
 }
 

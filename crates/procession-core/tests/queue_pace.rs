@@ -1,4 +1,4 @@
-//! Producers that are far ahead of their consumers.
+//! Pacing of producers that are far ahead of their consumers.
 #![allow(missing_docs, unsafe_code)]
 
 use procession_core::queue::{Got, LockPolicy, Parcel, Put, Queue};

@@ -1,4 +1,4 @@
-//! Waiting for a message that one certain process is to put.
+//! Waiting for a message that one certain process must put.
 
 mod common;
 
@@ -21,7 +21,7 @@ fn seat_of(pid: u32) -> Seat {
     family.seats().find(|seat| seat.slot().pid() == pid).unwrap()
 }
 
-/// A child that has done the work and then stays until the pipe is closed.
+/// Starts a child that runs `work` and then lives until the pipe is closed.
 fn lingering(work: impl FnOnce()) -> (u32, (File, File)) {
     let (stay, go) = pipe();
     let (ready, told) = pipe();
@@ -56,7 +56,7 @@ fn the_end_of_the_other_is_heard_at_once() {
     assert!(now() - began < 5_000_000_000);
     killer.join().unwrap();
     join(child);
-    // And of one that has been dead for long.
+    // Also for a process that died long ago.
     assert_eq!(
         queue.wait_for_message_from(peer, Deadline::after_seconds(20.0)),
         WaitOutcome::Ready(PeerEvent::PeerDied)

@@ -1,4 +1,4 @@
-//! Programs started with exactly the descriptors that they are to have.
+//! Programs that are started with exactly the given descriptors.
 #![allow(unsafe_code)]
 
 mod common;
@@ -19,7 +19,7 @@ fn shell(script: &str, env: &[&str], fds: &[BorrowedFd<'_>]) -> u32 {
     spawn(c"/bin/sh", &args, &env, fds).unwrap()
 }
 
-/// Lists the descriptors that the shell has, without opening one.
+/// A shell script that lists the shell's descriptors without opening one.
 const LIST: &str =
     "i=0; while [ $i -lt 120 ]; do [ -e /proc/self/fd/$i ] && printf '%s ' $i >&3; i=$((i+1)); done; :";
 
@@ -43,7 +43,7 @@ fn the_program_has_the_given_descriptors_and_no_others() {
         let (other, _) = pipe();
         for old in [false, true] {
             pretend_old_libc(old);
-            // Inheritable ones, in the range of the targets' and above.
+            // Inheritable descriptors, in the range of the targets and above.
             let loose: Vec<OwnedFd> = (0..20).map(|_| rustix::io::dup(&other).unwrap()).collect();
             let pid = shell(LIST, &[], &[write.as_fd(), other.as_fd()]);
             assert_eq!(join(pid), 0);
@@ -60,18 +60,18 @@ fn the_program_has_the_given_descriptors_and_no_others() {
 fn descriptors_that_lie_where_others_shall_be_are_not_lost() {
     let pipes: Vec<_> = (0..4).map(|_| pipe()).collect();
     let code = join(fork_child(|| {
-        // The four write ends at 3, 4, 5, 6, wherever they (and the harness's own) were before.
+        // Puts the four write ends at 3, 4, 5 and 6, wherever they and the harness's descriptors were before.
         let high: Vec<_> = pipes
             .iter()
             .map(|(_, w)| rustix::io::fcntl_dupfd_cloexec(w, 100).unwrap())
             .collect();
         for (fd, target) in high.iter().zip(3..) {
-            // SAFETY: this process is the test's own, and uses nothing of what lay there.
+            // SAFETY: this process belongs to this test alone, and does not use the descriptor that had this number.
             assert!(unsafe { libc::dup3(fd.as_raw_fd(), target, libc::O_CLOEXEC) } >= 0);
         }
-        // SAFETY: just made, and not closed while borrowed.
+        // SAFETY: the descriptor was just created, and is not closed while it is borrowed.
         let at = |n| unsafe { BorrowedFd::borrow_raw(n) };
-        // A rotation, one onto itself, and the same one twice.
+        // A rotation of three, one onto itself, and the same one twice.
         let script = "printf a >&3; printf b >&4; printf c >&5; printf d >&6; printf e >&7";
         let pid = shell(script, &[], &[at(4), at(5), at(3), at(6), at(6)]);
         join(pid)
@@ -90,13 +90,13 @@ fn descriptors_keep_the_numbers_that_they_are_to_have_and_those_between_are_clos
     let code = join(fork_child(|| {
         let high = rustix::io::fcntl_dupfd_cloexec(&write, 100).unwrap();
         let loose: Vec<OwnedFd> = (0..20).map(|_| rustix::io::dup(&high).unwrap()).collect();
-        // SAFETY: this process is the test's own, and uses nothing of what lay there.
+        // SAFETY: this process belongs to this test alone, and does not use the descriptor that had this number.
         assert!(unsafe { libc::dup3(high.as_raw_fd(), 3, libc::O_CLOEXEC) } >= 0);
-        // SAFETY: just made, and not closed while borrowed.
+        // SAFETY: the descriptor was just created, and is not closed while it is borrowed.
         let third = unsafe { BorrowedFd::borrow_raw(3) };
         let number = loose[15].as_raw_fd();
         let args = ["sh", "-c", LIST].map(|word| CString::new(word).unwrap());
-        // One under the number that it has, one under that of another one.
+        // One descriptor keeps its number, and one gets the number of another.
         let pid = spawn_at(c"/bin/sh", &args, &[], &[(third, 3), (loose[9].as_fd(), number)]).unwrap();
         let code = join(pid);
         File::from(high)
@@ -118,7 +118,7 @@ fn standard_input_can_be_passed_too() {
     drop(output);
     let (read, write) = pipe();
     let code = join(fork_child(|| {
-        // SAFETY: this process is the test's own.
+        // SAFETY: this process belongs to this test alone, and `dup2` takes numbers only.
         assert_eq!(unsafe { libc::dup2(input.as_raw_fd(), 0) }, 0);
         join(shell(
             "cat <&4 >&3",
@@ -147,7 +147,7 @@ fn a_program_that_cannot_be_started_is_an_error_that_names_it() {
 fn the_signal_mask_and_ignored_signals_are_inherited() {
     let (read, write) = pipe();
     let code = join(fork_child(|| {
-        // SAFETY: this process is the test's own.
+        // SAFETY: this process belongs to this test alone, which changes its signal mask with a local set.
         unsafe {
             let mut set: libc::sigset_t = std::mem::zeroed();
             libc::sigaddset(&raw mut set, libc::SIGUSR1);
@@ -175,7 +175,7 @@ fn a_descriptor_that_is_none_is_an_error_before_there_is_a_child() {
         let gone = File::open("/dev/null").unwrap();
         let number = gone.as_raw_fd();
         drop(gone);
-        // SAFETY: it is not open, which is what this is about; no file is touched.
+        // SAFETY: the number is not open, which is what the test needs; the calls only report that.
         let fds = [unsafe { BorrowedFd::borrow_raw(number) }];
         let error = spawn(c"/bin/sh", &[c"sh".to_owned()], &[], &fds).unwrap_err();
         i32::from(error.source.raw_os_error() != Some(libc::EBADF))

@@ -1,4 +1,4 @@
-//! What the tests with real processes share: children that cannot outlive their test, and waits that cannot hang it.
+//! Helpers of the tests with real processes: children that cannot outlive their test, and waits that cannot hang it.
 #![allow(dead_code, unsafe_code, unreachable_pub)]
 
 use std::fs::File;
@@ -7,21 +7,22 @@ use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
-/// The longest that any test waits for anything.
+/// The longest time that any test waits.
 pub const LIMIT: Duration = Duration::from_secs(20);
 
-/// Runs `work` in a forked child, which ends with the code that it returns (101 if it panics); the child's pid.
+/// Runs `work` in a forked child, which ends with the code that `work` returns (101 if it panics). Returns the
+/// child's pid.
 ///
-/// The child is killed when the thread that started it ends, so a failed test leaves none behind.
+/// The child is killed when the thread that started it ends, so a failed test leaves no child behind.
 pub fn fork_child(work: impl FnOnce() -> i32) -> u32 {
     // SAFETY: the child leaves by _exit and takes no lock that another thread of the harness may have held: the
     // allocator is reset by fork, and what a panic prints goes to this thread's own capture.
     match unsafe { libc::fork() } {
         0 => {
-            // SAFETY: no memory is involved.
+            // SAFETY: the call takes numbers only.
             unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
             let code = catch_unwind(AssertUnwindSafe(work)).unwrap_or(101);
-            // SAFETY: ends the process without running the harness's exit handlers.
+            // SAFETY: `_exit` has no preconditions; it does not run the harness's exit handlers.
             unsafe { libc::_exit(code) }
         }
         pid => u32::try_from(pid)
@@ -31,12 +32,12 @@ pub fn fork_child(work: impl FnOnce() -> i32) -> u32 {
     }
 }
 
-/// Waits for a child of this process with `waitpid` and returns its exit code; a child that hangs is killed, and the
-/// test fails.
+/// Waits for a child of this process with `waitpid` and returns its exit code. If the child hangs, kills it and fails
+/// the test.
 pub fn join(pid: u32) -> i32 {
     let mut status = 0;
     let ended = eventually(|| {
-        // SAFETY: plain waitpid on our own child.
+        // SAFETY: `waitpid` writes only to `status`, and the pid is a child of this process.
         unsafe { libc::waitpid(pid as i32, &raw mut status, libc::WNOHANG) == pid as i32 }
     });
     if !ended {
@@ -46,7 +47,7 @@ pub fn join(pid: u32) -> i32 {
     procession_core::sys::procfs::exit_code_of_status(status)
 }
 
-/// Runs `work` in a forked child, which is to end well.
+/// Runs `work` in a forked child, which must end with code 0. Returns the child's pid.
 pub fn in_child(work: impl FnOnce()) -> u32 {
     fork_child(|| {
         work();
@@ -54,18 +55,18 @@ pub fn in_child(work: impl FnOnce()) -> u32 {
     })
 }
 
-/// Whether such a child did.
+/// Waits for a child of [`in_child`] and returns whether it ended with code 0.
 pub fn ended_well(pid: u32) -> bool {
     join(pid) == 0
 }
 
-/// Sends a signal.
+/// Sends a signal to the process `pid`.
 pub fn send(pid: u32, signal: i32) {
-    // SAFETY: no memory is involved.
+    // SAFETY: the call takes numbers only.
     unsafe { libc::kill(pid as i32, signal) };
 }
 
-/// Asks until the answer is yes (true), or until [`LIMIT`] is over.
+/// Calls `is_so` until it returns true, for at most [`LIMIT`]. Returns whether it did.
 pub fn eventually(mut is_so: impl FnMut() -> bool) -> bool {
     let end = Instant::now() + LIMIT;
     while Instant::now() < end {
@@ -77,20 +78,20 @@ pub fn eventually(mut is_so: impl FnMut() -> bool) -> bool {
     is_so()
 }
 
-/// A pipe: read end, write end, neither inherited by exec.
+/// Creates a pipe: read end, write end, both close-on-exec.
 pub fn pipe() -> (File, File) {
     let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
     (File::from(read), File::from(write))
 }
 
-/// All that comes out of a pipe until its last writer has gone.
+/// Reads a pipe until its last write end is closed.
 pub fn read_all(fd: impl Into<OwnedFd>) -> String {
     let mut text = String::new();
     File::from(fd.into()).read_to_string(&mut text).unwrap();
     text
 }
 
-/// Ends when the other end of the pipe is closed; for children that are to be there until they are told otherwise.
+/// Waits until the other end of the pipe is closed. For children that must live until the test ends them.
 pub fn linger(mut pipe: &File) {
     let _ = pipe.read(&mut [0]);
 }
@@ -100,7 +101,7 @@ pub fn nudge(mut pipe: &File) {
     let _ = pipe.write_all(b"!");
 }
 
-/// Installs a handler that only interrupts system calls, and has it run every few milliseconds.
+/// Installs a signal handler that only interrupts system calls, and runs it every few milliseconds.
 pub fn interrupt_often(handler: extern "C" fn(libc::c_int)) {
     // SAFETY: zeros are a valid sigaction, without SA_RESTART; the pointers are to locals.
     unsafe {
@@ -119,7 +120,7 @@ pub fn interrupt_often(handler: extern "C" fn(libc::c_int)) {
     }
 }
 
-/// Allows only descriptors below this number to be made from now on, in this process.
+/// Limits this process to descriptors below this number from now on.
 pub fn limit_descriptors(most: u64) {
     // SAFETY: the structure is a local.
     unsafe {
@@ -131,19 +132,19 @@ pub fn limit_descriptors(most: u64) {
     }
 }
 
-/// Bytes of address space that this process uses.
+/// Number of bytes of address space that this process uses.
 pub fn address_space() -> u64 {
     let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
     pages.split(' ').next().unwrap().parse::<u64>().unwrap() * rustix::param::page_size() as u64
 }
 
-/// Allows this process so many bytes of address space more than it uses.
+/// Limits this process's address space to `more` bytes more than it uses now.
 pub fn limit_address_space(more: u64) {
     let most = address_space() + more;
     limit(libc::RLIMIT_AS, most, most);
 }
 
-/// Sets a limit of this process.
+/// Sets a resource limit of this process.
 pub fn limit(what: libc::__rlimit_resource_t, current: u64, maximum: u64) {
     let limit = libc::rlimit {
         rlim_cur: current,

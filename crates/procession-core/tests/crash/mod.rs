@@ -1,4 +1,4 @@
-//! The driver of the crash-point tests: kills a child at every step of an operation, and looks at what the others see.
+//! The driver of the crash-point tests: kills a child at every step of an operation, and checks what the others see.
 #![allow(dead_code, unsafe_code, unreachable_pub)]
 
 use procession_core::crash;
@@ -21,7 +21,7 @@ pub fn fork_child(work: impl FnOnce()) -> i32 {
     match unsafe { libc::fork() } {
         0 => {
             work();
-            // SAFETY: ends the process without running anything of the test harness.
+            // SAFETY: `_exit` has no preconditions; it does not run the harness's exit handlers.
             unsafe { libc::_exit(0) }
         }
         pid => {
@@ -31,12 +31,12 @@ pub fn fork_child(work: impl FnOnce()) -> i32 {
     }
 }
 
-/// Waits for a child with a deadline; a child that hangs is a failed test, and is killed.
+/// Waits for a child with a deadline. If the child hangs, kills it and fails the test.
 pub fn wait_for(pid: i32) -> End {
     let limit = Instant::now() + Duration::from_secs(20);
     loop {
         let mut status = 0;
-        // SAFETY: plain waitpid on our own child.
+        // SAFETY: `waitpid` writes only to `status`, and the pid is a child of this process.
         let answer = unsafe { libc::waitpid(pid, &mut status, libc::WNOHANG) };
         if answer == pid {
             if libc::WIFSIGNALED(status) {
@@ -51,7 +51,7 @@ pub fn wait_for(pid: i32) -> End {
             return End::Done;
         }
         if Instant::now() > limit {
-            // SAFETY: our own child.
+            // SAFETY: the call takes numbers only, and the pid is a child of this process that was not waited for.
             unsafe { libc::kill(pid, libc::SIGKILL) };
             panic!("the child hangs");
         }
@@ -59,15 +59,15 @@ pub fn wait_for(pid: i32) -> End {
     }
 }
 
-/// These tests count every block of the family, so they take turns, however the harness runs them.
+/// These tests count every block of the family, so only one runs at a time, whatever the harness does.
 pub fn take_turn() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Runs `operation` in a child once for every crash point in it, each time on what `setup` made anew, and `check`s
-/// what the survivor sees. Afterwards nothing may be leaked: as many blocks are in use as before. Returns how many
-/// points there are.
+/// Runs `operation` in a child once for every crash point in it, each time on a new result of `setup`, and calls
+/// `check` on what the survivor sees. Afterwards nothing may be leaked: as many blocks are in use as before. Returns
+/// the number of crash points.
 pub fn at_every_point<S>(setup: impl Fn() -> S, operation: impl Fn(&S), check: impl Fn(S, End)) -> u32 {
     let _turn = take_turn();
     let family = Family::home().unwrap();
@@ -84,7 +84,7 @@ pub fn at_every_point<S>(setup: impl Fn() -> S, operation: impl Fn(&S), check: i
         check(state, end);
         family.sweep();
         let blocks = family.blocks();
-        // The first round may leave pages behind that stay (mutex slots).
+        // The first round may leave pages that are never freed (mutex slots).
         let expected = *before.get_or_insert(blocks);
         assert_eq!(
             blocks,

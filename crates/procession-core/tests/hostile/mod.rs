@@ -1,7 +1,6 @@
-//! What a hostile peer may do to the decoders of frames and handshakes: any bytes, in any pieces. For fuzzing.
+//! Simulates a hostile peer of the decoders of frames and handshakes: any bytes, in any pieces. For fuzzing.
 //!
-//! [`exercise`] is the whole of a fuzz target: it takes any input and panics where a promise is broken. `fuzz/` runs it
-//! under libFuzzer, and `tests/fuzz_connection.rs` with mutations of its own on any toolchain.
+//! [`exercise`] is the complete fuzz target: it takes any input and panics if a guarantee is broken. `fuzz/` runs it under libFuzzer, and `tests/fuzz_connection.rs` runs it with mutations of its own on any toolchain.
 
 use procession_core::connection::auth::{self, LONGEST, NONCE, Refusal};
 use procession_core::connection::frame::{Assembler, Head, LONGEST_HEAD, Parsed, parse};
@@ -9,7 +8,7 @@ use procession_core::connection::handshake::Handshake;
 
 const KEY: &[u8] = b"the key that the peer does not know";
 
-/// Input as numbers and bytes, as long as it lasts.
+/// The input, read as numbers and bytes until it is used up.
 struct Input<'a>(&'a [u8]);
 
 impl<'a> Input<'a> {
@@ -19,7 +18,7 @@ impl<'a> Input<'a> {
         Some(*first)
     }
 
-    /// At least one byte and at most so many, which the input itself decides.
+    /// The next piece: at least one byte and at most `most`; the input itself decides the length.
     fn piece(&mut self, most: usize) -> Option<&'a [u8]> {
         let wanted = usize::from(self.byte()?) % most.clamp(1, 256) + 1;
         let (piece, rest) = self.0.split_at(wanted.min(self.0.len()));
@@ -31,7 +30,7 @@ impl<'a> Input<'a> {
 /// Feeds the input to a decoder that its first byte chooses.
 ///
 /// # Panics
-/// A promise is broken.
+/// If a guarantee is broken.
 pub(crate) fn exercise(data: &[u8]) {
     let mut input = Input(data);
     match input.byte().map(|b| b % 5) {
@@ -44,7 +43,7 @@ pub(crate) fn exercise(data: &[u8]) {
     }
 }
 
-/// However the bytes are cut, the same frames come out, and never one beyond the cap.
+/// Checks that the same frames come out, however the bytes are cut, and never one longer than the cap.
 fn frames(mut input: Input<'_>) {
     const CAP: usize = 64;
     let (mut assembler, mut all, mut found, mut refused) =
@@ -61,7 +60,7 @@ fn frames(mut input: Input<'_>) {
         }
         assert!(assembler.wants() >= 1 && assembler.wants() <= CAP.max(LONGEST_HEAD));
     }
-    // The same, read at once.
+    // Decode the same bytes at once.
     let (mut rest, mut expected, mut malformed) = (&all[..], Vec::new(), false);
     loop {
         let mut head = rest.len().min(4);
@@ -90,7 +89,8 @@ fn frames(mut input: Input<'_>) {
     assert_eq!((found, refused), (expected, malformed));
 }
 
-/// Any challenge is answered with something that verifies, or refused; nothing that is made up verifies.
+/// Checks that any challenge is either refused or answered with a response that verifies, and that no invented
+/// response verifies.
 fn digests(message: &[u8]) {
     if let Ok(response) = auth::respond(KEY, message) {
         assert!(response.len() <= LONGEST);
@@ -105,7 +105,7 @@ fn digests(message: &[u8]) {
     assert_eq!(parse(Head::of(len).as_bytes()), Ok(Parsed::Body(len)));
 }
 
-/// Whoever does not know the key never succeeds, and never gets more than a few short messages out of us.
+/// Checks that a peer without the key never succeeds, and never gets more than a few short messages.
 fn impostor(mut input: Input<'_>, mut victim: Handshake) {
     let mut said = victim.outgoing().len();
     while let Some(piece) = input.piece(victim.wants()) {
@@ -123,7 +123,8 @@ fn impostor(mut input: Input<'_>, mut victim: Handshake) {
     assert!(said <= 4 * (LONGEST + LONGEST_HEAD));
 }
 
-/// Two who know the key, and one between them who changes what he likes: both succeed only if he changed nothing.
+/// Two sides that know the key, with an attacker between them that may change bytes: both succeed only if nothing was
+/// changed.
 fn meddler(mut input: Input<'_>) {
     let (mut a, mut b) = (
         Handshake::of_listener(KEY, &[1; NONCE]),
