@@ -11,10 +11,10 @@ impl Pool {
     /// Cancels a task. A task that is still in the queue is not run. A task that runs is given up if `kill`, and its
     /// worker is killed and replaced. False if the task is settled already, or runs and `kill` is false.
     pub fn cancel(&self, id: u64, kill: bool) -> bool {
-        let (mut state, struck) = self.strike(|task| task == id, true);
+        let (mut state, cancelled) = self.cancel_in_place(|task| task == id, true);
         // If the task was not in the queue, its worker took it before; if that worker has finished it since, there is
         // a result.
-        let slot = if struck.is_empty() { self.slot_of(id) } else { None };
+        let slot = if cancelled.is_empty() { self.slot_of(id) } else { None };
         self.drain(&mut state);
         if !state.is_pending(id) {
             return false;
@@ -34,8 +34,8 @@ impl Pool {
     /// Cancels the tasks of a group (None: of the whole pool) that no worker has taken yet. Returns how many.
     pub fn cancel_waiting(&self, group: Option<u64>) -> usize {
         let ids: HashSet<u64> = self.under_way(group).into_iter().collect();
-        let (mut state, struck) = self.strike(|task| ids.contains(&task), false);
-        let count = struck
+        let (mut state, cancelled) = self.cancel_in_place(|task| ids.contains(&task), false);
+        let count = cancelled
             .iter()
             .filter(|id| state.settle(**id, Outcome::Cancelled))
             .count();
@@ -85,14 +85,14 @@ impl Pool {
 
     /// Overwrites queued tasks with tombstones, which workers skip: all tasks for which `meant` returns true, or only
     /// the first of them if `one`. Returns the lock under which this happened, and the ids of the overwritten tasks.
-    fn strike(&self, meant: impl Fn(u64) -> bool, one: bool) -> (MutexGuard<'_, State>, Vec<u64>) {
+    fn cancel_in_place(&self, meant: impl Fn(u64) -> bool, one: bool) -> (MutexGuard<'_, State>, Vec<u64>) {
         let family = self.family();
         let mut met = Vec::new();
         loop {
             let mut state = self.lock();
             let done = self
                 .tasks
-                .search(LockPolicy::Bounded, &mut state.struck, |place| {
+                .search(LockPolicy::Bounded, &mut state.last_tombstone, |place| {
                     let task = family.at::<AtomicU64>(place);
                     let id = task.load(Ordering::Relaxed);
                     let hit = id != 0 && meant(id);

@@ -3,7 +3,7 @@
 use super::definition::Definition;
 use super::message::Arrived;
 use crate::family::Hold;
-use crate::queue::Mark;
+use crate::queue::SearchMark;
 use crate::sys::descriptor;
 use core::time::Duration;
 use std::collections::{HashMap, VecDeque};
@@ -165,7 +165,7 @@ pub(super) struct State {
     /// Whether the supervising thread sleeps until another thread wakes it.
     pub(super) supervisor_sleeps: bool,
     /// Position in the queue of tasks of the last task that was cancelled there: often the next one is behind it.
-    pub(super) struck: Mark,
+    pub(super) last_tombstone: SearchMark,
 }
 
 /// What a report is about.

@@ -66,7 +66,7 @@ pub use get::Got;
 pub use parcel::Parcel;
 pub use peer::PeerEvent;
 pub use put::Put;
-pub(crate) use search::Mark;
+pub(crate) use search::SearchMark;
 
 /// Time limit of a waiter's first sleep.
 const PATIENCE: Duration = Duration::from_millis(20);

@@ -10,7 +10,7 @@ use core::sync::atomic::Ordering;
 /// The message behind which a search ended, by its number and place: the next search begins there, and visits the
 /// messages before it last.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Mark(Option<(u64, Place)>);
+pub(crate) struct SearchMark(Option<(u64, Place)>);
 
 impl Queue {
     /// Visits queued messages until `wanted` returns true. Returns whether one matched. `wanted` gets the offset of a
@@ -19,7 +19,7 @@ impl Queue {
     pub(crate) fn search(
         &self,
         policy: LockPolicy,
-        mark: &mut Mark,
+        mark: &mut SearchMark,
         mut wanted: impl FnMut(u64) -> bool,
     ) -> Option<bool> {
         let object = self.object();
@@ -40,7 +40,7 @@ impl Queue {
                 (at, place) = self.next_waiting(place);
                 number += 1;
                 if wanted(at) {
-                    *mark = Mark(Some((number, place)));
+                    *mark = SearchMark(Some((number, place)));
                     return Some(true);
                 }
             }
