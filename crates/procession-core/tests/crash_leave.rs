@@ -5,7 +5,7 @@
 mod common;
 mod crash;
 
-use common::{in_child, join, linger, nudge, pipe};
+use common::{in_child, join, linger, pipe, send_byte};
 use crash::at_every_point;
 use procession_core::family::object::{HEADER, Kind};
 use procession_core::family::{Family, Handle};
@@ -50,7 +50,7 @@ fn a_family_that_a_process_came_to_and_left_has_no_seat_of_its_left_over() {
             assert!(handle.open(Kind::Buffer).is_ok(), "and may come again");
         },
         |(_, founder, from_parent), _| {
-            nudge(&from_parent);
+            send_byte(&from_parent);
             assert_eq!(join(founder), 0);
         },
     );

@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{address_space, ended_well, in_child, limit, limit_address_space, linger, nudge, pipe};
+use common::{address_space, ended_well, in_child, limit, limit_address_space, linger, pipe, send_byte};
 use procession_core::Error;
 use procession_core::family::object::{HEADER, Kind};
 use procession_core::family::{Family, Handle};
@@ -73,7 +73,7 @@ fn an_object_behind_more_memory_than_the_limit_allows_is_reached() {
             family.copy_out(hold.offset + HEADER, 3 << 20, &mut found);
             assert!(found.iter().all(|b| *b == 5));
             family.copy_in(hold.offset + HEADER, b"seen");
-            nudge(&from_child);
+            send_byte(&from_child);
         }
     });
     drop(from_child);

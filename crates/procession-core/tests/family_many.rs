@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{address_space, ended_well, in_child, linger, nudge, pipe};
+use common::{address_space, ended_well, in_child, linger, pipe, send_byte};
 use procession_core::family::join::FAMILIES;
 use procession_core::family::object::{HEADER, Kind};
 use procession_core::family::{Family, Handle, Hold, Seat};
@@ -158,7 +158,7 @@ fn a_process_gets_handles_of_any_number_of_families_one_after_the_other() {
             hold.family
         ));
         drop(hold);
-        nudge(&from_parent);
+        send_byte(&from_parent);
         assert!(ended_well(child));
         assert!(ended_well(in_child(|| drop(
             Family::home().unwrap().buffer(b"home").unwrap()
@@ -183,7 +183,7 @@ fn a_family_of_which_something_is_held_stays() {
         let mut bytes = [0; 36];
         names.read_exact(&mut bytes).unwrap();
         kept.push(Handle::from_bytes(&bytes).unwrap().open(Kind::Buffer).unwrap());
-        nudge(&from_parent);
+        send_byte(&from_parent);
         assert!(ended_well(child));
     }
     for hold in kept {

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{fork_child, interrupt_often, join, limit_descriptors, linger, nudge, pipe};
+use common::{fork_child, interrupt_often, join, limit_descriptors, linger, pipe, send_byte};
 use procession_core::sys::fdpass::{MOST, PassError, pair, recv, recv_now, send, send_now};
 use rustix::fd::{AsFd, AsRawFd};
 use rustix::io::{Errno, FdFlags};
@@ -155,5 +155,5 @@ fn signals_do_not_end_the_wait_for_a_packet() {
     }
     send(&ours, b"ok", &[]).unwrap();
     assert_eq!(join(child), 0);
-    nudge(&teller);
+    send_byte(&teller);
 }

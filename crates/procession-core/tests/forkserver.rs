@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{eventually, fork_child, join, limit_descriptors, linger, nudge, pipe, send};
+use common::{eventually, fork_child, join, limit_descriptors, linger, pipe, send, send_byte};
 use procession_core::family::{Family, Seat};
 use procession_core::process::forkserver::MOST;
 use procession_core::process::{
@@ -289,7 +289,7 @@ fn a_server_that_is_killed_with_the_request_in_hand_is_an_error_and_not_a_hang()
         let Ok(Next::Fork(_request)) = server.next_request() else {
             return 1;
         };
-        nudge(&tell);
+        send_byte(&tell);
         linger(&never);
         0
     });

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{eventually, fork_child, join, linger, nudge, pipe, send};
+use common::{eventually, fork_child, join, linger, pipe, send, send_byte};
 use procession_core::Error;
 use procession_core::family::object::Kind;
 use procession_core::family::{Family, entry};
@@ -30,7 +30,7 @@ impl Stopped {
         let (told, tell) = pipe();
         let pid = fork_child(|| {
             let txn = family.begin();
-            nudge(&tell);
+            send_byte(&tell);
             send(std::process::id(), libc::SIGSTOP);
             drop(txn);
             0

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{eventually, fork_child, interrupt_often, join, linger, nudge, pipe, send};
+use common::{eventually, fork_child, interrupt_often, join, linger, pipe, send, send_byte};
 use procession_core::family::{Family, Seat};
 use procession_core::process::{Child, ExitOutcome};
 use procession_core::sys::clock::Deadline;
@@ -76,7 +76,7 @@ fn all_threads_that_wait_at_once_get_the_same_code() {
         });
         std::thread::scope(|scope| {
             let waiters: Vec<_> = (0..4).map(|_| scope.spawn(|| child.wait(soon()))).collect();
-            nudge(&write);
+            send_byte(&write);
             for waiter in waiters {
                 assert_eq!(waiter.join().unwrap(), ExitOutcome::Exited(3));
             }
@@ -94,7 +94,7 @@ fn closing_it_does_not_disturb_a_thread_that_waits() {
     std::thread::scope(|scope| {
         let waiter = scope.spawn(|| child.wait(soon()));
         child.close();
-        nudge(&write);
+        send_byte(&write);
         assert_eq!(waiter.join().unwrap(), ExitOutcome::Exited(5));
     });
     assert!(child.sentinel().is_err());
@@ -124,7 +124,7 @@ fn how_a_child_ended_that_somebody_else_waited_for_is_told_by_the_kernel_or_255(
         if work < 0 {
             child.send_signal(-work).unwrap();
         }
-        nudge(&write);
+        send_byte(&write);
         join(pid);
         let expected = if kernel_tells { code } else { 255 };
         assert_eq!(child.wait(soon()), ExitOutcome::Exited(expected));
@@ -171,12 +171,12 @@ fn a_forked_copy_tells_of_the_end_and_leaves_the_waiting_to_the_parent() {
     });
     let copy = fork_child(|| {
         let running = child.poll().is_none() && child.wait(Deadline::PAST) == ExitOutcome::TimedOut;
-        nudge(&tell);
+        send_byte(&tell);
         let ended = child.wait(soon()) == ExitOutcome::Exited(9);
         i32::from(!(running && ended))
     });
     linger(&told);
-    nudge(&write);
+    send_byte(&write);
     assert_eq!(
         join(copy),
         0,
@@ -207,9 +207,9 @@ fn a_forked_copy_does_not_guess_what_only_the_parent_has_learned() {
         linger(&told);
         i32::from(child.wait(soon()) != expected)
     });
-    nudge(&write);
+    send_byte(&write);
     assert_eq!(child.wait(soon()), ExitOutcome::Exited(9));
-    nudge(&tell);
+    send_byte(&tell);
     assert_eq!(join(copy), 0);
 }
 
@@ -288,7 +288,7 @@ fn a_pipe_serves_as_the_sentinel_where_there_are_no_pidfds() {
             pidfd::ready(&mut fds, Deadline::PAST).unwrap(),
             pidfd::PollOutcome::TimedOut
         );
-        nudge(&start);
+        send_byte(&start);
         assert_eq!(pidfd::ready(&mut fds, soon()).unwrap(), pidfd::PollOutcome::Ready);
         assert_eq!(child.wait(soon()), ExitOutcome::Exited(1));
         0
@@ -355,7 +355,7 @@ fn a_name_full_of_parentheses_confuses_nobody() {
     let pid = fork_child(|| {
         // SAFETY: the name is a C string.
         unsafe { libc::prctl(libc::PR_SET_NAME, c") Z 1 (a b".as_ptr()) };
-        nudge(&tell);
+        send_byte(&tell);
         linger(&read);
         0
     });
@@ -363,7 +363,7 @@ fn a_name_full_of_parentheses_confuses_nobody() {
     let stat = procfs::stat(pid).unwrap().unwrap();
     assert!(matches!(stat.state, b'S' | b'R'), "{stat:?}");
     assert!(stat.start_time >= procfs::start_time(std::process::id()));
-    nudge(&write);
+    send_byte(&write);
     assert_eq!(join(pid), 0);
 }
 
@@ -380,6 +380,6 @@ fn a_process_lives_as_long_as_any_of_its_threads() {
     assert!(eventually(|| procfs::stat(pid).unwrap().unwrap().state == b'Z'));
     assert_eq!(procfs::liveness(pid, 0), Liveness::Alive);
     assert_eq!(child.poll(), None);
-    nudge(&write);
+    send_byte(&write);
     assert_eq!(child.wait(soon()), ExitOutcome::Exited(0));
 }

@@ -27,7 +27,7 @@ fn lingering(work: impl FnOnce()) -> (u32, (File, File)) {
     let (ready, told) = pipe();
     let child = fork_child(|| {
         work();
-        common::nudge(&told);
+        common::send_byte(&told);
         linger(&stay);
         0
     });

@@ -27,7 +27,7 @@ impl Pool {
         }
         let settled = state.settle(id, Outcome::Cancelled);
         drop(state);
-        self.nudge();
+        self.wake_waiters();
         settled
     }
 
@@ -40,7 +40,7 @@ impl Pool {
             .filter(|id| state.settle(**id, Outcome::Cancelled))
             .count();
         drop(state);
-        self.nudge();
+        self.wake_waiters();
         count
     }
 

@@ -148,7 +148,7 @@ impl Pool {
             || self.options.memory_limit.is_some()
             || (grouped && reports())
         {
-            self.nudge_supervisor();
+            self.wake_supervisor();
         }
         Ok(id)
     }
@@ -210,7 +210,7 @@ impl Pool {
             return Err(e);
         }
         if news || self.options.memory_limit.is_some() {
-            self.nudge_supervisor();
+            self.wake_supervisor();
         }
         Ok(())
     }
@@ -223,7 +223,7 @@ impl Pool {
         let pending = state.is_pending(id);
         state.report(&[id]);
         drop(state);
-        self.nudge_supervisor();
+        self.wake_supervisor();
         pending
     }
 
@@ -242,7 +242,7 @@ impl Pool {
             state.reports.push(Report::Group(group));
         }
         drop(state);
-        self.nudge_supervisor();
+        self.wake_supervisor();
     }
 
     /// Forgets a task: its outcome is thrown away.
@@ -300,7 +300,7 @@ impl Pool {
         };
         drop(state);
         if !on {
-            self.nudge_supervisor();
+            self.wake_supervisor();
         }
     }
 
@@ -314,7 +314,7 @@ impl Pool {
             }
         }
         drop(state);
-        self.nudge();
+        self.wake_waiters();
     }
 
     /// Returns whether tasks should be submitted now. If not, the submitted ones keep all workers busy: a caller that

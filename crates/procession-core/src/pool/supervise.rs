@@ -114,7 +114,7 @@ impl Pool {
             self.kill(&state, slot, libc::SIGKILL);
         }
         drop(state);
-        self.nudge_supervisor();
+        self.wake_supervisor();
     }
 
     /// Records that no worker could be started for a slot. Returns whether the pool is broken now; otherwise it tries
@@ -180,7 +180,7 @@ impl Pool {
             }
         }
         drop(state);
-        self.nudge();
+        self.wake_waiters();
         judged
     }
 
@@ -213,7 +213,7 @@ impl Pool {
             state.phase = Phase::Closing;
         }
         drop(state);
-        self.nudge_supervisor();
+        self.wake_supervisor();
     }
 
     /// Ends the pool now: tasks are abandoned. A worker without a task ends by itself, because the queue of tasks is
@@ -231,7 +231,7 @@ impl Pool {
             self.end(&mut state, Phase::Terminating, libc::SIGTERM, &idle);
         }
         drop(state);
-        self.nudge();
+        self.wake_waiters();
     }
 
     /// Returns whether a worker is ready and has no task, or has handed back the result of its task. There are no
@@ -255,7 +255,7 @@ impl Pool {
     }
 
     /// Wakes the supervising thread, if it sleeps.
-    pub fn nudge_supervisor(&self) {
+    pub fn wake_supervisor(&self) {
         let mut state = self.lock();
         if state.supervisor_sleeps {
             state.supervisor_sleeps = false;
@@ -301,7 +301,7 @@ impl Pool {
         };
         task.deaths += 1;
         death.deaths = task.deaths;
-        if open && task.deaths <= task.wishes.retries && task.kept.is_some() {
+        if open && task.deaths <= task.options.retries && task.kept.is_some() {
             state.again.push(id);
         } else {
             state.settle(id, Outcome::Died(death));
@@ -312,7 +312,7 @@ impl Pool {
         for id in ids {
             if self.put_again(*id).is_err() {
                 self.lock().settle(*id, Outcome::Abandoned);
-                self.nudge();
+                self.wake_waiters();
             }
         }
     }
@@ -440,7 +440,7 @@ impl Pool {
         if called == 0 {
             return None;
         }
-        let timeout = state.task(id).filter(|task| task.pending)?.wishes.timeout?;
+        let timeout = state.task(id).filter(|task| task.pending)?.options.timeout?;
         let at = called.saturating_add(nanoseconds(timeout));
         if at > time {
             return Some(at);

@@ -226,13 +226,13 @@ impl Pool {
     }
 
     /// Wakes all threads that wait, because a task was settled without a result.
-    pub(super) fn nudge(&self) {
+    pub(super) fn wake_waiters(&self) {
         let head = Head::default().to_bytes();
         if let Ok(mut parcel) = Parcel::pack(self.family(), [&head, &[]], 0, Vec::new(), 0) {
             while let Ok(crate::queue::Put::Busy) = self.results.try_put(&mut parcel, LockPolicy::Bounded) {}
         }
         self.results.alarm();
-        self.nudge_supervisor();
+        self.wake_supervisor();
     }
 }
 

@@ -97,7 +97,7 @@ pub fn linger(mut pipe: &File) {
 }
 
 /// Writes one byte into a pipe.
-pub fn nudge(mut pipe: &File) {
+pub fn send_byte(mut pipe: &File) {
     let _ = pipe.write_all(b"!");
 }
 
