@@ -212,7 +212,7 @@ impl Worker {
                     };
                     self.hand_back(head, &payload)?;
                     if self.finish() == Finished::MarkedForKill {
-                        park();
+                        await_kill();
                     }
                 }
             }
@@ -246,13 +246,13 @@ impl Worker {
     /// Clears the slot, because there is no task after all.
     fn give_up(&self) {
         if self.withdraw() == Finished::MarkedForKill {
-            park();
+            await_kill();
         }
     }
 }
 
 /// Waits to be killed by the parent, which is about to happen.
-pub fn park() {
+pub fn await_kill() {
     loop {
         std::thread::sleep(core::time::Duration::from_secs(1));
     }

@@ -7,7 +7,7 @@ use crate::interpreter::DETACH_ABOVE;
 use crate::shared::waited;
 use procession_core::family::Handle;
 use procession_core::pool::layout::{HEAD, Head, TIMED};
-use procession_core::pool::{Arrived, Finished, Found, Outgoing, Taken, Worker, framed, park};
+use procession_core::pool::{Arrived, Finished, Found, Outgoing, Taken, Worker, await_kill, framed};
 use procession_core::queue::LockPolicy;
 use procession_core::sys::clock::Deadline;
 use procession_core::sys::procfs;
@@ -128,7 +128,7 @@ impl AtWork {
             }
         }
         if self.worker.finish() == Finished::MarkedForKill {
-            py.detach(park);
+            py.detach(await_kill);
         }
         Ok(())
     }

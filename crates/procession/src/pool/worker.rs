@@ -6,7 +6,7 @@ use crate::outcome::Outcome;
 use crate::transit;
 use procession_core::family::{Handle, Hold};
 use procession_core::pool::layout::Head;
-use procession_core::pool::{Arrived, Finished, Found, Outgoing, Pool, Taken, Worker, framed, park};
+use procession_core::pool::{Arrived, Finished, Found, Outgoing, Pool, Taken, Worker, await_kill, framed};
 use procession_core::queue::LockPolicy;
 use procession_core::sys::clock::Deadline;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -116,7 +116,7 @@ pub(super) fn work(start: Start) -> Result<(), String> {
                     worker.leaving();
                 }
                 if worker.finish() == Finished::MarkedForKill {
-                    park();
+                    await_kill();
                 }
             }
         }
