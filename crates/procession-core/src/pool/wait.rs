@@ -164,7 +164,7 @@ impl Pool {
     fn leave(&self, mut state: std::sync::MutexGuard<'_, State>) {
         let closing = state.phase == Phase::Closing;
         if state.waiters == 0 && (state.pending_reports > 0 || closing) {
-            self.wake_supervisor(&mut state);
+            self.wake_supervisor_under_lock(&mut state);
         }
     }
 
