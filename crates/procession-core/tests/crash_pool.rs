@@ -8,7 +8,8 @@ mod crash;
 use crash::{End, at_every_point, take_turn};
 use procession_core::pool::layout::Head;
 use procession_core::pool::{
-    Definition, Event, Finished, Found, Options, Outcome, Outgoing, Pool, Submission, Taken, Wishes, Worker,
+    Definition, Event, Finished, Found, Options, Outcome, Outgoing, Pool, Submission, Taken, TaskOptions,
+    Worker,
 };
 use procession_core::queue::LockPolicy;
 use procession_core::sys::clock::Deadline;
@@ -24,9 +25,9 @@ fn pool(workers: u32) -> Pool {
 
 fn submit(pool: &Pool, bytes: &[u8], retries: u32) -> u64 {
     let task = Submission {
-        wishes: Wishes {
+        options: TaskOptions {
             retries,
-            ..Wishes::default()
+            ..TaskOptions::default()
         },
         ..Submission::default()
     };

@@ -5,7 +5,8 @@ mod common;
 
 use procession_core::family::fork;
 use procession_core::pool::{
-    Batch, Event, Options, Outcome, Outgoing, Phase, Pool, Report, Submission, WaitOutcome, Wishes, Worker,
+    Batch, Event, Options, Outcome, Outgoing, Phase, Pool, Report, Submission, TaskOptions, WaitOutcome,
+    Worker,
 };
 use procession_core::process::Child;
 use procession_core::sys::clock::Deadline;
@@ -69,9 +70,9 @@ impl Running {
         Running::with(options, false)
     }
 
-    fn submit(&self, bytes: &[u8], wishes: Wishes) -> u64 {
+    fn submit(&self, bytes: &[u8], options: TaskOptions) -> u64 {
         let task = Submission {
-            wishes,
+            options,
             ..Submission::default()
         };
         let outgoing = Outgoing {
@@ -90,7 +91,7 @@ impl Running {
     }
 
     fn answer(&self, bytes: &[u8]) -> Vec<u8> {
-        returned(self.outcome(self.submit(bytes, Wishes::default())))
+        returned(self.outcome(self.submit(bytes, TaskOptions::default())))
     }
 }
 
@@ -161,7 +162,7 @@ fn a_worker_that_dies_takes_exactly_its_own_task_along() {
     let ids: Vec<u64> = (0..40u8)
         .map(|n| {
             let payload = if n % 10 == 5 { b"die".to_vec() } else { vec![1, n] };
-            running.submit(&payload, Wishes::default())
+            running.submit(&payload, TaskOptions::default())
         })
         .collect();
     for (n, id) in (0..40u8).zip(ids) {
@@ -173,7 +174,7 @@ fn a_worker_that_dies_takes_exactly_its_own_task_along() {
             outcome => assert_eq!(returned(outcome), [n, 1]),
         }
     }
-    match running.outcome(running.submit(b"exit", Wishes::default())) {
+    match running.outcome(running.submit(b"exit", TaskOptions::default())) {
         Outcome::Died(death) => assert_eq!(death.code, Some(3)),
         other => panic!("{other:?}"),
     }
@@ -182,11 +183,11 @@ fn a_worker_that_dies_takes_exactly_its_own_task_along() {
 #[test]
 fn a_task_with_retries_is_given_up_when_it_has_killed_that_many_more() {
     let running = Running::new(2);
-    let wishes = Wishes {
+    let options = TaskOptions {
         retries: 2,
-        ..Wishes::default()
+        ..TaskOptions::default()
     };
-    match running.outcome(running.submit(b"die", wishes)) {
+    match running.outcome(running.submit(b"die", options)) {
         Outcome::Died(death) => assert_eq!(death.deaths, 3),
         other => panic!("{other:?}"),
     }
@@ -196,12 +197,12 @@ fn a_task_with_retries_is_given_up_when_it_has_killed_that_many_more() {
 #[test]
 fn a_task_that_takes_too_long_is_given_up_and_its_worker_replaced() {
     let running = Running::new(1);
-    let wishes = Wishes {
+    let options = TaskOptions {
         timeout: Some(Duration::from_millis(200)),
-        ..Wishes::default()
+        ..TaskOptions::default()
     };
     let began = Instant::now();
-    let outcome = running.outcome(running.submit(b"sleep", wishes));
+    let outcome = running.outcome(running.submit(b"sleep", options));
     assert!(matches!(outcome, Outcome::TimedOut(_)), "{outcome:?}");
     assert!(began.elapsed() < Duration::from_secs(10));
     assert_eq!(running.answer(b"xy"), b"yx");
@@ -210,13 +211,13 @@ fn a_task_that_takes_too_long_is_given_up_and_its_worker_replaced() {
 #[test]
 fn tasks_are_cancelled_whether_they_run_or_wait() {
     let running = Running::new(1);
-    let long = running.submit(b"sleep", Wishes::default());
+    let long = running.submit(b"sleep", TaskOptions::default());
     assert!(common::eventually(|| running.pool.is_running(long)));
     let big = vec![1; 100_000];
     let mut waiting: Vec<u64> = (0..120)
-        .map(|n| running.submit(if n % 40 == 39 { &big } else { b"die" }, Wishes::default()))
+        .map(|n| running.submit(if n % 40 == 39 { &big } else { b"die" }, TaskOptions::default()))
         .collect();
-    let last = running.submit(b"last", Wishes::default());
+    let last = running.submit(b"last", TaskOptions::default());
     // Cancel some in the order of the queue, some in the opposite order.
     waiting[50..].reverse();
     for id in &waiting {
@@ -248,7 +249,7 @@ fn what_is_cancelled_as_a_worker_takes_it_is_either_cancelled_or_run() {
         let address = (&raw const *count) as usize;
         let id = running.submit(
             &[b"run", address.to_ne_bytes().as_slice()].concat(),
-            Wishes::default(),
+            TaskOptions::default(),
         );
         for _ in 0..number % 200 {
             core::hint::spin_loop();
@@ -302,11 +303,11 @@ fn a_group_is_collected_as_it_comes() {
 #[test]
 fn ends_are_reported_to_the_supervisor_even_if_nobody_waits() {
     let running = Running::new(2);
-    let wishes = Wishes {
+    let options = TaskOptions {
         report: true,
-        ..Wishes::default()
+        ..TaskOptions::default()
     };
-    let id = running.submit(b"abc", wishes);
+    let id = running.submit(b"abc", options);
     assert!(common::eventually(|| running
         .reports
         .lock()
@@ -318,16 +319,16 @@ fn ends_are_reported_to_the_supervisor_even_if_nobody_waits() {
 #[test]
 fn ends_are_reported_to_the_supervisor_while_somebody_waits_for_something_else() {
     let running = Running::new(2);
-    let long = running.submit(b"sleep", Wishes::default());
+    let long = running.submit(b"sleep", TaskOptions::default());
     std::thread::scope(|scope| {
         let waiting = scope.spawn(|| running.outcome(long));
         // If the thread is late, the test sees nothing and still passes.
         std::thread::sleep(Duration::from_millis(50));
-        let wishes = Wishes {
+        let options = TaskOptions {
             report: true,
-            ..Wishes::default()
+            ..TaskOptions::default()
         };
-        let id = running.submit(b"abc", wishes);
+        let id = running.submit(b"abc", options);
         let heard = common::eventually(|| running.reports.lock().unwrap().contains(&Report::Task(id)));
         assert!(running.pool.cancel(long, true));
         assert!(matches!(waiting.join().unwrap(), Outcome::Cancelled));
@@ -368,7 +369,7 @@ fn workers_that_never_get_ready_break_the_pool() {
         ..Options::default()
     };
     let running = Running::with(options, true);
-    let id = running.submit(b"abc", Wishes::default());
+    let id = running.submit(b"abc", TaskOptions::default());
     assert!(matches!(running.outcome(id), Outcome::Abandoned));
     assert_eq!(running.pool.phase(), Phase::Broken);
     assert!(running.starts.load(Ordering::SeqCst) <= 6);
@@ -378,7 +379,7 @@ fn workers_that_never_get_ready_break_the_pool() {
 fn a_closed_pool_ends_when_all_is_done() {
     let mut running = Running::new(2);
     let ids: Vec<u64> = (0..50)
-        .map(|n| running.submit(if n == 20 { &b"die"[..] } else { b"ab" }, Wishes::default()))
+        .map(|n| running.submit(if n == 20 { &b"die"[..] } else { b"ab" }, TaskOptions::default()))
         .collect();
     running.pool.close();
     running.thread.take().unwrap().join().unwrap();
@@ -393,7 +394,7 @@ fn a_closed_pool_ends_when_all_is_done() {
 #[test]
 fn a_pool_that_was_closed_while_a_thread_waited_ends_as_well() {
     let mut running = Running::new(2);
-    let ids = [b"nap", b"nap", b"nap"].map(|bytes| running.submit(bytes, Wishes::default()));
+    let ids = [b"nap", b"nap", b"nap"].map(|bytes| running.submit(bytes, TaskOptions::default()));
     running.pool.close();
     // As soon as this thread waits for results, the supervisor does not.
     assert_eq!(returned(running.outcome(ids[0])), b"pan");
@@ -497,13 +498,13 @@ fn who_collects_waits_for_a_group_that_is_being_fed_and_looks_when_told() {
 fn a_pool_has_no_room_while_many_bytes_are_under_way_and_all_workers_are_busy() {
     let running = Running::new(1);
     let naps: Vec<u64> = (0..3)
-        .map(|_| running.submit(b"nap", Wishes::default()))
+        .map(|_| running.submit(b"nap", TaskOptions::default()))
         .collect();
     let big = vec![b'x'; 40 << 20];
     assert!(running.pool.has_room());
-    let mut ids = vec![running.submit(&big, Wishes::default())];
+    let mut ids = vec![running.submit(&big, TaskOptions::default())];
     assert!(running.pool.has_room());
-    ids.push(running.submit(&big, Wishes::default()));
+    ids.push(running.submit(&big, TaskOptions::default()));
     assert!(!running.pool.has_room());
     assert_eq!(
         running.pool.wait_for_room(Deadline::after(LIMIT)),

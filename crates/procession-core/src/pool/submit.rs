@@ -3,7 +3,7 @@
 use super::definition::Definition;
 use super::layout::{HEAD, Head, TIMED};
 use super::message::Outgoing;
-use super::table::{Group, Kept, Outcome, State, Task, Wishes};
+use super::table::{Group, Kept, Outcome, State, Task, TaskOptions};
 use super::worker::framed;
 use super::{Pool, Report};
 use crate::error::{Error, Result};
@@ -24,7 +24,7 @@ pub struct Submission {
     /// The definition that the task names.
     pub definition: Option<Arc<Definition>>,
     /// Options: time limit, retries, report.
-    pub wishes: Wishes,
+    pub options: TaskOptions,
 }
 
 /// Small tasks that are put into the queue together, which is much faster than one by one.
@@ -89,7 +89,7 @@ const MANY_BYTES: u64 = 64 << 20;
 impl Submission {
     /// The face's word, with the flag for the worker.
     fn marked_word(&self) -> u64 {
-        self.word | if self.wishes.timeout.is_some() { TIMED } else { 0 }
+        self.word | if self.options.timeout.is_some() { TIMED } else { 0 }
     }
 }
 
@@ -118,7 +118,7 @@ impl Pool {
     /// No memory is left, or the pool takes no more tasks. The task is then not submitted.
     pub fn submit(&self, task: Submission, outgoing: Outgoing<'_>) -> Result<u64> {
         let definition = task.definition.as_ref().map_or((0, 0), |d| d.key());
-        let (wishes, grouped) = (task.wishes, task.group != 0);
+        let (options, grouped) = (task.options, task.group != 0);
         let bytes = outgoing.parts[0].len() + outgoing.parts[1].len();
         let id = self.enter(&task, bytes as u64 + outgoing.beside)?;
         let head = Head {
@@ -132,7 +132,7 @@ impl Pool {
         let parts = framed(head, &outgoing, &mut joined);
         let carried = outgoing.carried;
         let done = (|| {
-            if wishes.retries > 0 {
+            if options.retries > 0 {
                 self.keep(id, encoding, parts, &carried)?;
             }
             let mut parcel = Parcel::pack(self.family(), parts, encoding, carried, beside)?;
@@ -143,8 +143,8 @@ impl Pool {
             return Err(e);
         }
         let reports = || self.lock().pending_reports > 0;
-        if wishes.timeout.is_some()
-            || wishes.report
+        if options.timeout.is_some()
+            || options.report
             || self.options.memory_limit.is_some()
             || (grouped && reports())
         {
@@ -169,12 +169,12 @@ impl Pool {
             }
             let mut start = 0;
             for (task, (encoding, len)) in batch.tasks.drain(..).zip(&batch.messages.messages) {
-                let wishes = task.wishes;
-                news |= wishes.timeout.is_some();
+                let options = task.options;
+                news |= options.timeout.is_some();
                 let id = state.add(task);
                 let message = &mut batch.messages.bytes[start..start + len];
                 message[..8].copy_from_slice(&id.to_le_bytes());
-                if wishes.retries > 0
+                if options.retries > 0
                     && let Some(task) = state.task(id)
                 {
                     task.kept = Some(Kept {
@@ -415,7 +415,7 @@ impl Task {
             group: task.group,
             number: task.number,
             bytes,
-            wishes: task.wishes,
+            options: task.options,
             deaths: 0,
             kept: None,
             // A group keeps the definition of all its tasks.

@@ -43,7 +43,7 @@ pub struct Death {
 
 /// Options of a task.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Wishes {
+pub struct TaskOptions {
     /// Time limit: a task that takes longer is given up, and its worker is killed.
     pub timeout: Option<Duration>,
     /// How often the task is run again if a worker dies with it.
@@ -69,7 +69,7 @@ pub(super) struct Task {
     pub(super) number: u64,
     /// Size of its payload in bytes.
     pub(super) bytes: u64,
-    pub(super) wishes: Wishes,
+    pub(super) options: TaskOptions,
     pub(super) deaths: u32,
     pub(super) kept: Option<Kept>,
     /// Kept alive for the workers that will read it.
@@ -195,11 +195,11 @@ const INDEX_BITS: u32 = 32;
 
 impl State {
     pub(super) fn add(&mut self, mut task: Task) -> u64 {
-        task.wishes.report |= self.groups.get(&task.group).is_some_and(|group| group.report);
-        if task.wishes.report {
+        task.options.report |= self.groups.get(&task.group).is_some_and(|group| group.report);
+        if task.options.report {
             self.pending_reports += 1;
         }
-        if let Some(timeout) = task.wishes.timeout {
+        if let Some(timeout) = task.options.timeout {
             self.timed += 1;
             self.shortest = Some(self.shortest.map_or(timeout, |s| s.min(timeout)));
         }
@@ -243,11 +243,11 @@ impl State {
         task.pending = false;
         task.kept = None;
         task._definition = None;
-        let (group, number, wishes, wanted) = (task.group, task.number, task.wishes, task.wanted);
+        let (group, number, options, wanted) = (task.group, task.number, task.options, task.wanted);
         let bytes = task.bytes;
         if group == 0 && wanted {
             task.outcome = Some(outcome);
-            if wishes.report {
+            if options.report {
                 self.reports.push(Report::Task(id));
             }
         } else {
@@ -266,10 +266,10 @@ impl State {
         }
         self.pending -= 1;
         self.bytes -= bytes;
-        if wishes.report {
+        if options.report {
             self.pending_reports -= 1;
         }
-        if wishes.timeout.is_some() {
+        if options.timeout.is_some() {
             self.timed -= 1;
             if self.timed == 0 {
                 self.shortest = None;
@@ -281,8 +281,8 @@ impl State {
     /// Makes the ends of these tasks be reported.
     pub(super) fn report(&mut self, ids: &[u64]) {
         for id in ids {
-            if let Some(task) = self.task(*id).filter(|task| task.pending && !task.wishes.report) {
-                task.wishes.report = true;
+            if let Some(task) = self.task(*id).filter(|task| task.pending && !task.options.report) {
+                task.options.report = true;
                 self.pending_reports += 1;
             }
         }

@@ -88,7 +88,7 @@ impl PoolEngine {
         function: &Bound<'_, PyAny>,
         args: &Bound<'_, PyAny>,
         keywords: Option<&Bound<'_, PyDict>>,
-        wishes: procession_core::pool::Wishes,
+        options: procession_core::pool::TaskOptions,
     ) -> PyResult<u64> {
         let pool = self.ours()?;
         let py = function.py();
@@ -100,7 +100,7 @@ impl PoolEngine {
         };
         let args = apart(args)?;
         let task = Submission {
-            wishes,
+            options,
             definition,
             ..Submission::default()
         };
@@ -227,8 +227,8 @@ impl PoolEngine {
             return Ok(None);
         }
         let none = PyTuple::empty(function.py()).into_any();
-        let wishes = task::wishes(timeout, retries, report);
-        let id = self.submitted(function, args.unwrap_or(&none), keywords, wishes)?;
+        let options = task::task_options(timeout, retries, report);
+        let id = self.submitted(function, args.unwrap_or(&none), keywords, options)?;
         Ok(Some(PoolTask {
             pool: self.pool.clone(),
             pid: self.pid,
@@ -244,7 +244,7 @@ impl PoolEngine {
         keywords: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<(bool, Bound<'py, PyAny>)> {
         let py = function.py();
-        let id = self.submitted(function, args, keywords, task::wishes(None, 0, false))?;
+        let id = self.submitted(function, args, keywords, task::task_options(None, 0, false))?;
         let task = PoolTask {
             pool: self.pool.clone(),
             pid: self.pid,
@@ -275,8 +275,8 @@ impl PoolEngine {
             None => task::define(pool.family(), function)?,
         };
         // Groups are reported as a whole, not task by task; the supervisor must wait for each all the same.
-        let wishes = task::wishes(timeout, retries, report);
-        Ok(PoolGroup::new(pool.clone(), definition, starred, wishes))
+        let options = task::task_options(timeout, retries, report);
+        Ok(PoolGroup::new(pool.clone(), definition, starred, options))
     }
 
     /// Waits up to timeout seconds for what is to be done next; see `procession._pool.supervisor`.

@@ -3,7 +3,7 @@
 use super::task::{self, How, told};
 use crate::errors::raised;
 use crate::shared::{waited, within};
-use procession_core::pool::{Batch, Definition, Outcome, Pool, Submission, WaitOutcome, Wishes};
+use procession_core::pool::{Batch, Definition, Outcome, Pool, Submission, TaskOptions, WaitOutcome};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyIterator, PyList, PyType};
@@ -18,7 +18,7 @@ pub struct PoolGroup {
     id: u64,
     definition: Arc<Definition>,
     starred: bool,
-    wishes: Wishes,
+    options: TaskOptions,
     /// Whether a task of it was big: see [`BIG`].
     big: AtomicBool,
 }
@@ -61,15 +61,20 @@ fn part_of<'py>(iterator: &Bound<'py, PyIterator>, count: usize) -> PyResult<Bou
 }
 
 impl PoolGroup {
-    pub fn new(pool: Arc<Pool>, definition: Arc<Definition>, starred: bool, wishes: Wishes) -> PoolGroup {
-        let id = pool.group(Some(definition.clone()), wishes.report);
+    pub fn new(
+        pool: Arc<Pool>,
+        definition: Arc<Definition>,
+        starred: bool,
+        options: TaskOptions,
+    ) -> PoolGroup {
+        let id = pool.group(Some(definition.clone()), options.report);
         PoolGroup {
             pool,
             pid: std::process::id(),
             id,
             definition,
             starred,
-            wishes,
+            options,
             big: AtomicBool::new(false),
         }
     }
@@ -160,7 +165,7 @@ impl PoolGroup {
                 group: self.id,
                 number: start,
                 definition: Some(self.definition.clone()),
-                wishes: self.wishes,
+                options: self.options,
                 ..Submission::default()
             };
             match task::submit_in_batch(&self.pool, &mut batch, &mut ids, task, how, &payload) {

@@ -5,7 +5,9 @@ use crate::errors::raised;
 use crate::interpreter::DETACH_ABOVE;
 use procession_core::family::Family;
 use procession_core::pool::layout::HEAD;
-use procession_core::pool::{Arrived, Batch, Death, Definition, Outcome, Outgoing, Pool, Submission, Wishes};
+use procession_core::pool::{
+    Arrived, Batch, Death, Definition, Outcome, Outgoing, Pool, Submission, TaskOptions,
+};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 use std::sync::Arc;
@@ -110,9 +112,9 @@ fn died<'py>(py: Python<'py>, kind: &str, death: &Death) -> PyResult<Bound<'py, 
 }
 
 /// Seconds, as a task's limit.
-pub fn wishes(timeout: Option<f64>, retries: u32, report: bool) -> Wishes {
+pub fn task_options(timeout: Option<f64>, retries: u32, report: bool) -> TaskOptions {
     let span = |seconds: f64| Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX / 4);
-    Wishes {
+    TaskOptions {
         timeout: timeout.map(span),
         retries,
         report,
@@ -124,7 +126,7 @@ pub fn submit(pool: &Pool, mut task: Submission, how: How, payload: &Bound<'_, P
     let py = payload.py();
     task.word = how as u64;
     // What is put once more must be what it was, and a buffer is the receiver's to change.
-    let buffers = if task.wishes.retries > 0 {
+    let buffers = if task.options.retries > 0 {
         Buffers::Within
     } else {
         Buffers::Apart
@@ -175,7 +177,7 @@ pub fn submit_in_batch(
         return Ok(0);
     }
     let py = payload.py();
-    let buffers = if task.wishes.retries > 0 {
+    let buffers = if task.options.retries > 0 {
         Buffers::Within
     } else {
         Buffers::Apart

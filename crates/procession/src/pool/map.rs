@@ -133,7 +133,7 @@ impl<'p, I: Iterator<Item = A>, A: Message, R: Message> Map<'p, I, A, R> {
             group: self.group,
             number,
             definition: Some(self.definition.clone()),
-            wishes: self.tasks.wishes,
+            options: self.tasks.options,
             ..Submission::default()
         };
         let engine = &self.tasks.pool.shared.engine;

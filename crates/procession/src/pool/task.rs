@@ -4,7 +4,7 @@ use super::{Pool, Shared, worker};
 use crate::error::{DecodeError, SubmitError, TaskError};
 use crate::message::{self, Message};
 use crate::outcome::Report;
-use procession_core::pool::{self as core, Outcome, WaitOutcome, Wishes};
+use procession_core::pool::{self as core, Outcome, TaskOptions, WaitOutcome};
 use procession_core::sys::clock::Deadline;
 use std::fmt;
 use std::marker::PhantomData;
@@ -16,27 +16,27 @@ use std::time::Duration;
 #[must_use = "nothing is submitted before submit or map is called"]
 pub struct Tasks<'p> {
     pub(super) pool: &'p Pool,
-    pub(super) wishes: Wishes,
+    pub(super) options: TaskOptions,
 }
 
 impl<'p> Tasks<'p> {
     pub(super) fn new(pool: &'p Pool) -> Self {
         Tasks {
             pool,
-            wishes: Wishes::default(),
+            options: TaskOptions::default(),
         }
     }
 
     /// Sets a time limit, which starts when a worker has taken the task. The worker of a task that takes longer is killed and
     /// replaced.
     pub fn timeout(mut self, limit: Duration) -> Self {
-        self.wishes.timeout = Some(limit);
+        self.options.timeout = Some(limit);
         self
     }
 
     /// Sets how often a task is run again after its worker has died. (A panic and a time limit do not count as such a death.)
     pub fn retries(mut self, retries: u32) -> Self {
-        self.wishes.retries = retries;
+        self.options.retries = retries;
         self
     }
 
@@ -54,7 +54,7 @@ impl<'p> Tasks<'p> {
         let id = message::outgoing(shared.engine.family(), &arguments, |message| {
             let task = core::Submission {
                 definition: Some(definition),
-                wishes: self.wishes,
+                options: self.options,
                 ..core::Submission::default()
             };
             let outgoing = core::Outgoing {
