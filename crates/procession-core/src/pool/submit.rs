@@ -3,7 +3,7 @@
 use super::definition::Definition;
 use super::layout::{HEAD, Head, TIMED};
 use super::message::Outgoing;
-use super::table::{Group, Kept, Outcome, State, Task, TaskOptions};
+use super::table::{Group, Outcome, RetryPayload, State, Task, TaskOptions};
 use super::worker::framed;
 use super::{Pool, Report};
 use crate::error::{Error, Result};
@@ -177,7 +177,7 @@ impl Pool {
                 if options.retries > 0
                     && let Some(task) = state.task(id)
                 {
-                    task.kept = Some(Kept {
+                    task.retry_payload = Some(RetryPayload {
                         encoding: *encoding,
                         bytes: message.to_vec(),
                         carried: Vec::new(),
@@ -359,7 +359,7 @@ impl Pool {
     fn keep(&self, id: u64, encoding: u32, parts: [&[u8]; 2], carried: &[Hold]) -> Result<()> {
         let carried = again(carried)?;
         if let Some(task) = self.lock().task(id) {
-            task.kept = Some(Kept {
+            task.retry_payload = Some(RetryPayload {
                 encoding,
                 bytes: parts.concat(),
                 carried,
@@ -372,10 +372,14 @@ impl Pool {
     pub(super) fn put_again(&self, id: u64) -> Result<bool> {
         let (encoding, bytes, carried) = {
             let mut state = self.lock();
-            let Some(kept) = state.task(id).filter(|t| t.pending).and_then(|t| t.kept.as_ref()) else {
+            let Some(payload) = state
+                .task(id)
+                .filter(|t| t.pending)
+                .and_then(|t| t.retry_payload.as_ref())
+            else {
                 return Ok(false);
             };
-            (kept.encoding, kept.bytes.clone(), again(&kept.carried)?)
+            (payload.encoding, payload.bytes.clone(), again(&payload.carried)?)
         };
         let mut parcel = Parcel::pack(self.family(), [&bytes, &[]], encoding, carried, 0)?;
         self.put(&mut parcel)?;
@@ -417,7 +421,7 @@ impl Task {
             bytes,
             options: task.options,
             deaths: 0,
-            kept: None,
+            retry_payload: None,
             // A group keeps the definition of all its tasks.
             _definition: if task.group == 0 {
                 task.definition.clone()

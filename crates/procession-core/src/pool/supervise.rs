@@ -301,7 +301,7 @@ impl Pool {
         };
         task.deaths += 1;
         death.deaths = task.deaths;
-        if open && task.deaths <= task.options.retries && task.kept.is_some() {
+        if open && task.deaths <= task.options.retries && task.retry_payload.is_some() {
             state.again.push(id);
         } else {
             state.settle(id, Outcome::Died(death));

@@ -54,7 +54,7 @@ pub struct TaskOptions {
 
 /// The payload of a task, stored to be put into the queue again.
 #[derive(Debug)]
-pub(super) struct Kept {
+pub(super) struct RetryPayload {
     pub(super) encoding: u32,
     pub(super) bytes: Vec<u8>,
     pub(super) carried: Vec<Hold>,
@@ -71,7 +71,7 @@ pub(super) struct Task {
     pub(super) bytes: u64,
     pub(super) options: TaskOptions,
     pub(super) deaths: u32,
-    pub(super) kept: Option<Kept>,
+    pub(super) retry_payload: Option<RetryPayload>,
     /// Kept alive for the workers that will read it.
     pub(super) _definition: Option<Arc<Definition>>,
     /// How it ended, for a task without a group.
@@ -241,7 +241,7 @@ impl State {
             return false;
         };
         task.pending = false;
-        task.kept = None;
+        task.retry_payload = None;
         task._definition = None;
         let (group, number, options, wanted) = (task.group, task.number, task.options, task.wanted);
         let bytes = task.bytes;
@@ -293,7 +293,7 @@ impl State {
         if let Some(task) = self.task(id) {
             task.live = false;
             task.outcome = None;
-            task.kept = None;
+            task.retry_payload = None;
             task._definition = None;
             self.free.push(id as u32 - 1);
         }
