@@ -12,7 +12,7 @@ use super::walk::Cursor;
 use super::{Family, NO_SEAT, Seat, fork, kind};
 use crate::error::{Error, Result};
 use crate::sys::area::Area;
-use crate::sys::descriptor::{Identity, Kept, clear_of_streams};
+use crate::sys::descriptor::{GuardedFd, Identity, clear_of_streams};
 use crate::sys::memory::{self, Map};
 use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use rustix::fd::OwnedFd;
@@ -260,7 +260,7 @@ impl Family {
             area,
             id,
             users: Users::new(may_be_left),
-            fd: Kept::new(fd),
+            fd: GuardedFd::new(fd),
             identity,
             verified: AtomicU64::new(crate::sys::clock::now()),
             seat: AtomicU64::new(NO_SEAT),

@@ -47,7 +47,7 @@ pub mod zeroed;
 
 use crate::error::Result;
 use crate::sys::area::Area;
-use crate::sys::descriptor::{Identity, Kept};
+use crate::sys::descriptor::{GuardedFd, Identity};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 pub use handle::Handle;
@@ -62,7 +62,7 @@ pub struct Family {
     id: [u8; 16],
     users: leave::Users,
     /// The file's descriptor, and the file that it must name: see [`descriptor`].
-    fd: Kept,
+    fd: GuardedFd,
     identity: Identity,
     /// Time of the last verification of the descriptor, on the monotonic clock.
     verified: AtomicU64,

@@ -5,7 +5,7 @@ use super::layout::{self, COMING, LEAVING, MARKED_FOR_KILL};
 use super::table::{Death, Outcome, Phase, Report, State};
 use super::{MOST_FAILED_STARTS, Pool};
 use crate::sys::clock::{Deadline, now};
-use crate::sys::descriptor::Kept;
+use crate::sys::descriptor::GuardedFd;
 use crate::sys::pidfd;
 use crate::sys::procfs;
 use core::sync::atomic::Ordering;
@@ -104,7 +104,7 @@ impl Pool {
         let worker = &mut state.workers[slot as usize];
         worker.pid = pid;
         worker.start_time = procfs::start_time(pid);
-        worker.pidfd = pidfd.map(Kept::new).map(Arc::new);
+        worker.pidfd = pidfd.map(GuardedFd::new).map(Arc::new);
         worker.occupied = true;
         worker.asked = false;
         worker.due = None;
@@ -484,10 +484,10 @@ impl Pool {
             if worker.occupied && worker.pidfd.as_ref().is_some_and(|fd| fd.get().is_none()) {
                 let again = pidfd::open(worker.pid).ok();
                 let again = again.filter(|_| procfs::is_alive(worker.pid, worker.start_time));
-                worker.pidfd = again.map(Kept::new).map(Arc::new);
+                worker.pidfd = again.map(GuardedFd::new).map(Arc::new);
             }
         }
-        let watched: Vec<(u32, Arc<Kept>)> = (0..)
+        let watched: Vec<(u32, Arc<GuardedFd>)> = (0..)
             .zip(&state.workers)
             .filter(|(_, worker)| worker.occupied && !worker.asked)
             .filter_map(|(number, worker)| Some((number, worker.pidfd.clone()?)))

@@ -118,7 +118,7 @@ impl Group {
 #[derive(Debug, Default)]
 pub(super) struct WorkerState {
     pub(super) pid: u32,
-    pub(super) pidfd: Option<Arc<descriptor::Kept>>,
+    pub(super) pidfd: Option<Arc<descriptor::GuardedFd>>,
     pub(super) start_time: u64,
     /// A worker must be started here, at this time or later.
     pub(super) due: Option<u64>,

@@ -18,7 +18,7 @@
 //!  - [unix(7), abstract sockets](https://man7.org/linux/man-pages/man7/unix.7.html)
 
 use crate::family::{Family, join};
-use crate::sys::descriptor::{Kept, clear_of_streams};
+use crate::sys::descriptor::{GuardedFd, clear_of_streams};
 use crate::sys::shared::shared;
 use core::sync::atomic::{AtomicU32, Ordering};
 use rustix::fd::{BorrowedFd, RawFd};
@@ -156,7 +156,7 @@ impl Address {
 /// A mailbox: becomes readable when another process notifies it.
 #[derive(Debug)]
 pub struct Mailbox {
-    socket: Kept,
+    socket: GuardedFd,
     address: Address,
 }
 
@@ -176,7 +176,7 @@ impl Mailbox {
             let address = Address(pid << NUMBER_BITS | number);
             match rustix::net::bind(&socket, &address.name(home)?) {
                 Ok(()) => {
-                    let socket = Kept::new(socket);
+                    let socket = GuardedFd::new(socket);
                     return Ok(Mailbox { socket, address });
                 }
                 Err(rustix::io::Errno::ADDRINUSE) => {}

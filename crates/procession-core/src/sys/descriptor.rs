@@ -2,7 +2,7 @@
 //!
 //! A program may close numbers that it does not know (daemons close all of them) and then open files of its own,
 //! which get the same numbers. So a number that is kept for long is stored together with the device and the inode of
-//! its file, and both are compared each time before the number is used or closed: see [`Kept`].
+//! its file, and both are compared each time before the number is used or closed: see [`GuardedFd`].
 //!
 //! The program may also have been started with closed standard streams. The numbers 0, 1 and 2 are then free, and the
 //! output of C code would go into the file that gets one of them. So none of our descriptors ever has one of these
@@ -82,7 +82,7 @@ impl Identity {
 ///
 /// It holds no lock, so a fork copies it in a usable state.
 #[derive(Debug)]
-pub struct Kept {
+pub struct GuardedFd {
     number: AtomicI32,
     device: AtomicU64,
     inode: AtomicU64,
@@ -92,11 +92,11 @@ const NONE: i32 = -1;
 /// Another thread is putting a descriptor in.
 const BUSY: i32 = -2;
 
-impl Kept {
+impl GuardedFd {
     /// Creates an empty slot.
     #[must_use]
-    pub const fn empty() -> Kept {
-        Kept {
+    pub const fn empty() -> GuardedFd {
+        GuardedFd {
             number: AtomicI32::new(NONE),
             device: AtomicU64::new(0),
             inode: AtomicU64::new(0),
@@ -105,8 +105,8 @@ impl Kept {
 
     /// Creates a slot that holds this descriptor.
     #[must_use]
-    pub fn new(fd: OwnedFd) -> Kept {
-        let kept = Kept::empty();
+    pub fn new(fd: OwnedFd) -> GuardedFd {
+        let kept = GuardedFd::empty();
         let _ = kept.put(fd);
         kept
     }
@@ -148,7 +148,7 @@ impl Kept {
         found
     }
 
-    /// Takes the descriptor out. None in the cases of [`Kept::get`].
+    /// Takes the descriptor out. None in the cases of [`GuardedFd::get`].
     #[must_use]
     pub fn take(&self) -> Option<OwnedFd> {
         // Acquire: pairs with the store in `put`.
@@ -160,7 +160,7 @@ impl Kept {
     }
 
     /// Moves the descriptor of `other` into this slot, after closing the one that is here.
-    pub fn take_from(&self, other: &Kept) {
+    pub fn take_from(&self, other: &GuardedFd) {
         drop(self.take());
         if let Some(fd) = other.take() {
             let _ = self.put(fd);
@@ -181,7 +181,7 @@ impl Kept {
     }
 }
 
-impl Drop for Kept {
+impl Drop for GuardedFd {
     fn drop(&mut self) {
         drop(self.take());
     }
@@ -204,12 +204,12 @@ mod tests {
 
     #[test]
     fn what_got_the_number_later_is_neither_given_out_nor_closed() {
-        let kept = Kept::new(null());
+        let kept = GuardedFd::new(null());
         let number = kept.get().unwrap().as_raw_fd();
         replace(number);
         assert!(kept.get().is_none());
         drop(kept);
-        let again = Kept::new(null());
+        let again = GuardedFd::new(null());
         let other = again.number();
         replace(other);
         drop(again);
@@ -221,7 +221,7 @@ mod tests {
 
     #[test]
     fn a_lost_descriptor_makes_room_for_another() {
-        let kept = Kept::new(null());
+        let kept = GuardedFd::new(null());
         assert!(kept.put(null()).is_err());
         // SAFETY: the number is this test's; the slot must notice that it is closed.
         unsafe { libc::close(kept.number()) };

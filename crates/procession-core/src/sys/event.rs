@@ -1,6 +1,6 @@
 //! Events: descriptors that one thread makes readable to wake another thread that polls.
 
-use super::descriptor::{Kept, clear_of_streams};
+use super::descriptor::{GuardedFd, clear_of_streams};
 use core::sync::atomic::{AtomicBool, Ordering};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -55,7 +55,7 @@ pub fn clear_event(event: impl AsFd) {
 /// An [`event`] that is kept for long. If the program closes its descriptor, the next wait for it opens a new one.
 #[derive(Debug)]
 pub struct Bell {
-    kept: Kept,
+    kept: GuardedFd,
 }
 
 impl Bell {
@@ -65,7 +65,7 @@ impl Bell {
     /// No descriptor is free.
     pub fn new() -> io::Result<Bell> {
         Ok(Bell {
-            kept: Kept::new(event()?),
+            kept: GuardedFd::new(event()?),
         })
     }
 

@@ -19,7 +19,7 @@
 //!  - [timer_create(2)](https://man7.org/linux/man-pages/man2/timer_create.2.html)
 #![allow(unsafe_code)]
 
-use super::descriptor::{Kept, both_clear_of_streams};
+use super::descriptor::{GuardedFd, both_clear_of_streams};
 use core::mem::MaybeUninit;
 use core::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -36,13 +36,13 @@ const OFTEN: libc::timespec = libc::timespec {
     tv_nsec: 500_000_000,
 };
 
-static READER: Kept = Kept::empty();
-static WRITER: Kept = Kept::empty();
+static READER: GuardedFd = GuardedFd::empty();
+static WRITER: GuardedFd = GuardedFd::empty();
 /// In a forked child: the reading end of its parent's pipe.
-static INHERITED: Kept = Kept::empty();
+static INHERITED: GuardedFd = GuardedFd::empty();
 static WATCHES_FORKS: AtomicBool = AtomicBool::new(false);
 /// This child's own reading end. It stays open until the process ends or attaches to another parent.
-static OWN: Kept = Kept::empty();
+static OWN: GuardedFd = GuardedFd::empty();
 /// The signal that runs the handler; 0: none yet.
 static SIGNAL: AtomicI32 = AtomicI32::new(0);
 /// Pid of the process that has a timer running.

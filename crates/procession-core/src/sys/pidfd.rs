@@ -10,7 +10,7 @@
 #![allow(unsafe_code)]
 
 use super::clock::Deadline;
-use super::descriptor::{Kept, clear_of_streams};
+use super::descriptor::{GuardedFd, clear_of_streams};
 use super::event::{clear_event, event};
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
 use rustix::event::{PollFd, PollFlags};
@@ -236,14 +236,14 @@ pub fn exit_code_after_reaping(pidfd: impl AsFd) -> Option<i32> {
 }
 
 /// A descriptor that one thread may close while others use it: it is closed when the last user is done. Each use
-/// first checks that the number still names the original file ([`Kept`]).
+/// first checks that the number still names the original file ([`GuardedFd`]).
 ///
 /// One word counts the users and has a flag for "closed". There is no lock: in a forked child, users that were
 /// threads of the parent never finish, and the only effect is that the descriptor stays open until this object is
 /// dropped.
 #[derive(Debug)]
 pub struct SharedFd {
-    kept: Kept,
+    kept: GuardedFd,
     users: AtomicU32,
 }
 
@@ -261,7 +261,7 @@ impl SharedFd {
     #[must_use]
     pub fn new(fd: Option<OwnedFd>) -> SharedFd {
         SharedFd {
-            kept: fd.map_or(Kept::empty(), Kept::new),
+            kept: fd.map_or(GuardedFd::empty(), GuardedFd::new),
             users: AtomicU32::new(0),
         }
     }

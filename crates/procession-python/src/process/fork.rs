@@ -5,7 +5,7 @@ use super::member::{Member, shown};
 use crate::errors::raised as core_raised;
 use procession_core::family::fork as seats;
 use procession_core::process::lifeline as core;
-use procession_core::sys::descriptor::{self, Kept};
+use procession_core::sys::descriptor::{self, GuardedFd};
 use procession_core::sys::{fork as system, pidfd, procfs};
 use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
@@ -97,7 +97,7 @@ fn clear_of_streams(fd: RawFd) -> PyResult<RawFd> {
 /// gives out is verified, and nothing else is ever closed.
 #[pyclass(module = "procession._core", frozen)]
 pub struct Descriptor {
-    kept: Kept,
+    kept: GuardedFd,
 }
 
 #[pymethods]
@@ -106,7 +106,7 @@ impl Descriptor {
     #[new]
     fn new(fd: RawFd) -> PyResult<Descriptor> {
         Ok(Descriptor {
-            kept: Kept::new(take(fd)?),
+            kept: GuardedFd::new(take(fd)?),
         })
     }
 
