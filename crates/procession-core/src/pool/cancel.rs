@@ -14,7 +14,11 @@ impl Pool {
         let (mut state, cancelled) = self.cancel_in_place(|task| task == id, true);
         // If the task was not in the queue, its worker took it before; if that worker has finished it since, there is
         // a result.
-        let slot = if cancelled.is_empty() { self.slot_of(id) } else { None };
+        let slot = if cancelled.is_empty() {
+            self.slot_of(id)
+        } else {
+            None
+        };
         self.drain(&mut state);
         if !state.is_pending(id) {
             return false;

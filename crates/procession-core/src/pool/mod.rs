@@ -84,7 +84,7 @@ pub use message::{Arrived, Outgoing};
 pub use submit::{Batch, Submission};
 pub use supervise::{Event, Judged};
 pub use table::{Death, Outcome, Phase, Report, TaskOptions};
-pub use worker::{Finished, Taken, Worker, framed, await_kill};
+pub use worker::{Finished, Taken, Worker, await_kill, framed};
 
 /// Number of consecutive workers that may end before they are ready; after that the pool is broken. (Workers that
 /// another process has killed count an eighth.)

@@ -169,7 +169,7 @@ impl Pool {
     }
 
     /// Wakes the supervisor, if it sleeps until another thread wakes it.
-    fn wake_supervisor(&self, state: &mut State) {
+    fn wake_supervisor_under_lock(&self, state: &mut State) {
         if core::mem::take(&mut state.supervisor_sleeps) {
             self.control.signal();
         }
@@ -185,7 +185,7 @@ impl Pool {
         if !state.reports.is_empty() {
             // The supervisor does not check results while other threads wait, and those may continue to wait for
             // another result.
-            self.wake_supervisor(state);
+            self.wake_supervisor_under_lock(state);
         }
         count
     }
