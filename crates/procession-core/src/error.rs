@@ -81,7 +81,7 @@ impl fmt::Display for Error {
             }
             Error::Stale { kind } => write!(
                 f,
-                "this {kind} was closed by its last owner: keep a reference to it where it was made, until whoever it was sent to has it"
+                "this {kind} was closed by its last owner: keep a reference to it where it was made until the receiver has opened it"
             ),
             Error::NotAHandle { why } => write!(f, "not a handle of a shared object: {why}"),
             Error::Unreachable { pid, why } => write!(

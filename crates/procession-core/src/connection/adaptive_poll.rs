@@ -1,10 +1,10 @@
 //! Adaptive polling: polls for a message for a while before the reader sleeps in the kernel, as adaptive mutexes spin.
 //!
-//! A reader that sleeps on another CPU is awake tens of microseconds after its message has come; a reader that polls has
-//! the message at once. But each poll is a system call, and where the sender needs the CPU of the reader, polling keeps
-//! it from sending. So each connection remembers how long polling took when it paid. When polling did not pay a few times
-//! in a row, the connection gives it up, and tests it again now and then: the other side may have moved to another CPU or
-//! become faster.
+//! A reader that sleeps on another CPU is awake tens of microseconds after its message has come; a reader that polls
+//! has the message at once. But each poll is a system call, and where the sender needs the CPU of the reader, polling
+//! keeps it from sending. So each connection remembers how long polling took when it paid. When polling did not pay a
+//! few times in a row, the connection gives it up, and tests it again now and then: the other side may have moved to
+//! another CPU or become faster.
 
 use crate::sys::clock::now;
 use crate::sys::cpu;

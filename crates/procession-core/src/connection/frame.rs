@@ -130,7 +130,8 @@ impl Assembler {
     /// Takes bytes, at most [`Assembler::wants`]. Returns the frame when it is complete.
     ///
     /// # Errors
-    /// [`Malformed`], also for a frame longer than `cap`, as soon as its head is known. Nothing may be fed in afterwards.
+    /// [`Malformed`], also for a frame longer than `cap`, as soon as its head is known. Nothing may be fed in
+    /// afterwards.
     pub fn feed(&mut self, bytes: &[u8]) -> Result<Option<Vec<u8>>, Malformed> {
         if bytes.len() > self.wants() {
             return Err(Malformed);

@@ -188,7 +188,7 @@ impl Dict {
         else {
             return Err(Error::NoMemory {
                 wanted: key.bytes.len() as u64,
-                why: "a key has less than 4 GiB",
+                why: "a key must be shorter than 4 GiB",
             });
         };
         let carried = new.carried.len() as u64;

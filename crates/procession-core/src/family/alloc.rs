@@ -226,7 +226,7 @@ pub(crate) fn ask_first(len: u64) -> Result<()> {
     if len >= ASK_FIRST && memory::available().is_some_and(|left| left < len) {
         return Err(Error::NoMemory {
             wanted: len,
-            why: "the machine or its control group has less left",
+            why: "the machine or its control group has less memory left",
         });
     }
     Ok(())
@@ -237,7 +237,7 @@ pub(crate) fn refused(wanted: u64, error: std::io::Error) -> Error {
     match error.raw_os_error() {
         Some(libc::ENOSPC | libc::ENOMEM | libc::EDQUOT) => Error::NoMemory {
             wanted,
-            why: "the system has none left",
+            why: "the system has no memory left",
         },
         Some(libc::EFBIG) => Error::NoMemory {
             wanted,

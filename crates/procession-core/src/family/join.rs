@@ -139,11 +139,11 @@ impl Family {
     fn come(fd: OwnedFd, may_be_left: bool) -> Result<Visit> {
         kind::must_be_known()?;
         let size = rustix::fs::fstat(&fd)
-            .map_err(|e| Error::os("asking for the size of family memory", e))?
+            .map_err(|e| Error::os("reading the size of family memory", e))?
             .st_size;
         if (size as u64) < HEAP {
             return Err(Error::NotAHandle {
-                why: "the descriptor is not one of family memory",
+                why: "the descriptor is not a descriptor of family memory",
             });
         }
         let first =
@@ -161,7 +161,7 @@ impl Family {
         unsafe { first.unmap() };
         if magic != MAGIC {
             return Err(Error::NotAHandle {
-                why: "the descriptor is not one of family memory",
+                why: "the descriptor is not a descriptor of family memory",
             });
         }
         if version != VERSION {
@@ -234,7 +234,9 @@ impl Family {
             .map_err(|e| unreachable(format!("{path}: {}", std::io::Error::from(e))))?;
         let visit = Self::come(fd, true).map_err(|e| unreachable(e.to_string()))?;
         if visit.family().id() != *id {
-            return Err(unreachable("it belongs to another program by now".into()));
+            return Err(unreachable(
+                "the descriptor belongs to another program by now".into(),
+            ));
         }
         visit.family().seat()?;
         Ok(visit)
@@ -253,7 +255,7 @@ impl Family {
     }
 
     fn leak(fd: OwnedFd, area: Area, id: [u8; 16], may_be_left: bool) -> Result<&'static Family> {
-        let looking = |e| Error::os("looking at family memory", e);
+        let looking = |e| Error::os("inspecting family memory", e);
         let identity = Identity::of(&fd).map_err(looking)?;
         let fd = clear_of_streams(fd).map_err(looking)?;
         Ok(Box::leak(Box::new(Family {

@@ -76,7 +76,7 @@ impl Family {
         self.reach(offset, size_of::<T>());
         assert!(
             offset.is_multiple_of(align_of::<T>() as u64),
-            "family memory is damaged: an offset of {offset}"
+            "family memory is damaged: {offset} is not a valid offset"
         );
         // SAFETY: `reach` has mapped the range, and it stays mapped while the family has users; the offset is
         // aligned; any bytes are a valid T, and a T consists of atomics, so references to it may be shared with other
@@ -95,7 +95,7 @@ impl Family {
         self.reach(offset, bytes);
         assert!(
             offset.is_multiple_of(align_of::<T>() as u64),
-            "family memory is damaged: an offset of {offset}"
+            "family memory is damaged: {offset} is not a valid offset"
         );
         // SAFETY: `reach` has mapped the range, and it stays mapped while the family has users; the offset is
         // aligned; any bytes are valid Ts, which consist of atomics.
@@ -231,7 +231,7 @@ impl Family {
                 Some(libc::ENOMEM) => {
                     "this process's address space (ulimit -v) or number of mappings is at its limit"
                 }
-                Some(libc::EEXIST) => "something else of this process lies where family memory would grow to",
+                Some(libc::EEXIST) => "another mapping of this process lies where family memory would grow",
                 _ => return Err(Error::os("mapping family memory", e)),
             },
         };
@@ -253,7 +253,7 @@ impl Family {
         let end = offset.saturating_add(len as u64);
         assert!(
             end <= self.area.len() as u64,
-            "family memory is damaged: an offset of {offset}"
+            "family memory is damaged: {offset} is not a valid offset"
         );
         if let Err(e) = self.grow(offset..end) {
             panic!("family memory is out of reach: {e}");

@@ -147,7 +147,10 @@ impl Pool {
     /// If there are no workers, or more than [`layout::MOST_WORKERS`].
     pub fn new(options: Options) -> Result<Pool> {
         let slots = u64::from(options.workers);
-        assert!((1..=layout::MOST_WORKERS).contains(&slots), "so many workers");
+        assert!(
+            (1..=layout::MOST_WORKERS).contains(&slots),
+            "the number of workers is out of range"
+        );
         let family = Family::home()?;
         let (tasks, results) = (Queue::new(0, 0)?, Queue::new(0, 0)?);
         let bytes = layout::bytes_of(slots);

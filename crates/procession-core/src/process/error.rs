@@ -36,7 +36,7 @@ impl fmt::Display for ForkError {
             ),
             ForkError::Refused { why, .. } => write!(f, "the fork server could not fork: {why}"),
             ForkError::Garbled => f.write_str(
-                "the fork server answered something else than was asked: run one version of Procession in all \
+                "the fork server sent an answer of an unknown format: run one version of Procession in all \
                  processes of a program",
             ),
             ForkError::Pass(e) => write!(f, "asking the fork server: {e}"),

@@ -1,7 +1,9 @@
 //! Processes: started processes and their exit codes ([`child`]), and the server that forks them on request
 //! ([`forkserver`]).
 //!
-//! [`crate::sys::spawn`] starts programs; the face forks (Python's `os.fork` has to tell the interpreter). This module does what comes after: it refers to the process so that it cannot be confused with another one, and obtains its exit code exactly once although several threads may ask.
+//! [`crate::sys::spawn`] starts programs; the face forks (Python's `os.fork` has to tell the interpreter). This
+//! module does what comes after: it refers to the process so that it cannot be confused with another one, and obtains
+//! its exit code exactly once although several threads may ask.
 
 pub mod child;
 pub mod error;

@@ -2,7 +2,7 @@
 //!
 //! Acquiring and releasing an uncontended lock is one atomic operation each. The word names the process that acquired
 //! the lock last. When that process crashes (it is killed, or exits with a status other than 0), the lock learns of
-//! it from the reaper, or from a waiter that checks the owner from time to time:
+//! it from the reaper, or from a waiter that checks the owner from time to time. That process does three steps:
 //!
 //! 1. it writes the facts of the death into the object (under the ledger, so only one process at a time does);
 //! 2. **commit**: the word becomes "orphaned";

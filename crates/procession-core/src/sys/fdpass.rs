@@ -56,8 +56,8 @@ impl fmt::Display for PassError {
             PassError::OutOfDescriptors { .. } => f.write_str(
                 "this process has no free file descriptors left to receive others (raise its limit, `ulimit -n`)",
             ),
-            PassError::TooLong => f.write_str("a packet was longer than any that this protocol has"),
-            PassError::TooMany(count) => write!(f, "{count} descriptors in one message, at most {MOST} can be sent"),
+            PassError::TooLong => f.write_str("a packet was longer than this protocol allows"),
+            PassError::TooMany(count) => write!(f, "{count} descriptors in one message: at most {MOST} can be sent"),
             PassError::Os(e) => e.fmt(f),
         }
     }
@@ -158,7 +158,8 @@ fn send_with(
 /// `recvmsg(socket, …, MSG_CMSG_CLOEXEC)`: receives one packet. Waits until there is one.
 ///
 /// # Errors
-/// [`PassError::OutOfDescriptors`], [`PassError::TooLong`] or [`PassError::Os`]. Only after [`PassError::Os`] is the packet still in the socket.
+/// [`PassError::OutOfDescriptors`], [`PassError::TooLong`] or [`PassError::Os`]. Only after [`PassError::Os`] is the
+/// packet still in the socket.
 ///
 /// # References
 ///  - [recvmsg(2)](https://man7.org/linux/man-pages/man2/recvmsg.2.html)

@@ -153,8 +153,8 @@ fn listen(check: CheckParent) -> io::Result<()> {
         signal -= 1;
     }
     let mut action = MaybeUninit::<libc::sigaction>::zeroed();
-    // SAFETY: zeros are a valid sigaction; the handler is async-signal-safe (see `CheckParent`) and lives as long as the
-    // program; all pointers point to locals that outlive the calls.
+    // SAFETY: zeros are a valid sigaction; the handler is async-signal-safe (see `CheckParent`) and lives as long as
+    // the program; all pointers point to locals that outlive the calls.
     unsafe {
         let action = action.assume_init_mut();
         action.sa_sigaction = address;
