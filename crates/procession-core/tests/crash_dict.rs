@@ -161,10 +161,10 @@ fn what_a_value_refers_to_has_one_owner_wherever_its_writer_is_killed() {
     at_every_point(
         || (filled(2), Lock::new(true).unwrap()),
         |(dict, lock)| {
-            let carried = vec![lock.again().unwrap(), lock.again().unwrap()];
+            let carried = vec![lock.try_clone().unwrap(), lock.try_clone().unwrap()];
             assert_eq!(put_when(dict, b"l", &[1; 5000], carried, When::Always), Put::Done);
             assert_eq!(
-                put_when(dict, b"l", b"2", vec![lock.again().unwrap()], When::Always),
+                put_when(dict, b"l", b"2", vec![lock.try_clone().unwrap()], When::Always),
                 Put::Done
             );
             assert_eq!(get(dict, b"l").unwrap(), b"2");
@@ -184,7 +184,13 @@ fn a_reader_killed_at_any_point_harms_nobody() {
         || {
             let dict = filled(3);
             let lock = Lock::new(true).unwrap();
-            put_when(&dict, b"l", &[1; 9000], vec![lock.again().unwrap()], When::Always);
+            put_when(
+                &dict,
+                b"l",
+                &[1; 9000],
+                vec![lock.try_clone().unwrap()],
+                When::Always,
+            );
             dict
         },
         |dict| {
@@ -202,7 +208,13 @@ fn a_dictionary_whose_last_owner_is_killed_at_any_point_is_taken_apart() {
         |()| {
             let dict = filled(12);
             let lock = Lock::new(true).unwrap();
-            put_when(&dict, b"l", &[1; 9000], vec![lock.again().unwrap()], When::Always);
+            put_when(
+                &dict,
+                b"l",
+                &[1; 9000],
+                vec![lock.try_clone().unwrap()],
+                When::Always,
+            );
             patiently(|policy| dict.try_lock_of(b"l", policy));
         },
         |(), _| (),

@@ -148,7 +148,7 @@ fn a_starter_killed_at_any_point_of_reserving_a_seat_leaves_none_behind() {
         || (Lock::new(true).unwrap(), family.seats().count()),
         |(lock, _)| {
             let seat = Seat::reserve(family, "child").unwrap();
-            seat.carry(lock.again().unwrap()).unwrap();
+            seat.carry(lock.try_clone().unwrap()).unwrap();
             seat.load(&[5; 40_000]).unwrap();
             assert_eq!(seat.message(), [5; 40_000]);
             seat.vacate();
@@ -166,10 +166,10 @@ fn a_table_of_many_chunks_is_carried_copied_and_reaped_whoever_is_killed() {
     let family = Family::home().unwrap();
     // Entries in two chunks, and more than one change handles; but only a few more, so that there are few steps.
     let lock = Lock::new(true).unwrap();
-    let mut kept: Vec<_> = (0..540).map(|_| lock.again().unwrap()).collect();
+    let mut kept: Vec<_> = (0..540).map(|_| lock.try_clone().unwrap()).collect();
     kept.drain(..470);
     let points = at_every_point(
-        || lock.again().unwrap(),
+        || lock.try_clone().unwrap(),
         |_| {
             let seat = Seat::reserve(family, "child").unwrap();
             seat.carry_all(

@@ -17,7 +17,7 @@ fn put(queue: &Queue, bytes: &[u8]) {
 }
 
 fn put_carrying(queue: &Queue, bytes: &[u8], lock: Option<&Lock>) {
-    let carried = lock.map(|l| l.again().unwrap()).into_iter().collect();
+    let carried = lock.map(|l| l.try_clone().unwrap()).into_iter().collect();
     let mut parcel = Parcel::pack(queue.family(), [bytes, &[]], 7, carried, 0).unwrap();
     loop {
         match queue.try_put(&mut parcel, LockPolicy::Bounded).unwrap() {
@@ -245,7 +245,7 @@ fn many_handles_in_one_message_are_bundled_and_none_is_lost_or_leaked() {
             )
         },
         |(queue, locks)| {
-            let holds = locks.iter().map(|l| l.again().unwrap()).collect();
+            let holds = locks.iter().map(|l| l.try_clone().unwrap()).collect();
             let bundle = queue.family().bundle(holds).unwrap();
             let mut parcel = Parcel::pack(queue.family(), [b"many", &[]], 7, vec![bundle], 0).unwrap();
             assert_eq!(

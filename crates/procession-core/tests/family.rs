@@ -204,8 +204,14 @@ fn a_message_is_delivered_though_its_producer_has_let_go_of_everything_and_ended
         assert_eq!(lock.acquire(Deadline::PAST).unwrap(), Acquired::Yes);
         assert!(lock.release());
         let handle = lock.handle().to_bytes();
-        let mut parcel =
-            Parcel::pack(queue.family(), [&handle, &[]], 0, vec![lock.again().unwrap()], 0).unwrap();
+        let mut parcel = Parcel::pack(
+            queue.family(),
+            [&handle, &[]],
+            0,
+            vec![lock.try_clone().unwrap()],
+            0,
+        )
+        .unwrap();
         drop(lock);
         assert_eq!(
             queue.try_put(&mut parcel, LockPolicy::Bounded).unwrap(),

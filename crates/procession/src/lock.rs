@@ -252,7 +252,7 @@ impl<T: Pod> Serialize for Lock<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let custom = transit::refused;
         let lock = self.inner.lock.reference();
-        transit::register_in_transit(|| lock.again()).map_err(custom)?;
+        transit::register_in_transit(|| lock.try_clone()).map_err(custom)?;
         if let Some(value) = &self.inner.value {
             transit::register_in_transit(|| value.family.open(value.offset, value.generation, Kind::Guarded))
                 .map_err(custom)?;

@@ -263,7 +263,7 @@ impl<T: Message> fmt::Debug for Queue<T> {
 impl<T: Message> Serialize for Queue<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let reference = self.inner.reference();
-        crate::transit::register_in_transit(|| reference.again()).map_err(crate::transit::refused)?;
+        crate::transit::register_in_transit(|| reference.try_clone()).map_err(crate::transit::refused)?;
         crate::transit::HandleBytes(reference.handle()).serialize(serializer)
     }
 }

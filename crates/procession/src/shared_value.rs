@@ -128,7 +128,7 @@ macro_rules! plain {
         impl<$($generics)*> From<&$name> for Value {
             /// Makes a value of the shared object. It is `None` if family memory has no room for another reference.
             fn from($object: &$name) -> Value {
-                let again = $reference.again();
+                let again = $reference.try_clone();
                 again.map_or(Value::None, |hold| {
                     Value::Shared(Shared {
                         kind: Kind::$kind,

@@ -163,7 +163,8 @@ macro_rules! travels {
         impl serde::Serialize for $name {
             fn serialize<S: serde::Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
                 let reference = self.inner.reference();
-                crate::transit::register_in_transit(|| reference.again()).map_err(crate::transit::refused)?;
+                crate::transit::register_in_transit(|| reference.try_clone())
+                    .map_err(crate::transit::refused)?;
                 serde::Serialize::serialize(&crate::transit::HandleBytes(reference.handle()), serializer)
             }
         }

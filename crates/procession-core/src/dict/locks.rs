@@ -34,8 +34,8 @@ impl Dict {
                 return Ok(Tried::Busy);
             }
             let lock = RLock::new_in(self.family(), true)?;
-            let ours = lock.reference().again()?;
-            let mut new = New::pack(self.family(), &[], 0, vec![lock.reference().again()?])?;
+            let ours = lock.reference().try_clone()?;
+            let mut new = New::pack(self.family(), &[], 0, vec![lock.reference().try_clone()?])?;
             let place = self.find(part, hash, key);
             self.put_at(
                 part,

@@ -189,7 +189,7 @@ impl Pool {
     }
 
     /// Creates another reference to the pool, for a message or a seat that carries the handle.
-    pub fn again(&self) -> Result<Hold> {
+    pub fn try_clone(&self) -> Result<Hold> {
         self.hold
             .family
             .open(self.hold.offset, self.hold.generation, Kind::Pool)
@@ -197,7 +197,10 @@ impl Pool {
 
     /// Creates references to the pool's two queues, which a worker opens through the pool.
     pub fn queues_again(&self) -> Result<[Hold; 2]> {
-        Ok([self.tasks.reference().again()?, self.results.reference().again()?])
+        Ok([
+            self.tasks.reference().try_clone()?,
+            self.results.reference().try_clone()?,
+        ])
     }
 
     /// The family whose memory contains the pool.

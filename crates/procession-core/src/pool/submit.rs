@@ -357,7 +357,7 @@ impl Pool {
     }
 
     fn keep(&self, id: u64, encoding: u32, parts: [&[u8]; 2], carried: &[Hold]) -> Result<()> {
-        let carried = again(carried)?;
+        let carried = clone_holds(carried)?;
         if let Some(task) = self.lock().task(id) {
             task.retry_payload = Some(RetryPayload {
                 encoding,
@@ -379,7 +379,11 @@ impl Pool {
             else {
                 return Ok(false);
             };
-            (payload.encoding, payload.bytes.clone(), again(&payload.carried)?)
+            (
+                payload.encoding,
+                payload.bytes.clone(),
+                clone_holds(&payload.carried)?,
+            )
         };
         let mut parcel = Parcel::pack(self.family(), [&bytes, &[]], encoding, carried, 0)?;
         self.put(&mut parcel)?;
@@ -398,7 +402,7 @@ impl Pool {
 }
 
 /// Creates further references to the same objects.
-fn again(holds: &[Hold]) -> Result<Vec<Hold>> {
+fn clone_holds(holds: &[Hold]) -> Result<Vec<Hold>> {
     holds
         .iter()
         .map(|hold| {

@@ -67,10 +67,10 @@ impl Pool {
             if !state.reports.is_empty() {
                 return Event::Reports(core::mem::take(&mut state.reports));
             }
-            if !state.again.is_empty() {
-                let again = core::mem::take(&mut state.again);
+            if !state.to_retry.is_empty() {
+                let to_retry = core::mem::take(&mut state.to_retry);
                 drop(state);
-                self.run_again(&again);
+                self.run_again(&to_retry);
                 continue;
             }
             if let Some(number) = state.exited.pop() {
@@ -302,7 +302,7 @@ impl Pool {
         task.deaths += 1;
         death.deaths = task.deaths;
         if open && task.deaths <= task.options.retries && task.retry_payload.is_some() {
-            state.again.push(id);
+            state.to_retry.push(id);
         } else {
             state.settle(id, Outcome::Died(death));
         }
@@ -340,7 +340,7 @@ impl Pool {
     fn end(&self, state: &mut State, phase: Phase, signal: i32, idle: &[bool]) {
         let time = now();
         state.phase = phase;
-        state.again.clear();
+        state.to_retry.clear();
         for id in state.all_pending() {
             state.settle(id, Outcome::Abandoned);
         }

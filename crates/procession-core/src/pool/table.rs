@@ -154,7 +154,7 @@ pub(super) struct State {
     /// Reports for the supervising thread.
     pub(super) reports: Vec<Report>,
     /// Tasks with which a worker died and that are to be put into the queue again.
-    pub(super) again: Vec<u64>,
+    pub(super) to_retry: Vec<u64>,
     /// Number of threads that wait for outcomes.
     pub(super) waiters: u32,
     /// Weight of the consecutive workers that ended before they were ready.

@@ -124,7 +124,7 @@ impl Condition {
     /// Creates a ticket at the end of the list.
     pub fn enlist(&self) -> Result<Ticket> {
         let family = self.0.hold.family;
-        let condition = self.0.again()?;
+        let condition = self.0.try_clone()?;
         let seat = family.seat()?;
         let object = self.0.object;
         let hold = family.create(Kind::Ticket, size_of::<TicketObject>() as u64, |txn, offset| {

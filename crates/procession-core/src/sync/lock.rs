@@ -108,8 +108,8 @@ impl Lock {
     }
 
     /// Creates another reference to the same lock, counted on its own.
-    pub fn again(&self) -> Result<Hold> {
-        self.0.again()
+    pub fn try_clone(&self) -> Result<Hold> {
+        self.0.try_clone()
     }
 
     /// The lock's handle.

@@ -60,7 +60,7 @@ impl<T: Shared> Reference<T> {
     }
 
     /// Creates another reference to the same object, counted on its own.
-    pub fn again(&self) -> Result<Hold> {
+    pub fn try_clone(&self) -> Result<Hold> {
         self.hold
             .family
             .open(self.hold.offset, self.hold.generation, self.kind)

@@ -50,7 +50,7 @@ impl PoolHandle {
         let [tasks, results] = pool.queues_again()?;
         Ok(PoolHandle {
             handle: pool.handle(),
-            holds: vec![pool.again()?, tasks, results].into(),
+            holds: vec![pool.try_clone()?, tasks, results].into(),
         })
     }
 }
