@@ -201,7 +201,7 @@ pub fn _dismantle<'py>(
     let bytes = dumps(py, obj)?;
     let collected = frame.take();
     for hold in collected.holds {
-        transit::departs(|| Ok(hold))?;
+        transit::register_in_transit(|| Ok(hold))?;
     }
     let buffers = collected.buffers.into_iter();
     let buffers = buffers.map(|apart| {

@@ -175,7 +175,7 @@ impl Aside {
 
     fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTuple>> {
         let reference = slf.get().dict.reference();
-        transit::departs(|| reference.try_clone())?;
+        transit::register_in_transit(|| reference.try_clone())?;
         let handle = PyBytes::new(slf.py(), &reference.handle().to_bytes());
         (slf.get_type().getattr("_attached")?, (handle,)).into_pyobject(slf.py())
     }

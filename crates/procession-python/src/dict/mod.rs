@@ -190,7 +190,7 @@ impl Dict {
     #[getter]
     fn handle<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
         let reference = self.core()?.reference();
-        transit::departs(|| reference.try_clone())?;
+        transit::register_in_transit(|| reference.try_clone())?;
         Ok(PyBytes::new(py, &reference.handle().to_bytes()))
     }
 

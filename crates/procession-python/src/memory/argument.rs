@@ -127,7 +127,7 @@ impl Snapshot {
     fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTuple>> {
         let this = slf.get();
         let hold = &this.hold;
-        transit::departs(|| hold.family.open(hold.offset, hold.generation, Kind::Buffer))?;
+        transit::register_in_transit(|| hold.family.open(hold.offset, hold.generation, Kind::Buffer))?;
         let handle = PyBytes::new(slf.py(), &hold.handle().to_bytes());
         (
             slf.get_type().getattr("_view")?,

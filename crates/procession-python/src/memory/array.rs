@@ -71,7 +71,7 @@ impl Array {
     #[getter]
     fn handle<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
         let (hold, _) = self.inner()?;
-        transit::departs(|| -> Result<Hold, Error> {
+        transit::register_in_transit(|| -> Result<Hold, Error> {
             hold.family.open(hold.offset, hold.generation, Kind::Array)
         })?;
         Ok(PyBytes::new(py, &hold.handle().to_bytes()))

@@ -121,7 +121,7 @@ impl SharedBytes {
                 .family
                 .open(this.hold.offset, this.hold.generation, Kind::Buffer)
         };
-        transit::departs(again)?;
+        transit::register_in_transit(again)?;
         let handle = PyBytes::new(slf.py(), &this.hold.handle().to_bytes());
         let was_read_only = this.access != Access::Write;
         (

@@ -174,7 +174,7 @@ pub fn _collect_buffer(py: Python<'_>, buffer: &Bound<'_, PyAny>) -> PyResult<bo
 }
 
 /// An object is being pickled: sees to it that it lives until the pickle has arrived. `again` makes a reference.
-pub fn departs(reference: impl FnOnce() -> Result<Hold, Error>) -> PyResult<()> {
+pub fn register_in_transit(reference: impl FnOnce() -> Result<Hold, Error>) -> PyResult<()> {
     let hold = reference().map_err(raised)?;
     let unframed = FRAMES.with_borrow_mut(|frames| match frames.last_mut() {
         Some(frame) => {
