@@ -85,7 +85,7 @@ mod _core {
         super::interpreter::claim()?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
         super::sync::fast::install(module)?;
-        procession_core::sync::wait::come_back_for_signals();
+        procession_core::sync::wait::poll_for_signals();
         procession_core::family::entry::wait_with(super::errors::wait_without_the_interpreter);
         super::sync::guarded::install(module)?;
         super::process::fork::register(module)?;

@@ -106,11 +106,11 @@ impl Tally {
 /// that the system delivers to another thread, interrupts no sleep: its flag would not be seen until the wait is
 /// over. So a wait returns after its first sleep, and again whenever it has lasted twice as long, but at least every
 /// two seconds.
-pub fn come_back_for_signals() {
-    NOTES.store(true, Ordering::Relaxed);
+pub fn poll_for_signals() {
+    POLLS_FOR_SIGNALS.store(true, Ordering::Relaxed);
 }
 
-static NOTES: AtomicBool = AtomicBool::new(false);
+static POLLS_FOR_SIGNALS: AtomicBool = AtomicBool::new(false);
 
 /// State that is saved when a wait returns to run signal handlers, so that it can resume.
 #[derive(Clone, Copy, Default)]
@@ -194,7 +194,8 @@ impl Waiter<'_> {
                         doubt(seen);
                         slept += patience;
                         patience = (patience * 2).min(Bell::PATIENCE);
-                        bounded = slept >= due && NOTES.load(Ordering::Relaxed) && is_main_thread();
+                        bounded =
+                            slept >= due && POLLS_FOR_SIGNALS.load(Ordering::Relaxed) && is_main_thread();
                     }
                     Woken::OwnerDied => {
                         doubt(seen);
