@@ -129,14 +129,14 @@ impl Family {
         Some(self.inside(ledger, inside))
     }
 
-    /// Begins a change, waiting at most `patience`.
+    /// Begins a change, waiting at most `timeout`.
     #[cold]
     #[inline(never)]
-    pub(super) fn begin_within(&'static self, patience: core::time::Duration) -> Option<Txn> {
+    pub(super) fn begin_within(&'static self, timeout: core::time::Duration) -> Option<Txn> {
         let ledger = self.ledger();
         let inside = ledger
             .mutex
-            .enter_within(patience, || self.finish_for_dead(ledger))?;
+            .enter_within(timeout, || self.finish_for_dead(ledger))?;
         Some(self.inside(ledger, inside))
     }
 

@@ -19,7 +19,7 @@
 //!
 //! A child of the fork server is waited for by the server, which does 1, 3 and 4. This object sees the end by the
 //! pidfd and then waits for the code to appear in the seat, but not for ever, because the server may have been
-//! killed. Within [`PATIENCE`] the code may also be read from `/proc`, if the server is merely slow, or from the
+//! killed. Within [`EXIT_CODE_GRACE`] the code may also be read from `/proc`, if the server is merely slow, or from the
 //! pidfd, if `init` has waited for the process. After that the result is the announced code, or 255.
 //!
 //! # Forks
@@ -52,7 +52,7 @@ use rustix::io::Errno;
 use std::io;
 
 /// Maximum time to wait for an exit code that the fork server should have recorded.
-pub const PATIENCE: Duration = Duration::from_secs(2);
+pub const EXIT_CODE_GRACE: Duration = Duration::from_secs(2);
 /// The exit code of a process whose end could not be observed.
 pub const UNKNOWN: i32 = 255;
 
@@ -189,7 +189,7 @@ impl Child {
 
     /// The exit code (-N: killed by signal N), or None while the process runs.
     ///
-    /// Does not wait, except for up to [`PATIENCE`] for an exit code that the fork server is about to record.
+    /// Does not wait, except for up to [`EXIT_CODE_GRACE`] for an exit code that the fork server is about to record.
     #[must_use]
     pub fn poll(&self) -> Option<i32> {
         let mut nap = Nap::short();
@@ -216,7 +216,7 @@ impl Child {
                 ChildStatus::Ended(code) => return ExitOutcome::Exited(code),
                 ChildStatus::Running if deadline.expired() => return ExitOutcome::TimedOut,
                 ChildStatus::Running => false,
-                ChildStatus::CodeMissing if !self.is_mine() && self.out_of_patience() => {
+                ChildStatus::CodeMissing if !self.is_mine() && self.grace_is_over() => {
                     return ExitOutcome::TimedOut;
                 }
                 ChildStatus::CodeMissing => true,
@@ -358,7 +358,7 @@ impl Child {
                 ChildStatus::Ended(code)
             }
             // Without a seat there is no place where the code could still appear.
-            None if self.is_mine() && (!self.is_seated() || self.out_of_patience()) => {
+            None if self.is_mine() && (!self.is_seated() || self.grace_is_over()) => {
                 ChildStatus::Ended(self.give_up())
             }
             None => ChildStatus::CodeMissing,
@@ -461,7 +461,7 @@ impl Child {
         (pid == self.pid && start != 0 && seat.valid()).then_some(start)
     }
 
-    fn out_of_patience(&self) -> bool {
+    fn grace_is_over(&self) -> bool {
         let time = now();
         let since = match self
             .missing_since
@@ -470,7 +470,7 @@ impl Child {
             Ok(_) => time,
             Err(since) => since,
         };
-        Duration::from_nanos(time.saturating_sub(since)) > PATIENCE
+        Duration::from_nanos(time.saturating_sub(since)) > EXIT_CODE_GRACE
     }
 }
 

@@ -49,7 +49,7 @@ const ANSWER: u32 = u32::from_be_bytes(*b"PrF2");
 const HEAD: usize = 16;
 /// Maximum length of an answer's text, in bytes.
 const LONGEST: usize = 2048;
-/// Interval at which the server checks its children without a signal: shorter than [`super::child::PATIENCE`], in
+/// Interval at which the server checks its children without a signal: shorter than [`super::child::EXIT_CODE_GRACE`], in
 /// case the program replaces the signal handler.
 const ROUND: Duration = Duration::from_secs(1);
 

@@ -69,7 +69,7 @@ pub use put::Put;
 pub(crate) use search::SearchMark;
 
 /// Time limit of a waiter's first sleep.
-const PATIENCE: Duration = Duration::from_millis(20);
+const FIRST_SLEEP: Duration = Duration::from_millis(20);
 
 /// A queue that processes share.
 #[derive(Debug)]
@@ -238,7 +238,7 @@ impl Queue {
         let object = self.object();
         let waiter = object
             .items
-            .waiter(&self.0.hold, low_half(&object.put_count), PATIENCE);
+            .waiter(&self.0.hold, low_half(&object.put_count), FIRST_SLEEP);
         let attempt = || {
             let (put, enough) = look();
             if enough || self.is_shut_down() {
@@ -292,7 +292,7 @@ impl Queue {
         let object = self.object();
         let waiter = object
             .room
-            .waiter(&self.0.hold, low_half(&object.get_count), PATIENCE);
+            .waiter(&self.0.hold, low_half(&object.get_count), FIRST_SLEEP);
         let attempt = || {
             let got = object.get_count.load(Ordering::Acquire);
             let count = object.put_count.load(Ordering::Acquire);

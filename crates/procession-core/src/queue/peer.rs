@@ -6,7 +6,7 @@
 //! the count is checked first. The first sleep, of at most 20 ms, is on the count alone, because the kernel does that
 //! faster, and most waits are over by then.
 
-use super::{PATIENCE, Queue};
+use super::{FIRST_SLEEP, Queue};
 use crate::family::Seat;
 use crate::family::layout::low_half;
 use crate::family::seat::Fate;
@@ -30,7 +30,7 @@ impl Queue {
         let object = self.object();
         let waiter = object
             .items
-            .waiter(&self.0.hold, low_half(&object.put_count), PATIENCE);
+            .waiter(&self.0.hold, low_half(&object.put_count), FIRST_SLEEP);
         let (dead, long) = (Cell::new(false), Cell::new(false));
         let attempt = || {
             // Read this before the count: messages that were put before the death are then seen.

@@ -100,7 +100,7 @@ impl Queue {
         let object = self.object();
         let waiter = object
             .done
-            .waiter(&self.0.hold, low_half(&object.done_count), super::PATIENCE);
+            .waiter(&self.0.hold, low_half(&object.done_count), super::FIRST_SLEEP);
         let attempt = || {
             let done = object.done_count.load(Ordering::Acquire);
             if object.put_count.load(Ordering::Acquire) == done {

@@ -18,7 +18,7 @@
 //! must stay unsettled for the next ringer (the model checker has found this case). A killed sleeper costs one
 //! needless wake-up call, once. And since every ringer wakes one more sleeper as long as there is one, a wake-up that
 //! went to a waiter that is killed before it acts is replaced by the next ring; if there is no next ring, by the time
-//! limit of every sleep ([`Bell::PATIENCE`]) and by the reaper.
+//! limit of every sleep ([`Bell::LONGEST_SLEEP`]) and by the reaper.
 //!
 //! Model-checked in `tests/loom_bell.rs`.
 //!
@@ -56,7 +56,7 @@ pub struct ArrivalSnapshot(u32);
 
 impl Bell {
     /// Maximum length of a sleep before a waiter checks again, whatever happens.
-    pub const PATIENCE: Duration = Duration::from_millis(500);
+    pub const LONGEST_SLEEP: Duration = Duration::from_millis(500);
 
     /// A bell without sleepers. (In family memory, zeros are such a bell.)
     #[must_use]

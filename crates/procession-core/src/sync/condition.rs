@@ -332,7 +332,7 @@ impl Ticket {
             bell: &self.object.bell,
             spin: &condition.spin,
             tally: &condition.tally,
-            patience: Duration::from_millis(20),
+            sleep_limit: Duration::from_millis(20),
         };
         let attempt = || match self.object.called.load(Ordering::Acquire) {
             WAITS => Attempt::While(WAITS as u32),

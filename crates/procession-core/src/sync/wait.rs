@@ -118,17 +118,17 @@ struct Returned {
     /// The object of the wait, by its offset; 0: none.
     object: u64,
     /// Time limit of the next sleep.
-    patience: Duration,
+    sleep_limit: Duration,
     /// Total time of sleep before the wait returns again.
     due: Duration,
 }
 
 /// Longest time between two returns.
-const LONGEST: Duration = Duration::from_secs(2);
+const LONGEST_SIGNAL_DELAY: Duration = Duration::from_secs(2);
 
 thread_local! {
     static RETURNED: Cell<Returned> = const {
-        Cell::new(Returned { object: 0, patience: Duration::ZERO, due: Duration::ZERO })
+        Cell::new(Returned { object: 0, sleep_limit: Duration::ZERO, due: Duration::ZERO })
     };
 }
 
@@ -144,8 +144,8 @@ pub(crate) struct Waiter<'a> {
     pub(crate) bell: &'a Bell,
     pub(crate) spin: &'a Spin,
     pub(crate) tally: &'a Tally,
-    /// Time limit of the first sleep; it grows to [`Bell::PATIENCE`].
-    pub(crate) patience: Duration,
+    /// Time limit of the first sleep; it grows to [`Bell::LONGEST_SLEEP`].
+    pub(crate) sleep_limit: Duration,
 }
 
 impl Waiter<'_> {
@@ -169,8 +169,12 @@ impl Waiter<'_> {
         let me = self.hold.family.owner_number();
         let before = RETURNED.take();
         let goes_on = before.object == self.hold.offset;
-        let mut patience = if goes_on { before.patience } else { self.patience };
-        let due = if goes_on { before.due } else { self.patience };
+        let mut sleep_limit = if goes_on {
+            before.sleep_limit
+        } else {
+            self.sleep_limit
+        };
+        let due = if goes_on { before.due } else { self.sleep_limit };
         let mut slept = Duration::ZERO;
         let mut spun = me == 0 || goes_on;
         let mut bounded = false;
@@ -183,7 +187,7 @@ impl Waiter<'_> {
         let waited = loop {
             if spun {
                 self.note_waiting(self.hold.offset);
-                let limit = deadline.sooner(Deadline::after(patience));
+                let limit = deadline.sooner(Deadline::after(sleep_limit));
                 let woken = match life(seen) {
                     Some(life) => self.bell.sleep_with_life(self.word, seen, life, limit),
                     None => self.bell.sleep(self.word, seen, limit),
@@ -192,8 +196,8 @@ impl Waiter<'_> {
                     Woken::Interrupted => break WaitOutcome::Interrupted,
                     Woken::TimedOut => {
                         doubt(seen);
-                        slept += patience;
-                        patience = (patience * 2).min(Bell::PATIENCE);
+                        slept += sleep_limit;
+                        sleep_limit = (sleep_limit * 2).min(Bell::LONGEST_SLEEP);
                         bounded =
                             slept >= due && POLLS_FOR_SIGNALS.load(Ordering::Relaxed) && is_main_thread();
                     }
@@ -201,7 +205,7 @@ impl Waiter<'_> {
                         doubt(seen);
                         // The kernel sets the mark shortly before `/proc` shows the process as dead: check often from
                         // here on.
-                        patience = Duration::from_millis(1);
+                        sleep_limit = Duration::from_millis(1);
                     }
                     Woken::Woken | Woken::Changed => {}
                 }
@@ -216,8 +220,8 @@ impl Waiter<'_> {
                 Attempt::While(_) if bounded => {
                     RETURNED.set(Returned {
                         object: self.hold.offset,
-                        patience,
-                        due: (due * 2).min(LONGEST),
+                        sleep_limit,
+                        due: (due * 2).min(LONGEST_SIGNAL_DELAY),
                     });
                     break WaitOutcome::Interrupted;
                 }

@@ -21,15 +21,15 @@ pub struct WaitPoint {
 shared!(WaitPoint, 56, { bell, spin, tally });
 
 impl WaitPoint {
-    /// Creates a waiter for the object `hold`, which sleeps on `word`. `patience`: time limit of its first sleep.
-    pub(crate) fn waiter<'a>(&'a self, hold: &'a Hold, word: &'a Word, patience: Duration) -> Waiter<'a> {
+    /// Creates a waiter for the object `hold`, which sleeps on `word`. `sleep_limit`: time limit of its first sleep.
+    pub(crate) fn waiter<'a>(&'a self, hold: &'a Hold, word: &'a Word, sleep_limit: Duration) -> Waiter<'a> {
         Waiter {
             hold,
             word,
             bell: &self.bell,
             spin: &self.spin,
             tally: &self.tally,
-            patience,
+            sleep_limit,
         }
     }
 

@@ -102,13 +102,13 @@ impl RobustMutex {
         }
     }
 
-    /// Locks the mutex: spins briefly, then sleeps in the kernel for up to `patience`. None: it was not acquired in
+    /// Locks the mutex: spins briefly, then sleeps in the kernel for up to `timeout`. None: it was not acquired in
     /// that time.
     ///
     /// The critical sections are short, so a wait that long means that the owner was stopped (SIGSTOP) or that the
     /// machine is overloaded. Callers return to run signal handlers and then try again.
     #[inline]
-    pub fn enter_within(&self, patience: Duration, repair: impl FnOnce()) -> Option<Inside<'_>> {
+    pub fn enter_within(&self, timeout: Duration, repair: impl FnOnce()) -> Option<Inside<'_>> {
         for _ in 0..64 {
             // SAFETY: the slot was initialised before its offset was published, and `trylock` keeps no pointer.
             let answer = unsafe { libc::pthread_mutex_trylock(self.inner.get()) };
@@ -119,7 +119,7 @@ impl RobustMutex {
         }
         // pthread_mutex_timedlock uses the wall clock: if the clock is set meanwhile, this wait becomes longer or
         // shorter, with no other effect.
-        let limit = wall_clock_in(patience);
+        let limit = wall_clock_in(timeout);
         // SAFETY: the slot was initialised before its offset was published; `limit` outlives the call.
         let answer = unsafe { libc::pthread_mutex_timedlock(self.inner.get(), &limit) };
         self.answered(answer, repair)

@@ -88,8 +88,8 @@ impl Aside {
                 shown: &[],
             };
             // refused: a process that had our pid died and left it
-            if dict::done(py, |patience| {
-                self.dict.try_put(key, &mut new, When::Absent, patience)
+            if dict::done(py, |policy| {
+                self.dict.try_put(key, &mut new, When::Absent, policy)
             })? == Put::Done
             {
                 break bytes;
@@ -107,7 +107,7 @@ impl Aside {
     /// The message of this entry was not sent.
     pub fn forget(&self, py: Python<'_>, key: [u8; 8]) {
         // If this fails as well, it stays until the pipe is gone.
-        let _ = dict::done(py, |patience| self.dict.try_remove(&key, When::Always, patience));
+        let _ = dict::done(py, |policy| self.dict.try_remove(&key, When::Always, policy));
     }
 }
 
@@ -148,13 +148,13 @@ pub fn _fetch<'py>(
         .and_then(|handle| Dict::open(&handle))
         .map_err(raised)?;
     let mut head = Vec::new();
-    let value = dict::done(py, |patience| aside.try_get(key, &mut head, patience))?;
+    let value = dict::done(py, |policy| aside.try_get(key, &mut head, policy))?;
     let gone = || {
         PyRuntimeError::new_err("this message has been unpickled before, and its data was handed out then")
     };
     let value = value.ok_or_else(gone)?;
     let when = When::Stamp(value.stamp);
-    if dict::done(py, |patience| aside.try_remove(key, when, patience))? != Put::Done {
+    if dict::done(py, |policy| aside.try_remove(key, when, policy))? != Put::Done {
         return Err(gone());
     }
     if let Some((hold, len)) = value.big {
