@@ -112,7 +112,10 @@ fn a_handle_whose_object_is_gone_is_an_error_and_not_a_wild_read() {
     drop(lock);
     assert!(Lock::open(&handle).is_err());
     let _recycled = Lock::new(true).unwrap();
-    assert!(Lock::open(&handle).is_err(), "the block is somebody else's now");
+    assert!(
+        Lock::open(&handle).is_err(),
+        "the block belongs to another object now"
+    );
 }
 
 #[test]

@@ -41,7 +41,7 @@ fn a_process_killed_at_any_point_of_acquire_and_release_leaves_a_lock_that_can_b
         },
         |lock, end| {
             let told = acquire(&lock);
-            assert!(!(told && end == End::Done), "nobody died with it");
+            assert!(!(told && end == End::Done), "no process died with it");
             assert!(lock.release());
         },
     );

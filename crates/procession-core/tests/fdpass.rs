@@ -92,7 +92,11 @@ fn a_packet_that_is_too_long_is_an_error_and_its_descriptors_are_closed() {
     send(&ours, b"longer than that", &[write.as_fd()]).unwrap();
     drop(write);
     assert!(matches!(recv(&theirs, &mut [0; 4]), Err(PassError::TooLong)));
-    assert_eq!(common::read_all(read), "", "nobody holds the other end any more");
+    assert_eq!(
+        common::read_all(read),
+        "",
+        "no process has the other end open any more"
+    );
 }
 
 #[test]

@@ -104,7 +104,11 @@ fn closing_it_does_not_disturb_a_thread_that_waits() {
 fn kernel_tells() -> bool {
     let pid = fork_child(|| 4);
     let fd = pidfd::open(pid).unwrap();
-    assert_eq!(pidfd::exit_code_after_reaping(&fd), None, "nobody has waited yet");
+    assert_eq!(
+        pidfd::exit_code_after_reaping(&fd),
+        None,
+        "no process has waited yet"
+    );
     assert_eq!(join(pid), 4);
     let told = pidfd::exit_code_after_reaping(&fd);
     assert!(matches!(told, None | Some(4)));
@@ -340,7 +344,7 @@ fn a_zombie_counts_as_dead_and_shows_how_it_ended() {
         let start = procfs::start_time(pid);
         assert!(eventually(|| procfs::liveness(pid, start) != Liveness::Alive));
         let Liveness::Zombie { status } = procfs::liveness(pid, start) else {
-            panic!("nobody has waited for it")
+            panic!("no process has waited for it")
         };
         assert_eq!(status.map(procfs::exit_code_of_status), Some(code));
         assert_eq!(join(pid), code);

@@ -332,7 +332,7 @@ fn ends_are_reported_to_the_supervisor_while_somebody_waits_for_something_else()
         let heard = common::eventually(|| running.reports.lock().unwrap().contains(&Report::Task(id)));
         assert!(running.pool.cancel(long, true));
         assert!(matches!(waiting.join().unwrap(), Outcome::Cancelled));
-        assert!(heard, "nobody told of a task that is done");
+        assert!(heard, "no report of a task that is done");
     });
 }
 

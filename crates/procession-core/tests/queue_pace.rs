@@ -26,7 +26,7 @@ fn a_queue_of_big_messages_is_far_ahead_until_they_are_taken() {
         assert!(count < 100, "64 KiB a hundred times are not far ahead");
     }
     assert!(count > 4);
-    queue.pace(); // comes back though nobody takes anything
+    queue.pace(); // returns although no consumer takes a message
     for _ in 0..4 {
         take(&queue);
     }

@@ -130,7 +130,7 @@ impl Visit {
             return;
         }
         core::mem::forget(self);
-        crash_point!("leave.nobody gets in");
+        crash_point!("leave.no visit can begin");
         if let Some(seat) = seat {
             seat.record_exit(0);
         }

@@ -86,8 +86,8 @@ pub use supervise::{Event, Judged};
 pub use table::{Death, Outcome, Phase, Report, TaskOptions};
 pub use worker::{Finished, Taken, Worker, await_kill, framed};
 
-/// Number of consecutive workers that may end before they are ready; after that the pool is broken. (Workers that
-/// another process has killed count an eighth.)
+/// When this many consecutive workers have ended before they were ready, the pool is broken. (A worker that another
+/// process has killed counts an eighth.)
 pub const MOST_FAILED_STARTS: u32 = 3;
 
 /// The options of a pool.

@@ -28,7 +28,7 @@ impl Queue {
         let state = if discard { DISCARDED } else { CLOSED };
         object.state.fetch_max(state, Ordering::AcqRel);
         drop(inside);
-        crash_point!("shutdown.stated, nobody told");
+        crash_point!("shutdown.stated, bells not rung");
         object.items.bell.alarm(low_half(&object.put_count));
         object.room.bell.alarm(low_half(&object.get_count));
         if discard {
