@@ -437,7 +437,12 @@ class Child:
 
 def fork(name: str) -> tuple[int, Member | None, int]:
     """os.fork(), and the child's seat (called name) and pidfd in the same call: (pid, member or None, pidfd or -1) in
-    the parent, (0, None, -1) in the child. OSError: the system refuses; then there is no seat either."""
+    the parent, (0, None, -1) in the child. OSError: the system refuses; then there is no seat either. In the child
+    the signals that others send are blocked until release_signals()."""
+
+def release_signals() -> None:
+    """In a child of fork(), once what a signal handler raises can no longer reach the frames of its parent: lets the
+    signals through."""
 
 def fork_refused() -> None:
     """After an os.fork() in this thread that has failed: gives the seat back that was made for the child."""

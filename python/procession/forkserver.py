@@ -277,8 +277,10 @@ def main(slot: int, generation: int, family: int = spawn.FAMILY_FD, control: int
     util._close_stdin()
     # Ctrl-C is for the program. (By the module in C: it takes SIG_IGN back only as the plain number that it gives out
     # itself, and does give it out where a shell has started the program with &.)
+    # It stays blocked since the server's start, so that it waits for a child that is not ready for it. One that is only
+    # ignored is lost.
     interrupt_handler = set_handler(SIGINT, SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT,))
+    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT,))
     rehearsal = _plain_message.packed(spawn.get_preparation_data("rehearsal"), context.ForkServerProcess())
     # what is here now is here in all children: their collector need not look at it, and so not copy its pages
     gc.collect()

@@ -365,6 +365,7 @@ class BaseProcess:
     def _after_fork() -> None:
         """Makes what a fork copied fit for the child. (A spawned child has nothing of the kind.)"""
         of = _others()
+        of.release_signals()  # what their handlers raise ends this process from here on, in its own frames
         of._finalizer_registry.clear()
         of._run_after_forkers()
         of.after_fork()

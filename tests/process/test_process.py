@@ -580,6 +580,45 @@ def test_ctrl_c_while_children_start_shows_one_traceback(start_method, tmp_path)
     assert outcome.err.count("Traceback") == 1
 
 
+def test_a_ctrl_c_that_comes_before_a_child_is_ready_is_not_lost(start_method, tmp_path):
+    script = write(
+        tmp_path / "early.py",
+        """
+        import os, signal, sys, time
+        import procession as mp
+
+        def hold(*_):
+            raise SystemExit(7)
+
+        if __name__ == "__main__":
+            os.setpgid(0, 0)
+            mp.set_start_method(sys.argv[1])
+            codes = []
+            for n in range(12):
+                child = mp.Process(target=time.sleep, args=(PATIENCE,))
+                try:
+                    child.start()
+                    os.killpg(0, signal.SIGINT)
+                    time.sleep(PATIENCE)
+                except KeyboardInterrupt:
+                    child.join()
+                    codes.append(child.exitcode)
+            print(set(codes) <= {1, -signal.SIGINT} or codes)
+            if sys.argv[1] == "fork":  # what a handler raises in the child does not reach what its parent was doing
+                signal.signal(signal.SIGTERM, hold)
+                child = mp.Process(target=time.sleep, args=(PATIENCE,))
+                try:
+                    child.start()
+                    child.terminate()
+                finally:
+                    child.join()
+                    print(child.exitcode)
+        """,
+    )
+    outcome = run(script, start_method)
+    assert outcome.well().splitlines() == (["True", "7"] if start_method == "fork" else ["True"])
+
+
 def test_a_daemonic_process_outlives_the_thread_that_started_it(context):
     log = context.Queue()
     process = context.Process(target=answer_interrupt, args=(log,), daemon=True)

@@ -7,7 +7,7 @@ import and which can import none of them, finds them here.
 
 from __future__ import annotations
 
-from .._core import describe
+from .._core import describe, release_signals
 from ..context import _force_start_method
 from ..util import _close_stdin, _finalizer_registry, _flush_std_streams, _run_after_forkers
 from . import log
@@ -22,5 +22,6 @@ __all__ = [
     "after_fork",
     "describe",
     "log",
+    "release_signals",
     "take_name",
 ]

@@ -36,6 +36,7 @@ use super::spares::{Spare, Spares};
 use crate::family::{Family, Seat};
 use crate::sys::clock::Deadline;
 use crate::sys::fdpass::{self, PassError};
+use crate::sys::fork;
 use crate::sys::pidfd::{self, ChildBell, PollOutcome, Which};
 use core::time::Duration;
 use rustix::event::{PollFd, PollFlags};
@@ -224,7 +225,13 @@ impl ForkServer {
     }
 
     /// Gives the request to a spare, which becomes the requested child. Returns the request if there is no spare.
+    ///
+    /// Where the server blocks SIGINT, a child gets the one that comes before it is ready. A SIGINT that came before the
+    /// request is not for the child, but it waits in the spares, too: so they are not used any more.
     fn hand_to_spare(&mut self, request: Request) -> Option<Request> {
+        if fork::take_pending_interrupt() {
+            self.dismiss_spares();
+        }
         let sent = self.spares.send(request.slot, request.generation, &request.fds);
         match sent {
             Some(pid) => self.forked(request, pid),

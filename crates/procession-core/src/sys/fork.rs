@@ -36,6 +36,66 @@ pub fn exit_at_once(code: i32) -> ! {
     unsafe { libc::_exit(code) }
 }
 
+/// What another process may send to a child as soon as it has the child's pid, or to the child's whole group.
+const SENT: [libc::c_int; 5] = [
+    libc::SIGINT,
+    libc::SIGTERM,
+    libc::SIGHUP,
+    libc::SIGUSR1,
+    libc::SIGUSR2,
+];
+
+/// The signals that others send, held back in this thread around a fork. A handler that ran in the copy before the copy
+/// is ready would be lost: an interpreter forgets, after a fork, what its parent had been sent.
+#[derive(Debug)]
+#[must_use]
+pub struct HeldSignals {
+    before: libc::sigset_t,
+}
+
+impl HeldSignals {
+    /// `pthread_sigmask(SIG_BLOCK)`: holds them back from now on. What comes meanwhile is delivered afterwards.
+    pub fn hold() -> HeldSignals {
+        let sent = set_of(&SENT);
+        let mut before = set_of(&[]);
+        // SAFETY: a valid set, which is copied, and a place for the previous one.
+        unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const sent, &raw mut before) };
+        HeldSignals { before }
+    }
+
+    /// Lets them through again, as before.
+    pub fn release(self) {
+        // SAFETY: a valid set, which is copied.
+        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.before, core::ptr::null_mut()) };
+    }
+}
+
+fn set_of(signals: &[libc::c_int]) -> libc::sigset_t {
+    let mut set = core::mem::MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: the call initialises the set.
+    unsafe { libc::sigemptyset(set.as_mut_ptr()) };
+    // SAFETY: initialised by the call above.
+    let mut set = unsafe { set.assume_init() };
+    for signal in signals {
+        // SAFETY: a valid set and a signal that exists.
+        unsafe { libc::sigaddset(&raw mut set, *signal) };
+    }
+    set
+}
+
+/// `sigtimedwait({SIGINT}, 0)`: takes away a SIGINT that waits because it is blocked. Returns whether there was one.
+pub fn take_pending_interrupt() -> bool {
+    let interrupt = set_of(&[libc::SIGINT]);
+    let at_once = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: valid pointers to locals; details of the signal are not asked for.
+    unsafe {
+        libc::sigtimedwait(&raw const interrupt, core::ptr::null_mut(), &raw const at_once) == libc::SIGINT
+    }
+}
+
 /// `pthread_sigmask`: returns whether SIGINT is blocked in this thread.
 #[must_use]
 pub fn interrupt_is_blocked() -> bool {
@@ -53,13 +113,7 @@ pub fn interrupt_is_blocked() -> bool {
 
 /// `pthread_sigmask(SIG_UNBLOCK, {SIGINT})`: for a child of [`super::spawn`] that is now ready for Ctrl-C.
 pub fn unblock_interrupt() {
-    let mut mask = core::mem::MaybeUninit::<libc::sigset_t>::uninit();
-    // SAFETY: `sigemptyset` initialises the set and needs only writable memory.
-    unsafe { libc::sigemptyset(mask.as_mut_ptr()) };
-    // SAFETY: `sigemptyset` above has initialised it.
-    let mut mask = unsafe { mask.assume_init() };
-    // SAFETY: `mask` is a valid set, and SIGINT exists.
-    unsafe { libc::sigaddset(&raw mut mask, libc::SIGINT) };
-    // SAFETY: `mask` is a valid set, which the call only reads.
+    let mask = set_of(&[libc::SIGINT]);
+    // SAFETY: a valid set, which is copied.
     unsafe { libc::pthread_sigmask(libc::SIG_UNBLOCK, &raw const mask, core::ptr::null_mut()) };
 }

@@ -6,17 +6,20 @@ use crate::errors::raised as core_raised;
 use procession_core::family::fork as seats;
 use procession_core::process::lifeline as core;
 use procession_core::sys::descriptor::{self, GuardedFd};
-use procession_core::sys::{fork as system, pidfd, procfs};
+use procession_core::sys::fork::{self as system, HeldSignals};
+use procession_core::sys::{pidfd, procfs};
 use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 use std::os::fd::{AsRawFd, IntoRawFd, RawFd};
+use std::sync::{Mutex, PoisonError};
 
 /// Adds everything of this file to the module.
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Descriptor>()?;
     module.add_function(wrap_pyfunction!(clear_of_streams, module)?)?;
     module.add_function(wrap_pyfunction!(fork, module)?)?;
+    module.add_function(wrap_pyfunction!(release_signals, module)?)?;
     module.add_function(wrap_pyfunction!(fork_refused, module)?)?;
     module.add_function(wrap_pyfunction!(thread_count, module)?)?;
     module.add_function(wrap_pyfunction!(lifeline_reader, module)?)?;
@@ -28,12 +31,14 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
 /// parent, (0, None, -1) in the child. OSError: the system refuses; then there is no seat either.
 ///
 /// After os.fork() Python runs the program's signal handlers, and one that waits for every child would take a quick
-/// one's exit code along before it is held.
+/// one's exit code along before it is held. After os.fork() Python also forgets, in the child, the signals that came
+/// before it was ready: here they wait until [`release_signals`].
 #[pyfunction]
 fn fork(name: &Bound<'_, PyString>) -> PyResult<(u32, Option<Member>, RawFd)> {
     seats::wait_for_ledger().map_err(core_raised)?;
     // SAFETY: this thread is attached, and holds no lock of the interpreter's or of ours.
     unsafe { pyo3::ffi::PyOS_BeforeFork() };
+    let signals = HeldSignals::hold();
     let forked = seats::expecting(
         // SAFETY: the interpreter is ready for a fork, and each of the two is told of it before it goes on.
         || unsafe { system::fork() },
@@ -42,6 +47,7 @@ fn fork(name: &Bound<'_, PyString>) -> PyResult<(u32, Option<Member>, RawFd)> {
     if let Ok(None) = forked {
         // SAFETY: this is the child, in the thread that was attached.
         unsafe { pyo3::ffi::PyOS_AfterFork_Child() };
+        *HELD_SIGNALS.lock().unwrap_or_else(PoisonError::into_inner) = Some(signals);
         return Ok((0, None, -1));
     }
     let held = forked.map(|pid| {
@@ -51,7 +57,21 @@ fn fork(name: &Bound<'_, PyString>) -> PyResult<(u32, Option<Member>, RawFd)> {
     });
     // SAFETY: this is the parent, in the thread that called PyOS_BeforeFork.
     unsafe { pyo3::ffi::PyOS_AfterFork_Parent() };
+    signals.release();
     held.map_err(|e| raised(&e))
+}
+
+/// In a child of [`fork`] that is not ready for them: the signals that it does not get yet.
+static HELD_SIGNALS: Mutex<Option<HeldSignals>> = Mutex::new(None);
+
+/// In a child of [`fork`], once what a signal handler raises can no longer reach the frames of its parent: lets the
+/// signals through.
+#[pyfunction]
+fn release_signals() {
+    let held = HELD_SIGNALS.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if let Some(signals) = held {
+        signals.release();
+    }
 }
 
 /// After an os.fork() in this thread that has failed: gives the seat back that was made for the child.
