@@ -124,7 +124,7 @@ pub fn get_many<'py>(
         batch.bytes.clear();
         batch.messages.clear();
         let left = most - items.len();
-        let deadline = if items.is_empty() {
+        let limit = if items.is_empty() {
             deadline
         } else {
             Deadline::NEVER
@@ -138,7 +138,7 @@ pub fn get_many<'py>(
         let got = if queue.is_shut_down() {
             Some(GotBatch::Single)
         } else {
-            Attached(py).retry(deadline, attempt, |()| WaitOutcome::Ready(()))?
+            Attached(py).retry(limit, attempt, |()| WaitOutcome::Ready(()))?
         };
         match got.unwrap_or(GotBatch::Busy) {
             GotBatch::Some(_) => {
