@@ -15,7 +15,7 @@ pub struct Outgoing<'a> {
     /// The references that the receiver needs.
     pub carried: Vec<Hold>,
     /// Number of out-of-band bytes: those in buffers among the references.
-    pub beside: u64,
+    pub oob_bytes: u64,
 }
 
 /// A message that was taken from a pool's queue.

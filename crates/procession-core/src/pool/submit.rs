@@ -120,7 +120,7 @@ impl Pool {
         let definition = task.definition.as_ref().map_or((0, 0), |d| d.key());
         let (options, grouped) = (task.options, task.group != 0);
         let bytes = outgoing.parts[0].len() + outgoing.parts[1].len();
-        let id = self.enter(&task, bytes as u64 + outgoing.beside)?;
+        let id = self.enter(&task, bytes as u64 + outgoing.oob_bytes)?;
         let head = Head {
             task: id,
             word: task.marked_word(),
@@ -128,14 +128,16 @@ impl Pool {
             generation: definition.1.into(),
         };
         let mut joined = Vec::new();
-        let Outgoing { encoding, beside, .. } = outgoing;
+        let Outgoing {
+            encoding, oob_bytes, ..
+        } = outgoing;
         let parts = framed(head, &outgoing, &mut joined);
         let carried = outgoing.carried;
         let done = (|| {
             if options.retries > 0 {
                 self.keep(id, encoding, parts, &carried)?;
             }
-            let mut parcel = Parcel::pack(self.family(), parts, encoding, carried, beside)?;
+            let mut parcel = Parcel::pack(self.family(), parts, encoding, carried, oob_bytes)?;
             self.put(&mut parcel)
         })();
         if let Err(e) = done {

@@ -161,9 +161,9 @@ impl Worker {
         parts: [&'a [u8]; 2],
         encoding: u32,
         carried: Vec<Hold>,
-        beside: u64,
+        oob_bytes: u64,
     ) -> Result<Parcel<'a>> {
-        Parcel::pack(self.family(), parts, encoding, carried, beside)
+        Parcel::pack(self.family(), parts, encoding, carried, oob_bytes)
     }
 
     /// Hands a result back. False if another process holds the queue's mutex longer than the policy allows. When this

@@ -109,9 +109,9 @@ impl Queue {
             found => found?,
         };
         crash_point!("get.segment found");
-        let (header, beside, at) = self.message_at(segment, here.position);
+        let (header, oob_bytes, at) = self.message_at(segment, here.position);
         let next = &object.heads[(count as usize + 1) & 1];
-        next.store(here.behind(segment, header, header.len + beside));
+        next.store(here.behind(segment, header, header.len + oob_bytes));
         if !header.big {
             family.copy_out(at + header.references(), header.len as usize, into);
         }
@@ -164,12 +164,12 @@ impl Queue {
             + (position - family.at::<Segment>(segment).start.load(Ordering::Relaxed));
         let word = |at: u64| family.at::<AtomicU64>(at).load(Ordering::Relaxed);
         let header = MessageHeader::of([word(at), word(at + 8)]);
-        let beside = if header.carried == 0 {
+        let oob_bytes = if header.carried == 0 {
             0
         } else {
             word(at + MESSAGE_HEADER)
         };
-        (header, beside, at + MESSAGE_HEADER)
+        (header, oob_bytes, at + MESSAGE_HEADER)
     }
 
     /// Offset of a message's bytes: behind its references, or in the buffer that the first reference names.

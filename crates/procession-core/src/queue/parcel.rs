@@ -13,7 +13,7 @@ pub struct Parcel<'a> {
     /// The message's bytes, in two parts that follow each other.
     pub(super) inline: [&'a [u8]; 2],
     /// Number of out-of-band bytes: those in buffers among the references, except its own.
-    pub(super) beside: u64,
+    pub(super) oob_bytes: u64,
     pub(super) carried: Vec<Hold>,
     /// Offsets of the referenced objects, as the message will name them.
     pub(super) offsets: Vec<u64>,
@@ -21,7 +21,7 @@ pub struct Parcel<'a> {
 
 impl<'a> Parcel<'a> {
     /// Packs bytes, in two parts that follow each other, with the references that the receiver needs to unpack them.
-    /// More than [`INLINE`] bytes are copied here, into a buffer of their own. `beside`: number of out-of-band bytes,
+    /// More than [`INLINE`] bytes are copied here, into a buffer of their own. `oob_bytes`: number of out-of-band bytes,
     /// those in buffers among `carried` (PEP 574).
     ///
     /// # Errors
@@ -31,7 +31,7 @@ impl<'a> Parcel<'a> {
         parts: [&'a [u8]; 2],
         encoding: u32,
         mut carried: Vec<Hold>,
-        beside: u64,
+        oob_bytes: u64,
     ) -> Result<Self> {
         if carried.iter().any(|h| !core::ptr::eq(h.family, family)) {
             return Err(Error::NotAHandle {
@@ -58,7 +58,7 @@ impl<'a> Parcel<'a> {
         Ok(Parcel {
             header,
             inline: if big { [&[], &[]] } else { parts },
-            beside,
+            oob_bytes,
             carried,
             offsets,
         })
@@ -67,6 +67,6 @@ impl<'a> Parcel<'a> {
     /// The weight of the message in a queue that is bounded in bytes.
     #[inline]
     pub(super) fn weight(&self) -> u64 {
-        self.header.len + self.beside
+        self.header.len + self.oob_bytes
     }
 }

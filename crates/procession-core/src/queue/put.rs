@@ -64,7 +64,7 @@ impl Queue {
             segment,
             here.position,
             parcel.header,
-            parcel.beside,
+            parcel.oob_bytes,
             &parcel.offsets,
             parcel.inline,
         );
@@ -192,7 +192,7 @@ impl Queue {
         segment: u64,
         position: u64,
         header: MessageHeader,
-        beside: u64,
+        oob_bytes: u64,
         carried: &[u64],
         parts: [&[u8]; 2],
     ) {
@@ -205,7 +205,7 @@ impl Queue {
         family.at::<AtomicU64>(at + 8).store(rest, Ordering::Relaxed);
         at += MESSAGE_HEADER;
         if !carried.is_empty() {
-            for word in core::iter::once(&beside).chain(carried) {
+            for word in core::iter::once(&oob_bytes).chain(carried) {
                 family.at::<AtomicU64>(at).store(*word, Ordering::Relaxed);
                 at += 8;
             }

@@ -59,8 +59,8 @@ impl Queue {
         while family.at::<Segment>(segment).end.load(Ordering::Acquire) == place.position {
             segment = family.at::<Segment>(segment).next.load(Ordering::Acquire);
         }
-        let (header, beside, at) = self.message_at(segment, place.position);
-        let behind = place.behind(segment, header, header.len + beside);
+        let (header, oob_bytes, at) = self.message_at(segment, place.position);
+        let behind = place.behind(segment, header, header.len + oob_bytes);
         (self.bytes_of(header, at), behind)
     }
 }

@@ -47,7 +47,7 @@ pub struct Outgoing<'a> {
     pub encoding: u32,
     pub carried: Vec<Hold>,
     /// Bytes in buffers among what is carried.
-    pub beside: u64,
+    pub oob_bytes: u64,
 }
 
 /// Writes an object that needs no pickle to the end of `out`; its encoding, or None if it does need one.
@@ -88,7 +88,7 @@ pub fn outgoing_with<'py, T>(
         parts: [bytes, &[]],
         encoding,
         carried: Vec::new(),
-        beside: 0,
+        oob_bytes: 0,
     };
     if let Ok(bytes) = obj.cast_exact::<PyBytes>() {
         return send(plain(bytes.as_bytes(), BYTES));
@@ -105,26 +105,26 @@ pub fn outgoing_with<'py, T>(
             parts: [&[code], view.bytes()],
             encoding: ARRAY,
             carried: Vec::new(),
-            beside: 0,
+            oob_bytes: 0,
         });
     }
     let frame = Frame::open((buffers == Buffers::Apart).then_some(family));
     let bytes = pickle::dumps(py, obj)?;
-    let Beside {
+    let OutOfBand {
         head,
         carried,
-        bytes: beside,
-    } = beside(family, frame.take(), MOST_CARRIED)?;
+        bytes: oob_bytes,
+    } = out_of_band(family, frame.take(), MOST_CARRIED)?;
     send(Outgoing {
         encoding: if head.is_empty() { PICKLE } else { BUFFERS },
         parts: [&head, bytes.as_bytes()],
         carried,
-        beside,
+        oob_bytes,
     })
 }
 
-/// What goes with a pickle.
-pub struct Beside {
+/// What goes out of band with a pickle (PEP 574).
+pub struct OutOfBand {
     /// What says which of the carried are buffers; empty if none is.
     pub head: Vec<u8>,
     pub carried: Vec<Hold>,
@@ -133,7 +133,7 @@ pub struct Beside {
 }
 
 /// Makes what was met while pickling ready to be carried, as fewer than `most` references.
-pub fn beside(family: &'static Family, collected: Collected, most: usize) -> PyResult<Beside> {
+pub fn out_of_band(family: &'static Family, collected: Collected, most: usize) -> PyResult<OutOfBand> {
     let mut head = Vec::new();
     let bytes = collected.buffers.iter().map(|apart| apart.len).sum();
     let lengths: Vec<u64> = collected
@@ -158,7 +158,7 @@ pub fn beside(family: &'static Family, collected: Collected, most: usize) -> PyR
     if bundled {
         carried = vec![family.bundle(carried).map_err(raised)?];
     }
-    Ok(Beside { head, carried, bytes })
+    Ok(OutOfBand { head, carried, bytes })
 }
 
 /// The bit of a buffer's length that says that the sender's buffer was read-only.
@@ -354,8 +354,8 @@ fn malformed() -> PyErr {
     PyValueError::new_err("a message is malformed: it was not written by this version of Procession")
 }
 
-/// The object of a pickle, and of what [`beside`] made of the rest.
-pub fn with_beside<'py>(
+/// The object of a pickle, and of what [`out_of_band`] made of the rest.
+pub fn unpickled_with<'py>(
     py: Python<'py>,
     pickled: &Bound<'py, PyAny>,
     head: &[u8],

@@ -14,7 +14,7 @@
 //! the next objects goes through the pipe, which blocks when it is full. References lie aside even then: they have no other
 //! owner on their way than an entry, and the small pickles of which they are a part fill the pipe as well.
 
-use crate::codec::message::{self, Beside};
+use crate::codec::message::{self, OutOfBand};
 use crate::codec::pickle;
 use crate::dict;
 use crate::errors::raised;
@@ -79,7 +79,7 @@ impl Aside {
             });
         }
         // one less, for the buffer of a long head
-        let Beside { head, carried, .. } = message::beside(family, collected, MOST_CARRIED - 1)?;
+        let OutOfBand { head, carried, .. } = message::out_of_band(family, collected, MOST_CARRIED - 1)?;
         let mut new = New::pack(family, &head, message::BUFFERS, carried).map_err(raised)?;
         let key = loop {
             let bytes = fresh_key();
@@ -160,7 +160,7 @@ pub fn _fetch<'py>(
     if let Some((hold, len)) = value.big {
         hold.family.copy_out(hold.offset + HEADER, len, &mut head);
     }
-    message::with_beside(py, pickled.as_any(), &head, value.carried)
+    message::unpickled_with(py, pickled.as_any(), &head, value.carried)
 }
 
 #[pymethods]

@@ -156,7 +156,7 @@ pub fn submit(pool: &Pool, mut task: Submission, how: How, payload: &Bound<'_, P
                 parts: m.parts,
                 encoding: m.encoding,
                 carried: m.carried,
-                beside: m.beside,
+                oob_bytes: m.oob_bytes,
             })
         }),
     }
@@ -196,7 +196,7 @@ pub fn submit_in_batch(
             parts: m.parts,
             encoding: m.encoding,
             carried: m.carried,
-            beside: m.beside,
+            oob_bytes: m.oob_bytes,
         };
         let id = if len > DETACH_ABOVE {
             py.detach(|| pool.submit(task, outgoing))
@@ -204,7 +204,7 @@ pub fn submit_in_batch(
             pool.submit(task, outgoing)
         };
         ids.push(id.map_err(raised)?);
-        Ok(len + m.beside as usize)
+        Ok(len + m.oob_bytes as usize)
     })
 }
 

@@ -237,7 +237,7 @@ impl AtWork {
             };
             let mut joined = Vec::new();
             let parts = framed(head, &outgoing, &mut joined);
-            self.deliver(py, parts, m.encoding, m.carried, m.beside)
+            self.deliver(py, parts, m.encoding, m.carried, m.oob_bytes)
         })
     }
 
@@ -247,10 +247,10 @@ impl AtWork {
         parts: [&[u8]; 2],
         encoding: u32,
         carried: Vec<procession_core::family::Hold>,
-        beside: u64,
+        oob_bytes: u64,
     ) -> PyResult<()> {
         let worker = &self.worker;
-        let pack = || worker.pack(parts, encoding, carried, beside);
+        let pack = || worker.pack(parts, encoding, carried, oob_bytes);
         let much = parts[0].len() + parts[1].len() > DETACH_ABOVE;
         let mut parcel = if much { py.detach(pack) } else { pack() }.map_err(raised)?;
         if worker.deliver(&mut parcel, LockPolicy::Try).map_err(raised)? {

@@ -91,7 +91,7 @@ impl Queue {
                 parts: [scratch, &[]],
                 encoding,
                 carried: Vec::new(),
-                beside: 0,
+                oob_bytes: 0,
             };
             Some(Self::send(py, queue, message, deadline))
         });
@@ -121,17 +121,17 @@ impl Queue {
             parts,
             encoding,
             carried,
-            beside,
+            oob_bytes,
         } = message;
         let len = parts[0].len() + parts[1].len();
-        let pack = || Parcel::pack(queue.family(), parts, encoding, carried, beside);
+        let pack = || Parcel::pack(queue.family(), parts, encoding, carried, oob_bytes);
         let mut parcel = if len > DETACH_ABOVE {
             py.detach(pack)
         } else {
             pack()
         }
         .map_err(raised)?;
-        let weight = len as u64 + beside;
+        let weight = len as u64 + oob_bytes;
         match queue.try_put(&mut parcel, LockPolicy::Try).map_err(raised)? {
             Put::Done => Ok(()),
             first => Self::send_later(py, queue, &mut parcel, weight, deadline, first),
