@@ -144,7 +144,7 @@ impl<'p, I: Iterator<Item = A>, A: Message, R: Message> Map<'p, I, A, R> {
                     parts: [message.bytes, &[]],
                     encoding: message.encoding,
                     carried: message.carried,
-                    beside: message.oob_bytes,
+                    oob_bytes: message.oob_bytes,
                 };
                 let done = engine.submit(submission(), outgoing);
                 return done.map(drop).map_err(|e| PutError::Family(e.into()));

@@ -61,7 +61,7 @@ impl<'p> Tasks<'p> {
                 parts: [message.bytes, &[]],
                 encoding: message.encoding,
                 carried: message.carried,
-                beside: message.oob_bytes,
+                oob_bytes: message.oob_bytes,
             };
             shared
                 .engine
