@@ -565,19 +565,19 @@ class Wire:
     _handle: int | None
     _readable: bool
     _writable: bool
-    _aside: Aside | None
+    _side_channel: SideChannel | None
 
 @final
-class Aside:
+class SideChannel:
     """What goes beside a pipe: big data and references that its messages speak of. Pickles by its handle."""
 
     def __len__(self) -> int: ...
 
-def _aside() -> Aside | None:
+def _side_channel() -> SideChannel | None:
     """A new one, for both ends of a pipe; None if there is no memory."""
 
 def _fetch(handle: bytes, key: bytes, pickled: bytes) -> Any:
-    """The object of a message whose data lies aside. RuntimeError: it was fetched before."""
+    """The object of a message whose data lies in the side channel. RuntimeError: it was fetched before."""
 
 @final
 class Handshake:

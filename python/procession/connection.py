@@ -86,7 +86,7 @@ def _validate_family(family: str) -> None:
 # --- connections ---
 
 
-@yields("_aside")
+@yields("_side_channel")
 class Connection(_core.Wire, _ConnectionBase):
     """One end of a pipe or of a connected socket, through which objects or bytes go, as messages.
 
@@ -152,7 +152,7 @@ def reduce_connection(conn: Connection) -> tuple[Any, ...]:
 
     state = conn.__dict__ or None
     duplicate = DupFd(conn.fileno())
-    return rebuild_connection, (duplicate, conn.readable, conn.writable, type(conn), _aside_of(conn)), state
+    return rebuild_connection, (duplicate, conn.readable, conn.writable, type(conn), _side_channel_of(conn)), state
 
 
 def rebuild_connection(
@@ -160,18 +160,18 @@ def rebuild_connection(
     readable: bool,
     writable: bool,
     kind: type[Connection] = Connection,
-    aside: _core.Aside | None = None,
+    side_channel: _core.SideChannel | None = None,
 ) -> Connection:
     """The counterpart of `reduce_connection`."""
     conn: Connection = __newobj__(kind)
     _core.Wire._open(conn, _core.clear_of_streams(duplicate.detach()), readable, writable)
-    _put_aside(conn, aside)
+    _put_side_channel(conn, side_channel)
     return conn
 
 
 # where a derived class may have an attribute of its own
-_aside_of: Callable[[Connection], _core.Aside | None] = _core.Wire._aside.__get__  # type: ignore[union-attr]
-_put_aside: Callable[[Connection, _core.Aside | None], None] = _core.Wire._aside.__set__  # type: ignore[union-attr]
+_side_channel_of: Callable[[Connection], _core.SideChannel | None] = _core.Wire._side_channel.__get__  # type: ignore[union-attr]
+_put_side_channel: Callable[[Connection, _core.SideChannel | None], None] = _core.Wire._side_channel.__set__  # type: ignore[union-attr]
 
 
 def Pipe(duplex: bool = True) -> tuple[Connection, Connection]:
@@ -187,9 +187,9 @@ def Pipe(duplex: bool = True) -> tuple[Connection, Connection]:
     else:
         reader, writer = _core._pipe()
         ends = Connection(reader, writable=False), Connection(writer, readable=False)
-    aside = _core._aside()
+    side_channel = _core._side_channel()
     for end in ends:
-        _put_aside(end, aside)
+        _put_side_channel(end, side_channel)
     return ends
 
 

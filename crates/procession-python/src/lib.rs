@@ -37,8 +37,8 @@ mod _core {
     use super::codec::tree::{_decode_small, _encode_small};
     #[pymodule_export]
     use super::connection::{
-        _fetch, Aside, Handshake, Wire, make_aside, make_pipe, make_socket_pair, poll, respond, verify,
-        wait_for_many,
+        _fetch, Handshake, SideChannel, Wire, make_pipe, make_side_channel, make_socket_pair, poll, respond,
+        verify, wait_for_many,
     };
     #[pymodule_export]
     use super::dict::Dict;

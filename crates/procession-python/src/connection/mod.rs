@@ -1,12 +1,12 @@
 //! Connections: `multiprocessing.connection` as far as bytes and waiting are concerned.
 
-mod aside;
 mod handshake;
 mod many;
+mod side_channel;
 mod transfer;
 mod wire;
 
-pub use aside::{_fetch, Aside, make_aside};
 pub use handshake::{Handshake, respond, verify};
 pub use many::{poll, wait_for_many};
+pub use side_channel::{_fetch, SideChannel, make_side_channel};
 pub use wire::{Wire, make_pipe, make_socket_pair};

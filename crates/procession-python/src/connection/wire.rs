@@ -8,7 +8,7 @@
 //! pipes have none; nor do `FIONREAD`, which counts bytes of whichever frames, or a guess from the frame before, which is
 //! wrong as soon as a frame is shorter.
 
-use super::aside::{self, Aside};
+use super::side_channel::{self, SideChannel};
 use super::transfer::{Channel, Torn, os_error};
 use crate::codec::pickle;
 use crate::interpreter::DETACH_ABOVE;
@@ -45,7 +45,7 @@ pub struct Wire {
     torn_out: AtomicBool,
     /// What goes beside the pipe, if this is an end of one. Locked attached to the interpreter and for a moment only, so no
     /// fork meets it locked.
-    aside: Mutex<Option<Py<Aside>>>,
+    side_channel: Mutex<Option<Py<SideChannel>>>,
 }
 
 /// What is to be received.
@@ -162,14 +162,20 @@ impl Wire {
         PyOSError::new_err("bad message length")
     }
 
-    fn aside(&self, py: Python<'_>) -> Option<Py<Aside>> {
-        let aside = self.aside.lock().ok()?;
-        aside.as_ref().map(|aside| aside.clone_ref(py))
+    fn side_channel(&self, py: Python<'_>) -> Option<Py<SideChannel>> {
+        let side_channel = self.side_channel.lock().ok()?;
+        side_channel
+            .as_ref()
+            .map(|side_channel| side_channel.clone_ref(py))
     }
 
     fn shut(&self) -> PyResult<()> {
-        let aside = self.aside.lock().ok().and_then(|mut aside| aside.take());
-        drop(aside);
+        let side_channel = self
+            .side_channel
+            .lock()
+            .ok()
+            .and_then(|mut side_channel| side_channel.take());
+        drop(side_channel);
         match self.fd.swap(CLOSED, Ordering::Relaxed) {
             CLOSED => Ok(()),
             fd => stream::close(fd).map_err(os_error),
@@ -308,7 +314,7 @@ impl Wire {
             writable: AtomicBool::new(true),
             torn_in: AtomicBool::new(false),
             torn_out: AtomicBool::new(false),
-            aside: Mutex::new(None),
+            side_channel: Mutex::new(None),
         }
     }
 
@@ -340,18 +346,18 @@ impl Wire {
                 return self.send_frame(py, channel, [&head[..len], bytes, pickle::BYTES_TAIL]);
             }
         }
-        let beside = self.aside(py);
-        let ready = match &beside {
-            Some(beside) => beside.get().pickled(py, obj)?,
-            None => aside::whole(py, obj)?,
+        let channel = self.side_channel(py);
+        let ready = match &channel {
+            Some(channel) => channel.get().pickled(py, obj)?,
+            None => side_channel::whole(py, obj)?,
         };
         // pickling may have run Python code, which may have closed it
         let sent = self.outgoing().and_then(|channel| {
             let pieces = [&ready.before, ready.pickled.as_bytes(), ready.after];
             self.send_frame(py, channel, pieces)
         });
-        if let (Err(_), Some(beside), Some(key)) = (&sent, &beside, ready.key) {
-            beside.get().forget(py, key);
+        if let (Err(_), Some(channel), Some(key)) = (&sent, &channel, ready.key) {
+            channel.get().forget(py, key);
         }
         sent
     }
@@ -474,15 +480,15 @@ impl Wire {
     }
 
     #[getter]
-    fn _aside(&self, py: Python<'_>) -> Option<Py<Aside>> {
-        self.aside(py)
+    fn _side_channel(&self, py: Python<'_>) -> Option<Py<SideChannel>> {
+        self.side_channel(py)
     }
 
     /// For both ends of a new pipe, and for what one end becomes in another process.
-    #[setter(_aside)]
-    fn set_aside(&self, aside: Option<Py<Aside>>) {
-        if let Ok(mut place) = self.aside.lock() {
-            *place = aside;
+    #[setter(_side_channel)]
+    fn set_side_channel(&self, side_channel: Option<Py<SideChannel>>) {
+        if let Ok(mut place) = self.side_channel.lock() {
+            *place = side_channel;
         }
     }
 

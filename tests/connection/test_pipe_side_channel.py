@@ -59,7 +59,7 @@ def test_a_big_array_arrives_in_memory_of_the_family_and_is_the_receivers_alone(
     assert arrived["data"][-1] == 99_999
     arrived["data"][0] = 5  # writable
     assert list(arrived["small"]) == [0, 1, 2]
-    assert len(a._aside) == 0
+    assert len(a._side_channel) == 0
 
 
 def test_arrays_go_to_and_fro_between_processes(context):
@@ -115,9 +115,9 @@ def test_a_sender_far_ahead_of_its_receiver_is_held_up_by_the_pipe():
     a, b = mp.Pipe()
     for _ in range(4):
         a.send(np.zeros(50_000))
-    before = len(a._aside)
+    before = len(a._side_channel)
     a.send(np.zeros(10_000))  # through the pipe, as it would block if it were longer
-    assert len(a._aside) == before == 4
+    assert len(a._side_channel) == before == 4
     arrived = [b.recv() for _ in range(5)]
     assert [shared(data) for data in arrived] == [True] * 4 + [False]
 
@@ -125,10 +125,10 @@ def test_a_sender_far_ahead_of_its_receiver_is_held_up_by_the_pipe():
 def test_a_message_that_could_not_be_sent_leaves_nothing_behind():
     a, b = mp.Pipe()
     b.close()
-    aside = a._aside
+    side_channel = a._side_channel
     with pytest.raises(BrokenPipeError):
         a.send(np.zeros(50_000))
-    assert len(aside) == 0
+    assert len(side_channel) == 0
 
 
 def test_what_nobody_received_goes_with_the_pipe():
@@ -182,7 +182,7 @@ def test_an_end_that_was_sent_on_keeps_what_lies_beside_the_pipe(context):
         assert again.recv()[0] == 3
         b.send(np.full(50_000, 4))
         assert again.recv()[0] == 4
-        assert len(again._aside) == 0
+        assert len(again._side_channel) == 0
 
 
 def test_a_connection_made_of_a_descriptor_sends_plain_pickles():

@@ -1,8 +1,8 @@
-//! What goes beside a pipe.
+//! The side channel of a pipe: big data and references travel in it.
 //!
 //! A pipe carries bytes, so an array sent through it is copied into a pickle, into the kernel, out of it, and out of the
 //! pickle. And a shared object that a pickle names has no owner while it is on its way. The two ends of a pipe that
-//! [`Pipe`](../../../python/procession/connection.py) makes are therefore both given an *aside*, a dictionary in family
+//! [`Pipe`](../../../python/procession/connection.py) makes are therefore both given a *side channel*, a dictionary in family
 //! memory: what is big, and references, are an entry of it, and the message in the pipe is a small pickle which says
 //! "call [`_fetch`] for that entry". Whoever unpickles that, wherever in the family, takes the entry out.
 //!
@@ -11,7 +11,7 @@
 //! along: the other end holds the dictionary too.
 //!
 //! A sender that is far ahead of its receiver must be held up, as by a full pipe. So when [`UNREAD`] entries wait, the data of
-//! the next objects goes through the pipe, which blocks when it is full. References lie aside even then: they have no other
+//! the next objects goes through the pipe, which blocks when it is full. References lie in the side channel even then: they have no other
 //! owner on their way than an entry, and the small pickles of which they are a part fill the pipe as well.
 
 use crate::codec::message::{self, OutOfBand};
@@ -33,15 +33,15 @@ pub const WORTH_AN_ENTRY: usize = 32 << 10;
 /// While so many entries wait to be fetched, data goes through the pipe.
 const UNREAD: u64 = 4;
 
-/// The dictionary beside a pipe. Pickles by its handle.
+/// The side channel of a pipe: a dictionary in family memory. Pickles by its handle.
 #[pyclass(module = "procession._core", frozen)]
-pub struct Aside {
+pub struct SideChannel {
     dict: Dict,
 }
 
 /// An object that is ready to be sent through the pipe.
 pub struct Sendable<'py> {
-    /// What comes before the pickle: empty, or the beginning of a pickle around it that fetches what lies aside.
+    /// What comes before the pickle: empty, or the beginning of a pickle around it that fetches what lies in the side channel.
     pub before: Vec<u8>,
     pub pickled: Bound<'py, PyBytes>,
     pub after: &'static [u8],
@@ -59,8 +59,8 @@ pub fn whole<'py>(py: Python<'py>, obj: &Bound<'py, PyAny>) -> PyResult<Sendable
     })
 }
 
-impl Aside {
-    /// Pickles an object, and lays aside what is big in it and what it refers to.
+impl SideChannel {
+    /// Pickles an object, and puts what is big in it and what it refers to into the side channel.
     pub fn pickled<'py>(&self, py: Python<'py>, obj: &Bound<'py, PyAny>) -> PyResult<Sendable<'py>> {
         let family = self.dict.family();
         let frame = if self.dict.len() >= UNREAD {
@@ -136,7 +136,7 @@ fn call_before(handle: &[u8], key: [u8; 8], len: usize) -> Vec<u8> {
     out
 }
 
-/// The object of a message whose data lies aside: called by unpickling it, and once.
+/// The object of a message whose data lies in the side channel: called by unpickling it, and once.
 #[pyfunction]
 pub fn _fetch<'py>(
     py: Python<'py>,
@@ -144,17 +144,17 @@ pub fn _fetch<'py>(
     key: &[u8],
     pickled: &Bound<'py, PyBytes>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let aside = Handle::from_bytes(handle)
+    let side_channel = Handle::from_bytes(handle)
         .and_then(|handle| Dict::open(&handle))
         .map_err(raised)?;
     let mut head = Vec::new();
-    let value = dict::done(py, |policy| aside.try_get(key, &mut head, policy))?;
+    let value = dict::done(py, |policy| side_channel.try_get(key, &mut head, policy))?;
     let gone = || {
         PyRuntimeError::new_err("this message has been unpickled before, and its data was handed out then")
     };
     let value = value.ok_or_else(gone)?;
     let when = When::Stamp(value.stamp);
-    if dict::done(py, |policy| aside.try_remove(key, when, policy))? != Put::Done {
+    if dict::done(py, |policy| side_channel.try_remove(key, when, policy))? != Put::Done {
         return Err(gone());
     }
     if let Some((hold, len)) = value.big {
@@ -164,13 +164,13 @@ pub fn _fetch<'py>(
 }
 
 #[pymethods]
-impl Aside {
+impl SideChannel {
     #[staticmethod]
-    fn _attached(handle: &[u8]) -> PyResult<Aside> {
+    fn _attached(handle: &[u8]) -> PyResult<SideChannel> {
         let dict = Handle::from_bytes(handle)
             .and_then(|handle| Dict::open(&handle))
             .map_err(raised)?;
-        Ok(Aside { dict })
+        Ok(SideChannel { dict })
     }
 
     fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTuple>> {
@@ -186,9 +186,9 @@ impl Aside {
     }
 }
 
-/// A new aside; None if there is no memory for one: the pipe does without.
+/// A new side channel; None if there is no memory for one: the pipe does without.
 #[pyfunction]
-#[pyo3(name = "_aside")]
-pub fn make_aside() -> Option<Aside> {
-    Dict::new().ok().map(|dict| Aside { dict })
+#[pyo3(name = "_side_channel")]
+pub fn make_side_channel() -> Option<SideChannel> {
+    Dict::new().ok().map(|dict| SideChannel { dict })
 }
