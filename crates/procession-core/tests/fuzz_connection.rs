@@ -26,7 +26,7 @@ impl Dice {
 }
 
 fn framed(message: &[u8]) -> Vec<u8> {
-    [Head::of(message.len()).as_bytes(), message].concat()
+    [Head::for_len(message.len()).as_bytes(), message].concat()
 }
 
 /// Cuts bytes into pieces in the format of the decoders' input: a number before each piece.

@@ -67,12 +67,12 @@ macro_rules! shared_class {
                 // A process that rings the bells of another family cannot know the mailboxes of this one.
                 let home = procession_core::family::Family::home_if_any();
                 let at_home = home.is_some_and(|home| std::ptr::eq(home, core.reference().family()));
-                Ok(at_home && core.bells().iter().all(|bell| bell.register_waker(Address::of(address))))
+                Ok(at_home && core.bells().iter().all(|bell| bell.register_waker(Address::from_raw(address))))
             }
 
             /// Takes that mailbox away again.
             fn _unregister_waker(&self, address: u32) -> PyResult<()> {
-                self.core()?.bells().iter().for_each(|bell| bell.unregister_waker(Address::of(address)));
+                self.core()?.bells().iter().for_each(|bell| bell.unregister_waker(Address::from_raw(address)));
                 Ok(())
             }
 

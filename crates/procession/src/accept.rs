@@ -140,7 +140,7 @@ impl Pending {
         random_bytes(&mut nonce)?;
         Ok(Pending {
             stream,
-            handshake: Handshake::of_listener(key, &nonce),
+            handshake: Handshake::listener(key, &nonce),
             unsent: Vec::new(),
             limit: Deadline::after(limit),
         })

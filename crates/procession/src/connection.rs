@@ -227,7 +227,7 @@ impl Client {
         if !key.is_empty() {
             let mut nonce = [0; auth::NONCE];
             random_bytes(&mut nonce)?;
-            agree(&stream, Handshake::of_client(key, &nonce))?;
+            agree(&stream, Handshake::client(key, &nonce))?;
             stream.set_limit(None)?;
         }
         Connection::new(stream)
@@ -378,7 +378,7 @@ fn none_yet(moved: Result<usize, ConnectionError>) -> Result<Option<usize>, Conn
 }
 
 fn send_frame(stream: &Stream, bytes: &[u8]) -> Result<(), ConnectionError> {
-    let head = Head::of(bytes.len());
+    let head = Head::for_len(bytes.len());
     let (mut head, mut body) = (head.as_bytes(), bytes);
     while !head.is_empty() || !body.is_empty() {
         let sent = stream.write_vectored(&[IoSlice::new(head), IoSlice::new(body)])?;

@@ -61,7 +61,7 @@ impl Shared {
 
     /// Opens the object of a handle. `join`: whether it may belong to a family of which this process is no member yet.
     pub(crate) fn arrived(kind: u8, bytes: &[u8], join: bool) -> Result<Shared, String> {
-        let kind = Kind::of(kind.into()).ok_or("it names a shared object of an unknown kind")?;
+        let kind = Kind::from_number(kind.into()).ok_or("it names a shared object of an unknown kind")?;
         let (handle, described) = bytes
             .split_at_checked(HANDLE_BYTES)
             .ok_or("a handle in it is too short")?;
@@ -105,8 +105,8 @@ impl<'de> Deserialize<'de> for Shared {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let (kind, HandleBytes(handle), described) =
             <(u16, HandleBytes, Vec<u8>)>::deserialize(deserializer)?;
-        let kind =
-            Kind::of(kind).ok_or_else(|| crate::transit::unread("a shared object of an unknown kind"))?;
+        let kind = Kind::from_number(kind)
+            .ok_or_else(|| crate::transit::unread("a shared object of an unknown kind"))?;
         Ok(Shared {
             kind,
             hold: Arc::new(handle.open(kind).map_err(crate::transit::unread)?),

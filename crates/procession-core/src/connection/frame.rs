@@ -23,7 +23,7 @@ impl Head {
     /// Builds the head of a frame with `len` bytes.
     #[inline]
     #[must_use]
-    pub fn of(len: usize) -> Head {
+    pub fn for_len(len: usize) -> Head {
         let mut bytes = [0; LONGEST_HEAD];
         if let Ok(short) = i32::try_from(len) {
             bytes[..SHORT].copy_from_slice(&short.to_be_bytes());
@@ -173,12 +173,12 @@ mod tests {
     #[test]
     fn a_head_says_what_it_was_made_of() {
         for len in [0, 1, 255, 1 << 20, 0x7fff_ffff, 0x8000_0000, 1 << 40] {
-            assert_eq!(parse(Head::of(len).as_bytes()), Ok(Parsed::Body(len)));
+            assert_eq!(parse(Head::for_len(len).as_bytes()), Ok(Parsed::Body(len)));
         }
-        assert_eq!(Head::of(5).as_bytes(), [0, 0, 0, 5]);
-        assert_eq!(Head::of(0x7fff_ffff).as_bytes().len(), 4);
+        assert_eq!(Head::for_len(5).as_bytes(), [0, 0, 0, 5]);
+        assert_eq!(Head::for_len(0x7fff_ffff).as_bytes().len(), 4);
         assert_eq!(
-            Head::of(0x8000_0000).as_bytes(),
+            Head::for_len(0x8000_0000).as_bytes(),
             [255, 255, 255, 255, 0, 0, 0, 0, 128, 0, 0, 0]
         );
     }

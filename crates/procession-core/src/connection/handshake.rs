@@ -35,7 +35,7 @@ pub struct Handshake {
 impl Handshake {
     /// The side that accepts a connection. `nonce`: random bytes.
     #[must_use]
-    pub fn of_listener(key: &[u8], nonce: &[u8; auth::NONCE]) -> Handshake {
+    pub fn listener(key: &[u8], nonce: &[u8; auth::NONCE]) -> Handshake {
         let mut this = Handshake::new(key, nonce, true, Stage::Response);
         this.ask();
         this
@@ -43,7 +43,7 @@ impl Handshake {
 
     /// The side that connects. `nonce`: random bytes.
     #[must_use]
-    pub fn of_client(key: &[u8], nonce: &[u8; auth::NONCE]) -> Handshake {
+    pub fn client(key: &[u8], nonce: &[u8; auth::NONCE]) -> Handshake {
         Handshake::new(key, nonce, false, Stage::Challenge)
     }
 
@@ -150,7 +150,7 @@ impl Handshake {
 
     fn say(&mut self, message: &[u8]) {
         self.outgoing
-            .extend_from_slice(Head::of(message.len()).as_bytes());
+            .extend_from_slice(Head::for_len(message.len()).as_bytes());
         self.outgoing.extend_from_slice(message);
     }
 }
@@ -181,8 +181,8 @@ mod tests {
     #[test]
     fn two_who_know_the_key_believe_each_other() {
         for piece in [1, 3, 1000] {
-            let mut listener = Handshake::of_listener(b"key", &[1; 40]);
-            let mut client = Handshake::of_client(b"key", &[2; 40]);
+            let mut listener = Handshake::listener(b"key", &[1; 40]);
+            let mut client = Handshake::client(b"key", &[2; 40]);
             assert_eq!(talk(&mut listener, &mut client, piece), Ok(()));
             assert!(listener.succeeded() && client.succeeded());
             assert_eq!((listener.wants(), client.wants()), (0, 0));
@@ -191,8 +191,8 @@ mod tests {
 
     #[test]
     fn one_who_does_not_know_the_key_is_told_so() {
-        let mut listener = Handshake::of_listener(b"key", &[1; 40]);
-        let mut client = Handshake::of_client(b"another", &[2; 40]);
+        let mut listener = Handshake::listener(b"key", &[1; 40]);
+        let mut client = Handshake::client(b"another", &[2; 40]);
         assert_eq!(talk(&mut listener, &mut client, 1000), Err(Refusal::Wrong));
         assert_eq!(listener.outgoing(), [&[0, 0, 0, 9][..], auth::FAILURE].concat());
         assert!(!listener.succeeded() && !client.succeeded());
@@ -207,10 +207,10 @@ mod tests {
 
     #[test]
     fn a_listener_answers_no_challenge_before_its_own_is_answered() {
-        let mut listener = Handshake::of_listener(b"key", &[1; 40]);
+        let mut listener = Handshake::listener(b"key", &[1; 40]);
         listener.outgoing();
         let asked = [auth::CHALLENGE, &auth::challenge("sha256", &[3; 40])[..]].concat();
-        assert_eq!(listener.feed(Head::of(asked.len()).as_bytes()), Ok(()));
+        assert_eq!(listener.feed(Head::for_len(asked.len()).as_bytes()), Ok(()));
         assert_eq!(listener.feed(&asked), Err(Refusal::NoDigest));
         assert_eq!(listener.outgoing(), [&[0, 0, 0, 9][..], auth::FAILURE].concat());
     }

@@ -77,7 +77,7 @@ impl Family {
             let Ok(fd) = rustix::fs::open(&path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()) else {
                 continue;
             };
-            if Identity::of(&fd).ok() == Some(self.identity)
+            if Identity::from_fd(&fd).ok() == Some(self.identity)
                 && let Ok(fd) = clear_of_streams(fd)
             {
                 return Ok(fd);

@@ -110,7 +110,7 @@ impl Hold {
             .header()
             .tag()
             .kind()
-            .and_then(|kind| Behaviour::of(kind).keeps_entry);
+            .and_then(|kind| Behaviour::for_kind(kind).keeps_entry);
         if keeps.is_some_and(|keeps| keeps(self)) {
             return;
         }

@@ -256,7 +256,7 @@ impl Family {
 
     fn leak(fd: OwnedFd, area: Area, id: [u8; 16], may_be_left: bool) -> Result<&'static Family> {
         let looking = |e| Error::os("inspecting family memory", e);
-        let identity = Identity::of(&fd).map_err(looking)?;
+        let identity = Identity::from_fd(&fd).map_err(looking)?;
         let fd = clear_of_streams(fd).map_err(looking)?;
         Ok(Box::leak(Box::new(Family {
             area,

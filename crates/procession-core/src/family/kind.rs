@@ -54,7 +54,7 @@ impl Behaviour {
     };
 
     /// The behaviour of objects of this kind.
-    pub(super) fn of(kind: Kind) -> &'static Behaviour {
+    pub(super) fn for_kind(kind: Kind) -> &'static Behaviour {
         let kinds = KINDS.get();
         &kinds.expect("a process is in no family before the kinds are known")[kind as usize]
     }

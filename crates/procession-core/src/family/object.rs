@@ -81,7 +81,7 @@ impl Kind {
 
     /// The kind with this number.
     #[must_use]
-    pub fn of(number: u16) -> Option<Kind> {
+    pub fn from_number(number: u16) -> Option<Kind> {
         Kind::ALL.get(usize::from(number)).copied()
     }
 
@@ -136,7 +136,7 @@ impl Tag {
     /// Kind of the block; None if this version does not know the number.
     #[must_use]
     pub fn kind(self) -> Option<Kind> {
-        Kind::of((self.0 >> 16) as u16)
+        Kind::from_number((self.0 >> 16) as u16)
     }
 
     /// Size class: the block has `64 << class` bytes.

@@ -158,7 +158,7 @@ impl Family {
                 crash_point!("reap.entry found");
                 let kind = self.at::<Header>(offset).tag().kind();
                 let passed = kind.map_or(Passed::On(None), |kind| {
-                    (Behaviour::of(kind).holder_died)(&mut txn, offset, seat, code)
+                    (Behaviour::for_kind(kind).holder_died)(&mut txn, offset, seat, code)
                 });
                 crash_point!("reap.entry shown");
                 any = true;
@@ -197,7 +197,7 @@ impl Family {
             let header = self.at::<Header>(offset);
             let tag = Tag(txn.read(&header.tag));
             let kind = tag.kind().unwrap_or(Kind::Buffer);
-            if !(Behaviour::of(kind).reclaim)(&mut txn, offset) {
+            if !(Behaviour::for_kind(kind).reclaim)(&mut txn, offset) {
                 // Not done yet: one step was noted.
                 txn.commit();
                 continue;

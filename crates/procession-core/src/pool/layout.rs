@@ -127,7 +127,7 @@ impl Head {
 
     /// Decodes a head from the first bytes of a message. None if there are too few.
     #[must_use]
-    pub fn of(bytes: &[u8]) -> Option<Head> {
+    pub fn from_bytes(bytes: &[u8]) -> Option<Head> {
         let word = |n: usize| Some(u64::from_le_bytes(*bytes.get(8 * n..)?.first_chunk()?));
         Some(Head {
             task: word(0)?,

@@ -35,7 +35,7 @@ pub struct Arrived {
 
 impl Arrived {
     /// Converts a queue's result; None if there was no message. `bytes`: what the queue has appended.
-    pub(super) fn of(got: Got, bytes: &[u8]) -> Option<Arrived> {
+    pub(super) fn from_message(got: Got, bytes: &[u8]) -> Option<Arrived> {
         let Got::Message {
             encoding,
             big,
@@ -53,10 +53,10 @@ impl Arrived {
             let mut first = Vec::with_capacity(HEAD);
             hold.family
                 .copy_out(hold.offset + HEADER, HEAD.min(len), &mut first);
-            arrived.head = Head::of(&first)?;
+            arrived.head = Head::from_bytes(&first)?;
             arrived.big = Some((hold, len));
         } else {
-            arrived.head = Head::of(bytes)?;
+            arrived.head = Head::from_bytes(bytes)?;
             arrived.bytes.extend_from_slice(&bytes[HEAD..]);
         }
         Some(arrived)

@@ -206,14 +206,19 @@ impl Pool {
                             big: None,
                             carried: Vec::new(),
                         };
-                        count += arrive(state, Arrived::of(got, &batch.bytes[start..start + len]));
+                        count += arrive(
+                            state,
+                            Arrived::from_message(got, &batch.bytes[start..start + len]),
+                        );
                         start += len;
                     }
                 }
                 GotBatch::Single => {
                     scratch.clear();
                     match self.results.try_get(&mut scratch, LockPolicy::Bounded) {
-                        Ok(got @ Got::Message { .. }) => count += arrive(state, Arrived::of(got, &scratch)),
+                        Ok(got @ Got::Message { .. }) => {
+                            count += arrive(state, Arrived::from_message(got, &scratch))
+                        }
                         Ok(Got::Busy) => {}
                         // No memory is left to take it: it stays in the queue and is tried again.
                         Ok(Got::Empty | Got::Closed) | Err(_) => return count,

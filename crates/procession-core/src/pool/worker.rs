@@ -121,7 +121,7 @@ impl Worker {
             Got::Message { .. } => {}
         }
         crash_point!("worker.task taken");
-        let Some(arrived) = Arrived::of(got, scratch) else {
+        let Some(arrived) = Arrived::from_message(got, scratch) else {
             self.give_up();
             return Ok(Taken::Again);
         };

@@ -163,7 +163,7 @@ impl Queue {
             + SEGMENT_HEADER
             + (position - family.at::<Segment>(segment).start.load(Ordering::Relaxed));
         let word = |at: u64| family.at::<AtomicU64>(at).load(Ordering::Relaxed);
-        let header = MessageHeader::of([word(at), word(at + 8)]);
+        let header = MessageHeader::from_words([word(at), word(at + 8)]);
         let oob_bytes = if header.carried == 0 {
             0
         } else {

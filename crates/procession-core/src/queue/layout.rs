@@ -162,7 +162,7 @@ impl MessageHeader {
     /// Decodes the header from two words.
     #[inline]
     #[must_use]
-    pub fn of(words: [u64; 2]) -> Self {
+    pub fn from_words(words: [u64; 2]) -> Self {
         let [len, rest] = words;
         Self {
             len,

@@ -41,7 +41,7 @@ pub(crate) fn reclaim(txn: &mut Txn, offset: u64) -> bool {
         }
         let at = segment + SEGMENT_HEADER + (position - start);
         let word = |at: u64| txn.read(family.at::<AtomicU64>(at));
-        let header = MessageHeader::of([word(at), word(at + 8)]);
+        let header = MessageHeader::from_words([word(at), word(at + 8)]);
         count += 1;
         position += header.footprint();
         if header.carried != 0 {

@@ -56,7 +56,7 @@ struct State {
 }
 
 impl State {
-    fn of(word: u64) -> State {
+    fn from_word(word: u64) -> State {
         State {
             round: (word & ROUND) as u32,
             history: word & HISTORY,
@@ -164,7 +164,7 @@ impl Barrier {
     }
 
     fn state(&self) -> State {
-        State::of(self.0.object.state.load(Ordering::Acquire))
+        State::from_word(self.0.object.state.load(Ordering::Acquire))
     }
 
     /// Makes one step: replaces the state by `next(state)`, unless that is None. Returns the former state if it was
@@ -175,10 +175,10 @@ impl Barrier {
         let before = object
             .state
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |word| {
-                next(State::of(word)).map(State::word)
+                next(State::from_word(word)).map(State::word)
             })
             .ok()
-            .map(State::of)?;
+            .map(State::from_word)?;
         crash_point!("barrier.stepped, bell not rung");
         if self.state().round != before.round {
             object.wait.bell.ring_all(low_half(&object.state), snapshot);
@@ -217,7 +217,7 @@ impl Barrier {
                 }));
             }
             let word = self.0.object.state.load(Ordering::Acquire);
-            let state = State::of(word);
+            let state = State::from_word(word);
             if state.broken {
                 return Attempt::Done(None);
             }
@@ -243,7 +243,7 @@ impl Barrier {
     pub fn pass(&self, round: u32, deadline: Deadline) -> WaitOutcome<Outcome> {
         let attempt = || {
             let word = self.0.object.state.load(Ordering::Acquire);
-            State::of(word)
+            State::from_word(word)
                 .outcome(round)
                 .map_or(Attempt::While(word as u32), Attempt::Done)
         };
@@ -324,7 +324,7 @@ pub(crate) fn holder_died(family: &'static Family, offset: u64, dead: Seat) {
     let object = family.at::<BarrierObject>(offset);
     object.wait.forget(dead);
     let broken = |word| {
-        let state = State::of(word);
+        let state = State::from_word(word);
         (state.actor == dead.slot + 1).then(|| {
             State {
                 broken: true,

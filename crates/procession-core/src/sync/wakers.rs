@@ -108,7 +108,7 @@ pub struct Address(u32);
 impl Address {
     /// The address with this number.
     #[must_use]
-    pub fn of(number: u32) -> Address {
+    pub fn from_raw(number: u32) -> Address {
         Address(number)
     }
 

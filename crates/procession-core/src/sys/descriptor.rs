@@ -50,7 +50,7 @@ impl Identity {
     ///
     /// # Errors
     /// The descriptor is not open.
-    pub fn of(fd: impl AsFd) -> io::Result<Identity> {
+    pub fn from_fd(fd: impl AsFd) -> io::Result<Identity> {
         let stat = rustix::fs::fstat(fd)?;
         Ok(Identity {
             device: stat.st_dev,
@@ -67,7 +67,7 @@ impl Identity {
         // SAFETY: the number is not -1. The borrow is only used for `fstat`, which reports a closed number and does
         // no harm to a foreign descriptor, and it is returned only if the file is the same.
         let fd = unsafe { BorrowedFd::borrow_raw(number) };
-        (Identity::of(fd).ok()? == self).then_some(fd)
+        (Identity::from_fd(fd).ok()? == self).then_some(fd)
     }
 
     /// Returns whether this is the file with that device and inode.
@@ -116,7 +116,7 @@ impl GuardedFd {
     /// # Errors
     /// The slot holds a descriptor already, or `fd` is not open.
     pub fn put(&self, fd: OwnedFd) -> Result<(), OwnedFd> {
-        let Ok(identity) = Identity::of(&fd) else {
+        let Ok(identity) = Identity::from_fd(&fd) else {
             return Err(fd);
         };
         if self

@@ -147,7 +147,7 @@ pub fn open_mapping(identity: Identity) -> Option<OwnedFd> {
         }
         let path = format!("/proc/self/map_files/{range}");
         let fd = rustix::fs::open(path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).ok()?;
-        (Identity::of(&fd).ok()? == identity).then(|| clear_of_streams(fd).ok())?
+        (Identity::from_fd(&fd).ok()? == identity).then(|| clear_of_streams(fd).ok())?
     })
 }
 

@@ -37,8 +37,8 @@ pub(crate) fn exercise(data: &[u8]) {
         None => {}
         Some(0) => frames(input),
         Some(1) => digests(input.0),
-        Some(2) => impostor(input, Handshake::of_listener(KEY, &[7; NONCE])),
-        Some(3) => impostor(input, Handshake::of_client(KEY, &[7; NONCE])),
+        Some(2) => impostor(input, Handshake::listener(KEY, &[7; NONCE])),
+        Some(3) => impostor(input, Handshake::client(KEY, &[7; NONCE])),
         Some(_) => meddler(input),
     }
 }
@@ -102,7 +102,7 @@ fn digests(message: &[u8]) {
     }
     assert!(auth::verify(KEY, &auth::challenge(auth::DEFAULT, &[7; NONCE]), message).is_err());
     let len = message.len() % 300;
-    assert_eq!(parse(Head::of(len).as_bytes()), Ok(Parsed::Body(len)));
+    assert_eq!(parse(Head::for_len(len).as_bytes()), Ok(Parsed::Body(len)));
 }
 
 /// Checks that a peer without the key never succeeds, and never gets more than a few short messages.
@@ -127,8 +127,8 @@ fn impostor(mut input: Input<'_>, mut victim: Handshake) {
 /// changed.
 fn meddler(mut input: Input<'_>) {
     let (mut a, mut b) = (
-        Handshake::of_listener(KEY, &[1; NONCE]),
-        Handshake::of_client(KEY, &[2; NONCE]),
+        Handshake::listener(KEY, &[1; NONCE]),
+        Handshake::client(KEY, &[2; NONCE]),
     );
     let mut changed = false;
     for turn in 0..12 {

@@ -94,13 +94,13 @@ pub fn outgoing_with<'py, T>(
         return send(plain(bytes.as_bytes(), BYTES));
     }
     if let Ok(bytes) = obj.cast_exact::<PyByteArray>() {
-        let mut view = View::of(bytes)?;
+        let mut view = View::new(bytes)?;
         return send(plain(view.bytes(), BYTEARRAY));
     }
     if !pickle::has_custom_reducers(py)
         && let Some(code) = array_module::typecode(obj)?
     {
-        let mut view = View::of(obj)?;
+        let mut view = View::new(obj)?;
         return send(Outgoing {
             parts: [&[code], view.bytes()],
             encoding: ARRAY,

@@ -41,9 +41,9 @@ impl Handshake {
         // so few bytes come whole
         getrandom(&mut nonce, GetRandomFlags::empty()).map_err(os_error)?;
         let inner = if listener {
-            core::Handshake::of_listener(key, &nonce)
+            core::Handshake::listener(key, &nonce)
         } else {
-            core::Handshake::of_client(key, &nonce)
+            core::Handshake::client(key, &nonce)
         };
         Ok(Handshake {
             inner: Mutex::new(inner),

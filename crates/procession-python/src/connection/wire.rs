@@ -104,7 +104,7 @@ impl Wire {
     #[inline]
     fn send_frame(&self, py: Python<'_>, channel: Channel<'_>, pieces: [&[u8]; 3]) -> PyResult<()> {
         let len: usize = pieces.iter().map(|piece| piece.len()).sum();
-        let head = Head::of(len);
+        let head = Head::for_len(len);
         let sent = if len <= SMALL {
             let mut frame = [0; SMALL + LONGEST_HEAD];
             let mut end = 0;

@@ -74,8 +74,8 @@ pub struct Snapshot {
 impl Snapshot {
     /// Of the bytes of any object. None: they are few and can be written to, or not in one piece. MemoryError: there is no room for them.
     #[staticmethod]
-    fn of(py: Python<'_>, buffer: &Bound<'_, PyAny>) -> PyResult<Option<Snapshot>> {
-        let Ok(mut view) = View::of(buffer) else {
+    fn new(py: Python<'_>, buffer: &Bound<'_, PyAny>) -> PyResult<Option<Snapshot>> {
+        let Ok(mut view) = View::new(buffer) else {
             return Ok(None);
         };
         let was_read_only = view.is_read_only();

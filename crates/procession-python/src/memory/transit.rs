@@ -137,7 +137,7 @@ pub fn _collect_buffer(py: Python<'_>, buffer: &Bound<'_, PyAny>) -> PyResult<bo
         return Ok(true);
     };
     // What is not in one piece is pickle's to refuse.
-    let Ok(mut view) = View::of(buffer) else {
+    let Ok(mut view) = View::new(buffer) else {
         return Ok(true);
     };
     let read_only = view.is_read_only();

@@ -10,7 +10,7 @@ pub struct View {
 
 impl View {
     /// The bytes of an object that has them in one piece; an error if it has not.
-    pub fn of(obj: &Bound<'_, PyAny>) -> PyResult<View> {
+    pub fn new(obj: &Bound<'_, PyAny>) -> PyResult<View> {
         View::with(obj, ffi::PyBUF_SIMPLE)
     }
 

@@ -34,7 +34,7 @@ pub enum How {
 }
 
 impl How {
-    pub fn of(word: u64) -> Option<How> {
+    pub fn from_word(word: u64) -> Option<How> {
         const ALL: [How; 7] = [
             How::Whole,
             How::Args,

@@ -140,7 +140,7 @@ impl AtWork {
         place: &mut Place<'py>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let head = arrived.head;
-        let how = How::of(head.word & !TIMED).unwrap_or(How::Whole);
+        let how = How::from_word(head.word & !TIMED).unwrap_or(How::Whole);
         let function = match how {
             How::Whole => None,
             _ => Some(self.definition(py, (head.definition, head.generation as u32))?),

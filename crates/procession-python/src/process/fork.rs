@@ -53,7 +53,7 @@ fn fork(name: &Bound<'_, PyString>) -> PyResult<(u32, Option<Member>, RawFd)> {
     let held = forked.map(|pid| {
         let pid = pid.unwrap_or_default();
         let pidfd = pidfd::open(pid).map_or(-1, IntoRawFd::into_raw_fd);
-        (pid, Member::of_forked(pid, &shown(name)), pidfd)
+        (pid, Member::for_forked_child(pid, &shown(name)), pidfd)
     });
     // SAFETY: this is the parent, in the thread that called PyOS_BeforeFork.
     unsafe { pyo3::ffi::PyOS_AfterFork_Parent() };

@@ -33,7 +33,7 @@ impl Drop for Member {
 
 impl Member {
     /// The child that this thread has just forked.
-    pub fn of_forked(pid: u32, name: &str) -> Option<Member> {
+    pub fn for_forked_child(pid: u32, name: &str) -> Option<Member> {
         let seat = fork::forked(pid)?;
         seat.slot().set_name(name);
         Some(Member {
@@ -60,7 +60,7 @@ impl Member {
 
     #[staticmethod]
     fn forked(pid: u32, name: &Bound<'_, PyString>, _method: &str) -> Option<Member> {
-        Member::of_forked(pid, &shown(name))
+        Member::for_forked_child(pid, &shown(name))
     }
 
     #[getter]

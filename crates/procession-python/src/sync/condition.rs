@@ -186,7 +186,7 @@ shared_class!(Condition, sync::Condition, "Condition", {
     }
 
     fn _enlist(&self) -> PyResult<Ticket> {
-        Ok(Ticket::of(self.core()?.enlist().map_err(raised)?))
+        Ok(Ticket::new(self.core()?.enlist().map_err(raised)?))
     }
 
     /// Calls n of those who wait; `lock`, which the caller holds, is the lock around the condition.
@@ -207,7 +207,7 @@ shared_class!(Condition, sync::Condition, "Condition", {
 
 impl Ticket {
     /// For a wait of its own.
-    pub fn of(ticket: sync::Ticket) -> Ticket {
+    pub fn new(ticket: sync::Ticket) -> Ticket {
         Ticket {
             ticket: Mutex::new(Some(ticket)),
         }
@@ -228,12 +228,12 @@ impl Ticket {
         place
             .as_ref()
             .and_then(|p| p.as_ref())
-            .is_some_and(|t| t.bell().register_waker(Address::of(address)))
+            .is_some_and(|t| t.bell().register_waker(Address::from_raw(address)))
     }
 
     fn _unregister_waker(&self, address: u32) {
         if let Some(ticket) = self.ticket.lock().ok().as_ref().and_then(|p| p.as_ref()) {
-            ticket.bell().unregister_waker(Address::of(address));
+            ticket.bell().unregister_waker(Address::from_raw(address));
         }
     }
 
