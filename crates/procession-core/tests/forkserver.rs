@@ -7,7 +7,7 @@ use common::{eventually, fork_child, join, limit_descriptors, linger, pipe, send
 use procession_core::family::{Family, Seat};
 use procession_core::process::forkserver::MOST;
 use procession_core::process::{
-    Answer, Child, ExitOutcome, ForkCall, ForkError, ForkServer, Next, Request, Told, control_pair,
+    Answer, Child, ExitOutcome, ForkCall, ForkError, ForkServer, Next, Request, SpareOrder, control_pair,
     request_fork,
 };
 use procession_core::sys::clock::Deadline;
@@ -83,9 +83,9 @@ fn be_a_spare(server: ForkServer) -> i32 {
     let spare = server.leave_as_spare().unwrap();
     loop {
         match spare.wait().unwrap() {
-            Told::Interrupted => {}
-            Told::End => return 0,
-            Told::Be { fds, .. } => return obey(fds),
+            SpareOrder::Interrupted => {}
+            SpareOrder::End => return 0,
+            SpareOrder::Be { fds, .. } => return obey(fds),
         }
     }
 }

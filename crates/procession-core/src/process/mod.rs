@@ -14,4 +14,4 @@ pub mod spares;
 pub use child::{Child, ExitOutcome};
 pub use error::ForkError;
 pub use forkserver::{Answer, ForkCall, ForkServer, Next, Request, control_pair, request_fork};
-pub use spares::{Spare, Told};
+pub use spares::{Spare, SpareOrder};

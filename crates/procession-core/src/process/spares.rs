@@ -91,10 +91,10 @@ pub struct Spare {
     socket: OwnedFd,
 }
 
-/// The message for which a spare waits.
+/// What a spare is ordered to do.
 #[derive(Debug)]
 #[must_use]
-pub enum Told {
+pub enum SpareOrder {
     /// Become the child for this seat.
     Be {
         /// Slot of the seat.
@@ -115,23 +115,23 @@ impl Spare {
     ///
     /// # Errors
     /// No descriptor is free for those that arrived.
-    pub fn wait(&self) -> io::Result<Told> {
+    pub fn wait(&self) -> io::Result<SpareOrder> {
         let mut socket = [PollFd::new(&self.socket, PollFlags::IN)];
         if pidfd::ready(&mut socket, Deadline::NEVER)? == pidfd::PollOutcome::Interrupted {
-            return Ok(Told::Interrupted);
+            return Ok(SpareOrder::Interrupted);
         }
         let mut bytes = [0; HEAD];
         match fdpass::recv_now(&self.socket, &mut bytes) {
             Ok(packet) if packet.len == HEAD => {
                 let [_, slot, generation, _] = numbers(&bytes);
-                Ok(Told::Be {
+                Ok(SpareOrder::Be {
                     slot,
                     generation,
                     fds: packet.fds,
                 })
             }
-            Ok(_) => Ok(Told::End),
-            Err(PassError::Os(e)) if e.kind() == io::ErrorKind::ConnectionReset => Ok(Told::End),
+            Ok(_) => Ok(SpareOrder::End),
+            Err(PassError::Os(e)) if e.kind() == io::ErrorKind::ConnectionReset => Ok(SpareOrder::End),
             Err(e) => Err(e.into()),
         }
     }

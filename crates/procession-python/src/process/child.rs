@@ -1,7 +1,9 @@
 //! Processes, as the facade's start methods use them.
 
 use super::member::Member;
-use procession_core::process::{self as core, Answer, ExitOutcome, ForkCall, ForkError, Next, Request, Told};
+use procession_core::process::{
+    self as core, Answer, ExitOutcome, ForkCall, ForkError, Next, Request, SpareOrder,
+};
 use procession_core::sys::clock::Deadline;
 use procession_core::sys::fdpass::PassError;
 use procession_core::sys::{cgroup, cpu, event, pidfd, procfs, spawn as system};
@@ -212,9 +214,9 @@ impl ForkServer {
         };
         loop {
             match py.detach(|| spare.wait()).map_err(|e| raised(&e))? {
-                Told::End => return Ok(None),
-                Told::Interrupted => py.check_signals()?,
-                Told::Be {
+                SpareOrder::End => return Ok(None),
+                SpareOrder::Interrupted => py.check_signals()?,
+                SpareOrder::Be {
                     slot,
                     generation,
                     fds,

@@ -11,7 +11,7 @@ use super::fork::fork_alone;
 use crate::error::{FamilyError, ForkServerError, StartError};
 use crate::startup::{self, Inherited};
 use procession_core::family::{Family, Seat};
-use procession_core::process::{Child, ForkError, ForkServer, Next, Told, control_pair, request_fork};
+use procession_core::process::{Child, ForkError, ForkServer, Next, SpareOrder, control_pair, request_fork};
 use std::ffi::OsString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
@@ -176,13 +176,13 @@ fn wait_as_spare(server: ForkServer) -> ! {
     if let Some(spare) = server.leave_as_spare() {
         loop {
             match spare.wait() {
-                Ok(Told::Interrupted) => {}
-                Ok(Told::Be {
+                Ok(SpareOrder::Interrupted) => {}
+                Ok(SpareOrder::Be {
                     slot,
                     generation,
                     fds,
                 }) => become_child(slot, generation, fds),
-                Ok(Told::End) | Err(_) => break,
+                Ok(SpareOrder::End) | Err(_) => break,
             }
         }
     }
