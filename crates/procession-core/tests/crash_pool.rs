@@ -8,8 +8,8 @@ mod crash;
 use crash::{End, at_every_point, take_turn};
 use procession_core::pool::layout::Head;
 use procession_core::pool::{
-    Definition, Event, Finished, Found, Options, Outcome, Outgoing, Pool, Submission, Taken, TaskOptions,
-    Worker,
+    Definition, Event, Finished, Options, Outcome, Outgoing, Pool, ReceivedDefinition, Submission, Taken,
+    TaskOptions, Worker,
 };
 use procession_core::queue::LockPolicy;
 use procession_core::sys::clock::Deadline;
@@ -298,16 +298,22 @@ fn a_definition_outlives_whoever_reads_it_and_is_over_with_its_maker() {
             (pool, Arc::new(made))
         },
         |(pool, made)| {
-            let found = Found::open(pool.family(), made.key()).unwrap();
+            let found = ReceivedDefinition::open(pool.family(), made.key()).unwrap();
             assert_eq!((found.encoding, found.bytes.as_slice()), (3, &b"constant"[..]));
         },
         |(pool, made), _| {
             let key = made.key();
-            assert!(!Found::is_over(pool.family(), key));
-            assert_eq!(Found::open(pool.family(), key).unwrap().carried.len(), 1);
+            assert!(!ReceivedDefinition::is_over(pool.family(), key));
+            assert_eq!(
+                ReceivedDefinition::open(pool.family(), key)
+                    .unwrap()
+                    .carried
+                    .len(),
+                1
+            );
             drop(made);
-            assert!(Found::is_over(pool.family(), key));
-            assert!(Found::open(pool.family(), key).is_err());
+            assert!(ReceivedDefinition::is_over(pool.family(), key));
+            assert!(ReceivedDefinition::open(pool.family(), key).is_err());
         },
     );
 }

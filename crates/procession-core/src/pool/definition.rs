@@ -17,7 +17,7 @@ pub struct Definition {
 
 /// A definition as a worker reads it.
 #[derive(Debug)]
-pub struct Found {
+pub struct ReceivedDefinition {
     /// How the face encodes the bytes.
     pub encoding: u32,
     /// The bytes.
@@ -69,12 +69,12 @@ impl Definition {
     }
 }
 
-impl Found {
+impl ReceivedDefinition {
     /// Opens the definition with this key.
     ///
     /// # Errors
     /// Its maker has dropped it, so the task that names it is settled already. No memory is left for the held table.
-    pub fn open(family: &'static Family, key: (u64, u32)) -> Result<Found> {
+    pub fn open(family: &'static Family, key: (u64, u32)) -> Result<ReceivedDefinition> {
         let block = family.open(key.0, key.1, Kind::Buffer)?;
         let word = |n: u64| {
             family
@@ -95,7 +95,7 @@ impl Found {
             len as usize,
             &mut bytes,
         );
-        Ok(Found {
+        Ok(ReceivedDefinition {
             encoding,
             bytes,
             carried,

@@ -79,7 +79,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use table::State;
 
 pub use crate::sync::wait::WaitOutcome;
-pub use definition::{Definition, Found};
+pub use definition::{Definition, ReceivedDefinition};
 pub use message::{Arrived, Outgoing};
 pub use submit::{Batch, Submission};
 pub use supervise::{Event, Judged};

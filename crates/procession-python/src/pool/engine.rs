@@ -164,7 +164,7 @@ fn is_named(obj: &Bound<'_, PyAny>) -> PyResult<bool> {
     if !may_be {
         return Ok(false);
     }
-    // Found under its own name: otherwise it goes by value, or not at all.
+    // ReceivedDefinition under its own name: otherwise it goes by value, or not at all.
     let name: Bound<'_, PyAny> = obj.getattr("__qualname__")?;
     let Ok(path) = name.cast::<PyString>() else {
         return Ok(false);

@@ -7,7 +7,9 @@ use crate::interpreter::DETACH_ABOVE;
 use crate::shared::waited;
 use procession_core::family::Handle;
 use procession_core::pool::layout::{HEAD, Head, TIMED};
-use procession_core::pool::{Arrived, Finished, Found, Outgoing, Taken, Worker, await_kill, framed};
+use procession_core::pool::{
+    Arrived, Finished, Outgoing, ReceivedDefinition, Taken, Worker, await_kill, framed,
+};
 use procession_core::queue::LockPolicy;
 use procession_core::sys::clock::Deadline;
 use procession_core::sys::procfs;
@@ -197,7 +199,7 @@ impl AtWork {
         }
         let family = self.worker.family();
         // What no task will name any more need not be remembered; and in no case too much.
-        let over = |key: &(u64, u32)| Found::is_over(family, *key);
+        let over = |key: &(u64, u32)| ReceivedDefinition::is_over(family, *key);
         let gone: Vec<_> = self.known.keys().copied().filter(over).collect();
         for key in gone {
             self.known.remove(&key);
@@ -205,7 +207,7 @@ impl AtWork {
         if self.known.len() >= MOST_DEFINITIONS {
             self.known.clear();
         }
-        let found = Found::open(family, key).map_err(raised)?;
+        let found = ReceivedDefinition::open(family, key).map_err(raised)?;
         let made = message::incoming_shared(py, &found.bytes, found.encoding, found.carried)?;
         self.known.insert(key, made.clone().unbind());
         Ok(made)

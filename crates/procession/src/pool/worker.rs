@@ -6,7 +6,9 @@ use crate::outcome::Outcome;
 use crate::transit;
 use procession_core::family::{Handle, Hold};
 use procession_core::pool::layout::Head;
-use procession_core::pool::{Arrived, Finished, Found, Outgoing, Pool, Taken, Worker, await_kill, framed};
+use procession_core::pool::{
+    Arrived, Finished, Outgoing, Pool, ReceivedDefinition, Taken, Worker, await_kill, framed,
+};
 use procession_core::queue::LockPolicy;
 use procession_core::sys::clock::Deadline;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -136,7 +138,8 @@ impl Functions {
             match Self::find(worker, key) {
                 Ok(function) => {
                     if self.0.len() >= MANY {
-                        self.0.retain(|key, _| !Found::is_over(worker.family(), *key));
+                        self.0
+                            .retain(|key, _| !ReceivedDefinition::is_over(worker.family(), *key));
                     }
                     self.0.insert(key, function);
                 }
@@ -153,7 +156,7 @@ impl Functions {
     }
 
     fn find(worker: &Worker, key: (u64, u32)) -> Result<Callable, String> {
-        let found = Found::open(worker.family(), key).map_err(|e| e.to_string())?;
+        let found = ReceivedDefinition::open(worker.family(), key).map_err(|e| e.to_string())?;
         let name: FunctionName = message::deserialized(&found.bytes).map_err(|e| e.to_string())?;
         name.resolve()
     }
