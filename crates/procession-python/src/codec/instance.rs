@@ -15,7 +15,7 @@ use std::collections::HashMap;
 use std::mem::ManuallyDrop;
 
 /// What is known of a class.
-struct Known {
+struct KnownClass {
     /// Kept, so that its address stays its own.
     _class: Py<PyAny>,
     /// Its module's name and its own, and both as a message names them; None if it is not plain.
@@ -23,7 +23,7 @@ struct Known {
 }
 
 /// Where a name in a message leads.
-struct Found {
+struct ResolvedName {
     module: Py<PyString>,
     name: Py<PyString>,
     /// The class that was found there last, and whether it has a `__setstate__`.
@@ -33,8 +33,8 @@ struct Found {
 thread_local! {
     // What a thread that ends leaves here is leaked: it is detached by then, and the interpreter may be gone. What is
     // taken out is dropped after the borrow, since dropping a class may run Python code.
-    static CLASSES: ManuallyDrop<RefCell<HashMap<usize, Known>>> = ManuallyDrop::default();
-    static NAMES: ManuallyDrop<RefCell<HashMap<Vec<u8>, Found>>> = ManuallyDrop::default();
+    static CLASSES: ManuallyDrop<RefCell<HashMap<usize, KnownClass>>> = ManuallyDrop::default();
+    static NAMES: ManuallyDrop<RefCell<HashMap<Vec<u8>, ResolvedName>>> = ManuallyDrop::default();
 }
 
 /// So many classes are remembered; one that makes classes all the time is not to fill the memory with them.
@@ -84,7 +84,7 @@ pub fn write_class<'py>(obj: &Bound<'py, PyAny>, out: &mut Vec<u8>) -> Seen<'py>
 pub fn look_at(class: Bound<'_, PyType>) {
     let names = names_if_plain(&class).unwrap_or_default();
     let key = class.as_ptr() as usize;
-    let known = Known {
+    let known = KnownClass {
         _class: class.into_any().unbind(),
         names,
     };
@@ -248,7 +248,7 @@ fn found<'py>(py: Python<'py>, written: &[u8]) -> PyResult<Option<(Bound<'py, Py
                 PyString::intern(py, &module).unbind(),
                 PyString::intern(py, &name).unbind(),
             );
-            let new = Found {
+            let new = ResolvedName {
                 module: module.clone_ref(py),
                 name: name.clone_ref(py),
                 last: None,

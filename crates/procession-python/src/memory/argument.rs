@@ -28,7 +28,7 @@ pub const WORTH_A_MAPPING: usize = 256 << 10;
 const MOST: usize = 64;
 
 /// Which bytes of this process lie in which buffer.
-struct Note {
+struct CopiedArgument {
     address: usize,
     len: usize,
     offset: u64,
@@ -36,16 +36,16 @@ struct Note {
 }
 
 /// Locked for moments, attached to the interpreter, without running Python code: no fork meets it locked.
-static NOTES: Mutex<Vec<Note>> = Mutex::new(Vec::new());
+static COPIES: Mutex<Vec<CopiedArgument>> = Mutex::new(Vec::new());
 
 fn note(bytes: &[u8], hold: &Hold) {
-    let Ok(mut notes) = NOTES.lock() else { return };
+    let Ok(mut notes) = COPIES.lock() else { return };
     let address = bytes.as_ptr() as usize;
     notes.retain(|note| (note.address, note.len) != (address, bytes.len()));
     if notes.len() == MOST {
         notes.remove(0);
     }
-    notes.push(Note {
+    notes.push(CopiedArgument {
         address,
         len: bytes.len(),
         offset: hold.offset,
@@ -54,7 +54,7 @@ fn note(bytes: &[u8], hold: &Hold) {
 }
 
 fn noted(bytes: &[u8]) -> Option<(u64, u32)> {
-    let notes = NOTES.lock().ok()?;
+    let notes = COPIES.lock().ok()?;
     let found = notes
         .iter()
         .find(|note| (note.address, note.len) == (bytes.as_ptr() as usize, bytes.len()))?;

@@ -19,11 +19,11 @@ pub struct PoolEngine {
     pub pool: Arc<Pool>,
     pid: u32,
     /// Functions that were sent already, by identity. Locked only while attached, and never while Python code runs.
-    functions: Mutex<HashMap<usize, Known>>,
+    functions: Mutex<HashMap<usize, KnownFunction>>,
 }
 
 /// A function, kept alive so that its identity stays its own, and its definition.
-type Known = (Py<PyAny>, Arc<Definition>);
+type KnownFunction = (Py<PyAny>, Arc<Definition>);
 
 /// How many functions are remembered.
 const MOST_FUNCTIONS: usize = 256;

@@ -63,11 +63,11 @@ struct AtWork {
 /// What a task came to.
 enum Ran<'py> {
     Value(Bound<'py, PyAny>),
-    Raised(PyErr, Place<'py>),
+    Raised(PyErr, FailedItem<'py>),
 }
 
 /// The item of a group whose call has raised, and its number in the task.
-type Place<'py> = Option<(usize, Bound<'py, PyAny>)>;
+type FailedItem<'py> = Option<(usize, Bound<'py, PyAny>)>;
 
 impl AtWork {
     fn run(&mut self, py: Python<'_>, most: Option<u64>, memory: Option<u64>) -> PyResult<&'static str> {
@@ -139,7 +139,7 @@ impl AtWork {
         &mut self,
         py: Python<'py>,
         arrived: Arrived,
-        place: &mut Place<'py>,
+        place: &mut FailedItem<'py>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let head = arrived.head;
         let how = How::from_word(head.word & !TIMED).unwrap_or(How::Whole);
@@ -267,7 +267,7 @@ impl AtWork {
     }
 }
 
-fn place_in<'py>(items: &Bound<'py, PyAny>, number: usize) -> Place<'py> {
+fn place_in<'py>(items: &Bound<'py, PyAny>, number: usize) -> FailedItem<'py> {
     Some((number, items.get_item(number).ok()?))
 }
 
