@@ -2,7 +2,7 @@
 
 use super::layout::{DictObject, EMPTY, ENTRY_HEADER, Entry, INLINE, MOST_CARRIED, Part, REMOVED, slot_of};
 use super::read::{key_at, shape_of};
-use super::table::{Place, hash_of};
+use super::table::{KeyPlace, hash_of};
 use super::{Dict, ITEMS, Key, Tried};
 use crate::error::{Error, Result};
 use crate::family::ledger::Txn;
@@ -150,7 +150,7 @@ impl Dict {
         done
     }
 
-    fn is_meant(&self, place: &Place, when: When) -> bool {
+    fn is_meant(&self, place: &KeyPlace, when: When) -> bool {
         match (when, place.entry) {
             (When::Always, _) | (When::Absent, None) => true,
             (When::Absent, Some(_)) | (When::Stamp(_), None) => false,
@@ -164,7 +164,7 @@ impl Dict {
     pub(super) fn put_at(
         &self,
         part: &Part,
-        place: &Place,
+        place: &KeyPlace,
         hash: u64,
         key: Key<'_>,
         new: &mut New<'_>,
@@ -239,7 +239,7 @@ impl Dict {
     }
 
     /// The transaction of a removal.
-    pub(super) fn remove_at(&self, part: &Part, place: &Place) -> Result<()> {
+    pub(super) fn remove_at(&self, part: &Part, place: &KeyPlace) -> Result<()> {
         let (Some(slot), Some(entry)) = (place.slot, place.entry) else {
             return Ok(());
         };

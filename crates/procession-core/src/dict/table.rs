@@ -14,7 +14,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use std::hash::DefaultHasher;
 
 /// The place of a key in a table.
-pub(super) struct Place {
+pub(super) struct KeyPlace {
     /// The key's slot, or a free slot for it. None if there is no table.
     pub slot: Option<&'static AtomicU64>,
     /// The key's entry, if there is one.
@@ -45,11 +45,11 @@ fn has_key(family: &'static Family, entry: u64, hash: u64, key: &[u8]) -> bool {
 
 impl Dict {
     /// Looks up a key. The caller holds the mutex.
-    pub(super) fn find(&self, part: &Part, hash: u64, key: &[u8]) -> Place {
+    pub(super) fn find(&self, part: &Part, hash: u64, key: &[u8]) -> KeyPlace {
         let family = self.family();
         let table = part.table.load(Ordering::Relaxed);
         if table == 0 {
-            return Place {
+            return KeyPlace {
                 slot: None,
                 entry: None,
             };
@@ -64,14 +64,14 @@ impl Dict {
             let here = &slots[index as usize];
             match here.load(Ordering::Relaxed) {
                 EMPTY => {
-                    return Place {
+                    return KeyPlace {
                         slot: free.or(Some(here)),
                         entry: None,
                     };
                 }
                 REMOVED => free = free.or(Some(here)),
                 word if tag_of(word) == tag_of(hash) && has_key(family, entry_of(word), hash, key) => {
-                    return Place {
+                    return KeyPlace {
                         slot: Some(here),
                         entry: Some(entry_of(word)),
                     };

@@ -47,7 +47,7 @@ pub const CLASSES: usize = 35;
 /// A note: the word at offset `word` becomes `value`.
 #[repr(C)]
 #[derive(Debug)]
-struct Note {
+struct RedoNote {
     word: AtomicU64,
     value: AtomicU64,
 }
@@ -59,7 +59,7 @@ pub struct Ledger {
     mutex: RobustMutex,
     committed: AtomicU64,
     pad: [AtomicU64; 7],
-    notes: [Note; CAPACITY],
+    notes: [RedoNote; CAPACITY],
     /// Heads of the free lists, one per size class.
     pub free: [AtomicU64; CLASSES],
     /// For each small class: the rest of the run from which new blocks are cut.
@@ -86,7 +86,7 @@ pub struct Ledger {
     pub blocks: AtomicU64,
 }
 
-shared!(Note, 16, { word, value });
+shared!(RedoNote, 16, { word, value });
 shared!(Ledger, 4608, {
     mutex, committed, pad, notes, free, run_next, run_end, top, chunk_next, chunk_end, warm, free_mutex, deferred_free,
     free_slot, slots, blocks,

@@ -101,7 +101,7 @@ shared!(Slot, SLOT_BYTES, {
     state, who, start_time, taken, exit, declared, held, waiting_on, message, how, link, starter, parent, report, luggage,
     namespace, name, life,
 });
-const KNOWN: u64 = 1 << 32;
+const CODE_KNOWN: u64 = 1 << 32;
 
 impl Slot {
     /// Generation and state.
@@ -161,7 +161,7 @@ impl Slot {
     /// Announces the exit code with which the occupant is about to end.
     pub fn declare(&self, value: i32) {
         self.declared
-            .store(KNOWN | u64::from(value as u32), Ordering::Release);
+            .store(CODE_KNOWN | u64::from(value as u32), Ordering::Release);
     }
 
     /// Name of the process.
@@ -199,7 +199,7 @@ fn program_of(stack: u64) -> u32 {
 }
 
 fn code(word: u64) -> Option<i32> {
-    (word & KNOWN != 0).then_some(word as u32 as i32)
+    (word & CODE_KNOWN != 0).then_some(word as u32 as i32)
 }
 
 fn split(word: u64) -> (u32, State) {
@@ -302,7 +302,7 @@ impl Txn {
         if let Some(code) = code
             && self.read(&slot.exit) == 0
         {
-            self.write(&slot.exit, KNOWN | u64::from(code as u32));
+            self.write(&slot.exit, CODE_KNOWN | u64::from(code as u32));
         }
     }
 

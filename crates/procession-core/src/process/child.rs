@@ -56,7 +56,7 @@ pub const EXIT_CODE_GRACE: Duration = Duration::from_secs(2);
 /// The exit code of a process whose end could not be observed.
 pub const UNKNOWN: i32 = 255;
 
-const KNOWN: u64 = 1 << 32;
+const CODE_KNOWN: u64 = 1 << 32;
 
 /// How a wait for a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -295,7 +295,7 @@ impl Child {
 
     fn known(&self) -> Option<i32> {
         let word = self.exit.load(Ordering::Acquire);
-        (word & KNOWN != 0).then_some(word as u32 as i32)
+        (word & CODE_KNOWN != 0).then_some(word as u32 as i32)
     }
 
     fn status(&self) -> ChildStatus {
@@ -379,7 +379,7 @@ impl Child {
 
     /// Records the exit code here and then in the seat. Returns true for the first thread that does.
     fn settle(&self, code: i32) -> bool {
-        let word = KNOWN | u64::from(code as u32);
+        let word = CODE_KNOWN | u64::from(code as u32);
         if self
             .exit
             .compare_exchange(0, word, Ordering::AcqRel, Ordering::Acquire)
@@ -400,7 +400,7 @@ impl Child {
                 self.settle(code);
             }
             None => {
-                let word = KNOWN | UNKNOWN as u64;
+                let word = CODE_KNOWN | UNKNOWN as u64;
                 let first = self
                     .exit
                     .compare_exchange(0, word, Ordering::AcqRel, Ordering::Acquire)

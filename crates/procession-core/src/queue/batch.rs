@@ -9,7 +9,7 @@
 //!
 //! Only messages that lie completely in their segment and carry no references travel in batches.
 
-use super::layout::{Cursor, INLINE, MessageHeader, Place};
+use super::layout::{Cursor, CursorPosition, INLINE, MessageHeader};
 use super::{LockPolicy, Put, Queue};
 use crate::error::{Error, Result};
 use crate::family::layout::low_half;
@@ -51,7 +51,13 @@ impl Batch {
 
 /// Commits `pending` messages after `count`. The cursor of the side becomes `now`; `before` is one message in front
 /// of it.
-fn commit(count: &AtomicU64, cursors: &[Cursor; 2], pending: u64, before: Place, now: Place) {
+fn commit(
+    count: &AtomicU64,
+    cursors: &[Cursor; 2],
+    pending: u64,
+    before: CursorPosition,
+    now: CursorPosition,
+) {
     let mut from = count.load(Ordering::Relaxed);
     let mut left = pending;
     if left > 0 && left.is_multiple_of(2) {

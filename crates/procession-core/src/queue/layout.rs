@@ -34,7 +34,7 @@ pub struct Cursor {
 
 /// The values of a cursor.
 #[derive(Clone, Copy, Debug)]
-pub struct Place {
+pub struct CursorPosition {
     pub(super) segment: u64,
     pub(super) position: u64,
     pub(super) bytes: u64,
@@ -42,8 +42,8 @@ pub struct Place {
 
 impl Cursor {
     #[inline]
-    pub(super) fn load(&self) -> Place {
-        Place {
+    pub(super) fn load(&self) -> CursorPosition {
+        CursorPosition {
             segment: self.segment.load(Ordering::Relaxed),
             position: self.position.load(Ordering::Relaxed),
             bytes: self.bytes.load(Ordering::Relaxed),
@@ -51,18 +51,18 @@ impl Cursor {
     }
 
     #[inline]
-    pub(super) fn store(&self, place: Place) {
+    pub(super) fn store(&self, place: CursorPosition) {
         self.segment.store(place.segment, Ordering::Relaxed);
         self.position.store(place.position, Ordering::Relaxed);
         self.bytes.store(place.bytes, Ordering::Relaxed);
     }
 }
 
-impl Place {
+impl CursorPosition {
     /// The position behind a message that begins here.
     #[inline]
-    pub(super) fn behind(self, segment: u64, header: MessageHeader, weight: u64) -> Place {
-        Place {
+    pub(super) fn behind(self, segment: u64, header: MessageHeader, weight: u64) -> CursorPosition {
+        CursorPosition {
             segment,
             position: self.position + header.footprint(),
             bytes: self.bytes + weight,

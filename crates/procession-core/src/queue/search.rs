@@ -3,14 +3,14 @@
 //! The search holds the consumers' mutex, so no message is taken meanwhile, and messages before the producers' commit
 //! do not change. Only the visitor writes, so a process that is killed here leaves nothing to repair.
 
-use super::layout::{Place, Segment};
+use super::layout::{CursorPosition, Segment};
 use super::{LockPolicy, Queue};
 use core::sync::atomic::Ordering;
 
 /// The message behind which a search ended, by its number and place: the next search begins there, and visits the
 /// messages before it last.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct SearchMark(Option<(u64, Place)>);
+pub(crate) struct SearchMark(Option<(u64, CursorPosition)>);
 
 impl Queue {
     /// Visits queued messages until `wanted` returns true. Returns whether one matched. `wanted` gets the offset of a
@@ -50,7 +50,7 @@ impl Queue {
     }
 
     /// The offset of the bytes of the message at this place, and the place behind the message.
-    fn next_waiting(&self, place: Place) -> (u64, Place) {
+    fn next_waiting(&self, place: CursorPosition) -> (u64, CursorPosition) {
         let family = self.0.hold.family;
         let mut segment = match place.segment {
             0 => self.object().first.load(Ordering::Acquire),

@@ -83,7 +83,7 @@ const ACKNOWLEDGED: u64 = 2;
 const GIVEN_UP: u64 = 3;
 
 /// Maximum number of notes in the journal for one more ticket.
-const NOTES: usize = 8;
+const TICKET_NOTES: usize = 8;
 
 /// A condition that processes share, without its lock.
 #[derive(Debug)]
@@ -211,7 +211,7 @@ impl Condition {
         while called < n {
             let mut txn = first.take().unwrap_or_else(|| family.begin());
             let mut awake = Vec::new();
-            while called < n && txn.room() > NOTES {
+            while called < n && txn.room() > TICKET_NOTES {
                 let Some(ticket) = call_first(&mut txn, object, 0) else {
                     break;
                 };
@@ -259,7 +259,7 @@ fn call_first(txn: &mut Txn, condition: &'static ConditionObject, reserve: usize
     let family = txn.family;
     loop {
         let offset = txn.read(&condition.first);
-        if offset == 0 || txn.room() <= NOTES + reserve {
+        if offset == 0 || txn.room() <= TICKET_NOTES + reserve {
             return None;
         }
         let ticket = family.at::<TicketObject>(offset);

@@ -141,16 +141,16 @@ pub fn contains(bytes: &[u8], name: &[u8]) -> bool {
 
 /// Whether receivers that are not forked find what the main module defines. Once found it stays found.
 pub fn main_is_found(py: Python<'_>) -> PyResult<bool> {
-    static HAS_CUSTOM: AtomicBool = AtomicBool::new(false);
-    if !HAS_CUSTOM.load(Ordering::Relaxed) {
+    static MAIN_IS_FOUND: AtomicBool = AtomicBool::new(false);
+    if !MAIN_IS_FOUND.load(Ordering::Relaxed) {
         let found = py
             .import("procession._serialize.by_value")?
             .getattr("main_is_found")?
             .call0()?
             .is_truthy()?;
-        HAS_CUSTOM.store(found, Ordering::Relaxed);
+        MAIN_IS_FOUND.store(found, Ordering::Relaxed);
     }
-    Ok(HAS_CUSTOM.load(Ordering::Relaxed))
+    Ok(MAIN_IS_FOUND.load(Ordering::Relaxed))
 }
 
 /// The error with a note that names the place where it comes from; `function` of `procession._serialize.explain` finds it.
