@@ -57,7 +57,7 @@ mod _core {
     #[pymodule_export]
     use super::queue::Queue;
     #[pymodule_export]
-    use super::queue::line::{Line, family_id, seat};
+    use super::queue::rpc_channel::{RpcChannel, family_id, seat};
     #[pymodule_export]
     use super::sync::barrier::Barrier;
     #[pymodule_export]

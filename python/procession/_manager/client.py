@@ -1,8 +1,8 @@
 """A manager's server as its clients see it: a line to it for each thread, and the references that the process holds.
 
 A *line* takes requests and returns answers. In a member of the server's family it is a pair of queues in family memory
-(`_core.Line`), whose other end is served by a thread of its own; they were put into the server's *door*, a queue that
-everybody in the family finds by the token of a proxy. Everywhere else it is a connection.
+(`_core.RpcChannel`), whose other end is served by a thread of its own; they were put into the server's *door*, a queue
+that everybody in the family finds by the token of a proxy. Everywhere else it is a connection.
 
 The process holds one reference to each object, however many proxies of it there are. In the family taking and dropping
 one is a message to the door that nobody waits for, and since all of them go through that one queue, they arrive in the
@@ -97,7 +97,7 @@ _through = _Through()
 class _Keeper:
     """Hangs up when the thread ends to which the line belongs."""
 
-    def __init__(self, line: _core.Line) -> None:
+    def __init__(self, line: _core.RpcChannel) -> None:
         self._line = line
         self._pid = os.getpid()
 
@@ -225,7 +225,7 @@ class Remote:
     def _refused(self) -> ConnectionRefusedError:
         return ConnectionRefusedError(ECONNREFUSED, f"the manager's server at {self.address!r} has ended")
 
-    def _line_in_memory(self) -> _core.Line | None:
+    def _line_in_memory(self) -> _core.RpcChannel | None:
         if self._serializer != "pickle" or self.open_door() is None:
             return None
         from ..queues import SimpleQueue
@@ -233,7 +233,7 @@ class Remote:
         assert self.door is not None
         requests, answers = SimpleQueue(), SimpleQueue()
         try:
-            line = _core.Line(requests, answers, *struct.unpack("<II", self.door[HANDLE:]))
+            line = _core.RpcChannel(requests, answers, *struct.unpack("<II", self.door[HANDLE:]))
         except EOFError:
             raise self._refused() from None
         keeper = _Keeper(line)

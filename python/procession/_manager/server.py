@@ -2,8 +2,8 @@
 
 Each thread of each client has a thread of its own here, so a method that waits (`Lock.acquire`, `Queue.get`) keeps
 nobody else waiting. In the server's family, requests come through a line of family memory and are served by a loop in
-Rust (`_core.Line.serve`), which calls the method by itself and comes here for what is more than that; all others come
-through a connection, whose loop is here.
+Rust (`_core.RpcChannel.serve`), which calls the method by itself and comes here for what is more than that; all others
+come through a connection, whose loop is here.
 
 Besides, three threads: one attends the door (where members of the family leave their lines, and word of the references
 that they take and drop), one accepts connections, one sees who of the family has ended, so that what those referred to
@@ -90,7 +90,7 @@ class Server:
         self.door = door_of(self._queue.handle, _core.seat())
         self._turn = Lock()  # who has it reads from the door
         self._watch = Watch()
-        self._lines: set[_core.Line] = set()
+        self._lines: set[_core.RpcChannel] = set()
         self._connected: dict[str, int] = {}  # how many connections there are of each remote process
         util.register_after_fork(self, Server._forked)
 
@@ -197,22 +197,22 @@ class Server:
 
     def _serve_line(self, who: tuple[int, int], seat: tuple[int, int], name: str, requests: Any, answers: Any) -> None:
         try:
-            line = _core.Line(answers, requests, *seat)
+            line = _core.RpcChannel(answers, requests, *seat)
         except EOFError:  # it has ended already
             return
         self._serving.holder = who
         self._serving.foreign = False
-        leaving: list[Kept] = []
-        self._serving.leaving = leaving
+        pinned_until_ack: list[Kept] = []
+        self._serving.pinned_until_ack = pinned_until_ack
         self._lines.add(line)
         try:
             if not self.stop_event.is_set():
-                line.serve(self.id_to_obj, self, self._queue, leaving)
+                line.serve(self.id_to_obj, self, self._queue, pinned_until_ack)
         finally:
             self._lines.discard(line)
             line.hang_up()
             self._watch_again(who)
-            if leaving:
+            if pinned_until_ack:
                 self.catch_up()  # the client's thread has ended, and may have left word of its reference before
 
     def _watch_again(self, holder: Hashable) -> None:
@@ -227,9 +227,9 @@ class Server:
         """This thread pickles a proxy. What it stands for is held until the client's next request: by then the client
         has a reference, though the answer may have taken the last proxy out of the server (`pop`, `get`).
         """
-        leaving = getattr(self._serving, "leaving", None)
-        if leaving is not None:
-            leaving.append(kept)
+        pinned_until_ack = getattr(self._serving, "pinned_until_ack", None)
+        if pinned_until_ack is not None:
+            pinned_until_ack.append(kept)
 
     # --- what `Line.serve` needs, and the loop of connections as well ---
 
@@ -404,11 +404,11 @@ class Server:
 
     def serve_client(self, conn: Any) -> None:
         """Answers the requests that come through a connection."""
-        leaving: list[Kept] = []
-        self._serving.leaving = leaving
+        pinned_until_ack: list[Kept] = []
+        self._serving.pinned_until_ack = pinned_until_ack
         while not self.stop_event.is_set():
             request, answer = self._received(conn)
-            leaving.clear()
+            pinned_until_ack.clear()
             if answer is None:
                 if self._queue._unfinished():
                     self.catch_up()

@@ -2,7 +2,7 @@
 
 mod batch;
 mod limits;
-pub mod line;
+pub mod rpc_channel;
 
 use self::limits::{empty, full, shut_down};
 use crate::codec::message::{self, Outgoing};

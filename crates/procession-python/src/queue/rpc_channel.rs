@@ -1,11 +1,11 @@
-//! Lines: calls from one process of a family to another, through two queues of family memory.
+//! RPC channels: calls from one process of a family to another, through two queues of family memory.
 //!
 //! A call is one message each way. The request is the tuple (ident, method, args, kwds), or (ident, method, args) where
 //! there are no keywords, the answer the tuple (kind, value), as in the protocol of `multiprocessing.managers`; small ones
 //! are written and read without pickle. What a method returned is an answer by itself if it is of one of Python's own
 //! types, and no tuple. Whoever waits for the other notices its death, whatever it was doing.
 //!
-//! A line is used by one thread at a time on either side. When the wait for an answer is broken off (Ctrl-C) the line is
+//! A channel is used by one thread at a time on either side. When the wait for an answer is broken off (Ctrl-C) the channel is
 //! *broken*: the answer may still come, and must not be taken for that to the next request.
 
 use super::Queue;
@@ -26,9 +26,9 @@ use pyo3::types::{
 };
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// One end of a line.
+/// One end of an RPC channel.
 #[pyclass(module = "procession._core", frozen, weakref)]
-pub struct Line {
+pub struct RpcChannel {
     /// Where this end puts.
     outgoing: Py<Queue>,
     /// Where this end takes.
@@ -47,7 +47,7 @@ enum Outcome<'py> {
     Unusual,
 }
 
-impl Line {
+impl RpcChannel {
     /// The next message, waiting for it; None: the other end is dead, or has hung up. The inner error is that of unpacking
     /// it, with which it is consumed.
     fn take<'py>(&self, py: Python<'py>) -> PyResult<Option<PyResult<Bound<'py, PyAny>>>> {
@@ -125,13 +125,13 @@ impl Line {
 }
 
 #[pymethods]
-impl Line {
+impl RpcChannel {
     /// An end of a line to the member with that seat.
     #[new]
-    fn new(outgoing: Py<Queue>, incoming: Py<Queue>, slot: u32, generation: u32) -> PyResult<Line> {
+    fn new(outgoing: Py<Queue>, incoming: Py<Queue>, slot: u32, generation: u32) -> PyResult<RpcChannel> {
         let peer = Seat::find(slot, generation)
             .ok_or_else(|| PyEOFError::new_err("the process at the other end of the line is gone"))?;
-        Ok(Line {
+        Ok(RpcChannel {
             outgoing,
             incoming,
             peer,
@@ -197,24 +197,24 @@ impl Line {
 
     /// Answers the requests that come, until the other end is gone.
     ///
-    /// objects: {ident: (object, frozenset of names that may be called, dict of methods with a type, or None)}. desk has
+    /// objects: {ident: (object, frozenset of names that may be called, dict of methods with a type, or None)}. handler has
     /// what is not simply calling a method: `raised(request, error)`, `unusual(request)`, `unreadable(error)` and
     /// `unsendable(error)` return the answer, `undelivered(request, value)` is told of the last one if nobody took it.
     ///
-    /// door: while messages in this queue are not dealt with, `desk.catch_up()` is called before the next request, so
+    /// control_queue: while messages in this queue are not dealt with, `handler.catch_up()` is called before the next request, so
     /// that what was put there before the request is dealt with before it as well.
     ///
-    /// leaving: what the objects of an answer need until the client has references to them. It is emptied when the next
-    /// request has come and what was at the door is dealt with.
+    /// pinned_until_ack: what the objects of an answer need until the client has references to them. It is emptied when the next
+    /// request has come and the messages of `control_queue` are dealt with.
     fn serve(
         &self,
         py: Python<'_>,
         objects: &Bound<'_, PyDict>,
-        desk: &Bound<'_, PyAny>,
-        door: &Bound<'_, Queue>,
-        leaving: &Bound<'_, PyList>,
+        handler: &Bound<'_, PyAny>,
+        control_queue: &Bound<'_, Queue>,
+        pinned_until_ack: &Bound<'_, PyList>,
     ) -> PyResult<()> {
-        let door = Queue::open_queue(door)?;
+        let control_queue = Queue::open_queue(control_queue)?;
         let returned = intern!(py, "#RETURN");
         let mut last = None;
         loop {
@@ -222,17 +222,17 @@ impl Line {
                 None => break,
                 Some(Ok(request)) => request,
                 Some(Err(error)) => {
-                    let answer = desk.call_method1(intern!(py, "unreadable"), (error,))?;
+                    let answer = handler.call_method1(intern!(py, "unreadable"), (error,))?;
                     self.put(&answer)?;
                     continue;
                 }
             };
             last = None;
-            if door.unfinished() != 0 {
-                desk.call_method0(intern!(py, "catch_up"))?;
+            if control_queue.unfinished() != 0 {
+                handler.call_method0(intern!(py, "catch_up"))?;
             }
-            if !leaving.is_empty() {
-                leaving.del_slice(0, leaving.len())?;
+            if !pinned_until_ack.is_empty() {
+                pinned_until_ack.del_slice(0, pinned_until_ack.len())?;
             }
             let answer = match dispatched(py, &request, objects) {
                 Outcome::Returned(value) => {
@@ -246,9 +246,9 @@ impl Line {
                     }
                 }
                 Outcome::Raised(error) => {
-                    desk.call_method1(intern!(py, "raised"), (whole(&request)?, error))?
+                    handler.call_method1(intern!(py, "raised"), (whole(&request)?, error))?
                 }
-                Outcome::Unusual => desk.call_method1(intern!(py, "unusual"), (whole(&request)?,))?,
+                Outcome::Unusual => handler.call_method1(intern!(py, "unusual"), (whole(&request)?,))?,
             };
             // What it refers to ends now, and not when the next request comes.
             drop(request);
@@ -256,7 +256,7 @@ impl Line {
                 Ok(true) => {}
                 Ok(false) => break,
                 Err(error) => {
-                    let answer = desk.call_method1(intern!(py, "unsendable"), (error,))?;
+                    let answer = handler.call_method1(intern!(py, "unsendable"), (error,))?;
                     if !self.put(&answer)? {
                         break;
                     }
@@ -266,7 +266,7 @@ impl Line {
         if let Some((request, value)) = last
             && !Queue::open_queue(self.outgoing.bind(py))?.is_empty()
         {
-            desk.call_method1(intern!(py, "undelivered"), (whole(&request)?, value))?;
+            handler.call_method1(intern!(py, "undelivered"), (whole(&request)?, value))?;
         }
         Ok(())
     }
