@@ -23,7 +23,7 @@ UNSAFE_FILES = {
     "crates/procession-python/src/dict/": "key",
     "crates/procession-python/src/memory/": "argument array buffer view",
     "crates/procession-python/src/pool/": "engine",
-    "crates/procession-python/src/process/": "child fork member watcher",
+    "crates/procession-python/src/process/": "child fork member tracker",
     "crates/procession-python/src/sync/": "fast guarded",
     # functions by their addresses; what the loader calls before main; what a new program inherits; views of family
     # memory; the value that a guard gives access to; unsafe functions for the caller

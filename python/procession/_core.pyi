@@ -613,24 +613,24 @@ def _poll(list: list[tuple[int, int]], timeout: float | None) -> list[int]:
 def _pipe() -> tuple[int, int]: ...
 def _socket_pair() -> tuple[int, int]: ...
 
-# --- the watcher of named segments -----------------------------------------------------------------------------------
+# --- the tracker of named segments -----------------------------------------------------------------------------------
 
-def watcher() -> tuple[int, int, bool] | None:
-    """The watcher that is listed in family memory: pid, the descriptor on which it listens, whether it lives."""
+def tracker() -> tuple[int, int, bool] | None:
+    """The registered resource tracker: pid, the descriptor on which it listens, whether it lives."""
 
-def watcher_pid() -> int:
+def tracker_pid() -> int:
     """The pid of the one that is listed, dead or alive; 0 if none is."""
 
-def list_watcher(pid: int, fd: int) -> bool:
+def register_tracker(pid: int, fd: int) -> bool:
     """Lists it, unless another one is listed that lives."""
 
 @final
-class WatcherListing:
-    """In the watcher itself, which is no member of the family: its place in the list."""
+class TrackerListing:
+    """In the resource tracker itself, which is no member of the family: its place in the list."""
 
     def __new__(cls, family_fd: int, fd: int) -> Self: ...
-    def list(self) -> bool: ...
-    def strike(self) -> None: ...
+    def register(self) -> bool: ...
+    def unregister(self) -> None: ...
 
 def memory_left() -> int | None:
     """Bytes that the machine or the control group has left; None if neither tells."""

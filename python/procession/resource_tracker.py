@@ -108,7 +108,7 @@ class ResourceTracker:
             if self._check_alive():
                 return
             # it strikes itself off when it has nothing to do any more
-            died = not self._listed or _core.watcher_pid() == self._pid
+            died = not self._listed or _core.tracker_pid() == self._pid
             self._let_go()
             if died:
                 import warnings
@@ -131,7 +131,7 @@ class ResourceTracker:
 
     def _find(self) -> bool:
         """Gets hold of the family's watcher, if there is one."""
-        listed = _core.watcher()
+        listed = _core.tracker()
         if listed is None or not listed[2]:
             return False
         pid, number, _ = listed
@@ -164,7 +164,7 @@ class ResourceTracker:
         self._pid, self._starter, self._exitcode = pid, os.getpid(), None
         self._listed = False
         for _ in range(3 if self._shared else 0):
-            self._listed = _core.list_watcher(pid, PIPE_FD)
+            self._listed = _core.register_tracker(pid, PIPE_FD)
             if self._listed:
                 break
             if self._find():
@@ -253,7 +253,7 @@ class ResourceTracker:
                 self._ensure_running()
                 continue
             # It may have decided to end before it got this. Then it was struck off the list before.
-            if not self._listed or _core.watcher_pid() == self._pid:
+            if not self._listed or _core.tracker_pid() == self._pid:
                 return
             self._let_go()
 

@@ -293,7 +293,7 @@ def test_a_killed_watcher_that_its_starter_does_not_wait_for_is_dead_for_all_oth
         os.kill(pid, signal.SIGKILL)
         until(lambda: state(pid) == "Z")
         segment = SharedMemory(create=True, size=10)
-        print(r._resource_tracker._pid != pid, _core.watcher()[0] == r._resource_tracker._pid)
+        print(r._resource_tracker._pid != pid, _core.tracker()[0] == r._resource_tracker._pid)
         segment.unlink()
         child.kill()
         child.join()

@@ -76,8 +76,8 @@ mod _core {
     #[pymodule_export]
     use super::memory::transit::{_collect_buffer, _forget_collected};
     #[pymodule_export]
-    use super::process::watcher::{
-        WatcherListing, list_watcher, memory_left, reserve_file, watcher, watcher_pid,
+    use super::process::tracker::{
+        TrackerListing, memory_left, register_tracker, reserve_file, tracker, tracker_pid,
     };
 
     #[pymodule_init]

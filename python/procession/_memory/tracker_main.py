@@ -38,7 +38,7 @@ class _Charge:
 
 
 class _Watch:
-    def __init__(self, fd: int, listing: _core.WatcherListing | None) -> None:
+    def __init__(self, fd: int, listing: _core.TrackerListing | None) -> None:
         self.fd = fd
         self.listing = listing
         self.rest = b""
@@ -66,9 +66,9 @@ class _Watch:
                 continue
             # everybody has gone, or nobody wants anything
             if self.listing is not None:
-                self.listing.strike()
+                self.listing.unregister()
                 if self.read():
-                    self.listing.list()
+                    self.listing.register()
                     continue
             break
         return self.clean_up()
@@ -156,7 +156,7 @@ def watch(fd: int, family_fd: int | None) -> None:
     listing = None
     if family_fd is not None:
         os.set_inheritable(family_fd, False)
-        listing = _core.WatcherListing(family_fd, fd)
+        listing = _core.TrackerListing(family_fd, fd)
     # who reads what the program prints waits until everybody has closed it, and closing sys.stdout does not
     _to_nowhere(0, 1)
     segments.sweep()

@@ -25,7 +25,7 @@ pub const REGISTRY: u64 = 64 << 10;
 pub const HEAP: u64 = 32 << 20;
 
 /// The first bytes of the file. The root writes them before any other process can see them; they do not change later,
-/// except `watcher`.
+/// except `tracker`.
 #[repr(C, align(64))]
 #[derive(Debug)]
 pub struct FamilyHeader {
@@ -41,11 +41,11 @@ pub struct FamilyHeader {
     pub length: AtomicU64,
     /// Time of the foundation, in nanoseconds of the monotonic clock.
     pub created: AtomicU64,
-    /// The resource tracker (see [`super::watcher`]): pid (upper half) and descriptor, or 0; and its start time.
-    pub watcher: [AtomicU64; 2],
+    /// The resource tracker (see [`super::tracker`]): pid (upper half) and descriptor, or 0; and its start time.
+    pub tracker: [AtomicU64; 2],
 }
 
-shared!(FamilyHeader, 64, { magic, version, root, id, length, created, watcher });
+shared!(FamilyHeader, 64, { magic, version, root, id, length, created, tracker });
 #[cfg(not(target_endian = "little"))]
 compile_error!(
     "Procession sleeps on the low half of 64-bit words at their own address: it needs a little-endian machine"

@@ -12,7 +12,7 @@
 //! | [`reserve`] | reserving memory for blocks before it is needed |
 //! | [`registry`], [`seat`] | the member processes |
 //! | [`held`], `walk` | what each member refers to, and finding an entry of it |
-//! | [`watcher`] | where members find the process that removes names outside family memory |
+//! | [`tracker`] | where members find the process that removes names outside family memory |
 //! | [`zeroed`] | arrays: memory that many processes write |
 //! | [`bundle`] | many references in one object |
 //! | [`private`] | a buffer as private memory of one process, without a copy |
@@ -41,8 +41,8 @@ pub mod reap;
 pub mod registry;
 pub mod reserve;
 pub mod seat;
+pub mod tracker;
 mod walk;
-pub mod watcher;
 pub mod zeroed;
 
 use crate::error::Result;

@@ -5,9 +5,9 @@
 //! | [`child`] | starting processes and holding them; the fork server |
 //! | [`member`] | seats in the registry of processes |
 //! | [`fork`] | `os.fork` with a seat for the child; the lifeline of daemonic processes |
-//! | [`watcher`] | the listing of the family's watcher |
+//! | [`tracker`] | the listing of the family's tracker |
 
 pub mod child;
 pub mod fork;
 pub mod member;
-pub mod watcher;
+pub mod tracker;

@@ -1,4 +1,4 @@
-//! The listing of the family's watcher, for `procession.resource_tracker`.
+//! The listing of the family's tracker, for `procession.resource_tracker`.
 
 use super::child::borrow;
 use crate::errors::raised;
@@ -8,53 +8,53 @@ use procession_core::sys::memory;
 use pyo3::prelude::*;
 use std::os::fd::{FromRawFd, OwnedFd};
 
-/// The watcher of this process's family: pid, descriptor, and whether it lives. None if none is listed.
+/// The tracker of this process's family: pid, descriptor, and whether it lives. None if none is listed.
 #[pyfunction]
-pub fn watcher() -> PyResult<Option<(u32, u32, bool)>> {
-    let listed = Family::home().map_err(raised)?.watcher();
+pub fn tracker() -> PyResult<Option<(u32, u32, bool)>> {
+    let listed = Family::home().map_err(raised)?.tracker();
     Ok(listed.map(|w| (w.pid, w.fd, w.alive)))
 }
 
-/// The pid of the watcher that is listed, dead or alive; 0 if none is.
+/// The pid of the tracker that is listed, dead or alive; 0 if none is.
 #[pyfunction]
-pub fn watcher_pid() -> PyResult<u32> {
-    Ok(Family::home().map_err(raised)?.watcher_pid())
+pub fn tracker_pid() -> PyResult<u32> {
+    Ok(Family::home().map_err(raised)?.tracker_pid())
 }
 
-/// Lists a watcher, unless another one is listed that lives; whether it is listed now.
+/// Lists a tracker, unless another one is listed that lives; whether it is listed now.
 #[pyfunction]
-pub fn list_watcher(pid: u32, fd: u32) -> PyResult<bool> {
-    Ok(Family::home().map_err(raised)?.list_watcher(pid, fd))
+pub fn register_tracker(pid: u32, fd: u32) -> PyResult<bool> {
+    Ok(Family::home().map_err(raised)?.register_tracker(pid, fd))
 }
 
-/// In the watcher: how it lists itself (True) and strikes itself off (False), in the family whose memory is fd. It is no
+/// In the tracker: registers and unregisters itself, in the family whose memory is fd. It is no
 /// member of the family.
 #[pyclass(module = "procession._core", frozen)]
-pub struct WatcherListing {
+pub struct TrackerListing {
     family: &'static Family,
     pid: u32,
     fd: u32,
 }
 
 #[pymethods]
-impl WatcherListing {
+impl TrackerListing {
     #[new]
     fn new(family_fd: i32, fd: u32) -> PyResult<Self> {
         // SAFETY: the caller hands the descriptor over; a number that is none is found out when it is used.
         let family = Family::attach(unsafe { OwnedFd::from_raw_fd(family_fd) }).map_err(raised)?;
-        Ok(WatcherListing {
+        Ok(TrackerListing {
             family,
             pid: std::process::id(),
             fd,
         })
     }
 
-    fn list(&self) -> bool {
-        self.family.list_watcher(self.pid, self.fd)
+    fn register(&self) -> bool {
+        self.family.register_tracker(self.pid, self.fd)
     }
 
-    fn strike(&self) {
-        self.family.strike_watcher(self.pid);
+    fn unregister(&self) {
+        self.family.unregister_tracker(self.pid);
     }
 }
 
