@@ -18,6 +18,8 @@ from deadlines import PATIENCE, scaled, until
 from procession.rust import Program, from_bytes, to_bytes
 
 ROOT = Path(__file__).resolve().parents[2]
+# The first test waits for a compiler, which on a busy machine takes longer than a test may.
+pytestmark = pytest.mark.timeout(func_only=True)
 
 
 @pytest.fixture(scope="module")
