@@ -28,7 +28,7 @@ class Outcome:
 
 
 def run(*arguments: str | os.PathLike[str], cwd: Path | None = None, stdin: str = "", **environment: str) -> Outcome:
-    """Runs this Python with these arguments; kills it after 30 seconds, more on a slow machine.
+    """Runs this Python with these arguments; kills it after 50 seconds, more on a slow machine.
 
     PATIENCE in a program that is given as text stands for the number of `deadlines`.
 
@@ -43,7 +43,7 @@ def run(*arguments: str | os.PathLike[str], cwd: Path | None = None, stdin: str 
             stdout=out,
             stderr=err,
             text=True,
-            timeout=30 * slowness(),
+            timeout=50 * slowness(),
             check=False,
         )
         out.seek(0)
