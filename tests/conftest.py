@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import _pytest.runner
 import pytest
@@ -14,6 +15,8 @@ import beginning
 import deadlines
 import procession as mp
 from deadlines import until
+
+START_METHODS = ("fork", "spawn", "forkserver")
 
 # pytest notes in the environment which test runs. A fork server would be replaced for every test: its children are to
 # have the environment that their parent has.
@@ -47,11 +50,41 @@ def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
-@pytest.fixture(params=["fork", "spawn", "forkserver"])
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Adds the option for a quick look: what runs under each start method runs under one."""
+    parser.addoption(
+        "--start-method", choices=START_METHODS, help="run tests under this start method where they allow it"
+    )
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Runs a test that asks for `start_method` or `context` under each start method, or those that its mark names."""
+    if "start_method" in metafunc.fixturenames:
+        mark = metafunc.definition.get_closest_marker("start_methods")
+        methods = mark.args if mark is not None else START_METHODS
+        wanted = metafunc.config.getoption("start_method")
+        if wanted is not None:
+            methods = (wanted if wanted in methods else methods[0],)
+        metafunc.parametrize("start_method", methods, indirect=True)
+
+
+@pytest.fixture
 def start_method(request: pytest.FixtureRequest) -> str:
-    """The name of a start method; a test that asks for it runs once under each."""
+    """The name of a start method: see `pytest_generate_tests`."""
     method: str = request.param
     return method
+
+
+@pytest.fixture
+def context(start_method: str) -> Any:
+    """The context of a start method."""
+    return mp.get_context(start_method)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skips tests that need root where it is another user that runs them."""
+    if item.get_closest_marker("root") is not None and os.getuid() != 0:
+        pytest.skip("only root may do this")
 
 
 def helpers() -> set[int]:

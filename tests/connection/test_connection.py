@@ -13,7 +13,6 @@ import signal
 import socket
 import threading
 import time
-from typing import Any
 
 import pytest
 
@@ -22,11 +21,6 @@ from deadlines import PATIENCE, asleep, ended, open_descriptors, running, until
 from procession import reduction, resource_sharer
 from procession.connection import Connection, Pipe, _ConnectionBase, wait
 from programs import run
-
-
-@pytest.fixture
-def context(start_method: str) -> Any:
-    return mp.get_context(start_method)
 
 
 @pytest.fixture(params=["duplex", "one way"])

@@ -17,11 +17,6 @@ from procession import _core
 np = pytest.importorskip("numpy")
 
 
-@pytest.fixture
-def context(start_method: str) -> Any:
-    return mp.get_context(start_method)
-
-
 def shared(data: Any) -> bool:
     """Whether an array lies in family memory."""
     while getattr(data, "base", None) is not None:

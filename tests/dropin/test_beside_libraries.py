@@ -19,9 +19,6 @@ from deadlines import PATIENCE, ended, running
 from procession import process
 from programs import run, write
 
-SPAWNED = ["spawn", "forkserver"]
-
-
 # --- the main module --------------------------------------------------------------------------------------------------
 
 MAIN = """
@@ -66,8 +63,8 @@ def test_classes_of_the_main_module_are_found_beside_whoever_imports_multiproces
     assert run(*how, start_method, cwd=tmp_path).well() == "well\n"
 
 
-@pytest.mark.parametrize("method", SPAWNED)
-def test_a_main_module_that_fails_in_the_child_leaves_the_one_that_was_there(method, tmp_path):
+@pytest.mark.start_methods("spawn", "forkserver")
+def test_a_main_module_that_fails_in_the_child_leaves_the_one_that_was_there(start_method, tmp_path):
     source = """
     import sys
     import procession as mp
@@ -80,7 +77,7 @@ def test_a_main_module_that_fails_in_the_child_leaves_the_one_that_was_there(met
         process.join()
         print(process.exitcode)
     """
-    out = run(write(tmp_path / "main.py", source), method).out
+    out = run(write(tmp_path / "main.py", source), start_method).out
     assert "no child can import this" in out
     assert "__mp_main__" not in out
     assert out.splitlines()[-1] == "1"

@@ -84,8 +84,8 @@ def test_a_tool_that_replaces_what_starts_programs_is_told_of_our_starts(tmp_pat
     assert lines == [*expected, f"0 {seen}"]
 
 
-@pytest.mark.parametrize("method", ["spawn", "forkserver"])
-def test_a_tool_may_hand_descriptors_of_its_own_to_each_child(tmp_path, method):
+@pytest.mark.start_methods("spawn", "forkserver")
+def test_a_tool_may_hand_descriptors_of_its_own_to_each_child(tmp_path, start_method):
     write(
         tmp_path / "tool.py",
         """
@@ -107,7 +107,7 @@ def test_a_tool_may_hand_descriptors_of_its_own_to_each_child(tmp_path, method):
 
         if __name__ == "__main__":
             import tool
-            context = mp.get_context({method!r})
+            context = mp.get_context({start_method!r})
             ours, theirs = context.Pipe()
             process = context.Process(target=child, args=(tool.writer, theirs))
             process.start()
@@ -138,8 +138,8 @@ def test_a_start_that_fails_under_a_tool_is_an_error_and_leaves_no_child(tmp_pat
     assert out.replace("b'", "").replace("'", "") == "2 /no/such/python\n" * 2 + "no child\n"
 
 
-@pytest.mark.parametrize("method", ["spawn", "forkserver"])
-def test_a_tracer_that_runs_a_child_by_a_module_of_its_own_finds_the_alias_there(tmp_path, method):
+@pytest.mark.start_methods("spawn", "forkserver")
+def test_a_tracer_that_runs_a_child_by_a_module_of_its_own_finds_the_alias_there(tmp_path, start_method):
     # as `python -m tracer -c CODE`: it imports multiprocessing before the child's own code comes to run
     write(
         tmp_path / "tracer.py",
@@ -171,7 +171,7 @@ def test_a_tracer_that_runs_a_child_by_a_module_of_its_own_finds_the_alias_there
 
         if __name__ == "__main__":
             import tracer
-            process = multiprocessing.get_context({method!r}).Process(target=child)
+            process = multiprocessing.get_context({start_method!r}).Process(target=child)
             process.start()
             process.join()
             print(process.exitcode)
@@ -181,8 +181,8 @@ def test_a_tracer_that_runs_a_child_by_a_module_of_its_own_finds_the_alias_there
     assert out == "procession\nprocession\nchild\n0\n"
 
 
-@pytest.mark.parametrize("method", ["spawn", "forkserver"])
-def test_what_a_tool_puts_into_the_start_message_finds_the_alias(tmp_path, method):
+@pytest.mark.start_methods("spawn", "forkserver")
+def test_what_a_tool_puts_into_the_start_message_finds_the_alias(tmp_path, start_method):
     write(
         tmp_path / "stowaway.py",
         """
@@ -209,7 +209,7 @@ def test_what_a_tool_puts_into_the_start_message_finds_the_alias(tmp_path, metho
 
             before = spawn.get_preparation_data
             spawn.get_preparation_data = lambda name: dict(before(name), stowaway=stowaway.Stowaway())
-            process = multiprocessing.get_context({method!r}).Process(target=child)
+            process = multiprocessing.get_context({start_method!r}).Process(target=child)
             process.start()
             process.join()
         """,

@@ -18,12 +18,7 @@ from procession import _core
 numpy = pytest.importorskip("numpy")
 
 SIZE = 1 << 20
-SPAWNED = [method for method in ("spawn", "forkserver") if method in mp.get_all_start_methods()]
-
-
-@pytest.fixture(params=SPAWNED)
-def context(request: pytest.FixtureRequest) -> Any:
-    return mp.get_context(request.param)
+pytestmark = pytest.mark.start_methods("spawn", "forkserver")
 
 
 def place(obj: Any) -> Any:

@@ -8,17 +8,10 @@ import pickle
 import subprocess
 import sys
 
-import pytest
-
 import procession as mp
 from deadlines import PATIENCE
 
 MANY = 5000
-
-
-@pytest.fixture
-def context(start_method):
-    return mp.get_context(start_method)
 
 
 def use_all(locks, answers):

@@ -7,7 +7,6 @@ import gc
 import pickle
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -16,11 +15,6 @@ from deadlines import PATIENCE, ended, running
 from programs import run
 
 np = pytest.importorskip("numpy", reason="numpy is not installed, and these tests are about its arrays")
-
-
-@pytest.fixture
-def context(start_method: str) -> Any:
-    return mp.get_context(start_method)
 
 
 def fill(array, inbox, outbox):

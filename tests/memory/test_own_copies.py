@@ -72,9 +72,9 @@ def test_an_array_through_a_pipe_into_a_child(start_method, array):
     ended(process)
 
 
-@pytest.mark.parametrize("method", ["spawn", "forkserver"])  # a fork has the parent's own array
-def test_an_array_among_the_arguments_of_a_process(method, array):
-    context = mp.get_context(method)
+@pytest.mark.start_methods("spawn", "forkserver")  # a fork has the parent's own array
+def test_an_array_among_the_arguments_of_a_process(start_method, array):
+    context = mp.get_context(start_method)
     queue = context.Queue()
     process = context.Process(target=double_and_put, args=(array, queue))
     process.start()

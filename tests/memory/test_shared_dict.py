@@ -45,11 +45,6 @@ class Picky(str):
         return len(self)
 
 
-@pytest.fixture
-def context(start_method: str) -> Any:
-    return mp.get_context(start_method)
-
-
 # --- what the child processes do --------------------------------------------------------------------------------------
 
 

@@ -18,7 +18,6 @@ from typing import Any
 import pytest
 
 import deadlines
-import procession as mp
 from deadlines import PATIENCE, ended, open_descriptors, running, scaled, until
 from procession import resource_tracker
 from procession._memory import segments
@@ -30,11 +29,6 @@ FOLDER = Path(segments.FOLDER)
 pytestmark = pytest.mark.skipif(
     not os.access(FOLDER, os.W_OK), reason=f"named shared memory needs {FOLDER}, which cannot be written to here"
 )
-
-
-@pytest.fixture
-def context(start_method: str) -> Any:
-    return mp.get_context(start_method)
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ import pickle
 import random
 import signal
 import time
-from typing import Any
 
 import pytest
 
@@ -33,11 +32,6 @@ class Either(ctypes.Union):
 
 class Named(ctypes.c_int * 3):
     """An array type with a name of its own."""
-
-
-@pytest.fixture
-def context(start_method: str) -> Any:
-    return mp.get_context(start_method)
 
 
 def family_memory() -> int:

@@ -20,11 +20,6 @@ from programs import run
 np = pytest.importorskip("numpy")
 
 
-@pytest.fixture
-def context(start_method: str) -> Any:
-    return mp.get_context(start_method)
-
-
 def memory() -> int:
     """Bytes of real memory that the family has."""
     return os.fstat(_core.family_fd()).st_blocks * 512

@@ -21,11 +21,6 @@ from procession import futures
 from procession.futures import BrokenProcessPool, CancelledError, ProcessPoolExecutor, WorkerDiedError
 
 
-@pytest.fixture
-def context(start_method: str) -> Any:
-    return mp.get_context(start_method)
-
-
 def square(x):
     return x * x
 

@@ -18,12 +18,6 @@ import procession as mp
 from deadlines import PATIENCE, until
 from procession.pool import AsyncResult, MaybeEncodingError, Pool
 
-
-@pytest.fixture
-def context(start_method: str) -> Any:
-    return mp.get_context(start_method)
-
-
 # --- what workers do --------------------------------------------------------------------------------------------------
 
 

@@ -14,18 +14,11 @@ import sys
 import threading
 import time
 from concurrent.futures import CancelledError
-from typing import Any
 
 import pytest
 
 import procession as mp
 from deadlines import PATIENCE, state, until
-
-
-@pytest.fixture
-def context(start_method: str) -> Any:
-    return mp.get_context(start_method)
-
 
 # --- what workers do --------------------------------------------------------------------------------------------------
 

@@ -111,11 +111,6 @@ class OwnNames(Pool):
         return process
 
 
-@pytest.fixture
-def context(start_method: str) -> Any:
-    return mp.get_context(start_method)
-
-
 # --- queues of a subclass ---------------------------------------------------------------------------------------------
 
 

@@ -176,13 +176,13 @@ UNGUARDED = {
 }
 
 
-@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+@pytest.mark.start_methods("spawn", "forkserver")
 @pytest.mark.parametrize("what", UNGUARDED)
-def test_a_program_without_its_guard_is_told_so_once_and_in_few_lines(what, method, tmp_path):
+def test_a_program_without_its_guard_is_told_so_once_and_in_few_lines(what, start_method, tmp_path):
     head = "import sys, procession as mp\n"
     if "set_start_method" not in what:
-        head += f"if __name__ == '__main__':\n    mp.set_start_method({method!r})\n"
-    script = write(tmp_path / "program.py", head + UNGUARDED[what].format(method=method))
+        head += f"if __name__ == '__main__':\n    mp.set_start_method({start_method!r})\n"
+    script = write(tmp_path / "program.py", head + UNGUARDED[what].format(method=start_method))
     outcome = run(script)
     assert outcome.code == 1, outcome
     assert outcome.err.count('if __name__ == "__main__":') == 1

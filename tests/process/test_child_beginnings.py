@@ -13,12 +13,6 @@ import procession as mp
 from deadlines import PATIENCE, ended
 from programs import run, write
 
-
-@pytest.fixture
-def context(start_method: str) -> Any:
-    return mp.get_context(start_method)
-
-
 # --- standard input ---------------------------------------------------------------------------------------------------
 
 
@@ -111,9 +105,9 @@ def fail() -> None:
 
 
 @pytest.mark.parametrize("name", ODD[:2], ids=ascii)
-@pytest.mark.parametrize("method", ["fork", "spawn"])  # a fork server has its own standard error
-def test_a_process_with_such_a_name_says_how_it_failed(method, name, capfd):
-    process = mp.get_context(method).Process(target=fail, name=name)
+@pytest.mark.start_methods("fork", "spawn")  # a fork server has its own standard error
+def test_a_process_with_such_a_name_says_how_it_failed(start_method, name, capfd):
+    process = mp.get_context(start_method).Process(target=fail, name=name)
     process.start()
     assert ended(process) == [1]
     assert "ValueError: why" in capfd.readouterr().err

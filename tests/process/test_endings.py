@@ -17,12 +17,6 @@ from deadlines import PATIENCE, ended, running, state, until
 from procession._start import exit_report
 from programs import run, write
 
-
-@pytest.fixture
-def context(start_method):
-    return mp.get_context(start_method)
-
-
 # --- what the child processes do --------------------------------------------------------------------------------------
 
 

@@ -13,6 +13,8 @@ import procession as mp
 from deadlines import PATIENCE, ended, running, state, until
 from programs import run, write
 
+pytestmark = pytest.mark.start_methods("forkserver")
+
 
 def tell(log, name=None):
     log.put((os.getppid(), os.environ.get(name) if name else None, os.getcwd(), list(sys.path)))
@@ -37,11 +39,6 @@ def wait(log, gate):
 def children_of(pid: int) -> set[int]:
     with open(f"/proc/{pid}/task/{pid}/children") as file:
         return {int(word) for word in file.read().split()}
-
-
-@pytest.fixture
-def context() -> Any:
-    return mp.get_context("forkserver")
 
 
 def server() -> Any:

@@ -15,7 +15,6 @@ import threading
 import time
 import weakref
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -24,12 +23,6 @@ from deadlines import PATIENCE, asleep, ended, open_descriptors, running, state,
 from procession import process as process_module
 from procession import util
 from programs import run, write
-
-
-@pytest.fixture
-def context(start_method: str) -> Any:
-    return mp.get_context(start_method)
-
 
 # --- what the child processes do --------------------------------------------------------------------------------------
 
@@ -876,9 +869,9 @@ class Locked:
         pass
 
 
-@pytest.mark.parametrize("method", ["spawn", "forkserver"])
-def test_what_cannot_be_sent_to_a_child_names_the_place(method):
-    context = mp.get_context(method)
+@pytest.mark.start_methods("spawn", "forkserver")
+def test_what_cannot_be_sent_to_a_child_names_the_place(start_method):
+    context = mp.get_context(start_method)
     for process, place in (
         (context.Process(target=Locked().method), "._target.__self__.lock"),
         (context.Process(target=print, args=(1, [Locked()])), "._args[1][0].lock"),

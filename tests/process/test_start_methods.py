@@ -17,8 +17,6 @@ import procession as mp
 from deadlines import PATIENCE, ended, open_descriptors, running, scaled, state, until
 from programs import run, write
 
-SPAWNED = ["spawn", "forkserver"]  # the methods whose children import the main module
-
 
 def server() -> Any:
     """This process's fork server, as the client sees it."""
@@ -325,8 +323,8 @@ process.join()
     assert run(*launcher, *arguments, start_method, cwd=tmp_path).well() == "done\n"
 
 
-@pytest.mark.parametrize("method", SPAWNED)
-def test_a_main_module_that_starts_processes_when_imported_is_told_so(tmp_path, method):
+@pytest.mark.start_methods("spawn", "forkserver")
+def test_a_main_module_that_starts_processes_when_imported_is_told_so(tmp_path, start_method):
     script = write(
         tmp_path / "bomb.py",
         """
@@ -342,7 +340,7 @@ def test_a_main_module_that_starts_processes_when_imported_is_told_so(tmp_path, 
         sys.exit(process.exitcode)
         """,
     )
-    outcome = run(script, method)
+    outcome = run(script, start_method)
     assert outcome.code == 1
     assert outcome.out == ""
     assert "RuntimeError" in outcome.err
@@ -420,8 +418,8 @@ MADE = {
 
 
 @pytest.mark.parametrize("made", MADE)
-@pytest.mark.parametrize("method", SPAWNED)
-def test_a_frozen_program_is_its_children_too(tmp_path, method, made):
+@pytest.mark.start_methods("spawn", "forkserver")
+def test_a_frozen_program_is_its_children_too(tmp_path, start_method, made):
     frozen = tmp_path / "frozen"
     program = write(
         tmp_path / "program.py",
@@ -435,7 +433,7 @@ def test_a_frozen_program_is_its_children_too(tmp_path, method, made):
 
         if __name__ == "__main__":
             mp.freeze_support()
-            context = mp.get_context({method!r})
+            context = mp.get_context({start_method!r})
             q = context.Queue()
             for _ in range(2):
                 process = context.Process(target=tell, args=(q,), name="a child")
@@ -510,11 +508,11 @@ def test_frozen_children_of_ours_and_of_the_standard_library_are_told_apart(tmp_
 
 
 @pytest.mark.parametrize("made", MADE)
-@pytest.mark.parametrize("method", SPAWNED)
-def test_a_frozen_program_that_forgets_its_children_does_not_start_itself_without_end(tmp_path, method, made):
+@pytest.mark.start_methods("spawn", "forkserver")
+def test_a_frozen_program_that_forgets_its_children_does_not_start_itself_without_end(tmp_path, start_method, made):
     text = f"""
         if __name__ == "__main__":
-            process = mp.get_context({method!r}).Process(target=abs, args=(1,))
+            process = mp.get_context({start_method!r}).Process(target=abs, args=(1,))
             process.start()
             process.join()
         """
@@ -534,26 +532,27 @@ def test_what_makes_executables_finds_every_module_of_the_package():
     assert names - apart <= set(finder.modules)
 
 
-@pytest.mark.parametrize("method", SPAWNED)
+@pytest.mark.start_methods("spawn", "forkserver")
 @pytest.mark.parametrize("kind", ["str", "bytes", "path"])
-def test_children_run_the_interpreter_that_was_set(tmp_path, method, kind):
+def test_children_run_the_interpreter_that_was_set(tmp_path, start_method, kind):
     wrapper = write(tmp_path / "wrapper", f'#!/bin/sh\ntouch {tmp_path}/used\nexec {sys.executable} "$@"\n')
     wrapper.chmod(0o700)
     executable = {"str": repr(str(wrapper)), "bytes": repr(os.fsencode(wrapper)), "path": f"Path({str(wrapper)!r})"}
     code = (
         "import procession as mp; from pathlib import Path\n"
-        f"context = mp.get_context({method!r}); context.set_executable({executable[kind]})\n"
+        f"context = mp.get_context({start_method!r}); context.set_executable({executable[kind]})\n"
         "process = context.Process(target=print, args=('child',)); process.start(); process.join()\n"
     )
     assert run("-c", code).well() == "child\n"
     assert (tmp_path / "used").exists()
 
 
-@pytest.mark.parametrize("method", SPAWNED)
+@pytest.mark.start_methods("spawn", "forkserver")
 @pytest.mark.parametrize("executable", ["/nowhere/python", None])
-def test_without_an_interpreter_start_raises_and_leaves_nothing(method, executable):
+def test_without_an_interpreter_start_raises_and_leaves_nothing(start_method, executable):
     code = (
-        f"import os, procession as mp; context = mp.get_context({method!r}); context.set_executable({executable!r})\n"
+        f"import os, procession as mp; context = mp.get_context({start_method!r})\n"
+        f"context.set_executable({executable!r})\n"
         "process = context.Process(target=print)\n"
         "for _ in range(2):\n"
         "    try: process.start()\n"
@@ -562,8 +561,8 @@ def test_without_an_interpreter_start_raises_and_leaves_nothing(method, executab
     assert run("-c", code).well() == "None []\n" * 2
 
 
-@pytest.mark.parametrize("method", SPAWNED)
-def test_objects_of_the_standard_library_can_be_handed_to_our_children(tmp_path, method):
+@pytest.mark.start_methods("spawn", "forkserver")
+def test_objects_of_the_standard_library_can_be_handed_to_our_children(tmp_path, start_method):
     script = write(
         tmp_path / "both.py",
         """
@@ -588,7 +587,7 @@ def test_objects_of_the_standard_library_can_be_handed_to_our_children(tmp_path,
             process.join()
         """,
     )
-    assert run(script, method).out == "through the standard library's pipe; through our queue\n"
+    assert run(script, start_method).out == "through the standard library's pipe; through our queue\n"
 
 
 # --- the fork server --------------------------------------------------------------------------------------------------

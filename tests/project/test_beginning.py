@@ -30,8 +30,7 @@ sys.exit(pytest.main(sys.argv[1:] + ["-q"]))
 """
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
-def test_the_default_start_method_of_tests_and_of_their_programs_can_be_chosen(method, tmp_path):
+def test_the_default_start_method_of_tests_and_of_their_programs_can_be_chosen(start_method, tmp_path):
     source = """
     import multiprocessing
     import subprocess
@@ -55,7 +54,7 @@ def test_the_default_start_method_of_tests_and_of_their_programs_can_be_chosen(m
         assert queue.get() == METHOD
         process.join()
     """
-    outcome = small_suite(tmp_path, source.replace("METHOD", repr(method)), PYTHON_DEFAULT_START=method)
+    outcome = small_suite(tmp_path, source.replace("METHOD", repr(start_method)), PYTHON_DEFAULT_START=start_method)
     assert outcome.code == 0, outcome
     assert "1 passed" in outcome.out
 

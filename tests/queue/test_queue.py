@@ -24,11 +24,6 @@ KIB = 1024
 SIZES = [0, 1, 16 * KIB - 1, 16 * KIB, 16 * KIB + 1, 64 * KIB - 1, 64 * KIB, 64 * KIB + 1, 1024 * KIB, 64 * 1024 * KIB]
 
 
-@pytest.fixture
-def context(start_method: str) -> Any:
-    return mp.get_context(start_method)
-
-
 # --- what the child processes do --------------------------------------------------------------------------------------
 
 

@@ -20,11 +20,6 @@ from programs import run, write
 from waiting import ctrl_c_at_rest, in_thread
 
 
-@pytest.fixture
-def context(start_method: str) -> Any:
-    return mp.get_context(start_method)
-
-
 def get_and_tell(q, log):
     log.put("ready")
     try:

@@ -70,9 +70,9 @@ def test_shared_objects_and_descriptors_go_along_with_a_lambda_once(start_method
     ours.close()
 
 
-@pytest.mark.parametrize("method", ["spawn", "forkserver"])
-def test_what_cannot_be_sent_at_all_is_named_in_the_error(method):
-    context = mp.get_context(method)
+@pytest.mark.start_methods("spawn", "forkserver")
+def test_what_cannot_be_sent_at_all_is_named_in_the_error(start_method):
+    context = mp.get_context(start_method)
     lock = threading.Lock()
     with pytest.raises(TypeError, match="lock"):
         context.Process(target=lambda: lock).start()

@@ -9,7 +9,6 @@ import pickle
 import queue
 import socket
 import threading
-from typing import Any
 
 import pytest
 
@@ -17,11 +16,6 @@ import procession as mp
 from deadlines import PATIENCE, ended, open_descriptors, running
 from procession import queues, reduction, resource_sharer
 from programs import run
-
-
-@pytest.fixture
-def context(start_method: str) -> Any:
-    return mp.get_context(start_method)
 
 
 class Counted(queues.Queue):

@@ -8,29 +8,10 @@ from pathlib import Path
 import pytest
 
 import programs
-
-HEAD = f"""
-import os, select, signal, sys, tempfile, threading, time
-sys.path[:0] = {[str(Path(file).parent) for file in (programs.__file__, __file__)]!r}
-import procession as mp
-import worlds
-from deadlines import until
-
-def plus_one(x):
-    return x + 1
-"""
-METHODS = ["fork", "spawn", "forkserver"]
-needs_root = pytest.mark.skipif(os.getuid() != 0, reason="only root may become another user")
+from world_programs import HEAD, program
 
 
-def program(folder: Path, text: str, *arguments: str) -> programs.Outcome:
-    file = programs.write(folder / "program.py", text)
-    file.write_text(HEAD + file.read_text())
-    return programs.run(file, *arguments)
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_a_program_that_closes_everything_keeps_its_daemons_and_its_own_files(tmp_path: Path, method: str):
+def test_a_program_that_closes_everything_keeps_its_daemons_and_its_own_files(tmp_path: Path, start_method: str):
     done = program(
         tmp_path,
         """
@@ -62,13 +43,12 @@ def test_a_program_that_closes_everything_keeps_its_daemons_and_its_own_files(tm
             assert [os.read(reader, 9) for reader, _ in pipes] == [b"data"] * 8
             print("well")
         """,
-        method,
+        start_method,
     )
     assert done.well() == "well\n"
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_a_daemon_ends_with_its_parent_although_that_has_closed_everything(tmp_path: Path, method: str):
+def test_a_daemon_ends_with_its_parent_although_that_has_closed_everything(tmp_path: Path, start_method: str):
     done = program(
         tmp_path,
         """
@@ -89,14 +69,13 @@ def test_a_daemon_ends_with_its_parent_although_that_has_closed_everything(tmp_p
             assert select.select([watched], [], [], PATIENCE)[0], "it has outlived its parent"
             print("well")
         """,
-        method,
+        start_method,
     )
     assert done.well() == "well\n"
 
 
-@pytest.mark.parametrize("rights", ["all", pytest.param("few", marks=needs_root)])
-@pytest.mark.parametrize("method", METHODS)
-def test_with_all_descriptors_closed_objects_and_processes_go_on(tmp_path: Path, method: str, rights: str):
+@pytest.mark.parametrize("rights", ["all", pytest.param("few", marks=pytest.mark.root)])
+def test_with_all_descriptors_closed_objects_and_processes_go_on(tmp_path: Path, start_method: str, rights: str):
     done = program(
         tmp_path,
         """
@@ -128,14 +107,13 @@ def test_with_all_descriptors_closed_objects_and_processes_go_on(tmp_path: Path,
                 print("well")
             assert [os.fstat(file.fileno()).st_size for file in files] == [0] * 20
         """,
-        method,
+        start_method,
         rights,
     )
     assert done.well() == "well\n"
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_no_descriptor_of_ours_is_a_closed_standard_stream(tmp_path: Path, method: str):
+def test_no_descriptor_of_ours_is_a_closed_standard_stream(tmp_path: Path, start_method: str):
     said = tmp_path / "said"
     file = programs.write(
         tmp_path / "program.py",
@@ -176,6 +154,6 @@ def test_no_descriptor_of_ours_is_a_closed_standard_stream(tmp_path: Path, metho
     )
     file.write_text(HEAD + file.read_text())
     status = os.spawnlp(
-        os.P_WAIT, "bash", "bash", "-c", '"$@" <&- >&- 2>&-', "bash", programs.sys.executable, file, method, said
+        os.P_WAIT, "bash", "bash", "-c", '"$@" <&- >&- 2>&-', "bash", programs.sys.executable, file, start_method, said
     )
     assert (status, said.read_text()) == (0, "[]")

@@ -4,18 +4,10 @@ from __future__ import annotations
 
 import resource
 
-import pytest
-
-import procession as mp
 from deadlines import PATIENCE
 from programs import run
 
 GIB = 1 << 30
-
-
-@pytest.fixture
-def context(start_method):
-    return mp.get_context(start_method)
 
 
 def limit(what, most):

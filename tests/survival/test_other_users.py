@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_descriptors import needs_root, program
 
 import procession as mp
 import worlds
 from deadlines import PATIENCE, until
 from procession import connection, managers, shared_memory
+from world_programs import program
 
 
 def as_nobody(attack: Callable[[], Any]) -> Any:
@@ -40,7 +40,7 @@ def as_nobody(attack: Callable[[], Any]) -> Any:
     return answer
 
 
-@needs_root
+@pytest.mark.root
 def test_a_listener_without_an_address_is_out_of_reach():
     with connection.Listener() as listener:
         address = listener.address
@@ -48,14 +48,14 @@ def test_a_listener_without_an_address_is_out_of_reach():
         assert as_nobody(lambda: plain.SocketClient(address)) is PermissionError
 
 
-@needs_root
+@pytest.mark.root
 def test_a_manager_without_an_address_is_out_of_reach():
     with managers.SyncManager() as manager:
         address = manager.address
         assert as_nobody(lambda: plain.SocketClient(address)) is PermissionError
 
 
-@needs_root
+@pytest.mark.root
 def test_nobody_but_the_user_can_open_memory_or_segments():
     segment = shared_memory.SharedMemory(create=True, size=10)
     try:
@@ -98,7 +98,7 @@ def test_the_addresses_of_mailboxes_cannot_be_foreseen(tmp_path: Path):
     assert len(names) == 2
 
 
-@needs_root
+@pytest.mark.root
 def test_calls_from_another_user_are_hints_and_nothing_more():
     async def wait() -> Any:
         queue = mp.Queue()
@@ -121,7 +121,7 @@ def test_calls_from_another_user_are_hints_and_nothing_more():
     assert asyncio.run(wait()) == "real"
 
 
-@needs_root
+@pytest.mark.root
 def test_nobody_can_signal_or_trace_a_process_of_another_user():
     process = mp.get_context("fork").Process(target=until, args=(lambda: False,))
     process.start()

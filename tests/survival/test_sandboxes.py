@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from test_descriptors import METHODS, needs_root, program
+
+from world_programs import program
 
 
-@needs_root
+@pytest.mark.root
 @pytest.mark.parametrize("own_proc", [True, False])
 def test_in_another_pid_namespace_members_are_not_taken_for_dead(tmp_path: Path, own_proc: bool):
     done = program(
@@ -53,7 +54,7 @@ def test_in_another_pid_namespace_members_are_not_taken_for_dead(tmp_path: Path,
     assert done.well() == "mine kept\n"
 
 
-@needs_root
+@pytest.mark.root
 def test_a_lock_whose_holder_was_killed_in_another_pid_namespace_says_so(tmp_path: Path):
     done = program(
         tmp_path,
@@ -91,7 +92,7 @@ def test_a_lock_whose_holder_was_killed_in_another_pid_namespace_says_so(tmp_pat
     assert done.well() == "told\n"
 
 
-@needs_root
+@pytest.mark.root
 def test_without_proc_the_death_of_a_holder_and_of_a_parent_are_noticed(tmp_path: Path):
     done = program(
         tmp_path,
@@ -133,7 +134,7 @@ def test_without_proc_the_death_of_a_holder_and_of_a_parent_are_noticed(tmp_path
     assert done.well() == "told\ngone\n"
 
 
-@needs_root
+@pytest.mark.root
 def test_a_daemon_of_a_process_that_became_another_user_ends_with_it(tmp_path: Path):
     done = program(
         tmp_path,
@@ -161,8 +162,7 @@ def test_a_daemon_of_a_process_that_became_another_user_ends_with_it(tmp_path: P
 
 
 @pytest.mark.parametrize("error", [1, 38], ids=["EPERM", "ENOSYS"])
-@pytest.mark.parametrize("method", METHODS)
-def test_system_calls_that_a_sandbox_refuses_are_done_without(tmp_path: Path, method: str, error: int):
+def test_system_calls_that_a_sandbox_refuses_are_done_without(tmp_path: Path, start_method: str, error: int):
     done = program(
         tmp_path,
         """
@@ -191,7 +191,7 @@ def test_system_calls_that_a_sandbox_refuses_are_done_without(tmp_path: Path, me
                 assert pool.map(plus_one, range(100), 1) == list(range(1, 101))
             print(process.exitcode)
         """,
-        method,
+        start_method,
         str(error),
     )
     assert done.well() == "-15\n"

@@ -23,11 +23,6 @@ from soak_queue import storm
 STORM = 3.0  # seconds that a storm of kills goes on
 
 
-@pytest.fixture
-def context(start_method: str) -> Any:
-    return mp.get_context(start_method)
-
-
 # --- what the child processes do --------------------------------------------------------------------------------------
 
 

@@ -8,19 +8,12 @@ import signal
 import threading
 import time
 from threading import BrokenBarrierError
-from typing import Any
 
 import pytest
 
 import procession as mp
 from deadlines import PATIENCE, asleep, ended, running, state, until
 from waiting import come_to_wait, ctrl_c_at_rest, gone, in_thread, sleeping_thread, wait_and_tell
-
-
-@pytest.fixture
-def context(start_method: str) -> Any:
-    return mp.get_context(start_method)
-
 
 # --- what the child processes do --------------------------------------------------------------------------------------
 

@@ -6,18 +6,12 @@ import os
 import queue
 import signal
 import time
-from typing import Any
 
 import pytest
 
 import procession as mp
 from deadlines import PATIENCE, asleep, ended, running, until
 from waiting import come_to_wait, ctrl_c_at_rest, gone, in_thread, sleeping_thread, wait_and_tell, wait_on
-
-
-@pytest.fixture
-def context(start_method: str) -> Any:
-    return mp.get_context(start_method)
 
 
 @pytest.fixture(params=["RLock", "Lock"])

@@ -8,19 +8,12 @@ import signal
 import sys
 import threading
 import time
-from typing import Any
 
 import pytest
 
 import procession as mp
 from deadlines import PATIENCE, asleep, ended, running, until
 from waiting import in_thread
-
-
-@pytest.fixture
-def context(start_method: str) -> Any:
-    return mp.get_context(start_method)
-
 
 # --- what the child processes do --------------------------------------------------------------------------------------
 

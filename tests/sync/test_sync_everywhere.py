@@ -24,11 +24,6 @@ from waiting import ctrl_c_at_rest, in_thread, wait_and_tell, wait_on
 KINDS = ["Lock", "RLock", "Semaphore", "BoundedSemaphore", "Condition", "Event", "Barrier"]
 
 
-@pytest.fixture
-def context(start_method: str) -> Any:
-    return mp.get_context(start_method)
-
-
 def make(kind: str, **keywords: Any) -> Any:
     return getattr(mp, kind)(*((2,) if kind == "Barrier" else ()), **keywords)
 
