@@ -111,6 +111,17 @@ crash: | platform ## Kill a process at every crash point of every operation
 loom: | platform ## Run the lock-free parts through every interleaving
 	RUSTFLAGS='--cfg loom' cargo test --quiet -p procession-core --release --test 'loom_*' --target-dir target/loom
 
+# For a look after each change: the profile `quick` of Cargo.toml compiles only what was changed and links without LTO.
+# The stamp goes, as what is installed then is not what `make build` makes.
+AREA   ?= queue
+METHOD ?= fork
+
+.PHONY: quick
+quick: $(VENV)/.stamp-tools ## After a change: build fast, and run the tests of some folders under one start method (AREA='queue sync' METHOD=spawn)
+	@rm -f $(VENV)/.stamp-build
+	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/maturin develop --profile quick --quiet
+	$(INTERRUPTIBLE) $(BIN)/python -m pytest $(addprefix tests/,$(AREA)) --start-method $(METHOD) -m 'not slow' -q -n 2 --dist worksteal
+
 .PHONY: pytest
 pytest: build ## Run the Python tests on .venv's Python alone (ARGS='-k queue')
 	$(PYTEST) $(ARGS)
