@@ -22,8 +22,8 @@ fn patiently<T>(mut attempt: impl FnMut(LockPolicy) -> Result<Tried<T>>) -> T {
     }
 }
 
-fn put_when(dict: &Dict, key: &[u8], value: &[u8], carried: Vec<Hold>, when: When) -> Put {
-    let mut new = New::pack(dict.family(), value, 7, carried).unwrap();
+fn put_when(dict: &Dict, key: &[u8], value: &[u8], refs: Vec<Hold>, when: When) -> Put {
+    let mut new = New::pack(dict.family(), value, 7, refs).unwrap();
     let key = Key {
         bytes: key,
         shown: b"",
@@ -161,8 +161,8 @@ fn what_a_value_refers_to_has_one_owner_wherever_its_writer_is_killed() {
     at_every_point(
         || (filled(2), Lock::new(true).unwrap()),
         |(dict, lock)| {
-            let carried = vec![lock.try_clone().unwrap(), lock.try_clone().unwrap()];
-            assert_eq!(put_when(dict, b"l", &[1; 5000], carried, When::Always), Put::Done);
+            let refs = vec![lock.try_clone().unwrap(), lock.try_clone().unwrap()];
+            assert_eq!(put_when(dict, b"l", &[1; 5000], refs, When::Always), Put::Done);
             assert_eq!(
                 put_when(dict, b"l", b"2", vec![lock.try_clone().unwrap()], When::Always),
                 Put::Done

@@ -305,10 +305,7 @@ fn a_definition_outlives_whoever_reads_it_and_is_over_with_its_maker() {
             let key = made.key();
             assert!(!ReceivedDefinition::is_over(pool.family(), key));
             assert_eq!(
-                ReceivedDefinition::open(pool.family(), key)
-                    .unwrap()
-                    .carried
-                    .len(),
+                ReceivedDefinition::open(pool.family(), key).unwrap().refs.len(),
                 1
             );
             drop(made);

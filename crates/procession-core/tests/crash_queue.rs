@@ -17,8 +17,8 @@ fn put(queue: &Queue, bytes: &[u8]) {
 }
 
 fn put_carrying(queue: &Queue, bytes: &[u8], lock: Option<&Lock>) {
-    let carried = lock.map(|l| l.try_clone().unwrap()).into_iter().collect();
-    let mut parcel = Parcel::pack(queue.family(), [bytes, &[]], 7, carried, 0).unwrap();
+    let refs = lock.map(|l| l.try_clone().unwrap()).into_iter().collect();
+    let mut parcel = Parcel::pack(queue.family(), [bytes, &[]], 7, refs, 0).unwrap();
     loop {
         match queue.try_put(&mut parcel, LockPolicy::Bounded).unwrap() {
             Put::Done => return,

@@ -221,11 +221,11 @@ fn a_message_is_delivered_though_its_producer_has_let_go_of_everything_and_ended
     assert!(ended_well(child));
     queue.family().sweep();
     let mut bytes = Vec::new();
-    let Got::Message { carried, .. } = queue.try_get(&mut bytes, LockPolicy::Bounded).unwrap() else {
+    let Got::Message { refs, .. } = queue.try_get(&mut bytes, LockPolicy::Bounded).unwrap() else {
         panic!("no message")
     };
     let lock = Lock::open(&Handle::from_bytes(&bytes).unwrap()).unwrap();
-    drop(carried);
+    drop(refs);
     assert_eq!(
         lock.acquire(Deadline::after(Duration::from_secs(5))).unwrap(),
         Acquired::Yes

@@ -298,10 +298,10 @@ macro_rules! numpy_types {
             inline: &[u8],
             encoding: u32,
             big: Option<&(Hold, usize)>,
-            carried: &mut Vec<Hold>,
+            refs: &mut Vec<Hold>,
         ) -> Option<Result<T, String>> {
             $(if TypeId::of::<T>() == TypeId::of::<Block<$kind>>() {
-                return Some(from_message::<$kind>($name, inline, encoding, big, carried).and_then(|block| {
+                return Some(from_message::<$kind>($name, inline, encoding, big, refs).and_then(|block| {
                     let mut block = Some(block);
                     let same = (&mut block as &mut dyn Any).downcast_mut::<Option<T>>();
                     same.and_then(Option::take).ok_or_else(|| "of another type".into())
@@ -322,7 +322,7 @@ fn from_message<T: Pod>(
     inline: &[u8],
     encoding: u32,
     big: Option<&(Hold, usize)>,
-    carried: &mut Vec<Hold>,
+    refs: &mut Vec<Hold>,
 ) -> Result<Block<T>, String> {
     match encoding {
         // Plain bytes, from Python or from a `Vec<u8>`.
@@ -350,7 +350,7 @@ fn from_message<T: Pod>(
                 return Err(format!("the elements of the block are {found}, not {name}"));
             }
             let len = shape.iter().try_fold(1u64, |all, n| all.checked_mul(*n));
-            let hold = carried.pop().ok_or("the block came without its memory")?;
+            let hold = refs.pop().ok_or("the block came without its memory")?;
             from_hold(hold, len.ok_or("the block is longer than any memory")?)
         }
         encoding::POSTCARD => Err("it was put as a value of another type".into()),

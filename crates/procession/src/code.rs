@@ -161,8 +161,8 @@ fn shim<A: Message, R: Message>(call: &mut Call<'_>) {
     let is_task = matches!(call.arguments, Arguments::Message(..));
     let decoded = match &mut call.arguments {
         Arguments::Plain(bytes) => message::deserialized::<A>(bytes),
-        Arguments::Message(bytes, encoding, carried) => {
-            message::incoming::<A>(bytes, *encoding, None, std::mem::take(carried))
+        Arguments::Message(bytes, encoding, refs) => {
+            message::incoming::<A>(bytes, *encoding, None, std::mem::take(refs))
         }
     };
     let arguments = match decoded {

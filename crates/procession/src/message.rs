@@ -17,7 +17,7 @@ use crate::value::Value;
 use procession_core::family::object::HEADER;
 use procession_core::family::{Family, Hold};
 use procession_core::message as encoding;
-use procession_core::queue::layout::MOST_CARRIED;
+use procession_core::queue::layout::MOST_REFS;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::any::{Any, TypeId};
@@ -34,8 +34,8 @@ impl<T: Serialize + DeserializeOwned + 'static> Message for T {}
 pub(crate) struct Outgoing<'a> {
     pub(crate) bytes: &'a [u8],
     pub(crate) encoding: u32,
-    pub(crate) carried: Vec<Hold>,
-    /// The number of bytes in those buffers of `carried` that are part of the message.
+    pub(crate) refs: Vec<Hold>,
+    /// The number of bytes in those buffers of `refs` that are part of the message.
     pub(crate) oob_bytes: u64,
 }
 
@@ -43,7 +43,7 @@ pub(crate) struct Outgoing<'a> {
 pub(crate) struct Encoded {
     pub(crate) bytes: Vec<u8>,
     pub(crate) encoding: u32,
-    pub(crate) carried: Vec<Hold>,
+    pub(crate) refs: Vec<Hold>,
     pub(crate) oob_bytes: u64,
 }
 
@@ -53,7 +53,7 @@ impl Encoded {
         Encoded {
             bytes,
             encoding: encoding::POSTCARD,
-            carried: Vec::new(),
+            refs: Vec::new(),
             oob_bytes: 0,
         }
     }
@@ -64,7 +64,7 @@ impl Encoded {
             Ok::<_, crate::error::PutError>(Encoded {
                 bytes: message.bytes.to_vec(),
                 encoding: message.encoding,
-                carried: message.carried,
+                refs: message.refs,
                 oob_bytes: message.oob_bytes,
             })
         });
@@ -74,11 +74,11 @@ impl Encoded {
     /// Encodes a value in postcard's format, whatever its type.
     pub(crate) fn plainly<T: Message>(family: &'static Family, value: &T) -> Result<Encoded, String> {
         let mut bytes = Vec::new();
-        let carried = serialized(family, value, &mut bytes).map_err(|e| e.to_string())?;
+        let refs = serialized(family, value, &mut bytes).map_err(|e| e.to_string())?;
         Ok(Encoded {
             bytes,
             encoding: encoding::POSTCARD,
-            carried,
+            refs,
             oob_bytes: 0,
         })
     }
@@ -116,9 +116,9 @@ pub(crate) fn outgoing<T: Message, R, E: From<EncodeError> + From<FamilyError>>(
         if let Some(value) = any.downcast_ref::<Value>() {
             let frame = Frame::open();
             let encoding = value.encode(scratch).map_err(EncodeError::new::<T>)?;
-            let carried = frame.take(family);
+            let refs = frame.take(family);
             return send(Outgoing {
-                carried,
+                refs,
                 ..plain(scratch, encoding)
             });
         }
@@ -127,19 +127,19 @@ pub(crate) fn outgoing<T: Message, R, E: From<EncodeError> + From<FamilyError>>(
             return send(Outgoing {
                 bytes: &head,
                 encoding: encoding::BLOCK,
-                carried: vec![hold.hold],
+                refs: vec![hold.hold],
                 oob_bytes,
             });
         }
-        let mut carried = serialized(family, value, scratch)?;
-        if carried.len() >= MOST_CARRIED {
-            carried = vec![family.bundle(carried).map_err(FamilyError::from)?];
+        let mut refs = serialized(family, value, scratch)?;
+        if refs.len() >= MOST_REFS {
+            refs = vec![family.bundle(refs).map_err(FamilyError::from)?];
         }
         let oob_bytes = 0;
         send(Outgoing {
             bytes: scratch,
             encoding: encoding::POSTCARD,
-            carried,
+            refs,
             oob_bytes,
         })
     })
@@ -149,7 +149,7 @@ fn plain(bytes: &[u8], encoding: u32) -> Outgoing<'_> {
     Outgoing {
         bytes,
         encoding,
-        carried: Vec::new(),
+        refs: Vec::new(),
         oob_bytes: 0,
     }
 }
@@ -213,13 +213,13 @@ impl postcard::ser_flavors::Flavor for Appending<'_> {
     }
 }
 
-/// Decodes a message. Its bytes are `inline`, or the first bytes of the buffer `big`. `carried` are the message's references.
+/// Decodes a message. Its bytes are `inline`, or the first bytes of the buffer `big`. `refs` are the message's references.
 /// They are dropped after the value was decoded: the shared objects in it then have references of their own.
 pub(crate) fn incoming<T: Message>(
     inline: &[u8],
     encoding: u32,
     big: Option<(Hold, usize)>,
-    mut carried: Vec<Hold>,
+    mut refs: Vec<Hold>,
 ) -> Result<T, DecodeError> {
     if TypeId::of::<T>() == TypeId::of::<Vec<u8>>() {
         return match encoding {
@@ -242,7 +242,7 @@ pub(crate) fn incoming<T: Message>(
             .map(is)
             .map_err(DecodeError::new::<T>);
     }
-    if let Some(made) = block::decode::<T>(inline, encoding, big.as_ref(), &mut carried) {
+    if let Some(made) = block::decode::<T>(inline, encoding, big.as_ref(), &mut refs) {
         return made.map_err(DecodeError::new::<T>);
     }
     if encoding != encoding::POSTCARD {
@@ -255,7 +255,7 @@ pub(crate) fn incoming<T: Message>(
             deserialized(&Block::<u8>::from_buffer(hold, len).map_err(DecodeError::new::<T>)?)
         }
     };
-    drop(carried);
+    drop(refs);
     value
 }
 

@@ -79,12 +79,12 @@ impl Outcome {
         };
         let mut bytes = Vec::new();
         let written = message::write(&self.report(), &mut bytes).is_ok();
-        let carried = match self {
-            Outcome::Returned(encoded) => encoded.carried,
+        let refs = match self {
+            Outcome::Returned(encoded) => encoded.refs,
             _ => Vec::new(),
         };
         let seat = Family::home_if_any().and_then(Family::current_seat);
-        let left = written && seat.is_some_and(|seat| seat.leave_report_with(&bytes, carried).is_ok());
+        let left = written && seat.is_some_and(|seat| seat.leave_report_with(&bytes, refs).is_ok());
         if left { code } else { FAILED }
     }
 

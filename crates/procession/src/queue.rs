@@ -184,12 +184,12 @@ impl<T: Message> Queue<T> {
             let Outgoing {
                 bytes,
                 encoding,
-                carried,
+                refs,
                 oob_bytes,
             } = message;
             let parts = [bytes, &[]];
-            let mut parcel = Parcel::pack(queue.family(), parts, encoding, carried, oob_bytes)
-                .map_err(FamilyError::from)?;
+            let mut parcel =
+                Parcel::pack(queue.family(), parts, encoding, refs, oob_bytes).map_err(FamilyError::from)?;
             let weight = bytes.len() as u64 + oob_bytes;
             let put = Thread.retry(
                 deadline,
@@ -231,11 +231,9 @@ impl<T: Message> Queue<T> {
                 |()| queue.wait_for_message_or(&gone, deadline),
             )?;
             match got {
-                Some(Got::Message {
-                    encoding,
-                    big,
-                    carried,
-                }) => Ok(message::incoming(scratch, encoding, big, carried)?),
+                Some(Got::Message { encoding, big, refs }) => {
+                    Ok(message::incoming(scratch, encoding, big, refs)?)
+                }
                 Some(_) => Err(GetError::Closed),
                 None => Err(GetError::Empty),
             }

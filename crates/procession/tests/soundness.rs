@@ -90,8 +90,8 @@ fn a_message_whose_block_is_an_array_is_a_decoding_error() {
     let raw = core::Queue::open(&Handle::from_bytes(&handle).unwrap()).unwrap();
     let family = Family::home().unwrap();
     let description = message::block::describe("|u1", &[8]);
-    let carried = vec![family.zeroed(64).unwrap()];
-    let mut parcel = Parcel::pack(family, [&description, &[]], message::BLOCK, carried, 8).unwrap();
+    let refs = vec![family.zeroed(64).unwrap()];
+    let mut parcel = Parcel::pack(family, [&description, &[]], message::BLOCK, refs, 8).unwrap();
     assert!(matches!(
         raw.try_put(&mut parcel, LockPolicy::Bounded),
         Ok(Put::Done)

@@ -1,6 +1,6 @@
 //! Changes of a dictionary: puts a value, removes a key, clears all.
 
-use super::layout::{DictObject, EMPTY, ENTRY_HEADER, Entry, INLINE, MOST_CARRIED, Part, REMOVED, slot_of};
+use super::layout::{DictObject, EMPTY, ENTRY_HEADER, Entry, INLINE, MOST_REFS, Part, REMOVED, slot_of};
 use super::read::{key_at, shape_of};
 use super::table::{KeyPlace, hash_of};
 use super::{Dict, ITEMS, Key, Tried};
@@ -38,7 +38,7 @@ pub struct New<'a> {
     len: usize,
     encoding: u32,
     big: bool,
-    carried: Vec<Hold>,
+    refs: Vec<Hold>,
 }
 
 impl<'a> New<'a> {
@@ -46,23 +46,23 @@ impl<'a> New<'a> {
     /// are copied here, into a buffer of their own.
     ///
     /// # Errors
-    /// No memory is left; an object belongs to another family; more references than [`MOST_CARRIED`].
+    /// No memory is left; an object belongs to another family; more references than [`MOST_REFS`].
     pub fn pack(
         family: &'static Family,
         bytes: &'a [u8],
         encoding: u32,
-        mut carried: Vec<Hold>,
+        mut refs: Vec<Hold>,
     ) -> Result<Self> {
-        if carried.iter().any(|h| !core::ptr::eq(h.family, family)) {
+        if refs.iter().any(|h| !core::ptr::eq(h.family, family)) {
             return Err(Error::NotAHandle {
                 why: "the value carries an object of another family than the dictionary's",
             });
         }
         let big = bytes.len() > INLINE;
         if big {
-            carried.insert(0, family.buffer(bytes)?);
+            refs.insert(0, family.buffer(bytes)?);
         }
-        if carried.len() > MOST_CARRIED {
+        if refs.len() > MOST_REFS {
             return Err(Error::NotAHandle {
                 why: "a value carries too many objects",
             });
@@ -72,7 +72,7 @@ impl<'a> New<'a> {
             len: bytes.len(),
             encoding,
             big,
-            carried,
+            refs,
         })
     }
 }
@@ -191,9 +191,8 @@ impl Dict {
                 why: "a key must be shorter than 4 GiB",
             });
         };
-        let carried = new.carried.len() as u64;
-        let bytes =
-            ENTRY_HEADER + 8 * carried + (key.bytes.len() + key.shown.len() + new.inline.len()) as u64;
+        let refs = new.refs.len() as u64;
+        let bytes = ENTRY_HEADER + 8 * refs + (key.bytes.len() + key.shown.len() + new.inline.len()) as u64;
         family.stock_up_for(bytes);
         let mut txn = family.begin_soon()?;
         let offset = txn.allocate(Kind::DictEntry, bytes)?;
@@ -210,10 +209,10 @@ impl Dict {
             .keys
             .store(u64::from(found_by) | u64::from(shown) << 32, Ordering::Relaxed);
         entry.len.store(new.len as u64, Ordering::Relaxed);
-        let how = u64::from(new.encoding) | carried << 32 | u64::from(new.big) << 48;
+        let how = u64::from(new.encoding) | refs << 32 | u64::from(new.big) << 48;
         entry.how.store(how, Ordering::Relaxed);
         let mut at = offset + ENTRY_HEADER;
-        for hold in &new.carried {
+        for hold in &new.refs {
             family.at::<AtomicU64>(at).store(hold.offset, Ordering::Relaxed);
             hold.note_given(&mut txn);
             at += 8;
@@ -234,7 +233,7 @@ impl Dict {
         }
         txn.write(slot, slot_of(offset, hash));
         txn.commit();
-        new.carried.drain(..).for_each(Hold::given);
+        new.refs.drain(..).for_each(Hold::given);
         Ok(())
     }
 
@@ -255,9 +254,9 @@ impl Dict {
 /// Notes that an entry's references are released and its block is freed.
 pub(super) fn free_entry(txn: &mut Txn, entry: u64) {
     let shape = shape_of(txn.family.at(entry));
-    for i in 0..shape.carried {
-        let carried = txn.read(txn.family.at::<AtomicU64>(entry + ENTRY_HEADER + 8 * i));
-        txn.drop_reference(carried);
+    for i in 0..shape.refs {
+        let refs = txn.read(txn.family.at::<AtomicU64>(entry + ENTRY_HEADER + 8 * i));
+        txn.drop_reference(refs);
     }
     txn.free(entry);
 }

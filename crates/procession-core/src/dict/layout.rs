@@ -7,7 +7,7 @@ use core::sync::atomic::AtomicU64;
 /// Maximum number of bytes of a value that lies in its entry; longer values lie in buffers of their own.
 pub const INLINE: usize = 4 << 10;
 /// Maximum number of references of one value.
-pub const MOST_CARRIED: usize = 16;
+pub const MOST_REFS: usize = 16;
 /// Offset in a table at which its slots begin.
 pub const TABLE_HEADER: u64 = 128;
 /// Offset in an entry at which its references, key and value begin, in this order.

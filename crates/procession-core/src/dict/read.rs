@@ -19,7 +19,7 @@ pub struct Value {
     /// the vector.
     pub big: Option<(Hold, usize)>,
     /// The references of the value. The caller keeps them until the value is unpacked.
-    pub carried: Vec<Hold>,
+    pub refs: Vec<Hold>,
 }
 
 /// One entry of a snapshot.
@@ -37,7 +37,7 @@ pub(super) struct Shape {
     pub shown: usize,
     pub len: usize,
     pub encoding: u32,
-    pub carried: u64,
+    pub refs: u64,
     pub big: bool,
 }
 
@@ -49,7 +49,7 @@ pub(super) fn shape_of(entry: &Entry) -> Shape {
         shown: (keys >> 32) as usize,
         len: entry.len.load(Ordering::Relaxed) as usize,
         encoding: how as u32,
-        carried: how >> 32 & 0xFFFF,
+        refs: how >> 32 & 0xFFFF,
         big: how >> 48 & 1 == 1,
     }
 }
@@ -134,21 +134,21 @@ impl Dict {
         let family = self.family();
         let header = family.at::<Entry>(entry);
         let shape = shape_of(header);
-        let mut carried = Vec::new();
-        for i in 0..shape.carried {
+        let mut refs = Vec::new();
+        for i in 0..shape.refs {
             let offset = family.at::<AtomicU64>(entry + ENTRY_HEADER + 8 * i);
-            carried.push(self.share(offset.load(Ordering::Relaxed))?);
+            refs.push(self.share(offset.load(Ordering::Relaxed))?);
         }
         if !shape.big {
             let at = key_of(header, entry) + (shape.found_by + shape.shown) as u64;
             family.copy_out(at, shape.len, into);
         }
-        let big = (shape.big && !carried.is_empty()).then(|| (carried.remove(0), shape.len));
+        let big = (shape.big && !refs.is_empty()).then(|| (refs.remove(0), shape.len));
         Ok(Value {
             stamp: header.stamp.load(Ordering::Relaxed),
             encoding: shape.encoding,
             big,
-            carried,
+            refs,
         })
     }
 }

@@ -38,7 +38,7 @@ pub(crate) fn reclaim_table(txn: &mut Txn, offset: u64) -> bool {
         let word = txn.read(slot(family, offset, next));
         next += 1;
         if word != EMPTY && word != REMOVED {
-            let carries = shape_of(family.at(entry_of(word))).carried != 0;
+            let carries = shape_of(family.at(entry_of(word))).refs != 0;
             free_entry(txn, entry_of(word));
             if carries {
                 break;

@@ -12,7 +12,7 @@ use core::sync::atomic::Ordering;
 pub struct Definition {
     block: Hold,
     /// The references that the definition's bytes need.
-    _carried: Vec<Hold>,
+    _refs: Vec<Hold>,
 }
 
 /// A definition as a worker reads it.
@@ -23,7 +23,7 @@ pub struct ReceivedDefinition {
     /// The bytes.
     pub bytes: Vec<u8>,
     /// The references that the bytes name by index.
-    pub carried: Vec<Hold>,
+    pub refs: Vec<Hold>,
     /// The reference to the block.
     pub block: Hold,
 }
@@ -40,14 +40,14 @@ impl Definition {
         family: &'static Family,
         encoding: u32,
         parts: [&[u8]; 2],
-        carried: Vec<Hold>,
+        refs: Vec<Hold>,
     ) -> Result<Definition> {
         let len = (parts[0].len() + parts[1].len()) as u64;
-        let start = 8 * (WORDS + 2 * carried.len() as u64);
+        let start = 8 * (WORDS + 2 * refs.len() as u64);
         let block = family.empty_buffer(start + len)?;
         let at = |n: u64| family.at::<AtomicU64>(block.offset + HEADER + 8 * n);
-        let first = [u64::from(encoding), len, carried.len() as u64];
-        let places = carried
+        let first = [u64::from(encoding), len, refs.len() as u64];
+        let places = refs
             .iter()
             .flat_map(|hold| [hold.offset, u64::from(hold.generation)]);
         for (n, word) in (0..).zip(first.into_iter().chain(places)) {
@@ -56,10 +56,7 @@ impl Definition {
         }
         family.copy_in(block.offset + HEADER + start, parts[0]);
         family.copy_in(block.offset + HEADER + start + parts[0].len() as u64, parts[1]);
-        Ok(Definition {
-            block,
-            _carried: carried,
-        })
+        Ok(Definition { block, _refs: refs })
     }
 
     /// Offset and generation, by which tasks name the definition.
@@ -82,12 +79,12 @@ impl ReceivedDefinition {
                 .load(Ordering::Relaxed)
         };
         let (encoding, len, count) = (word(0) as u32, word(1), word(2));
-        let mut carried = Vec::new();
+        let mut refs = Vec::new();
         for n in 0..count {
             let (offset, generation) = (word(WORDS + 2 * n), word(WORDS + 2 * n + 1) as u32);
             let header = family.at::<crate::family::object::Header>(offset);
             let kind = header.tag().kind().ok_or(Error::Stale { kind: "buffer" })?;
-            carried.push(family.open(offset, generation, kind)?);
+            refs.push(family.open(offset, generation, kind)?);
         }
         let mut bytes = Vec::new();
         family.copy_out(
@@ -98,7 +95,7 @@ impl ReceivedDefinition {
         Ok(ReceivedDefinition {
             encoding,
             bytes,
-            carried,
+            refs,
             block,
         })
     }

@@ -13,7 +13,7 @@ pub struct Outgoing<'a> {
     /// How the face encodes the bytes.
     pub encoding: u32,
     /// The references that the receiver needs.
-    pub carried: Vec<Hold>,
+    pub refs: Vec<Hold>,
     /// Number of out-of-band bytes: those in buffers among the references.
     pub oob_bytes: u64,
 }
@@ -30,23 +30,18 @@ pub struct Arrived {
     /// The buffer with head and payload, and the size of both; the payload begins behind [`HEAD`] bytes.
     pub big: Option<(Hold, usize)>,
     /// The references of the message. The caller keeps them until the message is unpacked.
-    pub carried: Vec<Hold>,
+    pub refs: Vec<Hold>,
 }
 
 impl Arrived {
     /// Converts a queue's result; None if there was no message. `bytes`: what the queue has appended.
     pub(super) fn from_message(got: Got, bytes: &[u8]) -> Option<Arrived> {
-        let Got::Message {
-            encoding,
-            big,
-            carried,
-        } = got
-        else {
+        let Got::Message { encoding, big, refs } = got else {
             return None;
         };
         let mut arrived = Arrived {
             encoding,
-            carried,
+            refs,
             ..Arrived::default()
         };
         if let Some((hold, len)) = big {

@@ -132,12 +132,12 @@ impl Pool {
             encoding, oob_bytes, ..
         } = outgoing;
         let parts = framed(head, &outgoing, &mut joined);
-        let carried = outgoing.carried;
+        let refs = outgoing.refs;
         let done = (|| {
             if options.retries > 0 {
-                self.keep(id, encoding, parts, &carried)?;
+                self.keep(id, encoding, parts, &refs)?;
             }
-            let mut parcel = Parcel::pack(self.family(), parts, encoding, carried, oob_bytes)?;
+            let mut parcel = Parcel::pack(self.family(), parts, encoding, refs, oob_bytes)?;
             self.put(&mut parcel)
         })();
         if let Err(e) = done {
@@ -182,7 +182,7 @@ impl Pool {
                     task.retry_payload = Some(RetryPayload {
                         encoding: *encoding,
                         bytes: message.to_vec(),
-                        carried: Vec::new(),
+                        refs: Vec::new(),
                     });
                 }
                 start += len;
@@ -358,13 +358,13 @@ impl Pool {
         }
     }
 
-    fn keep(&self, id: u64, encoding: u32, parts: [&[u8]; 2], carried: &[Hold]) -> Result<()> {
-        let carried = clone_holds(carried)?;
+    fn keep(&self, id: u64, encoding: u32, parts: [&[u8]; 2], refs: &[Hold]) -> Result<()> {
+        let refs = clone_holds(refs)?;
         if let Some(task) = self.lock().task(id) {
             task.retry_payload = Some(RetryPayload {
                 encoding,
                 bytes: parts.concat(),
-                carried,
+                refs,
             });
         }
         Ok(())
@@ -372,7 +372,7 @@ impl Pool {
 
     /// Puts a task into the queue again, from its stored payload. False if it is settled by now.
     pub(super) fn put_again(&self, id: u64) -> Result<bool> {
-        let (encoding, bytes, carried) = {
+        let (encoding, bytes, refs) = {
             let mut state = self.lock();
             let Some(payload) = state
                 .task(id)
@@ -384,10 +384,10 @@ impl Pool {
             (
                 payload.encoding,
                 payload.bytes.clone(),
-                clone_holds(&payload.carried)?,
+                clone_holds(&payload.refs)?,
             )
         };
-        let mut parcel = Parcel::pack(self.family(), [&bytes, &[]], encoding, carried, 0)?;
+        let mut parcel = Parcel::pack(self.family(), [&bytes, &[]], encoding, refs, 0)?;
         self.put(&mut parcel)?;
         Ok(true)
     }

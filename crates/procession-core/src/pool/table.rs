@@ -57,7 +57,7 @@ pub struct TaskOptions {
 pub(super) struct RetryPayload {
     pub(super) encoding: u32,
     pub(super) bytes: Vec<u8>,
-    pub(super) carried: Vec<Hold>,
+    pub(super) refs: Vec<Hold>,
 }
 
 #[derive(Debug)]

@@ -204,7 +204,7 @@ impl Pool {
                         let got = Got::Message {
                             encoding: *encoding,
                             big: None,
-                            carried: Vec::new(),
+                            refs: Vec::new(),
                         };
                         count += arrive(
                             state,

@@ -160,10 +160,10 @@ impl Worker {
         &self,
         parts: [&'a [u8]; 2],
         encoding: u32,
-        carried: Vec<Hold>,
+        refs: Vec<Hold>,
         oob_bytes: u64,
     ) -> Result<Parcel<'a>> {
-        Parcel::pack(self.family(), parts, encoding, carried, oob_bytes)
+        Parcel::pack(self.family(), parts, encoding, refs, oob_bytes)
     }
 
     /// Hands a result back. False if another process holds the queue's mutex longer than the policy allows. When this

@@ -103,7 +103,7 @@ impl Queue {
             let header = MessageHeader {
                 len: len as u64,
                 encoding,
-                carried: 0,
+                refs: 0,
                 big: false,
             };
             let mut segment = now.segment;
@@ -176,7 +176,7 @@ impl Queue {
                 }
             }
             let (header, _, at) = self.message_at(now.segment, now.position);
-            if header.carried != 0 {
+            if header.refs != 0 {
                 single = true;
                 break;
             }

@@ -23,7 +23,7 @@ pub enum Got {
         /// appended to the vector.
         big: Option<(Hold, usize)>,
         /// The references of the message. The caller keeps them until the message is unpacked.
-        carried: Vec<Hold>,
+        refs: Vec<Hold>,
     },
     /// The queue is empty.
     Empty,
@@ -125,11 +125,11 @@ impl Queue {
         note(count + 1, self.bytes_of(header, at));
         crash_point!("get.noted");
         let snapshot = object.room.bell.snapshot();
-        let mut carried = Vec::new();
-        if header.carried == 0 {
+        let mut refs = Vec::new();
+        if header.refs == 0 {
             object.get_count.swap(count + 1, Ordering::Release);
         } else {
-            carried = match self.take_over(at + 8, header.carried, count, discarding) {
+            refs = match self.take_over(at + 8, header.refs, count, discarding) {
                 Err(Error::Busy) => return Ok(Got::Busy),
                 taken => taken?,
             };
@@ -146,11 +146,11 @@ impl Queue {
         if segment != here.segment {
             family.reclaim();
         }
-        let big = (header.big && !carried.is_empty()).then(|| (carried.remove(0), header.len as usize));
+        let big = (header.big && !refs.is_empty()).then(|| (refs.remove(0), header.len as usize));
         Ok(Got::Message {
             encoding: header.encoding,
             big,
-            carried,
+            refs,
         })
     }
 
@@ -164,7 +164,7 @@ impl Queue {
             + (position - family.at::<Segment>(segment).start.load(Ordering::Relaxed));
         let word = |at: u64| family.at::<AtomicU64>(at).load(Ordering::Relaxed);
         let header = MessageHeader::from_words([word(at), word(at + 8)]);
-        let oob_bytes = if header.carried == 0 {
+        let oob_bytes = if header.refs == 0 {
             0
         } else {
             word(at + MESSAGE_HEADER)
@@ -184,7 +184,7 @@ impl Queue {
 
     /// Moves the message's references to this process and the message out of the queue, in one transaction. A message
     /// that is discarded was counted before, so in that case this waits for the ledger however long it takes.
-    fn take_over(&self, at: u64, carried: u16, count: u64, discarding: bool) -> Result<Vec<Hold>> {
+    fn take_over(&self, at: u64, refs: u16, count: u64, discarding: bool) -> Result<Vec<Hold>> {
         let family = self.0.hold.family;
         let mut txn = match discarding {
             true => {
@@ -197,8 +197,8 @@ impl Queue {
                 family.begin_soon()?
             }
         };
-        let mut holds = Vec::with_capacity(carried.into());
-        for i in 0..u64::from(carried) {
+        let mut holds = Vec::with_capacity(refs.into());
+        for i in 0..u64::from(refs) {
             let offset = family.at::<AtomicU64>(at + 8 * i).load(Ordering::Relaxed);
             match txn.enter_held(offset) {
                 Ok(hold) => holds.push(hold),

@@ -16,7 +16,7 @@ pub const SEGMENT_HEADER: u64 = 128;
 /// Size in bytes of the two words with which every message begins.
 pub const MESSAGE_HEADER: u64 = 16;
 /// Maximum number of references of one message.
-pub const MOST_CARRIED: usize = 60;
+pub const MOST_REFS: usize = 60;
 /// The end of a segment while it is not known.
 pub const OPEN: u64 = u64::MAX;
 
@@ -143,7 +143,7 @@ pub struct MessageHeader {
     /// How the face encodes the bytes.
     pub encoding: u32,
     /// Number of references.
-    pub carried: u16,
+    pub refs: u16,
     /// Whether the bytes are in a buffer of their own.
     pub big: bool,
 }
@@ -155,7 +155,7 @@ impl MessageHeader {
     pub fn words(self) -> [u64; 2] {
         [
             self.len,
-            u64::from(self.encoding) | u64::from(self.carried) << 32 | u64::from(self.big) << 48,
+            u64::from(self.encoding) | u64::from(self.refs) << 32 | u64::from(self.big) << 48,
         ]
     }
 
@@ -167,7 +167,7 @@ impl MessageHeader {
         Self {
             len,
             encoding: rest as u32,
-            carried: (rest >> 32) as u16,
+            refs: (rest >> 32) as u16,
             big: rest >> 48 & 1 == 1,
         }
     }
@@ -185,10 +185,10 @@ impl MessageHeader {
     #[inline]
     #[must_use]
     pub fn references(self) -> u64 {
-        if self.carried == 0 {
+        if self.refs == 0 {
             0
         } else {
-            8 + 8 * u64::from(self.carried)
+            8 + 8 * u64::from(self.refs)
         }
     }
 }

@@ -70,7 +70,7 @@ impl Queue {
         );
         crash_point!("put.written");
         let snapshot = object.items.bell.snapshot();
-        if parcel.carried.is_empty() {
+        if parcel.refs.is_empty() {
             object.put_count.swap(count + 1, Ordering::Release);
             crash_point!("put.committed");
             drop(inside);
@@ -113,12 +113,12 @@ impl Queue {
     /// Moves the parcel's references to the message, and the message into the queue, in one transaction.
     fn hand_over(&self, parcel: &mut Parcel<'_>, count: u64) -> Result<()> {
         let mut txn = self.0.hold.family.begin_soon()?;
-        for hold in &parcel.carried {
+        for hold in &parcel.refs {
             hold.note_given(&mut txn);
         }
         txn.write(&self.object().put_count, count + 1);
         txn.commit();
-        for hold in parcel.carried.drain(..) {
+        for hold in parcel.refs.drain(..) {
             hold.given();
         }
         Ok(())
@@ -193,7 +193,7 @@ impl Queue {
         position: u64,
         header: MessageHeader,
         oob_bytes: u64,
-        carried: &[u64],
+        refs: &[u64],
         parts: [&[u8]; 2],
     ) {
         let family = self.0.hold.family;
@@ -204,8 +204,8 @@ impl Queue {
         family.at::<AtomicU64>(at).store(len, Ordering::Relaxed);
         family.at::<AtomicU64>(at + 8).store(rest, Ordering::Relaxed);
         at += MESSAGE_HEADER;
-        if !carried.is_empty() {
-            for word in core::iter::once(&oob_bytes).chain(carried) {
+        if !refs.is_empty() {
+            for word in core::iter::once(&oob_bytes).chain(refs) {
                 family.at::<AtomicU64>(at).store(*word, Ordering::Relaxed);
                 at += 8;
             }

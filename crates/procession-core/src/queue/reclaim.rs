@@ -44,10 +44,10 @@ pub(crate) fn reclaim(txn: &mut Txn, offset: u64) -> bool {
         let header = MessageHeader::from_words([word(at), word(at + 8)]);
         count += 1;
         position += header.footprint();
-        if header.carried != 0 {
-            for i in 1..=u64::from(header.carried) {
-                let carried = txn.read(family.at::<AtomicU64>(at + MESSAGE_HEADER + 8 * i));
-                txn.drop_reference(carried);
+        if header.refs != 0 {
+            for i in 1..=u64::from(header.refs) {
+                let refs = txn.read(family.at::<AtomicU64>(at + MESSAGE_HEADER + 8 * i));
+                txn.drop_reference(refs);
             }
             break;
         }

@@ -17,7 +17,7 @@ use crate::memory::view::View;
 use procession_core::family::object::HEADER;
 use procession_core::family::{Family, Hold};
 pub use procession_core::message::{ARRAY, BLOCK, BUFFERS, BYTEARRAY, BYTES, PICKLE, POSTCARD, TREE, block};
-use procession_core::queue::layout::MOST_CARRIED;
+use procession_core::queue::layout::MOST_REFS;
 use pyo3::exceptions::PyValueError;
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -45,7 +45,7 @@ pub struct Outgoing<'a> {
     /// Its bytes, in parts that follow each other.
     pub parts: [&'a [u8]; 2],
     pub encoding: u32,
-    pub carried: Vec<Hold>,
+    pub refs: Vec<Hold>,
     /// Bytes in buffers among what is carried.
     pub oob_bytes: u64,
 }
@@ -87,7 +87,7 @@ pub fn outgoing_with<'py, T>(
     let plain = |bytes, encoding| Outgoing {
         parts: [bytes, &[]],
         encoding,
-        carried: Vec::new(),
+        refs: Vec::new(),
         oob_bytes: 0,
     };
     if let Ok(bytes) = obj.cast_exact::<PyBytes>() {
@@ -104,7 +104,7 @@ pub fn outgoing_with<'py, T>(
         return send(Outgoing {
             parts: [&[code], view.bytes()],
             encoding: ARRAY,
-            carried: Vec::new(),
+            refs: Vec::new(),
             oob_bytes: 0,
         });
     }
@@ -112,13 +112,13 @@ pub fn outgoing_with<'py, T>(
     let bytes = pickle::dumps(py, obj)?;
     let OutOfBand {
         head,
-        carried,
+        refs,
         bytes: oob_bytes,
-    } = out_of_band(family, frame.take(), MOST_CARRIED)?;
+    } = out_of_band(family, frame.take(), MOST_REFS)?;
     send(Outgoing {
         encoding: if head.is_empty() { PICKLE } else { BUFFERS },
         parts: [&head, bytes.as_bytes()],
-        carried,
+        refs,
         oob_bytes,
     })
 }
@@ -127,7 +127,7 @@ pub fn outgoing_with<'py, T>(
 pub struct OutOfBand {
     /// What says which of the carried are buffers; empty if none is.
     pub head: Vec<u8>,
-    pub carried: Vec<Hold>,
+    pub refs: Vec<Hold>,
     /// Bytes in buffers.
     pub bytes: u64,
 }
@@ -141,24 +141,24 @@ pub fn out_of_band(family: &'static Family, collected: Collected, most: usize) -
         .iter()
         .map(|apart| apart.len | if apart.read_only { WAS_READ_ONLY } else { 0 })
         .collect();
-    let mut carried: Vec<Hold> = collected.buffers.into_iter().map(|apart| apart.hold).collect();
+    let mut refs: Vec<Hold> = collected.buffers.into_iter().map(|apart| apart.hold).collect();
     for hold in collected.holds {
         if std::ptr::eq(hold.family, family) {
-            carried.push(hold);
+            refs.push(hold);
         } else {
             // Objects of another family cannot travel in this one's messages; this process holds them from now on.
             transit::pin(hold);
         }
     }
-    let bundled = carried.len() >= most;
+    let bundled = refs.len() >= most;
     if !lengths.is_empty() {
-        let places = bundled.then(|| carried.iter().map(|h| (h.offset, h.generation)).collect());
+        let places = bundled.then(|| refs.iter().map(|h| (h.offset, h.generation)).collect());
         head = Head { lengths, places }.written();
     }
     if bundled {
-        carried = vec![family.bundle(carried).map_err(raised)?];
+        refs = vec![family.bundle(refs).map_err(raised)?];
     }
-    Ok(OutOfBand { head, carried, bytes })
+    Ok(OutOfBand { head, refs, bytes })
 }
 
 /// The bit of a buffer's length that says that the sender's buffer was read-only.
@@ -214,15 +214,9 @@ pub fn incoming<'py>(
     inline: &[u8],
     encoding: u32,
     big: Option<(Hold, usize)>,
-    carried: Vec<Hold>,
+    refs: Vec<Hold>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    incoming_behind(
-        py,
-        inline,
-        encoding,
-        big.map(|(hold, len)| (hold, 0, len)),
-        carried,
-    )
+    incoming_behind(py, inline, encoding, big.map(|(hold, len)| (hold, 0, len)), refs)
 }
 
 /// The same, where the bytes in the buffer begin at some place and are so many.
@@ -231,7 +225,7 @@ pub fn incoming_behind<'py>(
     inline: &[u8],
     encoding: u32,
     big: Option<(Hold, usize, usize)>,
-    carried: Vec<Hold>,
+    refs: Vec<Hold>,
 ) -> PyResult<Bound<'py, PyAny>> {
     match (encoding, big) {
         (TREE, None) => tree::decode(py, inline),
@@ -259,16 +253,16 @@ pub fn incoming_behind<'py>(
             drop(view);
             Ok(array)
         }
-        (PICKLE, None) => unpickled(py, PyBytes::new(py, inline).as_any(), None, carried),
+        (PICKLE, None) => unpickled(py, PyBytes::new(py, inline).as_any(), None, refs),
         // Unpickled straight from family memory: what is in it is copied once, into the objects.
         (PICKLE, Some((hold, skip, len))) => {
             let bytes = Bound::new(py, SharedBytes::read_only(hold, skip, len))?;
-            unpickled(py, bytes.as_any(), None, carried)
+            unpickled(py, bytes.as_any(), None, refs)
         }
         (BUFFERS, None) => {
             let (head, used) = Head::read(inline).ok_or_else(malformed)?;
             let bytes = PyBytes::new(py, &inline[used..]);
-            with_buffers(py, bytes.as_any(), head, carried)
+            with_buffers(py, bytes.as_any(), head, refs)
         }
         (BUFFERS, Some((hold, skip, len))) => {
             let mut start = Vec::new();
@@ -283,9 +277,9 @@ pub fn incoming_behind<'py>(
             }
             let (head, used) = Head::read(&start).ok_or_else(malformed)?;
             let bytes = Bound::new(py, SharedBytes::read_only(hold, skip + used, len - used))?;
-            with_buffers(py, bytes.as_any(), head, carried)
+            with_buffers(py, bytes.as_any(), head, refs)
         }
-        (BLOCK, None) => block_of(py, inline, carried),
+        (BLOCK, None) => block_of(py, inline, refs),
         (POSTCARD, _) => Err(PyValueError::new_err(
             "the message is a value of a Rust type: the Rust program has to put a procession::Value, a Vec<u8> or a \
              procession::Block for Python to get",
@@ -299,20 +293,16 @@ pub fn incoming_shared<'py>(
     py: Python<'py>,
     inline: &[u8],
     encoding: u32,
-    carried: Vec<Hold>,
+    refs: Vec<Hold>,
 ) -> PyResult<Bound<'py, PyAny>> {
     if encoding != BUFFERS {
-        return incoming(py, inline, encoding, None, carried);
+        return incoming(py, inline, encoding, None, refs);
     }
     let (head, used) = Head::read(inline).ok_or_else(malformed)?;
     let bytes = PyBytes::new(py, &inline[used..]);
     let buffers = PyList::empty(py);
-    let mut carried = carried.into_iter();
-    let bundle = if head.places.is_some() {
-        carried.next()
-    } else {
-        None
-    };
+    let mut refs = refs.into_iter();
+    let bundle = if head.places.is_some() { refs.next() } else { None };
     for (number, len) in head.lengths.iter().enumerate() {
         let hold = match (&head.places, &bundle) {
             (Some(places), Some(bundle)) => {
@@ -320,7 +310,7 @@ pub fn incoming_shared<'py>(
                 let kind = procession_core::family::object::Kind::Buffer;
                 bundle.family.open(offset, generation, kind).map_err(raised)?
             }
-            _ => carried.next().ok_or_else(malformed)?,
+            _ => refs.next().ok_or_else(malformed)?,
         };
         let (len, access) = said(*len);
         if access == Access::Write {
@@ -332,18 +322,13 @@ pub fn incoming_shared<'py>(
             buffers.append(Bound::new(py, SharedBytes::whole(copied, len, access))?)?;
         }
     }
-    unpickled(
-        py,
-        bytes.as_any(),
-        Some(&buffers),
-        carried.chain(bundle).collect(),
-    )
+    unpickled(py, bytes.as_any(), Some(&buffers), refs.chain(bundle).collect())
 }
 
 /// What a Rust program sends as a `Block`: an array that is the very memory.
-fn block_of<'py>(py: Python<'py>, head: &[u8], mut carried: Vec<Hold>) -> PyResult<Bound<'py, PyAny>> {
+fn block_of<'py>(py: Python<'py>, head: &[u8], mut refs: Vec<Hold>) -> PyResult<Bound<'py, PyAny>> {
     let (typestr, shape) = block::read(head).ok_or_else(malformed)?;
-    let hold = carried.pop().ok_or_else(malformed)?;
+    let hold = refs.pop().ok_or_else(malformed)?;
     let bytes = Bound::new(py, SharedBytes::read_only_whole(hold))?;
     py.import("procession.rust")?
         .getattr("_block")?
@@ -359,13 +344,13 @@ pub fn unpickled_with<'py>(
     py: Python<'py>,
     pickled: &Bound<'py, PyAny>,
     head: &[u8],
-    carried: Vec<Hold>,
+    refs: Vec<Hold>,
 ) -> PyResult<Bound<'py, PyAny>> {
     if head.is_empty() {
-        return unpickled(py, pickled, None, carried);
+        return unpickled(py, pickled, None, refs);
     }
     let (head, _) = Head::read(head).ok_or_else(malformed)?;
-    with_buffers(py, pickled, head, carried)
+    with_buffers(py, pickled, head, refs)
 }
 
 /// What a length in a head says.
@@ -378,11 +363,11 @@ fn with_buffers<'py>(
     py: Python<'py>,
     bytes: &Bound<'py, PyAny>,
     head: Head,
-    mut carried: Vec<Hold>,
+    mut refs: Vec<Hold>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let buffers = PyList::empty(py);
     for (number, len) in head.lengths.iter().enumerate() {
-        let hold = match (&head.places, carried.first()) {
+        let hold = match (&head.places, refs.first()) {
             (Some(places), Some(bundle)) => {
                 let (offset, generation) = places[number];
                 bundle
@@ -390,23 +375,23 @@ fn with_buffers<'py>(
                     .open(offset, generation, procession_core::family::object::Kind::Buffer)
                     .map_err(raised)?
             }
-            (None, Some(_)) => carried.remove(0),
+            (None, Some(_)) => refs.remove(0),
             (_, None) => return Err(malformed()),
         };
         let (len, access) = said(*len);
         buffers.append(Bound::new(py, SharedBytes::whole(hold, len, access))?)?;
     }
-    unpickled(py, bytes, Some(&buffers), carried)
+    unpickled(py, bytes, Some(&buffers), refs)
 }
 
 fn unpickled<'py>(
     py: Python<'py>,
     bytes: &Bound<'py, PyAny>,
     buffers: Option<&Bound<'py, PyList>>,
-    carried: Vec<Hold>,
+    refs: Vec<Hold>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let obj = pickle::loads(py, bytes, buffers);
-    drop(carried);
+    drop(refs);
     obj.map_err(|error| pickle::explained(py, error, "explain_unpickling", bytes))
 }
 

@@ -19,7 +19,7 @@ use crate::codec::pickle;
 use crate::dict;
 use crate::errors::raised;
 use crate::memory::transit::{self, Frame};
-use procession_core::dict::layout::MOST_CARRIED;
+use procession_core::dict::layout::MOST_REFS;
 use procession_core::dict::{Dict, Key, New, Put, When};
 use procession_core::family::Handle;
 use procession_core::family::object::HEADER;
@@ -79,8 +79,8 @@ impl SideChannel {
             });
         }
         // one less, for the buffer of a long head
-        let OutOfBand { head, carried, .. } = message::out_of_band(family, collected, MOST_CARRIED - 1)?;
-        let mut new = New::pack(family, &head, message::BUFFERS, carried).map_err(raised)?;
+        let OutOfBand { head, refs, .. } = message::out_of_band(family, collected, MOST_REFS - 1)?;
+        let mut new = New::pack(family, &head, message::BUFFERS, refs).map_err(raised)?;
         let key = loop {
             let bytes = fresh_key();
             let key = Key {
@@ -160,7 +160,7 @@ pub fn _fetch<'py>(
     if let Some((hold, len)) = value.big {
         hold.family.copy_out(hold.offset + HEADER, len, &mut head);
     }
-    message::unpickled_with(py, pickled.as_any(), &head, value.carried)
+    message::unpickled_with(py, pickled.as_any(), &head, value.refs)
 }
 
 #[pymethods]

@@ -9,7 +9,7 @@ use crate::interpreter::DETACH_ABOVE;
 use crate::memory::transit::{self, Frame};
 use crate::shared::Attached;
 use procession_core::Error;
-use procession_core::dict::layout::MOST_CARRIED;
+use procession_core::dict::layout::MOST_REFS;
 use procession_core::dict::{self as core, Key, New, Put, Tried, Value, When};
 use procession_core::family::object::HEADER;
 use procession_core::family::{Handle, Hold};
@@ -62,7 +62,7 @@ fn done_later<T: Send>(
 struct Packed {
     bytes: Vec<u8>,
     encoding: u32,
-    carried: Vec<Hold>,
+    refs: Vec<Hold>,
 }
 
 impl Dict {
@@ -101,7 +101,7 @@ impl Dict {
             shown: &shown,
         };
         let packed = packed(dict, value)?;
-        let pack = || New::pack(dict.family(), &packed.bytes, packed.encoding, packed.carried);
+        let pack = || New::pack(dict.family(), &packed.bytes, packed.encoding, packed.refs);
         let mut new = if packed.bytes.len() > DETACH_ABOVE {
             py.detach(pack)
         } else {
@@ -124,34 +124,34 @@ fn packed(dict: &core::Dict, value: &Bound<'_, PyAny>) -> PyResult<Packed> {
         return Ok(Packed {
             bytes,
             encoding: message::TREE,
-            carried: Vec::new(),
+            refs: Vec::new(),
         });
     }
     if let Ok(value) = value.cast_exact::<PyBytes>() {
         return Ok(Packed {
             bytes: value.as_bytes().to_vec(),
             encoding: message::BYTES,
-            carried: Vec::new(),
+            refs: Vec::new(),
         });
     }
     let frame = Frame::open(None);
     let bytes = pickle::dumps(value.py(), value)?.as_bytes().to_vec();
-    let mut carried = Vec::new();
+    let mut refs = Vec::new();
     for hold in frame.take().holds {
         // Objects of another family cannot belong to this one's entries; this process holds them from now on.
         if std::ptr::eq(hold.family, dict.family()) {
-            carried.push(hold);
+            refs.push(hold);
         } else {
             transit::pin(hold);
         }
     }
-    if carried.len() >= MOST_CARRIED {
-        carried = vec![dict.family().bundle(carried).map_err(raised)?];
+    if refs.len() >= MOST_REFS {
+        refs = vec![dict.family().bundle(refs).map_err(raised)?];
     }
     Ok(Packed {
         bytes,
         encoding: message::PICKLE,
-        carried,
+        refs,
     })
 }
 

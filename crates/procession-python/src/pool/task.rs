@@ -70,7 +70,7 @@ pub mod result {
 /// The object that a message of the pool is.
 pub fn unpacked(py: Python<'_>, arrived: Arrived) -> PyResult<Bound<'_, PyAny>> {
     let big = arrived.big.map(|(hold, len)| (hold, HEAD, len - HEAD));
-    message::incoming_behind(py, &arrived.bytes, arrived.encoding, big, arrived.carried)
+    message::incoming_behind(py, &arrived.bytes, arrived.encoding, big, arrived.refs)
 }
 
 /// An outcome as (whether it is a value, value) or (False, (kind, ...)).
@@ -155,7 +155,7 @@ pub fn submit(pool: &Pool, mut task: Submission, how: How, payload: &Bound<'_, P
             send(Outgoing {
                 parts: m.parts,
                 encoding: m.encoding,
-                carried: m.carried,
+                refs: m.refs,
                 oob_bytes: m.oob_bytes,
             })
         }),
@@ -184,7 +184,7 @@ pub fn submit_in_batch(
     };
     message::outgoing_with(py, pool.family(), payload, buffers, |m| {
         let len = m.parts[0].len() + m.parts[1].len();
-        if m.carried.is_empty() && Batch::takes(len) {
+        if m.refs.is_empty() && Batch::takes(len) {
             batch.add(&task, |out| {
                 m.parts.iter().for_each(|part| out.extend_from_slice(part));
                 Some(m.encoding)
@@ -195,7 +195,7 @@ pub fn submit_in_batch(
         let outgoing = Outgoing {
             parts: m.parts,
             encoding: m.encoding,
-            carried: m.carried,
+            refs: m.refs,
             oob_bytes: m.oob_bytes,
         };
         let id = if len > DETACH_ABOVE {
@@ -212,7 +212,7 @@ pub fn submit_in_batch(
 pub fn define(family: &'static Family, obj: &Bound<'_, PyAny>) -> PyResult<Arc<Definition>> {
     let py = obj.py();
     message::outgoing(py, family, obj, |m| {
-        let made = || Definition::new(family, m.encoding, m.parts, m.carried);
+        let made = || Definition::new(family, m.encoding, m.parts, m.refs);
         let len = m.parts[0].len() + m.parts[1].len();
         let made = if len > DETACH_ABOVE {
             py.detach(made)

@@ -208,7 +208,7 @@ impl AtWork {
             self.known.clear();
         }
         let found = ReceivedDefinition::open(family, key).map_err(raised)?;
-        let made = message::incoming_shared(py, &found.bytes, found.encoding, found.carried)?;
+        let made = message::incoming_shared(py, &found.bytes, found.encoding, found.refs)?;
         self.known.insert(key, made.clone().unbind());
         Ok(made)
     }
@@ -239,7 +239,7 @@ impl AtWork {
             };
             let mut joined = Vec::new();
             let parts = framed(head, &outgoing, &mut joined);
-            self.deliver(py, parts, m.encoding, m.carried, m.oob_bytes)
+            self.deliver(py, parts, m.encoding, m.refs, m.oob_bytes)
         })
     }
 
@@ -248,11 +248,11 @@ impl AtWork {
         py: Python<'_>,
         parts: [&[u8]; 2],
         encoding: u32,
-        carried: Vec<procession_core::family::Hold>,
+        refs: Vec<procession_core::family::Hold>,
         oob_bytes: u64,
     ) -> PyResult<()> {
         let worker = &self.worker;
-        let pack = || worker.pack(parts, encoding, carried, oob_bytes);
+        let pack = || worker.pack(parts, encoding, refs, oob_bytes);
         let much = parts[0].len() + parts[1].len() > DETACH_ABOVE;
         let mut parcel = if much { py.detach(pack) } else { pack() }.map_err(raised)?;
         if worker.deliver(&mut parcel, LockPolicy::Try).map_err(raised)? {

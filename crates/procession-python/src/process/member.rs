@@ -99,9 +99,9 @@ impl Member {
     #[pyo3(signature = (*_exc))]
     fn __exit__(&self, _exc: &Bound<'_, PyTuple>) -> PyResult<()> {
         let here = |hold: &Hold| std::ptr::eq(hold.family, self.seat.family);
-        let (carried, foreign) = transit::take_open_frame().into_iter().partition(here);
+        let (refs, foreign) = transit::take_open_frame().into_iter().partition(here);
         Vec::into_iter(foreign).for_each(transit::pin);
-        self.seat.carry_all(carried).map_err(raised)
+        self.seat.carry_all(refs).map_err(raised)
     }
 }
 
@@ -123,9 +123,9 @@ pub fn adopt(py: Python<'_>, fd: i32, slot: u32, generation: u32) -> PyResult<Bo
         n if n >= 0 => Some(unsafe { OwnedFd::from_raw_fd(n) }),
         _ => return Err(PyValueError::new_err("fd must be a descriptor or -1")),
     };
-    let (seat, carried) = Family::adopt(fd, slot, generation).map_err(raised)?;
+    let (seat, refs) = Family::adopt(fd, slot, generation).map_err(raised)?;
     if let Ok(mut place) = CARRIED.lock() {
-        *place = carried;
+        *place = refs;
     }
     Ok(PyBytes::new(py, &seat.message()))
 }
@@ -133,12 +133,12 @@ pub fn adopt(py: Python<'_>, fd: i32, slot: u32, generation: u32) -> PyResult<Bo
 /// The start message is unpickled: lets go of what the seat was carrying for it.
 #[pyfunction]
 pub fn carried_done() {
-    let carried = CARRIED
+    let refs = CARRIED
         .lock()
         .map(|mut place| std::mem::take(&mut *place))
         .unwrap_or_default();
     if let Some(seat) = Family::home_if_any().and_then(|f| f.current_seat()) {
-        seat.unload(&carried);
+        seat.unload(&refs);
     }
 }
 

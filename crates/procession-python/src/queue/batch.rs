@@ -62,7 +62,7 @@ fn add(queue: &procession_core::queue::Queue, batch: &mut Batch, item: &Bound<'_
     }
     message::outgoing(item.py(), queue.family(), item, |message| {
         let len = message.parts[0].len() + message.parts[1].len();
-        if !message.carried.is_empty() || !Batch::takes(len) {
+        if !message.refs.is_empty() || !Batch::takes(len) {
             return Ok(true);
         }
         for part in message.parts {

@@ -90,7 +90,7 @@ impl Queue {
             let message = Outgoing {
                 parts: [scratch, &[]],
                 encoding,
-                carried: Vec::new(),
+                refs: Vec::new(),
                 oob_bytes: 0,
             };
             Some(Self::send(py, queue, message, deadline))
@@ -120,11 +120,11 @@ impl Queue {
         let Outgoing {
             parts,
             encoding,
-            carried,
+            refs,
             oob_bytes,
         } = message;
         let len = parts[0].len() + parts[1].len();
-        let pack = || Parcel::pack(queue.family(), parts, encoding, carried, oob_bytes);
+        let pack = || Parcel::pack(queue.family(), parts, encoding, refs, oob_bytes);
         let mut parcel = if len > DETACH_ABOVE {
             py.detach(pack)
         } else {
@@ -170,13 +170,8 @@ impl Queue {
         message::with_scratch(|scratch| {
             let first = queue.try_get(scratch, LockPolicy::Try).map_err(raised)?;
             this.follow();
-            if let Got::Message {
-                encoding,
-                big,
-                carried,
-            } = first
-            {
-                return message::incoming(py, scratch, encoding, big, carried);
+            if let Got::Message { encoding, big, refs } = first {
+                return message::incoming(py, scratch, encoding, big, refs);
             }
             this.get_later(py, queue, scratch, deadline, first)
         })
@@ -204,11 +199,7 @@ impl Queue {
             |()| queue.wait_for_message(deadline),
         )?;
         match got {
-            Some(Got::Message {
-                encoding,
-                big,
-                carried,
-            }) => message::incoming(py, scratch, encoding, big, carried),
+            Some(Got::Message { encoding, big, refs }) => message::incoming(py, scratch, encoding, big, refs),
             Some(_) => Err(shut_down(py)),
             None => Err(empty(py)),
         }

@@ -69,16 +69,11 @@ impl RpcChannel {
                         .map(|event| peer_died.store(event == PeerEvent::PeerDied, Ordering::Relaxed))
                 },
             )?;
-            let Some(Got::Message {
-                encoding,
-                big,
-                carried,
-            }) = got
-            else {
+            let Some(Got::Message { encoding, big, refs }) = got else {
                 return Ok(None);
             };
             self.broken.store(false, Ordering::Relaxed);
-            Ok(Some(message::incoming(py, scratch, encoding, big, carried)))
+            Ok(Some(message::incoming(py, scratch, encoding, big, refs)))
         })
     }
 

@@ -139,11 +139,11 @@ impl<'p, I: Iterator<Item = A>, A: Message, R: Message> Map<'p, I, A, R> {
         let engine = &self.tasks.pool.shared.engine;
         let (batch, numbers) = (&mut self.batch, &mut self.numbers);
         let added = message::outgoing(engine.family(), element, |message: Outgoing<'_>| {
-            if !message.carried.is_empty() || !Batch::takes(message.bytes.len()) {
+            if !message.refs.is_empty() || !Batch::takes(message.bytes.len()) {
                 let outgoing = core::Outgoing {
                     parts: [message.bytes, &[]],
                     encoding: message.encoding,
-                    carried: message.carried,
+                    refs: message.refs,
                     oob_bytes: message.oob_bytes,
                 };
                 let done = engine.submit(submission(), outgoing);

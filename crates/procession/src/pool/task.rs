@@ -60,7 +60,7 @@ impl<'p> Tasks<'p> {
             let outgoing = core::Outgoing {
                 parts: [message.bytes, &[]],
                 encoding: message.encoding,
-                carried: message.carried,
+                refs: message.refs,
                 oob_bytes: message.oob_bytes,
             };
             shared
@@ -172,11 +172,10 @@ impl Shared {
         match outcome {
             Outcome::Returned(mut arrived) => {
                 let (word, encoding) = (arrived.head.word, arrived.encoding);
-                let carried = std::mem::take(&mut arrived.carried);
+                let refs = std::mem::take(&mut arrived.refs);
                 let bytes = arrived.into_bytes();
                 if word == worker::VALUE {
-                    return message::incoming(&bytes, encoding, None, carried)
-                        .map_err(TaskError::Undecodable);
+                    return message::incoming(&bytes, encoding, None, refs).map_err(TaskError::Undecodable);
                 }
                 Err(match message::deserialized_borrowed(&bytes) {
                     Ok(Report::Panicked(panic)) => TaskError::Panicked {

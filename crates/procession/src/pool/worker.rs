@@ -149,10 +149,10 @@ impl Functions {
         let Some(function) = self.0.get(&key) else {
             return Outcome::NotRun("its function was not found".into());
         };
-        let (encoding, carried) = (task.encoding, std::mem::take(&mut task.carried));
+        let (encoding, refs) = (task.encoding, std::mem::take(&mut task.refs));
         worker.calls(&task.head);
         let bytes = task.into_bytes();
-        function.call(Arguments::Message(&bytes, encoding, carried), &mut || ())
+        function.call(Arguments::Message(&bytes, encoding, refs), &mut || ())
     }
 
     fn find(worker: &Worker, key: (u64, u32)) -> Result<Callable, String> {
@@ -175,7 +175,7 @@ fn hand_back(worker: &Worker, id: u64, outcome: Outcome) -> procession_core::Res
     let Encoded {
         bytes,
         encoding,
-        carried,
+        refs,
         oob_bytes,
     } = encoded;
     let head = Head {
@@ -190,7 +190,7 @@ fn hand_back(worker: &Worker, id: u64, outcome: Outcome) -> procession_core::Res
     };
     let mut joined = Vec::new();
     let parts = framed(head, &outgoing, &mut joined);
-    let mut parcel = worker.pack(parts, encoding, carried, oob_bytes)?;
+    let mut parcel = worker.pack(parts, encoding, refs, oob_bytes)?;
     while !worker.deliver(&mut parcel, LockPolicy::Bounded)? {}
     Ok(())
 }

@@ -150,7 +150,7 @@ impl Builder {
             FunctionName::new(function).ok_or(StartError::Function("it is not code of this program"))?;
         let family = Family::home().map_err(FamilyError::from)?;
         let mut bytes = Vec::new();
-        let carried = message::serialized(family, &arguments, &mut bytes)?;
+        let refs = message::serialized(family, &arguments, &mut bytes)?;
         drop(arguments);
         let by_server = method == StartMethod::ForkServer;
         let mut settings = Settings {
@@ -176,7 +176,7 @@ impl Builder {
             settings,
         };
         let seated = Seated::reserve(family, &plan.name)?;
-        seated.load(&child::encode_start(&start, &bytes)?, carried)?;
+        seated.load(&child::encode_start(&start, &bytes)?, refs)?;
         let child = match method {
             StartMethod::Spawn => {
                 let pid = start_program(seated.seat, startup::CHILD, &plan.environment, &fds)?;
@@ -246,8 +246,8 @@ impl Seated {
     }
 
     /// Puts a message into the seat, and the references to the shared objects in it.
-    pub(crate) fn load(&self, message: &[u8], carried: Vec<Hold>) -> Result<(), FamilyError> {
-        self.seat.carry_all(carried)?;
+    pub(crate) fn load(&self, message: &[u8], refs: Vec<Hold>) -> Result<(), FamilyError> {
+        self.seat.carry_all(refs)?;
         Ok(self.seat.load(message)?)
     }
 

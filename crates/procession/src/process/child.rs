@@ -50,7 +50,7 @@ pub(crate) fn is_bound_from_now_on() {
 /// Runs the life of a child that began as a new program.
 pub(crate) fn live(memory: OwnedFd, mut inherited: Inherited, slot: u32, generation: u32) {
     let code = match Family::adopt(Some(memory), slot, generation) {
-        Ok((seat, carried)) => run(seat, &carried, |count| {
+        Ok((seat, refs)) => run(seat, &refs, |count| {
             (0..count).map(|_| inherited.next()).collect()
         }),
         // The parent has given up, so no process is waiting for a report.
@@ -69,13 +69,13 @@ pub(crate) fn end(code: i32) -> ! {
 
 /// Does what the start message in the seat says. Returns the status to end with. `passed` returns the given number of
 /// descriptors that were passed.
-pub(crate) fn run(seat: Seat, carried: &[u32], passed: impl FnOnce(u32) -> Vec<Option<OwnedFd>>) -> i32 {
+pub(crate) fn run(seat: Seat, refs: &[u32], passed: impl FnOnce(u32) -> Vec<Option<OwnedFd>>) -> i32 {
     let bytes = seat.message();
     let outcome = match postcard::take_from_bytes::<Start>(&bytes) {
         Ok((start, arguments)) => match prepare(&start.settings, passed(start.descriptors)) {
             Ok(()) => {
                 outcome::note_panics();
-                let mut unload = || seat.unload(carried);
+                let mut unload = || seat.unload(refs);
                 match start.function.resolve() {
                     Ok(function) => function.call(Arguments::Plain(arguments), &mut unload),
                     Err(why) => Outcome::NotRun(why),

@@ -191,7 +191,7 @@ fn wait_as_spare(server: ForkServer) -> ! {
 
 fn become_child(slot: u32, generation: u32, fds: Vec<OwnedFd>) -> ! {
     let code = match Family::adopt(None, slot, generation) {
-        Ok((seat, carried)) => child::run(seat, &carried, |_| fds.into_iter().map(Some).collect()),
+        Ok((seat, refs)) => child::run(seat, &refs, |_| fds.into_iter().map(Some).collect()),
         Err(_) => 1,
     };
     child::end(code)

@@ -14,16 +14,14 @@ static GIVEN: Mutex<Option<(Seat, Vec<u32>)>> = Mutex::new(None);
 
 /// Joins the family, and returns into the program's `main`. Called by `init`.
 pub(crate) fn join(memory: OwnedFd, mut inherited: Inherited, slot: u32, generation: u32) {
-    if let (Ok((seat, carried)), Ok(mut given)) =
-        (Family::adopt(Some(memory), slot, generation), GIVEN.lock())
-    {
+    if let (Ok((seat, refs)), Ok(mut given)) = (Family::adopt(Some(memory), slot, generation), GIVEN.lock()) {
         if seat.message().first() == Some(&1)
             && let Some(reader) = inherited.next()
         {
             let _ = lifeline::hold(Some(reader));
             crate::process::child::is_bound_from_now_on();
         }
-        *given = Some((seat, carried));
+        *given = Some((seat, refs));
     }
     fork::unblock_interrupt();
 }
@@ -45,12 +43,12 @@ pub(crate) fn join(memory: OwnedFd, mut inherited: Inherited, slot: u32, generat
 /// }
 /// ```
 pub fn given() -> Result<Option<Vec<Value>>, DecodeError> {
-    let Some((seat, carried)) = GIVEN.lock().ok().and_then(|mut given| given.take()) else {
+    let Some((seat, refs)) = GIVEN.lock().ok().and_then(|mut given| given.take()) else {
         return Ok(None);
     };
     let message = seat.message();
     let value = Value::from_bytes(message.get(1..).unwrap_or_default());
-    seat.unload(&carried);
+    seat.unload(&refs);
     match value? {
         Value::Tuple(values) => Ok(Some(values)),
         _ => Err(DecodeError::new::<Vec<Value>>("it is no tuple")),
