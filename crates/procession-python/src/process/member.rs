@@ -12,7 +12,7 @@ use std::sync::Mutex;
 
 /// The entries that this process's seat carried when it was adopted. Locked only while attached to the interpreter and
 /// never across Python code, so no fork meets it locked.
-static CARRIED: Mutex<Vec<u32>> = Mutex::new(Vec::new());
+static IN_SEAT_REFS: Mutex<Vec<u32>> = Mutex::new(Vec::new());
 
 /// A seat in the family's registry of processes, held by the process that started its occupant.
 #[pyclass(module = "procession._core", frozen)]
@@ -124,7 +124,7 @@ pub fn adopt(py: Python<'_>, fd: i32, slot: u32, generation: u32) -> PyResult<Bo
         _ => return Err(PyValueError::new_err("fd must be a descriptor or -1")),
     };
     let (seat, refs) = Family::adopt(fd, slot, generation).map_err(raised)?;
-    if let Ok(mut place) = CARRIED.lock() {
+    if let Ok(mut place) = IN_SEAT_REFS.lock() {
         *place = refs;
     }
     Ok(PyBytes::new(py, &seat.message()))
@@ -133,7 +133,7 @@ pub fn adopt(py: Python<'_>, fd: i32, slot: u32, generation: u32) -> PyResult<Bo
 /// The start message is unpickled: lets go of what the seat was carrying for it.
 #[pyfunction]
 pub fn carried_done() {
-    let refs = CARRIED
+    let refs = IN_SEAT_REFS
         .lock()
         .map(|mut place| std::mem::take(&mut *place))
         .unwrap_or_default();
