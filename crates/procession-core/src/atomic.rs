@@ -1,6 +1,6 @@
 //! Atomics, from the machine or from the model checker.
 //!
-//! The word-level algorithms ([`crate::sync::word`], [`crate::sync::bell`]) use the atomics and the futex of this
+//! The word-level algorithms (the words of [`crate::sync`], [`crate::sync::bell`]) use the atomics and the futex of this
 //! module, so that the same source runs on the machine and, under `--cfg loom`, in loom's model checker. Under loom a
 //! futex is a mutex and a condition variable, which gives the same guarantee as the kernel: checking the word and
 //! falling asleep are one step.
@@ -62,6 +62,8 @@ impl Word {
 #[derive(Debug)]
 pub struct Word {
     atomic: AtomicU32,
+    /// The counter of which this is the low half, if it is one.
+    whole: Option<loom::sync::Arc<AtomicU64>>,
     /// Number of tickets drawn, and number of tickets that were called.
     tickets: loom::sync::Mutex<(u32, u32)>,
     called: loom::sync::Condvar,
@@ -74,6 +76,7 @@ impl Word {
     pub fn new(value: u32) -> Self {
         Word {
             atomic: AtomicU32::new(value),
+            whole: None,
             tickets: loom::sync::Mutex::new((0, 0)),
             called: loom::sync::Condvar::new(),
         }
@@ -88,7 +91,11 @@ impl Word {
     /// reports.
     pub fn sleep(&self, seen: u32, _deadline: crate::sys::clock::Deadline) -> crate::sys::futex::Woken {
         let mut tickets = self.tickets.lock().unwrap();
-        if self.atomic.load(Ordering::SeqCst) != seen {
+        let value = match &self.whole {
+            Some(whole) => whole.load(Ordering::SeqCst) as u32,
+            None => self.atomic.load(Ordering::SeqCst),
+        };
+        if value != seen {
             return crate::sys::futex::Woken::Changed;
         }
         let mine = tickets.0;
@@ -108,5 +115,37 @@ impl Word {
             self.called.notify_all();
         }
         woken
+    }
+}
+
+/// A 64-bit word whose low half can be slept on, as the model checker sees it.
+#[cfg(loom)]
+#[derive(Debug)]
+pub struct WideWord {
+    atomic: loom::sync::Arc<AtomicU64>,
+    low_half: Word,
+}
+
+#[cfg(loom)]
+impl WideWord {
+    /// A word that holds 0.
+    #[must_use]
+    pub fn new() -> Self {
+        let atomic = loom::sync::Arc::new(AtomicU64::new(0));
+        let low_half = Word {
+            whole: Some(atomic.clone()),
+            ..Word::new(0)
+        };
+        WideWord { atomic, low_half }
+    }
+
+    /// The atomic itself.
+    pub fn atomic(&self) -> &AtomicU64 {
+        &self.atomic
+    }
+
+    /// The half to sleep on.
+    pub fn low_half(&self) -> &Word {
+        &self.low_half
     }
 }

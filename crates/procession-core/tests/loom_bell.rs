@@ -1,6 +1,9 @@
 //! The model checker loom tries every interleaving of the word-level algorithms. Run it with `make loom`.
 #![cfg(loom)]
 
+mod common_loom;
+
+use common_loom::check;
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicU32, Ordering};
 use loom::thread;
@@ -8,13 +11,6 @@ use procession_core::atomic::Word;
 use procession_core::sync::bell::Bell;
 use procession_core::sync::word::{AcquireAttempt, LockWord};
 use procession_core::sys::clock::Deadline;
-
-/// Tries every interleaving with up to three preemptions: more take hours, and bugs of this kind need two.
-fn check(model: impl Fn() + Sync + Send + 'static) {
-    let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = builder.preemption_bound.or(Some(3));
-    builder.check(model);
-}
 
 struct Lock {
     word: LockWord,

@@ -6,10 +6,10 @@
 //! the wake-up; see [`super::bell`].
 
 use super::bell::Bell;
+use super::event_word::EventWord;
 use super::object::Reference;
 use super::wait::{Attempt, Statistics, WaitOutcome};
 use super::wait_point::WaitPoint;
-use crate::atomic::Word;
 use crate::error::Result;
 use crate::family::object::{Header, Kind};
 use crate::family::{Family, Handle, Seat};
@@ -23,7 +23,7 @@ use core::time::Duration;
 #[derive(Debug)]
 pub struct EventObject {
     header: Header,
-    word: Word,
+    word: EventWord,
     pad: AtomicU32,
     wait: WaitPoint,
 }
@@ -61,52 +61,44 @@ impl Event {
     #[inline]
     #[must_use]
     pub fn is_set(&self) -> bool {
-        self.0.object.word.atomic().load(Ordering::Acquire) & 1 == 1
+        self.0.object.word.is_set()
     }
 
     /// Sets the event and wakes all waiters.
     pub fn set(&self) {
         let object = self.0.object;
         let snapshot = object.wait.bell.snapshot();
-        let set = |word: u32| (word & 1 == 0).then(|| word.wrapping_add(2) | 1);
-        if object
-            .word
-            .atomic()
-            .fetch_update(Ordering::Release, Ordering::Relaxed, set)
-            .is_ok()
-        {
+        if object.word.set() {
             crash_point!("event.set, bell not rung");
             object.header.operations.fetch_add(1, Ordering::Relaxed);
         }
         // Ring even if it was set already: the process that set it may have died before it could wake the waiters.
-        object.wait.bell.ring_all(&object.word, snapshot);
+        object.wait.bell.ring_all(object.word.word(), snapshot);
     }
 
     /// How often the event was set, modulo 2^31: changes with every `set` of an event that was clear.
     #[must_use]
     pub fn generation(&self) -> u32 {
-        self.0.object.word.atomic().load(Ordering::Acquire) >> 1
+        self.0.object.word.generation()
     }
 
     /// Clears the event.
     pub fn clear(&self) {
-        self.0.object.word.atomic().fetch_and(!1, Ordering::Release);
+        self.0.object.word.clear();
     }
 
     /// Waits until the event is set, or was set since the wait began.
     pub fn wait(&self, deadline: Deadline) -> WaitOutcome {
         let object = self.0.object;
-        let first = object.word.atomic().load(Ordering::Acquire);
+        let first = object.word.load();
         let waiter = object
             .wait
-            .waiter(&self.0.hold, &object.word, Duration::from_millis(20));
+            .waiter(&self.0.hold, object.word.word(), Duration::from_millis(20));
         let attempt = || {
-            let word = object.word.atomic().load(Ordering::Acquire);
-            if word & 1 == 1 || word >> 1 != first >> 1 {
-                Attempt::Done(())
-            } else {
-                Attempt::While(word)
-            }
+            object
+                .word
+                .reached_since(first)
+                .map_or_else(Attempt::While, Attempt::Done)
         };
         waiter.until(deadline, attempt, |_| None, |_| ())
     }
@@ -125,5 +117,5 @@ impl Event {
 /// Handles the death of a member that referred to this event.
 pub(crate) fn holder_died(family: &'static Family, offset: u64, dead: Seat) {
     let object = family.at::<EventObject>(offset);
-    object.wait.member_died(dead, &object.word);
+    object.wait.member_died(dead, object.word.word());
 }

@@ -13,10 +13,12 @@
 //! | [`lock`] | Lock and RLock |
 //! | [`owner`] | the owner of a lock, and what happens when it dies |
 //! | [`semaphore`], [`event`], [`barrier`] | objects of one word each |
+//! | [`semaphore_word`], [`event_word`], [`barrier_word`] | those words, and every change of them |
 //! | [`condition`] | a list of waiters |
 
 #[cfg(not(loom))]
 pub mod barrier;
+pub mod barrier_word;
 pub mod bell;
 #[cfg(not(loom))]
 pub mod caller;
@@ -24,6 +26,7 @@ pub mod caller;
 pub mod condition;
 #[cfg(not(loom))]
 pub mod event;
+pub mod event_word;
 #[cfg(not(loom))]
 mod guarded;
 #[cfg(not(loom))]
@@ -34,6 +37,7 @@ pub mod object;
 pub mod owner;
 #[cfg(not(loom))]
 pub mod semaphore;
+pub mod semaphore_word;
 #[cfg(not(loom))]
 pub mod spin;
 #[cfg(not(loom))]

@@ -7,9 +7,9 @@
 
 use super::bell::Bell;
 use super::object::Reference;
+use super::semaphore_word::SemaphoreWord;
 use super::wait::{Attempt, Statistics, WaitOutcome};
 use super::wait_point::WaitPoint;
-use crate::atomic::Word;
 use crate::error::Result;
 use crate::family::object::{Header, Kind};
 use crate::family::{Family, Handle, Seat};
@@ -26,7 +26,7 @@ pub const MOST: u32 = i32::MAX as u32;
 #[derive(Debug)]
 pub struct SemaphoreObject {
     header: Header,
-    count: Word,
+    count: SemaphoreWord,
     maximum: AtomicU32,
     wait: WaitPoint,
 }
@@ -41,7 +41,7 @@ impl Semaphore {
     /// Creates a semaphore with the value `value`, which releases may raise up to `maximum`.
     pub fn new(value: u32, maximum: u32) -> Result<Semaphore> {
         let reference = Reference::make(Kind::Semaphore, |_, object: &'static SemaphoreObject| {
-            object.count.atomic().store(value.min(MOST), Ordering::Relaxed);
+            object.count.begin_with(value.min(MOST));
             object.maximum.store(maximum.min(MOST), Ordering::Relaxed);
             Ok(())
         })?;
@@ -77,24 +77,17 @@ impl Semaphore {
         let object = self.0.object;
         let waiter = object
             .wait
-            .waiter(&self.0.hold, &object.count, Duration::from_millis(20));
+            .waiter(&self.0.hold, object.count.word(), Duration::from_millis(20));
         waiter.until(deadline, || self.attempt(), |_| None, |_| ())
     }
 
     #[inline]
     fn attempt(&self) -> Attempt<()> {
         let object = self.0.object;
-        let count = object.count.atomic();
-        let mut seen = count.load(Ordering::Relaxed);
-        while seen != 0 {
-            match count.compare_exchange_weak(seen, seen - 1, Ordering::Acquire, Ordering::Relaxed) {
-                Ok(_) => {
-                    crash_point!("semaphore.acquired");
-                    object.header.operations.fetch_add(1, Ordering::Relaxed);
-                    return Attempt::Done(());
-                }
-                Err(other) => seen = other,
-            }
+        if object.count.try_take() {
+            crash_point!("semaphore.acquired");
+            object.header.operations.fetch_add(1, Ordering::Relaxed);
+            return Attempt::Done(());
         }
         Attempt::While(0)
     }
@@ -111,23 +104,14 @@ impl Semaphore {
     pub fn release(&self, n: u32) -> bool {
         let object = self.0.object;
         let snapshot = object.wait.bell.snapshot();
-        let maximum = object.maximum.load(Ordering::Relaxed);
-        let count = object.count.atomic();
-        let mut seen = count.load(Ordering::Relaxed);
-        loop {
-            let Some(more) = seen.checked_add(n).filter(|more| *more <= maximum) else {
-                return false;
-            };
-            match count.compare_exchange_weak(seen, more, Ordering::Release, Ordering::Relaxed) {
-                Ok(_) => break,
-                Err(other) => seen = other,
-            }
+        if !object.count.give(n, object.maximum.load(Ordering::Relaxed)) {
+            return false;
         }
         crash_point!("semaphore.released, bell not rung");
         if n == 1 {
-            object.wait.bell.ring(&object.count, snapshot);
+            object.wait.bell.ring(object.count.word(), snapshot);
         } else {
-            object.wait.bell.ring_all(&object.count, snapshot);
+            object.wait.bell.ring_all(object.count.word(), snapshot);
         }
         true
     }
@@ -135,7 +119,7 @@ impl Semaphore {
     /// The present value.
     #[must_use]
     pub fn value(&self) -> u32 {
-        self.0.object.count.atomic().load(Ordering::Relaxed)
+        self.0.object.count.value()
     }
 
     /// The semaphore's counters.
@@ -152,5 +136,5 @@ impl Semaphore {
 /// Handles the death of a member that referred to this semaphore.
 pub(crate) fn holder_died(family: &'static Family, offset: u64, dead: Seat) {
     let object = family.at::<SemaphoreObject>(offset);
-    object.wait.member_died(dead, &object.count);
+    object.wait.member_died(dead, object.count.word());
 }
