@@ -2,18 +2,18 @@
 
     import procession as mp
 
-All names of `multiprocessing` are here and mean what they mean there. Besides:
+All names of `multiprocessing` are here with the same meaning. In addition:
 
-OwnerDiedError   a lock's holder died; raised instead of waiting for ever
-WorkerDiedError  a pool's worker died with a task; also TaskTimeoutError, PoolBrokenError
-ProcessDiedError what `process.exception` is if no exception ended the process
-set_forkserver_spares(n)   children that the fork server keeps ready
+OwnerDiedError   the holder of a lock died; raised instead of waiting for ever
+WorkerDiedError  a worker of a pool died with a task; also TaskTimeoutError, PoolBrokenError
+ProcessDiedError the value of `process.exception` if no exception ended the process
+set_forkserver_spares(n)   sets how many children the fork server keeps ready
 SharedDict       a dictionary that processes share, without a server
-ndarray, asarray numpy arrays in shared memory, which are sent as handles
-install()        from now on `import multiprocessing` means this package
-move(obj)        sends an array that one gives up without copying it
+ndarray, asarray make numpy arrays in shared memory, which are sent as handles
+install()        makes `import multiprocessing` mean this package from now on
+move(obj)        sends an array without copying it, and gives it up
 
-`python -m procession script.py` runs a program that knows nothing of Procession with it.
+`python -m procession script.py` runs a program that was written for `multiprocessing`.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     reducer: Any
 
-del TYPE_CHECKING  # no name of the package
+del TYPE_CHECKING  # not a name of the package
 
 __all__ = [
     "Array",
@@ -144,12 +144,12 @@ SUBWARNING = 25
 
 _alias.share_key()
 
-# What children import the main module as. A spawned child puts its own here.
+# The name under which children import the main module. A spawned child puts its own module here.
 if "__main__" in sys.modules:
     sys.modules["__mp_main__"] = sys.modules["__main__"]
 
 
-# what most programs do not use, or what needs numpy: where it is
+# Names that most programs do not use, or that need numpy, with the modules that have them.
 _LATE = {
     "PoolBrokenError": "_pool.errors",
     "SharedDict": "_memory.shared_dict",
@@ -166,16 +166,16 @@ def __dir__() -> list[str]:
 
 
 def __getattr__(name: str) -> object:
-    if name == "reducer":  # a property of the context, and a module that is better imported late
+    if name == "reducer":  # a property of the context, whose module is imported late
         return _default.reducer
     if name in _LATE:
         full = f"{__name__}.{_LATE[name]}"
-        __import__(full)  # without importlib, which a child may have no other use for
+        __import__(full)  # not importlib, which a child may not need otherwise
         found = getattr(sys.modules[full], name)
         globals()[name] = found
         return found
     if name in _alias.INTERFACE:
-        # `multiprocessing.util` and others are there without an import of their own, once something has imported them
+        # as `multiprocessing.util` and others: they are attributes once another module has imported them
         from importlib import import_module
 
         return import_module(f"{__name__}.{name}")
@@ -183,7 +183,7 @@ def __getattr__(name: str) -> object:
 
 
 def _for_freezers() -> None:
-    """Is not called. What makes programs into executables finds here the modules that are imported by name only."""
+    """Imports the modules that are imported by name only, for programs that make executables. It is never called."""
     from . import futures, heap, managers, pool, rust  # noqa: F401
     from ._memory import arrays, shared_dict  # noqa: F401
     from ._pool import errors, worker  # noqa: F401

@@ -1,4 +1,4 @@
-"""Arguments that are refused by the call that gets them, with the parameter's name: not later, somewhere else."""
+"""Checks of arguments. The call that gets a wrong argument raises at once and names the parameter."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ for _power, _letter in enumerate("KMGTP", 1):
 
 
 def count(name: str, value: Any, least: int | None) -> int:
-    """A whole number. TypeError: it is none. ValueError: it is less than the least; None: there is none."""
+    """Returns a whole number. TypeError: `value` is none. ValueError: it is less than `least`; None: no least one."""
     try:
         number: int = value.__index__()
     except (AttributeError, TypeError):
@@ -27,25 +27,25 @@ def count(name: str, value: Any, least: int | None) -> int:
 
 
 def seconds(name: str, value: Any) -> float | None:
-    """A length of time, or None: without limit. TypeError: it is no number. ValueError: it is negative, or no time."""
+    """Returns seconds, or None (without limit). TypeError: `value` is no number. ValueError: it is negative or NaN."""
     if value is None:
         return None
     try:
-        if isinstance(value, str):  # "3" would be a number for float()
+        if isinstance(value, str):  # float() would accept "3"
             raise TypeError
         number = float(value)
     except (TypeError, ValueError):
         raise TypeError(f"{name} must be a number of seconds or None, not {_shown(value)}") from None
-    if not number >= 0:  # or is no number
+    if not number >= 0:  # also true for NaN
         raise ValueError(f"{name} must be 0 seconds or more, not {value!r}")
     return number
 
 
 def size(name: str, value: Any) -> int:
-    """A number of bytes: 4_000_000_000, "4GB", "4 GB" or "3.5GiB", in upper or lower case.
+    """Returns a number of bytes: 4_000_000_000, "4GB", "4 GB" or "3.5GiB", in upper or lower case.
 
-    A GB is 1000**3 bytes, a GiB is 1024**3. TypeError: it is neither a whole number nor a str. ValueError: it is
-    negative, or a text that says no number of bytes.
+    A GB has 1000**3 bytes, a GiB 1024**3. TypeError: `value` is neither a whole number nor a str. ValueError: it is
+    negative, or a text that is no number of bytes.
     """
     if not isinstance(value, str):
         try:
@@ -57,7 +57,7 @@ def size(name: str, value: Any) -> int:
         digits = text.rstrip("BIKMGTPbikmgtp ")
         unit = _UNITS.get(text[len(digits) :].strip().upper())
         try:
-            exact = float(digits.replace(" ", "?"))  # which are no spaces to it
+            exact = float(digits.replace(" ", "?"))  # float() would accept spaces
             if unit is None or exact != exact or exact in (float("inf"), float("-inf")):
                 raise ValueError
         except ValueError:
@@ -69,11 +69,11 @@ def size(name: str, value: Any) -> int:
 
 
 def check_call(args: Iterable[Any], kwds: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The arguments of a call. TypeError: args are none, or kwds are no mapping, or of other keys than names."""
+    """Returns the arguments of a call. TypeError: `args` is not iterable, or `kwds` is no mapping with str keys."""
     try:
         positional = tuple(args)
     except TypeError:
-        if hasattr(args, "__iter__"):  # what it raises while it is read is its own
+        if hasattr(args, "__iter__"):  # an error that reading it raises is passed on
             raise
         raise TypeError(f"args must be the arguments of the call, as a tuple, not {_shown(args)}") from None
     if not hasattr(kwds, "keys"):

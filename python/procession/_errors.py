@@ -1,7 +1,7 @@
-"""What the errors of this package derive from, and those that multiprocessing has not.
+"""The base class of the errors of this package, and the errors that multiprocessing does not have.
 
-They are not in `context`, as the others: whatever exception is found in that module, pickles of the old protocols are
-expected to know by Python 2's name.
+They are not in `context`, as the others: pickle's old protocols map each exception of that module to a name of Python
+2.
 """
 
 from __future__ import annotations
@@ -10,18 +10,22 @@ __all__ = ["OwnerDiedError", "ProcessDiedError", "ProcessError"]
 
 
 class ProcessError(Exception):
-    """What the errors of this package derive from."""
+    """The base class of the errors of this package."""
 
     __module__ = "procession.context"  # where multiprocessing has it
 
 
 class OwnerDiedError(ProcessError):
-    """The lock that was to be acquired belonged to a process that is dead, and what it guards may be half changed.
+    """Raised by `acquire` if the process that held the lock has died. The data that it guards may be half changed.
 
-    Raised once, in one of those that wait or in the next that comes; the lock is free again then. multiprocessing would
-    wait for ever.
+    It is raised once, in one of the processes that wait or in the next one that comes. Then the lock is free again.
 
-    pid, name: of the dead process. exitcode: how it ended (-N: killed by signal N), or None if nobody could tell.
+    Difference from multiprocessing: it waits for ever.
+
+    Attributes:
+        pid: the process id of the dead process.
+        name: the name of the dead process.
+        exitcode: how it ended (-N: signal N killed it); None if that cannot be known.
     """
 
     __module__ = "procession"
@@ -37,10 +41,14 @@ class OwnerDiedError(ProcessError):
 
 
 class ProcessDiedError(ProcessError):
-    """A process ended otherwise than well, and not by an exception: what `process.exception` is then.
+    """The value of `process.exception` if a process did not end well, but no exception ended it.
 
-    pid, name: of the process. exitcode: how it ended (-N: killed by signal N). The text tells it in words, as in
-    `Process-1 (pid 70) was killed by SIGKILL: out of memory`.
+    Its text says in words how the process ended: `Process-1 (pid 70) was killed by SIGKILL: out of memory`.
+
+    Attributes:
+        pid: the process id.
+        name: the name of the process.
+        exitcode: how it ended (-N: signal N killed it).
     """
 
     __module__ = "procession"

@@ -1,4 +1,4 @@
-"""Contexts: the package's functions and classes, bound to a start method."""
+"""Contexts: the functions and classes of the package, bound to a start method."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ if TYPE_CHECKING:
     from .connection import Connection
     from .popen_fork import Popen
 
-__all__: list[str] = []  # what users need is found in the package itself
+__all__: list[str] = []  # the package itself has the names that users need
 
-# The first argument of a frozen program's child. The standard library has another one: neither takes the other's.
+# The first argument of a frozen program's child. The standard library uses another one, so neither takes the other's.
 FROZEN_MARK = "--procession-child"
 
 
 class BufferTooShort(ProcessError):
-    """A message does not fit the buffer that was given for it. `args[0]` is the message."""
+    """Raised when a message does not fit the given buffer. `args[0]` is the message."""
 
 
 class TimeoutError(ProcessError):
-    """A time limit has passed. Not the built-in exception of this name."""
+    """Raised when a time limit has passed. It is not the built-in exception of this name."""
 
 
 class AuthenticationError(ProcessError):
-    """The other side of a connection does not know the key."""
+    """Raised when the other side of a connection does not know the key."""
 
 
 class BaseContext:
-    """What the package offers, for one start method. Its methods are the functions of the package."""
+    """All functions of the package, for one start method. They are the methods of this class."""
 
     ProcessError = ProcessError
     BufferTooShort = BufferTooShort
@@ -56,20 +56,22 @@ class BaseContext:
 
     # --- objects that processes share ---
 
-    # Their names are for people to read: in repr(), in statistics(), in errors.
+    # The `name` of an object is for people to read: repr(), statistics() and errors show it.
 
     def Lock(self, *, name: str | None = None, robust: bool = True) -> synchronize.Lock:
-        """A lock that processes share. Any process may release it, whoever holds it.
+        """Makes a lock that processes share. Any process may release it, not only the one that holds it.
 
-        If the holder dies, `acquire` raises `OwnerDiedError` once instead of waiting for ever, unless robust is false.
+        If the holder dies, `acquire` raises `OwnerDiedError` once instead of waiting for ever, unless `robust` is
+        false. See `procession.synchronize.Lock`.
         """
         made: synchronize.Lock = _module("synchronize").Lock(ctx=self.get_context(), name=name, robust=robust)
         return made
 
     def RLock(self, *, name: str | None = None, robust: bool = True) -> synchronize.RLock:
-        """A lock that the process and thread that hold it may acquire again.
+        """Makes a lock that the process and thread that hold it may acquire again.
 
-        If the holder dies, `acquire` raises `OwnerDiedError` once instead of waiting for ever, unless robust is false.
+        If the holder dies, `acquire` raises `OwnerDiedError` once instead of waiting for ever, unless `robust` is
+        false. See `procession.synchronize.RLock`.
         """
         made: synchronize.RLock = _module("synchronize").RLock(ctx=self.get_context(), name=name, robust=robust)
         return made
@@ -77,24 +79,37 @@ class BaseContext:
     def Condition(
         self, lock: synchronize.Lock | synchronize.RLock | None = None, *, name: str | None = None
     ) -> synchronize.Condition:
-        """A condition variable. lock: a `Lock` or `RLock`; by default a new `RLock`."""
+        """Makes a condition variable. See `procession.synchronize.Condition`.
+
+        Args:
+            lock: a `Lock` or `RLock`; None: a new `RLock`.
+            name: for people to read.
+        """
         made: synchronize.Condition = _module("synchronize").Condition(lock, ctx=self.get_context(), name=name)
         return made
 
     def Semaphore(self, value: int = 1, *, name: str | None = None) -> synchronize.Semaphore:
-        """A semaphore. value: its first one; ValueError if below 0."""
+        """Makes a semaphore. See `procession.synchronize.Semaphore`.
+
+        Args:
+            value: the first value.
+            name: for people to read.
+
+        Raises:
+            ValueError: `value` is below 0.
+        """
         made: synchronize.Semaphore = _module("synchronize").Semaphore(value, ctx=self.get_context(), name=name)
         return made
 
     def BoundedSemaphore(self, value: int = 1, *, name: str | None = None) -> synchronize.BoundedSemaphore:
-        """A semaphore that cannot be released beyond its first value. ValueError if that is below 0."""
+        """Makes a semaphore that cannot be released beyond its first value. Otherwise as `Semaphore`."""
         made: synchronize.BoundedSemaphore = _module("synchronize").BoundedSemaphore(
             value, ctx=self.get_context(), name=name
         )
         return made
 
     def Event(self, *, name: str | None = None) -> synchronize.Event:
-        """An event: a flag that processes can wait for."""
+        """Makes an event: a flag that processes can wait for. See `procession.synchronize.Event`."""
         made: synchronize.Event = _module("synchronize").Event(ctx=self.get_context(), name=name)
         return made
 
@@ -106,9 +121,13 @@ class BaseContext:
         *,
         name: str | None = None,
     ) -> synchronize.Barrier:
-        """A barrier: parties processes wait there for each other.
+        """Makes a barrier, at which processes wait for each other. See `procession.synchronize.Barrier`.
 
-        action: called by one of them in each round. timeout: for waits that give none, in seconds.
+        Args:
+            parties: how many processes or threads wait there in each round.
+            action: one of them calls it in each round.
+            timeout: seconds, for calls of `wait` that give none; None: without limit.
+            name: for people to read.
         """
         made: synchronize.Barrier = _module("synchronize").Barrier(
             parties, action, timeout, ctx=self.get_context(), name=name
@@ -116,55 +135,62 @@ class BaseContext:
         return made
 
     def Queue(self, maxsize: int = 0, *, maxbytes: int | str = 0) -> queues.Queue:
-        """A first-in first-out queue.
+        """Makes a first-in first-out queue. See `procession.queues.Queue`.
 
-        maxsize, maxbytes: how many items, and of how many bytes, it takes before `put` waits; 0: as many as fit.
+        Args:
+            maxsize: number of items that the queue takes before `put` waits; 0: as many as memory allows.
+            maxbytes: number of bytes, also as "64MB", that its items may have together before `put` waits; 0: as many
+                as memory allows.
         """
         made: queues.Queue = _module("queues").Queue(maxsize, maxbytes=maxbytes, ctx=self.get_context())
         return made
 
     def JoinableQueue(self, maxsize: int = 0, *, maxbytes: int | str = 0) -> queues.JoinableQueue:
-        """A queue with `task_done()` and `join()`; otherwise as `Queue`."""
+        """Makes a queue with `task_done()` and `join()`. Otherwise as `Queue`."""
         made: queues.JoinableQueue = _module("queues").JoinableQueue(maxsize, maxbytes=maxbytes, ctx=self.get_context())
         return made
 
     def SimpleQueue(self) -> queues.SimpleQueue:
-        """A queue with `put`, `get`, `empty` and `close` alone."""
+        """Makes a queue with only `put`, `get`, `empty` and `close`."""
         made: queues.SimpleQueue = _module("queues").SimpleQueue(ctx=self.get_context())
         return made
 
     def Pipe(self, duplex: bool = True) -> tuple[Connection, Connection]:
-        """A pair of connected connections. duplex=False: the first one receives, the second one sends."""
+        """Makes a pair of connected connections. See `procession.connection.Pipe`.
+
+        Args:
+            duplex: False: the first one only receives and the second one only sends.
+        """
         from .connection import Pipe
 
         return Pipe(duplex)
 
     def RawValue(self, typecode_or_type: Any, *args: Any) -> Any:
-        """A ctypes object in shared memory."""
+        """Makes a ctypes object in shared memory, without a lock. See `procession.sharedctypes.RawValue`."""
         from .sharedctypes import RawValue
 
         return RawValue(typecode_or_type, *args)
 
     def RawArray(self, typecode_or_type: Any, size_or_initializer: int | Sequence[Any]) -> Any:
-        """A ctypes array in shared memory."""
+        """Makes a ctypes array in shared memory, without a lock. See `procession.sharedctypes.RawArray`."""
         from .sharedctypes import RawArray
 
         return RawArray(typecode_or_type, size_or_initializer)
 
     def Value(self, typecode_or_type: Any, *args: Any, lock: Any = True) -> Any:
-        """A ctypes object in shared memory, with a lock."""
+        """Makes a ctypes object in shared memory, with a lock. See `procession.sharedctypes.Value`."""
         from .sharedctypes import Value
 
         return Value(typecode_or_type, *args, lock=lock, ctx=self.get_context())
 
     def Array(self, typecode_or_type: Any, size_or_initializer: int | Sequence[Any], *, lock: Any = True) -> Any:
-        """A ctypes array in shared memory, with a lock."""
+        """Makes a ctypes array in shared memory, with a lock. See `procession.sharedctypes.Array`."""
         from .sharedctypes import Array
 
         return Array(typecode_or_type, size_or_initializer, lock=lock, ctx=self.get_context())
 
     def Manager(self) -> Any:
-        """A server process that holds objects, already started, with a proxy for each type of object."""
+        """Starts a server process that holds objects and gives out proxies. See `procession.managers.SyncManager`."""
         from .managers import SyncManager
 
         manager = SyncManager(ctx=self.get_context())
@@ -183,7 +209,7 @@ class BaseContext:
         worker_memory_limit: int | str | None = None,
         inner_threads: int | Literal["auto"] | None = None,
     ) -> pool.Pool:
-        """A pool of worker processes. For the arguments see `procession.pool.Pool`."""
+        """Makes a pool of worker processes. For the arguments see `procession.pool.Pool`."""
         from .pool import Pool
 
         return Pool(
@@ -201,20 +227,25 @@ class BaseContext:
     # --- the machine, the program, the log ---
 
     def cpu_count(self) -> int:
-        """How many CPUs this process can keep busy: those it may run on (its affinity mask, `taskset`), or as many as
-        its control group's quota comes to (a container's limit, rounded up) where that is less.
+        """Returns how many CPUs this process can keep busy.
 
-        The option `-X cpu_count=N` or the variable PYTHON_CPU_COUNT overrides it, on every Python version, and so does
-        who replaces `os.cpu_count`. In multiprocessing it is the number of CPUs of the machine.
+        These are the CPUs that it may run on (its affinity mask, `taskset`), or fewer if the quota of its control
+        group (the limit of a container, rounded up) is less.
+
+        The option `-X cpu_count=N` and the variable PYTHON_CPU_COUNT override it, on every Python version, and so does
+        a program that replaces `os.cpu_count`.
+
+        Difference from multiprocessing: there it is the number of CPUs of the machine.
         """
         from ._process.cpu_count import count
 
         return count()
 
     def freeze_support(self) -> None:
-        """To be called first in the main module of a program that is frozen into an executable: children end in it.
+        """Runs the child, in an executable that a frozen program has started as a child. Call it first in the main
+        module of a program that is frozen. It does not return in a child, and does nothing elsewhere.
 
-        A program that also uses the standard library's multiprocessing calls that one's function as well.
+        A program that also uses the standard library's multiprocessing calls the function of that package as well.
         """
         if sys.argv[1:2] == [FROZEN_MARK]:
             from .spawn import freeze_support
@@ -222,43 +253,51 @@ class BaseContext:
             freeze_support()
 
     def get_logger(self) -> Logger:
-        """The package's logger, named "multiprocessing". It has no handler until someone adds one."""
+        """Returns the logger of the package, named "multiprocessing". It has no handler until a program adds one."""
         from .util import get_logger
 
         return get_logger()
 
     def log_to_stderr(self, level: int | str | None = None) -> Logger:
-        """Has the package's logger write to standard error, here and in all children to come; returns it."""
+        """Makes the logger of the package write to standard error, here and in all later children; returns it."""
         from .util import log_to_stderr
 
         return log_to_stderr(level)
 
     def allow_connection_pickling(self) -> None:
-        """Makes connections and sockets picklable. They are so anyway."""
+        """Makes connections and sockets picklable. They are so without this call."""
         from . import connection  # noqa: F401
 
     def set_executable(self, executable: str | bytes | os.PathLike[str] | os.PathLike[bytes]) -> None:
-        """The Python interpreter for children under "spawn" and "forkserver", instead of `sys.executable`."""
+        """Sets the Python interpreter for children under "spawn" and "forkserver", instead of `sys.executable`."""
         from .spawn import set_executable
 
         set_executable(executable)
 
     def set_forkserver_preload(self, module_names: list[str], *, on_error: str = "ignore") -> None:
-        """Modules that the fork server imports when it starts, so that children need not. `__main__` means the script.
+        """Sets the modules that the fork server imports when it starts, so that children need not.
 
-        on_error: what an import that fails leads to. "ignore"; "warn": an ImportWarning of the server; "fail": the
-        server ends, and so `start()` raises.
+        Args:
+            module_names: names of modules; `__main__` means the script.
+            on_error: what follows if an import fails. "ignore": nothing. "warn": the server issues an ImportWarning.
+                "fail": the server ends, and so `start()` raises.
         """
         from .forkserver import set_forkserver_preload
 
         set_forkserver_preload(module_names, on_error=on_error)
 
     def set_forkserver_spares(self, count: int) -> None:
-        """How many children the fork server keeps forked ahead, so that `start()` costs a message and no fork. 2 by
-        default; 0: none. Each takes about the memory that a child takes before it does anything.
+        """Sets how many children the fork server keeps forked in advance, so that `start()` costs a message and no
+        fork.
 
-        They are forked when the server has nothing else to do, after the first child was asked for. A server that runs
-        already is replaced at the next start. ValueError: below 0.
+        The server forks them when it has nothing else to do, after the first child was asked for. A server that runs
+        already is replaced at the next start.
+
+        Args:
+            count: number of children; 2 by default. Each takes about the memory of a child that has just begun.
+
+        Raises:
+            ValueError: `count` is below 0.
         """
         from .forkserver import set_forkserver_spares
 
@@ -267,9 +306,13 @@ class BaseContext:
     # --- start methods ---
 
     def get_context(self, method: str | None = None) -> BaseContext:
-        """The context of a start method ("fork", "spawn", "forkserver"), or without one the context in use.
+        """Returns the context of a start method.
 
-        ValueError: there is no such start method.
+        Args:
+            method: "fork", "spawn" or "forkserver"; None: the context in use.
+
+        Raises:
+            ValueError: there is no such start method.
         """
         if method is None:
             return self
@@ -279,11 +322,11 @@ class BaseContext:
             raise ValueError(f"cannot find context for {method!r}: there is no such start method") from None
 
     def get_start_method(self, allow_none: bool = False) -> str | None:
-        """The name of the start method."""
+        """Returns the name of the start method."""
         return self._name
 
     def set_start_method(self, method: str | None, force: bool = False) -> None:
-        """Raises ValueError: this context has its start method for good."""
+        """Raises ValueError: the start method of this context is fixed."""
         raise ValueError("cannot set start method of concrete context")
 
     def __reduce__(self) -> tuple[Any, tuple[str | None]]:
@@ -293,22 +336,22 @@ class BaseContext:
 
         @property
         def __class__(self):
-            # so that code which asks whether this is a context of multiprocessing is told that it is
+            # so that `isinstance` tells code which asks that this is a context of multiprocessing
             return _also_theirs(type(self))
 
     @property
     def reducer(self) -> Any:
-        """What pickles process objects for their children: our module `reduction`, or what was set in its place."""
+        """The module that pickles process objects for their children: our `reduction`, or what a program has set."""
         return _get_reducer()
 
     @reducer.setter
     def reducer(self, reduction: Any) -> None:
-        global _reducer  # noqa: PLW0603 (there is one for all contexts)
+        global _reducer  # noqa: PLW0603 (one for all contexts)
         _reducer = reduction
 
 
 class Process(process.BaseProcess):
-    """A process that is started by the default context's method."""
+    """A process that is started by the method of the default context."""
 
     @staticmethod
     def _Popen(process_obj: process.BaseProcess) -> Popen:
@@ -320,19 +363,25 @@ class Process(process.BaseProcess):
 
 
 class DefaultContext(BaseContext):
-    """The context whose methods are the package's functions. Its start method may be set, once."""
+    """The context whose methods are the functions of the package. Its start method may be set, once."""
 
     Process = Process
 
     def __init__(self, context: BaseContext | None = None) -> None:
-        """context: the one that is in use until another is chosen; without it, the one of this Python's default."""
+        """Makes a default context that uses `context` until another is chosen; None: the default of this Python."""
         self._default_context = _concrete_contexts[_DEFAULT] if context is None else context
         self._actual_context: BaseContext | None = None
 
     def get_context(self, method: str | None = None) -> BaseContext:
-        """The context of a start method ("fork", "spawn", "forkserver"), or without one the context in use.
+        """Returns the context of a start method.
 
-        Asking without a method settles the start method: `set_start_method` raises RuntimeError from then on.
+        A call without a method fixes the start method: `set_start_method` raises RuntimeError from then on.
+
+        Args:
+            method: "fork", "spawn" or "forkserver"; None: the context in use.
+
+        Raises:
+            ValueError: there is no such start method.
         """
         if method is not None:
             return super().get_context(method)
@@ -341,9 +390,15 @@ class DefaultContext(BaseContext):
         return self._actual_context
 
     def set_start_method(self, method: str | None, force: bool = False) -> None:
-        """Sets the start method of this program. To be called once, where `__name__ == "__main__"`.
+        """Sets the start method of this program. Call it once, under `if __name__ == "__main__"`.
 
-        RuntimeError: it is settled already, and not force. method=None with force unsettles it.
+        Args:
+            method: "fork", "spawn" or "forkserver". None, with `force`: not set any more.
+            force: set it even if it was set before.
+
+        Raises:
+            RuntimeError: it was set or used before, and `force` is false.
+            ValueError: there is no such start method.
         """
         if self._actual_context is not None and not force:
             spawn = sys.modules.get(f"{__package__}.spawn")
@@ -356,13 +411,13 @@ class DefaultContext(BaseContext):
             self._actual_context = self.get_context(method)
 
     def get_start_method(self, allow_none: bool = False) -> str | None:
-        """The name of the start method, which is settled by this. allow_none: None if it is not settled yet."""
+        """Returns the name of the start method and fixes it. With `allow_none`: returns None if it is not fixed yet."""
         if allow_none and self._actual_context is None:
             return None
         return self.get_context()._name
 
     def get_all_start_methods(self) -> list[str]:
-        """The names of the start methods, the default one first."""
+        """Returns the names of the start methods, the default one first."""
         default = self._default_context._name
         return [default, *(name for name in _concrete_contexts if name != default)]
 
@@ -374,7 +429,7 @@ class ForkProcess(process.BaseProcess):
 
     @staticmethod
     def _Popen(process_obj: process.BaseProcess) -> Popen:
-        global _popen_fork  # noqa: PLW0603 (an import statement looks at much, and the next fork copies it)
+        global _popen_fork  # noqa: PLW0603 (an import statement touches objects, whose pages the next fork would copy)
         if _popen_fork is None:
             from . import popen_fork
 
@@ -384,7 +439,7 @@ class ForkProcess(process.BaseProcess):
 
 
 class SpawnProcess(process.BaseProcess):
-    """A process with an interpreter of its own."""
+    """A process with a new interpreter."""
 
     _start_method = "spawn"
 
@@ -396,7 +451,7 @@ class SpawnProcess(process.BaseProcess):
 
     @staticmethod
     def _after_fork() -> None:
-        """Nothing was copied, so nothing is to be mended."""
+        """Does nothing: the child has copied nothing of its parent."""
 
 
 class ForkServerProcess(process.BaseProcess):
@@ -437,7 +492,7 @@ def _context_of(name: str | None) -> BaseContext:
 
 
 def _also_theirs(kind: type) -> type:
-    """A class of that name that derives from it and, once the program has imported that, from multiprocessing's own."""
+    """Returns a class of that name, which derives from it and, once that is imported, from multiprocessing's own."""
     theirs = sys.modules.get("multiprocessing.context")
     base = getattr(theirs, "BaseContext", None)
     if base is None or base is BaseContext:
@@ -463,10 +518,10 @@ def _get_reducer() -> Any:
     return reduction
 
 
-# --- what is being pickled for a child, in this thread ---
+# --- for which child this thread is pickling ---
 
 
-# Modules, once they are imported: an import statement in each call would cost as much as the making of a lock.
+# Modules that were imported: an import statement in each call would cost as much as making a lock.
 _modules: dict[str, Any] = {}
 
 
@@ -480,24 +535,24 @@ def _module(name: str) -> Any:
 
 
 def get_spawning_popen() -> Any:
-    """The Popen object of the child for which this thread is pickling; None otherwise."""
+    """Returns the Popen object of the child for which this thread is pickling; None otherwise."""
     return getattr(_spawning, "popen", None)
 
 
 def set_spawning_popen(popen: Any) -> None:
-    """Notes for which child this thread is pickling, or with None that it does so no more."""
+    """Stores for which child this thread is pickling; None: for none any more."""
     _spawning.popen = popen
 
 
 def assert_spawning(obj: object) -> None:
-    """RuntimeError unless this thread is pickling for a child: for objects that can only be handed on at a start."""
+    """Raises RuntimeError unless this thread is pickling for a child. For objects that only a start can hand over."""
     if get_spawning_popen() is None:
         kind = type(obj).__name__
         raise RuntimeError(f"{kind} objects should only be shared between processes through inheritance, at a start")
 
 
 def __getattr__(name: str) -> Any:
-    # `from .context import reduction` is what modules written for multiprocessing do
+    # modules written for multiprocessing do `from .context import reduction`
     if name == "reduction":
         return _get_reducer()
     return _lend(name)
@@ -514,6 +569,6 @@ _concrete_contexts: dict[str, BaseContext] = {
     "spawn": SpawnContext(),
     "forkserver": ForkServerContext(),
 }
-# what multiprocessing has on the running Python
+# the default of multiprocessing on the running Python
 _DEFAULT = "forkserver" if sys.version_info >= (3, 14) else "fork"
 _default_context = DefaultContext()

@@ -1,4 +1,4 @@
-"""Process objects: activities that run in processes of their own, as `threading.Thread` objects run in threads."""
+"""Process objects: each runs an activity in a process of its own, as a `threading.Thread` runs one in a thread."""
 
 from __future__ import annotations
 
@@ -26,43 +26,43 @@ except OSError:  # the working folder has been removed
 
 
 def current_process() -> BaseProcess:
-    """The Process object of this process. In the main process it is one that nobody made."""
+    """Returns the Process object of this process. The main process has one too, although no program made it."""
     return _current_process
 
 
 def parent_process() -> BaseProcess | None:
-    """The Process object of the process that started this one; None in the main process.
+    """Returns the Process object of the process that started this one; None in the main process.
 
-    It knows its `name` and `pid`, and `is_alive()` and `join()` work on it, whichever the start method: under
-    "forkserver" the parent is the process that called `start()`, not the server.
+    It knows its `name` and `pid`. `is_alive()` and `join()` work on it under each start method: under "forkserver" the
+    parent is the process that called `start()`, not the server.
     """
     return _parent_process
 
 
 def active_children() -> list[BaseProcess]:
-    """The children of this process that are alive. Those that have ended are joined on the way."""
+    """Returns the children of this process that are alive, and joins those that have ended."""
     _cleanup()
-    me = os.getpid()  # in a child made by os.fork() itself, the objects are those of its parent's children
+    me = os.getpid()  # a child made by os.fork() itself has copies of the objects of its parent's children
     return [child for child in tuple(_children) if child._parent_pid == me]
 
 
 def _cleanup() -> None:
-    """Takes note of the children that have ended."""
+    """Forgets the children that have ended."""
     for child in tuple(_children):
         popen = child._popen
         if popen is not None and popen.poll() is not None:
             _children.discard(child)
-    # not there yet while another thread imports the module
+    # the module has no `_forkserver` yet while another thread imports it
     server = getattr(sys.modules.get(f"{__package__}.forkserver"), "_forkserver", None)
     if server is not None:
         server._wait_for_retired()
 
 
 def lending(module: str) -> Callable[[str], Any]:
-    """The `__getattr__` of a module, for names that its twin has only because it imports them."""
+    """Makes the `__getattr__` of a module, for names that its twin in multiprocessing has because it imports them."""
 
     def lend(name: str) -> Any:
-        if not name.startswith("__"):  # each import statement looks for a `__path__`
+        if not name.startswith("__"):  # each import statement asks for `__path__`
             from ._process.stdlib_names import find
 
             return find(module, name)
@@ -72,8 +72,11 @@ def lending(module: str) -> Callable[[str], Any]:
 
 
 class Yielding:
-    """A property that gives way to what a derived class sets under its name: multiprocessing's class has no such
-    attribute. Our own code does not look at it: it asks the class that computes it."""
+    """A property that an attribute of the same name in a derived class or in the object replaces.
+
+    multiprocessing's class has no such attribute, so programs may use its name. Our own code does not read it: it asks
+    the class that computes the value.
+    """
 
     def __init__(self, compute: Callable[[Any], Any], doc: str | None = None) -> None:
         self.compute, self.__doc__ = compute, doc or compute.__doc__
@@ -83,7 +86,8 @@ class Yielding:
 
 
 def yields(*names: str) -> Callable[[Kind], Kind]:
-    """A decorator of classes: these properties of theirs, or of their compiled base, give way."""
+    """Makes a decorator of classes. It turns the named properties of the class, or of its compiled base, into
+    `Yielding` ones."""
 
     def decorate(kind: Kind) -> Kind:
         for name in names:
@@ -95,7 +99,21 @@ def yields(*names: str) -> Callable[[Kind], Kind]:
 
 
 class BaseProcess:
-    """An activity in a process of its own. What `Process` of every context derives from."""
+    """An activity in a process of its own. The `Process` class of each context derives from this class.
+
+    Example:
+        ```python
+        import procession as mp
+
+        def greet(name):
+            print("hello", name)
+
+        if __name__ == "__main__":
+            child = mp.Process(target=greet, args=("world",))
+            child.start()
+            child.join()  # prints: hello world
+        ```
+    """
 
     _identity: tuple[int, ...]
     _config: dict[str, Any]
@@ -105,7 +123,7 @@ class BaseProcess:
 
     @staticmethod
     def _Popen(process_obj: BaseProcess) -> Popen:
-        """Starts the process; a context's class says how."""
+        """Starts the process. The class of each context overrides it."""
         raise NotImplementedError
 
     def __init__(
@@ -118,10 +136,17 @@ class BaseProcess:
         *,
         daemon: bool | None = None,
     ) -> None:
-        """`run()` calls target(*args, **kwargs). A derived class must call this `__init__` before anything else.
+        """Prepares the process; `start()` starts it. A derived class must call this `__init__` first.
 
-        name: for people to read; by default the class's name and a number. daemon: by default what the current
-        process is. Under "spawn" and "forkserver" the object is pickled when it is started, with its arguments.
+        Under "spawn" and "forkserver" `start()` pickles the object with its arguments.
+
+        Args:
+            group: None, always.
+            target: what `run()` calls, in the new process, as target(*args, **kwargs).
+            name: for people to read; by default the name of the class and a number.
+            args: positional arguments of `target`.
+            kwargs: keyword arguments of `target`.
+            daemon: see the property `daemon`; by default that of the current process.
         """
         assert group is None, "group argument must be None for now: there are no groups"
         self._identity = (*_current_process._identity, next(_process_counter))
@@ -143,18 +168,21 @@ class BaseProcess:
             raise ValueError("process object is closed")
 
     def run(self) -> None:
-        """What the process does. A derived class may override it instead of giving a target."""
+        """The activity of the process. A derived class may override it instead of giving a target."""
         if self._target:
             self._target(*self._args, **self._kwargs)
 
     def start(self) -> None:
-        """Starts the process; returns once it exists, which is before it runs. To be called once.
+        """Starts the process. Returns once it exists, which is before it runs. Call it once.
 
-        Whatever goes wrong is raised here (an argument that cannot be pickled, no process left to be had), and then
-        the object is as it was before. AssertionError: it was started already, or by another process.
+        Every error is raised here (an argument that cannot be pickled, a limit on the number of processes), and then
+        the object is as it was before.
 
-        A daemonic process may have children, in contrast to multiprocessing. They end with it, however it ends, and so
-        do theirs.
+        Difference from multiprocessing: a daemonic process may have children. They end when it ends, however it ends,
+        and so do their own children.
+
+        Raises:
+            AssertionError: the process was started before, or the object was made by another process.
         """
         self._check_closed()
         assert self._popen is None, "cannot start a process twice"
@@ -165,15 +193,16 @@ class BaseProcess:
             self._config["bound"] = True
         self._config["parent_start"] = _own_start_time()
         self._popen = self._Popen(self)
-        # the parent has no use for them any more, and they may refer to this very object
+        # the parent has no further use for them, and they may refer to this object
         del self._target, self._args, self._kwargs
         _children.add(self)
 
     def terminate(self, *, grace: float | None = None) -> None:
-        """Sends SIGTERM. Nothing happens if the process has ended. Its own children are not told (daemonic ones end).
+        """Sends SIGTERM. Does nothing if the process has ended. Its children get no signal, but daemonic ones end.
 
-        grace: seconds that the process gets to end by itself; then it is killed, and in any case joined. None: this
-        returns at once.
+        Args:
+            grace: seconds that the process gets to end. After them it is killed. With `grace` this method also joins
+                the process. None: returns at once.
         """
         if grace is not None:
             from ._arguments import seconds
@@ -186,23 +215,24 @@ class BaseProcess:
             self.join()
 
     def kill(self) -> None:
-        """Sends SIGKILL. Nothing happens if the process has ended. Its own children are not told."""
+        """Sends SIGKILL. Does nothing if the process has ended. Its children get no signal, but daemonic ones end."""
         _popen_of(self).kill()
 
     def interrupt(self) -> None:
-        """Sends SIGINT, as Ctrl-C does: KeyboardInterrupt in the child, unless it handles the signal otherwise."""
+        """Sends SIGINT, as Ctrl-C does: KeyboardInterrupt in the child, unless it has another handler."""
         _popen_of(self).interrupt()
 
     def join(self, timeout: float | None = None) -> None:
-        """Waits until the process has ended, or for so many seconds; `exitcode` tells which. None: without limit.
+        """Waits until the process has ended. A process that was killed has ended as well: joining it never hangs.
 
-        A process that was killed has ended like any other; joining it never hangs.
+        Args:
+            timeout: seconds to wait at most; None: without limit. `exitcode` is None if the process still runs.
         """
         if _popen_to_join(self).wait(timeout) is not None:
             _children.discard(self)
 
     def is_alive(self) -> bool:
-        """Whether the process was started and has not ended yet."""
+        """Returns whether the process was started and has not ended yet."""
         self._check_closed()
         if self is _current_process:
             return True
@@ -215,9 +245,10 @@ class BaseProcess:
         return False
 
     def close(self) -> None:
-        """Lets go of what the object holds, a file descriptor above all. Most methods raise ValueError from then on.
+        """Releases what the object holds, mainly a file descriptor. Most methods raise ValueError from then on.
 
-        ValueError: the process is still running.
+        Raises:
+            ValueError: the process is still running.
         """
         if self._popen is not None:
             if self._popen.poll() is None:
@@ -229,7 +260,7 @@ class BaseProcess:
 
     @property
     def name(self) -> str:
-        """The process's name. It need not be unique and has no meaning, but errors show it."""
+        """The name of the process, for people to read; errors show it. Several processes may have the same."""
         return self._name
 
     @name.setter
@@ -243,9 +274,9 @@ class BaseProcess:
 
     @property
     def daemon(self) -> bool:
-        """Whether the process is terminated when its parent exits, instead of joined. To be set before the start.
+        """Whether the parent terminates the process when it exits, instead of joining it. Set it before the start.
 
-        If the parent is killed, a daemonic process is so too. (In multiprocessing it would go on.)
+        Difference from multiprocessing: if the parent is killed, a daemonic process is killed as well.
         """
         daemonic: bool = self._config.get("daemon", False)
         return daemonic
@@ -257,7 +288,7 @@ class BaseProcess:
 
     @property
     def authkey(self) -> bytes:
-        """The key by which connections between processes are authenticated; a child has its parent's."""
+        """The key with which connections between processes are authenticated; a child has that of its parent."""
         key: bytes = self._config["authkey"]
         return key
 
@@ -267,10 +298,10 @@ class BaseProcess:
 
     @property
     def exitcode(self) -> int | None:
-        """0 to 255 as the process said, or -N if signal N killed it; None while it runs and before it starts.
+        """The exit code, 0 to 255, or -N if signal N killed the process; None before the start and while it runs.
 
-        255 also stands for what nobody can know: on kernels before 6.15, how a child was killed that somebody else has
-        waited for, or the child of a fork server that was itself killed.
+        255 also means that the exit code cannot be known: of the child of a fork server that was itself killed, and,
+        on kernels before 6.15, of a killed child that other code in this process has waited for.
         """
         self._check_closed()
         return None if self._popen is None else self._popen.poll()
@@ -279,10 +310,11 @@ class BaseProcess:
     def exception(self) -> BaseException | None:
         """What ended the process; None while it runs and if it ended well (exit code 0).
 
-        The exception that nobody caught in it, whose `__cause__` is the traceback there, as text. Otherwise (it was
-        killed, or called `sys.exit` with something else than 0) or if that exception cannot be pickled, a
-        `ProcessDiedError`, whose text tells how it ended: `... was killed by SIGKILL: out of memory`. multiprocessing
-        has nothing of the kind.
+        An exception that the process did not catch; its `__cause__` is the traceback there, as text. If the process
+        was killed or called `sys.exit` with something else than 0, or if the exception cannot be pickled, a
+        `ProcessDiedError`, whose text says how it ended: `... was killed by SIGKILL: out of memory`.
+
+        Difference from multiprocessing: it has no such property.
         """
         return what_ended(self)
 
@@ -301,14 +333,18 @@ class BaseProcess:
 
     @property
     def sentinel(self) -> int:
-        """A file descriptor that becomes readable when the process ends: a pidfd. ValueError before the start."""
+        """A file descriptor (a pidfd) that becomes readable when the process ends.
+
+        Raises:
+            ValueError: the process has not been started.
+        """
         self._check_closed()
         if self._popen is None:
             raise ValueError("process not started")
         fd: int = self._popen.sentinel
         return fd
 
-    # where libraries look that know the classes of multiprocessing; there it is an attribute from the start on
+    # For libraries that read multiprocessing's attribute of this name, which it has from the beginning.
     @property
     def _sentinel(self) -> Any:
         if "_sentinel" in self.__dict__:
@@ -333,7 +369,7 @@ class BaseProcess:
     # --- in the child ---
 
     def _bootstrap(self, parent_sentinel: int | None = None) -> int:
-        """The life of the child, from the moment that it has its Process object. Returns the exit code."""
+        """Runs the child, from the moment when it has its Process object. Returns the exit code."""
         of = _others()
         code = 1
         try:
@@ -345,7 +381,7 @@ class BaseProcess:
         except SystemExit as stop:
             code = _exit_code_of(stop)
         except KeyboardInterrupt as error:
-            # Ctrl-C goes to all processes of a terminal, and the traceback that people need is the main process's
+            # Ctrl-C reaches all processes of a terminal; a user needs the traceback of the main process only
             _leave_report(error)
         except BaseException as error:
             from ._process.display import print_exception
@@ -354,7 +390,7 @@ class BaseProcess:
             _leave_report(error)
         finally:
             threading = sys.modules.get("threading")
-            if threading is not None:  # as at the end of any Python program: threads that are not daemonic go on
+            if threading is not None:  # as at the end of each Python program: wait for threads that are not daemonic
                 threading._shutdown()
             if of.log.logger:
                 of.log.info("process exiting with exitcode %d", code)
@@ -363,7 +399,7 @@ class BaseProcess:
 
     @staticmethod
     def _after_fork() -> None:
-        """Makes what a fork copied fit for the child. (A spawned child has nothing of the kind.)"""
+        """Repairs in the child what the fork copied. (A spawned child has copied nothing.)"""
         of = _others()
         of.release_signals()  # what their handlers raise ends this process from here on, in its own frames
         of._finalizer_registry.clear()
@@ -372,8 +408,8 @@ class BaseProcess:
 
 
 def _become_current(self: BaseProcess, parent_sentinel: int | None) -> None:
-    """Makes this object the current process, and the one that was so until now a thing of the past."""
-    global _current_process, _parent_process, _process_counter, _children  # noqa: PLW0603 (what this is about)
+    """Makes this object the current process of a child, in the place of that of its parent."""
+    global _current_process, _parent_process, _process_counter, _children  # noqa: PLW0603 (its purpose)
     of = _others()
     if method := getattr(self, "_start_method", None):
         of._force_start_method(method)
@@ -384,20 +420,20 @@ def _become_current(self: BaseProcess, parent_sentinel: int | None) -> None:
     _current_process = self
     of.describe(self._name)
     of.take_name(self._name)
-    _parent_process = _ParentProcess(
+    _parent_process = of._ParentProcess(
         self._parent_name, self._parent_pid or 0, parent_sentinel, self._config.get("parent_start", 0)
     )
     threading = sys.modules.get("threading")
     if threading is not None and hasattr(threading.main_thread(), "_set_native_id"):
-        threading.main_thread()._set_native_id()  # Python itself sees to it from 3.14 on
+        threading.main_thread()._set_native_id()  # from Python 3.14 on Python does it
     try:
         self._after_fork()
     finally:
-        del before  # only now: what the callbacks look at may hang on it
+        del before  # only now: callbacks may use objects that only it refers to
 
 
 def what_ended(self: BaseProcess) -> BaseException | None:
-    """The `exception` of a process, whatever a derived class has under that name."""
+    """Returns the `exception` of a process, also if a derived class uses that name for something else."""
     self._check_closed()
     return None if self._popen is None else self._popen.exception(self)
 
@@ -417,7 +453,7 @@ def _popen_to_join(self: BaseProcess) -> Popen:
 
 
 class AuthenticationString(bytes):
-    """A key, as bytes that refuse to be pickled except on the way into a child: so it cannot be sent by accident."""
+    """A key, as bytes that can be pickled only for a child that is being started, so that nothing else sends it."""
 
     def __reduce__(self) -> tuple[type[AuthenticationString], tuple[bytes]]:
         from .context import get_spawning_popen
@@ -429,41 +465,6 @@ class AuthenticationString(bytes):
         return AuthenticationString, (bytes(self),)
 
 
-class _ParentProcess(BaseProcess):
-    """The parent, as its child sees it. Held by a pidfd once somebody asks for more than its name and pid."""
-
-    def __init__(self, name: str, pid: int, sentinel: int | None, start_time: int) -> None:
-        self._identity = ()
-        self._name = name
-        self._pid = pid
-        self._start_time = start_time
-        self._parent_pid = None
-        self._popen = None
-        self._closed = False
-        self._config = {}
-        self._sentinel = sentinel
-
-    @property
-    def ident(self) -> int | None:
-        """The process id."""
-        return self._pid
-
-    @property
-    def sentinel(self) -> int:
-        """A file descriptor that becomes readable when the parent ends."""
-        if self._sentinel is None:
-            self._sentinel = _open_sentinel(self._pid, self._start_time)
-        return self._sentinel
-
-    def is_alive(self) -> bool:
-        """Whether the parent has not ended yet."""
-        return not _ended(self.sentinel, 0.0)
-
-    def join(self, timeout: float | None = None) -> None:
-        """Waits until the parent has ended, or for so many seconds."""
-        _ended(self.sentinel, timeout)
-
-
 class _MainProcess(BaseProcess):
     """The process in which the program began. All other processes inherit its `_config`."""
 
@@ -473,17 +474,18 @@ class _MainProcess(BaseProcess):
         self._parent_pid = None
         self._popen = None
         self._closed = False
-        # semprefix: libraries that make POSIX semaphores of their own take it from here
+        # semprefix: libraries that make POSIX semaphores of their own read it here
         self._config = {"authkey": AuthenticationString(_key_of_this_process()), "semprefix": "/mp"}
 
     def close(self) -> None:
-        """Does nothing: this process is running, and its object holds nothing."""
+        """Does nothing: this process is running, and its object holds no resources."""
 
 
 def _key_of_this_process() -> bytes:
-    """The key that this process has for the standard library's package, if that is loaded: a process has one key.
+    """Returns the key that this process has in the standard library's package, if that is loaded; else a new one.
 
-    So a proxy finds its server from a child that another library has started, and to which it has given the key.
+    A process has one key. So a proxy finds its server also in a child that another library has started and given the
+    key.
     """
     theirs = sys.modules.get("multiprocessing.process")
     if theirs is None or theirs.__name__ == __name__:
@@ -492,7 +494,7 @@ def _key_of_this_process() -> bytes:
 
 
 def _exit_code_of(stop: SystemExit) -> int:
-    """The exit code that sys.exit() asked for. What is no number is printed, and means 1, as in any Python program."""
+    """Returns the exit code for `sys.exit(code)`. As in each Python program, a text is printed and means 1."""
     if stop.code is None:
         return 0
     if isinstance(stop.code, int):
@@ -503,19 +505,22 @@ def _exit_code_of(stop: SystemExit) -> int:
 
 
 def status_of(code: int, bits: int, beyond: int) -> int:
-    """The exit status for a code: its low byte, or another one if it is more than a signed number of so many bits.
+    """Returns the exit status for a code: its low byte, or `beyond` if the code does not fit a signed number of `bits`
+    bits (plus the sign).
 
-    By which function of C Python exits, and so how many bits, depends on the start method.
+    The start method decides by which C function Python exits, and so which number of bits counts.
     """
     return code & 0xFF if -(1 << bits) <= code < 1 << bits else beyond
 
 
 def _leave_report(error: BaseException) -> None:
-    """Leaves an exception that ends a child for its parent. `popen_fork` and `spawn` put the function in this place."""
+    """Stores the exception that ends a child, for its parent. `popen_fork` and `spawn` replace this function."""
 
 
 def __getattr__(name: str) -> Any:
-    if name == "_exitcode_to_name":  # by libraries; here nothing needs it
+    if name == "_ParentProcess":
+        return _others()._ParentProcess
+    if name == "_exitcode_to_name":  # only other libraries need it
         from ._process.display import names_of_exit_codes
 
         return globals().setdefault(name, names_of_exit_codes())
@@ -523,10 +528,11 @@ def __getattr__(name: str) -> Any:
 
 
 class _Farewell:
-    """`util._exit_function` at exit, without importing that module before. It equals it, for those who unregister that.
+    """Calls `util._exit_function` at exit, without importing `util` earlier. It equals that function, so that a program
+    can unregister it.
 
-    All modules that make something which has to end register it when they are imported, as they do in multiprocessing.
-    So what a library registers after importing one runs before the children are joined: it may have to stop them.
+    All modules that make something which has to end register it when they are imported, as in multiprocessing. So what
+    a library registers after such an import runs before the children are joined: the library may have to stop them.
     """
 
     def __call__(self) -> None:
@@ -544,7 +550,7 @@ class _Farewell:
 
 
 def _register_farewell() -> None:
-    """Has this process take its farewell at exit, after what is registered from now on. Again: nothing."""
+    """Registers `_Farewell` at exit, once per process, after everything that is registered already."""
     global _farewell  # noqa: PLW0603 (of this process)
     if _farewell is None:
         _farewell = _Farewell()
@@ -561,7 +567,7 @@ def _others() -> Any:
 
 
 def _own_start_time() -> int:
-    """When this process started. With the pid it tells a child whether its parent is still the same process."""
+    """Returns when this process started. With the pid a child can tell whether its parent is still the same process."""
     global _start_time_of  # noqa: PLW0603 (of this process)
     pid = os.getpid()
     if _start_time_of[0] != pid:
@@ -571,29 +577,16 @@ def _own_start_time() -> int:
     return _start_time_of[1]
 
 
-def _ended(sentinel: int, timeout: float | None) -> bool:
-    from ._core import _poll
-
-    return bool(_poll([(sentinel, 1)], None if timeout is None else max(0.0, timeout)))
-
-
-def _open_sentinel(pid: int, start_time: int) -> int:
-    """A descriptor that is readable when that process has ended; at once if the pid is another's by now."""
-    from . import _core
-
-    return _core.open_sentinel(pid, start_time)
-
-
-# the module of that name; `popen_fork` has put it here before anything is forked
+# The module `_process.bootstrap`. `popen_fork` sets it before the first fork.
 _in_child: Any = None
 _farewell: _Farewell | None = None
 _start_time_of = (0, 0)
-# names this run of the main module: what is forked has the same, and so the same things under its names
+# Identifies this run of the main module. A forked process has the same, and the same objects under its names.
 _program = os.urandom(16)
 _parent_process: BaseProcess | None = None
 _current_process: BaseProcess = _MainProcess()
 _process_counter = itertools.count(1)
 _children: set[BaseProcess] = set()
 
-# every process object there is, for tests that look for those left behind
+# every process object that exists, for tests that look for forgotten ones
 _dangling: WeakSet[BaseProcess] = WeakSet()

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Hashable
 from contextlib import suppress
 
-from .. import process, util
+from .. import _core, util
 from .deferred import Deferred
 
 __all__ = ["ANYBODY", "References", "Watch"]
@@ -112,7 +112,7 @@ class Watch:
 
     def _open(self, holder: tuple[int, int]) -> None:
         try:
-            fd = process._open_sentinel(*holder)
+            fd = _core.open_sentinel(*holder)
         except OSError as error:
             util.info("the end of process %d is noticed late: %s", holder[0], error)
             self._unwatched.add(holder)

@@ -1,19 +1,22 @@
-"""What the beginning of a child needs of other modules, in one place, so that it is there before the child is.
+"""What a child needs of other modules when it begins, gathered here and imported before the child exists.
 
-In a forked child the first look at anything copies the page that it is on, for the reference count's sake. An `import`
-statement looks at some thirty, which is more than the rest of a beginning does. So `process`, which all these modules
-import and which can import none of them, finds them here.
+In a forked child the first access to an object copies its page, because that changes the reference count. An `import`
+statement touches about thirty objects, more than the rest of the beginning. `process` finds these names here, since all
+these modules import it and it can import none of them.
 """
 
 from __future__ import annotations
 
+from .. import _core
 from .._core import describe, release_signals
 from ..context import _force_start_method
+from ..process import BaseProcess
 from ..util import _close_stdin, _finalizer_registry, _flush_std_streams, _run_after_forkers
 from . import log
 from .stdlib_compat import after_fork, take_name
 
 __all__ = [
+    "_ParentProcess",
     "_close_stdin",
     "_finalizer_registry",
     "_flush_std_streams",
@@ -25,3 +28,45 @@ __all__ = [
     "release_signals",
     "take_name",
 ]
+
+
+class _ParentProcess(BaseProcess):
+    """The parent, as its child sees it. The child opens a pidfd when it asks for more than name and pid."""
+
+    __module__ = "procession.process"  # where multiprocessing has it
+
+    def __init__(self, name: str, pid: int, sentinel: int | None, start_time: int) -> None:
+        self._identity = ()
+        self._name = name
+        self._pid = pid
+        self._start_time = start_time
+        self._parent_pid = None
+        self._popen = None
+        self._closed = False
+        self._config = {}
+        self._sentinel = sentinel
+
+    @property
+    def ident(self) -> int | None:
+        """The process id."""
+        return self._pid
+
+    @property
+    def sentinel(self) -> int:
+        """A file descriptor that becomes readable when the parent ends."""
+        if self._sentinel is None:
+            # readable at once if another process has the pid by now
+            self._sentinel = _core.open_sentinel(self._pid, self._start_time)
+        return self._sentinel
+
+    def is_alive(self) -> bool:
+        """Returns whether the parent has not ended yet."""
+        return not _ended(self.sentinel, 0.0)
+
+    def join(self, timeout: float | None = None) -> None:
+        """Waits until the parent has ended, at most `timeout` seconds; None: without limit."""
+        _ended(self.sentinel, timeout)
+
+
+def _ended(sentinel: int, timeout: float | None) -> bool:
+    return bool(_core._poll([(sentinel, 1)], None if timeout is None else max(0.0, timeout)))
