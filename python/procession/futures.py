@@ -1,4 +1,4 @@
-"""`concurrent.futures` on a pool that survives its workers: a crash fails the future of that call, and no other."""
+"""`concurrent.futures` on a pool that survives its workers: if a worker dies, only the future of its call fails."""
 
 from __future__ import annotations
 
@@ -60,34 +60,34 @@ __all__ = [
 
 
 class BrokenProcessPool(BrokenExecutor, PoolBrokenError):
-    """The executor cannot run anything: its initializer fails, or it was ended by force.
+    """Raised if the executor cannot run anything: its initializer fails, or it was ended by force.
 
-    A worker that dies does not lead to this: its call alone fails, with `WorkerDiedError`.
+    A worker that dies does not break the executor: only its call fails, with `WorkerDiedError`.
     """
 
 
 class WorkerDiedError(_WorkerDiedError, BrokenExecutor):
-    """The worker died that had the call: as `procession.WorkerDiedError`, which it derives from.
+    """Raised if the worker that ran the call has died. It derives from `procession.WorkerDiedError`.
 
-    Unlike other errors of broken executors it is of one call; the executor goes on.
+    Unlike other errors of broken executors it concerns one call; the executor goes on.
     """
 
 
 class Future(_Future):  # type: ignore[type-arg]  # generic from 3.9 on, and in typeshed
-    """A `concurrent.futures.Future` that knows whether a worker has its call."""
+    """A `concurrent.futures.Future` that knows whether a worker is running its call."""
 
     _task: Task | None = None
-    # what waits in the pool's backlog, if the call was not sent at once
+    # the entry in the backlog of the pool, if the call could not be sent at once
     _job: Call | None = None
     _backlog: Backlog | None = None
 
     def _withdraw(self) -> None:
-        """The call is not sent, if it was not sent yet."""
+        """Removes the call from the backlog, if it was not sent yet."""
         if self._job is not None and self._backlog is not None and self._backlog.withdraw(self._job):
             self._job = None
 
     def cancel(self) -> bool:
-        """Cancels the call, unless it is running or done; whether it is cancelled."""
+        """Cancels the call, unless it is running or done. Returns whether it is cancelled."""
         self._withdraw()
         task = self._task
         if task is None or self.cancelled():
@@ -95,22 +95,35 @@ class Future(_Future):  # type: ignore[type-arg]  # generic from 3.9 on, and in 
         return task.cancel(False) and super().cancel()
 
     def kill(self) -> bool:
-        """As `cancel`, and a call that is running is given up: its worker is killed and replaced.
+        """As `cancel`, but also gives up a call that is running: its worker is killed and replaced.
 
-        The result is then `CancelledError` too. concurrent.futures has no such method.
+        The result is then `CancelledError` too. Returns whether the call is cancelled. concurrent.futures has no such
+        method.
         """
         self._withdraw()
         task = self._task
         return super().cancel() if task is None else task.cancel(True) and super().cancel()
 
     def running(self) -> bool:
-        """Whether a worker has the call."""
+        """Returns whether a worker is running the call."""
         task = self._task
         return super().running() or (task is not None and not self.done() and task.running())
 
 
 class ProcessPoolExecutor(Executor):
-    """Runs calls in processes."""
+    """Runs calls in worker processes.
+
+    If a worker dies, its call fails with `WorkerDiedError` or is run again (`retries`); a new worker takes its place.
+
+    Example:
+        ```python
+        from procession.futures import ProcessPoolExecutor
+
+        if __name__ == "__main__":
+            with ProcessPoolExecutor(2) as executor:
+                print(executor.submit(pow, 2, 10).result())  # 1024
+        ```
+    """
 
     def __init__(
         self,
@@ -125,12 +138,22 @@ class ProcessPoolExecutor(Executor):
         worker_memory_limit: int | str | None = None,
         inner_threads: int | Literal["auto"] | None = None,
     ) -> None:
-        """Workers start with the first call.
+        """Makes an executor. Workers start with the first call.
 
-        max_workers: how many; by default as many as this process may use CPUs. mp_context: how they are started.
-        initializer(*initargs): called in each of them first; if it fails three times in a row, all calls fail with
-        `BrokenProcessPool`. max_tasks_per_child: a worker ends after so many calls, and another takes its place (under
-        every start method). The others are as for `procession.Pool`.
+        The arguments from `timeout` on are those of `procession.Pool`.
+
+        Args:
+            max_workers: number of workers; by default the number of CPUs that this process may use.
+            mp_context: the context that starts the workers.
+            initializer: each worker first calls initializer(*initargs). If that fails three times in a row, all calls
+                fail with `BrokenProcessPool`.
+            initargs: arguments of `initializer`.
+            max_tasks_per_child: number of calls after which a worker ends and a new one takes its place, under every
+                start method.
+            timeout: seconds that a call may take.
+            retries: how often a call is run again if its worker died.
+            worker_memory_limit: bytes of memory that a worker may use.
+            inner_threads: threads of numerical libraries in each worker.
         """
         if max_workers is not None and count("max_workers", max_workers, None) <= 0:
             raise ValueError("max_workers must be greater than 0")
@@ -166,7 +189,7 @@ class ProcessPoolExecutor(Executor):
                 raise RuntimeError("cannot schedule new futures after interpreter shutdown")
             if self._pool is None:
                 self._pool = pool.Pool(self._max_workers, *self._arguments, **self._options)
-                # what is under way when the program ends is done before, as with concurrent.futures
+                # when the program ends, it waits for running calls, as with concurrent.futures
                 util.Finalize(self, _finish, args=(self._pool._engine, self._pool._supervisor), exitpriority=20)
             if self._pool._engine.phase != "open":
                 raise self._broken(self._pool)
@@ -181,13 +204,17 @@ class ProcessPoolExecutor(Executor):
 
     @property
     def _processes(self) -> dict[int | None, BaseProcess]:
-        """The workers by pid, as code in the wild looks for them."""
+        """The workers by pid, for programs that use this attribute of concurrent.futures."""
         return {} if self._pool is None else {process.pid: process for process in self._pool._pool}
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future:
-        """A future of fn(*args, **kwargs).
+        """Runs fn(*args, **kwargs) in a worker. Returns its future.
 
-        What cannot be pickled fails the future. RuntimeError: the executor was shut down. BrokenProcessPool.
+        An argument that cannot be pickled makes the future fail.
+
+        Raises:
+            RuntimeError: the executor was shut down.
+            BrokenProcessPool: the executor is broken.
         """
         running = self._started()
         future = Future()
@@ -229,11 +256,15 @@ class ProcessPoolExecutor(Executor):
         chunksize: int = 1,
         buffersize: int | None = None,
     ) -> Iterator[Any]:
-        """The results of fn, called with an item of each iterable, in order.
+        """Calls fn with an item of each iterable, in the workers. Returns an iterator over the results, in order.
 
-        timeout: seconds from now after which it raises TimeoutError. chunksize: how many calls go to a worker at once.
-        buffersize: how many calls the input is read ahead of what was returned; None: all of it, at once. When a call
-        raises, so does the iterator, which ends then; calls that no worker has begun are cancelled.
+        If a call raises, the iterator raises and ends; calls that have not begun are cancelled.
+
+        Args:
+            timeout: seconds from now, after which the iterator raises TimeoutError; None: without limit.
+            chunksize: number of calls that are sent to a worker at once.
+            buffersize: how many calls the input is read ahead of the results that were fetched; None: all of it, at
+                once.
         """
         if buffersize is not None and not isinstance(buffersize, int):
             raise TypeError("buffersize must be an integer or None")
@@ -246,7 +277,7 @@ class ProcessPoolExecutor(Executor):
         group = running._engine.group(fn, True, running._timeout, running._retries, False)
         ahead = sys.maxsize if buffersize is None else buffersize
         source = zip(*iterables, strict=False)
-        # without a buffersize all of the input is read now; with one, the input is read in the thread that fetches
+        # without a buffersize read all of the input now; with one read it in the thread that fetches results
         results = running._iterator(ResultIterator, group, fn, source, chunksize, ahead, True, None)
         if buffersize is None:
             results._feed.lift()
@@ -255,13 +286,15 @@ class ProcessPoolExecutor(Executor):
         return _results(self, running, results, limit)
 
     def statistics(self) -> list[WorkerStatistics]:
-        """How each worker is doing; see `Pool.statistics`. Empty before the first call."""
+        """Returns what each worker does now; see `Pool.statistics`. Empty before the first call."""
         return [] if self._pool is None else self._pool.statistics()
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """No more calls are taken; workers end when all are done. wait: until they have ended.
+        """Takes no more calls; the workers end when all calls are done.
 
-        cancel_futures: calls that no worker has begun are cancelled.
+        Args:
+            wait: returns only when the workers have ended.
+            cancel_futures: cancels the calls that have not begun.
         """
         with self._lock:
             self._shut_down = True
@@ -275,17 +308,17 @@ class ProcessPoolExecutor(Executor):
             running.join()
 
     def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:
-        """As `shutdown()`. If it was Ctrl-C that ended the block, what is under way is given up."""
+        """As `shutdown()`. If Ctrl-C ended the block, running calls are given up."""
         if kind is not None and issubclass(kind, KeyboardInterrupt):
             self.terminate_workers()
         self.shutdown(wait=True)
 
     def terminate_workers(self) -> None:
-        """Ends the workers (SIGTERM) and shuts down; calls that are under way fail."""
+        """Ends the workers (SIGTERM) and shuts down; calls that are not done fail."""
         self._end(signal.SIGTERM)
 
     def kill_workers(self) -> None:
-        """Ends the workers (SIGKILL) and shuts down; calls that are under way fail."""
+        """Ends the workers (SIGKILL) and shuts down; calls that are not done fail."""
         self._end(signal.SIGKILL)
 
     def _end(self, how: int) -> None:
@@ -343,7 +376,7 @@ def _converted(error: BaseException) -> BaseException:
 
 
 def _settle(future: Future, name: str, supervisor: Supervisor) -> None:
-    """In the supervisor's thread: the future learns what has come of its call."""
+    """Gives the result of its call to a future, in the thread of the supervisor."""
     task, future._task = future._task, None
     told = None if task is None else task.take()
     if told is None:

@@ -1,4 +1,4 @@
-"""Pools: worker processes that run what they are given, and threads that do the same."""
+"""Pools of worker processes, and of threads, that run functions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from weakref import WeakSet
 from . import _core, process, util
 from ._arguments import check_call, count, seconds, size
 from ._pool.backlog import Backlog, Call, Chunks, report
-from ._pool.call_options import bar_of, beyond
+from ._pool.call_options import bar_of, beyond, worker_options
 from ._pool.compat import PoolNames, is_foreign
 from ._pool.compat import worker as worker
 from ._pool.compat_chunks import ExceptionWithTraceback, mapstar, rebuild_exc, starmapstar
@@ -24,7 +24,6 @@ from ._pool.imap_input import Feed, reads_at_once
 from ._pool.iterators import ResultIterator, UnorderedResultIterator
 from ._pool.results import OneResult, ResultList
 from ._pool.supervisor import Supervisor
-from ._process import cpu_count as _cpu_count
 from ._process.stdlib_context import own_context
 from ._start.exit_report import RemoteTraceback as RemoteTraceback
 from .context import TimeoutError as TimeoutError
@@ -41,14 +40,14 @@ if TYPE_CHECKING:
 
 __all__ = ["Pool", "ThreadPool"]
 
-# what a pool's `_state` is
+# the values of `_state` of a pool
 INIT = "INIT"
 RUN = "RUN"
 CLOSE = "CLOSE"
 TERMINATE = "TERMINATE"
 
 
-# Here is where multiprocessing has them, and so they are pickled by these names.
+# multiprocessing has them in this module, so pickles name them by it
 for _kind in (
     ApplyResult,
     ExceptionWithTraceback,
@@ -67,10 +66,21 @@ AsyncResult = ApplyResult
 
 
 class Pool(PoolNames):
-    """Worker processes that run functions, and hand back what those return.
+    """Worker processes that run functions and return their results.
 
-    A worker that dies, in whatever way, fails the task that it had (`WorkerDiedError`), or has it run again
-    (`retries`); another worker takes its place, and nothing else is touched. No wait is for what cannot come.
+    If a worker dies, in any way, its task fails with `WorkerDiedError` or is run again (`retries`). A new worker takes
+    its place, and no other task is affected. No wait lasts for ever because of a dead process.
+
+    Example:
+        ```python
+        import procession as mp
+
+        def square(n):
+            return n * n
+        if __name__ == "__main__":
+            with mp.Pool(2) as pool:
+                print(pool.map(square, range(4)))  # [0, 1, 4, 9]
+        ```
     """
 
     _wrap_exception = True
@@ -88,20 +98,23 @@ class Pool(PoolNames):
         worker_memory_limit: int | str | None = None,
         inner_threads: int | Literal["auto"] | None = None,
     ) -> None:
-        """Starts the workers.
+        """Starts the workers. The arguments from `timeout` on are additions to multiprocessing.
 
-        processes: how many; by default as many as this process may use CPUs. initializer(*initargs) is called in each
-        worker first; if it fails three times in a row, the pool is broken, with what it raised as the cause.
-        maxtasksperchild: a worker ends after so many tasks, and another takes its place.
+        Args:
+            processes: number of workers; by default the number of CPUs that this process may use.
+            initializer: each worker first calls initializer(*initargs). If that fails three times in a row, the pool
+                is broken, and the exception is the cause.
+            initargs: arguments of `initializer`.
+            maxtasksperchild: number of tasks after which a worker ends and a new one takes its place.
+            context: a context of `get_context()`.
+            timeout: seconds that a task may take, unless its own call says otherwise.
+            retries: how often a task is run again if its worker died.
+            worker_memory_limit: bytes of resident memory, also as "4GB" or "512MiB". A worker that takes much more
+                dies (its task: `WorkerDiedError`); one that takes a little more ends after its task.
+            inner_threads: threads of numerical libraries in each worker; "auto": the CPUs divided by the workers.
 
-        Beyond multiprocessing: timeout: seconds that a task may take, unless its own call says otherwise. retries: how
-        often a task is run again whose worker has died with it. worker_memory_limit: bytes of resident memory, also as
-        "4GB" or "512MiB"; a worker that takes more dies (with its task: `WorkerDiedError`), or ends after it if it is a
-        little more.
-        inner_threads: how many threads numerical libraries may use in each worker; "auto": as many as there are CPUs
-        for each.
-
-        ValueError, TypeError: an argument is none of the above. What the start of a process raises is raised.
+        Raises:
+            ValueError, TypeError: an argument is wrong. Also everything that the start of a process raises.
         """
         self._state = INIT
         self._pool: list[Any] = []
@@ -111,20 +124,7 @@ class Pool(PoolNames):
             context = _default_context.get_context()
         context = own_context(context)
         self._ctx = context
-        if processes is None:
-            processes = _cpu_count.workers(context)
-        if count("processes", processes, None) < 1:
-            raise ValueError("Number of processes must be at least 1")
-        if maxtasksperchild is not None and (not isinstance(maxtasksperchild, int) or maxtasksperchild <= 0):
-            raise ValueError("maxtasksperchild must be a positive int or None")
-        if initializer is not None and not callable(initializer):
-            raise TypeError("initializer must be a callable")
-        if inner_threads == "auto":
-            inner_threads = max(1, context.cpu_count() // processes)
-        elif isinstance(inner_threads, str):
-            raise ValueError(f'inner_threads must be a positive integer, "auto" or None, not {inner_threads!r}')
-        elif inner_threads is not None:
-            inner_threads = count("inner_threads", inner_threads, 1)
+        processes, inner_threads = worker_options(context, processes, initializer, maxtasksperchild, inner_threads)
         self._seldom = threading.RLock()
         self._processes = processes
         if worker_memory_limit is not None:
@@ -134,7 +134,7 @@ class Pool(PoolNames):
         self._maxtasksperchild = maxtasksperchild
         self._initializer = initializer
         self._initargs = initargs
-        # whether `apply` may do without `apply_async`
+        # whether `apply` need not go through `apply_async`
         self._direct = timeout is None and not retries and type(self).apply_async is _APPLY_ASYNC
         if is_foreign(type(self)):
             from ._pool.queue_engine import made_for
@@ -144,7 +144,7 @@ class Pool(PoolNames):
             self._engine, self._supervisor = self._make_parts(processes, worker_memory_limit, inner_threads)
         self._backlog = Backlog(self._engine)
         self._waiting = self._backlog.waiting
-        # the inputs of iterators that are read at the moment
+        # the inputs that iterators are reading
         self._feeds: WeakSet[Feed] = WeakSet()
         self._terminate = util.Finalize(
             self, _terminate, args=(self._engine, self._supervisor, self._feeds), exitpriority=15
@@ -193,7 +193,7 @@ class Pool(PoolNames):
     # --- one call ---
 
     def apply(self, func: Callable[..., Any], args: Iterable[Any] = (), kwds: Mapping[str, Any] = {}) -> Any:
-        """func(*args, **kwds), in a worker. Raises what it raises; see `AsyncResult.get` for the rest."""
+        """Runs func(*args, **kwds) in a worker. Returns its result or raises its exception; see `AsyncResult.get`."""
         if self._state != RUN:
             raise ValueError("Pool not running")
         if self._waiting or not self._direct:
@@ -220,12 +220,18 @@ class Pool(PoolNames):
         timeout: float | None = None,
         retries: int | None = None,
     ) -> OneResult:
-        """As `apply`, but returns at once: a result to wait for, or to `await`.
+        """Runs func(*args, **kwds) in a worker. Returns a result to wait for or to `await`, at once.
 
-        callback(value), error_callback(exception): called in a thread of the pool, before anybody who waits for the
-        result goes on. timeout, retries: as for the pool, for this call.
+        An argument that cannot be pickled makes the result fail.
 
-        An argument that cannot be pickled is an error of the result. ValueError: the pool is closed.
+        Args:
+            callback: callback(value) is called in a thread of the pool, before a wait for the result returns.
+            error_callback: called likewise with the exception.
+            timeout: seconds; None: that of the pool.
+            retries: None: that of the pool.
+
+        Raises:
+            ValueError: the pool is closed.
         """
         if self._state != RUN:
             raise ValueError("Pool not running")
@@ -254,7 +260,7 @@ class Pool(PoolNames):
         return result
 
     def _submit(self, result: OneResult, func: Any, args: Any, kwds: Any, timeout: float | None, retries: int) -> bool:
-        """Submits a call whose end the supervisor tells; False if there is no room."""
+        """Submits a call about whose end the supervisor is told; False if there is no room."""
         supervisor = self._supervisor
         with supervisor.lock:
             task = self._engine.submit(func, args, kwds, timeout, retries, True)
@@ -276,14 +282,17 @@ class Pool(PoolNames):
         retries: int | None = None,
         progress: bool = False,
     ) -> list[Any]:
-        """[func(item) for item in iterable], in the workers; the list, in order.
+        """Computes [func(item) for item in iterable] in the workers. Returns the list, in order.
 
-        If calls raise, waits for all others and then raises what the first one of them (in the order of the input) has
-        raised. chunksize: how many items a task has; by default many at first, and then ever fewer, so that no worker
-        is idle at the end. func and what it is bound to (`functools.partial`) are sent once.
+        If calls raise, it waits for all others and then raises the exception of the first one (in the order of the
+        input). `func` and the arguments bound to it (`functools.partial`) are sent once.
 
-        timeout, retries: as for the pool; they are about tasks, and with a timeout a task has one item by default.
-        progress: shows a bar, if tqdm is installed.
+        Args:
+            chunksize: number of items per task. By default large at first and then ever smaller, so that no worker is
+                idle at the end; 1 with a `timeout`.
+            timeout: seconds per task; None: that of the pool.
+            retries: per task; None: that of the pool.
+            progress: shows a bar, if tqdm is installed.
         """
         return self._map(func, iterable, mapstar, chunksize, beyond(timeout, retries, progress))
 
@@ -299,10 +308,8 @@ class Pool(PoolNames):
         retries: int | None = None,
         progress: bool = False,
     ) -> ResultList:
-        """As `map`, but returns at once: a result to wait for.
-
-        Callbacks as in `apply_async`; in the caller's thread, if all is done by the time that all of the input is sent.
-        """
+        """As `map`, but returns a result to wait for, at once. Callbacks are called as in `apply_async`, or in the
+        caller's thread if all tasks are done by the time that all of the input was sent."""
         more = beyond(timeout, retries, progress)
         made: ResultList = self._map_async(func, iterable, mapstar, chunksize, callback, error_callback, **more)
         return made
@@ -317,7 +324,7 @@ class Pool(PoolNames):
         retries: int | None = None,
         progress: bool = False,
     ) -> list[Any]:
-        """[func(*item) for item in iterable]; otherwise as `map`."""
+        """Computes [func(*item) for item in iterable]. Otherwise as `map`."""
         return self._map(func, iterable, starmapstar, chunksize, beyond(timeout, retries, progress))
 
     def starmap_async(
@@ -332,7 +339,7 @@ class Pool(PoolNames):
         retries: int | None = None,
         progress: bool = False,
     ) -> ResultList:
-        """As `starmap`, but returns at once: a result to wait for. Callbacks as in `map_async`."""
+        """As `starmap`, but returns a result to wait for, at once. Callbacks are called as in `map_async`."""
         more = beyond(timeout, retries, progress)
         made: ResultList = self._map_async(func, iterable, starmapstar, chunksize, callback, error_callback, **more)
         return made
@@ -349,7 +356,7 @@ class Pool(PoolNames):
         try:
             values: list[Any] = made.get()
         except BaseException:
-            # Ctrl-C, or what another signal's handler has raised: the caller has no result by which to give them up
+            # After Ctrl-C, or an exception of another signal handler, the caller has no result that it could cancel.
             if not made.ready():
                 made.cancel()
             raise
@@ -368,7 +375,7 @@ class Pool(PoolNames):
         retries: int | None = None,
         progress: bool = False,
     ) -> Any:
-        """What the four above do; a subclass may override it. mapper: what does a chunk, as `mapstar` does."""
+        """Does the work of the four methods above; a subclass may override it. mapper: runs a chunk, as `mapstar`."""
         self._check_running()
         if mapper is not mapstar and mapper is not starmapstar:
             return self._map_with(mapper, func, iterable, chunksize, callback, error_callback)
@@ -411,15 +418,19 @@ class Pool(PoolNames):
         retries: int | None = None,
         progress: bool = False,
     ) -> ResultIterator:
-        """An iterator over func(item) for the items of iterable, in their order; also for `async for`.
+        """Returns an iterator over func(item) for the items of iterable, in their order, at once. Also for `async for`.
 
-        Returns at once. The input is read ahead of the results that were fetched: never more than buffersize items; by
-        default some per worker, and up to 1024 chunks if they are done quickly. (multiprocessing reads all of it at
-        once.) Results are handed out while the input waits, also for those results. After `close()` the input is read
-        on; `join()` reads it to its end, whether results are fetched or not, and so does forgetting the iterator. The
-        other arguments are as for `map`; `timeout` here is a task's, and `next(timeout)` the waiter's.
+        The iterator returns results also while the input waits, even if the input waits for these results. After
+        `close()` the input is read on; `join()` and dropping the iterator read it to its end.
 
-        ValueError: the pool is closed; chunksize or buffersize is below 1.
+        Args:
+            chunksize: number of items per task.
+            buffersize: how many items the input is read ahead of the results that were fetched. By default some per
+                worker, and up to 1024 chunks if they are done quickly. (multiprocessing reads all of it at once.)
+            timeout: seconds per task; `next(timeout)` limits the wait for a result. The others are as for `map`.
+
+        Raises:
+            ValueError: the pool is closed; `chunksize` or `buffersize` is below 1.
         """
         return self._imap(ResultIterator, func, iterable, chunksize, buffersize, timeout, retries, progress)
 
@@ -434,7 +445,7 @@ class Pool(PoolNames):
         retries: int | None = None,
         progress: bool = False,
     ) -> UnorderedResultIterator:
-        """As `imap`, in the order in which the results come."""
+        """As `imap`, in the order in which the results arrive."""
         made = self._imap(UnorderedResultIterator, func, iterable, chunksize, buffersize, timeout, retries, progress)
         assert isinstance(made, UnorderedResultIterator)
         return made
@@ -473,16 +484,13 @@ class Pool(PoolNames):
     # --- the pool itself ---
 
     def statistics(self) -> list[WorkerStatistics]:
-        """How each worker is doing, at this moment and since it started. It disturbs nobody."""
+        """Returns what each worker does now, and figures since it started. It takes no lock and stops no worker."""
         from ._pool.statistics import read
 
         return read(self._engine)
 
     def close(self) -> None:
-        """The pool takes no more calls; when all are done, its workers end. Returns at once.
-
-        Iterators that were made before go on reading their input.
-        """
+        """Takes no more calls; the workers end when all calls are done. Returns at once. Iterators go on."""
         util.debug("closing the pool")
         if self._state == RUN:
             self._state = CLOSE
@@ -491,9 +499,9 @@ class Pool(PoolNames):
     def cancel_all(self) -> int:
         """Gives up all calls that are not done, and returns how many tasks those were.
 
-        A call that waits is not made; a call that runs is ended by killing its worker, which is replaced. `get` raises
-        `concurrent.futures.CancelledError`, and so do iterators, in the place of what is left of their input. The pool
-        takes calls as before. In a `ThreadPool`, calls that run go on. multiprocessing has no such method.
+        A call that waits is not run. A call that runs is ended: its worker is killed and replaced. `get` raises
+        `concurrent.futures.CancelledError`, and so do iterators in the place of the rest of their input. The pool
+        still takes calls. In a `ThreadPool`, calls that run go on. multiprocessing has no such method.
         """
         return self._give_up(True)
 
@@ -509,9 +517,9 @@ class Pool(PoolNames):
         return len(jobs) + cancelled
 
     def terminate(self) -> None:
-        """The pool ends now. Calls that are not done are given up: who waits for one gets `PoolBrokenError`, and no
-        callback is called. Idle workers end by themselves; a worker with a task is sent SIGTERM, and SIGKILL 0.3 s
-        later.
+        """Ends the pool now. A wait for a call that is not done raises `PoolBrokenError`; no callback is called.
+
+        Idle workers end by themselves. A worker with a task gets SIGTERM, and SIGKILL 0.3 s later.
         """
         util.debug("terminating the pool")
         self._state = TERMINATE
@@ -546,15 +554,15 @@ _APPLY_ASYNC = Pool.apply_async
 class ThreadPool(Pool):
     """A pool of threads of this process, with the interface of `Pool`.
 
-    Threads cannot be killed: `cancel()` succeeds only before a call has begun, time limits, retries and limits of
-    memory are not to be had (ValueError), and a call that runs goes on after `terminate()`, which does not wait for it.
+    Threads cannot be killed. So `cancel()` succeeds only before a call has begun; time limits, retries and limits of
+    memory raise ValueError; and `terminate()` neither ends a call that runs nor waits for it.
     """
 
     _wrap_exception = False
 
     @staticmethod
     def Process(ctx: Any, *args: Any, **kwds: Any) -> Any:
-        """Makes the thread that is to be a worker. A subclass may override it."""
+        """Makes the thread of a worker. A subclass may override it."""
         from .dummy import DummyProcess
 
         return DummyProcess(*args, **kwds)
@@ -565,7 +573,7 @@ class ThreadPool(Pool):
         initializer: Callable[..., object] | None = None,
         initargs: Iterable[Any] = (),
     ) -> None:
-        """Starts the threads. processes: how many; by default as many as this process may use CPUs."""
+        """Starts the threads. processes: their number; by default the number of CPUs that this process may use."""
         super().__init__(processes, initializer, initargs)
 
     def _make_parts(self, processes: int, memory: int | None, threads: int | None) -> tuple[Engine, SupervisorOf]:
@@ -576,7 +584,7 @@ class ThreadPool(Pool):
 
 
 def _terminate(engine: Engine, supervisor: SupervisorOf, feeds: Any) -> None:
-    """What ends a pool: also when it is forgotten, and when the program ends."""
+    """Ends a pool: on `terminate()`, when its object is deleted, and when the program ends."""
     engine.terminate()
     if supervisor.pid == os.getpid():
         for feed in list(feeds):
