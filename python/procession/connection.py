@@ -1,11 +1,11 @@
 """Connections between processes: pipes, and sockets with listeners and clients.
 
-The wire format and the handshake are those of the standard library's `multiprocessing.connection`, so that it may be at
-the other end, of any version since Python 3.3.
+The wire format and the handshake are those of the standard library's `multiprocessing.connection`, so that library may
+be at the other end, of any version since Python 3.3.
 
-Whoever receives objects unpickles what the other side sends, and pickles can do anything. So a `Listener` that others
-can reach needs an `authkey`, and one that is reached through a network needs `tls` as well: the key proves who is
-there at the beginning, and only TLS keeps others from reading and changing what is said afterwards.
+A process that receives objects unpickles what the other side sends, and a pickle can run any code. So a `Listener` that
+others can reach needs an `authkey`, and one that is reached through a network needs `tls` too: the key proves at the
+beginning who is there, and only TLS keeps others from reading and changing later messages.
 """
 
 from __future__ import annotations
@@ -41,17 +41,17 @@ default_family = "AF_UNIX"
 _CHALLENGE = CHALLENGE = b"#CHALLENGE#"
 _WELCOME = WELCOME = b"#WELCOME#"
 _FAILURE = FAILURE = b"#FAILURE#"
-MESSAGE_LENGTH = 40  # random bytes of a challenge
-MESSAGE_MAXLEN = 256  # bytes that a message of the handshake has at most
-CLIENT_TIMEOUT = 120.0  # seconds that a `Client` waits for its listener, unless it is told otherwise
+MESSAGE_LENGTH = 40  # number of random bytes of a challenge
+MESSAGE_MAXLEN = 256  # number of bytes of a handshake's longest message
+CLIENT_TIMEOUT = 120.0  # seconds that a `Client` waits for its listener by default
 
 # --- addresses ---
 
 
 def arbitrary_address(family: str) -> Address:
-    """An address of that family at which a listener can be made: a free port of this machine, or a path.
+    """Returns an address of that family for a listener: a free port of this machine, or a path.
 
-    The path is in a folder that only this user may enter, so nobody else can connect.
+    Only this user may enter the folder of the path, so other users cannot connect.
     """
     if family == "AF_INET":
         return ("localhost", 0)
@@ -65,9 +65,10 @@ def arbitrary_address(family: str) -> Address:
 
 
 def address_type(address: Address) -> str:
-    """The family of an address: AF_UNIX of a path or abstract name, AF_INET or AF_INET6 of (host, port).
+    """Returns the family of an address: AF_UNIX for a path or abstract name, AF_INET or AF_INET6 for (host, port).
 
-    Also AF_PIPE, of the name of a pipe of Windows, where no listener can be made here. ValueError: it is none of these.
+    It returns AF_PIPE for the name of a pipe of Windows, for which no listener can be made here. ValueError: `address`
+    is none of these.
     """
     if isinstance(address, tuple):
         return "AF_INET6" if len(address) == 4 or (address and ":" in str(address[0])) else "AF_INET"
@@ -88,24 +89,39 @@ def _validate_family(family: str) -> None:
 
 @yields("_side_channel")
 class Connection(_core.Wire, _ConnectionBase):
-    """One end of a pipe or of a connected socket, through which objects or bytes go, as messages.
+    """One end of a pipe or of a connected socket, which sends and receives objects or bytes as messages.
 
-    One thread at a time may send and one may receive. It can be sent to another process at any time and in any way: the
-    receiver gets an end of the same pipe. As far as bytes reach them, messages are whole: a process that is killed
-    while it sends leaves an OSError ("end of file during message") to the receiver, and one that is killed otherwise
-    EOFError.
+    One thread at a time may send and one may receive. A connection can be sent to another process at any time and in
+    any way: the receiver gets an end of the same pipe.
 
-    Differences from multiprocessing: an exception that comes in the midst of a message (Ctrl-C, usually) makes further
-    messages in that direction an OSError; there they would be misunderstood.
+    If the process at the other end dies, `recv` raises EOFError after the last message; if it died while it was
+    sending, OSError ("end of file during message").
+
+    Difference from multiprocessing: if an exception (usually Ctrl-C) interrupts a message, further messages in that
+    direction raise OSError; there they would be misunderstood.
+
+    Example:
+        ```python
+        import procession as mp
+
+        def child(end):
+            end.send(end.recv() + 1)
+
+        if __name__ == "__main__":
+            here, there = mp.Pipe()
+            mp.Process(target=child, args=(there,)).start()
+            here.send(41)
+            print(here.recv())  # 42
+        ```
     """
 
     def __init__(self, handle: int, readable: bool = True, writable: bool = True) -> None:
-        """handle: a descriptor (a stream), which belongs to the connection from now on. ValueError: it is negative."""
+        """Makes a connection of a descriptor (a stream), which it owns from now on. ValueError: it is negative."""
         _core.Wire._open(self, handle.__index__(), readable, writable)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        # A class that moves bytes in a way of its own has the methods of the base, which are made of that.
+        # The base has versions of these methods that call `_send_bytes` and so on, for a class that overrides those.
         for hook, made_of_it in _MADE_OF.items():
             if getattr(cls, hook) is not getattr(Connection, hook):
                 for method in made_of_it:
@@ -120,7 +136,7 @@ class Connection(_core.Wire, _ConnectionBase):
         ways = "" if self.readable and self.writable else ", receives" if self.readable else ", sends"
         return f"<{type(self).__name__} {state}{ways}>"
 
-    # for programs that call or override what is private in multiprocessing
+    # for programs that call or override private methods of multiprocessing
 
     def _close(self) -> None:
         _core.Wire.close(self)
@@ -135,7 +151,7 @@ class Connection(_core.Wire, _ConnectionBase):
         return _core.Wire.poll(self, timeout)
 
     def __del__(self) -> None:
-        """Nothing: the base in Rust closes the descriptor."""
+        """Does nothing: the base in Rust closes the descriptor."""
 
 
 _MADE_OF = {
@@ -147,7 +163,7 @@ _MADE_OF = {
 
 
 def reduce_connection(conn: Connection) -> tuple[Any, ...]:
-    """What pickling makes of a connection."""
+    """Reduces a connection for pickle."""
     from .reduction import DupFd
 
     state = conn.__dict__ or None
@@ -162,24 +178,36 @@ def rebuild_connection(
     kind: type[Connection] = Connection,
     side_channel: _core.SideChannel | None = None,
 ) -> Connection:
-    """The counterpart of `reduce_connection`."""
+    """Makes the connection that `reduce_connection` has reduced."""
     conn: Connection = __newobj__(kind)
     _core.Wire._open(conn, _core.clear_of_streams(duplicate.detach()), readable, writable)
     _put_side_channel(conn, side_channel)
     return conn
 
 
-# where a derived class may have an attribute of its own
+# the descriptors of the base: a derived class may use the name `_side_channel` for something else
 _side_channel_of: Callable[[Connection], _core.SideChannel | None] = _core.Wire._side_channel.__get__  # type: ignore[union-attr]
 _put_side_channel: Callable[[Connection, _core.SideChannel | None], None] = _core.Wire._side_channel.__set__  # type: ignore[union-attr]
 
 
 def Pipe(duplex: bool = True) -> tuple[Connection, Connection]:
-    """A pair of connected connections. duplex=False: the first one receives, the second one sends.
+    """Makes a pair of connected connections.
 
-    Difference from multiprocessing: what `send` is given goes through family memory as far as it is big and pickles out
-    of band (numpy arrays), and the receiver's array is that memory. For whoever reads such a message with other means
-    than procession's it is a pickle that names this package.
+    Difference from multiprocessing: big data that pickles out of band (numpy arrays) goes through family memory, and
+    the array that the receiver gets uses that memory. A program that reads such a message without procession finds a
+    pickle that names this package.
+
+    Args:
+        duplex: False: the first connection only receives and the second one only sends.
+
+    Example:
+        ```python
+        import procession as mp
+
+        receiver, sender = mp.Pipe(duplex=False)
+        sender.send(["any", "object"])
+        print(receiver.recv())  # ['any', 'object']
+        ```
     """
     if duplex:
         first, second = _core._socket_pair()
@@ -199,14 +227,32 @@ def Pipe(duplex: bool = True) -> tuple[Connection, Connection]:
 class Listener:
     """Waits for clients at an address.
 
-    address: a path, an abstract name (it begins with "\\0"), (host, port), or None: one that is free, and if it is a
-    path one that only this user can reach; see `address`.
-    family: "AF_UNIX", "AF_INET" or "AF_INET6"; by default that of the address. backlog: how many clients may wait.
-    authkey: bytes that clients must prove to know, and get proved; None: everybody is welcome. tls: an `ssl.SSLContext`
-    for servers (`ssl.PROTOCOL_TLS_SERVER`, with a certificate), whose clients are `Client(..., tls=...)`.
+    Difference from multiprocessing: a client has HANDSHAKE_TIMEOUT seconds to prove that it knows the key, and others
+    are accepted meanwhile.
 
-    Differences from multiprocessing: a client has HANDSHAKE_TIMEOUT seconds to prove that it knows the key, and while
-    it takes its time others are accepted.
+    Args:
+        address: a path, an abstract name (it begins with "\\0") or (host, port). None: a free one; a path of that kind
+            only this user can reach. See the property `address`.
+        family: "AF_UNIX", "AF_INET" or "AF_INET6"; None: that of the address.
+        backlog: number of clients that may wait.
+        authkey: bytes; each side proves that it knows them. None: every client is accepted.
+        tls: an `ssl.SSLContext` for servers (`ssl.PROTOCOL_TLS_SERVER`, with a certificate). Clients use
+            `Client(..., tls=...)`.
+
+    Example:
+        ```python
+        from threading import Thread
+        from procession.connection import Client, Listener
+
+        def visit(address):
+            with Client(address, authkey=b"secret") as connection:
+                connection.send("hello")
+
+        with Listener(authkey=b"secret") as listener:
+            Thread(target=visit, args=(listener.address,)).start()
+            with listener.accept() as connection:
+                print(connection.recv())  # hello
+        ```
     """
 
     HANDSHAKE_TIMEOUT: float = 20.0
@@ -234,11 +280,12 @@ class Listener:
             self._reception = Reception(self._listener._socket, authkey, tls)
 
     def accept(self) -> _ConnectionBase:
-        """The connection of the next client that is in order, waiting for it.
+        """Waits for the next client that passes the handshake. Returns its connection.
 
-        AuthenticationError: one was not (it has another key, sent nonsense, left or fell silent in the midst of the
-        handshake, TLS failed). That has cost this client its connection and nothing else; call it again. OSError: the
-        listener is closed; EMFILE: this process has no free descriptors, and the client goes on waiting.
+        Raises:
+            AuthenticationError: a client did not pass (it has another key, sent nonsense, left or fell silent during
+                the handshake, or TLS failed). Only this client has lost its connection; call `accept` again.
+            OSError: the listener is closed. EMFILE: this process has no free descriptors; the client still waits.
         """
         if self._listener is None:
             raise OSError("listener is closed")
@@ -249,7 +296,7 @@ class Listener:
         return connection
 
     def close(self) -> None:
-        """Accepts no more. The socket of a path is removed."""
+        """Accepts no more clients. Removes the socket of a path."""
         listener, self._listener = self._listener, None
         if listener is not None:
             if self._reception is not None:
@@ -258,14 +305,14 @@ class Listener:
 
     @property
     def address(self) -> Any:
-        """Where clients find it."""
+        """The address for clients."""
         if self._listener is None:
             raise OSError("listener is closed")
         return self._listener._address
 
     @property
     def last_accepted(self) -> Any:
-        """The address of the client that was accepted last; None if there was none or the system does not tell."""
+        """The address of the client that was accepted last; None if there was none or the system does not know it."""
         if self._listener is None:
             raise OSError("listener is closed")
         return self._listener._last_accepted
@@ -288,7 +335,7 @@ class SocketListener:
         self._socket = socket.socket(getattr(socket, family))
         try:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            self._socket.setblocking(True)  # whatever the default timeout is
+            self._socket.setblocking(True)  # the default timeout does not matter
             self._socket.bind(address)
             self._socket.listen(backlog)
             self._address = self._socket.getsockname()
@@ -302,12 +349,12 @@ class SocketListener:
             self._unlink = Finalize(self, os.unlink, args=(address,), exitpriority=0)
 
     def accept(self) -> Connection:
-        """The connection of the next client."""
+        """Waits for the next client and returns its connection."""
         sock, self._last_accepted = self._socket.accept()
         return _connection_of(sock)
 
     def close(self) -> None:
-        """Accepts no more. The socket of a path is removed."""
+        """Accepts no more clients. Removes the socket of a path."""
         try:
             self._socket.close()
         finally:
@@ -321,7 +368,7 @@ def _connection_of(sock: Any) -> Connection:
 
     sock.setblocking(True)
     if sock.family in (socket.AF_INET, socket.AF_INET6):
-        # a message is sent whole: there is nothing to wait for
+        # a message is sent with one call, so there is nothing to collect
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return Connection(_core.clear_of_streams(sock.detach()))
 
@@ -335,17 +382,27 @@ def Client(
     server_hostname: str | None = None,
     timeout: float | None = CLIENT_TIMEOUT,
 ) -> _ConnectionBase:
-    """Connects to the listener at an address. Waits until it accepts, if it takes an authkey or TLS.
+    """Connects to the listener at an address. If it uses an authkey or TLS, waits until it accepts.
 
-    family: by default that of the address. authkey: what the listener has; each side proves to know it. tls: an
-    `ssl.SSLContext` for clients (`ssl.create_default_context()`); server_hostname: the name that the server's
-    certificate must have, by default the host of the address. timeout: how many seconds all that may take, from
-    connecting to the end of the handshake; None: without limit. The connection itself has no timeout.
+    Difference from multiprocessing: there a client waits for ever for a listener that does not answer.
 
-    OSError: there is no listener. AuthenticationError: it has another key, or sent nonsense. EOFError: it closed the
-    connection. TimeoutError (the built-in one): it was too slow. ValueError: timeout is negative.
+    Args:
+        address: a path, an abstract name or (host, port).
+        family: None: that of the address.
+        authkey: that of the listener; each side proves that it knows it.
+        tls: an `ssl.SSLContext` for clients (`ssl.create_default_context()`).
+        server_hostname: the name that the server's certificate must have; None: the host of the address.
+        timeout: seconds for connecting and the handshake together; None: without limit. The connection has no timeout.
 
-    Differences from multiprocessing: there a client waits for ever for a listener that does not answer.
+    Returns:
+        the connection.
+
+    Raises:
+        OSError: there is no listener.
+        AuthenticationError: the listener has another key, or sent nonsense.
+        EOFError: the listener closed the connection.
+        TimeoutError: the listener was too slow. (The built-in exception.)
+        ValueError: `timeout` is negative.
     """
     family = family or address_type(address)
     _validate_family(family)
@@ -361,7 +418,7 @@ def Client(
 
 
 def SocketClient(address: Address, *, family: str | None = None) -> Connection:
-    """Connects to the listener at an address, without authentication and without limit of time."""
+    """Connects to the listener at an address, without authentication and without a time limit."""
     return _connection_of(_connected(address, family or address_type(address)))
 
 
@@ -375,14 +432,20 @@ def _host(address: Address) -> str | None:
     return str(address[0]) if isinstance(address, tuple) else None
 
 
-# --- proving to know a key ---
+# --- proving the knowledge of a key ---
 
 
 def deliver_challenge(connection: Any, authkey: bytes, digest_name: str = "sha256") -> None:
-    """Has the other side of a connection prove that it knows the key. AuthenticationError: it does not.
+    """Makes the other side of a connection prove that it knows the key.
 
-    connection: whatever has send_bytes(bytes) and recv_bytes(maxlength). digest_name: which digest to ask for (md5,
-    sha256, sha384, sha3_256, sha3_384). ValueError: authkey is not bytes.
+    Args:
+        connection: any object with send_bytes(bytes) and recv_bytes(maxlength).
+        authkey: the key.
+        digest_name: the digest to ask for (md5, sha256, sha384, sha3_256, sha3_384).
+
+    Raises:
+        AuthenticationError: the other side does not know the key.
+        ValueError: `authkey` is not bytes.
     """
     _check_key(authkey)
     message = b"{%s}%s" % (digest_name.encode("ascii"), os.urandom(MESSAGE_LENGTH))
@@ -397,9 +460,15 @@ def deliver_challenge(connection: Any, authkey: bytes, digest_name: str = "sha25
 
 
 def answer_challenge(connection: Any, authkey: bytes) -> None:
-    """Proves to the other side of a connection that we know the key. AuthenticationError: it does not believe it.
+    """Proves to the other side of a connection that this side knows the key.
 
-    connection: whatever has send_bytes(bytes) and recv_bytes(maxlength). ValueError: authkey is not bytes.
+    Args:
+        connection: any object with send_bytes(bytes) and recv_bytes(maxlength).
+        authkey: the key.
+
+    Raises:
+        AuthenticationError: the other side rejects the proof.
+        ValueError: `authkey` is not bytes.
     """
     _check_key(authkey)
     message = connection.recv_bytes(MESSAGE_MAXLEN)
@@ -427,11 +496,21 @@ def _verify_challenge(authkey: bytes, message: bytes, response: bytes) -> None:
 
 
 def wait(object_list: Iterable[Any], timeout: float | None = None) -> list[Any]:
-    """Waits until some of the objects are ready; returns those, in their order. Empty: timeout seconds have passed.
+    """Waits until at least one of the objects is ready.
 
-    Objects: connections and sockets (ready when there is something to receive, or the end), sentinels of processes
-    (when they have ended), queues (when they are not empty), events (when they are set), descriptors, and whatever has
-    a `fileno()`. timeout: in seconds; None: without limit; 0 or less: just look. TypeError: one is none of these.
+    Connections and sockets are ready when there is something to receive, or the end; sentinels of processes when the
+    process has ended; queues when they are not empty; events when they are set; descriptors and other objects with a
+    `fileno()` when they are readable.
+
+    Args:
+        object_list: the objects.
+        timeout: seconds; None: without limit; 0 or less: returns at once.
+
+    Returns:
+        the objects that are ready, in their order; an empty list if none was in that time.
+
+    Raises:
+        TypeError: an object is none of these.
     """
     objects = list(object_list)
     ready = _core._wait(objects, timeout)
@@ -446,10 +525,10 @@ def wait(object_list: Iterable[Any], timeout: float | None = None) -> list[Any]:
 
 
 class ConnectionWrapper:
-    """A connection whose objects become messages in another way than pickling."""
+    """A connection that converts objects to messages in another way than pickle."""
 
     def __init__(self, conn: Any, dumps: Callable[[Any], bytes], loads: Callable[[bytes], Any]) -> None:
-        """dumps, loads: from an object to bytes and back."""
+        """dumps, loads: convert an object to bytes and back."""
         self._conn = conn
         self._dumps = dumps
         self._loads = loads
@@ -479,7 +558,7 @@ def _xml_loads(message: bytes) -> Any:
 
 
 class XmlListener(Listener):
-    """A listener whose connections send objects as XML-RPC, which can carry data and no code."""
+    """A listener whose connections send objects as XML-RPC, which can carry data but no code."""
 
     def accept(self) -> ConnectionWrapper:  # type: ignore[override]
         """As `Listener.accept`."""

@@ -1,8 +1,9 @@
 """Queues that processes share.
 
-A message lies in family memory from the moment when `put` returns, whatever becomes of its sender. Small trees of
-built-ins are written there without pickle; the data of numpy arrays and of whatever else pickles out of band (PEP 574)
-is copied there once, and what the receiver gets *is* that memory. All start methods, threads and processes mix.
+When `put` returns, the message lies in family memory and stays there if its sender dies. Small trees of built-ins are
+written there without pickle. The data of numpy arrays, and of other objects that pickle out of band (PEP 574), is
+copied there once, and the object that the receiver gets uses that memory. Processes of all start methods and threads
+can share one queue.
 """
 
 from __future__ import annotations
@@ -46,38 +47,39 @@ try:
 except ImportError:
 
     class ShutDown(Exception):  # type: ignore[no-redef, unused-ignore]
-        """Raised by `put` and `get` when the queue was shut down, as `queue.ShutDown` is from Python 3.13 on."""
+        """Raised by `put` and `get` if the queue was shut down. On Python 3.13 and later it is `queue.ShutDown`."""
 
 
 @yields("handle", "_key", "closed", "maxsize", "maxbytes", "is_shutdown")
 class _Watched(_core.Queue):
-    """The part of a queue that programs written for pipes look for."""
+    """The attributes of a queue that programs written for queues over pipes use."""
 
     def fileno(self) -> int:
-        """A descriptor that is readable while there are items, for `select`, `connection.wait` and event loops.
+        """Returns a descriptor that is readable while there are items, for `select`, `connection.wait`, event loops.
 
-        It is this process's, belongs to the queue, and stays the same until the queue is closed. It can be readable
-        when another process has just taken the item, or died: `get(False)` tells. Nothing is to be read from it but
-        by `get`.
+        It belongs to the queue and to this process, and stays the same until the queue is closed. It can be readable
+        although another process has just taken the item, or died: `get(False)` tells. Only `get` may read from it.
 
-        ValueError: the queue is closed. OSError: no descriptor is left, or too many processes watch the same queue so.
+        Raises:
+            ValueError: the queue is closed.
+            OSError: the process has no free descriptor, or too many processes use this method on the same queue.
         """
         return _core.Queue._watch(self)
 
-    # --- what it would be made of in multiprocessing ---
+    # --- the parts of multiprocessing's queues ---
     #
-    # Derived classes of other libraries (loky's) send these instead of the queue, and put a queue together from them.
+    # Classes of other libraries (loky) that derive from a queue pickle these and assemble the queue from them again.
 
     _rlock = _wlock = _sem = NO_LOCK
     _opid = 0  # the process that made it
 
-    # They may be wrapped, too (torch, MXNet): `self._reader = Wrapper(self._reader)`. What a wrapper does in `send` and
-    # `recv` is for those who call it. A SimpleQueue of multiprocessing calls its `send_bytes` and `recv_bytes`, a
-    # Queue calls those that it had when it was made, or when it came to another process.
+    # Libraries also wrap the ends (torch, MXNet): `self._reader = Wrapper(self._reader)`. A program that calls `send`
+    # or `recv` of a wrapper gets what the wrapper does. A SimpleQueue of multiprocessing calls the `send_bytes` and
+    # `recv_bytes` of its ends; a Queue calls those of the ends that it had when it was made or unpickled.
 
     @property
     def _reader(self) -> Any:
-        """What programs written for multiprocessing's pipes use to wait for an item, or to take one."""
+        """The end that programs written for multiprocessing's pipes use to wait for an item, or to take one."""
         return _own_end(self, Reader)
 
     @_reader.setter
@@ -86,7 +88,7 @@ class _Watched(_core.Queue):
 
     @property
     def _writer(self) -> Any:
-        """The other end."""
+        """The other end, which puts items."""
         return _own_end(self, Writer)
 
     @_writer.setter
@@ -97,21 +99,21 @@ class _Watched(_core.Queue):
 
         @property
         def __class__(self):
-            # so that code which asks whether this is a queue of multiprocessing is told that it is (logging.config)
+            # so that `isinstance` tells code which asks that this is a queue of multiprocessing (logging.config)
             return _also_theirs(type(self))
 
     _procession_put_through_end = put_into
     _procession_get_through_end = get_from
 
     def _reset(self, after_fork: bool = False) -> None:
-        """Uses the ends that are there now. A queue that was put together is whole."""
+        """Uses the current ends: the queue is completely assembled."""
         find_ends(self)
 
     def __repr__(self) -> str:
         kind = type(self)
         try:
             state = _state_of(self)
-        except Exception:  # whatever is wrong with the queue, it can be printed
+        except Exception:  # a queue can be printed in any state
             state = "unknown"
         return f"<{kind.__module__}.{kind.__qualname__} object at {id(self):#x}: {state}>"
 
@@ -120,7 +122,7 @@ class _Watched(_core.Queue):
     def __reduce__(self) -> tuple[Any, ...]:
         return _bare, (type(self),), self.__getstate__()
 
-    # a tuple, since derived classes are known to append to it
+    # a tuple: some derived classes append to it
 
     def __getstate__(self) -> tuple[Any, ...]:
         ends = self.__dict__.get("_own_ends", {})
@@ -137,16 +139,17 @@ class _Watched(_core.Queue):
     # --- waiting ---
 
     def _poll(self, timeout: float | None = 0.0) -> bool:
-        """Whether there is an item, waiting up to timeout seconds for one; None: without limit."""
+        """Waits until there is an item, at most `timeout` seconds; None: without limit. Returns whether there is
+        one."""
         found: bool = self._reader.poll(timeout)
         return found
 
 
 def _also_theirs(kind: type[_Watched]) -> type:
-    """A class that derives from ours and, once the program has imported that, from multiprocessing's of that name.
+    """Returns a class that derives from ours and, once that is imported, from multiprocessing's class of that name.
 
-    A class that derives from ours stays what it is: it may have attributes that are meant to be changed through
-    `__class__`, and it need not expect to be derived from.
+    It does so for our own classes only. A class that derives from ours may have attributes that are changed through
+    `__class__`, and need not expect to be derived from.
     """
     if kind.__module__ != __name__:
         return kind
@@ -174,34 +177,56 @@ def _take_end(queue: _Watched, kind: type[Reader | Writer], end: Any) -> None:
     else:
         from .util import register_after_fork
 
-        register_after_fork(queue, _Watched._reset)  # a child does not have what this process had from the start
+        register_after_fork(queue, _Watched._reset)  # a child uses the ends that the queue has when it is forked
 
 
 def _bare(kind: type[_Watched]) -> _Watched:
-    """For pickle, whose own function for this wants objects to say of `__class__` what `type` says."""
+    """Makes a queue for unpickling. pickle's own function needs `__class__` and `type` to agree."""
     return kind.__new__(kind)
 
 
 class Queue(_Watched):
     """A first-in first-out queue that processes share.
 
-    `put` has delivered the object when it returns: it lies in family memory, whatever becomes of the process that put
-    it there. `get` takes one out. A process that is killed in the midst of either leaves the queue usable, and loses
-    nothing but what it had taken. It can be sent to another process at any time and in any way.
+    When `put` returns, the object is delivered: it lies in family memory and stays there if the process that put it
+    dies. `get` takes one out. If a process is killed during `put` or `get`, the queue stays usable, and at most the
+    item that this process was taking is lost. A queue can be sent to another process at any time and in any way.
 
-    Differences from multiprocessing: there is no thread that writes to a pipe. So an object is pickled by `put`, which
-    raises what is wrong with it; a process may be joined before the queue was emptied; `qsize`, `empty` and `full` are
-    exact. A class that overrides `_on_queue_feeder_error` has that called for what cannot be pickled, by `put`.
+    Difference from multiprocessing: no thread writes to a pipe. So `put` pickles the object and raises what is wrong
+    with it; a process may be joined before the queue was emptied; `qsize`, `empty` and `full` are exact. If a class
+    overrides `_on_queue_feeder_error`, `put` calls that for an object that cannot be pickled.
+
+    Example:
+        ```python
+        import procession as mp
+
+        def work(tasks, results):
+            for number in iter(tasks.get, None):
+                results.put(number * number)
+
+        if __name__ == "__main__":
+            tasks, results = mp.Queue(), mp.Queue()
+            worker = mp.Process(target=work, args=(tasks, results))
+            worker.start()
+            tasks.put_many([2, 3, None])
+            print(results.get(), results.get())  # 4 9
+            worker.join()
+        ```
     """
 
     _ignore_epipe = False  # concurrent.futures sets it; there is no pipe
 
     def __init__(self, maxsize: int = 0, *, maxbytes: int | str = 0, ctx: BaseContext | None = None) -> None:
-        """maxsize: how many items there may be before `put` waits; 0 or less: as many as there is memory for.
+        """Makes a queue.
 
-        maxbytes: how many bytes they may have together, pickled, buffers included, also as "64MB" or "1GiB"; 0 or less:
-        any number. An item that is bigger by itself is let in when the queue is empty. ctx: of no consequence, contexts
-        mix. TypeError, ValueError: an argument is none of the above.
+        Args:
+            maxsize: number of items in the queue at which `put` waits; 0 or less: no limit but memory.
+            maxbytes: number of bytes, also as "64MB" or "1GiB", that the items may have together, pickled, buffers
+                included; 0 or less: no limit. An item that is bigger than this enters when the queue is empty.
+            ctx: ignored; queues work across contexts.
+
+        Raises:
+            TypeError, ValueError: an argument is wrong.
         """
         if type(maxsize) is not int:
             from ._arguments import count
@@ -220,7 +245,7 @@ class Queue(_Watched):
                 cls.put = put_as_fed  # type: ignore[method-assign, assignment]
         elif "_on_queue_feeder_error" in cls.__dict__ and "put" not in cls.__dict__:
             cls.put = _put_or_report  # type: ignore[method-assign, assignment]
-        # what is made of `put` and `get` in multiprocessing, and here only where a class has some of its own
+        # Methods that use `put` and `get` in multiprocessing; here only if a class overrides these.
         for method, made_of, instead in _MADE_OF:
             own = getattr(cls, made_of) is not getattr(Queue, made_of)
             if own and getattr(cls, method) is getattr(Queue, method):
@@ -228,29 +253,41 @@ class Queue(_Watched):
 
     @property
     def _maxsize(self) -> int:
-        """`maxsize`, where programs written for multiprocessing look for it: a big number if there is no limit."""
+        """`maxsize`, for programs written for multiprocessing: a big number if there is no limit."""
         return _core.Queue.maxsize.__get__(self) or SEM_VALUE_MAX
 
     @_maxsize.setter
     def _maxsize(self, number: int) -> None:
-        """It is the queue's already."""
+        """Does nothing: the queue has its size."""
 
     # --- many at once ---
 
     def put_many(self, items: Iterable[Any], block: bool = True, timeout: float | None = None) -> None:
-        """Puts all items, in order; others' items may come in between. Small ones go in batches, under one lock.
+        """Puts all items, in order. Items of other processes may come in between. Small ones go in batches, under one
+        lock.
 
-        block, timeout: as for `put`, for all of them together. Whatever is raised (`Full`, `ShutDown`, what pickling
-        one of them or iterating raises), those before are in the queue, and a note of the exception says how many. A
-        process that is killed in it has put the first so and so many.
+        If it raises, the items before are in the queue, and a note of the exception says how many. If the process is
+        killed, the first items are in the queue, and the others are not.
+
+        Args:
+            items: what to put; it also raises what iterating over it raises.
+            block: as for `put`.
+            timeout: seconds, for all items together; None: without limit.
+
+        Raises:
+            Full, ShutDown: as for `put`.
         """
         _core.Queue._put_many(self, items, block, timeout)
 
     def get_many(self, most: int, block: bool = True, timeout: float | None = None) -> list[Any]:
-        """Takes up to `most` items: waits for the first, as `get` does, and returns what is there.
+        """Waits for the first item, as `get` does, and takes up to `most` items that are there then.
 
-        Raises what `get` raises if there is none. An item that cannot be unpickled is consumed; if others can be
-        returned, the next call of a get method raises what was wrong with it. ValueError: most is less than 1.
+        An item that cannot be unpickled is consumed. If it returns other items, the next call of a get method raises
+        the error.
+
+        Raises:
+            Empty, ShutDown: as for `get`, if there is no item.
+            ValueError: `most` is less than 1.
         """
         if most < 1:
             raise ValueError(f"get_many() takes at least one item, not {most}")
@@ -259,10 +296,15 @@ class Queue(_Watched):
     # --- asyncio ---
 
     async def put_async(self, obj: Any, timeout: float | None = None) -> None:
-        """`put` for asyncio: the event loop goes on meanwhile, without a thread that waits in its place.
+        """`put` for asyncio: the event loop runs meanwhile, and no thread waits.
 
-        timeout: in seconds; None: without limit. Raises `Full` after that time, and what `put` raises. Cancelling ends
-        the wait, and nothing was put.
+        Cancelling ends the wait; the object is not put.
+
+        Args:
+            timeout: seconds; None: without limit.
+
+        Raises:
+            Full: there was no room in that time. It also raises what `put` raises.
         """
         from ._sync.asyncio_wait import attempted
 
@@ -277,10 +319,15 @@ class Queue(_Watched):
             raise Full
 
     async def get_async(self, timeout: float | None = None) -> Any:
-        """`get` for asyncio: the event loop goes on meanwhile, without a thread that waits in its place.
+        """`get` for asyncio: the event loop runs meanwhile, and no thread waits.
 
-        timeout: in seconds; None: without limit. Raises `Empty` after that time, and what `get` raises. Cancelling ends
-        the wait, and nothing was taken.
+        Cancelling ends the wait; no item is taken.
+
+        Args:
+            timeout: seconds; None: without limit.
+
+        Raises:
+            Empty: there was no item in that time. It also raises what `get` raises.
         """
         from ._sync.asyncio_wait import attempted
 
@@ -298,32 +345,34 @@ class Queue(_Watched):
     # --- the end ---
 
     def shutdown(self, immediate: bool = False) -> None:
-        """From now on `put` raises `ShutDown`, in all processes, and `get` does so once the queue is empty.
+        """Makes `put` raise `ShutDown` from now on, in all processes, and `get` once the queue is empty.
 
-        immediate: what is in the queue is thrown away now (and counts as done, for `JoinableQueue`). Who waits in
-        either is told. As `queue.Queue.shutdown` of Python 3.13; multiprocessing has no such thing.
+        Processes that wait in either are woken. As `queue.Queue.shutdown` of Python 3.13; multiprocessing has no such
+        method.
+
+        Args:
+            immediate: throws the items away now. `JoinableQueue` counts them as done.
         """
         _core.Queue._shut_down(self, immediate)
 
     def close(self) -> None:
-        """Lets go of the queue in this process: `put` and `get` raise ValueError from then on. Others go on with it."""
+        """Closes the queue in this process: `put` and `get` raise ValueError from then on. Others go on with it."""
         let_go(self)
 
     def join_thread(self) -> None:
-        """Does nothing: what was put is delivered. AssertionError: the queue was not closed."""
+        """Does nothing: all items are delivered. AssertionError: the queue was not closed."""
         assert is_closed(self), f"{self!r} is not closed"
 
     def cancel_join_thread(self) -> None:
-        """Does nothing: the process never waits for a thread of the queue when it exits."""
+        """Does nothing: a process does not wait for a thread of the queue when it exits."""
 
     def _terminate_broken(self) -> None:
         self.close()
 
     @staticmethod
     def _on_queue_feeder_error(e: Exception, obj: object) -> None:
-        """For derived classes to override: what `put` does about an object that cannot be pickled, instead of raising.
-
-        This one, for them to call, prints the exception.
+        """Handles an object that `put` cannot pickle, in a derived class that overrides this method, instead of
+        raising. This implementation, which it may call, prints the exception.
         """
         import traceback
 
@@ -384,32 +433,32 @@ _MADE_OF = (
 
 
 class JoinableQueue(Queue):
-    """A queue that counts which of its items are dealt with.
+    """A queue that counts its unfinished items.
 
-    Each `put` makes one item unfinished, in the same instant in which it delivers it; `task_done` reports one finished;
-    `join` waits until all are. A process that is killed between `get` and `task_done` leaves its item unfinished, as in
-    multiprocessing.
+    `put` makes one item unfinished in the same instant in which it delivers it. `task_done` reports one finished.
+    `join` waits until all are finished. If a process is killed between `get` and `task_done`, its item stays
+    unfinished, as in multiprocessing.
     """
 
     def task_done(self) -> None:
-        """Reports that an item which was taken has been dealt with. ValueError: more often than items were put."""
+        """Reports that an item which was taken is finished. ValueError: called more often than items were put."""
         if not _core.Queue._task_done(self):
             raise ValueError("task_done() called too many times")
 
     def join(self) -> None:
-        """Waits until all items that were put have been reported done. Ctrl-C ends the wait."""
+        """Waits until all items that were put are reported finished. Ctrl-C ends the wait."""
         _core.Queue._join(self)
 
 
 class SimpleQueue(_Watched):
-    """A queue with fewer methods: `put`, `get`, `empty`, `close`. What `Queue` says of itself holds here too."""
+    """A queue with fewer methods: `put`, `get`, `empty`, `close`. Otherwise as `Queue`."""
 
     def __init__(self, *, ctx: BaseContext | None = None) -> None:
-        """ctx: of no consequence, contexts mix."""
+        """ctx: ignored; queues work across contexts."""
         _core.Queue._create(self, 0)
 
     def close(self) -> None:
-        """Lets go of the queue in this process: its methods raise OSError from then on."""
+        """Closes the queue in this process: its methods raise OSError from then on."""
         let_go(self)
 
     __class_getitem__: Any = classmethod(GenericAlias)
@@ -426,13 +475,13 @@ def _state_of(queue: _Watched) -> str:
 
 
 def let_go(queue: _Watched) -> None:
-    """Closes a queue in this process, whatever `close` is in a derived class."""
+    """Closes a queue in this process, also if a derived class overrides `close`."""
     _core.Queue.close(queue)
     if isinstance(queue, SimpleQueue):
-        # over the methods of the class, which need no check of their own then
+        # These hide the methods of the class, which then need no check.
         queue.put = queue.get = queue.empty = _refuse  # type: ignore[method-assign]
     elif isinstance(queue, Queue) and not _core.Queue.empty(queue):
-        # what multiprocessing does for a queue that was in use; one that never was is still found empty
+        # as multiprocessing does for a queue that was in use; a queue that was never used is still found empty
         queue.empty = _refuse  # type: ignore[method-assign]
 
 
