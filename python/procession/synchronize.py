@@ -1,12 +1,13 @@
 """Locks, semaphores, conditions, events and barriers that processes share.
 
-All of them are made of a few words in family memory. None takes a system call while nobody waits, and none has a name
-in the file system or a descriptor. They can be sent to another process at any time and in any way: as an argument,
-through a queue, in a pool's task. The start method is of no consequence: they work in threads and in processes, however
-started, side by side. Every wait sleeps in the kernel without the interpreter; Ctrl-C ends it at once, and the object
-is as if that wait had never begun. A process that is killed while it waits delays nobody and takes no wake-up along.
+They consist of a few words in family memory. An operation takes no system call unless a process has to wait or is
+waiting, and the objects have no descriptor and no name in the file system. They can be sent to another process at any
+time and in any way: as an argument, through a queue, in a task of a pool. Threads, and processes of all start methods,
+can use the same object. A thread that waits sleeps in the kernel and releases the interpreter. Ctrl-C ends the wait at
+once, and the object is as if that wait had never begun. A process that is killed while it waits delays no other process
+and takes no wake-up with it.
 
-Of multiprocessing's they differ in what happens when a process dies; each class says how.
+Difference from multiprocessing: what happens when a process dies; each class says it.
 """
 
 from __future__ import annotations
@@ -40,32 +41,57 @@ _register_farewell()
 
 @yields("handle", "_key")
 class Lock(_core.Lock, SemLock):
-    """A lock that processes share: held by one at a time, and not to be acquired again by the one that holds it.
+    """A lock that processes share. One holder at a time has it; it cannot acquire it again.
 
-    Any process may release it, whoever acquired it.
+    Any process may release it, not only the one that acquired it.
 
-    **When the holder dies.** If the process that last acquired the lock was killed, or ended with an exit code other
-    than 0, then what the lock guards may be half changed. The next `acquire`, or one of those that wait in it, raises
-    `OwnerDiedError`, which names the dead process; the lock is free again then, and the others never notice. If the
-    process came to a regular end, the lock stays held, as in multiprocessing: to acquire in one process and release in
-    another is a way to signal.
+    **When the holder dies.** If the process that acquired the lock last was killed, or ended with an exit code other
+    than 0, the data that the lock guards may be half changed. Then the next `acquire`, or one that waits already,
+    raises `OwnerDiedError` once, which names the dead process; the lock is free again, and the others notice nothing.
+    If the process ended with exit code 0, the lock stays held, as in multiprocessing: acquiring in one process and
+    releasing in another is a way to signal.
 
-    multiprocessing has no such rule and waits for ever. robust=False restores that.
+    Difference from multiprocessing: it has no such rule and waits for ever. robust=False restores that.
+
+    Example:
+        ```python
+        import procession as mp
+
+        def append(lock, path):
+            with lock:
+                with open(path, "a") as file:
+                    file.write("a line\\n")
+
+        if __name__ == "__main__":
+            lock = mp.Lock()
+            writers = [mp.Process(target=append, args=(lock, "lines.txt")) for _ in range(3)]
+            for writer in writers:
+                writer.start()
+            for writer in writers:
+                writer.join()
+            print(len(open("lines.txt").readlines()))  # 3
+        ```
     """
 
     def __init__(self, *, ctx: BaseContext | None = None, name: str | None = None, robust: bool = True) -> None:
-        """ctx: of no consequence, contexts mix. name: for people to read. robust: see above."""
+        """Makes a lock.
+
+        Args:
+            ctx: ignored; locks work across contexts.
+            name: for people to read.
+            robust: False: as in multiprocessing, a lock whose holder died stays held.
+        """
         _core.Lock._create(self, robust)
         self.name = name
 
     def __repr__(self) -> str:
         try:
             owner = name_of(_core.Lock._holder(self))
-        except Exception:  # whatever is wrong with the lock, it can be printed
+        except Exception:  # a lock can be printed in any state
             owner = "unknown"
         return f"<{type(self).__name__}(owner={owner}{name_shown(self)})>"
 
-    # What RLock has in Rust, for Condition and for _semlock.
+    # The methods that RLock has in Rust, for Condition and for _semlock.
 
     def _count(self) -> int:
         return int(_core.Lock._is_mine(self))
@@ -83,22 +109,39 @@ class Lock(_core.Lock, SemLock):
 
 @yields("handle", "_key")
 class RLock(_core.RLock, SemLock):
-    """A lock that processes share, and that the thread which holds it may acquire again.
+    """A lock that processes share. The thread that holds it may acquire it again.
 
-    It is free when that thread has released it as often as it has acquired it. No other thread or process may: for
-    them `release` raises AssertionError.
+    It is free when that thread has released it as often as it has acquired it. If another thread or process calls
+    `release`, that raises AssertionError.
 
-    **When the holder dies**, in whatever way, nobody can ever release the lock. So the next `acquire`, or one of those
-    that wait in it, raises `OwnerDiedError`, which names the dead process; the lock is free again then, and the others
-    never notice. Unlike with `Lock` that holds for a regular end as well.
+    **When the holder dies**, in any way, no other process can release the lock. So the next `acquire`, or one that
+    waits already, raises `OwnerDiedError` once, which names the dead process; the lock is free again, and the others
+    notice nothing. Unlike a `Lock` it does so also if the holder ended with exit code 0.
 
-    multiprocessing has no such rule and waits for ever. robust=False restores that.
+    Difference from multiprocessing: it has no such rule and waits for ever. robust=False restores that.
+
+    Example:
+        ```python
+        import procession as mp
+
+        lock = mp.RLock()
+        with lock:
+            with lock:  # this thread holds it already
+                print(lock.locked())  # True
+        print(lock.locked())  # False
+        ```
     """
 
     _kind = RECURSIVE_MUTEX
 
     def __init__(self, *, ctx: BaseContext | None = None, name: str | None = None, robust: bool = True) -> None:
-        """ctx: of no consequence, contexts mix. name: for people to read. robust: see above."""
+        """Makes a lock.
+
+        Args:
+            ctx: ignored; locks work across contexts.
+            name: for people to read.
+            robust: False: as in multiprocessing, a lock whose holder died stays held.
+        """
         _core.RLock._create(self, robust)
         self.name = name
 
@@ -107,7 +150,7 @@ class RLock(_core.RLock, SemLock):
             holder = _core.RLock._holder(self)
             count = 0 if holder is None else _core.RLock._count(self) or "nonzero"
             owner = name_of(holder)
-        except Exception:  # whatever is wrong with the lock, it can be printed
+        except Exception:  # a lock can be printed in any state
             owner = count = "unknown"
         return f"<{type(self).__name__}({owner}, {count}{name_shown(self)})>"
 
@@ -119,19 +162,35 @@ class RLock(_core.RLock, SemLock):
 class Semaphore(_core.Semaphore, SemLock):
     """A number that processes share: `acquire` takes one from it and waits while it is 0, `release` adds to it.
 
-    Any process may release it. Nobody knows who has acquired it, so a process that dies gives nothing back, as in
-    multiprocessing.
+    Any process may release it. A semaphore does not know which process has acquired it. So if a process dies, the
+    semaphore does not get back what that process took, as in multiprocessing.
+
+    Example:
+        ```python
+        import procession as mp
+
+        slots = mp.Semaphore(2)
+        with slots:
+            print(slots.get_value())  # 1
+        print(slots.get_value())  # 2
+        ```
     """
 
     def __init__(self, value: int = 1, *, ctx: BaseContext | None = None, name: str | None = None) -> None:
-        """value: the first one, from 0 to `SEM_VALUE_MAX` (2147483647), which no release can exceed; else ValueError.
+        """Makes a semaphore.
 
-        ctx: of no consequence, contexts mix. name: for people to read.
+        Args:
+            value: the first value, from 0 to `SEM_VALUE_MAX` (2147483647), which no release can exceed.
+            ctx: ignored; semaphores work across contexts.
+            name: for people to read.
+
+        Raises:
+            ValueError: `value` is outside of that range.
         """
         _make(self, value, SEM_VALUE_MAX, name)
 
     def locked(self) -> bool:
-        """Whether `acquire` would have to wait now."""
+        """Returns whether `acquire` would have to wait now."""
         return self.get_value() == 0
 
     def __repr__(self) -> str:
@@ -150,20 +209,26 @@ class Semaphore(_core.Semaphore, SemLock):
 class BoundedSemaphore(Semaphore):
     """A semaphore whose value never exceeds its first one: `release` raises ValueError instead, and changes nothing.
 
-    Of multiprocessing's it differs in nothing else than `Semaphore` does.
+    It differs from multiprocessing only as `Semaphore` does.
     """
 
     def __init__(self, value: int = 1, *, ctx: BaseContext | None = None, name: str | None = None) -> None:
-        """value: the first and greatest one, from 0 to `SEM_VALUE_MAX` (2147483647); else ValueError.
+        """Makes a semaphore.
 
-        ctx: of no consequence, contexts mix. name: for people to read.
+        Args:
+            value: the first and greatest value, from 0 to `SEM_VALUE_MAX` (2147483647).
+            ctx: ignored; semaphores work across contexts.
+            name: for people to read.
+
+        Raises:
+            ValueError: `value` is outside of that range.
         """
         _make(self, value, value, name)
 
     def __repr__(self) -> str:
         try:
             limit: object = _core.Semaphore._most(self)
-        except Exception:  # whatever is wrong with the semaphore, it can be printed
+        except Exception:  # a semaphore can be printed in any state
             limit = "unknown"
         return f"<{type(self).__name__}({_value_shown(self)}, maxvalue={limit}{name_shown(self)})>"
 
@@ -178,27 +243,44 @@ def _make(self: Semaphore, value: int, maximum: int, name: str | None) -> None:
 def _value_shown(self: Semaphore) -> str:
     try:
         return f"value={self.get_value()}"
-    except Exception:  # whatever is wrong with the semaphore, it can be printed
+    except Exception:  # a semaphore can be printed in any state
         return "value=unknown"
 
 
 @yields("handle", "_key")
 class Event(_core.Event, Shared):
-    """A flag that processes share, and that they can wait for.
+    """A flag that processes share and can wait for.
 
-    `set` lets all go who wait, also if `clear` follows at once. A process that dies in `wait` is missed by nobody; in
-    multiprocessing the next `set` would hang.
+    `set` wakes all that wait, also if `clear` follows at once. If a process dies in `wait`, that has no effect on
+    others; in multiprocessing the next `set` would hang.
+
+    Example:
+        ```python
+        import procession as mp
+
+        def child(ready):
+            ready.set()
+
+        if __name__ == "__main__":
+            ready = mp.Event()
+            mp.Process(target=child, args=(ready,)).start()
+            print(ready.wait(timeout=60))  # True
+        ```
     """
 
     def __init__(self, *, ctx: BaseContext | None = None, name: str | None = None) -> None:
-        """The flag is not set. ctx: of no consequence, contexts mix. name: for people to read."""
+        """Makes an event that is not set. ctx: ignored; events work across contexts. name: for people to read."""
         _core.Event._create(self)
         self.name = name
 
     async def wait_async(self, timeout: float | None = None) -> bool:
-        """`wait` for asyncio: the event loop goes on meanwhile, without a thread that waits in its place.
+        """`wait` for asyncio: the event loop runs meanwhile, and no thread waits. Cancelling ends the wait.
 
-        timeout: in seconds; None: without limit. False if the event was not set in that time. Cancelling ends the wait.
+        Args:
+            timeout: seconds; None: without limit.
+
+        Returns:
+            whether the event was set in that time.
         """
         from ._sync.asyncio_wait import attempted
 
@@ -210,7 +292,7 @@ class Event(_core.Event, Shared):
     def __repr__(self) -> str:
         try:
             state = "set" if self.is_set() else "unset"
-        except Exception:  # whatever is wrong with the event, it can be printed
+        except Exception:  # an event can be printed in any state
             state = "unknown"
         return f"<{type(self).__name__} at {id(self):#x} {state}{name_shown(self)}>"
 

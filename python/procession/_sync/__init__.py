@@ -1,1 +1,1 @@
-"""Objects that processes wait at: what `synchronize` and `sharedctypes` are made of."""
+"""Objects at which processes wait: the parts of `synchronize` and `sharedctypes`."""

@@ -1,9 +1,9 @@
-"""Waiting in an event loop for what other processes do, without a thread that waits in its place.
+"""Waits in an event loop for what other processes do, without a thread that waits for it.
 
-A loop that waits for an object registers its mailbox, a socket, with it (see ``_core.Mailbox``). Whoever changes the
-object calls the mailbox, and everybody in the loop who waits tries again. A call can be lost only if its sender is
-killed before it sends it, and an object has few places for mailboxes; so nobody waits longer than a bound without
-trying.
+A loop that waits for an object registers its mailbox, a socket, with the object (see `_core.Mailbox`). A process that
+changes the object sends a call to the mailbox, and each waiter in the loop tries again. A call is lost only if its
+sender is killed before it sends it, and an object has room for few mailboxes; so no waiter waits longer than a bound
+before it tries again.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
     class Target(Protocol):
-        """What a loop can wait for."""
+        """An object for which a loop can wait."""
 
         @property
         def _key(self) -> tuple[int, int]: ...
@@ -34,13 +34,13 @@ if TYPE_CHECKING:
 
 __all__ = ["attempted"]
 
-# Seconds after which a waiter tries again in any case: registered with the object, and not.
+# Seconds after which a waiter tries again without a call: if its mailbox is registered with the object, and if not.
 _CALLED = 0.5
 _UNCALLED = 0.02
 
 
 class _Post:
-    """A loop's mailbox, and who waits for a call."""
+    """The mailbox of a loop, and the futures that wait for a call."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.pid = os.getpid()
@@ -56,7 +56,7 @@ class _Post:
                 future.set_result(None)
 
     def register(self, target: Target) -> bool:
-        """Has the target call this mailbox; False if it has no place."""
+        """Registers this mailbox with the target; False if the target has no room."""
         base = ours(target)
         key = base._key.__get__(target)
         entry = self._registered.get(key)
@@ -66,7 +66,7 @@ class _Post:
         return bool(entry[1])
 
     def leave(self, target: Target) -> None:
-        """The counterpart of register: the last to leave takes the registration back."""
+        """Ends a registration. The last waiter for the target removes the mailbox from it."""
         base = ours(target)
         key = base._key.__get__(target)
         entry = self._registered[key]
@@ -76,14 +76,14 @@ class _Post:
             base._unregister_waker(target, self._mailbox.address)
 
     async def call(self, future: asyncio.Future[None], seconds: float) -> None:
-        """Waits for a call, or so many seconds."""
+        """Waits for a call, at most `seconds`."""
         try:
             await asyncio.wait((future,), timeout=seconds)
         finally:
             self._waiting.discard(future)
 
     def expect(self, loop: asyncio.AbstractEventLoop) -> asyncio.Future[None]:
-        """A future of the next call. To be had before the attempt whose failure makes it worth waiting for."""
+        """Returns a future of the next call. Get it before the attempt: a call may come right after that fails."""
         future = loop.create_future()
         self._waiting.add(future)
         return future
@@ -100,10 +100,10 @@ def _post_of(loop: asyncio.AbstractEventLoop) -> _Post:
 
 
 async def attempted(target: Target, attempt: Callable[[], T | None], timeout: float | None) -> T | None:
-    """What attempt() returns once that is not None, trying whenever the target calls; None after timeout seconds.
+    """Calls attempt() until it returns something else than None, again after each call of the target.
 
-    The loop is not blocked, and cancelling the task ends the wait and leaves the object as it is. What attempt raises
-    is raised.
+    Returns that value; None after `timeout` seconds. The loop is not blocked. Cancelling the task ends the wait and
+    leaves the object as it is. Exceptions of attempt are passed on.
     """
     value = attempt()
     if value is not None or (timeout is not None and timeout <= 0):

@@ -1,4 +1,4 @@
-"""The barrier: where so many threads or processes wait for each other."""
+"""The barrier, at which a number of threads or processes wait for each other."""
 
 from __future__ import annotations
 
@@ -28,15 +28,31 @@ _give_up = _core.Barrier._give_up
 class Barrier(_core.Barrier, Shared):
     """A place where `parties` threads or processes wait for each other, again and again.
 
-    A barrier can break: by `abort`, by a wait that takes too long, by an action that raises. Then all who wait and all
-    who come raise `threading.BrokenBarrierError`, until `reset`.
+    A barrier breaks by `abort`, by a wait that takes too long, or by an action that raises. Then all that wait and all
+    that come later raise `threading.BrokenBarrierError`, until `reset`.
 
-    **When a process dies** that others wait for, they wait on, as for one that is late: a timeout, or `abort` by
-    anybody, ends that. One that dies while it waits stays counted in that round. Neither delays `abort` or `reset`;
-    in multiprocessing each of them may then hang.
+    **When a process dies** before it arrives, the others go on waiting, as for one that is late; a timeout, or `abort`
+    by any process, ends that. One that dies while it waits stays counted in that round. Neither delays `abort` or
+    `reset`; in multiprocessing these may then hang.
+
+    Example:
+        ```python
+        import procession as mp
+
+        def runner(start):
+            start.wait()
+
+        if __name__ == "__main__":
+            start = mp.Barrier(3)
+            runners = [mp.Process(target=runner, args=(start,)) for _ in range(2)]
+            for process in runners:
+                process.start()
+            start.wait()
+            print("all three have arrived")  # all three have arrived
+        ```
     """
 
-    __module__ = "procession.synchronize"  # where it is found, and what pickles call it
+    __module__ = "procession.synchronize"  # the public name, which pickles use
 
     def __init__(
         self,
@@ -47,10 +63,17 @@ class Barrier(_core.Barrier, Shared):
         ctx: BaseContext | None = None,
         name: str | None = None,
     ) -> None:
-        """parties: how many have to be there before they go on; ValueError if less than 1.
+        """Makes a barrier.
 
-        action: called in each round by one of them before they go on. It is pickled with the barrier. timeout: for
-        waits that give none, in seconds. ctx: of no consequence, contexts mix. name: for people to read.
+        Args:
+            parties: how many must arrive before they go on.
+            action: in each round one party calls it before they go on. It is pickled with the barrier.
+            timeout: seconds, for waits that give none; None: without limit.
+            ctx: ignored; barriers work across contexts.
+            name: for people to read.
+
+        Raises:
+            ValueError: `parties` is less than 1.
         """
         if parties < 1:
             raise ValueError(f"a barrier has at least 1 party, not {parties}")
@@ -67,13 +90,19 @@ class Barrier(_core.Barrier, Shared):
         super().__setstate__(tuple(rest))
 
     def wait(self, timeout: float | None = None) -> int:
-        """Waits until all parties are there. Returns a number from 0 to parties - 1, another one to each of them.
+        """Waits until all parties have arrived.
 
-        timeout: in seconds; None: the barrier's own, if it has one. If it passes, the barrier breaks.
+        Ctrl-C takes this party out of the round, which then waits for another one.
 
-        `threading.BrokenBarrierError`: the barrier is broken, or was broken or reset during the wait. What the action
-        raises is raised in the party that ran it; for the others the barrier is broken. Ctrl-C takes this party out of
-        the round, which then waits for another one.
+        Args:
+            timeout: seconds; None: the timeout of the barrier. If the time passes, the barrier breaks.
+
+        Returns:
+            a number from 0 to parties - 1, a different one for each party.
+
+        Raises:
+            threading.BrokenBarrierError: the barrier is broken, or was broken or reset during the wait. An exception
+                of the action is raised in the party that called it; for the others the barrier is broken.
         """
         if timeout is None:
             timeout = self._timeout
@@ -81,7 +110,7 @@ class Barrier(_core.Barrier, Shared):
         action = self._action
         place = _arrive(self, action is not None, timeout)
         if place is None:
-            if not self.broken:  # so the action of the round before has taken all the time
+            if not self.broken:  # the action of the round before has taken all the time
                 self.abort()
             raise _error(self)
         index, round = place
@@ -91,15 +120,15 @@ class Barrier(_core.Barrier, Shared):
             return index
         passed = _pass(self, round, None if end is None else end - monotonic())
         if passed is None:
-            passed = _give_up(self, round)  # or it has tripped in the last instant
+            passed = _give_up(self, round)  # True if the barrier has tripped in the last instant
         if not passed:
             raise _error(self)
         return index
 
     async def wait_async(self, timeout: float | None = None) -> int:
-        """`wait` for asyncio: the event loop goes on meanwhile, without a thread that waits in its place.
+        """`wait` for asyncio: the event loop runs meanwhile, and no thread waits.
 
-        As `wait` in everything else; the action runs in the loop. Cancelling takes this party out of the round.
+        Otherwise as `wait`. The action runs in the loop. Cancelling takes this party out of the round.
         """
         from .asyncio_wait import attempted
 
@@ -133,7 +162,7 @@ class Barrier(_core.Barrier, Shared):
     def __repr__(self) -> str:
         try:
             state = "broken" if self.broken else f"waiters={self.n_waiting}/{self.parties}"
-        except Exception:  # whatever is wrong with the barrier, it can be printed
+        except Exception:  # a barrier can be printed in any state
             state = "unknown"
         kind = type(self)
         return f"<{kind.__module__}.{kind.__qualname__} at {id(self):#x}: {state}{name_shown(self)}>"

@@ -1,4 +1,4 @@
-"""What the objects of `synchronize` have in common: a name, the way they travel, what they tell about themselves."""
+"""The common part of the objects of `synchronize`: name, pickling, statistics."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ else:
 __all__ = ["RECURSIVE_MUTEX", "SEMAPHORE", "SEM_VALUE_MAX", "SemLock", "Shared"]
 
 SEM_VALUE_MAX = 2**31 - 1  # the greatest value of a semaphore
-RECURSIVE_MUTEX, SEMAPHORE = 0, 1  # what multiprocessing calls the kinds
+RECURSIVE_MUTEX, SEMAPHORE = 0, 1  # the kinds, as multiprocessing names them
 
 
 def ours(obj: object) -> Any:
-    """The class of this package that an object's class is or derives from.
+    """Returns the class of this package that is the object's class or a base of it.
 
-    Our code finds there what is no part of multiprocessing's interface: under that name a derived class, or the object
-    itself, may have something else.
+    Our code reads there all names that are not of multiprocessing's interface: a derived class, or the object itself,
+    may use them for something else.
     """
     return next(kind for kind in type(obj).__mro__ if kind.__module__.partition(".")[0] == "procession")
 
 
 class Shared(Handle):
-    """The part of a shared object that is Python. Its other base, which comes first, is the class in Rust."""
+    """The Python part of a shared object. Its other base, which comes first, is the class in Rust."""
 
     __slots__ = ()
 
     name: str | None
 
-    # By its handle it can be pickled at any time, not only while a process is being started.
+    # It is pickled as its handle, at any time and not only while a process is being started.
 
     def __reduce__(self) -> tuple[Any, ...]:
         return __newobj__, (type(self),), self.__getstate__()
@@ -53,7 +53,7 @@ class Shared(Handle):
         ours(self)._attach(self, handle)
 
     def statistics(self) -> Statistics:
-        """How it has been used until now, by all processes: see the fields. It takes no lock and disturbs nobody."""
+        """Returns how all processes have used the object until now: see the fields. Takes no lock."""
         from .statistics import Holder, Statistics
 
         base = ours(self)
@@ -66,27 +66,32 @@ class Shared(Handle):
 
 
 def name_shown(obj: Shared) -> str:
-    """For `__repr__`, which must work in any state: a copy that is being unpickled has no name yet."""
+    """Returns the name for `__repr__`, which works in any state: a copy that is being unpickled has no name yet."""
     name = getattr(obj, "name", None)
     return "" if name is None else f", name={name!r}"
 
 
 @process.yields("_semlock")
 class SemLock(Shared):
-    """What Lock, RLock, Semaphore and BoundedSemaphore are, for `isinstance`. It cannot be used by itself."""
+    """The common base of Lock, RLock, Semaphore and BoundedSemaphore, for `isinstance`. It has no objects itself."""
 
-    __module__ = "procession.synchronize"  # where it is found, and what pickles call it
+    __module__ = "procession.synchronize"  # the public name, which pickles use
 
     __slots__ = ()
 
     _kind = SEMAPHORE
 
     async def acquire_async(self, timeout: float | None = None) -> bool:
-        """`acquire` for asyncio: the event loop goes on meanwhile, without a thread that waits in its place.
+        """`acquire` for asyncio: the event loop runs meanwhile, and no thread waits.
 
-        timeout: in seconds; None: without limit. False if it was not to be had in that time. Raises what `acquire`
-        raises. Cancelling ends the wait and leaves the object as it is. An RLock is the thread's, so all tasks of a
-        loop share it.
+        Cancelling ends the wait and leaves the object as it is. An RLock belongs to a thread, so all tasks of a loop
+        hold it together.
+
+        Args:
+            timeout: seconds; None: without limit.
+
+        Returns:
+            whether it was acquired in that time. It raises what `acquire` raises.
         """
         from .asyncio_wait import attempted
 
@@ -94,7 +99,7 @@ class SemLock(Shared):
 
     @property
     def _semlock(self) -> _SemLock:
-        """The object as multiprocessing has it inside. For programs that look there."""
+        """The object that multiprocessing has inside, for programs that use it."""
         return _SemLock(self)
 
     if TYPE_CHECKING:
@@ -130,12 +135,12 @@ class _SemLock:
         self._whole.release()
 
     def _count(self) -> int:
-        """How often this thread has acquired it and not yet released it. Of a semaphore nobody knows: 0."""
+        """Returns how often this thread has acquired it without releasing it; 0 for a semaphore, which cannot know."""
         count: int = self._kind._count(self._whole)
         return count
 
     def _is_mine(self) -> bool:
-        """Whether this thread holds it. Of a semaphore nobody knows: False."""
+        """Returns whether this thread holds it; False for a semaphore, which cannot know."""
         mine: bool = self._kind._is_mine(self._whole)
         return mine
 
@@ -147,11 +152,11 @@ class _SemLock:
         return self._get_value() == 0
 
     def _after_fork(self) -> None:
-        """Nothing is to be mended after a fork."""
+        """Does nothing: a fork changes nothing here."""
 
     @property
     def handle(self) -> int:
-        """A number that names it in every process. The object lives as long as a process that has asked for it."""
+        """A number that names it in every process. The object lives as long as the process that has read this."""
         return int.from_bytes(self._kind.handle.__get__(self._whole), "little")
 
     @property
@@ -166,7 +171,7 @@ class _SemLock:
 
     @property
     def name(self) -> str | None:
-        """The name that it was given for people to read. There is none in the file system."""
+        """Its name, for people to read. It has no name in the file system."""
         return self._whole.name
 
     def __repr__(self) -> str:
@@ -174,7 +179,8 @@ class _SemLock:
 
 
 def name_of(holder: tuple[int, int, str] | None) -> str:
-    """The holder as `repr` shows it: only this very thread by its process's name (and its own, if not the main one)."""
+    """Returns the holder as `repr` shows it: by name only this thread (name of the process, and of the thread if it is
+    not the main one)."""
     if holder is None:
         return "None"
     pid, thread, _ = holder

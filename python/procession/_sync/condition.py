@@ -1,4 +1,4 @@
-"""The condition variable: a lock, and a line of those who wait for a call."""
+"""The condition variable: a lock, and a line of waiters."""
 
 from __future__ import annotations
 
@@ -28,17 +28,33 @@ _notify = _core.Condition._notify
 
 @yields("handle", "_key", "_sleeping_count", "_woken_count", "_wait_semaphore")
 class Condition(_core.Condition, Shared):
-    """A lock that processes share, with a place to wait for a call from whoever has changed what the lock guards.
+    """A lock that processes share, with a line of waiters. A process that has changed the data that the lock guards
+    notifies them, in the order in which they came.
 
-    They are called in the order in which they came.
+    **When a process dies** while it waits, `notify` passes over it and wakes the next one; it never waits for an
+    answer. (In multiprocessing `notify` waits for an answer of those that it wakes, so that after such a death it
+    hangs.) If a process dies while it holds the lock, the rule of the lock applies: the next process that acquires it,
+    or that is about to return from `wait`, gets `OwnerDiedError`.
 
-    **When a process dies** while it waits, its place is empty: `notify` passes over it and calls the next one, and
-    never waits for an answer. (In multiprocessing `notify` waits for those that it calls, so that after such a death it
-    hangs.) When one dies while it holds the lock, the lock's own rule holds: whoever acquires it next, or is about to
-    return from `wait`, gets `OwnerDiedError`.
+    Example:
+        ```python
+        import procession as mp
+
+        def child(changed, value):
+            with changed:
+                value.value = 42
+                changed.notify()
+
+        if __name__ == "__main__":
+            changed, value = mp.Condition(), mp.RawValue("i", 0)
+            mp.Process(target=child, args=(changed, value)).start()
+            with changed:
+                changed.wait_for(lambda: value.value)
+                print(value.value)  # 42
+        ```
     """
 
-    __module__ = "procession.synchronize"  # where it is found, and what pickles call it
+    __module__ = "procession.synchronize"  # the public name, which pickles use
 
     _lock: Lock | RLock
     acquire: Callable[..., bool]
@@ -47,9 +63,15 @@ class Condition(_core.Condition, Shared):
     def __init__(
         self, lock: Lock | RLock | None = None, *, ctx: BaseContext | None = None, name: str | None = None
     ) -> None:
-        """lock: by default a new RLock; TypeError if it is neither a Lock nor an RLock of this package.
+        """Makes a condition.
 
-        ctx: of no consequence, contexts mix. name: for people to read.
+        Args:
+            lock: a Lock or RLock of this package; None: a new RLock.
+            ctx: ignored; conditions work across contexts.
+            name: for people to read.
+
+        Raises:
+            TypeError: `lock` is neither a Lock nor an RLock of this package.
         """
         if lock is None:
             from ..synchronize import RLock
@@ -78,30 +100,35 @@ class Condition(_core.Condition, Shared):
         self._lock.__exit__(kind, value, trace)
 
     async def acquire_async(self, timeout: float | None = None) -> bool:
-        """The lock's own `acquire_async`."""
+        """As `acquire_async` of the lock."""
         return await self._lock.acquire_async(timeout)
 
     def locked(self) -> bool:
-        """Whether somebody holds the lock."""
+        """Returns whether a process holds the lock."""
         return self._lock.locked()
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Releases the lock, waits to be called by `notify` or `notify_all`, and acquires the lock again.
+        """Releases the lock, waits for `notify` or `notify_all`, and acquires the lock again.
 
-        timeout: in seconds; None: without limit. It bounds the wait for the call. The lock is then waited for as long
-        as it takes. Returns False if there was no call in time.
+        Afterwards the thread holds the lock as often as before, also after Ctrl-C or `OwnerDiedError`. If it was
+        notified but an exception was raised, the next waiter is notified instead.
 
-        AssertionError: this thread does not hold the lock. However it ends, also by Ctrl-C or `OwnerDiedError`, the
-        thread holds the lock afterwards, as often as before; and if it was called but an exception was raised, the
-        call goes on to the next one in the line.
+        Args:
+            timeout: seconds to wait for the notification; None: without limit. The wait for the lock has no limit.
+
+        Returns:
+            False if there was no notification in that time.
+
+        Raises:
+            AssertionError: this thread does not hold the lock.
         """
         return _wait(self, self._lock, timeout)
 
     async def wait_async(self, timeout: float | None = None) -> bool:
-        """`wait` for asyncio: the event loop goes on meanwhile, without a thread that waits in its place.
+        """`wait` for asyncio: the event loop runs meanwhile, and no thread waits.
 
-        As `wait` in everything else. A task that is cancelled holds the lock again before it learns of it, and a call
-        that it had been given goes on to the next in the line.
+        Otherwise as `wait`. A task that is cancelled holds the lock again before the cancellation reaches it; if it had
+        been notified, the next waiter is notified instead.
         """
         from .asyncio_wait import attempted
 
@@ -126,10 +153,14 @@ class Condition(_core.Condition, Shared):
         return called
 
     def wait_for(self, predicate: Callable[[], Answer], timeout: float | None = None) -> Answer:
-        """Waits until predicate() is true, asking again after each call; it is asked with the lock held.
+        """Waits until predicate() is true. Calls it with the lock held, and again after each notification.
 
-        timeout: in seconds for all of it; None: without limit. Returns what predicate() has last returned, so something
-        false if that took too long. Raises what `wait` raises.
+        Args:
+            predicate: a function without arguments.
+            timeout: seconds for all of it; None: without limit.
+
+        Returns:
+            the last result of predicate(), which is false if the time has passed. It raises what `wait` raises.
         """
         end = None if timeout is None else monotonic() + timeout
         while not (answer := predicate()):
@@ -140,24 +171,24 @@ class Condition(_core.Condition, Shared):
         return answer
 
     def notify(self, n: int = 1) -> None:
-        """Calls the first n who wait, or all if there are fewer. They go on when the lock is released.
+        """Wakes the first n waiters, or all if there are fewer. They go on when the lock is released.
 
-        Those who have died meanwhile do not count. AssertionError: this thread does not hold the lock.
+        Waiters that have died do not count. AssertionError: this thread does not hold the lock.
         """
         _notify(self, self._lock, min(max(n, 0), SEM_VALUE_MAX))
 
     def notify_all(self) -> None:
-        """Calls all who wait. AssertionError: this thread does not hold the lock."""
+        """Wakes all waiters. AssertionError: this thread does not hold the lock."""
         _notify(self, self._lock, SEM_VALUE_MAX)
 
     def __repr__(self) -> str:
         try:
             waiting: object = _core.Condition._waiting(self)
-        except Exception:  # whatever is wrong with the condition, it can be printed
+        except Exception:  # a condition can be printed in any state
             waiting = "unknown"
         return f"<{type(self).__name__}({getattr(self, '_lock', None)!r}, {waiting}{name_shown(self)})>"
 
-    # Programs that look inside find what multiprocessing would have there while nobody is on the way out of wait().
+    # For programs that look inside: the values that multiprocessing has while no waiter is returning from wait().
 
     @property
     def _sleeping_count(self) -> _Reading:
@@ -174,7 +205,7 @@ class Condition(_core.Condition, Shared):
 
 def _guard_with(self: Condition, lock: Lock | RLock) -> None:
     self._lock = lock
-    # the lock's own methods: nothing stands between them and the caller
+    # the methods of the lock itself, so that no call stands in between
     self.acquire = lock.acquire
     self.release = lock.release
 
@@ -185,7 +216,7 @@ def _must_be_held(self: Condition, method: str) -> None:
 
 
 class _Reading:
-    """What can be read of a semaphore that is not there."""
+    """A semaphore of which only the value can be read."""
 
     __slots__ = ("get_value",)
 
@@ -194,13 +225,13 @@ class _Reading:
 
 
 async def _hold_again_async(lock: Lock | RLock, times: int) -> BaseException | None:
-    """As `_hold_again`. That this thread has the lock says nothing here: it may be another task's."""
+    """As `_hold_again`. Whether this thread has the lock says nothing here, since another task may have acquired it."""
     trouble = None
     held = False
     while not held:
         try:
             held = await lock.acquire_async()
-        except GeneratorExit as error:  # the coroutine is being closed: there is no loop to wait in any more
+        except GeneratorExit as error:  # the coroutine is being closed, so it cannot wait in the loop any more
             return _hold_again(lock, times) or error
         except BaseException as error:
             trouble = error
@@ -210,9 +241,9 @@ async def _hold_again_async(lock: Lock | RLock, times: int) -> BaseException | N
 
 
 def _hold_again(lock: Lock | RLock, times: int) -> BaseException | None:
-    """Acquires the lock, so often, whatever comes in between; returns the last exception that did."""
+    """Acquires the lock `times` times, despite interrupts; returns the last exception that interrupted it."""
     trouble = None
-    # An interrupt may come after the lock was acquired and before that is noted here, so the lock is asked.
+    # An interrupt may come after the lock was acquired and before `acquire` has returned, so ask the lock.
     is_mine = ours(lock)._is_mine
     while not is_mine(lock):
         try:

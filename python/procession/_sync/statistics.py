@@ -1,4 +1,4 @@
-"""What a shared object tells about its use."""
+"""Statistics about the use of a shared object."""
 
 from __future__ import annotations
 
@@ -9,36 +9,36 @@ __all__ = ["Holder", "Statistics"]
 
 
 class Holder(NamedTuple):
-    """Who holds a lock."""
+    """The holder of a lock."""
 
     pid: int  # 0: a process that has ended and left the lock locked
-    thread: int  # as threading.get_ident() tells it in that process
-    process: str  # the process's name
+    thread: int  # the result of threading.get_ident() in that process
+    process: str  # the name of the process
 
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """How a shared object has been used since it was made, by all processes together.
+    """How all processes together have used a shared object since it was made.
 
-    The numbers are read one after the other while others go on, so they need not agree with each other to the last one.
-    multiprocessing has nothing like it.
+    The numbers are read one after the other while processes use the object, so they may differ slightly from each
+    other. multiprocessing has no such statistics.
     """
 
     name: str | None
-    """The name that it was given."""
+    """The name of the object."""
 
     holder: Holder | None
-    """Who holds it. None: nobody, or it is no Lock and no RLock."""
+    """The holder. None: the object is free, or is no Lock and no RLock."""
 
     waiters: int
-    """Waits under way. One whose process was killed in the midst of it may go on being counted."""
+    """Number of waits in progress. If a process was killed while it waited, its wait may stay counted."""
 
     acquisitions: int
-    """How often it was acquired. Of an Event: set. Of a Condition: how many waits were called by a notify. Of a
-    Barrier: how often it let everybody through."""
+    """How often it was acquired. Of an Event: set. Of a Condition: how many waits a notify has ended. Of a Barrier: how
+    often all parties went on."""
 
     contended: int
-    """How many operations could not go on at once and had to wait."""
+    """Number of operations that had to wait."""
 
     total_wait: float
-    """Seconds that they have waited, all together. Waits that are under way are not in it."""
+    """Seconds that these have waited together, without the waits in progress."""
