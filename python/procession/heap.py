@@ -1,7 +1,7 @@
-"""Blocks of shared memory, by the names that they have in `multiprocessing.heap`.
+"""Blocks of shared memory under their names in `multiprocessing.heap`.
 
-There they are pieces of arenas, files that are mapped. Here family memory has an allocator of its own, so each is
-simply a block of it, and this module is for programs that use those names.
+There they are pieces of arenas, which are mapped files. Here family memory has its own allocator, and each arena is one
+block of it. The module exists for programs that use those names.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ _register_farewell()
 
 @yields("handle", "_key", "size", "buffer")
 class Arena(Block):
-    """A piece of shared memory of its own."""
+    """A block of shared memory."""
 
     @property
     def size(self) -> int:
-        """In bytes."""
+        """The size in bytes."""
         return len(self)
 
     @property
@@ -32,29 +32,29 @@ class Arena(Block):
 
 
 class Heap:
-    """Gives out shared memory. It has no state: the allocator is in family memory, and the same for all processes."""
+    """Gives out shared memory. It has no state: the allocator is in family memory and serves all processes."""
 
     def malloc(self, size: int) -> tuple[Arena, int, int]:
-        """Zeros: an arena, and where in it they begin and end. ValueError: size is below 0. MemoryError: no room."""
+        """Returns an arena of zeros with start and end. ValueError: `size` is below 0. MemoryError: no memory left."""
         return Arena(size), 0, size
 
     def free(self, block: tuple[Arena, int, int]) -> None:
-        """Nothing: the memory goes back when the last reference to its arena is gone, in whatever process."""
+        """Does nothing: the memory is freed when no process has a reference to its arena any more."""
 
 
 class BufferWrapper:
-    """A piece of shared memory for whoever holds it; it goes back when nobody does any more. It can be sent
-    anywhere.
+    """A piece of shared memory. It is freed when no process has a reference to it any more. It can be sent to other
+    processes.
     """
 
     _heap = Heap()
 
     def __init__(self, size: int) -> None:
-        """size: in bytes; all zero. ValueError: below 0. MemoryError: no room."""
+        """size: in bytes, all zero. ValueError: it is below 0. MemoryError: no memory left."""
         self._state = BufferWrapper._heap.malloc(size), size
 
     def create_memoryview(self) -> memoryview:
-        """The bytes, for reading and writing."""
+        """Returns the bytes, for reading and writing."""
         (arena, start, _), size = self._state
         return memoryview(arena)[start : start + size]
 

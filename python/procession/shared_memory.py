@@ -1,15 +1,16 @@
-"""Shared memory with a name, for programs that are no family: POSIX segments, in /dev/shm.
+"""Shared memory with a name, for programs that are not of one family: POSIX segments, in /dev/shm.
 
-They are those of the standard library: a process that has `multiprocessing.shared_memory` can make them for one that
-has this module, and the other way round. Between processes of one family there is something lighter, without a name,
-a descriptor or anything to clean up: `RawArray` and `procession.ndarray`.
+They are the segments of the standard library: one program may use `multiprocessing.shared_memory` and the other this
+module. Processes of one family have simpler means without a name, a descriptor or anything to clean up: `RawArray` and
+`procession.ndarray`.
 
-**Who removes a segment?** Whoever calls `unlink()`. If nobody did when the program that made it has ended, in whatever
-way, its watcher does, and says so on standard error. A program that has only attached to a segment removes it only if
-nobody else uses it any more. (multiprocessing removes it in any case, and takes it away from those that do.)
+**Who removes a segment?** The program that calls `unlink()`. If the program that made the segment has ended without
+that, in any way, its resource tracker removes it and reports that on standard error. A program that has only attached
+to a segment removes it only if no other process uses it any more. (multiprocessing removes it in any case, also while
+other programs use it.)
 
-**Memory is reserved when a segment is made**: if there is not enough, that is an OSError, and not a SIGBUS in whoever
-writes there first.
+**Memory is reserved when a segment is made.** If there is not enough, that raises OSError; otherwise the first process
+that writes there would get SIGBUS.
 """
 
 from __future__ import annotations
@@ -32,20 +33,31 @@ if TYPE_CHECKING:
 __all__ = ["ShareableList", "SharedMemory"]
 
 _USE_POSIX = True
-_SHM_NAME_PREFIX = "/psm_"  # as the standard library's
+_SHM_NAME_PREFIX = "/psm_"  # as in the standard library
 _O_CREX = os.O_CREAT | os.O_EXCL
 
 
 def _make_filename() -> str:
-    """A name for a segment that most likely nobody has."""
+    """Returns a random name for a segment, which is most likely free."""
     return _SHM_NAME_PREFIX + secrets.token_hex(4)
 
 
 class SharedMemory:
     """A segment of shared memory with a name, which this process has mapped.
 
-    `buf` is its memory. What was made of it (slices, numpy arrays) keeps the mapping alive, also after `close()`; in
-    multiprocessing such an array is a crash. If a process is killed, the others notice nothing.
+    `buf` is its memory. Objects that use it (slices, numpy arrays) keep the mapping alive, also after `close()`; in
+    multiprocessing such an array is a crash. If a process is killed, the others can go on.
+
+    Example:
+        ```python
+        from procession.shared_memory import SharedMemory
+
+        segment = SharedMemory(create=True, size=100)
+        segment.buf[:5] = b"hello"
+        other = SharedMemory(segment.name)  # in any process of this machine
+        print(bytes(other.buf[:5]))  # b'hello'
+        segment.unlink()
+        ```
     """
 
     _name: str
@@ -60,12 +72,18 @@ class SharedMemory:
     def __init__(self, name: str | None = None, create: bool = False, size: int = 0, *, track: bool = True) -> None:
         """Makes a segment, or attaches to one.
 
-        name: without it, a new segment gets one that is free. create: make it; the name must be free then. size: of a
-        new one, in bytes; an existing one has its own. track: whether the segment is to be removed when the program
-        that made it has ended and those that use it have gone; False leaves it there until somebody unlinks it.
+        Args:
+            name: the name of the segment. None: a new segment gets a free one.
+            create: make the segment. The name must be free.
+            size: number of bytes of a new segment. An existing one has its own.
+            track: remove the segment when the program that made it has ended and no process uses it any more. False:
+                the segment stays until a program unlinks it.
 
-        FileExistsError, FileNotFoundError: there is one of that name, there is none. ValueError: a size below 1 for a
-        new one, a null character in the name, no name. OSError: there is no room, or no /dev/shm.
+        Raises:
+            FileExistsError: there is a segment with this name already.
+            FileNotFoundError: there is no segment with this name.
+            ValueError: `size` is below 1 for a new segment; `name` is missing or has a null character.
+            OSError: there is not enough memory, or no /dev/shm.
         """
         if size < 0:
             raise ValueError(f"'size' must be a positive integer, not {size}")
@@ -80,8 +98,8 @@ class SharedMemory:
         try:
             self._size = size if create else os.fstat(fd).st_size
             if self._size == 0:
-                raise ValueError(f"the segment {self._name!r} has no bytes: whoever makes it is not done yet")
-            # the mapping holds the file, and the lock on it, so no descriptor is needed any more
+                raise ValueError(f"the segment {self._name!r} has no bytes: its maker has not finished yet")
+            # the mapping keeps the file and the lock on it, so the descriptor is not needed any more
             fillers = _segments.fill_streams(fd)
             try:
                 self._mmap = mmap.mmap(fd, self._size, **_NO_DESCRIPTOR)
@@ -111,27 +129,27 @@ class SharedMemory:
 
     @property
     def buf(self) -> memoryview:
-        """The memory, for reading and writing. None once this was closed."""
+        """The memory, for reading and writing. None after `close()`."""
         return self._buf  # type: ignore[return-value]  # as annotated in typeshed
 
     @property
     def name(self) -> str:
-        """The name by which others attach to the segment."""
+        """The name with which others attach to the segment."""
         return self._name[1:] if self._prepend_leading_slash and self._name.startswith("/") else self._name
 
     @property
     def size(self) -> int:
-        """In bytes. Some systems round it up, so it may be more than was asked for."""
+        """The size in bytes. Some systems round it up, so it may be more than was asked for."""
         return self._size
 
     def close(self) -> None:
-        """This object uses the segment no more. The memory is unmapped as soon as no view of it is left either."""
+        """Closes this object. The memory is unmapped as soon as no view of it is left."""
         self._buf = self._mmap = None
 
     def unlink(self) -> None:
-        """Removes the segment: its name is gone at once, its memory when nobody uses it any more.
+        """Removes the segment: its name at once, its memory when no process uses it any more.
 
-        To be called once, by anybody who has it. FileNotFoundError: it was removed already.
+        One program calls it, once. FileNotFoundError: the segment was removed before.
         """
         _segments.unlink(self._name)
         if self._track:
@@ -162,39 +180,55 @@ def _untracked(cls: type[SharedMemory], name: str) -> SharedMemory:
     return cls(name, track=False)
 
 
-# from 3.13 on a mapping need not have a descriptor of its own
+# from Python 3.13 on a mapping does not need its own descriptor
 _NO_DESCRIPTOR: dict[str, Any] = {"trackfd": False} if sys.version_info >= (3, 13) else {}
 
 
 _CODES: dict[type, int] = {str: 1, bytes: 2, type(None): 3}
 _FORMATS: dict[type, str] = {int: "q", float: "d", bool: "xxxxxxx?", type(None): "xxxxxx?x"}
 _ALIGNMENT = 8
-_LONGEST = 9_999_999 // _ALIGNMENT * _ALIGNMENT  # what a format of 8 characters can say
+_LONGEST = 9_999_999 // _ALIGNMENT * _ALIGNMENT  # the greatest size that a format of 8 characters can have
 
 
 class ShareableList:
     """A list of fixed length in shared memory with a name. Its items: int (64 bits), float, bool, str, bytes and None.
 
-    An item can be replaced by one of another type, and by a str or bytes of as many bytes as there is room for: the
-    length of the first one, rounded up to a multiple of eight. Reading and writing an item takes
-    no lock.
+    An item can be replaced by one of another type. A str or bytes may have as many bytes as there is room for: the
+    length of the first item, rounded up to a multiple of eight. Reading and writing an item takes no lock.
 
     The layout is that of `multiprocessing.shared_memory.ShareableList`, which loses zeros at the end of str and bytes.
-    Here they are kept: the struct format of such an item has a space at its end, which struct ignores and which has the
-    standard library use the whole room again when it replaces the item.
+    Here they are kept: the struct format of such an item ends with a space. `struct` ignores it, and the standard
+    library uses the whole room again when it replaces the item.
+
+    Example:
+        ```python
+        from procession.shared_memory import ShareableList
+
+        numbers = ShareableList([1, 2.5, "three"])
+        same = ShareableList(name=numbers.shm.name)  # in any process of this machine
+        same[0] = 10
+        print(list(numbers))  # [10, 2.5, 'three']
+        numbers.shm.unlink()
+        ```
     """
 
-    # Offset 0: how many items there are, n. Then n + 1 offsets of the items, counted from the end of this table; the
-    # last one is that of the struct formats: 8 bytes each. Then n codes of a byte. All numbers have 8 bytes.
+    # Layout: at offset 0 the number of items, n. Then n + 1 offsets, which count from the end of this table: those of
+    # the items, and that of the struct formats, of 8 bytes each. After the formats n type codes of one byte. All other
+    # numbers have 8 bytes.
 
     shm: SharedMemory
     _list_len: int
     _allocated_offsets: list[int]
 
     def __init__(self, sequence: Iterable[Any] | None = None, *, name: str | None = None) -> None:
-        """sequence: the items of a new list. name: of its segment, or without a sequence, of the list to attach to.
+        """Makes a list, or attaches to one.
 
-        TypeError, ValueError: an item cannot be stored. Otherwise as `SharedMemory`.
+        Args:
+            sequence: the items of a new list; None: attach to the list of that name.
+            name: the name of the segment.
+
+        Raises:
+            TypeError, ValueError: an item cannot be stored. Also what `SharedMemory` raises.
         """
         if name is not None and sequence is None:
             self.shm = SharedMemory(name)
@@ -214,7 +248,7 @@ class ShareableList:
             _store(self, position, format, code, data)
 
     def _get_packing_format(self, position: int) -> str:
-        """The struct format of an item."""
+        """Returns the struct format of an item."""
         index = _index(self, position, "Requested position out of range.")
         (format,) = struct.unpack_from("8s", self.shm.buf, self._offset_packing_formats + 8 * index)
         return str(format.rstrip(b"\0").decode())
@@ -260,11 +294,11 @@ class ShareableList:
         return self._offset_packing_formats + 8 * self._list_len
 
     def count(self, value: Any) -> int:
-        """How many items equal the value."""
+        """Returns how many items equal the value."""
         return sum(value == item for item in self)
 
     def index(self, value: Any) -> int:
-        """Where the first item is that equals the value. ValueError: none does."""
+        """Returns the position of the first item that equals the value. ValueError: none does."""
         for position, item in enumerate(self):
             if value == item:
                 return position
@@ -283,7 +317,7 @@ class ShareableList:
 
 def _room_for(item: Any) -> int:
     if isinstance(item, str | bytes):
-        # the standard library counts the characters, which for a str may be too few
+        # the standard library counts characters, but a str may have more bytes
         least = len(item.encode() if isinstance(item, str) else item)
         return _ALIGNMENT * max(len(item) // _ALIGNMENT + 1, -(-least // _ALIGNMENT))
     return _ALIGNMENT
@@ -294,7 +328,7 @@ def _room(self: ShareableList, position: int) -> int:
 
 
 def _packed(item: Any, room: int) -> tuple[str, int, bytes]:
-    """The struct format of an item, the code of its type, and its bytes, as many as it has room for."""
+    """Returns the struct format of an item, the code of its type, and its bytes, padded to `room`."""
     if not isinstance(item, str | bytes):
         try:
             format = _FORMATS[type(item)]

@@ -1,12 +1,12 @@
 """ctypes objects in shared memory, with a lock or without.
 
-They lie in family memory, so they need no file, however big they are: an array of gigabytes is there at once, costs
-what is written of it, and goes back to the machine with its last user, even a killed one. They can be sent to any
-process of the family at any time and in any way, as an argument or through a queue: what arrives is the same memory.
-(multiprocessing's can be handed over only at the start of a process.)
+The objects lie in family memory. They need no file and can be of any size: an array of gigabytes exists at once, takes
+only the memory that is written, and frees it when its last user has ended, also if that one was killed. They can be
+sent to any process of the family at any time and in any way, as an argument or through a queue: the receiver gets the
+same memory. (In multiprocessing only the start of a process can hand them over.)
 
-The objects without a lock are raw memory. Writes of different processes to the same place do not wait for each other,
-and a process that is killed while it writes a big item may leave half of it.
+Objects without a lock are raw memory. Writes of different processes to the same place do not wait for each other, and
+a process that is killed while it writes a big item may leave a part of it written.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from .context import BaseContext
 
 for _function in (rebuild_ctype, reduce_ctype, synchronized):
-    _function.__module__ = __name__  # where it is found, and what pickles call it
+    _function.__module__ = __name__  # the public name, which pickles use
 
 __all__ = [
     "Array",
@@ -46,7 +46,7 @@ __all__ = [
 
 _register_farewell()
 
-# those of the module array, and "c"
+# the letters of the module `array`, and "c"
 typecode_to_type = {
     "c": ctypes.c_char,
     "u": ctypes.c_wchar,
@@ -66,12 +66,16 @@ typecode_to_type = {
 
 
 def RawValue(typecode_or_type: Any, *args: Any) -> Any:
-    """A ctypes object in shared memory, without a lock.
+    """Makes a ctypes object in shared memory, without a lock.
 
-    typecode_or_type: a ctypes type, or a letter as for the module `array` ("i" is a C int, "d" a double), or "c" for
-    one byte. args: what the type is called with; without them all bytes are zero.
+    Args:
+        typecode_or_type: a ctypes type, or a letter as for the module `array` ("i": a C int, "d": a double), or "c" for
+            one byte.
+        args: what the type is called with; without them all bytes are zero.
 
-    TypeError: there is no such type. MemoryError: the machine or its control group has less memory left than it needs.
+    Raises:
+        TypeError: there is no such type.
+        MemoryError: the machine or its control group has not enough memory left.
     """
     type_ = _type_of(typecode_or_type)
     obj = in_block(type_, Block(ctypes.sizeof(type_)))
@@ -81,12 +85,16 @@ def RawValue(typecode_or_type: Any, *args: Any) -> Any:
 
 
 def RawArray(typecode_or_type: Any, size_or_initializer: int | Iterable[Any]) -> Any:
-    """A ctypes array in shared memory, without a lock.
+    """Makes a ctypes array in shared memory, without a lock.
 
-    size_or_initializer: how many items, all zero; or the items. Zeros cost nothing until they are overwritten, but the
-    machine must have room for all of them.
+    Args:
+        typecode_or_type: the type of an item, as for `RawValue`.
+        size_or_initializer: the number of items, all zero; or the items. Zeros take no memory until they are
+            overwritten, but the machine must have room for all of them.
 
-    ValueError: a size below 0. TypeError, MemoryError: as for `RawValue`.
+    Raises:
+        ValueError: the number is below 0.
+        TypeError, MemoryError: as for `RawValue`.
     """
     type_ = _type_of(typecode_or_type)
     if isinstance(size_or_initializer, int):
@@ -102,10 +110,34 @@ def RawArray(typecode_or_type: Any, size_or_initializer: int | Iterable[Any]) ->
 
 
 def Value(typecode_or_type: Any, *args: Any, lock: Any = True, ctx: BaseContext | None = None) -> Any:
-    """A ctypes object in shared memory, with a lock: a `Synchronized` or a relative of it. See `RawValue`.
+    """Makes a ctypes object in shared memory, with a lock: a `Synchronized` or an object of a class like it.
 
-    lock: True or None for a new `RLock`; a lock that is to be used; False for none, which is the same as `RawValue`.
-    ctx: where a new lock is from. AttributeError: what was given as a lock is none.
+    Args:
+        typecode_or_type: as for `RawValue`.
+        args: as for `RawValue`.
+        lock: True or None: a new `RLock`; a lock: that one; False: none, as with `RawValue`.
+        ctx: the context that makes a new lock.
+
+    Raises:
+        AttributeError: `lock` has no method `acquire`.
+
+    Example:
+        ```python
+        import procession as mp
+
+        def add(total, n):
+            with total.get_lock():
+                total.value += n
+
+        if __name__ == "__main__":
+            total = mp.Value("i", 0)
+            adders = [mp.Process(target=add, args=(total, n)) for n in (1, 2, 3)]
+            for adder in adders:
+                adder.start()
+            for adder in adders:
+                adder.join()
+            print(total.value)  # 6
+        ```
     """
     return _with_lock(RawValue(typecode_or_type, *args), lock, ctx)
 
@@ -113,15 +145,31 @@ def Value(typecode_or_type: Any, *args: Any, lock: Any = True, ctx: BaseContext 
 def Array(
     typecode_or_type: Any, size_or_initializer: int | Iterable[Any], *, lock: Any = True, ctx: BaseContext | None = None
 ) -> Any:
-    """A ctypes array in shared memory, with a lock: a `SynchronizedArray`, of "c" a `SynchronizedString`.
+    """Makes a ctypes array in shared memory, with a lock: a `SynchronizedArray`, for "c" a `SynchronizedString`.
 
     The arguments are those of `RawArray` and of `Value`.
+
+    Example:
+        ```python
+        import procession as mp
+
+        def double(numbers):
+            with numbers.get_lock():
+                numbers[:] = [2 * n for n in numbers]
+
+        if __name__ == "__main__":
+            numbers = mp.Array("d", [1, 2, 3])
+            child = mp.Process(target=double, args=(numbers,))
+            child.start()
+            child.join()
+            print(numbers[:])  # [2.0, 4.0, 6.0]
+        ```
     """
     return _with_lock(RawArray(typecode_or_type, size_or_initializer), lock, ctx)
 
 
 def copy(obj: Any) -> Any:
-    """A new ctypes object in shared memory, with the contents of this one, which may be shared or not."""
+    """Copies a ctypes object, shared or not, to a new one in shared memory."""
     type_ = plain_type(obj)
     new = in_block(type_, Block(ctypes.sizeof(type_)))
     ctypes.memmove(ctypes.byref(new), ctypes.byref(obj), ctypes.sizeof(type_))

@@ -1,4 +1,4 @@
-"""Making numpy arrays in family memory. numpy is needed when one is made, and not before."""
+"""Makes numpy arrays in family memory. numpy is imported when the first one is made."""
 
 from __future__ import annotations
 
@@ -17,10 +17,19 @@ __all__ = ["asarray", "ndarray"]
 
 
 def ndarray(shape: int | tuple[int, ...], dtype: Any = float, order: Literal["C", "F"] = "C") -> SharedArray:
-    """A new numpy array of zeros in shared memory: see `SharedArray`.
+    """Makes a numpy array of zeros in shared memory: a `SharedArray`.
 
-    shape, dtype, order: as for `numpy.zeros`. A big one costs what is written of it, but the machine must have room for
-    all of it, else MemoryError. TypeError: a dtype with Python objects in it. ImportError: numpy is not installed.
+    An array takes only the memory that is written, but the machine must have room for all of it.
+
+    Args:
+        shape: as for `numpy.zeros`.
+        dtype: as for `numpy.zeros`.
+        order: as for `numpy.zeros`.
+
+    Raises:
+        MemoryError: the machine has no room for it.
+        TypeError: the dtype has Python objects in it.
+        ImportError: numpy is not installed.
     """
     np = _numpy()
     from .shared_array import SharedArray, placed
@@ -38,9 +47,15 @@ def ndarray(shape: int | tuple[int, ...], dtype: Any = float, order: Literal["C"
 
 
 def asarray(a: Any, dtype: Any = None, order: Literal["C", "F"] = "C") -> SharedArray:
-    """The array in shared memory: itself if it is there already (and of that dtype), else a copy of it there.
+    """Returns the array itself if it is in shared memory (and has that dtype); else copies it there.
 
-    a: whatever `numpy.asarray` takes. dtype: of the result; by default that of a. Otherwise as `ndarray`.
+    Args:
+        a: any argument of `numpy.asarray`.
+        dtype: of the result; None: that of `a`.
+        order: of the copy.
+
+    Raises:
+        MemoryError, TypeError, ImportError: as for `ndarray`.
     """
     np = _numpy()
     from .shared_array import SharedArray

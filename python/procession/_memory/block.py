@@ -1,4 +1,4 @@
-"""Blocks of family memory: what values, arrays and the heap are made of."""
+"""Blocks of family memory, which values, arrays and the heap use."""
 
 from __future__ import annotations
 
@@ -8,16 +8,15 @@ __all__ = ["Block"]
 
 
 class Block(_core.Array):
-    """So many bytes that processes share, zero at first. It has the buffer protocol, writable.
+    """A number of bytes that processes share, zero at first. It has the buffer protocol, writable.
 
-    A big one costs what is written of it, and goes back to the machine when nobody has a reference or a view any more,
-    in whatever process and however they ended. It is pickled as a handle, at any time and to any process of the family.
+    A block takes only the memory that is written. That is given back to the machine when no process has a reference or
+    a view any more, also if processes were killed. It is pickled as a handle, at any time and to any process of the
+    family.
     """
 
     def __init__(self, size: int) -> None:
-        """size: in bytes, 0 or more. ValueError: below 0. MemoryError: the machine or its control group has less
-        left.
-        """
+        """size: in bytes. ValueError: it is below 0. MemoryError: the machine or its control group has not enough."""
         if size < 0:
             raise ValueError(f"a block of memory has 0 bytes or more, not {size}")
         _core.Array._create(self, size)

@@ -1,7 +1,7 @@
-"""ctypes objects that lie in shared memory: their types, and the way they travel.
+"""Types of ctypes objects that lie in shared memory, and how these objects are pickled.
 
-Such an object is of a subclass of the type that was asked for. The subclass adds one thing: pickle sends the object as
-a handle of its memory, by whatever way, where an ordinary ctypes object is sent as a copy of its bytes.
+Such an object is of a subclass of the requested type. The subclass adds one thing: the object is pickled as a handle of
+its memory, at any time, while an ordinary ctypes object is pickled as a copy of its bytes.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Shared", "in_block", "plain_type", "rebuild_ctype", "reduce_ctype"]
 
-_Simple = ctypes.c_int.__base__  # the base of the types of one value
+_Simple = ctypes.c_int.__base__  # the base of the types with one value
 _NATIVE, _FOREIGN = "__ctype_le__", "__ctype_be__"  # family memory needs a little-endian machine
 
 
 class Shared:
-    """What is added to a ctypes type."""
+    """The base class that is added to a ctypes type."""
 
     __slots__ = ()
 
@@ -32,12 +32,12 @@ class Shared:
     _wrapper: Block
 
     def __init_subclass__(cls) -> None:
-        """Not the business of the user's type, which may have one of its own."""
+        """Does nothing, so that the method of the user's type does not run for this subclass."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return reduce_ctype(self)
 
-    # These make an ordinary object of its own, as they do with ctypes objects that are not shared.
+    # These make an ordinary object, as they do for ctypes objects that are not shared.
 
     def __copy__(self) -> Any:
         return self._plain.from_buffer_copy(self)
@@ -52,7 +52,7 @@ class Shared:
 
 
 _types: WeakValueDictionary[CType, Any] = WeakValueDictionary()
-_kept: list[CType] = []  # those that are used again and again
+_kept: list[CType] = []  # the simple types, which are used often
 
 
 def _shared_type(plain: CType) -> Any:
@@ -67,12 +67,13 @@ def _shared_type(plain: CType) -> Any:
 
 
 def in_block(plain: CType, block: Block) -> Any:
-    """An object of that type whose bytes are those of the block. TypeError: it is not a ctypes type."""
-    # a subclass of a type of the other byte order would be of this machine's
+    """Makes an object of that type whose bytes are those of the block. TypeError: it is not a ctypes type."""
+    # a subclass of a type of the other byte order would have the byte order of this machine
     if _is_foreign(plain):
         from ..reduction import ForkingPickler
 
-        # not by `register`, which would make all queues slower: plain pickle cannot pickle these, and so asks for help
+        # `register` would make all queues slower. Plain pickle cannot pickle these objects, so it asks for this
+        # reducer.
         ForkingPickler._extra_reducers.setdefault(plain, reduce_ctype)
         obj = plain.from_buffer(block)
     else:
@@ -82,24 +83,24 @@ def in_block(plain: CType, block: Block) -> Any:
 
 
 def _is_foreign(plain: CType) -> bool:
-    """Whether a type is of the other byte order. One of a single byte, such as `c_byte`, is of both, and so is not."""
+    """Returns whether a type has the other byte order. A type of one byte, such as `c_byte`, has both: False."""
     return getattr(plain, _FOREIGN, None) is plain and getattr(plain, _NATIVE, None) is not plain
 
 
 def plain_type(obj: Any) -> CType:
-    """The ctypes type of an object, as it was before it was shared."""
+    """Returns the ctypes type of an object without the added base class."""
     return obj._plain if isinstance(obj, Shared) else type(obj)
 
 
 def reduce_ctype(obj: Any) -> tuple[Any, ...]:
-    """For pickle: the object as type and memory; one that is not in shared memory as a copy of its bytes."""
+    """Reduces an object for pickle: to type and block, or to a copy of its bytes if it is not in shared memory."""
     block = getattr(obj, "_wrapper", None)
     if block is None:
         reduced: tuple[Any, ...] = obj.__reduce__()
         return reduced
     plain: Any = plain_type(obj)
     steps: list[int | str] = []
-    # array types, and those of the other byte order, have no name by which pickle could find them
+    # pickle finds no name for array types and for types of the other byte order
     while issubclass(plain, ctypes.Array) and plain is _array_of(plain):
         array: Any = plain
         steps.append(array._length_)
@@ -111,12 +112,12 @@ def reduce_ctype(obj: Any) -> tuple[Any, ...]:
 
 
 def _array_of(plain: Any) -> Any:
-    """The type that `item type * length` makes: the same for all that ask for it so."""
+    """Returns the type `item type * length`, which ctypes makes once."""
     return plain._type_ * plain._length_
 
 
 def rebuild_ctype(type_: CType, wrapper: Block, length: int | tuple[int | str, ...] | None) -> Any:
-    """What `reduce_ctype` has described. length: of the array, or what to make of the type, from the inside out."""
+    """Makes the object that `reduce_ctype` reduced. length: the steps from the type to the array type, inside out."""
     steps = () if length is None else (length,) if isinstance(length, int) else length
     for step in steps:
         type_ = getattr(type_, step) if isinstance(step, str) else type_ * step

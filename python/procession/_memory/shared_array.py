@@ -14,14 +14,14 @@ __all__ = ["SharedArray", "placed"]
 
 
 class SharedArray(np.ndarray):
-    """A numpy array whose memory processes share. Made by `procession.ndarray` and `procession.asarray`.
+    """A numpy array whose memory processes share. `procession.ndarray` and `procession.asarray` make it.
 
-    It is pickled as a handle, at any time and to any process of the family: what arrives is the same memory, whatever
-    its size. So are views of it (slices, reshaped, transposed, of another dtype). What numpy computes from it are
-    ordinary arrays, which are pickled as copies.
+    It is pickled as a handle, at any time and to any process of the family: the receiver gets the same memory, of any
+    size. So do receivers of views (slices, reshaped, transposed, of another dtype). Results that numpy computes from it
+    are ordinary arrays, which are pickled as copies.
 
-    The memory goes back when no process has a view of it any more, however they ended. Reading and writing take no
-    lock.
+    The memory is freed when no process has a view of it any more, also if processes were killed. Reading and writing
+    take no lock.
     """
 
     _block: Block | None
@@ -39,7 +39,7 @@ class SharedArray(np.ndarray):
         return array.view(np.ndarray)
 
     def _offset(self) -> int | None:
-        """Where in the block it begins; None if its memory is not the block's."""
+        """Returns its offset in the block; None if its memory is not in the block."""
         if self._block is None:
             return None
         offset: int = self.__array_interface__["data"][0] - self._start
@@ -64,7 +64,7 @@ class SharedArray(np.ndarray):
 
 
 def placed(block: Block, array: SharedArray, offset: int = 0) -> SharedArray:
-    """The array, which knows now that it begins at that offset of the block."""
+    """Stores in the array that it begins at that offset of the block. Returns it."""
     array._block = block
     array._start = array.__array_interface__["data"][0] - offset
     return array

@@ -1,4 +1,4 @@
-"""A dictionary that processes share, in family memory and without a server."""
+"""A dictionary that processes share. It lies in family memory and needs no server."""
 
 from __future__ import annotations
 
@@ -20,40 +20,53 @@ _MISSING: Any = object()
 
 
 class SharedDict(_core.Dict):
-    """A dictionary that processes share. It takes no server: every operation is a few steps in shared memory.
+    """A dictionary that processes share. It needs no server: every operation is a few steps in shared memory.
 
-        cache = SharedDict()
-        cache["answer"] = 42  # whoever it was handed to has it now
+    Each operation on a key is atomic, also if other processes use the key or a process is killed at any moment. A value
+    is pickled when it is put and unpickled when it is read. So a reader gets a copy: to change a value in place, put it
+    again (`change` does that without losing changes of others). A value can be any object that can be sent through a
+    queue, also a lock, a queue or an array. (A dictionary that contains itself is never freed.)
 
-    Each operation on a key is atomic: it has happened or it has not, whoever else is at work and whoever is killed at
-    any moment. A value is pickled when it is put and unpickled when it is got, so what one gets is a copy: to change
-    a value in place, put it again (`change` does that without losing what others do meanwhile). Values are any that
-    can be sent through a queue, locks, queues and arrays included. (A dictionary that contains itself is never
-    freed.)
+    **Keys** are compared by value, since Python's hashes differ between processes. `1`, `1.0` and `True` are one key,
+    as in `dict`. So are two equal keys that consist of str, bytes, int, float, bool, None, tuples and frozensets, and
+    of classes that derive from these and do not redefine equality. Other hashable objects are compared by type and
+    pickled state: two of them are one key if their pickles are equal, and `Decimal(1)` is not the key `1`. An object
+    that is not hashable raises TypeError.
 
-    **Keys** are found by what they are, since Python's hashes differ between processes. `1`, `1.0` and `True` are one
-    key, as in `dict`. So are two equal keys that are made of str, bytes, int, float, bool, None, tuples and
-    frozensets, and of classes that derive from these and do not redefine equality. Other hashable objects are found
-    by type and pickled state: two of them are one key if they pickle alike, and `Decimal(1)` is not the key `1`.
-    TypeError: not hashable.
+    **Iterating**, `keys`, `values`, `items`, `copy` and `==` use the content at one moment, in the order in which the
+    keys were added; later changes are not seen. They copy everything; `popitem` copies all keys.
 
-    **Iterating**, `keys`, `values`, `items`, `copy` and `==` see what it held at one moment, in the order in which
-    the keys came; what others do meanwhile is not seen. They copy everything, as `popitem` copies all keys.
+    It can be sent to other processes at any time and in any way. MemoryError: the machine has no memory left; the
+    dictionary is unchanged. Memory of removed items is used for other objects; that of a value of more than 4 KiB is
+    given back to the machine.
 
-    It can be sent to other processes at any time and in any way, and is the same there. MemoryError: the machine has
-    no memory left; the dictionary is as it was. What is removed makes room for other things; a value of more than 4
-    KiB has memory of its own, which goes back to the machine.
+    Example:
+        ```python
+        import procession as mp
+
+        def count(counts, word):
+            counts.change(word, lambda n: n + 1, 0)
+
+        if __name__ == "__main__":
+            counts = mp.SharedDict()
+            children = [mp.Process(target=count, args=(counts, word)) for word in ("a", "b", "a")]
+            for child in children:
+                child.start()
+            for child in children:
+                child.join()
+            print(counts["a"], counts["b"])  # 2 1
+        ```
 
     References: linear probing, Knuth, The Art of Computer Programming, volume 3, section 6.4.
     """
 
-    __module__ = "procession"  # where it is found, and what pickles call it
+    __module__ = "procession"  # the public name, which pickles use
 
     __slots__ = ()
     __hash__ = None  # type: ignore[assignment]
 
     def __init__(self, initial: Mapping[Any, Any] | Iterable[tuple[Any, Any]] = (), /, **more: Any) -> None:
-        """initial, more: what it holds at first, as with `dict`."""
+        """Makes a dictionary. initial, more: the first content, as with `dict`."""
         self._create()
         self.update(initial, **more)
 
@@ -69,7 +82,7 @@ class SharedDict(_core.Dict):
     # --- one key ---
 
     def setdefault(self, key: Any, default: Any = None, /) -> Any:
-        """The value of a key, which is default from now on if it had none. Of those who try, one succeeds."""
+        """Returns the value of a key. If the key has none, sets it to `default`; of several processes one succeeds."""
         while True:
             found = self._find(key)
             if found is not None:
@@ -78,7 +91,7 @@ class SharedDict(_core.Dict):
                 return default
 
     def pop(self, key: Any, default: Any = _MISSING, /) -> Any:
-        """Removes a key and returns its value, which nobody else gets. Without one: default, or KeyError."""
+        """Removes a key and returns its value, which no other process gets. If there is none: default, or KeyError."""
         while True:
             found = self._find(key)
             if found is None:
@@ -90,7 +103,7 @@ class SharedDict(_core.Dict):
                 return value
 
     def popitem(self) -> tuple[Any, Any]:
-        """Removes the key that came last, and returns it and its value. KeyError: there is none."""
+        """Removes the key that was added last. Returns it and its value. KeyError: the dictionary is empty."""
         while True:
             keys = self._snapshot(False)
             if not keys:
@@ -100,11 +113,15 @@ class SharedDict(_core.Dict):
                 return keys[-1], value
 
     def change(self, key: Any, function: Callable[[Any], Any], default: Any = _MISSING, /) -> Any:
-        """Replaces the value of a key by function(value), and returns that.
+        """Replaces the value of a key by function(value), and returns that. No change of another process is lost.
 
-        The function is called again if somebody else has changed the value meanwhile: so it must have no other
-        effects, and no change is lost. It is called without any lock. default: for a key without a value; else that
-        is a KeyError.
+        If another process has changed the value meanwhile, the function is called again: so it must have no side
+        effects. It is called without any lock.
+
+        Args:
+            key: the key.
+            function: computes the new value from the old one.
+            default: the old value of a key that has none; without it such a key raises KeyError.
         """
         while True:
             found = self._find(key)
@@ -116,8 +133,8 @@ class SharedDict(_core.Dict):
                 return new
 
     def compare_and_set(self, key: Any, expected: Any, new: Any, /) -> bool:
-        """Sets the value of a key to new if it equals expected; whether it did. A key without a value equals
-        nothing.
+        """Sets the value of a key to `new` if it equals `expected`. Returns whether it did; False for a key without a
+        value.
         """
         while True:
             found = self._find(key)
@@ -127,10 +144,11 @@ class SharedDict(_core.Dict):
                 return True
 
     def lock(self, key: Any, /) -> RLock:
-        """The lock of this key: the same in all processes, and that of no other key. The key need not have a value.
+        """Returns the lock of this key: the same in all processes, and a different one for each key. The key need not
+        have a value.
 
-        It is for programs that agree to use it, and holds up no operation of the dictionary. It is an `RLock`: if the
-        process that has it dies, the next to acquire it gets `OwnerDiedError`, once.
+        It is for programs that agree to use it; the operations of the dictionary do not wait for it. It is an `RLock`:
+        if the process that holds it dies, the next `acquire` raises `OwnerDiedError`, once.
 
             with accounts.lock(name):
                 accounts[name] += 1
@@ -142,10 +160,10 @@ class SharedDict(_core.Dict):
         lock.name = None
         return lock
 
-    # --- all of it ---
+    # --- the whole dictionary ---
 
     def copy(self) -> dict[Any, Any]:
-        """What it holds at this moment, as a `dict`."""
+        """Returns the content at this moment, as a `dict`."""
         both = iter(self._snapshot(True))
         return dict(zip(both, both, strict=True))
 
@@ -156,19 +174,19 @@ class SharedDict(_core.Dict):
         return iter(self._snapshot(False)[::-1])
 
     def keys(self) -> KeysView[Any]:
-        """The keys at this moment."""
+        """Returns the keys at this moment."""
         return dict.fromkeys(self._snapshot(False)).keys()
 
     def values(self) -> ValuesView[Any]:
-        """The values at this moment."""
+        """Returns the values at this moment."""
         return self.copy().values()
 
     def items(self) -> ItemsView[Any, Any]:
-        """Keys and values at this moment."""
+        """Returns keys and values at this moment."""
         return self.copy().items()
 
     def update(self, other: Mapping[Any, Any] | Iterable[tuple[Any, Any]] = (), /, **more: Any) -> None:
-        """Puts what other and more hold, one key after the other: each is atomic, the whole is not."""
+        """Puts the items of `other` and `more`, one after the other: each is atomic, the whole is not."""
         for key, value in dict(other, **more).items() if more or not isinstance(other, dict) else other.items():
             self[key] = value
 
@@ -192,7 +210,7 @@ MutableMapping.register(SharedDict)  # pyright: ignore[reportAttributeAccessIssu
 
 
 def _canonical(key: object) -> bytes:
-    """A key's pickle, the same for all that pickle alike: it does not say which parts of it are the same object."""
+    """Returns the pickle of a key. Equal parts give equal bytes, also if they are the same object in one key only."""
     from io import BytesIO
     from pickle import Pickler
 

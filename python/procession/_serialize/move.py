@@ -1,4 +1,4 @@
-"""Giving up what one has, so that it can be sent without being copied."""
+"""Sends an object that the sender gives up, so that it need not be copied."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ else:
 __all__ = ["move"]
 
 try:
-    # in C, and without the time that importing pickle takes in each child
+    # in C, and importing it takes less time in each child than importing pickle
     from _pickle import loads
 except ImportError:
     from pickle import loads
 
 
 class move(Generic[T]):
-    """Sends an object, alone or as a part of another, that the sender does not use any more: `queue.put(move(array))`.
+    """Sends an object, alone or as a part of another, that the sender gives up: `queue.put(move(array))`.
 
-    Arrays that this process has itself received through a queue lie in family memory already. A plain `put` copies
-    them, since the sender may go on to write in its own; moved, they are handed on as they are, however big. What is
-    not in family memory is copied once, as by a plain `put`. The receiver gets the object itself, not this wrapper.
+    Arrays that this process has received through a queue lie in family memory already. A plain `put` copies them, since
+    the sender may still write to its own. With `move` they are handed on without a copy, at any size. What is not in
+    family memory is copied once, as by a plain `put`. The receiver gets the object itself, not this wrapper.
 
-    What the sender still does to a moved array, the receiver sees: that is what giving up means. Nothing is unmapped
-    under anybody's hands; the memory goes back when the last of both has let go.
+    If the sender writes to a moved array, the receiver sees the change. The memory is freed when both have no reference
+    any more.
     """
 
     __slots__ = ("_obj",)
 
     def __init__(self, obj: T) -> None:
-        """obj: anything that can be pickled. TypeError and the like come when it is sent, as for a plain object."""
+        """obj: any object that can be pickled. Errors of pickling are raised when it is sent."""
         self._obj = obj
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -56,7 +56,8 @@ def _assemble(pickled: bytes, *buffers: Sequence[int]) -> Any:
 
 
 class BytesApart:
-    """Long `bytes` on their way: pickled out of band, and so copied once in and once out. They arrive as `bytes`."""
+    """Long `bytes` while they are sent: pickled out of band, so they are copied once in and once out. They arrive as
+    `bytes`."""
 
     __slots__ = ("data",)
 
