@@ -1,9 +1,10 @@
 """Managers: server processes that hold objects, and proxies through which others use them.
 
-A proxy can be sent to any process, also on another machine; each call of its methods is carried out in the server.
-Inside a family, calls go through family memory; others go through connections, whose protocol is that of the standard
-library's `multiprocessing.managers`, so that either side may be that. Whoever is let in can have anything executed: a
-manager that others can reach needs an `authkey` that is hard to guess, and `tls` if the way leads through a network.
+A proxy can be sent to any process, also on another machine; the server carries out each call of its methods. Processes
+of one family call the server through family memory, others through connections. The protocol of these is that of the
+standard library's `multiprocessing.managers`, so each side may use that. A client can make the server execute any code:
+a manager that others can reach needs an `authkey` that is hard to guess, and `tls` if the connection goes through a
+network.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BaseManager", "BaseProxy", "SharedMemoryManager", "SyncManager", "Token"]
 
-# what programs written for multiprocessing take from here as well
+# names that programs written for multiprocessing import from here
 _ALSO = (
     AcquirerProxy,
     Array,
@@ -74,7 +75,7 @@ _ALSO = (
 
 for _public in tuple(globals().values()):
     if getattr(_public, "__module__", "").startswith(f"{__package__}._"):
-        _public.__module__ = __name__  # where it is found, and what pickles call it
+        _public.__module__ = __name__  # the public name, which pickles use
 
 HAS_SHMEM = True
 
@@ -91,12 +92,12 @@ _lend = process.lending(__name__)
 
 
 def _options(tls: Any) -> dict[str, Any]:
-    """What a server gets that one of multiprocessing does not know: so only if the program asks for it."""
+    """Returns the arguments of a server that multiprocessing's does not know: only those that the program uses."""
     return {} if tls is None else {"tls": tls}
 
 
 class State:
-    """What has become of a manager."""
+    """The state of a manager."""
 
     __slots__ = ("value",)
     INITIAL, STARTED, SHUTDOWN = 0, 1, 2
@@ -106,14 +107,14 @@ class State:
 
 
 class BaseManager:
-    """A server process that holds objects of types that were registered, and the means to use it.
+    """A server process that holds objects of registered types, and its clients' side.
 
-    `start()` starts the server in a child process, `connect()` finds one that is there, `get_server()` makes one for
-    this process. Each registered type has a method of that name, which makes an object in the server and returns its
-    proxy.
+    `start()` starts the server in a child process, `connect()` connects to a running one, `get_server()` makes one for
+    this process. For each registered type there is a method of that name, which makes an object in the server and
+    returns its proxy.
 
-    Differences from multiprocessing: `tls`; references of a process end with it, however it ends; an object to which a
-    lock or an item of a queue would have gone is passed over if the client that waited for it is gone.
+    Difference from multiprocessing: `tls`; the references of a process end with it, however it ends; if a client has
+    died that waited for a lock or an item of a queue, the server does not give it the lock or item.
     """
 
     _registry: ClassVar[dict[str, tuple[Any, Any, Any, Any]]] = {}
@@ -129,14 +130,17 @@ class BaseManager:
         shutdown_timeout: float = 1.0,
         tls: Any = None,
     ) -> None:
-        """address: where the server listens; None: a name that is free. authkey: what clients prove to know; None: the
-        key of this process. serializer: "pickle" or "xmlrpclib". ctx: how the server is started.
+        """Prepares a manager; `start()`, `connect()` or a `with` statement makes it usable.
 
-        shutdown_timeout: how many seconds the server has for its end before it is terminated.
-
-        tls: an `ssl.SSLContext`, or a function without arguments that makes one; for the server's side where it is
-        started, for the client's where this connects. A function is what can be sent to other processes: with "spawn"
-        and "forkserver" to the server, and with proxies to others' processes.
+        Args:
+            address: where the server listens; None: a free name.
+            authkey: clients prove that they know it; None: the key of this process.
+            serializer: "pickle" or "xmlrpclib".
+            ctx: the context that starts the server.
+            shutdown_timeout: seconds that the server has to end before it is terminated.
+            tls: an `ssl.SSLContext`, or a function without arguments that makes one: of the server's side if this
+                manager starts it, of the client's side if it connects. Only a function can be sent to other processes:
+                with "spawn" and "forkserver" to the server, and with proxies.
         """
         if authkey is None:
             authkey = process.current_process().authkey
@@ -159,13 +163,18 @@ class BaseManager:
     # --- the server ---
 
     def get_server(self) -> Server:
-        """A server for this process, which `serve_forever()` runs. ProcessError: one was started already."""
+        """Makes a server for this process, which `serve_forever()` runs. ProcessError: one was started already."""
         _check_initial(self)
         make = _server_class(type(self))
         return make(self._registry, self._address, self._authkey, self._serializer, **_options(self._procession_tls))
 
     def connect(self) -> None:
-        """Finds the server at the address. OSError: there is none. AuthenticationError: it has another authkey."""
+        """Connects to the server at the address.
+
+        Raises:
+            OSError: there is no server.
+            AuthenticationError: it has another authkey.
+        """
         connection = self._Client(self._address, authkey=bytes(self._authkey), **tls_options(self._procession_tls))
         try:
             door = dispatch(connection, None, "dummy")
@@ -175,9 +184,15 @@ class BaseManager:
         _found(self, self._address, getattr(door, "data", door))
 
     def start(self, initializer: Callable[..., object] | None = None, initargs: Iterable[Any] = ()) -> None:
-        """Starts the server in a process of its own. initializer: called there first, with initargs.
+        """Starts the server in a process of its own.
 
-        EOFError: the process has ended before it was ready. ProcessError: a server was started already.
+        Args:
+            initializer: the server process first calls initializer(*initargs).
+            initargs: arguments of `initializer`.
+
+        Raises:
+            EOFError: the process has ended before it was ready.
+            ProcessError: a server was started already.
         """
         _check_initial(self)
         if initializer is not None and not callable(initializer):
@@ -229,10 +244,10 @@ class BaseManager:
         initargs: Iterable[Any] = (),
         tls: Any = None,
     ) -> None:
-        """The life of the server's process."""
+        """Runs the server process."""
         import signal
 
-        # Ctrl-C goes to all processes of a terminal; the server serves until its manager says that it is enough
+        # Ctrl-C reaches all processes of a terminal; the server serves until its manager ends it
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         if initializer is not None:
             initializer(*initargs)
@@ -246,7 +261,7 @@ class BaseManager:
 
     @staticmethod
     def _finalize_manager(server: Any, remote: Remote, state: State, shutdown_timeout: float) -> None:
-        """Ends the server's process."""
+        """Ends the server process."""
         if server.is_alive():
             util.info("sending shutdown message to manager")
             with suppress(Exception):
@@ -263,11 +278,11 @@ class BaseManager:
         state.value = State.SHUTDOWN
 
     def shutdown(self) -> None:
-        """Ends the server's process. Only of a manager that has started one."""
+        """Ends the server process. Only a manager that has started one can do it."""
         raise AttributeError("only a manager that has started its server can shut it down")
 
     def join(self, timeout: float | None = None) -> None:
-        """Waits until the server's process has ended, if this manager has started one."""
+        """Waits until the server process has ended, if this manager has started one. timeout: seconds."""
         if self._process is not None:
             self._process.join(timeout)
             if not self._process.is_alive():
@@ -275,7 +290,7 @@ class BaseManager:
 
     @property
     def address(self) -> Any:
-        """Where the server listens."""
+        """The address at which the server listens."""
         return self._address
 
     def __enter__(self) -> Self:
@@ -290,16 +305,16 @@ class BaseManager:
     # --- objects ---
 
     def _create(self, typeid: str, /, *args: Any, **kwds: Any) -> tuple[Token, Any]:
-        """Makes an object; its token and the names of its methods. This process has a reference to it."""
+        """Makes an object in the server, with a reference of this process. Returns its token and its methods' names."""
         ident, exposed = _command(self, "create", typeid, *args, **kwds)
         return Token(typeid, self._address, ident, door=self._procession_door), exposed
 
     def _debug_info(self) -> Any:
-        """A list of the objects in the server, for people."""
+        """Returns a list of the objects in the server, for people to read."""
         return _command(self, "debug_info")
 
     def _number_of_objects(self) -> Any:
-        """How many objects in the server are referred to."""
+        """Returns how many objects in the server have references."""
         return _command(self, "number_of_objects")
 
     @classmethod
@@ -314,11 +329,15 @@ class BaseManager:
     ) -> None:
         """Registers a type of objects.
 
-        callable: makes an object, in the server; None: managers that connect to a server do without. proxytype: a class
-        derived from `BaseProxy`; None: one is made of what the object can do. exposed: the methods that proxies may
-        call; None: those that proxytype says (`_exposed_`), or all without an underscore in front. method_to_typeid:
-        methods whose result stays in the server, and as which type; None: what proxytype says. create_method:
-        whether managers get a method of this name that makes an object.
+        Args:
+            typeid: the name of the type.
+            callable: makes an object, in the server. A manager that only connects needs none.
+            proxytype: a class derived from `BaseProxy`; None: one is made from the methods of the object.
+            exposed: the methods that proxies may call; None: those in `proxytype._exposed_`, or all whose name does not
+                begin with an underscore.
+            method_to_typeid: methods whose result stays in the server, and the type of its proxy; None:
+                `proxytype._method_to_typeid_`.
+            create_method: whether managers get a method of this name that makes an object.
         """
         if "_registry" not in cls.__dict__:
             cls._registry = cls._registry.copy()
@@ -349,13 +368,13 @@ def _creating(typeid: str, proxytype: Any) -> Any:
     return create
 
 
-# Not methods: a program that derives from a manager has names of its own.
+# Not methods, since a program that derives from a manager has names of its own.
 
 
 def _connected(
     cls: type[BaseManager], address: Any, authkey: bytes, serializer: str, door: bytes | None, tls: Any
 ) -> BaseManager:
-    """A manager that uses a server which another one has started."""
+    """Makes a manager that uses a server which another manager has started. For pickle."""
     manager = cls(address, authkey, serializer, tls=tls)
     _found(manager, address, door)
     return manager
@@ -392,7 +411,23 @@ def _command(self: BaseManager, name: str, *args: Any, **kwds: Any) -> Any:
 
 
 class SyncManager(BaseManager):
-    """A manager of the types that processes commonly share: `multiprocessing.Manager()` returns one, started."""
+    """A manager of the types that processes commonly share. `procession.Manager()` returns one, started.
+
+    Example:
+        ```python
+        import procession as mp
+
+        def work(results, n):
+            results[n] = n * n
+
+        if __name__ == "__main__":
+            with mp.Manager() as manager:
+                results = manager.dict()
+                with mp.Pool(2) as pool:
+                    pool.starmap(work, [(results, n) for n in range(3)])
+                print(sorted(results.items()))  # [(0, 0), (1, 1), (2, 4)]
+        ```
+    """
 
     if TYPE_CHECKING:
 
@@ -437,7 +472,7 @@ def _register_types() -> None:
         ("Namespace", Namespace, NamespaceProxy),
     ):
         SyncManager.register(typeid, make, proxytype)
-    # what methods return that stays in the server
+    # types of results of methods, which stay in the server
     SyncManager.register("Iterator", proxytype=IteratorProxy, create_method=False)
     SyncManager.register("AsyncResult", create_method=False)
 
@@ -446,13 +481,13 @@ _register_types()
 
 
 class SharedMemoryManager(BaseManager):
-    """A manager whose server destroys named segments when it ends. As a context manager it starts and ends it.
+    """A manager whose server removes named segments when it ends. A `with` statement starts and ends the server.
 
-    The segments themselves are used without the server.
+    Processes use the segments themselves without the server.
     """
 
     def SharedMemory(self, size: int) -> shared_memory.SharedMemory:
-        """A new named segment of at least so many bytes. ValueError: the server is not running."""
+        """Makes a named segment of at least `size` bytes. ValueError: the server is not running."""
         from .shared_memory import SharedMemory
 
         _check_running(self)
@@ -461,7 +496,7 @@ class SharedMemoryManager(BaseManager):
         return segment
 
     def ShareableList(self, sequence: Iterable[Any]) -> shared_memory.ShareableList:
-        """A new list in a named segment. ValueError: the server is not running."""
+        """Makes a list in a named segment. ValueError: the server is not running."""
         from .shared_memory import ShareableList
 
         _check_running(self)

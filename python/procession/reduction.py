@@ -1,4 +1,4 @@
-"""Pickling of what is sent between processes, and of descriptors above all."""
+"""Pickles objects, above all descriptors, for other processes."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ __all__ = [
 ]
 
 HAVE_SEND_HANDLE = True  # as everywhere on Linux
-ACKNOWLEDGE = False  # nothing that Linux needs
+ACKNOWLEDGE = False  # not needed on Linux
 
 
 class ForkingPickler(pickle.Pickler):
-    """A pickler with reducers of its own, for types that make sense only between processes."""
+    """A pickler with its own reducers, for types that can be pickled only for other processes."""
 
     _extra_reducers: ClassVar[dict[type, Reducer]] = {}
 
@@ -46,16 +46,16 @@ class ForkingPickler(pickle.Pickler):
 
     @classmethod
     def register(cls, type: type, reduce: Reducer) -> None:
-        """Has objects of exactly this type pickled by reduce(obj), as with `copyreg.pickle`, but only here.
+        """Pickles objects of exactly this type by reduce(obj), as `copyreg.pickle` does, but only between processes.
 
-        Queues use it too, and are slower from then on.
+        Queues use the reducer as well, and are slower from then on.
         """
         cls._extra_reducers[type] = reduce
         _core._use_custom_reducers(True)
 
     @classmethod
     def dumps(cls, obj: Any, protocol: int | None = None) -> memoryview:
-        """The pickled object."""
+        """Pickles an object. Returns the bytes."""
         buffer = io.BytesIO()
         cls(buffer, protocol).dump(obj)
         return buffer.getbuffer()
@@ -67,7 +67,7 @@ register = ForkingPickler.register
 
 
 def _reducers() -> dict[type, Reducer]:
-    """What was registered, here and with the standard library's pickler."""
+    """Returns the reducers that were registered, here and with the standard library's pickler."""
     _register_defaults()
     theirs = standard_library("reduction")
     return {
@@ -77,14 +77,14 @@ def _reducers() -> dict[type, Reducer]:
 
 
 def dump(obj: Any, file: Any, protocol: int | None = None) -> None:
-    """Writes the pickled object to a file."""
+    """Pickles an object into a file."""
     ForkingPickler(file, protocol).dump(obj)
 
 
 def _dumps_slow(obj: Any) -> bytes:
-    """For queues: what plain pickle could not do, or must not do because somebody has registered a reducer.
+    """Pickles for queues what plain pickle cannot, or what it must not because a program has registered a reducer.
 
-    Buffers go out of band, functions and classes by value where the receiver may not find them by name.
+    Buffers go out of band. Functions and classes go by value if the receiver may not find them by name.
     """
     from ._serialize import by_value as _by_value
 
@@ -100,7 +100,7 @@ def _dumps_slow(obj: Any) -> bytes:
 
 
 def sendfds(sock: socket.socket, fds: Iterable[int]) -> None:
-    """Sends descriptors over a Unix socket. The receiver must know how many at most."""
+    """Sends descriptors over a Unix socket. The receiver must know their greatest number."""
     import socket
 
     fds = list(fds)
@@ -108,16 +108,18 @@ def sendfds(sock: socket.socket, fds: Iterable[int]) -> None:
 
 
 def recvfds(sock: socket.socket, size: int) -> list[int]:
-    """Receives what `sendfds` sent, up to size descriptors. They are not inheritable.
+    """Receives up to `size` descriptors that `sendfds` sent. They are not inheritable.
 
-    EOFError: the other side has closed the socket. RuntimeError: others arrived than were sent; then none is left open.
-    OSError (EMFILE): this process has no numbers free for them. They are not lost then: close something, call it again.
+    Raises:
+        EOFError: the other side has closed the socket.
+        RuntimeError: other descriptors arrived than were sent; they are closed.
+        OSError: (EMFILE) this process has no free numbers for them. They are not lost: close something and call again.
     """
     import array
     import errno
     import socket
 
-    # The kernel drops what there is no number for. So look first, and take them only if all are there.
+    # The kernel drops descriptors for which there is no number. So peek first, and take them only if all are there.
     flags = socket.MSG_PEEK | socket.MSG_CMSG_CLOEXEC
     numbers = array.array("i")
     message, control, came, _ = sock.recvmsg(1, socket.CMSG_SPACE(size * numbers.itemsize), flags)
@@ -141,7 +143,7 @@ def recvfds(sock: socket.socket, size: int) -> list[int]:
 
 
 def send_handle(conn: Any, handle: int, destination_pid: int | None) -> None:
-    """Sends a descriptor over a connection that is a Unix socket. destination_pid is not needed here."""
+    """Sends a descriptor over a connection that is a Unix socket. destination_pid: ignored."""
     with _socket_of(conn) as sock:
         sendfds(sock, [handle])
 
@@ -156,13 +158,13 @@ def _socket_of(conn: Any) -> socket.socket:
     import socket
 
     sock = socket.socket(fileno=os.dup(conn.fileno()))
-    if socket.getdefaulttimeout() is not None:  # which a connection does not know of
+    if socket.getdefaulttimeout() is not None:  # it does not apply to a connection
         sock.settimeout(None)
     return sock
 
 
 def DupFd(fd: int) -> Any:
-    """Something picklable whose `detach()` returns a copy of this descriptor, in the process that unpickles it."""
+    """Returns a picklable object. Where it is unpickled, its `detach()` returns a copy of this descriptor."""
     popen = context.get_spawning_popen()
     if popen is not None:
         return popen.DupFd(popen.duplicate_for_child(fd))
@@ -171,12 +173,12 @@ def DupFd(fd: int) -> Any:
     return DupFd(fd)
 
 
-# --- reducers that are there from the start ---
-# Methods and partial objects need none: pickle does them justice by now.
+# --- predefined reducers ---
+# pickle itself pickles methods and partial objects.
 
 
 def _register_defaults() -> None:
-    # whoever has a socket has imported the module
+    # a program that has a socket has imported the module
     socket = sys.modules.get("socket")
     if socket is not None:
         ForkingPickler._extra_reducers.setdefault(socket.socket, _reduce_socket)
@@ -193,7 +195,7 @@ def _rebuild_socket(duplicate: Any, family: int, type: int, proto: int) -> socke
 
 
 class AbstractReducer:
-    """What a replacement for this module (`context.reducer = ...`) derives from."""
+    """The base class for replacements of this module (`context.reducer = ...`)."""
 
     ForkingPickler = ForkingPickler
     register = register

@@ -1,4 +1,4 @@
-"""Logging, finalizers, what follows a fork and what precedes the end: what the other modules have in common."""
+"""Common parts of the other modules: logging, finalizers, functions to call after a fork and before the end."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ __all__ = [
 ]
 
 for _function in (debug, get_logger, info, log_to_stderr, sub_debug, sub_warning, warn):
-    _function.__module__ = __name__  # where it is found, and what pickles call it
+    _function.__module__ = __name__  # the public name, which pickles use
 
 _args_from_interpreter_flags = _interpreter_flags.interpreter_options
 
@@ -90,7 +90,7 @@ _exiting = False
 
 
 def is_exiting() -> bool:
-    """Whether this process has begun to shut down."""
+    """Returns whether this process has begun to shut down."""
     return bool(_exiting)
 
 
@@ -100,16 +100,16 @@ def _exit_function(
     run_finalizers: Callable[..., None] = _run_finalizers,
     active_children: Callable[[], list[process.BaseProcess]] = process.active_children,
 ) -> None:
-    """The farewell of a process, at exit: finalizers, then its children (daemonic ones are terminated, all are joined).
+    """Runs at the exit of a process: calls finalizers, terminates daemonic children, and joins all children.
 
-    Its helpers are bound as defaults because tests of other packages are known to take modules out of `sys.modules`.
+    The helpers are bound as defaults because tests of some packages remove modules from `sys.modules`.
     """
     global _exiting  # noqa: PLW0603 (of this process)
     if _exiting:
         return
     _exiting = True
     if not (_finalizer_registry or process._children or _log.logger):
-        return  # as most children end
+        return  # the usual case for a child
     info("process shutting down")
     debug("finalizers with a priority of 0 or more")
     run_finalizers(0)
@@ -135,16 +135,16 @@ _afterfork_counter = itertools.count()
 
 
 def register_after_fork(obj: Any, func: Callable[[Any], object]) -> None:
-    """Has func(obj) called in each child that is forked, by "fork" or "forkserver", while obj lives.
+    """Calls func(obj) in each child that is forked, by "fork" or "forkserver", while obj lives.
 
-    In the order of registration; what raises is logged, and the next one is called. (For `os.fork` itself there is
-    `os.register_at_fork`.)
+    The calls have the order of registration. An exception is logged, and the next function is called. (For `os.fork`
+    itself use `os.register_at_fork`.)
     """
     _afterfork_registry[next(_afterfork_counter), id(obj), func] = obj
 
 
 def _run_after_forkers() -> None:
-    if not _afterfork_registry.data:  # type: ignore[attr-defined]  # len() of it is a function in Python
+    if not _afterfork_registry.data:  # type: ignore[attr-defined]  # its len() is a function in Python, and slower
         return
     for (_, _, func), obj in sorted(_afterfork_registry.items(), key=lambda item: item[0][0]):
         try:
@@ -154,9 +154,9 @@ def _run_after_forkers() -> None:
 
 
 class ForkAwareThreadLock:
-    """A lock between the threads of a process that is free in a forked child, whoever held it in the parent.
+    """A lock between the threads of a process. It is free in a forked child, also if a thread of the parent held it.
 
-    In multiprocessing that holds for the children that it forks itself; here for those of `os.fork()` too.
+    Difference from multiprocessing: also in children of `os.fork()`, and not only in those that the package forks.
     """
 
     def __init__(self) -> None:
@@ -181,7 +181,7 @@ _fork_aware_locks: weakref.WeakSet[ForkAwareThreadLock] | None = None
 
 
 def _look_after_locks() -> None:
-    global _fork_aware_locks  # noqa: PLW0603 (of this process; most have no such lock, and their forks no such work)
+    global _fork_aware_locks  # noqa: PLW0603 (made late: few processes have such a lock)
     _fork_aware_locks = weakref.WeakSet()
     os.register_at_fork(after_in_child=_free_locks)
 
@@ -192,7 +192,7 @@ def _free_locks() -> None:
 
 
 class ForkAwareLocal(_local):
-    """Thread-local data that a forked child begins without. Pickles as an empty one."""
+    """Thread-local data that is empty in a forked child. It is pickled as empty data."""
 
     def __init__(self) -> None:
         register_after_fork(self, lambda local: local.__dict__.clear())
@@ -206,20 +206,21 @@ class ForkAwareLocal(_local):
 
 def _flush_std_streams() -> None:
     for stream in (sys.stdout, sys.stderr):
-        try:  # noqa: SIM105 (contextlib takes a millisecond to import, in every child)
+        try:  # noqa: SIM105 (importing contextlib takes a millisecond, in each child)
             stream.flush()
         except (AttributeError, ValueError):  # None, or closed
             pass
 
 
 class _EmptyInput:
-    """An empty `sys.stdin`, which is opened when somebody uses it: few do, and it takes longer than most of a start."""
+    """An empty `sys.stdin`. It opens the file at first use: few programs use it, and it takes most of a start's
+    time."""
 
     def _opened(self) -> Any:
         global _replaced_stdin  # noqa: PLW0603 (of this process)
-        # `input()` is at work with this very object, without a reference of its own
+        # `input()` uses this object without a reference of its own
         _replaced_stdin = self
-        # closefd=False as with the real one, or the interpreter would warn at its end that nobody has closed it
+        # closefd=False as for the real stdin, or the interpreter would warn at its end that the file is still open
         real = open(os.open(os.devnull, os.O_RDONLY), encoding="utf-8", closefd=False)
         if sys.stdin is self:
             sys.stdin = real
@@ -247,7 +248,7 @@ _replaced_stdin: _EmptyInput | None = None
 
 
 def _close_stdin() -> None:
-    """Gives this process an empty `sys.stdin`: a terminal cannot be shared. Descriptor 0 stays what it is."""
+    """Gives this process an empty `sys.stdin`, since a terminal cannot be shared. Descriptor 0 is not changed."""
     if sys.stdin is not None:
         sys.stdin = _EmptyInput()
 
@@ -259,7 +260,7 @@ def close_fds(*fds: int) -> None:
 
 
 def close_all_fds_except(fds: Iterable[int]) -> None:
-    """Closes all descriptors of this process but these."""
+    """Closes all descriptors of this process except these."""
     limit = os.sysconf("SC_OPEN_MAX")
     first = 0
     for fd in sorted(set(fds)):
@@ -270,16 +271,16 @@ def close_all_fds_except(fds: Iterable[int]) -> None:
 
 
 def spawnv_passfds(path: str | bytes, args: Sequence[str | bytes], passfds: Iterable[int]) -> int:
-    """Runs a program with exactly these descriptors, besides 0 to 2, under the numbers that they have. Returns the pid.
+    """Runs a program with exactly the descriptors 0 to 2 and `passfds`, under the numbers that they have here.
 
-    The caller waits for the process. OSError: it could not be started.
+    Returns its pid; the caller waits for the process. OSError: it could not be started.
     """
     from ._process.visible_start import started
 
     return started(path, args, passfds)
 
 
-_spawnv_passfds = spawnv_passfds  # by which one sees whether somebody has replaced it
+_spawnv_passfds = spawnv_passfds  # to see whether a program has replaced it
 
 
 # --- sockets and folders ---
@@ -288,7 +289,7 @@ abstract_sockets_supported = True  # as everywhere on Linux
 
 
 def is_abstract_socket_namespace(address: str | bytes | None) -> bool:
-    """Whether this is the address of an abstract Unix socket, which has no file."""
+    """Returns whether this is the address of an abstract Unix socket, which has no file."""
     if not address:
         return False
     if isinstance(address, (str, bytes)):
@@ -297,17 +298,17 @@ def is_abstract_socket_namespace(address: str | bytes | None) -> bool:
 
 
 def get_temp_dir() -> str:
-    """A temporary folder of this process and its descendants, which is removed when this process ends.
+    """Returns a temporary folder of this process and its descendants. It is removed when this process ends.
 
-    Nobody but this user may enter it. The path of a socket in it is short enough for the system.
+    Only this user may enter it. The path of a socket in it is short enough for the system.
     """
     config = process.current_process()._config
     folder: str | None = config.get("tempdir")
-    # one that was inherited may be gone, or not for the user that this process has become
+    # an inherited folder may have been removed, or belong to another user if this process has changed its user
     if folder is None or not os.access(folder, os.W_OK | os.X_OK):
         folder = _new_folder()
         info("made the temporary folder %s", folder)
-        # late, since what lies there is removed by finalizers of its own
+        # the last finalizer, since the files in the folder have finalizers of their own
         Finalize(None, _remove_temp_dir, args=(folder,), exitpriority=-100)
         config["tempdir"] = folder
     return folder
@@ -327,7 +328,7 @@ def _new_folder() -> str:
 
 
 def _temporary_folder() -> str:
-    """What `tempfile.gettempdir` says, without the time that importing it takes where the answer is plain."""
+    """Returns `tempfile.gettempdir()`, without importing that module if the environment gives the answer."""
     if "tempfile" not in sys.modules:
         named = [os.environ[name] for name in ("TMPDIR", "TEMP", "TMP") if os.environ.get(name)]
         base = os.path.abspath(named[0] if named else "/tmp")
@@ -352,7 +353,7 @@ def _remove_tree(folder: str) -> None:
                 else:
                     os.unlink(entry.path)
         os.rmdir(folder)
-    except FileNotFoundError:  # somebody else has removed it
+    except FileNotFoundError:  # another process has removed it
         pass
 
 
@@ -360,7 +361,7 @@ def _remove_tree(folder: str) -> None:
 
 
 def _cleanup_tests() -> None:
-    """Stops what this package keeps running behind the scenes: for the end of a test module."""
+    """Stops the processes that this package keeps in the background, for the end of a test module."""
     from test import support  # type: ignore[import-not-found]
 
     process._cleanup()
