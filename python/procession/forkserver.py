@@ -1,4 +1,4 @@
-"""The fork server: a small process with one thread, whose copies other processes ask for."""
+"""The fork server: a small process with one thread, which forks children for other processes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import gc
 import os
 import sys
 
-# in C, and without the pages that signal's enums touch in each child
+# in C; the enums of signal would touch more pages in each child
 from _signal import SIG_IGN, SIGINT  # type: ignore[import-not-found]  # pyright: ignore[reportMissingImports]
 from _signal import signal as set_handler  # pyright: ignore[reportMissingImports]
 
@@ -30,20 +30,20 @@ __all__ = [
     "set_forkserver_spares",
 ]
 
-CONTROL_FD = spawn.FAMILY_FD + 1  # where the server finds its end of the control socket
-MOST_FDS = 250  # a message over a Unix socket takes 253
+CONTROL_FD = spawn.FAMILY_FD + 1  # the number of the server's end of the control socket
+MOST_FDS = 250  # a message over a Unix socket takes 253 descriptors
 
 
 class ForkServer:
     """The client's side: the server that this process uses, and starts when it needs one.
 
-    A child that was forked, by its parent or by the server, goes on with the server of its parent. A spawned child
-    starts one of its own: it has asked for a fresh start. The server ends by itself when nobody is left to use it, by
-    whatever signal they went. There is no address that others could connect to: whoever may use it has a descriptor.
+    A child that was forked, by its parent or by the server, uses the server of its parent. A spawned child starts its
+    own, since it has asked for a fresh start. The server ends by itself when all its clients have ended, also if they
+    were killed. It has no address to which other processes could connect: a client has a descriptor.
 
-    A server that has died is replaced, and so is one that is out of date: if the environment, `sys.path`, the current
-    folder or what is to be preloaded have changed since it was started, its copies would not be what a new interpreter
-    would be. The old server's children live on, and it ends with the last of them.
+    A server that has died is replaced. So is one that is out of date: if the environment, `sys.path`, the current
+    folder or the list of modules to preload have changed since its start, its children would differ from a new
+    interpreter. The children of the old server live on, and it ends with the last of them.
     """
 
     def __init__(self) -> None:
@@ -51,19 +51,19 @@ class ForkServer:
         self._control: _core.Descriptor | None = None
         self._server: _core.Child | None = None
         self._member: _core.Member | None = None
-        self._starter: int | None = None  # the process whose child the server is
+        self._starter: int | None = None  # the process that has started the server
         self._forkserver_pid: int | None = None
         self._inherited_fds: list[int] | None = None
         self._preload_modules: list[str] = ["__main__"]
         self._preload_on_error = "ignore"
         self._spares = 2
-        self._world: dict[str, object] | None = None  # what the server was started in
+        self._world: dict[str, object] | None = None  # what the server was started with
         self._retired: list[_core.Child] = []  # servers that were replaced and may still have clients
 
     def set_forkserver_preload(self, modules_names: list[str], *, on_error: str = "ignore") -> None:
-        """What the next server imports before anything else; see `procession.set_forkserver_preload`.
+        """Sets the modules that the next server imports first; see `procession.set_forkserver_preload`.
 
-        TypeError: not strings. ValueError: on_error is not "ignore", "warn" or "fail".
+        TypeError: a name is no str. ValueError: on_error is not "ignore", "warn" or "fail".
         """
         if not all(type(name) is str for name in modules_names):
             raise TypeError("module_names must be a list of strings")
@@ -73,20 +73,20 @@ class ForkServer:
         self._preload_on_error = on_error
 
     def set_forkserver_spares(self, count: int) -> None:
-        """How many children the next server keeps forked ahead; see `procession.set_forkserver_spares`."""
+        """Sets how many children the next server keeps forked in advance; see `procession.set_forkserver_spares`."""
         from . import _arguments
 
         self._spares = _arguments.count("count", count, 0)
 
     def get_inherited_fds(self) -> list[int] | None:
-        """The descriptors that came with the start of this process; None if no fork server started it."""
+        """Returns the descriptors that came with the start of this process; None if no fork server has started it."""
         return self._inherited_fds
 
     def connect_to_new_process(self, member: _core.Member, fds: Iterable[int]) -> tuple[int, int]:
-        """Has the server fork a child for that seat, with copies of these descriptors. Returns (pid, pidfd or -1).
+        """Makes the server fork a child for that seat, with copies of these descriptors. Returns (pid, pidfd or -1).
 
-        A server that has died is replaced. ConnectionError: the new one died as well, most likely over what it was to
-        import. OSError: it could not fork. ValueError: too many descriptors.
+        A server that has died is replaced. ConnectionError: the new one died as well, most likely because of a module
+        that it imported. OSError: it could not fork. ValueError: too many descriptors.
         """
         fds = list(fds)
         if len(fds) > MOST_FDS:
@@ -95,7 +95,7 @@ class ForkServer:
             if not self._ensure_running():
                 try:
                     return self._request(member, fds)
-                except ConnectionError:  # it has died just now, or was the server of a parent long gone
+                except ConnectionError:  # it has just died, or was the server of a parent that ended long ago
                     self._let_go()
                     self._launch()
             try:
@@ -108,7 +108,7 @@ class ForkServer:
                 raise error from self._what_ended_it()
 
     def _what_ended_it(self) -> BaseException | None:
-        """The exception that a server of ours has left word of: a preload that failed."""
+        """Returns the exception that ended a server of this process, if it has reported one: a preload that failed."""
         server, member = self._server, self._member
         if server is None or member is None or server.wait(1.0) is None:
             return None
@@ -117,7 +117,7 @@ class ForkServer:
 
     def _request(self, member: _core.Member, fds: list[int]) -> tuple[int, int]:
         assert self._control is not None
-        # the child gets the way to the server too, for children of its own
+        # the child gets a descriptor of the server too, for its own children
         try:
             control = self._control.fileno()
         except OSError as error:
@@ -130,11 +130,11 @@ class ForkServer:
             self._ensure_running()
 
     def _ensure_running(self) -> bool:
-        """Whether a server had to be started."""
-        if self._control is not None and not self._control.is_open():  # the program has closed what it does not know
+        """Starts a server unless there is one that is up to date. Returns whether it started one."""
+        if self._control is not None and not self._control.is_open():  # the program has closed the descriptor
             self._let_go()
         if self._control is not None:
-            # only the process that started it can tell whether it lives; the others will see
+            # only the process that started it knows whether it lives; others notice when they use it
             lives = self._starter != os.getpid() or self._server is None or self._server.poll() is None
             if lives and self._world == self._present_world():
                 return False
@@ -143,8 +143,8 @@ class ForkServer:
         return True
 
     def _present_world(self) -> dict[str, object]:
-        """All that a server has from its start on, and its children from it."""
-        environment = getattr(os.environ, "_data", None)  # the bytes; CPython's name for them
+        """Returns everything that a server, and so its children, have from its start."""
+        environment = getattr(os.environ, "_data", None)  # the bytes; the attribute of CPython
         main = _main_script.main_module()
         try:
             folder = os.getcwd()
@@ -152,7 +152,7 @@ class ForkServer:
             folder = ""
         return {
             "environment": dict(os.environ if environment is None else environment),
-            # a main module that adds a folder does so again wherever it is imported
+            # a main module that adds a folder adds it again in each process that imports it
             "path": list(dict.fromkeys(spawn._resolved_path())),
             "folder": folder,
             "main": main if _main_script.is_imported(main) else {},
@@ -160,7 +160,7 @@ class ForkServer:
             "executable": spawn.get_executable(),
             "preload": list(self._preload_modules),
             "on_error": self._preload_on_error,
-            # who watches processes would take a spare for a child that does nothing
+            # a tool that watches processes would take a spare for a child that does nothing
             "spares": 0 if _visible_start.watched() else self._spares,
         }
 
@@ -180,7 +180,7 @@ class ForkServer:
             self._member = member
         except BaseException:
             os.close(ours)
-            if pid:  # without a client it would end, but nobody would wait for it
+            if pid:  # without a client it would end, but would stay a zombie
                 os.kill(pid, 9)
                 os.waitpid(pid, 0)
             else:
@@ -201,16 +201,16 @@ class ForkServer:
         self._control = self._server = self._member = self._starter = self._forkserver_pid = None
 
     def _wait_for_retired(self) -> None:
-        """Lets those go that have ended: nobody else would wait for them."""
+        """Releases the replaced servers that have ended. No other code waits for them."""
         for server in tuple(self._retired):
             if server.poll() is not None:
                 self._retired.remove(server)
                 server.close()
 
     def _stop(self) -> None:
-        """Ends the server, if it is a child of this process, and waits for it: for tests.
+        """Ends the server, if it is a child of this process, and waits for it. For tests.
 
-        It goes once its last client has closed the control socket, and the children that it forked are clients.
+        The server ends when its last client has closed the control socket. The children that it forked are clients.
         """
         with self._lock:
             server, starter = self._server, self._starter
@@ -220,16 +220,16 @@ class ForkServer:
                 self._wait_for_retired()
 
     def _came_from(self, world: dict[str, Any]) -> None:
-        """In the server: so that its children know whether it is up to date for children of their own."""
+        """Called in the server. Its children compare this with their own state when they start children."""
         self._world = world
         self._preload_modules = world["preload"]
         self._preload_on_error = world["on_error"]
         self._spares = world["spares"]
-        # what was imported may have changed the environment, here as where the program imported it
+        # imported modules may have changed the environment, here as in the program
         world["environment"] = self._present_world()["environment"]
 
     def _forked_by(self, server: int, fds: list[int]) -> None:
-        """In a child of the server: what came with the start."""
+        """Called in a child of the server. Stores what came with the start."""
         control, *self._inherited_fds = fds
         self._control = _core.Descriptor(control)
         self._forkserver_pid = server
@@ -259,7 +259,7 @@ def _settings(preload: list[str], on_error: str, world: dict[str, object]) -> by
 
 
 def main(slot: int, generation: int, family: int = spawn.FAMILY_FD, control: int = CONTROL_FD) -> None:
-    """The server's program: imports what it was told to, then forks whenever it is asked."""
+    """Runs the server: imports the modules to preload, and then forks a child for each request."""
     import signal
 
     os.set_inheritable(control, False)
@@ -275,14 +275,13 @@ def main(slot: int, generation: int, family: int = spawn.FAMILY_FD, control: int
             raise
     _forkserver._came_from(settings["world"])
     util._close_stdin()
-    # Ctrl-C is for the program. (By the module in C: it takes SIG_IGN back only as the plain number that it gives out
-    # itself, and does give it out where a shell has started the program with &.)
-    # It stays blocked since the server's start, so that it waits for a child that is not ready for it. One that is only
-    # ignored is lost.
+    # Ctrl-C is for the program. (The module in C is used because it accepts SIG_IGN only as the plain number that it
+    # returns, and returns it if a shell has started the program with &.) SIGINT stays blocked from the start of the
+    # server on: a signal that is blocked waits for a child that is not ready for it; an ignored one would be lost.
     interrupt_handler = set_handler(SIGINT, SIG_IGN)
     signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT,))
     rehearsal = _plain_message.packed(spawn.get_preparation_data("rehearsal"), context.ForkServerProcess())
-    # what is here now is here in all children: their collector need not look at it, and so not copy its pages
+    # children share the objects that exist now: their collector skips them, so it does not copy their pages
     gc.collect()
     gc.freeze()
     server = _core.ForkServer(control)
@@ -312,7 +311,7 @@ def _loop(server: _core.ForkServer, interrupt_handler: Any, rehearsal: bytes | N
 def _live(
     server: _core.ForkServer, request: tuple[int, int, int, list[int]], interrupt_handler: Any, rehearsal: bytes | None
 ) -> NoReturn:
-    """The whole life of a forked child."""
+    """Runs a forked child to its end."""
     slot, generation, reply, fds = request
     if reply < 0:
         popen_fork.live(lambda: _serve_as_spare(server, interrupt_handler, rehearsal))
@@ -320,13 +319,13 @@ def _live(
 
 
 def _serve(server: _core.ForkServer, slot: int, generation: int, fds: list[int], interrupt_handler: Any) -> int:
-    """In the forked child: from a copy of the server to a process that was asked for."""
+    """Called in the forked child. Turns a copy of the server into the requested process."""
     server.leave()
     return _become(slot, generation, fds, os.getppid(), interrupt_handler)
 
 
 def _serve_as_spare(server: _core.ForkServer, interrupt_handler: Any, rehearsal: bytes | None) -> int:
-    """In a child that was forked ahead: waits until it is needed."""
+    """Called in a child that was forked in advance. Waits until it is needed."""
     parent = os.getppid()
     if rehearsal is not None:
         _rehearse(rehearsal)
@@ -337,20 +336,20 @@ def _serve_as_spare(server: _core.ForkServer, interrupt_handler: Any, rehearsal:
 
 
 def _rehearse(message: bytes) -> None:
-    """Does what a start will do, with a message that says what is so anyway, while nobody waits for it.
+    """Does the work of a start in advance, with a message that changes nothing.
 
-    Most of the time that a forked child takes to begin goes into copying the pages that it writes to for the first
-    time, and with CPython that is wherever it looks. Here this is got over with before it is needed.
+    A forked child needs most of its time to copy the pages to which it writes for the first time, and CPython writes to
+    each object that it uses. A spare does this before it is needed.
     """
     preparation, rest = _plain_message.preparation(message)
     spawn.prepare(preparation)
     process_obj = _plain_message.unpacked(rest)
-    process_obj._after_fork = lambda: None  # type: ignore[method-assign]  # once is enough for what users registered
+    process_obj._after_fork = lambda: None  # type: ignore[method-assign]  # functions of users are called once, later
     process._become_current(process_obj, None)
 
 
 def _become(slot: int, generation: int, fds: list[int], server: int, interrupt_handler: Any) -> int:
-    if interrupt_handler is not None:  # None: it was not Python that set it
+    if interrupt_handler is not None:  # None: code in C had set it
         set_handler(SIGINT, interrupt_handler)
     _forkserver._forked_by(server, fds)
     return spawn._main(_core.adopt(-1, slot, generation))
@@ -366,9 +365,9 @@ def _handle_preload(
     main_name: str | None = None,
     start_method: str | None = None,
 ) -> None:
-    """Imports what children will want, the main module included if it is listed as `__main__`.
+    """Imports the modules for children, and the main module if `__main__` is in the list.
 
-    The main module may raise anything, and other modules an ImportError, with the consequences that on_error names.
+    An exception of the main module, or an ImportError of another one, is handled as on_error says.
     """
     if not preload:
         return
@@ -377,7 +376,7 @@ def _handle_preload(
     if sys_path is not None:
         sys.path[:] = sys_path
     if "__main__" in preload and (main_path or main_name):
-        # as in a child: a main module that starts processes must not do so here by another method
+        # as in a child: a main module that starts processes must not do it by another method here
         context._default_context.set_start_method(start_method, force=True)
         current = process.current_process()
         current._inheriting = True
@@ -397,7 +396,7 @@ def _handle_preload(
             __import__(name)
         except ImportError as error:
             _preload_failed(f"module {name!r}", error, on_error)
-    util._flush_std_streams()  # or each child would print it again
+    util._flush_std_streams()  # otherwise each child would print the buffered text again
 
 
 def _preload_failed(what: str, error: Exception, on_error: str) -> None:

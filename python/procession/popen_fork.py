@@ -1,4 +1,4 @@
-"""Starting a process by fork, and holding any started process."""
+"""Starts a process by fork, and holds a started process."""
 
 from __future__ import annotations
 
@@ -26,9 +26,10 @@ process._in_child, process._leave_report = _bootstrap, _exit_report.leave_report
 
 
 class Popen:
-    """A started process, as its parent holds it: by a pidfd, so never mistaken for another one that got its number.
+    """A started process, as its parent holds it. It uses a pidfd, so a later process with the same pid is not mistaken
+    for it.
 
-    Making one starts the process. What goes wrong is raised, and then there is neither a process nor a Popen.
+    Making a Popen starts the process. If that raises, there is neither a process nor a Popen.
     """
 
     method: ClassVar[str] = "fork"
@@ -43,13 +44,13 @@ class Popen:
     _exception: BaseException | None = None
 
     def __init__(self, process_obj: BaseProcess) -> None:
-        util._flush_std_streams()  # or the child would have a copy of what is buffered
+        util._flush_std_streams()  # otherwise the child would have a copy of the buffered text
         _exit_report.note_memory()
         self.returncode = None
         self._launch(process_obj)
 
     def _launch(self, process_obj: BaseProcess) -> None:
-        _core.family_fd()  # where the child leaves word if an exception ends it
+        _core.family_fd()  # the child leaves its report in family memory if an exception ends it
         bound = _lifeline.holds(process_obj)
         if bound:
             _lifeline.reader()
@@ -59,7 +60,7 @@ class Popen:
         self._hold(pid, lambda: member, pidfd)
 
     def _hold(self, pid: int, seat: Callable[[], _core.Member | None], pidfd: int = -1, direct: bool = True) -> None:
-        """Takes hold of a process that was just started. If that fails, the process is killed."""
+        """Stores a process that was just started. If that fails, the process is killed."""
         try:
             self._member = seat()
             self._child = _core.Child(pid, self._member, pidfd, direct)
@@ -77,16 +78,16 @@ class Popen:
         return self._child.sentinel
 
     def duplicate_for_child(self, fd: int) -> int:
-        """The number that this descriptor will have in the child."""
+        """Returns the number that this descriptor will have in the child."""
         return fd
 
     def poll(self, flag: int = os.WNOHANG) -> int | None:
-        """The exit code, or None while the process runs (flag=0: waits for its end)."""
+        """Returns the exit code; None while the process runs. flag=0: waits for its end."""
         return self.wait(0 if flag == os.WNOHANG else None)
 
     def wait(self, timeout: float | None = None) -> int | None:
-        """The exit code, once the process has ended; None if it has not within timeout seconds."""
-        if self.returncode is None and self._parent == os.getpid():  # nobody else can wait for it
+        """Waits until the process has ended. Returns the exit code; None if it still runs after `timeout` seconds."""
+        if self.returncode is None and self._parent == os.getpid():  # only its parent can wait for it
             at_once = timeout is not None and timeout <= 0
             self.returncode = self._child.poll() if at_once else self._child.wait(timeout)
             if self.returncode == -9 and not self._killed:
@@ -94,7 +95,7 @@ class Popen:
         return self.returncode
 
     def exception(self, process_obj: BaseProcess) -> BaseException | None:
-        """What ended the process; see `Process.exception`."""
+        """Returns what ended the process; see `Process.exception`."""
         code = self.poll()
         if self._exception is None and code is not None:
             report = None if self._member is None else self._member.report()
@@ -103,7 +104,7 @@ class Popen:
 
     def _send_signal(self, sig: int) -> None:
         if self.returncode is None:
-            sys.audit("os.kill", self.pid, int(sig))  # what a hook would see if Python itself sent it
+            sys.audit("os.kill", self.pid, int(sig))  # the event that Python itself raises
             self._child.send_signal(sig)
 
     def interrupt(self) -> None:
@@ -131,8 +132,8 @@ class Popen:
 
 
 def _fork(name: str) -> tuple[int, _core.Member | None, int]:
-    """`os.fork`, which also holds the child at once: see `_core.fork`."""
-    if os.fork is not _os_fork or sys.is_finalizing():  # somebody has replaced it, or it knows how to refuse
+    """Calls `os.fork` and holds the child at once: see `_core.fork`."""
+    if os.fork is not _os_fork or sys.is_finalizing():  # a program has replaced it; or Python's own refuses to fork now
         try:
             pid = os.fork()
         except OSError:
@@ -147,11 +148,11 @@ def _fork(name: str) -> tuple[int, _core.Member | None, int]:
 
 
 def _warn_about_threads() -> None:
-    """What `os.fork` says of a fork that copies one of several threads."""
+    """Issues the warning of `os.fork` for a fork in a process with several threads."""
     import contextlib
     import warnings
 
-    # where warnings are errors: there is a child by now, and os.fork() returns it
+    # the child exists already, so a warning that is turned into an error must not be raised; os.fork() returns too
     with contextlib.suppress(DeprecationWarning):
         warnings.warn(
             f"This process (pid={os.getpid()}) is multi-threaded, use of fork() may lead to deadlocks in the child.",
@@ -169,9 +170,9 @@ def _run(process_obj: BaseProcess, bound: bool) -> int:
 
 
 def live(work: Callable[[], int]) -> NoReturn:
-    """The rest of a forked child's life: work, which returns the exit code; then what was registered for the exit.
+    """Runs the rest of a forked child: work(), which returns the exit code, and the functions registered for the exit.
 
-    It ends in here, whatever happens: the frames above belong to the parent.
+    It does not return, whatever happens: the frames above belong to the parent.
     """
     code = 1
     try:

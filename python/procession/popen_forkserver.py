@@ -1,4 +1,4 @@
-"""Starting a process by asking the fork server for it."""
+"""Starts a process by a request to the fork server."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ __all__ = ["Popen"]
 
 
 class _DupFd:
-    """A descriptor, on its way into the child: its place among those that were sent along."""
+    """A descriptor, while it is sent to the child: its index among the descriptors that were sent."""
 
     def __init__(self, ind: int) -> None:
         self.ind = ind
 
     def detach(self) -> int:
-        """In the child: the descriptor, which the caller then owns."""
+        """Called in the child. Returns the descriptor, which the caller then owns."""
         fds = forkserver.get_inherited_fds()
         assert fds is not None, "this process was not started by a fork server"
         os.set_inheritable(fds[self.ind], False)
@@ -30,7 +30,7 @@ class _DupFd:
 
 
 class Popen(popen_spawn_posix.Popen):
-    """A process that the fork server has forked. The server waits for it and writes down how it ended."""
+    """A process that the fork server has forked. The server waits for it and stores its exit code."""
 
     method = "forkserver"
     DupFd = _DupFd
@@ -40,7 +40,7 @@ class Popen(popen_spawn_posix.Popen):
         popen_fork.Popen.__init__(self, process_obj)
 
     def duplicate_for_child(self, fd: int) -> int:
-        """What DupFd takes: the place of this descriptor among those that are sent along."""
+        """Returns the argument of DupFd: the index of this descriptor among those that are sent."""
         self._fds.append(fd)
         return len(self._fds) - 1
 

@@ -1,4 +1,4 @@
-"""Starting a process with an interpreter of its own."""
+"""Starts a process with a new interpreter."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ if TYPE_CHECKING:
 
 __all__ = ["Popen"]
 
-LONGEST_NAME = 60  # characters of a process's name on its command line
-FIRST_FD = 3  # of those that _core.spawn hands over
+LONGEST_NAME = 60  # number of characters of a process's name on its command line
+FIRST_FD = 3  # the first number of the descriptors that _core.spawn hands over
 
 
 class _DupFd:
-    """A descriptor, on its way into the child."""
+    """A descriptor, while it is sent to the child."""
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
 
     def detach(self) -> int:
-        """In the child: the descriptor, which the caller then owns."""
+        """Called in the child. Returns the descriptor, which the caller then owns."""
         os.set_inheritable(self.fd, False)
         return self.fd
 
 
 class Popen(popen_fork.Popen):
-    """A process that was started by exec. Its start message waits for it in family memory."""
+    """A process that was started by exec. It finds its start message in family memory."""
 
     method = "spawn"
     DupFd: Callable[[int], Any] = _DupFd
@@ -46,12 +46,12 @@ class Popen(popen_fork.Popen):
         super().__init__(process_obj)
 
     def duplicate_for_child(self, fd: int) -> int:
-        """The number that this descriptor will have in the child."""
+        """Returns the number that this descriptor will have in the child."""
         self._fds.append(fd)
         return fd if self._seen else FIRST_FD + len(self._fds) - 1
 
     def mark(self) -> Callable[[], None]:
-        """What forgets the descriptors that are asked for from now on: for pickling once more."""
+        """Returns a function that drops the descriptors which are added from now on, before pickling starts again."""
         count = len(self._fds)
         return lambda: self._fds.__delitem__(slice(count, None))
 
@@ -81,7 +81,7 @@ class Popen(popen_fork.Popen):
 
 
 def bound(member: _core.Member, pid: int) -> _core.Member:
-    """The seat, now that the process that was started for it has a pid."""
+    """Binds a seat to the pid of the process that was started for it. Returns the seat."""
     member.started(pid)
     return member
 

@@ -1,8 +1,8 @@
-"""Descriptors for other processes to fetch, whenever they unpickle what names them.
+"""Offers descriptors to other processes, which fetch them when they unpickle their names.
 
-A descriptor cannot travel inside a pickle. So a copy of it stays here, with a name that travels; whoever unpickles the
-name connects to this process and fetches the copy. A thread waits for that, from the first descriptor on. The
-connection is authenticated with the key of the process.
+A pickle cannot contain a descriptor. So this process keeps a copy, and the pickle contains a name. A process that
+unpickles the name connects to this process and fetches the copy. A thread waits for such processes, from the first
+descriptor on. The connection is authenticated with the key of the process.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ __all__ = ["DupFd", "stop"]
 
 _register_farewell()
 
-PATIENCE = 10.0  # seconds that one who fetches may take to say the next thing
+PATIENCE = 10.0  # seconds that a client may take for its next message
 TAKEN, FAILED, UNKNOWN, HERE = b"taken", b"failed", b"unknown", b"here"
 END = b"end"
 
 
 class DupFd:
-    """Something picklable whose `detach()` returns a copy of a descriptor, once, in the process that unpickles it."""
+    """A picklable object whose `detach()` returns a copy of a descriptor, once, in the process that unpickles it."""
 
     def __init__(self, fd: int) -> None:
-        """fd: is copied now, so it may be closed afterwards."""
+        """fd: it is copied now, so it may be closed afterwards."""
         copy = os.dup(fd)
         os.set_inheritable(copy, False)
         self._id = _resource_sharer.register(
@@ -47,10 +47,10 @@ class DupFd:
         )
 
     def detach(self) -> int:
-        """The descriptor, which belongs to the caller from now on.
+        """Returns the descriptor, which the caller then owns.
 
-        OSError: the process that has it has ended, or this one has no free descriptors (EMFILE; it can be tried again
-        then). KeyError: it was fetched before.
+        OSError: the process that offers it has ended, or this process has no free descriptors (EMFILE; then call it
+        again). KeyError: it was fetched before.
         """
         mine = _resource_sharer.take(self._id)
         if mine is not None:
@@ -61,7 +61,7 @@ class DupFd:
             try:
                 fd = reduction.recv_handle(conn)
             except OSError:
-                os.read(conn.fileno(), 1)  # it came with this; a socket that is closed unread takes its last word along
+                os.read(conn.fileno(), 1)  # it came with this byte; closing a socket with unread data loses the answer
                 conn.send_bytes(FAILED)
                 raise
             conn.send_bytes(TAKEN)
@@ -69,14 +69,14 @@ class DupFd:
 
 
 class _ResourceSharer:
-    """What this process offers, and the thread that hands it out."""
+    """The descriptors that this process offers, and the thread that sends them."""
 
     def __init__(self) -> None:
         self._reset()
 
     def _reset(self) -> None:
         self._lock = allocate_lock()
-        # key -> how to send it, how to close it, the descriptor if it is one
+        # key -> function that sends it, function that closes it, the descriptor if it is one
         self._offers: dict[bytes, tuple[Callable[[Any, int], object], Callable[[], object], int | None]] = {}
         self._listener: Listener | None = None
         self._thread: Thread | None = None
@@ -84,7 +84,7 @@ class _ResourceSharer:
     def register(
         self, send: Callable[[Any, int], object], close: Callable[[], object], fd: int | None = None
     ) -> Identity:
-        """Offers something: send(connection, pid) hands it out, close() drops it. Returns its name."""
+        """Offers something: send(connection, pid) sends it, close() drops it. Returns its name."""
         with self._lock:
             if self._listener is None:
                 self._start()
@@ -94,7 +94,7 @@ class _ResourceSharer:
             return self._listener.address, key
 
     def take(self, identity: Identity) -> int | None:
-        """The descriptor of that name if it is this very process that offers it."""
+        """Returns the descriptor of that name if this process itself offers it; else None."""
         address, key = identity
         with self._lock:
             listener = self._listener
@@ -107,7 +107,7 @@ class _ResourceSharer:
 
     @staticmethod
     def get_connection(identity: Identity) -> Connection:
-        """A connection to the process that offers this, which has been told what is wanted."""
+        """Connects to the process that offers this, and tells it the name. Returns the connection."""
         from .connection import Client
 
         address, key = identity
@@ -116,13 +116,13 @@ class _ResourceSharer:
         return conn  # type: ignore[no-any-return]
 
     def stop(self, timeout: float | None = None) -> None:
-        """Ends the thread and drops what nobody has fetched."""
+        """Ends the thread and drops the descriptors that no process has fetched."""
         from .connection import Client
 
         with self._lock:
             listener, thread, offers = self._listener, self._thread, self._offers
             self._offers, self._listener, self._thread = {}, None, None
-        # unlocked: the thread may need the lock for the one that it serves now
+        # without the lock: the thread may need it for the client that it is serving
         if listener is not None and thread is not None:
             with Client(listener.address, authkey=listener._authkey) as conn:
                 conn.send_bytes(END)
@@ -136,7 +136,7 @@ class _ResourceSharer:
             close()
 
     def _after_fork(self) -> None:
-        """In a forked child: what the parent offers is the parent's to hand out."""
+        """Called in a forked child. Drops what the parent offers, since the parent goes on offering it."""
         offers, listener = self._offers, self._listener
         self._reset()
         for _, close, _ in offers.values():
@@ -145,7 +145,7 @@ class _ResourceSharer:
             listener.close()
 
     def _start(self) -> None:
-        # All that the thread needs is imported here: a child that is forked while it imports finds the module locked.
+        # Import now what the thread needs: a child that is forked during an import finds the module locked.
         from signal import SIG_BLOCK, SIG_SETMASK, pthread_sigmask, valid_signals
         from threading import Thread
 
@@ -170,7 +170,7 @@ class _ResourceSharer:
                     if self._serve_one(conn, listener) is END:
                         return
             except OSError:
-                # out of descriptors, most likely; or the other side is gone
+                # most likely there are no free descriptors, or the other side has gone
                 time.sleep(0.01)
             except (EOFError, ProcessError):
                 pass
@@ -199,7 +199,7 @@ class _ResourceSharer:
             with self._lock:
                 again = answer == FAILED and self._listener is listener
                 if again:
-                    self._offers[key] = offer  # it will be tried again
+                    self._offers[key] = offer  # the client will try again
             if not again:
                 close()
         return None

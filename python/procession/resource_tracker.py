@@ -1,12 +1,12 @@
-"""The watcher: a small process that removes named segments which a program has left behind, however it ended.
+"""The resource tracker: a small process that removes named segments which a program has left behind.
 
-Locks, queues, values and arrays of this package have no names, and nothing is to be removed. So there is a watcher
-only where `shared_memory` is used: the first of a family to make a segment starts it, the others find it through
-family memory. It ends with the last process of the family, and when there was nothing to watch for a while. Killed,
-it is replaced by whoever needs it next; what it watched is found by the next watcher of any program (see
-`_segments.sweep`).
+Locks, queues, values and arrays of this package have no names, so nothing needs to be removed for them. So there is a
+tracker only where `shared_memory` is used. The first process of a family that makes a segment starts it; the others
+find it through family memory. It ends with the last process of the family, and after some time without segments. If it
+is killed, the next process that needs a tracker starts a new one; the next tracker of any program finds the segments
+that the killed one has left (see `_memory.segments.sweep`).
 
-Other things with names can be put in its care: `register(name, type)` for a type in `_CLEANUP_FUNCS`.
+It can also look after other names: `register(name, type)` for a type in `_CLEANUP_FUNCS`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import sys
 from _thread import RLock
 from time import monotonic, sleep
 
-# spawn here and not when it is needed: a child that is forked while another thread imports it finds it locked
+# spawn is imported here and not later: a child that is forked while another thread imports it finds it locked
 from . import _core, process, spawn, util
 from ._memory import segments as _segments
 from ._process import visible_start as _visible_start
@@ -28,66 +28,66 @@ if TYPE_CHECKING:
 
 __all__ = ["ensure_running", "register", "unregister"]
 
-# what is done with the names of each type that are left in the end
+# for each type the function that removes a name that is left at the end
 _CLEANUP_FUNCS: dict[str, Callable[[str], object]] = {"noop": lambda name: None, "shared_memory": _segments.unlink}
 if sys.version_info >= (3, 13):
-    _CLEANUP_FUNCS["dummy"] = lambda name: None  # for tests, which older Pythons do not have
+    _CLEANUP_FUNCS["dummy"] = lambda name: None  # for tests; older Pythons do not have it
 
-PIPE_FD, FAMILY_FD = 3, 4  # where _core.spawn puts what the watcher gets
-LONGEST = 512  # bytes of a message: what POSIX promises that a pipe takes as a whole
+PIPE_FD, FAMILY_FD = 3, 4  # the numbers under which _core.spawn hands over the tracker's descriptors
+LONGEST = 512  # bytes of a message: POSIX guarantees that a pipe takes them as a whole
 
 
 class ReentrantCallError(RuntimeError):
-    """The tracker was called from within itself, by a finalizer or a signal handler, for what cannot wait."""
+    """Raised if a finalizer or signal handler that interrupted the tracker calls a method that cannot wait."""
 
 
 class _Lock(util.ForkAwareThreadLock):
-    """A lock that its holder may take again: a finalizer or a signal handler may come while a thread holds it."""
+    """A lock that its holder may acquire again: a finalizer or signal handler may run while its thread holds it."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.at_work = False  # whoever holds it looks for a watcher, or starts one
-        self.waiting: list[bytes] = []  # messages of calls that came in between
+        self.at_work = False  # the holder is looking for a tracker or starting one
+        self.waiting: list[bytes] = []  # messages of calls that interrupted the holder
         self._lock = lock = RLock()  # type: ignore[assignment]
         self.acquire, self.release = lock.acquire, lock.release
         if sys.version_info >= (3, 12):
             self._recursion_count = lock._recursion_count  # type: ignore[attr-defined]
 
     def _at_fork_reinit(self) -> None:
-        # the thread that was at work is in the parent, and sends there what waits
+        # the thread that was at work exists in the parent only, which sends the messages
         super()._at_fork_reinit()
         self.at_work, self.waiting = False, []
 
 
 class ResourceTracker:
-    """The client's side: the way to a watcher, which is started when it is needed."""
+    """The client's side: the connection to a tracker, which is started when it is needed."""
 
     def __init__(self, *, shared: bool = False) -> None:
-        """shared: use the watcher of the family, and list there the one that is started."""
+        """shared: use the tracker of the family, and register there the one that is started."""
         self._shared = shared
         self._lock = _Lock()
         self._pipe: _core.Descriptor | None = None
-        self._listed = False  # in family memory, as the one that others use
+        self._listed = False  # registered in family memory, so that others use it
         self._pid: int | None = None
-        self._starter: int | None = None  # the process whose child it is
+        self._starter: int | None = None  # the process that has started it
         self._exitcode: int | None = None
-        self._waitpid_timed_out = False  # the last `_stop` had a time limit, and left a watcher that did not end in it
-        # of newer Pythons' trackers: whether messages are lines. Here they are, whatever a name has in it.
+        self._waitpid_timed_out = False  # the last `_stop` reached its time limit before the tracker had ended
+        # Newer Pythons' trackers store whether messages are lines. Ours always are, with any characters in a name.
         self._use_simple_format = True
 
     @property
     def _fd(self) -> int | None:
-        """The descriptor that leads to the watcher; None if there is none, or if the program has closed it."""
+        """The descriptor of the pipe to the tracker; None if there is none, or if the program has closed it."""
         return self._pipe.fileno() if self._pipe is not None and self._pipe.is_open() else None
 
     def getfd(self) -> int:
-        """A descriptor that leads to the watcher."""
+        """Returns the descriptor of the pipe to the tracker."""
         self.ensure_running()
         assert self._pipe is not None
         return self._pipe.fileno()
 
     def ensure_running(self) -> None:
-        """Starts a watcher unless there is one. A warning if there was one that was killed."""
+        """Starts a tracker unless there is one. Warns if there was one that was killed."""
         with self._lock:
             if not self._lock.at_work:
                 self._ensure_running()
@@ -102,12 +102,12 @@ class ResourceTracker:
             self._write(self._lock.waiting.pop(0))
 
     def _find_or_launch(self) -> None:
-        if self._pipe is not None and not self._pipe.is_open():  # the program has closed what it does not know
+        if self._pipe is not None and not self._pipe.is_open():  # the program has closed the descriptor
             self._let_go()
         if self._fd is not None:
             if self._check_alive():
                 return
-            # it strikes itself off when it has nothing to do any more
+            # a tracker that ends because it has nothing to do removes its registration first
             died = not self._listed or _core.tracker_pid() == self._pid
             self._let_go()
             if died:
@@ -121,7 +121,7 @@ class ResourceTracker:
             self._launch()
 
     def _check_alive(self) -> bool:
-        """Whether there is a watcher at the other end."""
+        """Returns whether there is a tracker at the other end."""
         assert self._pipe is not None
         try:
             os.write(self._pipe.fileno(), b"PROBE:0:noop\n")
@@ -130,7 +130,7 @@ class ResourceTracker:
         return True
 
     def _find(self) -> bool:
-        """Gets hold of the family's watcher, if there is one."""
+        """Connects to the tracker of the family, if there is one. Returns whether it did."""
         listed = _core.tracker()
         if listed is None or not listed[2]:
             return False
@@ -149,7 +149,7 @@ class ResourceTracker:
         try:
             command = spawn.command("resource_tracker", "main", shared=self._shared)
             _visible_start.audit(command)
-            # it ignores these two, and none may come before it does
+            # the tracker ignores these two signals, and none may arrive before it does
             blocked = signal.pthread_sigmask(signal.SIG_BLOCK, _IGNORED)
             try:
                 pid = _core.spawn(command[0], command, [theirs, _core.family_fd()])
@@ -168,22 +168,22 @@ class ResourceTracker:
             if self._listed:
                 break
             if self._find():
-                # another process was faster; ours ends, having heard nothing
+                # another process was faster; our tracker ends, since it gets no message
                 launched.close()
                 os.waitpid(pid, 0)
                 break
-            # the other one has ended between the two
+            # the other tracker has ended in between
 
     def _let_go(self, wait_timeout: float | None = None) -> None:
-        """Forgets the watcher; waits for it if it is our child, for so many seconds or until it has ended."""
-        # in this order: a child that another thread forks in between must not write to what is another file by then
+        """Drops the tracker. If it is our child, waits for its end; wait_timeout: at most so long, in seconds."""
+        # in this order: a child that another thread forks now must not write to a file that reuses the number
         pipe, self._pipe = self._pipe, None
         lost = pipe is not None and not pipe.is_open()
         if pipe is not None:
             pipe.close()
         (pid, self._pid), (starter, self._starter) = (self._pid, None), (self._starter, None)
         if starter == os.getpid() and pid is not None:
-            # one that we cannot reach any more may have others to serve
+            # a tracker that we cannot reach any more may serve others
             self._wait(pid, 0.0 if lost else wait_timeout)
 
     def _wait(self, pid: int, seconds: float | None) -> None:
@@ -201,15 +201,15 @@ class ResourceTracker:
                     return
                 sleep(pause)
                 pause = min(2 * pause, 0.05)
-        except ChildProcessError:  # somebody else has waited for it
+        except ChildProcessError:  # other code in this process has waited for it
             pass
 
     def _stop(self, use_blocking_lock: bool = True, wait_timeout: float | None = None) -> None:
-        """Ends the watcher, if it is a child of this process and nobody else uses it, and waits for it: for tests.
+        """Ends the tracker, if it is a child of this process and no other process uses it, and waits. For tests.
 
-        A child that was forked uses it as well. wait_timeout: no longer than so many seconds, after which
-        `_waitpid_timed_out` is true. Without use_blocking_lock another thread that holds the lock is not waited for: at
-        the end of a program it may be gone. ReentrantCallError: called from within another method of the tracker.
+        A forked child uses it as well. wait_timeout: seconds to wait at most; if they pass, `_waitpid_timed_out` is
+        true. use_blocking_lock=False: does not wait for another thread that holds the lock, which may have ended with
+        the program. ReentrantCallError: called from within another method of the tracker.
         """
         locked = self._lock.acquire(use_blocking_lock)
         try:
@@ -222,14 +222,14 @@ class ResourceTracker:
                 self._lock.release()
 
     def register(self, name: str, rtype: str) -> None:
-        """Has the watcher remove name, which is of that type, when the family has ended.
+        """Makes the tracker remove `name`, which is of that type, when the family has ended.
 
         ValueError: the name is too long.
         """
         self._send("REGISTER", name, rtype)
 
     def unregister(self, name: str, rtype: str) -> None:
-        """The watcher need not care for name any more."""
+        """Makes the tracker forget `name`."""
         self._send("UNREGISTER", name, rtype)
 
     def _send(self, command: str, name: str, rtype: str) -> None:
@@ -237,7 +237,7 @@ class ResourceTracker:
         if len(message) > LONGEST:
             raise ValueError(f"the name is too long for the resource tracker: {name!r}")
         with self._lock:
-            if self._lock.at_work:  # of this same thread: it goes on when we return, and sends this then
+            if self._lock.at_work:  # this thread was interrupted; it goes on when we return, and sends the message then
                 self._lock.waiting.append(message)
             else:
                 self._write(message)
@@ -252,7 +252,7 @@ class ResourceTracker:
             except BrokenPipeError:
                 self._ensure_running()
                 continue
-            # It may have decided to end before it got this. Then it was struck off the list before.
+            # If it decided to end before it got this message, it removed its registration before.
             if not self._listed or _core.tracker_pid() == self._pid:
                 return
             self._let_go()
@@ -275,12 +275,12 @@ getfd = _resource_tracker.getfd
 
 
 def _track_segment(name: str, made: bool) -> None:
-    """Has the watcher look after a segment that this process has made, or only attached to."""
+    """Makes the tracker look after a segment that this process has made (`made`) or attached to."""
     _resource_tracker._send("REGISTER" if made else "ATTACH", name, "shared_memory")
 
 
 def main(shared: int) -> None:
-    """The watcher's program."""
+    """Runs the tracker."""
     from ._memory.tracker_main import watch
 
     watch(PIPE_FD, FAMILY_FD if shared else None)

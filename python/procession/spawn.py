@@ -1,4 +1,4 @@
-"""The way into a child that begins with a new interpreter: its command line, what it is told, what it does first."""
+"""Spawned children, which begin with a new interpreter: their command line, their preparation, their main function."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import gc
 import os
 import sys
 
-# in C, and without the time that importing signal takes in each child
+# in C, and importing it takes less time in each child than importing signal
 from _signal import SIG_BLOCK, SIG_DFL, SIG_UNBLOCK, SIGINT, pthread_sigmask, signal  # type: ignore[import-not-found]
 
 from . import _alias, _core, process
@@ -34,67 +34,67 @@ __all__ = [
 
 process._register_farewell()
 
-# nothing of Windows is here
+# for programs that ask whether they run on Windows
 WINEXE = False
 WINSERVICE = False
 
-MARK = "--multiprocessing-fork"  # tells a child from a program, in `ps` too
-FAMILY_FD = 3  # where _core.spawn puts the family memory
+MARK = "--multiprocessing-fork"  # distinguishes a child from a program, also in the output of `ps`
+FAMILY_FD = 3  # the number under which _core.spawn hands over the family memory
 
 
 # --- the command line ---
 
 
 def set_executable(exe: str | bytes | os.PathLike[str] | os.PathLike[bytes] | None) -> None:
-    """The Python interpreter that children start with. For programs that embed Python; else it is `sys.executable`."""
+    """Sets the Python interpreter of children. For programs that embed Python; the default is `sys.executable`."""
     global _python_exe  # noqa: PLW0603 (of this process)
     _python_exe = None if exe is None else os.fsencode(exe)
 
 
 def get_executable() -> bytes | None:
-    """The Python interpreter that children start with; None if the running one does not know its own."""
+    """Returns the Python interpreter of children; None if the running one does not know its own."""
     return _python_exe
 
 
 def get_command_line(**kwds: object) -> list[str | bytes]:
-    """The command that runs `spawn_main(**kwds)` in a new interpreter like this one.
+    """Returns the command that runs `spawn_main(**kwds)` in a new interpreter like this one.
 
-    RuntimeError: it is not known which interpreter that would be.
+    RuntimeError: the interpreter is not known.
     """
     return [*command("spawn", "spawn_main", **kwds), *(() if is_frozen() else (MARK,))]
 
 
 def is_frozen() -> bool:
-    """Whether this program was made into an executable, so that there is no interpreter for children."""
+    """Returns whether this program was made into an executable, so that there is no interpreter for children."""
     return bool(getattr(sys, "frozen", False)) or _is_standalone or _executable_is_program()
 
 
 def _executable_is_program() -> bool:
-    """Whether what is taken for the interpreter is the program that Nuitka compiled.
+    """Returns whether the supposed interpreter is the program itself, compiled by Nuitka.
 
-    It makes `sys.executable` that when the program imports `multiprocessing`, and takes no code by -c.
+    If such a program imports `multiprocessing`, Nuitka sets `sys.executable` to the program, which has no option -c.
     """
     program = getattr(_compiled_program(), "process_exe", None)
     return program is not None and os.fsencode(program) == _python_exe
 
 
 def _compiled_program() -> Any:
-    """What Nuitka tells of the program that it compiled; None if it is another program."""
+    """Returns Nuitka's description of the program that it compiled; None for another program."""
     return _compiled or getattr(sys.modules.get("__main__"), "__compiled__", None)
 
 
 def _was_started_by_itself() -> bool:
-    """Whether this process was started by a frozen program, to be its child."""
-    # A program that Nuitka compiled may come to see only later, by an import, what its parent has seen.
+    """Returns whether a frozen program has started this process as its child."""
+    # A program that Nuitka compiled may notice that only later, when it imports what its parent has imported.
     return sys.argv[1:2] == [FROZEN_MARK] and (is_frozen() or _compiled_program() is not None)
 
 
 def command(module: str, function: str, **kwds: object) -> list[str | bytes]:
-    """The command that calls a function of this package in a new interpreter like this one.
+    """Returns the command that calls a function of this package in a new interpreter like this one.
 
-    The package must be found before the child learns of its parent's `sys.path`. So the folder comes along: the parent
-    may have found it through a changed `sys.path`, or been started with -S or -I. It comes after the standard library,
-    and the current folder not at all: what is in them must not stand in for modules that the package imports.
+    The child must find the package before it gets the `sys.path` of its parent. So the command names the folder: the
+    parent may have found it through a changed `sys.path`, or may run with -S or -I. The folder comes after the standard
+    library, and the current folder is left out: files in them must not replace modules that the package imports.
     """
     from .util import _args_from_interpreter_flags
 
@@ -107,26 +107,26 @@ def command(module: str, function: str, **kwds: object) -> list[str | bytes]:
     folder = os.path.dirname(sys.modules[package].__path__[0])
     arguments = ", ".join(f"{name}={value!a}" for name, value in kwds.items())
     code = (
-        # the collector finds nothing while the package is imported; `take_seat` lets it go on
+        # there is no garbage while the package is imported; `take_seat` enables the collector again
         f"import gc, sys; gc.disable(); lib = sys._stdlib_dir or sys.base_prefix; "
         f"std = [p for p in sys.path if p.startswith(lib) and '-packages' not in p]; "
         f"sys.path[:] = [*std, {folder!r}, *(p for p in sys.path if p and p not in std)]; del lib, std; "
         f"from {package}.{module} import {function}; {function}({arguments})"
-        # for `ps`, and for scripts that look there for what the standard library's processes have
+        # for `ps`, and for scripts that look for the command lines of the standard library's children
         f"  # from multiprocessing.{module} import {function}"
     )
     return [_python_exe, *_args_from_interpreter_flags(), "-c", code]
 
 
 def is_forking(argv: list[str]) -> bool:
-    """Whether this is the command line of a child."""
+    """Returns whether this is the command line of a child."""
     return len(argv) >= 2 and argv[1] in (MARK, FROZEN_MARK)
 
 
 def freeze_support() -> None:
-    """In the child of a frozen program: lives the child's life, and exits. Elsewhere: nothing.
+    """Runs the child and exits, in a child of a frozen program. Does nothing elsewhere.
 
-    Children of the standard library's multiprocessing are for its own function of this name, and are left alone.
+    Children of the standard library's multiprocessing are left to the function of that package.
     """
     global _is_taken  # noqa: PLW0603 (of this process)
     if not _was_started_by_itself():
@@ -135,7 +135,7 @@ def freeze_support() -> None:
 
     _is_taken = True
     if not is_frozen():
-        set_executable(_compiled_program().process_exe)  # as the parent has it
+        set_executable(_compiled_program().process_exe)  # as in the parent
     given = dict(word.split("=", 1) for word in sys.argv[2:])
     module = import_module(f"{__name__.rpartition('.')[0]}.{given.pop('module')}")
     main = spawn_main if module.__name__ == __name__ else module.main
@@ -143,16 +143,16 @@ def freeze_support() -> None:
     sys.exit()
 
 
-_is_taken = False  # whether this process lives a child's life
+_is_taken = False  # whether this process runs as a child
 
 
-# --- what the parent tells ---
+# --- what the parent sends ---
 
 
 def get_preparation_data(name: str) -> dict[str, Any]:
-    """What a child called name must know before its Process object can be unpickled.
+    """Returns what a child named `name` needs before its Process object can be unpickled.
 
-    RuntimeError: this process is itself a child that has got no further than importing its main module.
+    RuntimeError: this process is a child that is still importing its main module.
     """
     from . import context
 
@@ -169,9 +169,9 @@ def get_preparation_data(name: str) -> dict[str, Any]:
     }
     if _log.logger is not None:
         data["log_level"] = _log.logger.getEffectiveLevel()
-    try:  # noqa: SIM105 (contextlib takes a millisecond to import, in every child)
+    try:  # noqa: SIM105 (importing contextlib takes a millisecond, in each child)
         data["dir"] = os.getcwd()
-    except OSError:  # it has been removed; the child will be nowhere, too
+    except OSError:  # the folder has been removed; the child has none either
         pass
     data.update(_main_script.main_module())
     if _is_first():
@@ -189,10 +189,10 @@ def _resolved_path() -> list[str]:
 
 
 def _check_not_importing_main() -> None:
-    """RuntimeError: this process is a child that imports the main module, which does what only the program should."""
+    """Raises RuntimeError if this process is a child that is importing the main module, which must not start any."""
     global _guard_error  # noqa: PLW0603 (of this process)
     if _was_started_by_itself() and not _is_taken:
-        # it would start a copy of itself that does the same, and so on
+        # it would start a copy of itself, which starts another one, and so on
         raise RuntimeError(
             "this process was started to be a child of a frozen program, and runs the program instead: the main module "
             "must call procession.freeze_support() before it does anything else"
@@ -215,12 +215,12 @@ program does where only the program itself comes to:
 
 (A program that is to be frozen into an executable also calls freeze_support() first there.)"""
 _guard_error: RuntimeError | None = None
-_has_children_of: int | None = None  # the process that knows here that it has started one
+_has_children_of: int | None = None  # the pid under which this process has noted that it has started a child
 
 
 def _is_first() -> bool:
-    """Whether this process has not started a child in this way before: what is wrong with the main module is wrong in
-    all of them, and the first one tells.
+    """Returns whether this process has not started a child in this way before. A fault of the main module is a fault
+    in all of its children, so only the first one reports it.
     """
     global _has_children_of
     before, _has_children_of = _has_children_of, os.getpid()
@@ -233,18 +233,18 @@ def _is_first() -> bool:
 def spawn_main(
     slot: int, generation: int, family: int = FAMILY_FD, alias: int = False, name: object = None
 ) -> NoReturn:
-    """The program of a spawned child: takes its seat in the family, lives, and exits. The name is for `ps`."""
+    """Runs a spawned child: takes its seat in the family, runs its Process object, and exits. name: for `ps`."""
     import atexit
 
-    assert is_forking(sys.argv), "this is for children that spawn has started"
-    if alias:  # before anything is unpickled: what tools have put into the start message imports multiprocessing
+    assert is_forking(sys.argv), "only children that spawn has started may call this"
+    if alias:  # before anything is unpickled: objects that tools have put into the start message import multiprocessing
         _alias.install()
     try:
         code = process.status_of(_main(take_seat(slot, generation, family)), 63, 255)
     except KeyboardInterrupt:
-        # Ctrl-C while the main module was imported, say. The traceback that people need is the main process's.
+        # Ctrl-C, for instance while the main module was imported. Only the main process prints a traceback.
         _end_by_interrupt()
-    atexit._run_exitfuncs()  # now, since the interpreter would do it after the last word
+    atexit._run_exitfuncs()  # now, since the interpreter would run them after `declare_exit`
     _core.declare_exit(code)
     sys.exit(code)
 
@@ -259,16 +259,16 @@ def _end_by_interrupt() -> NoReturn:
 
 
 def take_seat(slot: int, generation: int, family: int = FAMILY_FD) -> bytes:
-    """In a new interpreter: joins the family, and returns the start message."""
-    # What is here by now stays to the end. The interpreter's last collections, and all before, need not look at it.
+    """Joins the family in a new interpreter. Returns the start message."""
+    # Objects that exist now stay until the end, so the collector need not examine them.
     gc.freeze()
     gc.enable()
-    os.set_inheritable(family, False)  # it had to survive the exec that made this process, and no other
+    os.set_inheritable(family, False)  # only this process inherits it through exec
     return _core.adopt(family, slot, generation)
 
 
 def _main(message: bytes) -> int:
-    """Does what a start message says; returns the exit code."""
+    """Does what a start message says. Returns the exit code."""
     from ._start import plain_message as _plain_message
 
     current = process.current_process()
@@ -299,7 +299,7 @@ def _main(message: bytes) -> int:
 
 
 def _leave_report(error: BaseException) -> None:
-    from ._start.exit_report import leave_report  # few children have a use for it
+    from ._start.exit_report import leave_report  # few children need it
 
     leave_report(error)
 
@@ -323,17 +323,17 @@ def _unpickled(message: bytes) -> process.BaseProcess:
 
 
 def prepare(data: dict[str, Any]) -> None:
-    """Makes this process ready to unpickle its Process object, by what `get_preparation_data` has collected."""
+    """Prepares this process for unpickling its Process object, with the result of `get_preparation_data`."""
     from . import context
 
     global _tells  # noqa: PLW0603 (of this process)
     _tells = data.get("first", False)
-    # from its start until here SIGINT was blocked, so that Ctrl-C did not find it half made
+    # SIGINT was blocked from the start of the process, so that Ctrl-C does not interrupt an unfinished preparation
     pthread_sigmask(SIG_BLOCK if data.get("sigint_blocked") else SIG_UNBLOCK, (SIGINT,))
     if data.get("alias"):
         _alias.install()
     if "their_tracker" in data:
-        # or the standard library would start a new one here, which removes what is still in use elsewhere
+        # otherwise the standard library would start a new tracker here, which removes objects that are still in use
         from multiprocessing.resource_tracker import _resource_tracker
 
         _resource_tracker._fd = data["their_tracker"].detach()  # type: ignore[attr-defined]
@@ -365,14 +365,14 @@ def prepare(data: dict[str, Any]) -> None:
         _fixup_main_from_path(data["init_main_from_path"])
 
 
-_tells = False  # whether this is the child that tells what is wrong with the main module
+_tells = False  # whether this child reports a fault of the main module
 
-# modules that were __main__ before; something may still refer to what is in them
+# modules that were __main__ before; other objects may still refer to their contents
 old_main_modules: list[ModuleType] = []
 
 
 def import_main_path(main_path: str) -> None:
-    """Makes the script the main module of this process, under the name `__mp_main__`, unless it is so already."""
+    """Makes the script the main module of this process, named `__mp_main__`, unless it is already."""
     _fixup_main_from_path(main_path)
 
 
@@ -386,7 +386,7 @@ def _fixup_main_from_path(main_path: str) -> None:
 
 def _fixup_main_from_name(mod_name: str) -> None:
     if mod_name.rpartition(".")[2] == "__main__":
-        return  # of a package, folder or zip file: made to be run and not to be imported
+        return  # of a package, folder or zip file: it is run and not imported
     if getattr(getattr(sys.modules["__main__"], "__spec__", None), "name", None) == mod_name:
         return  # the fork server has imported it
     _run_as_main(*_main_script.find_module(mod_name, "__mp_main__"))
@@ -395,8 +395,8 @@ def _fixup_main_from_name(mod_name: str) -> None:
 def _run_as_main(code: CodeType, module: ModuleType) -> None:
     """Makes the module the main module of this process and runs its code. If that fails, the old one stays.
 
-    It has both names before the code is run. Who imports the standard library's package has `__mp_main__` mean what
-    `__main__` means at that time, and pickle and `dataclasses` find the classes of a module through its name.
+    The module has both names before its code runs: the standard library's package sets `__mp_main__` to the current
+    `__main__` when it is imported, and pickle and `dataclasses` find the classes of a module through its name.
     """
     names = ("__main__", "__mp_main__")
     before = {name: sys.modules.get(name) for name in names}
@@ -416,7 +416,7 @@ def _run_as_main(code: CodeType, module: ModuleType) -> None:
 
 
 _compiled = globals().get("__compiled__")  # Nuitka's
-_is_standalone = bool(getattr(_compiled, "standalone", _compiled is not None))  # with no interpreter anywhere
+_is_standalone = bool(getattr(_compiled, "standalone", _compiled is not None))  # without an interpreter
 _python_exe: bytes | None = None
 set_executable((getattr(_compiled, "process_exe", None) if _is_standalone else None) or sys.executable)
 

@@ -1,9 +1,9 @@
-"""Named segments as files: the folder they are in, and how it is known whether anybody uses one.
+"""Named segments as files: their folder, and how to find out whether a process uses a segment.
 
-Whoever uses a segment holds a shared `flock` on it: the kernel drops it when the last mapping or descriptor that came
-of that `open` is gone, however its process ended. So an exclusive one is to be had only where there is no user left.
-A segment that was made to be looked after has the sticky bit (which means nothing else on a file), so that the
-segments of the standard library and of other programs, whose users hold no locks, are never taken for unused ones.
+A process that uses a segment holds a shared `flock` on it. The kernel drops the lock when the last mapping or
+descriptor of that `open` is gone, however the process ended. So a process gets an exclusive lock only if no other uses
+the segment. A segment that is tracked has the sticky bit (which means nothing else on a file). Users of other segments,
+of the standard library and of other programs, hold no locks; without the bit these segments are never taken for unused.
 
 References: shm_overview(7), flock(2).
 """
@@ -19,12 +19,12 @@ import time
 __all__ = ["FOLDER", "attach", "create", "path_of", "sweep", "unlink", "unlink_unless_used"]
 
 FOLDER = "/dev/shm"
-ASK_FIRST = 8 << 20  # bytes, from which on it is asked what the machine has left
+ASK_FIRST = 8 << 20  # size in bytes from which on the memory of the machine is checked first
 _FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW
 
 
 def path_of(name: str) -> str:
-    """The file of the segment with this name. OSError: it is not a possible name, as with shm_open."""
+    """Returns the file of the segment with this name. OSError: the name is not possible, as with shm_open."""
     plain = name.lstrip("/")
     if not plain or "/" in plain or plain in (".", ".."):
         raise OSError(errno.EINVAL, "not a name for a segment of shared memory", name)
@@ -32,10 +32,10 @@ def path_of(name: str) -> str:
 
 
 def create(name: str, size: int, flags: int, mode: int, looked_after: bool) -> int:
-    """A descriptor of a new segment of so many bytes, whose memory is reserved.
+    """Makes a segment of `size` bytes, whose memory is reserved. Returns its descriptor.
 
-    looked_after: whether all of its users hold locks, so that it may be removed when none is left.
-    FileExistsError: there is one of that name. OSError: there is no room, or no folder for segments.
+    looked_after: all users of the segment hold locks, so it may be removed when there is none.
+    FileExistsError: there is one of that name. OSError: there is not enough memory, or no folder for segments.
     """
     path = path_of(name)
     try:
@@ -53,21 +53,21 @@ def create(name: str, size: int, flags: int, mode: int, looked_after: bool) -> i
 
 
 def attach(name: str, flags: int, mode: int) -> int:
-    """A descriptor of an existing segment. FileNotFoundError: there is none."""
+    """Opens an existing segment. Returns its descriptor. FileNotFoundError: there is none."""
     path = path_of(name)
     fd = os.open(path, flags | _FLAGS, mode)
     _use(fd)
-    if os.fstat(fd).st_nlink == 0:  # unlinked before it was seen that somebody uses it
+    if os.fstat(fd).st_nlink == 0:  # unlinked before another process could see this use of it
         os.close(fd)
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
     return fd
 
 
 def fill_streams(fd: int) -> list[int]:
-    """Descriptors, for the caller to close, with the numbers of the standard streams that are closed; none as a rule.
+    """Opens descriptors with the numbers of closed standard streams, usually none. The caller closes them.
 
-    While they are there the segment with this descriptor can be mapped: older Pythons keep a copy of it, and what C
-    code prints must not be written into the segment.
+    While they exist the segment with this descriptor can be mapped: older Pythons keep a copy of the descriptor, and
+    output of C code must not be written into the segment.
     """
     fillers = []
     number = fd
@@ -78,12 +78,12 @@ def fill_streams(fd: int) -> list[int]:
 
 
 def unlink(name: str) -> None:
-    """Removes the name. The memory stays until the last mapping of it is gone. FileNotFoundError: there is none."""
+    """Removes the name. The memory stays until its last mapping is gone. FileNotFoundError: there is none."""
     os.unlink(path_of(name))
 
 
 def hold(name: str) -> int | None:
-    """A descriptor that counts as a use of the segment; None if that is not to be had."""
+    """Returns a descriptor that counts as a use of the segment; None if it cannot be opened."""
     try:
         return attach(name, os.O_RDONLY, 0)
     except (OSError, ValueError):
@@ -91,7 +91,7 @@ def hold(name: str) -> int | None:
 
 
 def unlink_unless_used(path: str, fd: int | None = None) -> bool:
-    """Removes a segment that nobody uses; whether it did. fd: an own use of it, which is given up."""
+    """Removes a segment that no process uses. Returns whether it did. fd: an own use of it, which this call ends."""
     own = os.open(path, os.O_RDONLY | _FLAGS) if fd is None else fd
     try:
         try:
@@ -100,7 +100,7 @@ def unlink_unless_used(path: str, fd: int | None = None) -> bool:
             return False
         there = os.stat(path, follow_symlinks=False)
         if (there.st_dev, there.st_ino) != (os.fstat(own).st_dev, os.fstat(own).st_ino):
-            return False  # it is another one by now
+            return False  # another segment has this name by now
         os.unlink(path)
         return True
     finally:
@@ -108,9 +108,9 @@ def unlink_unless_used(path: str, fd: int | None = None) -> bool:
 
 
 def sweep(older_than: float = 60.0) -> list[str]:
-    """Removes the segments of this user that were looked after, and whose users and watchers are all gone: killed.
+    """Removes the tracked segments of this user whose users and trackers were all killed. Returns their names.
 
-    older_than: in seconds since it was made; by then its watcher has noted that it uses it. Returns their names.
+    older_than: seconds since the segment was made; after that time its tracker has opened it.
     """
     swept: list[str] = []
     try:
@@ -129,14 +129,14 @@ def sweep(older_than: float = 60.0) -> list[str]:
             ):
                 swept.append(entry.name)
         except OSError:
-            continue  # somebody else has removed it meanwhile
+            continue  # another process has removed it
     return swept
 
 
 def _use(fd: int) -> None:
-    try:  # noqa: SIM105 (contextlib takes a millisecond to import)
+    try:  # noqa: SIM105 (importing contextlib takes a millisecond)
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:  # somebody is just removing it, or uses flock for ends of his own
+    except OSError:  # a process is removing it now, or uses flock for its own purposes
         pass
 
 
@@ -147,7 +147,7 @@ def _reserve(fd: int, size: int, path: str) -> None:
     if left is not None and left < size:
         raise OSError(errno.ENOMEM, f"no memory for a segment of {size} bytes: {left} are left", path)
     try:
-        # a hole that cannot be filled later would be a SIGBUS in whoever writes there first
+        # if the memory of a hole cannot be allocated later, the process that writes there gets SIGBUS
         _core.reserve_file(fd, size)
     except OSError as error:
         if error.errno != errno.ENOSPC:

@@ -1,8 +1,8 @@
-"""The program of the watcher: see `resource_tracker`.
+"""The program of the resource tracker: see `resource_tracker`.
 
-It reads lines `COMMAND:name:type` from a pipe until nobody has the other end any more, and removes what is left then.
-In family memory it is listed as the one that listens. So that no message is lost when it ends, it strikes itself off
-first, and then looks into the pipe once more; who sends a message looks at the list afterwards.
+It reads lines `COMMAND:name:type` from a pipe until all other ends are closed, and then removes the names that are
+left. Family memory lists it as the tracker that reads. So that no message is lost when it ends, it first removes itself
+from the list, and then reads the pipe once more; a process that sends a message looks at the list afterwards.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from . import segments
 
 __all__ = ["watch"]
 
-IDLE = 10.0  # seconds after which it ends, where there was something to watch and is no more
+IDLE = 10.0  # seconds without names after which it ends, if it had some before
 MUCH = 1 << 16
 
 
 class _Charge:
-    """A name in the watcher's care."""
+    """A name that the tracker looks after."""
 
     def __init__(self, name: str, rtype: str) -> None:
-        # in use as long as the family may want it, so that nobody else takes it for a remnant
+        # counts as a use as long as the family may need it, so that other trackers do not take it for a remnant
         self.fd = segments.hold(name) if rtype == "shared_memory" else None
-        self.ours = False  # made by the family, and not only attached to
+        self.ours = False  # the family has made it, and not only attached to it
 
     def let_go(self) -> None:
         if self.fd is not None:
@@ -46,14 +46,14 @@ class _Watch:
         self.charges: dict[tuple[str, str], _Charge] = {}
 
     def run(self) -> int:
-        """Until the end. Returns the exit code: 1 if anything was left behind."""
+        """Runs until the end. Returns the exit code: 1 if a name was left."""
         os.set_blocking(self.fd, False)
         poll = select.poll()
         poll.register(self.fd, select.POLLIN)
         due = 0.0
         while True:
             ready = poll.poll(max(0.0, due - monotonic()) * 1000 if self.had_some else None)
-            # what was asked for meanwhile, and not whether it is asked if there is a watcher
+            # a request counts, but not a probe whether there is a tracker
             busy = self.charges or self.listing is None or not self.had_some
             if ready and self.read():
                 if busy or self.charges:
@@ -64,7 +64,7 @@ class _Watch:
                 self.look_round()
                 due = monotonic() + IDLE
                 continue
-            # everybody has gone, or nobody wants anything
+            # all clients have gone, or none needs the tracker
             if self.listing is not None:
                 self.listing.unregister()
                 if self.read():
@@ -74,7 +74,7 @@ class _Watch:
         return self.clean_up()
 
     def read(self) -> bool:
-        """Whether there was anything to read."""
+        """Reads messages. Returns whether there were any."""
         try:
             data = os.read(self.fd, MUCH)
         except BlockingIOError:
@@ -83,7 +83,7 @@ class _Watch:
         for line in lines:
             try:
                 self.act(line.decode("utf-8", "surrogateescape"))
-            except Exception as error:  # one odd message must not cost the others their watcher
+            except Exception as error:  # one wrong message must not end the tracker
                 sys.excepthook(type(error), error, error.__traceback__)
         return bool(data)
 
@@ -99,13 +99,13 @@ class _Watch:
                 charge.let_go()
             return
         if command not in ("REGISTER", "ATTACH"):
-            raise RuntimeError(f"the watcher does not know the command {command!r}")
+            raise RuntimeError(f"the resource tracker does not know the command {command!r}")
         charge = self.charges.get(key) or self.charges.setdefault(key, _Charge(*key))
         charge.ours |= command == "REGISTER"
         self.had_some = True
 
     def look_round(self) -> None:
-        """Lets go of segments that another program has removed, so that their memory is freed."""
+        """Closes segments that another program has removed, so that their memory is freed."""
         for charge in self.charges.values():
             if charge.fd is not None and os.fstat(charge.fd).st_nlink == 0:
                 charge.let_go()
@@ -115,7 +115,7 @@ class _Watch:
 
         for rtype in _CLEANUP_FUNCS:
             left = {name: charge for (name, of), charge in self.charges.items() if of == rtype}
-            if left and rtype != "dummy":  # tests leave these behind on purpose
+            if left and rtype != "dummy":  # tests leave these intentionally
                 warn(
                     f"resource_tracker: There appear to be {len(left)} leaked {rtype} objects to clean up at shutdown: "
                     f"{set(left)}",
@@ -138,7 +138,7 @@ class _Watch:
 
 
 def _to_nowhere(*streams: int) -> None:
-    """Has these standard streams lead to /dev/null."""
+    """Connects these standard streams to /dev/null."""
     nowhere = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     for stream in streams:
         os.dup2(nowhere, stream)
@@ -147,7 +147,7 @@ def _to_nowhere(*streams: int) -> None:
 
 
 def watch(fd: int, family_fd: int | None) -> None:
-    """Watches, and exits."""
+    """Runs the tracker, and exits."""
     signals = (signal.SIGINT, signal.SIGTERM)
     for number in signals:
         signal.signal(number, signal.SIG_IGN)
@@ -157,7 +157,7 @@ def watch(fd: int, family_fd: int | None) -> None:
     if family_fd is not None:
         os.set_inheritable(family_fd, False)
         listing = _core.TrackerListing(family_fd, fd)
-    # who reads what the program prints waits until everybody has closed it, and closing sys.stdout does not
+    # a reader of the program's output waits until all processes have closed it, and closing sys.stdout does not do that
     _to_nowhere(0, 1)
     segments.sweep()
     sys.exit(_Watch(fd, listing).run())

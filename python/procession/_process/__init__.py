@@ -1,1 +1,1 @@
-"""Processes: what `process` and `util` are made of."""
+"""Processes: the parts of `process` and `util`."""

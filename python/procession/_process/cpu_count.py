@@ -1,4 +1,4 @@
-"""How many CPUs there are: for programs that ask, and for pools that are not told."""
+"""The number of CPUs, for programs that ask and for pools without a given number of workers."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ __all__ = ["count", "workers"]
 
 
 def count() -> int:
-    """How many CPUs this process can keep busy; see `procession.cpu_count`.
+    """Returns how many CPUs this process can keep busy; see `procession.cpu_count`.
 
-    NotImplementedError: somebody has replaced `os.cpu_count` by a function that says that it is not known.
+    NotImplementedError: a program has replaced `os.cpu_count` by a function that returns None.
     """
     told = _replaced("cpu_count")
     if told is None:
@@ -32,13 +32,13 @@ def count() -> int:
 
 
 def workers(context: BaseContext) -> int:
-    """How many workers a pool has that is not told."""
+    """Returns the default number of workers of a pool."""
     told = _replaced("process_cpu_count") or _replaced("cpu_count")
     return context.cpu_count() if told is None else told() or 1
 
 
 def _replaced(name: str) -> Callable[[], int | None] | None:
-    """The function of os with this name, if it is not Python's own: tests mock it, and programs limit themselves."""
+    """Returns the function of `os` with this name if a program or test has replaced it; else None."""
     found: Any = getattr(os, name, None)
     if found is None or type(found) is type(len) or getattr(found, "__globals__", None) is vars(os):
         return None
@@ -47,7 +47,7 @@ def _replaced(name: str) -> Callable[[], int | None] | None:
 
 
 def _option() -> int | None:
-    """What -X cpu_count or PYTHON_CPU_COUNT says. (Python itself heeds them from 3.13 on.)"""
+    """Returns the value of -X cpu_count or PYTHON_CPU_COUNT. (Python itself obeys them from 3.13 on.)"""
     said: Any = sys._xoptions.get("cpu_count")
     if said is None and not sys.flags.ignore_environment:
         said = os.environ.get("PYTHON_CPU_COUNT")

@@ -1,4 +1,4 @@
-"""What people read of a process: its object, and its exit code."""
+"""What people read about a process: its object and its exit code."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["name_of_exit_code", "names_of_exit_codes", "print_exception", "shown
 
 
 def shown(self: BaseProcess) -> str:
-    """The process as `repr` shows it."""
+    """Returns the process as `repr` shows it."""
     code = None
     if self is process.current_process():
         state = "started"
@@ -40,7 +40,7 @@ def shown(self: BaseProcess) -> str:
 
 
 def name_of_exit_code(code: int) -> str:
-    """-9 as -SIGKILL."""
+    """Returns the name of an exit code: -SIGKILL for -9."""
     if code < 0:
         import signal
 
@@ -52,7 +52,7 @@ def name_of_exit_code(code: int) -> str:
 
 
 def names_of_exit_codes() -> dict[int, str]:
-    """-9: "-SIGKILL", and so on, for all signals with a name."""
+    """Returns the names of exit codes for all signals with a name: -9: "-SIGKILL", and so on."""
     import signal
 
     found = {-number: name_of_exit_code(-number) for number in signal.valid_signals()}
@@ -60,7 +60,7 @@ def names_of_exit_codes() -> dict[int, str]:
 
 
 def print_exception(name: str) -> None:
-    """Prints what has ended the process of that name."""
+    """Prints the exception that has ended the process of that name."""
     if sys.stderr is None:
         return
     import traceback

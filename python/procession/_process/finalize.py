@@ -1,4 +1,4 @@
-"""Callbacks that run when an object is collected or the process ends, whichever comes first."""
+"""Callbacks that run when an object is collected or the process ends, whichever is first."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Finalize"]
 
-# (exit priority, number) -> what is still to be called
+# (exit priority, number) -> the finalizer that has not run yet
 _finalizer_registry: dict[Key, Finalize] = {}
 _finalizer_counter = itertools.count()
 
@@ -28,9 +28,9 @@ def _forget(self: Finalize) -> None:
 
 
 class Finalize:
-    """A callback that runs once: when obj is collected, when this is called, or when the process ends."""
+    """A callback that runs once: when `obj` is collected, when this object is called, or when the process ends."""
 
-    __module__ = "procession.util"  # where it is found, and what pickles call it
+    __module__ = "procession.util"  # the public name, which pickles use
 
     def __init__(
         self,
@@ -40,11 +40,20 @@ class Finalize:
         kwargs: Mapping[str, Any] | None = None,
         exitpriority: int | None = None,
     ) -> None:
-        """callback(*args, **kwargs) must not refer to obj, which would never be collected then.
+        """Registers a callback.
 
-        exitpriority: whether it runs at the end of the process too, the highest first and of equals the youngest first;
-        None: it does not. A fork's child does not run what its parent registered. ValueError: obj and exitpriority are
-        both None, so that it would never run.
+        A forked child does not run the callbacks that its parent has registered.
+
+        Args:
+            obj: the callback runs when it is collected; None: only at the end of the process.
+            callback: called with args and kwargs. It must not refer to `obj`, which would never be collected.
+            args: arguments of the callback.
+            kwargs: keyword arguments of the callback.
+            exitpriority: at the end of the process callbacks run by priority, the highest first, of equals the newest
+                first; None: it does not run then.
+
+        Raises:
+            ValueError: `obj` and `exitpriority` are both None.
         """
         if exitpriority is not None and not isinstance(exitpriority, int):
             raise TypeError(f"Exitpriority ({exitpriority!r}) must be None or int, not {type(exitpriority)}")
@@ -63,14 +72,14 @@ class Finalize:
     def __call__(
         self,
         wr: object = None,
-        # at the very end of an interpreter a module's globals may be gone before its objects are
+        # at the end of an interpreter the globals of a module may be gone before its objects
         _registry: dict[Key, Finalize] = _finalizer_registry,
         _log: Callable[..., None] = sub_debug,
         _getpid: Callable[[], int] = os.getpid,
         _forget: Callable[[Finalize], None] = _forget,
     ) -> Any:
         """Runs the callback and returns its result; None if it was run or cancelled before."""
-        # whoever takes the entry out is the one to run it, should the garbage collector interrupt or a thread compete
+        # the thread, or finalizer in a collection, that removes the entry runs the callback
         if self._key is None or _registry.pop(self._key, None) is None:
             _log("a finalizer was called again")
             return None
@@ -83,12 +92,12 @@ class Finalize:
         return callback(*args, **kwargs)
 
     def cancel(self) -> None:
-        """The callback will not run."""
+        """Drops the callback."""
         if self._key is not None and _finalizer_registry.pop(self._key, None) is not None:
             _forget(self)
 
     def still_active(self) -> bool:
-        """Whether the callback is still to be run."""
+        """Returns whether the callback has not run yet."""
         return self._key in _finalizer_registry
 
     def __repr__(self) -> str:
@@ -106,12 +115,12 @@ class Finalize:
 
 
 def _run_finalizers(minpriority: int | None = None) -> None:
-    """Runs the finalizers with an exit priority (of at least minpriority); without minpriority, drops the others.
+    """Runs the finalizers whose priority is at least minpriority. None: those with any priority; drops the others.
 
     An exception in one is printed, and the next one runs.
     """
     due = []
-    for key in tuple(_finalizer_registry):  # a copy: collecting garbage may change the original at any time
+    for key in tuple(_finalizer_registry):  # a copy: a garbage collection may change the registry at any time
         priority, number = key
         if priority is not None and (minpriority is None or priority >= minpriority):
             due.append((priority, number))

@@ -6,7 +6,7 @@ import sys
 
 __all__ = ["interpreter_options"]
 
-# fields of sys.flags that count how often the option was given
+# fields of sys.flags that count how often an option was given
 _COUNTED = {
     "optimize": "O",
     "debug": "d",
@@ -20,9 +20,9 @@ _ISOLATING = {"ignore_environment": "-E", "no_user_site": "-s", "safe_path": "-P
 
 
 def interpreter_options() -> list[str]:
-    """Options with which a new interpreter has the flags, warning filters and -X options that this one was given.
+    """Returns the options that give a new interpreter the flags, warning filters and -X options of this one.
 
-    -i is left out: a child has no terminal to itself.
+    -i is left out: a child has no terminal of its own.
     """
     flags = sys.flags
     options = [f"-{letter * n}" for field, letter in _COUNTED.items() if (n := int(getattr(flags, field)))]
@@ -31,7 +31,7 @@ def interpreter_options() -> list[str]:
     else:
         options += [option for field, option in _ISOLATING.items() if getattr(flags, field, False)]
 
-    # -b and -X dev put filters there that the child will add by itself
+    # -b and -X dev have added filters that the child adds by itself
     implied = {1: {"default::BytesWarning"}, 2: {"error::BytesWarning"}}.get(min(flags.bytes_warning, 2), set())
     if flags.dev_mode:
         implied = implied | {"default"}

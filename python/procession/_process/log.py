@@ -1,4 +1,4 @@
-"""The package's logger. Nobody pays for it until somebody asks for it."""
+"""The logger of the package. It costs nothing until a program asks for it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ INFO = 20
 SUBWARNING = 25
 WARNING = 30
 
-# the name by which programs find and configure it
+# the name with which programs find and configure the logger
 LOGGER_NAME = "multiprocessing"
 DEFAULT_LOGGING_FORMAT = "[%(levelname)s/%(processName)s] %(message)s"
 
@@ -70,7 +70,7 @@ def warn(msg: object, *args: object) -> None:
 
 
 def get_logger() -> Logger:
-    """The package's logger, which is made now if there was none. It does not pass records on to the root logger."""
+    """Returns the logger of the package and makes it if necessary. It passes no records on to the root logger."""
     global logger  # noqa: PLW0603 (of this process)
     if logger is None:
         import atexit
@@ -81,7 +81,7 @@ def get_logger() -> Logger:
         found = logging.getLogger(LOGGER_NAME)
         found.propagate = False
         found.addFilter(_name_process)
-        # logging closes its handlers at exit, and what came last goes first: our own farewell needs them open
+        # `atexit` calls the last function first, and logging closes its handlers there: ours must run before that
         atexit.unregister(_exit_function)
         atexit.register(_exit_function)
         logger = found
@@ -89,7 +89,7 @@ def get_logger() -> Logger:
 
 
 def log_to_stderr(level: int | str | None = None) -> Logger:
-    """Adds a handler that prints to standard error, and sets the level if there is one. Children do the same."""
+    """Adds a handler that prints to standard error, and sets the level if one is given. Children do the same."""
     global to_stderr  # noqa: PLW0603 (of this process)
     import logging
 
@@ -104,7 +104,7 @@ def log_to_stderr(level: int | str | None = None) -> Logger:
 
 
 def _name_process(record: LogRecord) -> bool:
-    # logging itself asks multiprocessing alone, which need not mean this package
+    # logging itself asks only `multiprocessing`, which may be another package
     from ..process import current_process
 
     record.processName = current_process().name

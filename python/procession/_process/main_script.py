@@ -1,4 +1,4 @@
-"""Programs: the code of a script or module that is to run as `__main__`, and the module object that it runs in."""
+"""The code of a script or module that is to run as `__main__`, and the module object in which it runs."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ STDIN = "<stdin>"  # the __file__ of a program that was read from standard input
 
 
 def read_script(path: str, run_name: str) -> tuple[CodeType, ModuleType]:
-    """The code of a Python file, source or .pyc, and a module with that name to run it in.
+    """Returns the code of a Python file, source or .pyc, and a module with that name to run it in.
 
-    OSError: the file cannot be read. SyntaxError, ImportError: it is no Python, or of another Python.
+    OSError: the file cannot be read. SyntaxError, ImportError: it is not Python, or of another version.
     """
     try:
-        # without the time that importing importlib takes in each child
+        # importing importlib would take time in each child
         from _frozen_importlib_external import SourceFileLoader, SourcelessFileLoader
     except ImportError:
         from importlib.machinery import SourceFileLoader, SourcelessFileLoader
@@ -45,15 +45,15 @@ def read_script(path: str, run_name: str) -> tuple[CodeType, ModuleType]:
         return code, new_module(run_name, path, compiled)
     loader = SourceFileLoader(run_name, path)
     with io.open_code(path) as file:
-        # not the loader's get_code(), which would leave a __pycache__ beside the script
+        # not the loader's get_code(), which would write a __pycache__ next to the script
         code = compile(file.read(), path, "exec", dont_inherit=True)
     return code, new_module(run_name, path, loader)
 
 
 def find_module(name: str, run_name: str) -> tuple[CodeType, ModuleType]:
-    """The code of an importable module (of a package: its `__main__`), and a module called run_name to run it in.
+    """Returns the code of an importable module (of a package: its `__main__`), and a module named run_name to run it.
 
-    ImportError: there is none, or none with code. Importing the packages that it is in may raise anything.
+    ImportError: there is none, or it has no code. Importing the packages that contain it may raise anything.
     """
     spec = _find_spec(name)
     if spec is None:
@@ -66,7 +66,7 @@ def find_module(name: str, run_name: str) -> tuple[CodeType, ModuleType]:
 
 
 def _find_spec(name: str) -> ModuleSpec | None:
-    """What importlib.util.find_spec does, which takes milliseconds to import in each child."""
+    """Does what importlib.util.find_spec does, which takes milliseconds to import in each child."""
     if name in sys.modules:
         known: ModuleSpec | None = getattr(sys.modules[name], "__spec__", None)
         return known
@@ -86,7 +86,7 @@ def _find_spec(name: str) -> ModuleSpec | None:
 
 
 def main_inside(path: str, run_name: str) -> tuple[CodeType, ModuleType] | None:
-    """Of a folder or zip file: its `__main__`, and a module to run it in. None if path is neither.
+    """Returns code and module of the `__main__` of a folder or zip file; None if path is neither.
 
     ImportError: it has no `__main__`.
     """
@@ -101,7 +101,7 @@ def main_inside(path: str, run_name: str) -> tuple[CodeType, ModuleType] | None:
 
 
 def is_imported(main: dict[str, str]) -> bool:
-    """Whether a child imports the main module that `main_module` describes."""
+    """Returns whether a child imports the main module that `main_module` describes."""
     name, path = main.get("init_main_from_name"), main.get("init_main_from_path")
     if name is not None:
         return name.rpartition(".")[2] != "__main__"
@@ -109,13 +109,13 @@ def is_imported(main: dict[str, str]) -> bool:
 
 
 def main_module() -> dict[str, str]:
-    """How a child finds the main module: by name if it was run with -m, else by its file; not at all if it has none."""
+    """Returns how a child finds the main module: its name if run with -m, else its file; empty if it has none."""
     main = sys.modules.get("__main__")
     name = getattr(getattr(main, "__spec__", None), "name", None)
     if name is not None:
         return {"init_main_from_name": name}
     path = getattr(main, "__file__", None)
-    if path is None or path == "<stdin>":  # nobody can read that again
+    if path is None or path == "<stdin>":  # it cannot be read again
         return {}
     if process.ORIGINAL_DIR is not None:
         path = os.path.join(process.ORIGINAL_DIR, path)
@@ -123,11 +123,11 @@ def main_module() -> dict[str, str]:
 
 
 def program_part(trace: TracebackType | None) -> TracebackType | None:
-    """A traceback without what came before the program, and without what the program has called in this package.
+    """Returns a traceback without the frames before the program, and without those of this package at its end.
 
-    None: there is nothing of the program in it.
+    None: it has no frames of the program.
     """
-    ours = os.path.dirname(os.path.dirname(__file__)) + os.sep  # the package's folder
+    ours = os.path.dirname(os.path.dirname(__file__)) + os.sep  # the folder of the package
     frames = []
     while trace is not None:
         name = trace.tb_frame.f_code.co_filename
@@ -144,7 +144,7 @@ def program_part(trace: TracebackType | None) -> TracebackType | None:
 
 
 def new_module(name: str, path: str | None = None, loader: object = None) -> ModuleType:
-    """An empty module with the attributes that the interpreter gives to `__main__`."""
+    """Makes an empty module with the attributes that the interpreter gives to `__main__`."""
     import builtins
 
     module = type(sys)(name)
@@ -161,7 +161,7 @@ def _from_spec(spec: object, name: str, run_name: str) -> tuple[CodeType, Module
     if code is None:
         raise ImportError(f"{name} has no Python code that could be run", name=name)
     module = new_module(run_name, getattr(spec, "origin", None), loader)
-    # as with `python -m`: the name says "run", the spec says what
+    # as with `python -m`: the name is that of the run, the spec that of the module
     module.__dict__.update(
         __spec__=spec, __package__=getattr(spec, "parent", None), __cached__=getattr(spec, "cached", None)
     )

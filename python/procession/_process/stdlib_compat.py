@@ -1,7 +1,7 @@
-"""What children owe to the standard library's multiprocessing, if the program uses that as well.
+"""What children do for the standard library's multiprocessing, if the program uses that as well.
 
-Its queues, pipes and locks may be arguments of our processes. Some of them expect that a child begins and ends as a
-child of that package does: buffers of a forked queue are emptied, its threads are waited for at the end.
+Its queues, pipes and locks may be arguments of our processes. Some of them expect that a child begins and ends like a
+child of that package: it empties the buffers of a forked queue, and waits for its threads at the end.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ __all__ = ["after_fork", "registered_for_exit", "standard_library", "take_name"]
 
 
 def standard_library(module: str) -> ModuleType | None:
-    """The standard library's multiprocessing module of that name, if the program has imported it and it is not ours."""
+    """Returns that module of the standard library's multiprocessing, if it is imported and not ours."""
     found = sys.modules.get(f"multiprocessing.{module}")
     return None if found is sys.modules.get(f"procession.{module}") else found
 
 
 def _is_used() -> bool:
-    """Whether the program uses it at all: what each child asks, so with as little as can be."""
+    """Returns whether the program uses that package at all. Each child asks, so this must be fast."""
     theirs = sys.modules.get("multiprocessing.process")
     return theirs is not None and theirs is not sys.modules.get(_PROCESS)
 
@@ -32,7 +32,7 @@ _PROCESS = "procession.process"
 
 
 def take_name(name: str) -> None:
-    """Who asks the standard library how the process is called (logging does) is told our name."""
+    """Sets our name of the process in the standard library's package, which for example logging asks."""
     if not _is_used():
         return
     theirs = standard_library("process")
@@ -41,7 +41,7 @@ def take_name(name: str) -> None:
 
 
 def after_fork() -> None:
-    """In a forked child: what is the parent's alone is forgotten, and objects are told of the fork."""
+    """Called in a forked child. Drops what belongs to the parent, and calls the functions to call after a fork."""
     if not _is_used():
         return
     process, util = standard_library("process"), standard_library("util")
@@ -53,7 +53,7 @@ def after_fork() -> None:
 
 
 def registered_for_exit() -> None:
-    """In a forked child, in which nothing is registered for the exit yet: sees to its farewell."""
+    """Called in a forked child, which has no exit functions yet. Registers that of the standard library's package."""
     util = standard_library("util") if _is_used() else None
     if util is not None:
         atexit.register(util._exit_function)

@@ -1,6 +1,6 @@
-"""A context of this package in the place of one of the standard library's.
+"""Replaces a context of the standard library by one of this package.
 
-Children of the latter do not inherit family memory, so they could not find what they are given.
+Children of the former do not inherit family memory, so they could not find shared objects.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ _PLAIN = ("DefaultContext", "ForkContext", "SpawnContext", "ForkServerContext")
 
 
 def own_context(given: Any) -> BaseContext:
-    """The context to start workers with: the given one, or for one of `multiprocessing` ours of the same start method.
+    """Returns the context with which workers start: the given one; for one of `multiprocessing` ours of that method.
 
-    TypeError: it is of a class that somebody derived from those of `multiprocessing`, and its children do not inherit
-    this process's memory.
+    TypeError: it is of a class that derives from those of `multiprocessing`, and its children do not inherit the memory
+    of this process.
     """
     theirs = sys.modules.get("multiprocessing.context")
     if isinstance(given, BaseContext) or theirs is None:

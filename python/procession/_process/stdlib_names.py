@@ -1,7 +1,7 @@
-"""Names that multiprocessing's modules have only because they import them, and that programs import from there.
+"""Names that multiprocessing's modules have because they import them, and that programs use from there.
 
 `from multiprocessing.connection import BufferTooShort` works, and so does patching `multiprocessing.queues.time` in a
-test. Our modules import less, or later. So a name that one of them lacks is looked for here, when somebody asks for it.
+test. Our modules import less, or later. So a missing name of such a module is looked up here when a program uses it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 __all__ = ["find"]
 
-# By module: other modules under their own names, those of this package with a dot in front.
+# For each module: names of other modules; a dot in front means a module of this package.
 _MODULES = {
     "connection": "errno itertools selectors socket struct sys tempfile time _multiprocessing .reduction .util",
     "context": "threading",
@@ -35,7 +35,7 @@ _MODULES = {
     "util": "atexit threading",
 }
 
-# By module: other things, and where they are.
+# For each module: other names, and where the objects are.
 _THINGS = {
     "connection": {
         "BufferTooShort": ".context:BufferTooShort",
@@ -83,7 +83,7 @@ _THINGS = {
 
 
 def find(module: str, name: str) -> Any:
-    """What a module of ours has under a name, by the twin's example. AttributeError: nothing."""
+    """Returns the object that the twin of a module has under that name. AttributeError: it has none."""
     package, _, short = module.rpartition(".")
     for known in _MODULES.get(short, "").split():
         if known.lstrip(".") == name:

@@ -1,8 +1,7 @@
-"""Starting programs so that tools which watch child processes see them.
+"""Starts programs so that tools which watch child processes see them.
 
-Debuggers and tracers put functions of their own in place of some of Python's, to learn of every program that is
-started, and to change its command line. Where nobody has, a program is started in Rust. Otherwise it is started through
-what was replaced.
+Debuggers and tracers replace some functions of Python to learn of each program that is started, and to change its
+command line. If no tool has replaced any, programs are started in Rust; otherwise with the replaced function.
 """
 
 from __future__ import annotations
@@ -23,25 +22,25 @@ _BUILTIN = type(len)
 
 
 def watched() -> bool:
-    """Whether somebody has replaced a function through which Python starts programs."""
+    """Returns whether a tool has replaced a function with which Python starts programs."""
     return _spawnv_passfds() is not None or _replaced() is not None
 
 
 def _spawnv_passfds() -> Any:
-    """What somebody has put in place of `util.spawnv_passfds`, here or in the standard library; None if nobody has."""
+    """Returns the function that has replaced `util.spawnv_passfds`, here or in the standard library; else None."""
     from .. import util
 
     if util.spawnv_passfds is not util._spawnv_passfds:
         return util.spawnv_passfds
     theirs = sys.modules.get("multiprocessing.util")
     found = getattr(theirs, "spawnv_passfds", None)
-    # its own function looks for names in the module
+    # the module's own function looks up names in the module
     return found if found is not None and getattr(found, "__globals__", None) is not vars(theirs) else None
 
 
 def _replaced() -> Any:
-    """The function of Python's that was replaced and by which a program is to be started; None if none was."""
-    module = sys.modules.get("_posixsubprocess")  # whoever has replaced something there has imported it
+    """Returns the replaced function of Python with which a program is to be started; None if none was replaced."""
+    module = sys.modules.get("_posixsubprocess")  # a tool that has replaced its function has imported it
     for found in (getattr(module, "fork_exec", None), getattr(os, "posix_spawn", None)):
         if found is not None and type(found) is not _BUILTIN:
             return found
@@ -49,15 +48,15 @@ def _replaced() -> Any:
 
 
 def audit(command: Sequence[str | bytes]) -> None:
-    """Raises the event that Python raises for a program that multiprocessing starts. What a hook raises refuses it."""
+    """Raises the audit event of a program that multiprocessing starts. A hook that raises prevents the start."""
     sys.audit("_posixsubprocess.fork_exec", [command[0]], list(command), None)
 
 
 def start(command: list[str | bytes], fds: list[int], seen: bool) -> tuple[int, int]:
     """Runs a program of ours. Returns its pid, and a pidfd or -1. OSError: it could not be started.
 
-    It has these descriptors as 3, 4 and so on; if it is to be seen, under the numbers that they have here, since a tool
-    may add some.
+    Its descriptors have the numbers 3, 4 and so on; with `seen` the numbers that they have here, since a tool may add
+    some.
     """
     audit(command)
     if not seen:
@@ -66,7 +65,7 @@ def start(command: list[str | bytes], fds: list[int], seen: bool) -> tuple[int, 
 
     from .. import util
 
-    # as _core.spawn has it: a program that is not ready for Ctrl-C yet unblocks it when it is
+    # as in _core.spawn: the program unblocks SIGINT when it is ready for Ctrl-C
     before = pthread_sigmask(SIG_BLOCK, (SIGINT,))
     try:
         return (_spawnv_passfds() or util.spawnv_passfds)(command[0], command, fds), -1
@@ -75,7 +74,7 @@ def start(command: list[str | bytes], fds: list[int], seen: bool) -> tuple[int, 
 
 
 def started(path: str | bytes, args: Sequence[str | bytes], fds: Iterable[int]) -> int:
-    """What `util.spawnv_passfds` does."""
+    """Does the work of `util.spawnv_passfds`."""
     function = _replaced()
     arguments = _with_alias(args)
     numbers = sorted(set(map(int, fds)))
@@ -87,7 +86,7 @@ def started(path: str | bytes, args: Sequence[str | bytes], fds: Iterable[int]) 
 
 
 def _with_alias(args: Sequence[str | bytes]) -> list[str | bytes]:
-    """The same command, in which a tool that has put itself before a child of ours finds the alias that is here.
+    """Returns the command with our alias for a tool that puts itself before a child of ours.
 
     A tracer makes `python -m tracer … -c CODE` of `python -c CODE`, and imports multiprocessing before CODE can install
     the alias.
@@ -105,17 +104,17 @@ def _by_fork_exec(path: str | bytes, args: list[str | bytes], fds: list[int]) ->
     import subprocess
 
     fork_exec: Any = _posixsubprocess.fork_exec
-    # Python 3.14 does not ask any more whether vfork may be used
+    # from Python 3.14 on there is no argument for vfork
     vfork = [] if sys.version_info >= (3, 14) else [getattr(subprocess, "_USE_VFORK", True)]
     reader, writer = os.pipe()
     try:
-        # no other folder, environment, standard streams, session, group or user
+        # no change of folder, environment, standard streams, session, group or user
         unchanged = (None, None, -1, -1, -1, -1, -1, -1, reader, writer, False, False, -1, None, None, None, -1, None)
         kept = tuple(sorted({*fds, writer}))
         pid: int = fork_exec(args, [os.fsencode(path)], True, kept, *unchanged, *vfork)
         os.close(writer)
         writer = -1
-        # b"OSError:2:", in hexadecimal, or nothing once the program runs
+        # reads b"OSError:2:" (in hexadecimal), or nothing if the program runs
         kind, _, rest = os.read(reader, 200).partition(b":")
         if kind == b"OSError":
             number = int(rest.partition(b":")[0], 16)
@@ -135,7 +134,7 @@ def _by_posix_spawn(path: str | bytes, args: list[str | bytes], fds: list[int]) 
     try:
         for fd in fds:
             copies.append((fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, fds[-1] + 1), fd))
-        # a copy onto its own number would not make it one that the program inherits
+        # a copy onto its own number would not make the program inherit it
         actions = [(os.POSIX_SPAWN_DUP2, copy, fd) for copy, fd in copies]
         return os.posix_spawn(path, args, os.environ, file_actions=actions)
     finally:

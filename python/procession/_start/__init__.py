@@ -1,1 +1,1 @@
-"""Starting processes: what a child is told, and what it tells when it ends."""
+"""Starting processes: start messages, and reports about the end."""

@@ -1,13 +1,13 @@
-"""Big arguments of processes that are not forked: they go through family memory, once for all who get the same.
+"""Big arguments of processes that are not forked: they go through family memory, once for all children that get them.
 
-What pickle sends out of band (the data of numpy arrays), and `bytes` and `bytearray` objects that are themselves an
-argument, are copied into a buffer that the children map copy-on-write: each has a value of its own, and what none of
-them changes is in memory once. `procession._core.Snapshot` is the buffer, and finds it again for the next child.
+Data that pickle sends out of band (of numpy arrays), and `bytes` and `bytearray` objects that are themselves an
+argument, are copied into a buffer that the children map copy-on-write. Each child has its own value, and unchanged data
+is in memory once. `procession._core.Snapshot` is the buffer, which is used again for the next child.
 
-pickle never sends bytes out of band by itself. So where there are big ones, a first pickle of the same pickler holds
-them alone, as what wraps a buffer; then the pickler's memo is told that those were the bytes. The second pickle holds
-the process, and wherever the bytes occur in it (as an argument, in a list, in an attribute) it refers to the first, as
-it does to whatever occurs twice. One unpickler reads both.
+pickle itself never sends bytes out of band. So a first pickle of the same pickler contains the big ones alone, each as
+an object that wraps a buffer. Then the pickler's memo is changed: it says that those objects were the bytes. The second
+pickle contains the process. Where the bytes occur in it (as an argument, in a list, in an attribute) it refers to the
+first pickle, as for every object that occurs twice. One unpickler reads both.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ except ImportError:
 
 
 class Baggage:
-    """What a start message leaves out, and the child is handed beside it."""
+    """The buffers that a start message refers to. The child gets them separately."""
 
     def __init__(self) -> None:
         self._snapshots: list[_core.Snapshot] = []
 
     def take(self, buffer: PickleBuffer) -> bool:
-        """For pickle's `buffer_callback`: takes a buffer (false), or leaves it in the pickle (true)."""
+        """Callback `buffer_callback` of pickle: takes a buffer (False), or leaves it in the pickle (True)."""
         snapshot = _core.Snapshot.of(buffer)
         if snapshot is None:
             return True
@@ -44,18 +44,18 @@ class Baggage:
         return False
 
     def put_down(self) -> None:
-        """Pickling begins anew."""
+        """Drops all buffers, before pickling starts again."""
         self._snapshots.clear()
 
     def pickled(self) -> bytes:
-        """What unpickles as the buffers for `pickle.loads`; empty if there are none."""
+        """Returns the pickle of the buffers for `pickle.loads`; empty if there are none."""
         from pickle import dumps
 
         return dumps(self._snapshots) if self._snapshots else b""
 
 
 def big_ones(process_obj: process.BaseProcess) -> list[bytes | bytearray]:
-    """The big bytes among a process's arguments."""
+    """Returns the big bytes objects among the arguments of a process."""
     state = process_obj.__dict__
     args, kwargs = state.get("_args"), state.get("_kwargs")
     if type(args) is not tuple or type(kwargs) is not dict:
@@ -65,12 +65,12 @@ def big_ones(process_obj: process.BaseProcess) -> list[bytes | bytearray]:
 
 
 def dump(pickler: Any, obj: object, big: list[bytes | bytearray]) -> None:
-    """Has the pickler dump an object, with those bytes as buffers. What it writes is for `load`."""
+    """Pickles an object with those bytes as buffers. `load` reads the result."""
     if big:
         lent = [_Lent(each) for each in big]
         pickler.dump(lent)
         original = {id(wrapper): each for wrapper, each in zip(lent, big, strict=True)}
-        # one entry for another: the numbers of later entries follow from how many there are
+        # each entry keeps its number, since the numbers of later entries follow from the length of the memo
         pickler.memo = {
             id(original.get(key, known)): (number, original.get(key, known))
             for key, (number, known) in pickler.memo.copy().items()
@@ -79,7 +79,7 @@ def dump(pickler: Any, obj: object, big: list[bytes | bytearray]) -> None:
 
 
 def load(pickled: Any, buffers: Any) -> Any:
-    """What `dump` dumped."""
+    """Returns the object that `dump` has pickled."""
     from io import BytesIO
 
     file = BytesIO(pickled)

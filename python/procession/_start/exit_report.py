@@ -1,8 +1,8 @@
-"""How processes end, told at home: the exception that ended a child, or in words what else did.
+"""Reports about the end of processes: the exception that ended a child, or a text that says what else did.
 
-A child that an exception ends leaves a report in its seat of the registry: family memory, which its parent reads when
-somebody asks for `process.exception`. The exception itself is in it as a pickle of its own, so one that cannot be
-pickled, or not be unpickled, costs itself alone: its name, its text and its traceback still arrive.
+If an exception ends a child, the child leaves a report in its seat of the registry, in family memory. Its parent reads
+it when a program reads `process.exception`. The report contains the exception as a pickle of its own. So if that cannot
+be pickled or unpickled, its name, its text and its traceback still arrive.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ __all__ = ["RemoteTraceback", "exception_of", "how", "leave_report", "note_memor
 
 
 class RemoteTraceback(Exception):
-    """The traceback of an exception in the process that raised it, as text; the exception's `__cause__` here."""
+    """The traceback of an exception in the process that raised it, as text. It is the exception's `__cause__` here."""
 
-    __module__ = "procession.pool"  # where multiprocessing has it, and what pickles call it
+    __module__ = "procession.pool"  # where multiprocessing has it; pickles use this name
 
     def __init__(self, tb: str) -> None:
         super().__init__(tb)
@@ -33,7 +33,7 @@ class RemoteTraceback(Exception):
 
 
 def leave_report(error: BaseException) -> None:
-    """Leaves word of the exception that ends this process. Whatever goes wrong with that is passed over."""
+    """Stores a report about the exception that ends this process. Errors in doing so are ignored."""
     try:
         from pickle import dumps
         from traceback import format_exception
@@ -48,7 +48,7 @@ def leave_report(error: BaseException) -> None:
         except Exception:
             message = "<its text cannot be told>"
         _core.leave_report(dumps((type(error).__qualname__, message, text, pickled)))
-    except Exception:  # no memory left, say; the exit code tells that there was something
+    except Exception:  # for example no memory is left; the exit code still says that the process has failed
         pass
 
 
@@ -63,7 +63,7 @@ def _pickled(error: BaseException) -> bytes:
 
 
 def exception_of(process: BaseProcess, code: int, report: bytes | None, out_of_memory: bool) -> BaseException | None:
-    """What ended a process that has ended with this exit code; None if it ended well."""
+    """Returns what ended a process with this exit code; None if it ended well."""
     from .._errors import ProcessDiedError
 
     if code == 0:
@@ -75,7 +75,8 @@ def exception_of(process: BaseProcess, code: int, report: bytes | None, out_of_m
 
 
 def read_report(report: bytes, who: str, otherwise: Exception) -> BaseException:
-    """The exception of a report, with the traceback as its cause; if it cannot be had, otherwise, with its text."""
+    """Returns the exception of a report, with the traceback as its cause. If it cannot be unpickled: `otherwise`, with
+    its text."""
     from pickle import loads
 
     kind, message, text, pickled = loads(report)
@@ -88,7 +89,7 @@ def read_report(report: bytes, who: str, otherwise: Exception) -> BaseException:
 
 
 def how(code: int, out_of_memory: bool = False) -> str:
-    """How a process ended, after its name in a sentence: `ended with exit code 3`, `was killed by SIGKILL`."""
+    """Returns how a process ended, to follow its name: `ended with exit code 3`, `was killed by SIGKILL`."""
     if code >= 0:
         return f"ended with exit code {code}"
     from .._process.display import name_of_exit_code
@@ -99,7 +100,7 @@ def how(code: int, out_of_memory: bool = False) -> str:
 
 
 def unpickled(pickled: bytes | None) -> tuple[BaseException | None, str]:
-    """The exception that was pickled in another process, or None and the reason. pickled: None if that failed there."""
+    """Returns the exception that another process has pickled; or None, and the reason. None: pickling failed there."""
     from pickle import loads
 
     if pickled is None:
@@ -118,7 +119,7 @@ _counts = False
 
 
 def note_memory() -> None:
-    """Notes how often the kernel has killed for want of memory so far. Before the first child starts."""
+    """Stores how many processes the kernel has killed for lack of memory. Call it before the first child starts."""
     global _oom_kills, _counts  # noqa: PLW0603 (of this process)
     if not _counts:
         _counts = True
@@ -126,10 +127,10 @@ def note_memory() -> None:
 
 
 def ran_out_of_memory() -> bool:
-    """Whether a child that was just found killed by SIGKILL, not by us, was killed because memory ran out.
+    """Returns whether a child that was found killed by SIGKILL, not by us, was killed because memory ran out.
 
-    By the count of the control group, which does not say whom it counts: if it has grown, as many of our dead as it has
-    grown by are taken to be it.
+    It uses the counter of the control group, which does not say which processes it counts. For each count since the
+    last call, one of our dead children is taken to be the counted one.
     """
     global _oom_kills  # noqa: PLW0603 (of this process)
     if _oom_kills is None or (_core.oom_kills() or 0) <= _oom_kills:

@@ -1,7 +1,7 @@
-"""What keeps daemonic children, and the children of daemonic ones, from outliving a parent that was killed.
+"""Ends daemonic children, and the children of daemonic ones, if their parent is killed.
 
-The parent holds the only writing end of a pipe, of whose end the kernel tells each child. All of it is in Rust, in
-`sys/lifeline`; here is who hangs on it.
+The parent holds the only writing end of a pipe. The kernel tells each child when that end is closed. The code is in
+Rust, in `sys/lifeline`; this module says which processes use it.
 """
 
 from __future__ import annotations
@@ -18,5 +18,5 @@ __all__ = ["after_fork", "hold", "holds", "reader"]
 
 
 def holds(process_obj: BaseProcess) -> bool:
-    """Whether a process's life is to be bound to its parent's: it is daemonic, or somebody above it is."""
+    """Returns whether a process has to end with its parent: it, or one of its ancestors, is daemonic."""
     return process_obj.daemon or bool(process_obj._config.get("bound"))

@@ -1,9 +1,9 @@
 """Start messages without pickle, for processes that need none.
 
-A spawned child that does not unpickle anything saves importing pickle, a fifth of the time that it takes to start. Most
-processes have a function of some module for a target, and a few numbers and strings for arguments; those are sent as
-what they are, by `marshal`, and everything else goes the usual way. marshal keeps types, values and which lists are the
-same list, as pickle does; what it would change (bytearrays, subclasses) is not plain.
+A spawned child that unpickles nothing does not import pickle, which saves a fifth of its start time. Most processes
+have a function of a module as target, and a few numbers and strings as arguments. `marshal` sends these as they are;
+everything else is pickled. marshal keeps types, values and the identity of lists, as pickle does. Objects that it would
+change (bytearrays, subclasses) are not plain.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 
 __all__ = ["MARK", "packed", "preparation", "unpacked"]
 
-MARK = b"procession\0"  # what a plain start message begins with
-VERSION = 4  # of marshal's format: read by all versions of Python that we support
-MOST = 300  # objects that are looked at
-BIG = 256 << 10  # bytes of which copying takes longer than mapping; the core knows it, too
+MARK = b"procession\0"  # the first bytes of a plain start message
+VERSION = 4  # the format of marshal that all supported versions of Python read
+MOST = 300  # number of objects that are examined
+BIG = 256 << 10  # bytes from which on mapping is faster than copying; the core has the same number
 
 _ATOMS = frozenset((type(None), bool, int, float, complex, str, bytes))
 _LISTS = frozenset((tuple, list, set, frozenset))
 
 
 def packed(preparation: dict[str, Any], process_obj: BaseProcess) -> bytes | None:
-    """The start message; None if it has to be pickled."""
+    """Returns the start message; None if it has to be pickled."""
     from .. import context, process
 
     kinds = (context.Process, context.SpawnProcess, context.ForkServerProcess)
@@ -53,7 +53,7 @@ def packed(preparation: dict[str, Any], process_obj: BaseProcess) -> bytes | Non
 
 
 def _name_of(target: Any) -> tuple[str, str] | None:
-    """Module and name under which a child finds this function."""
+    """Returns module and name with which a child finds this function; None if it does not."""
     from .. import reduction
     from .._serialize import by_value
 
@@ -74,7 +74,7 @@ def _find(place: Any, name: str) -> Any:
 
 
 def _is_plain(objects: list[Any]) -> bool:
-    """Whether these consist of built-ins that marshal reproduces. (Few: what is recursive has no end.)"""
+    """Returns whether these consist of built-ins that marshal reproduces. The limit also ends recursive structures."""
     seen = 0
     while objects:
         obj = objects.pop()
@@ -96,13 +96,13 @@ def _is_plain(objects: list[Any]) -> bool:
 
 
 def preparation(message: bytes) -> tuple[dict[str, Any], Any]:
-    """What the child has to know before the rest of the message can be made into its Process object; and that rest."""
+    """Returns what the child needs before it can make its Process object; and the rest of the message."""
     first, rest = loads(memoryview(message)[len(MARK) :])
     return first, rest
 
 
 def unpacked(rest: Any) -> BaseProcess:
-    """The Process object."""
+    """Makes the Process object."""
     from .. import context, process
 
     kind, named, state = rest

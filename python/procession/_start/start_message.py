@@ -1,4 +1,4 @@
-"""The start message of a child that shares no memory of objects with its parent."""
+"""The start message of a child that is not forked, and so does not have its parent's objects."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ if TYPE_CHECKING:
 __all__ = ["loads", "pickled", "split"]
 
 try:
-    # in C, and without the time that importing pickle takes in each child
+    # in C, and importing it takes less time in each child than importing pickle
     from _pickle import loads as loads
 except ImportError:
     from pickle import loads as loads
 
-LENGTH = 8  # bytes of the length of each pickle
+LENGTH = 8  # number of bytes of the length of each pickle
 
 
 def pickled(popen: Any, preparation: dict[str, Any], process_obj: BaseProcess) -> bytes:
-    """Both as one message, for the child that popen is about to start.
+    """Packs preparation and Process object into one message, for the child that popen is about to start.
 
-    Pickled, unless they are plain enough to do without (`plain_message`), and apart from each other: the second can be
-    unpickled only after the first was acted upon. What of the second cannot go by name goes by value, and what of it is
-    big goes beside it, unless the program has replaced the reducer.
+    If they are plain enough, without pickle (`plain_message`). Else as two pickles, since the second can be unpickled
+    only after the first was applied. In the second, functions and classes without an importable name go by value, and
+    big data goes through buffers (`big_arguments`), unless the program has replaced the reducer.
     """
     from .. import reduction
     from .._serialize import by_value
@@ -82,7 +82,7 @@ def pickled(popen: Any, preparation: dict[str, Any], process_obj: BaseProcess) -
 
             explain_pickling(error, process_obj)
             forget_descriptors()
-        baggage.put_down()  # now, and not when nobody looks at the traceback any more
+        baggage.put_down()  # now, since the traceback keeps it alive
         raise
     finally:
         context.set_spawning_popen(None)
@@ -93,7 +93,7 @@ def pickled(popen: Any, preparation: dict[str, Any], process_obj: BaseProcess) -
 
 
 def split(message: bytes) -> tuple[memoryview, memoryview, memoryview]:
-    """The pickles of a message: the preparation, the Process object, its buffers (may be empty)."""
+    """Returns the pickles of a message: the preparation, the Process object, its buffers (may be empty)."""
     whole = memoryview(message)
     parts, at = [], 3 * LENGTH
     for n in range(3):
