@@ -1,7 +1,7 @@
 """`python -m procession`: runs a program in which `import multiprocessing` means Procession.
 
-What follows is given as to `python` itself, and the program finds all as `python` would have left it: `sys.argv`,
-`sys.path`, `__main__`.
+The rest of the command line is as for `python` itself. The program finds `sys.argv`, `sys.path` and `__main__` as if
+`python` had started it.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ Runs a Python program in which `import multiprocessing` means Procession, in all
 
 
 def main(arguments: list[str]) -> None:
-    """Runs the program that the command line names. Returns, or raises, as the program does."""
+    """Runs the program that the command line names. Returns or raises as the program does."""
     try:
         code, module = _load(arguments)
-    except Exception as error:  # the program is no Python, or the packages that it is in cannot be imported
+    except Exception as error:  # the program is not valid Python, or a package that contains it cannot be imported
         part = main_script.program_part(error.__traceback__)
         sys.excepthook = _showing_from(part, sys.excepthook)
         raise
@@ -52,14 +52,14 @@ def main(arguments: list[str]) -> None:
     except SystemExit:
         raise
     except BaseException as error:
-        # raised on, so that the interpreter ends as it should (by a signal after Ctrl-C); shown without our frames
+        # raised again, so that the interpreter ends as it should (by a signal after Ctrl-C); shown without our frames
         trace = error.__traceback__
         sys.excepthook = _showing_from(trace.tb_next if trace else None, sys.excepthook)
         raise
 
 
 def _load(arguments: list[str]) -> tuple[CodeType, ModuleType]:
-    """The program's code, and the module to run it in. Sets sys.argv and sys.path, and the alias."""
+    """Returns the code of the program and the module to run it in. Sets sys.argv and sys.path, and the alias."""
     option = arguments[0] if arguments else "--help"
     if option in ("-h", "--help"):
         print(HELP, end="")
@@ -89,7 +89,7 @@ def _load_file(path: str, argv: list[str]) -> tuple[CodeType, ModuleType]:
     _alias.install()
     _set_path(os.path.dirname(os.path.realpath(path)))
     try:
-        # absolute, and otherwise as it was given
+        # the path is made absolute, and stays otherwise as it was given
         return main_script.read_script(os.path.join(os.getcwd(), path), "__main__")
     except OSError as error:
         print(f"{sys.executable}: can't open file {path!r}: {error.strerror}", file=sys.stderr)
@@ -97,7 +97,7 @@ def _load_file(path: str, argv: list[str]) -> tuple[CodeType, ModuleType]:
 
 
 def _main_of(path: str) -> tuple[CodeType, ModuleType] | None:
-    """Of a folder or zip file, which is on sys.path then even if nothing else is allowed there."""
+    """Returns code and module of a folder or zip file, which is put on sys.path also with -P or -I."""
     path = os.path.abspath(path)
     try:
         found = main_script.main_inside(path, "__main__")
@@ -111,7 +111,7 @@ def _main_of(path: str) -> tuple[CodeType, ModuleType] | None:
 
 def _load_module(name: str, arguments: list[str]) -> tuple[CodeType, ModuleType]:
     _alias.install()
-    sys.argv[:] = ["-m", *arguments]  # what packages see while they are imported
+    sys.argv[:] = ["-m", *arguments]  # the value that packages see while they are imported
     try:
         code, module = main_script.find_module(name, "__main__")
     except ImportError as error:
@@ -138,7 +138,7 @@ def _load_stdin(argv: list[str]) -> tuple[CodeType, ModuleType]:
 
 
 def _set_path(first: str, always: bool = False) -> None:
-    """Puts that in place of the folder that `python -m` put first. (-P and -I have it put none.)"""
+    """Replaces the folder that `python -m` has put first. (With -P and -I it has put none.)"""
     if not sys.flags.safe_path:
         sys.path[0] = first
     elif always:

@@ -1,8 +1,8 @@
-"""`import multiprocessing` means this package, in programs and libraries that do not know of it.
+"""Makes `import multiprocessing` mean this package, for programs and libraries that were written for that one.
 
-Nothing is imported twice: `multiprocessing.queues` and `procession.queues` are one module object, found under both
-names, and its `__name__` and `__spec__` are its own. So a class is pickled as what it is, `procession.queues.Queue`,
-and pickles that call it `multiprocessing.queues.Queue` are understood as well.
+No module is imported twice: `multiprocessing.queues` and `procession.queues` are one module object under two names, and
+its `__name__` and `__spec__` are its own. So a class is pickled under its own name, `procession.queues.Queue`, and
+pickles that name `multiprocessing.queues.Queue` can be unpickled as well.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["install", "installed"]
 ALIAS = "multiprocessing"
 OURS = __name__.rpartition(".")[0]
 
-# the modules that a program may expect, those for Windows apart
+# the modules that a program may import, without those for Windows
 INTERFACE = frozenset(
     (
         "connection",
@@ -49,14 +49,14 @@ INTERFACE = frozenset(
 
 
 def install() -> None:
-    """From now on `import multiprocessing`, and every submodule of it, means Procession: here and in all children.
+    """Makes `import multiprocessing`, with every submodule, mean Procession: here and in all children.
 
-    To be called before anything else imports multiprocessing. If something has, `sys.modules` is put right and later
-    imports get ours, but what was taken out of the standard library's package before stays what it is: a name bound by
-    `from multiprocessing import Queue`, a module that has it as `mp` (concurrent.futures.process, for one), an object.
+    Call it before anything else imports multiprocessing. If something has, `sys.modules` is corrected and later imports
+    get ours. But objects that were taken from the standard library's package before stay the same: a name bound by
+    `from multiprocessing import Queue`, a module that has it as `mp` (for example concurrent.futures.process).
 
-    Calling it again changes nothing. Programs started by other means than our processes, with `subprocess` say, are not
-    affected.
+    Calling it again changes nothing. It has no effect on programs that are started by other means, for example with
+    `subprocess`.
     """
     if not installed():
         sys.meta_path.insert(0, _finder)
@@ -68,12 +68,12 @@ def install() -> None:
 
 
 def installed() -> bool:
-    """Whether `install()` was called, here or in a parent."""
+    """Returns whether `install()` was called, here or in a parent."""
     return _finder in sys.meta_path
 
 
 class _Finder:
-    """Finds the modules of multiprocessing where ours are."""
+    """Finds our modules under the names of multiprocessing's."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
@@ -84,7 +84,7 @@ class _Finder:
             return None
         from importlib.machinery import ModuleSpec
 
-        # a Loader, without importing the class of that name
+        # has the methods of a Loader, without importing that class
         return ModuleSpec(fullname, _SameModule(ours))  # type: ignore[arg-type]
 
 
@@ -98,7 +98,7 @@ def _exists(name: str) -> bool:
 
 
 class _SameModule:
-    """Loads a module by handing out another one."""
+    """Loads a module by returning another one."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -111,7 +111,7 @@ class _SameModule:
         return module
 
     def exec_module(self, module: ModuleType) -> None:
-        # the import system has written the alias's spec over the module's own
+        # the import system has replaced the module's spec by that of the alias
         alias = module.__spec__
         assert alias is not None
         module.__spec__ = alias.loader_state
@@ -120,20 +120,21 @@ class _SameModule:
 _finder = _Finder()
 
 
-# --- where it does not ---
+# --- programs that use both packages ---
 
 
 class _KeyGiver:
-    """Gives the standard library's package, when the program imports it, the key of this process.
+    """Gives the key of this process to the standard library's package when the program imports that.
 
-    In multiprocessing all processes of a program have one key, by which proxies of managers find their servers and
-    descriptors find their way. A child of ours may be the first to import that package, or its parent may do so later.
+    In multiprocessing all processes of a program have one key, with which proxies of managers connect to their servers
+    and descriptors are fetched. A child of ours may be the first process that imports that package, or its parent may
+    import it later.
 
-    It finds no modules. It is asked for the next one while `multiprocessing.process` has just been made: that does
-    nothing more than to look into `sys.modules`.
+    It finds no modules. The import system calls it for the next module after `multiprocessing.process` was made; it
+    then only looks into `sys.modules`.
     """
 
-    key: bytes | None = None  # the one to give; None: that of this process
+    key: bytes | None = None  # the key to give; None: that of this process
     is_given = False
 
     def find_spec(self, fullname: str, path: object = None, target: object = None) -> None:
@@ -143,7 +144,7 @@ class _KeyGiver:
     def give(self) -> None:
         theirs = sys.modules[THEIR_PROCESS]
         current = getattr(theirs, "_current_process", None)
-        if current is None:  # not yet
+        if current is None:  # the module is not complete yet
             return
         self.is_given = True
         ours = sys.modules[f"{OURS}.process"]
@@ -156,15 +157,15 @@ _key_giver = _KeyGiver()
 
 
 def share_key() -> None:
-    """From now on the standard library's package, if the program uses that as well, has the same key as ours."""
+    """Makes the standard library's package, if the program uses it as well, use the same key as ours."""
     if hasattr(sys.modules.get(THEIR_PROCESS), "_current_process"):
-        _key_giver.is_given = True  # it was first, and `process` has taken its key
+        _key_giver.is_given = True  # it was imported first, and `process` has taken its key
     elif _key_giver not in sys.meta_path:
         sys.meta_path.insert(0, _key_giver)
 
 
 def key_of_theirs() -> bytes | None:
-    """The key of the standard library's package, if the program has given it another one than ours."""
+    """Returns the key of the standard library's package, if the program has set it to another one than ours."""
     ours, theirs = sys.modules[f"{OURS}.process"], sys.modules.get(THEIR_PROCESS)
     if theirs is None or theirs is ours or not hasattr(theirs, "_current_process"):
         return None
@@ -173,7 +174,7 @@ def key_of_theirs() -> bytes | None:
 
 
 def take_key(key: bytes | None) -> None:
-    """In a child: the standard library's package has this key, now or when it is imported. None: the same as ours."""
+    """Called in a child. Sets the key of the standard library's package, now or when it is imported. None: ours."""
     _key_giver.key = key
     if THEIR_PROCESS in sys.modules:
         _key_giver.give()

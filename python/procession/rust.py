@@ -1,13 +1,13 @@
-"""Python and Rust in one family: what programs that use the crate `procession` and this package say to each other.
+"""Python and Rust in one family: how programs that use the crate `procession` and this package exchange objects.
 
-Both use the same shared objects. A queue carries what both sides know: None, bool, int (of 64 bits), float, str,
-bytes, tuple, list and dict, of any size and depth up to 200, which in Rust is `procession::Value`; and arrays that a
-Rust program sends as a `procession::Block` arrive here as numpy arrays of the very memory (memoryviews, without
-numpy). Shared objects go from Rust to Python inside of such values; from here to there as the bytes that `to_bytes`
-makes of them.
+Both use the same shared objects. A queue carries values that both sides know: None, bool, int (of 64 bits), float, str,
+bytes, tuple, list and dict, of any size and up to 200 levels deep. In Rust such a value is a `procession::Value`. An
+array that a Rust program sends as a `procession::Block` arrives here as a numpy array of the same memory (without
+numpy: as a memoryview). Rust sends shared objects to Python inside of such values; Python sends them to Rust as the
+bytes that `to_bytes` returns.
 
-`Program` starts a Rust program as a member of the family. How a Rust program starts a function of a Python module is
-told in that crate's documentation (`procession::python`).
+`Program` starts a Rust program as a member of the family. The documentation of the crate (`procession::python`) says
+how a Rust program starts a function of a Python module.
 """
 
 from __future__ import annotations
@@ -27,23 +27,27 @@ if TYPE_CHECKING:
 
 __all__ = ["Program", "from_bytes", "to_bytes"]
 
-# The tags of small trees, as crates/procession-core/src/message.rs has them.
+# The tags of values, as in crates/procession-core/src/message.rs.
 _NONE, _TRUE, _FALSE, _INT, _FLOAT, _STR, _BYTES, _TUPLE, _LIST, _DICT = range(10)
 _SHARED = 12
 _DEEPEST = 8
 
-# The kinds of shared objects, as crates/procession-core/src/family/object.rs numbers them.
+# The kinds of shared objects, as in crates/procession-core/src/family/object.rs.
 _LOCK, _QUEUE, _RLOCK, _SEMAPHORE, _EVENT, _BARRIER, _ARRAY = 3, 4, 7, 8, 9, 10, 14
 
 
 def to_bytes(obj: object) -> bytes:
-    """The object as a Rust program reads it: `procession::Value::from_bytes`.
+    """Converts an object to bytes, which a Rust program reads with `procession::Value::from_bytes`.
 
-    obj: None, bool, int, float, str, bytes, tuple, list, dict, and shared objects: `Queue`, `Lock`, `RLock`,
-    `Semaphore`, `Event`, `Barrier`, and arrays of `procession.ndarray`; nested up to 8 deep, with up to 255 elements
-    each. What is named in the bytes lives as long as this process, as nobody knows when they arrive.
+    The shared objects that the bytes name live as long as this process, since it does not know when they arrive.
 
-    TypeError, ValueError, OverflowError: something else is among them, or too much of it.
+    Args:
+        obj: None, bool, int, float, str, bytes, tuple, list, dict, and shared objects: `Queue`, `Lock`, `RLock`,
+            `Semaphore`, `Event`, `Barrier`, and arrays of `procession.ndarray`; up to 8 levels deep, with up to 255
+            elements each.
+
+    Raises:
+        TypeError, ValueError, OverflowError: the object contains something else, or too much.
     """
     out = bytearray()
     _write(obj, out, 0)
@@ -51,7 +55,7 @@ def to_bytes(obj: object) -> bytes:
 
 
 def from_bytes(data: bytes) -> Any:
-    """The object that `procession::Value::to_bytes` has written, shared objects included. ValueError: other bytes."""
+    """Returns the object that `procession::Value::to_bytes` has written. ValueError: other bytes."""
     return _core._decode_small(bytes(data))
 
 
@@ -59,7 +63,7 @@ class Program(process.BaseProcess):
     """A Rust program (of the crate `procession`) that is started as a member of this family.
 
     Its `main` calls `procession::init()` first, which joins the family; then `procession::given()` returns `given`.
-    Otherwise this is a process like any other: `start`, `join`, `exitcode`, `terminate`, `kill`, `sentinel`.
+    Otherwise it is a process like any other: `start`, `join`, `exitcode`, `terminate`, `kill`, `sentinel`.
     """
 
     _start_method = "spawn"
@@ -72,9 +76,13 @@ class Program(process.BaseProcess):
         name: str | None = None,
         daemon: bool | None = None,
     ) -> None:
-        """args: the program's file and its command line. given: what `to_bytes` takes, at most 255 of them.
+        """Prepares the process; `start()` starts it.
 
-        name: for people to read; by default the file's name. daemon: whether it is to end with this process.
+        Args:
+            args: the file of the program and its command line.
+            given: objects that `to_bytes` accepts, at most 255.
+            name: for people to read; None: the name of the file.
+            daemon: whether the process ends with this one.
         """
         command = [os.fsencode(arg) for arg in args]
         if not command:
@@ -109,7 +117,7 @@ class _Popen(popen_spawn_posix.Popen):
 
 
 def _found(file: bytes) -> bytes:
-    """Where the program is: as given, if there is a slash in it, else on the PATH."""
+    """Returns the path of the program: `file` itself if there is a slash in it, else its place on the PATH."""
     if b"/" in file:
         return file
     for folder in os.get_exec_path():
@@ -168,7 +176,7 @@ def _head(tag: int, length: int, out: bytearray) -> None:
 
 
 def _named(obj: Any) -> tuple[int, bytes]:
-    """The kind of a shared object, and its handle with what is to be said beside."""
+    """Returns the kind of a shared object, and its handle followed by the description of an array."""
     from . import queues, synchronize
     from ._memory.block import _handle_of
     from ._sync.base import ours
@@ -196,11 +204,11 @@ def _named(obj: Any) -> tuple[int, bytes]:
     return _ARRAY, _handle_of(block) + described
 
 
-# --- what the decoder calls ---
+# --- functions that the decoder calls ---
 
 
 def _opened(kind: int, handle: bytes, described: tuple[str, list[int]] | None) -> Any:
-    """The shared object that a Rust program has named."""
+    """Returns the shared object that a Rust program has named."""
     from . import queues, synchronize
 
     if kind == _ARRAY and described is not None:
@@ -248,7 +256,7 @@ def _strides(shape: list[int], itemsize: int) -> tuple[int, ...]:
 
 
 def _block(data: Any, typestr: str, shape: list[int]) -> Any:
-    """What a Rust program has sent as a `Block`: not to be written to, as it may still have it."""
+    """Returns the array that a Rust program has sent as a `Block`, which that program may still use: read only."""
     size = _itemsize(typestr)
     for length in shape:
         size *= length
@@ -293,7 +301,7 @@ def _memoryview(data: Any, typestr: str, shape: list[int]) -> Any:
 
 
 def main(slot: int, generation: int) -> None:
-    """The program of a Python child that a Rust program has started; see `procession::python`."""
+    """Runs a Python child that a Rust program has started; see `procession::python`."""
     import atexit
 
     from ._start.exit_report import leave_report
@@ -306,7 +314,7 @@ def main(slot: int, generation: int) -> None:
         raise
     _core.carried_done()
     code = process.status_of(process_obj._bootstrap(), 63, 255)
-    atexit._run_exitfuncs()  # now, since the interpreter would do it after the last word
+    atexit._run_exitfuncs()  # now, since the interpreter would run them after `declare_exit`
     _core.declare_exit(code)
     sys.exit(code)
 

@@ -1,4 +1,4 @@
-"""What PyInstaller is told about this package. It finds this folder by an entry point of the wheel's."""
+"""Tells PyInstaller about this package. PyInstaller finds this folder by an entry point of the wheel."""
 
 import os
 
@@ -6,5 +6,5 @@ __all__ = ["folders"]
 
 
 def folders() -> list[str]:
-    """Where the hooks are."""
+    """Returns the folders with the hooks."""
     return [os.path.dirname(__file__)]

@@ -1,4 +1,4 @@
-"""The package's interface, made of threads: for trying a program in one process, or where processes are no help."""
+"""The interface of the package with threads, for trying a program in one process, or if processes do not help."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class DummyProcess(threading.Thread):
         self._parent = current_process()
 
     def start(self) -> None:
-        """Starts the thread. RuntimeError: another one than made it does so."""
+        """Starts the thread. RuntimeError: the current thread is not the one that has made this object."""
         if self._parent is not current_process():
             raise RuntimeError(f"Parent is {self._parent!r} but current_process is {current_process()!r}")
         self._start_called = True
@@ -78,7 +78,7 @@ JoinableQueue = Queue
 
 
 def current_process() -> Any:
-    """The object of the current thread."""
+    """Returns the object of the current thread."""
     thread: Any = threading.current_thread()
     if not hasattr(thread, "_children"):
         thread._children = weakref.WeakKeyDictionary()
@@ -86,7 +86,7 @@ def current_process() -> Any:
 
 
 def active_children() -> list[DummyProcess]:
-    """The threads that the current one has started and that have not ended."""
+    """Returns the threads that the current one has started and that have not ended."""
     children = current_process()._children
     for child in list(children):
         if not child.is_alive():
@@ -95,11 +95,11 @@ def active_children() -> list[DummyProcess]:
 
 
 def freeze_support() -> None:
-    """Does nothing: a thread needs none."""
+    """Does nothing: a thread does not need it."""
 
 
 class Namespace:
-    """An object whose attributes may be whatever one likes."""
+    """An object with any attributes."""
 
     def __init__(self, /, **kwds: Any) -> None:
         self.__dict__.update(kwds)
@@ -109,12 +109,12 @@ class Namespace:
         return f"{type(self).__name__}({', '.join(shown)})"
 
 
-# of a manager
+# types of a manager
 globals().update(dict=dict, list=list)
 
 
 def Array(typecode: str, sequence: Sequence[Any], lock: bool = True) -> array.array[Any]:
-    """An `array.array`."""
+    """Makes an `array.array`."""
     return array.array(typecode, sequence)
 
 
@@ -127,7 +127,7 @@ class Value:
 
     @property
     def value(self) -> Any:
-        """What it holds."""
+        """The value."""
         return self._value
 
     @value.setter
@@ -139,7 +139,7 @@ class Value:
 
 
 def Manager() -> Any:
-    """This module: its objects need no server."""
+    """Returns this module: its objects need no server."""
     return sys.modules[__name__]
 
 
@@ -150,7 +150,7 @@ def shutdown() -> None:
 def Pool(
     processes: int | None = None, initializer: Callable[..., object] | None = None, initargs: Iterable[Any] = ()
 ) -> ThreadPool:
-    """A pool of threads."""
+    """Makes a pool of threads."""
     from ..pool import ThreadPool
 
     return ThreadPool(processes, initializer, initargs)

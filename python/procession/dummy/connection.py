@@ -1,4 +1,4 @@
-"""Connections between threads: objects go through a queue as they are."""
+"""Connections between threads: objects go through a queue without being pickled."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ class Connection:
         self.recv = self.recv_bytes = _in.get
 
     def poll(self, timeout: float = 0.0) -> bool:
-        """Whether there is something to receive, within so many seconds."""
+        """Waits until there is an object to receive, at most `timeout` seconds. Returns whether there is one."""
         if self._in.qsize() > 0:
             return True
         if timeout is not None and timeout <= 0.0:
             return False
-        # look without taking: nobody else may take what this thread was told of
+        # look without taking: no other thread may take the object in between
         with self._in.not_empty:
             return bool(self._in.not_empty.wait_for(lambda: self._in._qsize() > 0, timeout))
 
@@ -49,17 +49,17 @@ class Listener:
         self._backlog_queue: Queue[Any] | None = Queue(backlog)
 
     def accept(self) -> Connection:
-        """The next connection."""
+        """Waits for the next client. Returns the connection."""
         assert self._backlog_queue is not None, "the listener is closed"
         return Connection(*self._backlog_queue.get())
 
     def close(self) -> None:
-        """Accepts no more."""
+        """Accepts no more clients."""
         self._backlog_queue = None
 
     @property
     def address(self) -> Any:
-        """What `Client` takes."""
+        """The argument of `Client`."""
         return self._backlog_queue
 
     def __enter__(self) -> Self:
@@ -70,7 +70,7 @@ class Listener:
 
 
 def Client(address: Any) -> Connection:
-    """A connection to a listener."""
+    """Connects to a listener."""
     here: Queue[Any] = Queue()
     there: Queue[Any] = Queue()
     address.put((here, there))
@@ -78,7 +78,7 @@ def Client(address: Any) -> Connection:
 
 
 def Pipe(duplex: bool = True) -> tuple[Connection, Connection]:
-    """Two connected ends."""
+    """Returns two connected ends."""
     here: Queue[Any] = Queue()
     there: Queue[Any] = Queue()
     return Connection(here, there), Connection(there, here)
