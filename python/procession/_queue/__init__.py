@@ -1,1 +1,1 @@
-"""Queues: what `queues` has for code that was written for multiprocessing."""
+"""Queues: names of `queues` for code that was written for multiprocessing."""

@@ -1,8 +1,8 @@
-"""What a queue would be made of in multiprocessing: the two ends of a pipe, locks around them, a thread that feeds it.
+"""The parts of a queue in multiprocessing: the two ends of a pipe, locks around them, a thread that feeds it.
 
-Programs and libraries that know those look for them, and derive from our queues what they derive from
-multiprocessing's. Some send the ends instead of the queue, to processes that are none of ours and have the standard
-library's classes around them (loky does): the ends are made so that these work.
+Programs and libraries use these parts, and derive classes from our queues as from multiprocessing's. Some send the ends
+instead of the queue, to processes that are not ours and put the standard library's classes around them (loky): our ends
+work there.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ __all__ = [
     "take_end",
 ]
 
-# What tells the feeder thread of multiprocessing's queues to end: classes derived from those import it.
+# The object that ends the feeder thread of multiprocessing's queues. Classes derived from these queues import it.
 sentinel = object()
 
 
-# What a derived class may have other attributes for.
+# These read our attributes although a derived class may use the names for something else.
 
 
 def handle_of(queue: _core.Queue) -> bytes:
@@ -51,7 +51,7 @@ def is_closed(queue: _core.Queue) -> bool:
 
 
 class _NoLock:
-    """Stands where multiprocessing has locks around the ends of a pipe, and a count of what is in it."""
+    """Replaces the locks around the ends of multiprocessing's pipe, and the count of items in it."""
 
     def acquire(self, block: bool = True, timeout: float | None = None) -> bool:
         return True
@@ -82,26 +82,26 @@ class _End:
     def __reduce__(self) -> tuple[Any, ...]:
         from ..queues import _Watched
 
-        # not the queue, whose class may be one that sends its ends
+        # not the queue itself, whose class may pickle its ends
         bare = _Watched.__new__(_Watched)
         bare._attach(handle_of(self._queue))
         return type(self), (bare,)
 
     def fileno(self) -> int:
-        """The queue's descriptor: readable while there are items. Nothing can be written to it."""
+        """The descriptor of the queue: readable while there are items. Nothing can be written to it."""
         return _core.Queue._watch(self._queue)
 
     def _ready(self) -> bool:
         return _core.Queue._ready(self._queue)
 
     def close(self) -> None:
-        """Closes this end in this process; the queue itself is closed here when both its ends are."""
+        """Closes this end in this process. When both ends are closed, the queue is closed here."""
         closed = self._queue.__dict__.setdefault("_closed_ends", set())
         closed.add(type(self))
         if len(closed) == 2 and not is_closed(self._queue):
             from ..queues import let_go
 
-            let_go(self._queue)  # not close(), which in a derived class may close the ends
+            let_go(self._queue)  # not close(), which may close the ends in a derived class
 
     @property
     def closed(self) -> bool:
@@ -120,11 +120,11 @@ class Reader(_End):
     readable, writable = True, False
 
     def recv(self) -> Any:
-        """The next item; waits for one."""
+        """Returns the next item; waits for it."""
         return _core.Queue._get(self._queue, *getattr(_limits, "now", ()))
 
     def recv_bytes(self) -> bytes:
-        """The next item as multiprocessing's pipe would have it: pickled."""
+        """Returns the pickle of the next item, as multiprocessing's pipe does."""
         _receiving.pickled = True
         try:
             item = self.recv()
@@ -133,7 +133,8 @@ class Reader(_End):
         return item.pickle if type(item) is _Pickled else _dumps(item)
 
     def poll(self, timeout: float | None = 0.0) -> bool:
-        """Whether there is an item, waiting up to timeout seconds for one; None: without limit."""
+        """Waits until there is an item, at most `timeout` seconds; None: without limit. Returns whether there is
+        one."""
         return _core.Queue._wait_for_item(self._queue, timeout)
 
 
@@ -147,12 +148,12 @@ class Writer(_End):
         _core.Queue._put(self._queue, obj, *getattr(_limits, "now", ()))
 
     def send_bytes(self, buf: Any) -> None:
-        """Puts the item that these bytes are the pickle of."""
+        """Puts the item whose pickle these bytes are."""
         self.send(_Pickled(bytes(buf)))
 
 
 class _Pickled:
-    """An item that somebody else has pickled, in a way of their own: it is sent as it is."""
+    """An item that other code has pickled, in its own way. It is sent as it is."""
 
     __slots__ = ("pickle",)
 
@@ -169,24 +170,24 @@ def _unpickled(pickle: bytes) -> Any:
     return _loads(pickle)
 
 
-_receiving = _local()  # pickled: this thread wants the item's pickle
+_receiving = _local()  # pickled: this thread reads the pickle of an item
 
 
-_limits = _local()  # now: the block and timeout of the `put` or `get` that goes through an end in this thread
+_limits = _local()  # now: block and timeout of the `put` or `get` that goes through an end in this thread
 
 
-# --- ends that a derived class has put in the place of ours ---
+# --- ends that a derived class has set ---
 
 
-class Ends(tuple):  # type: ignore[type-arg]  # which would have to be imported
-    """The two, as part of a queue's state when it is pickled; None: it is ours."""
+class Ends(tuple):  # type: ignore[type-arg]  # its type argument would have to be imported
+    """The two ends, as part of the pickled state of a queue; None: our own end."""
 
     __slots__ = ()
 
 
 def take_end(queue: _Watched, kind: type[_End], end: Any) -> None:
-    """The end that a derived class assigns: a wrapper around ours, or ours, of the queue that this one is to be."""
-    inner = getattr(end, "_queue", None)  # wrappers hand on what they do not know
+    """Stores the end that a derived class assigns: a wrapper of ours, or ours, of the queue that this one becomes."""
+    inner = getattr(end, "_queue", None)  # wrappers delegate unknown attributes
     if isinstance(inner, _core.Queue) and not _are_same(queue, inner):
         _core.Queue._attach(queue, handle_of(inner))
     ends: dict[type[_End], Any] = queue.__dict__.setdefault("_own_ends", {})
@@ -194,7 +195,7 @@ def take_end(queue: _Watched, kind: type[_End], end: Any) -> None:
 
 
 def find_ends(queue: _Watched) -> None:
-    """Has `put` and `get` go through wrappers that have methods of their own for it; others are merely there."""
+    """Makes `put` and `get` use wrappers that have their own methods for bytes. Other wrappers are only stored."""
     ends = queue.__dict__.get("_own_ends", {})
     wanted = ((Reader, "recv_bytes"), (Writer, "send_bytes"))
     _core.Queue._go_through_ends(queue, any(hasattr(type(ends.get(kind)), method) for kind, method in wanted))
@@ -206,12 +207,12 @@ def _are_same(queue: _core.Queue, other: _core.Queue) -> bool:
     try:
         key = _core.Queue._key.__get__
         return bool(key(queue) == key(other))
-    except RuntimeError:  # it is being put together
+    except RuntimeError:  # the queue is being assembled
         return False
 
 
 def put_into(queue: _Watched, obj: Any, *limits: Any) -> None:
-    """`put` through the wrapper. Ours, inside, waits as long as `put` may."""
+    """Puts through the wrapper. Our end, inside, waits as long as `put` may."""
     pickled = _dumps(obj)
     _limits.now = limits
     try:
@@ -221,7 +222,7 @@ def put_into(queue: _Watched, obj: Any, *limits: Any) -> None:
 
 
 def get_from(queue: _Watched, *limits: Any) -> Any:
-    """`get` through the wrapper."""
+    """Gets through the wrapper."""
     _limits.now = limits
     try:
         pickled = queue._reader.recv_bytes()
@@ -230,13 +231,13 @@ def get_from(queue: _Watched, *limits: Any) -> Any:
     return _loads(pickled)
 
 
-# --- a feeder of a derived class ---
+# --- the feeder of a derived class ---
 
 
 def put_as_fed(self: Queue, obj: Any, block: bool = True, timeout: float | None = None) -> None:
-    """`put` of a class that overrides `_feed`, the function of multiprocessing's feeder thread, to pickle otherwise.
+    """`put` of a class that overrides `_feed`, the function of multiprocessing's feeder thread, to pickle differently.
 
-    It is called here, for this one object, and so has sent it when this returns. What it does about errors is its own.
+    It calls `_feed` for this one object, so the object is sent when this returns. `_feed` handles its own errors.
     """
     from threading import Condition
 

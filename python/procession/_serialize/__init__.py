@@ -1,1 +1,1 @@
-"""What goes beyond pickle: by value, without a copy, and why it failed."""
+"""Additions to pickle: objects by value, objects without a copy, and explanations of errors."""

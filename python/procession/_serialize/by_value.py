@@ -1,14 +1,14 @@
-"""What pickle cannot send by name goes by value, through cloudpickle.
+"""Pickles by value, with cloudpickle, what pickle cannot send by name.
 
-pickle sends a function or class as the name under which the receiver finds it. It finds nothing for lambdas, for what
-is defined inside a function, and for what the main module defines where no child can import that: a program that was
-read from standard input or given with -c, a notebook, an interactive session, the `__main__` of a package or zip file.
+pickle sends a function or class as the name with which the receiver finds it. That fails for lambdas, for objects that
+are defined inside a function, and for those of a main module that no child can import: of a program that was read from
+standard input or given with -c, of a notebook, of an interactive session, of the `__main__` of a package or zip file.
 
-Plain pickle is tried first, being several times faster. cloudpickle is imported only when that fails, or when what it
-wrote names a main module that the receiver does not have. Names that the receiver can resolve go by name even then.
-And since a *forked* receiver does have that main module, the receiver has the last word: what comes by value has its
-name with it, and where the very same run of the program has something under that name, it is that. So `isinstance`
-holds, and a function sees the globals that it should.
+Plain pickle is tried first, since it is several times faster. cloudpickle is imported only if that fails, or if its
+result names a main module that the receiver does not have. Also then, names that the receiver can resolve go by name.
+A *forked* receiver does have that main module, so the receiver decides: an object that comes by value brings its name,
+and if the same run of the program has an object under that name, the receiver uses that one. So `isinstance` works, and
+a function uses the right globals.
 """
 
 from __future__ import annotations
@@ -26,25 +26,25 @@ if TYPE_CHECKING:
 __all__ = ["dumps_by_value", "helps", "main_is_found", "needed"]
 
 MAIN = ("__main__", "__mp_main__")
-NAMED = b"__main__"  # in a pickle, if it names something in the main module
+NAMED = b"__main__"  # occurs in a pickle that names an object of the main module
 
 
 def main_is_found() -> bool:
-    """Whether children that are not forked import the main module of this process, so that its names mean something."""
+    """Returns whether children that are not forked import the main module of this process, and so know its names."""
     from .._process import main_script
 
-    # what is typed after a script has run is not in its file
+    # objects that are typed after a script has run are not in its file
     is_interactive = hasattr(sys, "ps1") or bool(sys.flags.interactive)
     return not is_interactive and main_script.is_imported(main_script.main_module())
 
 
 def needed(pickled: Any) -> bool:
-    """Whether what plain pickle has made (bytes, bytearray) names something that only forked receivers would find."""
+    """Returns whether a result of plain pickle (bytes, bytearray) has names that only forked receivers find."""
     return NAMED in pickled and not main_is_found()
 
 
 def helps(error: BaseException) -> bool:
-    """Whether an error of plain pickle is of the kind that pickling by value may help with."""
+    """Returns whether pickling by value may avoid this error of plain pickle."""
     from pickle import PicklingError
 
     return isinstance(error, (PicklingError, AttributeError, TypeError))
@@ -56,14 +56,18 @@ def dumps_by_value(
     buffer_callback: Callable[[Any], Any] | None = None,
     dump: Callable[[Any, Any], object] | None = None,
 ) -> bytes:
-    """The object pickled (protocol 5), with functions and classes by value that the receiver may not find by name.
+    """Pickles an object (protocol 5). Functions and classes that the receiver may not find by name go by value.
 
-    Reducers that were registered with `ForkingPickler` are used. buffer_callback: as with `pickle.Pickler`. dump:
-    called with pickler and object in place of the pickler's method. What plain `pickle.loads` makes of it is the
-    object, in a process that can import this package and cloudpickle.
+    Reducers that were registered with `ForkingPickler` are used. Plain `pickle.loads` reads the result in a process
+    that can import this package and cloudpickle.
 
-    Raises what pickling raises: an open file or a thread's lock can be sent no more than with plain pickle.
-    ImportError: there is no cloudpickle.
+    Args:
+        buffer_callback: as for `pickle.Pickler`.
+        dump: called as dump(pickler, obj) instead of the method of the pickler.
+
+    Raises:
+        Exception: what pickling raises: an open file or a thread's lock cannot be pickled by value either.
+        ImportError: there is no cloudpickle.
     """
     file = io.BytesIO()
     pickler = _pickler_class()(file, buffer_callback)
@@ -81,11 +85,11 @@ def dumps(
     buffer_callback: Callable[[Any], Any] | None = None,
     dump: Callable[[Any, Any], object] | None = None,
 ) -> bytes:
-    """The object as plain(obj) pickles it, or where that is not enough, by value. again: called before the latter.
+    """Pickles an object with plain(obj), or by value if that is not enough. again: called before the second attempt.
     buffer_callback, dump: as for `dumps_by_value`.
 
-    If both fail, the error is the second one: it is about what really cannot be sent, and not about the lambda that
-    holds it.
+    If both fail, the second error is raised: it is about the part that cannot be sent at all, and not about the lambda
+    that contains it.
     """
     try:
         pickled = plain(obj)
@@ -101,7 +105,7 @@ def dumps(
         try:
             return dumps_by_value(obj, buffer_callback=buffer_callback, dump=dump)
         except Exception:
-            # a global that cannot be pickled, say; forked receivers manage with the name
+            # for example a global that cannot be pickled; forked receivers find the object by its name
             if again is None:
                 return pickled
             again()
@@ -117,14 +121,14 @@ def dumps(
             raise first from None
         raise second from None
     finally:
-        del first  # its traceback has this frame, and so all that the callers' frames refer to
+        del first  # its traceback refers to this frame, and so to everything that the callers' frames refer to
 
 
-# --- on the way ---
+# --- pickling ---
 
 
 def _pickler_class() -> Any:
-    """The pickler, made when it is first needed: cloudpickle takes 20 ms to import."""
+    """Returns the class of the pickler, made at the first call: importing cloudpickle takes 20 ms."""
     global _made  # noqa: PLW0603 (of this process)
     if _made is None:
         _made = _make_pickler_class()
@@ -140,8 +144,8 @@ def _make_pickler_class() -> Any:
     from .. import reduction
 
     by_value = cloudpickle.Pickler._dispatch_table if hasattr(cloudpickle.Pickler, "_dispatch_table") else None
-    # What functions and classes consist of. Other things that cloudpickle would send arrive as something else
-    # (an open file as its contents, a memoryview as bytes), and they are an error as they are with plain pickle.
+    # Parts of functions and classes. cloudpickle can pickle other objects that arrive as something else (an open file
+    # as its contents, a memoryview as bytes). Here they are an error, as with plain pickle.
     parts = (CellType, CodeType, GetSetDescriptorType, MappingProxyType, MethodType, ModuleType)
     decorators = (classmethod, staticmethod, property)
 
@@ -153,7 +157,7 @@ def _make_pickler_class() -> Any:
                 for kind, reduce in theirs.items()
                 if kind in parts or kind in decorators or kind.__module__ in ("abc", "typing", "dataclasses")
             }
-            # before the base class looks for it
+            # before the base class reads it
             self._registered = reduction._reducers()
             self.dispatch_table = {**chosen, **copyreg.dispatch_table, **self._registered}
             super().__init__(file, protocol=5, buffer_callback=buffer_callback)
@@ -179,7 +183,7 @@ def _make_pickler_class() -> Any:
 
 
 def _name_in_main(obj: Any) -> str | None:
-    """The name under which a function or class is found in the main module, if that is where it is."""
+    """Returns the name with which the main module has a function or class; None if it does not have it."""
     if getattr(obj, "__module__", None) not in MAIN:
         return None
     name: str = obj.__qualname__
@@ -193,11 +197,11 @@ def _look_up(name: str) -> Any:
     return found
 
 
-# --- on arrival; pickles name these functions ---
+# --- unpickling: pickles name these functions ---
 
 
 def _find_or_make(key: tuple[bytes, str], code: Any, make: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
-    """What this run of the program has under that name, or a new one. (A function may have been defined anew since.)"""
+    """Returns the object of that name in this run of the program, or makes a new one, also if the code has changed."""
     found = _found(key)
     if found is None or (code is not None and getattr(found, "__code__", None) != code):
         return make(*arguments)

@@ -1,4 +1,4 @@
-"""Where in an object it was that pickling failed; what was in a message that could not be unpickled."""
+"""Explains errors: which part of an object cannot be pickled, and what a message contains that cannot be unpickled."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
 
 __all__ = ["explain_pickling", "explain_unpickling"]
 
-_MOST_LOOKS = 200  # parts of an object that are tried: each try may take as long as pickling does
-_MOST_CLASSES = 5  # that are named
+_MOST_LOOKS = 200  # number of parts of an object that are tried: each takes as long as pickling it
+_MOST_CLASSES = 5  # number of names in a note
 
 
 def explain_pickling(error: BaseException, obj: object) -> None:
-    """Adds a note to the error: the type of what was to be sent, and the part of it that cannot be.
+    """Adds a note to the error: the type of the object, and the part of it that cannot be pickled.
 
-    Finding it pickles part after part again, up to a limit, so a `__reduce__` may be called more than once.
+    It pickles one part after the other, up to a limit, so a `__reduce__` may be called more than once.
     """
     if not isinstance(error, Exception):
         return
@@ -31,7 +31,7 @@ def explain_pickling(error: BaseException, obj: object) -> None:
 
 
 def explain_unpickling(error: BaseException, message: Any) -> None:
-    """Adds a note to the error: how long the message was, and which classes and functions it names."""
+    """Adds a note to the error: the length of the message, and the classes and functions that it names."""
     if not isinstance(error, Exception):
         return
     named = _globals(bytes(memoryview(message)[: 1 << 20]))
@@ -44,7 +44,7 @@ def _name(kind: type) -> str:
 
 
 def _find(obj: object) -> tuple[str, object]:
-    """The path to the smallest part that cannot be pickled by itself, and that part."""
+    """Returns the path to the smallest part that cannot be pickled by itself, and that part."""
     path, looks = "", 0
     seen = {id(obj)}
     while True:
@@ -103,7 +103,7 @@ def _can_be_pickled(obj: object) -> bool:
 
 
 def _globals(pickled: bytes) -> list[str]:
-    """What a pickle names, as far as it can be read."""
+    """Returns the names in a pickle, as far as it can be read."""
     import pickletools
 
     found: list[str] = []
@@ -118,6 +118,6 @@ def _globals(pickled: bytes) -> list[str]:
                     break
             elif isinstance(argument, str):
                 strings.append(argument)
-    except Exception:  # a pickle that ends in the middle, say
+    except Exception:  # for example a pickle that ends in the middle
         pass
     return found

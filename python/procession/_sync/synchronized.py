@@ -17,10 +17,17 @@ __all__ = ["Synchronized", "SynchronizedArray", "SynchronizedBase", "Synchronize
 
 
 def synchronized(obj: Any, lock: Any = None, ctx: BaseContext | None = None) -> Any:
-    """A wrapper of a ctypes object that holds the lock whenever it reads or writes the object.
+    """Wraps a ctypes object in one that holds a lock while it reads or writes it.
 
-    lock: by default a new `RLock` of the context ctx. The wrapper of one value has `value`, that of a structure or
-    union has its fields, that of an array is indexed. TypeError: it is not a ctypes object, or is wrapped already.
+    The wrapper of one value has `value`, that of a structure or union has its fields, that of an array is indexed.
+
+    Args:
+        obj: the ctypes object.
+        lock: None: a new `RLock`.
+        ctx: the context that makes a new lock.
+
+    Raises:
+        TypeError: `obj` is not a ctypes object, or is wrapped already.
     """
     if isinstance(obj, SynchronizedBase):
         raise TypeError(f"{obj!r} has a lock already")
@@ -40,14 +47,14 @@ class SynchronizedBase(_core.Guarded):
         with counter:  # or counter.get_lock()
             counter.value += 1
 
-    It can be sent to other processes at any time; there it is the same object and the same lock. If a process dies that
-    has the lock, the next to acquire it gets `OwnerDiedError`, once: the object may be half changed.
+    It can be sent to other processes at any time; there it is the same object with the same lock. If a process dies
+    while it holds the lock, the next `acquire` raises `OwnerDiedError`, once: the object may be half changed.
     """
 
-    __module__ = "procession.sharedctypes"  # where it is found, and what pickles call it
+    __module__ = "procession.sharedctypes"  # the public name, which pickles use
 
     def __init__(self, obj: Any, lock: Any = None, ctx: BaseContext | None = None) -> None:
-        """obj: the ctypes object. lock: any with acquire and release; by default a new `RLock` of the context ctx."""
+        """obj: the ctypes object. lock: any with acquire and release; None: a new `RLock` of the context ctx."""
         if lock is None:
             lock = (ctx or context._default_context.get_context(None)).RLock()
         _core.Guarded._guard(self, obj, lock)
@@ -68,7 +75,7 @@ class SynchronizedBase(_core.Guarded):
 
 
 def _guarded(name: str) -> property:
-    """An attribute of the ctypes object, read and written while the lock is held."""
+    """Makes a property for an attribute of the ctypes object, which is read and written with the lock held."""
 
     def read(self: SynchronizedBase) -> Any:
         with self._lock:
@@ -82,14 +89,14 @@ def _guarded(name: str) -> property:
 
 
 class Synchronized(SynchronizedBase):
-    """One value with a lock. `value` acquires the lock for itself, but `value += 1` is two steps: use `with`."""
+    """One value with a lock. Reading or writing `value` acquires it, but `value += 1` is two steps: use `with`."""
 
-    __module__ = "procession.sharedctypes"  # where it is found, and what pickles call it
+    __module__ = "procession.sharedctypes"  # the public name, which pickles use
 
-    # As `_guarded`, but several times faster.
+    # like `_guarded`, but several times faster
     value: Any = _core.guarded_value
 
-    # Rust calls these by their names, which no class that derives from this one has.
+    # Rust calls these by names that no derived class uses.
 
     def _procession_read(self, name: str) -> Any:
         with self._lock:
@@ -101,9 +108,9 @@ class Synchronized(SynchronizedBase):
 
 
 class SynchronizedArray(SynchronizedBase):
-    """An array with a lock, acquired for each item or slice that is read or written."""
+    """An array with a lock. Reading or writing an item or slice acquires it."""
 
-    __module__ = "procession.sharedctypes"  # where it is found, and what pickles call it
+    __module__ = "procession.sharedctypes"  # the public name, which pickles use
 
     def __len__(self) -> int:
         return len(self._obj)
@@ -132,7 +139,7 @@ class SynchronizedArray(SynchronizedBase):
 class SynchronizedString(SynchronizedArray):
     """An array of bytes with a lock. `value`: the bytes before the first zero. `raw`: all of them."""
 
-    __module__ = "procession.sharedctypes"  # where it is found, and what pickles call it
+    __module__ = "procession.sharedctypes"  # the public name, which pickles use
 
     value = _guarded("value")
     raw = _guarded("raw")
@@ -142,7 +149,7 @@ _classes: dict[type[Any], type[SynchronizedBase]] = {}
 
 
 def _class_for(type_: type[Any]) -> type[SynchronizedBase]:
-    """The class of wrappers for a structure or union: it has the fields as attributes."""
+    """Returns the class of wrappers for a structure or union, with the fields as attributes."""
     type_ = getattr(type_, "_plain", type_)
     found = _classes.get(type_)
     if found is None:
