@@ -1,1 +1,1 @@
-"""Connections and listeners: what `connection` is made of."""
+"""Connections and listeners: the parts of `connection`."""

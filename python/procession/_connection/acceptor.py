@@ -1,8 +1,8 @@
-"""Accepting clients that have to prove who they are, many at a time.
+"""Accepts clients that have to prove who they are, several at a time.
 
-A client that falls silent in the midst of its handshake must not keep the others waiting. So a listener has several
-handshakes under way: each goes on when there is something to read, and whichever is through first is accepted first.
-All that happens within `accept`; nothing happens while nobody calls it.
+A client that falls silent during its handshake must not make the others wait. So a listener carries on several
+handshakes: each continues when there is something to read, and the client that finishes first is accepted first. All of
+that happens within `accept`; nothing happens while no thread calls it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["Reception"]
 
 READ, WRITE = 1, 4  # POLLIN, POLLOUT
-MOST = 128  # handshakes under way; whoever comes then takes the place of the oldest
+MOST = 128  # number of handshakes in progress; a further client takes the place of the oldest
 
 
 class Reception:
@@ -40,23 +40,23 @@ class Reception:
         self._pid = 0
 
     def close(self) -> None:
-        """Drops those whose handshakes are under way."""
+        """Drops the clients whose handshakes are in progress."""
         peers, self._peers = self._peers, []
         for peer in peers:
             peer.close()
 
     def accept(self, patience: float) -> tuple[_ConnectionBase, Any]:
-        """The next connection whose handshake succeeds, and its address.
+        """Returns the next connection whose handshake succeeds, and its address.
 
-        patience: how many seconds a handshake may take. AuthenticationError: one failed. TimeoutError (the built-in
-        one): the listening socket was given a timeout, and it has passed.
+        patience: seconds that a handshake may take. AuthenticationError: one failed. TimeoutError (the built-in one):
+        the listening socket has a timeout, and it has passed.
         """
         limit = self._listening.gettimeout()
         end = None if limit is None else time.monotonic() + limit
         with self._turn:
             if self._pid != os.getpid():
-                # others may accept from this socket too: what was to be had may be gone. And what was under way when
-                # this process was forked is its parent's.
+                # Other processes may accept from this socket too, and then `accept` must not block. And the handshakes
+                # that were in progress when this process was forked belong to its parent.
                 os.set_blocking(self._listening.fileno(), False)
                 self.close()
                 self._pid = os.getpid()
@@ -77,7 +77,7 @@ class Reception:
                     raise TimeoutError("timed out")
 
     def _await(self, end: float | None, patience: float) -> list[int]:
-        """Waits for somebody to talk to: the listening socket (0), or the peers (1, ...)."""
+        """Waits until the listening socket (0) or peers (1, ...) are ready. Returns these numbers."""
         listed = [(self._listening.fileno(), READ), *((peer.fileno(), peer.awaits) for peer in self._peers)]
         for peer in self._peers[:1]:  # the oldest
             end = peer.began + patience if end is None else min(end, peer.began + patience)
@@ -86,7 +86,7 @@ class Reception:
     def _welcome(self) -> _Peer | None:
         try:
             sock, address = self._listening.accept()
-        except (BlockingIOError, ConnectionAbortedError):  # another process was faster, or the client gave up
+        except (BlockingIOError, ConnectionAbortedError):  # another process was faster, or the client has gone
             return None
         peer = _Peer(sock, address, self._authkey, self._tls)
         self._peers.append(peer)
@@ -103,7 +103,7 @@ class Reception:
         return connection
 
     def _refuse_slow(self, patience: float, ready: list[int]) -> None:
-        """Drops one that has had its time and still says nothing."""
+        """Drops a peer whose time is over and that has sent nothing."""
         now = time.monotonic()
         for place, peer in enumerate(self._peers, 1):
             if now - peer.began >= patience and place not in ready:
@@ -123,7 +123,7 @@ class Reception:
 
 
 class _Peer:
-    """A client in its handshake."""
+    """A client during its handshake."""
 
     def __init__(self, sock: socket, address: Any, authkey: bytes | None, tls: ssl.SSLContext | None) -> None:
         sock.setblocking(False)
@@ -140,9 +140,9 @@ class _Peer:
         self._sock.close()
 
     def advance(self) -> _ConnectionBase | None:
-        """Goes on as far as it goes without waiting. The connection, once the handshake has succeeded.
+        """Continues as far as possible without waiting. Returns the connection when the handshake has succeeded.
 
-        AuthenticationError: it has failed, in whatever way.
+        AuthenticationError: it has failed, in any way.
         """
         try:
             self.awaits = next(self._talk)
@@ -158,7 +158,7 @@ class _Peer:
         return None
 
     def _handshake(self, authkey: bytes | None, tls: ssl.SSLContext | None) -> Generator[int, None, _ConnectionBase]:
-        """Yields what is to be waited for; returns the connection."""
+        """Yields the events to wait for; returns the connection."""
         if tls is not None:
             self._sock = tls.wrap_socket(self._sock, server_side=True, do_handshake_on_connect=False)
             yield from _unhindered(self._sock.do_handshake)
@@ -172,7 +172,7 @@ class _Peer:
                         raise EOFError
                     handshake.feed(received)
             finally:
-                # the last word, which may be that it was a failure
+                # the last message, which may say that the handshake has failed
                 yield from self._send(handshake.outgoing())
         if tls is not None:
             from .tls import TlsConnection
@@ -189,14 +189,14 @@ class _Peer:
 
 
 def _unhindered(operation: Any, *args: Any) -> Generator[int, None, Any]:
-    """Calls it, again and again while the socket is not ready."""
+    """Calls `operation`, again each time that the socket becomes ready; yields the events to wait for."""
     while True:
         try:
             return operation(*args)
         except BlockingIOError:
             yield READ if operation.__name__ == "recv" else WRITE
         except OSError as error:
-            # ssl is imported only by those who use it
+            # compared by name: ssl is imported only by programs that use it
             kind = type(error).__name__
             if kind not in ("SSLWantReadError", "SSLWantWriteError"):
                 raise

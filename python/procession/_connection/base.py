@@ -1,4 +1,4 @@
-"""The methods of connections, for kinds that move bytes in ways of their own."""
+"""The methods of connections, for kinds of connections that move bytes in their own way."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ __all__ = ["_ConnectionBase"]
 
 
 class _ConnectionBase:
-    """What connections are, for `isinstance`; and all of their methods, for kinds of connections that move bytes in a
-    way of their own: those have `_send_bytes(view)`, `_recv_bytes(maxsize)`, `_poll(timeout)` and `_close()`.
+    """The base class of connections, for `isinstance`. It has all methods for kinds of connections that move bytes in
+    their own way: those define `_send_bytes(view)`, `_recv_bytes(maxsize)`, `_poll(timeout)` and `_close()`.
     """
 
     _handle: int | None
@@ -95,7 +95,7 @@ class _ConnectionBase:
                 self._handle = None
 
     def send_bytes(self, buf: Buffer, offset: int = 0, size: int | None = None) -> None:
-        """Sends size bytes of a bytes-like object, from offset on; all by default."""
+        """Sends `size` bytes of a bytes-like object, from `offset` on; None: all of the rest."""
         self._check_closed()
         self._check_writable()
         view = memoryview(buf).cast("B")
@@ -120,7 +120,7 @@ class _ConnectionBase:
         self._send_bytes(ForkingPickler.dumps(obj))
 
     def recv_bytes(self, maxlength: int | None = None) -> bytes:
-        """Receives the bytes of a message. OSError: they are more than maxlength, and nothing can be received after."""
+        """Receives a message as bytes. OSError: it is longer than maxlength; nothing can be received after that."""
         self._check_closed()
         self._check_readable()
         if maxlength is not None and maxlength < 0:
@@ -128,9 +128,9 @@ class _ConnectionBase:
         return _message(self, maxlength).getvalue()
 
     def recv_bytes_into(self, buf: Buffer, offset: int = 0) -> int:
-        """Receives a message into a writable buffer, from offset on; returns its length.
+        """Receives a message into a writable buffer, from `offset` on. Returns its length.
 
-        BufferTooShort: the message does not fit. It is the exception's `args[0]`.
+        BufferTooShort: the message does not fit. The exception's `args[0]` is the message.
         """
         self._check_closed()
         self._check_readable()
@@ -146,7 +146,7 @@ class _ConnectionBase:
         return message.readinto(view[offset : offset + size])
 
     def recv(self) -> Any:
-        """Receives an object. EOFError: the other side is closed and nothing is left to receive."""
+        """Receives an object. EOFError: the other side is closed and no message is left."""
         from ..reduction import ForkingPickler
 
         self._check_closed()

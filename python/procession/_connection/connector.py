@@ -1,8 +1,8 @@
-"""Connecting to a listener: the way from an address to a connection that can be used, within a time.
+"""Connects to a listener within a time: from an address to a connection that can be used.
 
-What the listener does at its end is in `acceptor`. A listener that accepts late is no fault, so the time is one for
-all of it: until the socket is connected (which a full backlog delays), until the other side says something, until each
-has proved to know the key.
+`acceptor` has the listener's side. A listener may accept late, so one time limit covers everything: until the socket is
+connected (which a full backlog delays), until the other side answers, until both sides have proved that they know the
+key.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["visit"]
 
-LONGEST = 1e8  # seconds; the system knows no longer timeout
+LONGEST = 1e8  # seconds; the system accepts no longer timeout
 
 
 def visit(
@@ -34,14 +34,14 @@ def visit(
     server_hostname: str | None,
     timeout: float | None,
 ) -> _ConnectionBase:
-    """What `connection.Client` does, and raises."""
+    """Does the work of `connection.Client`, and raises its errors."""
     from ..connection import _connection_of
 
     clock = _Clock(timeout)
     try:
         sock = connected(address, family, clock.left())
     except TimeoutError as error:
-        clock.told(error, f"the listener at {address!r} let nobody in")
+        clock.told(error, f"the listener at {address!r} did not accept")
     try:
         if tls is not None:
             sock.settimeout(clock.left())
@@ -62,7 +62,7 @@ def visit(
 
 
 def connected(address: Any, family: str, timeout: float | None) -> Any:
-    """A socket that is connected to the listener at that address, and blocks. TimeoutError: it took too long."""
+    """Connects to the listener at that address. Returns a socket that blocks. TimeoutError: it took too long."""
     import socket
 
     sock = socket.socket(getattr(socket, family))
@@ -70,7 +70,7 @@ def connected(address: Any, family: str, timeout: float | None) -> Any:
         if family == "AF_UNIX":
             _connect_unix(sock, address, timeout)
         else:
-            sock.settimeout(timeout)  # whatever the default timeout is
+            sock.settimeout(timeout)  # the default timeout does not matter
             sock.connect(address)
         sock.settimeout(None)
     except BaseException:
@@ -80,7 +80,7 @@ def connected(address: Any, family: str, timeout: float | None) -> Any:
 
 
 def _connect_unix(sock: Any, address: Any, timeout: float | None) -> None:
-    """Connects. (While the backlog is full, a Unix socket with a timeout of Python's would give up at once.)"""
+    """Connects. (While the backlog is full, a Unix socket with a timeout of Python would fail at once.)"""
     import socket
     from struct import pack
 
@@ -98,7 +98,7 @@ def _connect_unix(sock: Any, address: Any, timeout: float | None) -> None:
         except OSError as error:
             if error.errno != ENOTCONN:
                 raise
-            continue  # a signal came while it waited, and Python took that for having connected
+            continue  # a signal interrupted the wait, and Python took that for a connection
         if left is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, pack("ll", 0, 0))
         return
@@ -110,13 +110,15 @@ class _Clock:
         self._began = time.monotonic()
 
     def left(self) -> float | None:
-        """Seconds, more than 0."""
+        """Returns the seconds that are left, always more than 0."""
         return None if self._timeout is None else max(self._timeout - (time.monotonic() - self._began), 1e-6)
 
     def told(self, error: TimeoutError, what: str) -> NoReturn:
-        if error.errno is not None:  # the system's own patience is over (ETIMEDOUT), which may be the shorter one
+        if error.errno is not None:  # ETIMEDOUT: the system's own time limit has passed, which may be shorter
             raise error
-        raise TimeoutError(f"{what} within {self._timeout:g} s: it hangs, or is busy (Client takes timeout=)") from None
+        raise TimeoutError(
+            f"{what} within {self._timeout:g} s: it hangs or is busy (see the argument timeout of Client)"
+        ) from None
 
 
 def _prove(sock: Any, authkey: bytes, clock: _Clock) -> None:
@@ -131,7 +133,7 @@ def _prove(sock: Any, authkey: bytes, clock: _Clock) -> None:
             handshake.feed(received)
         except AuthenticationError:
             with suppress(OSError):
-                _say(sock, handshake, clock)  # the last word, which is that it was a failure
+                _say(sock, handshake, clock)  # the last message, which says that the handshake has failed
             raise
     _say(sock, handshake, clock)
 

@@ -22,16 +22,16 @@ __all__ = ["TlsConnection"]
 
 READ, WRITE = 1, 4  # POLLIN, POLLOUT
 CHUNK = 1 << 16
-LONG = -1  # the short length that announces a long one
+LONG = -1  # a short length with this value announces a long length
 LONGEST = 1 << 62
 
 
 class TlsConnection(_ConnectionBase):
     """A connection through TLS. Its messages are those of `Connection`.
 
-    It stays in its process: the state of TLS can be neither pickled nor shared with a forked child.
+    It cannot leave its process: the state of TLS can neither be pickled nor shared with a forked child.
 
-    The socket does not block, and the state, which two threads must not use at the same time, is locked for moments.
+    The socket does not block. The state, which two threads must not use at the same time, is locked for short times.
     """
 
     def __init__(self, sock: ssl.SSLSocket) -> None:
@@ -39,7 +39,7 @@ class TlsConnection(_ConnectionBase):
         sock.setblocking(False)
         self._sock = sock
         self._lock = allocate_lock()
-        self._ahead = b""  # decrypted, and not yet received
+        self._ahead = b""  # decrypted bytes that were not received yet
         self._ended = False
 
     def __reduce__(self) -> NoReturn:
@@ -59,7 +59,7 @@ class TlsConnection(_ConnectionBase):
     def _close(self) -> None:
         with self._lock:
             with suppress(OSError, ValueError):
-                self._sock.unwrap()  # says that this is the end, and does not wait for the answer
+                self._sock.unwrap()  # tells the other side that this is the end, without waiting for the answer
             self._sock.close()
 
     # --- sending ---
@@ -106,7 +106,7 @@ class TlsConnection(_ConnectionBase):
             return None
         message = io.BytesIO()
         piece = memoryview(bytearray(min(size, 1 << 20)))
-        while size:  # piece by piece, so that memory is taken for what comes and not for what is announced
+        while size:  # piece by piece, so that memory is allocated for bytes that arrive, and not for the announced size
             part = piece[: min(size, len(piece))]
             self._read(part, True)
             message.write(part)
@@ -115,7 +115,7 @@ class TlsConnection(_ConnectionBase):
         return message
 
     def _ready(self) -> bool:
-        """Whether there is something to receive, or the end: what the descriptor alone does not tell."""
+        """Returns whether there is something to receive, or the end. The descriptor alone does not tell this."""
         if not self._ahead and not self._ended:
             with self._lock:
                 try:

@@ -1,6 +1,6 @@
-"""Waiting for several objects of which some are more than a descriptor.
+"""Waits for several objects of which some have more than a descriptor.
 
-Some have to be asked whether they are ready (`_ready()`), since their descriptor tells less. Others have no
+Some have to be asked whether they are ready (`_ready()`), since their descriptor does not always tell. Others have no
 descriptor, but call a mailbox when they may have become ready: see `_sync.asyncio_wait`.
 """
 
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
 
 __all__ = ["wait_mixed"]
 
-# Seconds after which is asked again in any case, when all that call were told the mailbox, and when not.
+# Seconds after which objects are asked again without a call: if the mailbox is registered with all of them, and if not.
 CALLED = 0.5
 UNCALLED = 0.02
 
 
 def wait_mixed(objects: list[Any], timeout: float | None) -> list[Any]:
-    """Those of the objects that are ready, in their order; empty if none is within timeout seconds."""
+    """Waits until some objects are ready. Returns these, in their order; none if `timeout` seconds have passed."""
     end = None if timeout is None else time.monotonic() + timeout
     asked = {place: question for place, obj in enumerate(objects) if (question := _question(obj)) is not None}
     callers = [objects[place] for place in asked if isinstance(objects[place], _core.Event)]
     plain = [place for place in range(len(objects)) if place not in asked]
-    # what to wait for, with the place of the object it belongs to
+    # the objects to wait for by descriptor, as indexes into `objects`
     listed = plain + [place for place in asked if not isinstance(objects[place], _core.Event)]
     waitable: list[Any] = [_descriptor(objects[place]) for place in listed]
     mailbox = _core.Mailbox() if callers else None
@@ -39,7 +39,7 @@ def wait_mixed(objects: list[Any], timeout: float | None) -> list[Any]:
             waitable.append(mailbox.fileno())
             patience = CALLED if all([ours(obj)._register_waker(obj, mailbox.address) for obj in callers]) else UNCALLED
         while True:
-            # those that call are asked after they were told the mailbox, or a call could be missed
+            # ask objects that call only after the mailbox is registered, or a call could be missed
             ready = {place for place, question in asked.items() if question()}
             left = None if end is None else max(0.0, end - time.monotonic())
             if ready:
@@ -71,10 +71,10 @@ def _descriptor(obj: Any) -> int:
 
 
 def _question(obj: Any) -> Callable[[], bool] | None:
-    """How to ask an object whether it is ready; None if its descriptor tells."""
+    """Returns a function that asks an object whether it is ready; None if its descriptor tells."""
     if isinstance(obj, int):
         return None
-    # only of classes of ours: what others call by these names is theirs
+    # only of our classes: others may use these names for something else
     if isinstance(obj, _core.Queue):
         return lambda: _core.Queue._ready(obj)
     if isinstance(obj, _core.Event):
