@@ -1,7 +1,7 @@
-"""Calls of a pool that wait as they are, not pickled, because enough bytes are on their way to the workers.
+"""Calls of a pool that wait without being pickled, because enough bytes are on their way to the workers.
 
-So a big object that is an argument of many waiting calls is kept once. The price is multiprocessing's own: what is
-changed after the call was made and before it is sent, is sent as changed.
+So a big object that is an argument of many waiting calls is in memory once. As in multiprocessing, changes to an
+argument after the call was made and before it is sent are sent too.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ __all__ = ["Backlog", "Call", "Chunks", "report"]
 
 
 class Backlog:
-    """What waits to be sent, in the order in which it came. A thread sends it, and is there only as long as needed."""
+    """The calls that wait to be sent, in the order in which they came. A thread sends them; it ends when none waits."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self.waiting: deque[Call | Chunks] = deque()
         self._lock = threading.Lock()
-        # held while a job is sent, so that a job is either withdrawn or sent; pickling may call back
+        # held while a job is sent, so that a job is either withdrawn or sent; re-entrant, since pickling may call back
         self._sending = threading.RLock()
         self._runs = False
 
     def add(self, job: Call | Chunks) -> None:
-        """Has the job sent after all that wait."""
+        """Sends the job after all that wait."""
         with self._lock:
             self.waiting.append(job)
             begin, self._runs = not self._runs, True
@@ -42,7 +42,7 @@ class Backlog:
             threading.Thread(target=self._run, name="PoolSender", daemon=True).start()
 
     def withdraw(self, job: Call | Chunks) -> bool:
-        """Takes a job back; False if all of it is sent."""
+        """Takes a job back. Returns False if all of it is sent."""
         with self._sending, self._lock:
             try:
                 self.waiting.remove(job)
@@ -51,7 +51,7 @@ class Backlog:
         return True
 
     def withdraw_all(self) -> list[Call | Chunks]:
-        """Takes all jobs back."""
+        """Takes all jobs back and returns them."""
         with self._sending, self._lock:
             jobs = list(self.waiting)
             self.waiting.clear()
@@ -85,7 +85,7 @@ class Backlog:
 
 
 def report(tell: Callable[[], object]) -> None:
-    """Calls something that calls back. What a callback raises is printed, and harms no other call."""
+    """Calls a function that calls back. An exception of the callback is printed and affects no other call."""
     try:
         tell()
     except Exception as error:
@@ -93,7 +93,7 @@ def report(tell: Callable[[], object]) -> None:
 
 
 class Call:
-    """One call. submit: submits it, and returns False if there is no room; fail: tells why it is not made."""
+    """One call. submit: submits it, and returns False if there is no room; fail: called if it will not be submitted."""
 
     def __init__(self, submit: Callable[[], bool], fail: Callable[[BaseException | None], None]) -> None:
         self.send = submit
@@ -101,10 +101,10 @@ class Call:
 
 
 class Chunks:
-    """The input of a map, on its way in chunks into a group of tasks.
+    """The input of a map, sent in chunks into a group of tasks.
 
-    size: items of a chunk; None: a share of what is left, so that the last chunks are small, unless a chunk turns out
-    to be big in bytes: an object that all items refer to is pickled once for each chunk, so there are few then.
+    size: number of items per chunk. None: a share of the rest, so that the last chunks are small, unless a chunk has
+    many bytes: an object to which all items refer is pickled once for each chunk, so then the chunks are few.
     """
 
     def __init__(
@@ -130,7 +130,7 @@ class Chunks:
                 self._size = -(-left // max(1, 4 * self._workers - 1))
             chunk = self._size or max(1, left // (8 * self._workers))
             items = left if self._size else min(left, chunk * self._workers)
-            # a value of one item alone comes back as that, not as a list of it
+            # the value of a single item comes back as itself, not as a list
             read, tasks, ended, error = self._group.feed(self._source, items, chunk, self._done, self._result._chunked)
             self._result._tasks += tasks
             self._done += read
@@ -146,12 +146,12 @@ class Chunks:
         return True
 
     def left(self) -> int:
-        """How many tasks are not submitted yet, about."""
+        """Returns about how many tasks are not submitted yet."""
         left = self._length - self._done
         return -(-left // (self._size or max(1, left // (8 * self._workers))))
 
     def fail(self, error: BaseException | None, /) -> None:
-        """The rest will not be sent."""
+        """Gives up the rest, which will not be sent."""
         if error is None:
             self._result._abandon(self._done)
         else:

@@ -1,7 +1,7 @@
-"""How many threads numerical libraries (BLAS, OpenMP) start inside a worker.
+"""Limits how many threads numerical libraries (BLAS, OpenMP) start inside a worker.
 
-Each of them starts as many as there are CPUs, in every process: eight workers on eight CPUs are then 64 threads that
-keep each other from working.
+Each of them starts as many threads as there are CPUs, in every process: eight workers on eight CPUs then have 64
+threads that slow each other down.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import re
 
 __all__ = ["VARIABLES", "limit"]
 
-# what the libraries read when they are loaded
+# variables that the libraries read when they are loaded
 VARIABLES = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
@@ -21,7 +21,7 @@ VARIABLES = (
     "NUMEXPR_NUM_THREADS",
 )
 
-# and what those that are loaded already can be told
+# functions of libraries that are loaded already
 _SETTERS = (
     "openblas_set_num_threads",
     "openblas_set_num_threads64_",
@@ -35,7 +35,7 @@ _LIBRARY = re.compile(r"/\S*(?:openblas|mkl_rt|libgomp|libomp|libiomp|libblis)\S
 
 
 def limit(threads: int) -> None:
-    """Has the libraries of this process use so many threads: those loaded already, and those to come."""
+    """Sets the number of threads of the libraries in this process: those loaded already, and those loaded later."""
     for name in VARIABLES:
         os.environ[name] = str(threads)
     try:

@@ -1,7 +1,7 @@
-"""The part of `Pool` for code that knows multiprocessing's: names, and methods that a subclass overrides.
+"""The part of `Pool` for code that knows multiprocessing's pool: names, and methods that a subclass overrides.
 
-A subclass that overrides one of those by which multiprocessing's pool makes its queues and starts its workers gets a
-pool that is made so (`queue_engine`). Every other pool has neither queues of such a kind nor tasks on them.
+If a subclass overrides a method with which multiprocessing's pool makes its queues or starts its workers, the pool
+works in that way (`queue_engine`). Other pools have no such queues.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ def worker(
     maxtasks: int | None = None,
     wrap_exception: bool = False,
 ) -> None:
-    """What a worker does in a pool whose queues are a subclass's: it takes tasks until None comes.
+    """Runs a worker of a pool whose queues are those of a subclass: it takes tasks until None comes.
 
-    A task is (job, index, function, arguments, keywords). What it puts is (job, index, (success, value or exception)).
-    Other pools' workers run the engine's loop instead.
+    A task is (job, index, function, arguments, keywords). It puts (job, index, (success, value or exception)). Workers
+    of other pools run the loop of the engine instead.
     """
     from .._start.exit_report import how
     from ..process import _exit_code_of
@@ -78,7 +78,7 @@ def worker(
 
 
 def _insisting(call: Callable[..., Any], *args: Any) -> Any:
-    """call(*args), again if all that went wrong is that the lock's last owner is dead."""
+    """Calls call(*args), again if the last owner of the lock has died."""
     while True:
         try:
             return call(*args)
@@ -87,7 +87,7 @@ def _insisting(call: Callable[..., Any], *args: Any) -> Any:
 
 
 class PoolNames:
-    """What `Pool` derives from."""
+    """The base class of `Pool`."""
 
     _state: str
     _ctx: Any
@@ -104,30 +104,30 @@ class PoolNames:
 
     @staticmethod
     def Process(ctx: Any, *args: Any, **kwds: Any) -> Any:
-        """Makes the process that is to be a worker. A subclass may override it."""
+        """Makes the process of a worker. A subclass may override it."""
         return ctx.Process(*args, **kwds)
 
     @found
     def _cache(self: Any) -> Cache:
-        """What is under way: `len` says how many calls."""
+        """The calls in progress: `len` returns their number."""
         made = Cache(lambda engine=self._engine: engine.jobs)  # type: ignore[misc]
         found_: Cache = self.__dict__.setdefault("_cache", made)
         return found_
 
     @found
     def _taskqueue(self: Any) -> TaskQueue:
-        """Where tasks of recipes are put; `qsize` says how many batches and tasks no worker has begun."""
+        """The queue for tasks of recipes. `qsize` returns how many batches and tasks no worker has begun."""
         made = TaskQueue(self._engine, self._supervisor, self._cache, self._processes)
         found_: TaskQueue = self.__dict__.setdefault("_taskqueue", made)
         return found_
 
-    # One thread does what three do in multiprocessing, unless the queues are a subclass's.
+    # One thread does the work of three in multiprocessing, unless the queues are those of a subclass.
     _worker_handler = found(lambda self: self._supervisor.thread)
     _task_handler = found(lambda self: getattr(self._supervisor, "feeder", self._supervisor.thread))
     _result_handler = found(lambda self: getattr(self._supervisor, "receiver", self._supervisor.thread))
 
     def _close_engine(self) -> None:
-        """No more calls are taken but those of recipes that wait already."""
+        """Closes the engine. Recipes that wait already are still run."""
         tasks = self.__dict__.get("_taskqueue")
         if isinstance(tasks, TaskQueue):
             tasks.close()
@@ -137,7 +137,7 @@ class PoolNames:
     def _guarded_task_generation(
         self, result_job: int, func: Callable[..., Any], iterable: Iterable[Any]
     ) -> Iterator[Task]:
-        """A task for each item; if the input raises, the last task is one that raises the same."""
+        """Yields a task for each item. If the input raises, the last task raises the same exception."""
         index = 0
         try:
             for item in iterable:
@@ -148,7 +148,7 @@ class PoolNames:
 
     @staticmethod
     def _get_tasks(func: Callable[..., Any], it: Iterable[Any], size: int) -> Iterator[tuple[Any, tuple[Any, ...]]]:
-        """The input in chunks, as (func, chunk)."""
+        """Yields the input in chunks, as (func, chunk)."""
         items = iter(it)
         while chunk := tuple(itertools.islice(items, size)):
             yield func, chunk
@@ -162,7 +162,7 @@ class PoolNames:
         callback: Callable[[list[Any]], object] | None,
         error_callback: Callable[[BaseException], object] | None,
     ) -> MapResult:
-        """A map whose chunks are done by mapper((func, chunk)), which a recipe brings."""
+        """Runs a map whose chunks are computed by mapper((func, chunk)), which comes from a recipe."""
         items = list(iterable)
         if chunksize is None:
             chunksize = -(-len(items) // (4 * self._processes))
@@ -172,15 +172,15 @@ class PoolNames:
             self._taskqueue.put((self._guarded_task_generation(result._job, mapper, chunks), None))
         return result
 
-    # --- what is used if a subclass overrides a part of it ---
+    # --- used if a subclass overrides a part of it ---
 
     def _setup_queues(self) -> None:
-        """Makes the queues of tasks and outcomes. Called only in subclasses that override it, or how workers start."""
+        """Makes the queues of tasks and outcomes. Called in subclasses that override it, or that start workers."""
         self._inqueue, self._outqueue = self._ctx.SimpleQueue(), self._ctx.SimpleQueue()
         self._quick_put, self._quick_get = self._inqueue.put, self._outqueue.get
 
     def _repopulate_pool(self) -> None:
-        """Starts workers in place of those that have ended. A pool as it comes does so by itself: this waits for it."""
+        """Starts workers in place of those that have ended. In other pools, which do so by themselves, waits for it."""
         if is_foreign(type(self)):
             self._repopulate_pool_static(
                 self._ctx,
@@ -212,7 +212,7 @@ class PoolNames:
         maxtasksperchild: int | None,
         wrap_exception: bool,
     ) -> None:
-        """Starts processes until the pool has so many, and adds them to it."""
+        """Starts processes until the pool has `processes` of them, and adds them to it."""
         from .. import pool as module
 
         for _ in range(processes - len(pool)):
@@ -228,15 +228,14 @@ class PoolNames:
 
 
 def starts_own_workers(kind: Any) -> bool:
-    """Whether that class of pools starts its workers itself."""
+    """Returns whether that class of pools starts its workers itself."""
     return kind._repopulate_pool is not _REPOPULATE or kind._repopulate_pool_static is not _REPOPULATE_STATIC
 
 
 def is_foreign(kind: Any) -> bool:
-    """Whether a pool of that class is to have queues and workers as multiprocessing's pool has them.
+    """Returns whether a pool of that class has queues and workers as multiprocessing's pool has them.
 
-    That is if the class overrides how they are made, or somebody has put a function of their own in `pool.worker`'s
-    place.
+    That is so if the class overrides how they are made, or if a program has replaced `pool.worker`.
     """
     from .. import pool as module
 

@@ -1,5 +1,5 @@
-"""What multiprocessing's workers run for a chunk of `map`, and how they send an exception: for code that was written
-for its pool. `pool` has them under its own name.
+"""How multiprocessing's workers run a chunk of `map` and send an exception, for code that was written for its pool.
+`pool` has these under its own name.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ __all__ = ["ExceptionWithTraceback", "mapstar", "rebuild_exc", "starmapstar"]
 
 
 def mapstar(args: tuple[Any, ...]) -> list[Any]:
-    """list(map(*args)): what runs a chunk of `map` there."""
+    """Runs a chunk of `map` there: list(map(*args))."""
     return list(map(*args))
 
 
 def starmapstar(args: tuple[Callable[..., Any], Iterable[Iterable[Any]]]) -> list[Any]:
-    """The same for `starmap`."""
+    """Runs a chunk of `starmap` there."""
     function, items = args
     return [function(*item) for item in items]
 
@@ -41,6 +41,6 @@ class ExceptionWithTraceback:
 
 
 def rebuild_exc(exc: BaseException, tb: str) -> BaseException:
-    """What `ExceptionWithTraceback` is unpickled as."""
+    """Unpickles an `ExceptionWithTraceback`."""
     exc.__cause__ = RemoteTraceback(tb)
     return exc

@@ -1,8 +1,8 @@
-"""What code that was written for multiprocessing's own pool reaches for: names of a pool, of its results, and results
-that are made by hand.
+"""What code uses that was written for multiprocessing's own pool: names of a pool and of its results, and results that
+are made by hand.
 
-A recipe makes a result, numbers its tasks with the result's `_job`, puts them into `_taskqueue`, and the pool calls
-the result's `_set` for each. Here a thread, which there is only while such tasks wait, gives them to the pool's engine.
+Such a recipe makes a result, numbers its tasks with the result's `_job`, and puts them into `_taskqueue`; the pool
+calls the result's `_set` for each. Here a thread, which exists only while such tasks wait, submits them to the engine.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ __all__ = [
 
 job_counter = itertools.count()
 
-# so many tasks of recipes are with the engine at a time, for each worker; the others stay unread
+# number of tasks of recipes that the engine has at a time, for each worker; the others are not read yet
 _AHEAD = 8
 
 
 class found:
-    """An attribute that is worked out when it is read, unless somebody has set it."""
+    """An attribute that is computed when it is read, unless a program has set it."""
 
     def __init__(self, make: Callable[[Any], Any]) -> None:
         self.make = make
@@ -59,7 +59,7 @@ class found:
 
 
 def reraise(error: BaseException) -> None:
-    """Raises it: the task that stands for what the input of a recipe has raised."""
+    """Raises `error`: the task for an exception of a recipe's input."""
     raise error
 
 
@@ -67,7 +67,7 @@ def reraise(error: BaseException) -> None:
 
 
 class ApplyResult:
-    """The result of one call, to come. A pool makes it; made by hand, it has what is given to `_set`."""
+    """The result of one call. A pool makes it; one that is made by hand gets its outcome through `_set`."""
 
     __class_getitem__: Any = classmethod(GenericAlias)
 
@@ -85,21 +85,21 @@ class ApplyResult:
         self._cache[self._job] = self
 
     def ready(self) -> bool:
-        """Whether there is a result, or an error."""
+        """Returns whether there is a result or an error."""
         return bool(self._event.is_set())
 
     def successful(self) -> bool:
-        """Whether the call has returned, and not raised. ValueError: it is still under way."""
+        """Returns whether the call has returned, and not raised. ValueError: it is still in progress."""
         if not self.ready():
             raise ValueError(f"{self!r} is not ready")
         return bool(self._success)
 
     def wait(self, timeout: float | None = None) -> None:
-        """Waits until there is a result, or for so many seconds."""
+        """Waits until there is a result, at most `timeout` seconds; None: without limit."""
         self._event.wait(timeout)
 
     def get(self, timeout: float | None = None) -> Any:
-        """The result, waited for up to so many seconds (None: without limit). Raises what the call has raised."""
+        """Waits for the result, as `wait`, and returns it, or raises the exception of the call or TimeoutError."""
         self.wait(timeout)
         if not self.ready():
             raise TimeoutError
@@ -108,17 +108,17 @@ class ApplyResult:
         raise self._value
 
     def cancel(self) -> bool:
-        """False: what was made by hand cannot be taken back."""
+        """Returns False: a call that was made by hand cannot be taken back."""
         return False
 
     def __await__(self) -> Generator[Any, None, Any]:
-        """In asyncio: the result, waited for by a thread."""
+        """Waits for the result in asyncio, with a thread."""
         import asyncio
 
         return asyncio.to_thread(self.get).__await__()
 
     def _set(self, index: int, outcome: tuple[bool, Any]) -> None:
-        """A task is done. outcome: (success, value or exception)."""
+        """Stores the outcome of a task: (success, value or exception)."""
         self._success, self._value = outcome
         self._finish()
 
@@ -134,7 +134,7 @@ class ApplyResult:
 
 
 class MapResult(ApplyResult):
-    """The result of many calls, to come: a list. Made by hand, its tasks are chunks of `chunksize` items."""
+    """The result of many calls: a list. If it is made by hand, its tasks are chunks of `chunksize` items."""
 
     def __init__(
         self,
@@ -149,7 +149,7 @@ class MapResult(ApplyResult):
         self._chunksize = chunksize
         self._number_left = -(-length // chunksize) if chunksize > 0 else 0
         if not self._number_left:
-            self._callback = None  # as in multiprocessing, where nothing calls back for nothing
+            self._callback = None  # as in multiprocessing, which does not call back for an empty input
             self._finish()
 
     def _set(self, index: int, outcome: tuple[bool, Any]) -> None:
@@ -166,11 +166,12 @@ class MapResult(ApplyResult):
 class IMapIterator:
     """The results of many calls, in the order of the input, as they come.
 
-    A pool makes it; made by hand, it has what is given to `_set`, and ends when there is as much as `_set_length` says.
+    A pool makes it. One that is made by hand gets outcomes through `_set`, and ends at the number that `_set_length`
+    gives.
     """
 
-    _index: Any  # how many are done
-    _length: Any  # how many there are; None until somebody has said it
+    _index: Any  # number of tasks that are done
+    _length: Any  # number of tasks; None until `_set_length` is called
 
     def __init__(self, pool: Any) -> None:
         self._pool = pool
@@ -187,9 +188,10 @@ class IMapIterator:
         return self
 
     def next(self, timeout: float | None = None) -> Any:
-        """The next result, waited for up to so many seconds. StopIteration: there is no other.
+        """Returns the next result, or raises the exception of the call.
 
-        Raises what the call has raised, or `procession.TimeoutError`.
+        timeout: seconds; None: without limit. StopIteration: there are no more results. `procession.TimeoutError`:
+        there was none in that time.
         """
         with self._cond:
             if not self._cond.wait_for(lambda: self._items or self._index == self._length, timeout):
@@ -222,13 +224,13 @@ class IMapIterator:
             self._index += 1
 
     def _set(self, index: int, outcome: tuple[bool, Any]) -> None:
-        """A task is done. outcome: (success, value or exception)."""
+        """Stores the outcome of a task: (success, value or exception)."""
         with self._cond:
             self._in_turn(index, outcome)
             self._changed()
 
     def _set_length(self, length: int) -> None:
-        """There are so many tasks, and no more."""
+        """Sets the number of tasks."""
         with self._cond:
             self._length = length
             self._changed()
@@ -241,7 +243,7 @@ class IMapIterator:
 
 
 class IMapUnorderedIterator(IMapIterator):
-    """The results of many calls, as they come."""
+    """The results of many calls, in the order in which they come."""
 
     def _in_turn(self, index: int, outcome: tuple[bool, Any]) -> None:
         self._items.append(outcome)
@@ -259,7 +261,7 @@ def _next_or_end(results: IMapIterator) -> tuple[Any, bool]:
 
 
 class _Event:
-    """A result, seen as the event that it is there."""
+    """An event that is set when a result is there."""
 
     def __init__(self, result: Any) -> None:
         self._result = result
@@ -273,13 +275,13 @@ class _Event:
 
 
 def _job_of(result: Any) -> int:
-    """Its number among the results of this process, given when somebody asks."""
+    """Returns its number among the results of this process, which it gets at the first call."""
     number: int = result.__dict__.setdefault("_job", next(job_counter))
     return number
 
 
 class ResultNames:
-    """Names of multiprocessing's results, for those that the engine makes; they cost nothing until they are read."""
+    """Names of multiprocessing's results, for those that the engine makes. They cost nothing until they are read."""
 
     _event = found(_Event)
     _job = found(_job_of)
@@ -287,14 +289,14 @@ class ResultNames:
 
     @found
     def _success(self: Any) -> bool:
-        """Whether the call has returned; AttributeError while it is under way."""
+        """Whether the call has returned; AttributeError while it is in progress."""
         if not self.ready():
             raise AttributeError("_success")
         return bool(self.successful())
 
     @found
     def _value(self: Any) -> Any:
-        """What the call has returned or raised; AttributeError while it is under way."""
+        """The value or exception of the call; AttributeError while it is in progress."""
         if not self.ready():
             raise AttributeError("_value")
         self.wait(0)
@@ -302,11 +304,11 @@ class ResultNames:
 
 
 class MapNames:
-    """What the result of `map_async` has besides."""
+    """Further names of the result of `map_async`."""
 
     @found
     def _number_left(self: Any) -> int:
-        """How many tasks are not done."""
+        """Number of tasks that are not done."""
         if self.ready():
             return 0
         unsent = self._unsent
@@ -314,7 +316,7 @@ class MapNames:
 
     @found
     def _chunksize(self: Any) -> int:
-        """How many items a task has: on an average, if nobody has said it."""
+        """Number of items per task; the average, unless the caller has given it."""
         length = self._length
         return int(self._chunk or -(-length // max(1, self._tasks))) if length else 0
 
@@ -326,7 +328,7 @@ class MapNames:
 
     @found
     def _value(self: Any) -> Any:
-        """The list, with None for what is not done; or the exception."""
+        """The list, with None for items that are not done; or the exception."""
         self._look()
         return self._values if self._outcome is None else self._outcome[1]
 
@@ -339,12 +341,12 @@ class IteratorNames:
 
     @found
     def _index(self: Any) -> int:
-        """How many items are done, as far as this is known here; if they are handed out in order, without a gap."""
+        """Number of items that are known here to be done; if results are handed out in order, without a gap."""
         return int(self._feed.given + len(self._ready))
 
     @found
     def _length(self: Any) -> int | None:
-        """How many items there are; None until all of the input is read."""
+        """Number of items; None until all of the input is read."""
         return self._feed.fed if self._feed.ended else None
 
 
@@ -352,7 +354,7 @@ class IteratorNames:
 
 
 class Cache(dict[int, "Any"]):
-    """What is under way in a pool. Its entries are the results that were made by hand; its length counts all."""
+    """The calls of a pool in progress. The entries are the results that were made by hand; the length counts all."""
 
     def __init__(self, others: Callable[[], int]) -> None:
         super().__init__()
@@ -366,7 +368,7 @@ class Cache(dict[int, "Any"]):
 
 
 class TaskQueue:
-    """Where recipes put their tasks: batches of (iterable of tasks, function that is told how many they were)."""
+    """The queue for tasks of recipes: batches of (iterable of tasks, function that gets their number)."""
 
     def __init__(self, engine: Engine, supervisor: Supervisor, cache: Cache, processes: int) -> None:
         self._engine, self._supervisor, self._cache = engine, supervisor, cache
@@ -374,12 +376,11 @@ class TaskQueue:
         self._changed = threading.Condition()
         self._batches: deque[tuple[Iterable[Task], Callable[[int], object] | None]] = deque()
         self._running = self._closing = False
-        # numbers of the engine's tasks that are under way for this queue
+        # numbers of the engine's tasks that are in progress for this queue
         self.sent: set[int] = set()
 
     def put(self, batch: tuple[Iterable[Task], Callable[[int], object] | None] | None) -> None:
-        """Has the tasks run, after those of the batches before. None, which ends a thread in multiprocessing, is
-        nothing."""
+        """Runs the tasks, after those of earlier batches. None does nothing; in multiprocessing it ends a thread."""
         if batch is None:
             return
         with self._changed:
@@ -389,15 +390,15 @@ class TaskQueue:
                 threading.Thread(target=self._run, name="PoolRecipes", daemon=True).start()
 
     def qsize(self) -> int:
-        """How many batches and tasks no worker has begun."""
+        """Returns how many batches and tasks no worker has begun."""
         return len(self._batches) + int(self._engine.waiting)
 
     def empty(self) -> bool:
-        """Whether workers have begun all there is."""
+        """Returns whether workers have begun all tasks."""
         return self.qsize() == 0
 
     def close(self) -> None:
-        """Closes the engine when it has all that was put here."""
+        """Closes the engine when it has all tasks that were put here."""
         with self._changed:
             self._closing = True
             if not self._running:
@@ -418,11 +419,11 @@ class TaskQueue:
                     last = task[1] or 0
                     self._send(task)
                     if told and self._over():
-                        break  # the rest would fail as this one has
+                        break  # the rest would fail as well
                 if told:
                     told(last + 1)
             except BaseException as error:
-                # as with any thread: told, and the next ones are not to suffer
+                # printed, as for any thread; the next batches run
                 sys.excepthook(type(error), error, error.__traceback__)
             tasks = told = task = None  # type: ignore[assignment]
 

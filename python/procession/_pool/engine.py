@@ -1,7 +1,7 @@
-"""What a pool needs of its engine: the interface, for type checkers alone.
+"""The interface of a pool's engine, for type checkers only.
 
 `PoolEngine` of `_core` implements it for processes, `thread_engine` for threads, `queue_engine` for pools on queues of
-their own. At run time nothing imports this module.
+their own. At run time no module imports this one.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["Engine", "Group", "Supervisor", "Task"]
 
 
 class Task(Protocol):
-    """One call. Outcomes are (whether it succeeded, the value or what `errors.error_of` makes an exception of)."""
+    """One call. An outcome is (whether it succeeded, its value or the argument of `errors.error_of`)."""
 
     @property
     def id(self) -> int: ...
@@ -96,7 +96,7 @@ class Engine(Protocol):
 
 
 class Supervisor(Protocol):
-    """Looks after the workers, and calls the functions of `listeners` when a task is done."""
+    """Looks after the workers, and calls the functions of `Listeners` when a task is done."""
 
     @property
     def broken(self) -> BaseException | None: ...

@@ -1,4 +1,4 @@
-"""What goes wrong with a task, as exceptions."""
+"""The exceptions of tasks."""
 
 from __future__ import annotations
 
@@ -18,13 +18,17 @@ _LONGEST = 200  # characters of an item in a note
 
 
 class WorkerDiedError(ProcessError):
-    """The worker died that had the task, as often as the task may be run (`retries`).
+    """Raised if the worker of a task died, as often as the task may be run (`retries`).
 
-    pid, exitcode: of the worker, the last one (-N: killed by signal N; None: nobody could tell). function: its name.
-    task: the index of the item, for `map` and the like; None for `apply`. deaths: how many workers died with the task.
+    Attributes:
+        pid: the process id of the last worker.
+        exitcode: the exit code of the last worker (-N: signal N killed it); None if that cannot be known.
+        function: the name of the function.
+        task: the index of the item, for `map` and the like; None for `apply`.
+        deaths: number of workers that died with the task.
     """
 
-    __module__ = "procession"  # where it is found, and what pickles call it
+    __module__ = "procession"  # the public name, which pickles use
 
     def __init__(
         self,
@@ -47,13 +51,17 @@ class WorkerDiedError(ProcessError):
 
 
 class TaskTimeoutError(TimeoutError, builtins.TimeoutError):
-    """The task took longer than its `timeout=`; its worker was killed and replaced.
+    """Raised if a task took longer than its `timeout=`; its worker was killed and replaced.
 
-    It is a `procession.TimeoutError`, and a built-in one. function: its name. task: the index of the item, or None.
-    limit: the seconds that the task was given.
+    It is a `procession.TimeoutError` and a built-in TimeoutError.
+
+    Attributes:
+        function: the name of the function.
+        task: the index of the item, for `map` and the like; None for `apply`.
+        limit: the seconds that the task was allowed.
     """
 
-    __module__ = "procession"  # where it is found, and what pickles call it
+    __module__ = "procession"  # the public name, which pickles use
 
     def __init__(self, message: str, function: str = "", task: int | None = None, limit: float | None = None) -> None:
         super().__init__(message)
@@ -66,18 +74,20 @@ class TaskTimeoutError(TimeoutError, builtins.TimeoutError):
 
 
 class PoolBrokenError(ProcessError):
-    """The pool cannot run tasks any more: it was terminated, or its workers do not come up.
+    """Raised if the pool cannot run tasks any more: it was terminated, or it cannot start workers.
 
-    If it was the initializer, `__cause__` is what that raised, with the traceback there.
+    If the initializer failed, `__cause__` is its exception, with the traceback in the worker.
     """
 
-    __module__ = "procession"  # where it is found, and what pickles call it
+    __module__ = "procession"  # the public name, which pickles use
 
 
 class MaybeEncodingError(Exception):
-    """A task's result, or the exception it raised, cannot be pickled and unpickled.
+    """Raised if the result or the exception of a task cannot be pickled and unpickled.
 
-    exc: why, as text. value: what it was, as text.
+    Attributes:
+        exc: the reason, as text.
+        value: the result or exception, as text.
     """
 
     def __init__(self, exc: object, value: object) -> None:
@@ -93,7 +103,7 @@ class MaybeEncodingError(Exception):
 
 
 def name_of(function: Any) -> str:
-    """A function's name, for errors."""
+    """Returns the name of a function, for errors."""
     while not hasattr(function, "__name__") and hasattr(function, "func"):  # functools.partial
         function = function.func
     name: str = getattr(function, "__name__", None) or type(function).__name__
@@ -101,7 +111,7 @@ def name_of(function: Any) -> str:
 
 
 def shortened(obj: object) -> str:
-    """A repr of an item, for people, that is short whatever the item is."""
+    """Returns a short repr of an item, for people to read."""
     from reprlib import Repr
 
     short = Repr()
@@ -114,26 +124,26 @@ def shortened(obj: object) -> str:
 
 
 def note_item(error: BaseException, index: int, item: object) -> None:
-    """Notes at an exception of which item's call it is."""
+    """Adds a note to an exception that says which item's call raised it."""
     _note(error, index, shortened(item))
 
 
 def _note(error: BaseException, index: int, item: str) -> None:
     note = f"raised by the call for item {index}: {item}"
-    with suppress(Exception):  # of a class that takes no notes
+    with suppress(Exception):  # the exception may be of a class that takes no notes
         if note not in getattr(error, "__notes__", ()):
             error.add_note(note)
 
 
 def error_of(what: tuple[Any, ...], function: str, first: int | None, broken: BaseException | None) -> BaseException:
-    """The exception for what the engine says of a task.
+    """Returns the exception for an outcome of the engine.
 
-    first: the index of its first item, or None. broken: what broke the pool.
+    first: the index of the first item of the task, or None. broken: the error that broke the pool.
     """
     kind, *facts = what
     if kind == "raised":
         return _raised(first, *facts[0])
-    if kind == "exception":  # of a thread: it is the very object
+    if kind == "exception":  # of a thread: the exception itself
         found: BaseException = facts[0]
         return found
     if kind == "unsendable":
@@ -160,7 +170,7 @@ def error_of(what: tuple[Any, ...], function: str, first: int | None, broken: Ba
     if kind == "timeout":
         text = f"{which} took longer than the {limit:g} seconds that it may; worker {pid} was killed for it"
         return TaskTimeoutError(text, function, task, limit)
-    ended = "ended, nobody knows how," if code is None else how(code, memory)
+    ended = "ended in an unknown way" if code is None else how(code, memory)
     times = "" if deaths == 1 else f", the last of {deaths} workers to die with it,"
     return WorkerDiedError(f"worker {pid}{times} {ended} while it ran {which}", pid, code, function, task, deaths)
 

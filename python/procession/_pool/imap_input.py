@@ -1,15 +1,15 @@
-"""The input of an `imap` on its way to the workers: which thread reads it, and how far ahead of the results.
+"""Reads the input of an `imap` and submits it: in which thread, and how far ahead of the results.
 
-An input that cannot make its reader wait (a list, a range) is read by the thread that fetches the results, which costs
-least. Any other input is read by a thread of its own, so that results are handed out while the input waits for
-something, even for those results. That thread submits each chunk before it reads on, and ends with the input.
+An input that never waits (a list, a range) is read by the thread that fetches the results, which costs least. Any other
+input is read by a thread of its own, so that results are handed out while the input waits, even for those results. That
+thread submits each chunk before it reads on, and ends with the input.
 
-No more than `ahead` items are read and not fetched yet, unless `free` is set: then fetching does not matter any more,
-and the input is read to its end, with a limited number of tasks under way. That is so once the pool is joined, and once
-the iterator is forgotten; a forgotten iterator's results are thrown away.
+At most `ahead` items are read and not fetched yet, unless `free` is set: then fetching does not matter any more, and
+the input is read to its end, with a limited number of tasks in progress. `free` is set when the pool is joined, and
+when the iterator is dropped; the results of a dropped iterator are thrown away.
 
-Written by the reader alone: `fed`, `sent`, `ended` (which the reader sets last). Written by the consumer alone:
-`given`. So neither needs a lock for these.
+Only the reader writes `fed`, `sent` and `ended` (`ended` last). Only the consumer writes `given`. So neither needs a
+lock for these.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ _NEVER_WAITS = frozenset(
 )
 _COPIED = frozenset({dict, set, frozenset, deque, type({}.keys()), type({}.values()), type({}.items())})
 
-# By default the window grows to this many chunks, if their results are fetched quickly.
+# By default the window grows up to this number of chunks, if their results are fetched quickly.
 _MOST_AHEAD = 1024
 
 
 def reads_at_once(iterable: Iterable[Any]) -> tuple[Iterator[Any], bool]:
-    """An iterator over the input, and whether it never makes its reader wait."""
+    """Returns an iterator over the input, and whether it never waits."""
     kind = type(iterable)
     if kind in _NEVER_WAITS:
         return iter(iterable), True
@@ -53,7 +53,7 @@ def reads_at_once(iterable: Iterable[Any]) -> tuple[Iterator[Any], bool]:
 
 
 class Feed:
-    """Reads an input and submits it in chunks. It holds nothing of the iterator that a program has."""
+    """Reads an input and submits it in chunks. It has no reference to the iterator that a program has."""
 
     __slots__ = (
         "__weakref__",
@@ -83,7 +83,7 @@ class Feed:
     def __init__(
         self, pool: Any, group: Group, source: Iterator[Any], chunk: int, ahead: int | None, inline: bool
     ) -> None:
-        """chunk: items for a task. ahead: how many items are read at most and not fetched; None: adapted to the pace.
+        """chunk: items per task. ahead: how many items are read at most and not fetched; None: adapted to the pace.
         inline: the consumer reads.
         """
         self._engine = pool._engine
@@ -94,22 +94,22 @@ class Feed:
         self._adapts = ahead is None
         self.ahead = max(8, 4 * pool._processes) * chunk if ahead is None else ahead
         self.inline = inline
-        self.fed = 0  # items read
-        self.sent = 0  # tasks submitted
-        self.given = 0  # items fetched
+        self.fed = 0  # number of items read
+        self.sent = 0  # number of tasks submitted
+        self.given = 0  # number of items fetched
         self.ended = False  # nothing more will be submitted
-        self.free = False  # the window is of no account any more
-        # what could not be sent: number of the first item, error, count of items
+        self.free = False  # the window does not matter any more
+        # chunks that could not be sent: number of the first item, error, number of items
         self.failures: deque[tuple[int, BaseException, int]] = deque()
-        # what ended the input before its end; the consumer gets it after all results
+        # the error that ended the input before its end; the consumer gets it after all results
         self.last: BaseException | None = None
-        # an executor's: once the iterator is forgotten or the executor shut down, the rest is not read
+        # of an executor: when the iterator is dropped or the executor shut down, the rest is not read
         self.lazy = False
         self._refilled = 0.0
         self._pid = os.getpid()
-        self._lock = allocate_lock()  # held by who reads in the consumer's thread, and while that changes
+        self._lock = allocate_lock()  # held while the consumer's thread reads, and while that changes
         self._sleeps = False
-        self._gate = allocate_lock()  # what the reader sleeps at; whoever clears `_sleeps` opens it
+        self._gate = allocate_lock()  # the reader sleeps here; the thread that clears `_sleeps` opens it
         self._gate.acquire()
         group.feeding(True)
         if inline:
@@ -120,7 +120,7 @@ class Feed:
     # --- the consumer's side ---
 
     def more(self) -> None:
-        """Has more of the input read, as far as the window allows. Called when half of it was fetched."""
+        """Reads more of the input, as far as the window allows. Called when half of it was fetched."""
         if self.ended:
             return
         room = self.ahead - (self.fed - self.given)
@@ -136,35 +136,37 @@ class Feed:
                 self._read_ahead()
 
     def over(self, collected: int) -> bool:
-        """Whether nothing is under way any more, if so many tasks' outcomes were collected."""
+        """Returns whether no task is in progress any more, if the outcomes of `collected` tasks were collected."""
         return self.ended and self.sent <= collected and not self.failures
 
     def wait_to_send(self, timeout: float | None) -> bool:
-        """Nothing is under way: waits until more can be, if the consumer reads. Whether it is worth to look again."""
+        """Waits, when no task is in progress, until more can be sent, if the consumer reads. Returns whether to look
+        again.
+        """
         return not self.inline or self._engine.wait_for_room(timeout)
 
     def lift(self) -> None:
-        """Reads all of the input from now on, however few results are fetched: the pool is joined."""
+        """Reads all of the input from now on, also if few results are fetched: the pool is joined."""
         if self.lazy:
             self.stop(RuntimeError("cannot schedule new futures after shutdown"))
             return
         self._set_free(threading.Thread(target=self._run, name="PoolFeeder", daemon=True).start)
 
     def forget(self) -> None:
-        """The iterator is gone: its results are thrown away, its tasks are run. Safe in a finalizer."""
+        """Throws the results away, since the iterator was dropped; its tasks are run. Safe in a finalizer."""
         if self._pid != os.getpid() or sys.is_finalizing():
             return
         self.group.forget()
         if self.lazy:
             self.stop()
             return
-        # not by `threading`, whose locks the interrupted thread may hold
+        # not with `threading`, whose locks the interrupted thread may hold
         with suppress(RuntimeError):
             self._set_free(lambda: start_new_thread(self._run, ()))
 
     def stop(self, error: BaseException | None = None) -> None:
-        """Reads no more; the consumer gets the error in the place of the rest. A reader that waits for its input now
-        ends when it has the item.
+        """Reads no more. The consumer gets the error in the place of the rest. A reader that waits for its input ends
+        when it has the next item.
         """
         if self.ended:
             return
@@ -173,14 +175,14 @@ class Feed:
         self.wake()
 
     def abandon(self) -> None:
-        """The pool was ended: what was not submitted is given up."""
+        """Gives up what was not submitted: the pool was ended."""
         self.stop(self._abandoned())
 
     def wake(self) -> None:
-        """Has the reader look at the window, if it sleeps."""
+        """Makes the reader look at the window, if it sleeps."""
         if self._sleeps:
             self._sleeps = False
-            with suppress(RuntimeError):  # another thread was as quick
+            with suppress(RuntimeError):  # another thread has opened it
                 self._gate.release()
 
     def _set_free(self, start: Any) -> None:
@@ -203,7 +205,7 @@ class Feed:
             self._submit(self.source, room - room % self.chunk)
             room -= self.fed - before
             if self.fed == before:
-                break  # no room: the consumer waits for results, or for room
+                break  # no room: the consumer waits for results or for room
 
     def _run(self) -> None:
         source = self.source
@@ -221,8 +223,8 @@ class Feed:
             self.stop(error)
 
     def _read_chunk(self, source: Iterator[Any]) -> None:
-        """Reads a chunk and submits it. The input is asked from here and not from Rust: a thread that the interpreter
-        ends at its exit, while the input waits, is unwound, and that must not go through Rust.
+        """Reads a chunk and submits it. The input is called from Python and not from Rust: if the interpreter exits
+        while the input waits, it unwinds this thread, which must not go through Rust.
         """
         part: list[Any] = []
         error: BaseException | None = None
@@ -234,7 +236,7 @@ class Feed:
                 over = True
             except BaseException as raised:
                 error, over = raised, True
-                part.clear()  # as in multiprocessing, a chunk that is not whole is not run
+                part.clear()  # as in multiprocessing, an incomplete chunk is not run
         count, items = len(part), iter(part)
         while count and not self.ended:
             if not self._engine.has_room():
@@ -253,7 +255,7 @@ class Feed:
         if full and not self._pool_has_ended():
             self._gate.acquire()
         else:
-            # nobody need wake this thread; who has done so already has opened the gate
+            # No thread needs to wake this one; one that has done so already has opened the gate.
             self._sleeps = False
             self._gate.acquire(False)
 
@@ -261,14 +263,14 @@ class Feed:
         try:
             read, tasks, ended, error = self.group.feed(source, items, self.chunk, self.fed)
         except Exception as refused:
-            # when the pool has ended, what was not submitted is given up with the rest
+            # if the pool has ended, what was not submitted is given up with the rest
             self.stop(self._abandoned() if self._pool_has_ended() else refused)
             return
         self.sent += tasks
         self.fed += read
         if error is not None:
             what, count = error
-            if not count:  # the input itself has raised it
+            if not count:  # the input itself has raised the error
                 self.stop(what)
                 return
             self.failures.append((self.fed, what, count))

@@ -1,4 +1,4 @@
-"""The iterators of a pool: the results of `imap` and `imap_unordered`, as they come."""
+"""The iterators of a pool: results of `imap` and `imap_unordered`, as they come."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ class ResultIterator(IteratorNames, IMapIterator):
         self._chunk = feed.chunk
         self._bar = bar
         self._lock = threading.Lock()
-        self._collected = 0  # tasks whose outcomes were collected
-        self._come: deque[tuple[int, bool, Any]] = deque()  # outcomes that were collected and not looked at
-        self._ready: deque[tuple[bool, Any, int]] = deque()  # success, value, items
-        self._early: dict[int, tuple[bool, Any, int]] = {}  # what is not its turn yet, by number
-        self._next = 0  # the number whose turn it is
-        self._last = -1  # the number of the outcome that was dealt with last
-        self._calls: list[Callable[[], object]] = []  # what coroutines wait for
+        self._collected = 0  # number of tasks whose outcomes were collected
+        self._come: deque[tuple[int, bool, Any]] = deque()  # outcomes that were collected and not processed
+        self._ready: deque[tuple[bool, Any, int]] = deque()  # success, value, number of items
+        self._early: dict[int, tuple[bool, Any, int]] = {}  # results that are not due yet, by number
+        self._next = 0  # the number of the result that is due
+        self._last = -1  # the number of the outcome that was processed last
+        self._calls: list[Callable[[], object]] = []  # functions that wake coroutines
 
     def __iter__(self) -> Self:
         return self
@@ -57,10 +57,16 @@ class ResultIterator(IteratorNames, IMapIterator):
             feed.forget()
 
     def next(self, timeout: float | None = None) -> Any:
-        """The next result, waited for up to so many seconds. StopIteration: there is no other.
+        """Returns the next result, or raises the exception of its call; see `AsyncResult.get`.
 
-        Raises what the call has raised, or `procession.TimeoutError`; and see `AsyncResult.get`. The iterator goes on
-        with the next one then.
+        The iterator can be used after an exception; it goes on with the next result.
+
+        Args:
+            timeout: seconds; None: without limit.
+
+        Raises:
+            StopIteration: there are no more results.
+            procession.TimeoutError: there was none in that time.
         """
         if not self._lock.acquire(timeout=-1 if timeout is None else max(0.0, timeout)):
             raise TimeoutError
@@ -75,7 +81,7 @@ class ResultIterator(IteratorNames, IMapIterator):
     def __next__(self) -> Any:
         with self._lock:
             ready = self._ready
-            if ready:  # the case that must be quick
+            if ready:  # the common case, which must be fast
                 success, value, items = ready.popleft()
                 feed = self._feed
                 feed.given += items
@@ -100,7 +106,7 @@ class ResultIterator(IteratorNames, IMapIterator):
             if self._ready:
                 break
             if feed.over(self._collected) or (feed.ended and self._all_taken()):
-                if self._early:  # what should have come before was lost to an exception of a signal's handler
+                if self._early:  # an exception of a signal handler has lost the result that was due
                     self._next = min(self._early)
                     success, value, items = self._early.pop(self._next)
                     self._give(success, value, items)
@@ -121,9 +127,9 @@ class ResultIterator(IteratorNames, IMapIterator):
         return success, value
 
     def _collect(self, timeout: float | None) -> bool:
-        """Waits for outcomes; False if the time is over."""
-        # A signal's handler may raise between any two steps, so an outcome leaves `_come` after it was dealt with, and
-        # one that was dealt with is known by its number.
+        """Waits for outcomes. Returns False if the time has passed."""
+        # A signal handler may raise between any two steps. So an outcome leaves `_come` after it was processed, and one
+        # that was processed is recognised by its number.
         come = self._come
         if not come and not self._group.collect_into(come, timeout):
             return False
@@ -137,7 +143,7 @@ class ResultIterator(IteratorNames, IMapIterator):
         return True
 
     def _all_taken(self) -> bool:
-        """Whether nothing is under way or waits to be collected."""
+        """Returns whether no task is in progress or waits to be collected."""
         return not self._come and self._group.progress() == (0, 0) and not self._feed.failures
 
     def _arrived(self, number: int, success: bool, value: Any) -> None:
@@ -145,7 +151,7 @@ class ResultIterator(IteratorNames, IMapIterator):
             value = error_of(value, name_of(self._function), number, self._pool._supervisor.broken)
             self._came(number, False, value, self._chunk)
         elif self._chunk > 1:
-            # the list's items; the last of them ends the turn
+            # the items of the list count one by one; the last one completes the task
             self._came(number, None, value, len(value))
         else:
             self._came(number, True, value, 1)
@@ -156,7 +162,7 @@ class ResultIterator(IteratorNames, IMapIterator):
         if not self._ordered:
             self._give(success, value, items)
         elif number < self._next:
-            pass  # it was given already, before a signal's handler has raised
+            pass  # it was handed out already, before a signal handler raised
         elif number != self._next:
             self._early[number] = (success, value, items)  # type: ignore[assignment]
         else:
@@ -197,13 +203,13 @@ class ResultIterator(IteratorNames, IMapIterator):
                 raise StopAsyncIteration from None
             except TimeoutError:
                 if feed.inline and feed.sent == self._collected:
-                    # there is no room, and nothing is under way that would tell of it
+                    # there is no room, and no task in progress would tell when there is
                     await asyncio.to_thread(feed.wait_to_send, 1.0)
                 else:
                     await future
             else:
                 if self._ready or feed.ended:
-                    self._wake_all()  # other coroutines that fetch from this iterator
+                    self._wake_all()  # other coroutines that use this iterator
                 return value
 
     def _wake_all(self) -> None:

@@ -1,4 +1,4 @@
-"""Functions that are called when a task is done or a group has news: the part that both kinds of supervisors share."""
+"""Functions that are called when a task is done or a group has news: the common part of both kinds of supervisors."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ __all__ = ["Listeners"]
 
 
 class Listeners:
-    """The functions, by key: (whether it is a group, its number). That of a group is called again and again."""
+    """The functions, by key: (whether it is a group, its number). Those of groups are called repeatedly."""
 
     def __init__(self) -> None:
-        # reentrant: what is pickled for a submission may submit
+        # re-entrant: pickling a call for submission may submit another one
         self.lock = threading.RLock()
         self.watched: dict[tuple[bool, int], Callable[[], object]] = {}
 
     def tell(self, key: tuple[bool, int]) -> None:
-        """Calls the function of that key, if there is one. What a callback raises is shown, and not raised here."""
+        """Calls the function of that key, if there is one. An exception of a callback is printed."""
         with self.lock:
             tell = self.watched.get(key) if key[0] else self.watched.pop(key, None)
         if tell is not None:
             report(tell)
 
     def forget(self, key: tuple[bool, int]) -> None:
-        """Takes the function of that key back."""
+        """Removes the function of that key."""
         with self.lock:
             self.watched.pop(key, None)

@@ -1,11 +1,11 @@
-"""A pool on queues that a subclass made, or whose workers a subclass starts: as multiprocessing's own pool works.
+"""A pool on queues that a subclass has made, or with workers that a subclass starts: as multiprocessing's pool works.
 
-Tasks go through the one queue as (job, index, function, arguments, keywords), and come back through the other one as
-(job, index, (success, value or exception)). Three threads look after it: one for the workers, one that puts tasks, one
-that gets outcomes. What is asked of the pool is asked of an engine like that of threads.
+Tasks go through one queue as (job, index, function, arguments, keywords), and come back through the other one as (job,
+index, (success, value or exception)). Three threads serve it: one for the workers, one that puts tasks, one that gets
+outcomes. The engine has the methods of the engine for threads.
 
-The workers are what the subclass makes of them, so nobody knows which task one of them has: there are no time limits
-and no retries. For workers that run `pool.worker` it is found out when one of them dies (`_Inquest`).
+The subclass decides what the workers do, so the pool does not know which task a worker has. Therefore there are no time
+limits and no retries. If a worker that runs `pool.worker` dies, `_Inquest` finds out which task it had.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ if TYPE_CHECKING:
 
 __all__ = ["QueueEngine", "QueueSupervisor", "made_for"]
 
-# how much workers may weigh, for each place, that have ended badly one after the other while nothing was done: those
-# that have raised something weigh more, since it was likely the initializer
+# Workers that end badly while no task is done have a weight, and there is a limit for each place. Those that have
+# raised an exception weigh more, since it most likely was the initializer's.
 _MOST_FAILED, _RAISED = 24, 8
-# seconds that workers without a task have to end by themselves, and others once they are told to
+# Seconds for workers without a task to end by themselves, and for others after they got SIGTERM.
 _TO_END, _TO_DIE = 1.0, 5.0
 
 
 def made_for(pool: Any, memory: int | None, threads: int | None) -> tuple[QueueEngine, QueueSupervisor]:
-    """The engine and the supervisor of a pool that has its own queues or workers."""
+    """Makes the engine and the supervisor of a pool that has its own queues or workers."""
     if memory is not None or threads is not None or pool._timeout is not None or pool._retries:
         raise ValueError(
             "timeout, retries, worker_memory_limit and inner_threads are not for a pool that brings its own queues or"
@@ -63,7 +63,7 @@ class QueueGroup(ThreadGroup):
 
 
 class QueueEngine(ThreadEngine):
-    """Gives tasks to the one queue, and what comes out of the other to those who wait."""
+    """Puts tasks into the one queue, and passes on the outcomes of the other."""
 
     _group_kind = QueueGroup
     _no_limits = "a pool that brings its own queues or workers has no time limits and no retries"
@@ -71,7 +71,7 @@ class QueueEngine(ThreadEngine):
     def __init__(self, pool: Any) -> None:
         super().__init__(pool._processes)
         self._put, self.get = pool._quick_put, pool._quick_get
-        # what is in the queue, or with a worker
+        # tasks that are in the queue, or with a worker
         self.sent: dict[Key, _Work] = {}
         self.workers_now: list[Any] = pool._pool
         self.received = 0
@@ -82,16 +82,16 @@ class QueueEngine(ThreadEngine):
         return function, args, keywords
 
     def ask(self) -> ThreadTask:
-        """A task that tells the pid of the worker that has it; nothing waits for it when the pool is closed."""
+        """Submits a task that returns the pid of its worker. A closed pool does not wait for it."""
         task = ThreadTask(self, self._call_of(os.getpid, (), {}), False)
         self.queue.put(task._work)
         return task
 
     def feed(self) -> None:
-        """Puts tasks until there will be no more, and then tells the workers."""
+        """Puts tasks until there are no more, and then tells the workers."""
         while not self.over:
             work = self.queue.get()
-            if work is None:  # something has changed
+            if work is None:  # woken, for example by `finish`
                 continue
             with self.condition:
                 if work.state != "waiting":
@@ -104,26 +104,26 @@ class QueueEngine(ThreadEngine):
             except Exception as error:
                 self.settle(key, (False, error))
             del work
-        with suppress(OSError):  # they are gone, and so are their ends
+        with suppress(OSError):  # the workers have gone, and the queue is closed
             for _ in list(self.workers_now):
                 self.put_task(None)
 
     def finish(self) -> None:
-        """There will be no more tasks."""
+        """Ends `feed`: there are no more tasks."""
         self.over = True
         self.queue.put(None)
 
     def put_task(self, task: Any) -> None:
-        """Puts one into the queue; None is what ends a worker."""
+        """Puts a task into the queue; None ends a worker."""
         while True:
             try:
                 self._put(task)
-            except OwnerDiedError:  # a worker was killed with the queue's lock, which is free now
+            except OwnerDiedError:  # a worker was killed while it held the queue's lock, which is free now
                 continue
             return
 
     def settle(self, key: Key, outcome: tuple[bool, Any]) -> None:
-        """That task is done."""
+        """Stores the outcome of a task."""
         with self.condition:
             work = self.sent.pop(key, None)
             self.received += 1
@@ -150,12 +150,12 @@ class QueueEngine(ThreadEngine):
         self.wake()
 
     def statistics(self) -> list[Any]:
-        """Nothing: nobody knows what the workers do."""
+        """Returns nothing: the pool does not know what the workers do."""
         return []
 
 
 class QueueSupervisor(ThreadSupervisor):
-    """The threads: the one that looks after the workers lives longest."""
+    """The threads. The one that looks after the workers lives longest."""
 
     def __init__(self, pool: Any, engine: QueueEngine) -> None:
         super().__init__(engine, pool._pool, None, ())
@@ -177,7 +177,7 @@ class QueueSupervisor(ThreadSupervisor):
                 self._ringer.send_bytes(b"")
 
     def _listen(self, timeout: float | None) -> None:
-        """Waits until a worker has ended, or the bell was rung."""
+        """Waits until a worker has ended, or the bell has rung."""
         sentinels = [process.sentinel for process in self.threads if hasattr(process, "sentinel")]
         if self._bell in connection.wait([self._bell, *sentinels], timeout):
             with self._ringing:
@@ -209,7 +209,7 @@ class QueueSupervisor(ThreadSupervisor):
             except Exception as error:
                 if self.queues.phase not in ("open", "closing"):
                     return
-                # some task's outcome, and nobody can tell whose
+                # an outcome that cannot be read; it is unknown of which task
                 self._break(error)
                 continue
             if got is None:
@@ -250,7 +250,7 @@ class QueueSupervisor(ThreadSupervisor):
             self._break(getattr(died[-1], "exception", None))
             return
         pool = self._of()
-        if pool is None:  # it is being ended
+        if pool is None:  # the pool is ending
             return
         try:
             pool._repopulate_pool()
@@ -284,7 +284,7 @@ class QueueSupervisor(ThreadSupervisor):
             self._outqueue.put(what)
 
     def _stop(self) -> None:
-        """Workers without a task end by themselves; the others are told to, and killed if they do not."""
+        """Ends the workers. Those without a task end by themselves; the others get SIGTERM, and then SIGKILL."""
         alive = self._alive()
         limit = time.monotonic() + _TO_END
         while len(alive) > len(self.queues.sent) and time.monotonic() < limit:
@@ -298,7 +298,7 @@ class QueueSupervisor(ThreadSupervisor):
             if process.exitcode is None:
                 process.kill()
                 process.join()
-        # the thread that puts tasks may wait for room in a queue that nobody reads any more
+        # the thread that puts tasks may wait for room in a queue that no worker reads any more
         reader = getattr(self._inqueue, "_reader", None)
         while self.feeder.is_alive():
             try:
@@ -309,7 +309,7 @@ class QueueSupervisor(ThreadSupervisor):
             self.feeder.join(0.001)
 
     def _alive(self) -> list[Any]:
-        """Those that can be told to end; threads cannot."""
+        """Returns the workers that can be terminated; threads cannot."""
         return [process for process in self.threads if hasattr(process, "terminate") and process.exitcode is None]
 
 
@@ -321,11 +321,12 @@ def _runs_own_worker(kind: Any) -> bool:
 
 
 class _Inquest:
-    """Finds out which tasks a dead worker has taken along.
+    """Finds out which tasks were lost with a dead worker.
 
-    They are among those that were sent and not done when it was found dead. The workers are sent calls of `os.getpid`.
-    When the first one is done, all tasks before it have been taken; when each worker of that moment has done one more,
-    or has ended, it is done with those: each does one after the other. What has not come back then is lost.
+    They are among the tasks that were sent and not done when the worker was found dead. The workers are sent calls of
+    `os.getpid`. When the first one is done, all earlier tasks have been taken. When each worker of that moment has done
+    one more call, or has ended, it is done with those tasks: each worker runs one task after the other. Tasks that have
+    not come back then are lost.
     """
 
     def __init__(self, engine: QueueEngine, processes: list[Any], died: Any) -> None:
@@ -334,13 +335,13 @@ class _Inquest:
         self._died = died
         with engine.condition:
             self._doubtful = list(engine.sent)
-        # pids of those that may have one of them; None while the first call is under way
+        # pids of the workers that may have one of them; None while the first call is in progress
         self._silent: set[int] | None = None
         self._last = False
         self._asked = engine.ask()
 
     def over(self) -> bool:
-        """Goes on with it, without waiting; whether all is settled."""
+        """Continues, without waiting. Returns whether all is settled."""
         engine = self._engine
         alive = {process.pid for process in self._processes if process.exitcode is None}
         if self._asked.ready():
@@ -354,7 +355,7 @@ class _Inquest:
             return True
         if self._silent is None or self._silent & alive:
             return False
-        if not self._last:  # what those have put that have ended meanwhile comes before the outcome of one more call
+        if not self._last:  # outcomes of workers that have ended meanwhile come before the outcome of one more call
             self._last, self._asked = True, engine.ask()
         if not self._asked.ready():
             return False

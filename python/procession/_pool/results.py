@@ -1,4 +1,4 @@
-"""What a pool gives out for work that is under way: results to wait for."""
+"""Results of a pool for calls that are in progress."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ __all__ = ["OneResult", "ResultList", "call_as", "call_soon"]
 
 
 class OneResult(ResultNames, ApplyResult):
-    """The result of `apply_async`, to come."""
+    """The result of `apply_async`."""
 
-    # What most results never have is of the class.
+    # Attributes that most results never set are attributes of the class.
     _callback: Callable[[Any], object] | None = None
     _error_callback: Callable[[BaseException], object] | None = None
-    # (success, value or exception), once it is known
+    # (success, value or exception), when it is known
     _outcome: tuple[bool, Any] | None = None
-    # set when the supervisor has called back, if it is to
+    # set when the supervisor has called back; None if it does not call back
     _told: threading.Event | None = None
 
-    # what waits in the pool's backlog, if the call was not sent at once
+    # the entry in the backlog of the pool, if the call could not be sent at once
     _unsent: Call | Chunks | None = None
 
     _task: Task
@@ -50,7 +50,7 @@ class OneResult(ResultNames, ApplyResult):
         return f"{object.__repr__(self)[:-1]}: {name_of(self._function)}(), {self._progress()}>"
 
     def _progress(self) -> str:
-        """How far it is, in words. It waits for nothing."""
+        """Returns the progress in words, without waiting."""
         if not (self.ready() and self._wait(0)) or self._outcome is None:
             return "under way"
         success, value = self._outcome
@@ -58,17 +58,17 @@ class OneResult(ResultNames, ApplyResult):
 
     @property
     def _lock(self) -> Any:
-        """For what happens seldom: one lock is enough for all results of a pool."""
+        """For rare operations: one lock is enough for all results of a pool."""
         return self._pool._seldom
 
     def ready(self) -> bool:
-        """Whether there is a result, or an error."""
+        """Returns whether there is a result or an error."""
         if self._outcome is not None:
             return self._told is None or self._told.is_set()
         return False if self._told is not None else self._settled()
 
     def successful(self) -> bool:
-        """Whether the call has returned, and not raised. ValueError: it is still under way."""
+        """Returns whether the call has returned, and not raised. ValueError: it is still in progress."""
         if not self.ready():
             raise ValueError(f"{object.__repr__(self)} is not ready")
         self._wait(0)
@@ -76,15 +76,22 @@ class OneResult(ResultNames, ApplyResult):
         return self._outcome[0]
 
     def wait(self, timeout: float | None = None) -> None:
-        """Waits until there is a result, or for so many seconds."""
+        """Waits until there is a result, at most `timeout` seconds; None: without limit."""
         self._wait(timeout)
 
     def get(self, timeout: float | None = None) -> Any:
-        """The result, waited for up to so many seconds (None: without limit).
+        """Waits for the result and returns it. It does not wait for a result that cannot come.
 
-        Raises what the call has raised, with the traceback there as its cause; `procession.TimeoutError` if it is still
-        under way; `WorkerDiedError` if its worker has died; `TaskTimeoutError`, `concurrent.futures.CancelledError`;
-        `PoolBrokenError` if the pool was terminated or cannot start workers. It never waits for what cannot come.
+        Args:
+            timeout: seconds; None: without limit.
+
+        Raises:
+            Exception: the exception of the call, whose cause is the traceback in the worker.
+            procession.TimeoutError: the call was still in progress after that time.
+            WorkerDiedError: its worker has died.
+            TaskTimeoutError: it took longer than its own time limit.
+            concurrent.futures.CancelledError: it was cancelled.
+            PoolBrokenError: the pool was terminated or cannot start workers.
         """
         if self._outcome is None or self._told is not None:
             if not self._wait(timeout):
@@ -96,19 +103,19 @@ class OneResult(ResultNames, ApplyResult):
         raise value
 
     def cancel(self) -> bool:
-        """Gives the call up: if it waits it will not be made; if it is being made, its worker is killed and replaced.
+        """Gives the call up. If it waits, it will not run; if it runs, its worker is killed and replaced.
 
-        False if it is done already. `get` raises `concurrent.futures.CancelledError` from then on. multiprocessing has
-        no such method.
+        Afterwards `get` raises `concurrent.futures.CancelledError`. Returns False if the call is done already.
+        multiprocessing has no such method.
         """
-        # what could not be sent is no task
+        # a call that could not be sent has no task
         if self._outcome is not None:
             return False
-        # withdrawing waits for a call that is being pickled, which may fail
+        # withdrawing waits for a call that is being pickled, and pickling may fail
         return self._withdraw() or (self._outcome is None and self._task.cancel())
 
     def _withdraw(self) -> bool:
-        """Gives up what was not sent yet; whether there was something."""
+        """Gives up what was not sent yet. Returns whether there was something."""
         job = self._unsent
         if job is None or not self._pool._backlog.withdraw(job):
             return False
@@ -120,7 +127,7 @@ class OneResult(ResultNames, ApplyResult):
     # --- for await ---
 
     def __await__(self) -> Generator[Any, None, Any]:
-        """In asyncio: the result, without blocking the event loop."""
+        """Waits for the result in asyncio, without blocking the event loop."""
         import asyncio
 
         loop = asyncio.get_running_loop()
@@ -134,12 +141,12 @@ class OneResult(ResultNames, ApplyResult):
         try:
             yield from future
         except BaseException:
-            self.cancel()  # who awaited it was cancelled
+            self.cancel()  # the task that awaited it was cancelled
             raise
         return self.get()
 
     def _when_done(self, call: Callable[[], object]) -> None:
-        """Has call() made when there is a result: at once, or in the supervisor's thread."""
+        """Calls call() when there is a result: now, or in the supervisor's thread."""
         with self._lock:
             if self._told is None and self._outcome is None:
                 self._watch()
@@ -152,7 +159,7 @@ class OneResult(ResultNames, ApplyResult):
     _waiting: list[Callable[[], object]]
 
     def _watch(self) -> None:
-        """The supervisor is to tell; under the lock."""
+        """Registers with the supervisor for the outcome. The caller holds the lock."""
         self._told, self._waiting = threading.Event(), []
         supervisor, task = self._pool._supervisor, self._task
         key = (False, task.id)
@@ -178,7 +185,7 @@ class OneResult(ResultNames, ApplyResult):
             elif not self._task.wait(0):
                 return False
             else:
-                with self._lock:  # another thread has taken it, and keeps it in a moment
+                with self._lock:  # another thread has taken the outcome and is about to store it
                     self._take()
         return True
 
@@ -190,12 +197,12 @@ class OneResult(ResultNames, ApplyResult):
         self._hush(told[1])
 
     def _hush(self, what: tuple[Any, ...]) -> None:
-        """What `terminate` has given up is told to those who wait, and, as in multiprocessing, to no callback."""
+        """Drops the error callback of a call that `terminate` has given up. As in multiprocessing only waits get it."""
         if what[0] == "abandoned" and self._pool._supervisor.broken is None:
             self._error_callback = None
 
     def _not_sent(self, error: BaseException | None) -> None:
-        """The call was given up before it was sent; None: since the pool has ended."""
+        """Stores that the call was given up before it was sent; None: because the pool has ended."""
         if error is None:
             self._keep((False, ("abandoned",)))
         else:
@@ -203,11 +210,11 @@ class OneResult(ResultNames, ApplyResult):
         self._call_back()
 
     def _take(self) -> None:
-        """The outcome from the engine, if nobody has taken it; under the lock."""
+        """Takes the outcome from the engine, unless another thread has taken it. The caller holds the lock."""
         if self._outcome is None:
             told = self._task.take()
             while told is None and self._outcome is None:
-                time.sleep(0)  # another thread has taken it, and keeps it in a moment
+                time.sleep(0)  # another thread has taken the outcome and is about to store it
             if told is not None:
                 self._keep(told)
 
@@ -215,7 +222,7 @@ class OneResult(ResultNames, ApplyResult):
         return error_of(what, name_of(self._function), None, self._pool._supervisor.broken)
 
     def _tell(self) -> None:
-        """In the supervisor's thread: calls back, and wakes who waits."""
+        """Calls back and wakes waiting threads, in the supervisor's thread."""
         with self._lock:
             self._take()
         self._call_back()
@@ -238,10 +245,10 @@ class OneResult(ResultNames, ApplyResult):
 
 
 class ResultList(MapNames, OneResult, MapResult):
-    """The result of `map_async` and `starmap_async`, to come: a list."""
+    """The result of `map_async` and `starmap_async`: a list."""
 
     _group: Group
-    # how many items a task has, if somebody has said so; how many tasks there are
+    # number of items per task, if the caller has given it; number of tasks
     _chunk: int | None = None
     _tasks = 0
 
@@ -256,16 +263,16 @@ class ResultList(MapNames, OneResult, MapResult):
         bar: Any = None,
     ) -> None:
         OneResult.__init__(self, pool, function)
-        # re-entrant: a thread that has the outcomes of a pool of threads reported may be told at once
+        # re-entrant: a thread that makes a pool of threads report its outcomes may be told at once
         self._gathering = threading.RLock()
         self._callback, self._error_callback = callback, error_callback
         self._values: list[Any] = [None] * length
         self._length = length
         self._chunked = chunked
-        # the first that has gone wrong: (index, error)
+        # the failure with the lowest index: (index, error)
         self._failure: tuple[int, BaseException] | None = None
         self._bar = bar
-        # whether all of the input is submitted; whether somebody calls back, or has
+        # whether all of the input is submitted; whether a thread is calling back, or has
         self._whole = self._called = False
         if not length:
             self._finish()
@@ -282,7 +289,7 @@ class ResultList(MapNames, OneResult, MapResult):
         return self._withdraw() or count > 0
 
     def get(self, timeout: float | None = None) -> Any:
-        """The list of results; see `ApplyResult.get`. Ctrl-C gives up all calls that are not done."""
+        """Returns the list of results; see `ApplyResult.get`. Ctrl-C gives up all calls that are not done."""
         try:
             return super().get(timeout)
         except KeyboardInterrupt:
@@ -298,7 +305,7 @@ class ResultList(MapNames, OneResult, MapResult):
         return f"{said}, {self._number_left} tasks left" if said == "under way" else said
 
     def _abandon(self, index: int = 0) -> None:
-        """The pool was ended before the rest, from this item on, was sent."""
+        """Stores that the pool was ended before the rest, from this item on, was sent."""
         what = ("abandoned",)
         self._hush(what)
         self._fail(index, error_of(what, name_of(self._function), index, self._pool._supervisor.broken))
@@ -313,7 +320,7 @@ class ResultList(MapNames, OneResult, MapResult):
         return self._group.progress()[0] == 0
 
     def _look(self) -> None:
-        """Takes what there is, unless another thread does so."""
+        """Takes the outcomes that are there, unless another thread is doing so."""
         if self._outcome is None and self._told is None and self._lock.acquire(blocking=False):
             try:
                 self._gather(0)
@@ -321,7 +328,7 @@ class ResultList(MapNames, OneResult, MapResult):
                 self._lock.release()
 
     def _gather(self, timeout: float | None) -> bool:
-        """Takes what there is; whether that was all. Under the lock."""
+        """Takes the outcomes that are there. Returns whether these were all. The caller holds the lock."""
         if self._outcome is not None:
             return True
         gathered = self._group.gather(self._values, self._chunked, timeout)
@@ -338,7 +345,7 @@ class ResultList(MapNames, OneResult, MapResult):
         return self._outcome is not None
 
     def _submitted(self) -> None:
-        """All of the input is submitted. If all of that is done, nothing else will tell of it."""
+        """Notes that all of the input is submitted. If all of it is done, there is no further outcome that tells it."""
         self._whole = True
         if self._told is not None:
             self._tell()
@@ -380,7 +387,7 @@ class ResultList(MapNames, OneResult, MapResult):
 
 
 def call_as(kind: type, twin: type) -> None:
-    """Programs know the class by the name of what it derives from."""
+    """Gives a class the name of its base class, by which programs know it."""
     kind.__name__, kind.__qualname__, kind.__module__ = twin.__name__, twin.__name__, "procession.pool"
 
 

@@ -1,4 +1,4 @@
-"""How the workers of a pool are doing, for people."""
+"""What the workers of a pool do now, for people to read."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ __all__ = ["WorkerStatistics", "read"]
 
 
 class WorkerStatistics(NamedTuple):
-    """One worker, at the moment of asking."""
+    """One worker, at the moment of the call."""
 
     pid: int
     """Its process id; 0 while it is being replaced."""
     state: str
     """"starting", "idle", "busy" or "gone"."""
     task: int | None
-    """The index of the item that it is at, or the number of its task; None if it has none."""
+    """The index of the item, or the number of the task, on which it works; None if it has none."""
     seconds: float
-    """For how long it has been busy with that task, or idle."""
+    """For how long it has been working on that task, or idle."""
     done: int
-    """Tasks that were done in its place since the pool was made."""
+    """Number of tasks that were done in its place since the pool was made."""
     restarts: int
-    """Workers that were started there in place of others."""
+    """Number of workers that were started there in place of others."""
     memory: int
-    """Bytes of its resident memory, shared ones included; 0 if they cannot be told."""
+    """Bytes of its resident memory, with shared memory; 0 if unknown."""
 
 
 def read(engine: Engine) -> list[WorkerStatistics]:
-    """All workers of an engine."""
+    """Returns the statistics of all workers of an engine."""
     rows = []
     for pid, ready, task, group, number, item, seconds, done, restarts in engine.statistics():
         state = "gone" if not pid else "starting" if not ready else "busy" if task else "idle"

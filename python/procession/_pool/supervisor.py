@@ -1,6 +1,6 @@
-"""The thread that looks after a pool's workers: starts and replaces them, and calls back.
+"""The thread that looks after the workers of a pool: starts and replaces them, and calls back.
 
-It waits in Rust without the interpreter, and holds nothing of the `Pool` object, so that a forgotten pool can go.
+It waits in Rust without the interpreter, and has no reference to the `Pool` object, so that this can be collected.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __all__ = ["Supervisor"]
 
 
 class Supervisor(Listeners):
-    """What the thread needs. processes: the workers, by slot; the very list that `Pool._pool` is."""
+    """The state of the thread. processes: the workers, by their number; it is the list `Pool._pool` itself."""
 
     def __init__(
         self,
@@ -48,19 +48,19 @@ class Supervisor(Listeners):
         self.processes = processes
         self.worker = (initializer, tuple(initargs), most, memory, threads)
         self.pid = os.getpid()
-        # the worker that ended last, and what was raised when one could not be started
+        # the worker that ended last, and the exception if one could not be started
         self._last: BaseProcess | None = None
         self._refusal: BaseException | None = None
         self._why: BaseException | None = None
         self.thread: threading.Thread | None = None
 
     def terminated(self) -> None:
-        """The engine was terminated: waits until the workers have ended."""
+        """Waits until the workers have ended, after the engine was terminated."""
         if self.thread is not None and self.thread is not threading.current_thread():
             self.thread.join()
 
     def start(self) -> None:
-        """Starts all workers, in this thread, and then the thread. What the start of a worker raises is raised."""
+        """Starts all workers, in this thread, and then the thread. Passes on an exception of a worker's start."""
         while True:
             kind, slot = self.engine.next_event(0)
             if kind != "start":
@@ -84,7 +84,7 @@ class Supervisor(Listeners):
             self.processes.append(process)
         try:
             sentinel = process.sentinel
-        except (OSError, AttributeError):  # a sandbox without pidfds, a process class of somebody's own
+        except (OSError, AttributeError):  # a sandbox without pidfds, or a program's own process class
             sentinel = -1
         self.engine.started(slot, getattr(process, "pid", None) or 0, sentinel)
 
@@ -102,14 +102,14 @@ class Supervisor(Listeners):
                     for key in what:
                         self.tell(key)
             except BaseException as error:
-                # told, and the pool ends: nobody is to wait for what this thread cannot do
+                # The pool ends, so that no thread waits for work that this thread cannot do.
                 sys.excepthook(type(error), error, error.__traceback__)
                 if kind == "exited":
                     self.engine.ended(what, None)
                 self.engine.terminate()
         for process in self.processes:
             process.join()
-        # what is left will not be settled any more than it is
+        # calls that are not done now will not be done
         for key in list(self.watched):
             self.tell(key)
 
@@ -125,12 +125,12 @@ class Supervisor(Listeners):
         process.join()
         popen = process._popen
         memory = popen is not None and popen._out_of_memory
-        self._last, self._refusal = process, None  # before anybody can ask what broke the pool
+        self._last, self._refusal = process, None  # before another thread can ask what broke the pool
         self.engine.ended(slot, process.exitcode, memory)
 
     @property
     def broken(self) -> BaseException | None:
-        """What broke the pool; None if it is not broken."""
+        """The error that broke the pool; None if it is not broken."""
         if self.engine.phase != "broken":
             return None
         if self._refusal is not None or self._last is None:

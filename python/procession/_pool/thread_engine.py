@@ -1,6 +1,6 @@
-"""What the engine in Rust is for processes, for threads: runs tasks in them, with the same methods.
+"""An engine that runs tasks in threads, with the methods of the engine in Rust for processes.
 
-Nothing is pickled. A thread runs its task to the end, whatever anybody wishes.
+Nothing is pickled. A thread runs its task to the end, also if it was cancelled or the pool was terminated.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def _wait(condition: threading.Condition, until: Callable[[], bool], timeout: fl
 
 
 def run_part(function: Callable[..., Any], items: list[Any], first: int, starred: bool) -> list[Any]:
-    """Several calls that are one task. first: the index of the first item."""
+    """Runs several calls that are one task. first: the index of the first item."""
     values: list[Any] = []
     try:
         if starred:
@@ -50,7 +50,7 @@ def run_part(function: Callable[..., Any], items: list[Any], first: int, starred
 
 
 class _Work:
-    """A call, or several of them, on its way through the threads."""
+    """A call, or several of them, while they wait for a thread or run."""
 
     __slots__ = ("call", "done", "job", "state")
 
@@ -126,7 +126,7 @@ class ThreadGroup:
         self._feeding = self._news = self._forgotten = False
 
     def _call(self, start: int, part: list[Any], many: bool) -> Callable[[], Any]:
-        """What a task does."""
+        """Makes the function that a task calls."""
         function, starred = self._function, self._starred
 
         def call() -> Any:
@@ -157,7 +157,7 @@ class ThreadGroup:
                     break
                 except BaseException as raised:
                     error = raised, 0
-                    part.clear()  # as in multiprocessing, a chunk that is not whole is not run
+                    part.clear()  # as in multiprocessing, an incomplete chunk is not run
                     break
             if part:
                 read += len(part)
@@ -287,7 +287,7 @@ class ThreadEngine:
         self.done = [0] * workers
         self.tell: Callable[[tuple[bool, int]], object] = lambda key: None
         self._unfinished: set[_Work] = set()
-        # how many inputs may have more work, after the pool was closed too
+        # number of inputs that may have more work, also after the pool was closed
         self._open = 0
 
     def has_room(self) -> bool:
@@ -302,11 +302,11 @@ class ThreadEngine:
             self._end_if_done()
 
     def has_work(self) -> bool:
-        """Whether there is work that a closed pool does before it ends."""
+        """Returns whether there is work that a closed pool does before it ends."""
         return bool(self._unfinished or self._open)
 
     def _end_if_done(self) -> None:
-        """A closed pool's threads end when they have done all work; under the condition."""
+        """Ends the threads of a closed pool when all work is done. The caller holds the condition."""
         if self.phase == "closing" and not self._open:
             for _ in range(self.workers):
                 self.queue.put(None)
@@ -336,7 +336,7 @@ class ThreadEngine:
         return task
 
     def _call_of(self, function: Callable[..., Any], args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
-        """What a worker is given of a call."""
+        """Returns a call in the form in which workers get it."""
         return partial(function, *args, **keywords)
 
     def call(self, function: Callable[..., Any], args: Iterable[Any], keywords: Any = None) -> tuple[bool, Any]:
@@ -370,7 +370,7 @@ class ThreadEngine:
         work.done(False, ("abandoned",))
 
     def withdraw(self, work: _Work) -> bool:
-        """Whether the work has not begun; then it never will."""
+        """Takes work back that has not begun. Returns whether it did; then the work never runs."""
         with self.condition:
             if work.state != "waiting":
                 return False
@@ -379,7 +379,7 @@ class ThreadEngine:
             return True
 
     def run(self, slot: int) -> None:
-        """What a thread does."""
+        """Runs tasks, in a worker thread, until there are no more."""
         self.busy[slot] = time.monotonic(), False
         while True:
             work = self.queue.get()
@@ -425,7 +425,7 @@ class ThreadEngine:
             work.done(False, ("abandoned",))
 
     def kill_workers(self, signal: int) -> None:
-        """Nothing: threads cannot be killed, and workers with queues of their own are told to end by `terminate`."""
+        """Does nothing: threads cannot be killed, and `terminate` ends workers with queues of their own."""
 
     @property
     def pending(self) -> int:
@@ -433,18 +433,18 @@ class ThreadEngine:
 
     @property
     def waiting(self) -> int:
-        """How many tasks no thread has begun."""
+        """Number of tasks that no thread has begun."""
         with self.condition:
             return sum(work.state == "waiting" for work in self._unfinished)
 
     @property
     def jobs(self) -> int:
-        """How many calls and groups of calls are under way."""
+        """Number of calls and groups of calls in progress."""
         with self.condition:
             return len({work.job for work in self._unfinished})
 
     def is_busy(self, slot: int) -> bool:
-        """Whether that thread is in the midst of a task."""
+        """Returns whether that thread is running a task."""
         return slot in self.busy and self.busy[slot][1]
 
     def statistics(self) -> list[tuple[int, bool, int, int, int, int, float, int, int]]:
@@ -478,7 +478,7 @@ class ThreadSupervisor(Listeners):
         self.pid = os.getpid()
         self.broken: BaseException | None = None
         self.failed = 0
-        self.thread: Any = self  # what is joined
+        self.thread: Any = self  # `join` of a pool calls its method
         engine.tell = self.tell
 
     def start(self) -> None:
@@ -489,19 +489,19 @@ class ThreadSupervisor(Listeners):
             thread.start()
 
     def terminated(self) -> None:
-        """The engine was terminated: waits for the threads but for those that are in the midst of a task, which nobody
-        can end. `Pool.join` waits for them as well.
+        """Waits, after the engine was terminated, for the threads that are not running a task. The others cannot be
+        ended; `Pool.join` waits for them as well.
         """
         for slot, thread in enumerate(self.threads):
             while thread is not threading.current_thread() and thread.is_alive() and not self.engine.is_busy(slot):
                 thread.join(0.01)
 
     def is_alive(self) -> bool:
-        """Whether any thread has not ended."""
+        """Returns whether any thread has not ended."""
         return any(thread.is_alive() for thread in self.threads)
 
     def join(self) -> None:
-        """Waits until the threads have ended; one that a callback runs in does not wait for itself."""
+        """Waits until the threads have ended. A thread that runs a callback does not wait for itself."""
         for thread in self.threads:
             if thread is not threading.current_thread():
                 thread.join()

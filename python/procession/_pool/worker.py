@@ -1,4 +1,4 @@
-"""A pool's worker, in its own process: from the start to the loop in Rust, and what goes wrong on the way."""
+"""A pool's worker, in its own process: from the start to the loop in Rust, and the errors on the way."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def main(
     memory: int | None,
     threads: int | None,
 ) -> None:
-    """What a worker does: initializer(*initargs), then one task after the other.
+    """Runs a worker: initializer(*initargs), then one task after the other.
 
-    most: it ends after so many. memory: it ends when it has more than so many bytes. threads: that numerical libraries
-    may use in it.
+    most: number of tasks after which it ends. memory: bytes of memory above which it ends. threads: number of threads
+    that numerical libraries may use in it.
     """
     _write_lines_at_once()
     if threads is not None:
@@ -40,26 +40,26 @@ def main(
         try:
             initializer(*initargs)
         except Exception as error:
-            # it is told at home, once, and not here by each worker
+            # the parent reports it once; otherwise each worker would print it
             exit_report.leave_report(error)
             raise SystemExit(1) from None
     _core.work_in_pool(handle, slot, None, most, memory)
 
 
 def _write_lines_at_once() -> None:
-    """Has what tasks print written line by line, also where standard output is no terminal: a worker may be killed at
-    any time, for a later task, and its buffer would be lost.
+    """Makes standard output write line by line, also if it is no terminal: a worker may be killed at any time, for
+    example because of a later task, and its buffer would be lost.
     """
     out = sys.stdout
     if type(out) is TextIOWrapper and not out.line_buffering:
-        with suppress(OSError, ValueError):  # it is closed, or cannot be written to
+        with suppress(OSError, ValueError):  # the stream is closed, or cannot be written to
             out.reconfigure(line_buffering=True)
 
 
 def described(
     error: BaseException, place: tuple[int, object] | None
 ) -> tuple[str, str, str, bytes | None, tuple[int, str] | None]:
-    """An exception in parts that can be sent whatever it is: its type, its text, its traceback, itself, and the item.
+    """Returns an exception in parts that can be sent: its type, its text, its traceback, its pickle, and the item.
 
     place: the number of the item in the task, and the item.
     """
@@ -86,7 +86,7 @@ def described(
 
 
 def unsendable(error: BaseException, value: object) -> tuple[str, str]:
-    """What is told of a result that cannot be sent: why, and what it was."""
+    """Returns the texts of a result that cannot be sent: the reason, and the result."""
     return _shown(error), _shown(value)
 
 
