@@ -662,7 +662,7 @@ def test_a_proxy_without_an_object_says_so(shared):
     gone = pickle.dumps(shared.list())
     assert shared._number_of_objects() == 0
     orphan = pickle.loads(gone)
-    with pytest.raises(RemoteError, match="nobody referred to it"):
+    with pytest.raises(RemoteError, match="no reference to it is left"):
         orphan.append(1)
 
 

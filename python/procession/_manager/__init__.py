@@ -1,1 +1,1 @@
-"""Managers: the server, its clients, and what they say to each other."""
+"""Managers: the server, its clients, and their protocol."""

@@ -1,14 +1,14 @@
-"""A manager's server as its clients see it: a line to it for each thread, and the references that the process holds.
+"""The client's side of a manager's server: a line to it for each thread, and the references of this process.
 
-A *line* takes requests and returns answers. In a member of the server's family it is a pair of queues in family memory
-(`_core.RpcChannel`), whose other end is served by a thread of its own; they were put into the server's *door*, a queue
-that everybody in the family finds by the token of a proxy. Everywhere else it is a connection.
+A *line* sends requests and returns answers. In a member of the server's family it is a pair of queues in family memory
+(`_core.RpcChannel`); a thread of the server serves the other end. The client puts these queues into the *control queue* of
+the server, which members of the family find through the token of a proxy. Elsewhere a line is a connection.
 
-The process holds one reference to each object, however many proxies of it there are. In the family taking and dropping
-one is a message to the door that nobody waits for, and since all of them go through that one queue, they arrive in the
-order in which they were meant: who unpickles a proxy has its reference before the sender's goes. Through a connection
-they are requests, made through a connection of the process's own (the *anchor*), with whose end, however it comes,
-they end.
+The process holds one reference to each object, for all its proxies of it. In the family, taking and dropping a
+reference is a message to the control queue, without an answer. All messages go through that one queue, so they arrive
+in the right order: a process that unpickles a proxy has its reference before that of the sender is dropped. Elsewhere
+these are requests through one connection of the process (the *reference connection*). When that connection ends, in
+any way, the references of the process end.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Remote", "listener_client", "remote_of"]
 
-HANDLE = 36  # bytes of a handle, of which the first 16 are the family's id
+HANDLE = 36  # number of bytes of a handle; the first 16 are the id of the family
 
 
 class _Serializers(dict):  # type: ignore[type-arg]
-    """The listener and client of each serializer."""
+    """The classes of listener and client for each serializer."""
 
     def __missing__(self, name: str) -> tuple[Any, Any]:
         from .. import connection
@@ -53,37 +53,37 @@ listener_client = _Serializers()
 
 
 def tls_options(tls: Any) -> dict[str, Any]:
-    """The options for a listener or client. tls: an `ssl.SSLContext`, a function that makes one, or None."""
+    """Returns the options of a listener or client. tls: an `ssl.SSLContext`, a function that makes one, or None."""
     return {} if tls is None else {"tls": tls() if callable(tls) else tls}
 
 
 def door_of(handle: bytes, seat: tuple[int, int]) -> bytes:
-    """What tokens say about a server's door: the queue, and the server's seat in the registry of processes."""
+    """Returns what tokens say about a server's control queue: its handle, and the server's seat in the registry."""
     return handle + struct.pack("<II", *seat)
 
 
 def holder() -> tuple[int, int]:
-    """This process, as the server of its family knows it."""
+    """Returns the identity of this process, as the server of its family uses it: pid and start time."""
     return os.getpid(), process._own_start_time()
 
 
 class _Local(local):
-    """What each thread has of a server."""
+    """The data of each thread about a server."""
 
     line: Any = None
     keeper: Any = None
 
 
 class _Through(local):
-    """The server from which this thread is just receiving something, if it comes through a connection."""
+    """The server from which this thread is receiving an answer through a connection."""
 
     remote: Remote | None = None
 
 
 def as_reached(token: Token) -> Token:
-    """A token that has just come, with the address under which this process reaches the server.
+    """Returns a token that has just arrived, with the address under which this process reaches the server.
 
-    A server that listens at ("0.0.0.0", 6000) does not know under which address others do.
+    A server that listens at ("0.0.0.0", 6000) does not know under which address clients reach it.
     """
     remote = _through.remote
     if remote is not None and token.door is not None and token.door == remote.door:
@@ -95,7 +95,7 @@ _through = _Through()
 
 
 class _Keeper:
-    """Hangs up when the thread ends to which the line belongs."""
+    """Hangs up when the thread of the line ends."""
 
     def __init__(self, line: _core.RpcChannel) -> None:
         self._line = line
@@ -117,16 +117,16 @@ class _ConnectionLine:
         self.broken = False
 
     def call(self, ident: str | None, name: str, args: Any, kwds: Any) -> Any:
-        """Sends a request, returns the answer."""
+        """Sends a request and returns the answer."""
         self.broken = True  # until there is an answer
         try:
             send(self._connection, (ident, name, args, kwds), self._foreign)
         except OSError:
             raise
-        except Exception:  # it could not be pickled, so nothing was sent
+        except Exception:  # the request could not be pickled, so nothing was sent
             self.broken = False
             raise
-        # unpickling the answer may take references, by calls through the anchor
+        # unpickling the answer may take references, by calls through the reference connection
         before, _through.remote = _through.remote, self._remote()
         try:
             return receive(self._connection, self._received)
@@ -134,7 +134,7 @@ class _ConnectionLine:
             _through.remote = before
 
     def ask(self, proxy: Any, name: str, args: Any, kwds: Any) -> Any:
-        """`call` for a proxy: what the method has returned, or what the proxy makes of another answer."""
+        """Calls a method for a proxy. Returns its result, or what the proxy makes of another answer."""
         kind, result = self.call(proxy._id, name, args, kwds)
         if kind == RETURN:
             return result
@@ -150,7 +150,7 @@ class _ConnectionLine:
 
 
 class Remote:
-    """A server, as this process sees it. There is one for each server that proxies or managers here refer to."""
+    """A server, as this process sees it. There is one for each server to which proxies or managers here refer."""
 
     def __init__(self, address: Any, serializer: str, authkey: bytes, tls: Any, door: bytes | None) -> None:
         self.address = address
@@ -162,21 +162,21 @@ class Remote:
         self._reset()
 
     def _reset(self) -> None:
-        """As at the beginning: also in a forked child, whose parent goes on using what it has."""
+        """Sets the initial state; also in a forked child, whose parent goes on using the old one."""
         self.local = _Local()
         self.references = _References(self)
         self._anchor: _ConnectionLine | None = None
         self._door: Queue | None = None
-        self._id = os.urandom(8).hex()  # of this process, for a server that knows it by its connections
+        self._id = os.urandom(8).hex()  # of this process, for a server that distinguishes clients by connections
 
     # --- lines ---
 
     def line(self) -> Any:
-        """This thread's line, which is made if there is none."""
+        """Returns this thread's line, and makes it if there is none."""
         return self.local.line or self.dial()
 
     def dial(self) -> Any:
-        """Makes this thread a line. ConnectionRefusedError or another OSError: there is no server any more."""
+        """Makes a line for this thread. ConnectionRefusedError or another OSError: the server has ended."""
         line: Any = self._line_in_memory()
         if line is None:
             line = self._line_through_connection()
@@ -184,7 +184,7 @@ class Remote:
         return line
 
     def failed(self, error: BaseException) -> BaseException:
-        """A call has failed: lets go of the line if it is broken. Returns the exception to raise."""
+        """Drops the line if it is broken, after a call has failed. Returns the exception to raise."""
         line = self.local.line
         if line is not None and line.broken:
             self.local.line = self.local.keeper = None
@@ -197,7 +197,7 @@ class Remote:
         return error
 
     def open_door(self) -> Queue | None:
-        """The server's door, if this process is in its family."""
+        """Returns the server's control queue, if this process is in its family; else None."""
         if self._door is None and self.door is not None and self.door[:16] == _core.family_id():
             from ..queues import SimpleQueue
 
@@ -210,7 +210,7 @@ class Remote:
         return self._door
 
     def post(self, *message: Any) -> bool:
-        """Puts a message into the door, if there is one. ConnectionRefusedError: the server has ended."""
+        """Puts a message into the control queue, if there is one. ConnectionRefusedError: the server has ended."""
         door = self.open_door()
         if door is None:
             return False
@@ -242,7 +242,7 @@ class Remote:
         return line
 
     def connect(self) -> Any:
-        """A connection to the server."""
+        """Connects to the server. Returns the connection."""
         return listener_client[self._serializer][1](self.address, authkey=bytes(self.authkey), **tls_options(self.tls))
 
     def _line_through_connection(self) -> _ConnectionLine:
@@ -253,7 +253,7 @@ class Remote:
                     if self._anchor is None:
                         self._anchor = self._accepted()
             finally:
-                self.references._catch_up()  # with what finalizers have left to whoever had the turn
+                self.references._catch_up()  # with notes that finalizers have left while another thread had the lock
         return line
 
     def _accepted(self) -> _ConnectionLine:
@@ -266,7 +266,7 @@ class Remote:
     # --- requests to the server itself ---
 
     def command(self, name: str, args: tuple[Any, ...] = (), kwds: dict[str, Any] = {}) -> Any:  # noqa: B006
-        """Asks the server itself for something."""
+        """Sends a request to the server itself. Returns its result."""
         line = self.line()
         if self._foreign:
             return self._command_of_its_own(name, args, kwds)
@@ -299,7 +299,7 @@ class Remote:
         if self.post(name, holder(), ident):
             return
         if self._foreign is None:
-            self._accepted()  # to find out
+            self._accepted()  # to find out whether it is foreign
         if self._foreign:
             self._command_of_its_own(name, (ident,), {})
             return
@@ -318,7 +318,7 @@ def _result(kind: str, result: Any) -> Any:
 
 
 class _References(Deferred):
-    """The objects of a server that proxies of this process refer to, and how many do."""
+    """The objects of a server to which proxies of this process refer, with the number of proxies."""
 
     def __init__(self, remote: Remote) -> None:
         super().__init__()
@@ -327,24 +327,24 @@ class _References(Deferred):
         self._granted: dict[str, int] = {}
 
     def turn(self) -> Any:
-        """For what only one thread may do at a time."""
+        """Returns a lock for work that only one thread may do at a time."""
         return self._lock
 
     def grant(self, ident: str) -> None:
-        """The server has counted a reference for this process already, with its answer."""
+        """Notes that the server has already counted a reference for this process, with its answer."""
         with self._lock:
             self._granted[ident] = self._granted.get(ident, 0) + 1
         self._catch_up()
 
     def settle(self, ident: str) -> None:
-        """What was granted and not taken is given back."""
+        """Drops a granted reference that no proxy has taken."""
         with self._lock:
             if self._take_grant(ident):
                 self._refer("decref", ident)
         self._catch_up()
 
     def take(self, ident: str) -> None:
-        """There is one proxy more."""
+        """Adds a proxy."""
         try:
             with self._lock:
                 count = self._counts.get(ident, 0)
@@ -361,7 +361,7 @@ class _References(Deferred):
         return granted > 0
 
     def _do(self, note: str) -> None:
-        """There is one proxy less, of the object with this ident."""
+        """Removes a proxy of the object with this ident."""
         count = self._counts.pop(note, 0)
         if count > 1:
             self._counts[note] = count - 1
@@ -371,15 +371,15 @@ class _References(Deferred):
     def _refer(self, name: str, ident: str) -> None:
         try:
             self._remote.refer(name, ident)
-        except Exception as error:  # a server that has ended holds nothing for us
+        except Exception as error:  # a server that has ended holds no references
             util.debug("%s of %s failed: %s", name, ident, error)
 
 
 def remote_of(token: Token, serializer: str, authkey: bytes | None, tls: Any) -> Remote:
-    """The server of that token. authkey, tls: for one that this process does not know yet.
+    """Returns the server of that token. authkey, tls: for one that this process does not know yet.
 
-    Without an authkey it is the process's own. So an object that was found in another one, and whose proxy comes
-    without a key, has the key of the server from which it was got.
+    Without an authkey that of the process is used. So a proxy that comes without a key, and whose object is in another
+    server, uses the key of the server from which it came.
     """
     address = tuple(token.address) if isinstance(token.address, list) else token.address
     key = address, serializer, token.door

@@ -1,4 +1,4 @@
-"""Work that finalizers leave, for whoever can do it."""
+"""Work that finalizers leave for a thread that can do it."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ __all__ = ["Deferred"]
 
 
 class Deferred:
-    """Does things one at a time and in order, which may be asked for at any moment.
+    """Does work one piece at a time and in order, although it may be requested at any moment.
 
-    A finalizer runs wherever the collector happens to find something, also in a thread that is in the midst of this
-    very work: it must not wait for it. So it notes what is to be done, and does it only if nobody else is at it; who
-    is at it looks at the notes again when it is through.
+    A finalizer runs wherever a garbage collection happens, also in a thread that is doing this work: it must not wait
+    for it. So it adds a note, and works only if no thread is working; a working thread looks at the notes again when it
+    has finished.
     """
 
     def __init__(self) -> None:
@@ -25,12 +25,12 @@ class Deferred:
         self._notes: deque[Any] = deque()
 
     def later(self, note: Any) -> None:
-        """Has `_do(note)` called, now or when whoever is at work is through. For finalizers, too."""
+        """Makes `_do(note)` be called, now or when the working thread has finished. Finalizers may call it."""
         self._notes.append(note)
         self._catch_up()
 
     def _catch_up(self) -> None:
-        """Works through the notes. To be called after the lock was released."""
+        """Works through the notes. Call it after the lock was released."""
         while self._notes and self._lock.acquire(False):
             try:
                 self._work_off()
@@ -38,7 +38,7 @@ class Deferred:
                 self._lock.release()
 
     def _work_off(self) -> None:
-        """The same, with the lock held."""
+        """Works through the notes with the lock held."""
         while self._notes:
             self._do(self._notes.popleft())
 

@@ -1,4 +1,4 @@
-"""Views of dictionaries travel as lists, as they do in multiprocessing once managers are imported."""
+"""Pickles views of dictionaries as lists, as multiprocessing does when its managers are imported."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ _VIEWS = frozenset(view_types)
 
 
 def rebuild_as_list(obj: Any) -> tuple[type, tuple[list[Any]]]:
-    """What pickling makes of a view."""
+    """Reduces a view for pickle."""
     return list, (list(obj),)
 
 
 def without_views(obj: Any) -> Any:
-    """The object, or a list of what is in it if it is a view."""
+    """Returns the object, or a list of its items if it is a view."""
     return list(obj) if type(obj) in _VIEWS else obj
 
 
 for _view in view_types:
-    # not by `register`, which would tell queues that the program has reducers of its own: plain pickle has none for
-    # views
+    # `register` would tell queues that the program has its own reducers. Plain pickle cannot pickle views, so it asks
+    # for this reducer.
     ForkingPickler._extra_reducers.setdefault(_view, rebuild_as_list)

@@ -1,9 +1,8 @@
-"""The objects of a manager's server: under which ident, and how long.
+"""The objects of a manager's server: their idents, and how long they live.
 
-An object is *kept* by a `Kept`, which is held from two sides: by the server as long as a process refers to the object,
-and by every proxy in the server that stands for it (in a list that is an object of the server itself, say). So proxies
-in the server are ordinary references between Python objects, and what refers to itself in a circle is Python's to
-collect.
+A `Kept` holds an object. Two sides hold the `Kept`: the server as long as a process refers to the object, and every
+proxy of it inside the server (for example in a list that is itself an object of the server). So proxies in the server
+are ordinary references between Python objects, and Python collects cycles of them.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ __all__ = ["Kept", "Objects"]
 
 
 class Kept:
-    """An object of a server. parts: the object, the names of its methods, and those that have a type."""
+    """Holds an object of a server. parts: the object, the names of its methods, and those with a registered type."""
 
     __slots__ = ("__weakref__", "parts")
 
@@ -36,26 +35,26 @@ class Kept:
 
 
 class Objects:
-    """See the module."""
+    """The objects of a server; see the module."""
 
     def __init__(self) -> None:
         self.references = References(self._dispose)
-        self.in_reach: dict[str, _Parts] = {}  # those that processes refer to
-        self.gone: deque[Kept] = deque()  # those that they do not any more; to be emptied without a lock
+        self.in_reach: dict[str, _Parts] = {}  # objects to which processes refer
+        self.gone: deque[Kept] = deque()  # objects without references; to be emptied without a lock
         self._mutex = Lock()
-        self._kept: dict[str, Kept] = {}  # the same as in_reach
+        self._kept: dict[str, Kept] = {}  # with the same keys as in_reach
         self._all: WeakValueDictionary[str, Kept] = WeakValueDictionary()
         self._idents: dict[tuple[int, str], str] = {}
-        # no two servers that a client meets give the same ident
+        # random, so that two servers of a client do not give the same ident
         self._next = int.from_bytes(os.urandom(6), "little") << 16
 
     def add(self, holder: Hashable, typeid: str, parts: _Parts) -> str:
-        """Takes an object in, if it is not here as that type; its ident, to which the holder has a reference."""
+        """Adds an object, unless it is here as that type. Returns its ident; the holder has a reference."""
         with self._mutex:
             key = id(parts[0]), typeid
             ident = self._idents.get(key, "")
             kept = self._all.get(ident)
-            if kept is None or kept.parts[0] is not parts[0]:  # it has died, and another one lies where it lay
+            if kept is None or kept.parts[0] is not parts[0]:  # the old object was freed, and a new one has its address
                 self._next += 1
                 ident = self._idents[key] = f"{self._next:x}"
                 kept = self._all[ident] = Kept(parts)
@@ -71,16 +70,16 @@ class Objects:
         self.references.add(holder, ident)
 
     def take(self, holder: Hashable, ident: str) -> None:
-        """The holder refers to the object once more. KeyError: it is gone."""
+        """Adds a reference of the holder to the object. KeyError: the object is gone."""
         with self._mutex:
             self._hold(holder, ident, self.keep(ident))
         self.references.finish()
 
     def keep(self, ident: str) -> Kept:
-        """What a proxy in the server holds on to. KeyError: the object is gone."""
+        """Returns the `Kept` of an object, for a proxy in the server. KeyError: the object is gone."""
         kept = self._all.get(ident)
         if kept is None:
-            raise KeyError(f"there is no object {ident} here: nobody referred to it any more")
+            raise KeyError(f"there is no object {ident} here: no reference to it is left")
         return kept
 
     def __contains__(self, ident: str) -> bool:
@@ -89,7 +88,7 @@ class Objects:
     def _dispose(self, idents: list[str]) -> None:
         with self._mutex:
             for ident in idents:
-                if ident not in self.references:  # it may have been asked for again meanwhile
+                if ident not in self.references:  # a process may have taken a reference meanwhile
                     self.in_reach.pop(ident, None)
                     kept = self._kept.pop(ident, None)
                     if kept is not None:

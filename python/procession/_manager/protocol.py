@@ -1,14 +1,15 @@
-"""What managers and their clients say to each other: the protocol of `multiprocessing.managers`.
+"""The protocol of managers and their clients: that of `multiprocessing.managers`.
 
-A request is (ident, name, args, kwds), an answer (kind, value). Ident None asks the server itself for something: each
-of these has a connection of its own, but for "accept_connection", after which the connection serves the proxies of one
+A request is (ident, name, args, kwds), an answer (kind, value). With ident None it is a request to the server itself.
+Each of these has its own connection. After the request "accept_connection" the connection serves the proxies of one
 thread.
 
-Our clients tell ours from the standard library's by the name that they give when they ask for that: it ends with `MARK`
-and the id of the process, and our server answers with what the standard library never answers with. Between two of
-ours requests with ident None go through the same connection, and exceptions bring their traceback along.
+Our clients distinguish our servers from the standard library's by the name that they send with that request: it ends
+with `MARK` and the id of the process, and our server answers with `GREETING`, which the standard library never does.
+Between a client and a server of ours, requests with ident None go through the same connection, and exceptions bring
+their traceback.
 
-With the standard library at the other end, pickles call what both have by the names that it has there.
+If the standard library is at the other end, pickles use its names for objects that both packages have.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["RemoteError", "Token", "convert_to_error", "dispatch", "receive", "send"]
 
 MARK = " [procession "
-GREETING = "procession"  # what our server's answer to a name with the mark begins with
+GREETING = "procession"  # the first element of our server's answer to a name with the mark
 
 # kinds of answers
 RETURN, PROXY, ERROR, TRACEBACK = "#RETURN", "#PROXY", "#ERROR", "#TRACEBACK"
@@ -36,9 +37,9 @@ RAISED = "#RAISED"  # ours: an exception with its traceback
 
 
 class Token:
-    """Names an object of a server: the type that it was registered as, the server's address, its ident there.
+    """Names an object of a server: its registered type, the address of the server, its ident there.
 
-    door: where members of the server's family find it, as bytes; None of a server of the standard library.
+    door: how members of the server's family find its control queue, as bytes; None for the standard library's servers.
     """
 
     __slots__ = ("address", "door", "id", "typeid")
@@ -54,14 +55,14 @@ class Token:
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         self.typeid, self.address, self.id, *door = state
-        self.door = door[0] if door else None  # the standard library's have none
+        self.door = door[0] if door else None  # tokens of the standard library have none
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(typeid={self.typeid!r}, address={self.address!r}, id={self.id!r})"
 
 
 class RemoteError(Exception):
-    """Something went wrong in the server that is not the method's exception; the text is the server's traceback."""
+    """Raised for an error in the server that is not an exception of the method. Its text is the server's traceback."""
 
     def __str__(self) -> str:
         line = "-" * 75
@@ -69,7 +70,7 @@ class RemoteError(Exception):
 
 
 def convert_to_error(kind: str, result: Any) -> BaseException:
-    """The exception that an answer stands for which is not what a method returned."""
+    """Returns the exception for an answer that is not the result of a method."""
     if kind == RAISED:
         return _raised_there(*result)
     if kind == ERROR:
@@ -98,7 +99,7 @@ def _raised_there(pickled: bytes | None, text: str) -> BaseException:
 
 
 def dispatch(c: Any, id: str | None, methodname: str, args: tuple[Any, ...] = (), kwds: dict[str, Any] = {}) -> Any:  # noqa: B006 (never changed)
-    """Sends a request through a connection, returns what the answer says, or raises it."""
+    """Sends a request through a connection. Returns the result of the answer, or raises its exception."""
     c.send((id, methodname, args, kwds))
     kind, result = c.recv()
     if kind == RETURN:
@@ -121,8 +122,8 @@ def send(connection: Any, obj: Any, foreign: bool) -> None:
 
 
 def receive(connection: Any, received: Callable[[], object] = lambda: None) -> Any:
-    """Receives an object, from ours or the standard library. received: called when it is here, and still to be
-    unpickled.
+    """Receives an object, from this package or the standard library. received: called when the message is here, before
+    it is unpickled.
     """
     if _pickles(connection):
         message = connection.recv_bytes()
@@ -149,7 +150,7 @@ def _here() -> Any:
 
 
 class _TheirModule:
-    """Pickles as the standard library's module, without importing it here."""
+    """Pickled as the standard library's module, without importing that here."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         from importlib import import_module
@@ -158,7 +159,7 @@ class _TheirModule:
 
 
 class _PicklerForThem(ForkingPickler):
-    """Calls the functions and classes of `procession.managers` by the names that they have in multiprocessing."""
+    """Pickles functions and classes of `procession.managers` under their names in multiprocessing."""
 
     def reducer_override(self, obj: Any) -> Any:
         if isinstance(obj, Token):
@@ -171,7 +172,7 @@ class _PicklerForThem(ForkingPickler):
 
 
 class _Unpickler(pickle.Unpickler):
-    """Takes what it calls by a name of `multiprocessing.managers` for ours of that name."""
+    """Unpickles names of `multiprocessing.managers` as our objects with these names."""
 
     def find_class(self, module: str, name: str) -> Any:
         if module == THEIRS:
@@ -182,14 +183,14 @@ class _Unpickler(pickle.Unpickler):
 
 
 def dumps_for_them(obj: Any) -> memoryview:
-    """The object's pickle, for the standard library."""
+    """Pickles an object for the standard library."""
     buffer = io.BytesIO()
     _PicklerForThem(buffer).dump(obj)
     return buffer.getbuffer()
 
 
 def loads(message: bytes) -> Any:
-    """The object that was pickled, here or by the standard library."""
+    """Unpickles an object that this package or the standard library has pickled."""
     if THEIRS.encode() not in message:
         return pickle.loads(message)
     return _Unpickler(io.BytesIO(message)).load()

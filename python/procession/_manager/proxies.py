@@ -1,4 +1,4 @@
-"""Proxies: objects that stand for others, which live in a manager's server."""
+"""Proxies: objects that stand for others, which live in the server of a manager."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ __all__ = ["AutoProxy", "BaseProxy", "MakeProxyType", "RebuildProxy", "unpacked"
 
 
 class BaseProxy:
-    """Stands for an object in a manager's server. Its class has methods that call `_callmethod`.
+    """Stands for an object in a manager's server. Methods of derived classes call `_callmethod`.
 
-    It can be sent to any process that can reach the server. The object lives as long as a process has a proxy of it,
-    or a proxy in another object of the server stands for it; a process that is killed has none any more.
+    It can be sent to any process that can reach the server. The object lives as long as a process has a proxy of it, or
+    another object of the server contains a proxy of it. A process that was killed has no proxies any more.
 
-    Differences from multiprocessing: where a method raises, the exception's `__cause__` is the traceback in the
-    server; a process has one reference to an object, however many proxies of it there are in it.
+    Difference from multiprocessing: the `__cause__` of a method's exception is the traceback in the server; a process
+    has one reference to an object, for all its proxies of it.
     """
 
     _exposed_: ClassVar[Any] = None
@@ -49,10 +49,17 @@ class BaseProxy:
         *,
         tls: Any = None,
     ) -> None:
-        """token: which object. manager: whose. authkey, tls: what the server wants of its clients, if it is not known
-        yet.
+        """Makes a proxy.
 
-        incref: whether the object has to live as long as this. manager_owned: whether this lives in the server itself.
+        Args:
+            token: names the object.
+            serializer: "pickle" or "xmlrpclib".
+            manager: the manager of the object, if it is in this process.
+            authkey: the key of the server, if this process does not know it yet.
+            exposed: ignored; `AutoProxy` uses it.
+            incref: whether the proxy holds a reference to the object.
+            manager_owned: whether the proxy lives in the server itself.
+            tls: the TLS context for the server, if this process does not know it yet.
         """
         if manager is not None:
             authkey = manager._authkey if authkey is None else authkey
@@ -66,8 +73,8 @@ class BaseProxy:
         self._procession_remote: Remote = remote_of(token, serializer, authkey, tls)
         self._authkey = self._procession_remote.authkey
         self._close: util.Finalize | None = None
-        self._procession_taken_in: int | None = None  # the process that has the reference
-        self._procession_kept: Kept | None = None  # in the server: what this stands for
+        self._procession_taken_in: int | None = None  # the pid of the process that has the reference
+        self._procession_kept: Kept | None = None  # in the server: the object
         if incref:
             self._incref()
         util.register_after_fork(self, BaseProxy._after_fork)
@@ -75,12 +82,13 @@ class BaseProxy:
     # --- calls ---
 
     def _callmethod(self, methodname: str, args: Any = (), kwds: Any = {}) -> Any:  # noqa: B006 (never changed)
-        """Calls a method of the object: returns what it returns, or raises what it raises.
+        """Calls a method of the object. Returns its result or raises its exception.
 
-        A method for which a type was registered returns a proxy.
+        If a type was registered for the method, returns a proxy of the result.
 
-        RemoteError: there is no such method, or what it returned cannot be pickled. EOFError, ConnectionError: the
-        server has ended.
+        Raises:
+            RemoteError: there is no such method, or its result cannot be pickled.
+            EOFError, ConnectionError: the server has ended.
         """
         remote = self._procession_remote
         line = remote.local.line or remote.dial()
@@ -96,7 +104,7 @@ class BaseProxy:
                 del failure  # the exception must not be part of a cycle
 
     def _getvalue(self) -> Any:
-        """A copy of the object."""
+        """Returns a copy of the object."""
         return self._callmethod("#GETVALUE")
 
     # --- references ---
@@ -111,7 +119,7 @@ class BaseProxy:
         _close_at_exit(self)
 
     def _after_fork(self) -> None:
-        # In the child of a process: finalizers are forgotten there, and references are the parent's.
+        # In a forked child: finalizers were dropped, and the references belong to the parent.
         self._manager = None
         if self._procession_taken_in is None:
             return
@@ -120,12 +128,12 @@ class BaseProxy:
                 self._owned_by_manager = False
                 self._procession_kept = None
                 self._incref()
-            elif self._procession_kept is None:  # it was unpickled for this very child, before that
+            elif self._procession_kept is None:  # it was unpickled for this child, before the fork
                 _close_at_exit(self)
-        except Exception as error:  # the server has ended: it is the first call that says so
+        except Exception as error:  # the server has ended: the first call raises it
             util.info("a forked child has no reference to %r: %s", self._token, error)
 
-    # --- what all proxies can do ---
+    # --- methods of all proxies ---
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self._procession_kept is not None:
@@ -147,7 +155,7 @@ class BaseProxy:
         return f"<{type(self).__name__} object, typeid {self._token.typeid!r} at {id(self):#x}>"
 
     def __str__(self) -> str:
-        """What the object's `repr` is."""
+        """Returns `repr` of the object."""
         try:
             return str(self._callmethod("__repr__"))
         except Exception:
@@ -160,7 +168,7 @@ def _close_at_exit(self: BaseProxy) -> None:
 
 
 def unpacked(self: BaseProxy, kind: str, result: Any) -> Any:
-    """What an answer means that is not just what a method has returned. Lines call this."""
+    """Evaluates an answer that is not just the result of a method: makes a proxy, or raises. Lines call this."""
     if kind != PROXY:
         try:
             raise convert_to_error(kind, result)
@@ -182,7 +190,7 @@ def unpacked(self: BaseProxy, kind: str, result: Any) -> Any:
 def _proxytype(self: BaseProxy, typeid: str) -> Any:
     registry = getattr(self._manager, "_registry", None)
     if registry is None or typeid not in registry:
-        # this proxy has come from another process, where its manager is
+        # this proxy has come from another process, which has its manager
         from ..managers import SyncManager
 
         registry = SyncManager._registry
@@ -197,20 +205,20 @@ def _missing_context() -> Any:
 
 
 def RebuildProxy(func: Any, token: Token, serializer: str, kwds: dict[str, Any]) -> Any:
-    """What unpickling makes of a proxy. In the server, one that knows that the object is here."""
+    """Unpickles a proxy. In the server of its object, the proxy refers to the object directly."""
     kwds = dict(kwds)
     token = as_reached(token)
     server = getattr(process.current_process(), "_manager_server", None)
-    # By whichever address it is known to who sent it: no other server has an object of that ident.
+    # The address does not matter, since no other server has an object of that ident.
     if server is not None and token.id in server.objects:
         kwds["manager_owned"] = True
     return func(token, serializer, **kwds)
 
 
 def MakeProxyType(name: str, exposed: Iterable[str], _cache: dict[Any, type] = {}) -> Any:  # noqa: B006 (a cache)
-    """A class of proxies with these methods.
+    """Makes a class of proxies with these methods.
 
-    It can be sent by its name if that is a global one of the calling module.
+    It can be pickled if it is a global of the calling module under that name.
     """
     exposed = tuple(exposed)
     found = _cache.get((name, exposed))
@@ -241,7 +249,7 @@ def AutoProxy(
     *,
     tls: Any = None,
 ) -> Any:
-    """A proxy with the methods that the object has: exposed, or what the server says if that is None."""
+    """Makes a proxy with the methods in `exposed`; None: with those that the server gives for the object."""
     if exposed is None:
         if manager is not None:
             authkey = manager._authkey if authkey is None else authkey

@@ -1,4 +1,4 @@
-"""Who refers to which objects of a manager's server, and who of them has ended."""
+"""Which processes refer to which objects of a manager's server, and which of them have ended."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from .deferred import Deferred
 
 __all__ = ["ANYBODY", "References", "Watch"]
 
-ANYBODY = "anybody"  # holds for clients of the standard library, whose end nobody sees
+ANYBODY = "anybody"  # the holder for clients of the standard library, whose end the server does not notice
 
 
 class References(Deferred):
-    """How many references there are to each object, and whose.
+    """The number of references to each object, for each holder.
 
     A holder is (pid, start time) of a member of the server's family, the id that a remote process gave itself, or
-    `ANYBODY`. dispose(idents) is called, without a lock, for objects to which nobody refers any more.
+    `ANYBODY`. dispose(idents) is called, without a lock, for objects without references.
     """
 
     def __init__(self, dispose: Callable[[list[str]], None]) -> None:
@@ -34,7 +34,7 @@ class References(Deferred):
         return len(self._counts)
 
     def counts(self) -> dict[str, int]:
-        """How many references there are to each object."""
+        """Returns the number of references to each object."""
         with self._lock:
             return dict(self._counts)
 
@@ -42,19 +42,19 @@ class References(Deferred):
         return ident in self._counts
 
     def add(self, holder: Hashable, ident: str) -> None:
-        """The holder has one reference more. To be called with what `dispose` locks, and `finish` afterwards."""
+        """Adds a reference of the holder. Call it with the lock that `dispose` acquires, and `finish` afterwards."""
         with self._lock:
             self._counts[ident] = self._counts.get(ident, 0) + 1
             held = self._held.setdefault(holder, {})
             held[ident] = held.get(ident, 0) + 1
 
     def drop(self, holder: Hashable, ident: str) -> None:
-        """The holder has one reference less. For finalizers, too."""
+        """Drops a reference of the holder. Finalizers may call it."""
         self._notes.append((holder, ident))
         self.finish()
 
     def forget(self, holder: Hashable) -> None:
-        """The holder has ended, and with it all references that it had."""
+        """Drops all references of a holder that has ended."""
         self._notes.append((holder, None))
         self.finish()
 
@@ -67,7 +67,7 @@ class References(Deferred):
                 self._subtract(ident, count)
             return
         if ident not in held and holder != ANYBODY:
-            # a client of the standard library may drop what another one has taken
+            # clients of the standard library may drop what another one of them has taken
             holder, held = ANYBODY, self._held.get(ANYBODY, {})
         if ident in held:
             held[ident] -= 1
@@ -84,7 +84,7 @@ class References(Deferred):
             self._unwanted.append(ident)
 
     def finish(self) -> None:
-        """Does what finalizers have left to be done meanwhile."""
+        """Does the work that finalizers have left meanwhile."""
         self._catch_up()
         unwanted = []
         with suppress(IndexError):
@@ -95,16 +95,16 @@ class References(Deferred):
 
 
 class Watch:
-    """Tells which of the processes have ended that hold references. Each is held by a pidfd."""
+    """Watches the processes that hold references, each with a pidfd, and tells which have ended."""
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
         self._watched: dict[int, tuple[int, int]] = {}
         self._known: set[tuple[int, int]] = set()
-        self._unwatched: set[tuple[int, int]] = set()  # there was no descriptor for them
+        self._unwatched: set[tuple[int, int]] = set()  # processes for which there was no descriptor
 
     def add(self, holder: tuple[int, int]) -> None:
-        """That process (pid and start time) is to be watched."""
+        """Watches that process (pid and start time)."""
         if holder in self._known:
             return
         self._known.add(holder)
@@ -122,11 +122,11 @@ class Watch:
         self._epoll.register(fd, select.EPOLLIN)
 
     def wait(self) -> None:
-        """Waits until one may have ended."""
+        """Waits until a process may have ended."""
         self._epoll.poll(1.0 if self._unwatched else 60.0)
 
     def ended(self) -> list[tuple[int, int]]:
-        """Those that have ended since this was asked last. To be called by one thread at a time."""
+        """Returns the processes that have ended since the last call. One thread at a time may call it."""
         for holder in tuple(self._unwatched):
             self._open(holder)
         found = []
@@ -139,7 +139,7 @@ class Watch:
         return found
 
     def close(self) -> None:
-        """Watches nobody any more."""
+        """Stops watching."""
         for fd in self._watched:
             os.close(fd)
         self._watched.clear()

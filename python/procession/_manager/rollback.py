@@ -1,7 +1,7 @@
-"""Taking back what a client of a manager got and was not there to receive.
+"""Takes back what a client of a manager got but was not there to receive.
 
-A client that was killed while it waited for a lock or an item costs the others nothing: the server's thread gets the
-lock in its place some day, finds nobody to give it to, and releases it.
+If a client is killed while it waits for a lock or an item, others lose nothing: at some time the server's thread gets
+the lock in its place, cannot deliver it, and releases it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ __all__ = ["undo"]
 
 
 def undo(obj: Any, name: str, value: Any) -> None:
-    """Undoes `obj.name()`, which returned that value, if it took something from the others and that can be undone."""
+    """Undoes `obj.name()`, which returned that value, if it took something from other clients and can be undone."""
     if name == "acquire":
         if value and hasattr(obj, "release"):
             obj.release()
@@ -24,6 +24,6 @@ def undo(obj: Any, name: str, value: Any) -> None:
         with obj.mutex:
             if type(obj) is queue.Queue:
                 obj.queue.appendleft(value)
-            else:  # a heap or a stack, which has its order from how things are put
+            else:  # a priority queue or a stack, where `_put` decides the place
                 obj._put(value)
             obj.not_empty.notify()

@@ -1,4 +1,4 @@
-"""The server of a `SharedMemoryManager`: it knows which segments to destroy at the end."""
+"""The server of a `SharedMemoryManager`: it knows the segments to remove at the end."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ __all__ = ["SharedMemoryServer"]
 
 
 class SharedMemoryServer(Server):
-    """Keeps a list of named segments, which are destroyed when it ends."""
+    """Keeps a list of named segments, which are removed when it ends."""
 
-    __module__ = "procession.managers"  # where it is found
+    __module__ = "procession.managers"  # the public name
 
     public: ClassVar[list[str]] = [*Server.public, "track_segment", "release_segment", "list_segments"]
 
@@ -27,11 +27,11 @@ class SharedMemoryServer(Server):
         self._segments: set[str] = set()
 
     def track_segment(self, c: Any, segment_name: str) -> None:
-        """The segment goes when the server ends."""
+        """Adds a segment, which is removed when the server ends."""
         self._segments.add(segment_name)
 
     def release_segment(self, c: Any, segment_name: str) -> None:
-        """The segment goes now."""
+        """Removes a segment now."""
         self._segments.discard(segment_name)
         with suppress(FileNotFoundError):
             segment = shared_memory.SharedMemory(segment_name)
@@ -39,7 +39,7 @@ class SharedMemoryServer(Server):
             segment.unlink()
 
     def list_segments(self, c: Any) -> list[str]:
-        """The names of the segments."""
+        """Returns the names of the segments."""
         return sorted(self._segments)
 
     def _stop(self) -> None:

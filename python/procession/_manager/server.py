@@ -1,13 +1,13 @@
-"""A manager's server: it holds the objects, and calls their methods for clients.
+"""The server of a manager: it holds the objects, and calls their methods for clients.
 
-Each thread of each client has a thread of its own here, so a method that waits (`Lock.acquire`, `Queue.get`) keeps
-nobody else waiting. In the server's family, requests come through a line of family memory and are served by a loop in
-Rust (`_core.RpcChannel.serve`), which calls the method by itself and comes here for what is more than that; all others
+Each thread of a client has its own thread here, so a method that waits (`Lock.acquire`, `Queue.get`) makes no other
+client wait. Requests from the server's family come through a line of family memory. A loop in Rust
+(`_core.RpcChannel.serve`) serves them: it calls the method itself and calls this class for everything else. Other requests
 come through a connection, whose loop is here.
 
-Besides, three threads: one attends the door (where members of the family leave their lines, and word of the references
-that they take and drop), one accepts connections, one sees who of the family has ended, so that what those referred to
-goes.
+There are three more threads. One reads the control queue, where members of the family leave their lines and say which
+references they take and drop. One accepts connections. One watches which members of the family have ended, to drop
+their references.
 """
 
 from __future__ import annotations
@@ -37,19 +37,19 @@ __all__ = ["Server", "public_methods"]
 
 
 def public_methods(obj: Any) -> list[str]:
-    """The methods of an object whose names have no underscore in front."""
+    """Returns the methods of an object whose names do not begin with an underscore."""
     return [name for name in dir(obj) if name[0] != "_" and callable(getattr(obj, name))]
 
 
 class _Ended(Exception):
-    """A connection has."""
+    """Raised when a connection has ended."""
 
 
 class Server:
     """The server behind a manager. `BaseManager.get_server()` returns one, `serve_forever()` runs it.
 
-    The methods whose names are in `public` answer requests to the server itself; the first argument is the connection
-    through which they came, or None.
+    The methods whose names are in `public` answer requests to the server itself. Their first argument is the connection
+    of the request, or None.
     """
 
     public: ClassVar[list[str]] = [
@@ -67,7 +67,7 @@ class Server:
     def __init__(
         self, registry: dict[str, Any], address: Any, authkey: bytes, serializer: str, *, tls: Any = None
     ) -> None:
-        """registry: what `BaseManager.register` has noted. tls: an `ssl.SSLContext`, or a function that makes one."""
+        """registry: that of `BaseManager.register`. tls: an `ssl.SSLContext`, or a function that makes one."""
         from threading import Event, Lock, local
 
         from ..queues import SimpleQueue
@@ -88,21 +88,21 @@ class Server:
         self._serving = local()
         self._queue = SimpleQueue()
         self.door = door_of(self._queue.handle, _core.seat())
-        self._turn = Lock()  # who has it reads from the door
+        self._turn = Lock()  # held while a thread reads the control queue
         self._watch = Watch()
         self._lines: set[_core.RpcChannel] = set()
-        self._connected: dict[str, int] = {}  # how many connections there are of each remote process
+        self._connected: dict[str, int] = {}  # number of connections of each remote process
         util.register_after_fork(self, Server._forked)
 
     def _forked(self) -> None:
-        """In a child: the clients are the parent's, and nobody is to find the listener when the parent has ended."""
+        """Called in a forked child. The parent serves the clients; the child must not keep the listener open."""
         with suppress(Exception):
             os.close(self.listener._listener._socket.detach())
 
     # --- running ---
 
     def serve_forever(self) -> None:
-        """Serves until a client asks for the shutdown, then exits (SystemExit)."""
+        """Serves until a client asks for the shutdown, and then exits (SystemExit)."""
         from threading import Thread
 
         process.current_process()._manager_server = self  # type: ignore[attr-defined]
@@ -123,7 +123,7 @@ class Server:
         with suppress(Exception):
             import socket
 
-            # wakes the thread that accepts; closing alone does not
+            # wakes the thread that accepts; closing alone does not wake it
             self.listener._listener._socket.shutdown(socket.SHUT_RDWR)
         with suppress(Exception):
             self.listener.close()
@@ -132,13 +132,13 @@ class Server:
             while not self._queue.empty():
                 kind, *rest = self._queue.get()
                 if kind == "line":
-                    rest[-1]._shut_down()  # whoever waits there for an answer need not
+                    rest[-1]._shut_down()  # a client that waits there for an answer raises now
         for line in tuple(self._lines):
             with suppress(Exception):
                 line.hang_up()
 
     def end_with(self, manager: process.BaseProcess | None) -> None:
-        """Has the server end when that process has ended, which was to shut it down."""
+        """Ends the server when that process has ended, which should have shut it down."""
         from threading import Thread
 
         def wait() -> None:
@@ -159,19 +159,19 @@ class Server:
             self.catch_up()
 
     def catch_up(self) -> None:
-        """Takes note of all that the family has left at the door, and of those who have ended."""
+        """Reads all messages of the control queue, and drops the references of processes that have ended."""
         with self._turn:
-            # in this order: what a process left before its end is read before its end is acted upon
+            # in this order, so that messages which a process left before its end are read before its end is handled
             ended = self._watch.ended()
             while not self._queue.empty() and not self._queue.is_shutdown:
                 try:
                     self._notice(self._queue.get())
-                except Exception:  # somebody put nonsense there, or has ended meanwhile
-                    util.info("a message at the manager's door was of no use: %s", format_exc())
+                except Exception:  # a process has put an invalid message there, or has ended meanwhile
+                    util.info("the manager cannot use a message of its control queue: %s", format_exc())
                 self._queue._task_done()
         for gone in ended:
             self.references.forget(gone)
-        self.objects.gone.clear()  # whatever that sets off, without a lock
+        self.objects.gone.clear()  # deletes objects, so without a lock
 
     def _notice(self, message: tuple[Any, ...]) -> None:
         kind, *rest = message
@@ -198,7 +198,7 @@ class Server:
     def _serve_line(self, who: tuple[int, int], seat: tuple[int, int], name: str, requests: Any, answers: Any) -> None:
         try:
             line = _core.RpcChannel(answers, requests, *seat)
-        except EOFError:  # it has ended already
+        except EOFError:  # the client has ended already
             return
         self._serving.holder = who
         self._serving.foreign = False
@@ -213,28 +213,28 @@ class Server:
             line.hang_up()
             self._watch_again(who)
             if pinned_until_ack:
-                self.catch_up()  # the client's thread has ended, and may have left word of its reference before
+                self.catch_up()  # the client's thread has ended, and may have left a message about its reference
 
     def _watch_again(self, holder: Hashable) -> None:
-        """A thread that served this process has ended. If the process had ended before it, what was done for it since
-        (an object made, whose maker is not there to get it) is to be forgotten as well.
+        """Watches the process of a client again when a thread that served it has ended. If the process had ended
+        before, this drops what was done for it since then: an object was made, but its maker could not get it.
         """
         if isinstance(holder, tuple):
             with self._turn:
                 self._watch.add(holder)
 
     def leaves(self, kept: Kept) -> None:
-        """This thread pickles a proxy. What it stands for is held until the client's next request: by then the client
-        has a reference, though the answer may have taken the last proxy out of the server (`pop`, `get`).
+        """Called when this thread pickles a proxy. Holds its object until the client's next request: by then the client
+        has a reference. The answer may have taken the last proxy out of the server (`pop`, `get`).
         """
         pinned_until_ack = getattr(self._serving, "pinned_until_ack", None)
         if pinned_until_ack is not None:
             pinned_until_ack.append(kept)
 
-    # --- what `Line.serve` needs, and the loop of connections as well ---
+    # --- called by `RpcChannel.serve` and by the loop of connections ---
 
     def unusual(self, request: Any) -> tuple[str, Any]:
-        """The answer to a request."""
+        """Returns the answer to a request."""
         ident = name = None
         try:
             ident, name, args, kwds = request
@@ -266,14 +266,14 @@ class Server:
         return RETURN, without_views(result)
 
     def raised(self, request: Any, error: BaseException) -> tuple[str, Any]:
-        """The answer to a request whose method raised this."""
+        """Returns the answer to a request whose method raised this."""
         if not isinstance(error, Exception):
             return TRACEBACK, "".join(format_exception(error))
         if getattr(self._serving, "foreign", True):
             return ERROR, error
         from ..reduction import ForkingPickler
 
-        # From here on: the frames above it are the server's own.
+        # From here on, since the frames above it are the server's own.
         text = "".join(format_exception(type(error), error, error.__traceback__))
         try:
             pickled = bytes(ForkingPickler.dumps(error))
@@ -282,15 +282,15 @@ class Server:
         return RAISED, (pickled, text)
 
     def unreadable(self, error: BaseException) -> tuple[str, Any]:
-        """The answer to a request that could not be unpickled."""
+        """Returns the answer to a request that could not be unpickled."""
         return TRACEBACK, "".join(format_exception(error))
 
     def unsendable(self, error: BaseException) -> tuple[str, Any]:
-        """The answer in place of one that could not be pickled."""
+        """Returns the answer in place of one that could not be pickled."""
         return UNSERIALIZABLE, "".join(format_exception(error))
 
     def undelivered(self, request: Any, value: Any) -> None:
-        """Nobody was there to take the answer: what the caller got is given back, so that others get it."""
+        """Takes back the result of a call whose caller has gone before it got the answer, so that others get it."""
         from .rollback import undo
 
         ident, name, _, _ = request
@@ -313,7 +313,7 @@ class Server:
             except Exception as error:
                 if not self.stop_event.is_set():
                     util.info("the manager cannot accept a client: %s", error)
-                    time.sleep(0.05)  # no descriptors left, as a rule
+                    time.sleep(0.05)  # most likely there are no free descriptors
             else:
                 try:
                     Thread(target=self.handle_request, args=(connection,), daemon=True).start()
@@ -322,7 +322,7 @@ class Server:
                     connection.close()
 
     def handle_request(self, conn: Any) -> None:
-        """Serves a client that has been accepted: one request to the server itself, or all of a thread's."""
+        """Serves an accepted client: one request to the server itself, or all requests of a thread."""
         name = None
         holder = self._serving.holder = self._holder_behind(conn)
         self._serving.foreign = True
@@ -336,7 +336,7 @@ class Server:
                     answer = RETURN, self._command(conn, name, args, kwds)
                 except Exception:
                     answer = TRACEBACK, format_exc()
-            if name not in ("accept_connection", "shutdown"):  # which answer by themselves
+            if name not in ("accept_connection", "shutdown"):  # these send their answer themselves
                 self._send(conn, answer)
         except _Ended:
             pass
@@ -346,9 +346,9 @@ class Server:
             self._watch_again(holder)
 
     def _received(self, connection: Any) -> tuple[Any, Any]:
-        """The next request and None, or None and the answer to one that could not be unpickled.
+        """Returns the next request and None, or None and the answer to one that could not be unpickled.
 
-        _Ended: there will be none.
+        _Ended: there are no more requests.
         """
         here = []
         try:
@@ -359,7 +359,7 @@ class Server:
             return None, (TRACEBACK, format_exc())
 
     def _holder_behind(self, connection: Any) -> Hashable:
-        """The process at the other end, where the system tells: through a Unix socket, that is on this machine."""
+        """Returns the process at the other end of a Unix socket (so of this machine); else `ANYBODY`."""
         import socket
 
         try:
@@ -369,7 +369,7 @@ class Server:
                 pid, _, _ = struct.unpack("iII", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
         except OSError:
             return ANYBODY
-        start = _core.start_time(pid) if pid else 0  # 0: it is in a namespace of which this process does not know
+        start = _core.start_time(pid) if pid else 0  # 0: the process is in a PID namespace unknown here
         if not start:
             return ANYBODY
         with self._turn:
@@ -377,7 +377,7 @@ class Server:
         return pid, start
 
     def accept_connection(self, c: Any, name: str) -> None:
-        """Serves the requests of a client's thread of that name until it closes the connection."""
+        """Serves the requests of a client's thread with that name, until it closes the connection."""
         from threading import current_thread
 
         plain, mark, client = name.partition(MARK)
@@ -403,7 +403,7 @@ class Server:
                 self.objects.gone.clear()
 
     def serve_client(self, conn: Any) -> None:
-        """Answers the requests that come through a connection."""
+        """Answers the requests of a connection."""
         pinned_until_ack: list[Kept] = []
         self._serving.pinned_until_ack = pinned_until_ack
         while not self.stop_event.is_set():
@@ -441,7 +441,7 @@ class Server:
         return getattr(self, name)(connection, *args, **kwds)
 
     def create(self, c: Any, typeid: str, /, *args: Any, **kwds: Any) -> tuple[str, tuple[str, ...]]:
-        """Makes an object of a registered type; its ident, to which the caller has a reference, and its methods."""
+        """Makes an object of a registered type. Returns its ident and its methods; the caller has a reference."""
         make, exposed, method_to_typeid, _ = self.registry[typeid]
         if make is not None:
             obj = make(*args, **kwds)
@@ -461,20 +461,20 @@ class Server:
         return ident, tuple(exposed)
 
     def get_methods(self, c: Any, token: Any) -> tuple[str, ...]:
-        """The methods of the object that a token names."""
+        """Returns the methods of the object that a token names."""
         return tuple(self.objects.keep(token.id).parts[1])
 
     def incref(self, c: Any, ident: str) -> None:
-        """The caller refers to the object once more."""
+        """Adds a reference of the caller to the object."""
         self.objects.take(self._serving.holder, ident)
 
     def decref(self, c: Any, ident: str) -> None:
-        """The caller refers to the object once less."""
+        """Drops a reference of the caller to the object."""
         self.references.drop(self._serving.holder, ident)
         self.objects.gone.clear()
 
     def debug_info(self, c: Any) -> str:
-        """A list of the objects, for people: ident, references, and how the object shows itself."""
+        """Returns a list of the objects, for people to read: ident, number of references, and `str` of the object."""
         self.catch_up()
         found = []
         for ident, count in sorted(self.references.counts().items()):
@@ -484,12 +484,12 @@ class Server:
         return "\n".join(found)
 
     def number_of_objects(self, c: Any) -> int:
-        """How many objects are referred to."""
+        """Returns the number of objects with references."""
         self.catch_up()
         return len(self.references)
 
     def dummy(self, c: Any) -> bytes:
-        """Does nothing. The answer tells where the family finds the server."""
+        """Does nothing. The answer says how members of the family find the control queue."""
         return self.door
 
     def shutdown(self, c: Any) -> None:
@@ -500,25 +500,25 @@ class Server:
                 send(c, (RETURN, None), True)
         self.stop_event.set()
 
-    # --- what every object answers to ---
+    # --- methods of every object ---
 
     def fallback_getvalue(self, conn: Any, ident: str, obj: Any) -> Any:
-        """The object itself."""
+        """Returns the object itself."""
         return obj
 
     def fallback_str(self, conn: Any, ident: str, obj: Any) -> str:
-        """`str` of it."""
+        """Returns `str` of the object."""
         return str(obj)
 
     def fallback_repr(self, conn: Any, ident: str, obj: Any) -> str:
-        """`repr` of it."""
+        """Returns `repr` of the object."""
         return repr(obj)
 
     def fallback_locked(self, conn: Any, ident: str, obj: Any) -> bool:
-        """Whether a lock or semaphore is taken that cannot tell by itself before Python 3.14."""
+        """Returns whether a lock or semaphore is acquired. Before Python 3.14 these have no such method."""
         if hasattr(obj, "_value"):
             return bool(obj._value == 0)
-        lock = getattr(obj, "_lock", obj)  # a condition's
+        lock = getattr(obj, "_lock", obj)  # of a condition
         return bool(lock.locked()) if hasattr(lock, "locked") else repr(lock).startswith("<locked")
 
     fallback_mapping: ClassVar[dict[str, Callable[..., Any]]] = {

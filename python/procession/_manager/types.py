@@ -1,4 +1,4 @@
-"""What a manager offers by itself: the classes of its proxies, and of the objects behind them that are its own."""
+"""The types that a manager offers: the classes of their proxies, and classes of objects that only managers have."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ __all__ = [
 
 
 class Namespace:
-    """An object whose attributes are whatever its users make them."""
+    """An object with any attributes."""
 
     def __init__(self, /, **kwds: Any) -> None:
         self.__dict__.update(kwds)
@@ -52,14 +52,14 @@ class Namespace:
 
 
 class Value:
-    """A value that can be read and replaced. typecode and lock are of no consequence."""
+    """A value that can be read and replaced. typecode, lock: ignored."""
 
     def __init__(self, typecode: str, value: Any, lock: bool = True) -> None:
         self._typecode = typecode
         self._value = value
 
     def get(self) -> Any:
-        """The value."""
+        """Returns the value."""
         return self._value
 
     def set(self, value: Any) -> None:
@@ -73,12 +73,12 @@ class Value:
 
 
 def Array(typecode: str, sequence: Iterable[Any], lock: bool = True) -> array.array[Any]:
-    """An `array.array`. lock is of no consequence."""
+    """Makes an `array.array`. lock: ignored."""
     return array.array(typecode, sequence)
 
 
 def make_pool(*args: Any, **kwds: Any) -> Any:
-    """A pool of processes, children of the server."""
+    """Makes a pool of processes, which are children of the server."""
     from .. import context
 
     return context._default_context.get_context().Pool(*args, **kwds)
@@ -99,37 +99,37 @@ class IteratorProxy(BaseProxy):
         return self._callmethod("__next__", args)
 
     def send(self, *args: Any) -> Any:
-        """As of generators."""
+        """As the method of generators."""
         return self._callmethod("send", args)
 
     def throw(self, *args: Any) -> Any:
-        """As of generators."""
+        """As the method of generators."""
         return self._callmethod("throw", args)
 
     def close(self, *args: Any) -> Any:
-        """As of generators."""
+        """As the method of generators."""
         return self._callmethod("close", args)
 
 
 class AcquirerProxy(BaseProxy):
     """Stands for a lock or semaphore of `threading`.
 
-    A client that is killed while it waits for it takes nothing along.
+    If a client is killed while it waits for it, the lock goes to another client.
     """
 
     _exposed_ = ("acquire", "release", "locked")
 
     def acquire(self, blocking: bool = True, timeout: float | None = None) -> bool:
-        """As of `threading.Lock`."""
+        """As the method of `threading.Lock`."""
         args = (blocking,) if timeout is None else (blocking, timeout)
         return bool(self._callmethod("acquire", args))
 
     def release(self) -> None:
-        """As of `threading.Lock`."""
+        """As the method of `threading.Lock`."""
         return self._callmethod("release")  # type: ignore[no-any-return]
 
     def locked(self) -> bool:
-        """Whether somebody has acquired it."""
+        """Returns whether it is acquired."""
         return bool(self._callmethod("locked"))
 
     def __enter__(self) -> bool:
@@ -145,19 +145,19 @@ class ConditionProxy(AcquirerProxy):
     _exposed_ = ("acquire", "release", "locked", "wait", "notify", "notify_all")  # type: ignore[assignment]
 
     def wait(self, timeout: float | None = None) -> bool:
-        """As of `threading.Condition`."""
+        """As the method of `threading.Condition`."""
         return bool(self._callmethod("wait", (timeout,)))
 
     def notify(self, n: int = 1) -> None:
-        """As of `threading.Condition`."""
+        """As the method of `threading.Condition`."""
         return self._callmethod("notify", (n,))  # type: ignore[no-any-return]
 
     def notify_all(self) -> None:
-        """As of `threading.Condition`."""
+        """As the method of `threading.Condition`."""
         return self._callmethod("notify_all")  # type: ignore[no-any-return]
 
     def wait_for(self, predicate: Callable[[], Any], timeout: float | None = None) -> Any:
-        """As of `threading.Condition`. predicate is called here, in the process that waits."""
+        """As the method of `threading.Condition`. It calls `predicate` here, in the process that waits."""
         end = None if timeout is None else time.monotonic() + timeout
         while not (result := predicate()):
             remaining = None if end is None else end - time.monotonic()
@@ -173,19 +173,19 @@ class EventProxy(BaseProxy):
     _exposed_ = ("is_set", "set", "clear", "wait")
 
     def is_set(self) -> bool:
-        """As of `threading.Event`."""
+        """As the method of `threading.Event`."""
         return bool(self._callmethod("is_set"))
 
     def set(self) -> None:
-        """As of `threading.Event`."""
+        """As the method of `threading.Event`."""
         return self._callmethod("set")  # type: ignore[no-any-return]
 
     def clear(self) -> None:
-        """As of `threading.Event`."""
+        """As the method of `threading.Event`."""
         return self._callmethod("clear")  # type: ignore[no-any-return]
 
     def wait(self, timeout: float | None = None) -> bool:
-        """As of `threading.Event`."""
+        """As the method of `threading.Event`."""
         return bool(self._callmethod("wait", (timeout,)))
 
 
@@ -195,37 +195,35 @@ class BarrierProxy(BaseProxy):
     _exposed_ = ("__getattribute__", "wait", "abort", "reset")
 
     def wait(self, timeout: float | None = None) -> int:
-        """As of `threading.Barrier`."""
+        """As the method of `threading.Barrier`."""
         return int(self._callmethod("wait", (timeout,)))
 
     def abort(self) -> None:
-        """As of `threading.Barrier`."""
+        """As the method of `threading.Barrier`."""
         return self._callmethod("abort")  # type: ignore[no-any-return]
 
     def reset(self) -> None:
-        """As of `threading.Barrier`."""
+        """As the method of `threading.Barrier`."""
         return self._callmethod("reset")  # type: ignore[no-any-return]
 
     @property
     def parties(self) -> int:
-        """As of `threading.Barrier`."""
+        """As the attribute of `threading.Barrier`."""
         return int(self._callmethod("__getattribute__", ("parties",)))
 
     @property
     def n_waiting(self) -> int:
-        """As of `threading.Barrier`."""
+        """As the attribute of `threading.Barrier`."""
         return int(self._callmethod("__getattribute__", ("n_waiting",)))
 
     @property
     def broken(self) -> bool:
-        """As of `threading.Barrier`."""
+        """As the attribute of `threading.Barrier`."""
         return bool(self._callmethod("__getattribute__", ("broken",)))
 
 
 class NamespaceProxy(BaseProxy):
-    """Stands for an object whose attributes are read, set and deleted; those with an underscore in front are the
-    proxy's.
-    """
+    """Stands for an object with any attributes. Attributes whose names begin with an underscore are the proxy's own."""
 
     _exposed_ = ("__getattribute__", "__setattr__", "__delattr__")
 
@@ -253,7 +251,7 @@ class ValueProxy(BaseProxy):
     _exposed_ = ("get", "set")
 
     def get(self) -> Any:
-        """The value."""
+        """Returns the value."""
         return self._callmethod("get")
 
     def set(self, value: Any) -> None:
@@ -266,11 +264,11 @@ class ValueProxy(BaseProxy):
 
 
 def _register(kind: type, abc: Any) -> None:
-    abc.register(kind)  # so that isinstance says what a proxy stands for
+    abc.register(kind)  # so that isinstance works as for the object
 
 
 def _augmented(name: str) -> Any:
-    """A method that changes the object, and returns the proxy."""
+    """Makes a method that changes the object and returns the proxy."""
 
     def method(self: BaseProxy, other: Any) -> Any:
         self._callmethod(name, (other,))
@@ -356,7 +354,7 @@ BaseDictProxy._method_to_typeid_ = {"__iter__": "Iterator"}
 class DictProxy(BaseDictProxy):  # type: ignore[misc, valid-type]
     """Stands for a dictionary."""
 
-    # The two that programs call most, without collecting their arguments first.
+    # The two most frequent methods, without collecting their arguments first.
 
     def __getitem__(self, key: Any) -> Any:
         return self._callmethod("__getitem__", (key,))
