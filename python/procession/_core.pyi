@@ -1,4 +1,4 @@
-"""The Rust core, as the facade sees it. Private: the public names are those of the package's modules."""
+"""The Rust core, as the facade uses it. Private: the modules of the package have the public names."""
 
 from collections.abc import Iterable
 from types import TracebackType
@@ -19,22 +19,21 @@ __version__: str
 # --- objects that processes share ------------------------------------------------------------------------------------
 
 class Handle:
-    """What the shared objects have in common. A handle names an object of family memory, in every member alike."""
+    """The common base of shared objects. A handle names an object of family memory, the same in every member."""
 
     @property
     def handle(self) -> bytes: ...
     def _attach(self, handle: bytes, /) -> None: ...
     @property
     def _key(self) -> tuple[int, int]:
-        """Which object of the family this is."""
+        """Identifies the object in the family."""
 
     def _register_waker(self, address: int) -> bool:
-        """Registers the mailbox with this address: it is notified from now on when this may be worth trying again.
-
-        False if all places are taken."""
+        """Registers the mailbox with this address: it is notified when trying again may succeed. False if there are too
+        many."""
 
     def _unregister_waker(self, address: int) -> None:
-        """Takes that mailbox away again."""
+        """Removes the registration of a mailbox."""
 
 @disjoint_base
 class Lock(Handle):
@@ -48,13 +47,13 @@ class Lock(Handle):
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None, /
     ) -> None: ...
     def _holder(self) -> tuple[int, int, str] | None:
-        """pid, thread id and process name of who holds the lock; None if it is free."""
+        """Process id, thread id and process name of the holder; None if the lock is free."""
 
     def _is_mine(self) -> bool:
-        """Whether this thread has acquired it last, and it is held."""
+        """Returns whether this thread was the last to acquire it, and it is held."""
 
     def _statistics(self) -> tuple[int, int, int, int]:
-        """Waits under way now, acquisitions, acquisitions that had to wait, nanoseconds waited in all."""
+        """Waits in progress, acquisitions, acquisitions that had to wait, nanoseconds of all waits together."""
 
 @disjoint_base
 class Array:
@@ -62,7 +61,7 @@ class Array:
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self: ...
     def _create(self, len: int) -> None:
-        """MemoryError if the machine or its control group has less left."""
+        """MemoryError: the machine or its control group has not enough memory left."""
 
     def _attach(self, handle: bytes, len: int) -> None: ...
     @property
@@ -86,8 +85,8 @@ class Guarded:
     def get_lock(self) -> Any: ...
 
 guarded_value: Any
-"""A descriptor: the attribute `value` of a Guarded's object, read and written while the lock is held. What takes more
-than trying the lock once is done by the methods `_read(name)` and `_write(name, value)` of the class."""
+"""A descriptor: the attribute `value` of a Guarded's object, read and written with the lock held. If trying the lock
+once is not enough, the methods `_procession_read(name)` and `_procession_write(name, value)` of the class do it."""
 
 @disjoint_base
 class Dict:
@@ -108,14 +107,14 @@ class Dict:
     def get(self, key: Any, default: Any = None) -> Any: ...
     def clear(self) -> None: ...
     def _find(self, key: Any) -> tuple[Any, int] | None:
-        """The value of a key and the stamp of the change that made it."""
+        """Returns the value of a key and the stamp of the change that made it; None if the key has none."""
 
     def _replace(self, key: Any, value: Any, stamp: int | None) -> bool:
-        """Puts a value in the place of the one with this stamp (None: where there is none); whether it did."""
+        """Replaces the value with this stamp (None: adds a value if the key has none). Returns whether it did."""
 
     def _remove(self, key: Any, stamp: int) -> bool: ...
     def _snapshot(self, values: bool) -> list[Any]:
-        """What it holds at one moment: keys, or keys and values by turns."""
+        """Returns the content at one moment: keys, or alternately keys and values."""
 
     def _lock_into(self, key: Any, shell: RLock) -> None:
         """Attaches a lock that was not initialised to the lock of that key."""
@@ -146,13 +145,13 @@ class Queue(Handle):
     def put_nowait(self, obj: Any) -> None: ...
     def get_nowait(self) -> Any: ...
     def _go_through_ends(self, yes: bool) -> None:
-        """`put` and `get` call `_procession_put_through_end` and its twin from now on, or no more."""
+        """Makes `put` and `get` call `_procession_put_through_end` and `_procession_get_through_end`, or not."""
 
     def _put(self, obj: Any, block: bool = True, timeout: float | None = None) -> None:
-        """`put` for the ends themselves."""
+        """`put` for the ends."""
 
     def _get(self, block: bool = True, timeout: float | None = None) -> Any:
-        """`get` for the ends themselves."""
+        """`get` for the ends."""
 
     def _put_many(self, items: Iterable[Any], block: bool = True, timeout: float | None = None) -> None: ...
     def _get_many(self, most: int, block: bool = True, timeout: float | None = None) -> list[Any]: ...
@@ -167,59 +166,59 @@ class Queue(Handle):
     @property
     def maxbytes(self) -> int: ...
     def _bytes(self) -> int:
-        """How many bytes the messages in it have."""
+        """Returns how many bytes the messages in the queue have."""
 
     def _shut_down(self, immediate: bool = False) -> None: ...
     @property
     def is_shutdown(self) -> bool: ...
     def _task_done(self) -> bool:
-        """Reports one of the messages put as dealt with; False if all of them were."""
+        """Reports one message as done; False if all messages were reported already."""
 
     def _unfinished(self) -> int: ...
     def _join(self, timeout: float | None = None) -> bool:
-        """Waits until all messages put were reported; False if that took longer than timeout seconds."""
+        """Waits until all messages were reported done; False after `timeout` seconds."""
 
     def _wait_for_item(self, timeout: float | None = None) -> bool:
-        """Waits until there is a message, or the queue was shut down; False after timeout seconds."""
+        """Waits until there is a message, or the queue was shut down; False after `timeout` seconds."""
 
     def _ready(self) -> bool:
-        """Whether there is a message, or the queue was shut down."""
+        """Returns whether there is a message, or the queue was shut down."""
 
     def _watch(self) -> int:
-        """A descriptor that is readable while there are messages."""
+        """Returns a descriptor that is readable while there are messages."""
 
     def _unwatch(self) -> None: ...
 
 def _blocks() -> int:
-    """For tests: how many blocks of family memory are given out."""
+    """For tests: returns how many blocks of family memory are allocated."""
 
 def _encode_small(obj: Any) -> bytes | None:
-    """For tests: the message that a small tree of built-ins is; None if pickle has to do it."""
+    """For tests: returns the message for a small tree of built-ins; None if pickle has to do it."""
 
 def _use_custom_reducers(yes: bool) -> None:
-    """Whether the program has registered reducers of its own, which are to be asked."""
+    """Says whether the program has registered its own reducers, which then have to be asked."""
 
 def _decode_small(message: bytes) -> Any:
-    """For tests: the tree that such a message is. ValueError and the like for other bytes."""
+    """For tests: returns the tree of a message. ValueError and others: the bytes are no message."""
 
 def _collect_buffer(buffer: Any) -> bool:
-    """For `buffer_callback`: copies a buffer into the memory of the queue that is being put into."""
+    """For `buffer_callback`: copies a buffer into the memory of the queue into which this thread is putting."""
 
 def _forget_collected() -> None:
-    """Pickling begins anew."""
+    """Drops the collected buffers, before pickling starts again."""
 
 def _dismantle(obj: Any) -> tuple[bytes, list[SharedBytes]]:
-    """An object as its pickle and the buffers that it consists of, which are handed on where that is possible."""
+    """Returns the pickle of an object and its buffers; buffers of family memory are handed on without a copy."""
 
 @disjoint_base
 class RLock(Handle):
-    """As Lock, but the thread that has it may acquire it again. Owner: process and thread."""
+    """As Lock, but the thread that holds it may acquire it again. The owner is process and thread."""
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self: ...
     def _create(self, robust: bool = True) -> None: ...
     def acquire(self, block: bool = True, timeout: float | None = None) -> bool: ...
     def release(self) -> None:
-        """AssertionError if this thread does not have it."""
+        """AssertionError: this thread does not hold it."""
 
     def locked(self) -> bool: ...
     def __enter__(self) -> bool: ...
@@ -229,13 +228,13 @@ class RLock(Handle):
     def _holder(self) -> tuple[int, int, str] | None: ...
     def _is_mine(self) -> bool: ...
     def _count(self) -> int:
-        """How often this thread has acquired it; 0 if it has not."""
+        """Returns how often this thread has acquired it; 0 if it does not hold it."""
 
     def _release_all(self) -> int:
-        """Releases it however often this thread has acquired it; how often that was."""
+        """Releases it as often as this thread has acquired it. Returns how often that was."""
 
     def _restore(self, count: int) -> None:
-        """Right after acquire(): this thread has it so many times, not once."""
+        """Called right after acquire(): this thread has acquired it `count` times, not once."""
 
     def _statistics(self) -> tuple[int, int, int, int]: ...
 
@@ -246,7 +245,7 @@ class Semaphore(Handle):
     def _most(self) -> int: ...
     def acquire(self, block: bool = True, timeout: float | None = None) -> bool: ...
     def release(self, n: int = 1) -> None:
-        """ValueError if the value would exceed the maximum."""
+        """ValueError: the value would exceed the maximum."""
 
     def __enter__(self) -> bool: ...
     def __exit__(
@@ -254,11 +253,11 @@ class Semaphore(Handle):
     ) -> None: ...
     def get_value(self) -> int: ...
     def _statistics(self) -> tuple[int, int, int, int]:
-        """Waits under way now, acquisitions, acquisitions that had to wait, nanoseconds waited in all."""
+        """Waits in progress, acquisitions, acquisitions that had to wait, nanoseconds of all waits together."""
 
 @final
 class Mailbox:
-    """An event loop's: its socket is readable after an object that it was registered with has rung."""
+    """Belongs to an event loop: its socket is readable after an object that has its registration has called."""
 
     def __new__(cls) -> Mailbox: ...
     @property
@@ -268,42 +267,41 @@ class Mailbox:
 
 @final
 class Ticket:
-    """A place among those who wait on a Condition."""
+    """A place in the line of waiters of a Condition."""
 
     @property
     def _key(self) -> tuple[int, int]: ...
     def _register_waker(self, address: int) -> bool: ...
     def _unregister_waker(self, address: int) -> None: ...
     def _called(self) -> bool:
-        """Whether it has been called, without waiting."""
+        """Returns whether it has been called, without waiting."""
 
     def _drop(self) -> None:
-        """Gives the place up at once; a call that had come goes to the next."""
+        """Gives the place up at once; if it was called, the next waiter is called instead."""
 
     def _heard(self) -> None:
-        """The call has been acted on (the lock is held again). Until then it goes to the next, should the ticket be
-        dropped or the process die."""
+        """Says that the call was acted on (the lock is held again). Until then, if the ticket is dropped or the process
+        dies, the next waiter is called instead."""
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Waits to be called; False if that took longer than timeout seconds, and the place is then given up. Also
-        given up if Ctrl-C raises."""
+        """Waits for the call. False after `timeout` seconds; then the place is given up, also if Ctrl-C raises."""
 
 @disjoint_base
 class Condition(Handle):
-    """Who waits. The lock around it is the facade's."""
+    """The line of waiters. The facade has the lock."""
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self: ...
     def _create(self) -> None: ...
     def _enlist(self) -> Ticket:
-        """Takes the last place. To be called with the lock held, which is then released, and the ticket waited for."""
+        """Takes the last place. Call it with the lock held; then release the lock and wait for the ticket."""
 
     def _notify(self, lock: Handle, n: int) -> None:
-        """Calls the first n who wait (fewer if there are fewer), the dead passed over. They go on when lock, which this
-        thread must hold (AssertionError), is released."""
+        """Calls the first n waiters (all if there are fewer), without dead ones. They go on when `lock` is released,
+        which this thread must hold (AssertionError)."""
 
     def _wait(self, lock: Handle, timeout: float | None = None) -> bool:
-        """Releases lock, which this thread must hold (AssertionError), waits to be called, and acquires it again as
-        often as before, whatever happens. False if there was no call within timeout seconds."""
+        """Releases `lock`, which this thread must hold (AssertionError), waits for the call, and acquires the lock as
+        often as before, also if it raises. False if there was no call within `timeout` seconds."""
 
     def _waiting(self) -> int: ...
     def _statistics(self) -> tuple[int, int, int, int]: ...
@@ -314,7 +312,7 @@ class Event(Handle):
     def _create(self) -> None: ...
     def is_set(self) -> bool: ...
     def _generation(self) -> int:
-        """Changes whenever the event is set that was clear."""
+        """Changes each time that an event which is not set is set."""
 
     def set(self) -> None: ...
     def clear(self) -> None: ...
@@ -326,23 +324,23 @@ class Barrier(Handle):
     def __new__(cls, *args: Any, **kwargs: Any) -> Self: ...
     def _create(self, parties: int) -> None: ...
     def _arrive(self, acting: bool, timeout: float | None = None) -> tuple[int, int] | None:
-        """Counts this thread in: (its index from 0, its round). Who arrives last (index parties - 1) has tripped the
-        barrier, or, where acting is true, must call _tripped(round) after its action. None: the barrier is broken, or
-        was all the time busy with the action of the round before."""
+        """Counts this thread in. Returns its index from 0 and its round. The last one (index parties - 1) has tripped
+        the barrier, or, if `acting` is true, must call _tripped(round) after its action. None: the barrier is broken,
+        or the action of the round before took all the time."""
 
     def _give_up(self, round: int) -> bool:
-        """Waits for this round no longer, which breaks it if it has not ended; whether it had tripped."""
+        """Stops waiting for this round, which breaks it if it has not ended. Returns whether it had tripped."""
 
     def _leave(self, round: int) -> None:
-        """Counts a party out again that had arrived in this round."""
+        """Takes a party out of this round again."""
 
     def _tripped(self, round: int) -> bool:
-        """The action is done: lets everybody go. False if the barrier was broken meanwhile."""
+        """Lets all parties go after the action. False if the barrier was broken meanwhile."""
 
     def _pass(self, round: int, timeout: float | None = None) -> bool | None:
-        """Waits for the end of the round: True if the barrier tripped, False if it was broken, None if that took longer
-        than timeout seconds (the round is not broken by that: see _give_up). If Ctrl-C raises, this thread is
-        counted out again."""
+        """Waits for the end of the round. True: the barrier has tripped. False: it was broken. None: `timeout` seconds
+        have passed, which does not break the round (see _give_up). If Ctrl-C raises, this thread is taken out of the
+        round."""
 
     def reset(self) -> None: ...
     def abort(self) -> None: ...
@@ -358,15 +356,16 @@ class Barrier(Handle):
 
 @final
 class Member:
-    """A seat in the family's registry of processes, held by the process that started its occupant."""
+    """A seat in the family's registry of processes, held by the process that started the seat's process."""
 
     @staticmethod
     def reserve(name: str, _method: str) -> Member:
-        """A seat for a child that will be started by exec or by the fork server."""
+        """Reserves a seat for a child that will be started by exec or by the fork server."""
 
     @staticmethod
     def forked(pid: int, name: str, _method: str) -> Member | None:
-        """Right after os.fork() in the parent, same thread: the seat that the at-fork hook gave the child."""
+        """Called in the parent right after os.fork(), in the same thread: returns the seat that the at-fork hook made
+        for the child."""
 
     @property
     def slot(self) -> int: ...
@@ -376,45 +375,45 @@ class Member:
         """Binds the pid of the process that was started for this seat."""
 
     def load(self, message: bytes) -> None:
-        """Puts the child's start message into family memory, where adopt() finds it."""
+        """Puts the start message of the child into family memory, where adopt() finds it."""
 
     def report(self) -> bytes | None:
-        """What the occupant left with leave_report()."""
+        """Returns what the process of the seat has left with leave_report()."""
 
     def discard(self) -> None:
-        """The start failed: gives the seat, and all it holds, back."""
+        """Gives the seat back, with all that it holds, after a failed start."""
 
     def __enter__(self) -> Member:
-        """Until __exit__, handles that this thread pickles are kept alive for the child until it has its own."""
+        """Until __exit__, objects whose handles this thread pickles stay alive for the child until it has its own."""
 
     def __exit__(self, *exc: object) -> None: ...
 
 def family_fd() -> int:
-    """The descriptor of this process's family memory, which is made now if there was none."""
+    """Returns the descriptor of this process's family memory, and founds a family if there is none."""
 
 def adopt(fd: int, slot: int, generation: int) -> bytes:
-    """In the child: joins the family whose memory is fd, takes the seat, and returns the start message."""
+    """Called in the child. Joins the family whose memory is fd, takes the seat, and returns the start message."""
 
 def carried_done() -> None:
-    """In the child, once the start message is unpickled: lets go of what the seat was carrying for it."""
+    """Called in the child when the start message is unpickled. Drops what the seat was holding for it."""
 
 def describe(name: str) -> None:
-    """This process's name, as the registry and errors show it."""
+    """Sets the name of this process in the registry and in errors."""
 
 def declare_exit(code: int) -> None:
-    """This process is about to end with this exit code: what it holds when it does so was left on purpose."""
+    """Says that this process is about to end with this exit code: locks that it holds then are left intentionally."""
 
 def leave_report(report: bytes) -> bool:
-    """Leaves a report in this process's seat, for its starter to read after its end. False if it has no seat."""
+    """Leaves a report in this process's seat, for the process that started it. False if it has no seat."""
 
 def sweep() -> int:
-    """Looks for members that have died unnoticed and takes back what they held; how many there were."""
+    """Looks for members that have died unnoticed, and reclaims what they held. Returns how many there were."""
 
 # --- processes -------------------------------------------------------------------------------------------------------
 
 @final
 class Child:
-    """A started process, held by its pidfd: never mistaken for another one that got its number."""
+    """A started process, held by its pidfd, so a later process with the same pid is not mistaken for it."""
 
     def __new__(cls, pid: int, member: Member | None, pidfd: int = -1, direct: bool = True) -> Child:
         """pidfd: an open one, which the Child then owns, or -1 to open one here. direct: it is a child of this process;
@@ -427,122 +426,122 @@ class Child:
         """A descriptor that becomes readable when the process ends."""
 
     def poll(self) -> int | None:
-        """The exit code (-N: killed by signal N), or None while the process runs."""
+        """Returns the exit code (-N: signal N killed it); None while the process runs."""
 
     def wait(self, timeout: float | None = None) -> int | None:
-        """Like poll, but waits up to timeout seconds (None: without limit). Ctrl-C interrupts it."""
+        """As poll, but waits up to `timeout` seconds (None: without limit). Ctrl-C interrupts it."""
 
     def send_signal(self, signum: int) -> None:
-        """Sends a signal; nothing happens if the process has ended."""
+        """Sends a signal. Does nothing if the process has ended."""
 
     def close(self) -> None: ...
 
 def fork(name: str) -> tuple[int, Member | None, int]:
-    """os.fork(), and the child's seat (called name) and pidfd in the same call: (pid, member or None, pidfd or -1) in
-    the parent, (0, None, -1) in the child. OSError: the system refuses; then there is no seat either. In the child
-    the signals that others send are blocked until release_signals()."""
+    """Calls os.fork(), and gets the child's seat (named name) and pidfd in the same call. Returns (pid, member or None,
+    pidfd or -1) in the parent, (0, None, -1) in the child. OSError: the system refuses; then there is no seat either.
+    In the child, signals of other processes are blocked until release_signals()."""
 
 def release_signals() -> None:
-    """In a child of fork(), once what a signal handler raises can no longer reach the frames of its parent: lets the
-    signals through."""
+    """Called in a child of fork(), when an exception of a signal handler cannot reach the frames of the parent any
+    more. Unblocks the signals."""
 
 def fork_refused() -> None:
-    """After an os.fork() in this thread that has failed: gives the seat back that was made for the child."""
+    """Gives the seat back that was made for the child, after an os.fork() in this thread that has failed."""
 
 def clear_of_streams(fd: int) -> int:
-    """The descriptor, or a copy of it if it has the number of a standard stream: that one is then closed."""
+    """Returns the descriptor, or a copy if it has the number of a standard stream; then the original is closed."""
 
 def thread_count() -> int:
-    """How many threads this process has; 1 where nobody can tell."""
+    """Returns how many threads this process has; 1 if that is unknown."""
 
 def lifeline_reader() -> int:
-    """The descriptor that a daemonic child of this process needs. It stays this process's."""
+    """Returns the descriptor that a daemonic child of this process needs. This process goes on owning it."""
 
 def lifeline_hold(fd: int) -> None:
-    """In a daemonic child: binds this process's life to the parent's. Closes the descriptor that it was given."""
+    """Called in a daemonic child. Binds its life to that of the parent. Closes the given descriptor."""
 
 def lifeline_after_fork(bound: bool) -> None:
-    """In a forked child: what `lifeline_hold` does, or if it is not bound, closes what it would have needed."""
+    """Called in a forked child. If it is bound, does the work of `lifeline_hold`; else closes what that would need."""
 
 @final
 class Descriptor:
-    """A descriptor that is kept for long, in a program that may close it and open something else under its number."""
+    """A descriptor that is kept for long, in a program that may close it and open another file under its number."""
 
     def __new__(cls, fd: int) -> Descriptor:
         """Takes the descriptor over."""
 
     def fileno(self) -> int:
-        """The number. OSError: it is closed, or names something else by now."""
+        """Returns the number. OSError: it is closed, or names another file by now."""
 
     def is_open(self) -> bool:
-        """Whether the number still names what it did."""
+        """Returns whether the number still names the same file."""
 
     def close(self) -> None: ...
 
 def spawn_held(executable: str | bytes, args: list[str | bytes], fds: list[int]) -> tuple[int, int]:
-    """The same as `spawn`; returns (pid, pidfd or -1). No handler of the program's runs between the two."""
+    """As `spawn`, but returns (pid, pidfd or -1). No signal handler of the program runs between the two."""
 
 def spawn(executable: str | bytes, args: list[str | bytes], fds: list[int], numbers: list[int] | None = None) -> int:
-    """posix_spawn: runs executable with args and this environment; returns the pid. The child has descriptors 0 to 2
-    as they are here and fds[i] as 3 + i (as numbers[i]), and no other. SIGINT is blocked in it."""
+    """Runs executable with args and this environment, by posix_spawn. Returns the pid. The child has descriptors 0 to 2
+    of this process and fds[i] as 3 + i (or as numbers[i]), and no others. SIGINT is blocked in it."""
 
 @final
 class ForkServer:
-    """The server's side: a single-threaded loop in Rust around os.fork() in Python."""
+    """The server's side: a loop in Rust, in one thread, around os.fork() in Python."""
 
     def __new__(cls, control: int) -> ForkServer:
-        """control: this side's end of a control_pair()."""
+        """control: the server's end of a control_pair()."""
 
     def next(self) -> tuple[int, int, int, list[int]] | None:
-        """Waits for a request, reaping children meanwhile (their exit codes go to the registry). Returns (slot,
-        generation, reply descriptor, passed descriptors), or None once every client has gone. A reply descriptor of -1
-        means that a spare is to be forked. Requests that a spare can take are not seen here."""
+        """Waits for a request, and reaps children meanwhile (their exit codes go to the registry). Returns (slot,
+        generation, reply descriptor, passed descriptors), or None when every client has gone. A reply descriptor of -1
+        means that a spare is to be forked. It does not return requests that a spare can take."""
 
     def keep_spares(self, count: int) -> None:
-        """How many children to keep forked ahead, from the first request on."""
+        """Sets how many children to keep forked in advance, from the first request on."""
 
     def spare_forked(self, pid: int) -> None:
-        """In the server, after the fork of a spare."""
+        """Called in the server, after the fork of a spare."""
 
     def wait_as_spare(self) -> tuple[int, int, list[int]] | None:
-        """In the spare, first of all: leaves the server and waits to be told which child it is. Returns (slot,
-        generation, passed descriptors), or None if it is not needed any more."""
+        """Called first in the spare. Leaves the server and waits until it becomes a child. Returns (slot, generation,
+        passed descriptors), or None if it is not needed any more."""
 
     def forked(self, pid: int, slot: int, generation: int, reply: int) -> None:
-        """In the server, after fork: answers the client with the pid and a pidfd; closes the request's descriptors."""
+        """Called in the server after the fork. Sends pid and pidfd to the client; closes the request's descriptors."""
 
     def refused(self, error: str, reply: int, errno: int = 0) -> None:
-        """In the server: answers the client that fork failed, and why (errno chooses the OSError that it gets)."""
+        """Called in the server. Answers the client that the fork failed, and why (errno chooses the OSError)."""
 
     def leave(self) -> None:
-        """In the child, first of all: undoes what the server set up for itself (signal mask, descriptors)."""
+        """Called first in the child. Undoes what the server has set up for itself (signal mask, descriptors)."""
 
 def control_pair() -> tuple[int, int]:
-    """A pair of connected SOCK_SEQPACKET sockets (client's end, server's end), not inheritable."""
+    """Makes a pair of connected SOCK_SEQPACKET sockets (client's end, server's end), not inheritable."""
 
 def request_fork(control: int, slot: int, generation: int, fds: list[int]) -> tuple[int, int]:
-    """The client's side: asks the fork server for a child with that seat and these descriptors; returns (pid, pidfd or
-    -1). Raises ConnectionError if the server has gone and OSError with its words if it could not fork."""
+    """The client's side: asks the fork server for a child with that seat and these descriptors. Returns (pid, pidfd or
+    -1). ConnectionError: the server has gone. OSError: it could not fork."""
 
 def process_is_alive(pid: int, start_time: int) -> bool: ...
 def open_sentinel(pid: int, start_time: int) -> int:
-    """A new descriptor that is readable when that process has ended; from the beginning, if the pid is nobody's or
-    another's by now (start_time 0: whoever has it). OSError: a sandbox forbids pidfds."""
+    """Opens a descriptor that is readable when that process has ended; at once, if no process or another one has the
+    pid by now (start_time 0: any process with that pid). OSError: a sandbox forbids pidfds."""
 
 def start_time(pid: int) -> int:
-    """When a process started, in clock ticks since boot (with its pid, that names it for ever); 0 if there is none."""
+    """Returns when a process started, in clock ticks since boot; with its pid that identifies it. 0: there is none."""
 
 def cpu_count() -> int:
-    """CPUs that this process can keep busy: its affinity mask, or its control groups' quota where that is less."""
+    """Returns how many CPUs this process can keep busy: its affinity mask, or the quota of its control groups."""
 
 def oom_kills() -> int | None:
-    """How many processes of this process's control group were killed because memory ran out, if somebody counts."""
+    """Returns how many processes of this control group were killed because memory ran out; None if unknown."""
 
 # --- connections -----------------------------------------------------------------------------------------------------
 
 @disjoint_base
 class Wire:
-    """A descriptor through which messages go. See `procession.connection.Connection`."""
+    """A descriptor that sends and receives messages. See `procession.connection.Connection`."""
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self: ...
     def _open(self, handle: int, readable: bool, writable: bool) -> None: ...
@@ -571,69 +570,69 @@ class Wire:
 
 @final
 class SideChannel:
-    """What goes beside a pipe: big data and references that its messages speak of. Pickles by its handle."""
+    """The side channel of a pipe: big data and references of its messages. It is pickled as its handle."""
 
     def __len__(self) -> int: ...
 
 def _side_channel() -> SideChannel | None:
-    """A new one, for both ends of a pipe; None if there is no memory."""
+    """Makes a side channel, for both ends of a pipe; None if there is no memory."""
 
 def _fetch(handle: bytes, key: bytes, pickled: bytes) -> Any:
-    """The object of a message whose data lies in the side channel. RuntimeError: it was fetched before."""
+    """Returns the object of a message whose data is in a side channel. RuntimeError: it was fetched before."""
 
 @final
 class Handshake:
-    """One side of a handshake. It sends and receives nothing itself."""
+    """One side of a handshake. It does no input or output."""
 
     def __new__(cls, key: bytes, listener: bool) -> Handshake: ...
     def outgoing(self) -> bytes:
-        """What is to be sent now, possibly nothing."""
+        """Returns the bytes to send now, possibly none."""
 
     def wants(self) -> int:
-        """How many bytes may be fed in now; 0: the handshake is over."""
+        """Returns how many bytes may be fed now; 0: the handshake has ended."""
 
     def feed(self, bytes: bytes) -> None:
-        """AuthenticationError: the other side is not to be talked to, but for what is outgoing."""
+        """AuthenticationError: the handshake has failed; only the outgoing bytes may still be sent."""
 
     @property
     def succeeded(self) -> bool: ...
 
 def _respond(key: bytes, challenge: bytes) -> bytes:
-    """AuthenticationError: the challenge names no digest that there is."""
+    """AuthenticationError: the challenge names an unknown digest."""
 
 def _verify(key: bytes, challenge: bytes, response: bytes) -> None:
-    """AuthenticationError unless the response comes from somebody who knows the key."""
+    """AuthenticationError: the other side does not know the key."""
 
 def _wait(objects: list[Any], timeout: float | None) -> list[Any] | None:
-    """Those that are ready; None if one of them has to be asked (`_ready`) or calls (`_register_waker`)."""
+    """Waits for the objects. Returns those that are ready; None if one has `_ready` or `_register_waker` and needs more."""
 
 def _poll(list: list[tuple[int, int]], timeout: float | None) -> list[int]:
-    """Descriptors and what to wait for (POLLIN, POLLOUT); the places in the list of those that are ready."""
+    """Waits for descriptors, with events (POLLIN, POLLOUT). Returns the indexes of those that are ready."""
 
 def _pipe() -> tuple[int, int]: ...
 def _socket_pair() -> tuple[int, int]: ...
 
-# --- the tracker of named segments -----------------------------------------------------------------------------------
+# --- the resource tracker of named segments --------------------------------------------------------------------------
 
 def tracker() -> tuple[int, int, bool] | None:
-    """The registered resource tracker: pid, the descriptor on which it listens, whether it lives."""
+    """Returns the tracker that family memory lists: pid, the descriptor on which it listens, whether it lives."""
 
 def tracker_pid() -> int:
-    """The pid of the one that is listed, dead or alive; 0 if none is."""
+    """Returns the pid of the listed tracker, dead or alive; 0 if none is listed."""
 
 def register_tracker(pid: int, fd: int) -> bool:
-    """Lists it, unless another one is listed that lives."""
+    """Lists a tracker, unless another one is listed that lives. Returns whether it did."""
 
 @final
 class TrackerListing:
-    """In the resource tracker itself, which is no member of the family: its place in the list."""
+    """Used by the tracker, which is no member of the family: its entry in the list."""
 
     def __new__(cls, family_fd: int, fd: int) -> Self: ...
     def register(self) -> bool: ...
     def unregister(self) -> None: ...
 
 def memory_left() -> int | None:
-    """Bytes that the machine or the control group has left; None if neither tells."""
+    """Returns how many bytes of memory the machine or the control group has left; None if unknown."""
 
 def reserve_file(fd: int, size: int) -> None:
-    """Reserves memory for the first size bytes of a file. OSError: there is no room, or a limit forbids it."""
+    """Reserves memory for the first `size` bytes of a file. OSError: there is not enough, or a limit forbids it."""

@@ -1,10 +1,10 @@
-"""The part of `_core` that is bytes in family memory: a stub alone, there is no such module."""
+"""The part of `_core` for bytes in family memory: a stub only, there is no such module."""
 
 from typing import Any, final
 
 @final
 class SharedBytes:
-    """A buffer of family memory. Pickles by its handle: who unpickles it has the same bytes."""
+    """A buffer of family memory. It is pickled as its handle: the process that unpickles it has the same bytes."""
 
     def __len__(self) -> int: ...
     def __buffer__(self, flags: int, /) -> memoryview: ...
@@ -13,7 +13,7 @@ class SharedBytes:
 
 @final
 class Snapshot:
-    """Bytes in a buffer of family memory that nobody writes to any more. Unpickles as a `PrivateBytes`."""
+    """Bytes in a buffer of family memory to which no process writes any more. Unpickles as a `PrivateBytes`."""
 
     @staticmethod
     def of(buffer: Any) -> Snapshot | None: ...
@@ -24,7 +24,7 @@ class Snapshot:
 
 @final
 class PrivateBytes:
-    """A private view of such a buffer: writable, and nobody else sees what is written."""
+    """A private view of such a buffer: writable, and other processes do not see what is written."""
 
     def __len__(self) -> int: ...
     def __buffer__(self, flags: int, /) -> memoryview: ...

@@ -1,4 +1,4 @@
-"""The part of `_core` that pools use: a stub alone, there is no such module."""
+"""The part of `_core` that pools use: a stub only, there is no such module."""
 
 from typing import Any
 
