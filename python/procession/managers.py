@@ -152,13 +152,13 @@ class BaseManager:
         self._ctx = own_context(ctx or context._default_context.get_context())
         self._shutdown_timeout = shutdown_timeout
         self._procession_tls = tls
-        self._procession_door: bytes | None = None
+        self._procession_control_queue: bytes | None = None
         self._procession_remote: Remote | None = None
         self._process: process.BaseProcess | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        door, tls = self._procession_door, self._procession_tls
-        return _connected, (type(self), self._address, self._authkey, self._serializer, door, tls)
+        control_queue, tls = self._procession_control_queue, self._procession_tls
+        return _connected, (type(self), self._address, self._authkey, self._serializer, control_queue, tls)
 
     # --- the server ---
 
@@ -177,11 +177,11 @@ class BaseManager:
         """
         connection = self._Client(self._address, authkey=bytes(self._authkey), **tls_options(self._procession_tls))
         try:
-            door = dispatch(connection, None, "dummy")
+            control_queue = dispatch(connection, None, "dummy")
         finally:
             connection.close()
         # a server of the standard library answers with None
-        _found(self, self._address, getattr(door, "data", door))
+        _found(self, self._address, getattr(control_queue, "data", control_queue))
 
     def start(self, initializer: Callable[..., object] | None = None, initargs: Iterable[Any] = ()) -> None:
         """Starts the server in a process of its own.
@@ -219,12 +219,12 @@ class BaseManager:
                 server.start()
             try:
                 address = reader.recv()
-                door = reader.recv()
+                control_queue = reader.recv()
             except EOFError:
                 server.join()
                 why = process.what_ended(server)
                 raise EOFError(f"the manager's server ended before it was ready: {why}") from None
-        _found(self, address, door)
+        _found(self, address, control_queue)
         self.shutdown = util.Finalize(  # type: ignore[method-assign]
             self,
             type(self)._finalize_manager,
@@ -254,7 +254,7 @@ class BaseManager:
         server = _server_class(cls)(registry, address, authkey, serializer, **_options(tls))
         server.end_with(process.parent_process())
         writer.send(server.address)
-        writer.send(server.door)
+        writer.send(server.control_queue)
         writer.close()
         util.info("manager serving at %r", server.address)
         server.serve_forever()
@@ -307,7 +307,7 @@ class BaseManager:
     def _create(self, typeid: str, /, *args: Any, **kwds: Any) -> tuple[Token, Any]:
         """Makes an object in the server, with a reference of this process. Returns its token and its methods' names."""
         ident, exposed = _command(self, "create", typeid, *args, **kwds)
-        return Token(typeid, self._address, ident, door=self._procession_door), exposed
+        return Token(typeid, self._address, ident, control_queue=self._procession_control_queue), exposed
 
     def _debug_info(self) -> Any:
         """Returns a list of the objects in the server, for people to read."""
@@ -372,18 +372,18 @@ def _creating(typeid: str, proxytype: Any) -> Any:
 
 
 def _connected(
-    cls: type[BaseManager], address: Any, authkey: bytes, serializer: str, door: bytes | None, tls: Any
+    cls: type[BaseManager], address: Any, authkey: bytes, serializer: str, control_queue: bytes | None, tls: Any
 ) -> BaseManager:
     """Makes a manager that uses a server which another manager has started. For pickle."""
     manager = cls(address, authkey, serializer, tls=tls)
-    _found(manager, address, door)
+    _found(manager, address, control_queue)
     return manager
 
 
-def _found(self: BaseManager, address: Any, door: bytes | None) -> None:
+def _found(self: BaseManager, address: Any, control_queue: bytes | None) -> None:
     self._address = address
-    self._procession_door = door
-    token = Token("", address, "", door=door)
+    self._procession_control_queue = control_queue
+    token = Token("", address, "", control_queue=control_queue)
     self._procession_remote = remote_of(token, self._serializer, self._authkey, self._procession_tls)
     self._state.value = State.STARTED
 

@@ -363,7 +363,7 @@ class Manager(managers.BaseManager):
     def _run_server(cls, registry, address, authkey, serializer, writer, initializer=None, initargs=()):
         server = cls._Server(registry, address, authkey, serializer)
         writer.send(server.address)
-        writer.send(server.door)
+        writer.send(server.control_queue)
         told.set()
         server.serve_forever()
 

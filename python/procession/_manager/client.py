@@ -57,7 +57,7 @@ def tls_options(tls: Any) -> dict[str, Any]:
     return {} if tls is None else {"tls": tls() if callable(tls) else tls}
 
 
-def door_of(handle: bytes, seat: tuple[int, int]) -> bytes:
+def control_queue_of(handle: bytes, seat: tuple[int, int]) -> bytes:
     """Returns what tokens say about a server's control queue: its handle, and the server's seat in the registry."""
     return handle + struct.pack("<II", *seat)
 
@@ -86,7 +86,7 @@ def as_reached(token: Token) -> Token:
     A server that listens at ("0.0.0.0", 6000) does not know under which address clients reach it.
     """
     remote = _through.remote
-    if remote is not None and token.door is not None and token.door == remote.door:
+    if remote is not None and token.control_queue is not None and token.control_queue == remote.control_queue:
         token.address = remote.address
     return token
 
@@ -152,11 +152,11 @@ class _ConnectionLine:
 class Remote:
     """A server, as this process sees it. There is one for each server to which proxies or managers here refer."""
 
-    def __init__(self, address: Any, serializer: str, authkey: bytes, tls: Any, door: bytes | None) -> None:
+    def __init__(self, address: Any, serializer: str, authkey: bytes, tls: Any, control_queue: bytes | None) -> None:
         self.address = address
         self.authkey = process.AuthenticationString(authkey)
         self.tls = tls
-        self.door = door
+        self.control_queue = control_queue
         self._serializer = serializer
         self._foreign: bool | None = None
         self._reset()
@@ -166,7 +166,7 @@ class Remote:
         self.local = _Local()
         self.references = _References(self)
         self._anchor: _ConnectionLine | None = None
-        self._door: Queue | None = None
+        self._control_queue: Queue | None = None
         self._id = os.urandom(8).hex()  # of this process, for a server that distinguishes clients by connections
 
     # --- lines ---
@@ -196,28 +196,32 @@ class Remote:
                 )
         return error
 
-    def open_door(self) -> Queue | None:
+    def open_control_queue(self) -> Queue | None:
         """Returns the server's control queue, if this process is in its family; else None."""
-        if self._door is None and self.door is not None and self.door[:16] == _core.family_id():
+        if (
+            self._control_queue is None
+            and self.control_queue is not None
+            and self.control_queue[:16] == _core.family_id()
+        ):
             from ..queues import SimpleQueue
 
-            door = SimpleQueue.__new__(SimpleQueue)
+            control_queue = SimpleQueue.__new__(SimpleQueue)
             try:
-                door._attach(self.door[:HANDLE])
+                control_queue._attach(self.control_queue[:HANDLE])
             except Exception as error:
                 raise self._refused() from error
-            self._door = door
-        return self._door
+            self._control_queue = control_queue
+        return self._control_queue
 
     def post(self, *message: Any) -> bool:
         """Puts a message into the control queue, if there is one. ConnectionRefusedError: the server has ended."""
-        door = self.open_door()
-        if door is None:
+        control_queue = self.open_control_queue()
+        if control_queue is None:
             return False
         try:
-            door.put(message)
+            control_queue.put(message)
         except Exception:
-            if door.is_shutdown:
+            if control_queue.is_shutdown:
                 raise self._refused() from None
             raise
         return True
@@ -226,14 +230,14 @@ class Remote:
         return ConnectionRefusedError(ECONNREFUSED, f"the manager's server at {self.address!r} has ended")
 
     def _line_in_memory(self) -> _core.RpcChannel | None:
-        if self._serializer != "pickle" or self.open_door() is None:
+        if self._serializer != "pickle" or self.open_control_queue() is None:
             return None
         from ..queues import SimpleQueue
 
-        assert self.door is not None
+        assert self.control_queue is not None
         requests, answers = SimpleQueue(), SimpleQueue()
         try:
-            line = _core.RpcChannel(requests, answers, *struct.unpack("<II", self.door[HANDLE:]))
+            line = _core.RpcChannel(requests, answers, *struct.unpack("<II", self.control_queue[HANDLE:]))
         except EOFError:
             raise self._refused() from None
         keeper = _Keeper(line)
@@ -382,12 +386,12 @@ def remote_of(token: Token, serializer: str, authkey: bytes | None, tls: Any) ->
     server, uses the key of the server from which it came.
     """
     address = tuple(token.address) if isinstance(token.address, list) else token.address
-    key = address, serializer, token.door
+    key = address, serializer, token.control_queue
     remote = _remotes.get(key)
     if remote is None:
         if authkey is None:
             authkey = process.current_process().authkey
-        remote = _remotes[key] = Remote(address, serializer, authkey, tls, token.door)
+        remote = _remotes[key] = Remote(address, serializer, authkey, tls, token.control_queue)
     return remote
 
 

@@ -39,23 +39,23 @@ RAISED = "#RAISED"  # ours: an exception with its traceback
 class Token:
     """Names an object of a server: its registered type, the address of the server, its ident there.
 
-    door: how members of the server's family find its control queue, as bytes; None for the standard library's servers.
+    control_queue: how members of the server's family find that queue, as bytes; None for the standard library's.
     """
 
-    __slots__ = ("address", "door", "id", "typeid")
+    __slots__ = ("address", "control_queue", "id", "typeid")
 
-    def __init__(self, typeid: str, address: Any, id: str, *, door: bytes | None = None) -> None:
+    def __init__(self, typeid: str, address: Any, id: str, *, control_queue: bytes | None = None) -> None:
         self.typeid = typeid
         self.address = address
         self.id = id
-        self.door = door
+        self.control_queue = control_queue
 
     def __getstate__(self) -> tuple[Any, ...]:
-        return self.typeid, self.address, self.id, self.door
+        return self.typeid, self.address, self.id, self.control_queue
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        self.typeid, self.address, self.id, *door = state
-        self.door = door[0] if door else None  # tokens of the standard library have none
+        self.typeid, self.address, self.id, *control_queue = state
+        self.control_queue = control_queue[0] if control_queue else None  # tokens of the standard library have none
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(typeid={self.typeid!r}, address={self.address!r}, id={self.id!r})"

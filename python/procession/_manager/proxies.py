@@ -176,7 +176,7 @@ def unpacked(self: BaseProxy, kind: str, result: Any) -> Any:
             del result
     exposed, token = result
     token.address = self._token.address
-    token.door = self._token.door
+    token.control_queue = self._token.control_queue
     references = self._procession_remote.references
     references.grant(token.id)
     try:

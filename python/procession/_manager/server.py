@@ -21,7 +21,7 @@ from traceback import format_exc, format_exception
 from typing import ClassVar
 
 from .. import _core, process, util
-from .client import door_of, listener_client, tls_options
+from .client import control_queue_of, listener_client, tls_options
 from .objects import Objects
 from .protocol import ERROR, GREETING, MARK, PROXY, RAISED, RETURN, TRACEBACK, UNSERIALIZABLE, Token, receive, send
 from .refcounts import ANYBODY, Watch
@@ -87,7 +87,7 @@ class Server:
         self._mutex = Lock()
         self._serving = local()
         self._queue = SimpleQueue()
-        self.door = door_of(self._queue.handle, _core.seat())
+        self.control_queue = control_queue_of(self._queue.handle, _core.seat())
         self._turn = Lock()  # held while a thread reads the control queue
         self._watch = Watch()
         self._lines: set[_core.RpcChannel] = set()
@@ -262,7 +262,7 @@ class Server:
         typeid = None if typeids is None else typeids.get(name)
         if typeid:
             found, methods = self.create(None, typeid, result)
-            return PROXY, (methods, Token(typeid, self.address, found, door=self.door))
+            return PROXY, (methods, Token(typeid, self.address, found, control_queue=self.control_queue))
         return RETURN, without_views(result)
 
     def raised(self, request: Any, error: BaseException) -> tuple[str, Any]:
@@ -390,7 +390,7 @@ class Server:
         with self._mutex:
             self._connected[client] = self._connected.get(client, 0) + 1
         try:
-            send(c, (RETURN, (GREETING, self.door)), True)
+            send(c, (RETURN, (GREETING, self.control_queue)), True)
             return self.serve_client(c)
         finally:
             with self._mutex:
@@ -490,7 +490,7 @@ class Server:
 
     def dummy(self, c: Any) -> bytes:
         """Does nothing. The answer says how members of the family find the control queue."""
-        return self.door
+        return self.control_queue
 
     def shutdown(self, c: Any) -> None:
         """Ends the server."""
