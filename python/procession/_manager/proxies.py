@@ -137,7 +137,7 @@ class BaseProxy:
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self._procession_kept is not None:
-            process.current_process()._manager_server.leaves(self._procession_kept)  # type: ignore[attr-defined]
+            process.current_process()._manager_server.pin_until_ack(self._procession_kept)  # type: ignore[attr-defined]
         kwds: dict[str, Any] = {}
         if get_spawning_popen() is not None:
             kwds["authkey"] = self._authkey

@@ -223,7 +223,7 @@ class Server:
             with self._turn:
                 self._watch.add(holder)
 
-    def leaves(self, kept: Kept) -> None:
+    def pin_until_ack(self, kept: Kept) -> None:
         """Called when this thread pickles a proxy. Holds its object until the client's next request: by then the client
         has a reference. The answer may have taken the last proxy out of the server (`pop`, `get`).
         """
