@@ -71,7 +71,7 @@ class _Local(local):
     """The data of each thread about a server."""
 
     line: Any = None
-    keeper: Any = None
+    hangup_guard: Any = None
 
 
 class _Through(local):
@@ -94,7 +94,7 @@ def as_reached(token: Token) -> Token:
 _through = _Through()
 
 
-class _Keeper:
+class _HangupGuard:
     """Hangs up when the thread of the line ends."""
 
     def __init__(self, line: _core.RpcChannel) -> None:
@@ -187,7 +187,7 @@ class Remote:
         """Drops the line if it is broken, after a call has failed. Returns the exception to raise."""
         line = self.local.line
         if line is not None and line.broken:
-            self.local.line = self.local.keeper = None
+            self.local.line = self.local.hangup_guard = None
             if isinstance(error, EOFError):
                 error = EOFError(
                     f"the manager's server at {self.address!r} has ended ({error})"
@@ -240,9 +240,9 @@ class Remote:
             line = _core.RpcChannel(requests, answers, *struct.unpack("<II", self.control_queue[HANDLE:]))
         except EOFError:
             raise self._refused() from None
-        keeper = _Keeper(line)
+        hangup_guard = _HangupGuard(line)
         self.post("line", holder(), _core.seat(), current_thread().name, requests, answers)
-        self.local.keeper = keeper
+        self.local.hangup_guard = hangup_guard
         return line
 
     def connect(self) -> Any:
