@@ -165,7 +165,7 @@ class Remote:
         """Sets the initial state; also in a forked child, whose parent goes on using the old one."""
         self.local = _Local()
         self.references = _References(self)
-        self._anchor: _ConnectionLine | None = None
+        self._reference_connection: _ConnectionLine | None = None
         self._control_queue: Queue | None = None
         self._id = os.urandom(8).hex()  # of this process, for a server that distinguishes clients by connections
 
@@ -254,8 +254,8 @@ class Remote:
         if not self._foreign:
             try:
                 with self.references.turn():
-                    if self._anchor is None:
-                        self._anchor = self._accepted()
+                    if self._reference_connection is None:
+                        self._reference_connection = self._accepted()
             finally:
                 self.references._catch_up()  # with notes that finalizers have left while another thread had the lock
         return line
@@ -307,9 +307,9 @@ class Remote:
         if self._foreign:
             self._command_of_its_own(name, (ident,), {})
             return
-        if self._anchor is None or self._anchor.broken:
-            self._anchor = self._accepted()
-        _result(*self._anchor.call(None, name, (ident,), {}))
+        if self._reference_connection is None or self._reference_connection.broken:
+            self._reference_connection = self._accepted()
+        _result(*self._reference_connection.call(None, name, (ident,), {}))
 
 
 def _result(kind: str, result: Any) -> Any:
