@@ -412,9 +412,9 @@ def Client(
         raise ValueError(f"timeout is negative: {timeout}")
     if authkey is None and tls is None and timeout is None:
         return SocketClient(address, family=family)
-    from ._connection.connector import visit
+    from ._connection.connector import connect
 
-    return visit(address, family, authkey, tls, server_hostname or _host(address), timeout)
+    return connect(address, family, authkey, tls, server_hostname or _host(address), timeout)
 
 
 def SocketClient(address: Address, *, family: str | None = None) -> Connection:

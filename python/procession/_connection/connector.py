@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
     from .base import _ConnectionBase
 
-__all__ = ["visit"]
+__all__ = ["connect"]
 
 LONGEST = 1e8  # seconds; the system accepts no longer timeout
 
 
-def visit(
+def connect(
     address: Any,
     family: str,
     authkey: bytes | None,
