@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
-    from ._connection.acceptor import Reception
+    from ._connection.acceptor import Acceptor
 
     Address = str | bytes | tuple[Any, ...]
 
@@ -273,11 +273,11 @@ class Listener:
             raise TypeError(f"authkey should be a byte string, not {type(authkey).__name__}")
         self._listener: SocketListener | None = SocketListener(address, family, backlog)
         self._authkey = authkey
-        self._reception: Reception | None = None
+        self._acceptor: Acceptor | None = None
         if authkey is not None or tls is not None:
-            from ._connection.acceptor import Reception
+            from ._connection.acceptor import Acceptor
 
-            self._reception = Reception(self._listener._socket, authkey, tls)
+            self._acceptor = Acceptor(self._listener._socket, authkey, tls)
 
     def accept(self) -> _ConnectionBase:
         """Waits for the next client that passes the handshake. Returns its connection.
@@ -289,9 +289,9 @@ class Listener:
         """
         if self._listener is None:
             raise OSError("listener is closed")
-        if self._reception is None:
+        if self._acceptor is None:
             return self._listener.accept()
-        connection, address = self._reception.accept(self.HANDSHAKE_TIMEOUT)
+        connection, address = self._acceptor.accept(self.HANDSHAKE_TIMEOUT)
         self._listener._last_accepted = address
         return connection
 
@@ -299,8 +299,8 @@ class Listener:
         """Accepts no more clients. Removes the socket of a path."""
         listener, self._listener = self._listener, None
         if listener is not None:
-            if self._reception is not None:
-                self._reception.close()
+            if self._acceptor is not None:
+                self._acceptor.close()
             listener.close()
 
     @property

@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
     from .base import _ConnectionBase
 
-__all__ = ["Reception"]
+__all__ = ["Acceptor"]
 
 READ, WRITE = 1, 4  # POLLIN, POLLOUT
 MOST = 128  # number of handshakes in progress; a further client takes the place of the oldest
 
 
-class Reception:
+class Acceptor:
     """The handshakes of a listening socket."""
 
     def __init__(self, listening: socket, authkey: bytes | None, tls: ssl.SSLContext | None) -> None:
