@@ -57,7 +57,7 @@ class ForkServer:
         self._preload_modules: list[str] = ["__main__"]
         self._preload_on_error = "ignore"
         self._spares = 2
-        self._world: dict[str, object] | None = None  # what the server was started with
+        self._fingerprint: dict[str, object] | None = None  # what the server was started with
         self._retired: list[_core.Child] = []  # servers that were replaced and may still have clients
 
     def set_forkserver_preload(self, modules_names: list[str], *, on_error: str = "ignore") -> None:
@@ -136,13 +136,13 @@ class ForkServer:
         if self._control is not None:
             # only the process that started it knows whether it lives; others notice when they use it
             lives = self._starter != os.getpid() or self._server is None or self._server.poll() is None
-            if lives and self._world == self._present_world():
+            if lives and self._fingerprint == self._current_fingerprint():
                 return False
             self._let_go()
         self._launch()
         return True
 
-    def _present_world(self) -> dict[str, object]:
+    def _current_fingerprint(self) -> dict[str, object]:
         """Returns everything that a server, and so its children, have from its start."""
         environment = getattr(os.environ, "_data", None)  # the bytes; the attribute of CPython
         main = _main_script.main_module()
@@ -165,12 +165,12 @@ class ForkServer:
         }
 
     def _launch(self) -> None:
-        self._world = self._present_world()
+        self._fingerprint = self._current_fingerprint()
         member = _core.Member.reserve("forkserver", "spawn")
         ours, theirs = _core.control_pair()
         pid = 0
         try:
-            member.load(_settings(self._preload_modules, self._preload_on_error, self._world))
+            member.load(_settings(self._preload_modules, self._preload_on_error, self._fingerprint))
             fds, seen = [_core.family_fd(), theirs], _visible_start.watched()
             numbers = {"family": fds[0], "control": fds[1]} if seen else {}
             command = spawn.command("forkserver", "main", slot=member.slot, generation=member.generation, **numbers)
@@ -219,14 +219,14 @@ class ForkServer:
                 server.wait()
                 self._wait_for_retired()
 
-    def _came_from(self, world: dict[str, Any]) -> None:
+    def _came_from(self, fingerprint: dict[str, Any]) -> None:
         """Called in the server. Its children compare this with their own state when they start children."""
-        self._world = world
-        self._preload_modules = world["preload"]
-        self._preload_on_error = world["on_error"]
-        self._spares = world["spares"]
+        self._fingerprint = fingerprint
+        self._preload_modules = fingerprint["preload"]
+        self._preload_on_error = fingerprint["on_error"]
+        self._spares = fingerprint["spares"]
         # imported modules may have changed the environment, here as in the program
-        world["environment"] = self._present_world()["environment"]
+        fingerprint["environment"] = self._current_fingerprint()["environment"]
 
     def _forked_by(self, server: int, fds: list[int]) -> None:
         """Called in a child of the server. Stores what came with the start."""
@@ -237,10 +237,10 @@ class ForkServer:
         self._retired = []
 
 
-def _settings(preload: list[str], on_error: str, world: dict[str, object]) -> bytes:
+def _settings(preload: list[str], on_error: str, fingerprint: dict[str, object]) -> bytes:
     from pickle import dumps
 
-    settings: dict[str, Any] = {"alias": _alias.installed(), "preload": None, "world": world}
+    settings: dict[str, Any] = {"alias": _alias.installed(), "preload": None, "fingerprint": fingerprint}
     if preload:
         data = spawn.get_preparation_data("forkserver")
         settings["preload"] = {
@@ -273,7 +273,7 @@ def main(slot: int, generation: int, family: int = spawn.FAMILY_FD, control: int
         except Exception as error:
             _exit_report.leave_report(error)
             raise
-    _forkserver._came_from(settings["world"])
+    _forkserver._came_from(settings["fingerprint"])
     util._close_stdin()
     # Ctrl-C is for the program. (The module in C is used because it accepts SIG_IGN only as the plain number that it
     # returns, and returns it if a shell has started the program with &.) SIGINT stays blocked from the start of the
@@ -285,7 +285,7 @@ def main(slot: int, generation: int, family: int = spawn.FAMILY_FD, control: int
     gc.collect()
     gc.freeze()
     server = _core.ForkServer(control)
-    server.keep_spares(settings["world"]["spares"])
+    server.keep_spares(settings["fingerprint"]["spares"])
     _loop(server, interrupt_handler, rehearsal)
 
 
