@@ -1,8 +1,8 @@
 """The objects of a manager's server: their idents, and how long they live.
 
-A `Kept` holds an object. Two sides hold the `Kept`: the server as long as a process refers to the object, and every
-proxy of it inside the server (for example in a list that is itself an object of the server). So proxies in the server
-are ordinary references between Python objects, and Python collects cycles of them.
+An `ObjectEntry` holds an object. Two sides hold the entry: the server as long as a process refers to the object, and
+every proxy of it inside the server (for example in a list that is itself an object of the server). So proxies in the
+server are ordinary references between Python objects, and Python collects cycles of them.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
     _Parts = tuple[Any, frozenset[str], dict[str, str] | None]
 
-__all__ = ["Kept", "Objects"]
+__all__ = ["ObjectEntry", "Objects"]
 
 
-class Kept:
+class ObjectEntry:
     """Holds an object of a server. parts: the object, the names of its methods, and those with a registered type."""
 
     __slots__ = ("__weakref__", "parts")
@@ -40,10 +40,10 @@ class Objects:
     def __init__(self) -> None:
         self.references = References(self._dispose)
         self.in_reach: dict[str, _Parts] = {}  # objects to which processes refer
-        self.gone: deque[Kept] = deque()  # objects without references; to be emptied without a lock
+        self.gone: deque[ObjectEntry] = deque()  # objects without references; to be emptied without a lock
         self._mutex = Lock()
-        self._kept: dict[str, Kept] = {}  # with the same keys as in_reach
-        self._all: WeakValueDictionary[str, Kept] = WeakValueDictionary()
+        self._kept: dict[str, ObjectEntry] = {}  # with the same keys as in_reach
+        self._all: WeakValueDictionary[str, ObjectEntry] = WeakValueDictionary()
         self._idents: dict[tuple[int, str], str] = {}
         # random, so that two servers of a client do not give the same ident
         self._next = int.from_bytes(os.urandom(6), "little") << 16
@@ -57,14 +57,14 @@ class Objects:
             if kept is None or kept.parts[0] is not parts[0]:  # the old object was freed, and a new one has its address
                 self._next += 1
                 ident = self._idents[key] = f"{self._next:x}"
-                kept = self._all[ident] = Kept(parts)
+                kept = self._all[ident] = ObjectEntry(parts)
             else:
                 kept.parts = parts
             self._hold(holder, ident, kept)
         self.references.finish()
         return ident
 
-    def _hold(self, holder: Hashable, ident: str, kept: Kept) -> None:
+    def _hold(self, holder: Hashable, ident: str, kept: ObjectEntry) -> None:
         self.in_reach[ident] = kept.parts
         self._kept[ident] = kept
         self.references.add(holder, ident)
@@ -75,8 +75,8 @@ class Objects:
             self._hold(holder, ident, self.keep(ident))
         self.references.finish()
 
-    def keep(self, ident: str) -> Kept:
-        """Returns the `Kept` of an object, for a proxy in the server. KeyError: the object is gone."""
+    def keep(self, ident: str) -> ObjectEntry:
+        """Returns the `ObjectEntry` of an object, for a proxy in the server. KeyError: the object is gone."""
         kept = self._all.get(ident)
         if kept is None:
             raise KeyError(f"there is no object {ident} here: no reference to it is left")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from .client import Remote
-    from .objects import Kept
+    from .objects import ObjectEntry
     from .protocol import Token
 
 __all__ = ["AutoProxy", "BaseProxy", "MakeProxyType", "RebuildProxy", "unpacked"]
@@ -74,7 +74,7 @@ class BaseProxy:
         self._authkey = self._procession_remote.authkey
         self._close: util.Finalize | None = None
         self._procession_taken_in: int | None = None  # the pid of the process that has the reference
-        self._procession_kept: Kept | None = None  # in the server: the object
+        self._procession_entry: ObjectEntry | None = None  # in the server: the object
         if incref:
             self._incref()
         util.register_after_fork(self, BaseProxy._after_fork)
@@ -113,7 +113,7 @@ class BaseProxy:
         self._procession_taken_in = os.getpid()
         server = getattr(process.current_process(), "_manager_server", None) if self._owned_by_manager else None
         if server is not None:
-            self._procession_kept = server.objects.keep(self._id)
+            self._procession_entry = server.objects.keep(self._id)
             return
         self._procession_remote.references.take(self._id)
         _close_at_exit(self)
@@ -126,9 +126,9 @@ class BaseProxy:
         try:
             if self._procession_taken_in != os.getpid():
                 self._owned_by_manager = False
-                self._procession_kept = None
+                self._procession_entry = None
                 self._incref()
-            elif self._procession_kept is None:  # it was unpickled for this child, before the fork
+            elif self._procession_entry is None:  # it was unpickled for this child, before the fork
                 _close_at_exit(self)
         except Exception as error:  # the server has ended: the first call raises it
             util.info("a forked child has no reference to %r: %s", self._token, error)
@@ -136,8 +136,8 @@ class BaseProxy:
     # --- methods of all proxies ---
 
     def __reduce__(self) -> tuple[Any, ...]:
-        if self._procession_kept is not None:
-            process.current_process()._manager_server.pin_until_ack(self._procession_kept)  # type: ignore[attr-defined]
+        if self._procession_entry is not None:
+            process.current_process()._manager_server.pin_until_ack(self._procession_entry)  # type: ignore[attr-defined]
         kwds: dict[str, Any] = {}
         if get_spawning_popen() is not None:
             kwds["authkey"] = self._authkey

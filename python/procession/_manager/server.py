@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
     from typing import Any
 
-    from .objects import Kept
+    from .objects import ObjectEntry
 
 __all__ = ["Server", "public_methods"]
 
@@ -202,7 +202,7 @@ class Server:
             return
         self._serving.holder = who
         self._serving.foreign = False
-        pinned_until_ack: list[Kept] = []
+        pinned_until_ack: list[ObjectEntry] = []
         self._serving.pinned_until_ack = pinned_until_ack
         self._lines.add(line)
         try:
@@ -223,7 +223,7 @@ class Server:
             with self._turn:
                 self._watch.add(holder)
 
-    def pin_until_ack(self, kept: Kept) -> None:
+    def pin_until_ack(self, kept: ObjectEntry) -> None:
         """Called when this thread pickles a proxy. Holds its object until the client's next request: by then the client
         has a reference. The answer may have taken the last proxy out of the server (`pop`, `get`).
         """
@@ -404,7 +404,7 @@ class Server:
 
     def serve_client(self, conn: Any) -> None:
         """Answers the requests of a connection."""
-        pinned_until_ack: list[Kept] = []
+        pinned_until_ack: list[ObjectEntry] = []
         self._serving.pinned_until_ack = pinned_until_ack
         while not self.stop_event.is_set():
             request, answer = self._received(conn)
