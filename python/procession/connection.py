@@ -528,7 +528,7 @@ class ConnectionWrapper:
     """A connection that converts objects to messages in another way than pickle."""
 
     def __init__(self, conn: Any, dumps: Callable[[Any], bytes], loads: Callable[[bytes], Any]) -> None:
-        """dumps, loads: convert an object to bytes and back."""
+        """Wraps a connection. dumps, loads: convert an object to bytes and back."""
         self._conn = conn
         self._dumps = dumps
         self._loads = loads

@@ -102,8 +102,8 @@ class ForkServer:
                 return self._request(member, fds)
             except ConnectionError as error:
                 error.add_note(
-                    "Forkserver process may have crashed: while it imported what it was told to preload, if there is a "
-                    "traceback on standard error."
+                    "Forkserver process may have crashed. If there is a traceback on standard error, a module that it "
+                    "preloads has raised that."
                 )
                 raise error from self._what_ended_it()
 

@@ -460,7 +460,7 @@ class AuthenticationString(bytes):
 
         if get_spawning_popen() is None:
             raise TypeError(
-                "Pickling an AuthenticationString object is disallowed for security reasons, but for a start"
+                "Pickling an AuthenticationString object is disallowed for security reasons, except at a start"
             )
         return AuthenticationString, (bytes(self),)
 

@@ -57,7 +57,7 @@ class DupFd:
             return mine
         with _resource_sharer.get_connection(self._id) as conn:
             if conn.recv_bytes(16) != HERE:
-                raise KeyError("this descriptor was fetched before, or is offered no more")
+                raise KeyError("this descriptor was fetched before, or is not offered any more")
             try:
                 fd = reduction.recv_handle(conn)
             except OSError:

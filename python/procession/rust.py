@@ -195,9 +195,9 @@ def _named(obj: Any) -> tuple[int, bytes]:
             return number, ours(obj).handle.__get__(obj)
     block = getattr(obj, "_block", None)
     if block is None or not hasattr(obj, "__array_interface__"):
-        raise TypeError(f"a Rust program knows nothing of {type(obj).__module__}.{type(obj).__qualname__} objects")
+        raise TypeError(f"a Rust program cannot use {type(obj).__module__}.{type(obj).__qualname__} objects")
     if obj._offset() != 0 or not obj.flags.c_contiguous:
-        raise ValueError("a Rust program can be given whole arrays, not views of parts or in another order")
+        raise ValueError("to_bytes() takes whole arrays in C order, and no views of a part")
     typestr = obj.__array_interface__["typestr"].encode()
     shape = obj.shape
     described = bytes([len(typestr)]) + typestr + bytes([len(shape)]) + struct.pack(f"<{len(shape)}Q", *shape)
@@ -222,7 +222,7 @@ def _opened(kind: int, handle: bytes, described: tuple[str, list[int]] | None) -
         _BARRIER: (synchronize.Barrier, (None, None, None)),
     }
     if kind not in classes:
-        raise ValueError(f"the message names a shared object of kind {kind}, of which this version knows nothing")
+        raise ValueError(f"the message names a shared object of kind {kind}, which this version does not know")
     cls, state = classes[kind]
     obj = cls.__new__(cls)
     obj.__setstate__((handle, *state))
@@ -262,7 +262,7 @@ def _block(data: Any, typestr: str, shape: list[int]) -> Any:
         size *= length
     view = memoryview(data)
     if size > len(view):
-        raise ValueError("a block is not as long as its description says")
+        raise ValueError("a block is shorter than its description says")
     view = view[:size]
     try:
         import numpy as np

@@ -213,7 +213,7 @@ program does where only the program itself comes to:
     if __name__ == "__main__":
         main()
 
-(A program that is to be frozen into an executable also calls freeze_support() first there.)"""
+(A program that is frozen into an executable also calls freeze_support() first there.)"""
 _guard_error: RuntimeError | None = None
 _has_children_of: int | None = None  # the pid under which this process has noted that it has started a child
 

@@ -83,7 +83,7 @@ def expected(mode: str) -> str:
         if mode == "mixed":
             lines.append("theirs [2, 1, 0]")
         lines.append(f"{method} (1, 'a child', ['-word']) 0 [1] [0, 1, 4]")
-        lines.append("['raised while an object was made ready to be sent: _io.TextIOWrapper']")
+        lines.append("['raised while an object was pickled to be sent: _io.TextIOWrapper']")
     return "\n".join([*lines, "25 1", ""])
 
 

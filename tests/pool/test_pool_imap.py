@@ -418,8 +418,8 @@ def test_results_and_iterators_say_how_far_they_are(kind):
     with kind(1, hold, (event,)) as pool:
         one, many = pool.apply_async(wait_for_it, (1,)), pool.map_async(wait_for_it, range(6), 2)
         bad, values = pool.apply_async(int, ("x",)), pool.imap(same, range(100), buffersize=10)
-        assert re.fullmatch(r"<procession.pool.ApplyResult object at 0x\w+: wait_for_it\(\), under way>", repr(one))
-        assert repr(many).endswith(": wait_for_it(), under way, 3 tasks left>")
+        assert re.fullmatch(r"<procession.pool.ApplyResult object at 0x\w+: wait_for_it\(\), in progress>", repr(one))
+        assert repr(many).endswith(": wait_for_it(), in progress, 3 tasks left>")
         assert repr(values).endswith(": same(), 0 results fetched, 10 items read>")
         event.set()
         many.wait(PATIENCE)

@@ -114,7 +114,9 @@ class Acceptor:
         if len(self._peers) > MOST:
             peer = self._peers[0]
             self._drop(peer)
-            raise AuthenticationError(f"a client ({peer.address!r}) was slow in its handshake, and {MOST} others came")
+            raise AuthenticationError(
+                f"a client ({peer.address!r}) was slow in its handshake, and {MOST} others came"
+            )
 
     def _drop(self, peer: _Peer) -> None:
         if peer in self._peers:
@@ -151,7 +153,7 @@ class _Peer:
             return connection
         except EOFError:
             raise AuthenticationError(
-                f"a client ({self.address!r}) closed the connection in the midst of its handshake"
+                f"a client ({self.address!r}) closed the connection during its handshake"
             ) from None
         except OSError as error:  # those of ssl included
             raise AuthenticationError(f"the handshake of a client ({self.address!r}) failed: {error}") from error

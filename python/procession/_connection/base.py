@@ -81,7 +81,7 @@ class _ConnectionBase:
         return self._writable
 
     def fileno(self) -> int:
-        """The descriptor. OSError: the connection is closed."""
+        """Returns the descriptor. OSError: the connection is closed."""
         self._check_closed()
         assert self._handle is not None
         return self._handle
@@ -154,7 +154,7 @@ class _ConnectionBase:
         return ForkingPickler.loads(_message(self, None).getbuffer())
 
     def poll(self, timeout: float | None = 0.0) -> bool:
-        """Whether there is something to receive, or the end. Waits timeout seconds for it; None: without limit."""
+        """Waits for a message or the end, up to `timeout` seconds; None: no limit. Returns whether there is one."""
         self._check_closed()
         self._check_readable()
         return self._poll(timeout)

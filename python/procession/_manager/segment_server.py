@@ -47,5 +47,5 @@ class SharedMemoryServer(Server):
             try:
                 self.release_segment(None, name)
             except OSError as error:
-                util.info("the segment %s could not be destroyed: %s", name, error)
+                util.info("the segment %s could not be removed: %s", name, error)
         super()._stop()

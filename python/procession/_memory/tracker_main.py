@@ -92,7 +92,7 @@ class _Watch:
         if command == "PROBE":
             return
         if rtype not in _CLEANUP_FUNCS:
-            raise ValueError(f"cannot watch {name!r}: nothing is known of the type {rtype!r}")
+            raise ValueError(f"cannot track {name!r}: the type {rtype!r} is unknown")
         key = (_unquoted(name), rtype)
         if command == "UNREGISTER":
             if charge := self.charges.pop(key, None):

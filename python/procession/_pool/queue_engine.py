@@ -45,8 +45,7 @@ def made_for(pool: Any, memory: int | None, threads: int | None) -> tuple[QueueE
     """Makes the engine and the supervisor of a pool that has its own queues or workers."""
     if memory is not None or threads is not None or pool._timeout is not None or pool._retries:
         raise ValueError(
-            "timeout, retries, worker_memory_limit and inner_threads are not for a pool that brings its own queues or"
-            " workers"
+            "a pool with its own queues or workers has no timeout, retries, worker_memory_limit and inner_threads"
         )
     pool._setup_queues()
     engine = QueueEngine(pool)
@@ -66,7 +65,7 @@ class QueueEngine(ThreadEngine):
     """Puts tasks into the one queue, and passes on the outcomes of the other."""
 
     _group_kind = QueueGroup
-    _no_limits = "a pool that brings its own queues or workers has no time limits and no retries"
+    _no_limits = "a pool with its own queues or workers has no time limits and no retries"
 
     def __init__(self, pool: Any) -> None:
         super().__init__(pool._processes)
@@ -361,6 +360,6 @@ class _Inquest:
             return False
         died = self._died
         for key in doubtful:
-            text = f"worker {died.pid} ended with exit code {died.exitcode}, and this task with it"
+            text = f"worker {died.pid} ended with exit code {died.exitcode}, and this task was lost"
             engine.settle(key, (False, WorkerDiedError(text, died.pid, died.exitcode)))
         return True

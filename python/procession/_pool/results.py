@@ -52,7 +52,7 @@ class OneResult(ResultNames, ApplyResult):
     def _progress(self) -> str:
         """Returns the progress in words, without waiting."""
         if not (self.ready() and self._wait(0)) or self._outcome is None:
-            return "under way"
+            return "in progress"
         success, value = self._outcome
         return "done" if success else f"failed with {type(value).__name__}"
 
@@ -302,7 +302,7 @@ class ResultList(MapNames, OneResult, MapResult):
 
     def _progress(self) -> str:
         said = super()._progress()
-        return f"{said}, {self._number_left} tasks left" if said == "under way" else said
+        return f"{said}, {self._number_left} tasks left" if said == "in progress" else said
 
     def _abandon(self, index: int = 0) -> None:
         """Stores that the pool was ended before the rest, from this item on, was sent."""

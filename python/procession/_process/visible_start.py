@@ -39,7 +39,7 @@ def _spawnv_passfds() -> Any:
 
 
 def _replaced() -> Any:
-    """Returns the replaced function of Python with which a program is to be started; None if none was replaced."""
+    """Returns the replaced function of Python that starts programs; None if none was replaced."""
     module = sys.modules.get("_posixsubprocess")  # a tool that has replaced its function has imported it
     for found in (getattr(module, "fork_exec", None), getattr(os, "posix_spawn", None)):
         if found is not None and type(found) is not _BUILTIN:

@@ -88,7 +88,7 @@ class _End:
         return type(self), (bare,)
 
     def fileno(self) -> int:
-        """The descriptor of the queue: readable while there are items. Nothing can be written to it."""
+        """Returns the descriptor of the queue: readable while there are items. Nothing can be written to it."""
         return _core.Queue._watch(self._queue)
 
     def _ready(self) -> bool:

@@ -27,7 +27,7 @@ def explain_pickling(error: BaseException, obj: object) -> None:
     what = _name(type(obj))
     if path:
         what += f", because of what is at {path}: {_name(type(culprit))}"
-    error.add_note(f"raised while an object was made ready to be sent: {what}")
+    error.add_note(f"raised while an object was pickled to be sent: {what}")
 
 
 def explain_unpickling(error: BaseException, message: Any) -> None:
@@ -36,7 +36,9 @@ def explain_unpickling(error: BaseException, message: Any) -> None:
         return
     named = _globals(bytes(memoryview(message)[: 1 << 20]))
     what = f" that names {', '.join(named)}" if named else ""
-    error.add_note(f"raised by a message of {len(message)} bytes{what}; it has been taken out, the next one can be had")
+    error.add_note(
+        f"raised by a message of {len(message)} bytes{what}; it was removed, and the next one can be received"
+    )
 
 
 def _name(kind: type) -> str:
