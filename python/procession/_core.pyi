@@ -604,7 +604,7 @@ def _verify(key: bytes, challenge: bytes, response: bytes) -> None:
     """AuthenticationError: the other side does not know the key."""
 
 def _wait(objects: list[Any], timeout: float | None) -> list[Any] | None:
-    """Waits for the objects. Returns those that are ready; None if one has `_ready` or `_register_waker` and needs more."""
+    """Waits for the objects. Returns those that are ready; None if one needs `_ready` or `_register_waker`."""
 
 def _poll(list: list[tuple[int, int]], timeout: float | None) -> list[int]:
     """Waits for descriptors, with events (POLLIN, POLLOUT). Returns the indexes of those that are ready."""

@@ -114,9 +114,7 @@ class Acceptor:
         if len(self._peers) > MOST:
             peer = self._peers[0]
             self._drop(peer)
-            raise AuthenticationError(
-                f"a client ({peer.address!r}) was slow in its handshake, and {MOST} others came"
-            )
+            raise AuthenticationError(f"a client ({peer.address!r}) was slow in its handshake, and {MOST} others came")
 
     def _drop(self, peer: _Peer) -> None:
         if peer in self._peers:

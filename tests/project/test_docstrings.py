@@ -15,7 +15,7 @@ import pytest
 
 from programs import run, write
 
-PACKAGE = Path(__file__).resolve().parent.parent / "python" / "procession"
+PACKAGE = Path(__file__).resolve().parents[2] / "python" / "procession"
 FENCE = re.compile(r"^ *```python\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 OUTPUT = re.compile(r"(?:print\(.*\)  # |# prints: )(.*)$", re.MULTILINE)
 WITH_EXAMPLES = """
