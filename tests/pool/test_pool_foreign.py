@@ -239,7 +239,7 @@ def test_an_initializer_that_always_fails_breaks_a_pool_on_queues():
 
 def test_limits_that_need_the_engine_are_refused_when_such_a_pool_is_made():
     for option in ({"timeout": 1}, {"retries": 1}, {"worker_memory_limit": 1 << 30}, {"inner_threads": 1}):
-        with pytest.raises(ValueError, match="brings its own queues"):
+        with pytest.raises(ValueError, match="with its own queues"):
             PipePool(1, context=mp.get_context("fork"), **option)  # type: ignore[arg-type]
 
 
