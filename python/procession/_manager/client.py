@@ -1,8 +1,8 @@
 """The client's side of a manager's server: a line to it for each thread, and the references of this process.
 
 A *line* sends requests and returns answers. In a member of the server's family it is a pair of queues in family memory
-(`_core.RpcChannel`); a thread of the server serves the other end. The client puts these queues into the *control queue* of
-the server, which members of the family find through the token of a proxy. Elsewhere a line is a connection.
+(`_core.RpcChannel`); a thread of the server serves the other end. The client puts these queues into the *control queue*
+of the server, which members of the family find through the token of a proxy. Elsewhere a line is a connection.
 
 The process holds one reference to each object, for all its proxies of it. In the family, taking and dropping a
 reference is a message to the control queue, without an answer. All messages go through that one queue, so they arrive

@@ -2,8 +2,8 @@
 
 Each thread of a client has its own thread here, so a method that waits (`Lock.acquire`, `Queue.get`) makes no other
 client wait. Requests from the server's family come through a line of family memory. A loop in Rust
-(`_core.RpcChannel.serve`) serves them: it calls the method itself and calls this class for everything else. Other requests
-come through a connection, whose loop is here.
+(`_core.RpcChannel.serve`) serves them: it calls the method itself and calls this class for everything else. Other
+requests come through a connection, whose loop is here.
 
 There are three more threads. One reads the control queue, where members of the family leave their lines and say which
 references they take and drop. One accepts connections. One watches which members of the family have ended, to drop
