@@ -28,7 +28,7 @@ FLOORS = {
         "objects",
     ],
     "procession-python": [
-        "errors interpreter shared",
+        "descriptors errors interpreter shared",
         "memory",
         "codec",
         "dict process queue sync",

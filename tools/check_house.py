@@ -12,18 +12,18 @@ from pathlib import Path
 UNSAFE_FILES = {
     # system calls, and types that processes share
     "crates/procession-core/src/sys/": "area cpu descriptor fork lifeline memory mod mutex pidfd shared spawn stream",
-    # the mapping, and forks
-    "crates/procession-core/src/family/": "fork join layout private",
+    # the mapping, and forks; bytes that are written before others know of them
+    "crates/procession-core/src/family/": "buffer fork join layout private",
+    "crates/procession-core/src/queue/": "put",
+    "crates/procession-core/src/dict/": "change",
     # what the loader calls before main
     "crates/procession-core/src/": "objects",
     # the interpreter's C interface
-    "crates/procession-python/src/": "errors interpreter lib",
-    "crates/procession-python/src/codec/": "array_module instance message pickle their_reducers tree",
-    "crates/procession-python/src/connection/": "wire",
-    "crates/procession-python/src/dict/": "key",
-    "crates/procession-python/src/memory/": "argument array buffer view",
-    "crates/procession-python/src/pool/": "engine",
-    "crates/procession-python/src/process/": "child fork member tracker",
+    "crates/procession-python/src/": "descriptors errors interpreter lib",
+    "crates/procession-python/src/codec/": "array_module instance pickle their_reducers tree",
+    "crates/procession-python/src/connection/": "transfer",
+    "crates/procession-python/src/memory/": "argument array buffer fresh view",
+    "crates/procession-python/src/process/": "child fork",
     "crates/procession-python/src/sync/": "fast guarded",
     # functions by their addresses; what the loader calls before main; what a new program inherits; views of family
     # memory; the value that a guard gives access to; unsafe functions for the caller

@@ -33,7 +33,7 @@ thread_local! {
 /// How the core waits for a process that was stopped in the middle of a change: other threads may run meanwhile.
 pub fn wait_without_the_interpreter(sleep: &mut dyn FnMut(), look_for_signals: bool) -> bool {
     struct Here<'a>(&'a mut dyn FnMut());
-    // SAFETY: what is called while detached is called in this thread.
+    // SAFETY: `detach` calls its closure in this same thread, so nothing is sent to another one.
     unsafe impl Send for Here<'_> {}
     let mut here = Some(Here(sleep));
     let ended = Python::try_attach(|py| {

@@ -14,14 +14,14 @@ pub const DETACH_ABOVE: usize = 64 << 10;
 
 static OWNER: AtomicI64 = AtomicI64::new(-1);
 
-fn current() -> i64 {
-    // SAFETY: called while a module is initialised, so this thread is attached to an interpreter, whose state this is.
+fn current(_attached: Python<'_>) -> i64 {
+    // SAFETY: this thread is attached to an interpreter (the token proves it), whose state the call returns.
     unsafe { ffi::PyInterpreterState_GetID(ffi::PyInterpreterState_Get()) }
 }
 
 /// ImportError: this is not the interpreter that the module belongs to, which is the first that initialises it.
-pub fn claim() -> PyResult<()> {
-    let current = current();
+pub fn claim(py: Python<'_>) -> PyResult<()> {
+    let current = current(py);
     let owner = OWNER.compare_exchange(-1, current, Ordering::Relaxed, Ordering::Relaxed);
     if owner.map_or_else(|owner| owner == current, |_| true) {
         return Ok(());

@@ -16,6 +16,7 @@ compile_error!(
 
 mod codec;
 mod connection;
+mod descriptors;
 mod dict;
 mod errors;
 mod interpreter;
@@ -82,7 +83,7 @@ mod _core {
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
-        super::interpreter::claim()?;
+        super::interpreter::claim(module.py())?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
         super::sync::fast::install(module)?;
         procession_core::sync::wait::poll_for_signals();

@@ -1,31 +1,32 @@
-//! The layout of the family's file, and access to it by offset.
+//! Lays out the family's file, and turns offsets into references and bytes.
 //!
-//! | from | contents |
+//! | offset | contents |
 //! |---|---|
 //! | 0 | [`FamilyHeader`]: magic, version, id, root |
 //! | 4 KiB | [`super::ledger::Ledger`]: mutex, journal, books |
-//! | 64 KiB | the registry: 65 535 slots of 256 bytes; only slots that were used have memory |
+//! | 64 KiB | the registry: 65 535 slots of 256 bytes, of which only those ever used take memory |
 //! | 32 MiB | the heap, which grows upwards |
 #![allow(unsafe_code)]
 
 use super::Family;
 use crate::error::{Error, Result};
 use crate::sys::shared::{Shared, shared};
-use core::sync::atomic::{AtomicU32, AtomicU64};
+use core::mem::MaybeUninit;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-/// `PROCESSN`, read as a little-endian number.
+/// `PROCESSN` as a little-endian number.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"PROCESSN");
-/// Layout version; increases with every change of a layout in family memory.
+/// The version of the layout, raised with every change of any layout in family memory.
 pub const VERSION: u32 = 2;
-/// Offset of the ledger.
+/// The offset of the ledger.
 pub const LEDGER: u64 = 4096;
-/// Offset of the registry.
+/// The offset of the registry.
 pub const REGISTRY: u64 = 64 << 10;
-/// Offset at which the heap begins.
+/// The offset at which the heap begins.
 pub const HEAP: u64 = 32 << 20;
 
-/// The first bytes of the file. The root writes them before any other process can see them; they do not change later,
-/// except `tracker`.
+/// The first bytes of the file. The root writes them before any other process can see them. All but `tracker` are constant
+/// from then on; the counters of growth are in the ledger.
 #[repr(C, align(64))]
 #[derive(Debug)]
 pub struct FamilyHeader {
@@ -33,15 +34,16 @@ pub struct FamilyHeader {
     pub magic: AtomicU64,
     /// [`VERSION`].
     pub version: AtomicU32,
-    /// Pid of the root.
+    /// The pid of the root, the process that founded the family.
     pub root: AtomicU32,
     /// The family id: 128 random bits.
     pub id: [AtomicU64; 2],
-    /// Length of the file in bytes, the same for every member.
+    /// The length of family memory in bytes, which every member may map.
     pub length: AtomicU64,
-    /// Time of the foundation, in nanoseconds of the monotonic clock.
+    /// The time at which the root made the file, in nanoseconds of the monotonic clock.
     pub created: AtomicU64,
-    /// The resource tracker (see [`super::tracker`]): pid (upper half) and descriptor, or 0; and its start time.
+    /// See [`super::tracker`]. Word 0: the tracker's pid (upper half) and descriptor (lower half), or 0. Word 1: its start
+    /// time.
     pub tracker: [AtomicU64; 2],
 }
 
@@ -53,23 +55,23 @@ compile_error!(
 #[cfg(not(target_os = "linux"))]
 compile_error!("Procession needs Linux 5.11 or later on x86-64 or aarch64");
 
-/// The half of a 64-bit counter on which a futex can wait. All writers of such a counter write it whole.
+/// Returns the low half of a 64-bit counter, on which a process can sleep (futexes have 32 bits). All writers of such a
+/// counter write the whole of it.
 #[cfg(not(loom))]
 #[inline]
 #[must_use]
 pub fn low_half(word: &AtomicU64) -> &crate::atomic::Word {
-    // SAFETY: a Word is a transparent AtomicU32, the low half of a little-endian u64 lies at the address of the u64,
-    // and it is aligned for both. Both sizes are accessed atomically only, and the supported machines order such
-    // accesses.
+    // SAFETY: a Word is a transparent AtomicU32. The low half of a little-endian u64 lies at the address of the u64, and the
+    // alignment of an AtomicU64 is enough. Both sides access it atomically, and the supported machines order such accesses.
     unsafe { &*core::ptr::from_ref(word).cast::<crate::atomic::Word>() }
 }
 
 impl Family {
-    /// The object at this offset.
+    /// Returns a reference to the `T` at `offset`.
     ///
     /// # Panics
-    /// If the offset is outside family memory or not aligned, because foreign code has overwritten family memory. If
-    /// this process cannot map it: see `Family::try_reach`.
+    /// If `offset` is outside family memory or not aligned: foreign code overwrote the word that it was read from. If it
+    /// cannot be mapped here: see `Family::try_reach`.
     #[inline]
     #[must_use]
     pub fn at<T: Shared>(&'static self, offset: u64) -> &'static T {
@@ -78,16 +80,15 @@ impl Family {
             offset.is_multiple_of(align_of::<T>() as u64),
             "family memory is damaged: {offset} is not a valid offset"
         );
-        // SAFETY: `reach` has mapped the range, and it stays mapped while the family has users; the offset is
-        // aligned; any bytes are a valid T, and a T consists of atomics, so references to it may be shared with other
-        // processes.
+        // SAFETY: `reach` has mapped the bytes of a T here, and family memory is never unmapped; the alignment was checked.
+        // Every content is a valid T, and other processes may change it at any time: `Shared` says so of the type.
         unsafe { &*self.area.base().add(offset as usize).cast::<T>() }
     }
 
-    /// The `len` objects that lie one behind the other from `offset` on.
+    /// Returns a slice of the `len` values of type `T` that begin at `offset`.
     ///
     /// # Panics
-    /// In the cases of [`Family::at`].
+    /// As [`Family::at`].
     #[inline]
     #[must_use]
     pub(crate) fn slice<T: Shared>(&'static self, offset: u64, len: usize) -> &'static [T] {
@@ -97,106 +98,148 @@ impl Family {
             offset.is_multiple_of(align_of::<T>() as u64),
             "family memory is damaged: {offset} is not a valid offset"
         );
-        // SAFETY: `reach` has mapped the range, and it stays mapped while the family has users; the offset is
-        // aligned; any bytes are valid Ts, which consist of atomics.
+        // SAFETY: `reach` has mapped `len` values of T here (a product that overflows is refused), and family memory is never
+        // unmapped; the alignment was checked. `Shared` allows every content and changes by other processes.
         unsafe { core::slice::from_raw_parts(self.area.base().add(offset as usize).cast::<T>(), len) }
     }
 
-    /// The offset of a word that `at` returned.
+    /// Returns the offset of a word that `at` or `slice` returned.
     pub(crate) fn offset_of(&self, word: &AtomicU64) -> u64 {
         (core::ptr::from_ref(word) as usize - self.area.base() as usize) as u64
     }
 
-    /// Copies bytes into family memory.
+    /// Copies `bytes` into family memory at `offset`.
     ///
-    /// The caller owns the range: a buffer, or a part of a segment that is not committed yet.
+    /// # Safety
+    /// Only the caller knows of this range until it commits or publishes it: the range is in a block that it has just made,
+    /// or in a stretch of a segment behind the last committed message. No other thread or process reads or writes there
+    /// during the call, and no reference to it exists.
     ///
     /// # Panics
-    /// In the cases of [`Family::at`].
+    /// As [`Family::at`].
     #[inline]
-    pub fn copy_in(&'static self, offset: u64, bytes: &[u8]) {
+    pub unsafe fn copy_in(&'static self, offset: u64, bytes: &[u8]) {
         self.reach(offset, bytes.len());
-        // SAFETY: the range is mapped and no Rust reference points to it; the protocols (a lock held, or a block
-        // owned) guarantee that no process reads it before the caller commits.
+        // SAFETY: `reach` has mapped the range. Only the caller knows of it (contract), so `bytes` lie elsewhere, and no other
+        // access happens at the same time.
         unsafe {
             core::ptr::copy_nonoverlapping(bytes.as_ptr(), self.area.base().add(offset as usize), bytes.len())
         }
     }
 
-    /// Appends bytes of family memory to a vector.
+    /// Appends `len` bytes of family memory from `offset` on to `into`.
+    ///
+    /// The bytes are committed ones: of a message, an entry or a buffer, none of which is written to again while the caller
+    /// has it.
     ///
     /// # Panics
-    /// In the cases of [`Family::at`].
+    /// As [`Family::at`].
     #[inline]
     pub fn copy_out(&'static self, offset: u64, len: usize, into: &mut Vec<u8>) {
-        self.reach(offset, len);
         into.reserve(len);
-        // SAFETY: the source is mapped and committed, so no process writes to it; the destination was just reserved
-        // in memory of this process, so the two do not overlap.
+        self.copy_into_new(offset, &mut into.spare_capacity_mut()[..len]);
+        // SAFETY: the next `len` bytes of the vector's capacity were just written.
+        unsafe { into.set_len(into.len() + len) }
+    }
+
+    /// Fills `into` with bytes of family memory from `offset` on. The bytes are committed ones, as for
+    /// [`Family::copy_out`].
+    ///
+    /// # Panics
+    /// As [`Family::at`].
+    #[inline]
+    pub fn copy_into(&'static self, offset: u64, into: &mut [u8]) {
+        self.reach(offset, into.len());
+        // SAFETY: `reach` has mapped the source, and committed bytes are not written to. The destination is a Rust slice,
+        // none of which lies in family memory that others have committed.
         unsafe {
             core::ptr::copy_nonoverlapping(
                 self.area.base().add(offset as usize),
-                into.as_mut_ptr().add(into.len()),
-                len,
+                into.as_mut_ptr(),
+                into.len(),
             );
-            into.set_len(into.len() + len);
         }
     }
 
-    /// Returns whether family memory contains these bytes at `offset`.
+    /// Fills memory that need not be initialised, as [`Family::copy_into`] does, and returns it as initialised.
     ///
     /// # Panics
-    /// In the cases of [`Family::at`].
+    /// As [`Family::at`].
+    #[inline]
+    pub fn copy_into_new<'a>(&'static self, offset: u64, into: &'a mut [MaybeUninit<u8>]) -> &'a mut [u8] {
+        self.reach(offset, into.len());
+        let (start, len) = (into.as_mut_ptr().cast::<u8>(), into.len());
+        // SAFETY: `reach` has mapped the source, and committed bytes are not written to; the destination is a slice of `len`
+        // bytes elsewhere. After the copy each of its bytes is initialised.
+        unsafe {
+            core::ptr::copy_nonoverlapping(self.area.base().add(offset as usize), start, len);
+            core::slice::from_raw_parts_mut(start, len)
+        }
+    }
+
+    /// Returns whether the bytes of family memory at `offset` equal `bytes`. They are committed ones, as for
+    /// [`Family::copy_out`].
+    ///
+    /// # Panics
+    /// As [`Family::at`].
     #[inline]
     #[must_use]
     pub fn equals(&'static self, offset: u64, bytes: &[u8]) -> bool {
         self.reach(offset, bytes.len());
-        // SAFETY: the range is mapped and committed; the caller holds the lock that keeps other processes from
-        // writing to it.
+        // SAFETY: `reach` has mapped the range. The bytes are committed, so no process writes to them while this slice lives,
+        // which is until the end of this function.
         let here = unsafe { core::slice::from_raw_parts(self.area.base().add(offset as usize), bytes.len()) };
         here == bytes
     }
 
-    /// The address of a range, for a caller that passes it to another language. Reads and writes through it follow
-    /// the rules of [`Family::copy_in`] and [`Family::copy_out`].
+    /// Returns the address of the `len` bytes from `offset` on, for views that another language reads and writes through.
+    /// The range is mapped for ever. Making the address is safe. Code that reads or writes through it must keep the rules of
+    /// [`Family::copy_out`] and [`Family::copy_in`], unless the bytes are an array's, which any process may change at any
+    /// time.
     ///
     /// # Panics
-    /// In the cases of [`Family::at`].
+    /// As [`Family::at`].
     #[must_use]
     pub fn address(&'static self, offset: u64, len: usize) -> *mut u8 {
         self.reach(offset, len);
         self.area.base().wrapping_add(offset as usize)
     }
 
-    /// Sets bytes to zero.
+    /// Sets `len` bytes from `offset` on to zero, each word by an atomic store. `len` is rounded up to whole words, of which
+    /// every block consists.
+    ///
+    /// # Panics
+    /// As [`Family::at`].
     pub(crate) fn zero(&'static self, offset: u64, len: usize) {
-        self.reach(offset, len);
-        // SAFETY: the range is mapped, and the caller owns it: it belongs to a block that is not committed yet.
-        unsafe { core::ptr::write_bytes(self.area.base().add(offset as usize), 0, len) }
+        for word in self.slice::<AtomicU64>(offset, len.div_ceil(8)) {
+            word.store(0, Ordering::Relaxed);
+        }
     }
 
-    /// Initialises the slot at `offset`, which no other process knows yet, as a robust mutex.
+    /// Makes a robust mutex of the slot at `offset`, which the caller has just taken from unused memory, under the ledger: no
+    /// other thread or process knows of it yet.
     pub(crate) fn init_mutex(&'static self, offset: u64) {
         let mutex = self.at::<crate::sys::mutex::RobustMutex>(offset);
-        // SAFETY: the caller has just taken this slot from unused memory, while it holds the ledger.
+        // SAFETY: the three callers (the ledger's own mutex, the allocator's slots, a seat's life word) do this before they
+        // publish the slot, so no thread or process locks it.
         unsafe { mutex.init() }
     }
 
-    /// The word at this offset, if it is mapped.
+    /// Returns the word at `offset`, if that is mapped here.
     #[inline]
     pub(super) fn mapped_word(&'static self, offset: u64) -> Option<&'static AtomicU64> {
         let room = (self.area.mapped() as u64).checked_sub(size_of::<AtomicU64>() as u64)?;
         let here = offset <= room && offset.is_multiple_of(8);
-        // SAFETY: the word is mapped, and stays mapped while the family has users; it is aligned; any bytes are a
-        // valid AtomicU64.
+        // SAFETY: `here` says that the eight bytes are mapped and aligned, and family memory is never unmapped; every content
+        // is a valid AtomicU64.
         here.then(|| unsafe { &*self.area.base().add(offset as usize).cast::<AtomicU64>() })
     }
 
-    /// Maps a range, before an operation does something that it cannot undo.
+    /// Maps a range, if it is not mapped yet. Called before a change that cannot be undone.
     ///
     /// # Errors
-    /// `NoMemory`: the limit on this process's address space (`ulimit -v`) leaves no room for the range, or another
-    /// mapping lies there.
+    /// `NoMemory` if the limit on this process's address space (`ulimit -v`) leaves no room for it, or if another mapping
+    /// lies at its address.
     #[inline]
     pub(crate) fn try_reach(&'static self, offset: u64, len: u64) -> Result<()> {
         match offset.checked_add(len) {
@@ -218,7 +261,7 @@ impl Family {
         }
         let reached = match self.fd() {
             Ok(fd) => self.area.reach(fd, in_memory),
-            // The program has closed the descriptor, in this process and in all other members.
+            // The program has closed the descriptor, here and in every other member.
             Err(lost) => self
                 .area
                 .stretch(in_memory.end)
@@ -240,7 +283,7 @@ impl Family {
 
     #[inline(always)]
     fn reach(&'static self, offset: u64, len: usize) {
-        // For a type, `len` is a constant, so this is one subtraction and one comparison.
+        // Inlined: where the compiler knows `len`, this is one subtraction and one comparison.
         let room = (self.area.mapped() as u64).checked_sub(len as u64);
         if room.is_none_or(|room| offset > room) {
             self.must_reach(offset, len);

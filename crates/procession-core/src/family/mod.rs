@@ -24,6 +24,7 @@
 //! | [`fork`] | making a forked child a member |
 
 pub mod alloc;
+mod buffer;
 pub mod bundle;
 pub mod descriptor;
 pub mod entry;

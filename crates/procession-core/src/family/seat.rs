@@ -2,7 +2,7 @@
 
 use super::Family;
 use super::held::Hold;
-use super::object::{HEADER, Header, Kind};
+use super::object::{HEADER, Header};
 use super::registry::{Slot, State, state_word};
 use super::walk::Cursor;
 use crate::atomic::Ordering;
@@ -347,40 +347,5 @@ impl Seat {
     #[must_use]
     pub fn occupant(&self) -> (String, u32) {
         (self.slot().name(), self.slot().pid())
-    }
-}
-
-impl Family {
-    /// Creates a buffer with these bytes, held by this member.
-    pub fn buffer(&'static self, bytes: &[u8]) -> Result<Hold> {
-        self.buffer_of([bytes, &[]])
-    }
-
-    /// Creates a buffer with the bytes of both parts, held by this member.
-    pub fn buffer_of(&'static self, parts: [&[u8]; 2]) -> Result<Hold> {
-        let first = parts[0].len() as u64;
-        let hold = self.empty_buffer(first + parts[1].len() as u64)?;
-        self.copy_in(hold.offset + HEADER, parts[0]);
-        self.copy_in(hold.offset + HEADER + first, parts[1]);
-        Ok(hold)
-    }
-
-    /// Creates the block with the value that a lock guards, held by this member. `lock`: offset and generation of the
-    /// lock.
-    pub(crate) fn guarded(&'static self, lock: (u64, u32), value: &[u8]) -> Result<Hold> {
-        let hold = self.create(Kind::Guarded, HEADER + value.len() as u64, |_, offset| {
-            self.copy_in(offset + HEADER, value);
-            Ok(())
-        })?;
-        // No other process knows the block yet. The counters of such a block are not used, so they name the lock.
-        let header = hold.header();
-        header.operations.store(lock.0, Ordering::Relaxed);
-        header.waits.store(u64::from(lock.1), Ordering::Relaxed);
-        Ok(hold)
-    }
-
-    /// Creates a buffer for `len` bytes, held by this member. Its contents are undefined: those of an earlier block.
-    pub fn empty_buffer(&'static self, len: u64) -> Result<Hold> {
-        self.create(Kind::Buffer, HEADER + len, |_, _| Ok(()))
     }
 }

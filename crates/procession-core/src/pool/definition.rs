@@ -44,7 +44,7 @@ impl Definition {
     ) -> Result<Definition> {
         let len = (parts[0].len() + parts[1].len()) as u64;
         let start = 8 * (WORDS + 2 * refs.len() as u64);
-        let block = family.empty_buffer(start + len)?;
+        let block = family.buffer_behind(start, parts)?;
         let at = |n: u64| family.at::<AtomicU64>(block.offset + HEADER + 8 * n);
         let first = [u64::from(encoding), len, refs.len() as u64];
         let places = refs
@@ -54,8 +54,6 @@ impl Definition {
             // Relaxed: the commit of a task that names the block orders these stores.
             at(n).store(word, Ordering::Relaxed);
         }
-        family.copy_in(block.offset + HEADER + start, parts[0]);
-        family.copy_in(block.offset + HEADER + start + parts[0].len() as u64, parts[1]);
         Ok(Definition { block, _refs: refs })
     }
 

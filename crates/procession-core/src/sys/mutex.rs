@@ -41,6 +41,11 @@ pub enum LockPolicy {
 const BOUND: Duration = Duration::from_millis(100);
 
 /// A robust, process-shared mutex in a 64-byte slot of family memory.
+///
+/// As a Rust value it is valid for every content: any 64 bytes may be seen as a `RobustMutex`. All access goes through
+/// calls of the C library, and a content that is no mutex makes them refuse (`EINVAL`) or wait until the bound. Only foreign
+/// code that overwrites a mutex while this process is inside it could mislead them, as if it overwrote any memory of this
+/// process.
 #[repr(C, align(64))]
 pub struct RobustMutex {
     inner: UnsafeCell<libc::pthread_mutex_t>,

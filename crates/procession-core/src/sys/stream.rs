@@ -1,8 +1,8 @@
-//! Reads and writes streams (pipes and stream sockets), with or without waiting, and waits for several of them.
+//! Reads and writes streams (pipes and stream sockets), at once or waiting, and waits for many of them.
 //!
-//! Other threads and processes use the same open file and expect it to block. So `O_NONBLOCK`, which belongs to the
-//! open file, is never set; each call asks not to wait by itself: `MSG_DONTWAIT` for sockets, `RWF_NOWAIT` for pipes.
-//! A file that supports neither (a terminal, a pipe of an old kernel) is never tried without waiting.
+//! Other threads and processes use the same open file at the same time and expect it to block. `O_NONBLOCK` belongs to
+//! the open file, so it is never set. Each call asks for "at once" instead: `MSG_DONTWAIT` for sockets, `RWF_NOWAIT` for
+//! pipes. A descriptor that supports neither (a terminal, a pipe on an old kernel) is never tried at once.
 //!
 //! # References
 //!  - [recv(2)](https://man7.org/linux/man-pages/man2/recv.2.html), [send(2)](https://man7.org/linux/man-pages/man2/send.2.html)
@@ -12,12 +12,13 @@ use super::clock::Deadline;
 use super::descriptor::both_clear_of_streams;
 use core::mem::MaybeUninit;
 use core::sync::atomic::{AtomicU8, Ordering};
-use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::io::{Errno, ReadWriteFlags};
+use rustix::net::{AddressFamily, RecvFlags, SendAncillaryBuffer, SendFlags, SocketFlags, SocketType};
 use std::io::IoSlice;
-use std::os::fd::{IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, IntoRawFd, OwnedFd};
 
-/// The kind of file that a descriptor names. Zero is "not known yet"; the first call finds it out.
+/// What kind of file a descriptor names, as the calls so far have shown. 0: not known yet; the first call finds out.
 #[derive(Debug, Default)]
 pub struct Kind(AtomicU8);
 
@@ -25,18 +26,21 @@ const SOCKET: u8 = 1;
 const PIPE: u8 = 2;
 const OTHER: u8 = 3;
 
+/// The offset that makes `preadv2` and `pwritev2` use the file's own position, as `read` and `write` do.
+const OWN_POSITION: u64 = u64::MAX;
+
 impl Kind {
-    /// Forgets the kind, because the descriptor names another file now.
+    /// Forgets what was found, because the descriptor is replaced by another one.
     pub fn forget(&self) {
         self.0.store(0, Ordering::Relaxed);
     }
 
-    /// Returns whether this error shows that the file is of another kind, so that the caller tries the next one.
+    /// Returns whether `errno` means that the descriptor is not of the kind `tried`. Notes the kind to try next.
     fn mistaken(&self, tried: u8, errno: Errno) -> bool {
         let next = match (tried, errno) {
             (SOCKET, Errno::NOTSOCK) => PIPE,
             (PIPE, Errno::OPNOTSUPP | Errno::SPIPE | Errno::INVAL) => OTHER,
-            // An old kernel, or a sandbox whose list of allowed system calls lacks these.
+            // An old kernel, or a sandbox whose list of system calls is older than these.
             (PIPE, Errno::NOSYS | Errno::PERM | Errno::ACCESS) => OTHER,
             _ => return false,
         };
@@ -58,35 +62,21 @@ impl Kind {
     }
 }
 
-fn outcome(returned: isize) -> Result<usize, Errno> {
-    usize::try_from(returned)
-        .map_err(|_| Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO))
-}
-
-/// Reads the bytes that are available, at most `into.len()`, without waiting: `EAGAIN` if there are none. 0 means the
-/// end.
+/// Reads what is available into `into`, without waiting. Returns the number of bytes, which `into` then begins with; 0 is
+/// the end of the stream.
 ///
 /// # Errors
-/// The error of the system call, `EINTR` included.
+/// `EAGAIN` if nothing is available; otherwise the error of the system call, `EINTR` included.
 #[inline]
-pub fn read_now(fd: RawFd, kind: &Kind, into: &mut [MaybeUninit<u8>]) -> Result<usize, Errno> {
+pub fn read_now(fd: BorrowedFd<'_>, kind: &Kind, into: &mut [MaybeUninit<u8>]) -> Result<usize, Errno> {
     loop {
         let tried = kind.get();
         let got = match tried {
-            // SAFETY: `into` is writable memory of this length.
-            SOCKET => unsafe { libc::recv(fd, into.as_mut_ptr().cast(), into.len(), libc::MSG_DONTWAIT) },
-            PIPE => {
-                let slice = libc::iovec {
-                    iov_base: into.as_mut_ptr().cast(),
-                    iov_len: into.len(),
-                };
-                // SAFETY: one iovec that describes writable memory and outlives the call; position -1 reads like
-                // `read`.
-                unsafe { libc::preadv2(fd, &raw const slice, 1, -1, libc::RWF_NOWAIT) }
-            }
+            SOCKET => rustix::net::recv(fd, &mut *into, RecvFlags::DONTWAIT).map(|((read, _), _)| read.len()),
+            PIPE => read_pipe_now(fd, into),
             _ => return Err(Errno::AGAIN),
         };
-        match outcome(got) {
+        match got {
             Err(errno) if kind.mistaken(tried, errno) => {}
             answer => {
                 kind.found(tried);
@@ -96,42 +86,43 @@ pub fn read_now(fd: RawFd, kind: &Kind, into: &mut [MaybeUninit<u8>]) -> Result<
     }
 }
 
-/// Reads the bytes that are available. Waits if there are none. 0 means the end.
-///
-/// # Errors
-/// The error of the system call. `EINTR`: a signal arrived while there was nothing to read. `EAGAIN`: another user
-/// has made the file non-blocking; see [`ready`].
-#[inline]
-pub fn read(fd: RawFd, into: &mut [MaybeUninit<u8>]) -> Result<usize, Errno> {
-    // SAFETY: `into` is writable memory of this length.
-    outcome(unsafe { libc::read(fd, into.as_mut_ptr().cast(), into.len()) })
+/// `preadv2(RWF_NOWAIT)` at the file's own position.
+fn read_pipe_now(fd: BorrowedFd<'_>, into: &mut [MaybeUninit<u8>]) -> Result<usize, Errno> {
+    let slice = libc::iovec {
+        iov_base: into.as_mut_ptr().cast(),
+        iov_len: into.len(),
+    };
+    // SAFETY: the one slice describes `into`, which this call may write to; the kernel keeps no pointer to it. (rustix's
+    // preadv2 takes initialised memory only.)
+    let got = unsafe { libc::preadv2(fd.as_raw_fd(), &raw const slice, 1, -1, libc::RWF_NOWAIT) };
+    usize::try_from(got)
+        .map_err(|_| Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO))
 }
 
-/// Writes the pieces one after the other, or as many bytes as there is room for, without waiting: `EAGAIN` if there
-/// is no room.
+/// Reads what is available into `into`, and waits if nothing is. Returns the number of bytes; 0 is the end of the stream.
 ///
 /// # Errors
-/// The error of the system call. A socket reports `EPIPE` without the signal SIGPIPE.
+/// `EINTR` if a signal came before any byte. `EAGAIN` if another user of the file made it non-blocking: wait with
+/// [`ready`]. Otherwise the error of the system call.
 #[inline]
-pub fn write_now(fd: RawFd, kind: &Kind, pieces: &[IoSlice<'_>]) -> Result<usize, Errno> {
+pub fn read(fd: BorrowedFd<'_>, into: &mut [MaybeUninit<u8>]) -> Result<usize, Errno> {
+    rustix::io::read(fd, into).map(|(read, _)| read.len())
+}
+
+/// Writes the pieces one after the other, as far as there is room, without waiting. Returns the number of bytes written.
+///
+/// # Errors
+/// `EAGAIN` if there is no room; otherwise the error of the system call. A socket reports `EPIPE` without SIGPIPE.
+#[inline]
+pub fn write_now(fd: BorrowedFd<'_>, kind: &Kind, pieces: &[IoSlice<'_>]) -> Result<usize, Errno> {
     loop {
         let tried = kind.get();
         let sent = match tried {
-            SOCKET => send(fd, pieces, libc::MSG_DONTWAIT),
-            // SAFETY: the slices are readable memory, and an `IoSlice` has the layout of an iovec; position -1 writes
-            // like `write`.
-            PIPE => unsafe {
-                libc::pwritev2(
-                    fd,
-                    pieces.as_ptr().cast(),
-                    pieces.len() as i32,
-                    -1,
-                    libc::RWF_NOWAIT,
-                )
-            },
+            SOCKET => send(fd, pieces, SendFlags::DONTWAIT),
+            PIPE => rustix::io::pwritev2(fd, pieces, OWN_POSITION, ReadWriteFlags::NOWAIT),
             _ => return Err(Errno::AGAIN),
         };
-        match outcome(sent) {
+        match sent {
             Err(errno) if kind.mistaken(tried, errno) => {}
             answer => {
                 kind.found(tried);
@@ -141,114 +132,105 @@ pub fn write_now(fd: RawFd, kind: &Kind, pieces: &[IoSlice<'_>]) -> Result<usize
     }
 }
 
-/// Writes the pieces one after the other, or a part of them. Waits for room.
+/// Writes the pieces one after the other, and waits for room. Returns the number of bytes written, which may be a part.
 ///
 /// # Errors
-/// See [`read`]; a socket reports `EPIPE` without the signal SIGPIPE.
-pub fn write(fd: RawFd, kind: &Kind, pieces: &[IoSlice<'_>]) -> Result<usize, Errno> {
+/// `EINTR` if a signal came before any byte was written. `EAGAIN` if another user of the file made it non-blocking: wait
+/// with [`ready`]. A socket reports `EPIPE` without SIGPIPE. Otherwise the error of the system call.
+pub fn write(fd: BorrowedFd<'_>, kind: &Kind, pieces: &[IoSlice<'_>]) -> Result<usize, Errno> {
     loop {
         let tried = kind.get();
         let sent = match tried {
-            SOCKET => send(fd, pieces, 0),
-            // SAFETY: the slices are readable memory, and an `IoSlice` has the layout of an iovec.
-            _ => unsafe { libc::writev(fd, pieces.as_ptr().cast(), pieces.len() as i32) },
+            SOCKET => send(fd, pieces, SendFlags::empty()),
+            _ => rustix::io::writev(fd, pieces),
         };
-        match outcome(sent) {
+        match sent {
             Err(errno) if tried == SOCKET && kind.mistaken(tried, errno) => {}
             answer => return answer,
         }
     }
 }
 
-fn send(fd: RawFd, pieces: &[IoSlice<'_>], flags: i32) -> isize {
-    let flags = flags | libc::MSG_NOSIGNAL;
-    if let [piece] = pieces {
-        // SAFETY: the slice is readable memory of this length.
-        return unsafe { libc::send(fd, piece.as_ptr().cast(), piece.len(), flags) };
+fn send(fd: BorrowedFd<'_>, pieces: &[IoSlice<'_>], flags: SendFlags) -> Result<usize, Errno> {
+    let flags = flags | SendFlags::NOSIGNAL;
+    match pieces {
+        [piece] => rustix::net::send(fd, piece, flags),
+        pieces => rustix::net::sendmsg(fd, pieces, &mut SendAncillaryBuffer::default(), flags),
     }
-    // SAFETY: all zeros are a valid message header: no address, no pieces, no control data.
-    let mut message: libc::msghdr = unsafe { core::mem::zeroed() };
-    message.msg_iov = pieces.as_ptr().cast_mut().cast();
-    message.msg_iovlen = pieces.len();
-    // SAFETY: the message points to slices of readable memory (an `IoSlice` has the layout of an iovec), which
-    // sending does not change.
-    unsafe { libc::sendmsg(fd, &raw const message, flags) }
 }
 
-/// Enlarges a pipe's buffer to `bytes`, if it is smaller and the system allows it. Only speed depends on it.
+/// Enlarges the buffer of a pipe to `bytes`, if it is smaller and the system allows it. Only speed depends on it.
 ///
 /// # References
 ///  - [F_SETPIPE_SZ](https://man7.org/linux/man-pages/man2/F_SETPIPE_SZ.2const.html)
-pub fn widen_pipe(fd: RawFd, bytes: i32) {
-    // SAFETY: the calls take numbers only.
-    unsafe {
-        if libc::fcntl(fd, libc::F_GETPIPE_SZ) < bytes {
-            libc::fcntl(fd, libc::F_SETPIPE_SZ, bytes);
-        }
+pub fn widen_pipe(fd: BorrowedFd<'_>, bytes: usize) {
+    if rustix::pipe::fcntl_getpipe_size(fd).is_ok_and(|now| now < bytes) {
+        let _ = rustix::pipe::fcntl_setpipe_size(fd, bytes);
     }
 }
 
-/// `pipe2(O_CLOEXEC)`: returns the reading end and the writing end.
+/// `pipe2(O_CLOEXEC)`: returns the end to read from and the end to write to. Neither has the number of a standard stream.
 ///
 /// # Errors
 /// `EMFILE`, `ENFILE`.
-pub fn pipe() -> Result<(RawFd, RawFd), Errno> {
+pub fn pipe() -> Result<(OwnedFd, OwnedFd), Errno> {
     let ends = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
-    numbers(ends)
+    clear_of_streams(ends)
 }
 
-/// `socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC)`: creates two connected stream sockets.
+/// `socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC)`: returns two connected stream sockets. Neither has the number of a
+/// standard stream.
 ///
 /// # Errors
 /// `EMFILE`, `ENFILE`.
-pub fn socket_pair() -> Result<(RawFd, RawFd), Errno> {
+pub fn socket_pair() -> Result<(OwnedFd, OwnedFd), Errno> {
     let ends = rustix::net::socketpair(
         AddressFamily::UNIX,
         SocketType::STREAM,
         SocketFlags::CLOEXEC,
         None,
     )?;
-    numbers(ends)
+    clear_of_streams(ends)
 }
 
-/// Passes two descriptors to the caller as numbers that do not belong to standard streams.
-fn numbers(ends: (OwnedFd, OwnedFd)) -> Result<(RawFd, RawFd), Errno> {
-    let ends = both_clear_of_streams(ends).map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::MFILE))?;
-    Ok((ends.0.into_raw_fd(), ends.1.into_raw_fd()))
+fn clear_of_streams(ends: (OwnedFd, OwnedFd)) -> Result<(OwnedFd, OwnedFd), Errno> {
+    both_clear_of_streams(ends).map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::MFILE))
 }
 
-/// `close`: closes the descriptor. The number is free afterwards, whatever is returned.
+/// `close`, which unlike dropping the descriptor reports errors. The number is free afterwards in any case.
 ///
 /// # Errors
-/// `EBADF`, and errors that the file system reports.
-pub fn close(fd: RawFd) -> Result<(), Errno> {
-    // SAFETY: the call takes a number only; the caller guarantees that it owns the descriptor.
-    outcome(unsafe { libc::close(fd) } as isize).map(drop)
+/// `EBADF` if the program has closed the descriptor; otherwise what the file system has to report.
+pub fn close(fd: OwnedFd) -> Result<(), Errno> {
+    // SAFETY: the number is out of its owner here, so nothing else of this program closes or uses it after this call.
+    match unsafe { libc::close(fd.into_raw_fd()) } {
+        0 => Ok(()),
+        _ => Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)),
+    }
 }
 
-/// A descriptor and the events to wait for, in the kernel's layout.
-pub type Awaited = libc::pollfd;
+/// A descriptor to wait for and the events to wait for, in the kernel's layout.
+pub type Awaited<'fd> = PollFd<'fd>;
+/// The events to wait for.
+pub type Events = PollFlags;
 
-/// Event: there is something to read, or the end was reached.
-pub const READABLE: i16 = libc::POLLIN;
-/// Event: there is room to write.
-pub const WRITABLE: i16 = libc::POLLOUT;
+/// Waits until there is something to read, or the end of the stream.
+pub const READABLE: Events = PollFlags::IN;
+/// Waits until there is room to write.
+pub const WRITABLE: Events = PollFlags::OUT;
 
-/// `ppoll`: waits until one of the descriptors has an awaited event or is broken. Returns how many do; their
-/// `revents` tell which events. 0: the deadline passed.
+/// `ppoll`: waits until one of `awaited` is ready or broken, or until `deadline`. Returns how many are; their `revents`
+/// say which. 0: the deadline passed.
 ///
 /// # Errors
 /// `EINTR`, `ENOMEM`, `EINVAL`.
 ///
 /// # References
 ///  - [ppoll(2)](https://man7.org/linux/man-pages/man2/ppoll.2.html)
-pub fn ready(awaited: &mut [Awaited], deadline: Deadline) -> Result<usize, Errno> {
-    let left = deadline.left().map(|left| libc::timespec {
-        tv_sec: libc::time_t::try_from(left.as_secs()).unwrap_or(libc::time_t::MAX),
+pub fn ready(awaited: &mut [Awaited<'_>], deadline: Deadline) -> Result<usize, Errno> {
+    let left = deadline.left().map(|left| Timespec {
+        tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
         tv_nsec: left.subsec_nanos().into(),
     });
-    let limit = left.as_ref().map_or(core::ptr::null(), |left| &raw const *left);
-    let count = awaited.len() as libc::nfds_t;
-    // SAFETY: `awaited` has `count` entries that the call may write to; a null mask leaves the signal mask unchanged.
-    outcome(unsafe { libc::ppoll(awaited.as_mut_ptr(), count, limit, core::ptr::null()) } as isize)
+    rustix::event::poll(awaited, left.as_ref())
 }

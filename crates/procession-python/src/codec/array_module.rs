@@ -12,7 +12,7 @@ use pyo3::types::PyType;
 pub fn typecode(obj: &Bound<'_, PyAny>) -> PyResult<Option<u8>> {
     static KIND: PyOnceLock<Py<PyType>> = PyOnceLock::new();
     let py = obj.py();
-    // SAFETY: asks whether the type of a live object has the buffer protocol.
+    // SAFETY: the object is alive. The call only asks whether its type has the buffer protocol.
     if unsafe { ffi::PyObject_CheckBuffer(obj.as_ptr()) } == 0 {
         return Ok(None);
     }

@@ -9,7 +9,7 @@ use super::pickle;
 use pyo3::ffi::{self, PyObject};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyDict, PyString, PyTuple, PyType};
+use pyo3::types::{PyDict, PyModule, PyString, PyTuple, PyType};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::mem::ManuallyDrop;
@@ -111,26 +111,33 @@ fn is_named(
     let Some(registered) = REGISTERED.get(py) else {
         return false;
     };
-    // SAFETY: plain uses of the C API with live objects, none of which runs Python code; what fails leaves no exception
-    // behind.
+    // SAFETY: `registered` is a dictionary and the class a live object. A lookup by a class runs no Python code.
+    if unsafe { ffi::PyDict_Contains(registered.as_ptr(), class.as_ptr()) } != 0 {
+        drop(PyErr::take(py));
+        return false;
+    }
+    let Some(loaded) = loaded(module) else {
+        return false;
+    };
+    loaded.cast::<PyModule>().is_ok_and(|module| {
+        module
+            .dict()
+            .get_item(name)
+            .is_ok_and(|found| found.is_some_and(|found| found.is(class)))
+    })
+}
+
+/// The module of this name, if it is loaded. Runs no Python code and leaves no exception.
+fn loaded<'py>(module: &Bound<'py, PyString>) -> Option<Bound<'py, PyAny>> {
+    let py = module.py();
+    // SAFETY: the name is a live string. The call returns a new reference, or null with or without an exception, which is
+    // cleared.
     unsafe {
-        if ffi::PyDict_Contains(registered.as_ptr(), class.as_ptr()) != 0 {
-            ffi::PyErr_Clear();
-            return false;
-        }
-        let loaded = ffi::PyImport_GetModule(module.as_ptr());
-        if loaded.is_null() {
-            ffi::PyErr_Clear();
-            return false;
-        }
-        let mut same = false;
-        if ffi::PyModule_Check(loaded) != 0 {
-            let found = ffi::PyDict_GetItemWithError(ffi::PyModule_GetDict(loaded), name.as_ptr());
-            same = found == class.as_ptr();
+        let loaded = Bound::from_owned_ptr_or_opt(py, ffi::PyImport_GetModule(module.as_ptr()));
+        if loaded.is_none() {
             ffi::PyErr_Clear();
         }
-        ffi::Py_DECREF(loaded);
-        same
+        loaded
     }
 }
 
@@ -221,10 +228,7 @@ pub fn make<'py>(
         obj.call_method1("__setstate__", (state,))?;
     } else if !state.is_empty() {
         let own = obj.getattr(pyo3::intern!(py, "__dict__"))?;
-        // SAFETY: both are dictionaries, or this is an error.
-        if unsafe { ffi::PyDict_Update(own.as_ptr(), state.as_ptr()) } != 0 {
-            return Err(PyErr::fetch(py));
-        }
+        own.cast::<PyDict>()?.update(state.as_mapping())?;
     }
     Ok(Some(obj))
 }
@@ -267,15 +271,9 @@ fn found<'py>(py: Python<'py>, written: &[u8]) -> PyResult<Option<(Bound<'py, Py
             (module, name)
         }
     };
-    // SAFETY: a new reference, or null with or without an exception.
-    let loaded = unsafe { Bound::from_owned_ptr_or_opt(py, ffi::PyImport_GetModule(module.as_ptr())) };
-    let loaded = match loaded {
+    let loaded = match loaded(module.bind(py)) {
         Some(loaded) => loaded,
-        None => {
-            // SAFETY: attached. The lookup may have left an exception, of which the import will tell.
-            unsafe { ffi::PyErr_Clear() };
-            py.import(module.bind(py))?.into_any()
-        }
+        None => py.import(module.bind(py))?.into_any(),
     };
     let class = loaded.getattr(name.bind(py))?;
     let known = NAMES.with(|names| {
@@ -307,13 +305,10 @@ fn found<'py>(py: Python<'py>, written: &[u8]) -> PyResult<Option<(Bound<'py, Py
 }
 
 /// A key of an instance's dictionary, interned as pickle does.
-///
-/// # Safety
-/// Attached; `key` is a reference of the caller's.
-pub unsafe fn interned(key: Bound<'_, PyAny>) -> Bound<'_, PyAny> {
+pub fn interned(key: Bound<'_, PyAny>) -> Bound<'_, PyAny> {
     let py = key.py();
     let mut pointer: *mut PyObject = key.into_ptr();
-    // SAFETY: a live object that we have a reference to, which the call replaces by another one.
+    // SAFETY: `pointer` is the reference that `key` was. The call replaces it by a reference to the interned string.
     unsafe {
         if ffi::PyUnicode_CheckExact(pointer) != 0 {
             ffi::PyUnicode_InternInPlace(&mut pointer);

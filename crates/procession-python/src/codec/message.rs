@@ -12,6 +12,7 @@ use super::{array_module, pickle, tree};
 use crate::errors::raised;
 use crate::interpreter::DETACH_ABOVE;
 use crate::memory::buffer::{Access, SharedBytes};
+use crate::memory::fresh::Fresh;
 use crate::memory::transit::{self, Collected, Frame};
 use crate::memory::view::View;
 use procession_core::family::object::HEADER;
@@ -19,10 +20,10 @@ use procession_core::family::{Family, Hold};
 pub use procession_core::message::{ARRAY, BLOCK, BUFFERS, BYTEARRAY, BYTES, PICKLE, POSTCARD, TREE, block};
 use procession_core::queue::layout::MOST_REFS;
 use pyo3::exceptions::PyValueError;
-use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyList};
 use std::cell::Cell;
+use std::convert::Infallible;
 
 thread_local! {
     /// Where small messages are written to; kept from one to the next.
@@ -249,7 +250,8 @@ pub fn incoming_behind<'py>(
                 .copy_out(hold.offset + HEADER + skip as u64, 1, &mut code);
             let (array, mut view) = array_module::room(py, code[0], len - 1)?;
             let items = view.bytes_mut().get_mut(..len - 1).ok_or_else(malformed)?;
-            copy_detached(py, &hold, skip + 1, len - 1, items.as_mut_ptr());
+            let first = hold.offset + HEADER + skip as u64 + 1;
+            py.detach(|| hold.family.copy_into(first, items));
             drop(view);
             Ok(array)
         }
@@ -395,16 +397,11 @@ fn unpickled<'py>(
     obj.map_err(|error| pickle::explained(py, error, "explain_unpickling", bytes))
 }
 
-/// A `bytes` with the contents of a buffer, copied once and, if they are many, while other threads run.
+/// A `bytes` with `len` bytes of a buffer, from `skip` on: copied once, while other threads of the program may run.
 fn bytes_of<'py>(py: Python<'py>, hold: &Hold, skip: usize, len: usize) -> PyResult<Bound<'py, PyBytes>> {
-    // SAFETY: a null pointer asks for uninitialised bytes; a new reference or null with an exception comes back.
-    let made = unsafe {
-        Bound::from_owned_ptr_or_err(py, ffi::PyBytes_FromStringAndSize(std::ptr::null(), len as isize))?
-    };
-    // SAFETY: it is a bytes object, ours alone.
-    let to = unsafe { ffi::PyBytes_AsString(made.as_ptr()) };
-    copy_detached(py, hold, skip, len, to.cast());
-    Ok(made.cast_into()?)
+    let mut made = Fresh::bytes(py, len)?;
+    copy_detached(py, hold, skip, &mut made);
+    Ok(made.finish())
 }
 
 fn bytearray_of<'py>(
@@ -413,26 +410,16 @@ fn bytearray_of<'py>(
     skip: usize,
     len: usize,
 ) -> PyResult<Bound<'py, PyByteArray>> {
-    // SAFETY: a null pointer asks for uninitialised bytes; a new reference or null with an exception comes back.
-    let made = unsafe {
-        Bound::from_owned_ptr_or_err(
-            py,
-            ffi::PyByteArray_FromStringAndSize(std::ptr::null(), len as isize),
-        )?
-    };
-    // SAFETY: it is a bytearray, ours alone.
-    let to = unsafe { ffi::PyByteArray_AsString(made.as_ptr()) };
-    copy_detached(py, hold, skip, len, to.cast());
-    Ok(made.cast_into()?)
+    let mut made = Fresh::bytearray(py, len)?;
+    copy_detached(py, hold, skip, &mut made);
+    Ok(made.finish())
 }
 
-/// Copies `len` bytes of a buffer's contents, from `skip` on, to fresh memory that nobody else knows of.
-fn copy_detached(py: Python<'_>, hold: &Hold, skip: usize, len: usize, to: *mut u8) {
+/// Fills a new object with the contents of a buffer from `skip` on, while other threads of the program may run.
+fn copy_detached<T>(py: Python<'_>, hold: &Hold, skip: usize, into: &mut Fresh<'_, T>) {
     let first = hold.offset + HEADER + skip as u64;
-    let from = hold.family.address(first, len) as usize;
-    let to = to as usize;
-    py.detach(|| {
-        // SAFETY: the source is a committed buffer that `hold` keeps; the destination has `len` bytes (contract).
-        unsafe { std::ptr::copy_nonoverlapping(from as *const u8, to as *mut u8, len) }
+    let copied = into.fill(into.rest(), |room| {
+        Ok::<_, Infallible>(py.detach(|| hold.family.copy_into_new(first, room)))
     });
+    let Ok(()) = copied;
 }

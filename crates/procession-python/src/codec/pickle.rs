@@ -127,7 +127,7 @@ fn copying<'py>(py: Python<'py>, obj: &Bound<'py, PyAny>) -> PyResult<Option<Bou
 
 /// Whether a pickle has this name in it.
 pub fn contains(bytes: &[u8], name: &[u8]) -> bool {
-    // SAFETY: both are as long as they say.
+    // SAFETY: both pointers and lengths are those of slices; the call only reads.
     let found = unsafe {
         libc::memmem(
             bytes.as_ptr().cast(),

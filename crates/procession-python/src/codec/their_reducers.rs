@@ -27,7 +27,7 @@ pub fn notice(py: Python<'_>) {
 
 #[inline]
 fn entries(py: Python<'_>) -> isize {
-    // SAFETY: a dictionary that the interpreter keeps, or one that we have a reference to.
+    // SAFETY: both are dictionaries: the interpreter keeps `sys.modules` alive, and `TABLE` holds a reference to the other.
     unsafe {
         match TABLE.get(py) {
             None => ffi::PyDict_Size(ffi::PyImport_GetModuleDict()),

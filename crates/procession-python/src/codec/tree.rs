@@ -21,7 +21,7 @@ use procession_core::message::tag::{
 use pyo3::exceptions::PyValueError;
 use pyo3::ffi::{self, PyObject};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyType};
+use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyString, PyType};
 
 /// Appends the object to `out` and says true, or leaves it to pickle.
 pub fn encode(obj: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> bool {
@@ -34,8 +34,7 @@ pub fn encode(obj: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> bool {
         nodes: 0,
         new: None,
     };
-    // SAFETY: attached, and the object lives through the call; so does all that it refers to, since no Python code runs.
-    let encoded = unsafe { writer.object(obj.as_ptr(), 0) };
+    let encoded = writer.object(obj.as_borrowed(), 0);
     let new = writer.new;
     if !encoded {
         out.truncate(start);
@@ -60,99 +59,85 @@ struct Writer<'a> {
 }
 
 impl Writer<'_> {
-    /// # Safety
-    /// Attached; `obj` is a live object.
-    unsafe fn object(&mut self, obj: *mut PyObject, depth: usize) -> bool {
+    /// Writes the object. Returns false if it is left to pickle.
+    fn object(&mut self, obj: Borrowed<'_, '_, PyAny>, depth: usize) -> bool {
         self.nodes += 1;
         if self.nodes > MOST_NODES || self.out.len() > self.limit || depth > DEEPEST {
             return false;
         }
-        // SAFETY: plain uses of the C API on live objects of the type just checked, whose contents are borrowed. None of
-        // these functions runs Python code for exact built-ins.
+        let (py, pointer) = (obj.py(), obj.as_ptr());
+        // SAFETY: each cast and each call follows a check of the object's exact type. Items are borrowed from their tuple
+        // or list, which keeps them: none of these functions runs Python code for exact built-ins.
         unsafe {
-            if obj == ffi::Py_None() {
+            if pointer == ffi::Py_None() {
                 self.out.push(NONE);
-            } else if ffi::PyLong_CheckExact(obj) != 0 {
-                return self.int(obj);
-            } else if ffi::PyFloat_CheckExact(obj) != 0 {
+            } else if ffi::PyLong_CheckExact(pointer) != 0 {
+                return self.int(obj.cast_unchecked());
+            } else if ffi::PyFloat_CheckExact(pointer) != 0 {
                 self.out.push(FLOAT);
                 self.out
-                    .extend_from_slice(&ffi::PyFloat_AsDouble(obj).to_le_bytes());
-            } else if obj == ffi::Py_True() {
+                    .extend_from_slice(&ffi::PyFloat_AsDouble(pointer).to_le_bytes());
+            } else if pointer == ffi::Py_True() {
                 self.out.push(TRUE);
-            } else if obj == ffi::Py_False() {
+            } else if pointer == ffi::Py_False() {
                 self.out.push(FALSE);
-            } else if let Some(number) = self.seen[..self.count].iter().position(|o| *o == obj) {
+            } else if let Some(number) = self.seen[..self.count].iter().position(|o| *o == pointer) {
                 self.out.extend_from_slice(&[AGAIN, number as u8]);
             } else {
-                let written = if ffi::PyUnicode_CheckExact(obj) != 0 {
-                    self.text(obj)
-                } else if ffi::PyBytes_CheckExact(obj) != 0 {
-                    self.run(BYTES, ffi::PyBytes_AsString(obj).cast(), ffi::PyBytes_Size(obj))
-                } else if ffi::PyTuple_CheckExact(obj) != 0 {
-                    let len = ffi::PyTuple_Size(obj);
-                    self.head(TUPLE, len)
-                        && (0..len).all(|i| self.object(ffi::PyTuple_GetItem(obj, i), depth + 1))
-                } else if ffi::PyList_CheckExact(obj) != 0 {
-                    let len = ffi::PyList_Size(obj);
-                    self.head(LIST, len)
-                        && (0..len).all(|i| self.object(ffi::PyList_GetItem(obj, i), depth + 1))
-                } else if ffi::PyDict_CheckExact(obj) != 0 {
-                    self.dict(DICT, obj, depth)
+                let written = if ffi::PyUnicode_CheckExact(pointer) != 0 {
+                    self.text(obj.cast_unchecked())
+                } else if ffi::PyBytes_CheckExact(pointer) != 0 {
+                    self.run(BYTES, obj.cast_unchecked::<PyBytes>().as_bytes())
+                } else if ffi::PyTuple_CheckExact(pointer) != 0 {
+                    let len = ffi::PyTuple_Size(pointer);
+                    let item = |i| Borrowed::from_ptr(py, ffi::PyTuple_GetItem(pointer, i));
+                    self.head(TUPLE, len) && (0..len).all(|i| self.object(item(i), depth + 1))
+                } else if ffi::PyList_CheckExact(pointer) != 0 {
+                    let len = ffi::PyList_Size(pointer);
+                    let item = |i| Borrowed::from_ptr(py, ffi::PyList_GetItem(pointer, i));
+                    self.head(LIST, len) && (0..len).all(|i| self.object(item(i), depth + 1))
+                } else if ffi::PyDict_CheckExact(pointer) != 0 {
+                    self.dict(DICT, obj.cast_unchecked(), depth)
                 } else {
                     self.instance(obj, depth)
                 };
                 if !written || self.count == MOST_NODES {
                     return false;
                 }
-                self.seen[self.count] = obj;
+                self.seen[self.count] = pointer;
                 self.count += 1;
             }
         }
         true
     }
 
-    /// # Safety
-    /// As [`Writer::object`], of an exact int.
-    unsafe fn int(&mut self, obj: *mut PyObject) -> bool {
-        let mut overflow = 0;
-        // SAFETY: an exact int; on overflow the flag is set and no exception.
-        let value = unsafe { ffi::PyLong_AsLongLongAndOverflow(obj, &mut overflow) };
-        if overflow != 0 {
+    fn int(&mut self, number: Borrowed<'_, '_, PyInt>) -> bool {
+        let Some(value) = i64_of(&number) else {
             return false;
-        }
+        };
         self.out.push(INT);
         self.out.extend_from_slice(&value.to_le_bytes());
         true
     }
 
-    /// # Safety
-    /// As [`Writer::object`], of an exact str.
-    unsafe fn text(&mut self, obj: *mut PyObject) -> bool {
-        let mut len = 0;
-        // SAFETY: an exact str; the bytes belong to it.
-        unsafe {
-            let bytes = ffi::PyUnicode_AsUTF8AndSize(obj, &mut len);
-            if bytes.is_null() {
-                // Lone surrogates, which pickle knows how to send.
-                ffi::PyErr_Clear();
-                return false;
-            }
-            self.run(STR, bytes.cast(), len)
-        }
+    fn text(&mut self, text: Borrowed<'_, '_, PyString>) -> bool {
+        // An error means lone surrogates, which pickle can send.
+        text.to_str().is_ok_and(|text| self.run(STR, text.as_bytes()))
     }
 
-    /// # Safety
-    /// As [`Writer::object`], of an exact dict.
-    unsafe fn dict(&mut self, tag: u8, obj: *mut PyObject, depth: usize) -> bool {
-        // SAFETY: an exact dict; nothing changes it meanwhile, since no Python code runs.
+    fn dict(&mut self, tag: u8, dict: Borrowed<'_, '_, PyDict>, depth: usize) -> bool {
+        if !self.head(tag, dict.len() as isize) {
+            return false;
+        }
+        let (mut at, mut key, mut value) = (0, std::ptr::null_mut(), std::ptr::null_mut());
+        // SAFETY: a dictionary, which keeps its keys and values. Nothing changes it between two steps, since no Python code
+        // runs.
         unsafe {
-            if !self.head(tag, ffi::PyDict_Size(obj)) {
-                return false;
-            }
-            let (mut at, mut key, mut value) = (0, std::ptr::null_mut(), std::ptr::null_mut());
-            while ffi::PyDict_Next(obj, &mut at, &mut key, &mut value) != 0 {
-                if !self.object(key, depth + 1) || !self.object(value, depth + 1) {
+            while ffi::PyDict_Next(dict.as_ptr(), &mut at, &mut key, &mut value) != 0 {
+                let py = dict.py();
+                if !self.object(Borrowed::from_ptr(py, key), depth + 1)
+                    || !self.object(Borrowed::from_ptr(py, value), depth + 1)
+                {
                     return false;
                 }
             }
@@ -160,28 +145,22 @@ impl Writer<'_> {
         true
     }
 
-    /// # Safety
-    /// As [`Writer::object`].
-    unsafe fn instance(&mut self, obj: *mut PyObject, depth: usize) -> bool {
-        // SAFETY: attached, and the object lives through the call; no Python code runs.
-        unsafe {
-            if ffi::PyType_Check(obj) != 0
-                || ffi::PyType_GetFlags(ffi::Py_TYPE(obj)) & ffi::Py_TPFLAGS_HEAPTYPE == 0
-            {
-                return false;
-            }
-            let obj = Borrowed::from_ptr(Python::assume_attached(), obj);
-            if pickle::has_custom_reducers(obj.py()) {
-                return false;
-            }
-            self.out.push(INSTANCE);
-            match instance::write_class(&obj, self.out) {
-                Seen::Plain(state) => self.dict(DICT, state.as_ptr(), depth),
-                Seen::NotPlain => false,
-                Seen::New(class) => {
-                    self.new = Some(class.unbind());
-                    false
-                }
+    fn instance(&mut self, obj: Borrowed<'_, '_, PyAny>, depth: usize) -> bool {
+        // SAFETY: the type of a live object is alive; the call only reads its flags.
+        let flags = unsafe { ffi::PyType_GetFlags(ffi::Py_TYPE(obj.as_ptr())) };
+        if obj.is_instance_of::<PyType>()
+            || flags & ffi::Py_TPFLAGS_HEAPTYPE == 0
+            || pickle::has_custom_reducers(obj.py())
+        {
+            return false;
+        }
+        self.out.push(INSTANCE);
+        match instance::write_class(&obj, self.out) {
+            Seen::Plain(state) => self.dict(DICT, state.as_borrowed(), depth),
+            Seen::NotPlain => false,
+            Seen::New(class) => {
+                self.new = Some(class.unbind());
+                false
             }
         }
     }
@@ -191,19 +170,24 @@ impl Writer<'_> {
         len <= MOST_NODES as isize
     }
 
-    /// # Safety
-    /// `bytes` are `len` readable ones.
-    unsafe fn run(&mut self, tag: u8, bytes: *const u8, len: isize) -> bool {
-        if len > MOST_BYTES as isize {
+    fn run(&mut self, tag: u8, bytes: &[u8]) -> bool {
+        if bytes.len() > MOST_BYTES {
             return false;
         }
         self.out.push(tag);
-        self.out.extend_from_slice(&(len as u32).to_le_bytes());
-        // SAFETY: the contract.
-        self.out
-            .extend_from_slice(unsafe { std::slice::from_raw_parts(bytes, len as usize) });
+        self.out.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
+        self.out.extend_from_slice(bytes);
         true
     }
+}
+
+/// The value of an int; None if it needs more than 64 bits.
+#[inline]
+pub fn i64_of(number: &Bound<'_, PyInt>) -> Option<i64> {
+    let mut overflow = 0;
+    // SAFETY: the object is an int. On overflow the call sets the flag and raises nothing.
+    let value = unsafe { ffi::PyLong_AsLongLongAndOverflow(number.as_ptr(), &mut overflow) };
+    (overflow == 0).then_some(value)
 }
 
 /// The object that `encode` wrote. Any other bytes are a `ValueError`.
@@ -248,82 +232,64 @@ impl<'py> Reader<'_, 'py> {
         Ok(run)
     }
 
-    /// # Safety
-    /// `new` came from a function of the C API that returns a new reference, or null with an exception.
-    unsafe fn made(&self, new: *mut PyObject) -> PyResult<Bound<'py, PyAny>> {
-        // SAFETY: the contract.
-        unsafe { Bound::from_owned_ptr_or_err(self.py, new) }
-    }
-
     fn object(&mut self, depth: usize) -> PyResult<Bound<'py, PyAny>> {
         if depth > DEEPEST {
             return Err(malformed());
         }
+        let py = self.py;
         let [tag] = self.take()?;
-        // SAFETY: constructors of the C API with valid arguments; items are given away as they ask for it.
+        let obj = match tag {
+            NONE => return Ok(py.None().into_bound(py)),
+            TRUE => return Ok(PyBool::new(py, true).to_owned().into_any()),
+            FALSE => return Ok(PyBool::new(py, false).to_owned().into_any()),
+            INT => return Ok(i64::from_le_bytes(self.take()?).into_pyobject(py)?.into_any()),
+            FLOAT => return Ok(PyFloat::new(py, f64::from_le_bytes(self.take()?)).into_any()),
+            AGAIN => {
+                let [number] = self.take()?;
+                return self.seen.get(usize::from(number)).cloned().ok_or_else(malformed);
+            }
+            STR => PyString::from_bytes(py, self.run()?)?.into_any(),
+            BYTES => PyBytes::new(py, self.run()?).into_any(),
+            TUPLE | LIST => self.sequence(tag, depth)?,
+            DICT => {
+                let [len] = self.take()?;
+                let dict = PyDict::new(py);
+                for _ in 0..len {
+                    let key = self.object(depth + 1)?;
+                    let value = self.object(depth + 1)?;
+                    dict.set_item(key, value)?;
+                }
+                dict.into_any()
+            }
+            INSTANCE => self.instance(depth)?,
+            SHARED => self.shared()?,
+            _ => return Err(malformed()),
+        };
+        self.seen.push(obj.clone());
+        Ok(obj)
+    }
+
+    /// Reads the items of a tuple or a list straight into it.
+    fn sequence(&mut self, tag: u8, depth: usize) -> PyResult<Bound<'py, PyAny>> {
+        let [len] = self.take()?;
+        // SAFETY: the new object has `len` empty places, each of which takes over a reference to its item. The program sees
+        // the object when it is full; an error before drops it, and empty places are skipped then.
         unsafe {
-            let obj = match tag {
-                NONE => return Ok(self.py.None().into_bound(self.py)),
-                TRUE => return self.made(ffi::Py_NewRef(ffi::Py_True())),
-                FALSE => return self.made(ffi::Py_NewRef(ffi::Py_False())),
-                INT => {
-                    return self
-                        .take()
-                        .and_then(|b| self.made(ffi::PyLong_FromLongLong(i64::from_le_bytes(b))));
-                }
-                FLOAT => {
-                    return self
-                        .take()
-                        .and_then(|b| self.made(ffi::PyFloat_FromDouble(f64::from_le_bytes(b))));
-                }
-                AGAIN => {
-                    let [number] = self.take()?;
-                    return self.seen.get(usize::from(number)).cloned().ok_or_else(malformed);
-                }
-                STR => {
-                    let run = self.run()?;
-                    let (text, len) = (run.as_ptr().cast(), run.len() as isize);
-                    self.made(ffi::PyUnicode_DecodeUTF8(text, len, std::ptr::null()))?
-                }
-                BYTES => {
-                    let run = self.run()?;
-                    let (start, len) = (run.as_ptr().cast(), run.len() as isize);
-                    self.made(ffi::PyBytes_FromStringAndSize(start, len))?
-                }
-                TUPLE => {
-                    let [len] = self.take()?;
-                    let tuple = self.made(ffi::PyTuple_New(len.into()))?;
-                    for i in 0..isize::from(len) {
-                        ffi::PyTuple_SetItem(tuple.as_ptr(), i, self.object(depth + 1)?.into_ptr());
-                    }
-                    tuple
-                }
-                LIST => {
-                    let [len] = self.take()?;
-                    let list = self.made(ffi::PyList_New(len.into()))?;
-                    for i in 0..isize::from(len) {
-                        ffi::PyList_SetItem(list.as_ptr(), i, self.object(depth + 1)?.into_ptr());
-                    }
-                    list
-                }
-                DICT => {
-                    let [len] = self.take()?;
-                    let dict = self.made(ffi::PyDict_New())?;
-                    for _ in 0..len {
-                        let key = self.object(depth + 1)?;
-                        let value = self.object(depth + 1)?;
-                        if ffi::PyDict_SetItem(dict.as_ptr(), key.as_ptr(), value.as_ptr()) != 0 {
-                            return Err(PyErr::fetch(self.py));
-                        }
-                    }
-                    dict
-                }
-                INSTANCE => self.instance(depth)?,
-                SHARED => self.shared()?,
-                _ => return Err(malformed()),
+            let new = if tag == TUPLE {
+                ffi::PyTuple_New(len.into())
+            } else {
+                ffi::PyList_New(len.into())
             };
-            self.seen.push(obj.clone());
-            Ok(obj)
+            let made = Bound::from_owned_ptr_or_err(self.py, new)?;
+            for i in 0..isize::from(len) {
+                let item = self.object(depth + 1)?.into_ptr();
+                if tag == TUPLE {
+                    ffi::PyTuple_SetItem(new, i, item);
+                } else {
+                    ffi::PyList_SetItem(new, i, item);
+                }
+            }
+            Ok(made)
         }
     }
 
@@ -352,8 +318,7 @@ impl<'py> Reader<'_, 'py> {
         }
         let state = PyDict::new(self.py);
         for _ in 0..len {
-            // SAFETY: attached; the key is ours.
-            let key = unsafe { instance::interned(self.object(depth + 1)?) };
+            let key = instance::interned(self.object(depth + 1)?);
             let value = self.object(depth + 1)?;
             state.set_item(key, value)?;
         }

@@ -2,8 +2,9 @@
 
 use super::transfer::awaited;
 use super::wire::Wire;
+use crate::descriptors::borrow;
 use crate::shared::within;
-use procession_core::sys::stream::{Awaited, READABLE};
+use procession_core::sys::stream::{Awaited, Events, READABLE};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -26,17 +27,13 @@ pub fn wait_for_many<'py>(
         let Some(fd) = descriptor(&obj)? else {
             return Ok(None);
         };
-        list.push(Awaited {
-            fd,
-            events: READABLE,
-            revents: 0,
-        });
+        list.push(Awaited::from_borrowed_fd(borrow(fd, objects)?, READABLE));
         waited_for.push(obj);
     }
     awaited(py, &mut list, deadline)?;
     let ready = PyList::empty(py);
     for (one, obj) in list.iter().zip(waited_for) {
-        if one.revents != 0 {
+        if !one.revents().is_empty() {
             ready.append(obj)?;
         }
     }
@@ -47,16 +44,18 @@ pub fn wait_for_many<'py>(
 #[pyfunction]
 #[pyo3(name = "_poll")]
 pub fn poll(py: Python<'_>, list: Vec<(i32, i16)>, timeout: Option<f64>) -> PyResult<Vec<usize>> {
-    let mut list: Vec<Awaited> = list
-        .into_iter()
-        .map(|(fd, events)| Awaited {
-            fd,
-            events,
-            revents: 0,
+    let mut list = list
+        .iter()
+        .map(|(fd, events)| {
+            let events = Events::from_bits_retain(events.cast_unsigned());
+            Ok(Awaited::from_borrowed_fd(borrow(*fd, &list)?, events))
         })
-        .collect();
+        .collect::<PyResult<Vec<_>>>()?;
     awaited(py, &mut list, within(timeout))?;
-    let ready = list.iter().enumerate().filter(|(_, one)| one.revents != 0);
+    let ready = list
+        .iter()
+        .enumerate()
+        .filter(|(_, one)| !one.revents().is_empty());
     Ok(ready.map(|(place, _)| place).collect())
 }
 

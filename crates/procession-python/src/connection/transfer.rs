@@ -12,9 +12,10 @@ use pyo3::prelude::*;
 use rustix::io::Errno;
 use std::io::IoSlice;
 use std::mem::MaybeUninit;
+use std::os::fd::BorrowedFd;
 
 /// What a pipe that big messages go through is asked to hold.
-const WIDE: i32 = 1 << 20;
+const WIDE: usize = 1 << 20;
 
 /// The exception for an error of the system.
 #[cold]
@@ -36,7 +37,7 @@ fn message_of(code: i32) -> String {
 /// A descriptor and what is known about it.
 #[derive(Clone, Copy)]
 pub struct Channel<'a> {
-    pub fd: i32,
+    pub fd: BorrowedFd<'a>,
     pub kind: &'a Kind,
     pub poll: &'a AdaptivePoll,
 }
@@ -55,9 +56,23 @@ impl From<Torn> for PyErr {
 }
 
 impl Channel<'_> {
-    /// Fills the buffer. `begun`: a message has begun already, so the end must not come here.
+    /// Fills `into` with bytes received. `begun`: a message has begun, so the end of the stream is an error here.
     #[inline]
-    pub fn fill(self, py: Python<'_>, into: &mut [MaybeUninit<u8>], begun: bool) -> Result<(), Torn> {
+    pub fn fill(self, py: Python<'_>, into: &mut [u8], begun: bool) -> Result<(), Torn> {
+        let len = into.len();
+        // SAFETY: the same bytes, of which `fill_new` writes to them initialised ones only.
+        let into = unsafe { std::slice::from_raw_parts_mut(into.as_mut_ptr().cast(), len) };
+        self.fill_new(py, into, begun).map(drop)
+    }
+
+    /// Fills memory that need not be initialised, as [`Channel::fill`] does, and returns it as initialised.
+    #[inline]
+    pub fn fill_new<'b>(
+        self,
+        py: Python<'_>,
+        into: &'b mut [MaybeUninit<u8>],
+        begun: bool,
+    ) -> Result<&'b mut [u8], Torn> {
         let mut done = 0;
         while done < into.len() {
             let rest = &mut into[done..];
@@ -86,7 +101,8 @@ impl Channel<'_> {
                 }
             }
         }
-        Ok(())
+        // SAFETY: `done` is `into.len()`: the system calls have written to every byte.
+        Ok(unsafe { std::slice::from_raw_parts_mut(into.as_mut_ptr().cast(), into.len()) })
     }
 
     /// Reads the beginning of a message that has not come yet. A reader that waits for an answer gets it sooner by polling for a
@@ -175,28 +191,20 @@ impl Channel<'_> {
         }
     }
 
-    fn await_one(self, what: i16) -> Result<(), Errno> {
-        let mut one = [stream::Awaited {
-            fd: self.fd,
-            events: what,
-            revents: 0,
-        }];
+    fn await_one(self, what: stream::Events) -> Result<(), Errno> {
+        let mut one = [stream::Awaited::from_borrowed_fd(self.fd, what)];
         stream::ready(&mut one, Deadline::NEVER).map(drop)
     }
 
     /// Whether there is something to read, or the end of it, by the deadline.
     pub fn readable(self, py: Python<'_>, deadline: Deadline) -> PyResult<bool> {
-        let mut one = [stream::Awaited {
-            fd: self.fd,
-            events: stream::READABLE,
-            revents: 0,
-        }];
+        let mut one = [stream::Awaited::from_borrowed_fd(self.fd, stream::READABLE)];
         Ok(awaited(py, &mut one, deadline)? > 0)
     }
 }
 
 /// Waits for descriptors, with Ctrl-C; how many are ready. 0: the deadline came.
-pub fn awaited(py: Python<'_>, list: &mut [stream::Awaited], deadline: Deadline) -> PyResult<usize> {
+pub fn awaited(py: Python<'_>, list: &mut [stream::Awaited<'_>], deadline: Deadline) -> PyResult<usize> {
     let mut at_once = true;
     loop {
         let answer = if at_once {

@@ -11,19 +11,20 @@
 use super::side_channel::{self, SideChannel};
 use super::transfer::{Channel, Torn, os_error};
 use crate::codec::pickle;
+use crate::descriptors;
 use crate::interpreter::DETACH_ABOVE;
+use crate::memory::fresh::Fresh;
+use crate::memory::view::View;
 use crate::shared::within;
 use procession_core::connection::adaptive_poll::AdaptivePoll;
 use procession_core::connection::frame::{Head, LONGEST_HEAD, Parsed, parse};
 use procession_core::sys::stream::{self, Kind};
-use pyo3::buffer::PyUntypedBuffer;
-use pyo3::exceptions::{PyBufferError, PyMemoryError, PyOSError, PyTypeError, PyValueError};
-use pyo3::ffi;
+use pyo3::exceptions::{PyMemoryError, PyOSError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyTuple, PyType};
 use std::io::IoSlice;
-use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, IntoRawFd};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
@@ -60,7 +61,7 @@ impl Wire {
         match self.fd.load(Ordering::Relaxed) {
             CLOSED => Err(PyOSError::new_err("handle is closed")),
             fd => Ok(Channel {
-                fd,
+                fd: descriptors::borrow(fd, self)?,
                 kind: &self.kind,
                 poll: &self.poll,
             }),
@@ -69,7 +70,7 @@ impl Wire {
 
     /// The descriptor; OSError if it is closed.
     pub fn fd(&self) -> PyResult<i32> {
-        Ok(self.channel()?.fd)
+        Ok(self.channel()?.fd.as_raw_fd())
     }
 
     #[inline]
@@ -129,21 +130,15 @@ impl Wire {
     /// The length of the next frame, whose head is consumed.
     #[inline]
     fn next_length(&self, py: Python<'_>, channel: Channel<'_>) -> PyResult<usize> {
-        let mut head = [MaybeUninit::uninit(); LONGEST_HEAD];
+        let mut head = [0; LONGEST_HEAD];
         let mut have = 0;
-        let mut known = [0; LONGEST_HEAD];
         loop {
-            match parse(&known[..have]) {
+            match parse(&head[..have]) {
                 Ok(Parsed::Body(len)) => return Ok(len),
                 Ok(Parsed::More(more)) => {
-                    let piece = &mut head[have..have + more];
                     channel
-                        .fill(py, piece, have > 0)
+                        .fill(py, &mut head[have..have + more], have > 0)
                         .map_err(|torn| self.note(torn, &self.torn_in))?;
-                    for (byte, read) in known[have..have + more].iter_mut().zip(piece) {
-                        // SAFETY: it was just filled.
-                        *byte = unsafe { read.assume_init() };
-                    }
                     have += more;
                 }
                 Err(_) => return Err(self.bad_length()),
@@ -178,49 +173,38 @@ impl Wire {
         drop(side_channel);
         match self.fd.swap(CLOSED, Ordering::Relaxed) {
             CLOSED => Ok(()),
-            fd => stream::close(fd).map_err(os_error),
+            fd => stream::close(descriptors::take(fd)?).map_err(os_error),
         }
     }
 
-    fn fill_rest(&self, py: Python<'_>, channel: Channel<'_>, into: &mut [MaybeUninit<u8>]) -> PyResult<()> {
+    fn fill_rest(&self, py: Python<'_>, channel: Channel<'_>, into: &mut [u8]) -> PyResult<()> {
         channel
             .fill(py, into, true)
             .map_err(|torn| self.note(torn, &self.torn_in))
     }
 
-    /// The rest of a frame as bytes.
-    fn body<'py>(&self, py: Python<'py>, channel: Channel<'_>, len: usize) -> PyResult<Bound<'py, PyBytes>> {
-        let (bytes, into) = self.room(py, len)?;
-        self.fill_rest(py, channel, into)?;
-        Ok(bytes)
+    /// Receives the rest of a frame into what is not filled yet of a new object.
+    fn fill_new<T>(&self, py: Python<'_>, channel: Channel<'_>, fresh: &mut Fresh<'_, T>) -> PyResult<()> {
+        fresh
+            .fill(fresh.rest(), |room| channel.fill_new(py, room, true))
+            .map_err(|torn| self.note(torn, &self.torn_in))
     }
 
-    /// A new `bytes` and its contents, to be filled before anybody sees it.
-    fn room<'py, 'a>(
-        &self,
-        py: Python<'py>,
-        len: usize,
-    ) -> PyResult<(Bound<'py, PyBytes>, &'a mut [MaybeUninit<u8>])> {
-        // SAFETY: a null pointer asks for uninitialised bytes; a new reference or null with an exception comes back.
-        let made = unsafe {
-            Bound::from_owned_ptr_or_opt(py, ffi::PyBytes_FromStringAndSize(std::ptr::null(), len as isize))
-        };
-        let Some(made) = made else {
-            drop(PyErr::take(py));
+    /// The rest of a frame as bytes.
+    fn body<'py>(&self, py: Python<'py>, channel: Channel<'_>, len: usize) -> PyResult<Bound<'py, PyBytes>> {
+        let mut bytes = self.room(py, len)?;
+        self.fill_new(py, channel, &mut bytes)?;
+        Ok(bytes.finish())
+    }
+
+    /// A new `bytes` object to receive `len` bytes of a frame into.
+    fn room<'py>(&self, py: Python<'py>, len: usize) -> PyResult<Fresh<'py, PyBytes>> {
+        Fresh::bytes(py, len).map_err(|_| {
             self.torn_in.store(true, Ordering::Relaxed);
-            return Err(PyMemoryError::new_err(format!(
-                "there is no memory for a message of {len} bytes, which the other side announces"
-            )));
-        };
-        // SAFETY: it is a bytes object of that length, ours alone until it is returned; its callers fill it and hold it
-        // while they do.
-        let contents = unsafe {
-            std::slice::from_raw_parts_mut(
-                ffi::PyBytes_AsString(made.as_ptr()).cast::<MaybeUninit<u8>>(),
-                len,
-            )
-        };
-        Ok((made.cast_into()?, contents))
+            PyMemoryError::new_err(format!(
+                "there is no memory for the message of {len} bytes that the other side has announced"
+            ))
+        })
     }
 
     #[inline]
@@ -244,36 +228,27 @@ impl Wire {
         channel: Channel<'_>,
         len: usize,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let mut start = [MaybeUninit::uninit(); pickle::LONGEST_BYTES_HEAD];
+        let mut start = [0; pickle::LONGEST_BYTES_HEAD];
         self.fill_rest(py, channel, &mut start)?;
-        // SAFETY: just filled.
-        let start = start.map(|byte| unsafe { byte.assume_init() });
         if let Some((head, contents)) = pickle::bytes_within(&start, len) {
-            let (bytes, into) = self.room(py, contents)?;
-            let (known, rest) = into.split_at_mut(start.len() - head);
-            for (to, from) in known.iter_mut().zip(&start[head..]) {
-                to.write(*from);
-            }
-            self.fill_rest(py, channel, rest)?;
-            let mut tail = [MaybeUninit::uninit(); 2];
+            let mut bytes = self.room(py, contents)?;
+            bytes.push(&start[head..]);
+            self.fill_new(py, channel, &mut bytes)?;
+            let bytes = bytes.finish();
+            let mut tail = [0; 2];
             let tail = &mut tail[..len - head - contents];
             self.fill_rest(py, channel, tail)?;
-            // SAFETY: just filled.
-            let tail: Vec<u8> = tail.iter().map(|byte| unsafe { byte.assume_init() }).collect();
-            if !pickle::BYTES_TAIL.ends_with(&tail) {
-                // something else that begins in the same way, such as a tuple with nothing but this in it
-                let whole = [&start[..head], bytes.as_bytes(), &tail].concat();
+            if !pickle::BYTES_TAIL.ends_with(tail) {
+                // Another object whose pickle begins in the same way, such as a tuple that holds only these bytes.
+                let whole = [&start[..head], bytes.as_bytes(), tail].concat();
                 return pickle::loads(py, PyBytes::new(py, &whole).as_any(), None);
             }
             return Ok(bytes.into_any());
         }
-        let (bytes, into) = self.room(py, len)?;
-        let (known, rest) = into.split_at_mut(start.len());
-        for (to, from) in known.iter_mut().zip(start) {
-            to.write(from);
-        }
-        self.fill_rest(py, channel, rest)?;
-        pickle::loads(py, bytes.as_any(), None)
+        let mut bytes = self.room(py, len)?;
+        bytes.push(&start);
+        self.fill_new(py, channel, &mut bytes)?;
+        pickle::loads(py, bytes.finish().as_any(), None)
     }
 }
 
@@ -281,17 +256,6 @@ impl Drop for Wire {
     fn drop(&mut self) {
         let _ = self.shut();
     }
-}
-
-/// The bytes of any object that has some, in one piece.
-fn view(buf: &Bound<'_, PyAny>) -> PyResult<PyUntypedBuffer> {
-    let view = PyUntypedBuffer::get(buf)?;
-    if !view.is_c_contiguous() {
-        return Err(PyBufferError::new_err(
-            "the buffer is not C-contiguous: its bytes are not one piece",
-        ));
-    }
-    Ok(view)
 }
 
 fn too_short(py: Python<'_>, message: Bound<'_, PyBytes>) -> PyErr {
@@ -377,10 +341,8 @@ impl Wire {
             let bytes = part(bytes.as_bytes(), offset, size)?;
             return self.send_frame(py, channel, [bytes, &[], &[]]);
         }
-        let view = view(buf)?;
-        // SAFETY: contiguous memory of this length, which the view keeps.
-        let bytes = unsafe { slice_of(view.buf_ptr().cast(), view.len_bytes()) };
-        self.send_frame(py, channel, [part(bytes, offset, size)?, &[], &[]])
+        let mut view = View::contiguous(buf)?;
+        self.send_frame(py, channel, [part(view.bytes(), offset, size)?, &[], &[]])
     }
 
     /// Receives an object, waiting for it.
@@ -414,27 +376,19 @@ impl Wire {
     #[pyo3(signature = (buf, offset = 0))]
     fn recv_bytes_into(&self, py: Python<'_>, buf: &Bound<'_, PyAny>, offset: isize) -> PyResult<usize> {
         let channel = self.incoming()?;
-        let view = view(buf)?;
-        if view.readonly() {
+        let mut view = View::contiguous(buf)?;
+        if view.is_read_only() {
             return Err(PyTypeError::new_err("recv_bytes_into() needs a writable buffer"));
         }
         let offset = usize::try_from(offset).map_err(|_| PyValueError::new_err("negative offset"))?;
-        if offset > view.len_bytes() {
+        if offset > view.len() {
             return Err(PyValueError::new_err("offset too large"));
         }
         let len = self.next_length(py, channel)?;
-        if len > view.len_bytes() - offset {
+        if len > view.len() - offset {
             return Err(too_short(py, self.body(py, channel, len)?));
         }
-        let into: &mut [MaybeUninit<u8>] = if len == 0 {
-            &mut []
-        } else {
-            // SAFETY: contiguous writable memory, which the view keeps, of more than this length from the offset on.
-            unsafe {
-                std::slice::from_raw_parts_mut(view.buf_ptr().cast::<MaybeUninit<u8>>().add(offset), len)
-            }
-        };
-        self.fill_rest(py, channel, into)?;
+        self.fill_rest(py, channel, &mut view.bytes_mut()[offset..offset + len])?;
         Ok(len)
     }
 
@@ -528,16 +482,6 @@ impl Wire {
     }
 }
 
-/// # Safety
-/// `start` points to `len` readable bytes for as long as the result is used, or `len` is 0.
-unsafe fn slice_of<'a>(start: *const u8, len: usize) -> &'a [u8] {
-    if len == 0 {
-        return &[];
-    }
-    // SAFETY: the contract.
-    unsafe { std::slice::from_raw_parts(start, len) }
-}
-
 fn part(bytes: &[u8], offset: isize, size: Option<isize>) -> PyResult<&[u8]> {
     let offset = usize::try_from(offset).map_err(|_| PyValueError::new_err("offset is negative"))?;
     let rest = bytes
@@ -556,12 +500,14 @@ fn part(bytes: &[u8], offset: isize, size: Option<isize>) -> PyResult<&[u8]> {
 #[pyfunction]
 #[pyo3(name = "_pipe")]
 pub fn make_pipe() -> PyResult<(i32, i32)> {
-    stream::pipe().map_err(os_error)
+    let (reader, writer) = stream::pipe().map_err(os_error)?;
+    Ok((reader.into_raw_fd(), writer.into_raw_fd()))
 }
 
 /// Descriptors of two connected Unix sockets.
 #[pyfunction]
 #[pyo3(name = "_socket_pair")]
 pub fn make_socket_pair() -> PyResult<(i32, i32)> {
-    stream::socket_pair().map_err(os_error)
+    let (first, second) = stream::socket_pair().map_err(os_error)?;
+    Ok((first.into_raw_fd(), second.into_raw_fd()))
 }

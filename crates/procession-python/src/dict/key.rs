@@ -7,9 +7,9 @@
 //!
 //! Where that loses what the key was, the key as it is shown to those who ask for keys comes along.
 
-use crate::codec::{message, pickle, tree};
+use crate::codec::tree::{self, i64_of};
+use crate::codec::{message, pickle};
 use pyo3::exceptions::{PyRecursionError, PyTypeError};
-use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyBytes, PyFloat, PyFrozenSet, PyInt, PyString, PyTuple, PyType};
@@ -137,10 +137,7 @@ fn object(key: &Bound<'_, PyAny>, out: &mut Vec<u8>, is_exact: &mut bool, depth:
 }
 
 fn int(number: &Bound<'_, PyInt>, out: &mut Vec<u8>) -> PyResult<()> {
-    let mut overflow = 0;
-    // SAFETY: attached, an int; on overflow the flag is set and no exception.
-    let value = unsafe { ffi::PyLong_AsLongLongAndOverflow(number.as_ptr(), &mut overflow) };
-    if overflow == 0 {
+    if let Some(value) = i64_of(number) {
         out.push(b'I');
         out.extend_from_slice(&value.to_le_bytes());
         return Ok(());

@@ -156,7 +156,8 @@ pub struct PrivateBytes {
 
 impl PrivateBytes {
     fn bytes(&self) -> &[u8] {
-        // SAFETY: mapped memory of this length, which the view keeps.
+        // SAFETY: the view maps `len` bytes (`_view` checked that the buffer has them) and keeps the mapping as long as
+        // it lives.
         unsafe { std::slice::from_raw_parts(self.view.address(), self.len) }
     }
 }
@@ -173,7 +174,8 @@ impl PrivateBytes {
     /// Called by the interpreter, with a view that is its own to fill.
     unsafe fn __getbuffer__(slf: Bound<'_, Self>, view: *mut ffi::Py_buffer, flags: c_int) -> PyResult<()> {
         let this = slf.get();
-        // SAFETY: the contract; the bytes are mapped as long as the object lives.
+        // SAFETY: the view is the interpreter's to fill (contract); the private mapping of `len` bytes lives as long as
+        // this object.
         unsafe { filled(&slf, view, this.view.address(), this.len, this.access, flags) }
     }
 }

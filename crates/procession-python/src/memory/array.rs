@@ -1,12 +1,13 @@
 //! `procession._core.Array`: zero-filled family memory that Python and its libraries read and write in place.
 
+use super::buffer::{Access, filled};
 use super::transit;
 use crate::errors::raised;
 use crate::interpreter::DETACH_ABOVE;
 use procession_core::Error;
 use procession_core::family::object::{HEADER, Kind};
 use procession_core::family::{Family, Handle, Hold};
-use pyo3::exceptions::{PyBufferError, PyRuntimeError, PyValueError};
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
@@ -95,14 +96,8 @@ impl Array {
     unsafe fn __getbuffer__(slf: Bound<'_, Self>, view: *mut ffi::Py_buffer, flags: c_int) -> PyResult<()> {
         let (hold, len) = slf.get().inner()?;
         let address = hold.family.address(hold.offset + HEADER, *len as usize);
-        // SAFETY: the view is the interpreter's to fill (contract); the bytes stay mapped, and the object, which the
-        // view keeps alive, keeps the block. That others write to it meanwhile is what it is for.
-        let answer =
-            unsafe { ffi::PyBuffer_FillInfo(view, slf.as_ptr(), address.cast(), *len as isize, 0, flags) };
-        if answer == 0 {
-            Ok(())
-        } else {
-            Err(PyErr::take(slf.py()).unwrap_or_else(|| PyBufferError::new_err("no view")))
-        }
+        // SAFETY: the view is the interpreter's to fill (contract). The bytes stay mapped, and the object keeps their
+        // block; that other processes write to it at the same time is its purpose.
+        unsafe { filled(&slf, view, address, *len as usize, Access::Write, flags) }
     }
 }

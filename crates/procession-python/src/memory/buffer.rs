@@ -141,7 +141,8 @@ impl SharedBytes {
     /// Called by the interpreter, with a view that is its own to fill.
     unsafe fn __getbuffer__(slf: Bound<'_, Self>, view: *mut ffi::Py_buffer, flags: c_int) -> PyResult<()> {
         let this = slf.get();
-        // SAFETY: the contract; the bytes are committed and this process's, and the object keeps the block.
+        // SAFETY: the view is the interpreter's to fill (contract); `len` bytes of the block are at the address, and the
+        // object keeps the block.
         unsafe { filled(&slf, view, this.address(), this.len, this.access, flags) }
     }
 }
@@ -158,7 +159,8 @@ pub unsafe fn filled<T>(
     access: Access,
     flags: c_int,
 ) -> PyResult<()> {
-    // SAFETY: the contract; the view keeps the object alive.
+    // SAFETY: the view may be filled, and the bytes stay at the address as long as the object lives (contract). The call
+    // puts a reference to the object into the view, so that is as long as the view.
     let answer = unsafe {
         ffi::PyBuffer_FillInfo(
             view,

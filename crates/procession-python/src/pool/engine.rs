@@ -2,15 +2,16 @@
 
 use super::group::PoolGroup;
 use super::task::{self, How, told};
+use crate::descriptors::borrow;
 use crate::errors::raised;
 use crate::shared::{waited, within};
 use procession_core::pool::{Definition, Event, Options, Phase, Pool, Report, Submission};
-use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
+use pyo3::exceptions::{PyOSError, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyString, PyTuple, PyType};
 use std::collections::HashMap;
-use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{OwnedFd, RawFd};
 use std::sync::{Arc, Mutex};
 
 /// The parent's side of a pool. Only the process that made it can use it.
@@ -423,13 +424,7 @@ impl PoolEngine {
 
 /// A descriptor of the same file.
 fn copied(fd: RawFd) -> PyResult<OwnedFd> {
-    if fd < 0 {
-        return Err(PyValueError::new_err("no descriptor"));
-    }
-    // SAFETY: it is not -1, and the caller keeps it open during the call, as with any function of Python's os; a number
-    // that is no descriptor is found out by the system call.
-    let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
-    borrowed
+    borrow(fd, &fd)?
         .try_clone_to_owned()
         .map_err(|e| PyOSError::new_err((e.raw_os_error().unwrap_or(0), e.to_string())))
 }

@@ -1,6 +1,7 @@
 //! Processes, as the facade's start methods use them.
 
 use super::member::Member;
+use crate::descriptors::{borrow_open, take};
 use procession_core::process::{
     self as core, Answer, ExitOutcome, ForkCall, ForkError, Next, Request, SpareOrder,
 };
@@ -12,7 +13,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use std::ffi::{CStr, CString, OsString, c_char};
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStringExt;
 
 /// Adds everything of this file to the module.
@@ -297,7 +298,8 @@ fn request_fork(
     fds: Vec<RawFd>,
 ) -> PyResult<(u32, RawFd)> {
     let fds = borrowed(&fds)?;
-    let mut call = ForkCall::new(borrow(control)?, slot, generation, &fds).map_err(|e| unanswered(&e))?;
+    let mut call =
+        ForkCall::new(borrow_open(control, &control)?, slot, generation, &fds).map_err(|e| unanswered(&e))?;
     loop {
         match py
             .detach(|| call.wait(Deadline::NEVER))
@@ -387,8 +389,8 @@ fn environment() -> Vec<CString> {
         static environ: *const *const c_char;
     }
     let mut copied = Vec::new();
-    // SAFETY: environ is null or points to an array of C strings that ends with a null pointer; whoever changes it
-    // from Python is attached to the interpreter, which this thread is now.
+    // SAFETY: `environ` is null or points to an array of C strings that ends with a null pointer. A thread that changes
+    // it through Python is attached to the interpreter, and so is this one, so it does not change during the copy.
     unsafe {
         let mut next = environ;
         while !next.is_null() && !(*next).is_null() {
@@ -399,25 +401,12 @@ fn environment() -> Vec<CString> {
     copied
 }
 
-/// Takes a descriptor over from Python.
-pub(crate) fn take(number: RawFd) -> PyResult<OwnedFd> {
-    borrow(number)?;
-    // SAFETY: it is open, and the caller hands it over.
-    Ok(unsafe { OwnedFd::from_raw_fd(number) })
-}
-
-/// Borrows descriptors from Python for the length of a call.
-fn borrowed<'a>(numbers: &[RawFd]) -> PyResult<Vec<BorrowedFd<'a>>> {
-    numbers.iter().map(|number| borrow(*number)).collect()
-}
-
-pub fn borrow<'a>(number: RawFd) -> PyResult<BorrowedFd<'a>> {
-    // SAFETY: no memory is involved; a number that is no open descriptor is what is asked about.
-    if number < 0 || unsafe { libc::fcntl(number, libc::F_GETFD) } < 0 {
-        return Err(raised(&io::Error::from_raw_os_error(libc::EBADF)));
-    }
-    // SAFETY: it is open, not -1, and the caller keeps it so during the call, as with any function of Python's os.
-    Ok(unsafe { BorrowedFd::borrow_raw(number) })
+/// Borrows the descriptors that the program lends to a call. Raises OSError (EBADF) if one is not open.
+fn borrowed(numbers: &[RawFd]) -> PyResult<Vec<BorrowedFd<'_>>> {
+    numbers
+        .iter()
+        .map(|number| borrow_open(*number, numbers))
+        .collect()
 }
 
 fn no_sentinel(error: &io::Error) -> PyErr {

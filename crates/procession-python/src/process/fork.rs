@@ -1,7 +1,8 @@
 //! Forking, holding what was forked, and hanging on the parent's life.
 
-use super::child::{raised, take};
+use super::child::raised;
 use super::member::{Member, shown};
+use crate::descriptors::take;
 use crate::errors::raised as core_raised;
 use procession_core::family::fork as seats;
 use procession_core::process::lifeline as core;
@@ -36,16 +37,17 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
 #[pyfunction]
 fn fork(name: &Bound<'_, PyString>) -> PyResult<(u32, Option<Member>, RawFd)> {
     seats::wait_for_ledger().map_err(core_raised)?;
-    // SAFETY: this thread is attached, and holds no lock of the interpreter's or of ours.
+    // SAFETY: this thread is attached and holds no lock, neither of the interpreter nor of this module. Each way out of
+    // this function calls the PyOS_AfterFork function of its side.
     unsafe { pyo3::ffi::PyOS_BeforeFork() };
     let signals = HeldSignals::hold();
     let forked = seats::expecting(
-        // SAFETY: the interpreter is ready for a fork, and each of the two is told of it before it goes on.
+        // SAFETY: PyOS_BeforeFork has made the interpreter ready, and both sides tell it before they run Python code.
         || unsafe { system::fork() },
         Result::is_err,
     );
     if let Ok(None) = forked {
-        // SAFETY: this is the child, in the thread that was attached.
+        // SAFETY: this is the child's only thread, which was attached when it was forked.
         unsafe { pyo3::ffi::PyOS_AfterFork_Child() };
         *HELD_SIGNALS.lock().unwrap_or_else(PoisonError::into_inner) = Some(signals);
         return Ok((0, None, -1));

@@ -1,5 +1,6 @@
 //! Seats in the registry of processes, as the facade's process modules use them.
 
+use crate::descriptors::take;
 use crate::errors::raised;
 use crate::memory::transit::{self, Frame};
 use procession_core::family::{Family, Hold, Seat, fork};
@@ -7,7 +8,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString, PyTuple};
 use std::borrow::Cow;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::AsRawFd;
 use std::sync::Mutex;
 
 /// The entries that this process's seat carried when it was adopted. Locked only while attached to the interpreter and
@@ -119,8 +120,7 @@ pub fn family_fd() -> PyResult<i32> {
 pub fn adopt(py: Python<'_>, fd: i32, slot: u32, generation: u32) -> PyResult<Bound<'_, PyBytes>> {
     let fd = match fd {
         -1 => None,
-        // SAFETY: the caller hands the descriptor over; a number that is none is found out when it is used.
-        n if n >= 0 => Some(unsafe { OwnedFd::from_raw_fd(n) }),
+        n if n >= 0 => Some(take(n)?),
         _ => return Err(PyValueError::new_err("fd must be a descriptor or -1")),
     };
     let (seat, refs) = Family::adopt(fd, slot, generation).map_err(raised)?;

@@ -1,12 +1,11 @@
 //! The listing of the family's tracker, for `procession.resource_tracker`.
 
-use super::child::borrow;
+use crate::descriptors::{borrow_open, take};
 use crate::errors::raised;
 use procession_core::Error;
 use procession_core::family::Family;
 use procession_core::sys::memory;
 use pyo3::prelude::*;
-use std::os::fd::{FromRawFd, OwnedFd};
 
 /// The tracker of this process's family: pid, descriptor, and whether it lives. None if none is listed.
 #[pyfunction]
@@ -40,8 +39,7 @@ pub struct TrackerListing {
 impl TrackerListing {
     #[new]
     fn new(family_fd: i32, fd: u32) -> PyResult<Self> {
-        // SAFETY: the caller hands the descriptor over; a number that is none is found out when it is used.
-        let family = Family::attach(unsafe { OwnedFd::from_raw_fd(family_fd) }).map_err(raised)?;
+        let family = Family::attach(take(family_fd)?).map_err(raised)?;
         Ok(TrackerListing {
             family,
             pid: std::process::id(),
@@ -71,7 +69,7 @@ pub fn memory_left() -> Option<u64> {
 /// (`os.posix_fallocate` is missing in some builds of Python.)
 #[pyfunction]
 pub fn reserve_file(py: Python<'_>, fd: i32, size: u64) -> PyResult<()> {
-    let file = borrow(fd)?;
+    let file = borrow_open(fd, &fd)?;
     py.detach(|| memory::reserve(file, 0, size)).map_err(|source| {
         raised(Error::Os {
             doing: "reserving memory",

@@ -22,7 +22,8 @@ use std::ptr;
 pub unsafe fn receiver<'a, T: PyClass<Frozen = pyo3::pyclass::boolean_struct::True> + Sync>(
     slf: *mut PyObject,
 ) -> &'a T {
-    // SAFETY: the contract. The reference lives as long as the call, during which the caller holds the object.
+    // SAFETY: the object is a `T` and this thread is attached (contract). The reference is used during the call only, in
+    // which the interpreter holds the object.
     unsafe {
         let py = Python::assume_attached();
         let object = Borrowed::from_ptr(py, slf);
@@ -42,7 +43,8 @@ unsafe fn ordinary(
     count: isize,
     names: *mut PyObject,
 ) -> *mut PyObject {
-    // SAFETY: plain uses of the C API on arguments that live through the call; every new reference is released.
+    // SAFETY: the arguments live through the call, and there are as many as `count` and `names` say (contract). Every new
+    // reference is released here, or given away to the tuple that takes it over.
     unsafe {
         let method = ffi::PyObject_GetAttrString(slf, name.as_ptr());
         let positional = ffi::PyTuple_New(count);
@@ -103,7 +105,8 @@ unsafe extern "C" fn acquire<T: AtOnce>(
     count: isize,
     names: *mut PyObject,
 ) -> *mut PyObject {
-    // SAFETY: called by the interpreter through the descriptor of this type.
+    // SAFETY: the interpreter calls this through the descriptor in type `T`, which has checked `slf`, and passes the
+    // arguments as METH_FASTCALL | METH_KEYWORDS says.
     unsafe {
         if count == 0 && names.is_null() && receiver::<T>(slf).acquired_at_once() {
             return ffi::Py_NewRef(ffi::Py_True());
@@ -113,7 +116,8 @@ unsafe extern "C" fn acquire<T: AtOnce>(
 }
 
 unsafe extern "C" fn enter<T: AtOnce>(slf: *mut PyObject, _: *mut PyObject) -> *mut PyObject {
-    // SAFETY: as in `acquire`.
+    // SAFETY: the interpreter calls this through the descriptor in type `T`, which has checked `slf`; METH_NOARGS passes no
+    // arguments, and none are passed on.
     unsafe {
         if receiver::<T>(slf).acquired_at_once() {
             return ffi::Py_NewRef(ffi::Py_True());
@@ -128,7 +132,8 @@ unsafe extern "C" fn release<T: AtOnce>(
     count: isize,
     names: *mut PyObject,
 ) -> *mut PyObject {
-    // SAFETY: as in `acquire`.
+    // SAFETY: `slf` is a `T`, checked by the descriptor in that type (or by that of `exit`); `args`, `count` and `names` are
+    // the interpreter's, or say that there are none.
     unsafe {
         if count == 0 && names.is_null() && receiver::<T>(slf).released() {
             return ffi::Py_NewRef(ffi::Py_None());
@@ -138,7 +143,8 @@ unsafe extern "C" fn release<T: AtOnce>(
 }
 
 unsafe extern "C" fn exit<T: AtOnce>(slf: *mut PyObject, _: *mut *mut PyObject, _: isize) -> *mut PyObject {
-    // SAFETY: as in `acquire`.
+    // SAFETY: the interpreter calls this through the descriptor in type `T`, which has checked `slf`; the three arguments
+    // of `__exit__` are not passed on.
     unsafe { release::<T>(slf, ptr::null(), 0, ptr::null_mut()) }
 }
 
@@ -196,7 +202,8 @@ fn install_in<T: AtOnce>(
             definition(c"__exit__", plain(exit::<T>), ffi::METH_FASTCALL, EXIT),
         ),
     ] {
-        // SAFETY: the definition lives for ever; a new reference or null with an exception comes back.
+        // SAFETY: `class` is a type, and the definition is never freed. The call returns a new reference, or null with an
+        // exception.
         let descriptor = unsafe {
             Bound::from_owned_ptr_or_err(py, ffi::PyDescr_NewMethod(class.as_ptr().cast(), method))?
         };

@@ -11,7 +11,8 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::ffi::{self, PyObject};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::{PyDict, PyString, PyTuple};
+use pyo3::{PyTypeInfo, intern};
 use std::os::raw::c_void;
 use std::ptr;
 use std::sync::OnceLock;
@@ -25,16 +26,41 @@ pub struct Guarded {
 
 struct Inner {
     obj: Py<PyAny>,
-    lock: Py<PyAny>,
-    kind: Kind,
+    lock: Guard,
 }
 
-/// Which of our own locks it is, with methods that nobody has overridden.
-#[derive(Clone, Copy)]
-enum Kind {
-    Lock,
-    RLock,
-    Other,
+/// The lock, by its type. `Lock` and `RLock` may be of a subclass that does not override `__enter__` and `__exit__`.
+enum Guard {
+    Lock(Py<Lock>),
+    RLock(Py<RLock>),
+    Other(Py<PyAny>),
+}
+
+impl Guard {
+    fn object(&self) -> &Py<PyAny> {
+        match self {
+            Guard::Lock(lock) => lock.as_any(),
+            Guard::RLock(lock) => lock.as_any(),
+            Guard::Other(lock) => lock,
+        }
+    }
+
+    /// Runs `work` while the lock is held, if the lock can be acquired at once. Returns null without an exception if not.
+    fn hold_at_once(&self, work: impl FnOnce() -> *mut PyObject) -> *mut PyObject {
+        fn held<T: AtOnce>(lock: &T, work: impl FnOnce() -> *mut PyObject) -> *mut PyObject {
+            if !lock.acquired_at_once() {
+                return ptr::null_mut();
+            }
+            let answer = work();
+            lock.released();
+            answer
+        }
+        match self {
+            Guard::RLock(lock) => held(lock.get(), work),
+            Guard::Lock(lock) => held(lock.get(), work),
+            Guard::Other(_) => ptr::null_mut(),
+        }
+    }
 }
 
 impl Guarded {
@@ -45,22 +71,30 @@ impl Guarded {
     }
 }
 
-fn kind_of(lock: &Bound<'_, PyAny>) -> PyResult<Kind> {
-    let py = lock.py();
-    let class = lock.get_type();
-    for (base, kind) in [
-        (py.get_type::<RLock>(), Kind::RLock),
-        (py.get_type::<Lock>(), Kind::Lock),
-    ] {
-        if class.is_subclass(&base)? {
-            let mut own = true;
-            for name in ["__enter__", "__exit__"] {
-                own &= class.getattr(name)?.is(&base.getattr(name)?);
-            }
-            return Ok(if own { kind } else { Kind::Other });
-        }
+fn guard_of(lock: Bound<'_, PyAny>) -> PyResult<Guard> {
+    Ok(
+        if let Ok(ours) = lock.cast::<RLock>()
+            && inherits_entering(ours)?
+        {
+            Guard::RLock(ours.clone().unbind())
+        } else if let Ok(ours) = lock.cast::<Lock>()
+            && inherits_entering(ours)?
+        {
+            Guard::Lock(ours.clone().unbind())
+        } else {
+            Guard::Other(lock.unbind())
+        },
+    )
+}
+
+/// Whether the lock's class has the `__enter__` and `__exit__` of `T`.
+fn inherits_entering<T: PyTypeInfo>(lock: &Bound<'_, T>) -> PyResult<bool> {
+    let (class, base) = (lock.as_any().get_type(), lock.py().get_type::<T>());
+    let mut inherits = true;
+    for name in ["__enter__", "__exit__"] {
+        inherits &= class.getattr(name)?.is(&base.getattr(name)?);
     }
-    Ok(Kind::Other)
+    Ok(inherits)
 }
 
 #[pymethods]
@@ -72,10 +106,9 @@ impl Guarded {
     }
 
     fn _guard(&self, obj: Py<PyAny>, lock: Bound<'_, PyAny>) -> PyResult<()> {
-        let kind = kind_of(&lock)?;
-        let lock = lock.unbind();
+        let lock = guard_of(lock)?;
         self.inner
-            .set(Inner { obj, lock, kind })
+            .set(Inner { obj, lock })
             .map_err(|_| PyRuntimeError::new_err("this object was initialised already"))
     }
 
@@ -86,7 +119,7 @@ impl Guarded {
 
     #[getter]
     fn _lock<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        Ok(self.inner()?.lock.bind(py).clone())
+        Ok(self.inner()?.lock.object().bind(py).clone())
     }
 
     /// The ctypes object itself, which knows of no lock.
@@ -102,47 +135,26 @@ impl Guarded {
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         if let Some(inner) = self.inner.get() {
             visit.call(&inner.obj)?;
-            visit.call(&inner.lock)?;
+            visit.call(inner.lock.object())?;
         }
         Ok(())
     }
 }
 
-/// Runs `work` while the lock is held, if it is one of ours and to be had at once; null without an exception if not.
-///
-/// # Safety
-/// Attached. `inner.lock` is what `inner.kind` says.
-unsafe fn at_once(inner: &Inner, work: impl FnOnce() -> *mut PyObject) -> *mut PyObject {
-    fn held<T: AtOnce>(lock: &T, work: impl FnOnce() -> *mut PyObject) -> *mut PyObject {
-        if !lock.acquired_at_once() {
-            return ptr::null_mut();
-        }
-        let answer = work();
-        lock.released();
-        answer
-    }
-    // SAFETY: the contract.
-    unsafe {
-        match inner.kind {
-            Kind::RLock => held(receiver::<RLock>(inner.lock.as_ptr()), work),
-            Kind::Lock => held(receiver::<Lock>(inner.lock.as_ptr()), work),
-            Kind::Other => ptr::null_mut(),
-        }
-    }
-}
-
 unsafe extern "C" fn read(slf: *mut PyObject, name: *mut c_void) -> *mut PyObject {
-    // SAFETY: called by the interpreter through the descriptor of this type; its closure is the name.
+    // SAFETY: the interpreter calls this through the descriptor in this type, which has checked `slf`, while attached. The
+    // closure of the descriptor is `name`, a string that is never freed.
     unsafe {
         if let Some(inner) = receiver::<Guarded>(slf).inner.get() {
-            let answer = at_once(inner, || ffi::PyObject_GetAttr(inner.obj.as_ptr(), name.cast()));
+            let read = || ffi::PyObject_GetAttr(inner.obj.as_ptr(), name.cast());
+            let answer = inner.lock.hold_at_once(read);
             if !answer.is_null() || !ffi::PyErr_Occurred().is_null() {
                 return answer;
             }
         }
         ffi::PyObject_CallMethodObjArgs(
             slf,
-            slow_names().0,
+            slow_names(Python::assume_attached()).0.as_ptr(),
             name.cast::<PyObject>(),
             ptr::null_mut::<PyObject>(),
         )
@@ -150,7 +162,9 @@ unsafe extern "C" fn read(slf: *mut PyObject, name: *mut c_void) -> *mut PyObjec
 }
 
 unsafe extern "C" fn write(slf: *mut PyObject, value: *mut PyObject, name: *mut c_void) -> i32 {
-    // SAFETY: as in `read`; a null value asks to delete the attribute.
+    // SAFETY: the interpreter calls this through the descriptor in this type, which has checked `slf`, while attached. The
+    // closure of the descriptor is `name`, a string that is never freed; `value` is a live object, or null to delete the
+    // attribute. The one new reference, `answer`, is released.
     unsafe {
         if value.is_null() {
             ffi::PyErr_SetString(
@@ -161,7 +175,7 @@ unsafe extern "C" fn write(slf: *mut PyObject, value: *mut PyObject, name: *mut 
         }
         let mut answer = ptr::null_mut();
         if let Some(inner) = receiver::<Guarded>(slf).inner.get() {
-            answer = at_once(inner, || {
+            answer = inner.lock.hold_at_once(|| {
                 if ffi::PyObject_SetAttr(inner.obj.as_ptr(), name.cast(), value) == 0 {
                     ffi::Py_NewRef(ffi::Py_None())
                 } else {
@@ -172,7 +186,7 @@ unsafe extern "C" fn write(slf: *mut PyObject, value: *mut PyObject, name: *mut 
         if answer.is_null() && ffi::PyErr_Occurred().is_null() {
             answer = ffi::PyObject_CallMethodObjArgs(
                 slf,
-                slow_names().1,
+                slow_names(Python::assume_attached()).1.as_ptr(),
                 name.cast::<PyObject>(),
                 value,
                 ptr::null_mut::<PyObject>(),
@@ -186,27 +200,20 @@ unsafe extern "C" fn write(slf: *mut PyObject, value: *mut PyObject, name: *mut 
     }
 }
 
-/// The names of the ordinary methods, as Python strings.
-fn slow_names() -> (*mut PyObject, *mut PyObject) {
-    static NAMES: OnceLock<(usize, usize)> = OnceLock::new();
-    // SAFETY: called while attached; the strings live for ever.
-    let made = NAMES.get_or_init(|| unsafe {
-        (
-            ffi::PyUnicode_InternFromString(c"_procession_read".as_ptr()) as usize,
-            ffi::PyUnicode_InternFromString(c"_procession_write".as_ptr()) as usize,
-        )
-    });
-    (made.0 as *mut PyObject, made.1 as *mut PyObject)
+/// The names of the ordinary methods that read and write the value.
+fn slow_names<'py>(py: Python<'py>) -> (&'py Bound<'py, PyString>, &'py Bound<'py, PyString>) {
+    (intern!(py, "_procession_read"), intern!(py, "_procession_write"))
 }
 
 /// Puts the descriptor of `value` into the module; the class that has a value takes it from there.
 pub fn install(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let py = module.py();
-    slow_names();
+    slow_names(py);
     let class = py.get_type::<Guarded>();
-    // SAFETY: the definition and the name live for ever; new references or null with an exception come back.
+    let name = PyString::intern(py, "value");
+    // SAFETY: `class` is a type, and neither the definition nor the name is ever freed. The call returns a new reference, or
+    // null with an exception.
     let descriptor = unsafe {
-        let name = Bound::from_owned_ptr_or_err(py, ffi::PyUnicode_InternFromString(c"value".as_ptr()))?;
         let definition = Box::leak(Box::new(ffi::PyGetSetDef {
             name: c"value".as_ptr(),
             get: Some(read),
