@@ -1,4 +1,4 @@
-//! What the classes of shared objects have in common.
+//! The methods and helpers that the classes of shared objects have in common.
 
 use crate::errors::raised;
 use procession_core::sync::caller::Caller;
@@ -7,8 +7,9 @@ use procession_core::sync::wait::WaitOutcome;
 use procession_core::sys::clock::Deadline;
 use pyo3::prelude::*;
 
-/// The methods every such class has: making an empty shell (`__new__` takes whatever a subclass's `__init__` takes),
-/// attaching it to the object that a handle names, giving out that handle; and then its own, since PyO3 takes one block.
+/// Gives a class the methods that every shared object has: one that makes an empty shell (`__new__` takes any arguments,
+/// which are those of the subclass's `__init__`), one that attaches it to the object that a handle names, and the handle.
+/// The class's own methods follow in the same block, since PyO3 takes only one.
 macro_rules! shared_class {
     ($name:ident, $core:ty, $title:literal, { $($methods:tt)* }) => {
         impl $name {
@@ -41,7 +42,8 @@ macro_rules! shared_class {
                 self.set_core(<$core>::open(&handle))
             }
 
-            /// The bytes that name this object in every process; asking for them keeps it alive for whoever gets them.
+            /// The bytes that name this object in every process. Asking for them keeps the object alive for the receiver: a
+            /// message under way holds it, or this process does until it ends.
             #[getter]
             fn handle<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
                 let reference = self.core()?.reference();
@@ -49,12 +51,12 @@ macro_rules! shared_class {
                 Ok(PyBytes::new(py, &reference.handle().to_bytes()))
             }
 
-            /// Waits under way, operations, operations that had to wait, nanoseconds waited in all.
+            /// Returns four numbers: waits under way, operations, operations that had to wait, nanoseconds waited in total.
             fn _statistics(&self) -> PyResult<(u64, u64, u64, u64)> {
                 Ok(crate::shared::numbers(self.core()?.statistics()))
             }
 
-            /// Which object of the family this is.
+            /// The offset and generation that identify this object in its family.
             #[getter]
             fn _key(&self) -> PyResult<(u64, u32)> {
                 Ok(self.core()?.reference().key())
@@ -70,7 +72,7 @@ macro_rules! shared_class {
                 Ok(at_home && core.bells().iter().all(|bell| bell.register_waker(Address::from_raw(address))))
             }
 
-            /// Takes that mailbox away again.
+            /// Removes that mailbox.
             fn _unregister_waker(&self, address: u32) -> PyResult<()> {
                 self.core()?.bells().iter().for_each(|bell| bell.unregister_waker(Address::from_raw(address)));
                 Ok(())
@@ -82,7 +84,7 @@ macro_rules! shared_class {
 }
 pub(crate) use shared_class;
 
-/// Statistics as Python gets them.
+/// The statistics as a tuple for Python.
 pub fn numbers(s: Statistics) -> (u64, u64, u64, u64) {
     (
         s.waiting,
@@ -92,7 +94,7 @@ pub fn numbers(s: Statistics) -> (u64, u64, u64, u64) {
     )
 }
 
-/// The deadline of a wait that takes `block` and `timeout`.
+/// Returns the deadline of a wait with the arguments `block` and `timeout`.
 pub fn deadline_of(block: Option<&Bound<'_, PyAny>>, timeout: Option<f64>) -> PyResult<Deadline> {
     Ok(match (block.map_or(Ok(true), |b| b.is_truthy())?, timeout) {
         (false, _) => Deadline::PAST,
@@ -100,7 +102,7 @@ pub fn deadline_of(block: Option<&Bound<'_, PyAny>>, timeout: Option<f64>) -> Py
     })
 }
 
-/// The deadline of a wait that takes `timeout` alone.
+/// Returns the deadline of a wait with the argument `timeout` in seconds; None: no limit.
 pub fn within(timeout: Option<f64>) -> Deadline {
     timeout.map_or(Deadline::NEVER, Deadline::after_seconds)
 }
@@ -124,7 +126,7 @@ impl Caller for Attached<'_> {
     }
 }
 
-/// Waits without the interpreter and comes back for signals; None if the deadline came.
+/// Waits detached from the interpreter, and runs signal handlers in between. Returns None if the deadline passed.
 pub fn waited<T: Send>(
     py: Python<'_>,
     until: Deadline,

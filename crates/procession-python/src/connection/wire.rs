@@ -202,7 +202,7 @@ impl Wire {
         Fresh::bytes(py, len).map_err(|_| {
             self.torn_in.store(true, Ordering::Relaxed);
             PyMemoryError::new_err(format!(
-                "there is no memory for the message of {len} bytes that the other side has announced"
+                "there is no memory for the message of {len} bytes that the other side announces"
             ))
         })
     }

@@ -13,7 +13,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
 use std::sync::OnceLock;
 
-/// A barrier that processes share.
+/// A barrier that processes share. The class of the facade has the public `wait`, which runs the action.
 #[pyclass(module = "procession._core", subclass, frozen, weakref)]
 #[derive(Default)]
 pub struct Barrier {
@@ -31,6 +31,8 @@ shared_class!(Barrier, sync::Barrier, "Barrier", {
         }
     }
 
+    /// Arrives at the barrier. Returns the place among the arrivals of the round and the round; None if the barrier is
+    /// broken or the timeout passed.
     #[pyo3(signature = (acting, timeout = None))]
     fn _arrive(&self, py: Python<'_>, acting: bool, timeout: Option<f64>) -> PyResult<Option<(u32, u32)>> {
         let barrier = self.core()?;
@@ -44,21 +46,24 @@ shared_class!(Barrier, sync::Barrier, "Barrier", {
         }
     }
 
-    /// Waits for this round no longer, which breaks it if it has not ended; whether it had tripped.
+    /// Stops waiting for this round, which breaks it if it has not ended. Returns whether it had tripped.
     fn _give_up(&self, round: u32) -> PyResult<bool> {
         Ok(self.core()?.give_up(round) == Outcome::Tripped)
     }
 
-    /// Counts one out again that had arrived in this round.
+    /// Takes back an arrival in this round, of a thread that cannot wait for its end.
     fn _leave(&self, round: u32) -> PyResult<()> {
         self.core()?.leave(round);
         Ok(())
     }
 
+    /// Ends the round after its action has run: every process that arrived may pass. Returns whether the round had not been
+    /// broken meanwhile.
     fn _tripped(&self, round: u32) -> PyResult<bool> {
         Ok(self.core()?.tripped(round))
     }
 
+    /// Waits until the round ends. Returns whether it tripped; None if the timeout passed.
     #[pyo3(signature = (round, timeout = None))]
     fn _pass(&self, py: Python<'_>, round: u32, timeout: Option<f64>) -> PyResult<Option<bool>> {
         let barrier = self.core()?;
@@ -72,26 +77,31 @@ shared_class!(Barrier, sync::Barrier, "Barrier", {
         }
     }
 
+    /// Resets the barrier to its empty state. Waits under way raise BrokenBarrierError.
     fn reset(&self) -> PyResult<()> {
         self.core()?.reset();
         Ok(())
     }
 
+    /// Breaks the barrier: waits under way and later ones raise BrokenBarrierError, until `reset`.
     fn abort(&self) -> PyResult<()> {
         self.core()?.abort();
         Ok(())
     }
 
+    /// The number of arrivals that trip the barrier.
     #[getter]
     fn parties(&self) -> PyResult<u32> {
         Ok(self.core()?.parties())
     }
 
+    /// The number of arrivals that wait now.
     #[getter]
     fn n_waiting(&self) -> PyResult<u32> {
         Ok(self.core()?.waiting())
     }
 
+    /// Whether the barrier is broken.
     #[getter]
     fn broken(&self) -> PyResult<bool> {
         Ok(self.core()?.broken())

@@ -1,4 +1,4 @@
-//! `procession._core.Condition`: waiting, and calling those who do, with the lock around it; and tickets for event loops.
+//! `procession._core.Condition`: `wait` and `notify`, with the lock around them; and tickets for event loops.
 
 use super::lock::{Lock, RLock};
 use crate::errors::{owner_died, raised};
@@ -16,17 +16,17 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
 use std::sync::{Mutex, OnceLock};
 
-/// Who waits on a condition. The lock around it is the facade's.
+/// The list of waiters of a condition. The facade's class has the lock around it.
 #[pyclass(module = "procession._core", subclass, frozen, weakref)]
 #[derive(Default)]
 pub struct Condition {
     inner: OnceLock<sync::Condition>,
-    /// The ticket of the last wait, for the next one.
+    /// The ticket of the last wait, which the next wait uses again.
     spare: Mutex<Option<sync::Ticket>>,
 }
 
 impl Condition {
-    /// A place in the list.
+    /// Enters this thread in the list of waiters. Returns its ticket.
     pub fn enlisted(&self) -> PyResult<sync::Ticket> {
         let condition = self.core()?;
         let spare = self.spare.try_lock().ok().and_then(|mut spare| spare.take());
@@ -38,7 +38,7 @@ impl Condition {
         condition.enlist().map_err(raised)
     }
 
-    /// A wait is over: its ticket may serve again.
+    /// Keeps the ticket of a wait that is over, for the next wait.
     pub fn spare(&self, ticket: sync::Ticket) {
         if let Ok(mut spare) = self.spare.try_lock() {
             *spare = Some(ticket);
@@ -46,7 +46,7 @@ impl Condition {
     }
 }
 
-/// A place among those who wait on a Condition.
+/// A place in the list of waiters of a Condition.
 #[pyclass(module = "procession._core", frozen)]
 pub struct Ticket {
     /// Locked for the length of a wait, by the one thread that has the ticket.
@@ -60,7 +60,8 @@ enum Guard<'a> {
 }
 
 impl<'a> Guard<'a> {
-    /// The lock that this object is, which this thread must hold.
+    /// Returns the lock behind `lock`. Raises AssertionError if this thread does not hold it, TypeError if it is no lock of
+    /// Procession. `method` is named in the error.
     fn held(lock: &'a Bound<'_, PyAny>, method: &str) -> PyResult<Guard<'a>> {
         let guard = if let Ok(lock) = lock.cast::<RLock>() {
             Guard::Recursive(lock.get().lock()?)
@@ -92,7 +93,7 @@ impl<'a> Guard<'a> {
         }
     }
 
-    /// Releases it however often it was acquired; how often.
+    /// Releases the lock completely. Returns how often it was acquired.
     fn release_all(&self) -> u64 {
         match self {
             Guard::Plain(lock) => lock.release().into(),
@@ -156,7 +157,7 @@ pub fn wait(
             }
         }
     };
-    // However it ended, the thread holds the lock again before anybody learns of it.
+    // However the wait ended, the thread acquires the lock again before the program learns of the end.
     loop {
         match acquired.take().unwrap_or_else(|| py.detach(|| guard.acquire())) {
             Ok(Acquired::Yes) => break,
@@ -168,7 +169,7 @@ pub fn wait(
     }
     guard.restore(times.unwrap_or(1));
     match trouble {
-        // The ticket is given up: a call that it had been given goes to the next.
+        // The ticket is dropped here: a notification that it had got goes to the next waiter.
         Some(error) => Err(error),
         None => {
             if called {
@@ -189,12 +190,12 @@ shared_class!(Condition, sync::Condition, "Condition", {
         Ok(Ticket::new(self.core()?.enlist().map_err(raised)?))
     }
 
-    /// Calls n of those who wait; `lock`, which the caller holds, is the lock around the condition.
+    /// Notifies n waiters. `lock` is the lock around the condition, which the caller holds.
     fn _notify(&self, py: Python<'_>, lock: &Bound<'_, PyAny>, n: u32) -> PyResult<()> {
         notify(py, self.core()?, lock, n)
     }
 
-    /// Releases the lock, waits for a call, acquires it again; whether there was a call.
+    /// Releases the lock, waits for a notification, and acquires the lock again. Returns whether there was a notification.
     #[pyo3(signature = (lock, timeout = None))]
     fn _wait(&self, py: Python<'_>, lock: &Bound<'_, PyAny>, timeout: Option<f64>) -> PyResult<bool> {
         wait(py, self, lock, timeout)
@@ -206,7 +207,7 @@ shared_class!(Condition, sync::Condition, "Condition", {
 });
 
 impl Ticket {
-    /// For a wait of its own.
+    /// A ticket that the program waits on by itself.
     pub fn new(ticket: sync::Ticket) -> Ticket {
         Ticket {
             ticket: Mutex::new(Some(ticket)),
@@ -216,13 +217,13 @@ impl Ticket {
 
 #[pymethods]
 impl Ticket {
-    /// As of shared objects: every ticket is one of its own.
+    /// The key of this ticket, as shared objects have one. Every ticket is an object of its own.
     #[getter]
     fn _key(slf: &Bound<'_, Self>) -> (u64, u32) {
         (slf.as_ptr() as u64, u32::MAX)
     }
 
-    /// As of shared objects: the mailbox is called when this ticket is.
+    /// Registers a mailbox, as for shared objects: it is notified when this ticket is. Returns whether there was a place.
     fn _register_waker(&self, address: u32) -> bool {
         let place = self.ticket.lock().ok();
         place
@@ -237,27 +238,36 @@ impl Ticket {
         }
     }
 
-    /// Whether it has been called.
+    /// Returns whether the ticket has been notified.
     fn _called(&self) -> bool {
         let mut place = self.ticket.lock().ok();
         let ticket = place.as_mut().and_then(|p| p.as_mut());
         ticket.is_some_and(|t| t.wait(Deadline::PAST) == WaitOutcome::Ready(()))
     }
 
-    /// Gives the place up at once; a call that had come goes to the next.
+    /// Leaves the list at once. A notification that had come goes to the next waiter.
     fn _drop(&self) {
         let ticket = self.ticket.lock().ok().and_then(|mut place| place.take());
         drop(ticket);
     }
 
-    /// The call has been acted on: until then it goes to the next if this thread does not live to do that.
+    /// Acknowledges the notification. If this process dies before it does, the notification goes to the next waiter.
     fn _heard(&self) {
         if let Some(mut ticket) = self.ticket.lock().ok().and_then(|mut place| place.take()) {
             ticket.acknowledge();
         }
     }
 
-    /// Waits to be called; False if that took longer than timeout seconds, and the place is then given up.
+    /// Waits for a notification.
+    ///
+    /// Args:
+    ///     timeout: The longest wait in seconds; None waits without limit.
+    ///
+    /// Returns:
+    ///     Whether the ticket was notified. If not, it has left the list.
+    ///
+    /// Raises:
+    ///     RuntimeError: The ticket was waited for before.
     #[pyo3(signature = (timeout = None))]
     fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
         let taken = self.ticket.lock().ok().and_then(|mut place| place.take());
@@ -268,7 +278,7 @@ impl Ticket {
             match py.detach(|| ticket.wait(deadline)) {
                 WaitOutcome::Ready(()) => break true,
                 WaitOutcome::TimedOut => break ticket.withdraw(),
-                // Where that raises, the ticket is dropped: the place is given up, and a call passed on.
+                // If a handler raises, the ticket is dropped: it leaves the list, and a notification is passed on.
                 WaitOutcome::Interrupted => py.check_signals()?,
             }
         };

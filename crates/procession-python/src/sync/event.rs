@@ -11,7 +11,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
 use std::sync::OnceLock;
 
-/// An event that processes share.
+/// An event that processes share: a flag to set, clear and wait for.
 #[pyclass(module = "procession._core", subclass, frozen, weakref)]
 #[derive(Default)]
 pub struct Event {
@@ -23,28 +23,35 @@ shared_class!(Event, sync::Event, "Event", {
         self.set_core(sync::Event::new())
     }
 
+    /// Returns whether the event is set now.
     fn is_set(&self) -> PyResult<bool> {
         Ok(self.core()?.is_set())
     }
 
-    /// Changes whenever the event is set that was clear.
+    /// Returns a number that changes each time the event is set after it was clear.
     fn _generation(&self) -> PyResult<u32> {
         Ok(self.core()?.generation())
     }
 
-    /// Sets the event: all who wait for it go on, and who waits from now on does not wait.
+    /// Sets the event. Every wait under way returns, also if the event is cleared at once; later waits return immediately.
     fn set(&self) -> PyResult<()> {
         self.core()?.set();
         Ok(())
     }
 
-    /// Clears the event: who waits from now on waits.
+    /// Clears the event, so that later waits block until it is set again.
     fn clear(&self) -> PyResult<()> {
         self.core()?.clear();
         Ok(())
     }
 
-    /// Waits until the event is set, up to timeout seconds; whether it was.
+    /// Waits until the event is set. Other threads run meanwhile, and Ctrl-C ends the wait.
+    ///
+    /// Args:
+    ///     timeout: The longest wait in seconds; None waits without limit.
+    ///
+    /// Returns:
+    ///     Whether the event was set.
     #[pyo3(signature = (timeout = None))]
     fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
         let event = self.core()?;

@@ -1,11 +1,11 @@
-//! Methods without a wrapper, for operations that take less time than the wrapper would.
+//! Methods without PyO3's wrapper, for operations that take less time than the wrapper.
 //!
 //! An uncontended acquire is one atomic instruction. PyO3's wrapper around a method (arguments, panic guard, two
-//! thread-local accesses, which in a shared library are calls) takes three times as long. So the methods that are
-//! called in the tightest loops are C functions of our own, put into the type as descriptors: they do the case that
-//! needs nothing, and hand everything else to the ordinary method whose name has an underscore in front.
+//! thread-local accesses, which are calls in a shared library) takes three times as long. So the methods that programs
+//! call in their tightest loops are C functions of this module, put into the type as descriptors. They do the uncontended
+//! case themselves, and call the ordinary method, whose name has an underscore in front, for every other case.
 //!
-//! The rule for what may stand in them: no Python code, nothing that can panic.
+//! The fast case of such a function runs no Python code and cannot panic.
 
 use super::lock::{Lock, RLock};
 use super::semaphore::Semaphore;
@@ -15,7 +15,7 @@ use pyo3::prelude::*;
 use std::ffi::CStr;
 use std::ptr;
 
-/// The object that a method descriptor was called on.
+/// Returns the object that a method descriptor was called on.
 ///
 /// # Safety
 /// Called by a descriptor of type `T` while attached: the interpreter has checked that `slf` is a `T`.
@@ -34,7 +34,8 @@ pub unsafe fn receiver<'a, T: PyClass<Frozen = pyo3::pyclass::boolean_struct::Tr
 /// Calls the ordinary method with the same arguments.
 ///
 /// # Safety
-/// As a C function of the interpreter: `args` are `count` positional arguments, then those that `names` names.
+/// This thread is attached. `slf` is a live object; `args` points to `count` positional arguments, followed by one argument
+/// for each item of the tuple `names` (null: none), as the interpreter passes them to METH_FASTCALL | METH_KEYWORDS.
 #[cold]
 unsafe fn ordinary(
     slf: *mut PyObject,
@@ -77,7 +78,7 @@ unsafe fn ordinary(
     }
 }
 
-/// What an object can do at once, or not at all.
+/// Objects that can be acquired and released by a few atomic instructions, or not at once.
 pub trait AtOnce: PyClass<Frozen = pyo3::pyclass::boolean_struct::True> + Sync {
     fn acquired_at_once(&self) -> bool;
     fn released(&self) -> bool;
@@ -148,7 +149,7 @@ unsafe extern "C" fn exit<T: AtOnce>(slf: *mut PyObject, _: *mut *mut PyObject, 
     unsafe { release::<T>(slf, ptr::null(), 0, ptr::null_mut()) }
 }
 
-/// A method definition that lives for ever, as descriptors need it.
+/// Makes a method definition that is never freed, as a descriptor needs it.
 fn definition(
     name: &'static CStr,
     call: ffi::PyMethodDefPointer,
@@ -176,7 +177,7 @@ fn install_in<T: AtOnce>(
     releasing: &'static CStr,
 ) -> PyResult<()> {
     let py = module.py();
-    // The interpreter has a shorter way to METH_FASTCALL functions than to METH_NOARGS.
+    // The interpreter calls METH_FASTCALL functions faster than METH_NOARGS functions.
     let with_names = ffi::METH_FASTCALL | ffi::METH_KEYWORDS;
     let named = |f| ffi::PyMethodDefPointer {
         PyCFunctionFastWithKeywords: f,
@@ -213,22 +214,49 @@ fn install_in<T: AtOnce>(
 }
 
 const ACQUIRE_LOCK: &CStr = c"acquire($self, block=True, timeout=None)\n--\n\n\
-Acquires the lock: True if it was to be had, False if not within timeout seconds (at once where block is false).\n\n\
-Waits without the interpreter, and Ctrl-C ends the wait. Raises OwnerDiedError, once, if the process that acquired the\n\
-lock last was killed or ended with a status other than 0; the lock is then free again.";
+Acquires the lock.\n\n\
+Other threads run while this one waits, and Ctrl-C ends the wait.\n\n\
+Args:\n\
+    block: False: return at once if the lock is held.\n\
+    timeout: The longest wait in seconds; None waits without limit.\n\n\
+Returns:\n\
+    Whether the lock was acquired.\n\n\
+Raises:\n\
+    OwnerDiedError: Once, if the process that acquired the lock last was killed or ended with an exit code other than\n\
+        0. The lock is free again then. Difference from multiprocessing, which waits for ever.";
 const RELEASE_LOCK: &CStr = c"release($self)\n--\n\n\
-Releases the lock, whichever process or thread acquired it. ValueError if it was not held.";
+Releases the lock, whichever process or thread acquired it.\n\n\
+Raises:\n\
+    ValueError: The lock is not held.";
 const ACQUIRE_RLOCK: &CStr = c"acquire($self, block=True, timeout=None)\n--\n\n\
-Acquires the lock, once more if this thread has it: True if it was to be had, False if not within timeout seconds (at\n\
-once where block is false).\n\n\
-Waits without the interpreter, and Ctrl-C ends the wait. Raises OwnerDiedError, once, if the process that had the lock\n\
-has ended, in whatever way; the lock is then free again.";
+Acquires the lock, or acquires it once more if this thread holds it.\n\n\
+Other threads run while this one waits, and Ctrl-C ends the wait.\n\n\
+Args:\n\
+    block: False: return at once if another thread or process holds the lock.\n\
+    timeout: The longest wait in seconds; None waits without limit.\n\n\
+Returns:\n\
+    Whether the lock was acquired.\n\n\
+Raises:\n\
+    OwnerDiedError: Once, if the process that held the lock has ended in any way. The lock is free again then.\n\
+        Difference from multiprocessing, which waits for ever.";
 const RELEASE_RLOCK: &CStr = c"release($self)\n--\n\n\
-Releases the lock once. AssertionError if this thread does not have it.";
+Releases the lock once. It is free when this thread has released it as often as it acquired it.\n\n\
+Raises:\n\
+    AssertionError: This thread does not hold the lock.";
 const ACQUIRE_SEMAPHORE: &CStr = c"acquire($self, block=True, timeout=None)\n--\n\n\
-Takes one from the value: True if it was above zero, False if not within timeout seconds (at once where block is false).\n\n\
-Waits without the interpreter, and Ctrl-C ends the wait. What a process had acquired when it died stays acquired.";
+Decrements the value by one, and waits until it is above zero.\n\n\
+Other threads run while this one waits, and Ctrl-C ends the wait. What a process had acquired when it died stays\n\
+acquired, as in multiprocessing.\n\n\
+Args:\n\
+    block: False: return at once if the value is zero.\n\
+    timeout: The longest wait in seconds; None waits without limit.\n\n\
+Returns:\n\
+    Whether the value was decremented.";
 const RELEASE_SEMAPHORE: &CStr = c"release($self, n=1)\n--\n\n\
-Adds n to the value. ValueError, and nothing is added, if the value would exceed the maximum.";
-const ENTER: &CStr = c"__enter__($self)\n--\n\nacquire().";
-const EXIT: &CStr = c"__exit__($self, kind, value, trace)\n--\n\nrelease().";
+Increments the value by n.\n\n\
+Args:\n\
+    n: How much to add, at least 1.\n\n\
+Raises:\n\
+    ValueError: The value would exceed its maximum, or n is less than 1. Nothing is added then.";
+const ENTER: &CStr = c"__enter__($self)\n--\n\nCalls acquire().";
+const EXIT: &CStr = c"__exit__($self, kind, value, trace)\n--\n\nCalls release().";

@@ -1,9 +1,9 @@
 //! `procession._core.Guarded`, the base of `procession.sharedctypes.SynchronizedBase`: an object and the lock that
-//! guards it, and one attribute of the object, `value`, that is read and written while the lock is held.
+//! guards it. It reads and writes one attribute of the object, `value`, while it holds the lock.
 //!
-//! `counter.value` is two nanoseconds of work between two atomic instructions; property, `with` statement and frame of a
-//! Python version take ten times as long as all of it. As in [`super::fast`], the case that needs nothing is
-//! done here, and everything else by the ordinary methods `_procession_read` and `_procession_write`.
+//! `counter.value` is two nanoseconds of work between two atomic instructions; the property, the `with` statement and the
+//! frame of a version in Python take ten times as long. As in [`super::fast`], a lock that is free is acquired here, and
+//! the ordinary methods `_procession_read` and `_procession_write` handle every other case.
 
 use super::fast::{AtOnce, receiver};
 use super::lock::{Lock, RLock};
@@ -122,12 +122,12 @@ impl Guarded {
         Ok(self.inner()?.lock.object().bind(py).clone())
     }
 
-    /// The ctypes object itself, which knows of no lock.
+    /// Returns the ctypes object itself. Reading and writing it does not acquire the lock.
     fn get_obj<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         self._obj(py)
     }
 
-    /// The lock.
+    /// Returns the lock that guards the object.
     fn get_lock<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         self._lock(py)
     }
@@ -205,7 +205,7 @@ fn slow_names<'py>(py: Python<'py>) -> (&'py Bound<'py, PyString>, &'py Bound<'p
     (intern!(py, "_procession_read"), intern!(py, "_procession_write"))
 }
 
-/// Puts the descriptor of `value` into the module; the class that has a value takes it from there.
+/// Puts the descriptor of `value` into the module, from where the facade's class with a value takes it.
 pub fn install(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let py = module.py();
     slow_names(py);

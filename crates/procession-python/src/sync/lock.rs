@@ -12,14 +12,14 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
 use std::sync::OnceLock;
 
-/// A lock that processes share.
+/// A lock that processes share. One thread holds it at a time and cannot acquire it again before it is released.
 #[pyclass(module = "procession._core", subclass, frozen, weakref)]
 #[derive(Default)]
 pub struct Lock {
     inner: OnceLock<sync::Lock>,
 }
 
-/// A lock that processes share and that its thread may acquire again.
+/// A lock that processes share. The thread that holds it can acquire it again, and releases it as often.
 #[pyclass(module = "procession._core", subclass, frozen, weakref)]
 #[derive(Default)]
 pub struct RLock {
@@ -32,13 +32,13 @@ impl Lock {
         self.core()
     }
 
-    /// For [`super::fast`]: whether the lock was free and is the caller's now.
+    /// Acquires the lock if it is free. Returns whether it did. For [`super::fast`].
     #[inline]
     pub fn acquired_at_once(&self) -> bool {
         self.inner.get().is_some_and(sync::Lock::try_acquire)
     }
 
-    /// For [`super::fast`]: whether the lock was held and is free now.
+    /// Releases the lock if it is held. Returns whether it did. For [`super::fast`].
     #[inline]
     pub fn released(&self) -> bool {
         self.inner.get().is_some_and(sync::Lock::release)
@@ -51,20 +51,21 @@ impl RLock {
         self.core()
     }
 
-    /// For [`super::fast`]: whether the lock was free or the caller's, and is the caller's now.
+    /// Acquires the lock if it is free or this thread's. Returns whether it did. For [`super::fast`].
     #[inline]
     pub fn acquired_at_once(&self) -> bool {
         self.inner.get().is_some_and(sync::RLock::try_acquire)
     }
 
-    /// For [`super::fast`]: whether the lock was the caller's and is released once.
+    /// Releases the lock once if this thread holds it. Returns whether it did. For [`super::fast`].
     #[inline]
     pub fn released(&self) -> bool {
         self.inner.get().is_some_and(sync::RLock::release)
     }
 }
 
-/// Acquires without the interpreter and comes back for signals; whether it was acquired.
+/// Acquires a lock. Waits detached from the interpreter, and runs signal handlers in between. Returns whether it was
+/// acquired by the deadline.
 fn acquired(
     py: Python<'_>,
     slf: &Bound<'_, PyAny>,
@@ -92,7 +93,7 @@ shared_class!(Lock, sync::Lock, "Lock", {
         self.set_core(sync::Lock::new(robust))
     }
 
-    /// What `acquire` does when it takes more than one instruction.
+    /// What `acquire` does when the lock is not to be had at once, or when it gets arguments.
     #[pyo3(signature = (block = None, timeout = None), text_signature = "($self, block=True, timeout=None)")]
     fn _acquire(
         slf: &Bound<'_, Self>,
@@ -105,21 +106,27 @@ shared_class!(Lock, sync::Lock, "Lock", {
         })
     }
 
-    /// What `release` does when it has found the lock free, or not made. It does not look again: by now the lock may be
-    /// somebody else's.
+    /// What `release` does when it has found the lock free, or not made. It does not look again, because another process
+    /// may have acquired the lock meanwhile.
     fn _release(&self) -> PyResult<()> {
         self.core()?;
         Err(PyValueError::new_err("semaphore or lock released too many times"))
     }
 
+    /// Returns whether any thread of any process holds the lock now. The answer may be out of date when it arrives.
+    ///
+    /// Returns:
+    ///     True if the lock is held. A lock whose holder was killed counts as held until the next `acquire`.
     fn locked(&self) -> PyResult<bool> {
         Ok(self.core()?.locked())
     }
 
+    /// Returns pid, thread and name of the process that holds the lock; None if it is free.
     fn _holder(&self) -> PyResult<Option<(u32, u64, String)>> {
         Ok(self.core()?.holder())
     }
 
+    /// Returns whether this thread holds the lock.
     fn _is_mine(&self) -> PyResult<bool> {
         Ok(self.core()?.is_mine())
     }
@@ -131,7 +138,7 @@ shared_class!(RLock, sync::RLock, "RLock", {
         self.set_core(sync::RLock::new(robust))
     }
 
-    /// What `acquire` does when it takes more than one instruction.
+    /// What `acquire` does when the lock is not to be had at once, or when it gets arguments.
     #[pyo3(signature = (block = None, timeout = None), text_signature = "($self, block=True, timeout=None)")]
     fn _acquire(
         slf: &Bound<'_, Self>,
@@ -144,7 +151,7 @@ shared_class!(RLock, sync::RLock, "RLock", {
         })
     }
 
-    /// What `release` does when the lock is not this thread's, or not made.
+    /// What `release` does when this thread does not hold the lock, or when the lock is not made.
     fn _release(&self) -> PyResult<()> {
         if self.core()?.release() {
             Ok(())
@@ -155,26 +162,35 @@ shared_class!(RLock, sync::RLock, "RLock", {
         }
     }
 
+    /// Returns whether any thread of any process holds the lock now. The answer may be out of date when it arrives.
+    ///
+    /// Returns:
+    ///     True if the lock is held. A lock whose holder was killed counts as held until the next `acquire`.
     fn locked(&self) -> PyResult<bool> {
         Ok(self.core()?.locked())
     }
 
+    /// Returns pid, thread and name of the process that holds the lock; None if it is free.
     fn _holder(&self) -> PyResult<Option<(u32, u64, String)>> {
         Ok(self.core()?.holder())
     }
 
+    /// Returns whether this thread holds the lock.
     fn _is_mine(&self) -> PyResult<bool> {
         Ok(self.core()?.is_mine())
     }
 
+    /// Returns how often this thread has acquired the lock and not released it.
     fn _count(&self) -> PyResult<u64> {
         Ok(self.core()?.depth())
     }
 
+    /// Releases the lock completely. Returns how often this thread had acquired it.
     fn _release_all(&self) -> PyResult<u64> {
         Ok(self.core()?.release_all())
     }
 
+    /// Sets how often this thread, which holds the lock, has acquired it.
     fn _restore(&self, count: u64) -> PyResult<()> {
         self.core()?.restore(count);
         Ok(())

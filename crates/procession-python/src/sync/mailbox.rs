@@ -1,9 +1,9 @@
-//! `procession._core.Mailbox`, through which shared objects call event loops.
+//! `procession._core.Mailbox`, through which shared objects wake event loops.
 
 use procession_core::sync::wakers;
 use pyo3::prelude::*;
 
-/// An event loop's mailbox: its socket is readable after an object that it was registered with has rung.
+/// An event loop's mailbox: its socket becomes readable when an object that it is registered with has rung.
 #[pyclass(module = "procession._core", frozen)]
 pub struct Mailbox {
     mailbox: wakers::Mailbox,
@@ -18,17 +18,18 @@ impl Mailbox {
         })
     }
 
-    /// What objects are told to call.
+    /// The number under which the mailbox is registered with objects.
     #[getter]
     fn address(&self) -> u32 {
         self.mailbox.address().number()
     }
 
+    /// The descriptor of the mailbox's socket, for an event loop to poll.
     fn fileno(&self) -> i32 {
         self.mailbox.number()
     }
 
-    /// Takes out what was called so far.
+    /// Takes out the notifications that have come so far.
     fn empty(&self) {
         self.mailbox.empty();
     }

@@ -1,8 +1,8 @@
-//! Locks and the others. A file has one class, but for two:
+//! Locks, semaphores, conditions, events and barriers, one class per file; and two files with no class of the facade:
 //!
 //! | file | one idea |
 //! |---|---|
-//! | [`fast`] | methods without a wrapper: what takes less time than the wrapper would |
+//! | [`fast`] | methods without PyO3's wrapper, where the wrapper would take more time than the work |
 //! | [`guarded`] | an object and its lock, for `Value` |
 
 pub mod barrier;

@@ -1,4 +1,4 @@
-//! `procession._core.Semaphore`. The public methods that are called most are in [`super::fast`].
+//! `procession._core.Semaphore`. Its public methods `acquire` and `release` are in [`super::fast`].
 
 use crate::errors::raised;
 use crate::memory::transit;
@@ -11,7 +11,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
 use std::sync::OnceLock;
 
-/// A semaphore that processes share.
+/// A semaphore that processes share: a value that `acquire` decrements and `release` increments.
 #[pyclass(module = "procession._core", subclass, frozen, weakref)]
 #[derive(Default)]
 pub struct Semaphore {
@@ -19,13 +19,13 @@ pub struct Semaphore {
 }
 
 impl Semaphore {
-    /// For [`super::fast`].
+    /// Decrements the value if it is above zero. Returns whether it did. For [`super::fast`].
     #[inline]
     pub fn acquired_at_once(&self) -> bool {
         self.inner.get().is_some_and(sync::Semaphore::try_acquire)
     }
 
-    /// For [`super::fast`].
+    /// Increments the value if it is below its maximum. Returns whether it did. For [`super::fast`].
     #[inline]
     pub fn released(&self) -> bool {
         self.inner.get().is_some_and(|s| s.release(1))
@@ -46,12 +46,12 @@ shared_class!(Semaphore, sync::Semaphore, "Semaphore", {
         }
     }
 
-    /// The value that no release exceeds.
+    /// Returns the maximum, which no release exceeds.
     fn _most(&self) -> PyResult<u32> {
         Ok(self.core()?.maximum())
     }
 
-    /// What `acquire` does when it takes more than one instruction.
+    /// What `acquire` does when the value is zero, or when it gets arguments.
     #[pyo3(signature = (block = None, timeout = None), text_signature = "($self, block=True, timeout=None)")]
     fn _acquire(
         &self,
@@ -64,7 +64,7 @@ shared_class!(Semaphore, sync::Semaphore, "Semaphore", {
         Ok(waited(py, deadline, || semaphore.acquire(deadline))?.is_some())
     }
 
-    /// What `release` does when it is not the ordinary case.
+    /// What `release` does when the value is at its maximum, or when it gets an argument.
     #[pyo3(signature = (n = 1))]
     fn _release(&self, n: i64) -> PyResult<()> {
         match u32::try_from(n) {
@@ -74,6 +74,10 @@ shared_class!(Semaphore, sync::Semaphore, "Semaphore", {
         }
     }
 
+    /// Returns the value now. The answer may be out of date when it arrives.
+    ///
+    /// Returns:
+    ///     How often `acquire` would succeed at once.
     fn get_value(&self) -> PyResult<u32> {
         Ok(self.core()?.value())
     }
