@@ -1,4 +1,4 @@
-//! Waiting for many objects at once.
+//! Waits for several objects at once.
 
 use super::transfer::awaited;
 use super::wire::Wire;
@@ -40,7 +40,8 @@ pub fn wait_for_many<'py>(
     Ok(Some(ready))
 }
 
-/// Waits for descriptors, each with what to wait for (POLLIN, POLLOUT); the places of those that are ready in the list.
+/// Waits for descriptors, each with its events (POLLIN, POLLOUT), up to timeout seconds. Returns the places in the list of
+/// those that are ready.
 #[pyfunction]
 #[pyo3(name = "_poll")]
 pub fn poll(py: Python<'_>, list: Vec<(i32, i16)>, timeout: Option<f64>) -> PyResult<Vec<usize>> {

@@ -28,9 +28,9 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyTuple};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Data of fewer bytes is copied through the pipe in less time than it takes to make an entry.
+/// Data of fewer bytes goes through the pipe: copying it takes less time than making an entry.
 pub const WORTH_AN_ENTRY: usize = 32 << 10;
-/// While so many entries wait to be fetched, data goes through the pipe.
+/// While this many entries wait to be fetched, data goes through the pipe.
 const UNREAD: u64 = 4;
 
 /// The side channel of a pipe: a dictionary in family memory. Pickles by its handle.
@@ -39,7 +39,7 @@ pub struct SideChannel {
     dict: Dict,
 }
 
-/// An object that is ready to be sent through the pipe.
+/// An object ready to be sent through the pipe.
 pub struct Sendable<'py> {
     /// What comes before the pickle: empty, or the beginning of a pickle around it that fetches what lies in the side channel.
     pub before: Vec<u8>,
@@ -49,7 +49,7 @@ pub struct Sendable<'py> {
     pub key: Option<[u8; 8]>,
 }
 
-/// A pickle for the pipe alone.
+/// Pickles an object for the pipe alone, without an entry.
 pub fn whole<'py>(py: Python<'py>, obj: &Bound<'py, PyAny>) -> PyResult<Sendable<'py>> {
     Ok(Sendable {
         before: Vec::new(),
@@ -78,7 +78,7 @@ impl SideChannel {
                 key: None,
             });
         }
-        // one less, for the buffer of a long head
+        // One reference less, for the buffer of a long head.
         let OutOfBand { head, refs, .. } = message::out_of_band(family, collected, MOST_REFS - 1)?;
         let mut new = New::pack(family, &head, message::BUFFERS, refs).map_err(raised)?;
         let key = loop {
@@ -87,7 +87,7 @@ impl SideChannel {
                 bytes: &bytes,
                 shown: &[],
             };
-            // refused: a process that had our pid died and left it
+            // Refused if a dead process that had this pid has left an entry under this key.
             if dict::done(py, |policy| {
                 self.dict.try_put(key, &mut new, When::Absent, policy)
             })? == Put::Done
@@ -106,7 +106,7 @@ impl SideChannel {
 
     /// The message of this entry was not sent.
     pub fn forget(&self, py: Python<'_>, key: [u8; 8]) {
-        // If this fails as well, it stays until the pipe is gone.
+        // If this fails as well, the entry stays until the pipe is gone.
         let _ = dict::done(py, |policy| self.dict.try_remove(&key, When::Always, policy));
     }
 }

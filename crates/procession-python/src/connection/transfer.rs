@@ -1,7 +1,8 @@
-//! Moving bytes through a descriptor: at once while attached to the interpreter, and detached what waits or is much.
+//! Moves bytes through a descriptor: at once while attached to the interpreter; detached if it has to wait or moves many
+//! bytes.
 //!
-//! A system call that finds something takes less time than letting go of the interpreter and getting it back, which
-//! takes milliseconds where other threads compute. So everything is tried at once first.
+//! A system call that need not wait takes less time than detaching and attaching again, which takes milliseconds where
+//! other threads compute. So every transfer is tried at once first.
 
 use crate::interpreter::DETACH_ABOVE;
 use procession_core::connection::adaptive_poll::AdaptivePoll;
@@ -14,13 +15,13 @@ use std::io::IoSlice;
 use std::mem::MaybeUninit;
 use std::os::fd::BorrowedFd;
 
-/// What a pipe that big messages go through is asked to hold.
+/// The size in bytes to which a pipe's buffer is enlarged when it carries big messages.
 const WIDE: usize = 1 << 20;
 
 /// The exception for an error of the system.
 #[cold]
 pub fn os_error(errno: Errno) -> PyErr {
-    // OSError chooses the subclass by the number
+    // OSError chooses the subclass by the number.
     std::io::Error::from(errno).raw_os_error().map_or_else(
         || PyOSError::new_err("unknown"),
         |code| PyOSError::new_err((code, message_of(code))),
@@ -29,7 +30,7 @@ pub fn os_error(errno: Errno) -> PyErr {
 
 fn message_of(code: i32) -> String {
     let text = std::io::Error::from_raw_os_error(code).to_string();
-    // without " (os error N)", which Python tells in its own way
+    // Without " (os error N)", which Python shows in its own way.
     text.rfind(" (os error")
         .map_or(text.clone(), |at| text[..at].to_owned())
 }
@@ -42,10 +43,10 @@ pub struct Channel<'a> {
     pub poll: &'a AdaptivePoll,
 }
 
-/// What ended a transfer before its time.
+/// The error that ended a transfer early.
 pub struct Torn {
     pub error: PyErr,
-    /// A part of it has been transferred, so whatever follows would be misunderstood.
+    /// Whether a part of a message has been transferred, so that the bytes that follow would be misread.
     pub midway: bool,
 }
 
@@ -120,12 +121,13 @@ impl Channel<'_> {
         }
     }
 
-    /// Reads until the buffer is full or something else happens: the last call's answer, and what came before.
+    /// Reads until the buffer is full or a call fails. Returns the answer of the last call, and the number of bytes read
+    /// before it.
     fn read_on(self, into: &mut [MaybeUninit<u8>]) -> (Result<usize, Errno>, usize) {
         let mut done = 0;
         loop {
             let answer = match stream::read(self.fd, &mut into[done..]) {
-                // somebody has made the file non-blocking
+                // Another user of the file has made it non-blocking.
                 Err(Errno::AGAIN) => match self.await_one(stream::READABLE) {
                     Ok(()) => continue,
                     Err(errno) => Err(errno),
@@ -156,7 +158,7 @@ impl Channel<'_> {
                 Ok(more) => {
                     left -= more;
                     if !at_once && left > 0 {
-                        // a write that waits stops short of the end for a signal only
+                        // A write that may wait ends early only for a signal.
                         let midway = true;
                         py.check_signals().map_err(|error| Torn { error, midway })?;
                     }
@@ -196,14 +198,15 @@ impl Channel<'_> {
         stream::ready(&mut one, Deadline::NEVER).map(drop)
     }
 
-    /// Whether there is something to read, or the end of it, by the deadline.
+    /// Waits until there is something to read, or the end. Returns whether there is, by the deadline.
     pub fn readable(self, py: Python<'_>, deadline: Deadline) -> PyResult<bool> {
         let mut one = [stream::Awaited::from_borrowed_fd(self.fd, stream::READABLE)];
         Ok(awaited(py, &mut one, deadline)? > 0)
     }
 }
 
-/// Waits for descriptors, with Ctrl-C; how many are ready. 0: the deadline came.
+/// Waits until a descriptor is ready, and runs signal handlers in between. Returns how many are ready; 0: the deadline
+/// passed.
 pub fn awaited(py: Python<'_>, list: &mut [stream::Awaited<'_>], deadline: Deadline) -> PyResult<usize> {
     let mut at_once = true;
     loop {

@@ -1,12 +1,11 @@
 //! `procession._core.Wire`: a descriptor through which messages go, the base of `procession.connection.Connection`.
 //!
-//! A frame is sent with one system call and received with two, its head and its body. One call would have to read more
-//! than the head before the head has said how much there is, and so, where the next frame has come already, a part of
-//! that. What has been read cannot be put back, and must not be kept here either: the descriptor is shared. Another
-//! process may receive the next message (forked, or sent a copy of the connection), `select` and `wait` look at the
-//! descriptor only, and programs mix `os.read` with messages. Peeking does not help, since a peek is a call of its own, and
-//! pipes have none; nor do `FIONREAD`, which counts bytes of whichever frames, or a guess from the frame before, which is
-//! wrong as soon as a frame is shorter.
+//! A frame is sent with one system call and received with two, for its head and its body. A single call would have to read
+//! beyond the head before the head has told the length, and so might read a part of the next frame. Bytes that were read
+//! cannot be put back, and cannot be kept here either, because the descriptor is shared: another process may receive the
+//! next message (it was forked, or got a copy of the connection), `select` and `wait` look at the descriptor only, and
+//! programs mix `os.read` with messages. Peeking does not help: a peek is a call of its own, and pipes have none.
+//! `FIONREAD` counts bytes of several frames, and a guess from the last frame is wrong as soon as a frame is shorter.
 
 use super::side_channel::{self, SideChannel};
 use super::transfer::{Channel, Torn, os_error};
@@ -28,11 +27,11 @@ use std::os::fd::{AsRawFd, IntoRawFd};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
-/// Frames up to this size are sent from one piece of the stack.
+/// Frames with a body of up to this many bytes are put together on the stack and sent as one piece.
 const SMALL: usize = 1024;
 const CLOSED: i32 = -1;
 
-/// A descriptor through which messages go.
+/// A descriptor through which messages are sent and received, in the wire format of multiprocessing.
 #[pyclass(module = "procession._core", subclass, frozen, weakref)]
 pub struct Wire {
     fd: AtomicI32,
@@ -40,16 +39,16 @@ pub struct Wire {
     poll: AdaptivePoll,
     readable: AtomicBool,
     writable: AtomicBool,
-    /// A message was received in part, or sent in part, when a signal's handler raised. What follows would be taken for
-    /// something else than it is.
+    /// A message was received in part when a signal's handler raised. The bytes that follow would be misread.
     torn_in: AtomicBool,
+    /// A message was sent in part when a signal's handler raised. The peer would misread the bytes that follow.
     torn_out: AtomicBool,
     /// What goes beside the pipe, if this is an end of one. Locked attached to the interpreter and for a moment only, so no
     /// fork meets it locked.
     side_channel: Mutex<Option<Py<SideChannel>>>,
 }
 
-/// What is to be received.
+/// What the caller wants to receive.
 enum Want {
     Object,
     Bytes,
@@ -68,7 +67,7 @@ impl Wire {
         }
     }
 
-    /// The descriptor; OSError if it is closed.
+    /// Returns the descriptor. Raises OSError if the connection is closed.
     pub fn fd(&self) -> PyResult<i32> {
         Ok(self.channel()?.fd.as_raw_fd())
     }
@@ -101,7 +100,7 @@ impl Wire {
         Ok(channel)
     }
 
-    /// Sends one frame of these pieces.
+    /// Sends one frame that consists of `pieces`.
     #[inline]
     fn send_frame(&self, py: Python<'_>, channel: Channel<'_>, pieces: [&[u8]; 3]) -> PyResult<()> {
         let len: usize = pieces.iter().map(|piece| piece.len()).sum();
@@ -127,7 +126,7 @@ impl Wire {
         torn.error
     }
 
-    /// The length of the next frame, whose head is consumed.
+    /// Receives the head of the next frame. Returns the length of its body.
     #[inline]
     fn next_length(&self, py: Python<'_>, channel: Channel<'_>) -> PyResult<usize> {
         let mut head = [0; LONGEST_HEAD];
@@ -146,7 +145,7 @@ impl Wire {
         }
     }
 
-    /// Nothing can be read after a frame that was refused: neither where it ends nor what it is is known.
+    /// Refuses a frame. Nothing can be received after it, because its body is not read and its end is not known.
     #[cold]
     fn bad_length(&self) -> PyErr {
         if self.writable.load(Ordering::Relaxed) {
@@ -190,7 +189,7 @@ impl Wire {
             .map_err(|torn| self.note(torn, &self.torn_in))
     }
 
-    /// The rest of a frame as bytes.
+    /// Receives the body of a frame as `bytes`.
     fn body<'py>(&self, py: Python<'py>, channel: Channel<'_>, len: usize) -> PyResult<Bound<'py, PyBytes>> {
         let mut bytes = self.room(py, len)?;
         self.fill_new(py, channel, &mut bytes)?;
@@ -221,7 +220,8 @@ impl Wire {
         }
     }
 
-    /// An object of a long pickle. If that is the pickle of one `bytes`, its contents are read to where they belong.
+    /// Receives an object with a long pickle. If that is the pickle of one `bytes`, its contents are received straight into
+    /// the object.
     fn big_object<'py>(
         &self,
         py: Python<'py>,
@@ -282,7 +282,7 @@ impl Wire {
         }
     }
 
-    /// Takes the descriptor, which is closed with this object.
+    /// Takes over the descriptor, which is closed with this object.
     fn _open(&self, handle: i64, readable: bool, writable: bool) -> PyResult<()> {
         let fd = i32::try_from(handle).ok().filter(|fd| *fd >= 0);
         let fd = fd.ok_or_else(|| PyValueError::new_err(format!("invalid handle: {handle}")))?;
@@ -297,10 +297,15 @@ impl Wire {
         Ok(())
     }
 
-    /// Sends an object, pickled. Waits while the other side does not read and the buffers between are full.
+    /// Sends an object. Waits while the buffers between are full because the other side does not read.
     ///
-    /// Raises what pickling raises (then nothing was sent); BrokenPipeError or ConnectionResetError if nobody reads any
-    /// more; OSError if the connection is closed or read-only.
+    /// Args:
+    ///     obj: The object, which is pickled.
+    ///
+    /// Raises:
+    ///     BrokenPipeError, ConnectionResetError: No process has the other end open any more; it may have died.
+    ///     OSError: The connection is closed or read-only.
+    ///     Exception: What pickling raises. Nothing was sent then.
     fn send(&self, py: Python<'_>, obj: &Bound<'_, PyAny>) -> PyResult<()> {
         let channel = self.outgoing()?;
         if let Ok(bytes) = obj.cast_exact::<PyBytes>() {
@@ -315,7 +320,7 @@ impl Wire {
             Some(channel) => channel.get().pickled(py, obj)?,
             None => side_channel::whole(py, obj)?,
         };
-        // pickling may have run Python code, which may have closed it
+        // Pickling may have run Python code, which may have closed the connection.
         let sent = self.outgoing().and_then(|channel| {
             let pieces = [&ready.before, ready.pickled.as_bytes(), ready.after];
             self.send_frame(py, channel, pieces)
@@ -326,8 +331,17 @@ impl Wire {
         sent
     }
 
-    /// Sends size bytes of a bytes-like object, from offset on (in bytes); all by default. ValueError: there are not so
-    /// many. Otherwise as `send`.
+    /// Sends bytes as one message.
+    ///
+    /// Args:
+    ///     buf: A bytes-like object.
+    ///     offset: The first byte to send.
+    ///     size: How many bytes to send; None: all from offset on.
+    ///
+    /// Raises:
+    ///     ValueError: The object has fewer bytes than offset + size.
+    ///     BufferError: The object's bytes are not in one piece.
+    ///     OSError: As for `send`.
     #[pyo3(signature = (buf, offset = 0, size = None))]
     fn send_bytes(
         &self,
@@ -345,17 +359,33 @@ impl Wire {
         self.send_frame(py, channel, [part(view.bytes(), offset, size)?, &[], &[]])
     }
 
-    /// Receives an object, waiting for it.
+    /// Waits for an object and receives it.
     ///
-    /// EOFError: the other side is closed, or its process has ended, and nothing is left to receive. OSError: it ended in
-    /// the midst of a message, or this connection is closed or write-only. Besides, whatever unpickling raises; the message
-    /// is consumed then.
+    /// Returns:
+    ///     The object.
+    ///
+    /// Raises:
+    ///     EOFError: No process has the other end open any more (it closed it, ended or died), and nothing is left to
+    ///         receive.
+    ///     OSError: The other side ended in the middle of a message, or this connection is closed or write-only.
+    ///     Exception: What unpickling raises. The message is consumed then.
     fn recv<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         self.receive(py, None, &Want::Object)
     }
 
-    /// Receives the bytes of a message, waiting for it. One of more than maxlength bytes is an OSError, and nothing can be
-    /// received after it. Otherwise as `recv`.
+    /// Waits for a message and receives its bytes.
+    ///
+    /// Args:
+    ///     maxlength: The most bytes that are accepted; None: any number.
+    ///
+    /// Returns:
+    ///     The bytes of the message.
+    ///
+    /// Raises:
+    ///     OSError: The message is longer than maxlength; nothing more can be received then. Or as for `recv`.
+    ///     ValueError: maxlength is negative.
+    ///     MemoryError: There is no memory for the message; nothing more can be received then.
+    ///     EOFError: As for `recv`.
     #[pyo3(signature = (maxlength = None))]
     fn recv_bytes<'py>(&self, py: Python<'py>, maxlength: Option<isize>) -> PyResult<Bound<'py, PyAny>> {
         let cap = match maxlength.map(usize::try_from) {
@@ -369,10 +399,20 @@ impl Wire {
         self.receive(py, cap, &Want::Bytes)
     }
 
-    /// Receives a message into a writable buffer, from offset on (in bytes), waiting for it; returns its length.
+    /// Waits for a message and receives its bytes into a buffer.
     ///
-    /// BufferTooShort: the message does not fit. It is the exception's `args[0]`. ValueError: there is no such offset.
-    /// Otherwise as `recv`.
+    /// Args:
+    ///     buf: A writable bytes-like object.
+    ///     offset: The byte of the buffer at which the message begins.
+    ///
+    /// Returns:
+    ///     The number of bytes of the message.
+    ///
+    /// Raises:
+    ///     BufferTooShort: The message does not fit. It is the exception's `args[0]`.
+    ///     ValueError: The offset is negative or beyond the end of the buffer.
+    ///     TypeError: The buffer is read-only.
+    ///     EOFError, OSError: As for `recv`.
     #[pyo3(signature = (buf, offset = 0))]
     fn recv_bytes_into(&self, py: Python<'_>, buf: &Bound<'_, PyAny>, offset: isize) -> PyResult<usize> {
         let channel = self.incoming()?;
@@ -392,19 +432,24 @@ impl Wire {
         Ok(len)
     }
 
-    /// Whether there is something to receive: a message, or the beginning of one, or the end. Waits up to timeout seconds
-    /// for it; None: without limit.
+    /// Waits until there is something to receive: a message, the beginning of one, or the end.
+    ///
+    /// Args:
+    ///     timeout: The longest wait in seconds; None waits without limit.
+    ///
+    /// Returns:
+    ///     Whether there is something to receive.
     #[pyo3(signature = (timeout = Some(0.0)), text_signature = "($self, timeout=0.0)")]
     fn poll(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
         self.incoming()?.readable(py, within(timeout))
     }
 
-    /// The descriptor, for `select` and the like.
+    /// Returns the descriptor, for `select` and similar functions. Raises OSError if the connection is closed.
     fn fileno(&self) -> PyResult<i32> {
         self.fd()
     }
 
-    /// Closes the connection. The other side gets EOFError once nobody else has it.
+    /// Closes the connection. The other side gets EOFError when no other process has this end open.
     fn close(&self) -> PyResult<()> {
         self.shut()
     }
@@ -438,7 +483,7 @@ impl Wire {
         self.side_channel(py)
     }
 
-    /// For both ends of a new pipe, and for what one end becomes in another process.
+    /// Set for both ends of a new pipe, and for the copy of an end in another process.
     #[setter(_side_channel)]
     fn set_side_channel(&self, side_channel: Option<Py<SideChannel>>) {
         if let Ok(mut place) = self.side_channel.lock() {
@@ -446,14 +491,14 @@ impl Wire {
         }
     }
 
-    // --- what programs reach for though it is private ---
+    // --- private attributes of multiprocessing's class that programs use ---
 
     #[getter]
     fn _handle(&self) -> Option<i32> {
         self.fd().ok()
     }
 
-    /// Another descriptor, or None; the present one is not closed.
+    /// Replaces the descriptor (None: by none). The one before is not closed.
     #[setter(_handle)]
     fn set_handle(&self, handle: Option<i32>) {
         self.kind.forget();
@@ -496,7 +541,7 @@ fn part(bytes: &[u8], offset: isize, size: Option<isize>) -> PyResult<&[u8]> {
     }
 }
 
-/// Descriptors of a pipe: that to read from, that to write to.
+/// Makes a pipe. Returns the descriptor to read from and the one to write to.
 #[pyfunction]
 #[pyo3(name = "_pipe")]
 pub fn make_pipe() -> PyResult<(i32, i32)> {
@@ -504,7 +549,7 @@ pub fn make_pipe() -> PyResult<(i32, i32)> {
     Ok((reader.into_raw_fd(), writer.into_raw_fd()))
 }
 
-/// Descriptors of two connected Unix sockets.
+/// Makes two connected Unix sockets. Returns their descriptors.
 #[pyfunction]
 #[pyo3(name = "_socket_pair")]
 pub fn make_socket_pair() -> PyResult<(i32, i32)> {

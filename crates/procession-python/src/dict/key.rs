@@ -1,11 +1,11 @@
-//! Keys of dictionaries as bytes: equal keys have equal bytes, in every process.
+//! Writes keys of dictionaries as bytes: equal keys have equal bytes in every process.
 //!
-//! Python's own hash is of no use here: that of a str differs from one process to the next. So a key is written down,
-//! and what is equal without being the same is written alike: `1`, `1.0` and `True`, a subclass of a built-in type that compares
-//! and hashes as its base does (a namedtuple, an IntEnum), a frozenset in any order. Everything else that is
-//! hashable is found by its pickle, without memo, so that it does not matter whether two parts of it are one object.
+//! Python's own hash cannot be used, since that of a str differs from one process to the next. So a key is written as bytes,
+//! and keys that are equal but not the same are written alike: `1`, `1.0` and `True`; a value of a subclass of a built-in
+//! type that compares and hashes as its base does (a namedtuple, an IntEnum); a frozenset in any order. Any other hashable
+//! object is found by its pickle, written without memo, so that it does not matter whether two parts of it are one object.
 //!
-//! Where that loses what the key was, the key as it is shown to those who ask for keys comes along.
+//! Where these bytes lose what the key was, a second encoding is stored with them, which `keys` returns.
 
 use crate::codec::tree::{self, i64_of};
 use crate::codec::{message, pickle};
@@ -14,18 +14,18 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyBytes, PyFloat, PyFrozenSet, PyInt, PyString, PyTuple, PyType};
 
-/// A key as it is written down.
+/// A key as bytes.
 #[derive(Default)]
 pub struct Written {
-    /// By which it is found.
+    /// The bytes by which the key is found.
     pub bytes: Vec<u8>,
-    /// As it is shown: how it is encoded, and then the bytes. Empty if `bytes` say it.
+    /// The key as `keys` returns it: its encoding, then its bytes. Empty if `bytes` say it already.
     pub shown: Vec<u8>,
 }
 
 const DEEPEST: usize = 32;
 
-/// Writes a key down. TypeError if it is not hashable.
+/// Writes a key as bytes. Raises TypeError if it is not hashable.
 pub fn write(key: &Bound<'_, PyAny>) -> PyResult<Written> {
     let mut written = Written::default();
     let mut exact = true;
@@ -47,7 +47,7 @@ pub fn write(key: &Bound<'_, PyAny>) -> PyResult<Written> {
     Ok(written)
 }
 
-/// The key that `write` wrote down: from `shown`, or if that was empty, from `bytes`.
+/// Reads the key that `write` wrote: from `shown`, or from `bytes` if `shown` is empty.
 pub fn read<'py>(py: Python<'py>, key: &[u8]) -> PyResult<Bound<'py, PyAny>> {
     match key.split_first() {
         Some((&TREE, rest)) => tree::decode(py, rest),
@@ -142,13 +142,13 @@ fn int(number: &Bound<'_, PyInt>, out: &mut Vec<u8>) -> PyResult<()> {
         out.extend_from_slice(&value.to_le_bytes());
         return Ok(());
     }
-    // Decimal digits would meet the interpreter's limit on their number.
+    // Hexadecimal, because the interpreter limits the number of decimal digits.
     let hex = number.call_method1("__format__", ("x",))?;
     run(out, b'L', hex.cast::<PyString>()?.to_str()?.as_bytes());
     Ok(())
 }
 
-/// The key as an object of the built-in type that it derives from, if it compares and hashes as that does.
+/// Returns the key as an object of the built-in type that it derives from, if it compares and hashes as that type does.
 fn as_base<'py>(key: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
     let py = key.py();
     let bases: [Bound<'py, PyType>; 6] = [
@@ -161,14 +161,14 @@ fn as_base<'py>(key: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> 
     ];
     let class = key.get_type();
     for base in bases {
-        // Of the type itself comes here only what cannot be written otherwise: a str with lone surrogates.
+        // An object of the built-in type itself comes here only if it cannot be written otherwise: a str with lone surrogates.
         if !class.is(&base) && class.is_subclass(&base)? {
             for name in ["__eq__", "__hash__"] {
                 if !class.getattr(name)?.is(&base.getattr(name)?) {
                     return Ok(None);
                 }
             }
-            // The constructor of the base could ask the subclass (`__str__`, `__index__`) for something else.
+            // The constructor of the base could call methods of the subclass (`__str__`, `__index__`), which may answer otherwise.
             let plain = if base.is(py.get_type::<PyString>()) {
                 base.call_method1("__str__", (key,))?
             } else if base.is(py.get_type::<PyInt>()) {
@@ -180,7 +180,7 @@ fn as_base<'py>(key: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> 
                     .or_else(|_| base.call1((key,)))?
             };
             let plain = match plain.cast_exact::<PyTuple>() {
-                // `__getnewargs__` of bytes and tuple: the arguments that make an equal one.
+                // `__getnewargs__` of bytes and tuple returns the arguments that make an equal object.
                 Ok(arguments) if arguments.len() == 1 && !base.is(py.get_type::<PyFrozenSet>()) => {
                     arguments.get_item(0)?
                 }
@@ -212,7 +212,7 @@ fn eight(bytes: &mut &[u8]) -> PyResult<[u8; 8]> {
     Ok(word)
 }
 
-/// A key that was written down without loss.
+/// Reads a key that was written without loss.
 fn exact<'py>(py: Python<'py>, bytes: &mut &[u8]) -> PyResult<Bound<'py, PyAny>> {
     match take(bytes, 1)?[0] {
         b'N' => Ok(py.None().into_bound(py)),

@@ -22,14 +22,16 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
 use std::sync::OnceLock;
 
-/// A dictionary that processes share.
+/// A dictionary that processes share. Each operation is one step: it happens as a whole or not at all, also if the process is
+/// killed in it.
 #[pyclass(module = "procession._core", subclass, frozen, weakref)]
 #[derive(Default)]
 pub struct Dict {
     inner: OnceLock<core::Dict>,
 }
 
-/// Tries attached and without waiting, and if that does not do, detached and with a bounded wait, coming back for signals.
+/// Tries an operation while attached and without waiting. If the lock is not to be had, tries again while detached and with
+/// a bounded wait, and runs signal handlers in between.
 pub fn done<T: Send>(
     py: Python<'_>,
     mut attempt: impl FnMut(LockPolicy) -> Result<Tried<T>, Error> + Send,
@@ -52,13 +54,13 @@ fn done_later<T: Send>(
             Tried::Busy => Step::Busy,
         })
     };
-    // Never None: there is no deadline.
+    // The wait has no deadline, so the answer is never None.
     let answer =
         Attached(py).retry_after(Step::Busy, Deadline::NEVER, attempt, |()| WaitOutcome::Ready(()))?;
     answer.ok_or_else(|| PyRuntimeError::new_err("a dictionary timed out that has no deadline"))
 }
 
-/// A value's bytes, before they are packed.
+/// The bytes of a value before they are packed into an entry.
 struct Packed {
     bytes: Vec<u8>,
     encoding: u32,
@@ -138,7 +140,7 @@ fn packed(dict: &core::Dict, value: &Bound<'_, PyAny>) -> PyResult<Packed> {
     let bytes = pickle::dumps(value.py(), value)?.as_bytes().to_vec();
     let mut refs = Vec::new();
     for hold in frame.take().holds {
-        // Objects of another family cannot belong to this one's entries; this process holds them from now on.
+        // An entry cannot own objects of another family, so this process holds them from now on.
         if std::ptr::eq(hold.family, dict.family()) {
             refs.push(hold);
         } else {
@@ -155,8 +157,8 @@ fn packed(dict: &core::Dict, value: &Bound<'_, PyAny>) -> PyResult<Packed> {
     })
 }
 
-/// The object that a value's bytes say. What it carried is let go of afterwards: unpickled handles have references of
-/// their own.
+/// Makes the object from a value's bytes. The references that came with the bytes are dropped afterwards, when unpickled
+/// handles have references of their own.
 fn unpacked<'py>(py: Python<'py>, inline: &[u8], value: Value) -> PyResult<Bound<'py, PyAny>> {
     match (value.encoding, value.big) {
         (message::TREE, Some((hold, len))) => {
@@ -180,13 +182,14 @@ impl Dict {
         self.set_core(core::Dict::new())
     }
 
-    /// Attaches this object to the one that the handle names.
+    /// Attaches this object to the dictionary that the handle names.
     fn _attach(&self, handle: &[u8]) -> PyResult<()> {
         let handle = Handle::from_bytes(handle).map_err(raised)?;
         self.set_core(core::Dict::open(&handle))
     }
 
-    /// The bytes that name this object in every process; asking for them keeps it alive for whoever gets them.
+    /// The bytes that name this object in every process. Asking for them keeps the object alive for the receiver: a message
+    /// under way holds it, or this process does until it ends.
     #[getter]
     fn handle<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
         let reference = self.core()?.reference();
@@ -194,7 +197,7 @@ impl Dict {
         Ok(PyBytes::new(py, &reference.handle().to_bytes()))
     }
 
-    /// Which object of the family this is.
+    /// The offset and generation that identify this object in its family.
     #[getter]
     fn _key(&self) -> PyResult<(u64, u32)> {
         Ok(self.core()?.reference().key())
@@ -217,7 +220,17 @@ impl Dict {
         }
     }
 
-    /// The value of a key, or default if it has none.
+    /// Returns the value of a key.
+    ///
+    /// Args:
+    ///     key: Any hashable object that can be pickled.
+    ///     default: Returned if the dictionary does not have the key.
+    ///
+    /// Returns:
+    ///     A copy of the value, unpickled.
+    ///
+    /// Raises:
+    ///     TypeError: The key is not hashable.
     #[pyo3(signature = (key, default = None))]
     fn get<'py>(
         &self,
@@ -239,12 +252,13 @@ impl Dict {
         }
     }
 
-    /// The value of a key and its stamp, or None.
+    /// Returns the value of a key and its stamp; None if the dictionary does not have the key.
     fn _find<'py>(&self, key: &Bound<'py, PyAny>) -> PyResult<Option<(Bound<'py, PyAny>, u64)>> {
         self.found(key)
     }
 
-    /// Puts a value in the place of the one with this stamp, or where stamp is None, where there is none. Whether it did.
+    /// Replaces the value of a key if that has this stamp; stamp None: adds the key if the dictionary does not have it. Returns
+    /// whether it did.
     #[pyo3(signature = (key, value, stamp))]
     fn _replace(
         &self,
@@ -255,12 +269,12 @@ impl Dict {
         self.put(key, value, stamp.map_or(When::Absent, When::Stamp))
     }
 
-    /// Removes the key if its value has this stamp. Whether it did.
+    /// Removes the key if its value has this stamp. Returns whether it did.
     fn _remove(&self, key: &Bound<'_, PyAny>, stamp: u64) -> PyResult<bool> {
         self.remove(key, When::Stamp(stamp))
     }
 
-    /// Removes all keys at once.
+    /// Removes all keys in one step.
     fn clear(&self, py: Python<'_>) -> PyResult<()> {
         let dict = self.core()?;
         loop {
@@ -274,7 +288,7 @@ impl Dict {
         }
     }
 
-    /// What it holds at one moment: keys, or keys and values by turns.
+    /// Returns what the dictionary holds at one moment: a list of keys; values True: of keys and values by turns.
     fn _snapshot<'py>(&self, py: Python<'py>, values: bool) -> PyResult<Bound<'py, PyList>> {
         let dict = self.core()?;
         let items = loop {
@@ -296,7 +310,7 @@ impl Dict {
         Ok(list)
     }
 
-    /// Attaches an RLock that is an empty shell to the lock of a key.
+    /// Attaches an RLock that is still an empty shell to the lock of a key.
     fn _lock_into(&self, key: &Bound<'_, PyAny>, shell: &Bound<'_, PyAny>) -> PyResult<()> {
         let dict = self.core()?;
         let written = key::write(key)?;
@@ -305,7 +319,7 @@ impl Dict {
         shell.call_method1("_attach", (handle,)).map(drop)
     }
 
-    /// How many keys have a lock.
+    /// Returns how many keys have a lock.
     fn _locks(&self) -> PyResult<u64> {
         Ok(self.core()?.locks())
     }

@@ -1,4 +1,4 @@
-//! `put_many` and `get_many`: batches of small messages, and what cannot be part of one by itself.
+//! `put_many` and `get_many`: batches of small messages; an item that cannot be part of a batch travels alone.
 
 use super::Queue;
 use super::limits::{empty, full, shut_down};
@@ -10,11 +10,11 @@ use procession_core::sync::wait::WaitOutcome;
 use procession_core::sys::clock::Deadline;
 use pyo3::prelude::*;
 
-/// A batch is sent when it has so many messages or so many bytes.
+/// A batch is sent when it has [`MANY`] messages or [`MUCH`] bytes.
 const MANY: usize = 512;
 const MUCH: usize = 256 << 10;
 
-/// Puts all items, in order.
+/// Puts all items, in order. An error leaves the items before it in the queue.
 pub fn put_many(slf: &Bound<'_, Queue>, items: &Bound<'_, PyAny>, deadline: Deadline) -> PyResult<()> {
     let queue = Queue::open_queue(slf)?;
     let py = slf.py();
@@ -26,7 +26,7 @@ pub fn put_many(slf: &Bound<'_, Queue>, items: &Bound<'_, PyAny>, deadline: Dead
             let alone = match added {
                 Ok(alone) => alone,
                 Err(e) => {
-                    // What came before it is in the queue, as with single puts.
+                    // The items before the failing one are put, as with single puts.
                     flush(py, queue, &mut batch, deadline, &mut sent)?;
                     return Err(e);
                 }
@@ -53,7 +53,7 @@ pub fn put_many(slf: &Bound<'_, Queue>, items: &Bound<'_, PyAny>, deadline: Dead
     })
 }
 
-/// Adds an item to the batch; true if it must travel alone.
+/// Adds an item to the batch. Returns true if the item must travel alone instead.
 fn add(queue: &procession_core::queue::Queue, batch: &mut Batch, item: &Bound<'_, PyAny>) -> PyResult<bool> {
     let start = batch.bytes.len();
     if let Some(encoding) = message::encode_plain(item, &mut batch.bytes) {
@@ -73,7 +73,7 @@ fn add(queue: &procession_core::queue::Queue, batch: &mut Batch, item: &Bound<'_
     })
 }
 
-/// Puts what is in the batch, and empties it.
+/// Puts the messages of the batch, and empties it.
 fn flush(
     py: Python<'_>,
     queue: &procession_core::queue::Queue,
@@ -108,7 +108,7 @@ fn flush(
     Ok(())
 }
 
-/// Takes up to `most` items; waits for the first.
+/// Takes up to `most` items, and waits for the first one only.
 pub fn get_many<'py>(
     slf: &Bound<'py, Queue>,
     most: usize,
@@ -154,7 +154,7 @@ pub fn get_many<'py>(
             }
             GotBatch::Busy => return Err(empty(py)),
             GotBatch::Empty if !items.is_empty() => break,
-            // The one that travels alone, or the one that is waited for.
+            // The message that travels alone, or the first one, which this waits for.
             GotBatch::Single | GotBatch::Empty => {
                 let limit = if items.is_empty() {
                     deadline
@@ -171,14 +171,15 @@ pub fn get_many<'py>(
         }
     }
     slf.get().follow();
-    // They are consumed, and each is reported: by this call if there is nothing else to return, or by the next ones.
+    // Messages that could not be unpacked are consumed. Each error is raised: the first by this call if it has no items to
+    // return, the others by the next calls.
     let mut failures = failures.into_iter();
     let now = if items.is_empty() { failures.next() } else { None };
     failures.for_each(|error| slf.get().defer(error));
     now.map_or(Ok(items), Err)
 }
 
-/// Whether the error only says that there is nothing more.
+/// Returns whether the error only says that the queue has no more messages.
 fn is_end(py: Python<'_>, error: &PyErr) -> bool {
     let kind = error.get_type(py);
     kind.is(empty(py).get_type(py)) || kind.is(shut_down(py).get_type(py))

@@ -1,4 +1,4 @@
-//! The exceptions that say that an operation on a queue did not succeed.
+//! The exceptions that an operation on a queue raises when it does not succeed: Empty, Full, ShutDown.
 
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;

@@ -22,21 +22,21 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock};
 
-/// A queue that processes share.
+/// A queue that processes share. Any number of processes and threads may put and get.
 #[pyclass(module = "procession._core", subclass, frozen, weakref)]
 #[derive(Default)]
 pub struct Queue {
     inner: OnceLock<core::Queue>,
     closed: AtomicBool,
-    /// Whether somebody has asked for a descriptor that is readable when the queue is not empty.
+    /// Whether the program has asked for a descriptor that is readable while the queue is not empty.
     watched: AtomicBool,
-    /// That descriptor's mailbox, and the process in which it was made.
+    /// The mailbox of that descriptor, and the pid of the process that made it.
     mailbox: Mutex<Option<(u32, Mailbox)>>,
-    /// What `get_many` could not unpack beside items that it did return: the next gets raise these, one each.
+    /// Errors of messages that `get_many` could not unpack while it returned others: each of the next gets raises one.
     deferred: Mutex<VecDeque<PyErr>>,
-    /// Whether there are any.
+    /// Whether `deferred` has any errors; read without locking.
     has_deferred: AtomicBool,
-    /// Whether a derived class has put ends of its own in place of ours, through which everything has to go.
+    /// Whether a derived class has replaced the queue's ends by its own, through which every message then goes.
     through_ends: AtomicBool,
 }
 
@@ -101,7 +101,7 @@ impl Queue {
         }
     }
 
-    /// Puts an object that is no small tree.
+    /// Puts an object that cannot be written as a small tree.
     pub fn put_pickled(
         py: Python<'_>,
         queue: &core::Queue,
@@ -138,7 +138,7 @@ impl Queue {
         }
     }
 
-    /// Sends a message that could not be put at the first attempt.
+    /// Puts a message after the first attempt has failed: waits for room or for the lock.
     #[cold]
     #[inline(never)]
     fn send_later(
@@ -177,7 +177,7 @@ impl Queue {
         })
     }
 
-    /// Takes a message that was not there at the first attempt.
+    /// Takes a message after the first attempt has failed: waits for one or for the lock.
     #[cold]
     #[inline(never)]
     fn get_later<'py>(
@@ -205,7 +205,7 @@ impl Queue {
         }
     }
 
-    /// Raises what the last `get_many` could not.
+    /// Raises the next error that `get_many` has deferred, if any.
     pub fn raise_deferred(&self) -> PyResult<()> {
         if self.has_deferred.load(Ordering::Relaxed)
             && let Ok(mut deferred) = self.deferred.lock()
@@ -217,7 +217,7 @@ impl Queue {
         Ok(())
     }
 
-    /// Keeps an error for the next to get.
+    /// Defers an error to the next get.
     pub fn defer(&self, error: PyErr) {
         if let Ok(mut deferred) = self.deferred.lock() {
             deferred.push_back(error);
@@ -225,7 +225,7 @@ impl Queue {
         }
     }
 
-    /// Has the descriptor that somebody watches say what is true: readable if there are messages.
+    /// Updates the descriptor that the program watches: readable if there are messages.
     #[inline]
     pub fn follow(&self) {
         if self.watched.load(Ordering::Relaxed) {
@@ -243,7 +243,7 @@ impl Queue {
             && (queue.is_empty() && !queue.is_shut_down())
         {
             mailbox.empty();
-            // A message may have come between the two, and its call been thrown away.
+            // A message may have come between the look and the emptying, which then threw its notification away.
             if !queue.is_empty() || queue.is_shut_down() {
                 mailbox.notify();
             }
@@ -257,9 +257,22 @@ shared_class!(Queue, core::Queue, "Queue", {
         self.set_core(core::Queue::new(maxsize.max(0) as u64, maxbytes.max(0) as u64))
     }
 
-    /// Puts an object into the queue. It is pickled here and now, so an object that cannot be raises here; when put
-    /// returns, the message will be delivered even if this process dies the next instant. Full if it has to wait
-    /// longer than timeout seconds for room, or at all where block is false.
+    /// Puts an object into the queue. Waits for room if the queue is full.
+    ///
+    /// When put returns, the message will be delivered even if this process is killed at once.
+    ///
+    /// Args:
+    ///     obj: The object, which is pickled before put returns.
+    ///     block: False: raise Full at once instead of waiting.
+    ///     timeout: The longest wait in seconds; None waits without limit.
+    ///
+    /// Raises:
+    ///     queue.Full: There was no room in time.
+    ///     ShutDown: The queue was shut down.
+    ///     ValueError: This process has closed the queue.
+    ///     MemoryError: Family memory has no room for the message.
+    ///     Exception: What pickling the object raises. Nothing was put then. Difference from multiprocessing, which pickles
+    ///         in a thread after put has returned, and prints the error.
     #[pyo3(signature = (obj, block = None, timeout = None), text_signature = "($self, obj, block=True, timeout=None)")]
     fn put(
         slf: &Bound<'_, Self>,
@@ -274,13 +287,27 @@ shared_class!(Queue, core::Queue, "Queue", {
         Self::put_until(slf, obj, deadline)
     }
 
-    /// put(obj, block=False).
+    /// Puts an object without waiting: put(obj, block=False).
     fn put_nowait(slf: &Bound<'_, Self>, obj: &Bound<'_, PyAny>) -> PyResult<()> {
         Self::put_until(slf, obj, Deadline::PAST)
     }
 
-    /// Takes the first object out of the queue. Empty if it has to wait longer than timeout seconds for one, or at all
-    /// where block is false. A message that cannot be unpickled is consumed, and raises what unpickling it raised.
+    /// Takes the first object out of the queue. Waits for one if the queue is empty.
+    ///
+    /// A consumer that is killed in get takes at most the one message along that it had taken; the queue stays usable.
+    ///
+    /// Args:
+    ///     block: False: raise Empty at once instead of waiting.
+    ///     timeout: The longest wait in seconds; None waits without limit.
+    ///
+    /// Returns:
+    ///     The object.
+    ///
+    /// Raises:
+    ///     queue.Empty: No object came in time.
+    ///     ShutDown: The queue was shut down, and has no more objects.
+    ///     ValueError: This process has closed the queue.
+    ///     Exception: What unpickling the message raises. The message is consumed then.
     #[pyo3(signature = (block = None, timeout = None), text_signature = "($self, block=True, timeout=None)")]
     fn get<'py>(
         slf: &Bound<'py, Self>,
@@ -294,17 +321,17 @@ shared_class!(Queue, core::Queue, "Queue", {
         Self::get_until(slf, deadline)
     }
 
-    /// get(block=False).
+    /// Takes the first object without waiting: get(block=False).
     fn get_nowait<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         Self::get_until(slf, Deadline::PAST)
     }
 
-    /// `put` and `get` call `_procession_put_through_end` and `_procession_get_through_end` from now on, or no more.
+    /// Sets whether `put` and `get` call `_procession_put_through_end` and `_procession_get_through_end`.
     fn _go_through_ends(&self, yes: bool) {
         self.through_ends.store(yes, Ordering::Relaxed);
     }
 
-    /// `put` for the ends themselves.
+    /// Puts as `put` does, but never through the ends: for the ends themselves.
     #[pyo3(signature = (obj, block = None, timeout = None), text_signature = "($self, obj, block=True, timeout=None)")]
     fn _put(
         slf: &Bound<'_, Self>,
@@ -316,7 +343,7 @@ shared_class!(Queue, core::Queue, "Queue", {
         Self::put_until(slf, obj, deadline)
     }
 
-    /// `get` for the ends themselves.
+    /// Gets as `get` does, but never through the ends: for the ends themselves.
     #[pyo3(signature = (block = None, timeout = None), text_signature = "($self, block=True, timeout=None)")]
     fn _get<'py>(
         slf: &Bound<'py, Self>,
@@ -349,18 +376,22 @@ shared_class!(Queue, core::Queue, "Queue", {
         batch::get_many(slf, most, deadline)
     }
 
+    /// Returns the number of messages in the queue. It is exact, and may be out of date when it arrives.
     fn qsize(&self) -> PyResult<u64> {
         Ok(self.core()?.len())
     }
 
+    /// Returns whether the queue has no messages now.
     fn empty(&self) -> PyResult<bool> {
         Ok(self.core()?.is_empty())
     }
 
+    /// Returns whether the queue has as many messages or bytes as it may hold.
     fn full(&self) -> PyResult<bool> {
         Ok(self.core()?.is_full())
     }
 
+    /// Closes the queue in this process: later puts and gets here raise ValueError. Other processes do not notice.
     fn close(&self) {
         self.closed.store(true, Ordering::Relaxed);
         self._unwatch();
@@ -381,7 +412,7 @@ shared_class!(Queue, core::Queue, "Queue", {
         Ok(self.core()?.maxbytes())
     }
 
-    /// How many bytes the messages in it have.
+    /// Returns the number of bytes of the messages in the queue.
     fn _bytes(&self) -> PyResult<u64> {
         Ok(self.core()?.bytes())
     }
@@ -408,7 +439,7 @@ shared_class!(Queue, core::Queue, "Queue", {
         Ok(self.core()?.unfinished())
     }
 
-    /// Waits until all that was put is done; whether it was, within timeout seconds.
+    /// Waits until every message that was put has been reported done, up to timeout seconds. Returns whether it was.
     #[pyo3(signature = (timeout = None))]
     fn _join(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
         let queue = self.core()?;
@@ -416,7 +447,7 @@ shared_class!(Queue, core::Queue, "Queue", {
         Ok(waited(py, deadline, || queue.wait_until_done(deadline))?.is_some())
     }
 
-    /// Whether there is a message, or there will be none; waits up to timeout seconds for one.
+    /// Waits up to timeout seconds for a message. Returns whether there is one, or the queue is shut down and none will come.
     #[pyo3(signature = (timeout = None))]
     fn _wait_for_item(slf: &Bound<'_, Self>, timeout: Option<f64>) -> PyResult<bool> {
         let queue = Self::open_queue(slf)?;
@@ -443,7 +474,7 @@ shared_class!(Queue, core::Queue, "Queue", {
         let is_ours =
             |(pid, mailbox): &(u32, Mailbox)| *pid == std::process::id() && mailbox.socket().is_some();
         if !place.as_ref().is_some_and(is_ours) {
-            // One whose descriptor the program has closed gives its place to the next.
+            // A mailbox whose descriptor the program has closed gives its place to the new one.
             if let Some((pid, lost)) = place.as_ref()
                 && *pid == std::process::id()
             {
@@ -456,7 +487,7 @@ shared_class!(Queue, core::Queue, "Queue", {
                     "too many processes watch this queue at once by its descriptor",
                 )));
             }
-            // After a fork this drops the parent's: a copy of its descriptor, whose address stays registered.
+            // After a fork this drops the copy of the parent's mailbox. The parent's address stays registered.
             *place = Some((std::process::id(), mailbox));
             this.watched.store(true, Ordering::Relaxed);
         }

@@ -1,12 +1,12 @@
 //! RPC channels: calls from one process of a family to another, through two queues of family memory.
 //!
-//! A call is one message each way. The request is the tuple (ident, method, args, kwds), or (ident, method, args) where
-//! there are no keywords, the answer the tuple (kind, value), as in the protocol of `multiprocessing.managers`; small ones
-//! are written and read without pickle. What a method returned is an answer by itself if it is of one of Python's own
-//! types, and no tuple. Whoever waits for the other notices its death, whatever it was doing.
+//! A call is one message each way. The request is the tuple (ident, method, args, kwds), or (ident, method, args) without
+//! keywords. The answer is the tuple (kind, value), as in the protocol of `multiprocessing.managers`. Small messages are
+//! written and read without pickle. A returned value is sent without its kind if it is of one of Python's own types and no
+//! tuple. An end that waits for the other notices when the other process dies, whatever that process was doing.
 //!
-//! A channel is used by one thread at a time on either side. When the wait for an answer is broken off (Ctrl-C) the channel is
-//! *broken*: the answer may still come, and must not be taken for that to the next request.
+//! On each side one thread at a time uses a channel. When Ctrl-C ends the wait for an answer, the channel is *broken*: the answer
+//! may still come, and must not be taken for the answer to the next request.
 
 use super::Queue;
 use crate::codec::message;
@@ -29,27 +29,27 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// One end of an RPC channel.
 #[pyclass(module = "procession._core", frozen, weakref)]
 pub struct RpcChannel {
-    /// Where this end puts.
+    /// The queue that this end puts messages into.
     outgoing: Py<Queue>,
-    /// Where this end takes.
+    /// The queue that this end takes messages from.
     incoming: Py<Queue>,
     peer: Seat,
-    /// Whether an answer is due that nobody waits for.
+    /// Whether an answer is due for which no thread waits any more.
     broken: AtomicBool,
 }
 
-/// How a call went.
+/// The result of a call.
 enum Outcome<'py> {
-    /// This is the answer's value.
+    /// The method returned this value.
     Returned(Bound<'py, PyAny>),
     Raised(PyErr),
-    /// Nothing was called: it is no plain method of an object, or not allowed.
+    /// No method was called: the name is not that of a plain method of the object, or calling it is not allowed.
     Unusual,
 }
 
 impl RpcChannel {
-    /// The next message, waiting for it; None: the other end is dead, or has hung up. The inner error is that of unpacking
-    /// it, with which it is consumed.
+    /// Waits for the next message and takes it. None: the other end is dead or has hung up. The inner error is that of
+    /// unpacking the message, which is consumed then.
     fn take<'py>(&self, py: Python<'py>) -> PyResult<Option<PyResult<Bound<'py, PyAny>>>> {
         let incoming = Queue::open_queue(self.incoming.bind(py))?;
         let peer_died = AtomicBool::new(false);
@@ -82,7 +82,7 @@ impl RpcChannel {
         PyEOFError::new_err(format!("{name} (pid {pid}) is gone or has hung up"))
     }
 
-    /// Sends a request and waits for what comes.
+    /// Sends a request and waits for the answer.
     fn answer<'py>(
         &self,
         py: Python<'py>,
@@ -108,7 +108,7 @@ impl RpcChannel {
         self.take(py)?.unwrap_or_else(|| Err(self.gone()))
     }
 
-    /// Puts a message; false if the other end has hung up.
+    /// Puts a message. Returns false if the other end has hung up.
     fn put(&self, message: &Bound<'_, PyAny>) -> PyResult<bool> {
         let outgoing = self.outgoing.bind(message.py());
         match Queue::put_until(outgoing, message, Deadline::NEVER) {
@@ -121,7 +121,7 @@ impl RpcChannel {
 
 #[pymethods]
 impl RpcChannel {
-    /// An end of a line to the member with that seat.
+    /// Makes an end of a channel to the member with this seat. Raises EOFError if that process is gone.
     #[new]
     fn new(outgoing: Py<Queue>, incoming: Py<Queue>, slot: u32, generation: u32) -> PyResult<RpcChannel> {
         let peer = Seat::find(slot, generation)
@@ -134,8 +134,8 @@ impl RpcChannel {
         })
     }
 
-    /// Sends the request (ident, name, args, kwds) and returns the answer, waiting for it. EOFError: the other end is
-    /// gone.
+    /// Sends the request (ident, name, args, kwds), waits for the answer and returns it. Raises EOFError if the other end is
+    /// gone or goes meanwhile.
     fn call<'py>(
         &self,
         py: Python<'py>,
@@ -151,7 +151,7 @@ impl RpcChannel {
         Ok(answer)
     }
 
-    /// `call` for a proxy: what the method has returned, or what the proxy makes of another answer.
+    /// Calls a method for a proxy. Returns what the method has returned, or what the proxy makes of another kind of answer.
     fn ask<'py>(
         &self,
         py: Python<'py>,
@@ -175,13 +175,13 @@ impl RpcChannel {
         unpacked.call1((proxy, kind, value))
     }
 
-    /// Whether it is of no use any more.
+    /// Whether the line cannot be used any more.
     #[getter]
     fn broken(&self) -> bool {
         self.broken.load(Ordering::Relaxed)
     }
 
-    /// Tells the other end that nothing will come any more.
+    /// Tells the other end that no more messages will come.
     fn hang_up(&self, py: Python<'_>) -> PyResult<()> {
         let outgoing = Queue::open_queue(self.outgoing.bind(py))?;
         while !py.detach(|| outgoing.shut_down(false)).map_err(raised)? {
@@ -190,17 +190,17 @@ impl RpcChannel {
         Ok(())
     }
 
-    /// Answers the requests that come, until the other end is gone.
+    /// Answers the requests of the other end until that is gone.
     ///
-    /// objects: {ident: (object, frozenset of names that may be called, dict of methods with a type, or None)}. handler has
-    /// what is not simply calling a method: `raised(request, error)`, `unusual(request)`, `unreadable(error)` and
-    /// `unsendable(error)` return the answer, `undelivered(request, value)` is told of the last one if nobody took it.
-    ///
-    /// control_queue: while messages in this queue are not dealt with, `handler.catch_up()` is called before the next request, so
-    /// that what was put there before the request is dealt with before it as well.
-    ///
-    /// pinned_until_ack: what the objects of an answer need until the client has references to them. It is emptied when the next
-    /// request has come and the messages of `control_queue` are dealt with.
+    /// Args:
+    ///     objects: {ident: (object, frozenset of names that may be called, dict of methods with a type, or None)}.
+    ///     handler: Handles everything but plain calls: `raised(request, error)`, `unusual(request)`, `unreadable(error)` and
+    ///         `unsendable(error)` return the answer; `undelivered(request, value)` is called with the last answer if the
+    ///         client did not take it.
+    ///     control_queue: While this queue has messages that are not done, `handler.catch_up()` is called before the next request, so
+    ///         that messages put there before the request are handled before it.
+    ///     pinned_until_ack: A list of what keeps the objects of an answer alive until the client has references to them. It is
+    ///         emptied after the next request has come and the messages in `control_queue` are done.
     fn serve(
         &self,
         py: Python<'_>,
@@ -245,7 +245,7 @@ impl RpcChannel {
                 }
                 Outcome::Unusual => handler.call_method1(intern!(py, "unusual"), (whole(&request)?,))?,
             };
-            // What it refers to ends now, and not when the next request comes.
+            // Drops the request's references now, not when the next request comes.
             drop(request);
             match self.put(&answer) {
                 Ok(true) => {}
@@ -267,7 +267,7 @@ impl RpcChannel {
     }
 }
 
-/// A request with its keywords, as the protocol has it.
+/// Returns a request as the protocol has it, with keywords.
 fn whole<'py>(request: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     match request.cast_exact::<PyTuple>() {
         Ok(parts) if parts.len() == 3 => {
@@ -278,15 +278,16 @@ fn whole<'py>(request: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     }
 }
 
-/// Whether the method takes something from others, which must be given back if the caller is not there to get it.
+/// Returns whether the method takes something away from others (a lock, an item), which must be given back if the caller
+/// has died and cannot receive it.
 fn to_be_undone(request: &Bound<'_, PyAny>) -> bool {
     let name = request.cast::<PyTuple>().ok().and_then(|r| r.get_item(1).ok());
     name.and_then(|name| name.extract::<String>().ok())
         .is_some_and(|name| matches!(name.as_str(), "acquire" | "get" | "get_nowait"))
 }
 
-/// Whether a value is an answer by itself, without its kind. It must not arrive as a tuple, whatever programs have told
-/// pickle about their own types.
+/// Returns whether a value is sent without its kind. Such a value must not arrive as a tuple, even if the program has
+/// registered reducers for its own types.
 fn stands_alone(value: &Bound<'_, PyAny>) -> bool {
     value.is_none()
         || value.is_exact_instance_of::<PyString>()
@@ -317,10 +318,10 @@ fn dispatched<'py>(
     }
 }
 
-/// A method, its arguments, and its keywords if there are some.
+/// A method, its positional arguments, and its keyword arguments if there are any.
 type Call<'py> = (Bound<'py, PyAny>, Bound<'py, PyTuple>, Option<Bound<'py, PyDict>>);
 
-/// What a request asks for, if it is a method that may be called and whose result is the answer.
+/// Returns the call that a request asks for, if the method may be called and its result is the answer.
 fn found<'py>(request: &Bound<'py, PyAny>, objects: &Bound<'py, PyDict>) -> Option<Call<'py>> {
     let request = request
         .cast::<PyTuple>()
@@ -343,7 +344,7 @@ fn found<'py>(request: &Bound<'py, PyAny>, objects: &Bound<'py, PyDict>) -> Opti
     Some((function, args, kwds))
 }
 
-/// Views of a dictionary travel as lists.
+/// Makes a list of a dictionary's view, since views cannot be pickled. Any other value is returned as it is.
 fn plain<'py>(py: Python<'py>, value: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     if value.is_instance_of::<PyDictKeys>()
         || value.is_instance_of::<PyDictValues>()
@@ -354,13 +355,13 @@ fn plain<'py>(py: Python<'py>, value: Bound<'py, PyAny>) -> PyResult<Bound<'py, 
     Ok(value)
 }
 
-/// The id of this process's family; None if it is in none yet.
+/// Returns the id of this process's family; None if it is in no family yet.
 #[pyfunction]
 pub fn family_id(py: Python<'_>) -> Option<Bound<'_, PyBytes>> {
     Family::home_if_any().map(|family| PyBytes::new(py, &family.id()))
 }
 
-/// This process's seat: slot and generation.
+/// Returns this process's seat: slot and generation.
 #[pyfunction]
 pub fn seat() -> PyResult<(u32, u32)> {
     let seat = Family::home().and_then(Family::seat).map_err(raised)?;
