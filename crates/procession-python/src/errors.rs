@@ -9,7 +9,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::PyType;
 use std::cell::Cell;
 
-/// The exception for an error of the core.
+/// Returns the exception for an error of the core.
 pub fn raised(error: Error) -> PyErr {
     match error {
         Error::Interrupted => RAISED
@@ -26,7 +26,7 @@ pub fn raised(error: Error) -> PyErr {
 }
 
 thread_local! {
-    /// What a signal handler raised that ended a wait in the core, until the error arrives here.
+    /// The exception of a signal handler that ended a wait in the core, until the core's error arrives here.
     static RAISED: Cell<Option<PyErr>> = const { Cell::new(None) };
 }
 
@@ -51,14 +51,14 @@ pub fn wait_without_the_interpreter(sleep: &mut dyn FnMut(), look_for_signals: b
         RAISED.set(raised);
         ended
     });
-    // The interpreter is coming to its end.
+    // The interpreter is shutting down, so the thread cannot attach: it waits as it is.
     if let Some(here) = here.take() {
         (here.0)();
     }
     ended.unwrap_or(false)
 }
 
-/// `procession.OwnerDiedError` for a death with this lock.
+/// Returns a `procession.OwnerDiedError` that tells whose death left this lock held.
 pub fn owner_died(py: Python<'_>, death: &Death, lock: &Bound<'_, PyAny>) -> PyErr {
     static TYPE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
     let kind = match TYPE.import(py, "procession", "OwnerDiedError") {

@@ -1,8 +1,8 @@
-//! Which of the interpreters of a process the module belongs to, and what is too long to hold it for.
+//! The interpreter that the module belongs to, and the size from which work is done detached from it.
 //!
-//! A process may have several (mod_wsgi and others that embed Python make them), and the import system hands the same
-//! module to all of them that share the main one's lock. Its classes are those of the first: used in another one, they
-//! mix objects of both, and the process crashes.
+//! A process may have several interpreters (mod_wsgi and other programs that embed Python make them), and the import system
+//! gives the same module to all that share the main interpreter's lock. The module's classes belong to the first one. Used
+//! in another interpreter, they would mix objects of both, and the process would crash.
 
 use core::sync::atomic::{AtomicI64, Ordering};
 use pyo3::exceptions::PyImportError;
@@ -19,7 +19,7 @@ fn current(_attached: Python<'_>) -> i64 {
     unsafe { ffi::PyInterpreterState_GetID(ffi::PyInterpreterState_Get()) }
 }
 
-/// ImportError: this is not the interpreter that the module belongs to, which is the first that initialises it.
+/// Claims the module for the first interpreter that initialises it. Raises ImportError in any other one.
 pub fn claim(py: Python<'_>) -> PyResult<()> {
     let current = current(py);
     let owner = OWNER.compare_exchange(-1, current, Ordering::Relaxed, Ordering::Relaxed);

@@ -1,8 +1,8 @@
 //! The extension module `procession._core`: the core, as Python sees it.
 //!
-//! Rules of this floor: nothing waits and nothing copies much while attached to the interpreter (`py.detach`); every
-//! wait comes back for signals, so Ctrl-C works in all of them; no lock of this process is held while Python code may
-//! run, so a fork or a finalizer in the middle of anything meets none.
+//! Rules of this floor: no function waits or copies many bytes while attached to the interpreter (`py.detach`); every wait
+//! returns to run signal handlers, so Ctrl-C ends each of them; no lock of this process is held while Python code may run, so
+//! a fork or a finalizer never finds one locked.
 #![allow(unsafe_code, unreachable_pub)]
 
 use pyo3::prelude::*;
@@ -27,7 +27,7 @@ mod queue;
 mod shared;
 mod sync;
 
-// Free-threaded interpreters turn their lock on for it: nothing here has been reviewed without.
+// A free-threaded interpreter turns its lock on for this module, which has not been reviewed for use without it.
 #[pymodule(gil_used = true)]
 mod _core {
     use pyo3::prelude::*;

@@ -1,4 +1,4 @@
-//! `array.array` without pickle, which copies its items four times: its own way of pickling goes through `bytes`.
+//! `array.array` without pickle. Pickling it copies its items four times, because its reducer makes a `bytes` of them.
 //!
 //! A message is the type code and the items as they lie in memory; both ends are processes of one machine.
 
@@ -8,7 +8,8 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyType;
 
-/// The type code (but 'u') of an object that is exactly an `array.array`, which the program does not pickle in a way of its own.
+/// Returns the type code of an object that is exactly an `array.array`, other than 'u', if the program has not registered a
+/// reducer for it.
 pub fn typecode(obj: &Bound<'_, PyAny>) -> PyResult<Option<u8>> {
     static KIND: PyOnceLock<Py<PyType>> = PyOnceLock::new();
     let py = obj.py();
@@ -30,7 +31,7 @@ pub fn typecode(obj: &Bound<'_, PyAny>) -> PyResult<Option<u8>> {
     Ok(code.bytes().next().filter(|code| *code != b'u'))
 }
 
-/// An array of this type with `len` bytes of items, and a view of them to be filled.
+/// Makes an array of this type with `len` bytes of items. Returns it with a view of its bytes, for the caller to fill.
 pub fn room<'py>(py: Python<'py>, typecode: u8, len: usize) -> PyResult<(Bound<'py, PyAny>, View)> {
     let code = char::from(typecode).to_string();
     let kind = py.import("array")?.getattr("array")?;

@@ -1,9 +1,8 @@
 //! Instances of plain classes, for [`super::tree`]: a class by its name, and what is in the instance's `__dict__`.
 //!
-//! An instance is plain if pickle would do no more for it than that: made by `object.__new__`, without slots, and
-//! without any of the methods and registrations by which a class has a say in how it is pickled. A class is looked at
-//! once, but for its registration in `copyreg` and for its name, which may come to mean something else at any time:
-//! these are asked for every instance, as pickle does.
+//! An instance is plain if pickle would send no more than that: it is made by `object.__new__`, has no slots, and its class has
+//! no method and no registration that changes how it is pickled. A class is examined once, except for its registration in
+//! `copyreg` and its name, which may change at any time: these are checked for every instance, as pickle does.
 
 use super::pickle;
 use pyo3::ffi::{self, PyObject};
@@ -14,19 +13,19 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::mem::ManuallyDrop;
 
-/// What is known of a class.
+/// The result of examining a class.
 struct KnownClass {
-    /// Kept, so that its address stays its own.
+    /// A reference that keeps the class alive, so that no other class gets its address.
     _class: Py<PyAny>,
-    /// Its module's name and its own, and both as a message names them; None if it is not plain.
+    /// The name of the class's module, its own name, and both as a message has them; None if the class is not plain.
     names: Option<(Py<PyString>, Py<PyString>, Vec<u8>)>,
 }
 
-/// Where a name in a message leads.
+/// What a name in a message refers to.
 struct ResolvedName {
     module: Py<PyString>,
     name: Py<PyString>,
-    /// The class that was found there last, and whether it has a `__setstate__`.
+    /// The class that was found under the name last, and whether it has a `__setstate__`.
     last: Option<(Py<PyAny>, bool)>,
 }
 
@@ -37,20 +36,20 @@ thread_local! {
     static NAMES: ManuallyDrop<RefCell<HashMap<Vec<u8>, ResolvedName>>> = ManuallyDrop::default();
 }
 
-/// So many classes are remembered; one that makes classes all the time is not to fill the memory with them.
+/// The number of classes that are remembered, so that a program that makes classes all the time does not fill the memory.
 const MOST_REMEMBERED: usize = 1000;
 
-/// What came of looking at an instance.
+/// The result of [`write_class`].
 pub enum Seen<'py> {
-    /// Its class's name was appended; this is its state.
+    /// The name of the class was appended; this is the instance's state.
     Plain(Bound<'py, PyDict>),
-    /// Pickle has to do it.
+    /// The instance is left to pickle.
     NotPlain,
-    /// Nobody has looked at the class yet: see [`look_at`].
+    /// The class has not been examined yet: see [`look_at`].
     New(Bound<'py, PyType>),
 }
 
-/// Appends the name of the instance's class to `out` and gives its dictionary. Runs no Python code.
+/// Appends the name of the instance's class to `out` and returns the instance's dictionary. Runs no Python code.
 pub fn write_class<'py>(obj: &Bound<'py, PyAny>, out: &mut Vec<u8>) -> Seen<'py> {
     let py = obj.py();
     let class = obj.get_type();
@@ -80,7 +79,7 @@ pub fn write_class<'py>(obj: &Bound<'py, PyAny>, out: &mut Vec<u8>) -> Seen<'py>
     }
 }
 
-/// Looks at a class, which may run Python code; instances are written by [`write_class`] from then on.
+/// Examines a class, which may run Python code. From then on [`write_class`] writes its instances if they are plain.
 pub fn look_at(class: Bound<'_, PyType>) {
     let names = names_if_plain(&class).unwrap_or_default();
     let key = class.as_ptr() as usize;
@@ -101,7 +100,7 @@ pub fn look_at(class: Bound<'_, PyType>) {
     drop(old);
 }
 
-/// Whether the name still leads to the class, and nobody has registered a reducer for it.
+/// Returns whether the name still refers to the class, and no reducer is registered for it.
 fn is_named(
     py: Python<'_>,
     class: &Bound<'_, PyType>,
@@ -206,7 +205,7 @@ fn names_if_plain(class: &Bound<'_, PyType>) -> PyResult<Names> {
     Ok(Some((module.unbind(), name.unbind(), written)))
 }
 
-/// A new instance of the class of this name, with this state; None if the name is none.
+/// Makes an instance of the class of this name, with this state. Returns None if `written` is not a name.
 pub fn make<'py>(
     py: Python<'py>,
     written: &[u8],
@@ -233,7 +232,7 @@ pub fn make<'py>(
     Ok(Some(obj))
 }
 
-/// The class of this name, and whether it has a `__setstate__`; None if the name is none.
+/// Finds the class of this name, and whether it has a `__setstate__`. Returns None if `written` is not a name.
 fn found<'py>(py: Python<'py>, written: &[u8]) -> PyResult<Option<(Bound<'py, PyAny>, bool)>> {
     let names = NAMES.with(|names| {
         let names = names.borrow();
@@ -304,7 +303,7 @@ fn found<'py>(py: Python<'py>, written: &[u8]) -> PyResult<Option<(Bound<'py, Py
     Ok(Some((class, sets_state)))
 }
 
-/// A key of an instance's dictionary, interned as pickle does.
+/// Interns a key of an instance's dictionary if it is a str, as pickle does.
 pub fn interned(key: Bound<'_, PyAny>) -> Bound<'_, PyAny> {
     let py = key.py();
     let mut pointer: *mut PyObject = key.into_ptr();

@@ -1,12 +1,12 @@
-//! Objects as messages: what a queue carries, and what becomes of it at the other end.
+//! Turns objects into the messages of queues, and messages into objects.
 //!
-//! How the bytes are to be read, and what a message carries, is laid down in the core ([`procession_core::message`]),
-//! since Rust programs read and write the same queues.
+//! The core defines the encodings and the references that a message has ([`procession_core::message`]), since Rust programs
+//! read and write the same queues.
 //!
-//! What a pickle of protocol 5 would send out of band (the data of a numpy array) is copied once, into a buffer of family
-//! memory, and the receiver's object *is* that buffer. Small ones stay in the pickle: a block costs more than a copy. A
-//! `bytes`, `bytearray` or `array.array` is copied out as well, once: such an object can only be made around memory that it
-//! has allocated itself.
+//! Data that a pickle of protocol 5 sends out of band ([PEP 574](https://peps.python.org/pep-0574/), for example that of a
+//! numpy array) is copied once, into a buffer of family memory, and the receiver's object *is* that buffer. Small buffers
+//! stay in the pickle, since a block costs more than a copy. A `bytes`, `bytearray` or `array.array` is also copied out
+//! once, since such an object always allocates its own memory.
 
 use super::{array_module, pickle, tree};
 use crate::errors::raised;
@@ -26,11 +26,11 @@ use std::cell::Cell;
 use std::convert::Infallible;
 
 thread_local! {
-    /// Where small messages are written to; kept from one to the next.
+    /// The vector that small messages are written to, kept from one message to the next.
     static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
-/// A vector that is used again and again in this thread.
+/// Calls `work` with an empty vector, which this thread uses again and again to save allocations.
 pub fn with_scratch<T>(work: impl FnOnce(&mut Vec<u8>) -> T) -> T {
     let mut scratch = SCRATCH.take();
     scratch.clear();
@@ -41,9 +41,9 @@ pub fn with_scratch<T>(work: impl FnOnce(&mut Vec<u8>) -> T) -> T {
     answer
 }
 
-/// An object that is ready to go.
+/// An object as a message, ready to be put.
 pub struct Outgoing<'a> {
-    /// Its bytes, in parts that follow each other.
+    /// The bytes, in two parts that follow each other.
     pub parts: [&'a [u8]; 2],
     pub encoding: u32,
     pub refs: Vec<Hold>,
@@ -51,14 +51,14 @@ pub struct Outgoing<'a> {
     pub oob_bytes: u64,
 }
 
-/// Writes an object that needs no pickle to the end of `out`; its encoding, or None if it does need one.
+/// Appends an object that needs no pickle to `out`. Returns its encoding; None if it needs a pickle.
 #[inline]
 pub fn encode_plain(obj: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> Option<u32> {
     // Reducers that nobody has looked for yet matter to instances alone, and `codec` looks when it meets one.
     (!pickle::knows_custom_reducers() && tree::encode(obj, out)).then_some(TREE)
 }
 
-/// Makes a message of an object, for a queue of this family, and has `send` take it.
+/// Makes a message of an object for a queue of this family, and calls `send` with it.
 pub fn outgoing<'py, T>(
     py: Python<'py>,
     family: &'static Family,
@@ -68,16 +68,16 @@ pub fn outgoing<'py, T>(
     outgoing_with(py, family, obj, Buffers::Apart, send)
 }
 
-/// Where the buffers of what is pickled go.
+/// Where the buffers of a pickled object go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Buffers {
-    /// Into blocks of their own, which the receiver's objects then are.
+    /// Into blocks of their own, which become the receiver's objects.
     Apart,
-    /// Into the pickle, so that it can be read more than once.
+    /// Into the pickle, so that the message can be read more than once.
     Within,
 }
 
-/// The same, with a choice for buffers.
+/// As [`outgoing`], with a choice for buffers.
 pub fn outgoing_with<'py, T>(
     py: Python<'py>,
     family: &'static Family,
@@ -162,12 +162,12 @@ pub fn out_of_band(family: &'static Family, collected: Collected, most: usize) -
     Ok(OutOfBand { head, refs, bytes })
 }
 
-/// The bit of a buffer's length that says that the sender's buffer was read-only.
+/// The bit in a buffer's length that says that the sender's buffer was read-only.
 const WAS_READ_ONLY: u64 = 1 << 63;
 
-/// The beginning of a message with buffers.
+/// The head of a message with buffers.
 struct Head {
-    /// How many bytes each has, and whether it [`WAS_READ_ONLY`].
+    /// The length of each buffer in bytes, with the bit [`WAS_READ_ONLY`].
     lengths: Vec<u64>,
     /// Offset and generation of each buffer, where all that is carried is in a bundle.
     places: Option<Vec<(u64, u32)>>,
@@ -188,7 +188,7 @@ impl Head {
             .collect()
     }
 
-    /// The head that these bytes begin with, and how many they are.
+    /// Reads the head that `bytes` begin with. Returns it and its length in bytes.
     fn read(bytes: &[u8]) -> Option<(Head, usize)> {
         let word = |n: usize| Some(u64::from_le_bytes(*bytes.get(8 * n..)?.first_chunk()?));
         let first = word(0)?;
@@ -220,7 +220,7 @@ pub fn incoming<'py>(
     incoming_behind(py, inline, encoding, big.map(|(hold, len)| (hold, 0, len)), refs)
 }
 
-/// The same, where the bytes in the buffer begin at some place and are so many.
+/// As [`incoming`]; `big` is the buffer, the place in it at which the bytes begin, and their number.
 pub fn incoming_behind<'py>(
     py: Python<'py>,
     inline: &[u8],
@@ -290,7 +290,8 @@ pub fn incoming_behind<'py>(
     }
 }
 
-/// The object that bytes are which many read: the buffers that it has are copied, since each reader may write to its own.
+/// Makes the object of a message that several processes read. Its buffers are copied, since each reader may write to its
+/// own.
 pub fn incoming_shared<'py>(
     py: Python<'py>,
     inline: &[u8],
@@ -327,7 +328,7 @@ pub fn incoming_shared<'py>(
     unpickled(py, bytes.as_any(), Some(&buffers), refs.chain(bundle).collect())
 }
 
-/// What a Rust program sends as a `Block`: an array that is the very memory.
+/// Makes the array of a `Block` that a Rust program sent: it is the memory itself, not a copy.
 fn block_of<'py>(py: Python<'py>, head: &[u8], mut refs: Vec<Hold>) -> PyResult<Bound<'py, PyAny>> {
     let (typestr, shape) = block::read(head).ok_or_else(malformed)?;
     let hold = refs.pop().ok_or_else(malformed)?;
@@ -355,7 +356,7 @@ pub fn unpickled_with<'py>(
     with_buffers(py, pickled, head, refs)
 }
 
-/// What a length in a head says.
+/// Splits a length in a head into the number of bytes and the access.
 fn said(length: u64) -> (usize, Access) {
     let access = Access::received(length & WAS_READ_ONLY != 0);
     ((length & !WAS_READ_ONLY) as usize, access)

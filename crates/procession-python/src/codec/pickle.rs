@@ -1,4 +1,4 @@
-//! Turning objects into bytes and back.
+//! Pickles and unpickles objects, with the reducers that the program has registered.
 
 use super::their_reducers;
 use crate::errors::raised;
@@ -11,23 +11,23 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyList};
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
-/// Where reducers of the program's own are registered: [`OURS`] and [`THEIRS`].
+/// Where the program has registered reducers: bits [`OURS`] and [`THEIRS`].
 static CUSTOM: AtomicU8 = AtomicU8::new(0);
 
-/// With our `ForkingPickler`.
+/// With Procession's `ForkingPickler`.
 const OURS: u8 = 1;
 
-/// With the standard library's.
+/// With the standard library's `ForkingPickler`.
 const THEIRS: u8 = 2;
 
-/// From now on objects are pickled by `ForkingPickler`: the program has registered reducers there.
+/// Has objects pickled by `ForkingPickler` from now on, because the program has registered reducers there.
 #[pyfunction]
 #[pyo3(name = "_use_custom_reducers")]
 pub fn use_custom_reducers(yes: bool) {
     set(OURS, yes);
 }
 
-/// The same, of the standard library's `ForkingPickler`. No: the program has taken them back.
+/// Does the same for the standard library's `ForkingPickler`; false: the program has removed its reducers.
 pub fn use_their_reducers(yes: bool) {
     set(THEIRS, yes);
 }
@@ -40,21 +40,22 @@ fn set(place: u8, yes: bool) {
     }
 }
 
-/// Whether it is known that the program has registered reducers of its own: enough for objects whose pickle no reducer
-/// changes.
+/// Whether it is known already that the program has registered reducers. Does not look for new ones, which is enough for
+/// objects whose pickle no reducer changes.
 #[inline]
 pub fn knows_custom_reducers() -> bool {
     CUSTOM.load(Ordering::Relaxed) != 0
 }
 
-/// Whether the program has registered reducers of its own, with our `ForkingPickler` or the standard library's.
+/// Whether the program has registered reducers, with Procession's `ForkingPickler` or the standard library's. Looks for new
+/// ones first.
 #[inline]
 pub fn has_custom_reducers(py: Python<'_>) -> bool {
     their_reducers::notice(py);
     knows_custom_reducers()
 }
 
-/// The C implementation's functions; the module `pickle` itself is not needed and would cost an import.
+/// The functions of the C implementation. The module `pickle` itself is not needed and would cost an import.
 fn function<'py>(
     py: Python<'py>,
     cell: &'static PyOnceLock<Py<PyAny>>,
@@ -125,7 +126,7 @@ fn copying<'py>(py: Python<'py>, obj: &Bound<'py, PyAny>) -> PyResult<Option<Bou
     }
 }
 
-/// Whether a pickle has this name in it.
+/// Whether the name occurs in a pickle.
 pub fn contains(bytes: &[u8], name: &[u8]) -> bool {
     // SAFETY: both pointers and lengths are those of slices; the call only reads.
     let found = unsafe {
@@ -139,7 +140,7 @@ pub fn contains(bytes: &[u8], name: &[u8]) -> bool {
     !found.is_null()
 }
 
-/// Whether receivers that are not forked find what the main module defines. Once found it stays found.
+/// Whether receivers that were not forked can find the names that the main module defines. A yes is remembered.
 pub fn main_is_found(py: Python<'_>) -> PyResult<bool> {
     static MAIN_IS_FOUND: AtomicBool = AtomicBool::new(false);
     if !MAIN_IS_FOUND.load(Ordering::Relaxed) {
@@ -164,7 +165,7 @@ pub fn explained(py: Python<'_>, error: PyErr, function: &str, what: &Bound<'_, 
     error
 }
 
-/// Whether the error is of the kind that a registered reducer can help with.
+/// Whether the error is of a kind that a registered reducer can prevent.
 fn may_be_helped(py: Python<'_>, error: &PyErr) -> bool {
     static REFUSAL: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     error.is_instance_of::<PyTypeError>(py)
@@ -219,9 +220,9 @@ pub fn _dismantle<'py>(
 const PROTO: u8 = 0x80;
 const BINBYTES: u8 = b'B';
 const BINBYTES8: u8 = 0x8e;
-/// What comes after the contents: MEMOIZE, STOP.
+/// The opcodes after the contents: MEMOIZE, STOP.
 pub const BYTES_TAIL: &[u8] = b"\x94.";
-/// As long as what comes before the contents can be.
+/// The greatest number of bytes before the contents.
 pub const LONGEST_BYTES_HEAD: usize = 11;
 
 /// What comes before the contents of so many bytes: the first so many of an array.

@@ -1,8 +1,8 @@
-//! Reducers that libraries have registered with the standard library's `ForkingPickler`, which are to be used here too.
+//! Reducers that libraries have registered with the standard library's `ForkingPickler`. They are used here too.
 //!
-//! Nothing tells of a registration or of its end, and most programs never see that module. So every object that is sent
-//! has a look, at no more than the number of entries in a dictionary: `sys.modules` until the standard library's module
-//! is there, its table of reducers then.
+//! There is no event for a registration or its removal, and most programs never import that module. So each send compares
+//! the number of entries of one dictionary: of `sys.modules` until the standard library's module is loaded, of its table of
+//! reducers from then on.
 
 use super::pickle;
 use pyo3::ffi;
@@ -14,10 +14,10 @@ use std::sync::atomic::{AtomicIsize, Ordering};
 /// `multiprocessing.reduction.ForkingPickler._extra_reducers`, once the program has imported that.
 static TABLE: PyOnceLock<Py<PyDict>> = PyOnceLock::new();
 
-/// How many entries there were at the last look.
+/// The number of entries at the last look.
 static ENTRIES: AtomicIsize = AtomicIsize::new(-1);
 
-/// Looks whether reducers were registered or taken back since the last look, and tells pickle.
+/// Finds out whether reducers were registered or removed since the last look, and tells [`super::pickle`].
 #[inline]
 pub fn notice(py: Python<'_>) {
     if entries(py) != ENTRIES.load(Ordering::Relaxed) {

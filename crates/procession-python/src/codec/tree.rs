@@ -1,14 +1,14 @@
 //! Small messages without pickle.
 //!
 //! Most messages are small trees of built-ins: a number, a tuple of two strings and a float, a dictionary of those. Pickle
-//! makes and unmakes several objects for each of them; here they are written straight into bytes and read straight back.
+//! creates and destroys several objects for each message. Here the trees are written straight into bytes and read back.
 //!
-//! What arrives is what pickle would have delivered, types and identities included: only exact built-ins are taken (a
-//! subclass may pickle itself as it likes), and an object that is met twice arrives as one object met twice. What
-//! cannot be said here (an object that contains itself, an integer beyond 64 bits, lone surrogates, more than
-//! [`MOST_NODES`] objects, more than [`MOST_BYTES`] bytes, any other type) is pickle's: [`encode`] says no.
+//! The receiver gets what pickle would have delivered, types and identities included: only exact built-ins are written (a
+//! subclass may define how it is pickled), and an object that occurs twice arrives as one object that occurs twice. What the
+//! format cannot express is left to pickle ([`encode`] returns false): an object that contains itself, an integer beyond 64
+//! bits, lone surrogates, more than [`MOST_NODES`] objects, more than [`MOST_BYTES`] bytes, any other type.
 //!
-//! The format is laid down in the core ([`procession_core::message::tag`]), since Rust programs read and write it too.
+//! The core defines the format ([`procession_core::message::tag`]), since Rust programs read and write it too.
 
 use super::instance::{self, Seen};
 use super::pickle;
@@ -23,7 +23,7 @@ use pyo3::ffi::{self, PyObject};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyString, PyType};
 
-/// Appends the object to `out` and says true, or leaves it to pickle.
+/// Appends the object to `out` and returns true. Returns false, with `out` unchanged, if it is left to pickle.
 pub fn encode(obj: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> bool {
     let start = out.len();
     let mut writer = Writer {
@@ -47,14 +47,14 @@ pub fn encode(obj: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> bool {
 }
 
 struct Writer<'a> {
-    /// How long `out` may become.
+    /// The length that `out` may reach.
     limit: usize,
     out: &'a mut Vec<u8>,
-    /// Objects that may be met again, in the order in which they ended.
+    /// Objects that may occur again, in the order in which they were completed.
     seen: [*mut PyObject; MOST_NODES],
     count: usize,
     nodes: usize,
-    /// A class that was met for the first time.
+    /// A class that occurred for the first time, to be examined afterwards.
     new: Option<Py<PyType>>,
 }
 
@@ -190,7 +190,7 @@ pub fn i64_of(number: &Bound<'_, PyInt>) -> Option<i64> {
     (overflow == 0).then_some(value)
 }
 
-/// The object that `encode` wrote. Any other bytes are a `ValueError`.
+/// Reads the object that `encode` wrote. Raises ValueError for any other bytes.
 pub fn decode<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyAny>> {
     let mut reader = Reader {
         py,
@@ -293,7 +293,7 @@ impl<'py> Reader<'_, 'py> {
         }
     }
 
-    /// A shared object that a Rust program names.
+    /// Reads a shared object that a Rust program has named.
     fn shared(&mut self) -> PyResult<Bound<'py, PyAny>> {
         let py = self.py;
         let [kind] = self.take()?;
@@ -326,14 +326,14 @@ impl<'py> Reader<'_, 'py> {
     }
 }
 
-/// For tests: the bytes of a small tree, None if it is pickle's.
+/// For tests: returns the bytes of a small tree; None if it is left to pickle.
 #[pyfunction]
 pub fn _encode_small<'py>(py: Python<'py>, obj: &Bound<'py, PyAny>) -> Option<Bound<'py, PyBytes>> {
     let mut bytes = Vec::new();
     encode(obj, &mut bytes).then(|| PyBytes::new(py, &bytes))
 }
 
-/// For tests: the tree that these bytes are.
+/// For tests: returns the tree that these bytes encode.
 #[pyfunction]
 pub fn _decode_small<'py>(py: Python<'py>, message: &[u8]) -> PyResult<Bound<'py, PyAny>> {
     decode(py, message)

@@ -1,13 +1,13 @@
 //! Big arguments of processes: copied into family memory once, however many processes get them.
 //!
-//! What pickle sends out of band goes into a buffer that is never written to again ([`Snapshot`]). Each child has a
-//! private view of it ([`PrivateBytes`]), which is as good as a copy of its own and costs memory where it is written to.
+//! The data that pickle sends out of band is copied into a buffer that is never written to again ([`Snapshot`]). Each child
+//! has a private view of it ([`PrivateBytes`]), which behaves like a copy and takes memory only where the child writes.
 //!
-//! The next process that gets the same object is to find the buffer there. So this process notes which bytes of its
-//! own (address and length) were copied to which buffer. The note is only a hint, and keeps nothing alive: whether the
-//! buffer is still there is for family memory to say, and whether the bytes are still the same is looked at, which takes a
-//! quarter of the time that copying takes, and no memory. So it does not matter what happened to the object meanwhile, or
-//! whether another one lies there now. Once no process has the buffer any more, it goes back.
+//! The next process that gets the same object uses the same buffer. So this process notes which of its own bytes (address
+//! and length) it copied to which buffer. The note is only a hint and keeps nothing alive. Before it is used, family memory
+//! tells whether the buffer still exists, and the bytes are compared, which takes a quarter of the time of a copy and no
+//! memory. So the object may have changed meanwhile, or another object may lie at its address. The buffer is freed when no
+//! process has it any more.
 
 use super::buffer::{Access, filled};
 use super::transit;
@@ -24,10 +24,10 @@ use std::sync::Mutex;
 
 /// Fewer bytes than this stay in the pickle: a mapping costs more than copying them.
 pub const WORTH_A_MAPPING: usize = 256 << 10;
-/// Notes that are kept; the oldest goes.
+/// The number of notes that are kept; a new one replaces the oldest.
 const MOST: usize = 64;
 
-/// Which bytes of this process lie in which buffer.
+/// A note: which bytes of this process were copied to which buffer.
 struct CopiedArgument {
     address: usize,
     len: usize,
@@ -61,8 +61,8 @@ fn noted(bytes: &[u8]) -> Option<(u64, u32)> {
     Some((found.offset, found.generation))
 }
 
-/// Bytes in a buffer of family memory that is not written to any more. Pickles by its handle; whoever unpickles it has a
-/// private view of them.
+/// Bytes in a buffer of family memory that is not written to any more. Pickles by its handle; unpickling makes a private view
+/// of the bytes.
 #[pyclass(module = "procession._core", frozen)]
 pub struct Snapshot {
     hold: Hold,
@@ -72,15 +72,17 @@ pub struct Snapshot {
 
 #[pymethods]
 impl Snapshot {
-    /// Of the bytes of any object. None: they are few and can be written to, or not in one piece. MemoryError: there is no room for them.
+    /// Makes a snapshot of the bytes of any object. Returns None if they are few and writable, or not in one piece. Raises
+    /// MemoryError if family memory has no room for them.
     #[staticmethod]
+    #[pyo3(name = "of")]
     fn new(py: Python<'_>, buffer: &Bound<'_, PyAny>) -> PyResult<Option<Snapshot>> {
         let Ok(mut view) = View::new(buffer) else {
             return Ok(None);
         };
         let was_read_only = view.is_read_only();
         let bytes = view.bytes();
-        // One that is read-only and stays in the pickle would make a read-only object.
+        // A read-only buffer must not stay in the pickle: the receiver would get a read-only object.
         if bytes.len() < if was_read_only { 1 } else { WORTH_A_MAPPING } {
             return Ok(None);
         }
@@ -101,7 +103,7 @@ impl Snapshot {
         }))
     }
 
-    /// What unpickling makes.
+    /// Makes the private view, when a snapshot is unpickled.
     #[staticmethod]
     #[pyo3(signature = (handle, len, was_read_only = false))]
     fn _view(handle: &[u8], len: usize, was_read_only: bool) -> PyResult<PrivateBytes> {
@@ -140,13 +142,13 @@ impl Snapshot {
         self.len
     }
 
-    /// For tests: which buffer it is.
+    /// For tests: the offset and generation of the buffer.
     fn _place(&self) -> (u64, u32) {
         (self.hold.offset, self.hold.generation)
     }
 }
 
-/// A private view of a buffer of family memory: writable, and nobody else sees what is written.
+/// A private view of a buffer of family memory: writable, and no other process sees what is written.
 #[pyclass(module = "procession._core", frozen)]
 pub struct PrivateBytes {
     view: PrivateView,
@@ -171,7 +173,7 @@ impl PrivateBytes {
     /// Fills a view of the bytes.
     ///
     /// # Safety
-    /// Called by the interpreter, with a view that is its own to fill.
+    /// The interpreter calls it with a view that may be filled.
     unsafe fn __getbuffer__(slf: Bound<'_, Self>, view: *mut ffi::Py_buffer, flags: c_int) -> PyResult<()> {
         let this = slf.get();
         // SAFETY: the view is the interpreter's to fill (contract); the private mapping of `len` bytes lives as long as

@@ -14,8 +14,8 @@ use pyo3::types::{PyBytes, PyDict, PyTuple};
 use std::os::raw::c_int;
 use std::sync::OnceLock;
 
-/// Bytes in family memory, zero at first. Offers the buffer protocol, writable; the block goes back when the last
-/// reference to it, in any process, and the last view of it here are gone.
+/// Bytes in family memory, zero at first. Offers the writable buffer protocol. The block is freed when no process has a
+/// reference to it, and no view of it is left here.
 #[pyclass(module = "procession._core", subclass, frozen, weakref)]
 #[derive(Default)]
 pub struct Array {
@@ -44,7 +44,7 @@ impl Array {
         Self::default()
     }
 
-    /// Takes memory for so many bytes.
+    /// Makes an array of len bytes. Raises MemoryError if the machine cannot supply them.
     fn _create(&self, py: Python<'_>, len: u64) -> PyResult<()> {
         let make = || Family::home()?.zeroed(len);
         let hold = if len > DETACH_ABOVE as u64 {
@@ -55,7 +55,7 @@ impl Array {
         self.set(hold.map_err(raised)?, len)
     }
 
-    /// Attaches this object to the array that the handle names, which has so many bytes.
+    /// Attaches this object to the array that the handle names, which has at least len bytes; ValueError if it has not.
     fn _attach(&self, handle: &[u8], len: u64) -> PyResult<()> {
         let handle = Handle::from_bytes(handle).map_err(raised)?;
         let hold = handle.open(Kind::Array).map_err(raised)?;
@@ -68,7 +68,8 @@ impl Array {
         self.set(hold, len)
     }
 
-    /// The bytes that name this array in every process; asking for them keeps it alive for whoever gets them.
+    /// The bytes that name this array in every process. Asking for them keeps the array alive for the receiver: a message
+    /// under way holds it, or this process does until it ends.
     #[getter]
     fn handle<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
         let (hold, _) = self.inner()?;
@@ -78,7 +79,7 @@ impl Array {
         Ok(PyBytes::new(py, &hold.handle().to_bytes()))
     }
 
-    /// Which object of the family this is.
+    /// The offset and generation that identify this object in its family.
     #[getter]
     fn _key(&self) -> PyResult<(u64, u32)> {
         let (hold, _) = self.inner()?;
@@ -92,7 +93,7 @@ impl Array {
     /// Fills a view of the bytes.
     ///
     /// # Safety
-    /// Called by the interpreter, with a view that is its own to fill.
+    /// The interpreter calls it with a view that may be filled.
     unsafe fn __getbuffer__(slf: Bound<'_, Self>, view: *mut ffi::Py_buffer, flags: c_int) -> PyResult<()> {
         let (hold, len) = slf.get().inner()?;
         let address = hold.family.address(hold.offset + HEADER, *len as usize);

@@ -10,8 +10,8 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyTuple};
 use std::os::raw::c_int;
 
-/// A buffer of family memory, or a part of one. Offers the buffer protocol; the block goes back when the last view of it
-/// is gone, also when the process is killed. Pickles by its handle: who unpickles it has the same bytes, not a copy.
+/// A buffer of family memory, or a part of one. Offers the buffer protocol. The block is freed when its last view is gone,
+/// also if the process is killed. Pickles by its handle: unpickling gives the same bytes, not a copy.
 #[pyclass(module = "procession._core", frozen)]
 pub struct SharedBytes {
     hold: Hold,
@@ -23,18 +23,18 @@ pub struct SharedBytes {
 /// Who may write to the bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// Nobody.
+    /// No view is writable.
     Read,
-    /// Everybody.
+    /// Every view is writable.
     Write,
-    /// Who asks for a view to write to. Any other view is read-only: so pickle hands on the object itself where the
-    /// sender's buffer was read-only (elsewhere it would put a read-only view in its place), and numpy, which asks, has
-    /// an array that belongs to the receiver, as from a pickle that has the data in it.
+    /// A view is writable if it was asked for as writable, and read-only otherwise. So where the sender's buffer was
+    /// read-only, pickle passes on the object itself (it puts a read-only view in the place of a writable buffer), and numpy,
+    /// which asks for a writable view, makes an array that the receiver may write to, as from a pickle that holds the data.
     Asked,
 }
 
 impl Access {
-    /// Of a buffer that was received.
+    /// The access to a buffer that was received.
     pub fn received(was_read_only: bool) -> Access {
         if was_read_only {
             Access::Asked
@@ -53,7 +53,7 @@ impl Access {
 }
 
 impl SharedBytes {
-    /// A part of a buffer that nobody writes to.
+    /// A part of a buffer that no process writes to.
     pub fn read_only(hold: Hold, start: usize, len: usize) -> Self {
         SharedBytes {
             hold,
@@ -63,7 +63,7 @@ impl SharedBytes {
         }
     }
 
-    /// All of a buffer that nobody writes to; it may be longer than what it was made for.
+    /// The whole of a buffer that no process writes to. It may be longer than the data it was made for.
     pub fn read_only_whole(hold: Hold) -> Self {
         let len = hold.room() as usize;
         Self::read_only(hold, 0, len)
@@ -98,7 +98,7 @@ impl Drop for SharedBytes {
 
 #[pymethods]
 impl SharedBytes {
-    /// The buffer that a handle names, of which len bytes are meant.
+    /// Attaches to the first len bytes of the buffer that a handle names. Raises ValueError if it has fewer.
     #[staticmethod]
     #[pyo3(signature = (handle, len, was_read_only = false))]
     fn _attached(handle: &[u8], len: usize, was_read_only: bool) -> PyResult<SharedBytes> {
@@ -138,7 +138,7 @@ impl SharedBytes {
     /// Fills a view of the bytes.
     ///
     /// # Safety
-    /// Called by the interpreter, with a view that is its own to fill.
+    /// The interpreter calls it with a view that may be filled.
     unsafe fn __getbuffer__(slf: Bound<'_, Self>, view: *mut ffi::Py_buffer, flags: c_int) -> PyResult<()> {
         let this = slf.get();
         // SAFETY: the view is the interpreter's to fill (contract); `len` bytes of the block are at the address, and the
@@ -150,7 +150,7 @@ impl SharedBytes {
 /// Fills a view of an object's bytes.
 ///
 /// # Safety
-/// The view is the interpreter's to fill, and there are `len` bytes at the address as long as the object lives.
+/// `view` may be filled, and `len` bytes are at `address` as long as `object` lives.
 pub unsafe fn filled<T>(
     object: &Bound<'_, T>,
     view: *mut ffi::Py_buffer,

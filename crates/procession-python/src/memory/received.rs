@@ -1,17 +1,17 @@
 //! The buffers that this process has received whole: which block of family memory begins at an address.
 //!
-//! `procession.move` asks: an object whose bytes lie in such a buffer is sent on as that buffer, without a copy.
+//! `procession.move` uses this: it sends an object whose bytes lie in such a buffer as that buffer, without a copy.
 
 use procession_core::family::object::{HEADER, Kind};
 use procession_core::family::{Family, Hold};
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
-/// By address: offset, generation, and how many objects of this process are that buffer. Locked only here, attached to
-/// the interpreter and without running Python code, so no fork meets it locked.
+/// By address: offset and generation of the buffer, and the number of objects of this process that are that buffer. Locked
+/// only here, while attached and without running Python code, so that no fork happens while it is locked.
 static RECEIVED: Mutex<BTreeMap<usize, (u64, u32, usize)>> = Mutex::new(BTreeMap::new());
 
-/// An object of this process is from now on the buffer whose bytes begin at `address`.
+/// Notes that an object of this process is the buffer whose bytes begin at `address`.
 pub fn note(address: usize, hold: &Hold) {
     if let Ok(mut received) = RECEIVED.lock() {
         received
@@ -21,7 +21,7 @@ pub fn note(address: usize, hold: &Hold) {
     }
 }
 
-/// An object that [`note`] was called for is gone.
+/// Takes back a [`note`], when the object is gone.
 pub fn forget(address: usize) {
     if let Ok(mut received) = RECEIVED.lock()
         && let Some(entry) = received.get_mut(&address)

@@ -1,10 +1,10 @@
-//! Handles on their way.
+//! Handles in transit: pickled, and not unpickled yet.
 //!
-//! A handle is only a name: while it is pickled and not yet unpickled, somebody must keep the object alive. Where the
-//! pickle goes through Procession (a queue's message, the start of a process) that is the message or the new seat
-//! itself: packing opens a [`Frame`] in this thread, every object that is pickled inside adds a reference to it, and
-//! the references travel with the bytes. A handle that is pickled elsewhere (into a pipe, a file) may arrive at any
-//! time, so its object is *pinned*: this process holds it until it ends.
+//! A handle is only a name, so a reference must keep the object alive while its handle is in transit. If the pickle goes
+//! through Procession (a queue's message, the start of a process), the message or the new seat owns that reference: packing
+//! opens a [`Frame`] in this thread, every object that is pickled inside adds a reference to it, and the references travel
+//! with the bytes. A handle that is pickled elsewhere (into a pipe, a file) may arrive at any time, so its object is
+//! *pinned*: this process holds it until it ends.
 
 use super::received;
 use super::view::View;
@@ -24,20 +24,20 @@ thread_local! {
     static FRAMES: RefCell<Vec<Collected>> = const { RefCell::new(Vec::new()) };
 }
 
-/// What was met while pickling.
+/// The references and buffers that were collected while an object was pickled.
 #[derive(Default)]
 pub struct Collected {
-    /// The family in which buffers are made; None: buffers stay in the pickle.
+    /// The family in whose memory buffers are made; None: buffers stay in the pickle.
     family: Option<&'static Family>,
-    /// Whether buffers that are in family memory already go as they are.
+    /// Whether buffers that are in family memory already are sent as they are, without a copy.
     moving: bool,
     /// Buffers of fewer bytes stay in the pickle.
     least: usize,
     /// References to the shared objects that the pickle names.
     pub holds: Vec<Hold>,
-    /// What goes out of band.
+    /// The buffers that travel out of band.
     pub buffers: Vec<Apart>,
-    /// Whether a buffer that is read-only stayed in the pickle.
+    /// Whether a read-only buffer stayed in the pickle.
     read_only_within: bool,
 }
 
@@ -45,34 +45,34 @@ pub struct Collected {
 pub struct Apart {
     pub hold: Hold,
     pub len: u64,
-    /// The sender's was so.
+    /// Whether the sender's buffer was read-only.
     pub read_only: bool,
 }
 
-/// Collects the references of what is pickled in this thread until it is taken or dropped.
+/// Collects the references and buffers of objects that are pickled in this thread, until it is taken or dropped.
 pub struct Frame {
     taken: bool,
 }
 
 impl Collected {
-    /// Whether nothing was met.
+    /// Whether nothing was collected.
     pub fn is_empty(&self) -> bool {
         self.holds.is_empty() && self.buffers.is_empty()
     }
 }
 
 impl Frame {
-    /// A frame; with a family, buffers are copied into its memory instead of into the pickle.
+    /// Opens a frame. With a family, buffers are copied into its memory instead of into the pickle.
     pub fn open(family: Option<&'static Family>) -> Frame {
         Self::opened(family, false, WORTH_A_BLOCK)
     }
 
-    /// A frame into which buffers go that the sender gives up.
+    /// Opens a frame for buffers that the sender gives up: those in family memory are not copied.
     pub fn open_moving(family: &'static Family) -> Frame {
         Self::opened(Some(family), true, 0)
     }
 
-    /// A frame for buffers of so many bytes or more.
+    /// Opens a frame for buffers of at least `least` bytes.
     pub fn open_from(family: &'static Family, least: usize) -> Frame {
         Self::opened(Some(family), false, least)
     }
@@ -89,7 +89,7 @@ impl Frame {
         Frame { taken: false }
     }
 
-    /// What was collected.
+    /// Closes the frame. Returns what was collected.
     pub fn take(mut self) -> Collected {
         self.taken = true;
         FRAMES.with_borrow_mut(Vec::pop).unwrap_or_default()
@@ -109,7 +109,7 @@ pub fn take_open_frame() -> Vec<Hold> {
     FRAMES.with_borrow_mut(Vec::pop).unwrap_or_default().holds
 }
 
-/// Pickling begins anew: what the innermost frame has collected is let go of.
+/// Drops everything that the innermost frame has collected, because pickling begins anew.
 #[pyfunction]
 pub fn _forget_collected() {
     let forgotten = FRAMES.with_borrow_mut(|frames| {
@@ -123,7 +123,7 @@ pub fn _forget_collected() {
     drop(forgotten);
 }
 
-/// Whether what was pickled last has a read-only buffer in it, from which a read-only object will be made.
+/// Whether the last pickle has a read-only buffer in it, from which the receiver would make a read-only object.
 pub fn read_only_within() -> bool {
     FRAMES.with_borrow(|frames| frames.last().is_some_and(|f| f.read_only_within))
 }
@@ -136,7 +136,7 @@ pub fn _collect_buffer(py: Python<'_>, buffer: &Bound<'_, PyAny>) -> PyResult<bo
     else {
         return Ok(true);
     };
-    // What is not in one piece is pickle's to refuse.
+    // A buffer that is not in one piece is left to pickle, which refuses it.
     let Ok(mut view) = View::new(buffer) else {
         return Ok(true);
     };
@@ -150,7 +150,7 @@ pub fn _collect_buffer(py: Python<'_>, buffer: &Bound<'_, PyAny>) -> PyResult<bo
         });
         return Ok(true);
     };
-    // One that is read-only and stays in the pickle would make a read-only object.
+    // A read-only buffer must not stay in the pickle: the receiver would get a read-only object.
     if bytes.len() < if read_only { least.min(1) } else { least } {
         return Ok(true);
     }
@@ -189,13 +189,13 @@ pub fn register_in_transit(reference: impl FnOnce() -> Result<Hold, Error>) -> P
     Ok(())
 }
 
-/// Holds an object until this process ends. Once is enough, however often it is pickled.
+/// Holds an object until this process ends. One reference is kept, however often the object is pickled.
 pub fn pin(hold: Hold) {
-    // Locked only here, attached to the interpreter and without running Python code: no fork meets it locked.
+    // Locked only here, while attached and without running Python code, so that no fork happens while it is locked.
     static PINNED: Mutex<BTreeSet<([u8; 16], u64, u32)>> = Mutex::new(BTreeSet::new());
     let key = (hold.family.id(), hold.offset, hold.generation);
     if PINNED.lock().is_ok_and(|mut pinned| pinned.insert(key)) {
-        // The entry in the held table stays; the reaper finds it there.
+        // The entry in the held table stays, so the reaper drops the reference when this process has ended.
         std::mem::forget(hold);
     }
 }

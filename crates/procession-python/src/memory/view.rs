@@ -5,26 +5,26 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use std::os::raw::{c_char, c_int};
 
-/// A view of an object's bytes for as long as this lives, during which the object cannot change its size.
+/// A view of an object's bytes. While it lives, the object cannot change its size.
 pub struct View {
     view: Box<ffi::Py_buffer>,
 }
 
 impl View {
-    /// The bytes of an object that has them in one piece; an error if it has not.
+    /// Makes a view of an object that has its bytes in one piece. Raises what the object raises if it has not.
     pub fn new(obj: &Bound<'_, PyAny>) -> PyResult<View> {
         View::with(obj, ffi::PyBUF_SIMPLE)
     }
 
-    /// The bytes of an object that has them in one piece and lets them be written.
+    /// Makes a writable view of an object that has its bytes in one piece.
     pub fn writable(obj: &Bound<'_, PyAny>) -> PyResult<View> {
         View::with(obj, ffi::PyBUF_WRITABLE)
     }
 
-    /// The bytes of an object in whatever shape it has them. Raises BufferError if they are not in one piece.
+    /// Makes a view of an object with bytes of any shape and format. Raises BufferError if they are not in one piece.
     pub fn contiguous(obj: &Bound<'_, PyAny>) -> PyResult<View> {
         let view = View::with(obj, ffi::PyBUF_FULL_RO)?;
-        // SAFETY: the view is filled; the question changes nothing.
+        // SAFETY: `with` has filled the view; the call only reads it.
         if unsafe { ffi::PyBuffer_IsContiguous(&*view.view, b'C' as c_char) } == 0 {
             return Err(PyBufferError::new_err(
                 "the buffer is not C-contiguous: its bytes are not one piece",
@@ -43,7 +43,7 @@ impl View {
         }
     }
 
-    /// Whether the object does not let its bytes be written.
+    /// Whether the bytes cannot be written.
     pub fn is_read_only(&self) -> bool {
         self.view.readonly != 0
     }
