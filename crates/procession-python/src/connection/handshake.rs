@@ -1,4 +1,4 @@
-//! The handshake, as bytes in and bytes out.
+//! The handshake of connections, as bytes in and bytes out; it does no input or output itself.
 
 use super::transfer::os_error;
 use procession_core::connection::auth::{self, Refusal};
@@ -10,7 +10,7 @@ use pyo3::types::{PyBytes, PyType};
 use rustix::rand::{GetRandomFlags, getrandom};
 use std::sync::{Mutex, MutexGuard};
 
-/// `procession.context.AuthenticationError` for a refusal.
+/// Returns a `procession.context.AuthenticationError` for a refusal.
 fn refused(py: Python<'_>, refusal: Refusal) -> PyErr {
     static TYPE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
     TYPE.import(py, "procession.context", "AuthenticationError")
@@ -20,7 +20,7 @@ fn refused(py: Python<'_>, refusal: Refusal) -> PyErr {
 /// One side of a handshake.
 #[pyclass(module = "procession._core", frozen)]
 pub struct Handshake {
-    // Locked for moments, attached, without running Python code: no fork meets it locked.
+    // Locked briefly, while attached and without running Python code, so that no fork happens while it is locked.
     inner: Mutex<core::Handshake>,
 }
 
@@ -34,11 +34,11 @@ impl Handshake {
 
 #[pymethods]
 impl Handshake {
-    /// listener: whether this is the side that was connected to.
+    /// Begins a handshake. listener: whether this is the side that accepted the connection.
     #[new]
     fn new(key: &[u8], listener: bool) -> PyResult<Self> {
         let mut nonce = [0; auth::NONCE];
-        // so few bytes come whole
+        // So few bytes arrive as a whole.
         getrandom(&mut nonce, GetRandomFlags::empty()).map_err(os_error)?;
         let inner = if listener {
             core::Handshake::listener(key, &nonce)
@@ -50,17 +50,18 @@ impl Handshake {
         })
     }
 
-    /// What is to be sent now, possibly nothing.
+    /// Returns the bytes to send now; they may be none.
     fn outgoing<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
         Ok(PyBytes::new(py, &self.inner()?.outgoing()))
     }
 
-    /// How many bytes may be fed in now; 0: the handshake is over.
+    /// Returns how many bytes may be fed in now; 0: the handshake is over.
     fn wants(&self) -> PyResult<usize> {
         Ok(self.inner()?.wants())
     }
 
-    /// Takes bytes that have come. AuthenticationError: the other side is not to be talked to, but for what is outgoing.
+    /// Takes bytes that were received. Raises AuthenticationError if the other side has failed; only the outgoing bytes are
+    /// still sent to it then.
     fn feed(&self, py: Python<'_>, bytes: &[u8]) -> PyResult<()> {
         self.inner()?.feed(bytes).map_err(|refusal| refused(py, refusal))
     }
@@ -71,7 +72,7 @@ impl Handshake {
     }
 }
 
-/// The response to a challenge. AuthenticationError: it names no digest that there is.
+/// Returns the response to a challenge. Raises AuthenticationError if it names an unknown digest.
 #[pyfunction]
 #[pyo3(name = "_respond")]
 pub fn respond<'py>(py: Python<'py>, key: &[u8], challenge: &[u8]) -> PyResult<Bound<'py, PyBytes>> {
@@ -79,7 +80,7 @@ pub fn respond<'py>(py: Python<'py>, key: &[u8], challenge: &[u8]) -> PyResult<B
     Ok(PyBytes::new(py, &response))
 }
 
-/// AuthenticationError unless the response to the challenge comes from somebody who knows the key.
+/// Raises AuthenticationError unless the response to the challenge was made with the key.
 #[pyfunction]
 #[pyo3(name = "_verify")]
 pub fn verify(py: Python<'_>, key: &[u8], challenge: &[u8], response: &[u8]) -> PyResult<()> {

@@ -19,17 +19,17 @@ use std::sync::{Arc, Mutex};
 pub struct PoolEngine {
     pub pool: Arc<Pool>,
     pid: u32,
-    /// Functions that were sent already, by identity. Locked only while attached, and never while Python code runs.
+    /// Functions that were sent before, by identity. Locked only while attached, and never while Python code runs.
     functions: Mutex<HashMap<usize, KnownFunction>>,
 }
 
-/// A function, kept alive so that its identity stays its own, and its definition.
+/// A function, kept alive so that no other object gets its identity, and its definition.
 type KnownFunction = (Py<PyAny>, Arc<Definition>);
 
-/// How many functions are remembered.
+/// The number of functions that are remembered.
 const MOST_FUNCTIONS: usize = 256;
 
-/// A task. Its outcome is there until it is taken; once this is gone, nobody asks for it.
+/// A task. Its outcome is kept until it is taken, or until this object is gone.
 #[pyclass(module = "procession._core", frozen)]
 pub struct PoolTask {
     pool: Arc<Pool>,
@@ -56,7 +56,8 @@ impl PoolEngine {
         }
     }
 
-    /// The definition of a function that is found by its name, and so is always the same; None if it is not.
+    /// Returns the definition of a function that workers find by its name, so that one definition serves all tasks. None if they
+    /// do not find it so.
     fn definition_of(&self, function: &Bound<'_, PyAny>) -> PyResult<Option<Arc<Definition>>> {
         let key = function.as_ptr() as usize;
         if let Ok(known) = self.functions.lock()
@@ -79,7 +80,7 @@ impl PoolEngine {
         } else {
             HashMap::new()
         };
-        // Outside the lock: the end of a function may run Python code.
+        // Outside the lock: dropping a function may run Python code.
         drop(old);
         Ok(Some(definition))
     }
@@ -120,10 +121,10 @@ impl PoolEngine {
     }
 }
 
-/// So many bytes are worth a buffer of their own: pickle would copy them once more at either end.
+/// A `bytes` of at least this length gets a buffer of its own: pickle would copy it once more at each end.
 const MUCH_IN_BYTES: usize = 1 << 18;
 
-/// The arguments, with those that are long `bytes` in what pickle sends out of band.
+/// Returns the arguments, with long `bytes` wrapped so that pickle sends them out of band.
 fn apart(args: Bound<'_, PyTuple>) -> PyResult<Bound<'_, PyTuple>> {
     static APART: PyOnceLock<Py<PyType>> = PyOnceLock::new();
     let long = |arg: &Bound<'_, PyAny>| {
@@ -142,7 +143,7 @@ fn apart(args: Bound<'_, PyTuple>) -> PyResult<Bound<'_, PyTuple>> {
     PyTuple::new(py, wrapped)
 }
 
-/// Whether pickle sends this by its name alone: a function of a module, a built-in one, a class.
+/// Whether pickle sends the object by its name alone: a function of a module, a built-in function, a class.
 fn is_named(obj: &Bound<'_, PyAny>) -> PyResult<bool> {
     static KINDS: PyOnceLock<(Py<PyType>, Py<PyType>, Py<PyType>)> = PyOnceLock::new();
     let py = obj.py();
@@ -165,7 +166,7 @@ fn is_named(obj: &Bound<'_, PyAny>) -> PyResult<bool> {
     if !may_be {
         return Ok(false);
     }
-    // ReceivedDefinition under its own name: otherwise it goes by value, or not at all.
+    // The name must refer to this object; otherwise it is sent by value, or cannot be sent.
     let name: Bound<'_, PyAny> = obj.getattr("__qualname__")?;
     let Ok(path) = name.cast::<PyString>() else {
         return Ok(false);
@@ -207,7 +208,7 @@ impl PoolEngine {
         })
     }
 
-    /// The bytes by which workers find it, as long as this object is there.
+    /// The bytes by which workers find the pool, as long as this object lives.
     #[getter]
     fn handle<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
         PyBytes::new(py, &self.pool.handle().to_bytes())
@@ -237,7 +238,7 @@ impl PoolEngine {
         }))
     }
 
-    /// Submits a task and waits for its outcome: (True, value) or (False, what went wrong).
+    /// Submits a task and waits for its outcome. Returns (True, value) or (False, a description of the error).
     fn call<'py>(
         &self,
         function: &Bound<'py, PyAny>,
@@ -252,7 +253,7 @@ impl PoolEngine {
             id,
         };
         if let Err(interrupted) = task.wait(py, None) {
-            // Ctrl-C: nobody else knows of this task, so nobody could give it up.
+            // Ctrl-C: only this call knows of the task, so it gives the task up.
             task.cancel(py, true);
             return Err(interrupted);
         }
@@ -260,7 +261,7 @@ impl PoolEngine {
             .ok_or_else(|| PyRuntimeError::new_err("a task's outcome was taken twice"))
     }
 
-    /// A group of tasks that call one function.
+    /// Makes a group of tasks that call one function.
     #[pyo3(signature = (function, starred = false, timeout = None, retries = 0, report = false))]
     fn group(
         &self,
@@ -275,12 +276,12 @@ impl PoolEngine {
             Some(known) => known,
             None => task::define(pool.family(), function)?,
         };
-        // Groups are reported as a whole, not task by task; the supervisor must wait for each all the same.
+        // A group is reported as a whole, not task by task. The supervisor must wait for every task nevertheless.
         let options = task::task_options(timeout, retries, report);
         Ok(PoolGroup::new(pool.clone(), definition, starred, options))
     }
 
-    /// Waits up to timeout seconds for what is to be done next; see `procession._pool.supervisor`.
+    /// Waits up to timeout seconds for the next event that the supervisor must handle; see `procession._pool.supervisor`.
     #[pyo3(signature = (timeout = None))]
     fn next_event<'py>(&self, py: Python<'py>, timeout: Option<f64>) -> PyResult<Bound<'py, PyAny>> {
         let pool = self.ours()?;
@@ -303,7 +304,7 @@ impl PoolEngine {
         })
     }
 
-    /// A worker was started. pidfd: is copied; -1 if there is none.
+    /// Notes that a worker was started. pidfd is copied; -1: there is none.
     fn started(&self, py: Python<'_>, slot: u32, pid: u32, pidfd: RawFd) -> PyResult<()> {
         let pool = self.ours()?;
         let fd = if pidfd < 0 { None } else { Some(copied(pidfd)?) };
@@ -311,13 +312,14 @@ impl PoolEngine {
         Ok(())
     }
 
-    /// A worker could not be started; True if the pool is broken now.
+    /// Notes that a worker could not be started. Returns whether the pool is broken now.
     fn start_failed(&self, py: Python<'_>, slot: u32) -> PyResult<bool> {
         let pool = self.ours()?;
         Ok(py.detach(|| pool.start_failed(slot)))
     }
 
-    /// A worker has ended: whether it had been ready, whether the pool is broken now, whether that was intended.
+    /// Notes that a worker has ended. Returns whether it had been ready, whether the pool is broken now, and whether the end was
+    /// intended.
     #[pyo3(signature = (slot, code, memory = false))]
     fn ended(
         &self,
@@ -349,7 +351,7 @@ impl PoolEngine {
         Ok(())
     }
 
-    /// "open", "closing", "terminating" or "broken".
+    /// The state of the pool: "open", "closing", "terminating" or "broken".
     #[getter]
     fn phase(&self) -> &'static str {
         match self.pool.phase() {
@@ -383,7 +385,7 @@ impl PoolEngine {
         Ok(py.detach(|| pool.cancel_all(None, kill)))
     }
 
-    /// Has the pool take tasks and not end after `close`, until as many calls have said the opposite.
+    /// Keeps the pool taking tasks after `close`, until as many calls have taken that back.
     fn keep_open(&self, py: Python<'_>, on: bool) -> PyResult<()> {
         let pool = self.ours()?;
         py.detach(|| pool.keep_open(on));
@@ -395,7 +397,7 @@ impl PoolEngine {
         self.pool.has_room()
     }
 
-    /// Waits up to timeout seconds until there is room for more tasks, or the pool ends; whether one of the two is so.
+    /// Waits up to timeout seconds until there is room for more tasks, or the pool ends. Returns whether one of the two happened.
     #[pyo3(signature = (timeout = None))]
     fn wait_for_room(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
         let limit = within(timeout);
@@ -431,14 +433,15 @@ fn copied(fd: RawFd) -> PyResult<OwnedFd> {
 
 #[pymethods]
 impl PoolTask {
-    /// Waits up to timeout seconds; whether it is settled.
+    /// Waits up to timeout seconds. Returns whether the task is settled.
     #[pyo3(signature = (timeout = None))]
     fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
         let deadline = within(timeout);
         Ok(waited(py, deadline, || self.pool.wait(self.id, deadline))?.is_some())
     }
 
-    /// Waits up to timeout seconds for its outcome and takes it; None if it is not settled or was taken already.
+    /// Waits up to timeout seconds for the outcome and takes it. Returns None if the task is not settled, or the outcome was
+    /// taken before.
     #[pyo3(signature = (timeout = None))]
     fn outcome<'py>(
         &self,
@@ -455,12 +458,13 @@ impl PoolTask {
         }
     }
 
-    /// Whether it is settled.
+    /// Whether the task is settled.
     fn ready(&self, py: Python<'_>) -> bool {
         py.detach(|| self.pool.is_settled(self.id))
     }
 
-    /// Its outcome, once: (True, value) or (False, what went wrong); None if it is not settled or was taken already.
+    /// Takes the outcome: (True, value) or (False, a description of the error). None if the task is not settled, or the outcome
+    /// was taken before.
     fn take<'py>(&self, py: Python<'py>) -> PyResult<Option<(bool, Bound<'py, PyAny>)>> {
         self.pool
             .take(self.id)
@@ -474,17 +478,17 @@ impl PoolTask {
         py.detach(|| self.pool.cancel(self.id, kill))
     }
 
-    /// Has the supervisor told of its end; False if it is settled already.
+    /// Has the supervisor notified of the task's end. Returns False if the task is settled already.
     fn report(&self, py: Python<'_>) -> bool {
         py.detach(|| self.pool.report(self.id))
     }
 
-    /// Whether a worker has it.
+    /// Whether a worker has taken the task.
     fn running(&self) -> bool {
         self.pool.is_running(self.id)
     }
 
-    /// Its number.
+    /// The number of the task.
     #[getter]
     fn id(&self) -> u64 {
         self.id

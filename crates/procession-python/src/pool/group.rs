@@ -1,4 +1,4 @@
-//! Many tasks of one job: they call one function, and their outcomes are asked for together.
+//! Groups: the tasks of one job, which call one function, and whose outcomes are collected together.
 
 use super::task::{self, How, told};
 use crate::errors::raised;
@@ -10,7 +10,7 @@ use pyo3::types::{PyIterator, PyList, PyType};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-/// A group of tasks. Once it is gone, nobody asks for their outcomes.
+/// A group of tasks. Their outcomes are dropped when this object is gone.
 #[pyclass(module = "procession._core", frozen)]
 pub struct PoolGroup {
     pool: Arc<Pool>,
@@ -19,7 +19,7 @@ pub struct PoolGroup {
     definition: Arc<Definition>,
     starred: bool,
     options: TaskOptions,
-    /// Whether a task of it was big: see [`BIG`].
+    /// Whether a task of the group was big: see [`BIG`].
     big: AtomicBool,
 }
 
@@ -35,13 +35,13 @@ impl Drop for PoolGroup {
 /// See [`PoolGroup::feed`].
 type Fed = (usize, usize, bool, Option<(Py<PyAny>, usize)>);
 
-/// How many tasks are left, and some outcomes.
+/// The number of tasks that are left, and outcomes.
 type Left<T> = (u64, Vec<T>);
 
 /// How many tasks are left, what has gone wrong by number, and how many values there were.
 type Gathered<'py> = (u64, Vec<(u64, Bound<'py, PyAny>)>, usize);
 
-/// Batches are submitted when they have so many tasks or bytes: the workers should not wait for the last of many.
+/// A batch is submitted when it has this many tasks or bytes, so that workers do not wait for the last of many tasks.
 const MANY: usize = 256;
 const MUCH: usize = 128 << 10;
 
@@ -146,7 +146,7 @@ impl PoolGroup {
                 }
             } else {
                 let wanted = chunk.min(items - read);
-                // As in multiprocessing, a chunk that the input could not fill for an error is not run.
+                // As in multiprocessing, a chunk is not run if the input raised an error before it was full.
                 match part_of(&iterator, wanted) {
                     Ok(list) => {
                         read += list.len();
@@ -174,7 +174,7 @@ impl PoolGroup {
                     big = bytes > BIG && bytes / count > BIG_ITEM;
                 }
                 Err(e) => {
-                    // It cannot be sent.
+                    // The argument cannot be sent.
                     let count = if many { payload.len()? } else { 1 };
                     read -= count;
                     error = Some((e, count));
@@ -240,7 +240,7 @@ impl PoolGroup {
         Ok(Some((left, failures, stored)))
     }
 
-    /// Waits up to timeout seconds until all tasks are settled; whether they are.
+    /// Waits up to timeout seconds until all tasks are settled. Returns whether they are.
     #[pyo3(signature = (timeout = None))]
     fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
         let limit = within(timeout);
@@ -250,35 +250,35 @@ impl PoolGroup {
         Ok(settled.is_some())
     }
 
-    /// How many tasks are under way, and how many are settled and not collected.
+    /// Returns how many tasks are under way, and how many are settled and not collected.
     fn progress(&self, py: Python<'_>) -> (u64, u64) {
         py.detach(|| self.pool.progress(self.id))
     }
 
-    /// Cancels what is not settled yet; `kill`: also what is being run. How many tasks that were.
+    /// Cancels the tasks that are not settled; `kill`: also those that run. Returns how many.
     #[pyo3(signature = (kill = true))]
     fn cancel(&self, py: Python<'_>, kill: bool) -> usize {
         py.detach(|| self.pool.cancel_all(Some(self.id), kill))
     }
 
-    /// Says whether more tasks may be submitted: as long as they may, the pool does not end after `close`, and who
+    /// Sets whether more tasks may be submitted. As long as they may, the pool does not end after `close`, and a thread that
     /// collects outcomes waits for more.
     fn feeding(&self, py: Python<'_>, on: bool) {
         py.detach(|| self.pool.feed(self.id, on));
     }
 
-    /// Has those who collect outcomes return, to look at what is kept beside them.
+    /// Makes the threads that collect outcomes return, so that they look at what the facade keeps beside the outcomes.
     fn tell(&self, py: Python<'_>) {
         py.detach(|| self.pool.tell_group(self.id));
     }
 
-    /// Throws the outcomes of its tasks away from now on; the tasks are run.
+    /// Drops the outcomes of the group's tasks from now on. The tasks are still run.
     fn forget(&self, py: Python<'_>) {
         py.detach(|| self.pool.forget_group(self.id));
     }
 
-    /// Waits up to timeout seconds until no more than `most` tasks are under way; whether that is so. True as well when
-    /// the pool ends.
+    /// Waits up to timeout seconds until at most `most` tasks are under way. Returns whether that is so, or the pool has
+    /// ended.
     #[pyo3(signature = (most, timeout = None))]
     fn wait_for_few(&self, py: Python<'_>, most: u64, timeout: Option<f64>) -> PyResult<bool> {
         let limit = within(timeout);
@@ -286,18 +286,18 @@ impl PoolGroup {
         Ok(few.is_some())
     }
 
-    /// Whether a task of it had more than 256 KiB, and more than 1 KiB for each of its items.
+    /// Whether a task of the group had more than 256 KiB, and more than 1 KiB for each of its items.
     #[getter]
     fn big(&self) -> bool {
         self.big.load(Ordering::Relaxed)
     }
 
-    /// Has the supervisor told whenever there are outcomes.
+    /// Has the supervisor notified whenever there are outcomes.
     fn report(&self, py: Python<'_>) {
         py.detach(|| self.pool.report_group(self.id));
     }
 
-    /// Its number.
+    /// The number of the group.
     #[getter]
     fn id(&self) -> u64 {
         self.id

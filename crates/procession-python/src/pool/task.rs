@@ -1,4 +1,4 @@
-//! What a task says, and how its outcome becomes an object.
+//! The payload of tasks, and how outcomes become objects.
 
 use crate::codec::message::{self, Buffers};
 use crate::errors::raised;
@@ -13,7 +13,7 @@ use pyo3::types::PyTuple;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How a task's payload is to be understood: the word in its head.
+/// The meaning of a task's payload: the word in the task's head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u64)]
 pub enum How {
@@ -57,23 +57,23 @@ impl How {
     }
 }
 
-/// What a result is: the word in its head.
+/// The kind of a result: the word in the result's head.
 pub mod result {
-    /// What the task returned.
+    /// The value that the task returned.
     pub const VALUE: u64 = 0;
-    /// What it raised: see `procession._pool.worker.described`.
+    /// The exception that it raised: see `procession._pool.worker.described`.
     pub const RAISED: u64 = 1;
-    /// It returned what cannot be sent: (repr of the error, repr of the value).
+    /// The value cannot be sent: (repr of the error, repr of the value).
     pub const UNSENDABLE: u64 = 2;
 }
 
-/// The object that a message of the pool is.
+/// Returns the object of a message of the pool.
 pub fn unpacked(py: Python<'_>, arrived: Arrived) -> PyResult<Bound<'_, PyAny>> {
     let big = arrived.big.map(|(hold, len)| (hold, HEAD, len - HEAD));
     message::incoming_behind(py, &arrived.bytes, arrived.encoding, big, arrived.refs)
 }
 
-/// An outcome as (whether it is a value, value) or (False, (kind, ...)).
+/// Returns an outcome as (True, value) or (False, (kind, ...)).
 pub fn told<'py>(py: Python<'py>, outcome: Outcome) -> PyResult<(bool, Bound<'py, PyAny>)> {
     let arrived = match outcome {
         Outcome::Returned(arrived) => arrived,
@@ -111,7 +111,7 @@ fn died<'py>(py: Python<'py>, kind: &str, death: &Death) -> PyResult<Bound<'py, 
     Ok(facts.into_pyobject(py)?.into_any())
 }
 
-/// Seconds, as a task's limit.
+/// Converts seconds to the time limit of a task.
 pub fn task_options(timeout: Option<f64>, retries: u32, report: bool) -> TaskOptions {
     let span = |seconds: f64| Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX / 4);
     TaskOptions {
@@ -121,11 +121,11 @@ pub fn task_options(timeout: Option<f64>, retries: u32, report: bool) -> TaskOpt
     }
 }
 
-/// Submits one task; its number.
+/// Submits one task. Returns its number.
 pub fn submit(pool: &Pool, mut task: Submission, how: How, payload: &Bound<'_, PyAny>) -> PyResult<u64> {
     let py = payload.py();
     task.word = how as u64;
-    // What is put once more must be what it was, and a buffer is the receiver's to change.
+    // A task that may be put again must stay unchanged, and the receiver may change a buffer; so buffers go into the pickle.
     let buffers = if task.options.retries > 0 {
         Buffers::Within
     } else {
@@ -208,7 +208,7 @@ pub fn submit_in_batch(
     })
 }
 
-/// Writes down what tasks have in common.
+/// Writes a definition: what tasks have in common.
 pub fn define(family: &'static Family, obj: &Bound<'_, PyAny>) -> PyResult<Arc<Definition>> {
     let py = obj.py();
     message::outgoing(py, family, obj, |m| {

@@ -1,4 +1,4 @@
-//! The worker's loop.
+//! The loop of a worker process.
 
 use super::task::{How, result, unpacked};
 use crate::codec::message::{self, Buffers};
@@ -19,7 +19,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyList, PyTuple, PyType};
 use std::collections::HashMap;
 
-/// So many definitions are remembered, most of them functions.
+/// The number of definitions that are remembered, most of them functions.
 const MOST_DEFINITIONS: usize = 64;
 
 /// Takes tasks and runs them, until the pool closes ("closed"), `most` tasks are done ("done"), or this process has more
@@ -38,7 +38,7 @@ pub fn work_in_pool(
 ) -> PyResult<&'static str> {
     let handle = Handle::from_bytes(pool).map_err(raised)?;
     let Ok(worker) = Worker::take_slot(&handle, slot) else {
-        // The pool is gone already.
+        // The pool is gone already, so there is nothing to do.
         return Ok("closed");
     };
     if let Some(ready) = ready {
@@ -56,17 +56,17 @@ pub fn work_in_pool(
 
 struct AtWork {
     worker: Worker,
-    /// Definitions by their keys.
+    /// The definitions that were read, by their keys.
     known: HashMap<(u64, u32), Py<PyAny>>,
 }
 
-/// What a task came to.
+/// The result of running a task.
 enum Ran<'py> {
     Value(Bound<'py, PyAny>),
     Raised(PyErr, FailedItem<'py>),
 }
 
-/// The item of a group whose call has raised, and its number in the task.
+/// The item of a group whose call has raised, and its place in the task.
 type FailedItem<'py> = Option<(usize, Bound<'py, PyAny>)>;
 
 impl AtWork {
@@ -108,7 +108,7 @@ impl AtWork {
         }
     }
 
-    /// Runs one task and hands back what came of it.
+    /// Runs one task and puts its result.
     fn serve(&mut self, py: Python<'_>, arrived: Arrived) -> PyResult<()> {
         let head = arrived.head;
         let mut place = None;
@@ -169,7 +169,7 @@ impl AtWork {
             How::Many | How::ManyStarred => {
                 debug_assert!(how.is_many());
                 let values = PyList::empty(py);
-                // The interpreter's own `map` calls a function with less ado than can be done from here.
+                // The interpreter's own `map` calls a function faster than this code can.
                 let mut calls = mapped(&function, &payload, how.is_starred())?.try_iter()?;
                 for number in 0.. {
                     self.worker.at_item(number);
@@ -184,7 +184,7 @@ impl AtWork {
                 }
                 if values.len() < payload.len()? {
                     *place = place_in(&payload, values.len());
-                    // `map` and `starmap` take the StopIteration of a call for the end of the items.
+                    // `map` and `starmap` cannot tell a StopIteration of the function from the end of the items.
                     return Err(PyStopIteration::new_err(()));
                 }
                 Ok(values.into_any())
@@ -192,13 +192,13 @@ impl AtWork {
         }
     }
 
-    /// What many tasks have in common: read once.
+    /// Returns the definition that tasks name. It is read once.
     fn definition<'py>(&mut self, py: Python<'py>, key: (u64, u32)) -> PyResult<Bound<'py, PyAny>> {
         if let Some(known) = self.known.get(&key) {
             return Ok(known.bind(py).clone());
         }
         let family = self.worker.family();
-        // What no task will name any more need not be remembered; and in no case too much.
+        // Forgets definitions that no task will name any more, and the others if there are too many.
         let over = |key: &(u64, u32)| ReceivedDefinition::is_over(family, *key);
         let gone: Vec<_> = self.known.keys().copied().filter(over).collect();
         for key in gone {
@@ -229,7 +229,7 @@ impl AtWork {
             return done;
         }
         if word == result::VALUE && is_function(what)? {
-            // It must be found by its name: a result that brings its code along is asking for trouble.
+            // The class must be found by its name: a result does not bring code along.
             py.import("_pickle")?.call_method1("dumps", (what,))?;
         }
         message::outgoing_with(py, self.worker.family(), what, Buffers::Apart, |m| {
@@ -258,7 +258,7 @@ impl AtWork {
         if worker.deliver(&mut parcel, LockPolicy::Try).map_err(raised)? {
             return Ok(());
         }
-        // The result is not to be lost for a signal: those are looked at when it is in the queue.
+        // Signal handlers run after the result is in the queue, so that none of them can lose it.
         while !py
             .detach(|| worker.deliver(&mut parcel, LockPolicy::Bounded))
             .map_err(raised)?
@@ -271,7 +271,7 @@ fn place_in<'py>(items: &Bound<'py, PyAny>, number: usize) -> FailedItem<'py> {
     Some((number, items.get_item(number).ok()?))
 }
 
-/// Positional arguments from any iterable.
+/// Makes a tuple of positional arguments from any iterable.
 fn starred(item: Bound<'_, PyAny>) -> PyResult<Bound<'_, PyTuple>> {
     match item.cast_into_exact::<PyTuple>() {
         Ok(args) => Ok(args),
@@ -300,7 +300,7 @@ fn mapped<'py>(
     kind.call1((function, items))
 }
 
-/// Ctrl-C reaches the workers too, and one without a task has nothing to interrupt.
+/// Ctrl-C reaches the workers too. A worker without a task has nothing to interrupt, so it ignores it.
 fn undisturbed(py: Python<'_>, rest: PyResult<()>) -> PyResult<()> {
     match rest {
         Err(e) if e.is_instance_of::<PyKeyboardInterrupt>(py) => Ok(()),

@@ -1,4 +1,4 @@
-//! Processes, as the facade's start methods use them.
+//! Started processes and the fork server, for the facade's start methods.
 
 use super::member::Member;
 use crate::descriptors::{borrow_open, take};
@@ -31,11 +31,11 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(cpu_count, module)?)
 }
 
-/// A started process, held by its pidfd: never mistaken for another one that got its number.
+/// A started process, held by its pidfd, so that it is never mistaken for another process with the same pid.
 #[pyclass(module = "procession._core", frozen)]
 pub struct Child {
     child: core::Child,
-    /// The seat stays taken for as long as its occupant's exit code may be asked for here.
+    /// Keeps the seat taken while the exit code of its occupant can be asked for here.
     _member: Option<Py<Member>>,
 }
 
@@ -66,12 +66,13 @@ impl Child {
         self.child.sentinel().map_err(|e| no_sentinel(&e))
     }
 
-    /// The exit code (-N: killed by signal N), or None while the process runs.
+    /// Returns the exit code (-N: killed by signal N); None while the process runs.
     fn poll(&self, py: Python<'_>) -> Option<i32> {
         py.detach(|| self.child.poll())
     }
 
-    /// Like poll, but waits up to timeout seconds (None: without limit). Ctrl-C interrupts it.
+    /// Waits up to timeout seconds (None: without limit) for the end of the process. Returns the exit code; None if it still
+    /// runs. Ctrl-C ends the wait.
     #[pyo3(signature = (timeout = None))]
     fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Option<i32>> {
         let deadline = timeout.map_or(Deadline::NEVER, Deadline::after_seconds);
@@ -84,12 +85,12 @@ impl Child {
         }
     }
 
-    /// Sends a signal; nothing happens if the process has ended.
+    /// Sends a signal. Does nothing if the process has ended.
     fn send_signal(&self, signum: i32) -> PyResult<()> {
         self.child.send_signal(signum).map_err(|e| raised(&e))
     }
 
-    /// Closes the descriptors. The exit code, once known, stays.
+    /// Closes the descriptors. The exit code stays available if it is known.
     fn close(&self) {
         self.child.close();
     }
@@ -99,8 +100,8 @@ impl Child {
     }
 }
 
-/// posix_spawn: runs executable with args (all of them, from the program's name on) and this environment; returns the
-/// pid. The child has descriptors 0 to 2 as they are here and fds[i] as 3 + i (as numbers[i]), and no other.
+/// posix_spawn: starts executable with args (from the program's name on) and this process's environment. Returns the pid.
+/// The child has descriptors 0 to 2 as they are here, fds[i] as 3 + i (or as numbers[i]), and no other.
 #[pyfunction]
 #[pyo3(signature = (executable, args, fds, numbers = None))]
 fn spawn(
@@ -113,8 +114,8 @@ fn spawn(
     Ok(start(py, &executable, args, &fds, numbers, false)?.0)
 }
 
-/// The same; returns (pid, pidfd or -1). No handler of the program's runs between the two, so none has waited for the
-/// process before its pidfd is opened.
+/// Starts a process as `spawn` does. Returns (pid, pidfd or -1). No signal handler of the program runs in between, so none
+/// can wait for the process before its pidfd is opened.
 #[pyfunction]
 fn spawn_held(py: Python<'_>, executable: Text, args: Vec<Text>, fds: Vec<RawFd>) -> PyResult<(u32, RawFd)> {
     let (pid, pidfd) = start(py, &executable, args, &fds, None, true)?;
@@ -130,7 +131,7 @@ fn start(
     held: bool,
 ) -> PyResult<(u32, Option<OwnedFd>)> {
     let args: Vec<CString> = args.into_iter().map(|arg| arg.0).collect();
-    // Copied while attached: Python changes the environment only when it is, too.
+    // Copied while attached: Python changes the environment only while attached, too.
     let env = environment();
     let fds = borrowed(fds)?;
     let numbers = numbers.unwrap_or_else(|| (system::FIRST..).take(fds.len()).collect());
@@ -154,11 +155,11 @@ fn start(
 /// Slot, generation, reply descriptor (-1: a spare is wanted), passed descriptors.
 type Asked = (u32, u32, RawFd, Vec<RawFd>);
 
-/// The server's side: a single-threaded loop in Rust around os.fork() in Python.
+/// The fork server's side: a single-threaded loop in Rust around os.fork() in Python.
 #[pyclass(module = "procession._core")]
 pub struct ForkServer {
     server: Option<core::ForkServer>,
-    /// Between next() and the answer.
+    /// The request between next() and its answer.
     request: Option<Request>,
 }
 
@@ -177,7 +178,7 @@ impl ForkServer {
     /// generation, reply descriptor, passed descriptors), or None once every client has gone. A reply descriptor of -1
     /// means that a spare is to be forked. Requests that a spare can take are not seen here.
     fn next(&mut self, py: Python<'_>) -> PyResult<Option<Asked>> {
-        // One that was not answered is let go of, and its client told so by the end of its socket.
+        // A request that was not answered is dropped. Its client notices by the end of its socket.
         self.request = None;
         let server = self.server.as_mut().ok_or_else(left)?;
         loop {
@@ -195,20 +196,20 @@ impl ForkServer {
         }
     }
 
-    /// How many spares to keep.
+    /// Sets how many spares to keep.
     fn keep_spares(&mut self, count: usize) -> PyResult<()> {
         self.server.as_mut().ok_or_else(left)?.keep_spares(count);
         Ok(())
     }
 
-    /// In the server, after the fork of a spare.
+    /// In the server: notes that a spare was forked.
     fn spare_forked(&mut self, pid: u32) -> PyResult<()> {
         self.server.as_mut().ok_or_else(left)?.spare_forked(pid);
         Ok(())
     }
 
-    /// In the spare, first of all: leaves the server and waits to be told which child it is. Returns (slot, generation,
-    /// passed descriptors), or None if it is not needed any more.
+    /// In the spare, as its first step: leaves the server and waits for its request. Returns (slot, generation, passed
+    /// descriptors), or None if it is not needed any more.
     fn wait_as_spare(&mut self, py: Python<'_>) -> PyResult<Option<(u32, u32, Vec<RawFd>)>> {
         let Some(spare) = self.server.take().ok_or_else(left)?.leave_as_spare() else {
             return Ok(None);
@@ -242,7 +243,7 @@ impl ForkServer {
         Ok(())
     }
 
-    /// In the server: answers the client that fork failed, and why.
+    /// In the server: tells the client that fork failed, and why.
     #[pyo3(signature = (error, reply, errno = 0))]
     fn refused(&mut self, error: &str, reply: RawFd, errno: i32) -> PyResult<()> {
         let request = self.take_request(reply)?;
@@ -253,8 +254,8 @@ impl ForkServer {
         Ok(())
     }
 
-    /// In the child, first of all: undoes what the server set up for itself (signal handler, descriptors). The passed
-    /// descriptors stay open and are the caller's now.
+    /// In the child, as its first step: undoes what the server set up for itself (signal handler, descriptors). The passed
+    /// descriptors stay open, and the caller owns them.
     fn leave(&mut self) {
         if let Some(server) = self.server.take() {
             server.leave();
@@ -280,15 +281,15 @@ fn left() -> PyErr {
     PyRuntimeError::new_err("this process has left the fork server")
 }
 
-/// A pair of connected SOCK_SEQPACKET sockets (client's end, server's end), not inheritable.
+/// Makes a pair of connected SOCK_SEQPACKET sockets, not inheritable. Returns the client's end and the server's end.
 #[pyfunction]
 fn control_pair() -> PyResult<(RawFd, RawFd)> {
     let (client, server) = core::control_pair().map_err(|e| raised(&e))?;
     Ok((client.into_raw_fd(), server.into_raw_fd()))
 }
 
-/// The client's side: asks the fork server for a child with that seat and these descriptors; returns (pid, pidfd or
-/// -1). Raises ConnectionError if the server has gone and OSError with its words if it could not fork.
+/// The client's side: asks the fork server for a child with this seat and these descriptors. Returns (pid, pidfd or -1).
+/// Raises ConnectionError if the server has ended, and OSError with its error text if it could not fork.
 #[pyfunction]
 fn request_fork(
     py: Python<'_>,
@@ -313,7 +314,7 @@ fn request_fork(
 
 fn unanswered(error: &ForkError) -> PyErr {
     let errno = match error {
-        // The two that Python knows as kinds of ConnectionError.
+        // The two errors that Python turns into subclasses of ConnectionError.
         ForkError::ServerGone => libc::ECONNRESET,
         ForkError::Dropped => libc::ECONNABORTED,
         ForkError::Refused { errno, .. } if *errno != 0 => *errno,
@@ -325,20 +326,20 @@ fn unanswered(error: &ForkError) -> PyErr {
     os_error(errno, &error.to_string())
 }
 
-/// Whether the process with this pid and start time (0: any) lives; a zombie does not.
+/// Returns whether the process with this pid and start time (0: any) is alive. A zombie is not.
 #[pyfunction]
 fn process_is_alive(pid: u32, start_time: u64) -> bool {
     procfs::is_alive(pid, start_time)
 }
 
-/// A new descriptor that is readable when the process with this pid and start time (0: any) has ended; from the
-/// beginning, if the pid is nobody's or another process's by now.
+/// Opens a descriptor that becomes readable when the process with this pid and start time (0: any) ends. It is readable at
+/// once if no process has the pid, or another one has it by now.
 ///
 /// (`os.pidfd_open` is missing where Python was built against old headers.)
 #[pyfunction]
 fn open_sentinel(pid: u32, start_time: u64) -> PyResult<RawFd> {
     let opened = match pidfd::open(pid) {
-        // Looked at after the descriptor was opened: from then on it cannot come to mean another process.
+        // Checked after the descriptor was opened, which from then on names the same process for ever.
         Ok(fd) if start_time == 0 || procfs::start_time(pid) == start_time => Ok(fd),
         Err(e) if e.raw_os_error() != Some(libc::ESRCH) => Err(e),
         _ => event::always_ready(),
@@ -346,27 +347,28 @@ fn open_sentinel(pid: u32, start_time: u64) -> PyResult<RawFd> {
     Ok(opened.map_err(|e| no_sentinel(&e))?.into_raw_fd())
 }
 
-/// When a process started, in clock ticks since boot (with its pid, that names it for ever); 0 if there is none.
+/// Returns the start time of a process in clock ticks since boot, which with the pid names it for ever; 0 if there is none.
 #[pyfunction]
 fn start_time(pid: u32) -> u64 {
     procfs::start_time(pid)
 }
 
-/// CPUs that this process can keep busy: those of its affinity mask, or what its control groups' quota comes to,
-/// rounded up, where that is less.
+/// Returns how many CPUs this process can keep busy: the number in its affinity mask, or the quota of its control groups,
+/// rounded up, if that is less.
 #[pyfunction]
 fn cpu_count() -> u32 {
     let quota = cgroup::cpu_quota().map_or(u32::MAX, |cpus| cpus.ceil() as u32);
     cpu::count().min(quota).max(1)
 }
 
-/// How many processes of this process's control group were killed because memory ran out; None if nobody counts.
+/// Returns how many processes of this process's control group were killed because memory ran out; None if the system does
+/// not count them.
 #[pyfunction]
 fn oom_kills() -> Option<u64> {
     cgroup::oom_kills()
 }
 
-/// A str (encoded as os.fsencode does) or bytes, for the system.
+/// A str (encoded as os.fsencode does) or bytes, as a C string for the system.
 struct Text(CString);
 
 impl<'a, 'py> FromPyObject<'a, 'py> for Text {
@@ -383,7 +385,7 @@ impl<'a, 'py> FromPyObject<'a, 'py> for Text {
     }
 }
 
-/// The environment as C programs see it, which is also what `os.environ` writes through to.
+/// Copies the environment of C programs, which `os.environ` changes too.
 fn environment() -> Vec<CString> {
     unsafe extern "C" {
         static environ: *const *const c_char;
@@ -427,12 +429,12 @@ pub(crate) fn raised(error: &io::Error) -> PyErr {
     }
 }
 
-/// Python picks the subclass by the number.
+/// Makes an OSError. Python chooses the subclass by the number.
 fn os_error(errno: i32, message: &str) -> PyErr {
     PyOSError::new_err((errno, message.to_owned()))
 }
 
-/// The system's words, without the number that Rust appends and Python prepends.
+/// The system's error text, without the number that Rust appends and Python prepends.
 fn message(error: &io::Error) -> String {
     let text = error.to_string();
     let number = text.rfind(" (os error ").unwrap_or(text.len());

@@ -1,4 +1,4 @@
-//! Forking, holding what was forked, and hanging on the parent's life.
+//! Forks, the descriptors of forked processes, and lifelines, which end a child with its parent.
 
 use super::child::raised;
 use super::member::{Member, shown};
@@ -76,47 +76,47 @@ fn release_signals() {
     }
 }
 
-/// After an os.fork() in this thread that has failed: gives the seat back that was made for the child.
+/// Frees the seat that was made for a child, after an os.fork() in this thread that has failed.
 #[pyfunction]
 fn fork_refused() {
     seats::refused();
 }
 
-/// How many threads this process has; 1 where nobody can tell.
+/// Returns how many threads this process has; 1 if the system does not tell (no /proc).
 #[pyfunction]
 fn thread_count() -> u64 {
     let own = procfs::stat(std::process::id()).ok().flatten();
     own.map_or(1, |stat| stat.threads)
 }
 
-/// The descriptor that a daemonic child of this process needs. It stays this process's.
+/// Returns the lifeline's descriptor, which a daemonic child of this process inherits. This process keeps it.
 #[pyfunction]
 fn lifeline_reader() -> PyResult<RawFd> {
     Ok(core::reader().map_err(|e| raised(&e))?.as_raw_fd())
 }
 
-/// In a daemonic child: binds this process's life to the parent's, and closes the descriptor that it was given. Where the
-/// system refuses everything, the process lives on by itself.
+/// In a daemonic child: has the kernel end this process when the parent ends, and takes over the lifeline's descriptor. If
+/// the system refuses, the process is not ended with its parent.
 #[pyfunction]
 fn lifeline_hold(fd: RawFd) {
     let _ = core::hold(take(fd).ok());
 }
 
-/// In a child that was forked: the same, or if it is not bound, closes what it would have needed.
+/// In a child that was forked: does the same if it is bound to its parent, and closes the lifeline's descriptor if not.
 #[pyfunction]
 fn lifeline_after_fork(bound: bool) {
     core::after_fork(bound);
 }
 
-/// The descriptor, or a copy of it if it has the number of a standard stream: that one is then closed.
+/// Returns the descriptor. If it has the number of a standard stream, returns a copy with another number and closes it.
 #[pyfunction]
 fn clear_of_streams(fd: RawFd) -> PyResult<RawFd> {
     let fd = descriptor::clear_of_streams(take(fd)?).map_err(|e| raised(&e))?;
     Ok(fd.into_raw_fd())
 }
 
-/// A descriptor that is kept for long, in a program that may close it and open something else under its number. What this
-/// gives out is verified, and nothing else is ever closed.
+/// A descriptor that is kept for long, in a program that may close it and open another file under its number. The number is
+/// compared with the file before each use, so no other file is ever used or closed.
 #[pyclass(module = "procession._core", frozen)]
 pub struct Descriptor {
     kept: GuardedFd,
@@ -124,7 +124,7 @@ pub struct Descriptor {
 
 #[pymethods]
 impl Descriptor {
-    /// Takes the descriptor over.
+    /// Takes over the descriptor.
     #[new]
     fn new(fd: RawFd) -> PyResult<Descriptor> {
         Ok(Descriptor {
@@ -132,13 +132,13 @@ impl Descriptor {
         })
     }
 
-    /// The number. OSError: it is closed, or names something else by now.
+    /// Returns the number. Raises OSError if the program has closed it, or it names another file by now.
     fn fileno(&self) -> PyResult<RawFd> {
         let lost = || PyOSError::new_err((libc::EBADF, "the program has closed this descriptor"));
         Ok(self.kept.get().ok_or_else(lost)?.as_raw_fd())
     }
 
-    /// Whether the number still names what it did.
+    /// Whether the number still names the same file.
     fn is_open(&self) -> bool {
         self.kept.get().is_some()
     }

@@ -1,4 +1,4 @@
-//! Seats in the registry of processes, as the facade's process modules use them.
+//! Seats in the registry of processes, for the facade's process modules.
 
 use crate::descriptors::take;
 use crate::errors::raised;
@@ -11,21 +11,21 @@ use std::borrow::Cow;
 use std::os::fd::AsRawFd;
 use std::sync::Mutex;
 
-/// The entries that this process's seat carried when it was adopted. Locked only while attached to the interpreter and
-/// never across Python code, so no fork meets it locked.
+/// The entries of the references that this process's seat had for it when it was adopted. Locked only while attached to the
+/// interpreter and never across Python code, so that no fork happens while it is locked.
 static IN_SEAT_REFS: Mutex<Vec<u32>> = Mutex::new(Vec::new());
 
-/// A seat in the family's registry of processes, held by the process that started its occupant.
+/// A seat in the family's registry of processes, as the process that started its occupant holds it.
 #[pyclass(module = "procession._core", frozen)]
 pub struct Member {
     seat: Seat,
-    /// The process that made this; copies in its forked children own nothing.
+    /// The pid of the process that made this object. Copies in its forked children do not own the seat.
     creator: u32,
 }
 
 impl Drop for Member {
     fn drop(&mut self) {
-        // Nobody will ask for the occupant's exit code any more: once it is dead its seat is free.
+        // The exit code will not be asked for any more, so the seat becomes free when the occupant is dead.
         if self.creator == std::process::id() {
             self.seat.vacate();
         }
@@ -33,7 +33,7 @@ impl Drop for Member {
 }
 
 impl Member {
-    /// The child that this thread has just forked.
+    /// The seat of the child that this thread has just forked.
     pub fn for_forked_child(pid: u32, name: &str) -> Option<Member> {
         let seat = fork::forked(pid)?;
         seat.slot().set_name(name);
@@ -82,7 +82,7 @@ impl Member {
         py.detach(|| self.seat.load(message)).map_err(raised)
     }
 
-    /// What the occupant left with `leave_report`; None if nothing.
+    /// Returns the report that the occupant left with `leave_report`; None if it left none.
     fn report<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyBytes>> {
         let report = py.detach(|| self.seat.report())?;
         Some(PyBytes::new(py, &report))
@@ -106,7 +106,7 @@ impl Member {
     }
 }
 
-/// The descriptor of this process's family memory, which is made now if there was none.
+/// Returns the descriptor of this process's family memory, and founds a family if the process is in none.
 #[pyfunction]
 pub fn family_fd() -> PyResult<i32> {
     let family = Family::open_home().map_err(raised)?;
@@ -114,8 +114,8 @@ pub fn family_fd() -> PyResult<i32> {
     Ok(fd.as_raw_fd())
 }
 
-/// Joins the family whose memory is fd (-1: this process is in it through its parent's fork), takes the seat, and
-/// returns the start message.
+/// Joins the family whose memory is fd, which is taken over (-1: this process is in the family by its parent's fork), and
+/// takes the seat. Returns the start message.
 #[pyfunction]
 pub fn adopt(py: Python<'_>, fd: i32, slot: u32, generation: u32) -> PyResult<Bound<'_, PyBytes>> {
     let fd = match fd {
@@ -130,7 +130,7 @@ pub fn adopt(py: Python<'_>, fd: i32, slot: u32, generation: u32) -> PyResult<Bo
     Ok(PyBytes::new(py, &seat.message()))
 }
 
-/// The start message is unpickled: lets go of what the seat was carrying for it.
+/// Drops the references that the seat had for the start message, after that was unpickled.
 #[pyfunction]
 pub fn carried_done() {
     let refs = IN_SEAT_REFS
@@ -142,12 +142,12 @@ pub fn carried_done() {
     }
 }
 
-/// A name as people read it. Python's own may have what is no UTF-8: a file's name, say.
+/// Returns a name as text. A name in Python may contain bytes that are not UTF-8, as names of files do.
 pub fn shown<'a>(name: &'a Bound<'_, PyString>) -> Cow<'a, str> {
     name.to_string_lossy()
 }
 
-/// This process's name, as the registry and errors show it.
+/// Sets this process's name, which the registry and errors show.
 #[pyfunction]
 pub fn describe(name: &Bound<'_, PyString>) {
     if let Some(seat) = Family::home_if_any().and_then(|f| f.current_seat()) {
@@ -155,7 +155,7 @@ pub fn describe(name: &Bound<'_, PyString>) {
     }
 }
 
-/// This process is about to end with this exit code.
+/// Notes that this process is about to end with this exit code.
 #[pyfunction]
 pub fn declare_exit(code: i32) {
     if let Some(seat) = Family::home_if_any().and_then(|f| f.current_seat()) {
@@ -163,7 +163,7 @@ pub fn declare_exit(code: i32) {
     }
 }
 
-/// Leaves a report in this process's seat, for its starter to read after its end. False if it has no seat.
+/// Leaves a report in this process's seat, which its starter reads after its end. Returns false if the process has no seat.
 #[pyfunction]
 pub fn leave_report(py: Python<'_>, report: &[u8]) -> PyResult<bool> {
     let Some(seat) = Family::home_if_any().and_then(|f| f.current_seat()) else {
@@ -173,13 +173,13 @@ pub fn leave_report(py: Python<'_>, report: &[u8]) -> PyResult<bool> {
     Ok(true)
 }
 
-/// Looks for members that have died unnoticed; how many there were.
+/// Reclaims what members held that have died unnoticed. Returns how many there were.
 #[pyfunction]
 pub fn sweep(py: Python<'_>) -> usize {
     Family::home_if_any().map_or(0, |family| py.detach(|| family.sweep()))
 }
 
-/// How many blocks of family memory are given out: for tests that look for leaks.
+/// Returns how many blocks of family memory are in use: for tests that look for leaks.
 #[pyfunction]
 pub fn _blocks(py: Python<'_>) -> u64 {
     Family::home_if_any().map_or(0, |family| py.detach(|| family.blocks()))

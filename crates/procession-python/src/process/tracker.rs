@@ -14,13 +14,13 @@ pub fn tracker() -> PyResult<Option<(u32, u32, bool)>> {
     Ok(listed.map(|w| (w.pid, w.fd, w.alive)))
 }
 
-/// The pid of the tracker that is listed, dead or alive; 0 if none is.
+/// Returns the pid of the tracker that is listed, dead or alive; 0 if none is listed.
 #[pyfunction]
 pub fn tracker_pid() -> PyResult<u32> {
     Ok(Family::home().map_err(raised)?.tracker_pid())
 }
 
-/// Lists a tracker, unless another one is listed that lives; whether it is listed now.
+/// Lists a tracker, unless another one is listed that is alive. Returns whether it is listed now.
 #[pyfunction]
 pub fn register_tracker(pid: u32, fd: u32) -> PyResult<bool> {
     Ok(Family::home().map_err(raised)?.register_tracker(pid, fd))
@@ -56,15 +56,15 @@ impl TrackerListing {
     }
 }
 
-/// Bytes of memory that can still be had: what the machine has available or what the control group leaves, if that is
-/// less. None where neither can be read.
+/// Returns how many bytes of memory are available: on the machine, or in the control group if that is less. None if neither
+/// can be read.
 #[pyfunction]
 pub fn memory_left() -> Option<u64> {
     memory::available()
 }
 
-/// Reserves memory for the first size bytes of the file, which grows to that length if it was shorter. OSError: there
-/// is no room, or a limit of the program's forbids it.
+/// Reserves memory for the first size bytes of the file, which grows to that length if it is shorter. Raises OSError if there
+/// is no room, or a limit of the process forbids it.
 ///
 /// (`os.posix_fallocate` is missing in some builds of Python.)
 #[pyfunction]
