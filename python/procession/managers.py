@@ -214,6 +214,9 @@ class BaseManager:
         self._process = server
         ident = ":".join(map(str, server._identity))
         server.name = f"{type(self).__name__}-{ident}"
+        if self._ctx.get_start_method() == "fork":
+            # a forked server may not be able to import it: this process may have changed its user, or its root
+            import socket  # noqa: F401
         with reader:
             with writer:
                 server.start()

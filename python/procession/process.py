@@ -384,9 +384,12 @@ class BaseProcess:
             # Ctrl-C reaches all processes of a terminal; a user needs the traceback of the main process only
             _leave_report(error)
         except BaseException as error:
-            from ._process.display import print_exception
-
-            print_exception(self._name)
+            try:
+                from ._process.display import print_exception
+            except ImportError:  # the process cannot read the package any more: it has changed its user, or its root
+                sys.__excepthook__(type(error), error, error.__traceback__)
+            else:
+                print_exception(self._name)
             _leave_report(error)
         finally:
             threading = sys.modules.get("threading")

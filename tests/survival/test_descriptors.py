@@ -157,3 +157,77 @@ def test_no_descriptor_of_ours_is_a_closed_standard_stream(tmp_path: Path, start
         os.P_WAIT, "bash", "bash", "-c", '"$@" <&- >&- 2>&-', "bash", programs.sys.executable, file, start_method, said
     )
     assert (status, said.read_text()) == (0, "[]")
+
+
+@pytest.mark.parametrize("then", ["closed", "reused"])
+def test_a_pool_whose_program_closes_all_descriptors_tells_of_deaths_and_ends(
+    tmp_path: Path, start_method: str, then: str
+):
+    done = program(
+        tmp_path,
+        """
+        def double(n):
+            return 2 * n
+
+
+        if __name__ == "__main__":
+            pool = mp.get_context(sys.argv[1]).Pool(2)
+            assert pool.map(double, range(4)) == [0, 2, 4, 6]
+            os.closerange(3, 1024)
+            if sys.argv[2] == "reused":
+                files = [open("/dev/zero") for _ in range(20)]  # always readable, as the pidfd of an ended worker is
+            assert pool.map(double, range(4)) == [0, 2, 4, 6]
+            try:
+                pool.apply_async(os._exit, (3,)).get(PATIENCE)
+            except mp.WorkerDiedError as error:
+                assert error.exitcode == 3
+            else:
+                raise AssertionError("the death was not told")
+            assert pool.map(double, range(4)) == [0, 2, 4, 6]
+            pool.close()
+            pool.join()
+            print("ended")
+        """,
+        start_method,
+        then,
+    )
+    assert done.well() == "ended\n"
+
+
+def test_a_pool_that_finds_too_few_descriptors_raises_and_ends(tmp_path: Path):
+    done = program(
+        tmp_path,
+        """
+        import resource
+
+
+        def double(n):
+            return 2 * n
+
+
+        if __name__ == "__main__":
+            mp.Queue().put(1)
+            limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+            for spare in range(1, 12):
+                resource.setrlimit(resource.RLIMIT_NOFILE, (100, limit[1]))
+                held = []
+                try:
+                    while True:
+                        held.append(os.open("/dev/null", os.O_RDONLY))
+                except OSError:
+                    pass
+                for _ in range(spare):
+                    os.close(held.pop())
+                try:
+                    with mp.get_context("fork").Pool(2) as pool:
+                        assert pool.map(double, range(4)) == [0, 2, 4, 6]
+                except OSError:
+                    pass
+                for number in held:
+                    os.close(number)
+            resource.setrlimit(resource.RLIMIT_NOFILE, limit)
+            with mp.get_context("fork").Pool(2) as pool:
+                print(pool.map(double, range(4)))
+        """,
+    )
+    assert done.well() == "[0, 2, 4, 6]\n"

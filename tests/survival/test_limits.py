@@ -56,6 +56,18 @@ def test_an_initializer_may_limit_the_address_space_of_a_pools_workers(context):
         assert pool.map(length, [10, 1_000_000, 50_000_000]) == [10, 1_000_000, 50_000_000]
 
 
+def test_a_hard_limit_on_the_size_of_files_leaves_room_for_a_family():
+    code = """if True:
+    import resource
+    import procession as mp
+    resource.setrlimit(resource.RLIMIT_FSIZE, (48 << 20,) * 2)
+    queue = mp.Queue()
+    queue.put("there is room")
+    print(queue.get())
+    """
+    assert run("-c", code).well() == "there is room\n"
+
+
 def test_the_limit_on_the_size_of_files_limits_no_message(context):
     queue = context.Queue()
     child = context.Process(target=put_many_bytes, args=(queue,))

@@ -29,7 +29,7 @@ static HOME: AtomicPtr<Family> = AtomicPtr::new(core::ptr::null_mut());
 /// only used parts are mapped.
 const LENGTH: u64 = 1 << 40;
 /// The shortest length with which a family is founded.
-const LEAST: u64 = HEAP + (64 << 20);
+const LEAST: u64 = HEAP + (8 << 20);
 
 fn seen(pointer: &AtomicPtr<Family>) -> Option<&'static Family> {
     // SAFETY: only pointers to leaked boxes are ever stored there, so the reference is valid for ever.

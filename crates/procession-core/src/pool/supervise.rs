@@ -515,8 +515,16 @@ impl Pool {
         }
         // The result does not matter: the caller checks again.
         let _ = pidfd::ready(&mut fds, limit);
-        let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
+        let mut ready: Vec<bool> = fds
+            .iter()
+            .map(|fd| fd.revents().contains(PollFlags::IN))
+            .collect();
         drop(fds);
+        // The program may have closed a descriptor during the poll, and have a file of its own under the number: what the
+        // poll says of it then does not count.
+        for (ready, (_, fd)) in ready.iter_mut().zip(&watched) {
+            *ready &= fd.get().is_some();
+        }
         if ready.len() > watched.len() && ready.last() == Some(&true) {
             self.control.clear();
         }

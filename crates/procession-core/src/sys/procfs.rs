@@ -185,9 +185,23 @@ fn by_pidfd(pid: u32) -> Liveness {
         Ok(true) => Liveness::Zombie { status: None },
         Ok(false) => Liveness::Alive,
         Err(e) if e.raw_os_error() == Some(Errno::SRCH.raw_os_error()) => Liveness::Gone,
+        // No descriptor is free, for example.
+        Err(_) if is_ended_child(pid) => Liveness::Zombie { status: None },
         Err(_) if exists(pid) => Liveness::Alive,
         Err(_) => Liveness::Gone,
     }
+}
+
+/// `waitid(P_PID, pid, WEXITED | WNOHANG | WNOWAIT)`: returns whether this process is a child of the caller that has ended
+/// and was not reaped. Needs no descriptor, and reaps nothing.
+///
+/// # References
+///  - [waitid(2)](https://man7.org/linux/man-pages/man2/waitid.2.html)
+fn is_ended_child(pid: u32) -> bool {
+    use rustix::process::{WaitId, WaitIdOptions, waitid};
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    pid.is_some_and(|pid| matches!(waitid(WaitId::Pid(pid), options), Ok(Some(_))))
 }
 
 /// Returns whether the process with this pid and start time lives; a zombie does not.
