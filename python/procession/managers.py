@@ -106,6 +106,14 @@ class State:
         self.value = State.INITIAL
 
 
+def _forks(ctx: Any) -> bool:
+    """Returns whether the processes of a context are forked. A program's own context may not say: then False."""
+    try:
+        return bool(ctx.get_start_method() == "fork")
+    except AttributeError:
+        return False
+
+
 class BaseManager:
     """A server process that holds objects of registered types, and its clients' side.
 
@@ -214,7 +222,7 @@ class BaseManager:
         self._process = server
         ident = ":".join(map(str, server._identity))
         server.name = f"{type(self).__name__}-{ident}"
-        if self._ctx.get_start_method() == "fork":
+        if _forks(self._ctx):
             # a forked server may not be able to import it: this process may have changed its user, or its root
             import socket  # noqa: F401
         with reader:

@@ -263,7 +263,7 @@ def test_the_error_names_the_place_of_what_cannot_be_pickled():
     q = mp.Queue()
     with pytest.raises(TypeError) as caught:
         q.put({"jobs": [1, (2, threading.Lock())]})
-    [note] = [note for note in caught.value.__notes__ if "made ready" in note]  # Python has notes of its own to add
+    [note] = [note for note in caught.value.__notes__ if "to be sent" in note]  # Python has notes of its own to add
     assert "dict, because of what is at ['jobs'][1][1]: _thread.lock" in note
     assert q.empty()
 

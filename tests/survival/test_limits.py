@@ -6,6 +6,7 @@ import resource
 
 from deadlines import PATIENCE
 from programs import run
+from world_programs import program
 
 GIB = 1 << 30
 
@@ -41,19 +42,43 @@ def length(size):
 # --- tests ------------------------------------------------------------------------------------------------------------
 
 
-def test_a_child_that_limits_its_address_space_has_what_the_limit_allows(context):
-    answers = context.Queue()
-    for size, answer in (1_000_000, 1_000_000), (8 * GIB, "MemoryError"):
-        child = context.Process(target=use_memory, args=(size, answers))
-        child.start()
-        assert answers.get(timeout=PATIENCE) == answer
-        child.join()
-        assert child.exitcode == 0
+# In programs of their own: a process that has used gigabytes of shared memory may have mapped more than the limit.
 
 
-def test_an_initializer_may_limit_the_address_space_of_a_pools_workers(context):
-    with context.Pool(2, limit_address_space) as pool:
-        assert pool.map(length, [10, 1_000_000, 50_000_000]) == [10, 1_000_000, 50_000_000]
+def test_a_child_that_limits_its_address_space_has_what_the_limit_allows(tmp_path, start_method):
+    done = program(
+        tmp_path,
+        """
+        from test_limits import GIB, use_memory
+
+        if __name__ == "__main__":
+            context = mp.get_context(sys.argv[1])
+            answers = context.Queue()
+            for size, answer in (1_000_000, 1_000_000), (8 * GIB, "MemoryError"):
+                child = context.Process(target=use_memory, args=(size, answers))
+                child.start()
+                assert answers.get(timeout=PATIENCE) == answer
+                child.join()
+                assert child.exitcode == 0
+        """,
+        start_method,
+    )
+    done.well()
+
+
+def test_an_initializer_may_limit_the_address_space_of_a_pools_workers(tmp_path, start_method):
+    done = program(
+        tmp_path,
+        """
+        from test_limits import length, limit_address_space
+
+        if __name__ == "__main__":
+            with mp.get_context(sys.argv[1]).Pool(2, limit_address_space) as pool:
+                print(pool.map(length, [10, 1_000_000, 50_000_000]))
+        """,
+        start_method,
+    )
+    assert done.well() == "[10, 1000000, 50000000]\n"
 
 
 def test_a_hard_limit_on_the_size_of_files_leaves_room_for_a_family():
@@ -78,7 +103,7 @@ def test_the_limit_on_the_size_of_files_limits_no_message(context):
 
 
 def test_a_program_that_limits_itself_goes_on_with_its_shared_objects():
-    program = """
+    text = """
 import resource
 import procession as mp
 
@@ -102,4 +127,4 @@ except MemoryError as error:
     print(error)
 mp.Lock().acquire()
 """
-    assert "address space" in run("-c", program).well()
+    assert "address space" in run("-c", text).well()
