@@ -125,7 +125,8 @@ class Supervisor(Listeners):
         process.join()
         popen = process._popen
         memory = popen is not None and popen._out_of_memory
-        self._last, self._refusal = process, None  # before another thread can ask what broke the pool
+        if self.engine.phase != "broken":  # the workers that end after that have not broken it
+            self._last, self._refusal = process, None  # before a caller can ask what broke the pool
         self.engine.ended(slot, process.exitcode, memory)
 
     @property
