@@ -73,7 +73,7 @@ fn a_set_that_is_cleared_at_once_reaches_a_waiter_that_had_begun() {
     });
 }
 
-/// A process that dies after it has set the event has woken nobody; the next one that sets it makes up for that.
+/// A process that dies after it has set the event has woken no waiter; the next one that sets it makes up for that.
 #[test]
 fn a_second_set_wakes_those_whom_a_dead_process_did_not_wake() {
     check(|| {

@@ -42,6 +42,7 @@ pub fn done<T: Send>(
     }
 }
 
+/// Like [`done`] after a first attempt that was in vain, or for an operation too long to be attempted attached.
 #[cold]
 #[inline(never)]
 fn done_later<T: Send>(
@@ -277,29 +278,13 @@ impl Dict {
     /// Removes all keys in one step.
     fn clear(&self, py: Python<'_>) -> PyResult<()> {
         let dict = self.core()?;
-        loop {
-            match py
-                .detach(|| dict.try_clear(LockPolicy::Bounded))
-                .map_err(raised)?
-            {
-                Tried::Done(()) => return Ok(()),
-                Tried::Busy => py.check_signals()?,
-            }
-        }
+        done_later(py, |policy| dict.try_clear(policy))
     }
 
     /// Returns what the dictionary holds at one moment: a list of keys; values True: of keys and values by turns.
     fn _snapshot<'py>(&self, py: Python<'py>, values: bool) -> PyResult<Bound<'py, PyList>> {
         let dict = self.core()?;
-        let items = loop {
-            match py
-                .detach(|| dict.try_snapshot(values, LockPolicy::Bounded))
-                .map_err(raised)?
-            {
-                Tried::Done(items) => break items,
-                Tried::Busy => py.check_signals()?,
-            }
-        };
+        let items = done_later(py, |policy| dict.try_snapshot(values, policy))?;
         let list = PyList::empty(py);
         for item in items {
             list.append(key::read(py, &item.key)?)?;

@@ -9,13 +9,12 @@
 //! memory. So the object may have changed meanwhile, or another object may lie at its address. The buffer is freed when no
 //! process has it any more.
 
-use super::buffer::{Access, filled};
+use super::buffer::{Access, filled, opened};
 use super::transit;
 use super::view::View;
 use crate::errors::raised;
-use procession_core::family::object::{HEADER, Kind};
-use procession_core::family::{Family, Handle, Hold, PrivateView};
-use pyo3::exceptions::PyValueError;
+use procession_core::family::object::Kind;
+use procession_core::family::{Family, Hold, PrivateView};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyTuple};
@@ -107,15 +106,7 @@ impl Snapshot {
     #[staticmethod]
     #[pyo3(signature = (handle, len, was_read_only = false))]
     fn _view(handle: &[u8], len: usize, was_read_only: bool) -> PyResult<PrivateBytes> {
-        let hold = Handle::from_bytes(handle)
-            .and_then(|handle| handle.open(Kind::Buffer))
-            .map_err(raised)?;
-        let room = 64u64 << hold.header().tag().class();
-        if len as u64 > room - HEADER {
-            return Err(PyValueError::new_err(
-                "a buffer is not as long as its handle says",
-            ));
-        }
+        let hold = opened(handle, len)?;
         let view = PrivateView::new(hold, len).map_err(raised)?;
         let made = PrivateBytes {
             view,

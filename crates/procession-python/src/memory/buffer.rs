@@ -20,6 +20,19 @@ pub struct SharedBytes {
     access: Access,
 }
 
+/// Opens the buffer that a handle names. Raises ValueError if it has no room for `len` bytes.
+pub fn opened(handle: &[u8], len: usize) -> PyResult<Hold> {
+    let hold = Handle::from_bytes(handle)
+        .and_then(|handle| handle.open(Kind::Buffer))
+        .map_err(raised)?;
+    if len as u64 > hold.room() {
+        return Err(PyValueError::new_err(
+            "a buffer is not as long as its handle says",
+        ));
+    }
+    Ok(hold)
+}
+
 /// Who may write to the bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
@@ -102,15 +115,7 @@ impl SharedBytes {
     #[staticmethod]
     #[pyo3(signature = (handle, len, was_read_only = false))]
     fn _attached(handle: &[u8], len: usize, was_read_only: bool) -> PyResult<SharedBytes> {
-        let hold = Handle::from_bytes(handle)
-            .and_then(|handle| handle.open(Kind::Buffer))
-            .map_err(raised)?;
-        let room = 64u64 << hold.header().tag().class();
-        if len as u64 > room - HEADER {
-            return Err(PyValueError::new_err(
-                "a buffer is not as long as its handle says",
-            ));
-        }
+        let hold = opened(handle, len)?;
         Ok(SharedBytes::whole(hold, len, Access::received(was_read_only)))
     }
 
