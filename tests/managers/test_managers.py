@@ -225,7 +225,7 @@ def test_shared_objects_go_through_a_manager(manager, start_method):
         assert not lock.acquire(False)
 
 
-def test_threads_have_a_line_each(shared):
+def test_each_thread_has_a_channel_of_its_own(shared):
     d, errors = shared.dict(), []
 
     def work(number):

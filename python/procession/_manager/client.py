@@ -1,8 +1,9 @@
-"""The client's side of a manager's server: a line to it for each thread, and the references of this process.
+"""The client's side of a manager's server: a channel to it for each thread, and the references of this process.
 
-A *line* sends requests and returns answers. In a member of the server's family it is a pair of queues in family memory
-(`_core.RpcChannel`); a thread of the server serves the other end. The client puts these queues into the *control queue*
-of the server, which members of the family find through the token of a proxy. Elsewhere a line is a connection.
+A *channel* sends requests and returns answers. In a member of the server's family it is a pair of queues in family
+memory (`_core.RpcChannel`); a thread of the server serves the other end. The client puts these queues into the *control
+queue* of the server, which members of the family find through the token of a proxy. Elsewhere a channel is a
+connection.
 
 The process holds one reference to each object, for all its proxies of it. In the family, taking and dropping a
 reference is a message to the control queue, without an answer. All messages go through that one queue, so they arrive
@@ -70,7 +71,7 @@ def holder() -> tuple[int, int]:
 class _Local(local):
     """The data of each thread about a server."""
 
-    line: Any = None
+    channel: Any = None
     hangup_guard: Any = None
 
 
@@ -95,20 +96,20 @@ _through = _Through()
 
 
 class _HangupGuard:
-    """Hangs up when the thread of the line ends."""
+    """Hangs up when the thread of the channel ends."""
 
-    def __init__(self, line: _core.RpcChannel) -> None:
-        self._line = line
+    def __init__(self, channel: _core.RpcChannel) -> None:
+        self._channel = channel
         self._pid = os.getpid()
 
     def __del__(self) -> None:
         if self._pid == os.getpid():
             with suppress(Exception):
-                self._line.hang_up()
+                self._channel.hang_up()
 
 
-class _ConnectionLine:
-    """A line through a connection."""
+class _ConnectionChannel:
+    """A channel through a connection."""
 
     def __init__(self, remote: Remote, connection: Any, foreign: bool) -> None:
         self._remote = ref(remote)
@@ -165,29 +166,29 @@ class Remote:
         """Sets the initial state; also in a forked child, whose parent goes on using the old one."""
         self.local = _Local()
         self.references = _References(self)
-        self._reference_connection: _ConnectionLine | None = None
+        self._reference_connection: _ConnectionChannel | None = None
         self._control_queue: Queue | None = None
         self._id = os.urandom(8).hex()  # of this process, for a server that distinguishes clients by connections
 
-    # --- lines ---
+    # --- channels ---
 
-    def line(self) -> Any:
-        """Returns this thread's line, and makes it if there is none."""
-        return self.local.line or self.dial()
+    def channel(self) -> Any:
+        """Returns this thread's channel, and makes it if there is none."""
+        return self.local.channel or self.open_channel()
 
-    def dial(self) -> Any:
-        """Makes a line for this thread. ConnectionRefusedError or another OSError: the server has ended."""
-        line: Any = self._line_in_memory()
-        if line is None:
-            line = self._line_through_connection()
-        self.local.line = line
-        return line
+    def open_channel(self) -> Any:
+        """Makes a channel for this thread. ConnectionRefusedError or another OSError: the server has ended."""
+        channel: Any = self._channel_in_memory()
+        if channel is None:
+            channel = self._channel_through_connection()
+        self.local.channel = channel
+        return channel
 
     def failed(self, error: BaseException) -> BaseException:
-        """Drops the line if it is broken, after a call has failed. Returns the exception to raise."""
-        line = self.local.line
-        if line is not None and line.broken:
-            self.local.line = self.local.hangup_guard = None
+        """Drops the channel if it is broken, after a call has failed. Returns the exception to raise."""
+        channel = self.local.channel
+        if channel is not None and channel.broken:
+            self.local.channel = self.local.hangup_guard = None
             if isinstance(error, EOFError):
                 error = EOFError(
                     f"the manager's server at {self.address!r} has ended ({error})"
@@ -229,7 +230,7 @@ class Remote:
     def _refused(self) -> ConnectionRefusedError:
         return ConnectionRefusedError(ECONNREFUSED, f"the manager's server at {self.address!r} has ended")
 
-    def _line_in_memory(self) -> _core.RpcChannel | None:
+    def _channel_in_memory(self) -> _core.RpcChannel | None:
         if self._serializer != "pickle" or self.open_control_queue() is None:
             return None
         from ..queues import SimpleQueue
@@ -237,20 +238,20 @@ class Remote:
         assert self.control_queue is not None
         requests, answers = SimpleQueue(), SimpleQueue()
         try:
-            line = _core.RpcChannel(requests, answers, *struct.unpack("<II", self.control_queue[HANDLE:]))
+            channel = _core.RpcChannel(requests, answers, *struct.unpack("<II", self.control_queue[HANDLE:]))
         except EOFError:
             raise self._refused() from None
-        hangup_guard = _HangupGuard(line)
-        self.post("line", holder(), _core.seat(), current_thread().name, requests, answers)
+        hangup_guard = _HangupGuard(channel)
+        self.post("channel", holder(), _core.seat(), current_thread().name, requests, answers)
         self.local.hangup_guard = hangup_guard
-        return line
+        return channel
 
     def connect(self) -> Any:
         """Connects to the server. Returns the connection."""
         return listener_client[self._serializer][1](self.address, authkey=bytes(self.authkey), **tls_options(self.tls))
 
-    def _line_through_connection(self) -> _ConnectionLine:
-        line = self._accepted()
+    def _channel_through_connection(self) -> _ConnectionChannel:
+        channel = self._accepted()
         if not self._foreign:
             try:
                 with self.references.turn():
@@ -258,24 +259,24 @@ class Remote:
                         self._reference_connection = self._accepted()
             finally:
                 self.references._catch_up()  # with notes that finalizers have left while another thread had the lock
-        return line
+        return channel
 
-    def _accepted(self) -> _ConnectionLine:
+    def _accepted(self) -> _ConnectionChannel:
         connection = self.connect()
         name = f"{process.current_process().name}|{current_thread().name}{MARK}{self._id}]"
         answer = dispatch(connection, None, "accept_connection", (name,))
         self._foreign = not (isinstance(answer, (tuple, list)) and answer and answer[0] == GREETING)
-        return _ConnectionLine(self, connection, self._foreign)
+        return _ConnectionChannel(self, connection, self._foreign)
 
     # --- requests to the server itself ---
 
     def command(self, name: str, args: tuple[Any, ...] = (), kwds: dict[str, Any] = {}) -> Any:  # noqa: B006
         """Sends a request to the server itself. Returns its result."""
-        line = self.line()
+        channel = self.channel()
         if self._foreign:
             return self._command_of_its_own(name, args, kwds)
         try:
-            kind, result = line.call(None, name, args, kwds)
+            kind, result = channel.call(None, name, args, kwds)
         except BaseException as error:
             failure = self.failed(error)
             if failure is error:

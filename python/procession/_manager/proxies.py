@@ -91,9 +91,9 @@ class BaseProxy:
             EOFError, ConnectionError: the server has ended.
         """
         remote = self._procession_remote
-        line = remote.local.line or remote.dial()
+        channel = remote.local.channel or remote.open_channel()
         try:
-            return line.ask(self, methodname, args, kwds)
+            return channel.ask(self, methodname, args, kwds)
         except BaseException as error:
             failure = remote.failed(error)
             try:
@@ -168,7 +168,7 @@ def _close_at_exit(self: BaseProxy) -> None:
 
 
 def unpacked(self: BaseProxy, kind: str, result: Any) -> Any:
-    """Evaluates an answer that is not just the result of a method: makes a proxy, or raises. Lines call this."""
+    """Evaluates an answer that is not just the result of a method: makes a proxy, or raises. Channels call this."""
     if kind != PROXY:
         try:
             raise convert_to_error(kind, result)

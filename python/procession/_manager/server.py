@@ -1,13 +1,13 @@
 """The server of a manager: it holds the objects, and calls their methods for clients.
 
 Each thread of a client has its own thread here, so a method that waits (`Lock.acquire`, `Queue.get`) makes no other
-client wait. Requests from the server's family come through a line of family memory. A loop in Rust
+client wait. Requests from the server's family come through a channel of family memory. A loop in Rust
 (`_core.RpcChannel.serve`) serves them: it calls the method itself and calls this class for everything else. Other
 requests come through a connection, whose loop is here.
 
-There are three more threads. One reads the control queue, where members of the family leave their lines and say which
-references they take and drop. One accepts connections. One watches which members of the family have ended, to drop
-their references.
+There are three more threads. One reads the control queue, where members of the family leave their channels and say
+which references they take and drop. One accepts connections. One watches which members of the family have ended, to
+drop their references.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class Server:
         self.control_queue = control_queue_of(self._queue.handle, _core.seat())
         self._turn = Lock()  # held while a thread reads the control queue
         self._watch = Watch()
-        self._lines: set[_core.RpcChannel] = set()
+        self._channels: set[_core.RpcChannel] = set()
         self._connected: dict[str, int] = {}  # number of connections of each remote process
         util.register_after_fork(self, Server._forked)
 
@@ -131,11 +131,11 @@ class Server:
             self._queue._shut_down()
             while not self._queue.empty():
                 kind, *rest = self._queue.get()
-                if kind == "line":
+                if kind == "channel":
                     rest[-1]._shut_down()  # a client that waits there for an answer raises now
-        for line in tuple(self._lines):
+        for channel in tuple(self._channels):
             with suppress(Exception):
-                line.hang_up()
+                channel.hang_up()
 
     def end_with(self, manager: process.BaseProcess | None) -> None:
         """Ends the server when that process has ended, which should have shut it down."""
@@ -180,11 +180,11 @@ class Server:
             self.stop_event.set()
             return
         self._watch.add(rest[0])
-        if kind == "line":
+        if kind == "channel":
             from threading import Thread
 
             try:
-                Thread(target=self._serve_line, args=rest, name=rest[2], daemon=True).start()
+                Thread(target=self._serve_channel, args=rest, name=rest[2], daemon=True).start()
             except Exception:  # no memory, or too many threads
                 rest[-1]._shut_down()
                 raise
@@ -195,22 +195,24 @@ class Server:
 
     # --- the family ---
 
-    def _serve_line(self, who: tuple[int, int], seat: tuple[int, int], name: str, requests: Any, answers: Any) -> None:
+    def _serve_channel(
+        self, who: tuple[int, int], seat: tuple[int, int], name: str, requests: Any, answers: Any
+    ) -> None:
         try:
-            line = _core.RpcChannel(answers, requests, *seat)
+            channel = _core.RpcChannel(answers, requests, *seat)
         except EOFError:  # the client has ended already
             return
         self._serving.holder = who
         self._serving.foreign = False
         pinned_until_ack: list[ObjectEntry] = []
         self._serving.pinned_until_ack = pinned_until_ack
-        self._lines.add(line)
+        self._channels.add(channel)
         try:
             if not self.stop_event.is_set():
-                line.serve(self.id_to_obj, self, self._queue, pinned_until_ack)
+                channel.serve(self.id_to_obj, self, self._queue, pinned_until_ack)
         finally:
-            self._lines.discard(line)
-            line.hang_up()
+            self._channels.discard(channel)
+            channel.hang_up()
             self._watch_again(who)
             if pinned_until_ack:
                 self.catch_up()  # the client's thread has ended, and may have left a message about its reference

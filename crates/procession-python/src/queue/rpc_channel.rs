@@ -125,7 +125,7 @@ impl RpcChannel {
     #[new]
     fn new(outgoing: Py<Queue>, incoming: Py<Queue>, slot: u32, generation: u32) -> PyResult<RpcChannel> {
         let peer = Seat::find(slot, generation)
-            .ok_or_else(|| PyEOFError::new_err("the process at the other end of the line is gone"))?;
+            .ok_or_else(|| PyEOFError::new_err("the process at the other end of the channel is gone"))?;
         Ok(RpcChannel {
             outgoing,
             incoming,
@@ -175,7 +175,7 @@ impl RpcChannel {
         unpacked.call1((proxy, kind, value))
     }
 
-    /// Whether the line cannot be used any more.
+    /// Whether the channel cannot be used any more.
     #[getter]
     fn broken(&self) -> bool {
         self.broken.load(Ordering::Relaxed)
