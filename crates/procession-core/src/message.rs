@@ -1,6 +1,6 @@
 //! The encodings of messages, on which the faces have agreed. They are part of the layout of family memory.
 //!
-//! | encoding | bytes | carried | written by | read by |
+//! | encoding | bytes | references | written by | read by |
 //! |---|---|---|---|---|
 //! | [`PICKLE`] | a pickle | the shared objects that it names | Python, Rust | Python; Rust, if it consists of built-ins |
 //! | [`BYTES`], [`BYTEARRAY`] | those of a `bytes`, `bytearray`, `Vec<u8>` | | both | both |

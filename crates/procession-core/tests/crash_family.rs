@@ -151,7 +151,7 @@ fn a_starter_killed_at_any_point_of_reserving_a_seat_leaves_none_behind() {
         || (Lock::new(true).unwrap(), family.seats().count()),
         |(lock, _)| {
             let seat = Seat::reserve(family, "child").unwrap();
-            seat.carry(lock.try_clone().unwrap()).unwrap();
+            seat.give(lock.try_clone().unwrap()).unwrap();
             seat.load(&[5; 40_000]).unwrap();
             assert_eq!(seat.message(), [5; 40_000]);
             seat.vacate();
@@ -175,7 +175,7 @@ fn a_table_of_many_chunks_is_carried_copied_and_reaped_whoever_is_killed() {
         || lock.try_clone().unwrap(),
         |_| {
             let seat = Seat::reserve(family, "child").unwrap();
-            seat.carry_all(
+            seat.give_all(
                 kept[..50]
                     .iter()
                     .map(|l| family.open(l.offset, l.generation, Kind::Lock).unwrap())

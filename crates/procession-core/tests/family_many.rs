@@ -43,7 +43,7 @@ fn what_is_done_with_thousands_of_references_costs_in_proportion() {
             let held = references(&object, count);
             let seat = Seat::reserve(family, "child").unwrap();
             let began = Instant::now();
-            seat.carry_all(held).unwrap();
+            seat.give_all(held).unwrap();
             seat.vacate();
             began.elapsed()
         })

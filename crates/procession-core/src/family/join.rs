@@ -207,7 +207,7 @@ impl Family {
                 why: "the parent has given up starting this process".into(),
             });
         }
-        let carried = match inherited {
+        let refs = match inherited {
             Some(old) => seat.move_in_from(old)?,
             None => seat.held_now(),
         };
@@ -218,7 +218,7 @@ impl Family {
             old.slot().life.leave();
             old.record_exit(0);
         }
-        Ok((seat, carried))
+        Ok((seat, refs))
     }
 
     /// Finds the family with this id: one of this process's families, or one that it joins now through a member's
@@ -326,11 +326,11 @@ impl Seat {
             };
             txn.extend_table(&mut beyond, self.slot(), super::held::ENTRIES as u32 + at)?;
             if let Some(to) = txn.entry(&mut into, self.slot(), at, true)? {
-                let carried = txn.read(to);
-                if carried != 0 {
+                let displaced = txn.read(to);
+                if displaced != 0 {
                     // This index is beyond all that the old seat may still move here.
                     let hint = super::held::ENTRIES as u32 + at;
-                    txn.enter_held_of(&mut beyond, self.slot(), hint, carried)?;
+                    txn.enter_held_of(&mut beyond, self.slot(), hint, displaced)?;
                 }
                 txn.write(to, offset);
                 txn.write(from, 0);
@@ -347,9 +347,9 @@ impl Seat {
     }
 
     /// Releases the start message, and the references that the parent put into the seat for it.
-    pub fn unload(self, carried: &[u32]) {
+    pub fn release_message(self, refs: &[u32]) {
         let mut cursor = Cursor::default();
-        for index in carried {
+        for index in refs {
             let mut txn = self.family.begin();
             txn.write(&self.slot().message, 0);
             if let Some((at, entry, offset)) = txn.next_held(&mut cursor, self, *index)

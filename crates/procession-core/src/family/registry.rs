@@ -80,7 +80,7 @@ pub struct Slot {
     /// slot itself.
     pub report: AtomicU64,
     /// Offset of the references that the report needs: a bundle, held by the slot itself; or 0.
-    pub luggage: AtomicU64,
+    pub report_refs: AtomicU64,
     /// Lower half: the PID namespace in which pid and start time are valid, as [`procfs::pid_namespace`] returns it.
     /// Bit `MAIN`: the occupant's main thread owns the life word. From bit `PROGRAM` on: where its stack began, which
     /// shows whether it has executed another program since.
@@ -98,8 +98,8 @@ const MAIN: u64 = 1 << 32;
 const PROGRAM: u32 = 33;
 const LIFE: u64 = core::mem::offset_of!(Slot, life) as u64;
 shared!(Slot, SLOT_BYTES, {
-    state, who, start_time, taken, exit, declared, held, waiting_on, message, how, link, starter, parent, report, luggage,
-    namespace, name, life,
+    state, who, start_time, taken, exit, declared, held, waiting_on, message, how, link, starter, parent, report,
+    report_refs, namespace, name, life,
 });
 const CODE_KNOWN: u64 = 1 << 32;
 
@@ -278,7 +278,7 @@ impl Txn {
             &slot.waiting_on,
             &slot.message,
             &slot.report,
-            &slot.luggage,
+            &slot.report_refs,
         ] {
             self.write(word, 0);
         }
@@ -323,7 +323,7 @@ impl Txn {
 
     /// Releases a report and its references, if there is one.
     pub(crate) fn drop_report(&mut self, slot: &'static Slot) {
-        for word in [&slot.report, &slot.luggage] {
+        for word in [&slot.report, &slot.report_refs] {
             let held = self.read(word);
             if held != 0 {
                 self.write(word, 0);

@@ -153,7 +153,7 @@ impl Seat {
         self.slot().how.load(Ordering::Acquire) != 0
     }
 
-    /// Copies the start message. It stays in the seat until [`Seat::unload`].
+    /// Copies the start message. It stays in the seat until [`Seat::release_message`].
     #[must_use]
     pub fn message(&self) -> Vec<u8> {
         let offset = self.slot().message.load(Ordering::Acquire);
@@ -177,11 +177,11 @@ impl Seat {
 
     /// Like [`Seat::leave_report`], with the references that the reader needs: their objects live as long as the
     /// report.
-    pub fn leave_report_with(&self, bytes: &[u8], carried: Vec<Hold>) -> Result<()> {
+    pub fn leave_report_with(&self, bytes: &[u8], refs: Vec<Hold>) -> Result<()> {
         let hold = self.family.buffer(bytes)?;
-        let luggage = match carried.is_empty() {
+        let report_refs = match refs.is_empty() {
             true => None,
-            false => Some(self.family.bundle(carried)?),
+            false => Some(self.family.bundle(refs)?),
         };
         let mut txn = self.family.begin();
         if self.valid() {
@@ -189,13 +189,13 @@ impl Seat {
             txn.write(&self.slot().report, hold.offset);
             txn.write(&hold.header().operations, bytes.len() as u64);
             hold.note_given(&mut txn);
-            if let Some(luggage) = &luggage {
-                txn.write(&self.slot().luggage, luggage.offset);
-                luggage.note_given(&mut txn);
+            if let Some(report_refs) = &report_refs {
+                txn.write(&self.slot().report_refs, report_refs.offset);
+                report_refs.note_given(&mut txn);
             }
             txn.commit();
             hold.given();
-            luggage.into_iter().for_each(Hold::given);
+            report_refs.into_iter().for_each(Hold::given);
             self.family.reclaim();
         }
         Ok(())
@@ -217,15 +217,15 @@ impl Seat {
     }
 
     /// Moves a reference of this process into the seat's table: the occupant finds the object alive.
-    pub fn carry(&self, hold: Hold) -> Result<()> {
-        self.carry_all(vec![hold])
+    pub fn give(&self, hold: Hold) -> Result<()> {
+        self.give_all(vec![hold])
     }
 
     /// Moves many references of this process into the seat's table.
     ///
     /// # Errors
     /// No memory is left for the table. Some references may have been moved by then; the others are released.
-    pub fn carry_all(&self, holds: Vec<Hold>) -> Result<()> {
+    pub fn give_all(&self, holds: Vec<Hold>) -> Result<()> {
         let (mut cursor, mut index) = (Cursor::default(), 0);
         let mut left = holds.into_iter().peekable();
         while left.peek().is_some() {

@@ -47,14 +47,14 @@ pub struct Outgoing<'a> {
     pub parts: [&'a [u8]; 2],
     pub encoding: u32,
     pub refs: Vec<Hold>,
-    /// Bytes in buffers among what is carried.
+    /// The number of bytes in those of `refs` that are out-of-band buffers.
     pub oob_bytes: u64,
 }
 
 /// Appends an object that needs no pickle to `out`. Returns its encoding; None if it needs a pickle.
 #[inline]
 pub fn encode_plain(obj: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> Option<u32> {
-    // Reducers that nobody has looked for yet matter to instances alone, and `codec` looks when it meets one.
+    // This does not look for new reducers: they concern instances alone, and `codec` looks for them when it meets one.
     (!pickle::knows_custom_reducers() && tree::encode(obj, out)).then_some(TREE)
 }
 
@@ -77,7 +77,7 @@ pub enum Buffers {
     Within,
 }
 
-/// As [`outgoing`], with a choice for buffers.
+/// Does what [`outgoing`] does; `buffers` says where the buffers go.
 pub fn outgoing_with<'py, T>(
     py: Python<'py>,
     family: &'static Family,
@@ -124,16 +124,17 @@ pub fn outgoing_with<'py, T>(
     })
 }
 
-/// What goes out of band with a pickle (PEP 574).
+/// The out-of-band part of a pickled object (PEP 574).
 pub struct OutOfBand {
-    /// What says which of the carried are buffers; empty if none is.
+    /// Says which of `refs` are buffers, and how long these are; empty if none is. See [`Head`].
     pub head: Vec<u8>,
     pub refs: Vec<Hold>,
-    /// Bytes in buffers.
+    /// The number of bytes in the buffers.
     pub bytes: u64,
 }
 
-/// Makes what was met while pickling ready to be carried, as fewer than `most` references.
+/// Makes the references of a message from what the pickler has `collected`: fewer than `most`. If there are more, they are put
+/// into a bundle, which is one reference.
 pub fn out_of_band(family: &'static Family, collected: Collected, most: usize) -> PyResult<OutOfBand> {
     let mut head = Vec::new();
     let bytes = collected.buffers.iter().map(|apart| apart.len).sum();
@@ -169,7 +170,7 @@ const WAS_READ_ONLY: u64 = 1 << 63;
 struct Head {
     /// The length of each buffer in bytes, with the bit [`WAS_READ_ONLY`].
     lengths: Vec<u64>,
-    /// Offset and generation of each buffer, where all that is carried is in a bundle.
+    /// Offset and generation of each buffer, if all references are in a bundle; else None.
     places: Option<Vec<(u64, u32)>>,
 }
 
@@ -208,8 +209,8 @@ impl Head {
     }
 }
 
-/// The object that a message is. `big`: the buffer with its bytes, if they are not `inline`. What it carries is dropped after
-/// it was unpacked, when what it names has references of its own.
+/// Makes the object of a message. `big`: the buffer with the message's bytes, if they are not `inline`. `refs` are dropped
+/// after the object was made: the shared objects in it have references of their own by then.
 pub fn incoming<'py>(
     py: Python<'py>,
     inline: &[u8],
@@ -220,7 +221,7 @@ pub fn incoming<'py>(
     incoming_behind(py, inline, encoding, big.map(|(hold, len)| (hold, 0, len)), refs)
 }
 
-/// As [`incoming`]; `big` is the buffer, the place in it at which the bytes begin, and their number.
+/// Does what [`incoming`] does; `big` is the buffer, the place in it at which the bytes begin, and their number.
 pub fn incoming_behind<'py>(
     py: Python<'py>,
     inline: &[u8],
@@ -256,7 +257,7 @@ pub fn incoming_behind<'py>(
             Ok(array)
         }
         (PICKLE, None) => unpickled(py, PyBytes::new(py, inline).as_any(), None, refs),
-        // Unpickled straight from family memory: what is in it is copied once, into the objects.
+        // Unpickles from family memory itself, so that the contents are copied once, into the objects.
         (PICKLE, Some((hold, skip, len))) => {
             let bytes = Bound::new(py, SharedBytes::read_only(hold, skip, len))?;
             unpickled(py, bytes.as_any(), None, refs)
@@ -271,7 +272,7 @@ pub fn incoming_behind<'py>(
             let place = hold.offset + HEADER + skip as u64;
             hold.family.copy_out(place, len.min(4096), &mut start);
             if let Some(first) = start.first_chunk() {
-                // The head may be long: it says how long.
+                // The head may be longer than what was read. Its first word says how long it is.
                 let count = u64::from_le_bytes(*first) >> 1;
                 start.clear();
                 let most = (8 + 24 * count).min(len as u64) as usize;
@@ -342,7 +343,7 @@ fn malformed() -> PyErr {
     PyValueError::new_err("a message is malformed: it was not written by this version of Procession")
 }
 
-/// The object of a pickle, and of what [`out_of_band`] made of the rest.
+/// Makes the object of a pickle whose out-of-band part [`out_of_band`] has made.
 pub fn unpickled_with<'py>(
     py: Python<'py>,
     pickled: &Bound<'py, PyAny>,
@@ -398,7 +399,8 @@ fn unpickled<'py>(
     obj.map_err(|error| pickle::explained(py, error, "explain_unpickling", bytes))
 }
 
-/// A `bytes` with `len` bytes of a buffer, from `skip` on: copied once, while other threads of the program may run.
+/// Makes a `bytes` object of `len` bytes of a buffer, from `skip` on. They are copied once, and other threads of the program
+/// run meanwhile.
 fn bytes_of<'py>(py: Python<'py>, hold: &Hold, skip: usize, len: usize) -> PyResult<Bound<'py, PyBytes>> {
     let mut made = Fresh::bytes(py, len)?;
     copy_detached(py, hold, skip, &mut made);
@@ -416,7 +418,7 @@ fn bytearray_of<'py>(
     Ok(made.finish())
 }
 
-/// Fills a new object with the contents of a buffer from `skip` on, while other threads of the program may run.
+/// Fills a new object with the contents of a buffer from `skip` on. Other threads of the program run meanwhile.
 fn copy_detached<T>(py: Python<'_>, hold: &Hold, skip: usize, into: &mut Fresh<'_, T>) {
     let first = hold.offset + HEADER + skip as u64;
     let copied = into.fill(into.rest(), |room| {

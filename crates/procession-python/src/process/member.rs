@@ -102,7 +102,7 @@ impl Member {
         let here = |hold: &Hold| std::ptr::eq(hold.family, self.seat.family);
         let (refs, foreign) = transit::take_open_frame().into_iter().partition(here);
         Vec::into_iter(foreign).for_each(transit::pin);
-        self.seat.carry_all(refs).map_err(raised)
+        self.seat.give_all(refs).map_err(raised)
     }
 }
 
@@ -138,7 +138,7 @@ pub fn carried_done() {
         .map(|mut place| std::mem::take(&mut *place))
         .unwrap_or_default();
     if let Some(seat) = Family::home_if_any().and_then(|f| f.current_seat()) {
-        seat.unload(&refs);
+        seat.release_message(&refs);
     }
 }
 

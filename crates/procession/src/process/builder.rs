@@ -247,7 +247,7 @@ impl Seated {
 
     /// Puts a message into the seat, and the references to the shared objects in it.
     pub(crate) fn load(&self, message: &[u8], refs: Vec<Hold>) -> Result<(), FamilyError> {
-        self.seat.carry_all(refs)?;
+        self.seat.give_all(refs)?;
         Ok(self.seat.load(message)?)
     }
 

@@ -75,9 +75,9 @@ pub(crate) fn run(seat: Seat, refs: &[u32], passed: impl FnOnce(u32) -> Vec<Opti
         Ok((start, arguments)) => match prepare(&start.settings, passed(start.descriptors)) {
             Ok(()) => {
                 outcome::note_panics();
-                let mut unload = || seat.unload(refs);
+                let mut release = || seat.release_message(refs);
                 match start.function.resolve() {
-                    Ok(function) => function.call(Arguments::Plain(arguments), &mut unload),
+                    Ok(function) => function.call(Arguments::Plain(arguments), &mut release),
                     Err(why) => Outcome::NotRun(why),
                 }
             }

@@ -48,7 +48,7 @@ pub fn given() -> Result<Option<Vec<Value>>, DecodeError> {
     };
     let message = seat.message();
     let value = Value::from_bytes(message.get(1..).unwrap_or_default());
-    seat.unload(&refs);
+    seat.release_message(&refs);
     match value? {
         Value::Tuple(values) => Ok(Some(values)),
         _ => Err(DecodeError::new::<Vec<Value>>("it is no tuple")),
