@@ -41,12 +41,12 @@ fn a_family_that_a_process_came_to_and_left_has_no_seat_of_its_left_over() {
             assert!(hold.family.equals(hold.offset + HEADER, b"far away"));
             drop(hold);
             // A process that is about to join another family leaves this one.
-            let nobody = Handle {
+            let unreachable = Handle {
                 family: [1; 16],
                 pid: u32::MAX >> 1,
                 ..*handle
             };
-            assert!(nobody.open(Kind::Buffer).is_err());
+            assert!(unreachable.open(Kind::Buffer).is_err());
             assert!(handle.open(Kind::Buffer).is_ok(), "and may come again");
         },
         |(_, founder, from_parent), _| {

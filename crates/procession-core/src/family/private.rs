@@ -1,7 +1,7 @@
 //! A private view of a buffer: its bytes as if they had been copied, without a copy.
 //!
 //! The buffer's pages in the family's file are mapped once more, copy-on-write: the process that has the view may
-//! write to it and sees its own writes, and no other process does. So many processes can each have a value of their
+//! write to it and sees its own writes, and no other process does. Many processes can thus each have a value of their
 //! own that lies in memory once, except for the parts that they change. In a forked child the view behaves like other
 //! private memory: it is the child's own from the fork on.
 //!

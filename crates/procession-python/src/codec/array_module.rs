@@ -8,8 +8,8 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyType;
 
-/// Returns the type code of an object that is exactly an `array.array`, other than 'u', if the program has not registered a
-/// reducer for it.
+/// Returns the type code of an object that is exactly an `array.array`, other than 'u', if the program has not
+/// registered a reducer for it.
 pub fn typecode(obj: &Bound<'_, PyAny>) -> PyResult<Option<u8>> {
     static KIND: PyOnceLock<Py<PyType>> = PyOnceLock::new();
     let py = obj.py();
@@ -27,7 +27,7 @@ pub fn typecode(obj: &Bound<'_, PyAny>) -> PyResult<Option<u8>> {
         return Ok(None);
     }
     let code: String = obj.getattr("typecode")?.extract()?;
-    // Python warns of whoever makes an array of 'u', which it will not have for ever.
+    // Making an array of type code 'u' raises a DeprecationWarning: Python will remove that type code.
     Ok(code.bytes().next().filter(|code| *code != b'u'))
 }
 

@@ -11,23 +11,24 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyList};
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
-/// Where the program has registered reducers: bits [`OURS`] and [`THEIRS`].
+/// Says where the program has registered reducers: bits [`OURS`] and [`THEIRS`].
 static CUSTOM: AtomicU8 = AtomicU8::new(0);
 
-/// With Procession's `ForkingPickler`.
+/// The program has registered reducers with Procession's `ForkingPickler`.
 const OURS: u8 = 1;
 
-/// With the standard library's `ForkingPickler`.
+/// The program has registered reducers with the standard library's `ForkingPickler`.
 const THEIRS: u8 = 2;
 
-/// Has objects pickled by `ForkingPickler` from now on, because the program has registered reducers there.
+/// Makes `ForkingPickler` pickle all objects from now on, because the program has registered reducers with it (`yes`).
 #[pyfunction]
 #[pyo3(name = "_use_custom_reducers")]
 pub fn use_custom_reducers(yes: bool) {
     set(OURS, yes);
 }
 
-/// Does the same for the standard library's `ForkingPickler`; false: the program has removed its reducers.
+/// Does the same for reducers of the standard library's `ForkingPickler`. `yes` is false if the program has removed
+/// them.
 pub fn use_their_reducers(yes: bool) {
     set(THEIRS, yes);
 }
@@ -40,22 +41,22 @@ fn set(place: u8, yes: bool) {
     }
 }
 
-/// Whether it is known already that the program has registered reducers. Does not look for new ones, which is enough for
+/// Returns whether it is known that the program has registered reducers. Does not look for new ones: this is enough for
 /// objects whose pickle no reducer changes.
 #[inline]
 pub fn knows_custom_reducers() -> bool {
     CUSTOM.load(Ordering::Relaxed) != 0
 }
 
-/// Whether the program has registered reducers, with Procession's `ForkingPickler` or the standard library's. Looks for new
-/// ones first.
+/// Returns whether the program has registered reducers with Procession's `ForkingPickler` or the standard library's.
+/// Looks for new ones first.
 #[inline]
 pub fn has_custom_reducers(py: Python<'_>) -> bool {
     their_reducers::notice(py);
     knows_custom_reducers()
 }
 
-/// The functions of the C implementation. The module `pickle` itself is not needed and would cost an import.
+/// Returns a function of pickle's C implementation. The module `pickle` itself is not needed and would cost an import.
 fn function<'py>(
     py: Python<'py>,
     cell: &'static PyOnceLock<Py<PyAny>>,
@@ -68,8 +69,10 @@ fn function<'py>(
     Ok(made.bind(py))
 }
 
-/// `pickle.dumps(obj, 5)` with the buffers out of band; where that fails, or names what the receiver may not find, or the
-/// program has its own reducers, what `procession.reduction` makes of it.
+/// Pickles an object, with its buffers out of band, as `pickle.dumps(obj, 5)` does.
+///
+/// Uses the slower pickler of `procession.reduction` if that fails, if the pickle names something that the receiver may
+/// not find, or if the program has registered reducers.
 pub fn dumps<'py>(py: Python<'py>, obj: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
     static DUMPS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     static KEYWORDS: PyOnceLock<Py<PyDict>> = PyOnceLock::new();
@@ -114,8 +117,8 @@ pub fn dumps<'py>(py: Python<'py>, obj: &Bound<'py, PyAny>) -> PyResult<Bound<'p
     }
 }
 
-/// The object pickled so that what has a read-only buffer unpickles with bytes of its own, and writable: with the protocol
-/// that knows no buffers. None: that does not work.
+/// Pickles an object with protocol 4, which has no out-of-band buffers: an array over a read-only buffer then unpickles
+/// as a writable array with its own bytes. None: the object has no such pickle.
 fn copying<'py>(py: Python<'py>, obj: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyBytes>>> {
     static DUMPS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     transit::_forget_collected();
@@ -126,7 +129,7 @@ fn copying<'py>(py: Python<'py>, obj: &Bound<'py, PyAny>) -> PyResult<Option<Bou
     }
 }
 
-/// Whether the name occurs in a pickle.
+/// Returns whether `name` occurs in a pickle.
 pub fn contains(bytes: &[u8], name: &[u8]) -> bool {
     // SAFETY: both pointers and lengths are those of slices; the call only reads.
     let found = unsafe {
@@ -140,7 +143,8 @@ pub fn contains(bytes: &[u8], name: &[u8]) -> bool {
     !found.is_null()
 }
 
-/// Whether receivers that were not forked can find the names that the main module defines. A yes is remembered.
+/// Returns whether a receiver that was not forked can find the names that the main module defines. Remembers a true
+/// answer.
 pub fn main_is_found(py: Python<'_>) -> PyResult<bool> {
     static MAIN_IS_FOUND: AtomicBool = AtomicBool::new(false);
     if !MAIN_IS_FOUND.load(Ordering::Relaxed) {
@@ -154,18 +158,19 @@ pub fn main_is_found(py: Python<'_>) -> PyResult<bool> {
     Ok(MAIN_IS_FOUND.load(Ordering::Relaxed))
 }
 
-/// The error with a note that names the place where it comes from; `function` of `procession._serialize.explain` finds it.
+/// Returns the error with a note that names the attribute or item which caused it. `function` of
+/// `procession._serialize.explain` finds that.
 pub fn explained(py: Python<'_>, error: PyErr, function: &str, what: &Bound<'_, PyAny>) -> PyErr {
     if let Ok(blame) = py.import("procession._serialize.explain")
         && let Err(other) = blame.call_method1(function, (error.value(py), what))
     {
-        // Only what must not be swallowed comes out of it: KeyboardInterrupt and the like.
+        // It raises only exceptions that must not be suppressed, such as KeyboardInterrupt.
         return other;
     }
     error
 }
 
-/// Whether the error is of a kind that a registered reducer can prevent.
+/// Returns whether a registered reducer may prevent an error of this type.
 fn may_be_helped(py: Python<'_>, error: &PyErr) -> bool {
     static REFUSAL: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     error.is_instance_of::<PyTypeError>(py)
@@ -173,7 +178,7 @@ fn may_be_helped(py: Python<'_>, error: &PyErr) -> bool {
         || function(py, &REFUSAL, "PicklingError").is_ok_and(|kind| error.matches(py, kind).unwrap_or(false))
 }
 
-/// `pickle.loads(bytes, buffers=buffers)`.
+/// Unpickles an object, as `pickle.loads(bytes, buffers=buffers)` does.
 pub fn loads<'py>(
     py: Python<'py>,
     bytes: &Bound<'py, PyAny>,
@@ -191,8 +196,9 @@ pub fn loads<'py>(
     }
 }
 
-/// For `procession.move`: the object as a pickle, the buffers that it consists of (those which this process has received
-/// as they are, others copied), to be put together again by `pickle.loads(pickle, buffers=buffers)`.
+/// Takes an object apart for `procession.move`. Returns its pickle and its buffers, which `pickle.loads(pickle,
+/// buffers=buffers)` puts together again. Buffers that this process has received are returned themselves, others as
+/// copies.
 #[pyfunction]
 pub fn _dismantle<'py>(
     py: Python<'py>,
@@ -225,10 +231,10 @@ pub const BYTES_TAIL: &[u8] = b"\x94.";
 /// The greatest number of bytes before the contents.
 pub const LONGEST_BYTES_HEAD: usize = 11;
 
-/// What comes before the contents of so many bytes: the first so many of an array.
+/// Returns the opcodes before the contents of a `bytes` object of `len` bytes: an array, and how much of it they take.
 pub fn bytes_head(len: usize) -> ([u8; LONGEST_BYTES_HEAD], usize) {
     let mut head = [0; LONGEST_BYTES_HEAD];
-    // the oldest protocol that has MEMOIZE and BINBYTES8, so that every peer reads it
+    // Protocol 4 is the oldest one with MEMOIZE and BINBYTES8, so every peer reads it.
     head[..2].copy_from_slice(&[PROTO, 4]);
     if let Ok(short) = u32::try_from(len) {
         head[2] = BINBYTES;
@@ -240,8 +246,9 @@ pub fn bytes_head(len: usize) -> ([u8; LONGEST_BYTES_HEAD], usize) {
     (head, LONGEST_BYTES_HEAD)
 }
 
-/// If a pickle of `len` bytes that starts like this may be the pickle of one `bytes`: what its contents are preceded by,
-/// and how many they are. It is one if [`BYTES_TAIL`] or the end of it follows.
+/// Returns how many bytes precede the contents, and how many bytes the contents are, if a pickle of `len` bytes that
+/// begins with `start` can be the pickle of one `bytes` object. It is one if [`BYTES_TAIL`], or only its STOP, follows
+/// the contents.
 pub fn bytes_within(start: &[u8; LONGEST_BYTES_HEAD], len: usize) -> Option<(usize, usize)> {
     if start[0] != PROTO || !(4..=5).contains(&start[1]) {
         return None;
@@ -260,7 +267,7 @@ pub fn bytes_within(start: &[u8; LONGEST_BYTES_HEAD], len: usize) -> Option<(usi
         }
         _ => return None,
     };
-    // STOP, or MEMOIZE and STOP
+    // The contents are followed by STOP, or by MEMOIZE and STOP.
     let tail = len.checked_sub(head)?.checked_sub(contents)?;
     (1..=2).contains(&tail).then_some((head, contents))
 }

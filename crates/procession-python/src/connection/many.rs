@@ -10,9 +10,9 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyInt, PyList};
 
-/// Those of the objects that are ready: readable, ended or broken, in the order of the list. Empty: timeout seconds have
-/// passed. None: one of them is of the kind that has to be asked (`_ready()`) or that calls (`_register_waker()`), and nothing
-/// was waited for.
+/// Waits up to timeout seconds until one of the objects is ready: readable, ended or broken. Returns those that are
+/// ready, in the order of the list; an empty list if the time is over. Returns None, without a wait, if one of the
+/// objects has no descriptor to wait for: it has to be asked (`_ready()`), or notifies a mailbox (`_register_waker()`).
 #[pyfunction]
 #[pyo3(name = "_wait")]
 pub fn wait_for_many<'py>(
@@ -40,8 +40,8 @@ pub fn wait_for_many<'py>(
     Ok(Some(ready))
 }
 
-/// Waits for descriptors, each with its events (POLLIN, POLLOUT), up to timeout seconds. Returns the places in the list of
-/// those that are ready.
+/// Waits up to timeout seconds for descriptors, each with its events (POLLIN, POLLOUT). Returns the positions in the
+/// list of those that are ready.
 #[pyfunction]
 #[pyo3(name = "_poll")]
 pub fn poll(py: Python<'_>, list: Vec<(i32, i16)>, timeout: Option<f64>) -> PyResult<Vec<usize>> {

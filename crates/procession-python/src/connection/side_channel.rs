@@ -1,18 +1,20 @@
-//! The side channel of a pipe: big data and references travel in it.
+//! The side channel of a pipe: transfers big data and references beside the bytes of the pipe.
 //!
-//! A pipe carries bytes, so an array sent through it is copied into a pickle, into the kernel, out of it, and out of the
-//! pickle. And a shared object that a pickle names has no owner while it is on its way. The two ends of a pipe that
-//! [`Pipe`](../../../python/procession/connection.py) makes are therefore both given a *side channel*, a dictionary in family
-//! memory: what is big, and references, are an entry of it, and the message in the pipe is a small pickle which says
-//! "call [`_fetch`] for that entry". Whoever unpickles that, wherever in the family, takes the entry out.
+//! Through a pipe alone, an array is copied four times: into a pickle, into the kernel, out of the kernel, and out of
+//! the pickle. And a shared object in a message has no owner while the message is in the pipe. Therefore both ends of a
+//! pipe that [`Pipe`](../../../python/procession/connection.py) makes have a *side channel*, a dictionary in family
+//! memory. The sender puts big data and references into an entry of it. The message in the pipe is then a small pickle
+//! that calls [`_fetch`] for that entry. The process that unpickles the message, which may be any member of the family,
+//! takes the entry out.
 //!
-//! The entry is made before the message is sent. A sender killed in between leaves an entry that nobody fetches, and so does a
-//! receiver killed between reading the message and fetching; it goes with the pipe. A sender killed afterwards takes nothing
-//! along: the other end holds the dictionary too.
+//! The sender makes the entry before it sends the message. If the sender is killed in between, or the receiver between
+//! reading the message and fetching the entry, the entry stays until the pipe is dropped. If the sender is killed after
+//! it has sent the message, nothing is lost: the other end also holds the dictionary.
 //!
-//! A sender that is far ahead of its receiver must be held up, as by a full pipe. So when [`UNREAD`] entries wait, the data of
-//! the next objects goes through the pipe, which blocks when it is full. References lie in the side channel even then: they have no other
-//! owner on their way than an entry, and the small pickles of which they are a part fill the pipe as well.
+//! A sender that is far ahead of its receiver must wait, as it does for a full pipe. So while [`UNREAD`] entries wait,
+//! the data of further objects goes through the pipe, which blocks when it is full. References go into the side channel
+//! even then, since the entry is their only owner until the receiver has them. Their messages fill the pipe, too, so
+//! the sender still waits.
 
 use crate::codec::message::{self, OutOfBand};
 use crate::codec::pickle;
@@ -41,15 +43,17 @@ pub struct SideChannel {
 
 /// An object ready to be sent through the pipe.
 pub struct Sendable<'py> {
-    /// What comes before the pickle: empty, or the beginning of a pickle around it that fetches what lies in the side channel.
+    /// The bytes before the pickle: empty, or the beginning of an enclosing pickle that fetches the entry of the side
+    /// channel.
     pub before: Vec<u8>,
     pub pickled: Bound<'py, PyBytes>,
+    /// The bytes after the pickle: the end of the enclosing pickle, or empty.
     pub after: &'static [u8],
-    /// The entry, if there is one.
+    /// The key of the entry in the side channel, if there is one.
     pub key: Option<[u8; 8]>,
 }
 
-/// Pickles an object for the pipe alone, without an entry.
+/// Pickles an object that goes through the pipe as a whole, without an entry in a side channel.
 pub fn whole<'py>(py: Python<'py>, obj: &Bound<'py, PyAny>) -> PyResult<Sendable<'py>> {
     Ok(Sendable {
         before: Vec::new(),
@@ -60,7 +64,7 @@ pub fn whole<'py>(py: Python<'py>, obj: &Bound<'py, PyAny>) -> PyResult<Sendable
 }
 
 impl SideChannel {
-    /// Pickles an object, and puts what is big in it and what it refers to into the side channel.
+    /// Pickles an object. Puts its big buffers, and the references to shared objects in it, into the side channel.
     pub fn pickled<'py>(&self, py: Python<'py>, obj: &Bound<'py, PyAny>) -> PyResult<Sendable<'py>> {
         let family = self.dict.family();
         let frame = if self.dict.len() >= UNREAD {
@@ -78,7 +82,7 @@ impl SideChannel {
                 key: None,
             });
         }
-        // One reference less, for the buffer of a long head.
+        // One reference is left over for the buffer of a long head.
         let OutOfBand { head, refs, .. } = message::out_of_band(family, collected, MOST_REFS - 1)?;
         let mut new = New::pack(family, &head, message::BUFFERS, refs).map_err(raised)?;
         let key = loop {
@@ -104,21 +108,22 @@ impl SideChannel {
         })
     }
 
-    /// The message of this entry was not sent.
+    /// Removes an entry whose message was not sent.
     pub fn forget(&self, py: Python<'_>, key: [u8; 8]) {
-        // If this fails as well, the entry stays until the pipe is gone.
+        // If this fails, the entry stays until the pipe is dropped.
         let _ = dict::done(py, |policy| self.dict.try_remove(&key, When::Always, policy));
     }
 }
 
-/// A key that no other message has.
+/// Returns a key that no other message has: the process id, and a number that counts up in this process.
 fn fresh_key() -> [u8; 8] {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     (u64::from(std::process::id()) << 32 | u64::from(number)).to_le_bytes()
 }
 
-/// A pickle's opcodes (see Python's pickletools) up to the contents of its last `bytes`, of this length.
+/// Returns the opcodes (see Python's pickletools) of a call of [`_fetch`], up to the contents of its last argument, a
+/// `bytes` object of `len` bytes.
 fn call_before(handle: &[u8], key: [u8; 8], len: usize) -> Vec<u8> {
     let mut out = b"\x80\x04cprocession._core\n_fetch\n(".to_vec(); // PROTO 4, GLOBAL, MARK
     for short in [handle, &key] {
@@ -136,7 +141,8 @@ fn call_before(handle: &[u8], key: [u8; 8], len: usize) -> Vec<u8> {
     out
 }
 
-/// The object of a message whose data lies in the side channel: called by unpickling it, and once.
+/// Makes the object of a message whose data lies in the side channel, and removes the entry. Unpickling the message
+/// calls this, so a message can be unpickled only once.
 #[pyfunction]
 pub fn _fetch<'py>(
     py: Python<'py>,
@@ -180,13 +186,13 @@ impl SideChannel {
         (slf.get_type().getattr("_attached")?, (handle,)).into_pyobject(slf.py())
     }
 
-    /// How many messages wait to be fetched.
+    /// Returns the number of entries that were not fetched yet.
     fn __len__(&self) -> usize {
         self.dict.len() as usize
     }
 }
 
-/// A new side channel; None if there is no memory for one: the pipe does without.
+/// Makes a side channel. None: there is no memory for it, and the pipe works without one.
 #[pyfunction]
 #[pyo3(name = "_side_channel")]
 pub fn make_side_channel() -> Option<SideChannel> {

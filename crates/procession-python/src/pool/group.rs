@@ -1,4 +1,4 @@
-//! Groups: the tasks of one job, which call one function, and whose outcomes are collected together.
+//! Groups: the tasks of one job. They call one function, and their outcomes are collected together.
 
 use super::task::{self, How, told};
 use crate::errors::raised;
@@ -10,7 +10,7 @@ use pyo3::types::{PyIterator, PyList, PyType};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-/// A group of tasks. Their outcomes are dropped when this object is gone.
+/// A group of tasks. When this object is dropped, their outcomes are dropped, too.
 #[pyclass(module = "procession._core", frozen)]
 pub struct PoolGroup {
     pool: Arc<Pool>,
@@ -32,25 +32,28 @@ impl Drop for PoolGroup {
     }
 }
 
-/// See [`PoolGroup::feed`].
+/// What [`PoolGroup::feed`] returns.
 type Fed = (usize, usize, bool, Option<(Py<PyAny>, usize)>);
 
-/// The number of tasks that are left, and outcomes.
+/// The number of tasks that are left, and the outcomes.
 type Left<T> = (u64, Vec<T>);
 
-/// How many tasks are left, what has gone wrong by number, and how many values there were.
+/// The number of tasks that are left; the failures, each with the number of its task; the number of values.
 type Gathered<'py> = (u64, Vec<(u64, Bound<'py, PyAny>)>, usize);
 
-/// A batch is submitted when it has this many tasks or bytes, so that workers do not wait for the last of many tasks.
+/// A batch is submitted when it has this many tasks or [`MUCH`] bytes, so that the workers can begin before the last
+/// task of a long input was read.
 const MANY: usize = 256;
+/// See [`MANY`].
 const MUCH: usize = 128 << 10;
 
-/// A task with more bytes is big, unless it has so many items that each of them is small: an object that all items refer to
-/// is written once for each task, so there should be few of those.
+/// A task with more than this many bytes is *big*, unless its items have at most [`BIG_ITEM`] bytes each on average.
+/// The facade makes fewer and longer tasks of the items after a big one: an object that all items refer to is written
+/// once for each task.
 const BIG: usize = 256 << 10;
 const BIG_ITEM: usize = 1 << 10;
 
-/// list(itertools.islice(iterator, count)).
+/// Returns `list(itertools.islice(iterator, count))`.
 fn part_of<'py>(iterator: &Bound<'py, PyIterator>, count: usize) -> PyResult<Bound<'py, PyList>> {
     static ISLICE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
     let py = iterator.py();
@@ -104,12 +107,19 @@ impl PoolGroup {
 
 #[pymethods]
 impl PoolGroup {
-    /// Reads up to `items` from an iterator and submits them in chunks; numbers begin with `first`. Returns how many
-    /// items were read and submitted, how many tasks they became, whether the iterator has ended, and what stopped the
-    /// reading before: an error, and how many items it concerns, which come next (0: the iterator itself has raised it).
-    /// `listed`: a task of one item gives a list of one value, like those of more.
+    /// Reads up to `items` items from an iterator and submits them as tasks of `chunk` items.
     ///
-    /// Stops before `items` without an error where the pool has no room (`PoolEngine.has_room`), and after a big task.
+    /// Args:
+    ///     first: The number of the first item.
+    ///     listed: A task of one item returns a list of one value, as tasks of more items do.
+    ///
+    /// Returns:
+    ///     The number of items read and submitted; the number of tasks made of them; whether the iterator has ended;
+    ///     and None, or the error that stopped the reading with the number of items that it concerns. These come after
+    ///     the submitted ones. Their number is 0 if the iterator itself has raised the error.
+    ///
+    /// Stops before `items` items, without an error, if the pool has no room (`PoolEngine.has_room`), and after a big
+    /// task.
     #[pyo3(signature = (iterator, items, chunk = 1, first = 0, listed = false))]
     fn feed(
         &self,
@@ -192,9 +202,11 @@ impl PoolGroup {
         Ok((read, tasks, ended, error))
     }
 
-    /// Waits up to timeout seconds for outcomes, and appends them to a deque, each as (number of the first item, whether it
-    /// is a value, value or what went wrong): so none is lost to an exception of a signal's handler. False if the time is
+    /// Waits up to timeout seconds for outcomes, and appends them to the deque `into`. Returns False if the time is
     /// over.
+    ///
+    /// Each outcome is a tuple: the number of the first item, whether the task returned a value, and the value or the
+    /// failure. They go into a deque, and are not returned, so that an exception of a signal handler loses none.
     #[pyo3(signature = (into, timeout = None))]
     fn collect_into(&self, py: Python<'_>, into: &Bound<'_, PyAny>, timeout: Option<f64>) -> PyResult<bool> {
         let Some((_, found)) = self.outcomes(py, timeout)? else {
@@ -208,9 +220,14 @@ impl PoolGroup {
         Ok(true)
     }
 
-    /// Waits up to timeout seconds for outcomes, and puts values into the list where they belong; `chunked`: they are lists
-    /// of values. Returns how many tasks are left, for those that have gone wrong (number, what), and how many values were
-    /// put there; None if the time is over.
+    /// Waits up to timeout seconds for outcomes, and puts each value into the list `results` at the number of its item.
+    ///
+    /// Args:
+    ///     chunked: Each value is a list with the values of several items.
+    ///
+    /// Returns:
+    ///     The number of tasks that are left; the failures, each with the number of its first item; and the number of
+    ///     values put into the list. None if the time is over.
     #[pyo3(signature = (results, chunked, timeout = None))]
     fn gather<'py>(
         &self,
@@ -250,24 +267,25 @@ impl PoolGroup {
         Ok(settled.is_some())
     }
 
-    /// Returns how many tasks are under way, and how many are settled and not collected.
+    /// Returns two numbers: the tasks that are not settled, and the tasks that are settled and not collected.
     fn progress(&self, py: Python<'_>) -> (u64, u64) {
         py.detach(|| self.pool.progress(self.id))
     }
 
-    /// Cancels the tasks that are not settled; `kill`: also those that run. Returns how many.
+    /// Cancels the tasks that wait for a worker and, if `kill` is true, those that run. Returns how many were
+    /// cancelled.
     #[pyo3(signature = (kill = true))]
     fn cancel(&self, py: Python<'_>, kill: bool) -> usize {
         py.detach(|| self.pool.cancel_all(Some(self.id), kill))
     }
 
-    /// Sets whether more tasks may be submitted. As long as they may, the pool does not end after `close`, and a thread that
-    /// collects outcomes waits for more.
+    /// Sets whether more tasks will be submitted (`on`). While they will, the pool does not end after `close`, and a
+    /// thread that collects outcomes waits for more of them.
     fn feeding(&self, py: Python<'_>, on: bool) {
         py.detach(|| self.pool.feed(self.id, on));
     }
 
-    /// Makes the threads that collect outcomes return, so that they look at what the facade keeps beside the outcomes.
+    /// Makes the threads that collect outcomes return, so that they see a change in the state that the facade keeps.
     fn tell(&self, py: Python<'_>) {
         py.detach(|| self.pool.tell_group(self.id));
     }
@@ -277,8 +295,8 @@ impl PoolGroup {
         py.detach(|| self.pool.forget_group(self.id));
     }
 
-    /// Waits up to timeout seconds until at most `most` tasks are under way. Returns whether that is so, or the pool has
-    /// ended.
+    /// Waits up to timeout seconds until at most `most` tasks are not settled, or the pool has ended. Returns False if
+    /// the time is over before.
     #[pyo3(signature = (most, timeout = None))]
     fn wait_for_few(&self, py: Python<'_>, most: u64, timeout: Option<f64>) -> PyResult<bool> {
         let limit = within(timeout);
@@ -292,7 +310,7 @@ impl PoolGroup {
         self.big.load(Ordering::Relaxed)
     }
 
-    /// Has the supervisor notified whenever there are outcomes.
+    /// Makes the pool notify its supervisor whenever this group has outcomes.
     fn report(&self, py: Python<'_>) {
         py.detach(|| self.pool.report_group(self.id));
     }

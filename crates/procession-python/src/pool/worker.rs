@@ -19,13 +19,14 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyList, PyTuple, PyType};
 use std::collections::HashMap;
 
-/// The number of definitions that are remembered, most of them functions.
+/// The number of definitions that a worker remembers. Most are functions.
 const MOST_DEFINITIONS: usize = 64;
 
-/// Takes tasks and runs them, until the pool closes ("closed"), `most` tasks are done ("done"), or this process has more
-/// memory than `memory` bytes ("memory"). `ready`: is called first, when the slot is taken.
+/// Takes tasks and runs them. Returns "closed" when the pool closes, "done" when `most` tasks are done, and "memory"
+/// when this process uses more than `memory` bytes. Calls `ready` first, as soon as it has its slot.
 ///
-/// SystemExit of a task is raised here, and ends the process; everything else that a task raises is its result.
+/// SystemExit of a task is raised here, and ends the process. Every other exception of a task is the result of that
+/// task.
 #[pyfunction]
 #[pyo3(signature = (pool, slot, ready = None, most = None, memory = None))]
 pub fn work_in_pool(
@@ -38,7 +39,7 @@ pub fn work_in_pool(
 ) -> PyResult<&'static str> {
     let handle = Handle::from_bytes(pool).map_err(raised)?;
     let Ok(worker) = Worker::take_slot(&handle, slot) else {
-        // The pool is gone already, so there is nothing to do.
+        // The pool has ended, so there is nothing to do.
         return Ok("closed");
     };
     if let Some(ready) = ready {
@@ -66,7 +67,7 @@ enum Ran<'py> {
     Raised(PyErr, FailedItem<'py>),
 }
 
-/// The item of a group whose call has raised, and its place in the task.
+/// The position in the task of the item whose call has raised, and the item.
 type FailedItem<'py> = Option<(usize, Bound<'py, PyAny>)>;
 
 impl AtWork {
@@ -229,7 +230,7 @@ impl AtWork {
             return done;
         }
         if word == result::VALUE && is_function(what)? {
-            // The class must be found by its name: a result does not bring code along.
+            // Fails if the parent cannot find the function by its name: a result contains no code.
             py.import("_pickle")?.call_method1("dumps", (what,))?;
         }
         message::outgoing_with(py, self.worker.family(), what, Buffers::Apart, |m| {
@@ -283,7 +284,7 @@ fn starred(item: Bound<'_, PyAny>) -> PyResult<Bound<'_, PyTuple>> {
     }
 }
 
-/// map(function, items), or itertools.starmap.
+/// Returns `map(function, items)`, or `itertools.starmap(function, items)`.
 fn mapped<'py>(
     function: &Bound<'py, PyAny>,
     items: &Bound<'py, PyAny>,
@@ -300,7 +301,8 @@ fn mapped<'py>(
     kind.call1((function, items))
 }
 
-/// Ctrl-C reaches the workers too. A worker without a task has nothing to interrupt, so it ignores it.
+/// Ignores the KeyboardInterrupt of a worker that has no task. Ctrl-C reaches the workers, too, and such a worker has
+/// nothing to interrupt.
 fn undisturbed(py: Python<'_>, rest: PyResult<()>) -> PyResult<()> {
     match rest {
         Err(e) if e.is_instance_of::<PyKeyboardInterrupt>(py) => Ok(()),

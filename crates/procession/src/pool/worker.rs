@@ -19,7 +19,7 @@ pub(super) const VALUE: u64 = 0;
 /// The word of a result whose payload is a report: the task has no value.
 pub(super) const REPORT: u64 = 1;
 
-/// The number of functions from which on a worker looks for those whose definition has ended, and drops them.
+/// When a worker knows this many functions, it drops those whose definition has ended.
 const MANY: usize = 64;
 
 /// What a worker is started with.
@@ -69,7 +69,7 @@ impl Serialize for PoolHandle {
 impl<'de> Deserialize<'de> for PoolHandle {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let transit::HandleBytes(handle) = Deserialize::deserialize(deserializer)?;
-        // This process has just been given its seat, which keeps the objects alive until `deserialize` returns.
+        // The seat of this process keeps the objects alive until `deserialize` returns.
         let worker = handle
             .open(procession_core::family::object::Kind::Pool)
             .map_err(crate::transit::unread)?;
