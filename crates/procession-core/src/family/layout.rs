@@ -136,10 +136,18 @@ impl Family {
     /// As [`Family::at`].
     #[inline]
     pub fn copy_out(&'static self, offset: u64, len: usize, into: &mut Vec<u8>) {
+        self.reach(offset, len);
         into.reserve(len);
-        self.copy_into_new(offset, &mut into.spare_capacity_mut()[..len]);
-        // SAFETY: the next `len` bytes of the vector's capacity were just written.
-        unsafe { into.set_len(into.len() + len) }
+        // SAFETY: `reach` has mapped the source, and committed bytes are not written to. The destination was just reserved in
+        // the vector, and is initialised by the copy.
+        unsafe {
+            core::ptr::copy_nonoverlapping(
+                self.area.base().add(offset as usize),
+                into.as_mut_ptr().add(into.len()),
+                len,
+            );
+            into.set_len(into.len() + len);
+        }
     }
 
     /// Fills `into` with bytes of family memory from `offset` on. The bytes are committed ones, as for

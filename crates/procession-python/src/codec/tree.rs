@@ -22,6 +22,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::ffi::{self, PyObject};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyString, PyType};
+use std::mem::MaybeUninit;
 
 /// Appends the object to `out` and returns true. Returns false, with `out` unchanged, if it is left to pickle.
 pub fn encode(obj: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> bool {
@@ -29,7 +30,7 @@ pub fn encode(obj: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> bool {
     let mut writer = Writer {
         limit: start + MOST_BYTES,
         out,
-        seen: [std::ptr::null_mut(); MOST_NODES],
+        seen: [const { MaybeUninit::uninit() }; MOST_NODES],
         count: 0,
         nodes: 0,
         new: None,
@@ -51,7 +52,8 @@ struct Writer<'a> {
     limit: usize,
     out: &'a mut Vec<u8>,
     /// Objects that may occur again, in the order in which they were completed.
-    seen: [*mut PyObject; MOST_NODES],
+    /// Only the first `count` are written. (To write all of them first would cost a tenth of a small put.)
+    seen: [MaybeUninit<*mut PyObject>; MOST_NODES],
     count: usize,
     nodes: usize,
     /// A class that occurred for the first time, to be examined afterwards.
@@ -81,7 +83,7 @@ impl Writer<'_> {
                 self.out.push(TRUE);
             } else if pointer == ffi::Py_False() {
                 self.out.push(FALSE);
-            } else if let Some(number) = self.seen[..self.count].iter().position(|o| *o == pointer) {
+            } else if let Some(number) = self.seen_as(pointer) {
                 self.out.extend_from_slice(&[AGAIN, number as u8]);
             } else {
                 let written = if ffi::PyUnicode_CheckExact(pointer) != 0 {
@@ -104,11 +106,20 @@ impl Writer<'_> {
                 if !written || self.count == MOST_NODES {
                     return false;
                 }
-                self.seen[self.count] = pointer;
+                self.seen[self.count].write(pointer);
                 self.count += 1;
             }
         }
         true
+    }
+
+    /// Returns the number of an object that was completed before.
+    fn seen_as(&self, pointer: *mut PyObject) -> Option<usize> {
+        // SAFETY: the first `count` places were written, each before `count` was raised.
+        let seen = self.seen[..self.count]
+            .iter()
+            .map(|place| unsafe { place.assume_init() });
+        seen.into_iter().position(|earlier| earlier == pointer)
     }
 
     fn int(&mut self, number: Borrowed<'_, '_, PyInt>) -> bool {
@@ -192,6 +203,11 @@ pub fn i64_of(number: &Bound<'_, PyInt>) -> Option<i64> {
 
 /// Reads the object that `encode` wrote. Raises ValueError for any other bytes.
 pub fn decode<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyAny>> {
+    if let Some((tag, rest)) = bytes.split_first()
+        && let Some((obj, [])) = leaf(py, *tag, rest)
+    {
+        return Ok(obj);
+    }
     let mut reader = Reader {
         py,
         bytes,
@@ -202,6 +218,25 @@ pub fn decode<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyAny>>
         Ok(obj)
     } else {
         Err(malformed())
+    }
+}
+
+/// Reads what cannot contain or repeat an object: a number, a bool or None. Returns it and the bytes behind it.
+#[inline(always)]
+fn leaf<'py, 'a>(py: Python<'py>, tag: u8, bytes: &'a [u8]) -> Option<(Bound<'py, PyAny>, &'a [u8])> {
+    match tag {
+        NONE => Some((py.None().into_bound(py), bytes)),
+        TRUE | FALSE => Some((PyBool::new(py, tag == TRUE).to_owned().into_any(), bytes)),
+        INT => {
+            let (value, rest) = bytes.split_first_chunk()?;
+            let Ok(int) = i64::from_le_bytes(*value).into_pyobject(py);
+            Some((int.into_any(), rest))
+        }
+        FLOAT => {
+            let (value, rest) = bytes.split_first_chunk()?;
+            Some((PyFloat::new(py, f64::from_le_bytes(*value)).into_any(), rest))
+        }
+        _ => None,
     }
 }
 
@@ -233,17 +268,24 @@ impl<'py> Reader<'_, 'py> {
     }
 
     fn object(&mut self, depth: usize) -> PyResult<Bound<'py, PyAny>> {
+        let [tag] = self.take()?;
+        match leaf(self.py, tag, self.bytes) {
+            Some((obj, rest)) => {
+                self.bytes = rest;
+                Ok(obj)
+            }
+            None => self.repeatable(tag, depth),
+        }
+    }
+
+    /// Reads an object that may occur again.
+    #[inline(never)]
+    fn repeatable(&mut self, tag: u8, depth: usize) -> PyResult<Bound<'py, PyAny>> {
         if depth > DEEPEST {
             return Err(malformed());
         }
         let py = self.py;
-        let [tag] = self.take()?;
         let obj = match tag {
-            NONE => return Ok(py.None().into_bound(py)),
-            TRUE => return Ok(PyBool::new(py, true).to_owned().into_any()),
-            FALSE => return Ok(PyBool::new(py, false).to_owned().into_any()),
-            INT => return Ok(i64::from_le_bytes(self.take()?).into_pyobject(py)?.into_any()),
-            FLOAT => return Ok(PyFloat::new(py, f64::from_le_bytes(self.take()?)).into_any()),
             AGAIN => {
                 let [number] = self.take()?;
                 return self.seen.get(usize::from(number)).cloned().ok_or_else(malformed);
