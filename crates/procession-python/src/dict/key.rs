@@ -27,7 +27,11 @@ const DEEPEST: usize = 32;
 
 /// Writes a key as bytes. Raises TypeError if it is not hashable.
 pub fn write(key: &Bound<'_, PyAny>) -> PyResult<Written> {
-    let mut written = Written::default();
+    let mut written = Written {
+        // Room for most keys, so that they take one allocation.
+        bytes: Vec::with_capacity(64),
+        shown: Vec::new(),
+    };
     let mut exact = true;
     object(key, &mut written.bytes, &mut exact, 0)?;
     if !exact {
