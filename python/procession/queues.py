@@ -419,7 +419,7 @@ def _get_many(self: Queue, most: int, block: bool = True, timeout: float | None 
     try:
         while len(items) < most:
             items.append(self.get(False))
-    except Empty:
+    except (Empty, ShutDown):
         pass
     return items
 

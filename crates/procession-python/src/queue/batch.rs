@@ -3,11 +3,13 @@
 use super::Queue;
 use super::limits::{empty, full, shut_down};
 use crate::codec::message;
+use crate::errors::raised;
 use crate::shared::Attached;
 use procession_core::queue::{Batch, GotBatch, Put};
 use procession_core::sync::caller::{Caller, Step};
 use procession_core::sync::wait::WaitOutcome;
 use procession_core::sys::clock::Deadline;
+use procession_core::sys::mutex::LockPolicy;
 use pyo3::prelude::*;
 
 /// A batch is sent when it has [`MANY`] messages or [`MUCH`] bytes.
@@ -124,12 +126,7 @@ pub fn get_many<'py>(
         batch.bytes.clear();
         batch.messages.clear();
         let left = most - items.len();
-        let limit = if items.is_empty() {
-            deadline
-        } else {
-            Deadline::NEVER
-        };
-        let attempt = |policy| {
+        let mut attempt = |policy| {
             Ok(match queue.try_get_batch(&mut batch, left, policy) {
                 GotBatch::Busy => Step::Busy,
                 got => Step::Done(got),
@@ -137,8 +134,18 @@ pub fn get_many<'py>(
         };
         let got = if queue.is_shut_down() {
             Some(GotBatch::Single)
+        } else if items.is_empty() {
+            Attached(py).retry(deadline, attempt, |()| WaitOutcome::Ready(()))?
         } else {
-            Attached(py).retry(limit, attempt, |()| WaitOutcome::Ready(()))?
+            // The items that this has taken must be returned: so it does not wait for a consumer that was stopped, and runs
+            // no signal handlers, whose exception would lose them.
+            match attempt(LockPolicy::Try).map_err(raised)? {
+                Step::Done(got) => Some(got),
+                _ => match py.detach(|| attempt(LockPolicy::Bounded)).map_err(raised)? {
+                    Step::Done(got) => Some(got),
+                    _ => break,
+                },
+            }
         };
         match got.unwrap_or(GotBatch::Busy) {
             GotBatch::Some(_) => {
