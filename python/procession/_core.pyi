@@ -130,7 +130,12 @@ class RpcChannel:
     def broken(self) -> bool: ...
     def hang_up(self) -> None: ...
     def serve(
-        self, objects: dict[str, Any], handler: Any, control_queue: Queue, pinned_until_ack: list[Any]
+        self,
+        objects: dict[str, Any],
+        handler: Any,
+        control_queue: Queue,
+        undoable: dict[str, Any],
+        pinned_until_ack: list[Any],
     ) -> None: ...
 
 def family_id() -> bytes | None: ...

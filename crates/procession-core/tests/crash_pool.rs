@@ -55,7 +55,7 @@ fn serve_one(worker: &Worker) -> bool {
     let payload = task.into_bytes();
     let head = head.to_bytes();
     let mut parcel = worker.pack([&head, &payload], 0, Vec::new(), 0).unwrap();
-    while !worker.deliver(&mut parcel, LockPolicy::Bounded).unwrap() {}
+    worker.deliver(&mut parcel).unwrap();
     assert_eq!(worker.finish(), Finished::Free);
     true
 }

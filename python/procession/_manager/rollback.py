@@ -6,24 +6,31 @@ the lock in its place, cannot deliver it, and releases it.
 
 from __future__ import annotations
 
-import queue
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
-__all__ = ["undo"]
+__all__ = ["UNDO"]
 
 
-def undo(obj: Any, name: str, value: Any) -> None:
-    """Undoes `obj.name()`, which returned that value, if it took something from other clients and can be undone."""
-    if name == "acquire":
-        if value and hasattr(obj, "release"):
-            obj.release()
-    elif name in ("get", "get_nowait") and isinstance(obj, queue.Queue):
-        with obj.mutex:
-            if type(obj) is queue.Queue:
-                obj.queue.appendleft(value)
-            else:  # a priority queue or a stack, where `_put` decides the place
-                obj._put(value)
-            obj.not_empty.notify()
+def _release(obj: Any, value: Any) -> None:
+    if value and hasattr(obj, "release"):
+        obj.release()
+
+
+def _put_back(obj: Any, value: Any) -> None:
+    import queue
+
+    if not isinstance(obj, queue.Queue):
+        return
+    with obj.mutex:
+        if type(obj) is queue.Queue:
+            obj.queue.appendleft(value)
+        else:  # a priority queue or a stack, where `_put` decides the place
+            obj._put(value)
+        obj.not_empty.notify()
+
+
+# By the name of the method: undoes a call of it. The function gets the object and what the method returned.
+UNDO: dict[str, Callable[[Any, Any], None]] = {"acquire": _release, "get": _put_back, "get_nowait": _put_back}

@@ -25,6 +25,7 @@ from .client import control_queue_of, listener_client, tls_options
 from .objects import Objects
 from .protocol import ERROR, GREETING, MARK, PROXY, RAISED, RETURN, TRACEBACK, UNSERIALIZABLE, Token, receive, send
 from .refcounts import ANYBODY, Watch
+from .rollback import UNDO
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -209,7 +210,7 @@ class Server:
         self._channels.add(channel)
         try:
             if not self.stop_event.is_set():
-                channel.serve(self.id_to_obj, self, self._queue, pinned_until_ack)
+                channel.serve(self.id_to_obj, self, self._queue, UNDO, pinned_until_ack)
         finally:
             self._channels.discard(channel)
             channel.hang_up()
@@ -293,12 +294,10 @@ class Server:
 
     def undelivered(self, request: Any, value: Any) -> None:
         """Takes back the result of a call whose caller has gone before it got the answer, so that others get it."""
-        from .rollback import undo
-
         ident, name, _, _ = request
         entry = self.id_to_obj.get(ident)
         if entry is not None:
-            undo(entry[0], name, value)
+            UNDO[name](entry[0], value)
 
     # --- connections ---
 
@@ -416,7 +415,7 @@ class Server:
                     self.catch_up()
                 answer = self.unusual(request)
             if not self._send(conn, answer):
-                if answer[0] == RETURN and request is not None and request[1] in ("acquire", "get", "get_nowait"):
+                if answer[0] == RETURN and request is not None and request[1] in UNDO:
                     self.undelivered(request, answer[1])
                 return
             del request, answer

@@ -166,16 +166,25 @@ impl Worker {
         Parcel::pack(self.family(), parts, encoding, refs, oob_bytes)
     }
 
-    /// Hands a result back. False if another process holds the queue's mutex longer than the policy allows. When this
-    /// returns true, the result will arrive even if this process dies at once.
+    /// Hands a result back. Returns false if another process holds the queue's mutex longer than the policy allows. When
+    /// this returns true, the result will arrive even if this process dies at once.
     ///
     /// # Errors
     /// No memory is left.
-    pub fn deliver(&self, parcel: &mut Parcel<'_>, policy: LockPolicy) -> Result<bool> {
+    pub fn try_deliver(&self, parcel: &mut Parcel<'_>, policy: LockPolicy) -> Result<bool> {
         let put = self.results.try_put(parcel, policy)?;
         crash_point!("worker.result handed back");
         // Closed: the pool has ended, and the result is no longer needed.
         Ok(put != Put::Busy)
+    }
+
+    /// Hands a result back, and waits as long as another process holds the queue's mutex.
+    ///
+    /// # Errors
+    /// Those of [`Worker::try_deliver`].
+    pub fn deliver(&self, parcel: &mut Parcel<'_>) -> Result<()> {
+        while !self.try_deliver(parcel, LockPolicy::Bounded)? {}
+        Ok(())
     }
 
     /// Reports that the task's result is handed back: the worker has no task now.
@@ -224,8 +233,7 @@ impl Worker {
     fn hand_back(&self, head: Head, payload: &[u8]) -> Result<()> {
         let head = head.to_bytes();
         let mut parcel = self.pack([&head, payload], 0, Vec::new(), 0)?;
-        while !self.deliver(&mut parcel, LockPolicy::Bounded)? {}
-        Ok(())
+        self.deliver(&mut parcel)
     }
 
     fn withdraw(&self) -> Finished {

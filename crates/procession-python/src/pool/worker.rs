@@ -256,15 +256,11 @@ impl AtWork {
         let pack = || worker.pack(parts, encoding, refs, oob_bytes);
         let much = parts[0].len() + parts[1].len() > DETACH_ABOVE;
         let mut parcel = if much { py.detach(pack) } else { pack() }.map_err(raised)?;
-        if worker.deliver(&mut parcel, LockPolicy::Try).map_err(raised)? {
+        if worker.try_deliver(&mut parcel, LockPolicy::Try).map_err(raised)? {
             return Ok(());
         }
         // Signal handlers run after the result is in the queue, so that none of them can lose it.
-        while !py
-            .detach(|| worker.deliver(&mut parcel, LockPolicy::Bounded))
-            .map_err(raised)?
-        {}
-        Ok(())
+        py.detach(|| worker.deliver(&mut parcel)).map_err(raised)
     }
 }
 

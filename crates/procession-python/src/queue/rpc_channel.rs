@@ -199,6 +199,8 @@ impl RpcChannel {
     ///         client did not take it.
     ///     control_queue: While this queue has messages that are not done, `handler.catch_up()` is called before the next request, so
     ///         that messages put there before the request are handled before it.
+    ///     undoable: Names of methods that take something away from other clients (a lock, an item). The last answer of such
+    ///         a method is given to `undelivered`.
     ///     pinned_until_ack: A list of what keeps the objects of an answer alive until the client has references to them. It is
     ///         emptied after the next request has come and the messages in `control_queue` are done.
     fn serve(
@@ -207,6 +209,7 @@ impl RpcChannel {
         objects: &Bound<'_, PyDict>,
         handler: &Bound<'_, PyAny>,
         control_queue: &Bound<'_, Queue>,
+        undoable: &Bound<'_, PyDict>,
         pinned_until_ack: &Bound<'_, PyList>,
     ) -> PyResult<()> {
         let control_queue = Queue::open_queue(control_queue)?;
@@ -231,7 +234,7 @@ impl RpcChannel {
             }
             let answer = match dispatched(py, &request, objects) {
                 Outcome::Returned(value) => {
-                    if to_be_undone(&request) {
+                    if to_be_undone(&request, undoable) {
                         last = Some((request.clone(), value.clone()));
                     }
                     if stands_alone(&value) {
@@ -278,12 +281,11 @@ fn whole<'py>(request: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     }
 }
 
-/// Returns whether the method takes something away from others (a lock, an item), which must be given back if the caller
-/// has died and cannot receive it.
-fn to_be_undone(request: &Bound<'_, PyAny>) -> bool {
+/// Returns whether the method of the request is one of `undoable`: what it returned must be given back if the caller has
+/// died and cannot receive it.
+fn to_be_undone(request: &Bound<'_, PyAny>, undoable: &Bound<'_, PyDict>) -> bool {
     let name = request.cast::<PyTuple>().ok().and_then(|r| r.get_item(1).ok());
-    name.and_then(|name| name.extract::<String>().ok())
-        .is_some_and(|name| matches!(name.as_str(), "acquire" | "get" | "get_nowait"))
+    name.is_some_and(|name| undoable.contains(name).unwrap_or(false))
 }
 
 /// Returns whether a value is sent without its kind. Such a value must not arrive as a tuple, even if the program has

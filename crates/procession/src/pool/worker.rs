@@ -191,8 +191,7 @@ fn hand_back(worker: &Worker, id: u64, outcome: Outcome) -> procession_core::Res
     let mut joined = Vec::new();
     let parts = framed(head, &outgoing, &mut joined);
     let mut parcel = worker.pack(parts, encoding, refs, oob_bytes)?;
-    while !worker.deliver(&mut parcel, LockPolicy::Bounded)? {}
-    Ok(())
+    worker.deliver(&mut parcel)
 }
 
 /// Encodes the initializer's name and arguments. None if the function is not code of this program.
