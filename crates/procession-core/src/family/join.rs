@@ -122,6 +122,7 @@ impl Family {
         header.length.store(length, Ordering::Relaxed);
         header.created.store(crate::sys::clock::now(), Ordering::Relaxed);
         header.version.store(VERSION, Ordering::Relaxed);
+        super::fields::write(family);
         family.found_ledger();
         header.magic.store(MAGIC, Ordering::Release);
         let seat = family.seat()?;

@@ -58,7 +58,10 @@ struct RedoNote {
 pub struct Ledger {
     mutex: RobustMutex,
     committed: AtomicU64,
-    pad: [AtomicU64; 7],
+    /// Number of changes that were carried out, for observers: if it is the same before and after they read several
+    /// words, no change came in between.
+    pub sequence: AtomicU64,
+    pad: [AtomicU64; 6],
     notes: [RedoNote; CAPACITY],
     /// Heads of the free lists, one per size class.
     pub free: [AtomicU64; CLASSES],
@@ -88,7 +91,7 @@ pub struct Ledger {
 
 shared!(RedoNote, 16, { word, value });
 shared!(Ledger, 4608, {
-    mutex, committed, pad, notes, free, run_next, run_end, top, chunk_next, chunk_end, warm, free_mutex, deferred_free,
+    mutex, committed, sequence, pad, notes, free, run_next, run_end, top, chunk_next, chunk_end, warm, free_mutex, deferred_free,
     free_slot, slots, blocks,
 });
 

@@ -6,6 +6,8 @@
 //! | [`layout`] | the layout of the file, and access to it by offset |
 //! | [`ledger`] | a redo journal: changes of several words that happen as one, even if a process is killed |
 //! | [`entry`] | waiting for the ledger when a member is stopped in it |
+//! | [`fields`] | the table by which observers find the fields of all structs |
+//! | [`label`], [`waits`] | for observers: names of objects, and what each thread waits for |
 //! | [`object`] | the header with which every block begins |
 //! | `kind` | what memory must know of the kinds of objects: a table that the top floor fills |
 //! | [`alloc`] | the allocator of blocks |
@@ -28,11 +30,13 @@ mod buffer;
 pub mod bundle;
 pub mod descriptor;
 pub mod entry;
+pub mod fields;
 pub mod fork;
 pub mod handle;
 pub mod held;
 pub mod join;
 pub(crate) mod kind;
+pub mod label;
 pub mod layout;
 pub mod leave;
 pub mod ledger;
@@ -43,6 +47,7 @@ pub mod registry;
 pub mod reserve;
 pub mod seat;
 pub mod tracker;
+pub mod waits;
 mod walk;
 pub mod zeroed;
 

@@ -52,11 +52,17 @@ pub enum Kind {
     Pool = 18,
     /// Bytes that only the owner of a lock reads and writes; opened only together with the lock.
     Guarded = 19,
+    /// The name of objects, and the place in the program where they were made: see [`super::label`].
+    Label = 20,
+    /// What the threads of a member wait for: see [`super::waits`].
+    Waits = 21,
+    /// The last tasks of a pool's worker: see [`crate::pool::layout::HistoryObject`].
+    History = 22,
 }
 
 impl Kind {
     /// All kinds, each at the index that is its number.
-    pub(crate) const ALL: [Kind; 20] = [
+    pub(crate) const ALL: [Kind; 23] = [
         Kind::Free,
         Kind::HeldChunk,
         Kind::MutexPage,
@@ -77,6 +83,9 @@ impl Kind {
         Kind::DictEntry,
         Kind::Pool,
         Kind::Guarded,
+        Kind::Label,
+        Kind::Waits,
+        Kind::History,
     ];
 
     /// The kind with this number.
@@ -109,6 +118,9 @@ impl Kind {
             Kind::DictEntry => "dictionary entry",
             Kind::Pool => "pool",
             Kind::Guarded => "lock's value",
+            Kind::Label => "label",
+            Kind::Waits => "wait records",
+            Kind::History => "worker's history",
         }
     }
 }
@@ -162,8 +174,8 @@ pub struct Header {
     pub link: AtomicU64,
     /// Number of entries of held tables and messages that name this block.
     pub refs: AtomicU64,
-    /// Big blocks: number of bytes from the beginning that have memory reserved. Other blocks: offset of the name, or
-    /// 0.
+    /// Blocks of 16 KiB or more: number of bytes from the beginning that have memory reserved. Smaller blocks: the
+    /// label ([`named`]), or 0. (The label of an array is in `waits`, that of a pool in its own word.)
     pub resident: AtomicU64,
     /// Pid (upper half) and slot of the creator.
     pub creator: AtomicU64,
@@ -171,7 +183,7 @@ pub struct Header {
     pub created: AtomicU64,
     /// Number of operations so far, if the object has no more exact count.
     pub operations: AtomicU64,
-    /// Number of operations that had to wait.
+    /// Number of operations that had to wait. Array: its label ([`named`]), or 0.
     pub waits: AtomicU64,
 }
 
@@ -179,6 +191,13 @@ pub struct Header {
 pub const HEADER: u64 = 64;
 shared!(Header, HEADER, { tag, link, refs, resident, creator, created, operations, waits });
 const _: () = assert!(align_of::<Header>() == 64);
+
+/// The word by which family memory names a block for observers: its offset in the lower 40 bits, the lower 24 bits of
+/// its generation above. 0 names none. If the block has another generation by now, the word is out of date.
+#[must_use]
+pub fn named(offset: u64, generation: u32) -> u64 {
+    offset | u64::from(generation) << 40
+}
 
 impl Header {
     /// Reads the tag.

@@ -46,6 +46,40 @@ pub enum State {
     Dying = 4,
 }
 
+/// How a process became a member: 8 bits of [`Slot::how`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Start {
+    /// It founded the family.
+    Founded = 0,
+    /// Another member forked it.
+    Fork = 1,
+    /// Another member started it by `spawn`.
+    Spawn = 2,
+    /// The fork server forked it for another member.
+    ForkServer = 3,
+    /// It came by itself, for a handle of one of the family's objects, or took a new seat after it had lost its own.
+    Visit = 4,
+}
+
+/// What a member is for: 8 bits of [`Slot::how`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Role {
+    /// It runs code of the program.
+    Program = 0,
+    /// It is a worker of a pool.
+    Worker = 1,
+    /// It is the fork server.
+    ForkServer = 2,
+    /// The fork server has forked it ahead, and it waits for a program to run.
+    Spare = 3,
+    /// It is the server of a manager.
+    Manager = 4,
+    /// It removes names outside family memory when the family has ended.
+    Tracker = 5,
+}
+
 /// The slot of one member.
 #[repr(C, align(64))]
 #[derive(Debug)]
@@ -64,11 +98,12 @@ pub struct Slot {
     pub declared: AtomicU64,
     /// Offset of the first chunk of the held table.
     pub held: AtomicU64,
-    /// Offset of the object on which a thread of the process waits, for observers.
-    pub waiting_on: AtomicU64,
+    /// Offset of the first block of wait records ([`super::waits`]), held by the slot itself; or 0.
+    pub waits: AtomicU64,
     /// Offset of the start message: a buffer, held by the table.
     pub message: AtomicU64,
-    /// Number of the start method in the upper half, number of the family memory's descriptor in the lower half.
+    /// Lower half: number of the family memory's descriptor. From bit 32 on 8 bits: how the process became a member
+    /// ([`Start`]). From bit 40 on 8 bits: what it is for ([`Role`]).
     pub how: AtomicU64,
     /// The next free slot: index + 1.
     pub link: AtomicU64,
@@ -98,7 +133,7 @@ const MAIN: u64 = 1 << 32;
 const PROGRAM: u32 = 33;
 const LIFE: u64 = core::mem::offset_of!(Slot, life) as u64;
 shared!(Slot, SLOT_BYTES, {
-    state, who, start_time, taken, exit, declared, held, waiting_on, message, how, link, starter, parent, report,
+    state, who, start_time, taken, exit, declared, held, waits, message, how, link, starter, parent, report,
     report_refs, namespace, name, life,
 });
 const CODE_KNOWN: u64 = 1 << 32;
@@ -275,7 +310,7 @@ impl Txn {
             &slot.exit,
             &slot.declared,
             &slot.held,
-            &slot.waiting_on,
+            &slot.waits,
             &slot.message,
             &slot.report,
             &slot.report_refs,

@@ -4,6 +4,7 @@
 use crate::error::{Error, Result};
 use crate::family::object::{HEADER, Kind};
 use crate::family::{Family, Hold};
+use crate::sys::shared::shared;
 use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering;
 
@@ -28,8 +29,25 @@ pub struct ReceivedDefinition {
     pub block: Hold,
 }
 
-/// Number of words before the references: encoding, number of bytes, number of references.
-const WORDS: u64 = 3;
+/// The words of a definition's block, behind the header. Two words for each reference follow (offset, generation),
+/// and then the bytes.
+#[repr(C)]
+#[derive(Debug)]
+pub(crate) struct DefinitionHead {
+    /// How the face encodes the bytes.
+    encoding: AtomicU64,
+    /// Number of bytes.
+    len: AtomicU64,
+    /// Number of references.
+    refs: AtomicU64,
+    /// The label with the name of the function ([`crate::family::object::named`]), or 0.
+    label: AtomicU64,
+}
+
+shared!(DefinitionHead, 32, { encoding, len, refs, label });
+
+/// Number of words before the references.
+const WORDS: u64 = 4;
 
 impl Definition {
     /// Writes a definition into family memory.
@@ -46,7 +64,7 @@ impl Definition {
         let start = 8 * (WORDS + 2 * refs.len() as u64);
         let block = family.buffer_behind(start, parts)?;
         let at = |n: u64| family.at::<AtomicU64>(block.offset + HEADER + 8 * n);
-        let first = [u64::from(encoding), len, refs.len() as u64];
+        let first = [u64::from(encoding), len, refs.len() as u64, 0];
         let places = refs
             .iter()
             .flat_map(|hold| [hold.offset, u64::from(hold.generation)]);

@@ -24,10 +24,46 @@ pub struct PoolObject {
     pub results: [AtomicU64; 2],
     /// Number of worker slots.
     pub slots: AtomicU64,
-    spare: [AtomicU64; 3],
+    /// Seat number of the parent: slot in the lower half, generation in the upper half, + 1.
+    pub owner: AtomicU64,
+    /// The pool's phase: 0 open, 1 closing, 2 terminating, 3 broken.
+    pub phase: AtomicU64,
+    /// The pool's label ([`crate::family::object::named`]), or 0.
+    pub label: AtomicU64,
+    /// The totals, for observers. Only the parent writes them, under its own lock.
+    pub totals: Totals,
 }
 
-shared!(PoolObject, 64 + 64, { header, tasks, results, slots, spare });
+/// Numbers of tasks of a pool since it was made. A task is submitted once, and ends in one of the ways `returned`,
+/// `died`, `timed_out`, `cancelled` or `abandoned`.
+#[repr(C)]
+#[derive(Debug)]
+pub struct Totals {
+    /// Tasks that were submitted.
+    pub submitted: AtomicU64,
+    /// Tasks whose worker has handed back a result, or an exception.
+    pub returned: AtomicU64,
+    /// Of those, the ones that have ended with an exception.
+    pub failed: AtomicU64,
+    /// Tasks that were given up because a worker died with them.
+    pub died: AtomicU64,
+    /// Times that a task was put into the queue again after its worker had died.
+    pub retried: AtomicU64,
+    /// Tasks that were cancelled.
+    pub cancelled: AtomicU64,
+    /// Tasks that exceeded their time limit.
+    pub timed_out: AtomicU64,
+    /// Workers that were started in place of others.
+    pub restarts: AtomicU64,
+    /// Tasks that the end of the pool has left undone.
+    pub abandoned: AtomicU64,
+    spare: [AtomicU64; 7],
+}
+
+shared!(Totals, 128, {
+    submitted, returned, failed, died, retried, cancelled, timed_out, restarts, abandoned, spare,
+});
+shared!(PoolObject, 256, { header, tasks, results, slots, owner, phase, label, totals });
 
 /// The slot of one worker.
 #[repr(C, align(64))]
@@ -50,7 +86,51 @@ pub struct WorkerSlot {
     /// Time at which the task's function was called, or 0. A time limit counts from here; written only if the task
     /// has one.
     pub called: AtomicU64,
+    // The second cache line is for observers.
+    /// Seat number of the worker: slot in the lower half, generation in the upper half, + 1.
+    pub seat: AtomicU64,
+    /// The definition of the task ([`crate::family::object::named`]), or 0.
+    pub definition: AtomicU64,
+    /// Number of the task in its group: its lower 32 bits.
+    pub number: AtomicU64,
+    /// Total time in nanoseconds that workers of this slot have spent with tasks.
+    pub busy: AtomicU64,
+    /// Offset of the slot's [`HistoryObject`], held by the slot; or 0.
+    pub history: AtomicU64,
+    spare: [AtomicU64; 3],
 }
+
+/// Number of tasks that a [`HistoryObject`] remembers.
+pub const REMEMBERED: usize = 124;
+
+/// The last tasks of the workers in a slot: a ring that the worker writes when it has finished a task.
+#[repr(C, align(64))]
+#[derive(Debug)]
+pub struct HistoryObject {
+    header: Header,
+    /// Number of entries that were ever written; entry n is at index n modulo [`REMEMBERED`]. Stored after the entry.
+    pub written: AtomicU64,
+    spare: [AtomicU64; 7],
+    /// The ring.
+    pub entries: [HistoryEntry; REMEMBERED],
+}
+
+/// A task that a worker has finished.
+#[repr(C)]
+#[derive(Debug)]
+pub struct HistoryEntry {
+    /// Id of the task.
+    pub task: AtomicU64,
+    /// Time at which the task was taken, in nanoseconds of the monotonic clock.
+    pub began: AtomicU64,
+    /// Time at which its result was handed back.
+    pub ended: AtomicU64,
+    /// Offset of its definition in the lower 40 bits; the lower 24 bits of its number in its group above.
+    pub definition: AtomicU64,
+}
+
+shared!(HistoryEntry, 32, { task, began, ended, definition });
+shared!(HistoryObject, 4096, { header, written, spare, entries });
 
 /// Phase: the worker was started and is not ready yet.
 pub const COMING: u64 = 0;
@@ -59,8 +139,10 @@ pub const READY: u64 = 1;
 /// Phase: the worker ends by its own decision.
 pub const LEAVING: u64 = 2;
 
-const SLOT_BYTES: u64 = 64;
-shared!(WorkerSlot, SLOT_BYTES, { in_flight, task, item, began, done, phase, rested, called });
+const SLOT_BYTES: u64 = 128;
+shared!(WorkerSlot, SLOT_BYTES, {
+    in_flight, task, item, began, done, phase, rested, called, seat, definition, number, busy, history, spare,
+});
 
 /// Size in bytes of a pool with this many worker slots.
 pub(super) fn bytes_of(slots: u64) -> u64 {
@@ -100,7 +182,8 @@ pub struct Head {
     pub word: u64,
     /// Offset of the task's definition, or 0.
     pub definition: u64,
-    /// Generation of the definition; in a result's head, pid of the worker.
+    /// In a task's head: generation of the definition in the lower half, number of the task in its group above. In a
+    /// result's head: pid of the worker.
     pub generation: u64,
 }
 

@@ -58,7 +58,7 @@
 //! nothing.
 
 mod cancel;
-mod definition;
+pub(crate) mod definition;
 pub mod layout;
 mod message;
 mod submit;

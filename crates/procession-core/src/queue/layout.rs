@@ -95,13 +95,12 @@ pub struct QueueObject {
     get_spare: AtomicU64,
     // Written by consumers that wait for a message.
     pub(super) items: WaitPoint,
-    items_spare: AtomicU64,
     // Written by producers that wait for room.
     pub(super) room: WaitPoint,
-    room_spare: AtomicU64,
     /// Number of messages that were reported as done.
     pub(super) done_count: AtomicU64,
     pub(super) done: WaitPoint,
+    done_spare: [AtomicU64; 7],
 }
 
 /// State: messages can be put and taken.
@@ -128,9 +127,9 @@ pub struct Segment {
 }
 
 shared!(Cursor, 24, { segment, position, bytes });
-shared!(QueueObject, 448, {
+shared!(QueueObject, 512, {
     header, maxsize, maxbytes, put_mutex, get_mutex, first, state, spare, put_count, tails, put_spare, get_count, heads,
-    get_spare, items, items_spare, room, room_spare, done_count, done,
+    get_spare, items, room, done_count, done, done_spare,
 });
 shared!(Segment, SEGMENT_HEADER, { header, start, capacity, end, next, spare });
 

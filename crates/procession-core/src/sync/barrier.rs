@@ -29,7 +29,7 @@ pub struct BarrierObject {
     state: BarrierWord,
     parties: AtomicU64,
     wait: WaitPoint,
-    spare: [AtomicU64; 7],
+    spare: [AtomicU64; 6],
 }
 
 shared!(BarrierObject, 192, { header, state, parties, wait, spare });

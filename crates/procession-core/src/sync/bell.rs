@@ -42,13 +42,17 @@ use core::time::Duration;
 pub struct Bell {
     arrivals: AtomicU32,
     settled: AtomicU32,
+    #[cfg(not(loom))]
+    epoch: AtomicU32,
+    #[cfg(not(loom))]
+    spare: AtomicU32,
     /// The event loops that wait. While there are any, arrivals are not settled.
     #[cfg(not(loom))]
     wakers: Wakers,
 }
 
 #[cfg(not(loom))]
-shared!(Bell, 24, { arrivals, settled, wakers });
+shared!(Bell, 32, { arrivals, settled, epoch, spare, wakers });
 
 /// Number of waiters that had arrived before the word was changed.
 #[derive(Clone, Copy, Debug)]
@@ -64,6 +68,10 @@ impl Bell {
         Bell {
             arrivals: AtomicU32::new(0),
             settled: AtomicU32::new(0),
+            #[cfg(not(loom))]
+            epoch: AtomicU32::new(0),
+            #[cfg(not(loom))]
+            spare: AtomicU32::new(0),
             #[cfg(not(loom))]
             wakers: Wakers::new(),
         }

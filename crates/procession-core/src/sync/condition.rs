@@ -70,7 +70,7 @@ pub struct TicketObject {
     /// The waiter's seat: slot in the lower half, generation in the upper half.
     seat: AtomicU64,
     bell: Bell,
-    pad: [AtomicU64; 7],
+    pad: [AtomicU64; 6],
 }
 
 shared!(ConditionObject, 128, { header, first, last, waiting, tally, spin, spare });

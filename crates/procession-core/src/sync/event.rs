@@ -15,7 +15,7 @@ use crate::family::object::{Header, Kind};
 use crate::family::{Family, Handle, Seat};
 use crate::sys::clock::Deadline;
 use crate::sys::shared::shared;
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use core::time::Duration;
 
 /// An event in family memory.
@@ -26,9 +26,10 @@ pub struct EventObject {
     word: EventWord,
     pad: AtomicU32,
     wait: WaitPoint,
+    spare: [AtomicU64; 7],
 }
 
-shared!(EventObject, 128, { header, word, pad, wait });
+shared!(EventObject, 192, { header, word, pad, wait, spare });
 
 /// An event that processes share.
 #[derive(Debug)]

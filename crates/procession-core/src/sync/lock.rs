@@ -51,7 +51,7 @@ pub struct LockObject {
     /// 1 if that exit code is known.
     pub(super) death_known: AtomicU64,
     pub(super) name: [AtomicU64; 8],
-    spare: [AtomicU64; 4],
+    spare: [AtomicU64; 3],
 }
 
 shared!(LockObject, 256, {
@@ -59,9 +59,9 @@ shared!(LockObject, 256, {
 });
 
 /// Flag: the death of the owner is reported.
-pub(super) const ROBUST: u32 = 1;
+pub(crate) const ROBUST: u32 = 1;
 /// Flag: the thread that holds the lock may acquire it again, and only that thread may release it.
-pub(super) const RECURSIVE: u32 = 2;
+pub(crate) const RECURSIVE: u32 = 2;
 
 /// Result of an attempt to acquire.
 #[derive(Clone, Debug, PartialEq, Eq)]

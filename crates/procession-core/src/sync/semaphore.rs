@@ -15,7 +15,7 @@ use crate::family::object::{Header, Kind};
 use crate::family::{Family, Handle, Seat};
 use crate::sys::clock::Deadline;
 use crate::sys::shared::shared;
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use core::time::Duration;
 
 /// Maximum value of a semaphore.
@@ -29,9 +29,10 @@ pub struct SemaphoreObject {
     count: SemaphoreWord,
     maximum: AtomicU32,
     wait: WaitPoint,
+    spare: [AtomicU64; 7],
 }
 
-shared!(SemaphoreObject, 128, { header, count, maximum, wait });
+shared!(SemaphoreObject, 192, { header, count, maximum, wait, spare });
 
 /// A semaphore that processes share.
 #[derive(Debug)]

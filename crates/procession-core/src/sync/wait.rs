@@ -186,7 +186,6 @@ impl Waiter<'_> {
         }
         let waited = loop {
             if spun {
-                self.note_waiting(self.hold.offset);
                 let limit = deadline.sooner(Deadline::after(sleep_limit));
                 let woken = match life(seen) {
                     Some(life) => self.bell.sleep_with_life(self.word, seen, life, limit),
@@ -228,16 +227,8 @@ impl Waiter<'_> {
                 Attempt::While(now) => seen = now,
             }
         };
-        self.note_waiting(0);
         self.tally.ended.fetch_add(1, Ordering::Relaxed);
         self.tally.nanoseconds.fetch_add(now() - began, Ordering::Relaxed);
         waited
-    }
-
-    /// Records the object on which this process waits, for observers.
-    fn note_waiting(&self, on: u64) {
-        if let Some(seat) = self.hold.family.current_seat() {
-            seat.slot().waiting_on.store(on, Ordering::Relaxed);
-        }
     }
 }

@@ -18,7 +18,7 @@ pub struct WaitPoint {
     pub(crate) tally: Tally,
 }
 
-shared!(WaitPoint, 56, { bell, spin, tally });
+shared!(WaitPoint, 64, { bell, spin, tally });
 
 impl WaitPoint {
     /// Creates a waiter for the object `hold`, which sleeps on `word`. `sleep_limit`: time limit of its first sleep.

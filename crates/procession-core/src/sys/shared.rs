@@ -1,5 +1,5 @@
 //! Types that several processes may access at the same time, each through its own mapping: [`Shared`], and the macro
-//! that implements it for a struct and checks its requirements.
+//! that implements it for a struct, checks its requirements, and describes its fields for observers ([`Described`]).
 
 use super::mutex::RobustMutex;
 use core::sync::atomic::{AtomicU32, AtomicU64};
@@ -21,6 +21,25 @@ unsafe impl Shared for RobustMutex {}
 // SAFETY: an array consists only of its elements, which are `Shared`, without gaps.
 unsafe impl<T: Shared, const N: usize> Shared for [T; N] {}
 
+/// A field of a shared struct.
+#[derive(Clone, Copy, Debug)]
+pub struct Field {
+    /// Its name in the source.
+    pub name: &'static str,
+    /// Its offset in the struct.
+    pub offset: usize,
+    /// Its size in bytes.
+    pub width: usize,
+}
+
+/// A shared struct with its fields. The macro `shared!` implements it, so a description cannot differ from the struct.
+pub trait Described: Shared {
+    /// The name of the struct in the source.
+    const NAME: &'static str;
+    /// All its fields, in their order in memory.
+    const FIELDS: &'static [Field];
+}
+
 /// Returns the size of a field, which must itself be [`Shared`].
 #[doc(hidden)]
 pub const fn size_of_field<T, F: Shared>(_: fn(&T) -> &F) -> usize {
@@ -30,7 +49,8 @@ pub const fn size_of_field<T, F: Shared>(_: fn(&T) -> &F) -> usize {
 /// `shared!(Type, bytes, { its fields });` implements [`Shared`] for a struct.
 ///
 /// It compiles only if the list names all fields of the struct in the order in which they lie in memory, without gaps
-/// between them; if each field is `Shared` itself; and if the size of the struct is `bytes`.
+/// between them; if each field is `Shared` itself; and if the size of the struct is `bytes`. It also implements
+/// [`Described`].
 #[cfg(not(loom))]
 macro_rules! shared {
     ($type:ident, $bytes:expr, { $($field:tt),* $(,)? }) => {
@@ -49,6 +69,14 @@ macro_rules! shared {
         // SAFETY: consists only of `Shared` fields at fixed offsets, as the assertions above check.
         #[allow(unsafe_code)]
         unsafe impl $crate::sys::shared::Shared for $type {}
+        impl $crate::sys::shared::Described for $type {
+            const NAME: &'static str = stringify!($type);
+            const FIELDS: &'static [$crate::sys::shared::Field] = &[$($crate::sys::shared::Field {
+                name: stringify!($field),
+                offset: core::mem::offset_of!($type, $field),
+                width: $crate::sys::shared::size_of_field(|all: &$type| &all.$field),
+            }),*];
+        }
     };
 }
 #[cfg(not(loom))]
