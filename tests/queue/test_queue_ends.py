@@ -384,6 +384,7 @@ FULL_MEMORY = """
         except MemoryError as error:
             print(error)
         assert 10 < put < 200, put
+        assert len(bytearray(10 << 20)) == 10 << 20  # the program has room to go on
         there.put(b"a small one has room")
         process.start()
         for number in range(put):

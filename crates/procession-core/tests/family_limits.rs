@@ -60,6 +60,31 @@ fn a_process_that_limits_its_address_space_later_goes_on() {
 }
 
 #[test]
+fn a_full_address_space_leaves_room_for_the_program() {
+    for more in [200, 203, 264, 270] {
+        let child = in_child(move || {
+            let family = Family::found().unwrap();
+            limit_address_space(more * MIB);
+            let mut held = Vec::new();
+            let error = loop {
+                match family.buffer(&[7; 3 << 20]) {
+                    Ok(hold) => held.push(hold),
+                    Err(error) => break error,
+                }
+            };
+            assert!(matches!(error, Error::NoMemory { .. }), "{error}");
+            assert!(held.len() > 10, "{}", held.len());
+            use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
+            let (access, flags) = (ProtFlags::READ, MapFlags::PRIVATE);
+            // SAFETY: a fresh mapping at an address of the kernel's choice touches nothing that exists.
+            let program = unsafe { mmap_anonymous(std::ptr::null_mut(), 12 << 20, access, flags) };
+            assert!(program.is_ok());
+        });
+        assert!(ended_well(child), "{more}");
+    }
+}
+
+#[test]
 fn an_object_behind_more_memory_than_the_limit_allows_is_reached() {
     let ((mut names, mut to_child), (done, from_child)) = (pipe(), pipe());
     let family = Family::home().unwrap();
@@ -122,7 +147,7 @@ fn threads_that_reach_for_the_same_addresses_all_get_them() {
             s.spawn(move || {
                 for step in 0..200 {
                     let at = (step * 4 + thread) << 22;
-                    area.reach(fd, at..at + 100).unwrap();
+                    area.reach(fd, at..at + 100, 0).unwrap();
                     // SAFETY: the page was just mapped, and each thread writes to addresses of its own.
                     unsafe { area.base().add(at).write_volatile(9) };
                 }
@@ -130,7 +155,7 @@ fn threads_that_reach_for_the_same_addresses_all_get_them() {
         }
     });
     assert!(area.mapped() >= 799 << 22);
-    assert!(area.reach(&fd, len..len + 1).is_err());
+    assert!(area.reach(&fd, len..len + 1, 0).is_err());
 }
 
 #[test]
@@ -138,7 +163,7 @@ fn more_is_mapped_without_a_descriptor() {
     let fd = memory::nameless_file(c"area").unwrap();
     let len = memory::lengthen(&fd, 1 << 40).unwrap() as usize;
     let area = Area::new(&fd, len, 1 << 20).unwrap();
-    area.reach(&fd, (100 << 20)..(200 << 20)).unwrap();
+    area.reach(&fd, (100 << 20)..(200 << 20), 0).unwrap();
     let at = 300 << 20;
     rustix::io::pwrite(&fd, b"x", at).unwrap();
     drop(fd);
@@ -163,7 +188,7 @@ fn what_lies_in_the_way_of_the_memory_stays() {
         )
     };
     foreign.unwrap();
-    let error = area.reach(&fd, end..end + 1).unwrap_err();
+    let error = area.reach(&fd, end..end + 1, 0).unwrap_err();
     assert_eq!(error.raw_os_error(), Some(libc::EEXIST));
     assert_eq!(area.mapped(), end);
 }

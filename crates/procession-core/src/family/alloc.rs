@@ -62,7 +62,7 @@ impl Txn {
     pub(crate) fn allocate_reserving(&mut self, kind: Kind, bytes: u64, reserved: u64) -> Result<(u64, u64)> {
         let block = self.take_block(bytes)?;
         // The caller writes all reserved bytes here.
-        self.family.try_reach(block.offset, reserved)?;
+        self.family.try_reach_new(block.offset, reserved)?;
         if !block.is_big() {
             self.give_out(&block, kind, 0);
             return Ok((block.offset, block.size()));

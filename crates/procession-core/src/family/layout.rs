@@ -24,6 +24,9 @@ pub const LEDGER: u64 = 4096;
 pub const REGISTRY: u64 = 64 << 10;
 /// The offset at which the heap begins.
 pub const HEAP: u64 = 32 << 20;
+/// Number of bytes of a limited address space that a process does not use for new blocks, so that its program can go on: it
+/// imports modules, starts threads and handles the error.
+const SPARE: usize = 16 << 20;
 
 /// The first bytes of the file. The root writes them before any other process can see them. All but `tracker` are constant
 /// from then on; the counters of growth are in the ledger.
@@ -243,16 +246,32 @@ impl Family {
         here.then(|| unsafe { &*self.area.base().add(offset as usize).cast::<AtomicU64>() })
     }
 
-    /// Maps a range, if it is not mapped yet. Called before a change that cannot be undone.
+    /// Maps a range that holds an object of the family, if it is not mapped yet. Called before a change that cannot be
+    /// undone.
     ///
     /// # Errors
     /// `NoMemory` if the limit on this process's address space (`ulimit -v`) leaves no room for it, or if another mapping
     /// lies at its address.
     #[inline]
     pub(crate) fn try_reach(&'static self, offset: u64, len: u64) -> Result<()> {
+        self.try_reach_sparing(offset, len, 0)
+    }
+
+    /// Maps a range of which this process is about to take memory, if it is not mapped yet. Leaves [`SPARE`] bytes of the
+    /// limit on address space to the program.
+    ///
+    /// # Errors
+    /// As [`Family::try_reach`].
+    #[inline]
+    pub(crate) fn try_reach_new(&'static self, offset: u64, len: u64) -> Result<()> {
+        self.try_reach_sparing(offset, len, SPARE)
+    }
+
+    #[inline]
+    fn try_reach_sparing(&'static self, offset: u64, len: u64, spare: usize) -> Result<()> {
         match offset.checked_add(len) {
             Some(end) if end <= self.area.mapped() as u64 => Ok(()),
-            Some(end) => self.grow(offset..end),
+            Some(end) => self.grow(offset..end, spare),
             None => Err(Error::os(
                 "mapping family memory",
                 std::io::Error::from_raw_os_error(libc::EINVAL),
@@ -261,14 +280,14 @@ impl Family {
     }
 
     #[cold]
-    fn grow(&'static self, range: core::ops::Range<u64>) -> Result<()> {
+    fn grow(&'static self, range: core::ops::Range<u64>, spare: usize) -> Result<()> {
         let wanted = range.end - range.start;
         let in_memory = range.start as usize..range.end as usize;
         if self.area.covers(in_memory.clone()) {
             return Ok(());
         }
         let reached = match self.fd() {
-            Ok(fd) => self.area.reach(fd, in_memory),
+            Ok(fd) => self.area.reach(fd, in_memory, spare),
             // The program has closed the descriptor, here and in every other member.
             Err(lost) => self
                 .area
@@ -306,7 +325,7 @@ impl Family {
             end <= self.area.len() as u64,
             "family memory is damaged: {offset} is not a valid offset"
         );
-        if let Err(e) = self.grow(offset..end) {
+        if let Err(e) = self.grow(offset..end, 0) {
             panic!("family memory is out of reach: {e}");
         }
     }

@@ -38,7 +38,7 @@ impl Family {
     ) -> Result<(Hold, u64)> {
         let mut txn = self.begin_first()?;
         let block = txn.take_block(bytes)?;
-        self.try_reach(block.offset, bytes)?;
+        self.try_reach_new(block.offset, bytes)?;
         let needed = bytes.next_multiple_of(PAGE);
         if block.resident >= needed {
             txn.give_out(&block, kind, block.resident);

@@ -69,7 +69,7 @@ impl Family {
         self.stock_up();
         let mut txn = self.begin_first()?;
         let (offset, stale) = txn.allocate_reserving(Kind::Array, bytes, PAGE)?;
-        self.try_reach(offset, bytes)?;
+        self.try_reach_new(offset, bytes)?;
         let hold = txn.enter_held(offset)?;
         crash_point!("zeroed.before the commit");
         txn.commit();

@@ -11,6 +11,10 @@
 //!
 //! If the limit leaves no room for everything before an offset, only the *piece* that contains the offset is mapped.
 //! A bit table records which pieces are mapped.
+//!
+//! The program needs address space too, for its own objects, threads and modules. So a caller that takes new memory says
+//! how much must be left to the program ([`Area::reach`]); if less would be left, the caller gets the error, and the
+//! program goes on.
 #![allow(unsafe_code)]
 
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -125,22 +129,30 @@ impl Area {
         range.end <= self.mapped() || range.end <= self.len && self.pieces_of(&range).all(|n| self.has(n))
     }
 
-    /// Maps a range, unless it is mapped already.
+    /// Maps a range, unless it is mapped already. Leaves `spare` bytes of the limit on address space to the program.
     ///
     /// # Errors
     /// EINVAL: the range ends beyond the file. ENOMEM: the limit on address space or on the number of mappings is
-    /// reached. EEXIST: another mapping lies there.
-    pub fn reach(&self, fd: impl AsFd, range: core::ops::Range<usize>) -> io::Result<()> {
+    /// reached, or less than `spare` would be left. EEXIST: another mapping lies there.
+    pub fn reach(&self, fd: impl AsFd, range: core::ops::Range<usize>, spare: usize) -> io::Result<()> {
         if range.end > self.len || range.start > range.end {
             return Err(io::Error::from_raw_os_error(libc::EINVAL));
         }
         if self.covers(range.clone()) {
             return Ok(());
         }
-        match self.grow(fd.as_fd(), range.end) {
-            Err(e) if is_limit(&e) => self.map_pieces(fd.as_fd(), &range),
-            answer => answer,
+        let room = room(spare);
+        let step = range.end.next_multiple_of(STEP).saturating_sub(self.mapped());
+        if step <= room {
+            match self.grow(fd.as_fd(), range.end) {
+                Err(e) if is_limit(&e) => {}
+                answer => return answer,
+            }
         }
+        if self.pieces_of(&range).filter(|piece| !self.has(*piece)).count() * PIECE > room {
+            return Err(Errno::NOMEM.into());
+        }
+        self.map_pieces(fd.as_fd(), &range)
     }
 
     /// `mremap(base, mapped, …)`: maps the bytes up to `end` without a descriptor, by growing the mapping in place.
@@ -281,6 +293,19 @@ impl Area {
                 }
             }
         }
+    }
+}
+
+/// Number of bytes that may be mapped so that `spare` bytes of the limit on address space are left to the program.
+///
+/// A `spare` of 0 asks for no check: the kernel refuses what is beyond the limit. Without `/proc` nothing is known either.
+fn room(spare: usize) -> usize {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::As).current;
+    match limit.filter(|_| spare > 0) {
+        None => usize::MAX,
+        Some(limit) => super::procfs::address_space().map_or(usize::MAX, |used| {
+            (limit as usize).saturating_sub(used as usize + spare)
+        }),
     }
 }
 

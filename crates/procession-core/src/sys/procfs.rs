@@ -160,8 +160,18 @@ pub fn start_time(pid: u32) -> u64 {
 /// Number of bytes that a process has resident, shared memory included; None if it has ended or `/proc` is missing.
 #[must_use]
 pub fn resident(pid: u32) -> Option<u64> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
-    let pages: u64 = text.split(' ').nth(1)?.parse().ok()?;
+    statm(&pid.to_string(), 1)
+}
+
+/// Number of bytes of address space that this process uses; None if `/proc` is missing.
+#[must_use]
+pub fn address_space() -> Option<u64> {
+    statm("self", 0)
+}
+
+fn statm(process: &str, column: usize) -> Option<u64> {
+    let text = std::fs::read_to_string(format!("/proc/{process}/statm")).ok()?;
+    let pages: u64 = text.split(' ').nth(column)?.parse().ok()?;
     Some(pages * rustix::param::page_size() as u64)
 }
 
