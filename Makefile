@@ -14,6 +14,9 @@ SHELL         := bash
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-builtin-rules
 
+# With this variable each of the thousands of interpreters that the tests start would compile every module anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 RUST_SOURCES   := $(shell find crates -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.lock .cargo/config.toml
 PYTHON_SOURCES := $(shell find python -name '*.py' -o -name '*.pyi')
 WHEELS         := target/wheels

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import _pytest.runner
@@ -17,6 +18,9 @@ import procession as mp
 from deadlines import until
 
 START_METHODS = ("fork", "spawn", "forkserver")
+
+# Children get this path, and import the module of their test without pytest.
+sys.path.insert(0, str(Path(__file__).parent / "helpers" / "in_children"))
 
 # pytest notes in the environment which test runs. A fork server would be replaced for every test: its children are to
 # have the environment that their parent has.

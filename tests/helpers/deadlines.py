@@ -6,7 +6,6 @@ import contextlib
 import gc
 import os
 import re
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -26,6 +25,8 @@ def measure() -> None:
     """Measures how fast the machine starts programs, once for a run of the tests, and sets PATIENCE by that."""
     global PATIENCE  # noqa: PLW0603 (child programs compute it from the environment)
     if _SLOWNESS not in os.environ:
+        import subprocess  # children import this module, too, and have no use for that one
+
         command = [sys.executable, "-I", "-S", "-c", ""]
         subprocess.run(command, check=True)  # from the disk
         began = time.monotonic()

@@ -1,20 +1,20 @@
-"""Programs in interpreters of their own, for what is global to a process."""
+"""Programs in interpreters of their own, for what is global to a process.
+
+Children import this module with that of their test, and run no programs: what only running needs is imported there.
+"""
 
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
-import tempfile
 import textwrap
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from deadlines import scaled, slowness
 
 
-@dataclass
-class Outcome:
+class Outcome(NamedTuple):
     """How a program ended, and what it printed."""
 
     code: int
@@ -34,6 +34,9 @@ def run(*arguments: str | os.PathLike[str], cwd: Path | None = None, stdin: str 
 
     Its output goes to files: children that outlive it would keep a pipe open, and so keep us waiting.
     """
+    import subprocess
+    import tempfile
+
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
         done = subprocess.run(
             [sys.executable, *(scaled(word) if isinstance(word, str) else word for word in arguments)],

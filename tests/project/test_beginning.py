@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
 
 import deadlines
+from deadlines import PATIENCE, ended, running
 from programs import run, write
 
 TESTS = Path(__file__).resolve().parent.parent
@@ -28,6 +30,21 @@ if not os.environ["PYTEST_XDIST_WORKER"]:
     del os.environ["PYTEST_XDIST_WORKER"]
 sys.exit(pytest.main(sys.argv[1:] + ["-q"]))
 """
+
+
+def use_pytest(log):
+    log.put("_pytest" in sys.modules)
+    with pytest.raises(KeyError):
+        raise KeyError
+    log.put("_pytest" in sys.modules)
+
+
+@pytest.mark.start_methods("spawn", "forkserver")
+def test_a_child_imports_its_test_without_pytest_and_gets_pytest_for_what_it_calls(context):
+    log = context.Queue()
+    with running(context, (use_pytest, log)) as [child]:
+        assert [log.get(timeout=PATIENCE) for _ in range(2)] == [False, True]
+        assert ended(child) == [0]
 
 
 def test_the_default_start_method_of_tests_and_of_their_programs_can_be_chosen(start_method, tmp_path):
@@ -87,7 +104,7 @@ LEFT = {
     """,
     "sockets": """
         listener = socket.socket(socket.AF_UNIX)
-        listener.bind(tempfile.mkdtemp() + "/left")
+        listener.bind(tempfile.gettempdir() + "/s")  # an address has at most 107 bytes
         listener.listen()
         sys.modules["left"] = listener
     """,

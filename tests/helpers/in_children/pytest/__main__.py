@@ -1,0 +1,1 @@
+"""Stands in for the main module of `python -m pytest`, which children import as well: it does nothing."""
