@@ -133,12 +133,14 @@ def test_what_waits_unsent_is_given_up_with_the_pool():
 
 
 def test_what_waits_unsent_can_be_cancelled(pool):
-    running = [pool.apply_async(size_of, (Counted(), n, 0.3)) for n in range(2)]
+    goes_on = mp.Event()
+    running = [pool.apply_async(size_when, (goes_on, Counted(), n)) for n in range(2)]
     results = [pool.apply_async(length, (bytes(BIG), n)) for n in range(30)]
     mapped = pool.starmap_async(length, [(bytes(BIG), n) for n in range(30)], 1)
     assert results[-1].cancel()
     assert not results[-1].cancel()
     assert mapped.cancel()
+    goes_on.set()
     for result in (results[-1], mapped):
         with pytest.raises(CancelledError):
             result.get(PATIENCE)

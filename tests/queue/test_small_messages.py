@@ -26,7 +26,9 @@ def same(a: Any, b: Any, pairs: dict[int, int]) -> bool:
     """Equal in type and value, bit for bit, and with the same objects met twice."""
     if type(a) is not type(b):
         return False
-    if type(a) in (str, bytes, tuple, list, dict) and pairs.setdefault(id(a), id(b)) != id(b):
+    # Python keeps one object for each value of a single byte or character; pickle.loads makes others.
+    alone = type(a) in (str, bytes) and len(a) < 2
+    if type(a) in (str, bytes, tuple, list, dict) and not alone and pairs.setdefault(id(a), id(b)) != id(b):
         return False
     if type(a) in (tuple, list):
         return len(a) == len(b) and all(same(x, y, pairs) for x, y in zip(a, b, strict=True))
