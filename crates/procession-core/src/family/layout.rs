@@ -3,6 +3,7 @@
 //! | offset | contents |
 //! |---|---|
 //! | 0 | [`FamilyHeader`]: magic, version, id, root |
+//! | 64 | [`super::fields::FieldTable`]: where observers find the fields of all other structs |
 //! | 4 KiB | [`super::ledger::Ledger`]: mutex, journal, books |
 //! | 64 KiB | the registry: 65 535 slots of 256 bytes, of which only those ever used take memory |
 //! | 32 MiB | the heap, which grows upwards |
@@ -17,7 +18,7 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 /// `PROCESSN` as a little-endian number.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"PROCESSN");
 /// The version of the layout, raised with every change of any layout in family memory.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 /// The offset of the ledger.
 pub const LEDGER: u64 = 4096;
 /// The offset of the registry.
