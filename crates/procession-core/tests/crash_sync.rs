@@ -299,3 +299,20 @@ fn the_end_of_a_forked_child_gives_up_no_place_of_its_parents() {
     assert_eq!(mine.wait(soon()), WaitOutcome::Ready(()));
     mine.acknowledge();
 }
+
+#[test]
+fn the_record_of_a_wait_is_freed_with_the_process_that_was_killed_while_it_made_it() {
+    let points = at_every_point(
+        || Event::new().unwrap(),
+        |event| {
+            // More threads than a block has records.
+            std::thread::scope(|s| {
+                for _ in 0..procession_core::family::waits::RECORDS + 1 {
+                    s.spawn(|| event.wait(Deadline::after(Duration::from_millis(50))));
+                }
+            });
+        },
+        |event, _| event.set(),
+    );
+    assert!(points > 10, "{points}");
+}

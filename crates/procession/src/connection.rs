@@ -8,12 +8,14 @@ use crate::value::Value;
 use procession_core::connection::auth;
 use procession_core::connection::frame::{Assembler, Head};
 use procession_core::connection::handshake::Handshake;
+use procession_core::family::waits::{What, recorded};
 use procession_core::message as encoding;
+use procession_core::sys::clock::Deadline;
 use procession_core::sys::memory::random_bytes;
 use std::any::Any;
 use std::io::{self, IoSlice, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -421,11 +423,17 @@ impl Stream {
 
     /// Reads at least one byte.
     fn read(&self, into: &mut [u8]) -> Result<usize, ConnectionError> {
+        let waits_for = (What::Receive, self.as_fd().as_raw_fd() as u64);
         loop {
-            let read = match self {
-                Stream::Unix(stream) => (&*stream).read(into),
-                Stream::Tcp(stream) => (&*stream).read(into),
-            };
+            let read = recorded(
+                waits_for,
+                Deadline::NEVER,
+                |_| false,
+                || match self {
+                    Stream::Unix(stream) => (&*stream).read(into),
+                    Stream::Tcp(stream) => (&*stream).read(into),
+                },
+            );
             match read {
                 Ok(0) => return Err(ConnectionError::Closed),
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
@@ -436,11 +444,17 @@ impl Stream {
     }
 
     fn write_vectored(&self, pieces: &[IoSlice<'_>]) -> Result<usize, ConnectionError> {
+        let waits_for = (What::Send, self.as_fd().as_raw_fd() as u64);
         loop {
-            let sent = match self {
-                Stream::Unix(stream) => (&*stream).write_vectored(pieces),
-                Stream::Tcp(stream) => (&*stream).write_vectored(pieces),
-            };
+            let sent = recorded(
+                waits_for,
+                Deadline::NEVER,
+                |_| false,
+                || match self {
+                    Stream::Unix(stream) => (&*stream).write_vectored(pieces),
+                    Stream::Tcp(stream) => (&*stream).write_vectored(pieces),
+                },
+            );
             match sent {
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e)

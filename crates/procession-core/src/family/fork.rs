@@ -24,7 +24,7 @@
 use super::entry::Brief;
 use super::join::{FAMILIES, visited};
 use super::object::Header;
-use super::registry::{State, state_word};
+use super::registry::{Start, State, state_word};
 use super::walk::Cursor;
 use super::{Family, Seat};
 use crate::error::Result;
@@ -90,7 +90,7 @@ extern "C" fn in_child() {
     visits_over(|place, family| {
         family.has_pid(pid);
         family.distrust_descriptor();
-        let seat = unborn(place, family).filter(|seat| seat.claim(pid));
+        let seat = unborn(place, family).filter(|seat| seat.claim(pid, Start::Fork));
         family.sit(seat);
     });
 }

@@ -8,6 +8,7 @@
 
 use super::layout::{FamilyHeader, HEAP, LEDGER, MAGIC, VERSION};
 use super::leave::{Users, Visit};
+use super::registry::Start;
 use super::walk::Cursor;
 use super::{Family, NO_SEAT, Seat, fork, kind};
 use crate::error::{Error, Result};
@@ -125,7 +126,7 @@ impl Family {
         super::fields::write(family);
         family.found_ledger();
         header.magic.store(MAGIC, Ordering::Release);
-        let seat = family.seat()?;
+        let seat = family.take_new_seat(Start::Founded)?;
         seat.slot().set_name("MainProcess");
         family.join()?;
         Ok(family)
@@ -188,9 +189,9 @@ impl Family {
     /// already, through its parent's fork), and makes that family this process's home. Returns the seat, and the
     /// indices of the references that the parent put there.
     pub fn adopt(fd: Option<OwnedFd>, slot: u32, generation: u32) -> Result<(Seat, Vec<u32>)> {
-        let family = match fd {
-            Some(fd) => Self::attach(fd)?,
-            None => Self::home_if_any().ok_or(Error::NoSeat)?,
+        let (family, start) = match fd {
+            Some(fd) => (Self::attach(fd)?, Start::Spawn),
+            None => (Self::home_if_any().ok_or(Error::NoSeat)?, Start::ForkServer),
         };
         HOME.store(core::ptr::from_ref(family).cast_mut(), Ordering::Release);
         if slot >= family.slots() {
@@ -202,7 +203,7 @@ impl Family {
             generation,
         };
         let inherited = family.current_seat();
-        if !seat.claim(family.pid()) {
+        if !seat.claim(family.pid(), start) {
             return Err(Error::Unreachable {
                 pid: 0,
                 why: "the parent has given up starting this process".into(),

@@ -58,8 +58,8 @@ struct RedoNote {
 pub struct Ledger {
     mutex: RobustMutex,
     committed: AtomicU64,
-    /// Number of changes that were carried out, for observers: if it is the same before and after they read several
-    /// words, no change came in between.
+    /// Number of changes that were carried out, for observers: words that an observer reads belong together if, before
+    /// and after it, `committed` is 0 and this number is the same.
     pub sequence: AtomicU64,
     pad: [AtomicU64; 6],
     notes: [RedoNote; CAPACITY],
@@ -189,6 +189,10 @@ impl Family {
 
     fn carry_out(&'static self, ledger: &Ledger) {
         let count = (ledger.committed.load(Ordering::Acquire) as usize).min(CAPACITY);
+        // Before the first word changes. Only a member that holds the mutex stores it.
+        ledger
+            .sequence
+            .store(ledger.sequence.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
         for note in &ledger.notes[..count] {
             let (word, value) = (
                 note.word.load(Ordering::Relaxed),

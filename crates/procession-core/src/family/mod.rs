@@ -108,14 +108,18 @@ impl Family {
     /// This process's seat. If its seat was taken back before the process claimed it (it was stopped right after its
     /// fork), takes a new one.
     pub fn seat(&'static self) -> Result<Seat> {
-        if let Some(seat) = self.current_seat() {
-            return Ok(seat);
+        match self.current_seat() {
+            Some(seat) => Ok(seat),
+            None => self.take_new_seat(registry::Start::Visit),
         }
+    }
+
+    fn take_new_seat(&'static self, start: registry::Start) -> Result<Seat> {
         let (pid, own) = (self.pid(), crate::sys::procfs::own());
         self.stock_up_seats();
         let mut txn = self.begin_first()?;
         let seat = txn.take_seat(None)?;
-        txn.occupy(seat, pid, own);
+        txn.occupy(seat, pid, own, start);
         txn.commit();
         seat.slot().life.occupy();
         self.sit(Some(seat));

@@ -50,6 +50,7 @@ impl Family {
         let mut txn = self.begin();
         if seat.valid() {
             txn.free_chunks(slot);
+            txn.free_waits(slot);
             txn.write(&slot.message, 0);
             txn.write(&slot.state, state_word(seat.generation, State::Dead));
             if !self.lives(slot.starter.load(Ordering::Acquire)) {

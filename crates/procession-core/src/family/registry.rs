@@ -131,6 +131,10 @@ pub struct Slot {
 /// See [`Slot::namespace`].
 const MAIN: u64 = 1 << 32;
 const PROGRAM: u32 = 33;
+/// See [`Slot::how`].
+const DESCRIPTOR: u64 = 0xffff_ffff;
+const START: u32 = 32;
+const ROLE: u32 = 40;
 const LIFE: u64 = core::mem::offset_of!(Slot, life) as u64;
 shared!(Slot, SLOT_BYTES, {
     state, who, start_time, taken, exit, declared, held, waits, message, how, link, starter, parent, report,
@@ -143,6 +147,19 @@ impl Slot {
     #[must_use]
     pub fn state(&self) -> (u32, State) {
         split(self.state.load(Ordering::Acquire))
+    }
+
+    /// Number of the family memory's descriptor in the occupant; 0 before a process has taken the slot.
+    #[must_use]
+    pub fn descriptor(&self) -> u32 {
+        self.how.load(Ordering::Acquire) as u32
+    }
+
+    /// How the occupant became a member (the number of a [`Start`]), and what it is for (that of a [`Role`]).
+    #[must_use]
+    pub fn start_and_role(&self) -> (u8, u8) {
+        let how = self.how.load(Ordering::Acquire);
+        ((how >> START) as u8, (how >> ROLE) as u8)
     }
 
     /// Pid of the occupant, or 0.
@@ -278,6 +295,31 @@ impl Family {
     }
 }
 
+impl Seat {
+    /// Records what this process, which occupies the seat, is for. For observers.
+    pub fn set_role(&self, role: Role) {
+        // An observer can do without it, so this does not wait for the ledger.
+        if let Ok(mut txn) = self.family.begin_soon()
+            && self.valid()
+        {
+            let how = &self.slot().how;
+            let others = txn.read(how) & !(0xff << ROLE);
+            txn.write(how, others | (role as u64) << ROLE);
+            crash_point!("seat.role noted");
+            txn.commit();
+        }
+    }
+}
+
+impl Family {
+    /// Records what this process is for, if it has a home family. For observers.
+    pub fn has_role(role: Role) {
+        if let Some(seat) = Family::home_if_any().and_then(Family::current_seat) {
+            seat.set_role(role);
+        }
+    }
+}
+
 impl Txn {
     /// Takes a free slot as a reserved seat for a child of `parent`.
     pub(crate) fn take_seat(&mut self, parent: Option<Seat>) -> Result<Seat> {
@@ -342,7 +384,7 @@ impl Txn {
     }
 
     /// Notes that the process with this pid occupies the seat.
-    pub(crate) fn occupy(&mut self, seat: Seat, pid: u32, own: procfs::Own) {
+    pub(crate) fn occupy(&mut self, seat: Seat, pid: u32, own: procfs::Own, start: Start) {
         let slot = seat.slot();
         self.write(&slot.start_time, own.start_time);
         let program = u64::from(program_of(own.stack)) << PROGRAM;
@@ -352,7 +394,8 @@ impl Txn {
             u64::from(procfs::pid_namespace()) | main | program,
         );
         self.write(&slot.who, self.read(&slot.who) & !0xffff_ffff | u64::from(pid));
-        self.write(&slot.how, self.family.fd_number());
+        let fd = self.family.fd_number() & DESCRIPTOR;
+        self.write(&slot.how, fd | (start as u64) << START);
         self.write(&slot.state, state_word(seat.generation, State::Alive));
     }
 

@@ -3,7 +3,7 @@
 use super::Family;
 use super::held::Hold;
 use super::object::{HEADER, Header};
-use super::registry::{Slot, State, state_word};
+use super::registry::{Slot, Start, State, state_word};
 use super::walk::Cursor;
 use crate::atomic::Ordering;
 use crate::error::Result;
@@ -106,14 +106,14 @@ impl Seat {
     }
 
     /// Takes the seat for this process. False if it was given up meanwhile.
-    pub(crate) fn claim(&self, pid: u32) -> bool {
+    pub(crate) fn claim(&self, pid: u32, start: Start) -> bool {
         let slot = self.slot();
         let own = procfs::own();
         let mut txn = self.family.begin();
         if slot.state() != (self.generation, State::Reserved) {
             return false;
         }
-        txn.occupy(*self, pid, own);
+        txn.occupy(*self, pid, own, start);
         txn.commit();
         crash_point!("seat.claimed, life word not occupied");
         slot.life.occupy();
@@ -150,7 +150,7 @@ impl Seat {
     /// number is then not 0.)
     #[must_use]
     pub fn was_taken(&self) -> bool {
-        self.slot().how.load(Ordering::Acquire) != 0
+        self.slot().descriptor() != 0
     }
 
     /// Copies the start message. It stays in the seat until [`Seat::release_message`].

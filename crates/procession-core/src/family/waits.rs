@@ -1,11 +1,23 @@
 //! What the threads of a member wait for, written only by a thread that is about to sleep. Only observers read it.
 //!
 //! A member's slot in the registry names the first of its [`WaitsBlock`]s, which exists from the first sleep of the
-//! process on; each thread that has slept has a [`WaitRecord`] there.
+//! process on; each thread that has slept has a [`WaitRecord`] there. The block and its place in the list appear in one
+//! change of the ledger. A record belongs to the thread whose id it holds, from one compare-and-swap on until the thread
+//! ends; a later thread with the same id takes the record over. When the member has died, the reaper frees its blocks.
+//!
+//! After a fork the child has another seat and no blocks, and does not use the records of its parent. A thread that gets
+//! no record (no memory, or a stopped process is in the ledger) waits without one.
 
-use super::object::Header;
+use super::Family;
+use super::held::Hold;
+use super::ledger::Txn;
+use super::object::{HEADER, Header, Kind, named};
+use super::registry::Slot;
+use crate::error::Result;
+use crate::sys::clock::{Deadline, about_now};
 use crate::sys::shared::shared;
-use core::sync::atomic::AtomicU64;
+use core::cell::Cell;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 /// Number of records in a block.
 pub const RECORDS: usize = 14;
@@ -58,7 +70,7 @@ shared!(WaitsBlock, 1024, { header, next, spare, records });
 pub enum What {
     /// Until it can acquire the lock or semaphore `object`.
     Acquire = 1,
-    /// For a message of the queue `object`.
+    /// For a message of the queue `object`. `detail`: seat number of the process that must put it, or 0.
     Item = 2,
     /// For room in the queue `object`.
     Room = 3,
@@ -70,8 +82,8 @@ pub enum What {
     Barrier = 6,
     /// Until it is notified. `object`: its ticket in the list of a condition (`TicketObject.condition`).
     Ticket = 7,
-    /// For the end of a process. `detail`: pid of the process; `object`: 0; `seen`: seat number of the process (slot in
-    /// the lower half, generation in the upper half, + 1), or 0.
+    /// For the end of a process. `detail`: its pid; `seen`: its seat number (slot in the lower half, generation in the
+    /// upper half, + 1), or 0.
     Join = 8,
     /// For bytes from the descriptor `detail`.
     Receive = 9,
@@ -81,4 +93,273 @@ pub enum What {
     Result = 11,
     /// For one of many: connections, sentinels, queues. `detail`: how many.
     Any = 12,
+}
+
+/// A wait, as it is recorded.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reason {
+    pub(crate) what: What,
+    /// The words of [`WaitRecord`].
+    pub(crate) object: u64,
+    pub(crate) seen: u64,
+    pub(crate) detail: u64,
+    /// Time at which a wait began of which this one is a part, or 0.
+    pub(crate) since: u64,
+}
+
+impl Reason {
+    /// A wait for an object.
+    pub(crate) fn of(hold: &Hold, what: What) -> Reason {
+        Reason {
+            object: named(hold.offset, hold.generation),
+            ..Reason::without_object(what)
+        }
+    }
+
+    /// A wait for something else.
+    pub(crate) fn without_object(what: What) -> Reason {
+        Reason {
+            what,
+            object: 0,
+            seen: 0,
+            detail: 0,
+            since: 0,
+        }
+    }
+}
+
+/// While it lives, the record says that this thread waits.
+#[must_use]
+#[derive(Debug)]
+pub(crate) struct Recorded {
+    record: Option<&'static WaitRecord>,
+    reason: Reason,
+}
+
+impl Recorded {
+    /// Ends the record of a wait that a signal has interrupted: if the thread resumes the wait soon, the record says
+    /// when it began.
+    pub(crate) fn interrupted(self, time: u64) {
+        let _ = SUSPENDED.try_with(|suspended| suspended.set(Some((self.reason, time))));
+    }
+}
+
+/// For how long in nanoseconds an interrupted wait can be resumed. Signal handlers are quicker, or they end the wait.
+const LONGEST_SUSPENSION: u64 = 1_000_000_000;
+
+impl Drop for Recorded {
+    fn drop(&mut self) {
+        if let Some(record) = self.record {
+            let thread = record.thread.load(Ordering::Relaxed);
+            record.thread.store(thread & OWNER, Ordering::Release);
+        }
+    }
+}
+
+/// The part of [`WaitRecord::thread`] that says to which thread the record belongs.
+const OWNER: u64 = 0xffff_ffff << 32;
+
+/// The record of this thread.
+#[derive(Clone, Copy)]
+struct Place {
+    family: &'static Family,
+    /// The seat when the record was taken, as `Family::seat` holds it.
+    seat: u64,
+    offset: u64,
+}
+
+struct Mine(Cell<Option<Place>>);
+
+thread_local! {
+    static MINE: Mine = const { Mine(Cell::new(None)) };
+}
+thread_local! {
+    /// The wait of this thread that a signal has interrupted last, with the time.
+    static SUSPENDED: Cell<Option<(Reason, u64)>> = const { Cell::new(None) };
+}
+
+impl Drop for Mine {
+    fn drop(&mut self) {
+        if let Some(place) = self.0.take() {
+            place.give_back();
+        }
+    }
+}
+
+impl Place {
+    /// Frees the record, unless the process has another seat by now: after a fork, or after it has left the family.
+    fn give_back(self) {
+        let Some(_visit) = self.family.visit() else {
+            return;
+        };
+        if self.family.seat.load(Ordering::Acquire) == self.seat {
+            let record = self.family.at::<WaitRecord>(self.offset);
+            record.thread.store(0, Ordering::Release);
+        }
+    }
+}
+
+/// Calls `wait`, which may sleep, and records meanwhile that this thread waits for what `what` says, with `detail`. If
+/// `interrupted` returns true for the result, a signal has ended the wait, and the thread may resume it.
+pub fn recorded<T>(
+    (what, detail): (What, u64),
+    deadline: Deadline,
+    interrupted: impl FnOnce(&T) -> bool,
+    wait: impl FnOnce() -> T,
+) -> T {
+    let Some(family) = Family::home_if_any() else {
+        return wait();
+    };
+    let reason = Reason {
+        detail,
+        ..Reason::without_object(what)
+    };
+    let recorded = family.record_wait(reason, about_now(), deadline);
+    let result = wait();
+    if interrupted(&result) {
+        recorded.interrupted(about_now());
+    }
+    result
+}
+
+impl Family {
+    /// Records, before this thread sleeps, that it waits since `began`: or since the beginning of the interrupted wait
+    /// that it resumes.
+    pub(crate) fn record_wait(&'static self, mut reason: Reason, began: u64, deadline: Deadline) -> Recorded {
+        if reason.since == 0 {
+            reason.since = began;
+        }
+        let before = SUSPENDED.try_with(Cell::take).ok().flatten();
+        if let Some((before, time)) = before
+            && (before.what, before.object, before.detail) == (reason.what, reason.object, reason.detail)
+            && began.saturating_sub(time) < LONGEST_SUSPENSION
+        {
+            reason = before;
+        }
+        let record = self.own_record();
+        if let Some(record) = record {
+            let thread = record.thread.load(Ordering::Relaxed) & OWNER;
+            let count = record.count.load(Ordering::Relaxed) + 1;
+            for (word, value) in [
+                (&record.count, count),
+                (&record.object, reason.object),
+                (&record.since, reason.since),
+                (&record.seen, reason.seen),
+                (&record.deadline, deadline.time()),
+                (&record.detail, reason.detail),
+            ] {
+                word.store(value, Ordering::Relaxed);
+            }
+            // Release: an observer that reads this word reads those above, or newer ones with another count.
+            record
+                .thread
+                .store(thread | u64::from(reason.what as u32), Ordering::Release);
+        }
+        Recorded { record, reason }
+    }
+
+    #[inline]
+    fn own_record(&'static self) -> Option<&'static WaitRecord> {
+        let seat = self.seat.load(Ordering::Relaxed);
+        let mine = MINE.try_with(|mine| mine.0.get()).ok()?;
+        match mine {
+            Some(place) if core::ptr::eq(place.family, self) && place.seat == seat => {
+                Some(self.at(place.offset))
+            }
+            before => self.new_record(before, seat),
+        }
+    }
+
+    #[cold]
+    fn new_record(&'static self, before: Option<Place>, seat: u64) -> Option<&'static WaitRecord> {
+        if let Some(before) = before {
+            let _ = MINE.try_with(|mine| mine.0.set(None));
+            before.give_back();
+        }
+        let thread = (rustix::thread::gettid().as_raw_nonzero().get() as u64) << 32;
+        let slot = self.current_seat()?.slot();
+        let offset = match self.claim_record(slot, thread) {
+            Some(offset) => offset,
+            None => {
+                self.add_block(slot).ok()?;
+                self.claim_record(slot, thread)?
+            }
+        };
+        let place = Place {
+            family: self,
+            seat,
+            offset,
+        };
+        MINE.try_with(|mine| mine.0.set(Some(place))).ok()?;
+        Some(self.at(offset))
+    }
+
+    /// Takes the record that this thread, or an earlier one with its id, has, or a free one.
+    fn claim_record(&'static self, slot: &'static Slot, thread: u64) -> Option<u64> {
+        let mut free = None;
+        let mut block = slot.waits.load(Ordering::Acquire);
+        while block != 0 {
+            let here = self.at::<WaitsBlock>(block);
+            for (number, record) in (0u64..).zip(&here.records) {
+                let offset = block + RECORDS_AT + number * size_of::<WaitRecord>() as u64;
+                let owner = record.thread.load(Ordering::Relaxed) & OWNER;
+                if owner == thread {
+                    return Some(offset);
+                }
+                if owner == 0 && free.is_none() {
+                    free = Some(offset);
+                }
+            }
+            block = here.next.load(Ordering::Acquire);
+        }
+        let offset = free?;
+        let word = &self.at::<WaitRecord>(offset).thread;
+        match word.compare_exchange(0, thread, Ordering::AcqRel, Ordering::Relaxed) {
+            Ok(_) => Some(offset),
+            // Another thread was faster.
+            Err(_) => self.claim_record(slot, thread),
+        }
+    }
+
+    /// Adds a block to this member's list.
+    #[cold]
+    fn add_block(&'static self, slot: &'static Slot) -> Result<()> {
+        self.stock_up();
+        // It is not worth a wait.
+        let mut txn = self.try_begin().ok_or(crate::error::Error::Busy)?;
+        let mut link = &slot.waits;
+        loop {
+            match txn.read(link) {
+                0 => break,
+                block => link = &self.at::<WaitsBlock>(block).next,
+            }
+        }
+        let size = size_of::<WaitsBlock>() as u64;
+        let block = txn.allocate(Kind::Waits, size)?;
+        self.zero(block + HEADER, (size - HEADER) as usize);
+        txn.write(link, block);
+        crash_point!("waits.block noted");
+        txn.commit();
+        Ok(())
+    }
+}
+
+const RECORDS_AT: u64 = core::mem::offset_of!(WaitsBlock, records) as u64;
+
+impl Txn {
+    /// Frees the blocks of a dead member.
+    pub(super) fn free_waits(&mut self, slot: &'static Slot) {
+        loop {
+            let block = self.read(&slot.waits);
+            if block == 0 {
+                return;
+            }
+            let next = self.family.at::<WaitsBlock>(block).next.load(Ordering::Acquire);
+            self.write(&slot.waits, next);
+            self.free(block);
+            if self.room() < 32 {
+                self.commit_and_go_on();
+            }
+        }
+    }
 }

@@ -4,6 +4,7 @@
 use super::layout::{self, COMING, LEAVING, MARKED_FOR_KILL};
 use super::table::{Death, Outcome, Phase, Report, State};
 use super::{MOST_FAILED_STARTS, Pool};
+use crate::family::waits::{Reason, What};
 use crate::sys::clock::{Deadline, now};
 use crate::sys::descriptor::GuardedFd;
 use crate::sys::pidfd;
@@ -497,9 +498,11 @@ impl Pool {
         // Limited, because the program may close the descriptor by which other threads wake this one.
         let mut limit = until.sooner(Deadline::after(UNCALLED));
         if leads {
-            let _ = self
-                .results
-                .wait_for_more(since, until.sooner(Deadline::after(GLANCE)));
+            let _ = self.results.wait_for_more(
+                since,
+                until.sooner(Deadline::after(GLANCE)),
+                Reason::of(&self.hold, What::Result),
+            );
             limit = Deadline::PAST;
         }
         let mut fds: Vec<PollFd<'_>> = watched

@@ -4,8 +4,9 @@ use super::layout::Head;
 use super::message::Arrived;
 use super::table::{Outcome, Phase, State};
 use super::{Pool, WaitOutcome};
+use crate::family::waits::{Reason, What};
 use crate::queue::{Batch, Got, GotBatch, LockPolicy, Parcel};
-use crate::sys::clock::Deadline;
+use crate::sys::clock::{Deadline, now};
 use core::time::Duration;
 
 /// Maximum number of messages that are taken from the queue at a time.
@@ -20,7 +21,7 @@ const NAP: Duration = Duration::from_micros(60);
 impl Pool {
     /// Waits until a task without a group is settled.
     pub fn wait(&self, id: u64, deadline: Deadline) -> WaitOutcome {
-        self.wait_until(deadline, false, |state| (!state.is_pending(id)).then_some(()))
+        self.wait_until(deadline, (id, 0), |state| (!state.is_pending(id)).then_some(()))
     }
 
     /// Returns whether a task without a group is settled.
@@ -63,7 +64,7 @@ impl Pool {
             into.extend(known.finished.drain(..count));
             Some(known.pending + known.finished.len() as u64)
         };
-        self.wait_until(deadline, true, &mut take)
+        self.wait_until(deadline, (0, group), &mut take)
     }
 
     /// Number of tasks of a group that are not settled, and of those that are settled and not collected.
@@ -79,14 +80,14 @@ impl Pool {
 
     /// Waits until all tasks of a group are settled, whether they are collected or not.
     pub fn wait_for_group(&self, group: u64, deadline: Deadline) -> WaitOutcome {
-        self.wait_until(deadline, true, |state| {
+        self.wait_until(deadline, (0, group), |state| {
             state.groups.get(&group).is_none_or(|g| g.is_over()).then_some(())
         })
     }
 
     /// Waits until at most `most` tasks of a group are not settled, or the pool ends.
     pub fn wait_for_few(&self, group: u64, most: u64, deadline: Deadline) -> WaitOutcome {
-        self.wait_until(deadline, true, |state| {
+        self.wait_until(deadline, (0, group), |state| {
             let pending = state.groups.get(&group).map_or(0, |g| g.pending);
             (pending <= most || !state.takes_tasks()).then_some(())
         })
@@ -94,25 +95,31 @@ impl Pool {
 
     /// Waits until there is room for more tasks ([`Pool::has_room`]), or the pool ends.
     pub fn wait_for_room(&self, deadline: Deadline) -> WaitOutcome {
-        self.wait_until(deadline, true, |state| {
+        self.wait_until(deadline, (0, 0), |state| {
             (self.note_room(state) || !state.takes_tasks()).then_some(())
         })
     }
 
     /// Waits until all tasks are settled.
     pub fn wait_for_all(&self, deadline: Deadline) -> WaitOutcome {
-        self.wait_until(deadline, true, |state| (state.pending == 0).then_some(()))
+        self.wait_until(deadline, (0, 0), |state| (state.pending == 0).then_some(()))
     }
 
-    /// Waits until `ready` returns a value. `many`: the caller waits for many results, so it need not be woken for
-    /// each of them.
+    /// Waits until `ready` returns a value. `task`: the task for which the caller waits. If it is 0, the caller waits for
+    /// many results, so it need not be woken for each of them; `group`: their group, or 0.
     fn wait_until<T>(
         &self,
         deadline: Deadline,
-        many: bool,
+        (task, group): (u64, u64),
         mut ready: impl FnMut(&mut State) -> Option<T>,
     ) -> WaitOutcome<T> {
         let (mut napped, mut tried) = (false, false);
+        let many = task == 0;
+        let mut reason = Reason {
+            seen: group,
+            detail: task,
+            ..Reason::of(&self.hold, What::Result)
+        };
         loop {
             let mut state = self.lock();
             let drained = self.drain(&mut state);
@@ -146,7 +153,10 @@ impl Pool {
                 } else {
                     deadline
                 };
-                match self.results.wait_for_more(since, until) {
+                if reason.since == 0 {
+                    reason.since = now();
+                }
+                match self.results.wait_for_more(since, until, reason) {
                     WaitOutcome::TimedOut if left => WaitOutcome::Ready(()),
                     waited => waited,
                 }

@@ -39,7 +39,8 @@
 //!  - [waitid(2)](https://man7.org/linux/man-pages/man2/waitid.2.html)
 //!  - [pidfd_open(2)](https://man7.org/linux/man-pages/man2/pidfd_open.2.html)
 
-use crate::family::Seat;
+use crate::family::waits::{Reason, Recorded, What};
+use crate::family::{Family, Seat};
 use crate::sys::clock::{Deadline, now};
 use crate::sys::event;
 use crate::sys::pidfd::{self, SharedFd, Which};
@@ -211,6 +212,7 @@ impl Child {
     pub fn wait(&self, deadline: Deadline) -> ExitOutcome {
         let (mut nap, mut short) = (Nap::new(), Nap::short());
         let mut notified = false;
+        let mut recorded = None;
         loop {
             let missing = match self.status() {
                 ChildStatus::Ended(code) => return ExitOutcome::Exited(code),
@@ -221,6 +223,9 @@ impl Child {
                 }
                 ChildStatus::CodeMissing => true,
             };
+            if recorded.is_none() {
+                recorded = self.record_wait(deadline);
+            }
             let held = self.pidfd.get();
             let waited = match &held {
                 // The pidfd reported the end and yet the process "runs": a debugger must release it first.
@@ -233,9 +238,26 @@ impl Child {
                 _ => nap.take(deadline),
             };
             if waited == pidfd::PollOutcome::Interrupted {
+                if let Some(recorded) = recorded {
+                    recorded.interrupted(now());
+                }
                 return ExitOutcome::Interrupted;
             }
         }
+    }
+
+    /// Records the wait in this process's seat, for observers.
+    fn record_wait(&self, deadline: Deadline) -> Option<Recorded> {
+        let family = match self.seat {
+            Some(seat) => seat.family,
+            None => Family::home_if_any()?,
+        };
+        let reason = Reason {
+            seen: self.seat.map_or(0, |seat| seat.number()),
+            detail: self.pid.into(),
+            ..Reason::without_object(What::Join)
+        };
+        Some(family.record_wait(reason, now(), deadline))
     }
 
     /// Sends a signal to the process. Does nothing if the process has ended.

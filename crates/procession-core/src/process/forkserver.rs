@@ -33,6 +33,7 @@
 
 use super::error::ForkError;
 use super::spares::{Spare, Spares};
+use crate::family::registry::Role;
 use crate::family::{Family, Seat};
 use crate::sys::clock::Deadline;
 use crate::sys::fdpass::{self, PassError};
@@ -110,6 +111,7 @@ impl ForkServer {
     /// # Errors
     /// No descriptor is free, or this process has a fork server already (`EBUSY`).
     pub fn new(control: OwnedFd) -> io::Result<ForkServer> {
+        Family::has_role(Role::ForkServer);
         Ok(ForkServer {
             control,
             bell: ChildBell::new()?,

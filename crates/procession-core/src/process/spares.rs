@@ -12,6 +12,8 @@
 //! | spare, after it was sent a request and before it takes the seat | the same as a child that dies early: the server records its exit code |
 //! | server | the socket ends, and the spare ends without a message |
 
+use crate::family::Family;
+use crate::family::registry::Role;
 use crate::sys::fdpass::{self, PassError};
 use crate::sys::pidfd;
 use rustix::event::{PollFd, PollFlags};
@@ -54,6 +56,7 @@ impl Spares {
     pub(super) fn become_one(&mut self) -> Option<Spare> {
         self.waiting.clear();
         let (_servers, socket) = self.unborn.take()?;
+        Family::has_role(Role::Spare);
         Some(Spare { socket })
     }
 

@@ -48,10 +48,11 @@ mod shutdown;
 use crate::error::Result;
 use crate::family::layout::low_half;
 use crate::family::object::Kind;
+use crate::family::waits::{Reason, What};
 use crate::family::{Family, Handle, Seat};
 use crate::sync::bell::Bell;
 use crate::sync::object::Reference;
-use crate::sync::wait::{Attempt, Statistics};
+use crate::sync::wait::{Attempt, Statistics, Waiter};
 use crate::sync::wakers::Address;
 use crate::sys::clock::Deadline;
 use crate::sys::mutex::{Inside, RobustMutex};
@@ -224,21 +225,26 @@ impl Queue {
             let put = object.put_count.load(Ordering::Acquire);
             (put, put != object.get_count.load(Ordering::Acquire) || gone())
         };
-        self.wait_for_items(deadline, look, doubt)
+        self.wait_for_items(deadline, look, doubt, None)
     }
 
     /// Waits until `look`, which returns the number of messages put and whether that is enough, or until the queue is
-    /// shut down.
+    /// shut down. `reason`: what the wait is for, if not for a message, for observers.
     fn wait_for_items(
         &self,
         deadline: Deadline,
         look: impl Fn() -> (u64, bool),
         doubt: impl Fn(),
+        reason: Option<Reason>,
     ) -> WaitOutcome {
         let object = self.object();
         let waiter = object
             .items
-            .waiter(&self.0.hold, low_half(&object.put_count), FIRST_SLEEP);
+            .waiter(&self.0.hold, low_half(&object.put_count), FIRST_SLEEP, What::Item);
+        let waiter = Waiter {
+            reason: reason.unwrap_or(waiter.reason),
+            ..waiter
+        };
         let attempt = || {
             let (put, enough) = look();
             if enough || self.is_shut_down() {
@@ -256,14 +262,14 @@ impl Queue {
     }
 
     /// Waits until more than `since` messages were ever put, whether they were taken meanwhile or not, or the queue
-    /// is shut down.
-    pub(crate) fn wait_for_more(&self, since: u64, deadline: Deadline) -> WaitOutcome {
+    /// is shut down. `reason`: what the wait is for, for observers.
+    pub(crate) fn wait_for_more(&self, since: u64, deadline: Deadline, reason: Reason) -> WaitOutcome {
         let object = self.object();
         let look = || {
             let put = object.put_count.load(Ordering::Acquire);
             (put, put != since)
         };
-        self.wait_for_items(deadline, look, || ())
+        self.wait_for_items(deadline, look, || (), Some(reason))
     }
 
     /// Makes all threads that wait for messages check again.
@@ -292,7 +298,7 @@ impl Queue {
         let object = self.object();
         let waiter = object
             .room
-            .waiter(&self.0.hold, low_half(&object.get_count), FIRST_SLEEP);
+            .waiter(&self.0.hold, low_half(&object.get_count), FIRST_SLEEP, What::Room);
         let attempt = || {
             let got = object.get_count.load(Ordering::Acquire);
             let count = object.put_count.load(Ordering::Acquire);

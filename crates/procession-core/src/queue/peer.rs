@@ -10,7 +10,8 @@ use super::{FIRST_SLEEP, Queue};
 use crate::family::Seat;
 use crate::family::layout::low_half;
 use crate::family::seat::Fate;
-use crate::sync::wait::{Attempt, WaitOutcome};
+use crate::family::waits::{Reason, What};
+use crate::sync::wait::{Attempt, WaitOutcome, Waiter};
 use crate::sys::clock::Deadline;
 use core::cell::Cell;
 use core::sync::atomic::Ordering;
@@ -30,7 +31,12 @@ impl Queue {
         let object = self.object();
         let waiter = object
             .items
-            .waiter(&self.0.hold, low_half(&object.put_count), FIRST_SLEEP);
+            .waiter(&self.0.hold, low_half(&object.put_count), FIRST_SLEEP, What::Item);
+        let reason = Reason {
+            detail: peer.number(),
+            ..waiter.reason
+        };
+        let waiter = Waiter { reason, ..waiter };
         let (dead, long) = (Cell::new(false), Cell::new(false));
         let attempt = || {
             // Read this before the count: messages that were put before the death are then seen.

@@ -8,6 +8,7 @@ use super::layout::{CLOSED, DISCARDED};
 use super::{Got, LockPolicy, Queue};
 use crate::error::Result;
 use crate::family::layout::low_half;
+use crate::family::waits::What;
 use crate::sync::wait::{Attempt, WaitOutcome};
 use crate::sys::clock::Deadline;
 use core::sync::atomic::Ordering;
@@ -98,9 +99,12 @@ impl Queue {
     /// Waits until all messages that were put are reported as done.
     pub fn wait_until_done(&self, deadline: Deadline) -> WaitOutcome {
         let object = self.object();
-        let waiter = object
-            .done
-            .waiter(&self.0.hold, low_half(&object.done_count), super::FIRST_SLEEP);
+        let waiter = object.done.waiter(
+            &self.0.hold,
+            low_half(&object.done_count),
+            super::FIRST_SLEEP,
+            What::Done,
+        );
         let attempt = || {
             let done = object.done_count.load(Ordering::Acquire);
             if object.put_count.load(Ordering::Acquire) == done {

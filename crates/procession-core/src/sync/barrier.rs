@@ -12,6 +12,7 @@ use super::wait::{Attempt, Statistics, WaitOutcome, Waiter};
 use super::wait_point::WaitPoint;
 use crate::error::Result;
 use crate::family::object::{Header, Kind};
+use crate::family::waits::{Reason, What};
 use crate::family::{Family, Handle, Seat};
 use crate::sys::clock::Deadline;
 use crate::sys::shared::shared;
@@ -137,8 +138,13 @@ impl Barrier {
                 .outcome(round)
                 .map_or_else(|| Attempt::While(state.low_half()), Attempt::Done)
         };
-        self.waiter()
-            .until(deadline, attempt, |_| None, |_| self.look_after_actor())
+        let waiter = self.waiter();
+        let reason = Reason {
+            detail: round.into(),
+            ..waiter.reason
+        };
+        let waiter = Waiter { reason, ..waiter };
+        waiter.until(deadline, attempt, |_| None, |_| self.look_after_actor())
     }
 
     /// Gives up waiting for the end of this round: breaks the round, if it has not ended meanwhile. Returns how it
@@ -171,9 +177,12 @@ impl Barrier {
 
     fn waiter(&self) -> Waiter<'_> {
         let object = self.0.object;
-        object
-            .wait
-            .waiter(&self.0.hold, object.state.word(), Duration::from_millis(10))
+        object.wait.waiter(
+            &self.0.hold,
+            object.state.word(),
+            Duration::from_millis(10),
+            What::Barrier,
+        )
     }
 
     fn look_after_actor(&self) {

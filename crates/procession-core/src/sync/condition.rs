@@ -32,6 +32,7 @@ use crate::family::layout::low_half;
 use crate::family::ledger::Txn;
 use crate::family::object::{HEADER, Header, Kind};
 use crate::family::seat::Fate;
+use crate::family::waits::{Reason, What};
 use crate::family::{Family, Handle, Seat};
 use crate::sys::clock::Deadline;
 use crate::sys::shared::shared;
@@ -328,6 +329,7 @@ impl Ticket {
         let condition = self.condition.object::<ConditionObject>();
         let waiter = Waiter {
             hold: &self.hold,
+            reason: Reason::of(&self.hold, What::Ticket),
             word: low_half(&self.object.called),
             bell: &self.object.bell,
             spin: &condition.spin,

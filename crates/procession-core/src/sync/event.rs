@@ -12,6 +12,7 @@ use super::wait::{Attempt, Statistics, WaitOutcome};
 use super::wait_point::WaitPoint;
 use crate::error::Result;
 use crate::family::object::{Header, Kind};
+use crate::family::waits::What;
 use crate::family::{Family, Handle, Seat};
 use crate::sys::clock::Deadline;
 use crate::sys::shared::shared;
@@ -92,9 +93,12 @@ impl Event {
     pub fn wait(&self, deadline: Deadline) -> WaitOutcome {
         let object = self.0.object;
         let first = object.word.load();
-        let waiter = object
-            .wait
-            .waiter(&self.0.hold, object.word.word(), Duration::from_millis(20));
+        let waiter = object.wait.waiter(
+            &self.0.hold,
+            object.word.word(),
+            Duration::from_millis(20),
+            What::Set,
+        );
         let attempt = || {
             object
                 .word

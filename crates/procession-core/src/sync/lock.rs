@@ -26,6 +26,7 @@ use crate::atomic::Word;
 use crate::error::Result;
 use crate::family::held::Hold;
 use crate::family::object::{Header, Kind};
+use crate::family::waits::What;
 use crate::family::{Family, Handle};
 use crate::sys::clock::Deadline;
 use crate::sys::futex;
@@ -411,9 +412,12 @@ fn acquire(lock: &Reference<LockObject>, deadline: Deadline, orphan: Orphan) -> 
     if deadline == Deadline::PAST && may_look() {
         look_after_owner(lock, object.word.load());
     }
-    let waiter = object
-        .wait
-        .waiter(&lock.hold, object.word.word(), Duration::from_millis(4));
+    let waiter = object.wait.waiter(
+        &lock.hold,
+        object.word.word(),
+        Duration::from_millis(4),
+        What::Acquire,
+    );
     let life = |word| {
         let life = &family.slot(object.owner_to_look_after(word)?).life;
         // If the mark is there already, there is nothing to wait for; the time limit of the sleep makes the waiter

@@ -12,6 +12,7 @@ use super::wait::{Attempt, Statistics, WaitOutcome};
 use super::wait_point::WaitPoint;
 use crate::error::Result;
 use crate::family::object::{Header, Kind};
+use crate::family::waits::What;
 use crate::family::{Family, Handle, Seat};
 use crate::sys::clock::Deadline;
 use crate::sys::shared::shared;
@@ -76,9 +77,12 @@ impl Semaphore {
     /// Takes one unit, waiting until the deadline.
     pub fn acquire(&self, deadline: Deadline) -> WaitOutcome {
         let object = self.0.object;
-        let waiter = object
-            .wait
-            .waiter(&self.0.hold, object.count.word(), Duration::from_millis(20));
+        let waiter = object.wait.waiter(
+            &self.0.hold,
+            object.count.word(),
+            Duration::from_millis(20),
+            What::Acquire,
+        );
         waiter.until(deadline, || self.attempt(), |_| None, |_| ())
     }
 

@@ -4,6 +4,7 @@ use super::bell::Bell;
 use super::spin::Spin;
 use crate::atomic::Word;
 use crate::family::Hold;
+use crate::family::waits::{Reason, Recorded, What};
 use crate::sys::clock::{Deadline, now};
 use crate::sys::futex::Woken;
 use crate::sys::shared::shared;
@@ -140,6 +141,8 @@ fn is_main_thread() -> bool {
 #[derive(Clone, Copy)]
 pub(crate) struct Waiter<'a> {
     pub(crate) hold: &'a Hold,
+    /// What it waits for, for observers.
+    pub(crate) reason: Reason,
     pub(crate) word: &'a Word,
     pub(crate) bell: &'a Bell,
     pub(crate) spin: &'a Spin,
@@ -166,6 +169,8 @@ impl Waiter<'_> {
             Attempt::While(seen) => seen,
         };
         let began = now();
+        let operations = self.hold.header().operations.load(Ordering::Relaxed);
+        let mut recorded = None;
         let me = self.hold.family.owner_number();
         let before = RETURNED.take();
         let goes_on = before.object == self.hold.offset;
@@ -186,6 +191,7 @@ impl Waiter<'_> {
         }
         let waited = loop {
             if spun {
+                recorded.get_or_insert_with(|| self.record(began, operations, deadline));
                 let limit = deadline.sooner(Deadline::after(sleep_limit));
                 let woken = match life(seen) {
                     Some(life) => self.bell.sleep_with_life(self.word, seen, life, limit),
@@ -228,7 +234,23 @@ impl Waiter<'_> {
             }
         };
         self.tally.ended.fetch_add(1, Ordering::Relaxed);
-        self.tally.nanoseconds.fetch_add(now() - began, Ordering::Relaxed);
+        let ended = now();
+        self.tally.nanoseconds.fetch_add(ended - began, Ordering::Relaxed);
+        if let Some(recorded) = recorded
+            && matches!(waited, WaitOutcome::Interrupted)
+        {
+            recorded.interrupted(ended);
+        }
         waited
+    }
+
+    /// Records the wait for observers.
+    #[inline(never)]
+    fn record(&self, began: u64, operations: u64, deadline: Deadline) -> Recorded {
+        let mut reason = self.reason;
+        if reason.what == What::Acquire {
+            reason.seen = operations;
+        }
+        self.hold.family.record_wait(reason, began, deadline)
     }
 }

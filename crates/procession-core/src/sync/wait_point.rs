@@ -4,6 +4,7 @@ use super::bell::Bell;
 use super::spin::Spin;
 use super::wait::{Tally, Waiter};
 use crate::atomic::Word;
+use crate::family::waits::{Reason, What};
 use crate::family::{Hold, Seat};
 use crate::sys::shared::shared;
 use core::time::Duration;
@@ -22,9 +23,17 @@ shared!(WaitPoint, 64, { bell, spin, tally });
 
 impl WaitPoint {
     /// Creates a waiter for the object `hold`, which sleeps on `word`. `sleep_limit`: time limit of its first sleep.
-    pub(crate) fn waiter<'a>(&'a self, hold: &'a Hold, word: &'a Word, sleep_limit: Duration) -> Waiter<'a> {
+    /// `what`: what it waits for, for observers.
+    pub(crate) fn waiter<'a>(
+        &'a self,
+        hold: &'a Hold,
+        word: &'a Word,
+        sleep_limit: Duration,
+        what: What,
+    ) -> Waiter<'a> {
         Waiter {
             hold,
+            reason: Reason::of(hold, what),
             word,
             bell: &self.bell,
             spin: &self.spin,

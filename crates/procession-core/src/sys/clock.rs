@@ -63,6 +63,12 @@ impl Deadline {
         (self != Deadline::NEVER).then(|| Duration::from_nanos(self.0.saturating_sub(now())))
     }
 
+    /// The time of the deadline, in nanoseconds of the clock; `u64::MAX` for [`Deadline::NEVER`].
+    #[must_use]
+    pub fn time(self) -> u64 {
+        self.0
+    }
+
     /// The deadline as absolute time for a system call; None for [`Deadline::NEVER`].
     #[must_use]
     pub fn timespec(self) -> Option<Timespec> {

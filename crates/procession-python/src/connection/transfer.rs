@@ -6,6 +6,7 @@
 
 use crate::interpreter::DETACH_ABOVE;
 use procession_core::connection::adaptive_poll::AdaptivePoll;
+use procession_core::family::waits::{What, recorded};
 use procession_core::sys::clock::Deadline;
 use procession_core::sys::stream::{self, Kind};
 use pyo3::exceptions::{PyEOFError, PyOSError};
@@ -13,7 +14,7 @@ use pyo3::prelude::*;
 use rustix::io::Errno;
 use std::io::IoSlice;
 use std::mem::MaybeUninit;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 /// The size in bytes to which a pipe's buffer is enlarged when it carries big messages.
 const WIDE: usize = 1 << 20;
@@ -124,6 +125,12 @@ impl Channel<'_> {
     /// Reads until the buffer is full or a call fails. Returns the answer of the last call, and the number of bytes read
     /// before it.
     fn read_on(self, into: &mut [MaybeUninit<u8>]) -> (Result<usize, Errno>, usize) {
+        let waits_for = (What::Receive, self.fd.as_raw_fd() as u64);
+        let interrupted = |read: &(Result<usize, Errno>, usize)| read.0 == Err(Errno::INTR);
+        recorded(waits_for, Deadline::NEVER, interrupted, || self.read_all(into))
+    }
+
+    fn read_all(self, into: &mut [MaybeUninit<u8>]) -> (Result<usize, Errno>, usize) {
         let mut done = 0;
         loop {
             let answer = match stream::read(self.fd, &mut into[done..]) {
@@ -185,12 +192,16 @@ impl Channel<'_> {
         if much {
             stream::widen_pipe(self.fd, WIDE);
         }
-        loop {
-            match stream::write(self.fd, self.kind, pieces) {
-                Err(Errno::AGAIN) => self.await_one(stream::WRITABLE)?,
-                answer => return answer,
+        let waits_for = (What::Send, self.fd.as_raw_fd() as u64);
+        let interrupted = |sent: &Result<usize, Errno>| *sent == Err(Errno::INTR);
+        recorded(waits_for, Deadline::NEVER, interrupted, || {
+            loop {
+                match stream::write(self.fd, self.kind, pieces) {
+                    Err(Errno::AGAIN) => self.await_one(stream::WRITABLE)?,
+                    answer => return answer,
+                }
             }
-        }
+        })
     }
 
     fn await_one(self, what: stream::Events) -> Result<(), Errno> {
@@ -209,11 +220,16 @@ impl Channel<'_> {
 /// passed.
 pub fn awaited(py: Python<'_>, list: &mut [stream::Awaited<'_>], deadline: Deadline) -> PyResult<usize> {
     let mut at_once = true;
+    let waits_for = match &*list {
+        [one] => (What::Receive, one.as_fd().as_raw_fd() as u64),
+        many => (What::Any, many.len() as u64),
+    };
+    let interrupted = |ready: &Result<usize, Errno>| *ready == Err(Errno::INTR);
     loop {
         let answer = if at_once {
             stream::ready(list, Deadline::PAST)
         } else {
-            py.detach(|| stream::ready(list, deadline))
+            py.detach(|| recorded(waits_for, deadline, interrupted, || stream::ready(list, deadline)))
         };
         match answer {
             Ok(0) if at_once && deadline != Deadline::PAST => at_once = false,
