@@ -405,6 +405,10 @@ def carried_done() -> None:
 def describe(name: str) -> None:
     """Sets the name of this process in the registry and in errors."""
 
+def explain_limit(error: OSError, doing: str, *, starts: bool = False) -> None:
+    """Adds to the text of an error what failed and what to do, if a limit of the system was reached (EMFILE, ENFILE,
+    ENOMEM, ENOSPC; with `starts` also EAGAIN). doing: what failed, as a phrase."""
+
 def declare_exit(code: int) -> None:
     """Says that this process is about to end with this exit code: locks that it holds then are left intentionally."""
 

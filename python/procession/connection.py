@@ -209,12 +209,12 @@ def Pipe(duplex: bool = True) -> tuple[Connection, Connection]:
         print(receiver.recv())  # ['any', 'object']
         ```
     """
-    if duplex:
-        first, second = _core._socket_pair()
-        ends = Connection(first), Connection(second)
-    else:
-        reader, writer = _core._pipe()
-        ends = Connection(reader, writable=False), Connection(writer, readable=False)
+    try:
+        first, second = _core._socket_pair() if duplex else _core._pipe()
+    except OSError as error:
+        _core.explain_limit(error, "making a pipe")
+        raise
+    ends = Connection(first, writable=duplex), Connection(second, readable=duplex)
     side_channel = _core._side_channel()
     for end in ends:
         _put_side_channel(end, side_channel)
@@ -271,13 +271,17 @@ class Listener:
         _validate_family(family)
         if authkey is not None and not isinstance(authkey, bytes):
             raise TypeError(f"authkey should be a byte string, not {type(authkey).__name__}")
-        self._listener: SocketListener | None = SocketListener(address, family, backlog)
-        self._authkey = authkey
-        self._acceptor: Acceptor | None = None
-        if authkey is not None or tls is not None:
-            from ._connection.acceptor import Acceptor
+        try:
+            self._listener: SocketListener | None = SocketListener(address, family, backlog)
+            self._authkey = authkey
+            self._acceptor: Acceptor | None = None
+            if authkey is not None or tls is not None:
+                from ._connection.acceptor import Acceptor
 
-            self._acceptor = Acceptor(self._listener._socket, authkey, tls)
+                self._acceptor = Acceptor(self._listener._socket, authkey, tls)
+        except OSError as error:
+            _core.explain_limit(error, f"making a listener at {address!r}")
+            raise
 
     def accept(self) -> _ConnectionBase:
         """Waits for the next client that passes the handshake. Returns its connection.
@@ -289,9 +293,13 @@ class Listener:
         """
         if self._listener is None:
             raise OSError("listener is closed")
-        if self._acceptor is None:
-            return self._listener.accept()
-        connection, address = self._acceptor.accept(self.HANDSHAKE_TIMEOUT)
+        try:
+            if self._acceptor is None:
+                return self._listener.accept()
+            connection, address = self._acceptor.accept(self.HANDSHAKE_TIMEOUT)
+        except OSError as error:
+            _core.explain_limit(error, "accepting a client")
+            raise
         self._listener._last_accepted = address
         return connection
 
@@ -410,11 +418,15 @@ def Client(
         raise TypeError(f"authkey should be a byte string, not {type(authkey).__name__}")
     if timeout is not None and timeout < 0:
         raise ValueError(f"timeout is negative: {timeout}")
-    if authkey is None and tls is None and timeout is None:
-        return SocketClient(address, family=family)
-    from ._connection.connector import connect
+    try:
+        if authkey is None and tls is None and timeout is None:
+            return SocketClient(address, family=family)
+        from ._connection.connector import connect
 
-    return connect(address, family, authkey, tls, server_hostname or _host(address), timeout)
+        return connect(address, family, authkey, tls, server_hostname or _host(address), timeout)
+    except OSError as error:
+        _core.explain_limit(error, f"connecting to {address!r}")
+        raise
 
 
 def SocketClient(address: Address, *, family: str | None = None) -> Connection:
@@ -516,9 +528,13 @@ def wait(object_list: Iterable[Any], timeout: float | None = None) -> list[Any]:
     ready = _core._wait(objects, timeout)
     if ready is not None:
         return ready
-    from ._connection.wait import wait_mixed
+    try:
+        from ._connection.wait import wait_mixed
 
-    return wait_mixed(objects, timeout)
+        return wait_mixed(objects, timeout)
+    except OSError as error:
+        _core.explain_limit(error, "waiting for several objects")
+        raise
 
 
 # --- messages as XML-RPC ---

@@ -126,8 +126,12 @@ class ForkServer:
 
     def ensure_running(self) -> None:
         """Starts a server unless there is one."""
-        with self._lock:
-            self._ensure_running()
+        try:
+            with self._lock:
+                self._ensure_running()
+        except OSError as error:
+            _core.explain_limit(error, "starting the fork server", starts=True)
+            raise
 
     def _ensure_running(self) -> bool:
         """Starts a server unless there is one that is up to date. Returns whether it started one."""

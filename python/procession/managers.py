@@ -12,7 +12,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import ClassVar
 
-from . import context, process, util
+from . import _core, context, process, util
 from ._manager.client import Remote, listener_client, remote_of, tls_options
 from ._manager.dict_views import rebuild_as_list, view_types
 from ._manager.protocol import RemoteError, Token, convert_to_error, dispatch
@@ -262,8 +262,12 @@ class BaseManager:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         if initializer is not None:
             initializer(*initargs)
-        server = _server_class(cls)(registry, address, authkey, serializer, **_options(tls))
-        server.end_with(process.parent_process())
+        try:
+            server = _server_class(cls)(registry, address, authkey, serializer, **_options(tls))
+            server.end_with(process.parent_process())
+        except OSError as error:
+            _core.explain_limit(error, "starting the manager's server")
+            raise
         writer.send(server.address)
         writer.send(server.control_queue)
         writer.close()

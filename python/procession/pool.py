@@ -136,12 +136,16 @@ class Pool(PoolNames):
         self._initargs = initargs
         # whether `apply` need not go through `apply_async`
         self._direct = timeout is None and not retries and type(self).apply_async is _APPLY_ASYNC
-        if is_foreign(type(self)):
-            from ._pool.queue_engine import made_for
+        try:
+            if is_foreign(type(self)):
+                from ._pool.queue_engine import made_for
 
-            self._engine, self._supervisor = made_for(self, worker_memory_limit, inner_threads)
-        else:
-            self._engine, self._supervisor = self._make_parts(processes, worker_memory_limit, inner_threads)
+                self._engine, self._supervisor = made_for(self, worker_memory_limit, inner_threads)
+            else:
+                self._engine, self._supervisor = self._make_parts(processes, worker_memory_limit, inner_threads)
+        except OSError as error:
+            _core.explain_limit(error, "making a pool", starts=True)
+            raise
         self._backlog = Backlog(self._engine)
         self._waiting = self._backlog.waiting
         # the inputs that iterators are reading

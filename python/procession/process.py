@@ -192,7 +192,13 @@ class BaseProcess:
         if parent.get("daemon") or parent.get("bound"):
             self._config["bound"] = True
         self._config["parent_start"] = _own_start_time()
-        self._popen = self._Popen(self)
+        try:
+            self._popen = self._Popen(self)
+        except OSError as error:
+            from . import _core
+
+            _core.explain_limit(error, f"starting {self._name}", starts=True)
+            raise
         # the parent has no further use for them, and they may refer to this object
         del self._target, self._args, self._kwargs
         _children.add(self)
@@ -590,6 +596,5 @@ _parent_process: BaseProcess | None = None
 _current_process: BaseProcess = _MainProcess()
 _process_counter = itertools.count(1)
 _children: set[BaseProcess] = set()
-
 # every process object that exists, for tests that look for forgotten ones
 _dangling: WeakSet[BaseProcess] = WeakSet()

@@ -21,7 +21,7 @@ import secrets
 import struct
 import sys
 
-from . import process, resource_tracker
+from . import _core, process, resource_tracker
 from ._memory import segments as _segments
 
 TYPE_CHECKING = False
@@ -94,27 +94,11 @@ class SharedMemory:
                 raise ValueError("'size' must be a positive number different from zero, when a segment is made")
         if name is None and not self._flags & os.O_EXCL:
             raise ValueError("'name' can only be None if create=True")
-        fd = _made(self, name, size) if create else _found(self, name)
         try:
-            self._size = size if create else os.fstat(fd).st_size
-            if self._size == 0:
-                raise ValueError(f"the segment {self._name!r} has no bytes: its maker has not finished yet")
-            # the mapping keeps the file and the lock on it, so the descriptor is not needed any more
-            fillers = _segments.fill_streams(fd)
-            try:
-                self._mmap = mmap.mmap(fd, self._size, **_NO_DESCRIPTOR)
-            finally:
-                for filler in fillers:
-                    os.close(filler)
-            if track:
-                resource_tracker._track_segment(self._name, create)
-        except BaseException:
-            if create:
-                _segments.unlink(self._name)
+            _open(self, name, create, size)
+        except OSError as error:
+            _core.explain_limit(error, "making a segment" if create else "opening a segment")
             raise
-        finally:
-            os.close(fd)
-        self._buf = memoryview(self._mmap)
 
     def __del__(self) -> None:
         self.close()
@@ -154,6 +138,31 @@ class SharedMemory:
         _segments.unlink(self._name)
         if self._track:
             resource_tracker.unregister(self._name, "shared_memory")
+
+
+def _open(self: SharedMemory, name: str | None, create: bool, size: int) -> None:
+    """Makes or opens the segment and maps it."""
+    fd = _made(self, name, size) if create else _found(self, name)
+    try:
+        self._size = size if create else os.fstat(fd).st_size
+        if self._size == 0:
+            raise ValueError(f"the segment {self._name!r} has no bytes: its maker has not finished yet")
+        # the mapping keeps the file and the lock on it, so the descriptor is not needed any more
+        fillers = _segments.fill_streams(fd)
+        try:
+            self._mmap = mmap.mmap(fd, self._size, **_NO_DESCRIPTOR)
+        finally:
+            for filler in fillers:
+                os.close(filler)
+        if self._track:
+            resource_tracker._track_segment(self._name, create)
+    except BaseException:
+        if create:
+            _segments.unlink(self._name)
+        raise
+    finally:
+        os.close(fd)
+    self._buf = memoryview(self._mmap)
 
 
 def _made(self: SharedMemory, name: str | None, size: int) -> int:

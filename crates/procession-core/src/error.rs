@@ -73,6 +73,35 @@ impl Error {
     }
 }
 
+/// Returns what is exhausted and what the user can do about it, for the error numbers of descriptors, of memory and of
+/// room in a file system; else None.
+#[must_use]
+pub fn advice(code: i32) -> Option<&'static str> {
+    match code {
+        libc::EMFILE => Some(
+            "this process has no free file descriptor: close files or connections, or raise its limit (`ulimit -n`)",
+        ),
+        libc::ENFILE => Some("the machine has no free file descriptor: see the sysctl fs.file-max"),
+        libc::ENOMEM => Some(
+            "the machine, the control group or a limit of this process (`ulimit -v`) has no memory left for it",
+        ),
+        libc::ENOSPC => Some("no room is left: see `df`"),
+        _ => None,
+    }
+}
+
+/// Returns what [`advice`] does for a call that starts a process or a thread.
+#[must_use]
+pub fn advice_for_a_start(code: i32) -> Option<&'static str> {
+    match code {
+        libc::EAGAIN => Some(
+            "the number of processes and threads is limited: see `ulimit -u`, pids.max of the control group, and the \
+             sysctls kernel.pid_max and kernel.threads-max",
+        ),
+        code => advice(code),
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -107,7 +136,10 @@ impl fmt::Display for Error {
                 f,
                 "a part of procession_core is missing: this program was linked without its module objects"
             ),
-            Error::Os { doing, source } => write!(f, "{doing}: {source}"),
+            Error::Os { doing, source } => match source.raw_os_error().and_then(advice) {
+                Some(advice) => write!(f, "{doing}: {source}: {advice}"),
+                None => write!(f, "{doing}: {source}"),
+            },
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The core's errors as Python's exceptions.
 
 use procession_core::Error;
+use procession_core::error::{advice, advice_for_a_start};
 use procession_core::sync::Death;
 use procession_core::sys::signal;
 use pyo3::exceptions::{PyMemoryError, PyOSError, PyRuntimeError, PyValueError};
@@ -8,6 +9,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyType;
 use std::cell::Cell;
+use std::io;
 
 /// Returns the exception for an error of the core.
 pub fn raised(error: Error) -> PyErr {
@@ -17,12 +19,57 @@ pub fn raised(error: Error) -> PyErr {
             .unwrap_or_else(|| PyRuntimeError::new_err(error.to_string())),
         Error::NoMemory { .. } => PyMemoryError::new_err(error.to_string()),
         Error::NotAHandle { .. } | Error::PoolClosed => PyValueError::new_err(error.to_string()),
-        Error::Os { doing, source } => match source.raw_os_error() {
-            Some(code) => PyOSError::new_err((code, format!("{doing}: {source}"))),
-            None => PyOSError::new_err(format!("{doing}: {source}")),
-        },
+        Error::Os { doing, source } => system_error(doing, &source),
         other => PyRuntimeError::new_err(other.to_string()),
     }
+}
+
+/// Returns the OSError for an error of the system. `doing`: what failed, as a phrase: "making a pool".
+///
+/// Python chooses the subclass by the number. An error that is none of the system's has no number.
+#[cold]
+pub fn system_error(doing: &str, error: &io::Error) -> PyErr {
+    let text = format!("{doing}: {}", system_text(error));
+    match error.raw_os_error() {
+        Some(code) => match advice(code) {
+            Some(advice) => PyOSError::new_err((code, format!("{text}: {advice}"))),
+            None => PyOSError::new_err((code, text)),
+        },
+        None => PyOSError::new_err(text),
+    }
+}
+
+/// Returns the text of an error without the number that Rust appends, since Python puts it before the text.
+pub fn system_text(error: &io::Error) -> String {
+    let text = error.to_string();
+    let number = text.rfind(" (os error ").unwrap_or(text.len());
+    text[..number].to_owned()
+}
+
+/// Adds to the text of an OSError what failed and what to do, if a limit of the system was reached. The type and `errno` stay,
+/// and the text still begins with that of the system.
+///
+/// This is not Python code in a module of its own, since no module can be imported when no descriptor is free.
+///
+/// Args:
+///     error: The OSError, which the caller raises then.
+///     doing: What failed, as a phrase: "making a pipe".
+///     starts: The call starts a process or a thread, so EAGAIN is a limit, too.
+#[pyfunction]
+#[pyo3(signature = (error, doing, *, starts = false))]
+pub fn explain_limit(error: &Bound<'_, PyAny>, doing: &str, starts: bool) -> PyResult<()> {
+    let code: Option<i32> = error.getattr("errno")?.extract()?;
+    let known = if starts { advice_for_a_start } else { advice };
+    let Some(advice) = code.and_then(known) else {
+        return Ok(());
+    };
+    let text = error.getattr("strerror")?.str()?.to_string();
+    if text.contains(advice) {
+        return Ok(()); // a call below has explained it
+    }
+    let text = format!("{text}: {doing} failed: {advice}");
+    error.setattr("strerror", &text)?;
+    error.setattr("args", (code, text)) // which pickle uses
 }
 
 thread_local! {

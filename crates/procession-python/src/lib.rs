@@ -44,6 +44,8 @@ mod _core {
     #[pymodule_export]
     use super::dict::Dict;
     #[pymodule_export]
+    use super::errors::explain_limit;
+    #[pymodule_export]
     use super::memory::argument::{PrivateBytes, Snapshot};
     #[pymodule_export]
     use super::memory::array::Array;

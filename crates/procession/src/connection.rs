@@ -2,12 +2,13 @@
 //! `multiprocessing.connection`, by the core's frames and handshake.
 
 use crate::accept::{Handshakes, as_refusal};
-use crate::error::{DecodeError, EncodeError};
+use crate::error::{DecodeError, EncodeError, Explained};
 use crate::message::{self, Message};
 use crate::value::Value;
 use procession_core::connection::auth;
 use procession_core::connection::frame::{Assembler, Head};
 use procession_core::connection::handshake::Handshake;
+use procession_core::error::advice;
 use procession_core::family::waits::{What, recorded};
 use procession_core::message as encoding;
 use procession_core::sys::clock::Deadline;
@@ -59,7 +60,7 @@ impl From<&Path> for Address {
 #[non_exhaustive]
 pub enum ConnectionError {
     /// A system call failed.
-    #[error(transparent)]
+    #[error("{}", Explained(.0, advice))]
     Io(#[from] io::Error),
     /// The other side has closed the connection, or its process has ended.
     #[error("the connection was closed at the other end")]

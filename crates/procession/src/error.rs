@@ -1,6 +1,7 @@
 //! The errors: one type for each kind of operation, and [`Error`] for programs that only pass errors on.
 
 use procession_core as core;
+use procession_core::error::advice_for_a_start;
 use procession_core::sys::signal;
 use std::fmt;
 
@@ -20,6 +21,22 @@ impl FamilyError {
     #[must_use]
     pub fn is_stale(&self) -> bool {
         matches!(self.0, core::Error::Stale { .. })
+    }
+}
+
+/// Shows an error of the system and, if a limit is reached, what to do about it. The error itself keeps its number.
+pub(crate) struct Explained<'a>(
+    pub(crate) &'a std::io::Error,
+    pub(crate) fn(i32) -> Option<&'static str>,
+);
+
+impl fmt::Display for Explained<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)?;
+        match self.0.raw_os_error().and_then(self.1) {
+            Some(advice) => write!(f, ": {advice}"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -113,7 +130,7 @@ pub enum StartError {
     #[error(transparent)]
     Family(#[from] FamilyError),
     /// A system call failed: the program does not exist, or no process, descriptor or memory is free.
-    #[error("a process cannot be started: {0}")]
+    #[error("a process cannot be started: {}", Explained(.0, advice_for_a_start))]
     System(#[from] std::io::Error),
     /// The fork server could not start it.
     #[error(transparent)]

@@ -22,6 +22,7 @@ every_way! {
     a_child_starts_children_of_its_own
     a_daemon_ends_with_its_parent
     many_processes_one_after_the_other_leave_nothing_behind
+    without_a_free_descriptor_an_error_says_what_to_do
 }
 
 fn a_function_returns_its_value_to_another_process(way: Way) {
@@ -204,4 +205,53 @@ fn many_processes_one_after_the_other_leave_nothing_behind(way: Way) {
     for _ in 0..10 {
         round();
     }
+}
+
+fn without_a_free_descriptor_an_error_says_what_to_do(way: Way) {
+    let child = way.start(
+        |()| {
+            Event::new().unwrap(); // the family is there
+            let listener = procession::Listener::bind_unix(
+                std::env::temp_dir().join(format!("procession-test-{}", std::process::id())),
+                b"key",
+            )
+            .unwrap();
+            let address = listener.address().unwrap();
+            limit_descriptors_to_those_in_use();
+            let spawned = Process::builder()
+                .method(StartMethod::Spawn)
+                .stdout(Stdio::Null)
+                .spawn(|()| (), ());
+            let served = Process::builder()
+                .method(StartMethod::ForkServer)
+                .spawn(|()| (), ());
+            let mut errors = vec![
+                spawned.map(drop).unwrap_err().to_string(),
+                served.map(drop).unwrap_err().to_string(),
+                procession::Pool::new(1).map(drop).unwrap_err().to_string(),
+            ];
+            match procession::Client::connect(&address, b"key").map(drop) {
+                Err(error @ procession::ConnectionError::Io(_)) => errors.push(error.to_string()),
+                other => panic!("{other:?}"),
+            }
+            let bound = procession::Listener::bind_tcp("127.0.0.1:0", b"key");
+            (errors, bound.map(drop).unwrap_err().raw_os_error())
+        },
+        (),
+    );
+    let (errors, number) = joined(child).unwrap();
+    for error in errors {
+        assert!(
+            error.contains("Too many open files") && error.contains("`ulimit -n`"),
+            "{error}"
+        );
+    }
+    assert_eq!(number, Some(24), "a bare error of the system keeps its number");
+}
+
+fn limit_descriptors_to_those_in_use() {
+    let free = std::fs::File::open("/dev/null").unwrap();
+    let mut limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    limit.current = Some(std::os::fd::AsRawFd::as_raw_fd(&free) as u64);
+    rustix::process::setrlimit(rustix::process::Resource::Nofile, limit).unwrap();
 }

@@ -139,12 +139,18 @@ class Server:
                 channel.hang_up()
 
     def end_with(self, manager: process.BaseProcess | None) -> None:
-        """Ends the server when that process has ended, which should have shut it down."""
+        """Ends the server when that process has ended, which should have shut it down.
+
+        OSError: it cannot watch the process, because no descriptor is free. The server must not start then, since it
+        would outlive the process.
+        """
         from threading import Thread
 
+        sentinel = None if manager is None else manager.sentinel
+
         def wait() -> None:
-            if manager is not None:
-                manager.join()
+            if sentinel is not None:
+                _core._poll([(sentinel, 1)], None)
                 self.stop_event.set()
 
         Thread(target=wait, name="manager_end", daemon=True).start()

@@ -4,6 +4,7 @@
 //! A system call that need not wait takes less time than detaching and attaching again, which takes milliseconds where
 //! other threads compute. So every transfer is tried at once first.
 
+use crate::errors::system_text;
 use crate::interpreter::DETACH_ABOVE;
 use procession_core::connection::adaptive_poll::AdaptivePoll;
 use procession_core::family::waits::{What, recorded};
@@ -19,21 +20,10 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 /// The size in bytes to which a pipe's buffer is enlarged when it carries big messages.
 const WIDE: usize = 1 << 20;
 
-/// The exception for an error of the system.
+/// Returns the OSError for an error of the system. Python chooses the subclass by the number.
 #[cold]
 pub fn os_error(errno: Errno) -> PyErr {
-    // OSError chooses the subclass by the number.
-    std::io::Error::from(errno).raw_os_error().map_or_else(
-        || PyOSError::new_err("unknown"),
-        |code| PyOSError::new_err((code, message_of(code))),
-    )
-}
-
-fn message_of(code: i32) -> String {
-    let text = std::io::Error::from_raw_os_error(code).to_string();
-    // Without " (os error N)", which Python shows in its own way.
-    text.rfind(" (os error")
-        .map_or(text.clone(), |at| text[..at].to_owned())
+    PyOSError::new_err((errno.raw_os_error(), system_text(&errno.into())))
 }
 
 /// A descriptor and what is known about it.

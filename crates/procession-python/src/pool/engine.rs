@@ -3,10 +3,10 @@
 use super::group::PoolGroup;
 use super::task::{self, How, told};
 use crate::descriptors::borrow;
-use crate::errors::raised;
+use crate::errors::{raised, system_error};
 use crate::shared::{waited, within};
 use procession_core::pool::{Definition, Event, Options, Phase, Pool, Report, Submission};
-use pyo3::exceptions::{PyOSError, PyRuntimeError};
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyString, PyTuple, PyType};
@@ -428,7 +428,7 @@ impl PoolEngine {
 fn copied(fd: RawFd) -> PyResult<OwnedFd> {
     borrow(fd, &fd)?
         .try_clone_to_owned()
-        .map_err(|e| PyOSError::new_err((e.raw_os_error().unwrap_or(0), e.to_string())))
+        .map_err(|e| system_error("making a pool", &e))
 }
 
 #[pymethods]

@@ -2,6 +2,7 @@
 
 use super::member::Member;
 use crate::descriptors::{borrow_open, take};
+use crate::errors::system_text;
 use procession_core::process::{
     self as core, Answer, ExitOutcome, ForkCall, ForkError, Next, Request, SpareOrder,
 };
@@ -146,7 +147,7 @@ fn start(
     started.map_err(|e: system::SpawnError| match e.source.raw_os_error() {
         Some(errno) => {
             let name = OsString::from_vec(e.executable.into_bytes());
-            PyOSError::new_err((errno, message(&e.source), name))
+            PyOSError::new_err((errno, system_text(&e.source), name))
         }
         None => PyOSError::new_err(e.to_string()),
     })
@@ -424,7 +425,7 @@ fn no_sentinel(error: &io::Error) -> PyErr {
 
 pub(crate) fn raised(error: &io::Error) -> PyErr {
     match error.raw_os_error() {
-        Some(errno) => os_error(errno, &message(error)),
+        Some(errno) => os_error(errno, &system_text(error)),
         None => PyOSError::new_err(error.to_string()),
     }
 }
@@ -432,11 +433,4 @@ pub(crate) fn raised(error: &io::Error) -> PyErr {
 /// Makes an OSError. Python chooses the subclass by the number.
 fn os_error(errno: i32, message: &str) -> PyErr {
     PyOSError::new_err((errno, message.to_owned()))
-}
-
-/// The system's error text, without the number that Rust appends and Python prepends.
-fn message(error: &io::Error) -> String {
-    let text = error.to_string();
-    let number = text.rfind(" (os error ").unwrap_or(text.len());
-    text[..number].to_owned()
 }

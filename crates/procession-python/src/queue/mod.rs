@@ -6,7 +6,7 @@ pub mod rpc_channel;
 
 use self::limits::{empty, full, shut_down};
 use crate::codec::message::{self, Outgoing};
-use crate::errors::raised;
+use crate::errors::{raised, system_error};
 use crate::interpreter::DETACH_ABOVE;
 use crate::memory::transit;
 use crate::shared::{Attached, deadline_of, shared_class, waited, within};
@@ -480,7 +480,8 @@ shared_class!(Queue, core::Queue, "Queue", {
             {
                 queue.unregister_waker(lost.address());
             }
-            let mailbox = Mailbox::new()?;
+            let mailbox =
+                Mailbox::new().map_err(|e| system_error("making a descriptor that tells of messages", &e))?;
             if !queue.register_waker(mailbox.address()) {
                 return Err(PyOSError::new_err((
                     libc::EUSERS,

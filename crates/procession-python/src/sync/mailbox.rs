@@ -1,5 +1,6 @@
 //! `procession._core.Mailbox`, through which shared objects wake event loops.
 
+use crate::errors::system_error;
 use procession_core::sync::wakers;
 use pyo3::prelude::*;
 
@@ -14,7 +15,7 @@ impl Mailbox {
     #[new]
     fn new() -> PyResult<Mailbox> {
         Ok(Mailbox {
-            mailbox: wakers::Mailbox::new()?,
+            mailbox: wakers::Mailbox::new().map_err(|e| system_error("making a mailbox", &e))?,
         })
     }
 

@@ -6,6 +6,7 @@ use crate::code::FunctionName;
 use crate::error::{FamilyError, StartError};
 use crate::message::{self, Message};
 use crate::startup;
+use procession_core::error::advice_for_a_start;
 use procession_core::family::{Family, Hold, Seat};
 use procession_core::process::Child;
 use procession_core::process::lifeline;
@@ -294,8 +295,13 @@ pub(crate) fn start_executable(
     let environment = environment(changes)?;
     let number = seat.family.checked_fd().map_err(FamilyError::from)?;
     let all: Vec<BorrowedFd<'_>> = std::iter::once(number).chain(fds.iter().copied()).collect();
-    spawn::spawn(executable, arguments, &environment, &all)
-        .map_err(|e| StartError::System(io::Error::new(e.source.kind(), e.to_string())))
+    spawn::spawn(executable, arguments, &environment, &all).map_err(|e| {
+        // The text names the program. A limit keeps its number, which tells what to do.
+        match e.source.raw_os_error().and_then(advice_for_a_start) {
+            Some(_) => StartError::System(e.source),
+            None => StartError::System(io::Error::new(e.source.kind(), e.to_string())),
+        }
+    })
 }
 
 pub(crate) fn c_string(text: OsString) -> io::Result<CString> {
