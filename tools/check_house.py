@@ -13,7 +13,7 @@ UNSAFE_FILES = {
     # system calls, and types that processes share
     "crates/procession-core/src/sys/": "area cpu descriptor fork lifeline memory mod mutex pidfd shared spawn stream",
     # the mapping, and forks; bytes that are written before others know of them
-    "crates/procession-core/src/family/": "buffer fork join layout private",
+    "crates/procession-core/src/family/": "alloc buffer fork join layout ledger private registry",
     "crates/procession-core/src/queue/": "put",
     "crates/procession-core/src/dict/": "change",
     # what the loader calls before main

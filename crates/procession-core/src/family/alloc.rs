@@ -13,6 +13,7 @@
 //! Memory is reserved before the change that gives a block out, and outside the ledger if it may take long (see
 //! [`super::reserve`]). If a process is killed between the two, some memory stays reserved without a user, and the
 //! next process that asks for it gets it.
+#![allow(unsafe_code)]
 
 use super::Family;
 use super::ledger::{CLASSES, Txn};
@@ -161,7 +162,8 @@ impl Txn {
         // knows the page.
         let page = self.allocate(Kind::MutexPage, PAGE)?;
         for slot in (page + HEADER..page + PAGE).step_by(64) {
-            self.family.init_mutex(slot);
+            // SAFETY: this change has just taken the page, and no other process knows of it before the commit.
+            unsafe { self.family.init_mutex(slot) };
             let next = if slot + 64 < page + PAGE { slot + 64 } else { 0 };
             self.mutex_link(slot)
                 .store(next, crate::atomic::Ordering::Relaxed);

@@ -228,12 +228,16 @@ impl Family {
         }
     }
 
-    /// Makes a robust mutex of the slot at `offset`, which the caller has just taken from unused memory, under the ledger: no
-    /// other thread or process knows of it yet.
-    pub(crate) fn init_mutex(&'static self, offset: u64) {
+    /// Makes a robust mutex of the slot at `offset`.
+    ///
+    /// # Safety
+    /// The caller has just taken the slot from unused memory, and has not published it: no other thread or process uses it.
+    ///
+    /// # Panics
+    /// As [`Family::at`].
+    pub(crate) unsafe fn init_mutex(&'static self, offset: u64) {
         let mutex = self.at::<crate::sys::mutex::RobustMutex>(offset);
-        // SAFETY: the three callers (the ledger's own mutex, the allocator's slots, a seat's life word) do this before they
-        // publish the slot, so no thread or process locks it.
+        // SAFETY: no other thread or process uses the slot (contract).
         unsafe { mutex.init() }
     }
 

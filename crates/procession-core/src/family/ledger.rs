@@ -31,6 +31,7 @@
 //!  - Write-ahead (redo) logging: Mohan et al., ARIES, 1992,
 //!    [doi:10.1145/128765.128770](https://doi.org/10.1145/128765.128770)
 //!  - [robust futexes](https://docs.kernel.org/locking/robust-futexes.html), on which `EOWNERDEAD` rests
+#![allow(unsafe_code)]
 
 use super::Family;
 use super::layout::LEDGER;
@@ -165,8 +166,10 @@ impl Family {
         drop(self.begin());
     }
 
+    /// Makes the ledger of a new file. `found` calls it before it shares the file.
     pub(crate) fn found_ledger(&'static self) {
-        self.init_mutex(LEDGER);
+        // SAFETY: this process makes the file, and no other process or thread knows of it yet.
+        unsafe { self.init_mutex(LEDGER) };
         self.ledger().top.store(super::layout::HEAP, Ordering::Relaxed);
     }
 
