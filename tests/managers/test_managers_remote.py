@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 
 import procession as mp
-from deadlines import PATIENCE, ended, scaled, until
+from deadlines import PATIENCE, ended, open_descriptors, scaled, until
 from interpreters import interpreter
 from procession.connection import Client
 from procession.managers import BaseManager, DictProxy, RemoteError, SyncManager
@@ -346,14 +346,9 @@ def test_a_strangers_server_that_is_killed_is_an_error_at_once(stranger, address
 # --- in this process ---
 
 
-def test_a_server_in_a_thread_serves_its_own_process_and_others(start_method):
-    class Office(BaseManager):
-        pass
-
-    jobs = queue.Queue()
-    Office.register("jobs", callable=lambda: jobs)
-    office = Office(("127.0.0.1", 0), KEY)
-    server = office.get_server()
+@contextlib.contextmanager
+def serving(server):
+    """A thread that serves while the block runs."""
 
     def serve():
         with pytest.raises(SystemExit):
@@ -361,19 +356,48 @@ def test_a_server_in_a_thread_serves_its_own_process_and_others(start_method):
 
     thread = threading.Thread(target=serve, daemon=True)
     thread.start()
-    client = Office(server.address, KEY)
-    client.connect()
-    ctx = mp.get_context(start_method)
-    child = ctx.Process(target=_put, args=(server.address,))
-    child.start()
-    assert client.jobs().get(timeout=PATIENCE) == "work"
-    assert ended(child) == [0]
+    yield
     server.stop_event.set()
     thread.join(PATIENCE)
     assert not thread.is_alive()
+    del mp.current_process()._manager_server
+
+
+def test_a_server_in_a_thread_serves_its_own_process_and_others(context):
+    class Office(BaseManager):
+        pass
+
+    jobs = queue.Queue()
+    Office.register("jobs", callable=lambda: jobs)
+    server = Office(("127.0.0.1", 0), KEY).get_server()
+    with serving(server):
+        client = Office(server.address, KEY)
+        client.connect()
+        child = context.Process(target=_put, args=(server.address,))
+        child.start()
+        assert client.jobs().get(timeout=PATIENCE) == "work"
+        assert ended(child) == [0]
     with pytest.raises((EOFError, OSError)):
         client.jobs()
-    del mp.current_process()._manager_server
+
+
+def test_a_server_in_a_thread_that_has_ended_keeps_no_thread_and_no_descriptor():
+    def threads_of_it():
+        return [thread for thread in threading.enumerate() if thread.name.startswith("manager_")]
+
+    def serve_once():
+        server = Shop(("127.0.0.1", 0), KEY).get_server()
+        with serving(server):
+            client = Shop(server.address, KEY)
+            client.connect()
+            assert client.list([5]).pop() == 5
+
+    serve_once()  # what a process opens for its first objects stays
+    until(lambda: not threads_of_it())
+    before = open_descriptors()
+    serve_once()
+    until(lambda: not threads_of_it())
+    until(lambda: open_descriptors() == before)
 
 
 class Clerk(BaseManager):

@@ -102,10 +102,12 @@ class Watch:
         self._watched: dict[int, tuple[int, int]] = {}
         self._known: set[tuple[int, int]] = set()
         self._unwatched: set[tuple[int, int]] = set()  # processes for which there was no descriptor
+        self._wakes: int | None = None  # a descriptor that is always ready, when `wait` is to end
+        self._closed = False
 
     def add(self, holder: tuple[int, int]) -> None:
-        """Watches that process (pid and start time)."""
-        if holder in self._known:
+        """Watches that process (pid and start time), until `close` is called."""
+        if holder in self._known or self._closed:
             return
         self._known.add(holder)
         self._open(holder)
@@ -121,12 +123,22 @@ class Watch:
         self._watched[fd] = holder
         self._epoll.register(fd, select.EPOLLIN)
 
-    def wait(self) -> None:
-        """Waits until a process may have ended."""
+    def wait(self) -> bool:
+        """Waits until a process may have ended. Returns false when `close` was called; then it may not be called again.
+
+        One thread at a time may call it, beside the one that calls the other methods.
+        """
         self._epoll.poll(1.0 if self._unwatched else 60.0)
+        if self._closed:  # no other method uses the epoll from here on
+            self._epoll.close()
+            if self._wakes is not None:
+                os.close(self._wakes)
+        return not self._closed
 
     def ended(self) -> list[tuple[int, int]]:
         """Returns the processes that have ended since the last call. One thread at a time may call it."""
+        if self._closed:
+            return []
         for holder in tuple(self._unwatched):
             self._open(holder)
         found = []
@@ -139,8 +151,14 @@ class Watch:
         return found
 
     def close(self) -> None:
-        """Stops watching."""
+        """Stops watching, and makes `wait` return, which closes the rest."""
+        if self._closed:
+            return
         for fd in self._watched:
             os.close(fd)
         self._watched.clear()
-        self._epoll.close()
+        with suppress(OSError):  # without a descriptor, `wait` returns when its time is over
+            self._wakes, writer = os.pipe()
+            os.close(writer)
+            self._epoll.register(self._wakes, select.EPOLLIN)
+        self._closed = True  # last: the thread in `wait` closes the epoll as soon as it reads this

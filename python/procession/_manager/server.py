@@ -137,6 +137,8 @@ class Server:
         for channel in tuple(self._channels):
             with suppress(Exception):
                 channel.hang_up()
+        with self._turn:
+            self._watch.close()
 
     def end_with(self, manager: process.BaseProcess | None) -> None:
         """Ends the server when that process has ended, which should have shut it down.
@@ -161,8 +163,7 @@ class Server:
             self.catch_up()
 
     def _look_after(self) -> None:
-        while not self.stop_event.is_set():
-            self._watch.wait()
+        while self._watch.wait():
             self.catch_up()
 
     def catch_up(self) -> None:
