@@ -112,7 +112,7 @@ crash: | platform ## Kill a process at every crash point of every operation
 
 .PHONY: loom
 loom: | platform ## Run the lock-free parts through every interleaving
-	RUSTFLAGS='--cfg loom' cargo test --quiet -p procession-core --release --test 'loom_*' --target-dir target/loom
+	RUSTFLAGS='--cfg loom' cargo test --quiet -p procession-core --profile loom --test 'loom_*' --target-dir target/loom
 
 # For a look after each change: the profile `quick` of Cargo.toml compiles only what was changed and links without LTO.
 # The stamp goes, as what is installed then is not what `make build` makes.
