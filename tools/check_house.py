@@ -15,7 +15,7 @@ UNSAFE_FILES = {
     # the mapping, and forks; bytes that are written before others know of them
     "crates/procession-core/src/family/": "alloc buffer fork join layout ledger private registry",
     "crates/procession-core/src/queue/": "put",
-    "crates/procession-core/src/dict/": "change",
+    "crates/procession-core/src/dict/": "change table",
     # what the loader calls before main
     "crates/procession-core/src/": "objects",
     # the interpreter's C interface

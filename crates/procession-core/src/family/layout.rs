@@ -189,17 +189,20 @@ impl Family {
         }
     }
 
-    /// Returns whether the bytes of family memory at `offset` equal `bytes`. They are committed ones, as for
-    /// [`Family::copy_out`].
+    /// Returns whether the bytes of family memory at `offset` equal `bytes`.
+    ///
+    /// # Safety
+    /// No thread or process writes to these bytes during the call: they are committed bytes of an entry or a buffer that
+    /// no process changes, and that the caller's lock or reference keeps.
     ///
     /// # Panics
     /// As [`Family::at`].
     #[inline]
     #[must_use]
-    pub fn equals(&'static self, offset: u64, bytes: &[u8]) -> bool {
+    pub unsafe fn equals(&'static self, offset: u64, bytes: &[u8]) -> bool {
         self.reach(offset, bytes.len());
-        // SAFETY: `reach` has mapped the range. The bytes are committed, so no process writes to them while this slice lives,
-        // which is until the end of this function.
+        // SAFETY: `reach` has mapped the range. No process writes to it while this slice lives, which is until the end of
+        // this function (contract).
         let here = unsafe { core::slice::from_raw_parts(self.area.base().add(offset as usize), bytes.len()) };
         here == bytes
     }

@@ -57,11 +57,14 @@ impl PrivateView {
 }
 
 impl Family {
-    /// Creates another reference to this buffer, if it still exists and begins with `bytes`. For buffers to which no
-    /// process writes.
+    /// Creates another reference to this buffer, if it still exists and begins with `bytes`.
+    ///
+    /// # Safety
+    /// No process writes to the buffer as long as it exists.
     #[must_use]
-    pub fn same_buffer(&'static self, offset: u64, generation: u32, bytes: &[u8]) -> Option<Hold> {
+    pub unsafe fn same_buffer(&'static self, offset: u64, generation: u32, bytes: &[u8]) -> Option<Hold> {
         let hold = self.open(offset, generation, super::object::Kind::Buffer).ok()?;
-        self.equals(offset + HEADER, bytes).then_some(hold)
+        // SAFETY: no process writes to the buffer (contract), and `hold` keeps it.
+        unsafe { self.equals(offset + HEADER, bytes) }.then_some(hold)
     }
 }

@@ -89,8 +89,10 @@ impl Snapshot {
         let known = noted(bytes);
         let hold = py
             .detach(|| {
-                let same =
-                    known.and_then(|(offset, generation)| family.same_buffer(offset, generation, bytes));
+                let same = known.and_then(|(offset, generation)| {
+                    // SAFETY: the buffers that are noted hold arguments, which processes map privately: none writes to them.
+                    unsafe { family.same_buffer(offset, generation, bytes) }
+                });
                 same.map_or_else(|| family.buffer(bytes), Ok)
             })
             .map_err(raised)?;
