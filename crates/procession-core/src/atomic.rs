@@ -49,6 +49,17 @@ impl Word {
         crate::sys::futex::wait(&self.0, seen, deadline)
     }
 
+    /// Sleeps while the word holds `seen` and `epoch` is unchanged. See [`crate::sys::futex::wait_guarded`].
+    pub fn sleep_guarded(
+        &self,
+        seen: u32,
+        epoch: (&AtomicU32, u32),
+        life: Option<&AtomicU32>,
+        deadline: crate::sys::clock::Deadline,
+    ) -> crate::sys::futex::Woken {
+        crate::sys::futex::wait_guarded(&self.0, seen, epoch, life, deadline)
+    }
+
     /// Wakes up to `count` sleepers. Returns how many it woke.
     #[inline]
     pub fn wake(&self, count: u32) -> u32 {
@@ -89,13 +100,25 @@ impl Word {
 
     /// Sleeps while the word holds `seen`. There is no deadline, so that a lost wake-up is a deadlock, which loom
     /// reports.
-    pub fn sleep(&self, seen: u32, _deadline: crate::sys::clock::Deadline) -> crate::sys::futex::Woken {
+    pub fn sleep(&self, seen: u32, deadline: crate::sys::clock::Deadline) -> crate::sys::futex::Woken {
+        let unchanging = AtomicU32::new(0);
+        self.sleep_guarded(seen, (&unchanging, 0), None, deadline)
+    }
+
+    /// Sleeps while the word holds `seen` and `epoch` is unchanged. Without `life`: the model has no dead owners.
+    pub fn sleep_guarded(
+        &self,
+        seen: u32,
+        epoch: (&AtomicU32, u32),
+        _life: Option<&core::sync::atomic::AtomicU32>,
+        _deadline: crate::sys::clock::Deadline,
+    ) -> crate::sys::futex::Woken {
         let mut tickets = self.tickets.lock().unwrap();
         let value = match &self.whole {
             Some(whole) => whole.load(Ordering::SeqCst) as u32,
             None => self.atomic.load(Ordering::SeqCst),
         };
-        if value != seen {
+        if value != seen || epoch.0.load(Ordering::SeqCst) != epoch.1 {
             return crate::sys::futex::Woken::Changed;
         }
         let mine = tickets.0;

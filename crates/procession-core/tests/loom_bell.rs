@@ -40,7 +40,9 @@ impl Lock {
                     }
                 }
                 AcquireAttempt::Held(seen) => {
-                    let _ = self.bell.sleep(self.word.word(), seen, Deadline::NEVER);
+                    let _ = self
+                        .bell
+                        .sleep_guarded(self.word.word(), seen, None, Deadline::NEVER);
                 }
             }
         }
@@ -71,6 +73,24 @@ fn a_lock_excludes_and_no_wake_up_is_lost() {
         for t in threads {
             t.join().unwrap();
         }
+    });
+}
+
+/// The word returns to the value that the waiter saw, since the same owner acquires the lock again.
+#[test]
+fn a_lock_that_its_owner_acquires_again_wakes_its_waiter_in_the_end() {
+    check(|| {
+        let lock = Lock::new();
+        assert!(lock.acquire(1));
+        let waiter = {
+            let lock = lock.clone();
+            thread::spawn(move || lock.acquire(2))
+        };
+        lock.release();
+        if lock.word.try_acquire(1) == AcquireAttempt::Acquired {
+            lock.release();
+        }
+        assert!(waiter.join().unwrap());
     });
 }
 

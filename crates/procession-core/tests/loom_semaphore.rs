@@ -29,7 +29,9 @@ impl Semaphore {
     /// What `sync::semaphore` does, without spinning and counting.
     fn acquire(&self) {
         while !self.word.try_take() {
-            let _ = self.bell.sleep(self.word.word(), 0, Deadline::NEVER);
+            let _ = self
+                .bell
+                .sleep_guarded(self.word.word(), 0, None, Deadline::NEVER);
         }
     }
 
@@ -94,12 +96,9 @@ fn units_that_come_together_find_all_sleeping_waiters() {
     two_waiters_get_a_unit_each(&[2]);
 }
 
-/// The checker finds a wake-up that comes late. A waiter has read 0 and has arrived at the bell. A release makes the
-/// word 1, the other waiter takes that unit, and the ringer finds no sleeper and settles the arrival. Then the first
-/// waiter falls asleep, as the word is 0 again, and the next release does not ring. In use, `Bell::PATIENCE` ends that
-/// sleep; here a sleep has no end.
+/// A waiter has read 0 and has arrived at the bell. A release makes the word 1, the other waiter takes that unit, and the
+/// ringer finds no sleeper. The word is 0 again when the first waiter falls asleep, and the next release must wake it.
 #[test]
-#[ignore = "a known limit: this wake-up is late by up to Bell::PATIENCE"]
 fn units_that_come_one_by_one_find_all_sleeping_waiters() {
     two_waiters_get_a_unit_each(&[1, 1]);
 }

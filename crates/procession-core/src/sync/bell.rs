@@ -15,10 +15,18 @@
 //! Because of the two fences, either the waiter's system call sees the changed word and does not sleep, or the ringer
 //! sees the arrival: no wake-up is lost. Arrivals from before the change saw an older word, so if none of them sleeps
 //! now, none will. An arrival from after the change may have seen the new word and be about to sleep on it, so it
-//! must stay unsettled for the next ringer (the model checker has found this case). A killed sleeper costs one
-//! needless wake-up call, once. And since every ringer wakes one more sleeper as long as there is one, a wake-up that
-//! went to a waiter that is killed before it acts is replaced by the next ring; if there is no next ring, by the time
-//! limit of every sleep ([`Bell::LONGEST_SLEEP`]) and by the reaper.
+//! must stay unsettled for the next ringer (the model checker has found this case).
+//!
+//! This holds only for words that do not *return* to a value that they had, such as counters. The word of a lock or of a
+//! semaphore returns: a waiter that has arrived but does not sleep yet is settled, another process takes the free lock,
+//! the waiter finds the value that it saw and sleeps, and the next ring does not look for it (found by the model checker,
+//! too). So the bell has an *epoch*, which a ringer that finds arrivals increments before it wakes. The waiters of such
+//! words ([`Bell::sleep_guarded`]) read the epoch before they arrive, and sleep only if it is still the same: who was
+//! settled cannot sleep any more.
+//!
+//! A killed sleeper costs one needless wake-up call, once. And since every ringer wakes one more sleeper as long as there
+//! is one, a wake-up that went to a waiter that is killed before it acts is replaced by the next ring; if there is no next
+//! ring, by the time limit of every sleep ([`Bell::LONGEST_SLEEP`]) and by the reaper.
 //!
 //! Model-checked in `tests/loom_bell.rs`.
 //!
@@ -42,7 +50,7 @@ use core::time::Duration;
 pub struct Bell {
     arrivals: AtomicU32,
     settled: AtomicU32,
-    #[cfg(not(loom))]
+    /// Number of rings that found arrivals.
     epoch: AtomicU32,
     #[cfg(not(loom))]
     spare: AtomicU32,
@@ -68,7 +76,6 @@ impl Bell {
         Bell {
             arrivals: AtomicU32::new(0),
             settled: AtomicU32::new(0),
-            #[cfg(not(loom))]
             epoch: AtomicU32::new(0),
             #[cfg(not(loom))]
             spare: AtomicU32::new(0),
@@ -86,19 +93,20 @@ impl Bell {
         word.sleep(seen, deadline)
     }
 
-    /// Like [`Bell::sleep`], and also wakes ([`Woken::OwnerDied`]) when the thread that owns the life word `life`
-    /// dies.
-    #[cfg(not(loom))]
-    pub fn sleep_with_life(
+    /// Like [`Bell::sleep`], for a word that may return to a value that it had. With `life`, it also wakes
+    /// ([`Woken::OwnerDied`]) when the thread that owns this life word dies.
+    pub fn sleep_guarded(
         &self,
         word: &Word,
         seen: u32,
-        life: &core::sync::atomic::AtomicU32,
+        life: Option<&core::sync::atomic::AtomicU32>,
         deadline: Deadline,
     ) -> Woken {
+        let epoch = self.epoch.load(Ordering::Acquire);
+        // Release: a thread that sees this arrival knows that `seen` and the epoch were read before it.
         self.arrivals.fetch_add(1, Ordering::Release);
         fence_after_rmw();
-        crate::sys::futex::wait_with_life(word.atomic(), seen, life, deadline)
+        word.sleep_guarded(seen, (&self.epoch, epoch), life, deadline)
     }
 
     /// Reads the arrivals for [`Bell::ring`]. Call it before the word is changed.
@@ -132,7 +140,7 @@ impl Bell {
 
     #[cold]
     fn wake_one(&self, word: &Word, snapshot: ArrivalSnapshot) {
-        if word.wake(1) == 0 {
+        if self.wake(word, 1) == 0 {
             self.settle(snapshot);
         }
     }
@@ -140,7 +148,9 @@ impl Bell {
     /// Wakes up to `n` threads that sleep on `word`. The caller has changed the word by a read-modify-write.
     pub fn ring_some(&self, word: &Word, snapshot: ArrivalSnapshot, n: u32) {
         fence_after_rmw();
-        if self.arrivals.load(Ordering::Relaxed) != self.settled.load(Ordering::Relaxed) && word.wake(n) < n {
+        if self.arrivals.load(Ordering::Relaxed) != self.settled.load(Ordering::Relaxed)
+            && self.wake(word, n) < n
+        {
             self.settle(snapshot);
         }
     }
@@ -149,10 +159,18 @@ impl Bell {
     pub fn ring_all(&self, word: &Word, snapshot: ArrivalSnapshot) {
         fence_after_rmw();
         if self.arrivals.load(Ordering::Relaxed) != self.settled.load(Ordering::Relaxed) {
-            word.wake(u32::MAX);
+            self.wake(word, u32::MAX);
             // Waiters that arrived before the change are awake now, or will find the word changed.
             self.settle(snapshot);
         }
+    }
+
+    /// Begins a new epoch and wakes up to `n` sleepers. Returns how many it woke.
+    fn wake(&self, word: &Word, n: u32) -> u32 {
+        // Pairs with the Release of an arrival: the waiter has read an older epoch.
+        fence(Ordering::Acquire);
+        self.epoch.fetch_add(1, Ordering::AcqRel);
+        word.wake(n)
     }
 
     /// Records that no waiter of the arrivals in `snapshot` sleeps any more. If event loops wait, notifies them
@@ -209,7 +227,7 @@ impl Bell {
 
     /// Makes all threads that sleep on `word` check again although it has not changed, because a process has died.
     pub fn alarm(&self, word: &Word) {
-        word.wake(u32::MAX);
+        self.wake(word, u32::MAX);
         #[cfg(not(loom))]
         self.wakers.notify();
     }

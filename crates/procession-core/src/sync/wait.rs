@@ -124,6 +124,9 @@ struct Returned {
     due: Duration,
 }
 
+/// How long a waiter lets another process run that frees the object and takes it again at once.
+const PAUSE: Duration = Duration::from_micros(1000);
+
 /// Longest time between two returns.
 const LONGEST_SIGNAL_DELAY: Duration = Duration::from_secs(2);
 
@@ -149,6 +152,19 @@ pub(crate) struct Waiter<'a> {
     pub(crate) tally: &'a Tally,
     /// Time limit of the first sleep; it grows to [`Bell::LONGEST_SLEEP`].
     pub(crate) sleep_limit: Duration,
+    /// Whether the word may return to a value that it had: see [`Bell`].
+    pub(crate) returns: bool,
+}
+
+impl Waiter<'_> {
+    /// For a word that may return to a value that it had.
+    #[inline]
+    pub(crate) fn of_returning_word(self) -> Self {
+        Waiter {
+            returns: true,
+            ..self
+        }
+    }
 }
 
 impl Waiter<'_> {
@@ -194,8 +210,8 @@ impl Waiter<'_> {
                 recorded.get_or_insert_with(|| self.record(began, operations, deadline));
                 let limit = deadline.sooner(Deadline::after(sleep_limit));
                 let woken = match life(seen) {
-                    Some(life) => self.bell.sleep_with_life(self.word, seen, life, limit),
-                    None => self.bell.sleep(self.word, seen, limit),
+                    None if !self.returns => self.bell.sleep(self.word, seen, limit),
+                    life => self.bell.sleep_guarded(self.word, seen, life, limit),
                 };
                 match woken {
                     Woken::Interrupted => break WaitOutcome::Interrupted,
@@ -211,6 +227,11 @@ impl Waiter<'_> {
                         // The kernel sets the mark shortly before `/proc` shows the process as dead: check often from
                         // here on.
                         sleep_limit = Duration::from_millis(1);
+                    }
+                    // The object was free for a moment, and another process has it again: it runs through a series of
+                    // short operations. To compete with each of them would slow both down.
+                    Woken::Changed if self.returns && self.word.atomic().load(Ordering::Relaxed) == seen => {
+                        let _ = self.word.sleep(seen, deadline.sooner(Deadline::after(PAUSE)));
                     }
                     Woken::Woken | Woken::Changed => {}
                 }

@@ -39,6 +39,7 @@ impl WaitPoint {
             spin: &self.spin,
             tally: &self.tally,
             sleep_limit,
+            returns: false,
         }
     }
 

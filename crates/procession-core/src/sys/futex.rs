@@ -62,16 +62,26 @@ pub fn requeue(from: &AtomicU32, now: u32, to: &AtomicU32) -> Option<bool> {
     }
 }
 
-/// `futex_waitv({word, life})`: sleeps while `word` holds `seen`, and also wakes when the kernel marks `life`, the
-/// word of a robust mutex, because its owner has died. Before Linux 5.16, or in a sandbox that refuses the call, it
-/// sleeps on `word` alone, so callers limit their sleeps.
+/// `futex_waitv({word, epoch, life})`: sleeps while `word` holds `seen` and `epoch.0` holds `epoch.1`. With `life`, the
+/// word of a robust mutex, it also wakes when the kernel marks that word because its owner has died.
+///
+/// The kernel reads `epoch` after it has made this thread a sleeper of `word`: a waker that changes `epoch` before it wakes
+/// the sleepers of `word` finds this thread, or keeps it from sleeping.
+///
+/// Before Linux 5.16, or in a sandbox that refuses the call, it sleeps on `word` alone, so callers limit their sleeps.
 ///
 /// # References
 ///  - [futex2](https://www.kernel.org/doc/html/latest/userspace-api/futex2.html)
-pub fn wait_with_life(word: &AtomicU32, seen: u32, life: &AtomicU32, deadline: Deadline) -> Woken {
+pub fn wait_guarded(
+    word: &AtomicU32,
+    seen: u32,
+    epoch: (&AtomicU32, u32),
+    life: Option<&AtomicU32>,
+    deadline: Deadline,
+) -> Woken {
     static MISSING: core::sync::atomic::AtomicBool = core::sync::atomic::AtomicBool::new(false);
-    let alive = life.fetch_or(futex::WAITERS, Ordering::Relaxed) | futex::WAITERS;
-    if alive & futex::OWNER_DIED != 0 {
+    let alive = life.map(|life| life.fetch_or(futex::WAITERS, Ordering::Relaxed) | futex::WAITERS);
+    if alive.is_some_and(|alive| alive & futex::OWNER_DIED != 0) {
         return Woken::OwnerDied;
     }
     if MISSING.load(Ordering::Relaxed) {
@@ -84,18 +94,29 @@ pub fn wait_with_life(word: &AtomicU32, seen: u32, life: &AtomicU32, deadline: D
         wait.flags = futex::WaitFlags::SIZE_U32;
         wait
     };
-    let both = [one(word, seen), one(life, alive)];
+    let with_life = life.unwrap_or(word);
+    let all = [
+        one(word, seen),
+        one(epoch.0, epoch.1),
+        one(with_life, alive.unwrap_or(seen)),
+    ];
     let limit = deadline.timespec();
     match futex::waitv(
-        &both,
+        &all[..if life.is_some() { 3 } else { 2 }],
         futex::WaitvFlags::empty(),
         limit.as_ref(),
         rustix::time::ClockId::Monotonic,
     ) {
-        Ok(1) => Woken::OwnerDied,
+        Ok(2) => Woken::OwnerDied,
         Ok(_) => Woken::Woken,
-        Err(Errno::AGAIN) if word.load(Ordering::Relaxed) == seen => Woken::OwnerDied,
-        Err(Errno::AGAIN) => Woken::Changed,
+        Err(Errno::AGAIN) => {
+            let changed = word.load(Ordering::Relaxed) != seen || epoch.0.load(Ordering::Relaxed) != epoch.1;
+            if changed || life.is_none() {
+                Woken::Changed
+            } else {
+                Woken::OwnerDied
+            }
+        }
         Err(Errno::TIMEDOUT) => Woken::TimedOut,
         Err(Errno::NOSYS | Errno::PERM) => {
             MISSING.store(true, Ordering::Relaxed);
