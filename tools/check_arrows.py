@@ -28,11 +28,21 @@ FLOORS = {
         "objects",
     ],
     "procession-python": [
-        "descriptors errors interpreter shared",
+        "descriptors errors inspect interpreter shared",
         "memory",
         "codec",
         "dict process queue sync",
         "connection pool",
+    ],
+    "procession-inspect": [
+        "error model units",
+        "memory",
+        "proc",
+        "read",
+        "attach findings",
+        "text",
+        "command",
+        "main",
     ],
     "procession": [
         "error memory",

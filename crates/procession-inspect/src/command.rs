@@ -1,0 +1,244 @@
+//! The command line: `procession why PID`, and the other commands.
+
+use crate::error::{Error, Result};
+use crate::findings::{self, Finding};
+use crate::model::{Family, Unseen};
+use crate::{Extras, Observer, attach, text};
+use serde::Serialize;
+use std::fmt::Write;
+
+/// How to use the command.
+const USAGE: &str = "\
+usage: procession COMMAND (PID | FILE | --all) [--json] [--every]
+
+Explains a running or hung Procession program from outside. PID is any of its processes, FILE a dump.
+
+  why      what is wrong: deadlocks, waits that cannot end, stopped processes, dead holders, slow tasks
+  ps       the processes, and what each does or waits for
+  locks    locks, semaphores, events, barriers and conditions, with holders and waiters
+  queues   queues, with their messages and waiters
+  pools    pools, with their workers and tasks
+  mem      what the shared memory is used for
+
+  --all    all families on this machine
+  --json   the same as JSON
+  --every  also what is left out because it is not in use
+
+Exit status: 0 nothing wrong, 1 `why` has found something, 2 the family cannot be looked at.
+";
+
+/// A command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Command {
+    Why,
+    Ps,
+    Locks,
+    Queues,
+    Pools,
+    Mem,
+}
+
+/// What the command looks at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Subject {
+    Pid(u32),
+    All,
+}
+
+#[derive(Debug)]
+struct Arguments {
+    command: Command,
+    subject: Subject,
+    json: bool,
+    every: bool,
+}
+
+/// What a command prints, and its exit status.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// For standard output.
+    pub output: String,
+    /// For standard error.
+    pub errors: String,
+    /// The exit status.
+    pub status: i32,
+}
+
+/// Runs a command line, without the name of the program.
+#[must_use]
+pub fn run(arguments: &[String]) -> Outcome {
+    let first = arguments.first().map(String::as_str);
+    if matches!(first, None | Some("-h" | "--help" | "help")) {
+        let (output, errors) = if first.is_some() { (USAGE, "") } else { ("", USAGE) };
+        return Outcome {
+            output: output.to_owned(),
+            errors: errors.to_owned(),
+            status: if first.is_some() { 0 } else { 2 },
+        };
+    }
+    if matches!(first, Some("-V" | "--version")) {
+        return Outcome {
+            output: format!("procession {}\n", env!("CARGO_PKG_VERSION")),
+            errors: String::new(),
+            status: 0,
+        };
+    }
+    let outcome = parse(arguments).and_then(|arguments| execute(&arguments));
+    outcome.unwrap_or_else(|error| {
+        let usage = if matches!(error, Error::Usage(_)) {
+            format!("\n{USAGE}")
+        } else {
+            String::new()
+        };
+        Outcome {
+            output: String::new(),
+            errors: format!("procession: {error}\n{usage}"),
+            status: 2,
+        }
+    })
+}
+
+fn parse(arguments: &[String]) -> Result<Arguments> {
+    let usage = |text: String| Err(Error::Usage(text));
+    let command = match arguments[0].as_str() {
+        "why" => Command::Why,
+        "ps" => Command::Ps,
+        "locks" => Command::Locks,
+        "queues" => Command::Queues,
+        "pools" => Command::Pools,
+        "mem" => Command::Mem,
+        other => return usage(format!("there is no command {other}")),
+    };
+    let mut subject = None;
+    let (mut json, mut every) = (false, false);
+    for argument in &arguments[1..] {
+        match argument.as_str() {
+            "--json" => json = true,
+            "--every" => every = true,
+            "--all" => subject = Some(Subject::All),
+            option if option.starts_with('-') => return usage(format!("there is no option {option}")),
+            word => {
+                if subject.is_some() {
+                    return usage(format!("one process is enough: what is {word}?"));
+                }
+                match word.parse() {
+                    Ok(pid) => subject = Some(Subject::Pid(pid)),
+                    Err(_) => return usage(format!("{word} is no pid")),
+                }
+            }
+        }
+    }
+    match subject {
+        Some(subject) => Ok(Arguments {
+            command,
+            subject,
+            json,
+            every,
+        }),
+        None => usage("which process? Name the pid of any process of the program, or --all".to_owned()),
+    }
+}
+
+/// What JSON contains: the findings, if the command is `why`, and the model.
+#[derive(Debug, Serialize)]
+struct Report<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    findings: Option<&'a [Finding]>,
+    family: &'a Family,
+}
+
+/// The model and the findings of a family as JSON, as `procession why --json` prints them.
+///
+/// # Errors
+/// The model cannot be written as JSON.
+pub fn json(family: &Family, findings: &[Finding]) -> Result<String> {
+    let report = Report {
+        findings: Some(findings),
+        family,
+    };
+    serde_json::to_string(&report).map_err(|e| Error::damaged(e.to_string()))
+}
+
+fn execute(arguments: &Arguments) -> Result<Outcome> {
+    let extras = Extras {
+        process_memory: arguments.command == Command::Ps,
+        uses: arguments.command == Command::Mem,
+    };
+    let (observers, unseen) = observers(&arguments.subject)?;
+    let mut families = Vec::new();
+    for observer in &observers {
+        match observer.look(extras) {
+            Ok(family) => families.push(family),
+            Err(error) if arguments.subject != Subject::All => return Err(error),
+            // Another family may have ended, or be of another version.
+            Err(_) => {}
+        }
+    }
+    let mut status = 0;
+    let mut output = String::new();
+    let why = arguments.command == Command::Why;
+    let found: Vec<Vec<Finding>> = families
+        .iter()
+        .map(|family| if why { findings::find(family) } else { Vec::new() })
+        .collect();
+    let mut reports = Vec::new();
+    for (family, findings) in families.iter().zip(&found) {
+        if !findings.is_empty() {
+            status = 1;
+        }
+        if !arguments.json {
+            if !output.is_empty() {
+                output.push('\n');
+            }
+            output += &screen(arguments, family, findings);
+        }
+        reports.push(Report {
+            findings: why.then_some(findings),
+            family,
+        });
+    }
+    if arguments.json {
+        let json = match (&arguments.subject, reports.as_slice()) {
+            (Subject::All, reports) => serde_json::to_string_pretty(reports),
+            (_, [report, ..]) => serde_json::to_string_pretty(report),
+            (_, []) => Ok(String::new()),
+        };
+        output = json.map_err(|e| Error::damaged(e.to_string()))?;
+        output.push('\n');
+    } else if families.is_empty() {
+        output = text::families(&families);
+    }
+    let mut errors = String::new();
+    for Unseen { what, needs } in unseen {
+        let _ = writeln!(errors, "not seen: {what}; it needs {needs}");
+    }
+    Ok(Outcome {
+        output,
+        errors,
+        status,
+    })
+}
+
+fn observers(subject: &Subject) -> Result<(Vec<Observer>, Vec<Unseen>)> {
+    match subject {
+        Subject::Pid(pid) => Ok((vec![Observer::attach(*pid)?], Vec::new())),
+        Subject::All => {
+            let (memories, unseen) = attach::all();
+            let observers = memories
+                .into_iter()
+                .map(|memory| Observer::of(memory, Vec::new()));
+            Ok((observers.collect(), unseen))
+        }
+    }
+}
+
+fn screen(arguments: &Arguments, family: &Family, findings: &[Finding]) -> String {
+    match arguments.command {
+        Command::Why => text::why(family, findings),
+        Command::Ps => text::ps(family),
+        Command::Locks => text::locks(family, arguments.every),
+        Command::Queues => text::queues(family),
+        Command::Pools => text::pools(family),
+        Command::Mem => text::memory(family, arguments.every),
+    }
+}

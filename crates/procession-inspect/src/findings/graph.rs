@@ -1,0 +1,281 @@
+//! Who waits for whom, and which threads are stuck.
+
+use super::Named;
+use crate::model::{Detail, Family, Key, Member, Object, Thread, Wait, What, Who};
+use std::collections::HashMap;
+
+/// A thread that waits.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Waiter<'a> {
+    pub(super) member: usize,
+    pub(super) thread: &'a Thread,
+    pub(super) wait: &'a Wait,
+}
+
+/// What could end a wait.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Wakers {
+    /// Something that the observer does not know of, or time.
+    Other,
+    /// Any thread of these members.
+    Threads(Vec<usize>),
+}
+
+/// The threads of a family that wait, with what could wake each.
+#[derive(Debug)]
+pub(super) struct Graph<'a> {
+    pub(super) family: &'a Family,
+    pub(super) objects: HashMap<Key, &'a Object>,
+    /// Positions in `family.members` by seat.
+    pub(super) seats: HashMap<u32, usize>,
+    pub(super) waiters: Vec<Waiter<'a>>,
+    pub(super) wakers: Vec<Wakers>,
+    /// For each waiter whether it is stuck.
+    pub(super) stuck: Vec<bool>,
+}
+
+impl<'a> Graph<'a> {
+    pub(super) fn new(family: &'a Family) -> Graph<'a> {
+        let waiters: Vec<Waiter<'a>> = family
+            .members
+            .iter()
+            .enumerate()
+            .filter(|(_, member)| member.lives())
+            .flat_map(|(number, member)| {
+                member.threads.iter().filter_map(move |thread| {
+                    Some(Waiter {
+                        member: number,
+                        thread,
+                        wait: thread.wait.as_ref()?,
+                    })
+                })
+            })
+            .collect();
+        let mut graph = Graph {
+            family,
+            objects: super::index(family),
+            seats: (0..).zip(&family.members).map(|(i, m)| (m.seat, i)).collect(),
+            waiters,
+            wakers: Vec::new(),
+            stuck: Vec::new(),
+        };
+        let mut referrers = HashMap::new();
+        graph.wakers = (0..graph.waiters.len())
+            .map(|waiter| graph.wakers_of(waiter, &mut referrers))
+            .collect();
+        graph.find_stuck();
+        graph
+    }
+
+    /// The member of a waiter.
+    pub(super) fn member(&self, waiter: usize) -> &'a Member {
+        &self.family.members[self.waiters[waiter].member]
+    }
+
+    /// The object that a waiter waits for.
+    pub(super) fn object(&self, waiter: usize) -> Option<&'a Object> {
+        self.objects.get(&self.waiters[waiter].wait.object?).copied()
+    }
+
+    /// The member that holds the lock for which a waiter waits.
+    pub(super) fn holder(&self, waiter: usize) -> Option<usize> {
+        if self.waiters[waiter].wait.what != What::Acquire {
+            return None;
+        }
+        match &self.object(waiter)?.detail {
+            Detail::Lock(lock) | Detail::RLock(lock) => self.position(lock.holder.as_ref()?),
+            _ => None,
+        }
+    }
+
+    /// The member whose end a waiter waits for.
+    pub(super) fn joined(&self, waiter: usize) -> Option<usize> {
+        self.seats.get(&self.waiters[waiter].wait.member?).copied()
+    }
+
+    fn position(&self, who: &Who) -> Option<usize> {
+        self.seats.get(&who.seat).copied()
+    }
+
+    /// Whether another thread must do something before this wait ends: it is steady, has no time limit, and the thread
+    /// sleeps. (One that runs has been woken, or looks at the object before it sleeps.)
+    pub(super) fn is_endless(&self, waiter: usize) -> bool {
+        let Waiter { wait, thread, .. } = self.waiters[waiter];
+        wait.steady && !wait.happened && wait.gives_up_in.is_none() && thread.state != 'R'
+    }
+
+    fn wakers_of(&self, waiter: usize, referrers: &mut HashMap<Key, Wakers>) -> Wakers {
+        if !self.is_endless(waiter) {
+            return Wakers::Other;
+        }
+        let wait = self.waiters[waiter].wait;
+        match wait.what {
+            What::Join => match self.joined(waiter) {
+                Some(member) if self.family.members[member].lives() => Wakers::Threads(vec![member]),
+                _ => Wakers::Other,
+            },
+            What::Receive | What::Send | What::Any => Wakers::Other,
+            What::Acquire
+            | What::Item
+            | What::Room
+            | What::Done
+            | What::Set
+            | What::Barrier
+            | What::Notification
+            | What::Result => {
+                let Some(object) = self.object(waiter) else {
+                    return Wakers::Other;
+                };
+                if can_go_on(wait.what, &object.detail) {
+                    return Wakers::Other;
+                }
+                if let Detail::RLock(lock) = &object.detail {
+                    return match lock.holder.as_ref().and_then(|who| self.position(who)) {
+                        Some(holder) => Wakers::Threads(vec![holder]),
+                        None => Wakers::Other,
+                    };
+                }
+                referrers
+                    .entry(object.key)
+                    .or_insert_with(|| self.referrers(object))
+                    .clone()
+            }
+        }
+    }
+
+    /// All members that could change an object: those that refer to it; all, if a reference is in a message or in another
+    /// object.
+    fn referrers(&self, object: &Object) -> Wakers {
+        let mut entries = 0;
+        let mut found = Vec::new();
+        for (number, member) in self.family.members.iter().enumerate() {
+            let from = member.refers.partition_point(|at| *at < object.key.at);
+            let times = member.refers[from..]
+                .iter()
+                .take_while(|at| **at == object.key.at)
+                .count();
+            entries += times as u64;
+            if times > 0 && member.may_act() {
+                found.push(number);
+            }
+        }
+        if entries < object.references {
+            let all = self.family.members.iter().enumerate();
+            found = all
+                .filter(|(_, member)| member.may_act())
+                .map(|(number, _)| number)
+                .collect();
+        }
+        Wakers::Threads(found)
+    }
+
+    /// Computes the greatest set of waiters of which each waits for threads of the set only.
+    fn find_stuck(&mut self) {
+        self.stuck = self
+            .wakers
+            .iter()
+            .map(|wakers| matches!(wakers, Wakers::Threads(_)))
+            .collect();
+        loop {
+            // A thread that does not wait, one that the observer cannot list, and a process that has not come yet are free.
+            let mut stuck_threads = vec![0; self.family.members.len()];
+            for (waiter, stuck) in self.waiters.iter().zip(&self.stuck) {
+                stuck_threads[waiter.member] += usize::from(*stuck);
+            }
+            let free: Vec<bool> = self
+                .family
+                .members
+                .iter()
+                .zip(&stuck_threads)
+                .map(|(member, stuck)| member.threads.is_empty() || *stuck < member.threads.len())
+                .collect();
+            let mut changed = false;
+            for (stuck, wakers) in self.stuck.iter_mut().zip(&self.wakers) {
+                let Wakers::Threads(wakers) = wakers else { continue };
+                if *stuck && wakers.iter().any(|member| free[*member]) {
+                    *stuck = false;
+                    changed = true;
+                }
+            }
+            if !changed {
+                return;
+            }
+        }
+    }
+
+    /// An object in a finding.
+    pub(super) fn named(&self, waiter: usize) -> Option<Named> {
+        self.object(waiter).map(Named::of)
+    }
+
+    /// The wait of a waiter, in words.
+    pub(super) fn sentence(&self, waiter: usize) -> String {
+        let wait = self.waiters[waiter].wait;
+        sentence(
+            wait,
+            self.object(waiter),
+            self.joined(waiter).map(|m| self.family.members[m].who()),
+        )
+    }
+}
+
+/// Whether the state of the object already allows the wait to end: its thread is about to wake up.
+fn can_go_on(what: What, detail: &Detail) -> bool {
+    match (what, detail) {
+        (What::Acquire, Detail::Lock(lock) | Detail::RLock(lock)) => lock.holder.is_none() && !lock.kept,
+        (What::Acquire, Detail::Semaphore { value, .. }) => *value > 0,
+        (What::Set, Detail::Event { set, .. }) => *set,
+        (What::Barrier, Detail::Barrier { broken, .. }) => *broken,
+        (What::Item, Detail::Queue(queue)) => queue.depth > 0 || queue.closed,
+        (What::Room, Detail::Queue(queue)) => {
+            queue.closed
+                || (queue.limit.is_none_or(|limit| queue.depth < limit)
+                    && (queue.bytes_limit.is_none() || queue.depth == 0))
+        }
+        (What::Done, Detail::Queue(queue)) => queue.done >= queue.put,
+        _ => false,
+    }
+}
+
+/// What a thread waits for, in words.
+pub(crate) fn sentence(wait: &Wait, object: Option<&Object>, joined: Option<Who>) -> String {
+    let name = object.map_or_else(|| "an object".to_owned(), |object| Named::of(object).to_string());
+    match wait.what {
+        What::Acquire => format!("waits for {name}"),
+        What::Item => format!("waits for a message of {}", with_depth(&name, object)),
+        What::Room => format!("waits for room in {}", with_depth(&name, object)),
+        What::Done => format!("waits until all messages of {name} are done"),
+        What::Set => format!("waits until {name} is set"),
+        What::Barrier => match object.map(|object| &object.detail) {
+            Some(Detail::Barrier { parties, arrived, .. }) => {
+                format!("waits at {name} ({arrived} of {parties} have come)")
+            }
+            _ => format!("waits at {name}"),
+        },
+        What::Notification => format!("waits for a notification of {name}"),
+        What::Join => match joined {
+            Some(who) => format!("waits for the end of {who}"),
+            None => format!("waits for the end of process {}", wait.number.unwrap_or(0)),
+        },
+        What::Receive => format!("waits for bytes from descriptor {}", wait.number.unwrap_or(0)),
+        What::Send => format!(
+            "waits for room to send to descriptor {}",
+            wait.number.unwrap_or(0)
+        ),
+        What::Result => match wait.number {
+            Some(task) => format!("waits for the result of task {task} of {name}"),
+            None => format!("waits for results of {name}"),
+        },
+        What::Any => format!("waits for one of {} things", wait.number.unwrap_or(0)),
+    }
+}
+
+fn with_depth(name: &str, object: Option<&Object>) -> String {
+    match object.map(|object| &object.detail) {
+        Some(Detail::Queue(queue)) => match queue.limit {
+            Some(limit) => format!("{name} ({} of {limit})", queue.depth),
+            None => format!("{name} ({} messages)", queue.depth),
+        },
+        _ => name.to_owned(),
+    }
+}

@@ -1,0 +1,197 @@
+//! What is wrong in a family: pure functions of the model.
+//!
+//! | finding | what was found |
+//! |---|---|
+//! | [`Kind::Deadlock`] | threads wait for each other in a circle |
+//! | [`Kind::Lost`] | threads wait for what no thread can do any more: all that refer to the object wait too |
+//! | [`Kind::Stopped`] | a process is stopped, and others need what it has |
+//! | [`Kind::Died`] | the holder of a lock has died |
+//! | [`Kind::Starving`] | workers of a pool are idle while a long task runs and none waits |
+//! | [`Kind::Slow`] | a task takes much longer than others of its function |
+//! | [`Kind::Growing`] | a queue gets messages faster than they are taken |
+//! | [`Kind::Contended`] | threads wait for a lock most of the time |
+//!
+//! # What is certain
+//!
+//! A thread is *stuck* if it is in a steady wait without a time limit, and every thread that could end this wait is stuck
+//! too. Any thread of a process that refers to an object can release a Lock, put a message, set an event. Only the holder
+//! can release an RLock. So a circle of stuck threads is certain. A circle in which each waits for the holder of a lock,
+//! but where another thread could release it, is suspected.
+
+mod circles;
+mod graph;
+mod lost;
+mod pools;
+mod queues;
+mod single;
+
+pub(crate) use graph::sentence as graph_sentence;
+pub(crate) use pools::task_name;
+
+use crate::model::{Family, Key, Object, What, Who};
+use graph::Graph;
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+
+/// Something that is wrong.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Finding {
+    /// What was found.
+    pub kind: Kind,
+    /// How bad it is.
+    pub level: Level,
+    /// Whether it is proved.
+    pub proof: Proof,
+    /// What was found, in one sentence.
+    pub title: String,
+    /// The threads that wait, in the order of a circle.
+    pub steps: Vec<Step>,
+    /// Further sentences.
+    pub details: Vec<String>,
+    /// What to do.
+    pub advice: Vec<String>,
+    /// Since how many seconds.
+    pub seconds: Option<f64>,
+    /// The processes.
+    pub members: Vec<Who>,
+    /// The objects.
+    pub objects: Vec<Named>,
+}
+
+/// Kind of a finding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// Threads wait for each other in a circle.
+    Deadlock,
+    /// Threads wait for what no thread can do any more.
+    Lost,
+    /// A process is stopped, and others need what it has.
+    Stopped,
+    /// The holder of a lock has died.
+    Died,
+    /// Workers of a pool are idle while a long task runs.
+    Starving,
+    /// A task takes much longer than others of its function.
+    Slow,
+    /// A queue gets messages faster than they are taken.
+    Growing,
+    /// Threads wait for a lock most of the time.
+    Contended,
+}
+
+impl Kind {
+    /// The word at the beginning of the text.
+    #[must_use]
+    pub fn heading(self) -> &'static str {
+        match self {
+            Kind::Deadlock => "DEADLOCK",
+            Kind::Lost => "LOST",
+            Kind::Stopped => "STOPPED",
+            Kind::Died => "DIED",
+            Kind::Starving => "STARVING",
+            Kind::Slow => "SLOW",
+            Kind::Growing => "GROWING",
+            Kind::Contended => "CONTENDED",
+        }
+    }
+}
+
+/// How bad a finding is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Level {
+    /// Something hangs.
+    Problem,
+    /// Something is slower than it could be, or will be reported to the program.
+    Warning,
+}
+
+/// Whether a finding is proved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Proof {
+    /// It is so.
+    Certain,
+    /// It looks so, but a thread could still change it.
+    Suspected,
+}
+
+/// An object in a finding.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Named {
+    /// Its key.
+    pub key: Key,
+    /// Its kind.
+    pub kind: String,
+    /// The name that the program gave it.
+    pub name: Option<String>,
+    /// The place where it was made.
+    pub made_at: Option<String>,
+}
+
+impl Named {
+    /// The object in a finding.
+    #[must_use]
+    pub fn of(object: &Object) -> Named {
+        Named {
+            key: object.key,
+            kind: object.detail.kind().to_owned(),
+            name: object.name.clone(),
+            made_at: object.made_at.clone(),
+        }
+    }
+}
+
+impl std::fmt::Display for Named {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.name {
+            Some(name) => write!(f, "{} \"{name}\"", self.kind),
+            None => write!(f, "{} {}", self.kind, self.key),
+        }
+    }
+}
+
+/// A thread that waits, in a finding.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Step {
+    /// The process.
+    pub who: Who,
+    /// The thread's id.
+    pub thread: u32,
+    /// The locks of this circle that the process holds.
+    pub holds: Vec<Named>,
+    /// Kind of the wait.
+    pub what: What,
+    /// What the thread waits for.
+    pub object: Option<Named>,
+    /// The process whose end it waits for.
+    pub joins: Option<Who>,
+    /// The wait in words: "waits for Lock …".
+    pub waits: String,
+    /// Since how many seconds.
+    pub seconds: f64,
+    /// Where in the program the thread waits, if its stack was read.
+    pub place: Option<String>,
+}
+
+/// Finds what is wrong, the worst first.
+#[must_use]
+pub fn find(family: &Family) -> Vec<Finding> {
+    let graph = Graph::new(family);
+    let mut findings = Vec::new();
+    let explained = circles::find(&graph, &mut findings);
+    lost::find(&graph, &explained, &mut findings);
+    single::stopped(&graph, &mut findings);
+    single::died(&graph, &mut findings);
+    pools::find(family, &mut findings);
+    queues::growing(family, &mut findings);
+    single::contended(family, &mut findings);
+    findings.sort_by_key(|finding| (finding.level, finding.kind));
+    findings
+}
+
+/// The objects of a family by their keys.
+pub(crate) fn index(family: &Family) -> HashMap<Key, &Object> {
+    family.objects.iter().map(|object| (object.key, object)).collect()
+}

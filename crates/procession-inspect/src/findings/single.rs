@@ -1,0 +1,183 @@
+//! Findings on single processes and locks: stopped processes, dead holders, contended locks.
+
+use super::graph::Graph;
+use super::{Finding, Kind, Level, Named, Proof};
+use crate::model::{Detail, Family, Key, Member, Object};
+use std::collections::BTreeSet;
+
+/// A lock on which threads have waited for at least this share of its age, together, is contended.
+const CONTENDED_SHARE: f64 = 0.5;
+/// Acquisitions below which a lock is not judged.
+const CONTENDED_OPERATIONS: u64 = 1000;
+/// Share of the acquisitions that had to wait.
+const CONTENDED_WAITS: f64 = 0.3;
+
+/// Finds processes that are stopped.
+pub(super) fn stopped(graph: &Graph<'_>, findings: &mut Vec<Finding>) {
+    for (number, member) in graph.family.members.iter().enumerate() {
+        if !member.is_stopped() {
+            continue;
+        }
+        let has = has(graph.family, member);
+        let keys: BTreeSet<Key> = has.iter().map(|(object, _)| object.key).collect();
+        let waiters: Vec<usize> = (0..graph.waiters.len())
+            .filter(|waiter| graph.waiters[*waiter].member != number)
+            .filter(|waiter| {
+                graph
+                    .object(*waiter)
+                    .is_some_and(|object| keys.contains(&object.key))
+                    || graph.joined(*waiter) == Some(number)
+            })
+            .collect();
+        let who = member.who();
+        let inside: Vec<String> = has
+            .iter()
+            .map(|(object, how)| format!("{how} {}", Named::of(object)))
+            .collect();
+        let place = if inside.is_empty() {
+            String::new()
+        } else {
+            format!(" {}", inside.join(", "))
+        };
+        let traced = member
+            .process
+            .as_ref()
+            .is_some_and(|process| process.state == 't');
+        let how = if traced {
+            "stopped by a debugger"
+        } else {
+            "stopped (SIGSTOP)"
+        };
+        let mut others = Vec::new();
+        for waiter in &waiters {
+            let other = graph.member(*waiter).who();
+            let sentence = format!("{other} {}", graph.sentence(*waiter));
+            if !others.contains(&sentence) {
+                others.push(sentence);
+            }
+        }
+        let mut members = vec![who.clone()];
+        for waiter in &waiters {
+            let other = graph.member(*waiter).who();
+            if !members.contains(&other) {
+                members.push(other);
+            }
+        }
+        let matters = !waiters.is_empty() || !has.is_empty();
+        findings.push(Finding {
+            kind: Kind::Stopped,
+            level: if matters { Level::Problem } else { Level::Warning },
+            proof: Proof::Certain,
+            title: format!("{who} is {how}{place}"),
+            steps: waiters
+                .iter()
+                .map(|waiter| super::circles::step(graph, *waiter, &[]))
+                .collect(),
+            details: others,
+            advice: vec![if traced {
+                "let the debugger continue it".to_owned()
+            } else {
+                format!("kill -CONT {} lets it go on", who.pid)
+            }],
+            seconds: None,
+            members,
+            objects: has.iter().map(|(object, _)| Named::of(object)).collect(),
+        });
+    }
+}
+
+/// The locks that a member holds and the queues inside of which it is.
+fn has<'a>(family: &'a Family, member: &Member) -> Vec<(&'a Object, &'static str)> {
+    let mut has = Vec::new();
+    for object in &family.objects {
+        match &object.detail {
+            Detail::Lock(lock) | Detail::RLock(lock)
+                if lock.holder.as_ref().is_some_and(|who| who.seat == member.seat) =>
+            {
+                has.push((object, "and holds"));
+            }
+            Detail::Queue(queue) => {
+                let inside = [&queue.putting, &queue.taking];
+                if inside.into_iter().flatten().any(|who| who.seat == member.seat) {
+                    has.push((object, "inside"));
+                }
+            }
+            _ => {}
+        }
+    }
+    has
+}
+
+/// Finds locks whose holder has died.
+pub(super) fn died(graph: &Graph<'_>, findings: &mut Vec<Finding>) {
+    for object in &graph.family.objects {
+        let (Detail::Lock(lock) | Detail::RLock(lock)) = &object.detail else {
+            continue;
+        };
+        let Some(dead) = &lock.died else { continue };
+        let waiters: Vec<usize> = (0..graph.waiters.len())
+            .filter(|waiter| graph.object(*waiter).is_some_and(|other| other.key == object.key))
+            .collect();
+        let name = Named::of(object);
+        let waiting = match waiters.len() {
+            0 => "no thread waits for it".to_owned(),
+            1 => format!("{} waits for it", graph.member(waiters[0]).who()),
+            n => format!("{n} threads wait for it"),
+        };
+        findings.push(Finding {
+            kind: Kind::Died,
+            level: Level::Warning,
+            proof: Proof::Certain,
+            title: format!("{name} was held by {dead}"),
+            steps: waiters
+                .iter()
+                .map(|waiter| super::circles::step(graph, *waiter, &[]))
+                .collect(),
+            details: vec![format!(
+                "the next process to acquire it gets OwnerDiedError; {waiting}"
+            )],
+            advice: vec!["repair what the lock protects where the program catches OwnerDiedError".to_owned()],
+            seconds: None,
+            members: waiters.iter().map(|waiter| graph.member(*waiter).who()).collect(),
+            objects: vec![name],
+        });
+    }
+}
+
+/// Finds locks for which threads wait most of the time.
+pub(super) fn contended(family: &Family, findings: &mut Vec<Finding>) {
+    for object in &family.objects {
+        let (Detail::Lock(lock) | Detail::RLock(lock)) = &object.detail else {
+            continue;
+        };
+        let share = if object.age > 0.0 {
+            lock.waits.seconds / object.age
+        } else {
+            0.0
+        };
+        let waited = lock.waits.begun as f64 / object.operations.max(1) as f64;
+        if object.operations < CONTENDED_OPERATIONS || share < CONTENDED_SHARE || waited < CONTENDED_WAITS {
+            continue;
+        }
+        let name = Named::of(object);
+        findings.push(Finding {
+            kind: Kind::Contended,
+            level: Level::Warning,
+            proof: Proof::Certain,
+            title: format!(
+                "{name} is fought over: {:.0} % of {} acquisitions had to wait",
+                100.0 * waited.min(1.0),
+                object.operations
+            ),
+            steps: Vec::new(),
+            details: vec![format!(
+                "on average {share:.1} threads waited for it, {:.0} µs each time",
+                1e6 * lock.waits.seconds / lock.waits.ended.max(1) as f64
+            )],
+            advice: vec!["hold it for a shorter time, or use several locks".to_owned()],
+            seconds: None,
+            members: lock.holder.iter().cloned().collect(),
+            objects: vec![name],
+        });
+    }
+}

@@ -1,0 +1,46 @@
+//! Looks into a running or hung Procession family from outside: who waits for whom, what runs, what memory is used for.
+//!
+//! An observer needs nothing of the program: it reads the family's memory through `/proc`, and asks the kernel what the
+//! processes do. It never locks, writes, signals, stops or allocates. It works as long as one process of the family is
+//! left, whatever state that is in.
+//!
+//! ```no_run
+//! let family = procession_inspect::look(1234)?;
+//! for finding in procession_inspect::findings::find(&family) {
+//!     println!("{}", finding.title);
+//! }
+//! # Ok::<(), procession_inspect::Error>(())
+//! ```
+//!
+//! | part | what it does |
+//! |---|---|
+//! | [`attach`] | finds the memory of a family through any of its processes |
+//! | [`memory`] | reads it, by the field table in its first page |
+//! | `read` | makes the model of it |
+//! | [`model`] | the model: plain data |
+//! | [`findings`] | what is wrong: pure functions of the model |
+//! | [`text`] | the model and the findings for people to read |
+//! | [`command`] | the command line |
+#![forbid(unsafe_code)]
+
+pub mod attach;
+pub mod command;
+pub mod error;
+pub mod findings;
+pub mod memory;
+pub mod model;
+mod proc;
+mod read;
+pub mod text;
+mod units;
+
+pub use error::{Error, Result};
+pub use read::{Extras, Observer};
+
+/// Looks at the family of the process `pid` once.
+///
+/// # Errors
+/// There is no such process, it belongs to no family, or this user may not look at it.
+pub fn look(pid: u32) -> Result<model::Family> {
+    Observer::attach(pid)?.look(Extras::default())
+}

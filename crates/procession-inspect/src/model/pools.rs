@@ -1,0 +1,125 @@
+//! Pools, with their workers and tasks.
+
+use super::{Key, Who};
+use serde::{Deserialize, Serialize};
+
+/// State of a pool.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Pool {
+    /// The process that made it.
+    pub owner: Option<Who>,
+    /// Its phase.
+    pub phase: PoolPhase,
+    /// Tasks that no worker has taken yet.
+    pub waiting: u64,
+    /// Numbers of tasks.
+    pub totals: Totals,
+    /// Its workers, one for each slot.
+    pub workers: Vec<Worker>,
+    /// Its queue of tasks.
+    pub tasks: Option<Key>,
+    /// Its queue of results.
+    pub results: Option<Key>,
+    /// Median duration of the remembered tasks, for each function.
+    pub functions: Vec<Function>,
+}
+
+/// Phase of a pool.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PoolPhase {
+    /// It takes tasks.
+    #[default]
+    Open,
+    /// It takes no more tasks.
+    Closing,
+    /// It ends its workers.
+    Terminating,
+    /// Its workers do not start.
+    Broken,
+}
+
+/// Numbers of tasks of a pool since it was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Totals {
+    /// Submitted.
+    pub submitted: u64,
+    /// A worker has handed back a result or an exception.
+    pub returned: u64,
+    /// Of those, the ones that have ended with an exception.
+    pub failed: u64,
+    /// Given up because a worker died with them.
+    pub died: u64,
+    /// Put into the queue again after a death.
+    pub retried: u64,
+    /// Cancelled.
+    pub cancelled: u64,
+    /// Killed by their time limit.
+    pub timed_out: u64,
+    /// Workers that were started in place of others.
+    pub restarts: u64,
+    /// Left undone by the end of the pool.
+    pub abandoned: u64,
+}
+
+/// A worker of a pool.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Worker {
+    /// Number of its slot.
+    pub slot: u32,
+    /// The process; None: there is none at the moment.
+    pub who: Option<Who>,
+    /// Whether it is ready for tasks.
+    pub ready: bool,
+    /// The task that it runs.
+    pub task: Option<Task>,
+    /// How long it has been idle, if it is.
+    pub idle: Option<f64>,
+    /// Tasks that workers of this slot have handed back.
+    pub done: u64,
+    /// Seconds that workers of this slot have spent with tasks.
+    pub busy: f64,
+    /// The last tasks, the latest first; at most ten.
+    pub recent: Vec<Past>,
+}
+
+/// A task that runs.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Task {
+    /// Its id in the pool.
+    pub id: u64,
+    /// Its function, `module.qualname`.
+    pub function: Option<String>,
+    /// Its number in its group: its place in the input of a `map`.
+    pub number: u64,
+    /// The item of its chunk on which the worker works.
+    pub item: u64,
+    /// How long it has run.
+    pub seconds: f64,
+}
+
+/// A task that has ended.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Past {
+    /// Its id in the pool.
+    pub id: u64,
+    /// Its function.
+    pub function: Option<String>,
+    /// Its number in its group, modulo 2^24.
+    pub number: u64,
+    /// How long ago it has ended.
+    pub ago: f64,
+    /// How long it took.
+    pub seconds: f64,
+}
+
+/// The recent tasks of one function.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Function {
+    /// `module.qualname`; None if it is not known.
+    pub name: Option<String>,
+    /// Number of tasks that are remembered.
+    pub tasks: usize,
+    /// Median of their durations.
+    pub median: f64,
+}

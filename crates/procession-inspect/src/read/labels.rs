@@ -1,0 +1,69 @@
+//! Labels: the name of an object, and the place in the program where it was made.
+
+use super::heap::{Block, Heap};
+use crate::memory::{Memory, text};
+
+/// The labels of a family.
+#[derive(Debug)]
+pub(crate) struct Labels<'a> {
+    memory: &'a Memory,
+    heap: &'a Heap,
+}
+
+/// The text of a label.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Label {
+    pub(crate) name: Option<String>,
+    pub(crate) made_at: Option<String>,
+}
+
+impl<'a> Labels<'a> {
+    pub(crate) fn new(memory: &'a Memory, heap: &'a Heap) -> Self {
+        Labels { memory, heap }
+    }
+
+    /// The word by which a block names its label.
+    pub(crate) fn word(&self, block: &Block) -> u64 {
+        let places = &self.memory.places;
+        match block.kind {
+            "Array" => places.header.waits.of(block.header()),
+            "Pool" => {
+                let at = block.at + places.pool.label.offset as u64;
+                self.memory.word(at).unwrap_or(0)
+            }
+            _ if block.big => 0,
+            _ => places.header.resident.of(block.header()),
+        }
+    }
+
+    /// The label of a block.
+    pub(crate) fn of(&self, block: &Block) -> Label {
+        self.read(self.word(block))
+    }
+
+    /// The label that a word names.
+    pub(crate) fn read(&self, word: u64) -> Label {
+        let Some(block) = self.heap.named(word).filter(|block| block.kind == "Label") else {
+            return Label::default();
+        };
+        let places = &self.memory.places;
+        let bytes = self.heap.bytes(block);
+        let len = places.header.operations.of(bytes) as usize;
+        let all = bytes.get(places.at.label..).unwrap_or_default();
+        let all = &all[..len.min(all.len())];
+        let split = all.iter().position(|byte| *byte == 0).unwrap_or(all.len());
+        let some = |bytes: &[u8]| Some(text(bytes)).filter(|text| !text.is_empty());
+        Label {
+            name: some(&all[..split]),
+            made_at: some(all.get(split + 1..).unwrap_or_default()),
+        }
+    }
+
+    /// The name of the function of a definition that a word names.
+    pub(crate) fn function(&self, definition: u64) -> Option<String> {
+        let block = self.heap.named(definition)?;
+        let at = block.at + super::heap::HEADER as u64 + self.memory.places.definition.label.offset as u64;
+        let label = self.read(self.memory.word(at).ok()?);
+        label.name.or(label.made_at)
+    }
+}

@@ -1,0 +1,197 @@
+//! The members: seats of the registry, with what the kernel tells of their processes.
+
+use super::Time;
+use super::heap::Heap;
+use super::seats::Seat;
+use crate::memory::Memory;
+use crate::model::{Ended, Member, Process, SeatState, Thread, Unseen};
+use crate::proc::{self, Finder};
+use serde::{Deserialize, Serialize};
+
+/// Number of chunks of one held table at which reading ends.
+const MOST_CHUNKS: usize = 8192;
+
+/// What the kernel tells of the process in a seat.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Facts {
+    seat: u32,
+    generation: u32,
+    pid: u32,
+    process: Process,
+    /// None: the threads could not be listed.
+    threads: Option<Vec<Thread>>,
+    refused: Vec<Unseen>,
+}
+
+/// Asks the kernel about the processes of all seats.
+pub(crate) fn ask_kernel(finder: &Finder, seats: &[Seat], with_memory: bool) -> Vec<Facts> {
+    let uptime = proc::uptime();
+    let ticks = proc::ticks_per_second();
+    let mut facts = Vec::new();
+    for seat in seats.iter().filter(|seat| seat.state.is_some()) {
+        let Some((pid, stat)) = finder.find(seat.pid, seat.namespace, seat.start_time) else {
+            continue;
+        };
+        let cpu = stat.ticks as f64 / ticks;
+        let age = (uptime - stat.start_time as f64 / ticks).max(0.0);
+        let mut refused = Vec::new();
+        let threads = match proc::threads(pid) {
+            Ok(threads) => {
+                let here = finder.is_here(seat.namespace);
+                let own_id = |id: u32| {
+                    let ids = if here {
+                        Vec::new()
+                    } else {
+                        proc::ids(&format!("/proc/{pid}/task/{id}"))
+                    };
+                    ids.last().copied().unwrap_or(id)
+                };
+                let thread = |(id, stat): (u32, proc::Stat)| Thread {
+                    id,
+                    own_id: own_id(id),
+                    name: stat.name,
+                    state: stat.state,
+                    wait: None,
+                };
+                Some(threads.into_iter().map(thread).collect())
+            }
+            Err(error) => {
+                refused.push(Unseen {
+                    what: format!("the threads of process {pid} ({error})"),
+                    needs: "a /proc without hidepid, or CAP_SYS_PTRACE".to_owned(),
+                });
+                None
+            }
+        };
+        let memory = with_memory.then(|| proc::memory(pid)).and_then(|memory| {
+            memory
+                .map_err(|error| {
+                    if !matches!(stat.state, 'Z' | 'X')
+                        && error.kind() == std::io::ErrorKind::PermissionDenied
+                    {
+                        refused.push(Unseen {
+                            what: format!("the memory of process {pid}"),
+                            needs: proc::permission(pid),
+                        });
+                    }
+                })
+                .ok()
+        });
+        facts.push(Facts {
+            seat: seat.index,
+            generation: seat.generation,
+            pid,
+            process: Process {
+                state: stat.state,
+                cpu,
+                cpu_percent: if age > 0.0 { 100.0 * cpu / age } else { 0.0 },
+                memory,
+                age,
+            },
+            threads,
+            refused,
+        });
+    }
+    facts
+}
+
+/// Builds the members.
+pub(crate) fn build(
+    memory: &Memory,
+    seats: &[Seat],
+    heap: &Heap,
+    facts: Vec<Facts>,
+    time: Time,
+    unseen: &mut Vec<Unseen>,
+) -> Vec<Member> {
+    let mut facts = facts;
+    let mut members = Vec::new();
+    for seat in seats {
+        let Some(state) = seat.state else { continue };
+        let known = facts
+            .iter()
+            .position(|facts| (facts.seat, facts.generation) == (seat.index, seat.generation))
+            .map(|position| facts.swap_remove(position));
+        let mut member = Member {
+            seat: seat.index,
+            generation: seat.generation,
+            own_pid: seat.pid,
+            name: seat.name.clone(),
+            state,
+            role: seat.role,
+            start: seat.start,
+            parent: seat.parent,
+            age: time.ago(seat.taken),
+            exit: seat.exit,
+            refers: held(memory, seat, heap),
+            ..Member::default()
+        };
+        match known {
+            Some(known) => {
+                member.pid = Some(known.pid);
+                member.process = Some(known.process);
+                member.threads = known.threads.unwrap_or_default();
+                unseen.extend(known.refused);
+            }
+            None if state == SeatState::Alive => {
+                let here = Finder::new().is_here(seat.namespace);
+                if here {
+                    // The kernel does not know it any more, and no member has noticed yet.
+                    member.process = Some(Process {
+                        state: 'X',
+                        ..Process::default()
+                    });
+                } else {
+                    unseen.push(Unseen {
+                        what: format!(
+                            "the process of {} (pid {} in its PID namespace)",
+                            seat.name, seat.pid
+                        ),
+                        needs: "an observer in a PID namespace that contains it".to_owned(),
+                    });
+                }
+            }
+            None => {}
+        }
+        members.push(member);
+    }
+    members
+}
+
+/// The offsets to which a member refers: the entries of its held table.
+fn held(memory: &Memory, seat: &Seat, heap: &Heap) -> Vec<u64> {
+    let places = &memory.places.chunk;
+    let mut held = Vec::new();
+    let mut chunk = seat.held;
+    for _ in 0..MOST_CHUNKS {
+        let Some(block) = heap.at(chunk).filter(|block| block.kind == "HeldChunk") else {
+            break;
+        };
+        let bytes = heap.bytes(block);
+        let entries = places.entries.slice(bytes).chunks_exact(8);
+        held.extend(
+            entries
+                .map(|entry| u64::from_le_bytes(entry.try_into().unwrap_or_default()))
+                .filter(|entry| *entry != 0),
+        );
+        chunk = places.next.of(bytes);
+    }
+    held.sort_unstable();
+    held
+}
+
+/// The processes that have ended and of which the registry still tells.
+pub(crate) fn ended(seats: &[Seat]) -> Vec<Ended> {
+    let mut gone: Vec<&Seat> = seats
+        .iter()
+        .filter(|seat| matches!(seat.state, None | Some(SeatState::Dead)) && seat.pid != 0)
+        .collect();
+    gone.sort_by_key(|seat| core::cmp::Reverse(seat.taken));
+    gone.iter()
+        .map(|seat| Ended {
+            name: seat.name.clone(),
+            pid: seat.pid,
+            exit: seat.exit,
+        })
+        .collect()
+}

@@ -1,0 +1,179 @@
+//! Makes the model of what family memory and the kernel tell.
+//!
+//! An observer cannot stop the family. So it reads what the threads wait for first and last: a wait that was there
+//! before everything else was read and is unchanged afterwards is *steady*, and what its thread holds and refers to was
+//! the same throughout. Only steady waits prove anything.
+
+mod heap;
+mod labels;
+mod members;
+mod objects;
+mod pools;
+mod seats;
+mod uses;
+mod waits;
+
+use crate::error::Result;
+use crate::memory::Memory;
+use crate::model::{Family, Unseen};
+use crate::proc::{self, Finder};
+use std::time::Duration;
+
+/// An observer of one family.
+#[derive(Debug)]
+pub struct Observer {
+    memory: Memory,
+    finder: Finder,
+    unseen: Vec<Unseen>,
+    /// A dump: the time of the dump takes the place of the clock, and the facts of the kernel come from there.
+    recorded: Option<Recorded>,
+}
+
+/// The facts of a dump that are not in family memory.
+#[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
+pub(crate) struct Recorded {
+    /// Time of the dump, in nanoseconds of the monotonic clock.
+    pub(crate) now: u64,
+    /// Name of the program.
+    pub(crate) program: String,
+    /// What the kernel told of the members.
+    pub(crate) facts: Vec<members::Facts>,
+    /// What could not be seen.
+    pub(crate) unseen: Vec<Unseen>,
+}
+
+/// What a look includes that takes longer.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Extras {
+    /// The memory of each process ([`crate::model::Process::memory`]).
+    pub process_memory: bool,
+    /// What family memory is used for ([`crate::model::Memory::uses`]).
+    pub uses: bool,
+}
+
+impl Observer {
+    /// Observes the family whose memory this is.
+    #[must_use]
+    pub fn of(memory: Memory, unseen: Vec<Unseen>) -> Observer {
+        Observer {
+            memory,
+            finder: Finder::new(),
+            unseen,
+            recorded: None,
+        }
+    }
+
+    /// Looks once.
+    ///
+    /// # Errors
+    /// The memory cannot be read, or is damaged.
+    pub fn look(&self, extras: Extras) -> Result<Family> {
+        let memory = &self.memory;
+        let began = self.now();
+        let sequence = self.sequence()?;
+        let seats = seats::read(memory)?;
+        let first = waits::read(memory, &seats)?;
+        let heap = heap::read(memory)?;
+        let labels = labels::Labels::new(memory, &heap);
+        let facts = match &self.recorded {
+            Some(recorded) => recorded.facts.clone(),
+            None => members::ask_kernel(&self.finder, &seats, extras.process_memory),
+        };
+        let last = if self.recorded.is_some() {
+            first.clone()
+        } else {
+            waits::read(memory, &seats)?
+        };
+        let consistent = sequence == self.sequence()?;
+        let time = Time {
+            began,
+            now: self.now(),
+        };
+
+        let mut unseen = self.unseen.clone();
+        let mut members = members::build(memory, &seats, &heap, facts, time, &mut unseen);
+        waits::assign(memory, &mut members, &first, &last, &heap, time);
+        let ended = members::ended(&seats);
+        let mut objects = objects::build(memory, &heap, &labels, &members, time);
+        pools::build(memory, &heap, &labels, &members, time, &mut objects)?;
+        if !heap.complete {
+            unseen.push(Unseen {
+                what: format!("objects behind the first {} blocks", heap.blocks.len()),
+                needs: "a family with fewer blocks: this observer reads no more".to_owned(),
+            });
+        }
+        let uses = if extras.uses {
+            uses::build(memory, &heap, &labels, &members, time)
+        } else {
+            Vec::new()
+        };
+        let books = memory.bytes(memory.places.at.ledger, memory.places.ledger.size)?;
+        Ok(Family {
+            id: format!("{:032x}", memory.head.id),
+            program: self.program(&seats),
+            age: time.ago(memory.head.created),
+            members,
+            ended,
+            objects,
+            memory: crate::model::Memory {
+                blocks: memory.places.ledger.blocks.of(&books),
+                resident: memory.source().resident(),
+                warm: memory.places.ledger.warm.of(&books),
+                uses,
+            },
+            consistent,
+            unseen,
+        })
+    }
+
+    fn now(&self) -> u64 {
+        self.recorded
+            .as_ref()
+            .map_or_else(proc::now, |recorded| recorded.now)
+    }
+
+    fn sequence(&self) -> Result<u64> {
+        let places = &self.memory.places;
+        self.memory
+            .word(places.at.ledger + places.ledger.sequence.offset as u64)
+    }
+
+    /// Name of the program: of the founder, or else of the first member that is left.
+    fn program(&self, seats: &[seats::Seat]) -> String {
+        if let Some(recorded) = &self.recorded {
+            return recorded.program.clone();
+        }
+        let find = |seat: &seats::Seat| self.finder.find(seat.pid, seat.namespace, seat.start_time);
+        let mut living = seats.iter().filter(|seat| seat.is_taken()).filter_map(find);
+        living
+            .find_map(|(pid, _)| proc::program(pid))
+            .unwrap_or_else(|| "?".to_owned())
+    }
+}
+
+/// The times of a look, in nanoseconds of the monotonic clock.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Time {
+    began: u64,
+    now: u64,
+}
+
+impl Time {
+    /// How long ago a time was, in seconds.
+    pub(crate) fn ago(self, then: u64) -> f64 {
+        seconds(self.now.saturating_sub(then))
+    }
+}
+
+/// Nanoseconds as seconds.
+pub(crate) fn seconds(nanoseconds: u64) -> f64 {
+    Duration::from_nanos(nanoseconds).as_secs_f64()
+}
+
+/// Whether a process with this pid (in its own namespace) has a seat in the family; and if so, whether the family is its
+/// own, in which it makes its objects.
+pub(crate) fn seat_of(memory: &Memory, own_pid: u32) -> Option<bool> {
+    let seats = seats::read(memory).ok()?;
+    let mut own = seats.iter().filter(|seat| seat.is_taken() && seat.pid == own_pid);
+    own.next().map(|seat| seat.start != crate::model::Start::Visit)
+}

@@ -1,0 +1,207 @@
+//! The pools: workers, running and recent tasks, totals.
+
+use super::heap::Heap;
+use super::labels::Labels;
+use super::seats::seat_of_number;
+use super::{Time, seconds};
+use crate::error::Result;
+use crate::memory::{Memory, Place};
+use crate::model::{Detail, Function, Key, Member, Object, Past, Pool, PoolPhase, Task, Totals, Who, Worker};
+use std::collections::HashMap;
+
+/// Number of workers that a pool can have.
+const MOST_WORKERS: u64 = 16_384;
+/// Flag of a worker's task: the worker will be killed.
+const MARKED_FOR_KILL: u64 = 1 << 63;
+/// Phase of a worker slot: the worker is not ready yet.
+const COMING: u64 = 0;
+/// Number of past tasks of each worker in the model.
+const RECENT: usize = 10;
+
+/// Completes the pools among the objects, and marks their queues.
+pub(crate) fn build(
+    memory: &Memory,
+    heap: &Heap,
+    labels: &Labels<'_>,
+    members: &[Member],
+    time: Time,
+    objects: &mut [Object],
+) -> Result<()> {
+    let mut queues: HashMap<u64, Key> = HashMap::new();
+    let reader = Reader {
+        memory,
+        heap,
+        labels,
+        members,
+        time,
+    };
+    for object in objects.iter_mut() {
+        if let Detail::Pool(pool) = &mut object.detail {
+            *pool = reader.pool(object.key.at)?;
+            for queue in [pool.tasks, pool.results].into_iter().flatten() {
+                queues.insert(queue.at, object.key);
+            }
+        }
+    }
+    let mut depths: HashMap<Key, u64> = HashMap::new();
+    for object in objects.iter_mut() {
+        if let Detail::Queue(queue) = &mut object.detail
+            && let Some(pool) = queues.get(&object.key.at)
+        {
+            queue.of_pool = Some(*pool);
+            depths.insert(object.key, queue.depth);
+        }
+    }
+    for object in objects.iter_mut() {
+        if let Detail::Pool(pool) = &mut object.detail {
+            pool.waiting = pool.tasks.and_then(|key| depths.get(&key)).copied().unwrap_or(0);
+        }
+    }
+    Ok(())
+}
+
+struct Reader<'a> {
+    memory: &'a Memory,
+    heap: &'a Heap,
+    labels: &'a Labels<'a>,
+    members: &'a [Member],
+    time: Time,
+}
+
+impl Reader<'_> {
+    fn pool(&self, at: u64) -> Result<Pool> {
+        let places = &self.memory.places;
+        let head = self.memory.bytes(at, places.pool.size)?;
+        let slots = places.pool.slots.of(&head).min(MOST_WORKERS);
+        let size = places.worker.size;
+        let desks = self.memory.bytes(at + places.pool.size, slots * size)?;
+        let mut durations: HashMap<Option<String>, Vec<f64>> = HashMap::new();
+        let mut workers = Vec::new();
+        for (slot, desk) in (0u32..).zip(desks.chunks_exact(size.max(1) as usize)) {
+            workers.push(self.worker(slot, desk, &mut durations));
+        }
+        let key = |place: Place| {
+            Some(Key {
+                at: place.at(&head, 0),
+                generation: place.at(&head, 1) as u32,
+            })
+            .filter(|key| key.at != 0)
+        };
+        let totals = |place: Place| places.pool.totals.inside(place).of(&head);
+        let mut functions: Vec<Function> = durations
+            .into_iter()
+            .map(|(name, mut seconds)| Function {
+                name,
+                tasks: seconds.len(),
+                median: median(&mut seconds),
+            })
+            .collect();
+        functions.sort_by(|a, b| b.tasks.cmp(&a.tasks).then_with(|| a.name.cmp(&b.name)));
+        Ok(Pool {
+            owner: self.who(places.pool.owner.of(&head)),
+            phase: match places.pool.phase.of(&head) {
+                0 => PoolPhase::Open,
+                1 => PoolPhase::Closing,
+                2 => PoolPhase::Terminating,
+                _ => PoolPhase::Broken,
+            },
+            waiting: 0,
+            totals: Totals {
+                submitted: totals(places.totals.submitted),
+                returned: totals(places.totals.returned),
+                failed: totals(places.totals.failed),
+                died: totals(places.totals.died),
+                retried: totals(places.totals.retried),
+                cancelled: totals(places.totals.cancelled),
+                timed_out: totals(places.totals.timed_out),
+                restarts: totals(places.totals.restarts),
+                abandoned: totals(places.totals.abandoned),
+            },
+            workers,
+            tasks: key(places.pool.tasks),
+            results: key(places.pool.results),
+            functions,
+        })
+    }
+
+    fn worker(&self, slot: u32, desk: &[u8], durations: &mut HashMap<Option<String>, Vec<f64>>) -> Worker {
+        let places = &self.memory.places.worker;
+        let task = places.task.of(desk) & !MARKED_FOR_KILL;
+        let busy = places.in_flight.of(desk) != 0 && task != 0;
+        let who = self.who(places.seat.of(desk));
+        let ready = places.phase.of(desk) != COMING;
+        let rested = places.rested.of(desk);
+        let recent = self.recent(places.history.of(desk), durations);
+        Worker {
+            slot,
+            task: busy.then(|| Task {
+                id: task,
+                function: self.labels.function(places.definition.of(desk)),
+                number: places.number.of(desk),
+                item: places.item.of(desk),
+                seconds: self.time.ago(places.began.of(desk)),
+            }),
+            idle: (!busy && ready && rested != 0 && who.is_some()).then(|| self.time.ago(rested)),
+            who,
+            ready,
+            done: places.done.of(desk),
+            busy: seconds(places.busy.of(desk)),
+            recent,
+        }
+    }
+
+    /// The last tasks of a slot, the latest first; adds the durations of all that are remembered.
+    fn recent(&self, history: u64, durations: &mut HashMap<Option<String>, Vec<f64>>) -> Vec<Past> {
+        let places = &self.memory.places;
+        let Some(block) = self.heap.at(history).filter(|block| block.kind == "History") else {
+            return Vec::new();
+        };
+        let bytes = self.heap.bytes(block);
+        let size = places.entry.size.max(1) as usize;
+        let ring: Vec<&[u8]> = places.history.entries.slice(bytes).chunks_exact(size).collect();
+        let written = places.history.written.of(bytes);
+        let mut recent = Vec::new();
+        for back in 1..=written.min(ring.len() as u64) {
+            let entry = ring[((written - back) % ring.len() as u64) as usize];
+            let word = places.entry.definition.of(entry);
+            let began = places.entry.began.of(entry);
+            let ended = places.entry.ended.of(entry);
+            let function = self.function_at(word & 0xff_ffff_ffff);
+            let took = seconds(ended.saturating_sub(began));
+            durations.entry(function.clone()).or_default().push(took);
+            if recent.len() < RECENT {
+                recent.push(Past {
+                    id: places.entry.task.of(entry),
+                    function,
+                    number: word >> 40,
+                    ago: self.time.ago(ended),
+                    seconds: took,
+                });
+            }
+        }
+        recent
+    }
+
+    /// The name of the function of the definition at an offset. The ring does not tell the definition's generation.
+    fn function_at(&self, offset: u64) -> Option<String> {
+        let block = self.heap.at(offset)?;
+        self.labels
+            .function(block.at | u64::from(block.generation & 0xff_ffff) << 40)
+    }
+
+    fn who(&self, number: u64) -> Option<Who> {
+        let (seat, generation) = seat_of_number(number)?;
+        let position = self
+            .members
+            .binary_search_by_key(&seat, |member| member.seat)
+            .ok()?;
+        let member = &self.members[position];
+        (member.generation == generation && member.lives()).then(|| member.who())
+    }
+}
+
+/// The median of some durations, which it sorts.
+fn median(seconds: &mut [f64]) -> f64 {
+    seconds.sort_by(f64::total_cmp);
+    seconds.get(seconds.len() / 2).copied().unwrap_or(0.0)
+}

@@ -1,0 +1,164 @@
+//! The wait records: what each thread of a member waits for.
+
+use super::Time;
+use super::heap::Heap;
+use super::seats::{Seat, seat_of_number};
+use crate::error::Result;
+use crate::memory::Memory;
+use crate::model::{Key, Member, Wait, What};
+
+/// Bits of a barrier's word: the number of the round.
+const ROUND: u64 = 0xff_ffff;
+/// Number of blocks of records of one member at which reading ends.
+const MOST_BLOCKS: usize = 4096;
+
+/// A record of a thread that waits.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Record {
+    seat: u32,
+    generation: u32,
+    thread: u32,
+    what: What,
+    object: u64,
+    since: u64,
+    seen: u64,
+    deadline: u64,
+    detail: u64,
+}
+
+/// Reads the records of all members.
+pub(crate) fn read(memory: &Memory, seats: &[Seat]) -> Result<Vec<Record>> {
+    let places = &memory.places;
+    let size = places.wait.size.max(8) as usize;
+    let mut records = Vec::new();
+    for seat in seats.iter().filter(|seat| seat.is_taken()) {
+        let mut next = seat.waits;
+        for _ in 0..MOST_BLOCKS {
+            if next == 0 {
+                break;
+            }
+            let block = memory.bytes(next, places.waits.size)?;
+            // Words that belong together: unchanged when they are read again.
+            let again = memory.bytes(next, places.waits.size)?;
+            let (before, after) = (
+                places.waits.records.slice(&block),
+                places.waits.records.slice(&again),
+            );
+            for (record, again) in before.chunks_exact(size).zip(after.chunks_exact(size)) {
+                let same = places.wait.thread.of(record) == places.wait.thread.of(again)
+                    && places.wait.count.of(record) == places.wait.count.of(again);
+                if same {
+                    records.extend(decode(memory, seat, record));
+                }
+            }
+            next = places.waits.next.of(&block);
+        }
+    }
+    Ok(records)
+}
+
+fn decode(memory: &Memory, seat: &Seat, record: &[u8]) -> Option<Record> {
+    let places = &memory.places.wait;
+    let thread = places.thread.of(record);
+    let what = match memory.places.whats.name(thread as u32)? {
+        "Acquire" => What::Acquire,
+        "Item" => What::Item,
+        "Room" => What::Room,
+        "Done" => What::Done,
+        "Set" => What::Set,
+        "Barrier" => What::Barrier,
+        "Ticket" => What::Notification,
+        "Join" => What::Join,
+        "Receive" => What::Receive,
+        "Send" => What::Send,
+        "Result" => What::Result,
+        _ => What::Any,
+    };
+    Some(Record {
+        seat: seat.index,
+        generation: seat.generation,
+        thread: (thread >> 32) as u32,
+        what,
+        object: places.object.of(record),
+        since: places.since.of(record),
+        seen: places.seen.of(record),
+        deadline: places.deadline.of(record),
+        detail: places.detail.of(record),
+    })
+}
+
+/// Gives each thread the wait that its last record tells of. A wait that the first reading has seen too is steady.
+pub(crate) fn assign(
+    memory: &Memory,
+    members: &mut [Member],
+    first: &[Record],
+    last: &[Record],
+    heap: &Heap,
+    time: Time,
+) {
+    for record in last {
+        let Some(member) = members
+            .iter_mut()
+            .find(|member| member.seat == record.seat && member.generation == record.generation)
+        else {
+            continue;
+        };
+        let before = first.iter().any(|other| {
+            (other.seat, other.generation, other.thread) == (record.seat, record.generation, record.thread)
+                && (other.what, other.object, other.since) == (record.what, record.object, record.since)
+        });
+        let wait = wait(memory, record, before, heap, time);
+        // The record of a thread that has ended means nothing; where the kernel lists no threads, it is all that is known.
+        if let Some(thread) = member.threads.iter_mut().find(|t| t.own_id == record.thread) {
+            thread.wait = Some(wait);
+        }
+    }
+}
+
+fn wait(memory: &Memory, record: &Record, before: bool, heap: &Heap, time: Time) -> Wait {
+    let block = heap.named(record.object);
+    let mut object = block.map(|block| Key {
+        at: block.at,
+        generation: block.generation,
+    });
+    let mut holder_unchanged = false;
+    let mut happened = false;
+    if let Some(block) = block {
+        let bytes = heap.bytes(block);
+        let operations = memory.places.header.operations.of(bytes);
+        if block.kind == "Ticket" {
+            let ticket = &memory.places.ticket;
+            happened = ticket.called.of(bytes) != 0;
+            object = Some(Key {
+                at: ticket.condition.of(bytes),
+                generation: ticket.generation.of(bytes) as u32,
+            });
+        }
+        holder_unchanged = matches!(block.kind, "Lock" | "RLock") && operations == record.seen;
+        happened |= match block.kind {
+            "Event" => operations != record.seen,
+            "Barrier" => memory.places.barrier.state.of(bytes) & ROUND != record.detail & ROUND,
+            _ => false,
+        };
+    }
+    let number = match record.what {
+        What::Join | What::Receive | What::Send | What::Any => Some(record.detail),
+        What::Result => Some(record.detail).filter(|task| *task != 0),
+        _ => None,
+    };
+    Wait {
+        what: record.what,
+        object,
+        member: (record.what == What::Join)
+            .then(|| seat_of_number(record.seen))
+            .flatten()
+            .map(|(seat, _)| seat),
+        number,
+        seconds: time.ago(record.since),
+        gives_up_in: (record.deadline != u64::MAX)
+            .then(|| super::seconds(record.deadline.saturating_sub(time.now))),
+        holder_unchanged,
+        happened,
+        steady: before && record.since < time.began,
+    }
+}

@@ -1,0 +1,66 @@
+//! `mem`: what family memory is used for.
+
+use super::table::Table;
+use super::{bytes, duration, heading, unseen};
+use crate::model::Family;
+
+/// Number of rows that are shown unless all are wanted.
+const ROWS: usize = 30;
+
+/// The memory of a family. `every`: all rows.
+#[must_use]
+pub fn memory(family: &Family, every: bool) -> String {
+    let memory = &family.memory;
+    let mut table = Table::new(
+        &[
+            "KIND",
+            "NAME AND PLACE",
+            "MADE BY",
+            "BLOCKS",
+            "BYTES",
+            "OLDEST",
+            "REFERRED TO BY",
+        ],
+        &[3, 4, 5],
+    );
+    let rows = if every { usize::MAX } else { ROWS };
+    for used in memory.uses.iter().take(rows) {
+        let maker = match &used.maker.name {
+            Some(name) => format!("{name} {}", used.maker.pid),
+            None => format!("ended process {}", used.maker.pid),
+        };
+        let referrers = match used.referrers {
+            0 => "messages or other objects".to_owned(),
+            1 => "1 process".to_owned(),
+            n => format!("{n} processes"),
+        };
+        let outlived = if used.outlived { "  outlived its maker" } else { "" };
+        table.row(vec![
+            used.kind.clone(),
+            used.label.clone().unwrap_or_else(|| "-".to_owned()),
+            maker,
+            used.blocks.to_string(),
+            bytes(used.bytes),
+            duration(used.oldest),
+            format!("{referrers}{outlived}"),
+        ]);
+    }
+    let resident = memory
+        .resident
+        .map_or_else(String::new, |resident| format!("{} of memory, ", bytes(resident)));
+    let mut out = format!(
+        "{}; {resident}{} blocks in use, {} kept for the next use\n\n{}",
+        heading(family),
+        memory.blocks,
+        bytes(memory.warm),
+        table.text()
+    );
+    if memory.uses.len() > rows {
+        out += &format!(
+            "{} smaller uses are left out (--every shows them)\n",
+            memory.uses.len() - rows
+        );
+    }
+    unseen(&family.unseen, &mut out);
+    out
+}

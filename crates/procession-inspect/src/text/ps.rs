@@ -1,0 +1,189 @@
+//! `ps`: the members as a tree, and what each does.
+
+use super::table::Table;
+use super::{bytes, duration, heading, unseen};
+use crate::findings::{graph_sentence, index, task_name};
+use crate::model::{Detail, Family, Key, Lock, Member, Object, Role, SeatState, Thread, end};
+use std::collections::{BTreeMap, HashMap};
+
+/// The members of a family.
+#[must_use]
+pub fn ps(family: &Family) -> String {
+    let screen = Screen {
+        family,
+        objects: index(family),
+    };
+    let mut table = Table::new(
+        &["PID", "NAME", "STATE", "CPU%", "MEMORY", "UP", "DOES", "SINCE"],
+        &[0, 3, 4, 5],
+    );
+    let mut children: BTreeMap<Option<u32>, Vec<&Member>> = BTreeMap::new();
+    let seats: Vec<u32> = family.members.iter().map(|member| member.seat).collect();
+    for member in &family.members {
+        let parent = member
+            .parent
+            .filter(|seat| seats.contains(seat) && *seat != member.seat);
+        children.entry(parent).or_default().push(member);
+    }
+    let mut shown = Vec::new();
+    screen.tree(&children, None, "", &mut shown, &mut table);
+    // Members whose ancestors form a circle: only damaged memory has them.
+    for member in &family.members {
+        if !shown.contains(&member.seat) {
+            screen.member(member, "", &mut table);
+        }
+    }
+    let mut out = format!("{}\n\n{}", heading(family), table.text());
+    unseen(&family.unseen, &mut out);
+    out
+}
+
+struct Screen<'a> {
+    family: &'a Family,
+    objects: HashMap<Key, &'a Object>,
+}
+
+impl Screen<'_> {
+    fn tree(
+        &self,
+        children: &BTreeMap<Option<u32>, Vec<&Member>>,
+        parent: Option<u32>,
+        indent: &str,
+        shown: &mut Vec<u32>,
+        table: &mut Table,
+    ) {
+        let Some(members) = children.get(&parent) else {
+            return;
+        };
+        for (number, member) in members.iter().enumerate() {
+            if shown.contains(&member.seat) {
+                continue;
+            }
+            shown.push(member.seat);
+            let last = number + 1 == members.len();
+            let (branch, below) = match (parent, last) {
+                (None, _) => ("", ""),
+                (_, true) => ("└ ", "  "),
+                (_, false) => ("├ ", "│ "),
+            };
+            self.member(member, &format!("{indent}{branch}"), table);
+            self.tree(
+                children,
+                Some(member.seat),
+                &format!("{indent}{below}"),
+                shown,
+                table,
+            );
+        }
+    }
+
+    fn member(&self, member: &Member, indent: &str, table: &mut Table) {
+        let who = member.who();
+        let name = format!("{indent}{}", who.name);
+        if !member.lives() {
+            let state = match member.state {
+                SeatState::Reserved => "not started yet".to_owned(),
+                _ => format!("dead: {}", end(member.exit)),
+            };
+            let mut row = vec![who.pid.to_string(), name];
+            row.resize(6, "-".to_owned());
+            row.extend([state, String::new()]);
+            table.row(row);
+            return;
+        }
+        let process = member.process.clone().unwrap_or_default();
+        let waits: Vec<&Thread> = member
+            .threads
+            .iter()
+            .filter(|thread| thread.wait.is_some())
+            .collect();
+        let (does, since) = self.does(member, waits.first().copied());
+        table.row(vec![
+            who.pid.to_string(),
+            name,
+            process.state.to_string().replace('\0', "?"),
+            format!("{:.0}", process.cpu_percent),
+            process.memory.map_or_else(|| "-".to_owned(), bytes),
+            duration(process.age),
+            does,
+            since,
+        ]);
+        for thread in waits.iter().skip(1) {
+            let mut row = vec![String::new(), format!("{indent}  thread {}", thread.id)];
+            row.resize(6, String::new());
+            let (does, since) = self.waits(thread);
+            row.extend([does, since]);
+            table.row(row);
+        }
+    }
+
+    /// What a member does: the task that it runs, what its first thread waits for, or nothing that is known.
+    fn does(&self, member: &Member, thread: Option<&Thread>) -> (String, String) {
+        let task = self.family.objects.iter().find_map(|object| {
+            let Detail::Pool(pool) = &object.detail else {
+                return None;
+            };
+            pool.workers
+                .iter()
+                .find(|worker| worker.who.as_ref().is_some_and(|who| who.seat == member.seat))
+        });
+        if member.is_stopped() {
+            return ("is stopped".to_owned(), String::new());
+        }
+        match (task, thread) {
+            (Some(worker), thread) if worker.task.is_some() => {
+                let task = worker.task.clone().unwrap_or_default();
+                let waits = thread
+                    .filter(|_| true)
+                    .map(|thread| self.waits(thread))
+                    .filter(|_| thread.is_some_and(|t| Some(t.id) == member.pid));
+                let waits = waits.map_or_else(String::new, |(what, _)| format!(", {what}"));
+                (format!("{}{waits}", task_name(&task)), duration(task.seconds))
+            }
+            (Some(worker), _) if worker.idle.is_some() => (
+                format!("idle, {} done", worker.done),
+                duration(worker.idle.unwrap_or(0.0)),
+            ),
+            (_, Some(thread)) => self.waits(thread),
+            _ => {
+                let what = match (member.role, member.process.as_ref().map(|process| process.state)) {
+                    (Role::ForkServer, _) => "fork server",
+                    (Role::Spare, _) => "waits for a program to run",
+                    (Role::Manager, _) => "serves a manager",
+                    (Role::Tracker, _) => "tracks names",
+                    (_, Some('R')) => "computes",
+                    (_, Some('D')) => "waits for a device",
+                    _ => "-",
+                };
+                (what.to_owned(), String::new())
+            }
+        }
+    }
+
+    fn waits(&self, thread: &Thread) -> (String, String) {
+        let Some(wait) = &thread.wait else {
+            return (String::new(), String::new());
+        };
+        let object = wait.object.and_then(|key| self.objects.get(&key)).copied();
+        let joined = wait.member.and_then(|seat| {
+            let member = self.family.members.iter().find(|member| member.seat == seat);
+            member.map(Member::who)
+        });
+        let mut what = graph_sentence(wait, object, joined);
+        if let Some(
+            Detail::Lock(Lock {
+                holder: Some(who), ..
+            })
+            | Detail::RLock(Lock {
+                holder: Some(who), ..
+            }),
+        ) = object.map(|object| &object.detail)
+        {
+            what = format!("{what}, held by {who}");
+        }
+        if let Some(left) = wait.gives_up_in {
+            what = format!("{what}, for {} more", duration(left));
+        }
+        (what, duration(wait.seconds))
+    }
+}

@@ -1,0 +1,56 @@
+//! Tables: columns as wide as their contents.
+
+/// A table. The last column is not padded.
+#[derive(Debug)]
+pub(super) struct Table {
+    rows: Vec<Vec<String>>,
+    right: &'static [usize],
+}
+
+impl Table {
+    /// A table with these headings; the columns `right` are aligned to the right.
+    pub(super) fn new(headings: &[&str], right: &'static [usize]) -> Table {
+        Table {
+            rows: vec![headings.iter().map(|heading| (*heading).to_owned()).collect()],
+            right,
+        }
+    }
+
+    /// Adds a row.
+    pub(super) fn row(&mut self, cells: Vec<String>) {
+        self.rows.push(cells);
+    }
+
+    /// Whether there are no rows but the headings.
+    pub(super) fn is_empty(&self) -> bool {
+        self.rows.len() == 1
+    }
+
+    /// The lines.
+    pub(super) fn text(&self) -> String {
+        let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
+        let width = |column: usize| {
+            let cells = self.rows.iter().filter_map(|row| row.get(column));
+            cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+        };
+        let widths: Vec<usize> = (0..columns).map(width).collect();
+        let mut out = String::new();
+        for row in &self.rows {
+            let mut line = String::new();
+            for (column, cell) in row.iter().enumerate() {
+                let pad = " ".repeat(widths[column].saturating_sub(cell.chars().count()));
+                if self.right.contains(&column) {
+                    line += &pad;
+                    line += cell;
+                } else {
+                    line += cell;
+                    line += &pad;
+                }
+                line += "  ";
+            }
+            out += line.trim_end();
+            out.push('\n');
+        }
+        out
+    }
+}

@@ -1,0 +1,106 @@
+//! `why`: the findings in sentences.
+
+use super::{duration, unseen};
+use crate::findings::{Finding, Level, Proof, Step};
+use crate::model::Family;
+use std::fmt::Write;
+
+/// The line with which every screen begins.
+#[must_use]
+pub fn heading(family: &Family) -> String {
+    let living: Vec<_> = family.members.iter().filter(|member| member.lives()).collect();
+    let root = living
+        .iter()
+        .find(|member| member.parent.is_none())
+        .or(living.first());
+    let pid = root.map_or(0, |member| member.who().pid);
+    format!(
+        "family of {pid} ({}, {} old): {}",
+        family.program,
+        duration(family.age),
+        count(living.len(), "process", "processes")
+    )
+}
+
+/// The findings of a family.
+#[must_use]
+pub fn why(family: &Family, findings: &[Finding]) -> String {
+    let problems = findings
+        .iter()
+        .filter(|finding| finding.level == Level::Problem)
+        .count();
+    let warnings = findings.len() - problems;
+    let mut out = format!("{}, {}", heading(family), count(problems, "problem", "problems"));
+    if warnings > 0 {
+        let _ = write!(out, ", {}", count(warnings, "warning", "warnings"));
+    }
+    out.push_str("\n\n");
+    for finding in findings {
+        one(finding, &mut out);
+        out.push('\n');
+    }
+    if findings.is_empty() {
+        out.push_str("nothing wrong was found: no thread waits for what cannot happen\n");
+        let waiting = family
+            .members
+            .iter()
+            .filter(|member| member.lives() && member.threads.iter().any(|thread| thread.wait.is_some()))
+            .count();
+        if waiting > 0 {
+            let _ = writeln!(
+                out,
+                "{} for each other or for messages; `procession ps` shows what for",
+                count(waiting, "process waits", "processes wait")
+            );
+        }
+    }
+    unseen(&family.unseen, &mut out);
+    out
+}
+
+fn one(finding: &Finding, out: &mut String) {
+    let suspected = match finding.proof {
+        Proof::Certain => "",
+        Proof::Suspected => " (suspected)",
+    };
+    let _ = writeln!(out, "{}{suspected}  {}", finding.kind.heading(), finding.title);
+    let name_width = finding
+        .steps
+        .iter()
+        .map(|step| step.who.to_string().chars().count())
+        .max()
+        .unwrap_or(0);
+    for step in &finding.steps {
+        let _ = writeln!(out, "  {}", self::step(step, name_width));
+    }
+    for object in finding.objects.iter().filter(|object| object.made_at.is_some()) {
+        let place = object.made_at.as_deref().unwrap_or_default();
+        let _ = writeln!(out, "  {object} was made at {place}");
+    }
+    for detail in &finding.details {
+        let _ = writeln!(out, "  {detail}");
+    }
+    for advice in &finding.advice {
+        let _ = writeln!(out, "  → {advice}");
+    }
+}
+
+fn step(step: &Step, name_width: usize) -> String {
+    let who = step.who.to_string();
+    let pad = " ".repeat(name_width.saturating_sub(who.chars().count()));
+    let mut line = format!("{who}{pad}  ");
+    if !step.holds.is_empty() {
+        let held: Vec<String> = step.holds.iter().map(ToString::to_string).collect();
+        let _ = write!(line, "holds {} and ", held.join(", "));
+    }
+    let _ = write!(line, "{}, for {}", step.waits, duration(step.seconds));
+    if let Some(place) = &step.place {
+        let _ = write!(line, "   {place}");
+    }
+    line
+}
+
+/// A number with its noun.
+pub(super) fn count(n: usize, one: &str, many: &str) -> String {
+    format!("{n} {}", if n == 1 { one } else { many })
+}

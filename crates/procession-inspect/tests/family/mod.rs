@@ -1,0 +1,188 @@
+//! Models of families, made by hand.
+
+use procession_inspect::model::{
+    Detail, Ended, Family, Function, Key, Lock, Maker, Member, Object, Pool, Process, Queue, SeatState, Task,
+    Thread, Wait, What, Worker,
+};
+
+/// A family under construction. Members are named by their positions, objects by their keys.
+pub struct Made {
+    pub family: Family,
+}
+
+impl Made {
+    /// Living processes with these names and one thread each.
+    pub fn new(names: &[&str]) -> Made {
+        let members = (0u32..).zip(names).map(|(seat, name)| Member {
+            seat,
+            generation: 1,
+            pid: Some(100 + seat),
+            own_pid: 100 + seat,
+            name: (*name).to_owned(),
+            state: SeatState::Alive,
+            process: Some(Process {
+                state: 'S',
+                ..Process::default()
+            }),
+            threads: vec![Thread {
+                id: 100 + seat,
+                own_id: 100 + seat,
+                state: 'S',
+                ..Thread::default()
+            }],
+            ..Member::default()
+        });
+        Made {
+            family: Family {
+                members: members.collect(),
+                ..Family::default()
+            },
+        }
+    }
+
+    fn add(&mut self, name: &str, detail: Detail) -> Key {
+        let key = Key {
+            at: 0x200_0000 + 256 * self.family.objects.len() as u64,
+            generation: 1,
+        };
+        self.family.objects.push(Object {
+            key,
+            name: Some(name.to_owned()),
+            made_at: None,
+            maker: Maker::default(),
+            age: 100.0,
+            references: 0,
+            bytes: 256,
+            operations: 1,
+            detail,
+        });
+        key
+    }
+
+    fn held(&self, holder: Option<usize>) -> Lock {
+        Lock {
+            holder: holder.map(|member| self.family.members[member].who()),
+            ..Lock::default()
+        }
+    }
+
+    pub fn lock(&mut self, name: &str, holder: Option<usize>) -> Key {
+        let lock = self.held(holder);
+        self.add(name, Detail::Lock(lock))
+    }
+
+    pub fn rlock(&mut self, name: &str, holder: Option<usize>) -> Key {
+        let lock = self.held(holder);
+        self.add(name, Detail::RLock(lock))
+    }
+
+    pub fn queue(&mut self, name: &str, depth: u64, limit: Option<u64>) -> Key {
+        let queue = Queue {
+            depth,
+            limit,
+            put: depth,
+            ..Queue::default()
+        };
+        self.add(name, Detail::Queue(queue))
+    }
+
+    /// A pool whose first workers run a task for so many seconds.
+    pub fn pool(&mut self, name: &str, members: &[usize], busy: usize, seconds: f64) -> Key {
+        let workers = (0u32..).zip(members).map(|(slot, member)| {
+            let works = (slot as usize) < busy;
+            Worker {
+                slot,
+                who: Some(self.family.members[*member].who()),
+                ready: true,
+                task: works.then(|| Task {
+                    id: 1,
+                    function: Some("train.load".to_owned()),
+                    number: 7,
+                    item: 0,
+                    seconds,
+                }),
+                idle: (!works).then_some(5.0),
+                ..Worker::default()
+            }
+        });
+        let pool = Pool {
+            workers: workers.collect(),
+            ..Pool::default()
+        };
+        self.add(name, Detail::Pool(pool))
+    }
+
+    pub fn median(&mut self, pool: Key, median: f64) {
+        if let Detail::Pool(pool) = &mut self.object(pool).detail {
+            pool.functions = vec![Function {
+                name: Some("train.load".to_owned()),
+                tasks: 50,
+                median,
+            }];
+        }
+    }
+
+    pub fn object(&mut self, key: Key) -> &mut Object {
+        let found = self.family.objects.iter_mut().find(|object| object.key == key);
+        found.expect("an object of this family")
+    }
+
+    pub fn refer(&mut self, member: usize, key: Key) {
+        self.family.members[member].refers.push(key.at);
+        self.object(key).references += 1;
+    }
+
+    pub fn refer_all(&mut self, keys: &[Key]) {
+        for member in &mut self.family.members {
+            member.refers.extend(keys.iter().map(|key| key.at));
+        }
+        for object in &mut self.family.objects {
+            if keys.contains(&object.key) {
+                object.references += self.family.members.len() as u64;
+            }
+        }
+    }
+
+    /// The first thread of a member waits.
+    pub fn wait(&mut self, member: usize, what: What, object: Key) -> &mut Wait {
+        self.put(member, what, Some(object), None)
+    }
+
+    /// The first thread of a member waits for the end of another.
+    pub fn join(&mut self, member: usize, other: usize) {
+        self.put(member, What::Join, None, Some(other as u32));
+    }
+
+    fn put(&mut self, member: usize, what: What, object: Option<Key>, other: Option<u32>) -> &mut Wait {
+        self.family.members[member].threads[0].wait.insert(Wait {
+            what,
+            object,
+            member: other,
+            number: None,
+            seconds: 10.0,
+            gives_up_in: None,
+            holder_unchanged: true,
+            happened: false,
+            steady: true,
+        })
+    }
+
+    /// Another thread of a member, which waits for nothing.
+    pub fn thread(&mut self, member: usize) {
+        self.family.members[member].threads.push(Thread::default());
+    }
+
+    pub fn stop(&mut self, member: usize) {
+        if let Some(process) = &mut self.family.members[member].process {
+            process.state = 'T';
+        }
+    }
+
+    pub fn ended(&mut self, name: &str, exit: Option<i32>) {
+        self.family.ended.push(Ended {
+            name: name.to_owned(),
+            pid: 99,
+            exit,
+        });
+    }
+}
