@@ -10,6 +10,7 @@ ProcessDiedError the value of `process.exception` if no exception ended the proc
 set_forkserver_spares(n)   sets how many children the fork server keeps ready
 SharedDict       a dictionary that processes share, without a server
 ndarray, asarray make numpy arrays in shared memory, which are sent as handles
+inspect(pid)     looks into a running or hung program: who waits for whom
 install()        makes `import multiprocessing` mean this package from now on
 move(obj)        sends an array without copying it, and gives it up
 
@@ -31,6 +32,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from . import inspect as inspect
     from ._memory.arrays import asarray as asarray
     from ._memory.arrays import ndarray as ndarray
     from ._memory.shared_dict import SharedDict as SharedDict
@@ -82,6 +84,7 @@ __all__ = [
     "get_context",
     "get_logger",
     "get_start_method",
+    "inspect",
     "install",
     "log_to_stderr",
     "move",
@@ -162,7 +165,7 @@ _LATE = {
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LATE, "reducer"})
+    return sorted({*globals(), *_LATE, "inspect", "reducer"})
 
 
 def __getattr__(name: str) -> object:
@@ -174,8 +177,9 @@ def __getattr__(name: str) -> object:
         found = getattr(sys.modules[full], name)
         globals()[name] = found
         return found
-    if name in _alias.INTERFACE:
-        # as `multiprocessing.util` and others: they are attributes once another module has imported them
+    if name == "inspect" or name in _alias.INTERFACE:
+        # `inspect` is a module that can be called. The others are as `multiprocessing.util` and its kind: attributes
+        # once another module has imported them
         from importlib import import_module
 
         return import_module(f"{__name__}.{name}")

@@ -197,6 +197,12 @@ class Queue(Handle):
 def _blocks() -> int:
     """For tests: returns how many blocks of family memory are allocated."""
 
+def _inspect_command(arguments: list[str]) -> tuple[str, str, int]:
+    """Runs the command `procession`. Returns its output, its errors and its exit status."""
+
+def _inspect_family(pid: int) -> tuple[str, str]:
+    """Looks at a family once. Returns the model with the findings as JSON, and the text of `why`."""
+
 def _encode_small(obj: Any) -> bytes | None:
     """For tests: returns the message for a small tree of built-ins; None if pickle has to do it."""
 

@@ -19,6 +19,7 @@ mod connection;
 mod descriptors;
 mod dict;
 mod errors;
+mod inspect;
 mod interpreter;
 mod memory;
 mod pool;
@@ -45,6 +46,8 @@ mod _core {
     use super::dict::Dict;
     #[pymodule_export]
     use super::errors::explain_limit;
+    #[pymodule_export]
+    use super::inspect::{_inspect_command, _inspect_family};
     #[pymodule_export]
     use super::memory::argument::{PrivateBytes, Snapshot};
     #[pymodule_export]

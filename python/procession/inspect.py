@@ -1,0 +1,145 @@
+"""Looks into running and hung programs from outside: who waits for whom, what runs, what memory is used for.
+
+The module is the function: `procession.inspect(pid)` looks at the family of that process, and `procession.inspect()` at
+the family of this process. `python -m procession.inspect why PID` is the command `procession why PID`.
+
+The observer reads the memory of the family and asks the kernel. It locks, writes, signals and stops nothing, and needs
+nothing of the observed processes. Linux lets a process look at processes of the same user; see docs/inside.md for what
+needs more.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from types import ModuleType
+
+from . import _core
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
+
+__all__ = ["Family", "Record", "inspect", "main"]
+
+
+class Record(Mapping[str, "Any"]):
+    """A part of the model: its fields are attributes, and keys of a mapping.
+
+    The fields are those of the JSON that `procession ps --json PID` prints; docs/inside.md describes them.
+    """
+
+    __slots__ = ("_fields",)
+    _fields: dict[str, Any]
+
+    def __init__(self, fields: dict[str, Any]) -> None:
+        object.__setattr__(self, "_fields", {name: _record(value) for name, value in fields.items()})
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self._fields[name]
+        except KeyError:
+            raise AttributeError(f"{type(self).__name__} has no field {name!r}") from None
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise AttributeError("a record of a look does not change")
+
+    def __getitem__(self, name: str) -> Any:
+        return self._fields[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._fields)
+
+    def __len__(self) -> int:
+        return len(self._fields)
+
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *self._fields]
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self._fields.items())})"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_plain, (type(self), self._fields))
+
+
+class Family(Record):
+    """A family at one look. `findings` lists what is wrong, and `str()` of it is the text of `procession why`."""
+
+    __slots__ = ("_text",)
+    _text: str
+
+    def __init__(self, fields: dict[str, Any], text: str) -> None:
+        super().__init__(fields)
+        object.__setattr__(self, "_text", text)
+
+    def __str__(self) -> str:
+        return self._text
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_plain, (type(self), self._fields, self._text))
+
+
+def _plain(kind: type[Record], fields: dict[str, Any], *more: str) -> Record:
+    return kind(fields, *more)
+
+
+def _record(value: Any) -> Any:
+    if isinstance(value, dict):
+        return Record(value)
+    if isinstance(value, list):
+        return [_record(item) for item in value]
+    return value
+
+
+def inspect(pid: int | None = None) -> Family:
+    """Looks at a family once.
+
+    Args:
+        pid: A process of the family. None: this process.
+
+    Returns:
+        The model of the family: `members`, `objects`, `memory`, `findings` and more. It is a copy; the family runs on.
+
+    Raises:
+        LookupError: There is no such process, or it belongs to no family. A process joins one when it makes its first
+            shared object or starts its first child.
+        PermissionError: This user may not look at the process. The text names the missing permission.
+        RuntimeError: The family runs another version of Procession, or its memory is damaged.
+    """
+    found, text = _core._inspect_family(os.getpid() if pid is None else pid)
+    report = json.loads(found)
+    return Family({**report["family"], "findings": report["findings"]}, text)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the command `procession`.
+
+    Args:
+        arguments: The command line without the name of the program. None: `sys.argv[1:]`.
+
+    Returns:
+        The exit status: 0 nothing wrong, 1 `why` has found something, 2 the family cannot be looked at.
+    """
+    output, errors, status = _core._inspect_command(sys.argv[1:] if arguments is None else arguments)
+    try:
+        sys.stdout.write(output)
+        sys.stdout.flush()
+    except BrokenPipeError:  # its reader has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    sys.stderr.write(errors)
+    return status
+
+
+class _CallableModule(ModuleType):
+    def __call__(self, pid: int | None = None) -> Family:
+        return inspect(pid)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
+
+_CallableModule.__call__.__doc__ = inspect.__doc__
+sys.modules[__name__].__class__ = _CallableModule

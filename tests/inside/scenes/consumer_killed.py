@@ -1,0 +1,41 @@
+"""The consumer of a bounded queue is killed, or computes: python consumer_killed.py METHOD (killed | computes)."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+import procession as mp
+
+
+def produce(queue) -> None:
+    while True:
+        queue.put("message")
+
+
+def consume(queue, how: str, took) -> None:
+    queue.get()
+    took.set()
+    if how == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    while True:
+        pass
+
+
+def main(method: str, how: str) -> None:
+    context = mp.get_context(method)
+    queue, took = context.Queue(maxsize=3), context.Event()
+    consumer = context.Process(target=consume, args=(queue, how, took), name="consumer")
+    producer = context.Process(target=produce, args=(queue,), name="producer")
+    producer.start()
+    consumer.start()
+    took.wait()
+    if how == "killed":
+        consumer.join()
+    print("ready", flush=True)
+    producer.join()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
