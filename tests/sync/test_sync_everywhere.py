@@ -266,6 +266,43 @@ def test_a_signal_handler_runs_during_the_wait_and_may_let_it_end(kind):
     assert calls == [1]
 
 
+def given_up(thing):
+    """Gives up a wait of this thread, the main one, for a Ctrl-C that another thread of it receives."""
+    main = threading.get_native_id()
+
+    def interrupt():
+        asleep(os.getpid(), main)
+        signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+
+    with in_thread(interrupt), pytest.raises(KeyboardInterrupt):
+        wait_on(thing)
+
+
+@pytest.mark.parametrize("kind", ["Lock", "Semaphore", "Condition", "Event"])
+def test_forked_children_count_their_own_waits_and_not_one_that_their_parent_has_given_up(kind):
+    thing = made_to_wait_on(kind)
+    given_up(thing)
+    with running(mp.get_context("fork"), *[(wait_on, thing)] * 3):
+        until(lambda: thing.statistics().waiters == 3)
+
+
+def test_a_wait_is_counted_although_one_for_an_object_that_was_in_its_place_was_given_up():
+    def in_use():
+        thing = made_to_wait_on("Semaphore")
+
+        def let_go_of_the_one_that_waits():
+            until(lambda: thing.statistics().waiters == 1)
+            thing.release()
+
+        with in_thread(let_go_of_the_one_that_waits) as answers:
+            assert thing.acquire(timeout=PATIENCE)
+        assert answers == [None]
+        given_up(thing)
+
+    for _ in range(5):
+        in_use()
+
+
 # --- waiting costs nothing --------------------------------------------------------------------------------------------
 
 

@@ -3,8 +3,9 @@
 use super::bell::Bell;
 use super::spin::Spin;
 use crate::atomic::Word;
-use crate::family::Hold;
+use crate::family::object::named;
 use crate::family::waits::{Reason, Recorded, What};
+use crate::family::Hold;
 use crate::sys::clock::{Deadline, now};
 use crate::sys::futex::Woken;
 use crate::sys::shared::shared;
@@ -113,11 +114,24 @@ pub fn poll_for_signals() {
 
 static POLLS_FOR_SIGNALS: AtomicBool = AtomicBool::new(false);
 
+/// What tells a resumed wait from another one: the caller need not have resumed the wait that returned (a signal
+/// handler may have raised), the next wait may be for another object in the same place, and a forked child inherits
+/// the state of its parent's thread. Zeros are no wait.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+struct WaitOf {
+    /// Address of the family.
+    family: usize,
+    /// The object ([`named`]).
+    object: u64,
+    /// The process ([`crate::family::Family::owner_number`]).
+    process: u32,
+}
+
 /// State that is saved when a wait returns to run signal handlers, so that it can resume.
 #[derive(Clone, Copy, Default)]
 struct Returned {
-    /// The object of the wait, by its offset; 0: none.
-    object: u64,
+    /// Which wait it is.
+    of: WaitOf,
     /// Time limit of the next sleep.
     sleep_limit: Duration,
     /// Total time of sleep before the wait returns again.
@@ -132,7 +146,11 @@ const LONGEST_SIGNAL_DELAY: Duration = Duration::from_secs(2);
 
 thread_local! {
     static RETURNED: Cell<Returned> = const {
-        Cell::new(Returned { object: 0, sleep_limit: Duration::ZERO, due: Duration::ZERO })
+        Cell::new(Returned {
+            of: WaitOf { family: 0, object: 0, process: 0 },
+            sleep_limit: Duration::ZERO,
+            due: Duration::ZERO,
+        })
     };
 }
 
@@ -188,8 +206,13 @@ impl Waiter<'_> {
         let operations = self.hold.header().operations.load(Ordering::Relaxed);
         let mut recorded = None;
         let me = self.hold.family.owner_number();
+        let of = WaitOf {
+            family: std::ptr::from_ref(self.hold.family).addr(),
+            object: named(self.hold.offset, self.hold.generation),
+            process: me,
+        };
         let before = RETURNED.take();
-        let goes_on = before.object == self.hold.offset;
+        let goes_on = before.of == of;
         let mut sleep_limit = if goes_on {
             before.sleep_limit
         } else {
@@ -245,7 +268,7 @@ impl Waiter<'_> {
                 Attempt::While(_) if deadline.expired() => break WaitOutcome::TimedOut,
                 Attempt::While(_) if bounded => {
                     RETURNED.set(Returned {
-                        object: self.hold.offset,
+                        of,
                         sleep_limit,
                         due: (due * 2).min(LONGEST_SIGNAL_DELAY),
                     });
