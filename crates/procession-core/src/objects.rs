@@ -17,7 +17,7 @@ const fn behaviour(kind: Kind) -> Behaviour {
     let plain = Behaviour::PLAIN;
     match kind {
         Kind::Free | Kind::HeldChunk | Kind::MutexPage | Kind::Segment | Kind::DictEntry => plain,
-        Kind::Buffer | Kind::Array | Kind::Guarded | Kind::Pool => plain,
+        Kind::Buffer | Kind::Array | Kind::Guarded => plain,
         Kind::Label | Kind::Waits | Kind::History => plain,
         Kind::Lock | Kind::RLock => Behaviour {
             holder_died: |txn, offset, seat, code| {
@@ -75,6 +75,10 @@ const fn behaviour(kind: Kind) -> Behaviour {
         },
         Kind::DictTable => Behaviour {
             reclaim: dict::reclaim::reclaim_table,
+            ..plain
+        },
+        Kind::Pool => Behaviour {
+            reclaim: pool::layout::reclaim,
             ..plain
         },
         Kind::Bundle => Behaviour {

@@ -256,3 +256,31 @@ fn a_grandchild_whose_parent_ended_before_it_could_sit_down_takes_a_seat_of_its_
     }
     assert!(lock.try_acquire() && lock.release());
 }
+
+#[test]
+fn a_label_is_neither_lost_nor_leaked_by_a_process_killed_at_any_point() {
+    use procession_core::family::label::Label;
+    let family = Family::home().unwrap();
+    let points = at_every_point(
+        || Lock::new(true).unwrap(),
+        |lock| {
+            let hold = lock.try_clone().unwrap();
+            hold.set_label(&Label::new(family, "first", "a.py:1 f").unwrap())
+                .unwrap();
+            hold.set_label(&Label::new(family, "second", "a.py:2 f").unwrap())
+                .unwrap();
+        },
+        |lock, _| assert!(lock.try_acquire() && lock.release()),
+    );
+    assert!(points > 30, "{points}");
+}
+
+#[test]
+fn what_a_process_is_for_is_noted_or_not_if_it_is_killed_at_any_point() {
+    let points = at_every_point(
+        || (),
+        |()| Family::has_role(procession_core::family::registry::Role::Manager),
+        |(), _| (),
+    );
+    assert!(points >= 3, "{points}");
+}

@@ -314,3 +314,22 @@ fn a_definition_outlives_whoever_reads_it_and_is_over_with_its_maker() {
         },
     );
 }
+
+#[test]
+fn a_worker_killed_while_it_makes_its_history_leaves_none_behind() {
+    let points = at_every_point(
+        || pool(3),
+        |pool| {
+            for number in 0..3 {
+                drop(Worker::take_slot(&pool.handle(), number).unwrap());
+            }
+        },
+        |pool, _| {
+            let worker = Worker::take_slot(&pool.handle(), 1).unwrap();
+            let id = submit(&pool, b"x", 0);
+            assert!(serve_one(&worker));
+            assert!(pool.is_settled(id));
+        },
+    );
+    assert!(points > 20, "{points}");
+}

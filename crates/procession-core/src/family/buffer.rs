@@ -54,6 +54,20 @@ impl Family {
         Ok(hold)
     }
 
+    /// Makes the block of a label with this text.
+    pub(super) fn labelled(&'static self, text: &[u8]) -> Result<Hold> {
+        let hold = self.create(Kind::Label, HEADER + text.len() as u64, |_, offset| {
+            // SAFETY: the block at `offset` is being made with room for `text`; no other process knows of it yet.
+            unsafe { self.copy_in(offset + HEADER, text) };
+            Ok(())
+        })?;
+        // Nothing names the block yet.
+        hold.header()
+            .operations
+            .store(text.len() as u64, Ordering::Relaxed);
+        Ok(hold)
+    }
+
     /// Makes a buffer of `len` bytes with undefined contents: what the last owner of the memory left there. This member holds
     /// it.
     ///

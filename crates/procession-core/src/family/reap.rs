@@ -206,6 +206,9 @@ impl Family {
             let next = txn.read(&header.link);
             let deferred_free = &txn.books().deferred_free;
             txn.write(deferred_free, next);
+            if let Some(word) = super::label::word_of(header, tag) {
+                txn.drop_label(word);
+            }
             let resident = txn.read(&header.resident);
             let written = super::zeroed::may_be_written(tag, resident);
             if matches!(

@@ -2,11 +2,13 @@
 //! into family memory, and each worker reads it once, when it takes the first task that names it.
 
 use crate::error::{Error, Result};
+use crate::family::label::Label;
 use crate::family::object::{HEADER, Kind};
 use crate::family::{Family, Hold};
 use crate::sys::shared::shared;
 use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering;
+use std::sync::Arc;
 
 /// A definition, held by the process that made it. While it exists, tasks may name it.
 #[derive(Debug)]
@@ -14,6 +16,8 @@ pub struct Definition {
     block: Hold,
     /// The references that the definition's bytes need.
     _refs: Vec<Hold>,
+    /// The label that the block names.
+    label: Option<Arc<Label>>,
 }
 
 /// A definition as a worker reads it.
@@ -72,7 +76,21 @@ impl Definition {
             // Relaxed: the commit of a task that names the block orders these stores.
             at(n).store(word, Ordering::Relaxed);
         }
-        Ok(Definition { block, _refs: refs })
+        Ok(Definition {
+            block,
+            _refs: refs,
+            label: None,
+        })
+    }
+
+    /// Gives the definition a label: the name of its function. Called before a task names the definition.
+    #[must_use]
+    pub fn labelled(mut self, label: Arc<Label>) -> Definition {
+        let head = self.block.family.at::<DefinitionHead>(self.block.offset + HEADER);
+        // The label lives as long as this object, and so as long as the definition.
+        head.label.store(label.named(), Ordering::Relaxed);
+        self.label = Some(label);
+        self
     }
 
     /// Offset and generation, by which tasks name the definition.

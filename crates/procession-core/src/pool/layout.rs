@@ -3,6 +3,7 @@
 //! The worker slots follow the [`PoolObject`], one for each worker. A worker writes the words of its own slot. The
 //! parent only resets the slot of a dead worker, and sets [`MARKED_FOR_KILL`] in `task`.
 
+use crate::family::ledger::Txn;
 use crate::family::object::{HEADER, Header};
 use crate::sys::shared::shared;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -28,8 +29,7 @@ pub struct PoolObject {
     pub owner: AtomicU64,
     /// The pool's phase: 0 open, 1 closing, 2 terminating, 3 broken.
     pub phase: AtomicU64,
-    /// The pool's label ([`crate::family::object::named`]), or 0.
-    pub label: AtomicU64,
+    spare: AtomicU64,
     /// The totals, for observers. Only the parent writes them, under its own lock.
     pub totals: Totals,
 }
@@ -63,7 +63,7 @@ pub struct Totals {
 shared!(Totals, 128, {
     submitted, returned, failed, died, retried, cancelled, timed_out, restarts, abandoned, spare,
 });
-shared!(PoolObject, 256, { header, tasks, results, slots, owner, phase, label, totals });
+shared!(PoolObject, 256, { header, tasks, results, slots, owner, phase, spare, totals });
 
 /// The slot of one worker.
 #[repr(C, align(64))]
@@ -155,7 +155,7 @@ pub(super) fn slot_at(pool: u64, slot: u32) -> u64 {
 }
 
 impl WorkerSlot {
-    /// Resets the slot to its state before a worker comes.
+    /// Resets the slot to its state before a worker comes. The history and the busy time stay.
     pub(super) fn reset(&self) {
         for word in [
             &self.in_flight,
@@ -166,11 +166,43 @@ impl WorkerSlot {
             &self.phase,
             &self.rested,
             &self.called,
+            &self.seat,
+            &self.definition,
+            &self.number,
         ] {
             word.store(0, Ordering::Release);
         }
     }
 }
+
+impl Totals {
+    /// Counts one more. Only the parent does, under its own lock.
+    pub(super) fn count(word: &AtomicU64) {
+        // A store alone is enough: no other thread writes meanwhile.
+        word.store(word.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+    }
+}
+
+/// Notes one step of reclaiming a pool: frees histories of its worker slots. Returns true when none is left.
+pub(crate) fn reclaim(txn: &mut Txn, pool: u64) -> bool {
+    let family = txn.family;
+    let slots = family.at::<PoolObject>(pool).slots.load(Ordering::Relaxed);
+    for number in 0..slots.min(MOST_WORKERS) as u32 {
+        let history = &family.at::<WorkerSlot>(slot_at(pool, number)).history;
+        let block = txn.read(history);
+        if block != 0 {
+            txn.write(history, 0);
+            txn.free(block);
+            if txn.room() < LEAST_ROOM {
+                return false;
+            }
+        }
+    }
+    true
+}
+
+/// The reaper needs this much room in the journal after the last step.
+const LEAST_ROOM: usize = 100;
 
 /// The head before the payload of every task and every result: four little-endian words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]

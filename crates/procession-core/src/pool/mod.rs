@@ -68,6 +68,7 @@ mod wait;
 mod worker;
 
 use crate::error::{Error, Result};
+use crate::family::label::Label;
 use crate::family::object::{HEADER, Kind};
 use crate::family::{Family, Handle, Hold};
 use crate::queue::Queue;
@@ -163,10 +164,15 @@ impl Pool {
                 place[1].store(generation.into(), Ordering::Relaxed);
             }
             object.slots.store(slots, Ordering::Relaxed);
+            let owner = txn.family.current_seat().map_or(0, |seat| seat.number());
+            object.owner.store(owner, Ordering::Relaxed);
             Ok(())
         })?;
         let control = Bell::new().map_err(|e| Error::os("making a pool", e))?;
-        let mut state = State::default();
+        let mut state = State {
+            totals: Some(&hold.object::<PoolObject>().totals),
+            ..State::default()
+        };
         state.workers.resize_with(slots as usize, Default::default);
         for worker in &mut state.workers {
             worker.due = Some(0);
@@ -269,6 +275,23 @@ impl Pool {
                 answer
             })
             .collect()
+    }
+
+    /// Gives the pool a label, for observers.
+    ///
+    /// # Errors
+    /// A signal handler ends the wait for the ledger.
+    pub fn set_label(&self, label: &Label) -> Result<()> {
+        self.hold.set_label(label)
+    }
+
+    fn object(&self) -> &'static PoolObject {
+        self.hold.object()
+    }
+
+    /// Writes the phase where observers find it.
+    fn note_phase(&self, phase: Phase) {
+        self.object().phase.store(phase as u64, Ordering::Relaxed);
     }
 
     fn slot(&self, number: u32) -> &'static WorkerSlot {

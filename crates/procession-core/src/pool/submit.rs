@@ -44,7 +44,7 @@ impl Batch {
             task: 0,
             word: task.marked_word(),
             definition,
-            generation: generation.into(),
+            generation: task.numbered(generation),
         };
         self.messages.bytes.extend_from_slice(&head.to_bytes());
         let Some(encoding) = payload(&mut self.messages.bytes) else {
@@ -91,6 +91,11 @@ impl Submission {
     fn marked_word(&self) -> u64 {
         self.word | if self.options.timeout.is_some() { TIMED } else { 0 }
     }
+
+    /// The last word of the task's head: the definition's generation and the task's number.
+    fn numbered(&self, generation: u32) -> u64 {
+        u64::from(generation) | self.number << 32
+    }
 }
 
 impl Pool {
@@ -118,14 +123,14 @@ impl Pool {
     /// No memory is left, or the pool takes no more tasks. The task is then not submitted.
     pub fn submit(&self, task: Submission, outgoing: Outgoing<'_>) -> Result<u64> {
         let definition = task.definition.as_ref().map_or((0, 0), |d| d.key());
-        let (options, grouped) = (task.options, task.group != 0);
+        let (options, grouped, numbered) = (task.options, task.group != 0, task.numbered(definition.1));
         let bytes = outgoing.parts[0].len() + outgoing.parts[1].len();
         let id = self.enter(&task, bytes as u64 + outgoing.oob_bytes)?;
         let head = Head {
             task: id,
             word: task.marked_word(),
             definition: definition.0,
-            generation: definition.1.into(),
+            generation: numbered,
         };
         let mut joined = Vec::new();
         let Outgoing {

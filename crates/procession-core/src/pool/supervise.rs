@@ -1,7 +1,7 @@
 //! The supervising thread: starts workers, notices their end, decides what died with them, and enforces limits of
 //! time and memory.
 
-use super::layout::{self, COMING, LEAVING, MARKED_FOR_KILL};
+use super::layout::{self, COMING, LEAVING, MARKED_FOR_KILL, Totals};
 use super::table::{Death, Outcome, Phase, Report, State};
 use super::{MOST_FAILED_STARTS, Pool};
 use crate::family::waits::{Reason, What};
@@ -170,6 +170,7 @@ impl Pool {
         if open {
             let worker = &mut state.workers[number as usize];
             worker.restarts += 1;
+            Totals::count(&self.object().totals.restarts);
             if judged.was_ready {
                 worker.failed = 0;
                 worker.due = Some(0);
@@ -212,6 +213,7 @@ impl Pool {
         let mut state = self.lock();
         if state.phase == Phase::Open {
             state.phase = Phase::Closing;
+            self.note_phase(Phase::Closing);
         }
         drop(state);
         self.wake_supervisor();
@@ -311,7 +313,12 @@ impl Pool {
 
     fn run_again(&self, ids: &[u64]) {
         for id in ids {
-            if self.put_again(*id).is_err() {
+            let put = self.put_again(*id);
+            if matches!(put, Ok(true)) {
+                let _state = self.lock();
+                Totals::count(&self.object().totals.retried);
+            }
+            if put.is_err() {
                 self.lock().settle(*id, Outcome::Abandoned);
                 self.wake_waiters();
             }
@@ -341,6 +348,7 @@ impl Pool {
     fn end(&self, state: &mut State, phase: Phase, signal: i32, idle: &[bool]) {
         let time = now();
         state.phase = phase;
+        self.note_phase(phase);
         state.to_retry.clear();
         for id in state.all_pending() {
             state.settle(id, Outcome::Abandoned);

@@ -1,6 +1,7 @@
 //! What the parent knows of its tasks and workers: private memory of this process, protected by one lock.
 
 use super::definition::Definition;
+use super::layout::Totals;
 use super::message::Arrived;
 use crate::family::Hold;
 use crate::queue::SearchMark;
@@ -22,6 +23,24 @@ pub enum Outcome {
     Cancelled,
     /// The pool was terminated before the task was done, or cannot start workers.
     Abandoned,
+}
+
+impl Outcome {
+    fn count(&self, totals: &Totals) {
+        Totals::count(match self {
+            Outcome::Returned(arrived) => {
+                // Both faces: the word of a result is 0 if the task has returned a value.
+                if arrived.head.word != 0 {
+                    Totals::count(&totals.failed);
+                }
+                &totals.returned
+            }
+            Outcome::Died(_) => &totals.died,
+            Outcome::TimedOut(_) => &totals.timed_out,
+            Outcome::Cancelled => &totals.cancelled,
+            Outcome::Abandoned => &totals.abandoned,
+        });
+    }
 }
 
 /// How a worker died, and with which task.
@@ -137,6 +156,8 @@ pub(super) struct WorkerState {
 
 #[derive(Debug, Default)]
 pub(super) struct State {
+    /// The pool's totals in family memory.
+    pub(super) totals: Option<&'static Totals>,
     pub(super) tasks: Vec<Task>,
     pub(super) free: Vec<u32>,
     pub(super) groups: HashMap<u64, Group>,
@@ -203,6 +224,9 @@ impl State {
             self.timed += 1;
             self.shortest = Some(self.shortest.map_or(timeout, |s| s.min(timeout)));
         }
+        if let Some(totals) = self.totals {
+            Totals::count(&totals.submitted);
+        }
         self.pending += 1;
         self.bytes += task.bytes;
         if let Some(group) = self.groups.get_mut(&task.group) {
@@ -237,10 +261,14 @@ impl State {
 
     /// Settles a task. False if it is settled already.
     pub(super) fn settle(&mut self, id: u64, outcome: Outcome) -> bool {
+        let totals = self.totals;
         let Some(task) = self.task(id).filter(|task| task.pending) else {
             return false;
         };
         task.pending = false;
+        if let Some(totals) = totals {
+            outcome.count(totals);
+        }
         task.retry_payload = None;
         task._definition = None;
         let (group, number, options, wanted) = (task.group, task.number, task.options, task.wanted);

@@ -1,9 +1,13 @@
 //! The worker's side: takes tasks, hands back results, and records both where the parent finds them.
 
-use super::layout::{HEAD, Head, LEAVING, MARKED_FOR_KILL, PoolObject, READY, TIMED, WorkerSlot, slot_at};
+use super::layout::{
+    HEAD, Head, HistoryObject, LEAVING, MARKED_FOR_KILL, PoolObject, READY, REMEMBERED, TIMED, WorkerSlot,
+    slot_at,
+};
 use super::message::{Arrived, Outgoing};
 use crate::error::{Error, Result};
-use crate::family::object::Kind;
+use crate::family::object::{HEADER, Kind, named};
+use crate::family::registry::Role;
 use crate::family::{Family, Handle, Hold};
 use crate::queue::{Got, LockPolicy, Parcel, Put, Queue};
 use crate::sync::wait::WaitOutcome;
@@ -17,6 +21,7 @@ pub struct Worker {
     tasks: Queue,
     results: Queue,
     slot: &'static WorkerSlot,
+    history: Option<&'static HistoryObject>,
 }
 
 /// Result of an attempt to take a task.
@@ -61,10 +66,15 @@ impl Worker {
             let generation = place[1].load(Ordering::Relaxed) as u32;
             Queue::at(family, place[0].load(Ordering::Relaxed), generation)
         };
+        let own = family.at::<WorkerSlot>(slot_at(pool.offset, slot));
+        let seat = family.seat()?;
+        own.seat.store(seat.number(), Ordering::Relaxed);
+        seat.set_role(Role::Worker);
         Ok(Worker {
+            history: history_of(family, own),
             tasks: queue(&object.tasks)?,
             results: queue(&object.results)?,
-            slot: family.at::<WorkerSlot>(slot_at(pool.offset, slot)),
+            slot: own,
             pool,
         })
     }
@@ -101,7 +111,11 @@ impl Worker {
             slot.item.store(0, Ordering::Relaxed);
             slot.called.store(0, Ordering::Relaxed);
             slot.began.store(now(), Ordering::Relaxed);
-            let task = family.at::<AtomicU64>(place).load(Ordering::Relaxed);
+            let word = |nth: u64| family.at::<AtomicU64>(place + 8 * nth).load(Ordering::Relaxed);
+            let (task, generation) = (word(0), word(3));
+            slot.definition
+                .store(named(word(2), generation as u32), Ordering::Relaxed);
+            slot.number.store(generation >> 32, Ordering::Relaxed);
             slot.task.store(task, Ordering::Release);
             // Release: a process that reads this number reads the task stored above. The commit of the queue comes
             // after it.
@@ -192,8 +206,32 @@ impl Worker {
         let slot = self.slot;
         slot.done
             .store(slot.done.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-        slot.rested.store(now(), Ordering::Relaxed);
+        let time = now();
+        slot.rested.store(time, Ordering::Relaxed);
+        self.remember(time);
         self.withdraw()
+    }
+
+    /// Writes the finished task into the history, for observers.
+    #[inline]
+    fn remember(&self, ended: u64) {
+        let slot = self.slot;
+        let began = slot.began.load(Ordering::Relaxed);
+        let busy = slot.busy.load(Ordering::Relaxed) + ended.saturating_sub(began);
+        slot.busy.store(busy, Ordering::Relaxed);
+        let Some(history) = self.history else { return };
+        let written = history.written.load(Ordering::Relaxed);
+        let entry = &history.entries[written as usize % REMEMBERED];
+        let task = slot.task.load(Ordering::Relaxed) & !MARKED_FOR_KILL;
+        let definition = slot.definition.load(Ordering::Relaxed) & OFFSET;
+        let number = slot.number.load(Ordering::Relaxed) << 40;
+        entry.task.store(task, Ordering::Relaxed);
+        entry.began.store(began, Ordering::Relaxed);
+        entry.ended.store(ended, Ordering::Relaxed);
+        entry.definition.store(definition | number, Ordering::Relaxed);
+        crash_point!("worker.history written, not counted");
+        // Release: an observer that reads this number reads the entry above.
+        history.written.store(written + 1, Ordering::Release);
     }
 
     /// Runs tasks until the pool closes: `work` computes the word and the payload of a result from a task. For faces
@@ -257,6 +295,27 @@ impl Worker {
             await_kill();
         }
     }
+}
+
+/// The bits of an offset in a word that names a block.
+const OFFSET: u64 = (1 << 40) - 1;
+
+/// The history of a slot, which its first worker makes. None if there is no memory: observers can do without it.
+fn history_of(family: &'static Family, slot: &'static WorkerSlot) -> Option<&'static HistoryObject> {
+    if slot.history.load(Ordering::Acquire) == 0 {
+        let size = size_of::<HistoryObject>() as u64;
+        family.stock_up_for(size);
+        let mut txn = family.begin_soon().ok()?;
+        if txn.read(&slot.history) == 0 {
+            let block = txn.allocate(Kind::History, size).ok()?;
+            family.zero(block + HEADER, (size - HEADER) as usize);
+            txn.write(&slot.history, block);
+            crash_point!("worker.history noted");
+            txn.commit();
+        }
+    }
+    let block = slot.history.load(Ordering::Acquire);
+    (block != 0).then(|| family.at(block))
 }
 
 /// Waits to be killed by the parent, which is about to happen.

@@ -1,0 +1,212 @@
+//! What the memory of a family says of a pool, for observers.
+#![allow(unsafe_code)]
+
+mod common;
+
+use core::sync::atomic::{AtomicU64, Ordering};
+use procession_core::family::Family;
+use procession_core::family::label::Label;
+use procession_core::family::object::named;
+use procession_core::family::waits::What;
+use procession_core::pool::layout::{Head, HistoryObject, PoolObject, REMEMBERED, Totals, WorkerSlot};
+use procession_core::pool::{
+    Definition, Event, Finished, Options, Outgoing, Pool, Submission, Taken, TaskOptions, WaitOutcome, Worker,
+};
+use procession_core::queue::LockPolicy;
+use procession_core::sys::clock::{Deadline, now};
+use std::sync::Arc;
+use std::time::Duration;
+
+fn pool(workers: u32) -> Pool {
+    let options = Options {
+        workers,
+        ..Options::default()
+    };
+    Pool::new(options).unwrap()
+}
+
+fn object(pool: &Pool) -> &'static PoolObject {
+    pool.family().at(pool.try_clone().unwrap().offset)
+}
+
+fn slot(pool: &Pool, number: u32) -> &'static WorkerSlot {
+    let at = pool.try_clone().unwrap().offset + (size_of::<PoolObject>() as u64);
+    pool.family()
+        .at(at + u64::from(number) * size_of::<WorkerSlot>() as u64)
+}
+
+fn read(word: &AtomicU64) -> u64 {
+    word.load(Ordering::Relaxed)
+}
+
+fn submit(pool: &Pool, number: u64, definition: Option<Arc<Definition>>) -> u64 {
+    let task = Submission {
+        number,
+        definition,
+        options: TaskOptions::default(),
+        ..Submission::default()
+    };
+    let outgoing = Outgoing {
+        parts: [b"task", &[]],
+        ..Outgoing::default()
+    };
+    pool.submit(task, outgoing).unwrap()
+}
+
+fn take(worker: &Worker) -> Head {
+    let mut scratch = Vec::new();
+    loop {
+        match worker.try_take(&mut scratch, LockPolicy::Bounded).unwrap() {
+            Taken::Task(task) => return task.head,
+            Taken::Again => {}
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// Hands back a result with this word, and ends the task.
+fn finish(worker: &Worker, task: u64, word: u64) {
+    let head = Head {
+        task,
+        word,
+        ..Head::default()
+    };
+    let head = head.to_bytes();
+    let mut parcel = worker.pack([&head, b"done"], 0, Vec::new(), 0).unwrap();
+    worker.deliver(&mut parcel).unwrap();
+    assert_eq!(worker.finish(), Finished::Free);
+}
+
+#[test]
+fn a_worker_says_who_it_is_and_which_function_it_runs() {
+    let pool = pool(2);
+    let family = pool.family();
+    let label = Label::new(family, "module.function", "").unwrap();
+    let definition = Definition::new(family, 0, [b"f", &[]], Vec::new()).unwrap();
+    let definition = Arc::new(definition.labelled(label.clone()));
+    let worker = Worker::take_slot(&pool.handle(), 1).unwrap();
+    let slot = slot(&pool, 1);
+    let seat = family.seat().unwrap();
+    assert_eq!(
+        read(&slot.seat),
+        (u64::from(seat.generation) << 32 | u64::from(seat.slot)) + 1
+    );
+
+    submit(&pool, 17, Some(definition.clone()));
+    let head = take(&worker);
+    let key = definition.key();
+    assert_eq!(read(&slot.definition), named(key.0, key.1));
+    assert_eq!(read(&slot.number), 17);
+    assert_eq!((head.definition, head.generation as u32), key);
+    finish(&worker, head.task, 0);
+}
+
+#[test]
+fn the_history_of_a_slot_holds_its_last_tasks() {
+    let pool = pool(1);
+    let worker = Worker::take_slot(&pool.handle(), 0).unwrap();
+    let slot = slot(&pool, 0);
+    let history: &HistoryObject = pool.family().at(read(&slot.history));
+    let before = now();
+    let mut ids = Vec::new();
+    for number in 0..REMEMBERED as u64 + 3 {
+        ids.push(submit(&pool, number, None));
+        let head = take(&worker);
+        if number == 0 {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        finish(&worker, head.task, 0);
+    }
+    assert_eq!(read(&history.written), REMEMBERED as u64 + 3);
+    for (number, id) in ids.iter().enumerate().skip(3) {
+        let entry = &history.entries[number % REMEMBERED];
+        assert_eq!(read(&entry.task), *id);
+        assert_eq!(read(&entry.definition) >> 40, number as u64);
+        assert!(before <= read(&entry.began) && read(&entry.began) <= read(&entry.ended));
+    }
+    assert!(read(&slot.busy) >= 5_000_000);
+    // The next worker of the slot continues the same history.
+    drop(worker);
+    let again = Worker::take_slot(&pool.handle(), 0).unwrap();
+    submit(&pool, 0, None);
+    let head = take(&again);
+    finish(&again, head.task, 0);
+    assert_eq!(read(&history.written), REMEMBERED as u64 + 4);
+}
+
+#[test]
+fn the_totals_of_a_pool_count_how_its_tasks_have_ended() {
+    let pool = pool(1);
+    let totals: &Totals = &object(&pool).totals;
+    let worker = Worker::take_slot(&pool.handle(), 0).unwrap();
+    for word in [0, 1, 0] {
+        let id = submit(&pool, 0, None);
+        finish(&worker, take(&worker).task, word);
+        assert_eq!(
+            pool.wait(id, Deadline::after(common::LIMIT)),
+            WaitOutcome::Ready(())
+        );
+    }
+    let id = submit(&pool, 0, None);
+    assert!(pool.cancel(id, false));
+    submit(&pool, 0, None);
+    assert_eq!(
+        [
+            &totals.submitted,
+            &totals.returned,
+            &totals.failed,
+            &totals.cancelled
+        ]
+        .map(read),
+        [5, 3, 1, 1]
+    );
+    assert_eq!(read(&object(&pool).phase), 0);
+    pool.terminate();
+    assert_eq!(read(&totals.abandoned), 1);
+    assert_eq!(read(&object(&pool).phase), 2);
+    assert_eq!(pool.next_event(Deadline::after(common::LIMIT)), Event::Ended);
+}
+
+#[test]
+fn a_pool_that_is_over_leaves_no_block_behind() {
+    let family = Family::home().unwrap();
+    let made = || {
+        let pool = pool(40);
+        for number in 0..40 {
+            drop(Worker::take_slot(&pool.handle(), number).unwrap());
+        }
+        let label = Label::new(family, "pool", "pool.py:1 main").unwrap();
+        pool.set_label(&label).unwrap();
+    };
+    made();
+    // Other tests of this file make and drop blocks meanwhile.
+    let before = family.blocks();
+    assert!(common::eventually(|| {
+        made();
+        family.blocks() <= before
+    }));
+}
+
+#[test]
+fn a_thread_that_waits_for_a_task_says_which() {
+    let pool = pool(1);
+    let id = submit(&pool, 0, None);
+    let family = pool.family();
+    std::thread::scope(|s| {
+        s.spawn(|| pool.wait(id, Deadline::after(common::LIMIT)));
+        let seat = family.seat().unwrap();
+        assert!(common::eventually(|| {
+            let block = seat.slot().waits.load(Ordering::Acquire);
+            block != 0
+                && family
+                    .at::<procession_core::family::waits::WaitsBlock>(block)
+                    .records
+                    .iter()
+                    .any(|record| {
+                        read(&record.thread) as u32 == What::Result as u32 && read(&record.detail) == id
+                    })
+        }));
+        let worker = Worker::take_slot(&pool.handle(), 0).unwrap();
+        finish(&worker, take(&worker).task, 0);
+    });
+}
