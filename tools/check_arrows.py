@@ -28,7 +28,7 @@ FLOORS = {
         "objects",
     ],
     "procession-python": [
-        "descriptors errors inspect interpreter shared",
+        "descriptors errors inspect interpreter label shared",
         "memory",
         "codec",
         "dict process queue sync",

@@ -28,6 +28,9 @@ class Handle:
     def _key(self) -> tuple[int, int]:
         """Identifies the object in the family."""
 
+    def _label(self, name: str) -> None:
+        """Gives the object a label that observers read: the name, and the place in the program that calls this."""
+
     def _register_waker(self, address: int) -> bool:
         """Registers the mailbox with this address: it is notified when trying again may succeed. False if there are too
         many."""
@@ -63,6 +66,7 @@ class Array:
     def _create(self, len: int) -> None:
         """MemoryError: the machine or its control group has not enough memory left."""
 
+    def _label(self, name: str) -> None: ...
     def _attach(self, handle: bytes, len: int) -> None: ...
     @property
     def handle(self) -> bytes: ...
@@ -94,6 +98,7 @@ class Dict:
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self: ...
     def _create(self) -> None: ...
+    def _label(self, name: str) -> None: ...
     def _attach(self, handle: bytes) -> None: ...
     @property
     def handle(self) -> bytes: ...
@@ -414,6 +419,9 @@ def describe(name: str) -> None:
 def explain_limit(error: OSError, doing: str, *, starts: bool = False) -> None:
     """Adds to the text of an error what failed and what to do, if a limit of the system was reached (EMFILE, ENFILE,
     ENOMEM, ENOSPC; with `starts` also EAGAIN). doing: what failed, as a phrase."""
+
+def _has_role(role: int) -> None:
+    """Says what this process is for, to observers: 4 is the server of a manager."""
 
 def declare_exit(code: int) -> None:
     """Says that this process is about to end with this exit code: locks that it holds then are left intentionally."""

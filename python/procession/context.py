@@ -134,25 +134,30 @@ class BaseContext:
         )
         return made
 
-    def Queue(self, maxsize: int = 0, *, maxbytes: int | str = 0) -> queues.Queue:
+    def Queue(self, maxsize: int = 0, *, maxbytes: int | str = 0, name: str | None = None) -> queues.Queue:
         """Makes a first-in first-out queue. See `procession.queues.Queue`.
 
         Args:
             maxsize: number of items that the queue takes before `put` waits; 0: as many as memory allows.
             maxbytes: number of bytes, also as "64MB", that its items may have together before `put` waits; 0: as many
                 as memory allows.
+            name: for observers of the running program.
         """
-        made: queues.Queue = _module("queues").Queue(maxsize, maxbytes=maxbytes, ctx=self.get_context())
+        made: queues.Queue = _module("queues").Queue(maxsize, maxbytes=maxbytes, ctx=self.get_context(), name=name)
         return made
 
-    def JoinableQueue(self, maxsize: int = 0, *, maxbytes: int | str = 0) -> queues.JoinableQueue:
+    def JoinableQueue(
+        self, maxsize: int = 0, *, maxbytes: int | str = 0, name: str | None = None
+    ) -> queues.JoinableQueue:
         """Makes a queue with `task_done()` and `join()`. Otherwise as `Queue`."""
-        made: queues.JoinableQueue = _module("queues").JoinableQueue(maxsize, maxbytes=maxbytes, ctx=self.get_context())
+        made: queues.JoinableQueue = _module("queues").JoinableQueue(
+            maxsize, maxbytes=maxbytes, ctx=self.get_context(), name=name
+        )
         return made
 
-    def SimpleQueue(self) -> queues.SimpleQueue:
+    def SimpleQueue(self, *, name: str | None = None) -> queues.SimpleQueue:
         """Makes a queue with only `put`, `get`, `empty` and `close`."""
-        made: queues.SimpleQueue = _module("queues").SimpleQueue(ctx=self.get_context())
+        made: queues.SimpleQueue = _module("queues").SimpleQueue(ctx=self.get_context(), name=name)
         return made
 
     def Pipe(self, duplex: bool = True) -> tuple[Connection, Connection]:
@@ -177,17 +182,24 @@ class BaseContext:
 
         return RawArray(typecode_or_type, size_or_initializer)
 
-    def Value(self, typecode_or_type: Any, *args: Any, lock: Any = True) -> Any:
+    def Value(self, typecode_or_type: Any, *args: Any, lock: Any = True, name: str | None = None) -> Any:
         """Makes a ctypes object in shared memory, with a lock. See `procession.sharedctypes.Value`."""
         from .sharedctypes import Value
 
-        return Value(typecode_or_type, *args, lock=lock, ctx=self.get_context())
+        return Value(typecode_or_type, *args, lock=lock, ctx=self.get_context(), name=name)
 
-    def Array(self, typecode_or_type: Any, size_or_initializer: int | Sequence[Any], *, lock: Any = True) -> Any:
+    def Array(
+        self,
+        typecode_or_type: Any,
+        size_or_initializer: int | Sequence[Any],
+        *,
+        lock: Any = True,
+        name: str | None = None,
+    ) -> Any:
         """Makes a ctypes array in shared memory, with a lock. See `procession.sharedctypes.Array`."""
         from .sharedctypes import Array
 
-        return Array(typecode_or_type, size_or_initializer, lock=lock, ctx=self.get_context())
+        return Array(typecode_or_type, size_or_initializer, lock=lock, ctx=self.get_context(), name=name)
 
     def Manager(self) -> Any:
         """Starts a server process that holds objects and gives out proxies. See `procession.managers.SyncManager`."""
@@ -208,6 +220,7 @@ class BaseContext:
         retries: int = 0,
         worker_memory_limit: int | str | None = None,
         inner_threads: int | Literal["auto"] | None = None,
+        name: str | None = None,
     ) -> pool.Pool:
         """Makes a pool of worker processes. For the arguments see `procession.pool.Pool`."""
         from .pool import Pool
@@ -222,6 +235,7 @@ class BaseContext:
             retries=retries,
             worker_memory_limit=worker_memory_limit,
             inner_threads=inner_threads,
+            name=name,
         )
 
     # --- the machine, the program, the log ---

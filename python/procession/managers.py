@@ -262,6 +262,7 @@ class BaseManager:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         if initializer is not None:
             initializer(*initargs)
+        _core._has_role(4)  # for observers
         try:
             server = _server_class(cls)(registry, address, authkey, serializer, **_options(tls))
             server.end_with(process.parent_process())

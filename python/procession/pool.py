@@ -97,6 +97,7 @@ class Pool(PoolNames):
         retries: int = 0,
         worker_memory_limit: int | str | None = None,
         inner_threads: int | Literal["auto"] | None = None,
+        name: str | None = None,
     ) -> None:
         """Starts the workers. The arguments from `timeout` on are additions to multiprocessing.
 
@@ -112,6 +113,7 @@ class Pool(PoolNames):
             worker_memory_limit: bytes of resident memory, also as "4GB" or "512MiB". A worker that takes much more
                 dies (its task: `WorkerDiedError`); one that takes a little more ends after its task.
             inner_threads: threads of numerical libraries in each worker; "auto": the CPUs divided by the workers.
+            name: for observers of the running program.
 
         Raises:
             ValueError, TypeError: an argument is wrong. Also everything that the start of a process raises.
@@ -146,6 +148,8 @@ class Pool(PoolNames):
         except OSError as error:
             _core.explain_limit(error, "making a pool", starts=True)
             raise
+        if name is not None and isinstance(self._engine, _core.PoolEngine):
+            self._engine._label(str(name))
         self._backlog = Backlog(self._engine)
         self._waiting = self._backlog.waiting
         # the inputs that iterators are reading
@@ -166,17 +170,8 @@ class Pool(PoolNames):
 
     def _make_parts(self, processes: int, memory: int | None, threads: int | None) -> tuple[Engine, SupervisorOf]:
         engine = _core.PoolEngine(processes, memory)
-        return engine, Supervisor(
-            engine,
-            self._ctx,
-            self._pool,
-            self._initializer,
-            self._initargs,
-            self._maxtasksperchild,
-            memory,
-            threads,
-            self.Process,
-        )
+        child = self._initializer, self._initargs, self._maxtasksperchild
+        return engine, Supervisor(engine, self._ctx, self._pool, *child, memory, threads, self.Process)
 
     def __del__(self, _warn: Any = warnings.warn, RUN: str = RUN) -> None:
         if getattr(self, "_state", None) == RUN and self._supervisor.pid == os.getpid():

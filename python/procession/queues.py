@@ -216,7 +216,9 @@ class Queue(_Watched):
 
     _ignore_epipe = False  # concurrent.futures sets it; there is no pipe
 
-    def __init__(self, maxsize: int = 0, *, maxbytes: int | str = 0, ctx: BaseContext | None = None) -> None:
+    def __init__(
+        self, maxsize: int = 0, *, maxbytes: int | str = 0, ctx: BaseContext | None = None, name: str | None = None
+    ) -> None:
         """Makes a queue.
 
         Args:
@@ -224,6 +226,7 @@ class Queue(_Watched):
             maxbytes: number of bytes, also as "64MB" or "1GiB", that the items may have together, pickled, buffers
                 included; 0 or less: no limit. An item that is bigger than this enters when the queue is empty.
             ctx: ignored; queues work across contexts.
+            name: for observers of the running program.
 
         Raises:
             TypeError, ValueError: an argument is wrong.
@@ -237,6 +240,8 @@ class Queue(_Watched):
 
             maxbytes = size("maxbytes", maxbytes)
         _core.Queue._create(self, max(0, maxsize), max(0, maxbytes))
+        if name is not None:
+            _core.Queue._label(self, str(name))
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -453,9 +458,11 @@ class JoinableQueue(Queue):
 class SimpleQueue(_Watched):
     """A queue with fewer methods: `put`, `get`, `empty`, `close`. Otherwise as `Queue`."""
 
-    def __init__(self, *, ctx: BaseContext | None = None) -> None:
-        """ctx: ignored; queues work across contexts."""
+    def __init__(self, *, ctx: BaseContext | None = None, name: str | None = None) -> None:
+        """Makes a queue. ctx: ignored; queues work across contexts. name: for observers of the running program."""
         _core.Queue._create(self, 0)
+        if name is not None:
+            _core.Queue._label(self, str(name))
 
     def close(self) -> None:
         """Closes the queue in this process: its methods raise OSError from then on."""

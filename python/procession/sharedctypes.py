@@ -109,7 +109,9 @@ def RawArray(typecode_or_type: Any, size_or_initializer: int | Iterable[Any]) ->
     return array
 
 
-def Value(typecode_or_type: Any, *args: Any, lock: Any = True, ctx: BaseContext | None = None) -> Any:
+def Value(
+    typecode_or_type: Any, *args: Any, lock: Any = True, ctx: BaseContext | None = None, name: str | None = None
+) -> Any:
     """Makes a ctypes object in shared memory, with a lock: a `Synchronized` or an object of a class like it.
 
     Args:
@@ -117,6 +119,7 @@ def Value(typecode_or_type: Any, *args: Any, lock: Any = True, ctx: BaseContext 
         args: as for `RawValue`.
         lock: True or None: a new `RLock`; a lock: that one; False: none, as with `RawValue`.
         ctx: the context that makes a new lock.
+        name: the name of the value and of a new lock, for observers of the running program.
 
     Raises:
         AttributeError: `lock` has no method `acquire`.
@@ -139,11 +142,16 @@ def Value(typecode_or_type: Any, *args: Any, lock: Any = True, ctx: BaseContext 
             print(total.value)  # 6
         ```
     """
-    return _with_lock(RawValue(typecode_or_type, *args), lock, ctx)
+    return _with_lock(_named(RawValue(typecode_or_type, *args), name), lock, ctx, name)
 
 
 def Array(
-    typecode_or_type: Any, size_or_initializer: int | Iterable[Any], *, lock: Any = True, ctx: BaseContext | None = None
+    typecode_or_type: Any,
+    size_or_initializer: int | Iterable[Any],
+    *,
+    lock: Any = True,
+    ctx: BaseContext | None = None,
+    name: str | None = None,
 ) -> Any:
     """Makes a ctypes array in shared memory, with a lock: a `SynchronizedArray`, for "c" a `SynchronizedString`.
 
@@ -165,7 +173,7 @@ def Array(
             print(numbers[:])  # [2.0, 4.0, 6.0]
         ```
     """
-    return _with_lock(RawArray(typecode_or_type, size_or_initializer), lock, ctx)
+    return _with_lock(_named(RawArray(typecode_or_type, size_or_initializer), name), lock, ctx, name)
 
 
 def copy(obj: Any) -> Any:
@@ -176,11 +184,17 @@ def copy(obj: Any) -> Any:
     return new
 
 
-def _with_lock(obj: Any, lock: Any, ctx: BaseContext | None) -> Any:
+def _named(obj: Any, name: str | None) -> Any:
+    if name is not None:
+        obj._wrapper._label(str(name))
+    return obj
+
+
+def _with_lock(obj: Any, lock: Any, ctx: BaseContext | None, name: str | None) -> Any:
     if lock is False:
         return obj
     if lock in (True, None):
-        lock = (ctx or context._default_context.get_context()).RLock()
+        lock = (ctx or context._default_context.get_context()).RLock(name=name)
     elif not hasattr(lock, "acquire"):
         raise AttributeError(f"a lock has a method acquire(), and {lock!r} has none")
     return synchronized(obj, lock)

@@ -78,11 +78,13 @@ class Lock(_core.Lock, SemLock):
 
         Args:
             ctx: ignored; locks work across contexts.
-            name: for people to read.
+            name: for people to read, and for observers of the running program.
             robust: False: as in multiprocessing, a lock whose holder died stays held.
         """
         _core.Lock._create(self, robust)
         self.name = name
+        if name is not None:
+            _core.Lock._label(self, str(name))
 
     def __repr__(self) -> str:
         try:
@@ -139,11 +141,13 @@ class RLock(_core.RLock, SemLock):
 
         Args:
             ctx: ignored; locks work across contexts.
-            name: for people to read.
+            name: for people to read, and for observers of the running program.
             robust: False: as in multiprocessing, a lock whose holder died stays held.
         """
         _core.RLock._create(self, robust)
         self.name = name
+        if name is not None:
+            _core.RLock._label(self, str(name))
 
     def __repr__(self) -> str:
         try:
@@ -182,7 +186,7 @@ class Semaphore(_core.Semaphore, SemLock):
         Args:
             value: the first value, from 0 to `SEM_VALUE_MAX` (2147483647), which no release can exceed.
             ctx: ignored; semaphores work across contexts.
-            name: for people to read.
+            name: for people to read, and for observers of the running program.
 
         Raises:
             ValueError: `value` is outside of that range.
@@ -218,7 +222,7 @@ class BoundedSemaphore(Semaphore):
         Args:
             value: the first and greatest value, from 0 to `SEM_VALUE_MAX` (2147483647).
             ctx: ignored; semaphores work across contexts.
-            name: for people to read.
+            name: for people to read, and for observers of the running program.
 
         Raises:
             ValueError: `value` is outside of that range.
@@ -238,6 +242,8 @@ def _make(self: Semaphore, value: int, maximum: int, name: str | None) -> None:
         raise ValueError(f"a semaphore's value is from 0 to {SEM_VALUE_MAX}, not {value}")
     _core.Semaphore._create(self, value, maximum)
     self.name = name
+    if name is not None:
+        _core.Semaphore._label(self, str(name))
 
 
 def _value_shown(self: Semaphore) -> str:
@@ -269,9 +275,16 @@ class Event(_core.Event, Shared):
     """
 
     def __init__(self, *, ctx: BaseContext | None = None, name: str | None = None) -> None:
-        """Makes an event that is not set. ctx: ignored; events work across contexts. name: for people to read."""
+        """Makes an event that is not set.
+
+        Args:
+            ctx: ignored; events work across contexts.
+            name: for people to read, and for observers of the running program.
+        """
         _core.Event._create(self)
         self.name = name
+        if name is not None:
+            _core.Event._label(self, str(name))
 
     async def wait_async(self, timeout: float | None = None) -> bool:
         """`wait` for asyncio: the event loop runs meanwhile, and no thread waits. Cancelling ends the wait.

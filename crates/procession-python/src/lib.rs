@@ -21,6 +21,7 @@ mod dict;
 mod errors;
 mod inspect;
 mod interpreter;
+mod label;
 mod memory;
 mod pool;
 mod process;
@@ -58,7 +59,8 @@ mod _core {
     use super::pool::{PoolEngine, PoolGroup, PoolTask, work_in_pool};
     #[pymodule_export]
     use super::process::member::{
-        _blocks, Member, adopt, carried_done, declare_exit, describe, family_fd, leave_report, sweep,
+        _blocks, _has_role, Member, adopt, carried_done, declare_exit, describe, family_fd, leave_report,
+        sweep,
     };
     #[pymodule_export]
     use super::queue::Queue;

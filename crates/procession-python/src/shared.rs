@@ -28,6 +28,21 @@ macro_rules! shared_class {
             }
         }
 
+        impl $name {
+            /// Sets the object that was made just now, and gives it a label with the place in the program, if it is to
+            /// have one.
+            #[inline]
+            fn set_made(&self, py: Python<'_>, made: Result<$core, procession_core::Error>) -> PyResult<()> {
+                self.set_core(made)?;
+                if crate::label::is_due() { self.set_label(py, "") } else { Ok(()) }
+            }
+
+            fn set_label(&self, py: Python<'_>, name: &str) -> PyResult<()> {
+                let reference = self.core()?.reference();
+                crate::label::label(py, reference.family(), name, |label| reference.set_label(label))
+            }
+        }
+
         #[pymethods]
         impl $name {
             #[new]
@@ -49,6 +64,11 @@ macro_rules! shared_class {
                 let reference = self.core()?.reference();
                 transit::register_in_transit(|| reference.try_clone())?;
                 Ok(PyBytes::new(py, &reference.handle().to_bytes()))
+            }
+
+            /// Gives the object a label that observers read: this name, and the place in the program that calls this.
+            fn _label(&self, py: Python<'_>, name: &Bound<'_, PyString>) -> PyResult<()> {
+                self.set_label(py, &name.to_string_lossy())
             }
 
             /// Returns four numbers: waits under way, operations, operations that had to wait, nanoseconds waited in total.

@@ -70,7 +70,7 @@ class Barrier(_core.Barrier, Shared):
             action: in each round one party calls it before they go on. It is pickled with the barrier.
             timeout: seconds, for waits that give none; None: without limit.
             ctx: ignored; barriers work across contexts.
-            name: for people to read.
+            name: for people to read, and for observers of the running program.
 
         Raises:
             ValueError: `parties` is less than 1.
@@ -79,6 +79,8 @@ class Barrier(_core.Barrier, Shared):
             raise ValueError(f"a barrier has at least 1 party, not {parties}")
         _core.Barrier._create(self, parties)
         self.name = name
+        if name is not None:
+            _core.Barrier._label(self, str(name))
         self._action = action
         self._timeout = timeout
 

@@ -68,7 +68,7 @@ class Condition(_core.Condition, Shared):
         Args:
             lock: a Lock or RLock of this package; None: a new RLock.
             ctx: ignored; conditions work across contexts.
-            name: for people to read.
+            name: for people to read, and for observers of the running program.
 
         Raises:
             TypeError: `lock` is neither a Lock nor an RLock of this package.
@@ -81,6 +81,8 @@ class Condition(_core.Condition, Shared):
             raise TypeError(f"a Condition needs a Lock or an RLock, not {lock!r}")
         _core.Condition._create(self)
         self.name = name
+        if name is not None:
+            _core.Condition._label(self, str(name))
         _guard_with(self, lock)
 
     def __getstate__(self) -> tuple[Any, ...]:

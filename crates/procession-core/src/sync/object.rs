@@ -2,6 +2,7 @@
 
 use crate::error::Result;
 use crate::family::held::Hold;
+use crate::family::label::Label;
 use crate::family::ledger::Txn;
 use crate::family::object::{HEADER, Kind};
 use crate::family::{Family, Handle};
@@ -76,6 +77,14 @@ impl<T: Shared> Reference<T> {
     #[must_use]
     pub fn key(&self) -> (u64, u32) {
         (self.hold.offset, self.hold.generation)
+    }
+
+    /// Gives the object a label, for observers.
+    ///
+    /// # Errors
+    /// See [`Hold::set_label`].
+    pub fn set_label(&self, label: &Label) -> Result<()> {
+        self.hold.set_label(label)
     }
 
     /// The family whose memory contains the object.

@@ -6,6 +6,7 @@ use self::key::Written;
 use crate::codec::{message, pickle, tree};
 use crate::errors::raised;
 use crate::interpreter::DETACH_ABOVE;
+use crate::label;
 use crate::memory::transit::{self, Frame};
 use crate::shared::Attached;
 use procession_core::Error;
@@ -19,7 +20,7 @@ use procession_core::sync::wait::WaitOutcome;
 use procession_core::sys::clock::Deadline;
 use pyo3::exceptions::{PyKeyError, PyRuntimeError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
+use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
 use std::sync::OnceLock;
 
 /// A dictionary that processes share. Each operation is one step: it happens as a whole or not at all, also if the process is
@@ -79,6 +80,11 @@ impl Dict {
         self.inner
             .set(made.map_err(raised)?)
             .map_err(|_| PyRuntimeError::new_err("this SharedDict was initialised already"))
+    }
+
+    fn set_label(&self, py: Python<'_>, name: &str) -> PyResult<()> {
+        let reference = self.core()?.reference();
+        label::label(py, reference.family(), name, |label| reference.set_label(label))
     }
 
     fn found<'py>(&self, key: &Bound<'py, PyAny>) -> PyResult<Option<(Bound<'py, PyAny>, u64)>> {
@@ -179,8 +185,18 @@ impl Dict {
         Self::default()
     }
 
-    fn _create(&self) -> PyResult<()> {
-        self.set_core(core::Dict::new())
+    fn _create(&self, py: Python<'_>) -> PyResult<()> {
+        self.set_core(core::Dict::new())?;
+        if label::is_due() {
+            self.set_label(py, "")
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Gives the dictionary a label that observers read: this name, and the place in the program that calls this.
+    fn _label(&self, py: Python<'_>, name: &Bound<'_, PyString>) -> PyResult<()> {
+        self.set_label(py, &name.to_string_lossy())
     }
 
     /// Attaches this object to the dictionary that the handle names.

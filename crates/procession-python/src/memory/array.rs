@@ -4,13 +4,14 @@ use super::buffer::{Access, filled};
 use super::transit;
 use crate::errors::raised;
 use crate::interpreter::DETACH_ABOVE;
+use crate::label;
 use procession_core::Error;
 use procession_core::family::object::{HEADER, Kind};
 use procession_core::family::{Family, Handle, Hold};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyTuple};
+use pyo3::types::{PyBytes, PyDict, PyString, PyTuple};
 use std::os::raw::c_int;
 use std::sync::OnceLock;
 
@@ -27,6 +28,11 @@ impl Array {
         self.inner
             .get()
             .ok_or_else(|| PyRuntimeError::new_err("this Array was not initialised: __init__ was not called"))
+    }
+
+    fn set_label(&self, py: Python<'_>, name: &str) -> PyResult<()> {
+        let (hold, _) = self.inner()?;
+        label::label(py, hold.family, name, |label| hold.set_label(label))
     }
 
     fn set(&self, hold: Hold, len: u64) -> PyResult<()> {
@@ -52,7 +58,16 @@ impl Array {
         } else {
             make()
         };
-        self.set(hold.map_err(raised)?, len)
+        self.set(hold.map_err(raised)?, len)?;
+        if label::is_due() {
+            return self.set_label(py, "");
+        }
+        Ok(())
+    }
+
+    /// Gives the array a label that observers read: this name, and the place in the program that calls this.
+    fn _label(&self, py: Python<'_>, name: &Bound<'_, PyString>) -> PyResult<()> {
+        self.set_label(py, &name.to_string_lossy())
     }
 
     /// Attaches this object to the array that the handle names, which has at least len bytes; ValueError if it has not.

@@ -4,6 +4,7 @@ use super::group::PoolGroup;
 use super::task::{self, How, told};
 use crate::descriptors::borrow;
 use crate::errors::{raised, system_error};
+use crate::label;
 use crate::shared::{waited, within};
 use procession_core::pool::{Definition, Event, Options, Phase, Pool, Report, Submission};
 use pyo3::exceptions::PyRuntimeError;
@@ -46,6 +47,10 @@ impl Drop for PoolTask {
 }
 
 impl PoolEngine {
+    fn set_label(&self, py: Python<'_>, name: &str) -> PyResult<()> {
+        label::label(py, self.pool.family(), name, |label| self.pool.set_label(label))
+    }
+
     pub fn ours(&self) -> PyResult<&Arc<Pool>> {
         if self.pid == self.pool.family().pid() {
             Ok(&self.pool)
@@ -196,16 +201,25 @@ fn is_named(obj: &Bound<'_, PyAny>) -> PyResult<bool> {
 impl PoolEngine {
     #[new]
     #[pyo3(signature = (workers, memory_limit = None))]
-    fn new(workers: u32, memory_limit: Option<u64>) -> PyResult<PoolEngine> {
+    fn new(py: Python<'_>, workers: u32, memory_limit: Option<u64>) -> PyResult<PoolEngine> {
         let options = Options {
             workers,
             memory_limit,
         };
-        Ok(PoolEngine {
+        let engine = PoolEngine {
             pool: Arc::new(Pool::new(options).map_err(raised)?),
             pid: std::process::id(),
             functions: Mutex::new(HashMap::new()),
-        })
+        };
+        if label::is_due() {
+            engine.set_label(py, "")?;
+        }
+        Ok(engine)
+    }
+
+    /// Gives the pool a label that observers read: this name, and the place in the program that calls this.
+    fn _label(&self, py: Python<'_>, name: &Bound<'_, PyString>) -> PyResult<()> {
+        self.set_label(py, &name.to_string_lossy())
     }
 
     /// The bytes by which workers find the pool, as long as this object lives.

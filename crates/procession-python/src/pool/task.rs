@@ -3,6 +3,7 @@
 use crate::codec::message::{self, Buffers};
 use crate::errors::raised;
 use crate::interpreter::DETACH_ABOVE;
+use crate::label;
 use procession_core::family::Family;
 use procession_core::pool::layout::HEAD;
 use procession_core::pool::{
@@ -219,6 +220,10 @@ pub fn define(family: &'static Family, obj: &Bound<'_, PyAny>) -> PyResult<Arc<D
         } else {
             made()
         };
-        made.map(Arc::new).map_err(raised)
+        let made = made.map_err(raised)?;
+        Ok(Arc::new(match label::of_function(family, obj) {
+            Some(label) => made.labelled(label),
+            None => made,
+        }))
     })
 }

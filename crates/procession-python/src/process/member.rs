@@ -3,6 +3,7 @@
 use crate::descriptors::take;
 use crate::errors::raised;
 use crate::memory::transit::{self, Frame};
+use procession_core::family::registry::Role;
 use procession_core::family::{Family, Hold, Seat, fork};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -153,6 +154,22 @@ pub fn describe(name: &Bound<'_, PyString>) {
     if let Some(seat) = Family::home_if_any().and_then(|f| f.current_seat()) {
         seat.slot().set_name(&shown(name));
     }
+}
+
+/// Notes what this process is for, for observers: the number of a `Role`.
+#[pyfunction]
+pub fn _has_role(role: u8) -> PyResult<()> {
+    let role = match role {
+        0 => Role::Program,
+        1 => Role::Worker,
+        2 => Role::ForkServer,
+        3 => Role::Spare,
+        4 => Role::Manager,
+        5 => Role::Tracker,
+        _ => return Err(PyValueError::new_err("there is no such role")),
+    };
+    Family::has_role(role);
+    Ok(())
 }
 
 /// Notes that this process is about to end with this exit code.

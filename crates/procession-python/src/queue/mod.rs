@@ -17,7 +17,7 @@ use procession_core::sync::wakers::{Address, Mailbox};
 use procession_core::sys::clock::Deadline;
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyTuple};
+use pyo3::types::{PyBytes, PyDict, PyString, PyTuple};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock};
@@ -253,8 +253,11 @@ impl Queue {
 
 shared_class!(Queue, core::Queue, "Queue", {
     #[pyo3(signature = (maxsize = 0, maxbytes = 0))]
-    fn _create(&self, maxsize: i64, maxbytes: i64) -> PyResult<()> {
-        self.set_core(core::Queue::new(maxsize.max(0) as u64, maxbytes.max(0) as u64))
+    fn _create(&self, py: Python<'_>, maxsize: i64, maxbytes: i64) -> PyResult<()> {
+        self.set_made(
+            py,
+            core::Queue::new(maxsize.max(0) as u64, maxbytes.max(0) as u64),
+        )
     }
 
     /// Puts an object into the queue. Waits for room if the queue is full.

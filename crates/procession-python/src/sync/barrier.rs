@@ -10,7 +10,7 @@ use procession_core::sync::wait::WaitOutcome;
 use procession_core::sync::wakers::Address;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyTuple};
+use pyo3::types::{PyBytes, PyDict, PyString, PyTuple};
 use std::sync::OnceLock;
 
 /// A barrier that processes share. The class of the facade has the public `wait`, which runs the action.
@@ -21,9 +21,9 @@ pub struct Barrier {
 }
 
 shared_class!(Barrier, sync::Barrier, "Barrier", {
-    fn _create(&self, parties: i64) -> PyResult<()> {
+    fn _create(&self, py: Python<'_>, parties: i64) -> PyResult<()> {
         match u32::try_from(parties) {
-            Ok(n @ 1..=sync::barrier::MOST) => self.set_core(sync::Barrier::new(n)),
+            Ok(n @ 1..=sync::barrier::MOST) => self.set_made(py, sync::Barrier::new(n)),
             _ => Err(PyValueError::new_err(format!(
                 "parties must be between 1 and {}, not {parties}",
                 sync::barrier::MOST

@@ -13,7 +13,7 @@ use procession_core::sync::{self, Acquired};
 use procession_core::sys::clock::Deadline;
 use pyo3::exceptions::{PyAssertionError, PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyTuple};
+use pyo3::types::{PyBytes, PyDict, PyString, PyTuple};
 use std::sync::{Mutex, OnceLock};
 
 /// The list of waiters of a condition. The facade's class has the lock around it.
@@ -182,8 +182,8 @@ pub fn wait(
 }
 
 shared_class!(Condition, sync::Condition, "Condition", {
-    fn _create(&self) -> PyResult<()> {
-        self.set_core(sync::Condition::new())
+    fn _create(&self, py: Python<'_>) -> PyResult<()> {
+        self.set_made(py, sync::Condition::new())
     }
 
     fn _enlist(&self) -> PyResult<Ticket> {

@@ -8,7 +8,7 @@ use procession_core::sync;
 use procession_core::sync::wakers::Address;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyTuple};
+use pyo3::types::{PyBytes, PyDict, PyString, PyTuple};
 use std::sync::OnceLock;
 
 /// An event that processes share: a flag to set, clear and wait for.
@@ -19,8 +19,8 @@ pub struct Event {
 }
 
 shared_class!(Event, sync::Event, "Event", {
-    fn _create(&self) -> PyResult<()> {
-        self.set_core(sync::Event::new())
+    fn _create(&self, py: Python<'_>) -> PyResult<()> {
+        self.set_made(py, sync::Event::new())
     }
 
     /// Returns whether the event is set now.

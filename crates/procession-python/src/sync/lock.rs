@@ -9,7 +9,7 @@ use procession_core::sync::{self, Acquired};
 use procession_core::sys::clock::Deadline;
 use pyo3::exceptions::{PyAssertionError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyTuple};
+use pyo3::types::{PyBytes, PyDict, PyString, PyTuple};
 use std::sync::OnceLock;
 
 /// A lock that processes share. One thread holds it at a time and cannot acquire it again before it is released.
@@ -89,8 +89,8 @@ fn acquired(
 
 shared_class!(Lock, sync::Lock, "Lock", {
     #[pyo3(signature = (robust = true))]
-    fn _create(&self, robust: bool) -> PyResult<()> {
-        self.set_core(sync::Lock::new(robust))
+    fn _create(&self, py: Python<'_>, robust: bool) -> PyResult<()> {
+        self.set_made(py, sync::Lock::new(robust))
     }
 
     /// What `acquire` does when the lock is not to be had at once, or when it gets arguments.
@@ -134,8 +134,8 @@ shared_class!(Lock, sync::Lock, "Lock", {
 
 shared_class!(RLock, sync::RLock, "RLock", {
     #[pyo3(signature = (robust = true))]
-    fn _create(&self, robust: bool) -> PyResult<()> {
-        self.set_core(sync::RLock::new(robust))
+    fn _create(&self, py: Python<'_>, robust: bool) -> PyResult<()> {
+        self.set_made(py, sync::RLock::new(robust))
     }
 
     /// What `acquire` does when the lock is not to be had at once, or when it gets arguments.

@@ -8,7 +8,7 @@ use procession_core::sync::wakers::Address;
 use procession_core::sync::{self, semaphore};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyTuple};
+use pyo3::types::{PyBytes, PyDict, PyString, PyTuple};
 use std::sync::OnceLock;
 
 /// A semaphore that processes share: a value that `acquire` decrements and `release` increments.
@@ -33,11 +33,11 @@ impl Semaphore {
 }
 
 shared_class!(Semaphore, sync::Semaphore, "Semaphore", {
-    fn _create(&self, value: i64, maximum: i64) -> PyResult<()> {
+    fn _create(&self, py: Python<'_>, value: i64, maximum: i64) -> PyResult<()> {
         let number = |n: i64| u32::try_from(n).ok().filter(|n| *n <= semaphore::MOST);
         match (number(value), number(maximum)) {
             (Some(value), Some(maximum)) if value <= maximum => {
-                self.set_core(sync::Semaphore::new(value, maximum))
+                self.set_made(py, sync::Semaphore::new(value, maximum))
             }
             _ => Err(PyValueError::new_err(format!(
                 "a semaphore's initial value must be between 0 and {}, not {value}",

@@ -1,0 +1,189 @@
+"""What family memory says of a running program, as an observer reads it from outside."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+import procession as mp
+from deadlines import PATIENCE, until
+from observed import OFFSET, Memory
+
+HERE = os.path.basename(__file__)
+
+
+@pytest.fixture
+def memory() -> Iterator[Memory]:
+    mp.Lock()  # so that there is a family
+    found = Memory()
+    yield found
+    found.close()
+
+
+MAKERS = {
+    "Lock": lambda: mp.Lock(name="it"),
+    "RLock": lambda: mp.RLock(name="it"),
+    "Semaphore": lambda: mp.Semaphore(name="it"),
+    "BoundedSemaphore": lambda: mp.BoundedSemaphore(name="it"),
+    "Event": lambda: mp.Event(name="it"),
+    "Barrier": lambda: mp.Barrier(2, name="it"),
+    "Condition": lambda: mp.Condition(name="it"),
+    "Queue": lambda: mp.Queue(name="it"),
+    "JoinableQueue": lambda: mp.JoinableQueue(name="it"),
+    "SimpleQueue": lambda: mp.SimpleQueue(name="it"),
+}
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+def test_an_object_says_its_name_and_where_it_was_made(memory: Memory, kind: str) -> None:
+    made: Any = MAKERS[kind]()
+    label = memory.label(made._key[0])
+    assert label is not None
+    name, place = label
+    assert name == "it"
+    assert HERE in place and place.endswith("<lambda>")
+
+
+def test_an_object_without_a_name_says_where_it_was_made(memory: Memory) -> None:
+    made = []
+
+    def label_of_a_new_lock() -> tuple[str, str] | None:
+        made.append(mp.Lock())
+        return memory.label(made[-1]._key[0])
+
+    # Only a thousand objects in a second have a place.
+    label = until(label_of_a_new_lock)
+    assert label[0] == ""
+    assert HERE in label[1] and "test_an_object_without_a_name" in label[1]
+
+
+def test_values_and_arrays_have_names(memory: Memory) -> None:
+    for made in (mp.Value("i", name="total"), mp.Array("d", 5, name="total"), mp.Array("b", 1 << 20, name="total")):
+        label = memory.label(made.get_obj()._wrapper._key[0])
+        assert label is not None and label[0] == "total"
+        lock = memory.label(made.get_lock()._key[0])
+        assert lock is not None and lock[0] == "total"
+
+
+def test_a_lock_made_in_great_numbers_works_without_a_place() -> None:
+    locks = [mp.Lock() for _ in range(3000)]
+    assert all(lock.acquire(False) for lock in locks)
+
+
+def hold_up(lock: Any, event: Any) -> None:
+    event.set()
+    with lock:
+        pass
+
+
+def test_a_waiting_process_says_for_what_and_since_when(memory: Memory, context: Any, start_method: str) -> None:
+    lock, started = context.Lock(), context.Event()
+    with lock:
+        child = context.Process(target=hold_up, args=(lock, started))
+        child.start()
+        assert started.wait(PATIENCE)
+        before = time.monotonic_ns()
+        pid = child.pid
+        assert pid is not None
+        assert until(lambda: memory.waits(pid))
+        (wait,) = memory.waits(pid)
+        assert wait["what"] == memory.number("What.Acquire")
+        assert wait["object"] & OFFSET == lock._key[0]
+        assert wait["thread"] == pid
+        assert abs(wait["since"] - before) < PATIENCE * 1e9
+        assert wait["deadline"] == 2**64 - 1
+        assert wait["seen"] == 1
+        how = memory.field(memory.seats()[pid], "Slot.how")
+        starts = {"fork": "Start.Fork", "spawn": "Start.Spawn", "forkserver": "Start.ForkServer"}
+        assert how >> 32 & 0xFF == memory.number(starts[start_method])
+        assert how >> 40 & 0xFF == memory.number("Role.Program")
+        # The wait of the main thread returns for signals every few seconds, and still began at the same time.
+        assert until(lambda: time.monotonic_ns() - wait["since"] > 1e9)
+        assert memory.waits(pid)[0]["since"] == wait["since"]
+    child.join()
+
+
+def test_a_process_that_joins_a_child_says_which(memory: Memory) -> None:
+    context = mp.get_context("fork")
+    lock = context.Lock()
+    with lock:
+        child = context.Process(target=hold_up, args=(lock, context.Event()))
+        child.start()
+        joiner = threading.Thread(target=child.join)
+        joiner.start()
+        joins = memory.number("What.Join")
+        assert until(lambda: any(wait["what"] == joins for wait in memory.waits(os.getpid())))
+        assert any(wait["detail"] == child.pid for wait in memory.waits(os.getpid()))
+    joiner.join()
+
+
+def test_a_reader_of_a_pipe_says_from_which_descriptor(memory: Memory) -> None:
+    reader, writer = mp.Pipe(duplex=False)
+    thread = threading.Thread(target=reader.recv)
+    thread.start()
+    receives = memory.number("What.Receive")
+    assert until(lambda: any(wait["what"] == receives for wait in memory.waits(os.getpid())))
+    assert any(wait["detail"] == reader.fileno() for wait in memory.waits(os.getpid()))
+    writer.send(None)
+    thread.join()
+
+
+def pause(seconds: float) -> float:
+    time.sleep(seconds)
+    return seconds
+
+
+def test_a_pool_says_what_its_workers_do_and_have_done(memory: Memory) -> None:
+    with mp.get_context("fork").Pool(2, name="loader") as pool:
+        pool.map(pause, [0.0] * 20, chunksize=1)
+        result = pool.map_async(pause, [0.0, 9.0], chunksize=1)
+        engine: Any = pool._engine
+        at = next(at for at, name in pools(memory) if name == "loader")
+        assert engine.handle  # the pool is the one that was found
+        slots = [at + memory.number("PoolObject") + n * memory.number("WorkerSlot") for n in range(2)]
+
+        def busy() -> list[int]:
+            return [slot for slot in slots if memory.field(slot, "WorkerSlot.task")]
+
+        assert until(lambda: len(busy()) == 1)
+        (slot,) = busy()
+        definition = memory.field(slot, "WorkerSlot.definition") & OFFSET
+        size = memory.number("Header")
+        name = memory.text(memory.word(definition + size + memory.place("DefinitionHead.label")))
+        assert name == (f"{__name__}.pause", "")
+        seats = memory.seats()
+        worker = memory.field(slot, "WorkerSlot.seat") - 1 & 0xFFFFFFFF
+        seat = memory.number("at.registry") + worker * memory.number("Slot")
+        assert seat in seats.values()
+        assert memory.field(seat, "Slot.how") >> 40 & 0xFF == memory.number("Role.Worker")
+        written = [memory.field(memory.field(slot, "WorkerSlot.history"), "HistoryObject.written") for slot in slots]
+        assert sum(written) == 21
+        totals = at + memory.place("PoolObject.totals")
+        assert memory.field(totals, "Totals.submitted") == 22
+        assert memory.field(totals, "Totals.returned") in (20, 21)
+        del result
+
+
+def pools(memory: Memory) -> Iterator[tuple[int, str]]:
+    """The pools that this process refers to, with their names."""
+    chunk = memory.field(memory.seats()[os.getpid()], "Slot.held")
+    while chunk:
+        for at in range(chunk + memory.place("Chunk.entries"), chunk + memory.number("Chunk"), 8):
+            held = memory.word(at)
+            if held and memory.field(held, "Header.tag") >> 16 & 0xFFFF == memory.number("Kind.Pool"):
+                label = memory.label(held)
+                if label is not None:
+                    yield held, label[0]
+        chunk = memory.field(chunk, "Chunk.next")
+
+
+def test_the_server_of_a_manager_says_that_it_is_one(memory: Memory) -> None:
+    with mp.get_context("fork").Manager() as manager:
+        server: Any = manager._process
+        how = memory.field(memory.seats()[server.pid], "Slot.how")
+        assert how >> 40 & 0xFF == memory.number("Role.Manager")
