@@ -45,7 +45,7 @@ FLOORS = {
         "main",
     ],
     "procession": [
-        "error memory",
+        "error label memory",
         "code message outcome pickle shared_value startup transit value"
         " block channel condvar lock queue rlock segment shared sync",
         "connection accept",

@@ -1,6 +1,7 @@
 //! The condition variable.
 
 use crate::error::FamilyError;
+use crate::label::{named, placed};
 use crate::lock::{LockGuard, Locked};
 use crate::memory::Pod;
 use crate::sync::waited;
@@ -42,14 +43,16 @@ pub struct Condvar {
     pub(crate) inner: Arc<core::Condition>,
 }
 travels!(Condvar, core::Condition);
+named!(Condvar, condvar, condvar.inner.reference());
 
 impl Condvar {
     /// Creates a condition variable without waiters.
     ///
     /// # Errors
     /// Family memory is exhausted.
+    #[track_caller]
     pub fn new() -> Result<Self, FamilyError> {
-        Ok(Self::from_core(core::Condition::new()?))
+        Ok(placed(Self::from_core(core::Condition::new()?)))
     }
 
     /// Unlocks, waits for a notification, and locks again. If every process that would notify is killed, without having

@@ -78,6 +78,7 @@ mod condvar;
 mod connection;
 mod entry;
 mod error;
+mod label;
 mod lock;
 mod memory;
 mod message;

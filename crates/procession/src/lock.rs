@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 use crate::error::FamilyError;
+use crate::label::{named, placed};
 use crate::memory::{self, Pod};
 use crate::transit::{self, HandleBytes};
 use procession_core::family::Hold;
@@ -119,18 +120,21 @@ pub struct LockGuard<'a, T: Pod> {
     here: PhantomData<*const ()>,
 }
 
+named!(Lock<T: Pod>, lock, lock.inner.lock.reference());
+
 impl<T: Pod> Lock<T> {
     /// Creates a free lock around `value`.
     ///
     /// # Errors
     /// Family memory is exhausted.
+    #[track_caller]
     pub fn new(value: T) -> Result<Self, FamilyError> {
         let lock = core::Lock::new_guarded()?;
         let held = match size_of::<T>() {
             0 => None,
             _ => Some(lock.guarded(value.as_bytes())?),
         };
-        Ok(Self::from_parts(lock, held))
+        Ok(placed(Self::from_parts(lock, held)))
     }
 
     /// Assembles a lock. `value` is None if a T has no bytes, and otherwise the object that `lock` guards, which has room for

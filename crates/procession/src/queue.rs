@@ -1,6 +1,7 @@
 //! The queue: first in, first out, among any number of processes.
 
 use crate::error::{FamilyError, GetError, PutError};
+use crate::label::{named, placed};
 use crate::message::{self, Message, Outgoing};
 use crate::sync::Thread;
 use procession_core::queue::{self as core, Got, Parcel, Put};
@@ -38,29 +39,34 @@ pub struct Queue<T: Message> {
     kind: PhantomData<fn(T) -> T>,
 }
 
+named!(Queue<T: Message>, queue, queue.inner.reference());
+
 impl<T: Message> Queue<T> {
     /// Creates a queue without a limit.
     ///
     /// # Errors
     /// Family memory is exhausted.
+    #[track_caller]
     pub fn new() -> Result<Self, FamilyError> {
-        Ok(Self::from_core(core::Queue::new(0, 0)?))
+        Ok(placed(Self::from_core(core::Queue::new(0, 0)?)))
     }
 
     /// Creates a queue that holds at most `messages` messages. Putting waits for room.
     ///
     /// # Errors
     /// Those of [`new`](Queue::new).
+    #[track_caller]
     pub fn bounded(messages: u64) -> Result<Self, FamilyError> {
-        Ok(Self::from_core(core::Queue::new(messages, 0)?))
+        Ok(placed(Self::from_core(core::Queue::new(messages, 0)?)))
     }
 
     /// Creates a queue whose messages have at most `bytes` bytes together. A larger message waits until the queue is empty.
     ///
     /// # Errors
     /// Those of [`new`](Queue::new).
+    #[track_caller]
     pub fn bounded_in_bytes(bytes: u64) -> Result<Self, FamilyError> {
-        Ok(Self::from_core(core::Queue::new(0, bytes)?))
+        Ok(placed(Self::from_core(core::Queue::new(0, bytes)?)))
     }
 
     pub(crate) fn from_core(inner: core::Queue) -> Self {

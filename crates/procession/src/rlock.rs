@@ -1,6 +1,7 @@
 //! The recursive lock.
 
 use crate::error::FamilyError;
+use crate::label::{named, placed};
 use crate::lock::Death;
 use crate::transit::travels;
 use procession_core::sync::{self as core, Acquired};
@@ -29,6 +30,7 @@ pub struct RLock {
     pub(crate) inner: Arc<core::RLock>,
 }
 travels!(RLock, core::RLock);
+named!(RLock, lock, lock.inner.reference());
 
 /// The result of locking.
 #[derive(Debug)]
@@ -63,8 +65,9 @@ impl RLock {
     ///
     /// # Errors
     /// Family memory is exhausted.
+    #[track_caller]
     pub fn new() -> Result<Self, FamilyError> {
-        Ok(Self::from_core(core::RLock::new(true)?))
+        Ok(placed(Self::from_core(core::RLock::new(true)?)))
     }
 
     /// Locks, and waits until the owner unlocks or its process ends.

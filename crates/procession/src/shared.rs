@@ -1,6 +1,7 @@
 //! Plain old data that any process of the family reads and writes at any time.
 
 use crate::error::FamilyError;
+use crate::label::{named, placed};
 use crate::memory::{Array, Atomic, Pod};
 use crate::transit::{self, HandleBytes};
 use procession_core::family::object::Kind;
@@ -54,24 +55,29 @@ pub struct SharedSlice<T: Pod> {
 /// ```
 pub struct SharedBox<T: Pod>(SharedSlice<T>);
 
+named!(SharedSlice<T: Pod>, slice, slice.array.hold());
+named!(SharedBox<T: Pod>, shared, shared.0.array.hold());
+
 impl<T: Pod> SharedSlice<T> {
     /// Creates a zeroed slice of `len` elements.
     ///
     /// # Errors
     /// The machine or its control group has less memory left than the slice has bytes, even if few of them will be written.
+    #[track_caller]
     pub fn zeroed(len: usize) -> Result<Self, FamilyError> {
         let bytes = (len as u64).saturating_mul(size_of::<T>() as u64);
-        Ok(SharedSlice {
+        Ok(placed(SharedSlice {
             array: Arc::new(Array::zeroed(Family::home()?, bytes)?),
             len,
             kind: PhantomData,
-        })
+        }))
     }
 
     /// Creates a slice with a copy of `elements`.
     ///
     /// # Errors
     /// Those of [`zeroed`](SharedSlice::zeroed).
+    #[track_caller]
     pub fn from_slice(elements: &[T]) -> Result<Self, FamilyError> {
         let made = Self::zeroed(elements.len())?;
         made.write(0, elements);
@@ -205,6 +211,7 @@ impl<T: Pod> SharedBox<T> {
     ///
     /// # Errors
     /// Family memory is exhausted.
+    #[track_caller]
     pub fn new(value: T) -> Result<Self, FamilyError> {
         SharedSlice::from_slice(&[value]).map(SharedBox)
     }

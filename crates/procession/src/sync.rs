@@ -1,6 +1,7 @@
 //! Event, semaphore and barrier: shared objects of one word each.
 
 use crate::error::FamilyError;
+use crate::label::{named, placed};
 use crate::transit::travels;
 use procession_core::sync::barrier::Outcome;
 use procession_core::sync::caller::Caller;
@@ -53,14 +54,16 @@ pub struct Event {
     pub(crate) inner: Arc<core::Event>,
 }
 travels!(Event, core::Event);
+named!(Event, event, event.inner.reference());
 
 impl Event {
     /// Creates an event that is not set.
     ///
     /// # Errors
     /// Family memory is exhausted.
+    #[track_caller]
     pub fn new() -> Result<Self, FamilyError> {
-        Ok(Self::from_core(core::Event::new()?))
+        Ok(placed(Self::from_core(core::Event::new()?)))
     }
 
     /// Returns whether the event is set.
@@ -114,12 +117,14 @@ pub struct Semaphore {
     pub(crate) inner: Arc<core::Semaphore>,
 }
 travels!(Semaphore, core::Semaphore);
+named!(Semaphore, semaphore, semaphore.inner.reference());
 
 impl Semaphore {
     /// Creates a semaphore with `permits` permits. Permits can be added up to a value of 2<sup>31</sup> - 1.
     ///
     /// # Errors
     /// Family memory is exhausted.
+    #[track_caller]
     pub fn new(permits: u32) -> Result<Self, FamilyError> {
         Self::bounded(permits, i32::MAX.unsigned_abs())
     }
@@ -128,8 +133,9 @@ impl Semaphore {
     ///
     /// # Errors
     /// Family memory is exhausted.
+    #[track_caller]
     pub fn bounded(permits: u32, most: u32) -> Result<Self, FamilyError> {
-        Ok(Self::from_core(core::Semaphore::new(permits, most)?))
+        Ok(placed(Self::from_core(core::Semaphore::new(permits, most)?)))
     }
 
     /// Takes a permit, and waits until there is one.
@@ -181,6 +187,7 @@ pub struct Barrier {
     pub(crate) inner: Arc<core::Barrier>,
 }
 travels!(Barrier, core::Barrier);
+named!(Barrier, barrier, barrier.inner.reference());
 
 /// The barrier is broken: a party's time was up, or a process called [`Barrier::abort`] or [`Barrier::reset`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -214,8 +221,9 @@ impl Barrier {
     ///
     /// # Errors
     /// Family memory is exhausted.
+    #[track_caller]
     pub fn new(parties: u32) -> Result<Self, FamilyError> {
-        Ok(Self::from_core(core::Barrier::new(parties.max(1))?))
+        Ok(placed(Self::from_core(core::Barrier::new(parties.max(1))?)))
     }
 
     /// Waits until all parties have arrived.

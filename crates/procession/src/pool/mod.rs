@@ -72,6 +72,7 @@ pub struct PoolBuilder {
     workers: Option<u32>,
     plan: Plan,
     memory_limit: Option<u64>,
+    name: Option<String>,
     trouble: Option<BuildTrouble>,
 }
 
@@ -124,11 +125,18 @@ impl PoolBuilder {
         self
     }
 
+    /// Gives the pool a name, which observers of the running program show.
+    pub fn name(mut self, name: &str) -> Self {
+        self.name = Some(name.to_owned());
+        self
+    }
+
     /// Creates the pool. A thread of its own starts the workers at once.
     ///
     /// # Errors
     /// [`StartError::NotInitialised`]; [`StartError::Encode`] if the initializer's arguments cannot be encoded;
     /// [`StartError::Family`] if family memory is exhausted; [`StartError::System`] if no thread can be started.
+    #[track_caller]
     pub fn build(self) -> Result<Pool, StartError> {
         if !crate::startup::is_initialised() {
             return Err(StartError::NotInitialised);
@@ -154,6 +162,9 @@ impl PoolBuilder {
             definitions: Mutex::new(HashMap::new()),
             trouble: Mutex::new(None),
         });
+        if self.name.is_some() || procession_core::family::label::is_due() {
+            crate::label::label(&shared.engine, self.name.as_deref().unwrap_or_default());
+        }
         let (its, plan) = (shared.clone(), self.plan);
         let supervisor = thread::Builder::new()
             .name("pool supervisor".into())
@@ -176,6 +187,7 @@ impl Pool {
     ///
     /// # Errors
     /// Those of [`PoolBuilder::build`].
+    #[track_caller]
     pub fn new(workers: u32) -> Result<Pool, StartError> {
         Pool::builder().workers(workers).build()
     }
@@ -206,6 +218,7 @@ impl Pool {
                 initializer: None,
             },
             memory_limit: None,
+            name: None,
             trouble: None,
         }
     }
