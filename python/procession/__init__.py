@@ -30,6 +30,7 @@ from ._core import __version__ as __version__
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from types import ModuleType
     from typing import Any
 
     from . import inspect as inspect
@@ -172,18 +173,20 @@ def __getattr__(name: str) -> object:
     if name == "reducer":  # a property of the context, whose module is imported late
         return _default.reducer
     if name in _LATE:
-        full = f"{__name__}.{_LATE[name]}"
-        __import__(full)  # not importlib, which a child may not need otherwise
-        found = getattr(sys.modules[full], name)
+        found = getattr(_imported(_LATE[name]), name)
         globals()[name] = found
         return found
     if name == "inspect" or name in _alias.INTERFACE:
         # `inspect` is a module that can be called. The others are as `multiprocessing.util` and its kind: attributes
         # once another module has imported them
-        from importlib import import_module
-
-        return import_module(f"{__name__}.{name}")
+        return _imported(name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def _imported(name: str) -> ModuleType:
+    full = f"{__name__}.{name}"
+    __import__(full)  # not importlib, which a child may not need otherwise
+    return sys.modules[full]
 
 
 def _for_freezers() -> None:

@@ -15,12 +15,6 @@ if TYPE_CHECKING:
 
 __all__ = ["loads", "pickled", "split"]
 
-try:
-    # in C, and importing it takes less time in each child than importing pickle
-    from _pickle import loads as loads
-except ImportError:
-    from pickle import loads as loads
-
 LENGTH = 8  # number of bytes of the length of each pickle
 
 
@@ -90,6 +84,16 @@ def pickled(popen: Any, preparation: dict[str, Any], process_obj: BaseProcess) -
             others.set_spawning_popen(None)
     parts = (first, second, baggage.pickled())
     return b"".join((*(len(part).to_bytes(LENGTH, "little") for part in parts), *parts))
+
+
+def loads(pickled: bytes | memoryview, **options: Any) -> Any:
+    """Unpickles a part of a start message. Takes the options of `pickle.loads`."""
+    try:
+        # in C, and importing it takes less time in each child than importing pickle
+        from _pickle import loads
+    except ImportError:
+        from pickle import loads
+    return loads(pickled, **options)
 
 
 def split(message: bytes) -> tuple[memoryview, memoryview, memoryview]:
