@@ -177,6 +177,7 @@ fn a_pool_that_is_over_leaves_no_block_behind() {
         }
         let label = Label::new(family, "pool", "pool.py:1 main").unwrap();
         pool.set_label(&label).unwrap();
+        assert_eq!(read(&object(&pool).label), label.named());
     };
     made();
     // Other tests of this file make and drop blocks meanwhile.

@@ -29,7 +29,9 @@ pub struct PoolObject {
     pub owner: AtomicU64,
     /// The pool's phase: 0 open, 1 closing, 2 terminating, 3 broken.
     pub phase: AtomicU64,
-    spare: AtomicU64,
+    /// The pool's label ([`crate::family::object::named`]), or 0: the same as in `Header::waits`, which counts as the
+    /// reference.
+    pub label: AtomicU64,
     /// The totals, for observers. Only the parent writes them, under its own lock.
     pub totals: Totals,
 }
@@ -63,7 +65,7 @@ pub struct Totals {
 shared!(Totals, 128, {
     submitted, returned, failed, died, retried, cancelled, timed_out, restarts, abandoned, spare,
 });
-shared!(PoolObject, 256, { header, tasks, results, slots, owner, phase, spare, totals });
+shared!(PoolObject, 256, { header, tasks, results, slots, owner, phase, label, totals });
 
 /// The slot of one worker.
 #[repr(C, align(64))]

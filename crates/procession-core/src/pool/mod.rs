@@ -282,7 +282,9 @@ impl Pool {
     /// # Errors
     /// A signal handler ends the wait for the ledger.
     pub fn set_label(&self, label: &Label) -> Result<()> {
-        self.hold.set_label(label)
+        self.hold.set_label(label)?;
+        self.object().label.store(label.named(), Ordering::Relaxed);
+        Ok(())
     }
 
     fn object(&self) -> &'static PoolObject {

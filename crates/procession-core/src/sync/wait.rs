@@ -3,9 +3,9 @@
 use super::bell::Bell;
 use super::spin::Spin;
 use crate::atomic::Word;
+use crate::family::Hold;
 use crate::family::object::named;
 use crate::family::waits::{Reason, Recorded, What};
-use crate::family::Hold;
 use crate::sys::clock::{Deadline, now};
 use crate::sys::futex::Woken;
 use crate::sys::shared::shared;
