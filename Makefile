@@ -24,6 +24,10 @@ WHEELS         := target/wheels
 # A program that a shell starts in the background ignores Ctrl-C, and so do its children. The tests send Ctrl-C.
 INTERRUPTIBLE := $(shell env --default-signal=INT true 2>/dev/null && echo env --default-signal=INT)
 
+# Most tests wait more than they compute: three workers for two CPUs.
+CPUS    := $(shell nproc)
+WORKERS ?= $(shell echo $$(($(CPUS) + ($(CPUS) + 1) / 2)))
+
 PYTEST = $(INTERRUPTIBLE) $(BIN)/python -m pytest tests
 
 .PHONY: help
@@ -97,8 +101,8 @@ twice = $(1) || { echo "ONCE MORE: $(subst ",,$(1))"; $(1); }
 
 .PHONY: test
 test: build cargo-test crash loom ## Run all tests, on every Python that is found
-	$(INTERRUPTIBLE) $(BIN)/python tools/other_pythons.py --wheels $(WHEELS) --maturin $(BIN)/maturin
-	$(PYTEST) -n 2 --dist worksteal || { echo "ONCE MORE, the tests that failed above (all tests, if the run was interrupted): they wait with deadlines," \
+	$(INTERRUPTIBLE) $(BIN)/python tools/other_pythons.py --wheels $(WHEELS) --maturin $(BIN)/maturin --workers $(WORKERS)
+	$(PYTEST) -n $(WORKERS) --dist worksteal || { echo "ONCE MORE, the tests that failed above (all tests, if the run was interrupted): they wait with deadlines," \
 	  "and the machine may have been busy"; $(PYTEST) --last-failed --last-failed-no-failures all; }
 
 .PHONY: cargo-test
@@ -123,7 +127,7 @@ METHOD ?= fork
 quick: $(VENV)/.stamp-tools ## After a change: build fast, and run the tests of some folders under one start method (AREA='queue sync' METHOD=spawn)
 	@rm -f $(VENV)/.stamp-build
 	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/maturin develop --profile quick --quiet
-	$(INTERRUPTIBLE) $(BIN)/python -m pytest $(addprefix tests/,$(AREA)) --start-method $(METHOD) -m 'not slow' -q -n 2 --dist worksteal
+	$(INTERRUPTIBLE) $(BIN)/python -m pytest $(addprefix tests/,$(AREA)) --start-method $(METHOD) -m 'not slow' -q -n $(WORKERS) --dist worksteal
 
 .PHONY: pytest
 pytest: build ## Run the Python tests on .venv's Python alone (ARGS='-k queue')

@@ -16,8 +16,6 @@ from pathlib import Path
 VERSIONS = ("3.11", "3.12", "3.13", "3.14", "3.15")
 # at the versions of requirements-dev.txt
 TOOLS = ("pytest", "pytest-timeout", "pytest-randomly", "pytest-xdist", "hypothesis")
-# Most tests wait more than they compute.
-BOTH_CPUS = ("-n", "2", "--dist", "worksteal")
 ASK = "import sys, venv, ensurepip; print(sys.implementation.name, '%d.%d' % sys.version_info[:2])"
 
 
@@ -53,7 +51,7 @@ def build_wheel(maturin: str, folder: Path) -> Path:
     return wheel
 
 
-def test_with(executable: str, version: str, wheel: Path) -> None:
+def test_with(executable: str, version: str, wheel: Path, workers: int) -> None:
     environment = Path(f".venv-{version}")
     python = environment / "bin" / "python"
     if not answers(str(python), version):
@@ -67,7 +65,7 @@ def test_with(executable: str, version: str, wheel: Path) -> None:
         print(f"Python {version}: numpy is not to be had, tests that need it are skipped", flush=True)
     run(*pip, "--force-reinstall", "--no-deps", wheel)  # the same version number may have new contents
     try:
-        run(python, "-m", "pytest", "tests", *BOTH_CPUS)
+        run(python, "-m", "pytest", "tests", "-n", str(workers), "--dist", "worksteal")
     except (subprocess.CalledProcessError, SystemExit):
         print(
             "ONCE MORE, what failed above (all of them, if the run was cut off): these tests wait with deadlines, "
@@ -81,6 +79,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--wheels", type=Path, required=True, help="the folder to build the wheel in")
     parser.add_argument("--maturin", default="maturin")
+    parser.add_argument("--workers", type=int, default=2, help="number of tests that run at the same time")
     options = parser.parse_args()
     here = f"{sys.version_info.major}.{sys.version_info.minor}"
     found = {version: find(version) for version in VERSIONS if version != here}
@@ -91,7 +90,7 @@ def main() -> int:
         wheel = build_wheel(options.maturin, options.wheels)
         for version, executable in present.items():
             print(f"--- the tests on Python {version}", flush=True)
-            test_with(executable, version, wheel)
+            test_with(executable, version, wheel, options.workers)
     return 0
 
 
