@@ -21,10 +21,11 @@ from pathlib import Path
 import pytest
 
 import procession as mp
-from deadlines import PATIENCE, ended, open_descriptors, scaled, until
+from deadlines import PATIENCE, ended, scaled, until
 from interpreters import interpreter
 from procession.connection import Client
 from procession.managers import BaseManager, DictProxy, RemoteError, SyncManager
+from programs import run
 
 KEY = b"known to both"
 TLS = Path(__file__).parents[1] / "helpers" / "tls"
@@ -381,23 +382,43 @@ def test_a_server_in_a_thread_serves_its_own_process_and_others(context):
         client.jobs()
 
 
+SERVED_IN_A_THREAD = """
+import os, threading, time
+from procession.managers import SyncManager
+
+def serve_once():
+    server = SyncManager(("127.0.0.1", 0), b"key").get_server()
+    def serve():
+        try:
+            server.serve_forever()
+        except SystemExit:
+            pass
+    thread = threading.Thread(target=serve)
+    thread.start()
+    client = SyncManager(server.address, b"key")
+    client.connect()
+    assert client.list([5]).pop() == 5
+    server.stop_event.set()
+    thread.join()
+
+def kept():
+    return threading.active_count(), len(os.listdir("/proc/self/fd"))
+
+serve_once()
+limit = time.monotonic() + PATIENCE
+while threading.active_count() > 1:
+    assert time.monotonic() < limit, threading.enumerate()
+    time.sleep(0.01)
+before = kept()  # with what a process opens for its first objects
+serve_once()
+while kept() != before:
+    assert time.monotonic() < limit, (before, kept())
+    time.sleep(0.01)
+"""
+
+
 def test_a_server_in_a_thread_that_has_ended_keeps_no_thread_and_no_descriptor():
-    def threads_of_it():
-        return [thread for thread in threading.enumerate() if thread.name.startswith("manager_")]
-
-    def serve_once():
-        server = Shop(("127.0.0.1", 0), KEY).get_server()
-        with serving(server):
-            client = Shop(server.address, KEY)
-            client.connect()
-            assert client.list([5]).pop() == 5
-
-    serve_once()  # what a process opens for its first objects stays
-    until(lambda: not threads_of_it())
-    before = open_descriptors()
-    serve_once()
-    until(lambda: not threads_of_it())
-    until(lambda: open_descriptors() == before)
+    run("-c", SERVED_IN_A_THREAD).well()
 
 
 class Clerk(BaseManager):

@@ -78,7 +78,10 @@ class Acceptor:
 
     def _await(self, end: float | None, patience: float) -> list[int]:
         """Waits until the listening socket (0) or peers (1, ...) are ready. Returns these numbers."""
-        listed = [(self._listening.fileno(), READ), *((peer.fileno(), peer.awaits) for peer in self._peers)]
+        number = self._listening.fileno()
+        if number < 0:  # another thread has closed it
+            raise OSError("listener is closed")
+        listed = [(number, READ), *((peer.fileno(), peer.awaits) for peer in self._peers)]
         for peer in self._peers[:1]:  # the oldest
             end = peer.began + patience if end is None else min(end, peer.began + patience)
         return _core._poll(listed, None if end is None else max(0.0, end - time.monotonic()))

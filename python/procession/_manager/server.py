@@ -30,16 +30,27 @@ from .rollback import UNDO
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
+    from threading import Thread
     from typing import Any
 
     from .objects import ObjectEntry
 
 __all__ = ["Server", "public_methods"]
 
+LONGEST_ACCEPT = 1.0  # seconds in which the thread that accepts ends when the server stops
+
 
 def public_methods(obj: Any) -> list[str]:
     """Returns the methods of an object whose names do not begin with an underscore."""
     return [name for name in dir(obj) if name[0] != "_" and callable(getattr(obj, name))]
+
+
+def _shut_down(connection: Any) -> None:
+    """Ends a connection for both sides. (Closing it does not wake a thread that reads from it.)"""
+    import socket
+
+    with socket.socket(fileno=os.dup(connection.fileno())) as sock:
+        sock.shutdown(socket.SHUT_RDWR)
 
 
 class _Ended(Exception):
@@ -91,7 +102,9 @@ class Server:
         self.control_queue = control_queue_of(self._queue.handle, _core.seat())
         self._turn = Lock()  # held while a thread reads the control queue
         self._watch = Watch()
-        self._channels: set[_core.RpcChannel] = set()
+        self._channels: dict[_core.RpcChannel, Any] = {}  # to the queue in which the requests come
+        self._accepting: Thread | None = None
+        self._connections: set[Any] = set()  # changed under the mutex, as `_stop` uses their descriptors
         self._connected: dict[str, int] = {}  # number of connections of each remote process
         util.register_after_fork(self, Server._forked)
 
@@ -108,8 +121,11 @@ class Server:
 
         process.current_process()._manager_server = self  # type: ignore[attr-defined]
         try:
-            for work in (self._attend, self._accept, self._look_after):
+            for work in (self._attend, self._look_after):
                 Thread(target=work, name=f"manager{work.__name__}", daemon=True).start()
+            accepting = Thread(target=self._accept, name="manager_accept", daemon=True)
+            accepting.start()
+            self._accepting = accepting
             with suppress(KeyboardInterrupt, SystemExit):
                 self.stop_event.wait()
         finally:
@@ -124,8 +140,11 @@ class Server:
         with suppress(Exception):
             import socket
 
-            # wakes the thread that accepts; closing alone does not wake it
+            # Wakes the thread that accepts; closing alone does not wake it. And the thread must not wait on the
+            # descriptor when its number is another file's.
             self.listener._listener._socket.shutdown(socket.SHUT_RDWR)
+            if self._accepting is not None:
+                self._accepting.join(LONGEST_ACCEPT)
         with suppress(Exception):
             self.listener.close()
         with self._turn, suppress(Exception):
@@ -134,9 +153,14 @@ class Server:
                 kind, *rest = self._queue.get()
                 if kind == "channel":
                     rest[-1]._shut_down()  # a client that waits there for an answer raises now
-        for channel in tuple(self._channels):
+        for channel, requests in tuple(self._channels.items()):
             with suppress(Exception):
                 channel.hang_up()
+                requests._shut_down()  # the thread that waits for requests ends
+        with self._mutex:
+            for connection in self._connections:
+                with suppress(Exception):
+                    _shut_down(connection)
         with self._turn:
             self._watch.close()
 
@@ -214,12 +238,12 @@ class Server:
         self._serving.foreign = False
         pinned_until_ack: list[ObjectEntry] = []
         self._serving.pinned_until_ack = pinned_until_ack
-        self._channels.add(channel)
+        self._channels[channel] = requests
         try:
             if not self.stop_event.is_set():
                 channel.serve(self.id_to_obj, self, self._queue, UNDO, pinned_until_ack)
         finally:
-            self._channels.discard(channel)
+            self._channels.pop(channel, None)
             channel.hang_up()
             self._watch_again(who)
             if pinned_until_ack:
@@ -334,7 +358,11 @@ class Server:
         name = None
         holder = self._serving.holder = self._holder_behind(conn)
         self._serving.foreign = True
+        with self._mutex:
+            self._connections.add(conn)
         try:
+            if self.stop_event.is_set():
+                raise _Ended
             request, answer = self._received(conn)
             if answer is None:
                 try:
@@ -349,6 +377,8 @@ class Server:
         except _Ended:
             pass
         finally:
+            with self._mutex:
+                self._connections.discard(conn)
             with suppress(Exception):
                 conn.close()
             self._watch_again(holder)
