@@ -50,14 +50,15 @@ def begin() -> None:
 
 def note(path: Path, data: bytes, append: bool) -> None:
     """Writes to a file by its name, however often a signal's handler closes the descriptor."""
-    while True:
+    written = False
+    while not written:
         with contextlib.suppress(OSError):
             fd = os.open(path, os.O_WRONLY | os.O_CREAT | (os.O_APPEND if append else 0))
             try:
                 os.write(fd, data)
-                return
+                written = True
             finally:
-                os.close(fd)
+                os.close(fd)  # fails if a handler has closed it since: what was written counts
 
 
 def produce(q: Any, producer: int, folder: Path) -> None:
