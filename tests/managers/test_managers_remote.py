@@ -383,11 +383,11 @@ def test_a_server_in_a_thread_serves_its_own_process_and_others(context):
 
 
 SERVED_IN_A_THREAD = """
-import os, threading, time
+import os, sys, threading, time
 from procession.managers import SyncManager
 
 def serve_once():
-    server = SyncManager(("127.0.0.1", 0), b"key").get_server()
+    server = SyncManager(("127.0.0.1", 0) if sys.argv[1] == "tcp" else None, b"key").get_server()
     def serve():
         try:
             server.serve_forever()
@@ -417,8 +417,9 @@ while kept() != before:
 """
 
 
-def test_a_server_in_a_thread_that_has_ended_keeps_no_thread_and_no_descriptor():
-    run("-c", SERVED_IN_A_THREAD).well()
+@pytest.mark.parametrize("family", ["tcp", "unix"])
+def test_a_server_in_a_thread_that_has_ended_keeps_no_thread_and_no_descriptor(family):
+    run("-c", SERVED_IN_A_THREAD, family).well()
 
 
 class Clerk(BaseManager):

@@ -90,10 +90,20 @@ class Acceptor:
         try:
             sock, address = self._listening.accept()
         except (BlockingIOError, ConnectionAbortedError):  # another process was faster, or the client has gone
+            if self._is_shut_down():
+                raise OSError("listener is closed") from None
             return None
         peer = _Peer(sock, address, self._authkey, self._tls)
         self._peers.append(peer)
         return peer
+
+    def _is_shut_down(self) -> bool:
+        """Returns whether the listening socket was shut down. A Unix socket is then always ready, without clients."""
+        import select
+
+        poll = select.poll()
+        poll.register(self._listening, 0)
+        return any(events & select.POLLHUP for _, events in poll.poll(0))
 
     def _advance(self, peer: _Peer) -> _ConnectionBase | None:
         try:
