@@ -39,9 +39,9 @@ FLOORS = {
         "memory",
         "proc",
         "read",
-        "attach findings",
+        "attach dump findings",
         "text",
-        "command",
+        "command stall",
         "main",
     ],
     "procession": [

@@ -29,6 +29,8 @@ def test_crossed_locks_are_a_deadlock_with_holders_and_times(start_method, kind)
         assert {held["kind"] for step in finding["steps"] for held in step["holds"]} == {kind}
         first, second = finding["steps"]
         assert (first["object"], second["object"]) == (second["holds"][0], first["holds"][0])
+        assert {named["name"] for named in finding["objects"]} == {"lock0", "lock1"}
+        assert all("crossed_locks.py:" in named["made_at"] for named in finding["objects"])
         assert any("behind them: MainProcess" in text for text in finding["details"])
 
 
@@ -52,12 +54,12 @@ def test_three_locks_are_one_circle(start_method):
 def test_a_wait_with_a_timeout_is_no_deadlock():
     with scene("with_timeout", "fork") as program:
 
-        def all_wait():
+        def both_wait():
             members = program.report()["family"]["members"]
-            waits = [thread["wait"] for member in members for thread in member["threads"]]
-            return len([wait for wait in waits if wait and wait["steady"]]) == 3
+            waits = [thread["wait"] for member in members for thread in member["threads"] if thread["wait"]]
+            return len([wait for wait in waits if wait["what"] == "acquire" and wait["steady"]]) == 2
 
-        until(all_wait)
+        until(both_wait)
         assert program.report()["findings"] == []
 
 
@@ -124,3 +126,13 @@ def test_a_killed_holder_is_named_with_its_signal(start_method):
         finding = program.finding("died")
         assert "was held by dier" in finding["title"] and "killed by signal 9" in finding["title"]
         assert "OwnerDiedError" in finding["details"][0]
+
+
+# --- pools ------------------------------------------------------------------------------------------------------------
+
+
+def test_one_long_chunk_leaves_the_other_workers_idle():
+    with scene("long_chunk", "fork") as program:
+        finding = program.finding("starving")
+        assert "2 idle since" in finding["title"] and "0 tasks wait" in finding["title"]
+        assert "work, number 3" in finding["details"][0]

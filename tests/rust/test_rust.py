@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import shutil
 import signal
 import subprocess
@@ -16,6 +17,7 @@ import pytest
 import procession
 from deadlines import PATIENCE, scaled, until
 from procession.rust import Program, from_bytes, to_bytes
+from scenes import report
 
 ROOT = Path(__file__).resolve().parents[2]
 # The first test waits for a compiler, which on a busy machine takes longer than a test may.
@@ -41,6 +43,32 @@ def echo(peer: str) -> Iterator[tuple[Any, Any]]:
     there.put(None)
     program.join(PATIENCE)
     assert program.exitcode == 0
+
+
+def cross(first: Any, second: Any, together: Any) -> None:
+    with first:
+        together.wait()
+        with second:
+            pass
+
+
+def test_a_circle_through_rust_and_python_is_a_deadlock(peer: str) -> None:
+    first, second, together = procession.Lock(name="first"), procession.Lock(name="second"), procession.Barrier(2)
+    program = Program([peer, "cross"], [first, second, together], daemon=True)
+    child = procession.get_context("fork").Process(target=cross, args=(first, second, together), name="python")
+    program.start()
+    child.start()
+
+    def deadlock() -> Any:
+        found = [one for one in report(os.getpid())["findings"] if one["kind"] == "deadlock"]
+        return next((one for one in found if program.pid in [member["pid"] for member in one["members"]]), None)
+
+    finding = until(deadlock)
+    assert {member["pid"] for member in finding["members"]} == {program.pid, child.pid}
+    assert {named["name"] for named in finding["objects"]} == {"first", "second"}
+    for process in (child, program):
+        process.kill()
+        process.join(PATIENCE)
 
 
 VALUES = [

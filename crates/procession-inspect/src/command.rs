@@ -3,13 +3,15 @@
 use crate::error::{Error, Result};
 use crate::findings::{self, Finding};
 use crate::model::{Family, Unseen};
-use crate::{Extras, Observer, attach, text};
+use crate::{Extras, Observer, attach, dump, text};
 use serde::Serialize;
 use std::fmt::Write;
+use std::path::{Path, PathBuf};
 
 /// How to use the command.
 const USAGE: &str = "\
 usage: procession COMMAND (PID | FILE | --all) [--json] [--every]
+       procession dump PID -o FILE [--with-payloads]
 
 Explains a running or hung Procession program from outside. PID is any of its processes, FILE a dump.
 
@@ -19,9 +21,11 @@ Explains a running or hung Procession program from outside. PID is any of its pr
   queues   queues, with their messages and waiters
   pools    pools, with their workers and tasks
   mem      what the shared memory is used for
+  dump     writes all this to a file, which the other commands take in place of a PID
 
   --all    all families on this machine
   --json   the same as JSON
+  --with-payloads  a dump also has the bytes of messages, arrays and dictionaries
   --every  also what is left out because it is not in use
 
 Exit status: 0 nothing wrong, 1 `why` has found something, 2 the family cannot be looked at.
@@ -36,12 +40,14 @@ enum Command {
     Queues,
     Pools,
     Mem,
+    Dump,
 }
 
 /// What the command looks at.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Subject {
     Pid(u32),
+    File(PathBuf),
     All,
 }
 
@@ -51,6 +57,8 @@ struct Arguments {
     subject: Subject,
     json: bool,
     every: bool,
+    output: Option<PathBuf>,
+    payloads: bool,
 }
 
 /// What a command prints, and its exit status.
@@ -107,24 +115,33 @@ fn parse(arguments: &[String]) -> Result<Arguments> {
         "queues" => Command::Queues,
         "pools" => Command::Pools,
         "mem" => Command::Mem,
+        "dump" => Command::Dump,
         other => return usage(format!("there is no command {other}")),
     };
     let mut subject = None;
-    let (mut json, mut every) = (false, false);
-    for argument in &arguments[1..] {
+    let (mut json, mut every, mut payloads) = (false, false, false);
+    let mut output = None;
+    let mut rest = arguments[1..].iter();
+    while let Some(argument) = rest.next() {
         match argument.as_str() {
             "--json" => json = true,
             "--every" => every = true,
+            "--with-payloads" => payloads = true,
+            "-o" | "--output" => match rest.next() {
+                Some(path) => output = Some(PathBuf::from(path)),
+                None => return usage(format!("{argument} needs the name of a file")),
+            },
             "--all" => subject = Some(Subject::All),
             option if option.starts_with('-') => return usage(format!("there is no option {option}")),
             word => {
                 if subject.is_some() {
                     return usage(format!("one process is enough: what is {word}?"));
                 }
-                match word.parse() {
-                    Ok(pid) => subject = Some(Subject::Pid(pid)),
-                    Err(_) => return usage(format!("{word} is no pid")),
-                }
+                subject = Some(match word.parse() {
+                    Ok(pid) => Subject::Pid(pid),
+                    Err(_) if Path::new(word).exists() => Subject::File(PathBuf::from(word)),
+                    Err(_) => return usage(format!("{word} is no pid and no file")),
+                });
             }
         }
     }
@@ -134,6 +151,8 @@ fn parse(arguments: &[String]) -> Result<Arguments> {
             subject,
             json,
             every,
+            output,
+            payloads,
         }),
         None => usage("which process? Name the pid of any process of the program, or --all".to_owned()),
     }
@@ -160,6 +179,9 @@ pub fn json(family: &Family, findings: &[Finding]) -> Result<String> {
 }
 
 fn execute(arguments: &Arguments) -> Result<Outcome> {
+    if arguments.command == Command::Dump {
+        return dump(arguments);
+    }
     let extras = Extras {
         process_memory: arguments.command == Command::Ps,
         uses: arguments.command == Command::Mem,
@@ -219,9 +241,23 @@ fn execute(arguments: &Arguments) -> Result<Outcome> {
     })
 }
 
+/// Writes a dump.
+fn dump(arguments: &Arguments) -> Result<Outcome> {
+    let (Subject::Pid(pid), Some(path)) = (&arguments.subject, &arguments.output) else {
+        return Err(Error::Usage("a dump needs a PID and -o FILE".to_owned()));
+    };
+    let length = dump::write(&Observer::attach(*pid)?, path, arguments.payloads)?;
+    Ok(Outcome {
+        output: format!("{}: {} written\n", path.display(), crate::units::bytes(length)),
+        errors: String::new(),
+        status: 0,
+    })
+}
+
 fn observers(subject: &Subject) -> Result<(Vec<Observer>, Vec<Unseen>)> {
     match subject {
         Subject::Pid(pid) => Ok((vec![Observer::attach(*pid)?], Vec::new())),
+        Subject::File(path) => Ok((vec![dump::open(path)?], Vec::new())),
         Subject::All => {
             let (memories, unseen) = attach::all();
             let observers = memories
@@ -240,5 +276,6 @@ fn screen(arguments: &Arguments, family: &Family, findings: &[Finding]) -> Strin
         Command::Queues => text::queues(family),
         Command::Pools => text::pools(family),
         Command::Mem => text::memory(family, arguments.every),
+        Command::Dump => String::new(),
     }
 }

@@ -20,17 +20,21 @@
 //! | [`model`] | the model: plain data |
 //! | [`findings`] | what is wrong: pure functions of the model |
 //! | [`text`] | the model and the findings for people to read |
+//! | [`dump`] | a copy that is looked at after the family has ended |
+//! | [`stall`] | a report when a wait of this process takes too long |
 //! | [`command`] | the command line |
 #![forbid(unsafe_code)]
 
 pub mod attach;
 pub mod command;
+pub mod dump;
 pub mod error;
 pub mod findings;
 pub mod memory;
 pub mod model;
 mod proc;
 mod read;
+pub mod stall;
 pub mod text;
 mod units;
 

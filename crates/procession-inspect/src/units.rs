@@ -29,6 +29,13 @@ pub(crate) fn bytes(bytes: u64) -> String {
     }
 }
 
+/// A place in the program without the folders of its file: `train.py:88 main`.
+pub(crate) fn short_place(place: &str) -> &str {
+    let file = place.split_once(':').map_or(place, |(file, _)| file);
+    let folders = file.rfind('/').map_or(0, |slash| slash + 1);
+    &place[folders..]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -51,6 +58,16 @@ mod tests {
                 "1 d 4 h"
             ]
         );
+    }
+
+    #[test]
+    fn a_place_is_shown_without_its_folders() {
+        assert_eq!(
+            short_place("/a/b/train.py:88 main.<locals>.x/y"),
+            "train.py:88 main.<locals>.x/y"
+        );
+        assert_eq!(short_place("train.py:8"), "train.py:8");
+        assert_eq!(short_place(""), "");
     }
 
     #[test]

@@ -90,7 +90,9 @@ impl<'a> Graph<'a> {
 
     /// The member whose end a waiter waits for.
     pub(super) fn joined(&self, waiter: usize) -> Option<usize> {
-        self.seats.get(&self.waiters[waiter].wait.member?).copied()
+        let wait = self.waiters[waiter].wait;
+        let seat = wait.member.filter(|_| wait.what == What::Join)?;
+        self.seats.get(&seat).copied()
     }
 
     fn position(&self, who: &Who) -> Option<usize> {
@@ -128,6 +130,15 @@ impl<'a> Graph<'a> {
                 };
                 if can_go_on(wait.what, &object.detail) {
                     return Wakers::Other;
+                }
+                // An answer that one process must give.
+                if let Some(seat) = wait.member {
+                    return match self.seats.get(&seat) {
+                        Some(member) if self.family.members[*member].lives() => {
+                            Wakers::Threads(vec![*member])
+                        }
+                        _ => Wakers::Other,
+                    };
                 }
                 if let Detail::RLock(lock) = &object.detail {
                     return match lock.holder.as_ref().and_then(|who| self.position(who)) {

@@ -18,6 +18,8 @@ pub const MAGIC: u64 = u64::from_le_bytes(*b"PROCESSN");
 pub const VERSION: u32 = 3;
 /// The page size, at which big blocks begin.
 pub(crate) const PAGE: u64 = 4096;
+/// Longest memory that a family can have.
+const LONGEST_FAMILY: u64 = 1 << 40;
 /// Longest piece that is read at once: a damaged length cannot make the observer allocate more.
 const LONGEST_READ: u64 = 16 << 20;
 
@@ -95,6 +97,9 @@ fn head(page: &[u8]) -> Result<Head> {
             found: version,
             known: VERSION,
         });
+    }
+    if word(32) > LONGEST_FAMILY {
+        return Err(Error::damaged(format!("a length of {} bytes", word(32))));
     }
     Ok(Head {
         root: (word(8) >> 32) as u32,

@@ -55,7 +55,7 @@ places! {
     slot: Slot {
         state, who, start_time, taken, exit, declared, held, waits, how, parent, namespace, name,
     }
-    ledger: Ledger { sequence, top, slots, blocks, warm }
+    ledger: Ledger { notes, sequence, top, slots, blocks, warm }
     chunk: Chunk { next, entries }
     waits: WaitsBlock { next, records }
     wait: WaitRecord { thread, object, since, seen, deadline, detail, count }
@@ -73,7 +73,7 @@ places! {
     cursor: Cursor { bytes }
     dict: DictObject { parts }
     part: Part { count }
-    pool: PoolObject { tasks, results, slots, owner, phase, label, totals }
+    pool: PoolObject { tasks, results, slots, owner, phase, totals }
     totals: Totals {
         submitted, returned, failed, died, retried, cancelled, timed_out, restarts, abandoned,
     }

@@ -199,7 +199,7 @@ pub struct Wait {
     pub what: What,
     /// The object; of a wait for a notification the condition.
     pub object: Option<Key>,
-    /// Seat of the process whose end the thread waits for.
+    /// Seat of the process whose end the thread waits for, or that must put the message.
     pub member: Option<u32>,
     /// A descriptor, a task, a number of things: see [`What`].
     pub number: Option<u64>,

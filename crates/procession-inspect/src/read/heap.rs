@@ -67,7 +67,7 @@ impl Heap {
 }
 
 /// Kinds of which the body is kept.
-fn is_read(kind: &str) -> bool {
+pub(crate) fn is_read(kind: &str) -> bool {
     !matches!(
         kind,
         "Segment" | "Buffer" | "Bundle" | "DictTable" | "DictEntry" | "Guarded" | "Array" | "Waits"
@@ -115,6 +115,28 @@ pub(crate) fn read(memory: &Memory) -> Result<Heap> {
     Ok(walk.heap)
 }
 
+/// The offsets of the blocks of a chunk, in use or free, with their sizes.
+pub(crate) fn blocks_of_chunk(memory: &Memory, chunk: &[u8]) -> Vec<(usize, usize)> {
+    let tag_at = |offset: usize| memory.places.header.tag.of(&chunk[offset..]);
+    let small = memory.places.at.small;
+    let mut found = Vec::new();
+    let mut run = 0;
+    while run + HEADER <= chunk.len() {
+        let class = (tag_at(run) >> 8) as u8;
+        if tag_at(run) == 0 || class >= small {
+            break;
+        }
+        let size = 64usize << class;
+        let end = chunk.len().min(run + (PAGE as usize).max(4 * size));
+        let blocks = (run..end)
+            .step_by(size)
+            .filter(|block| block + size <= chunk.len());
+        found.extend(blocks.map(|block| (block, size)));
+        run = end;
+    }
+    found
+}
+
 struct Walk<'a> {
     memory: &'a Memory,
     heap: Heap,
@@ -123,25 +145,7 @@ struct Walk<'a> {
 impl Walk<'_> {
     /// Walks the runs of a chunk.
     fn chunk(&mut self, at: u64, chunk: &[u8]) {
-        let tag_at = |offset: usize| self.memory.places.header.tag.of(&chunk[offset..]);
-        let small = self.memory.places.at.small;
-        let mut found = Vec::new();
-        let mut run = 0;
-        while run + HEADER <= chunk.len() {
-            let class = (tag_at(run) >> 8) as u8;
-            if tag_at(run) == 0 || class >= small {
-                break;
-            }
-            let size = 64usize << class;
-            let end = chunk.len().min(run + (PAGE as usize).max(4 * size));
-            for block in (run..end).step_by(size) {
-                if block + size <= chunk.len() && tag_at(block) & 1 == 1 {
-                    found.push((block, size));
-                }
-            }
-            run = end;
-        }
-        for (block, size) in found {
+        for (block, size) in blocks_of_chunk(self.memory, chunk) {
             self.found(at + block as u64, &chunk[block..block + size], false);
         }
     }

@@ -26,11 +26,7 @@ impl<'a> Labels<'a> {
     pub(crate) fn word(&self, block: &Block) -> u64 {
         let places = &self.memory.places;
         match block.kind {
-            "Array" => places.header.waits.of(block.header()),
-            "Pool" => {
-                let at = block.at + places.pool.label.offset as u64;
-                self.memory.word(at).unwrap_or(0)
-            }
+            "Array" | "Pool" => places.header.waits.of(block.header()),
             _ if block.big => 0,
             _ => places.header.resident.of(block.header()),
         }

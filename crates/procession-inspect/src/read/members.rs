@@ -8,6 +8,8 @@ use crate::model::{Ended, Member, Process, SeatState, Thread, Unseen};
 use crate::proc::{self, Finder};
 use serde::{Deserialize, Serialize};
 
+/// Name of the thread that makes stall reports, which is no thread of the program.
+pub(crate) const OBSERVER: &str = "procession-why";
 /// Number of chunks of one held table at which reading ends.
 const MOST_CHUNKS: usize = 8192;
 
@@ -53,7 +55,8 @@ pub(crate) fn ask_kernel(finder: &Finder, seats: &[Seat], with_memory: bool) -> 
                     state: stat.state,
                     wait: None,
                 };
-                Some(threads.into_iter().map(thread).collect())
+                let of_program = |(_, stat): &(u32, proc::Stat)| stat.name != OBSERVER;
+                Some(threads.into_iter().filter(of_program).map(thread).collect())
             }
             Err(error) => {
                 refused.push(Unseen {

@@ -4,14 +4,14 @@
 //! before everything else was read and is unchanged afterwards is *steady*, and what its thread holds and refers to was
 //! the same throughout. Only steady waits prove anything.
 
-mod heap;
+pub(crate) mod heap;
 mod labels;
-mod members;
+pub(crate) mod members;
 mod objects;
 mod pools;
-mod seats;
+pub(crate) mod seats;
 mod uses;
-mod waits;
+pub(crate) mod waits;
 
 use crate::error::Result;
 use crate::memory::Memory;
@@ -29,11 +29,19 @@ pub struct Observer {
     recorded: Option<Recorded>,
 }
 
-/// The facts of a dump that are not in family memory.
+/// The facts of a dump that are not in its copy of family memory.
 #[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Recorded {
-    /// Time of the dump, in nanoseconds of the monotonic clock.
+    /// Time at which the copy was begun, in nanoseconds of the monotonic clock.
+    pub(crate) began: u64,
+    /// Time at which it was complete.
     pub(crate) now: u64,
+    /// Bytes of real memory that the family used.
+    pub(crate) resident: Option<u64>,
+    /// The waits after the copy was complete.
+    pub(crate) last: Vec<waits::Record>,
+    /// Whether no change came in between.
+    pub(crate) consistent: bool,
     /// Name of the program.
     pub(crate) program: String,
     /// What the kernel told of the members.
@@ -63,14 +71,57 @@ impl Observer {
         }
     }
 
+    /// Observes a dump.
+    pub(crate) fn of_dump(memory: Memory, recorded: Recorded) -> Observer {
+        Observer {
+            unseen: recorded.unseen.clone(),
+            recorded: Some(recorded),
+            ..Observer::of(memory, Vec::new())
+        }
+    }
+
+    /// Calls `copy`, which copies the memory, and records all other facts that a look at the copy needs.
+    pub(crate) fn record(&self, copy: impl FnOnce(&Memory) -> Result<()>) -> Result<Recorded> {
+        let memory = &self.memory;
+        let sequence = self.sequence()?;
+        let began = proc::now();
+        let seats = seats::read(memory)?;
+        let facts = members::ask_kernel(&self.finder, &seats, true);
+        copy(memory)?;
+        Ok(Recorded {
+            began,
+            last: waits::read(memory, &seats)?,
+            consistent: sequence == self.sequence()?,
+            now: proc::now(),
+            resident: memory.source().resident(),
+            program: self.program(&seats),
+            facts,
+            unseen: self.unseen.clone(),
+        })
+    }
+
+    /// The waits of the process with this pid: the thread, and since when.
+    pub(crate) fn own_waits(&self, pid: u32) -> Result<Vec<(u32, u64)>> {
+        let mut seats = seats::read(&self.memory)?;
+        seats.retain(|seat| {
+            let found = self.finder.find(seat.pid, seat.namespace, seat.start_time);
+            found.is_some_and(|(found, _)| found == pid)
+        });
+        let records = waits::read(&self.memory, &seats)?;
+        Ok(records.iter().map(waits::Record::thread_and_time).collect())
+    }
+
     /// Looks once.
     ///
     /// # Errors
     /// The memory cannot be read, or is damaged.
     pub fn look(&self, extras: Extras) -> Result<Family> {
         let memory = &self.memory;
-        let began = self.now();
         let sequence = self.sequence()?;
+        let began = self
+            .recorded
+            .as_ref()
+            .map_or_else(proc::now, |recorded| recorded.began);
         let seats = seats::read(memory)?;
         let first = waits::read(memory, &seats)?;
         let heap = heap::read(memory)?;
@@ -79,12 +130,10 @@ impl Observer {
             Some(recorded) => recorded.facts.clone(),
             None => members::ask_kernel(&self.finder, &seats, extras.process_memory),
         };
-        let last = if self.recorded.is_some() {
-            first.clone()
-        } else {
-            waits::read(memory, &seats)?
+        let (last, consistent) = match &self.recorded {
+            Some(recorded) => (recorded.last.clone(), recorded.consistent),
+            None => (waits::read(memory, &seats)?, sequence == self.sequence()?),
         };
-        let consistent = sequence == self.sequence()?;
         let time = Time {
             began,
             now: self.now(),
@@ -117,7 +166,10 @@ impl Observer {
             objects,
             memory: crate::model::Memory {
                 blocks: memory.places.ledger.blocks.of(&books),
-                resident: memory.source().resident(),
+                resident: match &self.recorded {
+                    Some(recorded) => recorded.resident,
+                    None => memory.source().resident(),
+                },
                 warm: memory.places.ledger.warm.of(&books),
                 uses,
             },

@@ -31,7 +31,8 @@ pub(crate) fn build(
         let maker = maker(memory, block, members);
         let key = (block.kind, label.clone(), maker.pid);
         let (used, holders) = uses.entry(key).or_insert_with(|| {
-            let parts = [label.name, label.made_at];
+            let place = label.made_at.as_deref().map(crate::units::short_place);
+            let parts = [label.name, place.map(str::to_owned)];
             let text: Vec<String> = parts.into_iter().flatten().collect();
             let used = Use {
                 kind: block.kind.to_owned(),

@@ -13,7 +13,7 @@ const ROUND: u64 = 0xff_ffff;
 const MOST_BLOCKS: usize = 4096;
 
 /// A record of a thread that waits.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Record {
     seat: u32,
     generation: u32,
@@ -24,6 +24,13 @@ pub(crate) struct Record {
     seen: u64,
     deadline: u64,
     detail: u64,
+}
+
+impl Record {
+    /// The thread that waits, and since when.
+    pub(crate) fn thread_and_time(&self) -> (u32, u64) {
+        (self.thread, self.since)
+    }
 }
 
 /// Reads the records of all members.
@@ -149,10 +156,12 @@ fn wait(memory: &Memory, record: &Record, before: bool, heap: &Heap, time: Time)
     Wait {
         what: record.what,
         object,
-        member: (record.what == What::Join)
-            .then(|| seat_of_number(record.seen))
-            .flatten()
-            .map(|(seat, _)| seat),
+        member: match record.what {
+            What::Join => seat_of_number(record.seen),
+            What::Item => seat_of_number(record.detail),
+            _ => None,
+        }
+        .map(|(seat, _)| seat),
         number,
         seconds: time.ago(record.since),
         gives_up_in: (record.deadline != u64::MAX)

@@ -45,7 +45,7 @@ pub fn locks(family: &Family, every: bool) -> String {
         table.row(vec![
             format!("{} {}", object.detail.kind(), object.key),
             object.name.clone().unwrap_or_else(|| "-".to_owned()),
-            object.made_at.clone().unwrap_or_else(|| "-".to_owned()),
+            super::place(object),
             state,
             if held > 0.0 {
                 format!("≥ {}", duration(held))

@@ -15,10 +15,15 @@ pub use ps::ps;
 pub use queues::queues;
 pub use why::{heading, why};
 
-pub(crate) use crate::units::{bytes, duration};
+pub(crate) use crate::units::{bytes, duration, short_place};
 
-use crate::model::{Family, Unseen};
+use crate::model::{Family, Object, Unseen};
 use std::fmt::Write;
+
+/// The place where an object was made, for a table.
+fn place(object: &Object) -> String {
+    object.made_at.as_deref().map_or("-", short_place).to_owned()
+}
 
 /// What could not be seen, one line each.
 pub(crate) fn unseen(unseen: &[Unseen], out: &mut String) {

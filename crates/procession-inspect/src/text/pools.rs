@@ -31,10 +31,9 @@ fn one(object: &Object, pool: &Pool, out: &mut String) {
         .owner
         .as_ref()
         .map_or_else(String::new, |who| format!(" of {who}"));
-    let place = object
-        .made_at
-        .as_ref()
-        .map_or_else(String::new, |place| format!(", made at {place}"));
+    let place = object.made_at.as_ref().map_or_else(String::new, |place| {
+        format!(", made at {}", super::short_place(place))
+    });
     let _ = writeln!(
         out,
         "{}{owner}{place}\n  tasks: {} submitted, {} returned ({} with an exception), {running} run, {} wait",

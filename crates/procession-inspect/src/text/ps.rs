@@ -3,8 +3,11 @@
 use super::table::Table;
 use super::{bytes, duration, heading, unseen};
 use crate::findings::{graph_sentence, index, task_name};
-use crate::model::{Detail, Family, Key, Lock, Member, Object, Role, SeatState, Thread, end};
-use std::collections::{BTreeMap, HashMap};
+use crate::model::{Detail, Family, Key, Lock, Member, Object, Role, SeatState, Thread, What, end};
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+/// Width of the indentation at which the tree ends; deeper members stand at its end.
+const DEEPEST: usize = 100;
 
 /// The members of a family.
 #[must_use]
@@ -18,16 +21,16 @@ pub fn ps(family: &Family) -> String {
         &[0, 3, 4, 5],
     );
     let mut children: BTreeMap<Option<u32>, Vec<&Member>> = BTreeMap::new();
-    let seats: Vec<u32> = family.members.iter().map(|member| member.seat).collect();
+    let seats: HashSet<u32> = family.members.iter().map(|member| member.seat).collect();
     for member in &family.members {
         let parent = member
             .parent
             .filter(|seat| seats.contains(seat) && *seat != member.seat);
         children.entry(parent).or_default().push(member);
     }
-    let mut shown = Vec::new();
+    let mut shown = HashSet::new();
     screen.tree(&children, None, "", &mut shown, &mut table);
-    // Members whose ancestors form a circle: only damaged memory has them.
+    // Members that are too deep in the tree, or whose ancestors form a circle, which only damaged memory has.
     for member in &family.members {
         if !shown.contains(&member.seat) {
             screen.member(member, "", &mut table);
@@ -49,17 +52,16 @@ impl Screen<'_> {
         children: &BTreeMap<Option<u32>, Vec<&Member>>,
         parent: Option<u32>,
         indent: &str,
-        shown: &mut Vec<u32>,
+        shown: &mut HashSet<u32>,
         table: &mut Table,
     ) {
         let Some(members) = children.get(&parent) else {
             return;
         };
         for (number, member) in members.iter().enumerate() {
-            if shown.contains(&member.seat) {
+            if indent.chars().count() > DEEPEST || !shown.insert(member.seat) {
                 continue;
             }
-            shown.push(member.seat);
             let last = number + 1 == members.len();
             let (branch, below) = match (parent, last) {
                 (None, _) => ("", ""),
@@ -165,7 +167,7 @@ impl Screen<'_> {
             return (String::new(), String::new());
         };
         let object = wait.object.and_then(|key| self.objects.get(&key)).copied();
-        let joined = wait.member.and_then(|seat| {
+        let joined = wait.member.filter(|_| wait.what == What::Join).and_then(|seat| {
             let member = self.family.members.iter().find(|member| member.seat == seat);
             member.map(Member::who)
         });

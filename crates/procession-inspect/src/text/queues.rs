@@ -61,7 +61,7 @@ pub fn queues(family: &Family) -> String {
         table.row(vec![
             format!("Queue {}", object.key),
             object.name.clone().unwrap_or_else(|| "-".to_owned()),
-            object.made_at.clone().unwrap_or_else(|| "-".to_owned()),
+            super::place(object),
             messages,
             bytes(queue.bytes),
             queue.put.to_string(),

@@ -1,6 +1,6 @@
 //! `why`: the findings in sentences.
 
-use super::{duration, unseen};
+use super::{duration, short_place, unseen};
 use crate::findings::{Finding, Level, Proof, Step};
 use crate::model::Family;
 use std::fmt::Write;
@@ -74,7 +74,7 @@ fn one(finding: &Finding, out: &mut String) {
         let _ = writeln!(out, "  {}", self::step(step, name_width));
     }
     for object in finding.objects.iter().filter(|object| object.made_at.is_some()) {
-        let place = object.made_at.as_deref().unwrap_or_default();
+        let place = short_place(object.made_at.as_deref().unwrap_or_default());
         let _ = writeln!(out, "  {object} was made at {place}");
     }
     for detail in &finding.details {

@@ -21,6 +21,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         ["bytes"] => bytes(),
         ["blocks"] => blocks(),
         ["die-with-the-lock"] => die_with_the_lock(),
+        ["cross"] => cross(),
         ["exit", code] => std::process::exit(code.parse()?),
         ["root", interpreter, folder] => root(interpreter, folder),
         ["connect", path] => connect(path),
@@ -118,6 +119,15 @@ fn die_with_the_lock() -> Result<(), Box<dyn Error>> {
     let lock = Lock::try_from(&lock)?;
     let _guard = lock.lock()?;
     std::process::abort()
+}
+
+/// Acquires the second lock, and the first one when all parties have a lock.
+fn cross() -> Result<(), Box<dyn Error>> {
+    let [first, second, together] = given()?;
+    let _held = Lock::try_from(&second)?.lock()?;
+    Barrier::try_from(&together)?.wait()?;
+    let _both = Lock::try_from(&first)?.lock()?;
+    Ok(())
 }
 
 /// Talks to a listener in Python.

@@ -1,0 +1,33 @@
+//! Damaged and hostile dumps: any bytes. For fuzzing.
+//!
+//! [`exercise`] is the complete fuzz target: it takes any input and panics if a guarantee is broken. `fuzz/` runs it
+//! under libFuzzer, and `tests/hostile_dump.rs` runs it with mutations of its own on any toolchain.
+
+use procession_inspect::{Extras, dump, findings, text};
+
+/// Opens the input as a dump, looks at it, and shows everything. Returns whether it was accepted.
+pub fn exercise(input: &[u8]) -> bool {
+    let Ok(observer) = dump::open_bytes(input.to_vec()) else {
+        return false;
+    };
+    let extras = Extras {
+        process_memory: true,
+        uses: true,
+    };
+    let Ok(family) = observer.look(extras) else {
+        return false;
+    };
+    let findings = findings::find(&family);
+    for screen in [
+        text::why(&family, &findings),
+        text::ps(&family),
+        text::locks(&family, true),
+        text::queues(&family),
+        text::pools(&family),
+        text::memory(&family, true),
+    ] {
+        let unsafe_for_a_terminal = |c: char| c.is_control() && c != '\n';
+        assert!(!screen.contains(unsafe_for_a_terminal), "{screen:?}");
+    }
+    true
+}

@@ -1,0 +1,69 @@
+"""A dump answers the commands after the family is gone, and leaves the data of the program out."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+
+import pytest
+
+import procession as mp
+from scenes import command, scene
+
+SECRET = b"what the program keeps to itself"
+
+
+def test_a_dump_answers_after_the_family_has_ended(tmp_path):
+    path = str(tmp_path / "family.dump")
+    with scene("crossed_locks", "fork", "RLock", "2") as program:
+        program.finding("deadlock", lambda finding: finding["proof"] == "certain")
+        output, errors, status = command("dump", str(program.pid), "-o", path)
+        assert status == 0, errors
+        assert path in output
+    for screen in ("ps", "locks", "queues", "pools", "mem"):
+        output, errors, status = command(screen, path)
+        assert status == 0, errors
+        assert "p0" in output or screen in ("queues", "pools", "mem")
+    output, errors, status = command("why", "--json", path)
+    assert status == 1, errors
+    (finding,) = json.loads(output)["findings"]
+    assert (finding["kind"], finding["proof"]) == ("deadlock", "certain")
+    assert {member["name"] for member in finding["members"]} == {"p0", "p1"}
+
+
+@pytest.mark.parametrize("payloads", [False, True])
+def test_the_data_of_the_program_is_in_a_dump_only_if_it_is_asked_for(tmp_path, payloads):
+    path = tmp_path / "family.dump"
+    queue = mp.Queue()
+    queue.put(SECRET)
+    queue.put([SECRET] * 10_000)
+    array = mp.Array("c", SECRET, lock=False)
+    kept = mp.SharedDict({"key": SECRET})
+    freed = mp.Queue()
+    freed.put(SECRET)
+    del freed
+    options = ["--with-payloads"] if payloads else []
+    _output, errors, status = command("dump", str(os.getpid()), "-o", str(path), *options)
+    assert status == 0, errors
+    assert (SECRET in path.read_bytes()) == payloads
+    assert array.value == kept["key"] == SECRET
+
+
+def test_only_its_user_may_read_a_dump_and_it_replaces_no_file(tmp_path):
+    path = tmp_path / "family.dump"
+    queue = mp.Queue()
+    assert command("dump", str(os.getpid()), "-o", str(path))[2] == 0
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    output, errors, status = command("dump", str(os.getpid()), "-o", str(path))
+    assert (output, status) == ("", 2)
+    assert "exists" in errors
+    del queue
+
+
+def test_a_file_that_is_no_dump_is_refused(tmp_path):
+    path = tmp_path / "x"
+    path.write_bytes(b"something else")
+    output, errors, status = command("why", str(path))
+    assert (output, status) == ("", 2)
+    assert "no dump of a family" in errors
