@@ -12,6 +12,7 @@ SharedDict       a dictionary that processes share, without a server
 ndarray, asarray make numpy arrays in shared memory, which are sent as handles
 inspect(pid)     looks into a running or hung program: who waits for whom
 install()        makes `import multiprocessing` mean this package from now on
+set_stall_report(seconds) prints why a process waits when it waits too long
 move(obj)        sends an array without copying it, and gives it up
 
 `python -m procession script.py` runs a program that was written for `multiprocessing`.
@@ -19,6 +20,7 @@ move(obj)        sends an array without copying it, and gives it up
 
 from __future__ import annotations
 
+import os
 import sys
 
 if not sys.platform.startswith("linux"):
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from ._pool.errors import TaskTimeoutError as TaskTimeoutError
     from ._pool.errors import WorkerDiedError as WorkerDiedError
     from ._serialize.move import move as move
+    from .inspect import set_stall_report as set_stall_report
 
     reducer: Any
 
@@ -95,6 +98,7 @@ __all__ = [
     "set_executable",
     "set_forkserver_preload",
     "set_forkserver_spares",
+    "set_stall_report",
     "set_start_method",
 ]
 
@@ -162,7 +166,15 @@ _LATE = {
     "asarray": "_memory.arrays",
     "move": "_serialize.move",
     "ndarray": "_memory.arrays",
+    "set_stall_report": "inspect",
 }
+
+
+if "PROCESSION_STALL" in os.environ:
+    from .inspect import _watch
+
+    _watch()
+del os  # not a name of the package
 
 
 def __dir__() -> list[str]:

@@ -208,6 +208,9 @@ def _inspect_command(arguments: list[str]) -> tuple[str, str, int]:
 def _inspect_family(pid: int) -> tuple[str, str]:
     """Looks at a family once. Returns the model with the findings as JSON, and the text of `why`."""
 
+def _watch_for_stalls(seconds: float) -> None:
+    """Reports waits of this process that last longer on standard error, from a thread of its own. 0: no more."""
+
 def _encode_small(obj: Any) -> bytes | None:
     """For tests: returns the message for a small tree of built-ins; None if pickle has to do it."""
 

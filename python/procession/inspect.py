@@ -22,7 +22,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, NoReturn
 
-__all__ = ["Family", "Record", "inspect", "main"]
+__all__ = ["Family", "Record", "inspect", "main", "set_stall_report"]
 
 
 class Record(Mapping[str, "Any"]):
@@ -131,6 +131,54 @@ def main(arguments: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     sys.stderr.write(errors)
     return status
+
+
+_VARIABLE = "PROCESSION_STALL"
+_watches = False
+
+
+def set_stall_report(seconds: float | None) -> None:
+    """Reports long waits: prints `procession why` to standard error when a process waits too long, and goes on.
+
+    A wait counts if it is a `join`, or a `get` of a message or a result. Each is reported once. A thread that is not
+    Python's watches, so a hung thread, or one that keeps the interpreter lock, is reported too. Children inherit the
+    setting, as they inherit the environment variable PROCESSION_STALL, which sets it for a whole program.
+
+    Args:
+        seconds: How long a wait may take. None: nothing is reported.
+
+    Raises:
+        ValueError: `seconds` is not a positive number.
+    """
+    if seconds is None:
+        os.environ.pop(_VARIABLE, None)
+        _core._watch_for_stalls(0.0)
+        return
+    if not seconds > 0:
+        raise ValueError(f"seconds must be positive, and is {seconds!r}")
+    os.environ[_VARIABLE] = f"{seconds:g}"
+    _watch()
+
+
+def _watch() -> None:
+    """Begins to watch, as the environment says; in the children of forks as well."""
+    global _watches  # noqa: PLW0603
+    text = os.environ.get(_VARIABLE)
+    if text is None:
+        return
+    try:
+        seconds = float(text)
+        if not seconds > 0:
+            raise ValueError(text)
+    except ValueError:
+        import warnings
+
+        warnings.warn(f"{_VARIABLE} is {text!r}, which is not a positive number of seconds", stacklevel=2)
+        return
+    _core._watch_for_stalls(seconds)
+    if not _watches:
+        _watches = True
+        os.register_at_fork(after_in_child=_watch)
 
 
 class _CallableModule(ModuleType):

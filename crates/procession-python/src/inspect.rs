@@ -1,8 +1,10 @@
 //! The observer of families (`procession.inspect`), which reads them from outside, also that of this process.
 
-use procession_inspect::{Error, Extras, Observer, command, findings, text};
+use procession_core::sys::fork::HeldSignals;
+use procession_inspect::{Error, Extras, Observer, command, findings, stall, text};
 use pyo3::exceptions::{PyLookupError, PyOSError, PyPermissionError, PyRuntimeError};
 use pyo3::prelude::*;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Runs the command line of the program `procession`. Returns what it prints to standard output and standard error, and
 /// the exit status.
@@ -32,3 +34,37 @@ pub fn _inspect_family(py: Python<'_>, pid: u32) -> PyResult<(String, String)> {
         error => PyOSError::new_err(error.to_string()),
     })
 }
+
+/// Reports waits of this process that last longer than so many seconds on standard error, from a thread of its own. 0: no
+/// more. The children of a fork call this again.
+#[pyfunction]
+pub fn _watch_for_stalls(seconds: f64) -> PyResult<()> {
+    stall::set_limit((seconds > 0.0).then_some(seconds));
+    let pid = std::process::id();
+    if seconds <= 0.0 || WATCHED.swap(pid, Ordering::Relaxed) == pid {
+        return Ok(());
+    }
+    // The new thread has all signals blocked: handlers run in the threads of the program.
+    let signals = HeldSignals::hold_all();
+    let watch = || {
+        stall::watch(|report| {
+            // Not through std's stream, whose lock a fork could leave locked in the child.
+            let mut rest = report.as_bytes();
+            while let Ok(n @ 1..) = rustix::io::write(rustix::stdio::stderr(), rest) {
+                rest = rest.get(n..).unwrap_or_default();
+            }
+        });
+        WATCHED.store(0, Ordering::Relaxed);
+    };
+    let started = std::thread::Builder::new()
+        .name(stall::THREAD.to_owned())
+        .spawn(watch);
+    signals.release();
+    started.map(drop).map_err(|error| {
+        WATCHED.store(0, Ordering::Relaxed);
+        PyOSError::new_err(format!("starting the thread that watches for stalls: {error}"))
+    })
+}
+
+/// Pid of the process in which the watching thread runs; a fork does not copy the thread. 0: none.
+static WATCHED: AtomicU32 = AtomicU32::new(0);

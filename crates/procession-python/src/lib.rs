@@ -48,7 +48,7 @@ mod _core {
     #[pymodule_export]
     use super::errors::explain_limit;
     #[pymodule_export]
-    use super::inspect::{_inspect_command, _inspect_family};
+    use super::inspect::{_inspect_command, _inspect_family, _watch_for_stalls};
     #[pymodule_export]
     use super::memory::argument::{PrivateBytes, Snapshot};
     #[pymodule_export]

@@ -63,6 +63,18 @@ impl HeldSignals {
         HeldSignals { before }
     }
 
+    /// Like [`HeldSignals::hold`], for all signals that can be held back: for the start of a thread in which no handler may
+    /// run. The thread begins with them held back.
+    pub fn hold_all() -> HeldSignals {
+        let mut all = set_of(&[]);
+        let mut before = set_of(&[]);
+        // SAFETY: a valid set.
+        unsafe { libc::sigfillset(&raw mut all) };
+        // SAFETY: a valid set, which is copied, and a place for the previous one.
+        unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const all, &raw mut before) };
+        HeldSignals { before }
+    }
+
     /// Lets them through again, as before.
     pub fn release(self) {
         // SAFETY: a valid set, which is copied.

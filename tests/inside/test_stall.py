@@ -1,0 +1,57 @@
+"""A process that waits too long prints why, once, and goes on."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+import procession as mp
+from programs import run
+from scenes import SCENES
+
+
+@pytest.mark.parametrize("how", ["variable", "function"])
+def test_a_long_wait_is_reported_once_and_goes_on(start_method, how):
+    environment = {"PROCESSION_STALL": "0.3"} if how == "variable" else {}
+    outcome = run(SCENES / "stall.py", start_method, how, **environment)
+    assert (outcome.code, outcome.out) == (0, "ready\nwent on\n"), outcome.err
+    reports = [line for line in outcome.err.splitlines() if line.startswith("procession: ")]
+    of_parent = [line for line in reports if line.startswith("procession: MainProcess ")]
+    of_child = [line for line in reports if line.startswith("procession: consumer ")]
+    assert len(of_parent) == 1 and "waits for the end of consumer" in of_parent[0]
+    assert len(of_child) == 1 and "waits for a message of Queue" in of_child[0]
+
+
+def test_a_thread_that_keeps_the_interpreter_lock_does_not_hinder_the_report():
+    program = """
+import ctypes, os, threading
+import procession as mp
+mp.set_stall_report(0.3)
+queue = mp.Queue()
+threading.Thread(target=queue.get, daemon=True).start()
+ctypes.PyDLL(None).sleep(2)
+os._exit(0)
+"""
+    outcome = run("-c", program)
+    assert outcome.code == 0
+    assert outcome.err.count("waits for a message of Queue") >= 1
+
+
+def test_nothing_is_reported_unless_it_is_asked_for():
+    outcome = run(SCENES / "stall.py", "fork", "no")
+    assert (outcome.code, outcome.out, outcome.err) == (0, "ready\nwent on\n", "")
+
+
+@pytest.mark.parametrize("value", ["soon", "0", "-1", "nan"])
+def test_a_variable_that_is_no_number_is_named(value):
+    outcome = run("-c", "import procession", PROCESSION_STALL=value)
+    assert outcome.code == 0
+    assert f"PROCESSION_STALL is '{value}', which is not a positive number of seconds" in outcome.err
+
+
+def test_a_limit_that_is_not_positive_is_refused():
+    with pytest.raises(ValueError, match="must be positive"):
+        mp.set_stall_report(0)
+    mp.set_stall_report(None)
+    assert "PROCESSION_STALL" not in os.environ
