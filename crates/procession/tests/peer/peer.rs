@@ -124,9 +124,10 @@ fn die_with_the_lock() -> Result<(), Box<dyn Error>> {
 /// Acquires the second lock, and the first one when all parties have a lock.
 fn cross() -> Result<(), Box<dyn Error>> {
     let [first, second, together] = given()?;
-    let _held = Lock::try_from(&second)?.lock()?;
+    let (first, second) = (Lock::try_from(&first)?, Lock::try_from(&second)?);
+    let _held = second.lock()?;
     Barrier::try_from(&together)?.wait()?;
-    let _both = Lock::try_from(&first)?.lock()?;
+    let _both = first.lock()?;
     Ok(())
 }
 
