@@ -10,9 +10,10 @@ use procession_core::family::registry::{Role, Start};
 use procession_core::family::waits::{WaitRecord, WaitsBlock, What, recorded};
 use procession_core::family::{Family, Seat};
 use procession_core::process::child::Child;
-use procession_core::queue::Queue;
+use procession_core::queue::{LockPolicy, Parcel, Put, Queue};
 use procession_core::sync::{Acquired, Condition, Event, Lock};
 use procession_core::sys::clock::{Deadline, now};
+use procession_core::sys::mutex::RobustMutex;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
@@ -290,4 +291,65 @@ fn every_change_has_a_number_of_its_own() {
     let before = ledger.sequence.load(Ordering::Relaxed);
     drop(family.buffer(b"a").unwrap());
     assert!(ledger.sequence.load(Ordering::Relaxed) >= before + 2);
+}
+
+/// The word of a field of the object at `offset`, by the field table.
+fn word(family: &'static Family, offset: u64, field: &str) -> u64 {
+    let names = procession_core::family::fields::names();
+    let (_, entry) = names.iter().find(|(name, _)| name == field).unwrap();
+    family
+        .at::<core::sync::atomic::AtomicU64>(offset + (entry >> 32 & 0xffff))
+        .load(Ordering::Relaxed)
+}
+
+#[test]
+fn a_thread_that_waits_for_one_inside_a_queue_says_so() {
+    let family = Family::home().unwrap();
+    let queue = Queue::new(0, 0).unwrap();
+    let key = queue.reference().key();
+    let mutex = word(family, key.0, "QueueObject.put_mutex");
+    let inside = family
+        .at::<RobustMutex>(mutex)
+        .enter(LockPolicy::Try, || ())
+        .unwrap();
+    let child = in_child(|| {
+        let mut parcel = Parcel::pack(family, [b"x", b""], 0, Vec::new(), 0).unwrap();
+        while queue.try_put(&mut parcel, LockPolicy::Bounded).unwrap() == Put::Busy {}
+    });
+    let seat = seat_of(child);
+    let [object, since, _, _, detail] = one_wait(seat, What::Inside);
+    assert_eq!((object, detail), (named(key.0, key.1), mutex));
+    // Each attempt takes a tenth of a second, and all of them are one wait.
+    assert!(eventually(|| now() - since > 300_000_000));
+    assert_eq!(one_wait(seat, What::Inside)[1], since);
+    drop(inside);
+    assert!(ended_well(child));
+}
+
+#[test]
+fn a_wait_inside_another_leaves_its_record_alone() {
+    let seat = Family::home().unwrap().seat().unwrap();
+    let calls = |name| (What::Receive, name);
+    let mine = || {
+        let all = waits(seat, What::Receive);
+        all.into_iter()
+            .map(|wait| wait[4])
+            .filter(|detail| *detail > 90)
+            .collect::<Vec<_>>()
+    };
+    recorded(
+        calls(91),
+        Deadline::NEVER,
+        |()| false,
+        || {
+            recorded(
+                calls(92),
+                Deadline::NEVER,
+                |()| false,
+                || assert_eq!(mine(), [91]),
+            );
+            assert_eq!(mine(), [91]);
+        },
+    );
+    assert!(mine().is_empty());
 }

@@ -44,7 +44,7 @@ use crate::family::entry::Brief;
 use crate::family::object::Kind;
 use crate::family::{Family, Handle, Hold};
 use crate::sync::object::Reference;
-use crate::sys::mutex::{Inside, LockPolicy, RobustMutex};
+use crate::sys::mutex::{Inside, LockPolicy};
 use core::sync::atomic::Ordering;
 use layout::DictObject;
 
@@ -139,10 +139,9 @@ impl Dict {
     }
 
     fn enter(&self, policy: LockPolicy) -> Option<Inside<'static>> {
-        let family = self.family();
-        let mutex = family.at::<RobustMutex>(self.object().mutex.load(Ordering::Relaxed));
         // The only repair is to carry out what the ledger has committed.
-        mutex.enter(policy, || family.settle())
+        let mutex = self.object().mutex.load(Ordering::Relaxed);
+        self.family().enter(&self.0.hold, mutex, policy)
     }
 
     /// Creates a reference of this member to an object to which the dictionary refers. (The caller holds the mutex,

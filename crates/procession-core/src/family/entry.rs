@@ -14,7 +14,9 @@
 
 use super::Family;
 use super::ledger::Txn;
+use super::waits::{Reason, What};
 use crate::error::{Error, Result};
+use crate::sys::clock::Deadline;
 use core::cell::Cell;
 use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
@@ -127,6 +129,10 @@ impl Family {
     #[cold]
     fn begin_slowly(&'static self, may_end: bool) -> Result<Txn> {
         let mut found = self.begin_within(FIRST);
+        let _recorded = found.is_none().then(|| {
+            let reason = Reason::without_object(What::Ledger);
+            self.record_wait(reason, crate::sys::clock::about_now(), Deadline::NEVER)
+        });
         while found.is_none() {
             let mut sleep = || found = self.begin_within(NEXT);
             match WAIT.get().filter(|_| !is_brief()) {

@@ -133,6 +133,8 @@ pub const NUMBERS: &[(&str, u32)] = &[
     ("What.Send", What::Send as u32),
     ("What.Result", What::Result as u32),
     ("What.Any", What::Any as u32),
+    ("What.Inside", What::Inside as u32),
+    ("What.Ledger", What::Ledger as u32),
     // How a process became a member, and what it is for (`Slot.how`).
     ("Start.Founded", Start::Founded as u32),
     ("Start.Fork", Start::Fork as u32),

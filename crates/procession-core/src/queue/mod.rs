@@ -55,7 +55,7 @@ use crate::sync::object::Reference;
 use crate::sync::wait::{Attempt, Statistics, Waiter};
 use crate::sync::wakers::Address;
 use crate::sys::clock::Deadline;
-use crate::sys::mutex::{Inside, RobustMutex};
+use crate::sys::mutex::Inside;
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 use layout::QueueObject;
@@ -321,9 +321,8 @@ impl Queue {
     #[inline]
     fn enter(&self, side: &AtomicU64, policy: LockPolicy) -> Option<Inside<'static>> {
         let family = self.0.hold.family;
-        let mutex = family.at::<RobustMutex>(side.load(Ordering::Relaxed));
         // The only repair is to carry out what the ledger has committed: see the module documentation.
-        mutex.enter(policy, || family.settle())
+        family.enter(&self.0.hold, side.load(Ordering::Relaxed), policy)
     }
 }
 
