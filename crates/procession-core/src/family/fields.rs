@@ -27,6 +27,9 @@
 //! are the id of the thread that is inside, or 0. All other fields are unsigned numbers of 4 or 8 bytes. The file `fields.txt` of this
 //! crate lists all names.
 //!
+//! An event loop that waits for an object sleeps in no call of this crate and has no wait record. It is registered with
+//! the object's bells: each number of `Wakers.places` that is not 0 is the pid of such a process, shifted by 10 bits.
+//!
 //! The words that are there for observers only, with who writes them, are described at the structs:
 //! [`super::waits`] (what threads wait for), [`super::label`] (names and places), [`super::registry::Slot`] (`how`:
 //! start method and role), [`super::ledger::Ledger`] (`sequence`), `pool::layout` (worker slots, history, totals) and
