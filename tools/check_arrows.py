@@ -39,7 +39,7 @@ FLOORS = {
         "memory",
         "proc",
         "read",
-        "attach dump findings",
+        "attach dump findings stacks",
         "text",
         "command stall",
         "main",

@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::findings::{self, Finding};
 use crate::model::{Family, Unseen};
-use crate::{Extras, Observer, attach, dump, text};
+use crate::{Extras, Observer, attach, dump, stacks, text};
 use serde::Serialize;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -21,6 +21,7 @@ Explains a running or hung Procession program from outside. PID is any of its pr
   queues   queues, with their messages and waiters
   pools    pools, with their workers and tasks
   mem      what the shared memory is used for
+  stacks   the Python frames of all processes, or of those whose pids follow
   dump     writes all this to a file, which the other commands take in place of a PID
 
   --all    all families on this machine
@@ -41,6 +42,7 @@ enum Command {
     Pools,
     Mem,
     Dump,
+    Stacks,
 }
 
 /// What the command looks at.
@@ -59,6 +61,8 @@ struct Arguments {
     every: bool,
     output: Option<PathBuf>,
     payloads: bool,
+    /// `stacks`: the processes whose stacks are wanted; none: all.
+    pids: Vec<u32>,
 }
 
 /// What a command prints, and its exit status.
@@ -116,11 +120,13 @@ fn parse(arguments: &[String]) -> Result<Arguments> {
         "pools" => Command::Pools,
         "mem" => Command::Mem,
         "dump" => Command::Dump,
+        "stacks" => Command::Stacks,
         other => return usage(format!("there is no command {other}")),
     };
     let mut subject = None;
     let (mut json, mut every, mut payloads) = (false, false, false);
     let mut output = None;
+    let mut pids = Vec::new();
     let mut rest = arguments[1..].iter();
     while let Some(argument) = rest.next() {
         match argument.as_str() {
@@ -134,6 +140,15 @@ fn parse(arguments: &[String]) -> Result<Arguments> {
             "--all" => subject = Some(Subject::All),
             option if option.starts_with('-') => return usage(format!("there is no option {option}")),
             word => {
+                if let (Command::Stacks, Ok(pid), Some(Subject::Pid(first))) =
+                    (command, word.parse(), &subject)
+                {
+                    if pids.is_empty() {
+                        pids.push(*first);
+                    }
+                    pids.push(pid);
+                    continue;
+                }
                 if subject.is_some() {
                     return usage(format!("one process is enough: what is {word}?"));
                 }
@@ -153,6 +168,7 @@ fn parse(arguments: &[String]) -> Result<Arguments> {
             every,
             output,
             payloads,
+            pids,
         }),
         None => usage("which process? Name the pid of any process of the program, or --all".to_owned()),
     }
@@ -163,6 +179,8 @@ fn parse(arguments: &[String]) -> Result<Arguments> {
 struct Report<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     findings: Option<&'a [Finding]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stacks: Option<Vec<stacks::Stacks>>,
     family: &'a Family,
 }
 
@@ -173,6 +191,7 @@ struct Report<'a> {
 pub fn json(family: &Family, findings: &[Finding]) -> Result<String> {
     let report = Report {
         findings: Some(findings),
+        stacks: None,
         family,
     };
     serde_json::to_string(&report).map_err(|e| Error::damaged(e.to_string()))
@@ -216,6 +235,8 @@ fn execute(arguments: &Arguments) -> Result<Outcome> {
         }
         reports.push(Report {
             findings: why.then_some(findings),
+            stacks: (arguments.json && arguments.command == Command::Stacks)
+                .then(|| stacks::stacks(family, &arguments.pids)),
             family,
         });
     }
@@ -276,6 +297,7 @@ fn screen(arguments: &Arguments, family: &Family, findings: &[Finding]) -> Strin
         Command::Queues => text::queues(family),
         Command::Pools => text::pools(family),
         Command::Mem => text::memory(family, arguments.every),
+        Command::Stacks => text::stacks(family, &stacks::stacks(family, &arguments.pids)),
         Command::Dump => String::new(),
     }
 }

@@ -22,6 +22,7 @@
 //! | [`text`] | the model and the findings for people to read |
 //! | [`dump`] | a copy that is looked at after the family has ended |
 //! | [`stall`] | a report when a wait of this process takes too long |
+//! | [`stacks`] | the Python frames of the processes |
 //! | [`command`] | the command line |
 #![forbid(unsafe_code)]
 
@@ -34,6 +35,7 @@ pub mod memory;
 pub mod model;
 mod proc;
 mod read;
+pub mod stacks;
 pub mod stall;
 pub mod text;
 mod units;

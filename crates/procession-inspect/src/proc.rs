@@ -67,6 +67,12 @@ pub(crate) fn threads(pid: u32) -> io::Result<Vec<(u32, Stat)>> {
     Ok(threads)
 }
 
+/// The state of a thread.
+pub(crate) fn thread_state(pid: u32, thread: u32) -> Option<char> {
+    let stat = read_stat(&format!("/proc/{pid}/task/{thread}/stat")).ok()?;
+    Some(stat.state)
+}
+
 /// The pids of a process, or the ids of a thread, from the observer's PID namespace inwards to its own.
 pub(crate) fn ids(path: &str) -> Vec<u32> {
     let status = fs::read_to_string(format!("{path}/status")).unwrap_or_default();

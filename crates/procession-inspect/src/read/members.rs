@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 
 /// Name of the thread that makes stall reports, which is no thread of the program.
 pub(crate) const OBSERVER: &str = "procession-why";
+/// How often, and after which pause, a thread is looked at again that runs and is recorded as waiting.
+const ATTEMPTS: u32 = 20;
+const PAUSE: std::time::Duration = std::time::Duration::from_millis(2);
 /// Number of chunks of one held table at which reading ends.
 const MOST_CHUNKS: usize = 8192;
 
@@ -96,6 +99,27 @@ pub(crate) fn ask_kernel(finder: &Finder, seats: &[Seat], with_memory: bool) -> 
         });
     }
     facts
+}
+
+/// Looks again at the threads that run although they are recorded as waiting, until they sleep, for a short while. A
+/// sleep has a time limit, after which the thread looks at the object and sleeps on; and one that has been woken goes on.
+pub(crate) fn settle(facts: &mut [Facts], waiting: impl Fn(u32, u32, u32) -> bool) {
+    for attempt in 0..ATTEMPTS {
+        let mut again = false;
+        for known in &mut *facts {
+            let (pid, seat, generation) = (known.pid, known.seat, known.generation);
+            for thread in known.threads.iter_mut().flatten() {
+                if thread.state == 'R' && waiting(seat, generation, thread.own_id) {
+                    thread.state = proc::thread_state(pid, thread.id).unwrap_or(thread.state);
+                    again |= thread.state == 'R';
+                }
+            }
+        }
+        if !again || attempt + 1 == ATTEMPTS {
+            return;
+        }
+        std::thread::sleep(PAUSE);
+    }
 }
 
 /// Builds the members.

@@ -86,8 +86,12 @@ impl Observer {
         let sequence = self.sequence()?;
         let began = proc::now();
         let seats = seats::read(memory)?;
-        let facts = members::ask_kernel(&self.finder, &seats, true);
+        let mut facts = members::ask_kernel(&self.finder, &seats, true);
+        let first = waits::read(memory, &seats)?;
         copy(memory)?;
+        members::settle(&mut facts, |seat, generation, thread| {
+            first.iter().any(|record| record.is_of(seat, generation, thread))
+        });
         Ok(Recorded {
             began,
             last: waits::read(memory, &seats)?,
@@ -128,7 +132,13 @@ impl Observer {
         let labels = labels::Labels::new(memory, &heap);
         let facts = match &self.recorded {
             Some(recorded) => recorded.facts.clone(),
-            None => members::ask_kernel(&self.finder, &seats, extras.process_memory),
+            None => {
+                let mut facts = members::ask_kernel(&self.finder, &seats, extras.process_memory);
+                members::settle(&mut facts, |seat, generation, thread| {
+                    first.iter().any(|record| record.is_of(seat, generation, thread))
+                });
+                facts
+            }
         };
         let (last, consistent) = match &self.recorded {
             Some(recorded) => (recorded.last.clone(), recorded.consistent),

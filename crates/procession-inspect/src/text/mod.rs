@@ -5,6 +5,7 @@ mod memory;
 mod pools;
 mod ps;
 mod queues;
+mod stacks;
 mod table;
 mod why;
 
@@ -13,6 +14,7 @@ pub use memory::memory;
 pub use pools::pools;
 pub use ps::ps;
 pub use queues::queues;
+pub use stacks::stacks;
 pub use why::{heading, why};
 
 pub(crate) use crate::units::{bytes, duration, short_place};
