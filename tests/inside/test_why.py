@@ -114,11 +114,18 @@ def test_consumers_whose_producers_have_ended_are_lost(start_method):
 
 
 def test_a_process_that_is_stopped_inside_a_queue_is_named_with_the_remedy():
-    with scene("stopped_inside", "fork") as program:
+    with scene("stopped_inside", "fork", "queue") as program:
         finding = program.finding("stopped", lambda finding: "inside Queue" in finding["title"])
         pid = program.member("consumer")["pid"]
         assert finding["title"].startswith(f"consumer {pid} is stopped (SIGSTOP) inside Queue")
         assert finding["advice"] == [f"kill -CONT {pid} lets it go on"]
+
+
+def test_a_process_that_is_stopped_in_a_change_of_family_memory_is_named():
+    with scene("stopped_inside", "fork", "change") as program:
+        finding = program.finding("stopped", lambda finding: "in the middle of a change" in finding["title"])
+        assert finding["level"] == "problem"
+        assert finding["advice"] == [f"kill -CONT {program.member('consumer')['pid']} lets it go on"]
 
 
 def test_a_killed_holder_is_named_with_its_signal(start_method):

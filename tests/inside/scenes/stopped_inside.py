@@ -1,4 +1,7 @@
-"""A consumer stops itself inside the consumers' mutex of a queue: python stopped_inside.py METHOD."""
+"""A consumer stops itself inside the consumers' mutex of a queue, or in a change of family memory:
+
+python stopped_inside.py METHOD (queue | change)
+"""
 
 from __future__ import annotations
 
@@ -12,13 +15,15 @@ import time
 import procession as mp
 from procession import _core
 
+LEDGER = 4096  # the offset of the mutex of all changes
 GET_MUTEX = 64 + 3 * 8  # of a queue: the offset of its consumers' mutex
 
 
-def stop_inside(queue) -> None:
+def stop_inside(queue, what: str) -> None:
     memory = mmap.mmap(_core.family_fd(), 64 << 20)
     offset, _generation = queue._key
     mutex = int.from_bytes(memory[offset + GET_MUTEX : offset + GET_MUTEX + 8], "little")
+    mutex = mutex if what == "queue" else LEDGER
     place = ctypes.byref(ctypes.c_char.from_buffer(memory, mutex))
     ctypes.CDLL(None).pthread_mutex_lock(place)
     os.kill(os.getpid(), signal.SIGSTOP)
@@ -29,11 +34,11 @@ def produce(queue) -> None:
         queue.put("message")
 
 
-def main(method: str) -> None:
+def main(method: str, what: str) -> None:
     context = mp.get_context(method)
     queue = context.Queue(maxsize=3)
     children = [
-        context.Process(target=stop_inside, args=(queue,), name="consumer"),
+        context.Process(target=stop_inside, args=(queue, what), name="consumer"),
         context.Process(target=produce, args=(queue,), name="producer"),
     ]
     for child in children:
@@ -43,4 +48,4 @@ def main(method: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

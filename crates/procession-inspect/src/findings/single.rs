@@ -30,10 +30,14 @@ pub(super) fn stopped(graph: &Graph<'_>, findings: &mut Vec<Finding>) {
             })
             .collect();
         let who = member.who();
-        let inside: Vec<String> = has
+        let mut inside: Vec<String> = has
             .iter()
             .map(|(object, how)| format!("{how} {}", Named::of(object)))
             .collect();
+        let changes = graph.family.changing.as_ref() == Some(&who);
+        if changes {
+            inside.push("in the middle of a change of family memory".to_owned());
+        }
         let place = if inside.is_empty() {
             String::new()
         } else {
@@ -56,6 +60,9 @@ pub(super) fn stopped(graph: &Graph<'_>, findings: &mut Vec<Finding>) {
                 others.push(sentence);
             }
         }
+        if changes {
+            others.push("no other process can make, free or pass on an object until it goes on".to_owned());
+        }
         let mut members = vec![who.clone()];
         for waiter in &waiters {
             let other = graph.member(*waiter).who();
@@ -63,7 +70,7 @@ pub(super) fn stopped(graph: &Graph<'_>, findings: &mut Vec<Finding>) {
                 members.push(other);
             }
         }
-        let matters = !waiters.is_empty() || !has.is_empty();
+        let matters = changes || !waiters.is_empty() || !has.is_empty();
         findings.push(Finding {
             kind: Kind::Stopped,
             level: if matters { Level::Problem } else { Level::Warning },

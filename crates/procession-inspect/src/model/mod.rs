@@ -29,6 +29,8 @@ pub struct Family {
     pub objects: Vec<Object>,
     /// Memory by kind, maker and place.
     pub memory: Memory,
+    /// The process that was in the middle of a change of several words.
+    pub changing: Option<Who>,
     /// Whether no change of several words came in between while the look was taken.
     pub consistent: bool,
     /// What the observer was not permitted to see.

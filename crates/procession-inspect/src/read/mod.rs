@@ -170,6 +170,7 @@ impl Observer {
         Ok(Family {
             id: format!("{:032x}", memory.head.id),
             program: self.program(&seats),
+            changing: objects::changing(&books, &members),
             age: time.ago(memory.head.created),
             members,
             ended,

@@ -73,6 +73,24 @@ pub(crate) fn maker(memory: &Memory, block: &Block, members: &[Member]) -> Maker
     }
 }
 
+/// The process of which a thread is inside the robust mutex with this word.
+fn owner(word: u64, members: &[Member]) -> Option<Who> {
+    let owner = (word & OWNER) as u32;
+    if owner == 0 || word & OWNER_DIED != 0 {
+        return None;
+    }
+    members
+        .iter()
+        .find(|member| member.lives() && member.threads.iter().any(|thread| thread.own_id == owner))
+        .map(Member::who)
+}
+
+/// The process that is in the middle of a change of several words: its thread is inside the mutex of the ledger.
+pub(crate) fn changing(ledger: &[u8], members: &[Member]) -> Option<Who> {
+    let word = Place { offset: 0, width: 4 };
+    owner(word.of(ledger), members)
+}
+
 struct Reader<'a> {
     memory: &'a Memory,
     heap: &'a Heap,
@@ -201,14 +219,7 @@ impl Reader<'_> {
             width: 4,
         }
         .of(self.heap.bytes(block));
-        let owner = (word & OWNER) as u32;
-        if owner == 0 || word & OWNER_DIED != 0 {
-            return None;
-        }
-        self.members
-            .iter()
-            .find(|member| member.lives() && member.threads.iter().any(|thread| thread.own_id == owner))
-            .map(Member::who)
+        owner(word, self.members)
     }
 
     fn waits(&self, point: Place, bytes: &[u8]) -> Waits {
