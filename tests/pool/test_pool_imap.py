@@ -372,17 +372,28 @@ def test_a_handler_that_raises_again_and_again_in_next_hangs_nothing(name):
     with mp.Pool(2) as pool:
         pool.map(same, range(4))
         results, got = getattr(pool, name)(slowly, (n for n in range(60))), []
-        raised = 0
-        signal.signal(signal.SIGALRM, lambda *_: (_ for _ in ()).throw(InterruptedError))
+        raised, in_next, end = 0, False, object()
+
+        def interrupt(*_):
+            nonlocal in_next
+            if in_next:
+                in_next = False
+                raise InterruptedError
+
+        signal.signal(signal.SIGALRM, interrupt)
         try:
             signal.setitimer(signal.ITIMER_REAL, 0.0137, 0.0137)
             while True:
                 try:
-                    got.append(next(results))
+                    in_next = True
+                    item = next(results, end)
+                    in_next = False
                 except InterruptedError:
                     raised += 1
-                except StopIteration:
+                    continue
+                if item is end:
                     break
+                got.append(item)
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, signal.SIG_DFL)
