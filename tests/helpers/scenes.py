@@ -66,6 +66,7 @@ def scene(name: str, *arguments: str, ready: bool = True, **environment: str) ->
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, **environment},
+        start_new_session=True,
     )
     assert process.stdout is not None
     try:
@@ -82,6 +83,9 @@ def end(process: subprocess.Popen[str]) -> None:
     members: list[int] = []
     with contextlib.suppress(AssertionError):
         members = [member["pid"] for member in report(process.pid)["family"]["members"] if member["pid"]]
+    # A child that has not taken its seat yet is no member, but of the same group.
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
     for pid in {process.pid, *members}:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
