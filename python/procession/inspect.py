@@ -108,6 +108,7 @@ def inspect(pid: int | None = None) -> Family:
             shared object or starts its first child.
         PermissionError: This user may not look at the process. The text names the missing permission.
         RuntimeError: The family runs another version of Procession, or its memory is damaged.
+        MemoryError: The limit on the address space of this process leaves no room for a look.
     """
     found, text = _core._inspect_family(os.getpid() if pid is None else pid)
     report = json.loads(found)
@@ -124,11 +125,17 @@ def main(arguments: list[str] | None = None) -> int:
         The exit status: 0 nothing wrong, 1 `why` has found something, 2 the family cannot be looked at.
     """
     output, errors, status = _core._inspect_command(sys.argv[1:] if arguments is None else arguments)
+    encoding = sys.stdout.encoding or "utf-8"
     try:
-        sys.stdout.write(output)
+        # names may have characters that the terminal has not
+        sys.stdout.write(output.encode(encoding, "backslashreplace").decode(encoding))
         sys.stdout.flush()
     except BrokenPipeError:  # its reader has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    except OSError as error:
+        sys.stderr.write(f"procession: writing the output: {error}\n")
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left in the buffer cannot be written either
+        return 2
     sys.stderr.write(errors)
     return status
 

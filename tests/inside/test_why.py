@@ -63,6 +63,28 @@ def test_a_wait_with_a_timeout_is_no_deadlock():
         assert program.report()["findings"] == []
 
 
+def waits(program, count):
+    """Waits until so many threads wait, and returns what `why` says then."""
+
+    def there():
+        report = program.report()
+        members = report["family"]["members"]
+        threads = [thread for member in members for thread in member["threads"]]
+        return report if len([one for one in threads if one["wait"] and one["wait"]["steady"]]) == count else None
+
+    return until(there)
+
+
+def test_waiting_for_a_thread_that_works_under_a_lock_is_no_deadlock(start_method):
+    with scene("slow_lock", start_method) as program:
+        assert waits(program, 3)["findings"] == []
+
+
+def test_waiting_for_a_signal_handler_is_no_lost_wait():
+    with scene("signalled") as program:
+        assert waits(program, 1)["findings"] == []
+
+
 def test_a_lock_and_a_join_are_a_deadlock(start_method):
     with scene("lock_and_join", start_method) as program:
         finding = program.finding("deadlock", certain)

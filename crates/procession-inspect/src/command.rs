@@ -1,7 +1,7 @@
 //! The command line: `procession why PID`, and the other commands.
 
 use crate::error::{Error, Result};
-use crate::findings::{self, Finding};
+use crate::findings::Finding;
 use crate::model::{Family, Unseen};
 use crate::{Extras, Observer, attach, dump, stacks, text};
 use serde::Serialize;
@@ -80,7 +80,8 @@ pub struct Outcome {
 #[must_use]
 pub fn run(arguments: &[String]) -> Outcome {
     let first = arguments.first().map(String::as_str);
-    if matches!(first, None | Some("-h" | "--help" | "help")) {
+    let help = arguments.iter().any(|word| word == "-h" || word == "--help");
+    if help || matches!(first, None | Some("help")) {
         let (output, errors) = if first.is_some() { (USAGE, "") } else { ("", USAGE) };
         return Outcome {
             output: output.to_owned(),
@@ -207,9 +208,19 @@ fn execute(arguments: &Arguments) -> Result<Outcome> {
     };
     let (observers, unseen) = observers(&arguments.subject)?;
     let mut families = Vec::new();
+    let mut found = Vec::new();
+    let why = arguments.command == Command::Why;
     for observer in &observers {
-        match observer.look(extras) {
-            Ok(family) => families.push(family),
+        let look = if why {
+            observer.why(extras)
+        } else {
+            observer.look(extras).map(|family| (family, Vec::new()))
+        };
+        match look {
+            Ok((family, findings)) => {
+                families.push(family);
+                found.push(findings);
+            }
             Err(error) if arguments.subject != Subject::All => return Err(error),
             // Another family may have ended, or be of another version.
             Err(_) => {}
@@ -217,11 +228,6 @@ fn execute(arguments: &Arguments) -> Result<Outcome> {
     }
     let mut status = 0;
     let mut output = String::new();
-    let why = arguments.command == Command::Why;
-    let found: Vec<Vec<Finding>> = families
-        .iter()
-        .map(|family| if why { findings::find(family) } else { Vec::new() })
-        .collect();
     let mut reports = Vec::new();
     for (family, findings) in families.iter().zip(&found) {
         if !findings.is_empty() {

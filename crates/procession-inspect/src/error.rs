@@ -56,6 +56,17 @@ pub enum Error {
     /// Reading the memory failed.
     #[error("reading family memory: {0}")]
     Memory(#[source] io::Error),
+    /// The limit on the address space of this process leaves no room for a look.
+    #[error(
+        "a look needs {needed} MiB, and the limit on address space (ulimit -v) leaves {left} MiB to this process: \
+         run `procession why PID` from another one"
+    )]
+    NoRoom {
+        /// MiB that a look needs.
+        needed: u64,
+        /// MiB that are left.
+        left: u64,
+    },
     /// The command line is not valid.
     #[error("{0}")]
     Usage(String),

@@ -83,6 +83,28 @@ pub(crate) fn ids(path: &str) -> Vec<u32> {
         .collect()
 }
 
+/// Whether a process has a signal handler that may be the program's: not those of every Python program (SIGINT), of
+/// Procession's workers (the last real-time signal), and of debugging aids (faults).
+pub(crate) fn handles_signals(pid: u32) -> bool {
+    const OF_NO_PROGRAM: [u32; 9] = [2, 4, 5, 6, 7, 8, 11, 31, 64];
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+    let caught = line.and_then(|line| u64::from_str_radix(line.trim(), 16).ok());
+    let others = OF_NO_PROGRAM
+        .iter()
+        .map(|signal| 1 << (signal - 1))
+        .fold(0, |all, bit| all | bit);
+    caught.unwrap_or(0) & !others != 0
+}
+
+/// Number of bytes that this process may still map, if its address space is limited.
+pub(crate) fn room() -> Option<u64> {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::As).current?;
+    let statm = fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: u64 = statm.split(' ').next()?.parse().ok()?;
+    Some(limit.saturating_sub(pages * rustix::param::page_size() as u64))
+}
+
 /// The user to whom a process belongs.
 pub(crate) fn user(pid: u32) -> Option<u32> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;

@@ -2,9 +2,9 @@
 //!
 //! It needs nothing of the thread that waits: it reads the wait records in family memory, as an observer from outside does.
 
-use crate::findings;
+use crate::findings::{self, Finding};
 use crate::model::{Detail, Family, What};
-use crate::{Extras, Observer, proc, text};
+use crate::{Error, Extras, Observer, proc, text};
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -53,11 +53,16 @@ pub fn watch(print: impl Fn(&str)) {
         if overdue.is_empty() {
             continue;
         }
-        let Ok(family) = observer.look(Extras::default()) else {
-            continue;
-        };
-        if let Some(report) = report(&family, pid, limit.as_secs_f64()) {
-            print(&report);
+        match observer.why(Extras::default()) {
+            Ok((family, findings)) => {
+                if let Some(report) = report(&family, &findings, pid, limit.as_secs_f64()) {
+                    print(&report);
+                }
+            }
+            Err(error @ Error::NoRoom { .. }) => {
+                print(&format!("procession: process {pid} waits for long; {error}\n"));
+            }
+            Err(_) => continue,
         }
         reported.extend(overdue);
     }
@@ -65,7 +70,7 @@ pub fn watch(print: impl Fn(&str)) {
 
 /// The report, if a thread of this process joins, or waits for a message or a result, for longer than `limit` seconds.
 /// Workers of a pool that wait for tasks do not count.
-fn report(family: &Family, pid: u32, limit: f64) -> Option<String> {
+fn report(family: &Family, found: &[Finding], pid: u32, limit: f64) -> Option<String> {
     let objects = findings::index(family);
     let member = family.members.iter().find(|member| member.pid == Some(pid))?;
     let (wait, object) = member
@@ -84,11 +89,15 @@ fn report(family: &Family, pid: u32, limit: f64) -> Option<String> {
         .member
         .and_then(|seat| family.members.iter().find(|member| member.seat == seat));
     let sentence = findings::graph_sentence(wait, object, joined.map(crate::model::Member::who));
-    let findings = findings::find(family);
-    Some(format!(
-        "procession: {} {sentence}, for {}\n{}",
+    let waits = format!(
+        "procession: {} {sentence}, for {}",
         member.who(),
-        crate::units::duration(wait.seconds),
-        text::why(family, &findings)
-    ))
+        crate::units::duration(wait.seconds)
+    );
+    Some(if found.is_empty() {
+        // Many processes may wait for long because there is nothing to do.
+        format!("{waits}; nothing wrong was found\n")
+    } else {
+        format!("{waits}\n{}", text::why(family, found))
+    })
 }

@@ -4,7 +4,7 @@
 mod family;
 
 use family::Made;
-use procession_inspect::findings::{Finding, Kind, Level, Proof, find};
+use procession_inspect::findings::{Finding, Kind, Level, Proof, confirmed, find};
 use procession_inspect::model::{Detail, SeatState, What};
 
 fn only(findings: &[Finding], kind: Kind) -> &Finding {
@@ -102,10 +102,13 @@ fn a_lock_and_a_join_are_a_circle() {
     let findings = find(&made.family);
     let finding = only(&findings, Kind::Deadlock);
     assert_eq!(finding.proof, Proof::Certain);
-    assert_eq!(
-        finding.steps[0].joins.as_ref().map(|who| who.name.as_str()),
-        Some("child")
-    );
+    let joins: Vec<&str> = finding
+        .steps
+        .iter()
+        .filter_map(|step| Some(step.joins.as_ref()?.name.as_str()))
+        .collect();
+    assert_eq!(joins, ["child"]);
+    assert_eq!(finding.details, ["no other thread can end these waits"]);
 }
 
 #[test]
@@ -322,4 +325,87 @@ fn a_hundred_processes_and_ten_thousand_objects_are_judged_in_milliseconds() {
     let findings = find(&made.family);
     assert!(began.elapsed().as_millis() < 1000, "{:?}", began.elapsed());
     assert_eq!(only(&findings, Kind::Deadlock).steps.len(), 100);
+}
+
+#[test]
+fn a_lock_that_another_thread_of_a_waiting_process_holds_is_no_deadlock() {
+    let mut made = Made::new(&["main", "left"]);
+    let a = made.rlock("a", Some(0));
+    made.refer_all(&[a]);
+    made.thread(0);
+    made.held_by_thread(a, 7);
+    made.wait(0, What::Acquire, a);
+    made.wait(1, What::Acquire, a);
+    assert_eq!(find(&made.family), [], "thread 7 works under the lock");
+}
+
+#[test]
+fn threads_of_one_process_that_crossed_their_rlocks_are_told_apart() {
+    let mut made = Made::new(&["main"]);
+    let (a, b) = (made.rlock("a", Some(0)), made.rlock("b", Some(0)));
+    made.refer_all(&[a, b]);
+    made.held_by_thread(a, 1);
+    made.held_by_thread(b, 2);
+    made.thread(0);
+    made.thread(0); // it does something else
+    made.wait(0, What::Acquire, b).identity = 1;
+    made.wait_in_thread(0, 1, What::Acquire, a).identity = 2;
+    let findings = find(&made.family);
+    let finding = only(&findings, Kind::Deadlock);
+    assert_eq!(finding.proof, Proof::Certain);
+    assert_eq!(finding.title, "2 threads of main 100 wait for each other");
+    let held: Vec<String> = finding
+        .steps
+        .iter()
+        .map(|step| format!("{} {}", step.holds.len(), step.holds[0]))
+        .collect();
+    assert_eq!(held, ["1 RLock \"a\"", "1 RLock \"b\""]);
+}
+
+#[test]
+fn a_process_whose_signal_handler_may_end_the_wait_has_lost_nothing() {
+    let mut made = Made::new(&["main"]);
+    let event = made.event("ready");
+    made.refer_all(&[event]);
+    made.wait(0, What::Set, event);
+    assert_eq!(only(&find(&made.family), Kind::Lost).proof, Proof::Certain);
+    if let Some(process) = &mut made.family.members[0].process {
+        process.handles_signals = true;
+    }
+    assert_eq!(find(&made.family), []);
+}
+
+#[test]
+fn what_only_one_of_two_looks_shows_is_no_finding() {
+    let mut made = Made::new(&["main"]);
+    let event = made.event("ready");
+    made.refer_all(&[event]);
+    let quiet = made.family.clone();
+    made.wait(0, What::Set, event);
+    let found = find(&made.family);
+    assert_eq!(found.len(), 1);
+    assert_eq!(confirmed((&quiet, &[]), &made.family, found.clone()), []);
+    assert_eq!(
+        confirmed((&made.family, &found), &made.family, found.clone()),
+        found
+    );
+}
+
+#[test]
+fn the_circle_of_a_lock_comes_before_that_of_a_join() {
+    let mut made = Made::new(&["main", "producer", "consumer"]);
+    let lock = made.lock("lock", Some(1));
+    let jobs = made.queue("jobs", 2, Some(2));
+    made.refer_all(&[lock, jobs]);
+    made.join(0, 1);
+    made.wait(1, What::Room, jobs);
+    made.wait(2, What::Acquire, lock);
+    let findings = find(&made.family);
+    let finding = only(&findings, Kind::Deadlock);
+    let names: Vec<&str> = finding.steps.iter().map(|step| step.who.name.as_str()).collect();
+    assert_eq!(names, ["consumer", "producer"]);
+    assert!(
+        !finding.details.iter().any(|text| text.contains("nobody is left")),
+        "{finding:?}"
+    );
 }

@@ -1,8 +1,8 @@
 //! The observer of families (`procession.inspect`), which reads them from outside, also that of this process.
 
 use procession_core::sys::fork::HeldSignals;
-use procession_inspect::{Error, Extras, Observer, command, findings, stall, text};
-use pyo3::exceptions::{PyLookupError, PyOSError, PyPermissionError, PyRuntimeError};
+use procession_inspect::{Error, Extras, Observer, command, stall, text};
+use pyo3::exceptions::{PyLookupError, PyMemoryError, PyOSError, PyPermissionError, PyRuntimeError};
 use pyo3::prelude::*;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -22,8 +22,7 @@ pub fn _inspect_family(py: Python<'_>, pid: u32) -> PyResult<(String, String)> {
             process_memory: true,
             uses: true,
         };
-        let family = Observer::attach(pid)?.look(extras)?;
-        let findings = findings::find(&family);
+        let (family, findings) = Observer::attach(pid)?.why(extras)?;
         let json = command::json(&family, &findings)?;
         Ok((json, text::why(&family, &findings)))
     })
@@ -31,6 +30,7 @@ pub fn _inspect_family(py: Python<'_>, pid: u32) -> PyResult<(String, String)> {
         Error::NoProcess { .. } | Error::NoFamily { .. } => PyLookupError::new_err(error.to_string()),
         Error::NotPermitted { .. } => PyPermissionError::new_err(error.to_string()),
         Error::OtherVersion { .. } | Error::Damaged { .. } => PyRuntimeError::new_err(error.to_string()),
+        Error::NoRoom { .. } => PyMemoryError::new_err(error.to_string()),
         error => PyOSError::new_err(error.to_string()),
     })
 }

@@ -59,10 +59,11 @@ pub struct WaitRecord {
     pub detail: AtomicU64,
     /// Number of waits that were written into this record.
     pub count: AtomicU64,
-    spare: AtomicU64,
+    /// The thread, as a lock names the thread that holds it (`LockObject.thread`).
+    pub identity: AtomicU64,
 }
 
-shared!(WaitRecord, 64, { thread, object, since, seen, deadline, detail, count, spare });
+shared!(WaitRecord, 64, { thread, object, since, seen, deadline, detail, count, identity });
 shared!(WaitsBlock, 1024, { header, next, spare, records });
 
 /// What a thread waits for.
@@ -294,6 +295,7 @@ impl Family {
                 (&record.seen, reason.seen),
                 (&record.deadline, deadline.time()),
                 (&record.detail, reason.detail),
+                (&record.identity, crate::sys::thread_id()),
             ] {
                 word.store(value, Ordering::Relaxed);
             }

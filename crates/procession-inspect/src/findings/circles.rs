@@ -9,7 +9,10 @@ use std::collections::{HashMap, HashSet, VecDeque};
 pub(super) fn find(graph: &Graph<'_>, findings: &mut Vec<Finding>) -> HashSet<usize> {
     let edges = edges(graph);
     let mut explained: HashSet<usize> = HashSet::new();
-    for start in 0..graph.waiters.len() {
+    // The circles of locks first, and last what joins do: a circle through a join is often the shorter one, and not the cause.
+    let mut starts: Vec<usize> = (0..graph.waiters.len()).collect();
+    starts.sort_by_key(|waiter| (graph.holder(*waiter).is_none(), graph.joined(*waiter).is_some()));
+    for start in starts {
         if explained.contains(&start) {
             continue;
         }
@@ -39,7 +42,11 @@ fn edges(graph: &Graph<'_>) -> Vec<Vec<usize>> {
                 return Vec::new();
             }
             if let Some(holder) = graph.holder(waiter) {
-                return of(holder);
+                return if graph.is_endless(holder) {
+                    vec![holder]
+                } else {
+                    Vec::new()
+                };
             }
             if let Some(joined) = graph.joined(waiter) {
                 // A process ends when its main thread does.
@@ -48,7 +55,8 @@ fn edges(graph: &Graph<'_>) -> Vec<Vec<usize>> {
                     Some(thread.id) == graph.member(*other).pid
                 };
                 let mut threads = of(joined);
-                if threads.iter().any(main) {
+                // If its main thread does not wait for an object, it may be about to end.
+                if threads.iter().any(main) || !graph.stuck[waiter] {
                     threads.retain(main);
                 }
                 return threads;
@@ -149,7 +157,9 @@ fn describe(graph: &Graph<'_>, circle: &[usize], behind: &[usize]) -> Finding {
         }
         (false, false) => "another thread could still end one of these waits".to_owned(),
     });
-    details.extend(objects_of_nobody(graph, circle));
+    if !circle.iter().any(|waiter| graph.holder(*waiter).is_some()) {
+        details.extend(objects_of_nobody(graph, circle));
+    }
     if !behind.is_empty() {
         let names: Vec<String> = behind
             .iter()
@@ -215,12 +225,12 @@ fn objects_of_nobody(graph: &Graph<'_>, circle: &[usize]) -> Vec<String> {
     sentences
 }
 
-/// A thread that waits, with what its process holds of the circle.
+/// A thread that waits, with what it holds of the circle.
 pub(super) fn step(graph: &Graph<'_>, waiter: usize, circle: &[usize]) -> Step {
     let one = graph.waiters[waiter];
     let mut holds = Vec::new();
     for other in circle {
-        if graph.holder(*other) == Some(one.member)
+        if graph.holder(*other) == Some(waiter)
             && let Some(object) = graph.named(*other)
             && !holds.contains(&object)
         {

@@ -1,7 +1,7 @@
 //! Who waits for whom, and which threads are stuck.
 
 use super::Named;
-use crate::model::{Detail, Family, Key, Member, Object, Thread, Wait, What, Who};
+use crate::model::{Detail, Family, Key, Lock, Member, Object, Thread, Wait, What, Who};
 use std::collections::HashMap;
 
 /// A thread that waits.
@@ -19,6 +19,8 @@ pub(super) enum Wakers {
     Other,
     /// Any thread of these members.
     Threads(Vec<usize>),
+    /// This waiter alone: its thread holds the lock.
+    Waiter(usize),
 }
 
 /// The threads of a family that wait, with what could wake each.
@@ -29,6 +31,8 @@ pub(super) struct Graph<'a> {
     /// Positions in `family.members` by seat.
     pub(super) seats: HashMap<u32, usize>,
     pub(super) waiters: Vec<Waiter<'a>>,
+    /// Waiters by the member's position and the thread's identity.
+    threads: HashMap<(usize, u64), usize>,
     pub(super) wakers: Vec<Wakers>,
     /// For each waiter whether it is stuck.
     pub(super) stuck: Vec<bool>,
@@ -55,6 +59,10 @@ impl<'a> Graph<'a> {
             family,
             objects: super::index(family),
             seats: (0..).zip(&family.members).map(|(i, m)| (m.seat, i)).collect(),
+            threads: (0..)
+                .zip(&waiters)
+                .map(|(number, one)| ((one.member, one.wait.identity), number))
+                .collect(),
             waiters,
             wakers: Vec::new(),
             stuck: Vec::new(),
@@ -77,15 +85,21 @@ impl<'a> Graph<'a> {
         self.objects.get(&self.waiters[waiter].wait.object?).copied()
     }
 
-    /// The member that holds the lock for which a waiter waits.
+    /// The waiter whose thread holds the lock for which a waiter waits. None also if the thread that holds it does not
+    /// wait: then it may release the lock at any time.
     pub(super) fn holder(&self, waiter: usize) -> Option<usize> {
         if self.waiters[waiter].wait.what != What::Acquire {
             return None;
         }
         match &self.object(waiter)?.detail {
-            Detail::Lock(lock) | Detail::RLock(lock) => self.position(lock.holder.as_ref()?),
+            Detail::Lock(lock) | Detail::RLock(lock) => self.waiter_that_holds(lock),
             _ => None,
         }
+    }
+
+    fn waiter_that_holds(&self, lock: &Lock) -> Option<usize> {
+        let member = self.position(lock.holder.as_ref()?)?;
+        self.threads.get(&(member, lock.holder_thread)).copied()
     }
 
     /// The member whose end a waiter waits for.
@@ -141,10 +155,7 @@ impl<'a> Graph<'a> {
                     };
                 }
                 if let Detail::RLock(lock) = &object.detail {
-                    return match lock.holder.as_ref().and_then(|who| self.position(who)) {
-                        Some(holder) => Wakers::Threads(vec![holder]),
-                        None => Wakers::Other,
-                    };
+                    return self.waiter_that_holds(lock).map_or(Wakers::Other, Wakers::Waiter);
                 }
                 referrers
                     .entry(object.key)
@@ -185,10 +196,11 @@ impl<'a> Graph<'a> {
         self.stuck = self
             .wakers
             .iter()
-            .map(|wakers| matches!(wakers, Wakers::Threads(_)))
+            .map(|wakers| !matches!(wakers, Wakers::Other))
             .collect();
         loop {
-            // A thread that does not wait, one that the observer cannot list, and a process that has not come yet are free.
+            // A thread that does not wait, one that the observer cannot list, a process that has not come yet, and a signal
+            // handler are free.
             let mut stuck_threads = vec![0; self.family.members.len()];
             for (waiter, stuck) in self.waiters.iter().zip(&self.stuck) {
                 stuck_threads[waiter.member] += usize::from(*stuck);
@@ -198,13 +210,19 @@ impl<'a> Graph<'a> {
                 .members
                 .iter()
                 .zip(&stuck_threads)
-                .map(|(member, stuck)| member.threads.is_empty() || *stuck < member.threads.len())
+                .map(|(member, stuck)| {
+                    member.threads.is_empty() || *stuck < member.threads.len() || member.handles_signals()
+                })
                 .collect();
             let mut changed = false;
-            for (stuck, wakers) in self.stuck.iter_mut().zip(&self.wakers) {
-                let Wakers::Threads(wakers) = wakers else { continue };
-                if *stuck && wakers.iter().any(|member| free[*member]) {
-                    *stuck = false;
+            for waiter in 0..self.stuck.len() {
+                let ends = match &self.wakers[waiter] {
+                    Wakers::Other => false,
+                    Wakers::Threads(members) => members.iter().any(|member| free[*member]),
+                    Wakers::Waiter(holder) => !self.stuck[*holder],
+                };
+                if self.stuck[waiter] && ends {
+                    self.stuck[waiter] = false;
                     changed = true;
                 }
             }

@@ -28,7 +28,7 @@ mod single;
 pub(crate) use graph::sentence as graph_sentence;
 pub(crate) use pools::task_name;
 
-use crate::model::{Family, Key, Object, What, Who};
+use crate::model::{Detail, Family, Key, Object, What, Who};
 use graph::Graph;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
@@ -188,6 +188,47 @@ pub fn find(family: &Family) -> Vec<Finding> {
     queues::growing(family, &mut findings);
     single::contended(family, &mut findings);
     findings.sort_by_key(|finding| (finding.level, finding.kind));
+    findings
+}
+
+/// The findings of a look that an earlier look has found too. The parts of a look are not read at the same instant, so what
+/// only one look shows may never have been so. A queue that has become shorter does not grow.
+#[must_use]
+pub fn confirmed(
+    earlier: (&Family, &[Finding]),
+    family: &Family,
+    mut findings: Vec<Finding>,
+) -> Vec<Finding> {
+    let members = |finding: &Finding| -> Vec<(u32, u32)> {
+        let mut members: Vec<(u32, u32)> = finding.members.iter().map(|who| (who.seat, who.pid)).collect();
+        members.sort_unstable();
+        members
+    };
+    let keys = |finding: &Finding| -> Vec<Key> {
+        let mut keys: Vec<Key> = finding.objects.iter().map(|object| object.key).collect();
+        keys.sort_unstable();
+        keys
+    };
+    let (objects_before, objects) = (index(earlier.0), index(family));
+    let depth =
+        |objects: &HashMap<Key, &Object>, key: &Key| match objects.get(key).map(|object| &object.detail) {
+            Some(Detail::Queue(queue)) => queue.depth,
+            _ => 0,
+        };
+    findings.retain(|finding| {
+        let same = |other: &&Finding| {
+            other.kind == finding.kind
+                && members(other) == members(finding)
+                && keys(other) == keys(finding)
+                // the title names the dead process
+                && (finding.kind != Kind::Died || other.title == finding.title)
+        };
+        let shrinks = finding.kind == Kind::Growing
+            && keys(finding)
+                .iter()
+                .any(|key| depth(&objects, key) < depth(&objects_before, key));
+        earlier.1.iter().any(|other| same(&other)) && !shrinks
+    });
     findings
 }
 

@@ -58,8 +58,8 @@ places! {
     ledger: Ledger { notes, sequence, top, slots, blocks, warm }
     chunk: Chunk { next, entries }
     waits: WaitsBlock { next, records }
-    wait: WaitRecord { thread, object, since, seen, deadline, detail, count }
-    lock: LockObject { word, flags, wait, depth, death, death_known, name }
+    wait: WaitRecord { thread, object, since, seen, deadline, detail, count, identity }
+    lock: LockObject { word, flags, wait, thread, depth, death, death_known, name }
     point: WaitPoint { tally }
     tally: Tally { begun, ended, nanoseconds }
     semaphore: SemaphoreObject { count, maximum, wait }

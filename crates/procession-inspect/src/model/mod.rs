@@ -84,6 +84,12 @@ impl Member {
         self.state == SeatState::Reserved || self.lives()
     }
 
+    /// Whether a signal handler of the program may run in the process.
+    #[must_use]
+    pub fn handles_signals(&self) -> bool {
+        self.process.as_ref().is_some_and(|p| p.handles_signals)
+    }
+
     /// Whether the process is stopped by a signal or a debugger.
     #[must_use]
     pub fn is_stopped(&self) -> bool {
@@ -169,6 +175,9 @@ pub struct Process {
     pub memory: Option<u64>,
     /// How long ago the process was started.
     pub age: f64,
+    /// Whether the program has set a handler for a signal other than SIGINT. The handler may end a wait.
+    #[serde(default)]
+    pub handles_signals: bool,
 }
 
 impl Process {
@@ -213,6 +222,8 @@ pub struct Wait {
     pub holder_unchanged: bool,
     /// Whether what the thread waits for has happened: it is about to go on.
     pub happened: bool,
+    /// What locks call this thread when it holds them: a number of its process, not a thread id of the kernel.
+    pub identity: u64,
     /// Whether the thread was in this wait from before the look began until it ended.
     pub steady: bool,
 }

@@ -130,6 +130,8 @@ pub struct Waits {
 pub struct Lock {
     /// The process that holds it.
     pub holder: Option<Who>,
+    /// The thread that holds it, as [`super::Wait::identity`] names threads; 0: unknown.
+    pub holder_thread: u64,
     /// The holder has ended on purpose and kept the lock; any process may release it.
     pub kept: bool,
     /// The holder died; the next process to acquire the lock is told.

@@ -93,6 +93,7 @@ pub(crate) fn ask_kernel(finder: &Finder, seats: &[Seat], with_memory: bool) -> 
                 cpu_percent: if age > 0.0 { 100.0 * cpu / age } else { 0.0 },
                 memory,
                 age,
+                handles_signals: proc::handles_signals(pid),
             },
             threads,
             refused,

@@ -13,11 +13,17 @@ pub(crate) mod seats;
 mod uses;
 pub(crate) mod waits;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::findings::{self, Finding};
 use crate::memory::Memory;
 use crate::model::{Family, Unseen};
 use crate::proc::{self, Finder};
 use std::time::Duration;
+
+/// Time between a look that finds something and the next one.
+const SECOND_LOOK: Duration = Duration::from_millis(10);
+/// Number of bytes of address space that a look needs at least.
+const LEAST_ROOM: u64 = 64 << 20;
 
 /// An observer of one family.
 #[derive(Debug)]
@@ -120,6 +126,7 @@ impl Observer {
     /// # Errors
     /// The memory cannot be read, or is damaged.
     pub fn look(&self, extras: Extras) -> Result<Family> {
+        self.must_have_room()?;
         let memory = &self.memory;
         let sequence = self.sequence()?;
         let began = self
@@ -187,6 +194,36 @@ impl Observer {
             consistent,
             unseen,
         })
+    }
+
+    /// Looks, and finds what is wrong. If something seems to be, looks again a moment later and keeps what both looks show:
+    /// see [`crate::findings::confirmed`]. A dump is looked at once.
+    ///
+    /// # Errors
+    /// As [`Observer::look`].
+    pub fn why(&self, extras: Extras) -> Result<(Family, Vec<Finding>)> {
+        let first = self.look(extras)?;
+        let findings = findings::find(&first);
+        if findings.is_empty() || self.recorded.is_some() {
+            return Ok((first, findings));
+        }
+        std::thread::sleep(SECOND_LOOK);
+        let second = self.look(extras)?;
+        let found = findings::confirmed((&first, &findings), &second, findings::find(&second));
+        Ok((second, found))
+    }
+
+    /// Refuses a look for which the limit on the address space of this process leaves no room: a failed allocation would end
+    /// the process, which may be the observed one.
+    fn must_have_room(&self) -> Result<()> {
+        let needed = LEAST_ROOM + 3 * self.memory.source().resident().unwrap_or(0);
+        match proc::room() {
+            Some(left) if left < needed => Err(Error::NoRoom {
+                needed: needed >> 20,
+                left: left >> 20,
+            }),
+            _ => Ok(()),
+        }
     }
 
     fn now(&self) -> u64 {

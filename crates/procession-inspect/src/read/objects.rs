@@ -161,6 +161,7 @@ impl Reader<'_> {
         } else if let Some(member) = self.member((word - 1) as u32) {
             if member.lives() {
                 lock.holder = Some(member.who());
+                lock.holder_thread = places.lock.thread.of(bytes);
             } else if places.lock.flags.of(bytes) & at.robust == 0 || member.exit == Some(0) {
                 lock.kept = true;
             } else {

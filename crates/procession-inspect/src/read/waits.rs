@@ -24,6 +24,7 @@ pub(crate) struct Record {
     seen: u64,
     deadline: u64,
     detail: u64,
+    identity: u64,
 }
 
 impl Record {
@@ -96,6 +97,7 @@ fn decode(memory: &Memory, seat: &Seat, record: &[u8]) -> Option<Record> {
         seen: places.seen.of(record),
         deadline: places.deadline.of(record),
         detail: places.detail.of(record),
+        identity: places.identity.of(record),
     })
 }
 
@@ -171,6 +173,7 @@ fn wait(memory: &Memory, record: &Record, before: bool, heap: &Heap, time: Time)
         seconds: time.ago(record.since),
         gives_up_in: (record.deadline != u64::MAX)
             .then(|| super::seconds(record.deadline.saturating_sub(time.now))),
+        identity: record.identity,
         holder_unchanged,
         happened,
         steady: before && record.since < time.began,

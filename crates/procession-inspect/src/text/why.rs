@@ -40,7 +40,7 @@ pub fn why(family: &Family, findings: &[Finding]) -> String {
         out.push('\n');
     }
     if findings.is_empty() {
-        out.push_str("nothing wrong was found: no thread waits for what cannot happen\n");
+        out.push_str("nothing wrong was found: each wait could still end\n");
         let waiting = family
             .members
             .iter()
@@ -64,14 +64,14 @@ fn one(finding: &Finding, out: &mut String) {
         Proof::Suspected => " (suspected)",
     };
     let _ = writeln!(out, "{}{suspected}  {}", finding.kind.heading(), finding.title);
-    let name_width = finding
+    let names: Vec<String> = finding
         .steps
         .iter()
-        .map(|step| step.who.to_string().chars().count())
-        .max()
-        .unwrap_or(0);
-    for step in &finding.steps {
-        let _ = writeln!(out, "  {}", self::step(step, name_width));
+        .map(|step| name(step, &finding.steps))
+        .collect();
+    let width = names.iter().map(|name| name.chars().count()).max().unwrap_or(0);
+    for (step, name) in finding.steps.iter().zip(&names) {
+        let _ = writeln!(out, "  {}", self::step(step, name, width));
     }
     for object in finding.objects.iter().filter(|object| object.made_at.is_some()) {
         let place = short_place(object.made_at.as_deref().unwrap_or_default());
@@ -85,10 +85,22 @@ fn one(finding: &Finding, out: &mut String) {
     }
 }
 
-fn step(step: &Step, name_width: usize) -> String {
-    let who = step.who.to_string();
-    let pad = " ".repeat(name_width.saturating_sub(who.chars().count()));
-    let mut line = format!("{who}{pad}  ");
+/// The process; with the thread, if another thread of it is among the steps.
+fn name(step: &Step, steps: &[Step]) -> String {
+    let who = &step.who;
+    if steps
+        .iter()
+        .any(|other| other.who == *who && other.thread != step.thread)
+    {
+        format!("{who} thread {}", step.thread)
+    } else {
+        who.to_string()
+    }
+}
+
+fn step(step: &Step, name: &str, width: usize) -> String {
+    let pad = " ".repeat(width.saturating_sub(name.chars().count()));
+    let mut line = format!("{name}{pad}  ");
     if !step.holds.is_empty() {
         let held: Vec<String> = step.holds.iter().map(ToString::to_string).collect();
         let _ = write!(line, "holds {} and ", held.join(", "));

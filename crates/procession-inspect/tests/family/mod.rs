@@ -2,7 +2,7 @@
 
 use procession_inspect::model::{
     Detail, Ended, Family, Function, Key, Lock, Maker, Member, Object, Pool, Process, Queue, SeatState, Task,
-    Thread, Wait, What, Worker,
+    Thread, Wait, Waits, What, Worker,
 };
 
 /// A family under construction. Members are named by their positions, objects by their keys.
@@ -74,6 +74,23 @@ impl Made {
     pub fn rlock(&mut self, name: &str, holder: Option<usize>) -> Key {
         let lock = self.held(holder);
         self.add(name, Detail::RLock(lock))
+    }
+
+    /// A lock is held by this thread of its holder.
+    pub fn held_by_thread(&mut self, lock: Key, identity: u64) {
+        if let Detail::Lock(lock) | Detail::RLock(lock) = &mut self.object(lock).detail {
+            lock.holder_thread = identity;
+        }
+    }
+
+    pub fn event(&mut self, name: &str) -> Key {
+        self.add(
+            name,
+            Detail::Event {
+                set: false,
+                waits: Waits::default(),
+            },
+        )
     }
 
     pub fn queue(&mut self, name: &str, depth: u64, limit: Option<u64>) -> Key {
@@ -153,8 +170,24 @@ impl Made {
         self.put(member, What::Join, None, Some(other as u32));
     }
 
+    /// Another thread of a member waits.
+    pub fn wait_in_thread(&mut self, member: usize, thread: usize, what: What, object: Key) -> &mut Wait {
+        self.put_in(member, thread, what, Some(object), None)
+    }
+
     fn put(&mut self, member: usize, what: What, object: Option<Key>, other: Option<u32>) -> &mut Wait {
-        self.family.members[member].threads[0].wait.insert(Wait {
+        self.put_in(member, 0, what, object, other)
+    }
+
+    fn put_in(
+        &mut self,
+        member: usize,
+        thread: usize,
+        what: What,
+        object: Option<Key>,
+        other: Option<u32>,
+    ) -> &mut Wait {
+        self.family.members[member].threads[thread].wait.insert(Wait {
             what,
             object,
             member: other,
@@ -162,6 +195,7 @@ impl Made {
             seconds: 10.0,
             gives_up_in: None,
             holder_unchanged: true,
+            identity: 0,
             happened: false,
             steady: true,
         })
