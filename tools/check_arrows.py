@@ -40,7 +40,7 @@ FLOORS = {
         "proc",
         "read",
         "attach dump findings stacks",
-        "text",
+        "diagnose text",
         "command stall",
         "main",
     ],

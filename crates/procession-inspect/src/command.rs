@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::findings::Finding;
 use crate::model::{Family, Unseen};
-use crate::{Extras, Observer, attach, dump, stacks, text};
+use crate::{Extras, Observer, attach, diagnose, dump, stacks, text};
 use serde::Serialize;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -212,7 +212,7 @@ fn execute(arguments: &Arguments) -> Result<Outcome> {
     let why = arguments.command == Command::Why;
     for observer in &observers {
         let look = if why {
-            observer.why(extras)
+            diagnose::why(observer, extras)
         } else {
             observer.look(extras).map(|family| (family, Vec::new()))
         };

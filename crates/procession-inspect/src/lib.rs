@@ -19,6 +19,7 @@
 //! | `read` | makes the model of it |
 //! | [`model`] | the model: plain data |
 //! | [`findings`] | what is wrong: pure functions of the model |
+//! | [`diagnose`] | looks until what is found is sure |
 //! | [`text`] | the model and the findings for people to read |
 //! | [`dump`] | a copy that is looked at after the family has ended |
 //! | [`stall`] | a report when a wait of this process takes too long |
@@ -28,6 +29,7 @@
 
 pub mod attach;
 pub mod command;
+pub mod diagnose;
 pub mod dump;
 pub mod error;
 pub mod findings;

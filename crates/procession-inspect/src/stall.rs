@@ -4,7 +4,7 @@
 
 use crate::findings::{self, Finding};
 use crate::model::{Detail, Family, What};
-use crate::{Error, Extras, Observer, proc, text};
+use crate::{Error, Extras, Observer, diagnose, proc, text};
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -53,7 +53,7 @@ pub fn watch(print: impl Fn(&str)) {
         if overdue.is_empty() {
             continue;
         }
-        match observer.why(Extras::default()) {
+        match diagnose::why(&observer, Extras::default()) {
             Ok((family, findings)) => {
                 if let Some(report) = report(&family, &findings, pid, limit.as_secs_f64()) {
                     print(&report);

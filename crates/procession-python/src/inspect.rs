@@ -1,7 +1,7 @@
 //! The observer of families (`procession.inspect`), which reads them from outside, also that of this process.
 
 use procession_core::sys::fork::HeldSignals;
-use procession_inspect::{Error, Extras, Observer, command, stall, text};
+use procession_inspect::{Error, Extras, Observer, command, diagnose, stall, text};
 use pyo3::exceptions::{PyLookupError, PyMemoryError, PyOSError, PyPermissionError, PyRuntimeError};
 use pyo3::prelude::*;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -22,7 +22,7 @@ pub fn _inspect_family(py: Python<'_>, pid: u32) -> PyResult<(String, String)> {
             process_memory: true,
             uses: true,
         };
-        let (family, findings) = Observer::attach(pid)?.why(extras)?;
+        let (family, findings) = diagnose::why(&Observer::attach(pid)?, extras)?;
         let json = command::json(&family, &findings)?;
         Ok((json, text::why(&family, &findings)))
     })

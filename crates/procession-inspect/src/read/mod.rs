@@ -14,14 +14,11 @@ mod uses;
 pub(crate) mod waits;
 
 use crate::error::{Error, Result};
-use crate::findings::{self, Finding};
 use crate::memory::Memory;
 use crate::model::{Family, Unseen};
 use crate::proc::{self, Finder};
 use std::time::Duration;
 
-/// Time between a look that finds something and the next one.
-const SECOND_LOOK: Duration = Duration::from_millis(10);
 /// Number of bytes of address space that a look needs at least.
 const LEAST_ROOM: u64 = 64 << 20;
 
@@ -196,21 +193,9 @@ impl Observer {
         })
     }
 
-    /// Looks, and finds what is wrong. If something seems to be, looks again a moment later and keeps what both looks show:
-    /// see [`crate::findings::confirmed`]. A dump is looked at once.
-    ///
-    /// # Errors
-    /// As [`Observer::look`].
-    pub fn why(&self, extras: Extras) -> Result<(Family, Vec<Finding>)> {
-        let first = self.look(extras)?;
-        let findings = findings::find(&first);
-        if findings.is_empty() || self.recorded.is_some() {
-            return Ok((first, findings));
-        }
-        std::thread::sleep(SECOND_LOOK);
-        let second = self.look(extras)?;
-        let found = findings::confirmed((&first, &findings), &second, findings::find(&second));
-        Ok((second, found))
+    /// Whether this is a dump: each look shows the same.
+    pub(crate) fn is_dump(&self) -> bool {
+        self.recorded.is_some()
     }
 
     /// Refuses a look for which the limit on the address space of this process leaves no room: a failed allocation would end
