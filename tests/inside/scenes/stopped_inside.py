@@ -19,7 +19,8 @@ LEDGER = 4096  # the offset of the mutex of all changes
 GET_MUTEX = 64 + 3 * 8  # of a queue: the offset of its consumers' mutex
 
 
-def stop_inside(queue, what: str) -> None:
+def stop_inside(queue, what: str, started) -> None:
+    started.wait()  # nothing can be started any more after this
     memory = mmap.mmap(_core.family_fd(), 64 << 20)
     offset, _generation = queue._key
     mutex = int.from_bytes(memory[offset + GET_MUTEX : offset + GET_MUTEX + 8], "little")
@@ -37,12 +38,14 @@ def produce(queue) -> None:
 def main(method: str, what: str) -> None:
     context = mp.get_context(method)
     queue = context.Queue(maxsize=3)
+    started = context.Event()
     children = [
-        context.Process(target=stop_inside, args=(queue, what), name="consumer"),
+        context.Process(target=stop_inside, args=(queue, what, started), name="consumer"),
         context.Process(target=produce, args=(queue,), name="producer"),
     ]
     for child in children:
         child.start()
+    started.set()
     print("ready", flush=True)
     time.sleep(600)
 
