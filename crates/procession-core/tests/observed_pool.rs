@@ -181,8 +181,8 @@ fn a_pool_that_is_over_leaves_no_block_behind() {
     };
     made();
     // Other tests of this file make and drop blocks meanwhile.
-    let before = family.blocks();
     assert!(common::eventually(|| {
+        let before = family.blocks();
         made();
         family.blocks() <= before
     }));
@@ -197,15 +197,18 @@ fn a_thread_that_waits_for_a_task_says_which() {
         s.spawn(|| pool.wait(id, Deadline::after(common::LIMIT)));
         let seat = family.seat().unwrap();
         assert!(common::eventually(|| {
-            let block = seat.slot().waits.load(Ordering::Acquire);
-            block != 0
-                && family
-                    .at::<procession_core::family::waits::WaitsBlock>(block)
-                    .records
-                    .iter()
-                    .any(|record| {
-                        read(&record.thread) as u32 == What::Result as u32 && read(&record.detail) == id
-                    })
+            // Threads that need their first record at the same time may each add a block.
+            let mut next = seat.slot().waits.load(Ordering::Acquire);
+            while next != 0 {
+                let block = family.at::<procession_core::family::waits::WaitsBlock>(next);
+                if block.records.iter().any(|record| {
+                    read(&record.thread) as u32 == What::Result as u32 && read(&record.detail) == id
+                }) {
+                    return true;
+                }
+                next = block.next.load(Ordering::Acquire);
+            }
+            false
         }));
         let worker = Worker::take_slot(&pool.handle(), 0).unwrap();
         finish(&worker, take(&worker).task, 0);

@@ -307,6 +307,13 @@ impl Family {
         Recorded { record, reason }
     }
 
+    /// Records a wait again that has got no record, before its next sleep.
+    pub(crate) fn record_again(&'static self, recorded: &mut Recorded, deadline: Deadline) {
+        if recorded.record.is_none() {
+            *recorded = self.record_wait(recorded.reason, recorded.reason.since, deadline);
+        }
+    }
+
     #[inline]
     fn own_record(&'static self) -> Option<&'static WaitRecord> {
         let seat = self.seat.load(Ordering::Relaxed);
@@ -375,8 +382,8 @@ impl Family {
     #[cold]
     fn add_block(&'static self, slot: &'static Slot) -> Result<()> {
         self.stock_up();
-        // It is not worth a wait.
-        let mut txn = self.try_begin().ok_or(crate::error::Error::Busy)?;
+        // Another change ends in a moment. If a process is stopped in one, this thread waits without a record.
+        let mut txn = self.begin_briefly().ok_or(crate::error::Error::Busy)?;
         let mut link = &slot.waits;
         loop {
             match txn.read(link) {

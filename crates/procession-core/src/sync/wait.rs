@@ -230,7 +230,10 @@ impl Waiter<'_> {
         }
         let waited = loop {
             if spun {
-                recorded.get_or_insert_with(|| self.record(began, operations, deadline));
+                match &mut recorded {
+                    None => recorded = Some(self.record(began, operations, deadline)),
+                    Some(recorded) => self.hold.family.record_again(recorded, deadline),
+                }
                 let limit = deadline.sooner(Deadline::after(sleep_limit));
                 let woken = match life(seen) {
                     None if !self.returns => self.bell.sleep(self.word, seen, limit),
