@@ -117,8 +117,8 @@ def test_a_process_that_joins_a_child_says_which(memory: Memory) -> None:
         joiner = threading.Thread(target=child.join)
         joiner.start()
         joins = memory.number("What.Join")
-        assert until(lambda: any(wait["what"] == joins for wait in memory.waits(os.getpid())))
-        assert any(wait["detail"] == child.pid for wait in memory.waits(os.getpid()))
+        found = (joins, child.pid)
+        assert until(lambda: found in [(wait["what"], wait["detail"]) for wait in memory.waits(os.getpid())])
     joiner.join()
 
 
@@ -127,8 +127,8 @@ def test_a_reader_of_a_pipe_says_from_which_descriptor(memory: Memory) -> None:
     thread = threading.Thread(target=reader.recv)
     thread.start()
     receives = memory.number("What.Receive")
-    assert until(lambda: any(wait["what"] == receives for wait in memory.waits(os.getpid())))
-    assert any(wait["detail"] == reader.fileno() for wait in memory.waits(os.getpid()))
+    found = (receives, reader.fileno())
+    assert until(lambda: found in [(wait["what"], wait["detail"]) for wait in memory.waits(os.getpid())])
     writer.send(None)
     thread.join()
 
