@@ -19,7 +19,10 @@ use crate::sys::mutex::{Inside, LockPolicy, RobustMutex};
 use crate::sys::shared::shared;
 use core::cell::Cell;
 use core::sync::atomic::{AtomicU64, Ordering};
+use core::time::Duration;
 
+/// Longest wait for another change, so that deadlines are kept while a process is stopped in one.
+const MOMENT: Duration = Duration::from_millis(1);
 /// Number of records in a block.
 pub const RECORDS: usize = 14;
 
@@ -383,7 +386,7 @@ impl Family {
     fn add_block(&'static self, slot: &'static Slot) -> Result<()> {
         self.stock_up();
         // Another change ends in a moment. If a process is stopped in one, this thread waits without a record.
-        let mut txn = self.begin_briefly().ok_or(crate::error::Error::Busy)?;
+        let mut txn = self.begin_within(MOMENT).ok_or(crate::error::Error::Busy)?;
         let mut link = &slot.waits;
         loop {
             match txn.read(link) {

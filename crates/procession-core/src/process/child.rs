@@ -223,9 +223,7 @@ impl Child {
                 }
                 ChildStatus::CodeMissing => true,
             };
-            if recorded.is_none() {
-                recorded = self.record_wait(deadline);
-            }
+            self.record_wait(&mut recorded, deadline);
             let held = self.pidfd.get();
             let waited = match &held {
                 // The pidfd reported the end and yet the process "runs": a debugger must release it first.
@@ -246,18 +244,20 @@ impl Child {
         }
     }
 
-    /// Records the wait in this process's seat, for observers.
-    fn record_wait(&self, deadline: Deadline) -> Option<Recorded> {
-        let family = match self.seat {
-            Some(seat) => seat.family,
-            None => Family::home_if_any()?,
+    /// Records the wait in this process's seat, for observers, unless that is done.
+    fn record_wait(&self, recorded: &mut Option<Recorded>, deadline: Deadline) {
+        let Some(family) = self.seat.map(|seat| seat.family).or_else(Family::home_if_any) else {
+            return;
         };
+        if let Some(recorded) = recorded {
+            return family.record_again(recorded, deadline);
+        }
         let reason = Reason {
             seen: self.seat.map_or(0, |seat| seat.number()),
             detail: self.pid.into(),
             ..Reason::without_object(What::Join)
         };
-        Some(family.record_wait(reason, now(), deadline))
+        *recorded = Some(family.record_wait(reason, now(), deadline));
     }
 
     /// Sends a signal to the process. Does nothing if the process has ended.
