@@ -64,7 +64,7 @@ def test_a_wait_with_a_timeout_is_no_deadlock():
 
 
 def waits(program, count):
-    """Waits until so many threads wait, and returns what `why` says then."""
+    """Waits until `count` threads wait, and returns what `why` says then."""
 
     def there():
         report = program.report()

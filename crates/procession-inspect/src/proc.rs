@@ -73,11 +73,17 @@ pub(crate) fn thread_state(pid: u32, thread: u32) -> Option<char> {
     Some(stat.state)
 }
 
+/// The rest of the line of `status` that begins with `name`. `path`: a process or a thread in `/proc`.
+fn status_line(path: &str, name: &str) -> Option<String> {
+    let status = fs::read_to_string(format!("{path}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+    Some(line.to_owned())
+}
+
 /// The pids of a process, or the ids of a thread, from the observer's PID namespace inwards to its own.
 pub(crate) fn ids(path: &str) -> Vec<u32> {
-    let status = fs::read_to_string(format!("{path}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
-    line.unwrap_or_default()
+    status_line(path, "NSpid:")
+        .unwrap_or_default()
         .split_whitespace()
         .filter_map(|id| id.parse().ok())
         .collect()
@@ -87,8 +93,7 @@ pub(crate) fn ids(path: &str) -> Vec<u32> {
 /// Procession's workers (the last real-time signal), and of debugging aids (faults).
 pub(crate) fn handles_signals(pid: u32) -> bool {
     const OF_NO_PROGRAM: [u32; 9] = [2, 4, 5, 6, 7, 8, 11, 31, 64];
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+    let line = status_line(&format!("/proc/{pid}"), "SigCgt:");
     let caught = line.and_then(|line| u64::from_str_radix(line.trim(), 16).ok());
     let others = OF_NO_PROGRAM
         .iter()
@@ -107,8 +112,7 @@ pub(crate) fn room() -> Option<u64> {
 
 /// The user to whom a process belongs.
 pub(crate) fn user(pid: u32) -> Option<u32> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
+    let line = status_line(&format!("/proc/{pid}"), "Uid:")?;
     line.split_whitespace().next()?.parse().ok()
 }
 

@@ -1,4 +1,4 @@
-//! Dumps that are damaged, or made by somebody else, are refused or shown: nothing panics, and nothing takes long.
+//! Dumps that are damaged, or made by another user, are refused or shown: nothing panics, and nothing takes long.
 #![allow(missing_docs, unreachable_pub)]
 
 mod hostile;

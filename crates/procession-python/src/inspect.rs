@@ -35,7 +35,7 @@ pub fn _inspect_family(py: Python<'_>, pid: u32) -> PyResult<(String, String)> {
     })
 }
 
-/// Reports waits of this process that last longer than so many seconds on standard error, from a thread of its own. 0: no
+/// Reports waits of this process that last longer than `seconds` on standard error, from a thread of its own. 0: no
 /// more. The children of a fork call this again.
 #[pyfunction]
 pub fn _watch_for_stalls(seconds: f64) -> PyResult<()> {

@@ -1,4 +1,4 @@
-"""Objects come and go, messages flow, processes are killed, for so many seconds: python churn.py METHOD SECONDS."""
+"""Objects come and go, messages flow, processes are killed, for SECONDS: python churn.py METHOD SECONDS."""
 
 from __future__ import annotations
 

@@ -335,7 +335,6 @@ impl Ticket {
             spin: &condition.spin,
             tally: &condition.tally,
             sleep_limit: Duration::from_millis(20),
-            returns: false,
         };
         let attempt = || match self.object.called.load(Ordering::Acquire) {
             WAITS => Attempt::While(WAITS as u32),

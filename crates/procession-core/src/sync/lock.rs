@@ -412,15 +412,12 @@ fn acquire(lock: &Reference<LockObject>, deadline: Deadline, orphan: Orphan) -> 
     if deadline == Deadline::PAST && may_look() {
         look_after_owner(lock, object.word.load());
     }
-    let waiter = object
-        .wait
-        .waiter(
-            &lock.hold,
-            object.word.word(),
-            Duration::from_millis(4),
-            What::Acquire,
-        )
-        .of_returning_word();
+    let waiter = object.wait.waiter(
+        &lock.hold,
+        object.word.word(),
+        Duration::from_millis(4),
+        What::Acquire,
+    );
     let life = |word| {
         let life = &family.slot(object.owner_to_look_after(word)?).life;
         // If the mark is there already, there is nothing to wait for; the time limit of the sleep makes the waiter

@@ -77,15 +77,12 @@ impl Semaphore {
     /// Takes one unit, waiting until the deadline.
     pub fn acquire(&self, deadline: Deadline) -> WaitOutcome {
         let object = self.0.object;
-        let waiter = object
-            .wait
-            .waiter(
-                &self.0.hold,
-                object.count.word(),
-                Duration::from_millis(20),
-                What::Acquire,
-            )
-            .of_returning_word();
+        let waiter = object.wait.waiter(
+            &self.0.hold,
+            object.count.word(),
+            Duration::from_millis(20),
+            What::Acquire,
+        );
         waiter.until(deadline, || self.attempt(), |_| None, |_| ())
     }
 

@@ -170,22 +170,14 @@ pub(crate) struct Waiter<'a> {
     pub(crate) tally: &'a Tally,
     /// Time limit of the first sleep; it grows to [`Bell::LONGEST_SLEEP`].
     pub(crate) sleep_limit: Duration,
-    /// Whether the word may return to a value that it had: see [`Bell`].
-    pub(crate) returns: bool,
 }
 
 impl Waiter<'_> {
-    /// For a word that may return to a value that it had.
-    #[inline]
-    pub(crate) fn of_returning_word(self) -> Self {
-        Waiter {
-            returns: true,
-            ..self
-        }
+    /// Whether the word may return to a value that it had, as those of locks and semaphores do: see [`Bell`].
+    fn word_returns(&self) -> bool {
+        self.reason.what == What::Acquire
     }
-}
 
-impl Waiter<'_> {
     /// Calls `attempt` until it succeeds or the deadline passes.
     ///
     /// Every sleep has a time limit. When a sleep ends by that limit, or by the death of the thread whose life word
@@ -236,7 +228,7 @@ impl Waiter<'_> {
                 }
                 let limit = deadline.sooner(Deadline::after(sleep_limit));
                 let woken = match life(seen) {
-                    None if !self.returns => self.bell.sleep(self.word, seen, limit),
+                    None if !self.word_returns() => self.bell.sleep(self.word, seen, limit),
                     life => self.bell.sleep_guarded(self.word, seen, life, limit),
                 };
                 match woken {
@@ -256,7 +248,9 @@ impl Waiter<'_> {
                     }
                     // The object was free for a moment, and another process has it again: it runs through a series of
                     // short operations. To compete with each of them would slow both down.
-                    Woken::Changed if self.returns && self.word.atomic().load(Ordering::Relaxed) == seen => {
+                    Woken::Changed
+                        if self.word_returns() && self.word.atomic().load(Ordering::Relaxed) == seen =>
+                    {
                         let _ = self.word.sleep(seen, deadline.sooner(Deadline::after(PAUSE)));
                     }
                     Woken::Woken | Woken::Changed => {}

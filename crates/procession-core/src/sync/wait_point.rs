@@ -39,7 +39,6 @@ impl WaitPoint {
             spin: &self.spin,
             tally: &self.tally,
             sleep_limit,
-            returns: false,
         }
     }
 

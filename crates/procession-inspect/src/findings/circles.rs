@@ -219,7 +219,7 @@ fn objects_of_nobody(graph: &Graph<'_>, circle: &[usize]) -> Vec<String> {
         let sentence = format!("nobody is left who {done} {}", Named::of(object));
         if !sentences.contains(&sentence) {
             sentences.push(sentence);
-            sentences.extend(super::lost::the_dead(graph, object));
+            sentences.extend(super::lost::the_dead(graph));
         }
     }
     sentences

@@ -67,7 +67,7 @@ fn describe(graph: &Graph<'_>, object: &Object, waiters: &[usize]) -> Finding {
     {
         details.push("its last holder has ended without releasing it".to_owned());
     }
-    details.extend(the_dead(graph, object));
+    details.extend(the_dead(graph));
     let seconds = steps.iter().map(|one| one.seconds).fold(f64::INFINITY, f64::min);
     Finding {
         kind: Kind::Lost,
@@ -85,7 +85,7 @@ fn describe(graph: &Graph<'_>, object: &Object, waiters: &[usize]) -> Finding {
 
 /// A sentence on the processes of the family that have ended, the latest first: one of them may have been the last that
 /// could end the wait.
-pub(super) fn the_dead(graph: &Graph<'_>, object: &Object) -> Option<String> {
+pub(super) fn the_dead(graph: &Graph<'_>) -> Option<String> {
     let dead = &graph.family.ended;
     if dead.is_empty() {
         return None;
@@ -95,7 +95,6 @@ pub(super) fn the_dead(graph: &Graph<'_>, object: &Object) -> Option<String> {
         .take(3)
         .map(|ended| format!("{} {} ({})", ended.name, ended.pid, end(ended.exit)))
         .collect();
-    let _ = object;
     Some(format!(
         "ended members of this family, the latest first: {}",
         names.join(", ")

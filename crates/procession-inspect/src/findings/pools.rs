@@ -3,7 +3,7 @@
 use super::{Finding, Kind, Level, Named, Proof};
 use crate::model::{Detail, Family, Object, Pool, Task, Who, Worker};
 
-/// A task that takes so many times the median of its function is slow.
+/// A task that takes this multiple of the median of its function is slow.
 const SLOW_TIMES: f64 = 10.0;
 /// Seconds below which no task is slow.
 const SLOW_SECONDS: f64 = 1.0;

@@ -103,7 +103,7 @@ impl Made {
         self.add(name, Detail::Queue(queue))
     }
 
-    /// A pool whose first workers run a task for so many seconds.
+    /// A pool whose first workers run a task for `seconds`.
     pub fn pool(&mut self, name: &str, members: &[usize], busy: usize, seconds: f64) -> Key {
         let workers = (0u32..).zip(members).map(|(slot, member)| {
             let works = (slot as usize) < busy;

@@ -115,11 +115,10 @@ impl Writer<'_> {
 
     /// Returns the number of an object that was completed before.
     fn seen_as(&self, pointer: *mut PyObject) -> Option<usize> {
-        // SAFETY: the first `count` places were written, each before `count` was raised.
-        let seen = self.seen[..self.count]
-            .iter()
-            .map(|place| unsafe { place.assume_init() });
-        seen.into_iter().position(|earlier| earlier == pointer)
+        self.seen[..self.count].iter().position(|place| {
+            // SAFETY: the first `count` places were written, each before `count` was raised.
+            unsafe { place.assume_init() == pointer }
+        })
     }
 
     fn int(&mut self, number: Borrowed<'_, '_, PyInt>) -> bool {
