@@ -154,12 +154,13 @@ fn open(file: std::fs::File, other_version: &mut Option<Error>) -> io::Result<Me
     })
 }
 
-/// Of the families whose memory a process has open, that in which it makes its objects.
+/// Of the families whose memory a process has open, that in which it makes its objects. (If two of its threads made the first
+/// object at the same time, it has founded two families, of which one stays empty.)
 fn home(mut found: Vec<Memory>, pid: u32) -> Option<Memory> {
     let own_pid = own_pid(pid);
-    let home = found
-        .iter()
-        .position(|memory| read::seat_of(memory, own_pid) == Some(true))
+    let home = (0..found.len())
+        .filter(|position| read::seat_of(&found[*position], own_pid) == Some(true))
+        .max_by_key(|position| found[*position].sequence().unwrap_or(0))
         .or_else(|| {
             found
                 .iter()

@@ -73,6 +73,11 @@ impl Memory {
         Ok(bytes)
     }
 
+    /// Number of changes that the ledger has carried out.
+    pub(crate) fn sequence(&self) -> Result<u64> {
+        self.word(self.places.at.ledger + self.places.ledger.sequence.offset as u64)
+    }
+
     /// Reads one word at `at`.
     pub(crate) fn word(&self, at: u64) -> Result<u64> {
         let bytes = self.bytes(at, 8)?;

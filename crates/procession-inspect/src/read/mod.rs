@@ -86,7 +86,7 @@ impl Observer {
     /// Calls `copy`, which copies the memory, and records all other facts that a look at the copy needs.
     pub(crate) fn record(&self, copy: impl FnOnce(&Memory) -> Result<()>) -> Result<Recorded> {
         let memory = &self.memory;
-        let sequence = self.sequence()?;
+        let sequence = memory.sequence()?;
         let began = proc::now();
         let seats = seats::read(memory)?;
         let mut facts = members::ask_kernel(&self.finder, &seats, true);
@@ -98,7 +98,7 @@ impl Observer {
         Ok(Recorded {
             began,
             last: waits::read(memory, &seats)?,
-            consistent: sequence == self.sequence()?,
+            consistent: sequence == memory.sequence()?,
             now: proc::now(),
             resident: memory.source().resident(),
             program: self.program(&seats),
@@ -125,7 +125,7 @@ impl Observer {
     pub fn look(&self, extras: Extras) -> Result<Family> {
         self.must_have_room()?;
         let memory = &self.memory;
-        let sequence = self.sequence()?;
+        let sequence = memory.sequence()?;
         let began = self
             .recorded
             .as_ref()
@@ -146,7 +146,7 @@ impl Observer {
         };
         let (last, consistent) = match &self.recorded {
             Some(recorded) => (recorded.last.clone(), recorded.consistent),
-            None => (waits::read(memory, &seats)?, sequence == self.sequence()?),
+            None => (waits::read(memory, &seats)?, sequence == memory.sequence()?),
         };
         let time = Time {
             began,
@@ -215,12 +215,6 @@ impl Observer {
         self.recorded
             .as_ref()
             .map_or_else(proc::now, |recorded| recorded.now)
-    }
-
-    fn sequence(&self) -> Result<u64> {
-        let places = &self.memory.places;
-        self.memory
-            .word(places.at.ledger + places.ledger.sequence.offset as u64)
     }
 
     /// Name of the program: of the founder, or else of the first member that is left.
