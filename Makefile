@@ -26,7 +26,7 @@ INTERRUPTIBLE := $(shell env --default-signal=INT true 2>/dev/null && echo env -
 
 # Most tests wait more than they compute: three workers for two CPUs.
 CPUS    := $(shell nproc)
-WORKERS ?= $(shell echo $$(($(CPUS) + ($(CPUS) + 1) / 2)))
+WORKERS ?= $(shell echo $$((2 * $(CPUS))))
 
 PYTEST = $(INTERRUPTIBLE) $(BIN)/python -m pytest tests
 
