@@ -6,7 +6,6 @@ import atexit
 import itertools
 import os
 import sys
-from _weakrefset import WeakSet
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -161,7 +160,7 @@ class BaseProcess:
         self._name = name or f"{type(self).__name__}-{':'.join(map(str, self._identity))}"
         if daemon is not None:
             self.daemon = daemon
-        _dangling.add(self)
+        __getattr__("_dangling").add(self)
 
     def _check_closed(self) -> None:
         if self._closed:
@@ -527,13 +526,16 @@ def _leave_report(error: BaseException) -> None:
 
 
 def __getattr__(name: str) -> Any:
+    make: Callable[[], Any]
     if name == "_ParentProcess":
         return _others()._ParentProcess
     if name == "_exitcode_to_name":  # only other libraries need it
-        from ._process.display import names_of_exit_codes
-
-        return globals().setdefault(name, names_of_exit_codes())
-    return lending(__name__)(name)
+        from ._process.display import names_of_exit_codes as make
+    elif name == "_dangling":  # all process objects. Many processes make none, and this imports two modules.
+        from _weakrefset import WeakSet as make
+    else:
+        return lending(__name__)(name)
+    return globals().setdefault(name, make())
 
 
 class _Farewell:
@@ -590,11 +592,9 @@ def _own_start_time() -> int:
 _in_child: Any = None
 _farewell: _Farewell | None = None
 _start_time_of = (0, 0)
-# Identifies this run of the main module. A forked process has the same, and the same objects under its names.
+# Identifies this run of the main module. Forked processes share it, and the objects under its names.
 _program = os.urandom(16)
 _parent_process: BaseProcess | None = None
 _current_process: BaseProcess = _MainProcess()
 _process_counter = itertools.count(1)
 _children: set[BaseProcess] = set()
-# every process object that exists, for tests that look for forgotten ones
-_dangling: WeakSet[BaseProcess] = WeakSet()

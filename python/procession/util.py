@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import os
 import sys
-import weakref
 from _thread import _local, allocate_lock
 
 from . import process
@@ -35,6 +34,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from typing import Any
+    from weakref import WeakSet
 
 __all__ = [
     "DEBUG",
@@ -78,6 +78,10 @@ def __getattr__(name: str) -> Any:
         return _log.logger
     if name == "_log_to_stderr":
         return _log.to_stderr
+    if name == "_afterfork_registry":  # made late: weakref takes half a millisecond to import, in each child
+        from weakref import WeakValueDictionary
+
+        return globals().setdefault(name, WeakValueDictionary())
     return _lend(name)
 
 
@@ -128,9 +132,7 @@ process._register_farewell()
 
 # --- the beginning of a process ---
 
-# (number, id of the object, function) -> the object
-_afterfork_registry: weakref.WeakValueDictionary[tuple[int, int, Callable[[Any], object]], Any]
-_afterfork_registry = weakref.WeakValueDictionary()
+# `_afterfork_registry` maps (number, id of the object, function) to the object; `__getattr__` makes it.
 _afterfork_counter = itertools.count()
 
 
@@ -140,13 +142,14 @@ def register_after_fork(obj: Any, func: Callable[[Any], object]) -> None:
     The calls have the order of registration. An exception is logged, and the next function is called. (For `os.fork`
     itself use `os.register_at_fork`.)
     """
-    _afterfork_registry[next(_afterfork_counter), id(obj), func] = obj
+    __getattr__("_afterfork_registry")[next(_afterfork_counter), id(obj), func] = obj
 
 
 def _run_after_forkers() -> None:
-    if not _afterfork_registry.data:  # type: ignore[attr-defined]  # its len() is a function in Python, and slower
+    registry = globals().get("_afterfork_registry")
+    if registry is None or not registry.data:  # its len() is a function in Python, and slower
         return
-    for (_, _, func), obj in sorted(_afterfork_registry.items(), key=lambda item: item[0][0]):
+    for (_, _, func), obj in sorted(registry.items(), key=lambda item: item[0][0]):
         try:
             func(obj)
         except Exception as error:
@@ -177,12 +180,14 @@ class ForkAwareThreadLock:
         self._lock.__exit__(*exc)
 
 
-_fork_aware_locks: weakref.WeakSet[ForkAwareThreadLock] | None = None
+_fork_aware_locks: WeakSet[ForkAwareThreadLock] | None = None
 
 
 def _look_after_locks() -> None:
     global _fork_aware_locks  # noqa: PLW0603 (made late: few processes have such a lock)
-    _fork_aware_locks = weakref.WeakSet()
+    from weakref import WeakSet
+
+    _fork_aware_locks = WeakSet()
     os.register_at_fork(after_in_child=_free_locks)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-import weakref
+from _weakref import ref
 
 from .log import sub_debug
 
@@ -57,9 +57,9 @@ class Finalize:
         """
         if exitpriority is not None and not isinstance(exitpriority, int):
             raise TypeError(f"Exitpriority ({exitpriority!r}) must be None or int, not {type(exitpriority)}")
-        self._weakref: weakref.ref[Any] | None = None
+        self._weakref: ref[Any] | None = None
         if obj is not None:
-            self._weakref = weakref.ref(obj, self)
+            self._weakref = ref(obj, self)
         elif exitpriority is None:
             raise ValueError("Without object, exitpriority cannot be None")
         self._callback: Callable[..., Any] | None = callback

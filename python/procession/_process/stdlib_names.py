@@ -32,7 +32,7 @@ _MODULES = {
     "sharedctypes": "weakref .heap .reduction",
     "spawn": "runpy types .reduction .util",
     "synchronize": "sys tempfile threading time _multiprocessing .context .process .util",
-    "util": "atexit threading",
+    "util": "atexit threading weakref",
 }
 
 # For each module: other names, and where the objects are.
@@ -58,6 +58,7 @@ _THINGS = {
     },
     "popen_forkserver": {"set_spawning_popen": ".context:set_spawning_popen"},
     "popen_spawn_posix": {"set_spawning_popen": ".context:set_spawning_popen"},
+    "process": {"WeakSet": "_weakrefset:WeakSet"},
     "queues": {
         "Finalize": ".util:Finalize",
         "_ForkingPickler": ".reduction:ForkingPickler",
