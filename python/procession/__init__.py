@@ -11,6 +11,7 @@ set_forkserver_spares(n)   sets how many children the fork server keeps ready
 SharedDict       a dictionary that processes share, without a server
 ndarray, asarray make numpy arrays in shared memory, which are sent as handles
 inspect(pid)     looks into a running or hung program: who waits for whom
+cluster(address) connects to a Dask cluster, whose nodes run the calls of its pools; NodeDiedError: one died
 install()        makes `import multiprocessing` mean this package from now on
 set_stall_report(seconds) prints why a process waits when it waits too long
 move(obj)        sends an array without copying it, and gives it up
@@ -36,9 +37,11 @@ if TYPE_CHECKING:
     from typing import Any
 
     from . import inspect as inspect
+    from ._cluster.context import cluster as cluster
     from ._memory.arrays import asarray as asarray
     from ._memory.arrays import ndarray as ndarray
     from ._memory.shared_dict import SharedDict as SharedDict
+    from ._pool.errors import NodeDiedError as NodeDiedError
     from ._pool.errors import PoolBrokenError as PoolBrokenError
     from ._pool.errors import TaskTimeoutError as TaskTimeoutError
     from ._pool.errors import WorkerDiedError as WorkerDiedError
@@ -60,6 +63,7 @@ __all__ = [
     "JoinableQueue",
     "Lock",
     "Manager",
+    "NodeDiedError",
     "OwnerDiedError",
     "Pipe",
     "Pool",
@@ -81,6 +85,7 @@ __all__ = [
     "active_children",
     "allow_connection_pickling",
     "asarray",
+    "cluster",
     "cpu_count",
     "current_process",
     "freeze_support",
@@ -160,10 +165,12 @@ if "__main__" in sys.modules:
 # Names that most programs do not use, or that need numpy, with the modules that have them.
 _LATE = {
     "PoolBrokenError": "_pool.errors",
+    "NodeDiedError": "_pool.errors",
     "SharedDict": "_memory.shared_dict",
     "TaskTimeoutError": "_pool.errors",
     "WorkerDiedError": "_pool.errors",
     "asarray": "_memory.arrays",
+    "cluster": "_cluster.context",
     "move": "_serialize.move",
     "ndarray": "_memory.arrays",
     "set_stall_report": "inspect",
@@ -204,6 +211,7 @@ def _imported(name: str) -> ModuleType:
 def _for_freezers() -> None:
     """Imports the modules that are imported by name only, for programs that make executables. It is never called."""
     from . import futures, heap, managers, pool, rust  # noqa: F401
+    from ._cluster import context, engine, node, supervisor  # noqa: F401
     from ._memory import arrays, shared_dict  # noqa: F401
     from ._pool import errors, worker  # noqa: F401
     from ._serialize import explain, move  # noqa: F401

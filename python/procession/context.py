@@ -323,13 +323,18 @@ class BaseContext:
         """Returns the context of a start method.
 
         Args:
-            method: "fork", "spawn" or "forkserver"; None: the context in use.
+            method: "fork", "spawn" or "forkserver"; None: the context in use. "dask": the cluster whose address is the
+                value of PROCESSION_CLUSTER (see `procession.cluster`).
 
         Raises:
             ValueError: there is no such start method.
         """
         if method is None:
             return self
+        if method == "dask":
+            from ._cluster.context import dask_context
+
+            return dask_context()
         try:
             return _concrete_contexts[method]
         except KeyError:

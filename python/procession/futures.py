@@ -168,6 +168,8 @@ class ProcessPoolExecutor(Executor):
                 raise ValueError("max_tasks_per_child must be >= 1")
         self._mp_context = own_context(context._default_context.get_context() if mp_context is None else mp_context)
         self._max_workers = _cpu_count.workers(self._mp_context) if max_workers is None else max_workers
+        # of a cluster without a given number: one worker for each core of each node, also of those that join later
+        self._given = max_workers if hasattr(self._mp_context, "_pool_parts") else self._max_workers
         self._arguments = (initializer, initargs, max_tasks_per_child, self._mp_context)
         self._options: dict[str, Any] = {
             "timeout": seconds("timeout", timeout),
@@ -188,7 +190,7 @@ class ProcessPoolExecutor(Executor):
             if util.is_exiting():
                 raise RuntimeError("cannot schedule new futures after interpreter shutdown")
             if self._pool is None:
-                self._pool = pool.Pool(self._max_workers, *self._arguments, **self._options)
+                self._pool = pool.Pool(self._given, *self._arguments, **self._options)
                 # when the program ends, it waits for running calls, as with concurrent.futures
                 util.Finalize(self, _finish, args=(self._pool._engine, self._pool._supervisor), exitpriority=20)
             if self._pool._engine.phase != "open":

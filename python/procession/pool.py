@@ -126,6 +126,7 @@ class Pool(PoolNames):
             context = _default_context.get_context()
         context = own_context(context)
         self._ctx = context
+        given = processes
         processes, inner_threads = worker_options(context, processes, initializer, maxtasksperchild, inner_threads)
         self._seldom = threading.RLock()
         self._processes = processes
@@ -143,13 +144,15 @@ class Pool(PoolNames):
                 from ._pool.queue_engine import made_for
 
                 self._engine, self._supervisor = made_for(self, worker_memory_limit, inner_threads)
+            elif (parts := getattr(context, "_pool_parts", None)) is not None:  # of a cluster
+                self._engine, self._supervisor = parts(self, given, worker_memory_limit, inner_threads)
             else:
                 self._engine, self._supervisor = self._make_parts(processes, worker_memory_limit, inner_threads)
         except OSError as error:
             _core.explain_limit(error, "making a pool", starts=True)
             raise
-        if name is not None and isinstance(self._engine, _core.PoolEngine):
-            self._engine._label(str(name))
+        if name is not None and (label := getattr(self._engine, "_label", None)) is not None:
+            label(str(name))
         self._backlog = Backlog(self._engine)
         self._waiting = self._backlog.waiting
         # the inputs that iterators are reading

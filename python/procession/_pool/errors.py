@@ -12,7 +12,15 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["MaybeEncodingError", "PoolBrokenError", "TaskTimeoutError", "WorkerDiedError", "error_of", "name_of"]
+__all__ = [
+    "MaybeEncodingError",
+    "NodeDiedError",
+    "PoolBrokenError",
+    "TaskTimeoutError",
+    "WorkerDiedError",
+    "error_of",
+    "name_of",
+]
 
 _LONGEST = 200  # characters of an item in a note
 
@@ -48,6 +56,33 @@ class WorkerDiedError(ProcessError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (str(self), self.pid, self.exitcode, self.function, self.task, self.deaths)
+
+
+class NodeDiedError(WorkerDiedError):
+    """Raised if a node of a cluster died, or could not be reached any more, with a task that may have run there.
+
+    Attributes:
+        node: the name of the node. `pid` is the process id of its Dask worker, and `deaths` counts nodes. The others
+            are those of `WorkerDiedError`.
+    """
+
+    __module__ = "procession"  # the public name, which pickles use
+
+    def __init__(
+        self,
+        message: str,
+        pid: int = 0,
+        exitcode: int | None = None,
+        function: str = "",
+        task: int | None = None,
+        deaths: int = 1,
+        node: str = "",
+    ) -> None:
+        super().__init__(message, pid, exitcode, function, task, deaths)
+        self.node = node
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (*super().__reduce__()[1], self.node)
 
 
 class TaskTimeoutError(TimeoutError, builtins.TimeoutError):
@@ -157,11 +192,11 @@ def error_of(what: tuple[Any, ...], function: str, first: int | None, broken: Ba
 
         return CancelledError()
     if kind == "abandoned":
-        made = PoolBrokenError(
-            "the pool was terminated before this task was done"
-            if broken is None
-            else f"the pool cannot start workers: {type(broken).__name__}: {broken}"
-        )
+        if broken is None:
+            return PoolBrokenError("the pool was terminated before this task was done")
+        if isinstance(broken, PoolBrokenError):  # of a cluster: it says what broke the pool
+            return PoolBrokenError(*broken.args)
+        made = PoolBrokenError(f"the pool cannot start workers: {type(broken).__name__}: {broken}")
         made.__cause__ = broken
         return made
     pid, code, item, deaths, memory, limit = facts

@@ -150,6 +150,9 @@ def _make_pickler_class() -> Any:
     decorators = (classmethod, staticmethod, property)
 
     class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no types
+        # False in a subclass for receivers that do not have the main module in any case
+        _main_is_there = True
+
         def __init__(self, file: Any, buffer_callback: Callable[[Any], Any] | None) -> None:
             theirs = cloudpickle.Pickler.dispatch_table if by_value is None else by_value
             chosen = {
@@ -169,7 +172,7 @@ def _make_pickler_class() -> Any:
             if not is_class and not isinstance(obj, FunctionType):
                 return NotImplemented
             name = _name_in_main(obj)
-            if name is not None and main_is_found():
+            if name is not None and self._main_is_there and main_is_found():
                 return NotImplemented  # by name
             reduced = super().reducer_override(obj)
             if name is None or not isinstance(reduced, tuple) or len(reduced) != 6:

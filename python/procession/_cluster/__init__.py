@@ -1,0 +1,29 @@
+"""Runs pools on the machines of a Dask cluster.
+
+Dask supplies the membership (which nodes there are, and that one has gone), the addresses, TLS and the start of nodes.
+A *node* is one Dask worker process. Calls do not go through Dask's scheduler, which costs milliseconds for each: the
+client opens a connection of Dask's own kind to each node (a *link*), and the node runs what arrives there in a
+`procession.Pool` of its own. So a call is sent to one node and to no other unless the client decides so (`retries`).
+
+On the client's side:
+
+- `context`: `ClusterContext`, which `procession.cluster()` and `get_context("dask")` return
+- `connect`: the Dask client, what is refused (plain tcp, other versions)
+- `members`: the nodes; tells its watchers who joins, who leaves, and that the scheduler has gone
+- `engine`, `groups`, `supervisor`: the interface of `_pool/engine.py`, so `procession.pool.Pool` runs on it as it is
+- `share`: how many workers of a pool each node has
+- `link`: the connection of one pool to one node: what was sent there, and how much may be
+- `pickling`: objects for another machine: by value if they are of the main module, refused if they are of the family
+
+On a node:
+
+- `node`: the agent in the Dask worker. It passes bytes on and unpickles nothing of the program's
+- `worker`: what the workers of the node's pool run
+
+Where other objects plug in: `ClusterContext` is a `BaseContext`, so a method or class attribute of it (`Process`,
+`Manager`) is what the context gives to a program. `Members.nodes` are the nodes, by their addresses; `Members.watch(w)`
+calls `w.joined(node)`, `w.left(node)` and `w.lost(error)` in the thread of Dask's loop. `Members.run(function, node,
+*args)` runs an importable function in the process of a node. `Members.connect(node)` opens a comm to a node; an agent
+of another kind adds a handler of its own there, as `node.install` does. `Members.home()` is the address under which
+nodes reach the client's machine. `pickling.dumps` and `pickling.loads` carry arguments.
+"""

@@ -1,0 +1,165 @@
+"""The context of a cluster: `procession.cluster()` and `get_context("dask")` return one."""
+
+from __future__ import annotations
+
+import os
+import threading
+
+from .._arguments import seconds
+from ..context import BaseContext, ForkServerProcess
+from . import connect
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Self
+
+    from .._pool.engine import Engine, Supervisor
+    from .members import Members
+
+__all__ = ["ADDRESS", "ClusterContext", "cluster", "dask_context"]
+
+ADDRESS = "PROCESSION_CLUSTER"  # the variable with the address of the cluster of `get_context("dask")`
+_TIMEOUT = 30.0
+
+
+class ClusterContext(BaseContext):
+    """The functions of the package, for a cluster: `Pool` runs its calls on the nodes.
+
+    What is not made for a cluster (queues, locks, shared memory) is an object of this machine, and raises TypeError if
+    a call for another machine gets it.
+    """
+
+    _name = "dask"
+    Process = ForkServerProcess
+
+    def __init__(self, where: Any, security: Any, node_timeout: float, insecure: bool) -> None:
+        """where: as for `cluster()`; None: the address is read from the environment when it is needed."""
+        self._where = where
+        self._security = security
+        self._node_timeout = node_timeout
+        self._insecure = insecure
+        self._lock = threading.Lock()
+        self._members: Members | None = None
+
+    def __repr__(self) -> str:
+        members = self._members
+        return "<cluster, not connected>" if members is None else f"<cluster {members.address} of {members.nodes}>"
+
+    def members(self) -> Members:
+        """Returns the nodes. Connects to the cluster, if that was not done yet."""
+        from .members import Members
+
+        with self._lock:
+            found = self._members
+            if found is None or found.pid != os.getpid():  # a forked child cannot use its parent's connection
+                where = self._where if self._where is not None else os.environ.get(ADDRESS)
+                if not where:
+                    raise ValueError(f"which cluster? Set {ADDRESS} to the address of its scheduler, or use cluster()")
+                client = connect.client_of(where, self._security, self._insecure, self._node_timeout)
+                self._members = found = Members(client, self._insecure, self._node_timeout)
+            return found
+
+    def cpu_count(self) -> int:
+        """Returns the number of cores of all nodes that are there now."""
+        return max(1, self.members().cores())
+
+    def nodes(self) -> list[Any]:
+        """Returns the nodes that are there now. Each has `name`, `address`, `cores` and `pid`."""
+        return list(self.members().nodes.values())
+
+    def _pool_parts(
+        self, pool: Any, processes: int | None, memory: int | None, threads: int | None
+    ) -> tuple[Engine, Supervisor]:
+        """Makes what runs the calls of a pool. `Pool` calls it."""
+        from .engine import ClusterEngine
+        from .supervisor import ClusterSupervisor
+
+        options = {
+            "processes": processes,
+            "initializer": pool._initializer,
+            "initargs": pool._initargs,
+            "most": pool._maxtasksperchild,
+            "memory": memory,
+            "threads": threads,
+        }
+        engine: Any = ClusterEngine(self.members(), options)
+        return engine, ClusterSupervisor(pool, engine)
+
+    def close(self) -> None:
+        """Ends the connection to the cluster; the cluster itself goes on. Pools that use it break."""
+        with self._lock:
+            members, self._members = self._members, None
+        if members is not None:
+            members.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def __reduce__(self) -> Any:
+        if self is _from_environment:
+            return dask_context, ()
+        raise TypeError("the connection to a cluster cannot be sent to another process")
+
+
+def cluster(
+    where: Any, *, security: Any = None, node_timeout: float = _TIMEOUT, insecure: bool = False
+) -> ClusterContext:
+    """Connects to a Dask cluster. Returns a context whose `Pool` runs its calls on the nodes of that cluster.
+
+    A node is a Dask worker process; its pool has one worker for each thread of that Dask worker. Leaving the `with`
+    block, or `close()`, ends the connection, and not the cluster.
+
+    Args:
+        where: the address of the scheduler ("tls://host:8786"), or a `Client` or a `Cluster` of Dask.
+        security: a `Security` of Dask, with the certificates for `tls://`.
+        node_timeout: seconds. A node that is silent for longer is given up; a pool that has work and no node for longer
+            is broken.
+        insecure: allows plain `tcp://` beyond this machine: anyone who reaches a node there can run code on it.
+
+    Returns:
+        A context, as of `get_context()`, also for `with`. It has `Pool`, `nodes()`, `cpu_count()` and `close()`, and
+        `procession.futures.ProcessPoolExecutor` takes it as `mp_context`.
+
+    Raises:
+        ModuleNotFoundError: `distributed` is not installed (`pip install procession[dask]`).
+        ConnectionError: no scheduler answers.
+        ValueError: the address is plain tcp beyond this machine.
+        RuntimeError: a node has other versions of Python, Procession or cloudpickle, or lacks them.
+
+    If a node dies, its calls raise `NodeDiedError` or run again (`retries`); if the scheduler dies, `PoolBrokenError`.
+    multiprocessing has no such function.
+
+    Example:
+        ```py
+        import procession as mp
+        from distributed import LocalCluster  # nodes on this machine
+
+        def square(n):
+            return n * n
+
+        if __name__ == "__main__":
+            with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as nodes:
+                with mp.cluster(nodes) as c, c.Pool() as pool:
+                    print(pool.map(square, range(4)))  # [0, 1, 4, 9]
+        ```
+    """
+    limit = seconds("node_timeout", node_timeout)
+    if not limit or limit == float("inf"):
+        raise ValueError(f"node_timeout must be more than 0 and finite, not {node_timeout!r}")
+    made = ClusterContext(where, security, limit, insecure)
+    made.members()
+    return made
+
+
+def dask_context() -> ClusterContext:
+    """Returns the context of `get_context("dask")`. It connects when it is first used."""
+    global _from_environment  # noqa: PLW0603 (one for the program)
+    if _from_environment is None:
+        _from_environment = ClusterContext(None, None, _TIMEOUT, False)
+    return _from_environment
+
+
+_from_environment: ClusterContext | None = None

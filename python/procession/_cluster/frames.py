@@ -1,0 +1,49 @@
+"""Messages of a link, in the form in which a comm of Dask takes them.
+
+A comm packs plain objects (msgpack) and takes big buffers beside them without a copy, as frames of its serialisation
+family "dask". The family "pickle" is never used: neither side unpickles what it receives.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+__all__ = ["packed", "size"]
+
+_BIG = 1 << 15  # bytes from which a buffer goes beside the message
+
+
+def packed(messages: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """Returns messages in which big buffers are marked for a comm."""
+    return [tuple(map(_part, message)) for message in messages]
+
+
+def _part(part: Any) -> Any:
+    kind = type(part)
+    if kind is bytes:
+        return part if len(part) < _BIG else _beside(part)
+    if kind in _PLAIN:
+        return part
+    try:
+        view = memoryview(part)
+    except TypeError:
+        return part
+    if view.nbytes < _BIG:
+        return bytes(view)
+    return _beside(view if view.ndim == 1 and view.format == "B" else view.cast("B"))
+
+
+def _beside(part: Any) -> Any:
+    from distributed.protocol.serialize import to_serialize
+
+    return to_serialize(part)  # type: ignore[no-untyped-call, unused-ignore]
+
+
+_PLAIN = frozenset((int, str, bool, float, tuple, list, type(None)))
+
+
+def size(parts: Any) -> int:
+    """Returns the number of bytes of a pickle and its buffers."""
+    return sum(part.nbytes if isinstance(part, memoryview) else len(part) for part in parts)

@@ -1,0 +1,272 @@
+"""Tasks and groups of tasks of a cluster: the classes `Task` and `Group` of the interface of an engine."""
+
+from __future__ import annotations
+
+from .._pool.errors import name_of
+from .._pool.thread_engine import ThreadGroup, ThreadTask
+from . import pickling
+from .frames import size
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections import deque
+    from collections.abc import Callable, Iterator
+    from typing import Any
+
+    from .engine import ClusterEngine
+
+__all__ = ["ClusterGroup", "ClusterTask", "Definition", "Work"]
+
+_BIG = 1 << 20  # bytes of a task from which there are to be fewer and longer ones
+_BIG_ITEM = 1 << 12
+_BATCH = 16  # tasks that are handed over together
+
+
+class Definition:
+    """What the tasks of a function have in common. limits: `timeout` and `retries` on the node."""
+
+    __slots__ = ("data", "key", "limits", "starred")
+
+    def __init__(self, key: int, data: bytes, starred: bool, timeout: float | None, retries: int) -> None:
+        self.key = key
+        self.data = data
+        self.starred = starred
+        self.limits = timeout, retries
+
+
+class Work:
+    """One task, until it is done. The engine for threads has a class of the same use."""
+
+    __slots__ = (
+        "bytes",
+        "deaths",
+        "definition",
+        "is_item",
+        "job",
+        "many",
+        "number",
+        "owner",
+        "parts",
+        "sent_at",
+        "state",
+    )
+
+    def __init__(
+        self, owner: ClusterTask | ClusterGroup, definition: Definition, number: int, many: bool, parts: list[Any]
+    ) -> None:
+        """number: the index of its first item. many: whether its result is a list. parts: its pickle and buffers."""
+        self.owner = owner
+        self.definition = definition
+        self.number = number
+        self.many = many
+        self.parts = parts
+        self.is_item = isinstance(owner, ClusterGroup)
+        self.bytes = size(parts)
+        self.job = owner.id
+        self.deaths = 0  # number of nodes that died with it
+        self.sent_at = 0.0
+        self.state = "waiting"  # then "sent", "done"; or "withdrawn"
+
+    @property
+    def index(self) -> int | None:
+        """The index of its first item, for errors."""
+        return self.number if self.is_item else None
+
+    def done(self, success: bool, value: Any) -> None:
+        """Gives the outcome to the task or group."""
+        self.owner._done_with(self, success, value)
+
+    def again(self) -> bool:
+        """Notes that a node has died with the task. Returns whether it may be run again."""
+        left = self.owner.retries - self.deaths
+        if left <= 0:
+            return False
+        self.deaths += 1
+        self.definition = self.owner._definition(left - 1)
+        return True
+
+
+class ClusterTask(ThreadTask):
+    """One call."""
+
+    _engine: ClusterEngine
+
+    def __init__(
+        self,
+        engine: ClusterEngine,
+        function: Any,
+        parts: list[Any],
+        data: bytes,
+        timeout: float | None,
+        retries: int,
+        report: bool,
+    ) -> None:
+        self.id = next(engine.numbers)
+        self.name = name_of(function)
+        self.retries = retries
+        self._engine = engine
+        self._outcome = None
+        self._report = report
+        self._ended = False
+        self._data = data
+        self._timeout = timeout
+        self._work = Work(self, self._definition(retries), 0, False, parts)  # type: ignore[assignment]
+
+    def _definition(self, retries: int) -> Definition:
+        return Definition(self.id, self._data, False, self._timeout, retries)
+
+    def _done_with(self, work: Work, success: bool, value: Any) -> None:
+        self._done(success, value)
+
+    def take(self) -> tuple[bool, Any] | None:
+        outcome = super().take()
+        return outcome if outcome is None or not outcome[0] else _read(outcome[1])
+
+    def cancel(self, kill: bool = True) -> bool:
+        return self._engine.give_up(self._work, kill)  # type: ignore[arg-type]
+
+    def running(self) -> bool:
+        return self._work.state == "sent"
+
+
+class ClusterGroup(ThreadGroup):
+    """Many calls of one function."""
+
+    _engine: ClusterEngine
+    _pending: dict[int, Work]  # type: ignore[assignment]
+
+    def __init__(
+        self,
+        engine: ClusterEngine,
+        function: Callable[..., Any],
+        starred: bool,
+        timeout: float | None,
+        retries: int,
+        report: bool,
+    ) -> None:
+        super().__init__(engine, function, starred, report)
+        self.name = name_of(function)
+        self.retries = retries
+        self._data = pickling.dumps_whole(function)
+        self._timeout = timeout
+        self._definitions: dict[int, Definition] = {}
+        self._first = self._definition(retries)
+        self.big = False
+
+    def _definition(self, retries: int) -> Definition:
+        found = self._definitions.get(retries)
+        if found is None:
+            key = next(self._engine.numbers)
+            found = Definition(key, self._data, self._starred, self._timeout, retries)
+            self._definitions[retries] = found
+        return found
+
+    def feed(
+        self, iterator: Iterator[Any], items: int, chunk: int = 1, first: int = 0, listed: bool = False
+    ) -> tuple[int, int, bool, tuple[BaseException, int] | None]:
+        read = tasks = 0
+        ended = big = False
+        error = None
+        batch: list[Work] = []
+        while read < items and not ended and error is None and not big and self._engine.has_room():
+            part: list[Any] = []
+            for _ in range(min(chunk, items - read)):
+                try:
+                    part.append(next(iterator))
+                except StopIteration:
+                    ended = True
+                    break
+                except BaseException as raised:
+                    error = raised, 0
+                    part.clear()  # as in multiprocessing, an incomplete chunk is not run
+                    break
+            if not part:
+                break
+            try:
+                pickled, buffers = pickling.dumps(part)
+            except Exception as raised:
+                error = raised, len(part)
+                break
+            work = Work(self, self._first, first + read, listed or chunk > 1, [pickled, *buffers])
+            big = work.bytes > _BIG and work.bytes > _BIG_ITEM * len(part)
+            self.big = self.big or big
+            read += len(part)
+            tasks += 1
+            batch.append(work)
+            if len(batch) == _BATCH:
+                self._hand_over(batch)
+                batch = []
+        self._hand_over(batch)
+        return read, tasks, ended, error
+
+    def _hand_over(self, batch: list[Work]) -> None:
+        with self._engine.condition:
+            for work in batch:
+                self._pending[work.number] = work
+        self._engine.put_all(batch)
+
+    def _done_with(self, work: Work, success: bool, value: Any) -> None:
+        with self._engine.condition:
+            if self._pending.pop(work.number, None) is None:
+                return
+            if not self._forgotten:
+                self._finished.append((work.number, success, value))
+            self._engine.condition.notify_all()
+            report = self._report
+            self._tidy()
+        if report:
+            self._engine.tell((True, self.id))
+
+    def _tidy(self) -> None:
+        """Lets the nodes forget the function when there are no more tasks. The caller holds the condition."""
+        if not self._pending and not self._feeding:
+            for definition in self._definitions.values():
+                self._engine.forget(definition.key)
+
+    def feeding(self, on: bool) -> None:
+        super().feeding(on)
+        with self._engine.condition:
+            self._tidy()
+
+    def collect(self, most: int, timeout: float | None = None) -> tuple[int, list[tuple[int, bool, Any]]] | None:
+        collected = super().collect(most, timeout)
+        if collected is None:
+            return None
+        left, found = collected
+        return left, [_outcome(number, success, value) for number, success, value in found]
+
+    def collect_into(self, into: deque[tuple[int, bool, Any]], timeout: float | None = None) -> bool:
+        with self._engine.condition:
+            if not self._some() and not self._engine.condition.wait_for(self._some, timeout):
+                return False
+            self._news = False
+            count = len(self._finished)
+        # Unpickled without the lock. An outcome leaves the list after it was stored, as a signal handler may raise.
+        for _ in range(count):
+            number, success, value = self._finished[0]
+            into.append(_outcome(number, success, value))
+            self._finished.popleft()
+        return True
+
+    def cancel(self, kill: bool = True) -> int:
+        with self._engine.condition:
+            works = list(self._pending.values())
+            keys = {work.definition.key for work in works if work.state == "sent"}
+            count = sum(self._engine.give_up(work, kill, False) for work in works)
+            if kill:
+                for key in keys:
+                    self._engine.drop(key)
+        return count
+
+
+def _outcome(number: int, success: bool, value: Any) -> tuple[int, bool, Any]:
+    return (number, *_read(value)) if success else (number, success, value)
+
+
+def _read(parts: list[Any]) -> tuple[bool, Any]:
+    """Unpickles a result, in the thread that fetches it."""
+    pickled, *buffers = parts
+    try:
+        return True, pickling.loads(pickled, buffers=buffers)
+    except Exception as error:
+        return False, ("unreadable", error)

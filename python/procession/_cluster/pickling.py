@@ -1,0 +1,171 @@
+"""Pickles objects for another machine.
+
+Functions and classes of the main module go by value, since nodes do not have that module. Objects of the family (locks,
+queues, shared memory) mean nothing on another machine: they are refused where they are pickled.
+"""
+
+from __future__ import annotations
+
+import copyreg
+import io
+import pickle
+import sys
+
+from .. import reduction
+from .._serialize import by_value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import Any
+
+__all__ = ["dumps", "dumps_whole", "loads"]
+
+# Either word occurs in a plain pickle that needs a second look: it names an object of the main module, or one of ours.
+_NAMES = (b"__main__", b"__mp_main__", b"procession")
+
+# What to use instead, by the name of a class or of a base class of it.
+_INSTEAD = {
+    "Queue": "the Queue of a Manager",
+    "SimpleQueue": "the Queue of a Manager",
+    "Lock": "the Lock of a Manager",
+    "RLock": "the RLock of a Manager",
+    "Semaphore": "the Semaphore of a Manager",
+    "Condition": "the Condition of a Manager",
+    "Event": "the Event of a Manager",
+    "Barrier": "the Barrier of a Manager",
+    "Wire": "the Queue of a Manager",
+    "ConnectionBase": "the Queue of a Manager",
+    "Dict": "the dict of a Manager",
+    "SharedDict": "the dict of a Manager",
+    "Guarded": "the Value or Array of a Manager",
+    "Shared": "the Value or Array of a Manager",
+    "SharedArray": "a copy, numpy.array(a)",
+    "SharedMemory": "a copy of its bytes",
+    "ShareableList": "the list of a Manager",
+    "Array": "a copy of its bytes",
+}
+# The modules whose objects are of the family. (`_core` has the base classes in Rust.)
+_FAMILY = (
+    "procession._core",
+    "procession._memory.ctypes_types",
+    "procession._memory.shared_array",
+    "procession.connection",
+    "procession.shared_memory",
+)
+
+
+def dumps(obj: Any) -> tuple[bytes, list[memoryview]]:
+    """Pickles an object. Returns the pickle and its big buffers (PEP 574), which `loads` takes.
+
+    Raises:
+        TypeError: the object contains one of the family, which is of no use on another machine.
+        Exception: what pickling raises.
+    """
+    buffers: list[Any] = []
+    pickled = _dumps(obj, buffers)
+    return pickled, [buffer.raw() for buffer in buffers]
+
+
+def dumps_whole(obj: Any) -> bytes:
+    """Pickles an object, with its buffers inside. Otherwise as `dumps`."""
+    return _dumps(obj, None)
+
+
+def _dumps(obj: Any, buffers: list[Any] | None) -> bytes:
+    keep = None if buffers is None else buffers.append
+    try:
+        pickled = _plain(obj, keep)
+    except Exception as error:
+        if not by_value.helps(error) or isinstance(error, _Refused):
+            raise
+        first: Exception | None = error
+    else:
+        if not any(name in pickled for name in _NAMES):
+            return pickled
+        first = None
+    if buffers:
+        buffers.clear()
+    try:
+        file = io.BytesIO()
+        _careful_class()(file, keep).dump(obj)
+    except Exception as second:
+        if first is not None and (type(second), second.args) == (type(first), first.args):
+            second = first
+        from .._serialize.explain import explain_pickling
+
+        if not isinstance(second, _Refused):
+            explain_pickling(second, obj)
+        raise second from None
+    finally:
+        first = None  # its traceback refers to this frame
+    return file.getvalue()
+
+
+def loads(pickled: Any, *, buffers: Iterable[Any] | None = None) -> Any:
+    """Unpickles an object that `dumps` or `dumps_whole` has pickled."""
+    return pickle.loads(pickled, buffers=buffers)
+
+
+class _Refused(TypeError):
+    """Raised for an object of the family."""
+
+
+_Refused.__name__ = _Refused.__qualname__ = "TypeError"
+_Refused.__module__ = "builtins"
+
+
+def _plain(obj: Any, keep: Callable[[Any], object] | None) -> bytes:
+    file = io.BytesIO()
+    pickler = pickle.Pickler(file, 5, buffer_callback=keep)
+    table: dict[Any, Any] = {**copyreg.dispatch_table, **reduction._reducers()}
+    connection = sys.modules.get("procession.connection")
+    if connection is not None:  # pickling one starts a server for its descriptor
+        table[connection.Connection] = refuse
+    socket = sys.modules.get("socket")
+    if socket is not None:
+        table[socket.socket] = refuse
+    pickler.dispatch_table = table
+    pickler.dump(obj)
+    return file.getvalue()
+
+
+def refuse(obj: object) -> Any:
+    """Raises TypeError: the object is of this machine. The error names what to use instead."""
+    kind = type(obj)
+    instead = next((_INSTEAD[base.__name__] for base in kind.__mro__ if base.__name__ in _INSTEAD), None)
+    text = f"a {kind.__name__} is an object of this machine, and this call goes to another one"
+    raise _Refused(text + (f": use {instead}" if instead else ""))
+
+
+def is_of_family(obj: object) -> bool:
+    """Returns whether an object is of use on this machine only."""
+    kind = type(obj)
+    if kind.__name__ == "socket" and isinstance(obj, getattr(sys.modules.get("socket"), "socket", ())):
+        return True
+    if all(base.__module__ not in _FAMILY for base in kind.__mro__):
+        return False
+    offset = getattr(obj, "_offset", None)  # of a SharedArray: a result that numpy has computed is an ordinary array
+    return offset is None or offset() is not None
+
+
+def _careful_class() -> Any:
+    """Returns the class of the pickler for the second look, made at the first call: it imports cloudpickle."""
+    global _made  # noqa: PLW0603 (of this process)
+    if _made is None:
+        _made = _make_careful_class()
+    return _made
+
+
+def _make_careful_class() -> Any:
+    base = by_value._pickler_class()
+
+    def reducer_override(self: Any, obj: Any) -> Any:
+        if not isinstance(obj, type) and is_of_family(obj):
+            refuse(obj)
+        return base.reducer_override(self, obj)
+
+    return type("Careful", (base,), {"_main_is_there": False, "reducer_override": reducer_override})
+
+
+_made: Any = None

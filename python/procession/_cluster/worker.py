@@ -1,0 +1,141 @@
+"""What the workers of a node's pool run. Only here are the program's bytes unpickled, and not in the node's process."""
+
+from __future__ import annotations
+
+import os
+from pickle import PickleBuffer
+
+from .._pool.errors import shortened
+from . import pickling
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from typing import Any
+
+__all__ = ["InitializerFailed", "begin", "described", "run_call", "run_items", "unreadable"]
+
+_MOST_KNOWN = 64  # functions that a worker keeps
+_known: dict[bytes, Callable[..., Any]] = {}
+
+
+class InitializerFailed(Exception):
+    """Raised by a worker whose initializer failed. `args[0]` is what `described` returns: plain objects only."""
+
+
+def begin(pickled: bytes, buffers: Sequence[Any], node: str) -> None:
+    """Calls the initializer of the program, when a worker begins."""
+    try:
+        initializer, initargs = pickling.loads(pickled, buffers=buffers)
+    except Exception as error:
+        raise InitializerFailed(described(unreadable(error, node), node, None)) from None
+    try:
+        initializer(*initargs)
+    except Exception as error:
+        raise InitializerFailed(described(error, node, None)) from None
+
+
+def run_call(definition: bytes, node: str, pickled: bytes, buffers: Sequence[Any]) -> tuple[Any, ...]:
+    """Runs one call of `apply`. Returns as `run_items`."""
+    try:
+        function = _function(definition)
+        args, keywords = pickling.loads(pickled, buffers=buffers)
+    except Exception as error:
+        return False, described(unreadable(error, node), node, None)
+    try:
+        value = function(*args, **keywords)
+    except Exception as error:
+        return False, described(error, node, None)
+    return _packed(value, node)
+
+
+def run_items(definition: bytes, node: str, starred: bool, task: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Runs the calls of one task of a `map`.
+
+    task: whether the result is a list, the pickle of the items, its buffers.
+
+    Returns (True, the pickle of the result, *its buffers) or (False, what `described` returns).
+    """
+    many, pickled, *buffers = task
+    try:
+        function = _function(definition)
+        items = pickling.loads(pickled, buffers=buffers)
+    except Exception as error:
+        return False, described(unreadable(error, node), node, None)
+    values: list[Any] = []
+    try:
+        if starred:
+            for item in items:
+                values.append(function(*item))
+        else:
+            for item in items:
+                values.append(function(item))
+    except Exception as error:
+        return False, described(error, node, (len(values), items[len(values)]))
+    return _packed(values if many else values[0], node)
+
+
+def _packed(value: Any, node: str) -> tuple[Any, ...]:
+    try:
+        pickled, buffers = pickling.dumps(value)
+    except Exception as error:
+        from .._pool.worker import unsendable
+
+        return False, ("unsendable", unsendable(error, value))
+    if not buffers:
+        return True, pickled
+    return True, pickled, *map(PickleBuffer, buffers)
+
+
+def _function(definition: bytes) -> Callable[..., Any]:
+    found = _known.get(definition)
+    if found is None:
+        found = pickling.loads(definition)
+        while len(_known) >= _MOST_KNOWN:
+            del _known[next(iter(_known))]
+        _known[definition] = found
+    return found
+
+
+def described(error: BaseException, node: str, place: tuple[int, object] | None) -> tuple[str, tuple[Any, ...]]:
+    """Returns an exception as an outcome of the engine: plain objects, with the name of the node in the traceback.
+
+    place: the number of the item in the task, and the item.
+    """
+    from traceback import format_exception
+
+    try:
+        text = "".join(format_exception(error))
+    except Exception:
+        text = "<its traceback cannot be told>"
+    try:
+        message = str(error)
+    except Exception:
+        message = "<its text cannot be told>"
+    pickled: bytes | None
+    try:
+        pickled, buffers = pickling.dumps(error)
+        if buffers:  # a report has no place for them
+            pickled = None
+    except Exception:
+        pickled = None
+    at = None if place is None else (place[0], shortened(place[1]))
+    text = f"On node {node}, in worker {os.getpid()}:\n{text}"
+    return "raised", (type(error).__qualname__, message, text, pickled, at)
+
+
+def unreadable(error: BaseException, node: str) -> BaseException:
+    """Returns the error for a function or arguments that a worker cannot unpickle. It names a missing module."""
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        text = (
+            f"the module {error.name!r} is missing on node {node}: only functions and classes of the main module are"
+            " sent with a call, all others are imported there"
+        )
+        return ModuleNotFoundError(text, name=error.name, path=error.path)
+    error.add_note(f"raised on node {node} while the function or the arguments of a call were unpickled")
+    return error
+
+
+def frames_of(buffers: Iterable[Any]) -> list[Any]:
+    """Returns buffers that were received, in a form that goes through a pool without a copy in the pickle."""
+    return [PickleBuffer(buffer) for buffer in buffers]
