@@ -170,19 +170,19 @@ class ClusterEngine(ThreadEngine):
 
     def cancel_all(self, kill: bool = False) -> int:
         with self.condition:
-            works: list[Any] = list(self._unfinished)
-            keys = {work.definition.key for work in works if work.state == "sent"}
-            count = sum(self.give_up(work, kill, False) for work in works)
-            if kill:
-                for key in keys:
-                    self.drop(key)
-        return count
+            return self.give_up_all(list(self._unfinished), kill)  # type: ignore[arg-type]
+
+    def give_up_all(self, works: list[Work], kill: bool) -> int:
+        """Cancels tasks. Returns how many. The caller holds the condition."""
+        if kill:  # the nodes first: they would keep what runs if they were told before to forget the function
+            for key in {work.definition.key for work in works if work.state == "sent"}:
+                self.drop(key)
+        return sum(self.give_up(work, kill, False) for work in works)
 
     def drop(self, key: int) -> None:
         """Tells the nodes to give up the tasks with a definition. The caller holds the condition."""
         for link in self.links.values():
-            if any(sent == key for sent, _ in link.sent):
-                link.drop(key)
+            link.drop(key)
 
     def forget(self, key: int) -> None:
         """Tells the nodes that there are no more tasks with a definition. The caller holds the condition."""
@@ -367,7 +367,7 @@ class ClusterEngine(ThreadEngine):
         with self.condition:
             return sum(work.state == "waiting" for work in self.queue)
 
-    def ask(self, timeout: float) -> list[tuple[str, Any]]:
+    def ask_nodes(self, timeout: float) -> list[tuple[str, Any]]:
         """Returns the statistics of the workers of all nodes that answer in time: (name of the node, row)."""
         asked = []
         with self.condition:

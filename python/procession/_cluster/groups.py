@@ -250,13 +250,7 @@ class ClusterGroup(ThreadGroup):
 
     def cancel(self, kill: bool = True) -> int:
         with self._engine.condition:
-            works = list(self._pending.values())
-            keys = {work.definition.key for work in works if work.state == "sent"}
-            count = sum(self._engine.give_up(work, kill, False) for work in works)
-            if kill:
-                for key in keys:
-                    self._engine.drop(key)
-        return count
+            return self._engine.give_up_all(list(self._pending.values()), kill)
 
 
 def _outcome(number: int, success: bool, value: Any) -> tuple[int, bool, Any]:

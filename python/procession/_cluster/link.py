@@ -108,9 +108,13 @@ class Link:
             self.tell("forget", key)
 
     def drop(self, key: int) -> None:
-        """Tells the node to give up all tasks with that definition."""
-        self._known.discard(key)
-        self.tell("cancel", key)
+        """Gives up all tasks with that definition, if any were sent, and tells the node to do so."""
+        dropped = [name for name in self.sent if name[0] == key]
+        for name in dropped:
+            self._bytes -= self.sent.pop(name).bytes
+        if dropped:
+            self._known.discard(key)
+            self.tell("cancel", key)
 
     # --- in the loop ---
 

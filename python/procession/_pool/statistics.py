@@ -29,10 +29,15 @@ class WorkerStatistics(NamedTuple):
     """Number of workers that were started there in place of others."""
     memory: int
     """Bytes of its resident memory, with shared memory; 0 if unknown."""
+    node: str | None = None
+    """The name of the node of a cluster on which it runs; None: this machine."""
 
 
 def read(engine: Engine) -> list[WorkerStatistics]:
     """Returns the statistics of all workers of an engine."""
+    ask = getattr(engine, "ask_nodes", None)
+    if ask is not None:  # of a cluster: rows that this function has returned on the nodes
+        return [WorkerStatistics._make([*row[:-1], node]) for node, row in ask(5.0)]
     rows = []
     for pid, ready, task, group, number, item, seconds, done, restarts in engine.statistics():
         state = "gone" if not pid else "starting" if not ready else "busy" if task else "idle"

@@ -1,0 +1,56 @@
+"""Clusters for tests. Where `distributed` is missing, this says so at the end of the run."""
+
+from __future__ import annotations
+
+import importlib.util
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import procession as mp
+
+HAS_DASK = importlib.util.find_spec("distributed") is not None
+HERE = Path(__file__).parent
+
+if HAS_DASK:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import distributed  # noqa: F401
+
+    import cluster_nodes
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skips what needs Dask, with the reason."""
+    for item in items:
+        if HERE in item.path.parents:
+            if not HAS_DASK:
+                item.add_marker(pytest.mark.skip(reason="NOT TESTED: `distributed` is not installed here"))
+            # Dask's own code warns of several things
+            item.add_marker(pytest.mark.filterwarnings("default"))
+
+
+@pytest.fixture(scope="session")
+def shared_nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Two nodes that no test ends."""
+    with cluster_nodes.Nodes(tmp_path_factory.mktemp("nodes")) as nodes:
+        yield nodes
+
+
+@pytest.fixture
+def cluster(shared_nodes: Any) -> Iterator[Any]:
+    """The context of two nodes that no test ends."""
+    with mp.cluster(shared_nodes.address) as found:
+        yield shared_nodes.ready(found)
+
+
+@pytest.fixture
+def nodes(tmp_path: Path) -> Iterator[Any]:
+    """Two nodes for this test alone."""
+    folder = tmp_path / "nodes"
+    folder.mkdir()
+    with cluster_nodes.Nodes(folder) as found:
+        yield found

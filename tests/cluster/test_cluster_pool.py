@@ -1,0 +1,224 @@
+"""The methods of a pool over a cluster: they mean what they mean on one machine."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from functools import partial
+
+import pytest
+
+import cluster_tasks as tasks
+import procession as mp
+from deadlines import PATIENCE, until
+from procession.futures import ProcessPoolExecutor
+
+
+def test_a_pool_has_a_worker_for_each_core_of_each_node(cluster):
+    with cluster.Pool() as pool:
+        pids = until(lambda: len(found := set(pool.map(tasks.pid, range(50), chunksize=1))) == 2 and found)
+        assert os.getpid() not in pids
+        assert cluster.cpu_count() == 2
+
+
+def test_every_kind_of_call_returns_what_it_returns_on_one_machine(cluster):
+    with cluster.Pool() as pool:
+        assert pool.apply(tasks.add, (1,), {"b": 2}) == 3
+        assert pool.apply_async(tasks.add, (1, 2)).get(PATIENCE) == 3
+        assert pool.map(tasks.square, range(1000)) == [n * n for n in range(1000)]
+        assert pool.map(tasks.square, range(100), chunksize=7) == [n * n for n in range(100)]
+        assert pool.map(tasks.square, []) == []
+        assert pool.map(tasks.square, iter(range(5))) == [0, 1, 4, 9, 16]
+        assert pool.starmap(tasks.add, [(1, 2), (3, 4)]) == [3, 7]
+        assert pool.starmap_async(tasks.add, [(1, 2), (3, 4)]).get(PATIENCE) == [3, 7]
+        assert list(pool.imap(tasks.square, range(100))) == [n * n for n in range(100)]
+        assert list(pool.imap(tasks.square, (n for n in range(100)), chunksize=9)) == [n * n for n in range(100)]
+        assert sorted(pool.imap_unordered(tasks.square, range(100), 3)) == [n * n for n in range(100)]
+
+
+def test_a_closed_pool_does_what_it_has_and_is_joined(cluster):
+    pool = cluster.Pool()
+    result = pool.map_async(tasks.square, range(1000), chunksize=1)
+    pool.close()
+    with pytest.raises(ValueError):
+        pool.apply(tasks.pid)
+    pool.join()
+    assert result.get(0) == [n * n for n in range(1000)]
+
+
+def test_callbacks_are_called_in_a_thread_of_the_pool(cluster):
+    come = []
+    with cluster.Pool() as pool:
+        pool.apply_async(tasks.square, (3,), callback=lambda value: come.append((value, threading.get_ident()))).get()
+        pool.map_async(tasks.square, range(3), callback=lambda value: come.append((value, 0))).wait()
+        pool.apply_async(tasks.fail_at, (1, 1), error_callback=lambda error: come.append((str(error), 0))).wait()
+    assert [value for value, _ in come] == [9, [0, 1, 4], "1 is bad"]
+    assert come[0][1] != threading.get_ident()
+
+
+def test_an_error_says_on_which_node_it_was_raised_and_for_which_item(cluster):
+    with cluster.Pool() as pool, pytest.raises(ValueError, match="37 is bad") as caught:
+        pool.map(partial(tasks.fail_at, 37), range(100))
+    assert "raised by the call for item 37: 37" in caught.value.__notes__
+    assert "On node node-" in str(caught.value.__cause__)
+    assert "in fail_at" in str(caught.value.__cause__)
+
+
+def test_other_calls_go_on_after_an_error(cluster):
+    with cluster.Pool() as pool:
+        results = [pool.apply_async(tasks.fail_at, (3, n)) for n in range(6)]
+        for n, result in enumerate(results):
+            if n == 3:
+                with pytest.raises(ValueError):
+                    result.get(PATIENCE)
+            else:
+                assert result.get(PATIENCE) == n
+
+
+def test_lambdas_and_local_classes_go_by_value_and_come_back_as_themselves(cluster):
+    class Local(Exception):
+        pass
+
+    def fail(n):
+        raise Local(n)
+
+    with cluster.Pool() as pool:
+        factor = 3
+        assert pool.map(lambda n: n * factor, range(5)) == [0, 3, 6, 9, 12]
+        with pytest.raises(Local):
+            pool.apply(fail, (1,))
+
+
+def test_an_initializer_runs_once_in_each_worker(cluster):
+    with cluster.Pool(initializer=tasks.begin, initargs=("here",)) as pool:
+        pool.map(tasks.pid, range(50), chunksize=1)
+        for begun, _ in pool.map(tasks.what_begun, range(50), chunksize=1):
+            assert begun == ["here"]
+
+
+def test_an_initializer_that_fails_breaks_the_pool_and_is_its_cause(cluster):
+    with cluster.Pool(initializer=tasks.begin_badly) as pool:
+        with pytest.raises(mp.PoolBrokenError, match="no licence") as caught:
+            pool.apply(tasks.pid)
+        assert isinstance(caught.value.__cause__, RuntimeError)
+
+
+def test_a_number_of_workers_is_that_of_all_nodes_together(cluster):
+    with cluster.Pool(3) as pool:
+        assert len({row.pid for row in pool.statistics()}) == 3
+    with cluster.Pool(1) as pool:
+        assert len(set(pool.map(tasks.pid, range(30), chunksize=1))) == 1
+
+
+def test_a_worker_ends_after_its_number_of_tasks(cluster):
+    with cluster.Pool(maxtasksperchild=1) as pool:
+        pids = pool.map(tasks.pid, range(6), chunksize=1)
+        assert len(set(pids)) == 6
+
+
+def test_statistics_name_the_node_of_each_worker(cluster):
+    with cluster.Pool() as pool:
+        pool.map(tasks.square, range(100), chunksize=1)
+        rows = pool.statistics()
+        assert sorted(row.node for row in rows) == ["node-0", "node-1"]
+        assert sum(row.done for row in rows) == 100
+        assert all(row.memory > 0 for row in rows)
+
+
+def test_a_task_that_takes_too_long_is_ended_and_the_error_names_the_node(cluster):
+    with cluster.Pool() as pool:
+        with pytest.raises(mp.TaskTimeoutError, match=r"on node node-.*0\.2 seconds"):
+            pool.apply_async(tasks.sleep, (1000,), timeout=0.2).get(PATIENCE)
+        assert pool.map(tasks.square, range(4), timeout=PATIENCE) == [0, 1, 4, 9]
+
+
+def test_cancelling_ends_a_call_that_runs(cluster, tmp_path):
+    from concurrent.futures import CancelledError
+
+    began, never = tmp_path / "began", tmp_path / "never"
+    with cluster.Pool() as pool:
+        result = pool.apply_async(tasks.touch_and_wait, (began, never))
+        until(began.exists)
+        assert result.cancel()
+        with pytest.raises(CancelledError):
+            result.get(PATIENCE)
+        many = pool.map_async(tasks.sleep, [1000] * 10, chunksize=1)
+        assert many.cancel()
+        with pytest.raises(CancelledError):
+            many.get(PATIENCE)
+        assert pool.map(tasks.square, range(10)) == [n * n for n in range(10)]
+
+
+def test_cancel_all_gives_up_everything(cluster):
+    from concurrent.futures import CancelledError
+
+    with cluster.Pool() as pool:
+        results = [pool.apply_async(tasks.sleep, (1000,)) for _ in range(20)]
+        assert pool.cancel_all() == 20
+        for result in results:
+            with pytest.raises(CancelledError):
+                result.get(PATIENCE)
+        assert pool.apply(tasks.square, (3,)) == 9
+
+
+def test_terminate_ends_calls_that_run(cluster, tmp_path):
+    began = tmp_path / "began"
+    pool = cluster.Pool()
+    result = pool.apply_async(tasks.touch_and_wait, (began, tmp_path / "never"))
+    until(began.exists)
+    pool.terminate()
+    pool.join()
+    with pytest.raises(mp.PoolBrokenError, match="terminated"):
+        result.get(PATIENCE)
+
+
+def test_results_can_be_awaited(cluster):
+    async def main():
+        one = await pool.apply_async(tasks.square, (5,))
+        many = await pool.map_async(tasks.square, range(5))
+        return one, many, [value async for value in pool.imap(tasks.square, range(5))]
+
+    with cluster.Pool() as pool:
+        assert asyncio.run(main()) == (25, [0, 1, 4, 9, 16], [0, 1, 4, 9, 16])
+
+
+def test_an_input_is_read_no_further_ahead_than_its_window(cluster):
+    read = []
+
+    def items():
+        for n in range(1000):
+            read.append(n)
+            yield n
+
+    with cluster.Pool() as pool:
+        results = pool.imap(tasks.square, items(), buffersize=10)
+        for n in range(20):
+            assert next(results) == n * n
+            assert len(read) <= n + 1 + 10 + 1
+        del results
+
+
+def test_big_arrays_go_and_come_without_harm(cluster):
+    numpy = pytest.importorskip("numpy")
+    with cluster.Pool() as pool:
+        arrays = [numpy.full(500_000, n, dtype=float) for n in range(6)]
+        for n, array in enumerate(pool.imap(tasks.double, arrays)):
+            assert array.shape == (500_000,) and (array == 2 * n).all()
+            array[0] = 1  # it may be written to
+
+
+def test_an_executor_over_a_cluster(cluster):
+    with ProcessPoolExecutor(mp_context=cluster) as executor:
+        assert executor.submit(tasks.add, 1, b=2).result(PATIENCE) == 3
+        assert list(executor.map(tasks.add, range(5), range(5))) == [0, 2, 4, 6, 8]
+        with pytest.raises(ValueError):
+            executor.submit(tasks.fail_at, 1, 1).result(PATIENCE)
+
+
+def test_two_pools_do_not_disturb_each_other(cluster):
+    with cluster.Pool(initializer=tasks.begin, initargs=("a",)) as a, cluster.Pool() as b:
+        slow = a.map_async(tasks.sleep, [0.2] * 2, chunksize=1)
+        assert b.map(tasks.square, range(100)) == [n * n for n in range(100)]
+        assert b.apply(tasks.what_begun)[0] == []
+        assert slow.get(PATIENCE) == [0.2, 0.2]

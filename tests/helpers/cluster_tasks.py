@@ -1,0 +1,93 @@
+"""What tests run on the nodes of a cluster, which import this module by its name."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+
+def square(n):
+    return n * n
+
+
+def add(a, b=0):
+    return a + b
+
+
+def fail_at(bad, n):
+    if n == bad:
+        raise ValueError(f"{n} is bad")
+    return n
+
+
+def pid(_=None):
+    return os.getpid()
+
+
+def node_pid(_=None):
+    """The pid of the node: the parent of a worker is a fork server, or the node itself."""
+    return int(os.environ["NODE_PID"])
+
+
+def logged(folder, n, seconds=0.0):
+    """Notes that it runs: the item, in a line of a file of its worker."""
+    with open(Path(folder) / f"{os.getpid()}", "a") as file:
+        file.write(f"{n}\n")
+    time.sleep(seconds)
+    return n
+
+
+def runs(folder):
+    """How often each item was run, by the notes of `logged`."""
+    found: dict[int, int] = {}
+    for path in Path(folder).iterdir():
+        for line in path.read_text().split():
+            found[int(line)] = found.get(int(line), 0) + 1
+    return found
+
+
+def die_once(folder, n):
+    """Kills its worker when it is run for the first time."""
+    path = Path(folder) / f"first-{n}"
+    if not path.exists():
+        path.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return n
+
+
+def wait_for(path, value=None):
+    """Waits until a file exists."""
+    while not os.path.exists(path):
+        time.sleep(0.005)
+    return value
+
+
+def touch_and_wait(began, path):
+    Path(began).touch()
+    return wait_for(path, os.getpid())
+
+
+def sleep(seconds):
+    time.sleep(seconds)
+    return seconds
+
+
+begun: list[object] = []
+
+
+def begin(what):
+    begun.append(what)
+
+
+def what_begun(_=None):
+    return list(begun), os.getpid()
+
+
+def begin_badly():
+    raise RuntimeError("no licence")
+
+
+def double(array):
+    return array * 2
