@@ -52,8 +52,9 @@ $(VENV)/.stamp-tools: requirements-dev.txt | platform
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	@touch $@
 
+# No features: those of pyproject.toml are for the wheels that users install (Python stacks), and take a minute more.
 $(VENV)/.stamp-build: $(VENV)/.stamp-tools pyproject.toml $(RUST_SOURCES) $(PYTHON_SOURCES) | platform
-	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/maturin develop --release --quiet
+	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/maturin develop --release --features "" --quiet
 	@# as pip does when it installs a package; otherwise each child may compile the modules again
 	@$(BIN)/python -m compileall -q python/procession
 	@touch $@
@@ -126,7 +127,7 @@ METHOD ?= fork
 .PHONY: quick
 quick: $(VENV)/.stamp-tools ## After a change: build fast, and run the tests of some folders under one start method (AREA='queue sync' METHOD=spawn)
 	@rm -f $(VENV)/.stamp-build
-	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/maturin develop --profile quick --quiet
+	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/maturin develop --profile quick --features "" --quiet
 	$(INTERRUPTIBLE) $(BIN)/python -m pytest $(addprefix tests/,$(AREA)) --start-method $(METHOD) -m 'not slow' -q -n $(WORKERS) --dist worksteal
 
 .PHONY: pytest
@@ -179,7 +180,7 @@ soak-hostile: build ## Kill, stop and restrict members of a family for two minut
 lint: build ## Check format, lints, types, the order of imports and house rules
 	cargo fmt --all --check
 	cargo clippy --quiet --workspace --all-targets -- -D warnings
-	cargo clippy --quiet --workspace --all-targets --features crash-points -- -D warnings
+	cargo clippy --quiet --workspace --all-targets --no-default-features --features crash-points -- -D warnings
 	$(MAKE) --no-print-directory msrv
 	RUSTDOCFLAGS='-D warnings' cargo doc --quiet --no-deps --workspace --exclude procession-python
 	$(BIN)/ruff check

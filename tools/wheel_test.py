@@ -1,15 +1,18 @@
 """Builds the wheel, and has it prove itself where there is nothing but a Python.
 
 There is one wheel for all CPythons. For each that is found, it is installed into a new environment, without a compiler
-or anything else in PATH, and there runs a small program under every start method, and one that knows nothing of it.
+or anything else in PATH, and there runs a small program under every start method, and one that knows nothing of it. The
+command `procession` must read the stacks of a program without the program py-spy.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import subprocess
 import sys
 import tempfile
+import time
 import zipfile
 from pathlib import Path
 
@@ -45,6 +48,24 @@ if __name__ == "__main__":
     print(sys.argv[1], *(process.exitcode for process in processes), type(tasks).__module__)
 """
 
+WAITS = """
+import sys
+import procession as mp
+
+def consume(queue):
+    queue.get()
+
+if __name__ == "__main__":
+    context = mp.get_context(sys.argv[1])
+    queue = context.Queue()
+    child = context.Process(target=consume, args=(queue,), name="consumer")
+    child.start()
+    print("started", flush=True)
+    sys.stdin.readline()
+    queue.put("a message")
+    child.join()
+"""
+
 
 def run(*command: str | Path, folder: Path, path: Path) -> str:
     """What a command prints that has nothing in PATH but one folder. If it fails, so do we, and show why."""
@@ -68,6 +89,30 @@ def check_contents(wheel: Path) -> None:
     assert not strange, f"{wheel.name} has {strange}"
 
 
+def prove_stacks(python: Path, program: Path, method: str, folder: Path, path: Path) -> None:
+    """The command reads the Python stacks of a program by itself."""
+    environment = {"PATH": str(path), "HOME": str(folder), "TMPDIR": str(folder)}
+    words = [python, program, method]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stdin and process.stdout and process.stdout.readline() == "started\n"
+        end = time.monotonic() + 60
+        while True:
+            printed = run(path / "procession", "stacks", "--json", str(process.pid), folder=folder, path=path)
+            found = {one["name"]: one for one in json.loads(printed)["stacks"]}
+            frames = [
+                frame["name"] for stack in found.get("consumer", {"stacks": []})["stacks"] for frame in stack["frames"]
+            ]
+            if "consume" in frames:
+                break
+            assert time.monotonic() < end, printed
+        shown = run(path / "procession", "stacks", str(process.pid), folder=folder, path=path)
+        [consumer] = [part for part in shown.split("\n\n") if part.startswith("consumer ")]
+        assert "waits for a message of Queue" in consumer and "consume " in consumer, shown
+        assert "<module>" not in consumer, f"the frames of the parent are shown:\n{shown}"
+        process.communicate("end\n", timeout=60)
+        assert process.returncode == 0
+
+
 def prove(executable: str, version: str, wheel: Path) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -82,6 +127,10 @@ def prove(executable: str, version: str, wheel: Path) -> None:
             for method in METHODS:
                 printed = run(python, *command, program, method, folder=folder, path=path)
                 assert printed == f"{method} 0 0 procession.queues\n", printed
+        program = folder / "waits.py"
+        program.write_text(WAITS)
+        for method in METHODS:
+            prove_stacks(python, program, method, folder, path)
     print(f"Python {version}: {wheel.name} works", flush=True)
 
 

@@ -20,7 +20,7 @@ from . import _core
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, NoReturn
+    from typing import Any, NoReturn, TextIO
 
 __all__ = ["Family", "Record", "inspect", "main", "set_stall_report"]
 
@@ -125,10 +125,8 @@ def main(arguments: list[str] | None = None) -> int:
         The exit status: 0 nothing wrong, 1 `why` has found something, 2 the family cannot be looked at.
     """
     output, errors, status = _core._inspect_command(sys.argv[1:] if arguments is None else arguments)
-    encoding = sys.stdout.encoding or "utf-8"
     try:
-        # names may have characters that the terminal has not
-        sys.stdout.write(output.encode(encoding, "backslashreplace").decode(encoding))
+        sys.stdout.write(_encodable(output, sys.stdout))
         sys.stdout.flush()
     except BrokenPipeError:  # its reader has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
@@ -136,8 +134,20 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stderr.write(f"procession: writing the output: {error}\n")
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left in the buffer cannot be written either
         return 2
-    sys.stderr.write(errors)
+    sys.stderr.write(_encodable(errors, sys.stderr))
     return status
+
+
+def _encodable(text: str, stream: TextIO) -> str:
+    """The text with other characters in place of those that the terminal does not have, be they ours or in names."""
+    encoding = stream.encoding or "utf-8"
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        for ours, plain in (("→", "->"), ("├ ", "|-"), ("└ ", "`-"), ("│", "|"), ("≥ ", ">="), ("µ", "u")):
+            text = text.replace(ours, plain)  # columns stay as wide as they are
+        text = text.encode(encoding, "backslashreplace").decode(encoding)
+    return text
 
 
 _VARIABLE = "PROCESSION_STALL"

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import stat
+import subprocess
+import sys
 
 import pytest
 
 import procession as mp
+from deadlines import PATIENCE
 from scenes import command, scene
 
 SECRET = b"what the program keeps to itself"
@@ -59,6 +63,58 @@ def test_only_its_user_may_read_a_dump_and_it_replaces_no_file(tmp_path):
     assert (output, status) == ("", 2)
     assert "exists" in errors
     del queue
+
+
+def test_a_dump_can_be_written_to_a_pipe(tmp_path):
+    path = tmp_path / "family.dump"
+    queue = mp.Queue(name="here")
+    words = [sys.executable, "-m", "procession.inspect", "dump", str(os.getpid()), "-o", "-"]
+    done = subprocess.run(words, capture_output=True, timeout=PATIENCE, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    path.write_bytes(done.stdout)
+    output, errors, status = command("queues", str(path))
+    assert status == 0, errors
+    assert "here" in output
+    del queue
+
+
+def test_a_dump_whose_reader_has_gone_is_an_error(tmp_path):
+    queue = mp.Queue()
+    reader, writer = os.pipe()
+    os.close(reader)
+    words = [sys.executable, "-m", "procession.inspect", "dump", str(os.getpid()), "-o", "-"]
+    done = subprocess.run(words, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=PATIENCE, check=False)
+    os.close(writer)
+    assert done.returncode == 2
+    assert done.stderr == "procession: standard output: Broken pipe (os error 32)\n"
+    del queue
+
+
+def test_a_dump_is_not_written_to_a_terminal():
+    queue = mp.Queue()
+    controller, terminal = os.openpty()
+    words = [sys.executable, "-m", "procession.inspect", "dump", str(os.getpid()), "-o", "-"]
+    done = subprocess.run(words, stdout=terminal, stderr=subprocess.PIPE, text=True, timeout=PATIENCE, check=False)
+    os.close(terminal)
+    os.close(controller)
+    assert done.returncode == 2
+    assert "a dump is no text for a terminal" in done.stderr
+    del queue
+
+
+def test_only_a_regular_file_is_a_dump(tmp_path):
+    pipe, folder, listener = tmp_path / "pipe", tmp_path / "folder", tmp_path / "socket"
+    os.mkfifo(pipe)
+    folder.mkdir()
+    with socket.socket(socket.AF_UNIX) as one:
+        one.bind(str(listener))
+        cases = {pipe: "a pipe (FIFO)", folder: "a directory", listener: "a socket", "/dev/null": "a device"}
+        for path, kind in cases.items():
+            output, errors, status = command("why", str(path))
+            assert (output, status) == ("", 2)
+            assert errors == f"procession: {path} is {kind}, and no dump: a dump is a regular file\n"
+            output, errors, status = command("dump", str(os.getpid()), "-o", str(path))
+            assert (output, status) == ("", 2)
 
 
 def test_a_file_that_is_no_dump_is_refused(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 
 import pytest
 
@@ -21,6 +22,70 @@ def test_a_long_wait_is_reported_once_and_goes_on(start_method, how):
     of_child = [line for line in reports if line.startswith("procession: consumer ")]
     assert len(of_parent) == 1 and "waits for the end of consumer" in of_parent[0]
     assert len(of_child) == 1 and "waits for a message of Queue" in of_child[0]
+
+
+def test_a_wait_in_which_nothing_is_wrong_is_reported_in_one_line():
+    outcome = run(SCENES / "stall.py", "fork", "variable", PROCESSION_STALL="0.3")
+    assert (outcome.code, outcome.out) == (0, "ready\nwent on\n"), outcome.err
+    lines = sorted(outcome.err.splitlines())
+    waits = ("waits for the end of consumer \\d+", "waits for a message of Queue \\S+ \\(0 messages\\)")
+    assert len(lines) == 2, outcome.err
+    for line, name, wait in zip(lines, ("MainProcess", "consumer"), waits, strict=True):
+        expected = rf"procession: {name} \d+ {wait}, for [\d.]+ m?s; nothing wrong was found"
+        assert re.fullmatch(expected, line), line
+
+
+LIMITED = """
+import os, resource, sys, threading, time
+import procession as mp
+
+def leave(megabytes):
+    with open("/proc/self/statm") as file:
+        mapped = int(file.read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (mapped + (megabytes << 20), -1))
+
+queue = mp.Queue()
+"""
+
+
+def test_a_look_for_which_the_address_space_has_no_room_is_refused():
+    program = f"""{LIMITED}
+mp.inspect()
+leave(30)
+try:
+    mp.inspect()
+except MemoryError as error:
+    print(error)
+output, errors, status = __import__("procession._core")._core._inspect_command(["ps", str(os.getpid())])
+print(output == "", status, errors)
+resource.setrlimit(resource.RLIMIT_AS, (-1, -1))
+print(len(mp.inspect().members))
+"""
+    outcome = run("-c", program)
+    assert outcome.code == 0, outcome.err
+    first, second, _empty, members = outcome.out.splitlines()
+    reason = (
+        r"a look needs \d+ MiB, and the limit on address space \(ulimit -v\) leaves \d+ MiB to this process: "
+        r"run `procession why PID` from another one"
+    )
+    assert re.fullmatch(reason, first), first
+    assert re.fullmatch(f"True 2 procession: {reason}", second), second
+    assert members == "1"
+
+
+def test_a_report_for_which_the_address_space_has_no_room_says_so():
+    program = f"""{LIMITED}
+mp.set_stall_report(0.3)
+threading.Thread(target=queue.get, daemon=True).start()
+leave(40)
+time.sleep(1.5)
+os._exit(0)
+"""
+    outcome = run("-c", program)
+    assert outcome.code == 0, outcome.err
+    assert re.fullmatch(r"procession: process \d+ waits for long; a look needs \d+ MiB, and .*\n", outcome.err), (
+        outcome.err
+    )
 
 
 def test_a_thread_that_keeps_the_interpreter_lock_does_not_hinder_the_report():

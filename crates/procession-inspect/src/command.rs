@@ -2,16 +2,19 @@
 
 use crate::error::{Error, Result};
 use crate::findings::Finding;
-use crate::model::{Family, Unseen};
+use crate::model::{Family, Stacks, Unseen};
+use crate::visible::{visible, visible_json};
 use crate::{Extras, Observer, attach, diagnose, dump, stacks, text};
 use serde::Serialize;
 use std::fmt::Write;
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// How to use the command.
 const USAGE: &str = "\
 usage: procession COMMAND (PID | FILE | --all) [--json] [--every]
-       procession dump PID -o FILE [--with-payloads]
+       procession dump PID -o (FILE | -) [--with-payloads]
 
 Explains a running or hung Procession program from outside. PID is any of its processes, FILE a dump.
 
@@ -22,7 +25,7 @@ Explains a running or hung Procession program from outside. PID is any of its pr
   pools    pools, with their workers and tasks
   mem      what the shared memory is used for
   stacks   the Python frames of all processes, or of those whose pids follow
-  dump     writes all this to a file, which the other commands take in place of a PID
+  dump     writes all this to a file (-: to standard output), which the other commands take in place of a PID
 
   --all    all families on this machine
   --json   the same as JSON
@@ -91,7 +94,7 @@ pub fn run(arguments: &[String]) -> Outcome {
     }
     if matches!(first, Some("-V" | "--version")) {
         return Outcome {
-            output: format!("procession {}\n", env!("CARGO_PKG_VERSION")),
+            output: format!("procession {}{}\n", env!("CARGO_PKG_VERSION"), without()),
             errors: String::new(),
             status: 0,
         };
@@ -105,10 +108,19 @@ pub fn run(arguments: &[String]) -> Outcome {
         };
         Outcome {
             output: String::new(),
-            errors: format!("procession: {error}\n{usage}"),
+            errors: format!("procession: {}\n{usage}", visible(&error.to_string())),
             status: 2,
         }
     })
+}
+
+/// What this build lacks.
+fn without() -> &'static str {
+    if stacks::BUILT_IN {
+        ""
+    } else {
+        " (built without the feature `stacks`: it starts the program py-spy)"
+    }
 }
 
 fn parse(arguments: &[String]) -> Result<Arguments> {
@@ -181,7 +193,7 @@ struct Report<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     findings: Option<&'a [Finding]>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    stacks: Option<Vec<stacks::Stacks>>,
+    stacks: Option<&'a [Stacks]>,
     family: &'a Family,
 }
 
@@ -195,76 +207,89 @@ pub fn json(family: &Family, findings: &[Finding]) -> Result<String> {
         stacks: None,
         family,
     };
-    serde_json::to_string(&report).map_err(|e| Error::damaged(e.to_string()))
+    let json = serde_json::to_string(&report).map_err(|e| Error::damaged(e.to_string()))?;
+    Ok(visible_json(json))
+}
+
+/// A family that a command has looked at.
+struct Looked {
+    family: Family,
+    findings: Vec<Finding>,
+    stacks: Vec<Stacks>,
+}
+
+fn look(observer: &Observer, arguments: &Arguments, until: Instant) -> Result<Looked> {
+    let extras = Extras {
+        process_memory: arguments.command == Command::Ps,
+        uses: arguments.command == Command::Mem,
+    };
+    let mut looked = Looked {
+        family: Family::default(),
+        findings: Vec::new(),
+        stacks: Vec::new(),
+    };
+    if arguments.command == Command::Why {
+        (looked.family, looked.findings) = diagnose::why(observer, extras)?;
+        stacks::add_places(observer, &looked.family, &mut looked.findings, until);
+    } else {
+        looked.family = observer.look(extras)?;
+    }
+    if arguments.command == Command::Stacks {
+        looked.stacks = stacks::stacks(observer, &looked.family, &arguments.pids, Duration::MAX);
+    }
+    Ok(looked)
 }
 
 fn execute(arguments: &Arguments) -> Result<Outcome> {
     if arguments.command == Command::Dump {
         return dump(arguments);
     }
-    let extras = Extras {
-        process_memory: arguments.command == Command::Ps,
-        uses: arguments.command == Command::Mem,
-    };
     let (observers, unseen) = observers(&arguments.subject)?;
+    let until = Instant::now() + diagnose::LONGEST_FOR_PLACES;
     let mut families = Vec::new();
-    let mut found = Vec::new();
-    let why = arguments.command == Command::Why;
     for observer in &observers {
-        let look = if why {
-            diagnose::why(observer, extras)
-        } else {
-            observer.look(extras).map(|family| (family, Vec::new()))
-        };
-        match look {
-            Ok((family, findings)) => {
-                families.push(family);
-                found.push(findings);
-            }
+        match look(observer, arguments, until) {
+            Ok(looked) => families.push(looked),
             Err(error) if arguments.subject != Subject::All => return Err(error),
             // Another family may have ended, or be of another version.
             Err(_) => {}
         }
     }
-    let mut status = 0;
-    let mut output = String::new();
-    let mut reports = Vec::new();
-    for (family, findings) in families.iter().zip(&found) {
-        if !findings.is_empty() {
-            status = 1;
-        }
-        if !arguments.json {
-            if !output.is_empty() {
-                output.push('\n');
-            }
-            output += &screen(arguments, family, findings);
-        }
-        reports.push(Report {
-            findings: why.then_some(findings),
-            stacks: (arguments.json && arguments.command == Command::Stacks)
-                .then(|| stacks::stacks(family, &arguments.pids)),
-            family,
-        });
-    }
-    if arguments.json {
+    let found = families.iter().any(|looked| !looked.findings.is_empty());
+    let output = if arguments.json {
+        let reports: Vec<Report<'_>> = families
+            .iter()
+            .map(|looked| Report {
+                findings: (arguments.command == Command::Why).then_some(looked.findings.as_slice()),
+                stacks: (arguments.command == Command::Stacks).then_some(looked.stacks.as_slice()),
+                family: &looked.family,
+            })
+            .collect();
         let json = match (&arguments.subject, reports.as_slice()) {
             (Subject::All, reports) => serde_json::to_string_pretty(reports),
             (_, [report, ..]) => serde_json::to_string_pretty(report),
             (_, []) => Ok(String::new()),
         };
-        output = json.map_err(|e| Error::damaged(e.to_string()))?;
-        output.push('\n');
+        visible_json(json.map_err(|e| Error::damaged(e.to_string()))?) + "\n"
     } else if families.is_empty() {
-        output = text::families(&families);
-    }
+        text::families(&[])
+    } else {
+        let screens: Vec<String> = families.iter().map(|looked| screen(arguments, looked)).collect();
+        screens.join("\n")
+    };
     let mut errors = String::new();
     for Unseen { what, needs } in unseen {
-        let _ = writeln!(errors, "not seen: {what}; it needs {needs}");
+        let _ = writeln!(
+            errors,
+            "not seen: {}; it needs {}",
+            visible(&what),
+            visible(&needs)
+        );
     }
     Ok(Outcome {
         output,
         errors,
-        status,
+        status: i32::from(found),
     })
 }
 
@@ -273,9 +298,24 @@ fn dump(arguments: &Arguments) -> Result<Outcome> {
     let (Subject::Pid(pid), Some(path)) = (&arguments.subject, &arguments.output) else {
         return Err(Error::Usage("a dump needs a PID and -o FILE".to_owned()));
     };
-    let length = dump::write(&Observer::attach(*pid)?, path, arguments.payloads)?;
+    let observer = Observer::attach(*pid)?;
+    let mut output = String::new();
+    if path.as_os_str() == "-" {
+        let name = "standard output";
+        let out = rustix::stdio::stdout().try_clone_to_owned();
+        let out = std::fs::File::from(out.map_err(|e| Error::file(name, e))?);
+        if out.is_terminal() {
+            let text = "a dump is no text for a terminal: send it to a file or a program".to_owned();
+            return Err(Error::Usage(text));
+        }
+        dump::write_to(&observer, out, name, arguments.payloads)?;
+    } else {
+        let length = dump::write(&observer, path, arguments.payloads)?;
+        let name = path.display().to_string();
+        output = format!("{}: {} written\n", visible(&name), crate::units::bytes(length));
+    }
     Ok(Outcome {
-        output: format!("{}: {} written\n", path.display(), crate::units::bytes(length)),
+        output,
         errors: String::new(),
         status: 0,
     })
@@ -295,15 +335,16 @@ fn observers(subject: &Subject) -> Result<(Vec<Observer>, Vec<Unseen>)> {
     }
 }
 
-fn screen(arguments: &Arguments, family: &Family, findings: &[Finding]) -> String {
+fn screen(arguments: &Arguments, looked: &Looked) -> String {
+    let family = &looked.family;
     match arguments.command {
-        Command::Why => text::why(family, findings),
+        Command::Why => text::why(family, &looked.findings),
         Command::Ps => text::ps(family),
         Command::Locks => text::locks(family, arguments.every),
         Command::Queues => text::queues(family),
         Command::Pools => text::pools(family),
         Command::Mem => text::memory(family, arguments.every),
-        Command::Stacks => text::stacks(family, &stacks::stacks(family, &arguments.pids)),
+        Command::Stacks => text::stacks(family, &looked.stacks),
         Command::Dump => String::new(),
     }
 }

@@ -15,11 +15,14 @@
 use crate::error::{Error, Result};
 use crate::memory::{Memory, PAGE, Source};
 use crate::read::heap::{HEADER, blocks_of_chunk, is_read};
-use crate::read::{Observer, Recorded};
-use std::fs::File;
+use crate::read::{Extras, Observer, Recorded};
+use crate::stacks;
+use rustix::fs::OFlags;
+use std::fs::{File, FileType, Metadata};
 use std::io::{self, Write};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
 use std::path::Path;
+use std::time::Duration;
 
 const MAGIC: &[u8; 8] = b"PROCDMP1";
 const HEAD: u64 = 24;
@@ -30,54 +33,88 @@ const LONGEST_FACTS: u64 = 256 << 20;
 const MOST_PIECES: u64 = 16 << 20;
 /// Longest piece that is copied at once.
 const STEP: u64 = 1 << 20;
+/// Longest time for the stacks of all members.
+const LONGEST_FOR_STACKS: Duration = Duration::from_secs(10);
 
 /// Writes a dump of the family to a new file, which only this user may read. Returns its length in bytes.
 ///
 /// # Errors
 /// The memory cannot be read, or the file cannot be written or exists.
 pub fn write(observer: &Observer, path: &Path, payloads: bool) -> Result<u64> {
-    let mut pieces = Vec::new();
-    let facts = observer.record(|memory| {
-        pieces = if payloads {
-            everything(memory)?
-        } else {
-            structure(memory)?
-        };
-        Ok(())
-    })?;
-    let json = serde_json::to_vec(&facts).map_err(|e| Error::damaged(e.to_string()))?;
+    let dump = Dumped::of(observer, payloads)?;
     let file = File::options()
         .write(true)
         .create_new(true)
         .mode(0o600)
         .open(path);
     let file = file.map_err(|e| Error::file(path, e))?;
-    put(file, &json, &pieces).map_err(|e| Error::file(path, e))
+    let written = dump.put(&file).and_then(|length| {
+        file.sync_all()?;
+        Ok(length)
+    });
+    written.map_err(|error| {
+        // Half a dump is of no use to anybody.
+        let _ = std::fs::remove_file(path);
+        Error::file(path, error)
+    })
+}
+
+/// Writes a dump of the family to `out`, which may be a pipe. Returns its length in bytes. `name`: how errors call `out`.
+///
+/// # Errors
+/// The memory cannot be read, or `out` cannot be written.
+pub fn write_to(observer: &Observer, out: impl Write, name: &str, payloads: bool) -> Result<u64> {
+    Dumped::of(observer, payloads)?
+        .put(out)
+        .map_err(|e| Error::file(name, e))
 }
 
 /// A piece of memory: offset and contents.
 type Piece = (u64, Vec<u8>);
 
-fn put(file: File, json: &[u8], pieces: &[Piece]) -> io::Result<u64> {
-    let mut out = io::BufWriter::new(file);
-    out.write_all(MAGIC)?;
-    out.write_all(&(json.len() as u64).to_le_bytes())?;
-    out.write_all(&(pieces.len() as u64).to_le_bytes())?;
-    let mut at = HEAD + ENTRY * pieces.len() as u64 + json.len() as u64;
-    for (offset, bytes) in pieces {
-        for word in [*offset, bytes.len() as u64, at] {
-            out.write_all(&word.to_le_bytes())?;
+/// What a dump contains.
+struct Dumped {
+    /// The facts as JSON.
+    facts: Vec<u8>,
+    pieces: Vec<Piece>,
+}
+
+impl Dumped {
+    fn of(observer: &Observer, payloads: bool) -> Result<Dumped> {
+        let mut pieces = Vec::new();
+        let mut facts = observer.record(|memory| {
+            pieces = if payloads {
+                everything(memory)?
+            } else {
+                structure(memory)?
+            };
+            Ok(())
+        })?;
+        let family = observer.look(Extras::default())?;
+        facts.stacks = stacks::stacks(observer, &family, &[], LONGEST_FOR_STACKS);
+        let facts = serde_json::to_vec(&facts).map_err(|e| Error::damaged(e.to_string()))?;
+        Ok(Dumped { facts, pieces })
+    }
+
+    fn put(&self, out: impl Write) -> io::Result<u64> {
+        let mut out = io::BufWriter::new(out);
+        out.write_all(MAGIC)?;
+        out.write_all(&(self.facts.len() as u64).to_le_bytes())?;
+        out.write_all(&(self.pieces.len() as u64).to_le_bytes())?;
+        let mut at = HEAD + ENTRY * self.pieces.len() as u64 + self.facts.len() as u64;
+        for (offset, bytes) in &self.pieces {
+            for word in [*offset, bytes.len() as u64, at] {
+                out.write_all(&word.to_le_bytes())?;
+            }
+            at += bytes.len() as u64;
         }
-        at += bytes.len() as u64;
+        out.write_all(&self.facts)?;
+        for (_, bytes) in &self.pieces {
+            out.write_all(bytes)?;
+        }
+        out.flush()?;
+        Ok(at)
     }
-    out.write_all(json)?;
-    for (_, bytes) in pieces {
-        out.write_all(bytes)?;
-    }
-    out.into_inner()
-        .map_err(io::IntoInnerError::into_error)?
-        .sync_all()?;
-    Ok(at)
 }
 
 /// All memory that the family has used.
@@ -192,12 +229,38 @@ fn names_label(memory: &Memory, word: &[u8]) -> bool {
 /// Opens a dump.
 ///
 /// # Errors
-/// The file cannot be read, is no dump, or is damaged.
+/// The file cannot be read, is no regular file, is no dump, or is damaged.
 pub fn open(path: &Path) -> Result<Observer> {
-    let file = File::open(path).map_err(|e| Error::file(path, e))?;
-    let length = file.metadata().map_err(|e| Error::file(path, e))?.len();
+    // Opening a pipe would wait for a process that writes into it, and opening a device may change something.
+    regular(path, std::fs::metadata(path))?;
+    let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
+    let file = File::options()
+        .read(true)
+        .custom_flags(flags.bits() as i32)
+        .open(path);
+    let file = file.map_err(|e| Error::file(path, e))?;
+    let length = regular(path, file.metadata())?;
     let read = move |at: u64, into: &mut [u8]| file.read_exact_at(into, at);
     of(Box::new(read), length)
+}
+
+/// The length of a regular file.
+fn regular(path: &Path, facts: io::Result<Metadata>) -> Result<u64> {
+    let facts = facts.map_err(|e| Error::file(path, e))?;
+    if facts.is_file() {
+        return Ok(facts.len());
+    }
+    let kind = match facts.file_type() {
+        kind if kind.is_dir() => "a directory",
+        kind if FileType::is_fifo(&kind) => "a pipe (FIFO)",
+        kind if kind.is_socket() => "a socket",
+        kind if kind.is_char_device() || kind.is_block_device() => "a device",
+        _ => "something else",
+    };
+    Err(Error::NoRegularFile {
+        path: path.display().to_string(),
+        kind,
+    })
 }
 
 /// Opens a dump that lies in memory.

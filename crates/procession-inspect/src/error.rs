@@ -53,6 +53,14 @@ pub enum Error {
         /// The system's error.
         error: io::Error,
     },
+    /// A dump is a regular file, and this is none.
+    #[error("{path} is {kind}, and no dump: a dump is a regular file")]
+    NoRegularFile {
+        /// The path.
+        path: String,
+        /// What it is, with its article.
+        kind: &'static str,
+    },
     /// Reading the memory failed.
     #[error("reading family memory: {0}")]
     Memory(#[source] io::Error),

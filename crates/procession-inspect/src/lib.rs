@@ -41,6 +41,7 @@ pub mod stacks;
 pub mod stall;
 pub mod text;
 mod units;
+mod visible;
 
 pub use error::{Error, Result};
 pub use read::{Extras, Observer};

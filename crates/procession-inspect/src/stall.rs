@@ -53,7 +53,7 @@ pub fn watch(print: impl Fn(&str)) {
         if overdue.is_empty() {
             continue;
         }
-        match diagnose::why(&observer, Extras::default()) {
+        match diagnose::why_and_where(&observer, Extras::default()) {
             Ok((family, findings)) => {
                 if let Some(report) = report(&family, &findings, pid, limit.as_secs_f64()) {
                     print(&report);

@@ -22,7 +22,7 @@ pub fn _inspect_family(py: Python<'_>, pid: u32) -> PyResult<(String, String)> {
             process_memory: true,
             uses: true,
         };
-        let (family, findings) = diagnose::why(&Observer::attach(pid)?, extras)?;
+        let (family, findings) = diagnose::why_and_where(&Observer::attach(pid)?, extras)?;
         let json = command::json(&family, &findings)?;
         Ok((json, text::why(&family, &findings)))
     })

@@ -29,6 +29,7 @@ pub(crate) use graph::sentence as graph_sentence;
 pub(crate) use pools::task_name;
 
 use crate::model::{Detail, Family, Key, Object, What, Who};
+use crate::visible::visible;
 use graph::Graph;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
@@ -146,7 +147,7 @@ impl Named {
 impl std::fmt::Display for Named {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.name {
-            Some(name) => write!(f, "{} \"{name}\"", self.kind),
+            Some(name) => write!(f, "{} \"{}\"", self.kind, visible(name)),
             None => write!(f, "{} {}", self.kind, self.key),
         }
     }

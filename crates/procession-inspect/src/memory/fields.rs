@@ -73,13 +73,10 @@ impl Place {
     }
 }
 
-/// The text up to the first zero. Control characters, which could rewrite the terminal of the reader, become `\u{fffd}`.
+/// The text up to the first zero.
 pub(crate) fn text(bytes: &[u8]) -> String {
     let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
-    String::from_utf8_lossy(&bytes[..end])
-        .chars()
-        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
-        .collect()
+    String::from_utf8_lossy(&bytes[..end]).into_owned()
 }
 
 impl Fields {

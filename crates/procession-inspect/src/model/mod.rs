@@ -5,10 +5,13 @@
 
 mod objects;
 mod pools;
+mod stacks;
 
 pub use objects::{Detail, Lock, Maker, Object, Queue, Waits};
 pub use pools::{Function, Past, Pool, PoolPhase, Task, Totals, Worker};
+pub use stacks::{Frame, Stack, Stacks};
 
+use crate::visible::visible;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -305,7 +308,7 @@ pub struct Who {
 
 impl fmt::Display for Who {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.name, self.pid)
+        write!(f, "{} {}", visible(&self.name), self.pid)
     }
 }
 
@@ -322,7 +325,7 @@ pub struct Ended {
 
 impl fmt::Display for Ended {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {} ({})", self.name, self.pid, end(self.exit))
+        write!(f, "{} {} ({})", visible(&self.name), self.pid, end(self.exit))
     }
 }
 

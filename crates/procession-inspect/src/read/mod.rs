@@ -15,7 +15,7 @@ pub(crate) mod waits;
 
 use crate::error::{Error, Result};
 use crate::memory::Memory;
-use crate::model::{Family, Unseen};
+use crate::model::{Family, Stacks, Unseen};
 use crate::proc::{self, Finder};
 use std::time::Duration;
 
@@ -51,6 +51,9 @@ pub(crate) struct Recorded {
     pub(crate) facts: Vec<members::Facts>,
     /// What could not be seen.
     pub(crate) unseen: Vec<Unseen>,
+    /// The Python stacks of the members.
+    #[serde(default)]
+    pub(crate) stacks: Vec<Stacks>,
 }
 
 /// What a look includes that takes longer.
@@ -104,7 +107,13 @@ impl Observer {
             program: self.program(&seats),
             facts,
             unseen: self.unseen.clone(),
+            stacks: Vec::new(),
         })
+    }
+
+    /// The stacks that a dump contains. None: this is no dump.
+    pub(crate) fn recorded_stacks(&self) -> Option<&[Stacks]> {
+        self.recorded.as_ref().map(|recorded| recorded.stacks.as_slice())
     }
 
     /// The waits of the process with this pid: the thread, and since when.

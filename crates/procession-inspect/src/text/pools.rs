@@ -4,6 +4,7 @@ use super::table::Table;
 use super::{duration, heading, unseen};
 use crate::findings::{Named, task_name};
 use crate::model::{Detail, Family, Object, Pool};
+use crate::visible::visible;
 use std::fmt::Write;
 
 /// The pools of a family.
@@ -32,7 +33,7 @@ fn one(object: &Object, pool: &Pool, out: &mut String) {
         .as_ref()
         .map_or_else(String::new, |who| format!(" of {who}"));
     let place = object.made_at.as_ref().map_or_else(String::new, |place| {
-        format!(", made at {}", super::short_place(place))
+        format!(", made at {}", visible(super::short_place(place)))
     });
     let _ = writeln!(
         out,
@@ -60,7 +61,7 @@ fn one(object: &Object, pool: &Pool, out: &mut String) {
         let _ = writeln!(out, "  {}", rare.join(", "));
     }
     for function in &pool.functions {
-        let name = function.name.as_deref().unwrap_or("a function");
+        let name = visible(function.name.as_deref().unwrap_or("a function"));
         let _ = writeln!(
             out,
             "  {name}: median {} of the last {} tasks",

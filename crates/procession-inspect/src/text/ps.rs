@@ -1,9 +1,9 @@
 //! `ps`: the members as a tree, and what each does.
 
 use super::table::Table;
-use super::{bytes, duration, heading, unseen};
-use crate::findings::{graph_sentence, index, task_name};
-use crate::model::{Detail, Family, Key, Lock, Member, Object, Role, SeatState, Thread, What, end};
+use super::{bytes, duration, heading, unseen, wait_in_words};
+use crate::findings::{index, task_name};
+use crate::model::{Detail, Family, Key, Member, Object, Role, SeatState, Thread, end};
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// Width of the indentation at which the tree ends; deeper members stand at its end.
@@ -166,23 +166,7 @@ impl Screen<'_> {
         let Some(wait) = &thread.wait else {
             return (String::new(), String::new());
         };
-        let object = wait.object.and_then(|key| self.objects.get(&key)).copied();
-        let joined = wait.member.filter(|_| wait.what == What::Join).and_then(|seat| {
-            let member = self.family.members.iter().find(|member| member.seat == seat);
-            member.map(Member::who)
-        });
-        let mut what = graph_sentence(wait, object, joined);
-        if let Some(
-            Detail::Lock(Lock {
-                holder: Some(who), ..
-            })
-            | Detail::RLock(Lock {
-                holder: Some(who), ..
-            }),
-        ) = object.map(|object| &object.detail)
-        {
-            what = format!("{what}, held by {who}");
-        }
+        let mut what = wait_in_words(self.family, &self.objects, wait);
         if let Some(left) = wait.gives_up_in {
             what = format!("{what}, for {} more", duration(left));
         }

@@ -1,9 +1,10 @@
 //! `stacks`: the Python frames of all members. Procession's own frames are folded.
 
-use super::{heading, unseen};
-use crate::findings::{graph_sentence, index};
-use crate::model::{Family, What};
-use crate::stacks::{Stacks, is_ours};
+use super::{heading, unseen, wait_in_words};
+use crate::findings::index;
+use crate::model::{Family, Stack, Stacks};
+use crate::units::short_place;
+use crate::visible::visible;
 use std::fmt::Write;
 
 /// The stacks of a family.
@@ -16,45 +17,56 @@ pub fn stacks(family: &Family, all: &[Stacks]) -> String {
             .members
             .iter()
             .find(|member| member.pid == Some(process.pid));
+        let name = visible(&process.name);
         if let Some(why) = &process.refused {
-            let _ = writeln!(out, "{} {}\n    not seen: {why}\n", process.name, process.pid);
+            let _ = writeln!(out, "{name} {}\n  not seen: {}\n", process.pid, visible(why));
         }
         for stack in &process.stacks {
-            let thread = member.and_then(|member| {
-                let id = stack.os_thread_id.and_then(|id| u32::try_from(id).ok());
-                member.threads.iter().find(|thread| Some(thread.id) == id)
-            });
+            let thread = member.and_then(|member| member.threads.iter().find(|thread| stack.is_of(thread)));
+            let is_main = thread.is_some_and(|thread| Some(thread.id) == member.and_then(|m| m.pid));
+            let of_thread = match (&stack.thread_name, thread) {
+                (Some(name), _) => name.clone(),
+                (None, _) if is_main => "MainThread".to_owned(),
+                (None, Some(thread)) => format!("thread {}", thread.id),
+                (None, None) => "thread".to_owned(),
+            };
             let wait = thread.and_then(|thread| thread.wait.as_ref());
             let does = wait.map_or_else(String::new, |wait| {
-                let object = wait.object.and_then(|key| objects.get(&key)).copied();
-                let joined = wait.member.filter(|_| wait.what == What::Join).and_then(|seat| {
-                    let member = family.members.iter().find(|member| member.seat == seat);
-                    member.map(crate::model::Member::who)
-                });
-                format!("  {}", graph_sentence(wait, object, joined))
+                format!("  {}", wait_in_words(family, &objects, wait))
             });
-            let name = stack.thread_name.as_deref().unwrap_or("thread");
-            let _ = writeln!(out, "{} {}  {name}{does}", process.name, process.pid);
-            let mut folded = false;
-            // What stands below the start of the process was copied by a fork: the frames of the parent.
-            let start = |frame: &crate::stacks::Frame| is_ours(frame) && frame.name.ends_with("_bootstrap");
-            let end = stack.frames.iter().position(start).unwrap_or(stack.frames.len());
-            for frame in &stack.frames[..end] {
-                if is_ours(frame) {
-                    if !folded {
-                        let _ = writeln!(out, "    (procession)");
-                    }
-                    folded = true;
-                    continue;
-                }
-                folded = false;
-                let place = format!("{}:{}", frame.filename, frame.line);
-                let text = format!("    {:<24} {}", frame.name, crate::units::short_place(&place));
-                let _ = writeln!(out, "{}", crate::memory::text(text.as_bytes()));
-            }
+            let _ = writeln!(
+                out,
+                "{name} {}  {}{}",
+                process.pid,
+                visible(&of_thread),
+                visible(&does)
+            );
+            frames(stack, &mut out);
             out.push('\n');
         }
     }
     unseen(&family.unseen, &mut out);
     out
+}
+
+/// The frames of a thread, one line each; one line for neighbours that are Procession's own.
+fn frames(stack: &Stack, out: &mut String) {
+    let mut folded = false;
+    for frame in stack.own_frames() {
+        if frame.is_ours() {
+            if !folded {
+                let _ = writeln!(out, "    (procession)");
+            }
+            folded = true;
+            continue;
+        }
+        folded = false;
+        let place = format!("{}:{}", frame.filename, frame.line);
+        let _ = writeln!(
+            out,
+            "    {:<24} {}",
+            visible(&frame.name),
+            visible(short_place(&place))
+        );
+    }
 }

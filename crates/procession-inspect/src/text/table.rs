@@ -1,5 +1,7 @@
 //! Tables: columns as wide as their contents.
 
+use crate::visible::visible;
+
 /// A table. The last column is not padded.
 #[derive(Debug)]
 pub(super) struct Table {
@@ -16,9 +18,10 @@ impl Table {
         }
     }
 
-    /// Adds a row.
+    /// Adds a row. Names in it are made visible.
     pub(super) fn row(&mut self, cells: Vec<String>) {
-        self.rows.push(cells);
+        let cells = cells.into_iter().map(|cell| visible(&cell).into_owned());
+        self.rows.push(cells.collect());
     }
 
     /// Whether there are no rows but the headings.

@@ -3,6 +3,7 @@
 use super::{duration, short_place, unseen};
 use crate::findings::{Finding, Level, Proof, Step};
 use crate::model::Family;
+use crate::visible::visible;
 use std::fmt::Write;
 
 /// The line with which every screen begins.
@@ -16,7 +17,7 @@ pub fn heading(family: &Family) -> String {
     let pid = root.map_or(0, |member| member.who().pid);
     format!(
         "family of {pid} ({}, {} old): {}",
-        family.program,
+        visible(&family.program),
         duration(family.age),
         count(living.len(), "process", "processes")
     )
@@ -63,7 +64,12 @@ fn one(finding: &Finding, out: &mut String) {
         Proof::Certain => "",
         Proof::Suspected => " (suspected)",
     };
-    let _ = writeln!(out, "{}{suspected}  {}", finding.kind.heading(), finding.title);
+    let _ = writeln!(
+        out,
+        "{}{suspected}  {}",
+        finding.kind.heading(),
+        visible(&finding.title)
+    );
     let names: Vec<String> = finding
         .steps
         .iter()
@@ -75,13 +81,13 @@ fn one(finding: &Finding, out: &mut String) {
     }
     for object in finding.objects.iter().filter(|object| object.made_at.is_some()) {
         let place = short_place(object.made_at.as_deref().unwrap_or_default());
-        let _ = writeln!(out, "  {object} was made at {place}");
+        let _ = writeln!(out, "  {object} was made at {}", visible(place));
     }
     for detail in &finding.details {
-        let _ = writeln!(out, "  {detail}");
+        let _ = writeln!(out, "  {}", visible(detail));
     }
     for advice in &finding.advice {
-        let _ = writeln!(out, "  → {advice}");
+        let _ = writeln!(out, "  → {}", visible(advice));
     }
 }
 
@@ -105,9 +111,9 @@ fn step(step: &Step, name: &str, width: usize) -> String {
         let held: Vec<String> = step.holds.iter().map(ToString::to_string).collect();
         let _ = write!(line, "holds {} and ", held.join(", "));
     }
-    let _ = write!(line, "{}, for {}", step.waits, duration(step.seconds));
+    let _ = write!(line, "{}, for {}", visible(&step.waits), duration(step.seconds));
     if let Some(place) = &step.place {
-        let _ = write!(line, "   {place}");
+        let _ = write!(line, ", at {}", visible(short_place(place)));
     }
     line
 }
