@@ -372,12 +372,10 @@ class SocketListener:
 
 
 def _connection_of(sock: Any) -> Connection:
-    import socket
+    from ._connection import tcp
 
     sock.setblocking(True)
-    if sock.family in (socket.AF_INET, socket.AF_INET6):
-        # a message is sent with one call, so there is nothing to collect
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    tcp.prepare(sock)
     return Connection(_core.clear_of_streams(sock.detach()))
 
 

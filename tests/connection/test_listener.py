@@ -456,6 +456,22 @@ def test_messages_of_any_size_go_through_tls_both_ways(secured, thread):
         theirs.recv_bytes(4)
 
 
+@pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "tls"])
+def test_a_tcp_connection_sends_at_once_and_notices_a_peer_whose_machine_has_gone(
+    thread, server_context, client_context, encrypted
+):
+    with Listener(("127.0.0.1", 0), authkey=KEY, tls=server_context if encrypted else None) as listener:
+        client = thread(Client, listener.address, authkey=KEY, tls=client_context if encrypted else None)
+        with listener.accept() as ours, client.result(PATIENCE) as theirs:
+            for end in (ours, theirs):
+                with socket.socket(fileno=os.dup(end.fileno())) as sock:
+                    assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+                    assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+                    idle = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE)
+                    between = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL)
+                    assert idle + between * sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT) <= 120
+
+
 def test_waiting_knows_what_tls_has_already_decrypted(secured, thread):
     ours, theirs = secured
     receiver, sender = mp.Pipe()

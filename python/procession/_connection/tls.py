@@ -9,6 +9,7 @@ from _thread import allocate_lock
 from contextlib import suppress
 
 from .. import _core
+from . import tcp
 from .base import _ConnectionBase
 
 TYPE_CHECKING = False
@@ -37,6 +38,7 @@ class TlsConnection(_ConnectionBase):
     def __init__(self, sock: ssl.SSLSocket) -> None:
         super().__init__(sock.fileno())
         sock.setblocking(False)
+        tcp.prepare(sock)
         self._sock = sock
         self._lock = allocate_lock()
         self._ahead = b""  # decrypted bytes that were not received yet
