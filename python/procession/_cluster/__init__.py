@@ -1,4 +1,5 @@
-"""Runs pools on the machines of a Dask cluster.
+"""Runs pools and processes on the machines of a Dask cluster, and managers for them.
+
 
 Dask supplies the membership (which nodes there are, and that one has gone), the addresses, TLS and the start of nodes.
 A *node* is one Dask worker process. Calls do not go through Dask's scheduler, which costs milliseconds for each: the
@@ -15,15 +16,19 @@ On the client's side:
 - `link`: the connection of one pool to one node: what was sent there, and how much may be
 - `pickling`: objects for another machine: by value if they are of the main module, refused if they are of the family
 
+- `process`: `ClusterProcess`, which runs on a node, and its connection
+- `manager`, `certificate`: a `SyncManager` that nodes reach through TLS
+- `uploads`: files for all nodes (and the node's side of it)
+
 On a node:
 
-- `node`: the agent in the Dask worker. It passes bytes on and unpickles nothing of the program's
+- `node`: the agent of pools in the Dask worker. It passes bytes on and unpickles nothing of the program's
 - `worker`: what the workers of the node's pool run
+- `process_node`: the agent of processes; `streams`: how it reads what a process prints and logs
+- `node_process`, `process_child`: how such a process is started, and how it begins
 
-Where other objects plug in: `ClusterContext` is a `BaseContext`, so a method or class attribute of it (`Process`,
-`Manager`) is what the context gives to a program. `Members.nodes` are the nodes, by their addresses; `Members.watch(w)`
-calls `w.joined(node)`, `w.left(node)` and `w.lost(error)` in the thread of Dask's loop. `Members.run(function, node,
-*args)` runs an importable function in the process of a node. `Members.connect(node)` opens a comm to a node; an agent
-of another kind adds a handler of its own there, as `node.install` does. `Members.home()` is the address under which
-nodes reach the client's machine. `pickling.dumps` and `pickling.loads` carry arguments.
+`Members.watch(w)` calls `w.joined(node)`, `w.left(node, why)` and `w.lost(error)` in the thread of Dask's loop.
+`Members.run(function, address, *args)` runs an importable function in the process of a node. `Members.connect(node)`
+opens a comm to a node, where each kind of agent has a handler. `Members.home()` is the address under which nodes reach
+the client's machine.
 """

@@ -8,12 +8,14 @@ import threading
 from .._arguments import seconds
 from ..context import BaseContext, ForkServerProcess
 from . import connect
+from .process import class_for
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Self
 
     from .._pool.engine import Engine, Supervisor
+    from .manager import ClusterManager
     from .members import Members
 
 __all__ = ["ADDRESS", "ClusterContext", "cluster", "dask_context"]
@@ -38,6 +40,7 @@ class ClusterContext(BaseContext):
         self._security = security
         self._node_timeout = node_timeout
         self._insecure = insecure
+        self.Process = class_for(self)  # type: ignore[assignment]
         self._lock = threading.Lock()
         self._members: Members | None = None
 
@@ -84,6 +87,36 @@ class ClusterContext(BaseContext):
         }
         engine: Any = ClusterEngine(self.members(), options)
         return engine, ClusterSupervisor(pool, engine)
+
+    def Manager(self) -> ClusterManager:
+        """Starts a manager: its server runs on this machine, and processes of the nodes reach it through TLS.
+
+        A proxy that is sent to a node takes the manager's key and certificate along.
+
+        Raises:
+            ModuleNotFoundError: `cryptography` is not installed (`pip install procession[dask]`).
+            EOFError: the server has ended before it was ready.
+        """
+        from ..context import _context_of
+        from .manager import ClusterManager
+
+        manager = ClusterManager(self.members().home(), _context_of("spawn"))
+        manager.start()
+        return manager
+
+    def upload(self, path: str | os.PathLike[str]) -> None:
+        """Sends a module, a package or another file to all nodes, also to those that join later.
+
+        Workers and processes of the nodes find it in a folder at the end of `sys.path`. A worker that has imported an
+        older version of a module keeps that: upload before the pool is made.
+
+        Args:
+            path: a file or a folder. It has the same name there.
+
+        Raises:
+            OSError: it cannot be read, or a node cannot store it.
+        """
+        self.members().upload(path)
 
     def close(self) -> None:
         """Ends the connection to the cluster; the cluster itself goes on. Pools that use it break."""

@@ -15,7 +15,7 @@ import weakref
 from contextlib import suppress
 
 from .._pool.errors import PoolBrokenError
-from . import connect, node
+from . import connect, node, uploads
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ class Members:
         self._insecure = insecure
         self._loop = client.loop.asyncio_loop
         self._admitting: set[str] = set()
+        self._uploads: dict[str, bytes] = {}
         # when a node could not be reached, by its address
         self._gone: dict[str, float] = {}
         self._tasks: set[Any] = set()
@@ -84,6 +85,10 @@ class Members:
         with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(call)
 
+    def begin(self, work: Any) -> Any:
+        """Runs a coroutine in the loop. Returns its future, of `concurrent.futures`."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
     def watch(self, watcher: Watcher) -> None:
         """Tells an object of changes from now on, and of the nodes that are there already."""
 
@@ -104,11 +109,32 @@ class Members:
         """Tells an object no more."""
         self.soon(lambda: self._watchers.discard(watcher))
 
+    def wait_for_nodes(self) -> list[Node]:
+        """Returns the nodes, of which there is at least one. Not from the loop.
+
+        Raises:
+            PoolBrokenError: the scheduler has gone, or there is no node for `node_timeout` seconds.
+        """
+        limit = time.monotonic() + self.node_timeout
+        while not self.nodes and self._lost is None and time.monotonic() < limit:
+            time.sleep(_LOOK)
+        if self._lost is not None:
+            raise self._lost
+        if not self.nodes:
+            raise PoolBrokenError(f"the cluster at {self.address} has no nodes")
+        return list(self.nodes.values())
+
     def run(self, function: Any, address: str, *args: Any) -> Any:
         """Runs a function in the process of a node, and returns its result. Both sides import the function by its name.
         Not from the loop.
         """
         return self._client.run(function, *args, workers=[address])[address]
+
+    def upload(self, path: Any) -> None:
+        """Sends a file or folder to all nodes, and to those that join later. OSError: it cannot be read or stored."""
+        archive = uploads.pack(path)
+        self._uploads[os.path.abspath(path)] = archive
+        self._client.run(uploads.store, archive, workers=list(self.nodes))
 
     def cores(self) -> int:
         """Returns the number of cores of all nodes."""
@@ -218,6 +244,8 @@ class Members:
                     warnings.warn(f"a node is not used: {why}", RuntimeWarning, stacklevel=2)
                 return
             facts = await asyncio.to_thread(self.run, node.install, address)
+            for archive in list(self._uploads.values()):
+                await asyncio.to_thread(self.run, uploads.store, address, archive)
         except Exception:
             if not late:
                 raise

@@ -35,7 +35,7 @@ import os
 from collections import deque
 from functools import partial
 
-from . import worker
+from . import uploads, worker
 from .frames import packed
 
 TYPE_CHECKING = False
@@ -56,6 +56,7 @@ async def install(dask_worker: Any) -> dict[str, Any]:
         await Agent(dask_worker, comm, hello).run()
         return Status.dont_reply
 
+    uploads.prepare(dask_worker)
     if HANDLER not in dask_worker.handlers:
         dask_worker.handlers[HANDLER] = serve
     return {"name": str(dask_worker.name), "cores": dask_worker.state.nthreads, "pid": os.getpid()}

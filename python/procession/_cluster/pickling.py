@@ -161,11 +161,23 @@ def _make_careful_class() -> Any:
     base = by_value._pickler_class()
 
     def reducer_override(self: Any, obj: Any) -> Any:
-        if not isinstance(obj, type) and is_of_family(obj):
+        if isinstance(obj, type):
+            if "_procession_general" in obj.__dict__:  # a class of this program's cluster
+                return obj.__dict__["_procession_general"]()
+        elif is_of_family(obj):
             refuse(obj)
+        elif hasattr(obj, "_procession_remote"):
+            return _proxy(obj)
         return base.reducer_override(self, obj)
 
     return type("Careful", (base,), {"_main_is_there": False, "reducer_override": reducer_override})
+
+
+def _proxy(obj: Any) -> Any:
+    from .._manager.proxies import BaseProxy
+    from .manager import with_key
+
+    return with_key(obj) if isinstance(obj, BaseProxy) else NotImplemented
 
 
 _made: Any = None

@@ -1,0 +1,72 @@
+"""Files that are sent to all nodes."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+import cluster_processes as work
+import procession as mp
+from deadlines import PATIENCE, until
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """A package that only this process has."""
+    name = f"package_of_{os.getpid()}_{os.path.basename(tmp_path)}".replace("-", "_")
+    folder = tmp_path / "only_here" / name
+    folder.mkdir(parents=True)
+    (folder / "__init__.py").write_text("")
+    (folder / "inner.py").write_text(
+        "import pathlib\n\ndef answer(n):\n    return n, pathlib.Path(__file__).with_name('data.txt').read_text()\n"
+    )
+    (folder / "data.txt").write_text("data")
+    monkeypatch.syspath_prepend(str(folder.parent))
+    return folder
+
+
+def test_an_uploaded_package_is_there_in_pools_and_processes(cluster, package, tmp_path):
+    answer = __import__(f"{package.name}.inner").inner.answer
+    cluster.upload(package)
+    with cluster.Pool() as pool:
+        assert pool.map(answer, range(4)) == [(n, "data") for n in range(4)]
+    process = cluster.Process(target=work.note_result, args=(tmp_path / "note", answer, 3))
+    process.start()
+    process.join(PATIENCE)
+    assert (tmp_path / "note").read_text() == "(3, 'data')"
+
+
+def test_a_node_that_joins_later_gets_what_was_uploaded(nodes, package):
+    answer = __import__(f"{package.name}.inner").inner.answer
+    with mp.cluster(nodes.address) as cluster:
+        nodes.ready(cluster)
+        cluster.upload(package)
+        nodes.add()
+        nodes.ready(cluster)
+        for node in cluster.nodes():
+            process = cluster.Process(target=answer, args=(1,), node=node)
+            process.start()
+            process.join(PATIENCE)
+            assert process.exitcode == 0, process.exception
+
+
+def test_a_missing_file_is_refused(cluster, tmp_path):
+    with pytest.raises(FileNotFoundError, match="nothing_here"):
+        cluster.upload(tmp_path / "nothing_here")
+
+
+def test_a_running_pool_finds_what_is_uploaded_later(cluster, package):
+    answer = __import__(f"{package.name}.inner").inner.answer
+    with cluster.Pool() as pool:
+        with pytest.raises(ModuleNotFoundError, match=package.name):
+            pool.apply(answer, (1,))
+        cluster.upload(package)
+        until(lambda: _gives(pool, answer))
+
+
+def _gives(pool, answer):
+    try:
+        return pool.apply(answer, (1,)) == (1, "data")
+    except ModuleNotFoundError:
+        return False
