@@ -70,6 +70,10 @@ demo: build ## Count the words of the standard library with many processes, and 
 	@echo
 	$(BIN)/python examples/token_census.py --limit 600 --kill-one
 
+.PHONY: demo-cluster
+demo-cluster: build ## Count the words over a cluster of two nodes on this machine, one of which is killed
+	$(BIN)/python examples/cluster_census.py
+
 # One by one: a package that cannot be installed on this machine is missing in the table, and a message says so.
 $(VENV)/.stamp-peers: requirements-bench.txt $(VENV)/.stamp-tools
 	while read -r peer; do $(BIN)/python -m pip install --quiet --disable-pip-version-check "$$peer" \
