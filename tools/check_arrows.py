@@ -28,7 +28,7 @@ FLOORS = {
         "objects",
     ],
     "procession-python": [
-        "descriptors errors inspect interpreter label shared",
+        "descriptors errors frame inspect interpreter label shared",
         "memory",
         "codec",
         "dict process queue sync",
@@ -47,7 +47,7 @@ FLOORS = {
         "main",
     ],
     "procession": [
-        "error label memory",
+        "error label memory symbol",
         "code message outcome pickle shared_value startup transit value"
         " block channel condvar lock queue rlock segment shared sync",
         "connection accept",

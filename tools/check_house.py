@@ -19,7 +19,7 @@ UNSAFE_FILES = {
     # what the loader calls before main
     "crates/procession-core/src/": "objects",
     # the interpreter's C interface
-    "crates/procession-python/src/": "descriptors errors interpreter lib",
+    "crates/procession-python/src/": "descriptors errors frame interpreter lib",
     "crates/procession-python/src/codec/": "array_module instance pickle their_reducers tree",
     "crates/procession-python/src/connection/": "transfer",
     "crates/procession-python/src/memory/": "argument array buffer fresh view",

@@ -98,6 +98,8 @@ class Dict:
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self: ...
     def _create(self) -> None: ...
+    @property
+    def name(self) -> str | None: ...
     def _label(self, name: str) -> None: ...
     def _attach(self, handle: bytes) -> None: ...
     @property
@@ -207,6 +209,9 @@ def _inspect_command(arguments: list[str]) -> tuple[str, str, int]:
 
 def _inspect_family(pid: int) -> tuple[str, str]:
     """Looks at a family once. Returns the model with the findings as JSON, and the text of `why`."""
+
+def _place() -> str:
+    """Returns the place in the program that is executed, `file:line function`; "" if there is none."""
 
 def _watch_for_stalls(seconds: float) -> None:
     """Reports waits of this process that last longer on standard error, from a thread of its own. 0: no more."""

@@ -276,6 +276,26 @@ fn a_label_is_neither_lost_nor_leaked_by_a_process_killed_at_any_point() {
 }
 
 #[test]
+fn the_label_of_a_new_object_is_neither_lost_nor_leaked_by_a_process_killed_at_any_point() {
+    use procession_core::family::label::{Label, given};
+    let family = Family::home().unwrap();
+    let points = at_every_point(
+        || Label::new(family, "given", "a.py:1 f").unwrap(),
+        |label| {
+            let lock = given(Some(&**label), || Lock::new(true)).unwrap();
+            let array = given(Some(&**label), || family.zeroed(100)).unwrap();
+            assert_eq!(lock.reference().name().as_deref(), Some("given"));
+            drop((lock, array));
+        },
+        |label, _| {
+            let lock = given(Some(&label), || Lock::new(true)).unwrap();
+            assert_eq!(lock.reference().name().as_deref(), Some("given"));
+        },
+    );
+    assert!(points > 50, "{points}");
+}
+
+#[test]
 fn what_a_process_is_for_is_noted_or_not_if_it_is_killed_at_any_point() {
     let points = at_every_point(
         || (),

@@ -5,7 +5,7 @@ mod common;
 
 use common::{ended_well, eventually, in_child};
 use core::sync::atomic::Ordering;
-use procession_core::family::label::{LONGEST, Label, TEXT};
+use procession_core::family::label::{LONGEST, Label, TEXT, given};
 use procession_core::family::object::{Header, Kind, Tag};
 use procession_core::family::{Family, Hold};
 use procession_core::queue::Queue;
@@ -79,6 +79,39 @@ fn queues_and_arrays_of_all_sizes_have_labels() {
     queue.set_label(&label).unwrap();
     assert_eq!(label_of(&queue), pair("n", "p"));
     assert!(family.buffer(b"no").unwrap().set_label(&label).is_err());
+}
+
+#[test]
+fn an_object_gets_the_label_that_is_given_while_it_is_made() {
+    let _turn = TURN.lock();
+    let family = Family::home().unwrap();
+    let label = Label::new(family, "given", "p").unwrap();
+    let refs = || label_refs(&label);
+    let before = refs();
+    given(Some(&label), || {
+        for len in [8, 5_000, 100_000, 3_000_000] {
+            assert_eq!(label_of(&family.zeroed(len).unwrap()), pair("given", "p"));
+        }
+        let queue = Queue::new(0, 0).unwrap();
+        assert_eq!(queue.reference().name().as_deref(), Some("given"));
+        let lock = Lock::new(true).unwrap();
+        assert_eq!(label_of(&lock.try_clone().unwrap()), pair("given", "p"));
+        assert_eq!(refs(), before + 2);
+    });
+    assert_eq!(refs(), before, "each object has released it");
+    assert_eq!(
+        Lock::new(true).unwrap().reference().name(),
+        None,
+        "later ones have none"
+    );
+    let panicked = std::panic::catch_unwind(|| given(Some(&label), || panic!("no object")));
+    assert!(panicked.is_err());
+    assert_eq!(Lock::new(true).unwrap().reference().name(), None);
+}
+
+fn label_refs(label: &Label) -> u64 {
+    let offset = label.named() & ((1 << 40) - 1);
+    label.family().at::<Header>(offset).refs.load(Ordering::Relaxed)
 }
 
 #[test]

@@ -1,62 +1,156 @@
 //! Labels of new objects: the name that the program gives, and the place in the program that makes the object.
+//!
+//! The place is the innermost line of the program that is executed. Lines of this package do not count. Finding it takes as
+//! long as making two locks, so it is done once for each *call site*: a code object and the offset of an instruction in it.
+//! A table remembers the label of each call site that has made an object lately. From then on a place costs a look at two or
+//! three frames, a tenth of a microsecond.
 
 use crate::errors::raised;
+use crate::frame::Frame;
 use procession_core::Error;
 use procession_core::family::Family;
-use procession_core::family::label::Label;
+use procession_core::family::label::{self, Label};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyInt, PyString, PyType};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
-pub use procession_core::family::label::is_due;
+/// Number of call sites that are remembered, and of code objects of this package. Both are powers of 2.
+const SITES: usize = 1024;
+const OURS: usize = 128;
 
-/// Makes a label with this name and the present place in the program, and gives it to `set`. Does nothing if there is no
-/// memory for it: only observers read labels.
-///
-/// # Errors
-/// The exception of a signal handler.
-#[cold]
-#[inline(never)]
-pub fn label(
-    py: Python<'_>,
-    family: &'static Family,
-    name: &str,
-    set: impl FnOnce(&Label) -> procession_core::Result<()>,
-) -> PyResult<()> {
-    let place = place(py).unwrap_or_default();
-    if name.is_empty() && place.is_empty() {
-        return Ok(());
+/// A call site of the program.
+struct Site {
+    /// The code object. It is kept alive, so that no other object has its address.
+    code: Py<PyAny>,
+    instruction: i32,
+    /// `file:line function`.
+    place: String,
+    /// The label with this place and no name.
+    label: Arc<Label>,
+}
+
+/// What is known of code objects.
+struct Known {
+    /// The call sites, each at [`position`] of its code object and instruction.
+    sites: Box<[Option<Arc<Site>>; SITES]>,
+    /// The code objects of this package that have called for a label, each at or behind the [`position`] of its address.
+    ours: Box<[Option<Py<PyAny>>; OURS]>,
+}
+
+/// Locked only while attached, for a few instructions. No thread waits for it: if the collector runs a finalizer of the program
+/// meanwhile, or a fork has copied it locked, new objects have no place.
+static KNOWN: Mutex<Option<Known>> = Mutex::new(None);
+
+/// Where a code object and an instruction in it are found in a table of this size.
+#[inline]
+fn position(code: usize, instruction: i32, size: usize) -> usize {
+    ((code >> 4) ^ (code >> 14) ^ (instruction as usize).wrapping_mul(0x9e37)) & (size - 1)
+}
+
+impl Known {
+    fn new() -> Known {
+        Known {
+            sites: Box::new([const { None }; SITES]),
+            ours: Box::new([const { None }; OURS]),
+        }
     }
-    match Label::new(family, name, &place).and_then(|label| set(&label)) {
-        Err(e @ Error::Interrupted) => Err(raised(e)),
-        _ => Ok(()),
+
+    /// Returns whether this code object is known to belong to this package.
+    #[inline]
+    fn is_ours(&self, code: usize) -> bool {
+        let start = position(code, 0, OURS);
+        (0..OURS)
+            .map_while(|step| self.ours[(start + step) & (OURS - 1)].as_ref())
+            .any(|known| known.as_ptr() as usize == code)
+    }
+
+    /// Remembers that this code object belongs to this package. One place of the table stays empty.
+    fn add_ours(&mut self, code: &Bound<'_, PyAny>) {
+        let used = self.ours.iter().flatten().count();
+        let start = position(code.as_ptr() as usize, 0, OURS);
+        let free = (0..OURS)
+            .map(|step| (start + step) & (OURS - 1))
+            .find(|at| self.ours[*at].is_none());
+        if let Some(at) = free.filter(|_| used + 1 < OURS) {
+            self.ours[at] = Some(code.clone().unbind());
+        }
     }
 }
 
-/// The innermost line of the program that is executed, and its function: `file:line function`. Lines of this package and
-/// of the interpreter's import system do not count.
-fn place(py: Python<'_>) -> PyResult<String> {
-    let mut frame = py
-        .import(intern!(py, "sys"))?
-        .call_method0(intern!(py, "_getframe"))?;
-    loop {
-        let module = frame
-            .getattr(intern!(py, "f_globals"))?
-            .get_item(intern!(py, "__name__"));
-        let ours = module.is_ok_and(|name| {
-            name.cast::<PyString>()
-                .is_ok_and(|name| name.to_string_lossy().split('.').next() == Some("procession"))
-        });
-        if !ours {
-            break;
+/// The call site of the program that is executed. None if there is none (a thread of this package), or if there is no memory
+/// for its label.
+#[inline]
+fn site(py: Python<'_>) -> Option<Arc<Site>> {
+    let mut frame = Frame::innermost(py)?;
+    let known = KNOWN.try_lock().ok()?;
+    if let Some(known) = known.as_ref() {
+        loop {
+            let code = frame.code().as_ptr() as usize;
+            if known.is_ours(code) {
+                frame = frame.caller()?;
+                continue;
+            }
+            let instruction = frame.instruction();
+            let found = known.sites[position(code, instruction, SITES)].as_ref();
+            let found = found.filter(|site| {
+                site.code.as_ptr() as usize == code
+                    && site.instruction == instruction
+                    && Family::home_if_any().is_some_and(|home| core::ptr::eq(home, site.label.family()))
+            });
+            match found {
+                Some(site) => return Some(site.clone()),
+                None => break,
+            }
         }
-        frame = frame.getattr(intern!(py, "f_back"))?;
     }
-    let code = frame.getattr(intern!(py, "f_code"))?;
+    drop(known);
+    new_site(py, frame)
+}
+
+/// The call site in this frame, or in the first of its callers that is no function of this package.
+#[cold]
+#[inline(never)]
+fn new_site(py: Python<'_>, mut frame: Frame<'_>) -> Option<Arc<Site>> {
+    while is_ours(py, &frame) {
+        if let Ok(mut known) = KNOWN.try_lock() {
+            known.get_or_insert_with(Known::new).add_ours(&frame.code());
+        }
+        frame = frame.caller()?;
+    }
+    let place = place(py, &frame).ok()?;
+    let site = Arc::new(Site {
+        instruction: frame.instruction(),
+        label: Label::new(Family::home().ok()?, "", &place).ok()?,
+        code: frame.code().unbind(),
+        place,
+    });
+    let at = position(site.code.as_ptr() as usize, site.instruction, SITES);
+    let old = match KNOWN.try_lock() {
+        Ok(mut known) => known.get_or_insert_with(Known::new).sites[at].replace(site.clone()),
+        Err(_) => None,
+    };
+    // Not before the table is unlocked: it may be the last reference to a code object of the program.
+    drop(old);
+    Some(site)
+}
+
+/// Returns whether a frame runs a function of this package.
+fn is_ours(py: Python<'_>, frame: &Frame<'_>) -> bool {
+    let globals = frame.0.getattr(intern!(py, "f_globals"));
+    let module = globals.and_then(|globals| globals.get_item(intern!(py, "__name__")));
+    module.is_ok_and(|name| {
+        name.cast::<PyString>()
+            .is_ok_and(|name| name.to_string_lossy().split('.').next() == Some("procession"))
+    })
+}
+
+/// The line that a frame executes, and its function: `file:line function`.
+fn place(py: Python<'_>, frame: &Frame<'_>) -> PyResult<String> {
+    let code = frame.code();
     let file = code.getattr(intern!(py, "co_filename"))?;
     let function = code.getattr(intern!(py, "co_qualname"))?;
-    let line = frame.getattr(intern!(py, "f_lineno"))?;
+    let line = frame.0.getattr(intern!(py, "f_lineno"))?;
     let line = line
         .cast::<PyInt>()
         .map(|line| line.to_string())
@@ -67,6 +161,59 @@ fn place(py: Python<'_>) -> PyResult<String> {
             .unwrap_or_default()
     };
     Ok(format!("{}:{line} {}", text(&file), text(&function)))
+}
+
+/// Calls `make`, which makes an object. The object gets a label with the present place in the program. (It gets none if there is
+/// no memory for it: only observers read labels.)
+#[inline]
+pub fn placed<T>(py: Python<'_>, make: impl FnOnce() -> T) -> T {
+    let site = site(py);
+    label::given(site.as_ref().map(|site| &*site.label), make)
+}
+
+/// Makes a label with this name and the present place in the program, and gives it to `set`. Does nothing if there is no
+/// memory for it: only observers read labels.
+///
+/// # Errors
+/// The exception of a signal handler.
+pub fn label(
+    py: Python<'_>,
+    family: &'static Family,
+    name: &str,
+    set: impl FnOnce(&Label) -> procession_core::Result<()>,
+) -> PyResult<()> {
+    label_with(py, family, name, None, set)
+}
+
+/// As [`label`], but with `place`, if it is given, in place of the present place in the program.
+///
+/// # Errors
+/// The exception of a signal handler.
+#[cold]
+#[inline(never)]
+pub fn label_with(
+    py: Python<'_>,
+    family: &'static Family,
+    name: &str,
+    place: Option<&str>,
+    set: impl FnOnce(&Label) -> procession_core::Result<()>,
+) -> PyResult<()> {
+    let here = if place.is_none() { site(py) } else { None };
+    let place = place.or(here.as_ref().map(|site| site.place.as_str()));
+    let place = place.unwrap_or_default();
+    if name.is_empty() && place.is_empty() {
+        return Ok(());
+    }
+    match Label::new(family, name, place).and_then(|label| set(&label)) {
+        Err(e @ Error::Interrupted) => Err(raised(e)),
+        _ => Ok(()),
+    }
+}
+
+/// The present place in the program, `file:line function`, for objects that are made later; empty if there is none.
+#[pyfunction]
+pub fn _place(py: Python<'_>) -> String {
+    site(py).map(|site| site.place.clone()).unwrap_or_default()
 }
 
 /// The label of a function, for the definition of tasks: `module.qualname`.

@@ -19,6 +19,7 @@ mod connection;
 mod descriptors;
 mod dict;
 mod errors;
+mod frame;
 mod inspect;
 mod interpreter;
 mod label;
@@ -49,6 +50,8 @@ mod _core {
     use super::errors::explain_limit;
     #[pymodule_export]
     use super::inspect::{_inspect_command, _inspect_family, _watch_for_stalls};
+    #[pymodule_export]
+    use super::label::_place;
     #[pymodule_export]
     use super::memory::argument::{PrivateBytes, Snapshot};
     #[pymodule_export]

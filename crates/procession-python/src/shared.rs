@@ -29,12 +29,14 @@ macro_rules! shared_class {
         }
 
         impl $name {
-            /// Sets the object that was made just now, and gives it a label with the place in the program, if it is to
-            /// have one.
+            /// Sets the object that `make` makes. It gets a label with the place in the program.
             #[inline]
-            fn set_made(&self, py: Python<'_>, made: Result<$core, procession_core::Error>) -> PyResult<()> {
-                self.set_core(made)?;
-                if crate::label::is_due() { self.set_label(py, "") } else { Ok(()) }
+            fn set_made(
+                &self,
+                py: Python<'_>,
+                make: impl FnOnce() -> Result<$core, procession_core::Error>,
+            ) -> PyResult<()> {
+                self.set_core(crate::label::placed(py, make))
             }
 
             fn set_label(&self, py: Python<'_>, name: &str) -> PyResult<()> {

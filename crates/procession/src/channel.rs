@@ -10,6 +10,7 @@
 //! is killed, the queue is not closed; a waiter then looks at the token when the reaper rings or a bounded sleep is over.
 
 use crate::error::{FamilyError, GetError, PutError};
+use crate::label::named;
 use crate::message::Message;
 use crate::queue::Queue;
 use crate::transit::{self, HandleBytes};
@@ -41,6 +42,7 @@ use std::time::Duration;
 /// # Ok(())
 /// # }
 /// ```
+#[track_caller]
 pub fn channel<T: Message>() -> Result<(Sender<T>, Receiver<T>), FamilyError> {
     make(Queue::new()?)
 }
@@ -49,6 +51,7 @@ pub fn channel<T: Message>() -> Result<(Sender<T>, Receiver<T>), FamilyError> {
 ///
 /// # Errors
 /// Family memory is exhausted.
+#[track_caller]
 pub fn bounded_channel<T: Message>(messages: u64) -> Result<(Sender<T>, Receiver<T>), FamilyError> {
     make(Queue::bounded(messages)?)
 }
@@ -68,6 +71,7 @@ pub fn bounded_channel<T: Message>(messages: u64) -> Result<(Sender<T>, Receiver
 /// # }
 /// ```
 #[allow(clippy::type_complexity)] // a pair of ends is what it is
+#[track_caller]
 pub fn duplex<A: Message, B: Message>() -> Result<(Duplex<A, B>, Duplex<B, A>), FamilyError> {
     let (a, to_b) = channel()?;
     let (b, to_a) = channel()?;
@@ -319,3 +323,7 @@ macro_rules! end {
 }
 end!(Sender, false);
 end!(Receiver, true);
+
+// The name is that of the queue, and so of both ends.
+named!(Sender<T: Message>, sender, sender.0.queue.inner.reference());
+named!(Receiver<T: Message>, receiver, receiver.0.queue.inner.reference());

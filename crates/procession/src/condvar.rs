@@ -52,7 +52,7 @@ impl Condvar {
     /// Family memory is exhausted.
     #[track_caller]
     pub fn new() -> Result<Self, FamilyError> {
-        Ok(placed(Self::from_core(core::Condition::new()?)))
+        Ok(Self::from_core(placed(core::Condition::new)?))
     }
 
     /// Unlocks, waits for a notification, and locks again. If every process that would notify is killed, without having

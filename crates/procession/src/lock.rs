@@ -129,12 +129,12 @@ impl<T: Pod> Lock<T> {
     /// Family memory is exhausted.
     #[track_caller]
     pub fn new(value: T) -> Result<Self, FamilyError> {
-        let lock = core::Lock::new_guarded()?;
+        let lock = placed(core::Lock::new_guarded)?;
         let held = match size_of::<T>() {
             0 => None,
             _ => Some(lock.guarded(value.as_bytes())?),
         };
-        Ok(placed(Self::from_parts(lock, held)))
+        Ok(Self::from_parts(lock, held))
     }
 
     /// Assembles a lock. `value` is None if a T has no bytes, and otherwise the object that `lock` guards, which has room for

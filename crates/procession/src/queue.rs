@@ -48,7 +48,7 @@ impl<T: Message> Queue<T> {
     /// Family memory is exhausted.
     #[track_caller]
     pub fn new() -> Result<Self, FamilyError> {
-        Ok(placed(Self::from_core(core::Queue::new(0, 0)?)))
+        Ok(Self::from_core(placed(|| core::Queue::new(0, 0))?))
     }
 
     /// Creates a queue that holds at most `messages` messages. Putting waits for room.
@@ -57,7 +57,7 @@ impl<T: Message> Queue<T> {
     /// Those of [`new`](Queue::new).
     #[track_caller]
     pub fn bounded(messages: u64) -> Result<Self, FamilyError> {
-        Ok(placed(Self::from_core(core::Queue::new(messages, 0)?)))
+        Ok(Self::from_core(placed(|| core::Queue::new(messages, 0))?))
     }
 
     /// Creates a queue whose messages have at most `bytes` bytes together. A larger message waits until the queue is empty.
@@ -66,7 +66,7 @@ impl<T: Message> Queue<T> {
     /// Those of [`new`](Queue::new).
     #[track_caller]
     pub fn bounded_in_bytes(bytes: u64) -> Result<Self, FamilyError> {
-        Ok(placed(Self::from_core(core::Queue::new(0, bytes)?)))
+        Ok(Self::from_core(placed(|| core::Queue::new(0, bytes))?))
     }
 
     pub(crate) fn from_core(inner: core::Queue) -> Self {

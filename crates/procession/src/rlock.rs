@@ -67,7 +67,7 @@ impl RLock {
     /// Family memory is exhausted.
     #[track_caller]
     pub fn new() -> Result<Self, FamilyError> {
-        Ok(placed(Self::from_core(core::RLock::new(true)?)))
+        Ok(Self::from_core(placed(|| core::RLock::new(true))?))
     }
 
     /// Locks, and waits until the owner unlocks or its process ends.

@@ -66,11 +66,12 @@ impl<T: Pod> SharedSlice<T> {
     #[track_caller]
     pub fn zeroed(len: usize) -> Result<Self, FamilyError> {
         let bytes = (len as u64).saturating_mul(size_of::<T>() as u64);
-        Ok(placed(SharedSlice {
-            array: Arc::new(Array::zeroed(Family::home()?, bytes)?),
+        let array = placed(|| Array::zeroed(Family::home()?, bytes))?;
+        Ok(SharedSlice {
+            array: Arc::new(array),
             len,
             kind: PhantomData,
-        }))
+        })
     }
 
     /// Creates a slice with a copy of `elements`.

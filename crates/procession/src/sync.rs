@@ -63,7 +63,7 @@ impl Event {
     /// Family memory is exhausted.
     #[track_caller]
     pub fn new() -> Result<Self, FamilyError> {
-        Ok(placed(Self::from_core(core::Event::new()?)))
+        Ok(Self::from_core(placed(core::Event::new)?))
     }
 
     /// Returns whether the event is set.
@@ -135,7 +135,7 @@ impl Semaphore {
     /// Family memory is exhausted.
     #[track_caller]
     pub fn bounded(permits: u32, most: u32) -> Result<Self, FamilyError> {
-        Ok(placed(Self::from_core(core::Semaphore::new(permits, most)?)))
+        Ok(Self::from_core(placed(|| core::Semaphore::new(permits, most))?))
     }
 
     /// Takes a permit, and waits until there is one.
@@ -223,7 +223,7 @@ impl Barrier {
     /// Family memory is exhausted.
     #[track_caller]
     pub fn new(parties: u32) -> Result<Self, FamilyError> {
-        Ok(placed(Self::from_core(core::Barrier::new(parties.max(1))?)))
+        Ok(Self::from_core(placed(|| core::Barrier::new(parties.max(1)))?))
     }
 
     /// Waits until all parties have arrived.

@@ -1,28 +1,9 @@
 //! Objects say their name and the line that made them, for observers of the running program.
 
-use procession::{Barrier, Condvar, Event, Lock, Queue, RLock, Semaphore, SharedBox, SharedSlice};
-use procession_core::family::Family;
-use procession_core::family::label::TEXT;
-use procession_core::family::object::{Header, Kind, Tag};
-use std::sync::atomic::Ordering;
+mod common;
 
-/// The texts of all labels in the family's memory.
-fn labels() -> Vec<String> {
-    let family = Family::home().unwrap();
-    let top = family.ledger().top.load(Ordering::Acquire);
-    let mut found = Vec::new();
-    for at in (procession_core::family::layout::HEAP..top).step_by(64) {
-        let header = family.at::<Header>(at);
-        let tag = Tag(header.tag.load(Ordering::Acquire));
-        let len = header.operations.load(Ordering::Relaxed);
-        if tag.kind() == Some(Kind::Label) && tag.live() && (1..500).contains(&len) {
-            let mut text = Vec::new();
-            family.copy_out(at + TEXT, len as usize, &mut text);
-            found.push(String::from_utf8_lossy(&text).into_owned());
-        }
-    }
-    found
-}
+use common::labels;
+use procession::{Barrier, Condvar, Event, Lock, Queue, RLock, Semaphore, SharedBox, SharedSlice};
 
 #[test]
 fn every_kind_of_object_says_its_name_and_the_line_that_made_it() {
@@ -33,6 +14,14 @@ fn every_kind_of_object_says_its_name_and_the_line_that_made_it() {
             .iter()
             .any(|label| label.starts_with('\0') && label.contains(&format!("labels.rs:{line} ")))
     );
+    let channel_line = line!() + 1;
+    let (sender, _receiver) = procession::channel::<u64>().unwrap();
+    assert!(
+        labels()
+            .iter()
+            .any(|label| label.starts_with('\0') && label.contains(&format!("labels.rs:{channel_line} ")))
+    );
+    let _sender = sender.named("a channel");
     let _lock = lock.named("a lock");
     let _rlock = RLock::new().unwrap().named("an rlock");
     let _event = Event::new().unwrap().named("an event");
@@ -44,6 +33,7 @@ fn every_kind_of_object_says_its_name_and_the_line_that_made_it() {
     let _box = SharedBox::new(1u64).unwrap().named("a box");
     let labels = labels();
     for name in [
+        "a channel",
         "a lock",
         "an rlock",
         "an event",

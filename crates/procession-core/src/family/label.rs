@@ -15,7 +15,8 @@ use super::ledger::Txn;
 use super::object::{HEADER, Header, Kind, Tag, named};
 use super::{Family, alloc};
 use crate::error::{Error, Result};
-use core::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use core::cell::Cell;
+use core::sync::atomic::{AtomicU64, Ordering};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
@@ -36,35 +37,44 @@ type Known = HashMap<Vec<u8>, Arc<Label>>;
 
 static KNOWN: Mutex<Option<Known>> = Mutex::new(None);
 
-/// How many objects may still get a place: see [`is_due`].
-static BUDGET: AtomicI32 = AtomicI32::new(BURST);
-const BURST: i32 = 1000;
-/// When the budget is used up, this many objects are made between two looks at the clock.
-const BETWEEN: i32 = 128;
-/// Time in nanoseconds after which the budget is full again.
-const REFILL: u64 = 1_000_000_000;
-static FILLED: AtomicU64 = AtomicU64::new(0);
-
-/// Returns whether the place where an object is made should be found, which takes longer than to make a lock: for a
-/// thousand objects in a second. So a program that makes objects in great numbers is not slowed down, and only some of
-/// its objects have a place.
-#[inline]
-pub fn is_due() -> bool {
-    // Another thread may write between the two: then a few objects more or less have a place.
-    let left = BUDGET.load(Ordering::Relaxed);
-    BUDGET.store(left - 1, Ordering::Relaxed);
-    left > 0 || (left <= -BETWEEN && refill())
+thread_local! {
+    /// The label of the objects that this thread makes at the moment.
+    static GIVEN: Cell<Option<Given>> = const { Cell::new(None) };
 }
 
-#[cold]
-fn refill() -> bool {
-    let time = crate::sys::clock::about_now();
-    let due = time.saturating_sub(FILLED.load(Ordering::Relaxed)) > REFILL;
-    BUDGET.store(if due { BURST } else { 0 }, Ordering::Relaxed);
-    if due {
-        FILLED.store(time, Ordering::Relaxed);
+/// A label that new objects get.
+#[derive(Clone, Copy)]
+struct Given {
+    family: &'static Family,
+    /// Offset of the label's block.
+    offset: u64,
+    /// [`Label::named`].
+    named: u64,
+}
+
+/// Takes the label away from later objects when it is dropped.
+struct UntilDropped;
+
+impl Drop for UntilDropped {
+    fn drop(&mut self) {
+        GIVEN.set(None);
     }
-    due
+}
+
+/// Calls `make`. The objects that it makes in the label's family get the label in the change that makes them, which costs
+/// less than [`Hold::set_label`]. (Pools have none of this: their label is set afterwards.)
+#[inline]
+pub fn given<T>(label: Option<&Label>, make: impl FnOnce() -> T) -> T {
+    let Some(label) = label else {
+        return make();
+    };
+    GIVEN.set(Some(Given {
+        family: label.hold.family,
+        offset: label.hold.offset,
+        named: label.named(),
+    }));
+    let _end = UntilDropped;
+    make()
 }
 
 impl Label {
@@ -72,6 +82,12 @@ impl Label {
     #[must_use]
     pub fn named(&self) -> u64 {
         named(self.hold.offset, self.hold.generation)
+    }
+
+    /// The family in which the label lies.
+    #[must_use]
+    pub fn family(&self) -> &'static Family {
+        self.hold.family
     }
 
     /// Makes the label with this name and place, or finds it among those that this process has made lately.
@@ -123,8 +139,8 @@ fn floor(text: &str, most: usize) -> usize {
 }
 
 /// The word in which an object names its label; None if it cannot have one.
-pub(super) fn word_of(header: &'static Header, tag: Tag) -> Option<&'static AtomicU64> {
-    match tag.kind()? {
+pub(super) fn word_of(header: &'static Header, kind: Kind, class: u8) -> Option<&'static AtomicU64> {
+    match kind {
         Kind::Array | Kind::Pool => Some(&header.waits),
         Kind::Lock
         | Kind::RLock
@@ -134,7 +150,7 @@ pub(super) fn word_of(header: &'static Header, tag: Tag) -> Option<&'static Atom
         | Kind::Condition
         | Kind::Queue
         | Kind::Dict
-            if tag.class() < alloc::SMALL =>
+            if class < alloc::SMALL =>
         {
             Some(&header.resident)
         }
@@ -157,7 +173,8 @@ impl Hold {
         }
         let mut txn = self.family.begin_first()?;
         let tag = Tag(txn.read(&header.tag));
-        let word = word_of(header, tag).ok_or(Error::NotAHandle {
+        let word = tag.kind().and_then(|kind| word_of(header, kind, tag.class()));
+        let word = word.ok_or(Error::NotAHandle {
             why: "objects of this kind have no label",
         })?;
         txn.drop_label(word);
@@ -169,7 +186,47 @@ impl Hold {
     }
 }
 
+impl Hold {
+    /// The name in the object's label; None if it has no label, or one without a name.
+    #[must_use]
+    pub fn name(&self) -> Option<String> {
+        let header = self.header();
+        let tag = header.tag();
+        let word = word_of(header, tag.kind()?, tag.class())?;
+        // In the ledger no other process can release the label meanwhile.
+        let txn = self.family.begin();
+        let label = txn.read(word) & OFFSET;
+        if label == 0 {
+            return None;
+        }
+        let len = txn.read(&self.family.at::<Header>(label).operations) as usize;
+        let mut text = Vec::new();
+        self.family.copy_out(label + TEXT, len.min(LONGEST), &mut text);
+        drop(txn);
+        let name = text.split(|byte| *byte == 0).next()?;
+        (!name.is_empty()).then(|| String::from_utf8_lossy(name).into_owned())
+    }
+}
+
 impl Txn {
+    /// Notes that the object at `offset`, which this change makes, names the label that is given to new objects.
+    #[inline]
+    pub(crate) fn give_label(&mut self, kind: Kind, offset: u64) {
+        let Some(label) = GIVEN
+            .get()
+            .filter(|label| core::ptr::eq(label.family, self.family))
+        else {
+            return;
+        };
+        // An object other than an array is small: its class need not be looked up.
+        if let Some(word) = word_of(self.family.at::<Header>(offset), kind, 0) {
+            let refs = &self.family.at::<Header>(label.offset).refs;
+            // A change that makes an object has no other note of this word, so the notes need not be searched for it.
+            self.write(refs, refs.load(Ordering::Acquire) + 1);
+            self.write(word, label.named);
+        }
+    }
+
     /// Notes that `word` names this label.
     pub(crate) fn refer_to_label(&mut self, word: &'static AtomicU64, label: &Label) {
         let refs = &label.hold.header().refs;

@@ -206,7 +206,7 @@ impl Family {
             let next = txn.read(&header.link);
             let deferred_free = &txn.books().deferred_free;
             txn.write(deferred_free, next);
-            if let Some(word) = super::label::word_of(header, tag) {
+            if let Some(word) = super::label::word_of(header, kind, tag.class()) {
                 txn.drop_label(word);
             }
             let resident = txn.read(&header.resident);

@@ -17,6 +17,7 @@
 use super::Family;
 use super::alloc::{SMALL, ask_first, size_of_class};
 use super::held::Hold;
+use super::ledger::Txn;
 use super::object::{HEADER, Kind, Tag};
 use crate::error::{Error, Result};
 use crate::sys::memory::{self, PAGE};
@@ -41,13 +42,17 @@ impl Family {
             ask_first(bytes)?;
         }
         self.seat()?;
+        let labelled = |txn: &mut Txn, offset| {
+            txn.give_label(Kind::Array, offset);
+            Ok(())
+        };
         let (hold, stale) = match sparse {
             true => self.create_sparse(bytes)?,
             false if bytes <= size_of_class(SMALL - 1) => {
-                let hold = self.create(Kind::Array, bytes, |_, _| Ok(()))?;
+                let hold = self.create(Kind::Array, bytes, labelled)?;
                 (hold, bytes)
             }
-            false => self.create_big(Kind::Array, bytes, |_, _| Ok(()))?,
+            false => self.create_big(Kind::Array, bytes, labelled)?,
         };
         let offset = hold.offset;
         crash_point!("zeroed.not clear yet");
@@ -70,6 +75,7 @@ impl Family {
         let mut txn = self.begin_first()?;
         let (offset, stale) = txn.allocate_reserving(Kind::Array, bytes, PAGE)?;
         self.try_reach_new(offset, bytes)?;
+        txn.give_label(Kind::Array, offset);
         let hold = txn.enter_held(offset)?;
         crash_point!("zeroed.before the commit");
         txn.commit();

@@ -31,7 +31,9 @@ impl<T: Shared> Reference<T> {
     ) -> Result<Self> {
         let hold = family.create(kind, size_of::<T>() as u64, |txn, offset| {
             txn.family.zero(offset + HEADER, size_of::<T>() - HEADER as usize);
-            fill(txn, txn.family.at::<T>(offset))
+            fill(txn, txn.family.at::<T>(offset))?;
+            txn.give_label(kind, offset);
+            Ok(())
         })?;
         Ok(Reference {
             object: hold.object(),
@@ -85,6 +87,12 @@ impl<T: Shared> Reference<T> {
     /// See [`Hold::set_label`].
     pub fn set_label(&self, label: &Label) -> Result<()> {
         self.hold.set_label(label)
+    }
+
+    /// The name in the object's label, if it has one.
+    #[must_use]
+    pub fn name(&self) -> Option<String> {
+        self.hold.name()
     }
 
     /// The family whose memory contains the object.

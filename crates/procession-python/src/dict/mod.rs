@@ -186,12 +186,13 @@ impl Dict {
     }
 
     fn _create(&self, py: Python<'_>) -> PyResult<()> {
-        self.set_core(core::Dict::new())?;
-        if label::is_due() {
-            self.set_label(py, "")
-        } else {
-            Ok(())
-        }
+        self.set_core(label::placed(py, core::Dict::new))
+    }
+
+    /// The name that the program has given to the dictionary, the same in all processes; None if it has given none.
+    #[getter]
+    fn name(&self) -> PyResult<Option<String>> {
+        Ok(self.core()?.reference().name())
     }
 
     /// Gives the dictionary a label that observers read: this name, and the place in the program that calls this.

@@ -53,16 +53,14 @@ impl Array {
     /// Makes an array of len bytes. Raises MemoryError if the machine cannot supply them.
     fn _create(&self, py: Python<'_>, len: u64) -> PyResult<()> {
         let make = || Family::home()?.zeroed(len);
-        let hold = if len > DETACH_ABOVE as u64 {
-            py.detach(make)
-        } else {
-            make()
-        };
-        self.set(hold.map_err(raised)?, len)?;
-        if label::is_due() {
-            return self.set_label(py, "");
-        }
-        Ok(())
+        let hold = label::placed(py, || {
+            if len > DETACH_ABOVE as u64 {
+                py.detach(make)
+            } else {
+                make()
+            }
+        });
+        self.set(hold.map_err(raised)?, len)
     }
 
     /// Gives the array a label that observers read: this name, and the place in the program that calls this.

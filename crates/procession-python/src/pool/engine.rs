@@ -47,8 +47,9 @@ impl Drop for PoolTask {
 }
 
 impl PoolEngine {
-    fn set_label(&self, py: Python<'_>, name: &str) -> PyResult<()> {
-        label::label(py, self.pool.family(), name, |label| self.pool.set_label(label))
+    fn set_label(&self, py: Python<'_>, name: &str, place: Option<&str>) -> PyResult<()> {
+        let family = self.pool.family();
+        label::label_with(py, family, name, place, |label| self.pool.set_label(label))
     }
 
     pub fn ours(&self) -> PyResult<&Arc<Pool>> {
@@ -211,15 +212,15 @@ impl PoolEngine {
             pid: std::process::id(),
             functions: Mutex::new(HashMap::new()),
         };
-        if label::is_due() {
-            engine.set_label(py, "")?;
-        }
+        engine.set_label(py, "", None)?;
         Ok(engine)
     }
 
-    /// Gives the pool a label that observers read: this name, and the place in the program that calls this.
-    fn _label(&self, py: Python<'_>, name: &Bound<'_, PyString>) -> PyResult<()> {
-        self.set_label(py, &name.to_string_lossy())
+    /// Gives the pool a label that observers read: this name, and the place in the program that calls this, if `place` does
+    /// not name another one.
+    #[pyo3(signature = (name, place = None))]
+    fn _label(&self, py: Python<'_>, name: &Bound<'_, PyString>, place: Option<&str>) -> PyResult<()> {
+        self.set_label(py, &name.to_string_lossy(), place)
     }
 
     /// The bytes by which workers find the pool, as long as this object lives.

@@ -254,10 +254,9 @@ impl Queue {
 shared_class!(Queue, core::Queue, "Queue", {
     #[pyo3(signature = (maxsize = 0, maxbytes = 0))]
     fn _create(&self, py: Python<'_>, maxsize: i64, maxbytes: i64) -> PyResult<()> {
-        self.set_made(
-            py,
-            core::Queue::new(maxsize.max(0) as u64, maxbytes.max(0) as u64),
-        )
+        self.set_made(py, || {
+            core::Queue::new(maxsize.max(0) as u64, maxbytes.max(0) as u64)
+        })
     }
 
     /// Puts an object into the queue. Waits for room if the queue is full.

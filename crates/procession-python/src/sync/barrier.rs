@@ -23,7 +23,7 @@ pub struct Barrier {
 shared_class!(Barrier, sync::Barrier, "Barrier", {
     fn _create(&self, py: Python<'_>, parties: i64) -> PyResult<()> {
         match u32::try_from(parties) {
-            Ok(n @ 1..=sync::barrier::MOST) => self.set_made(py, sync::Barrier::new(n)),
+            Ok(n @ 1..=sync::barrier::MOST) => self.set_made(py, || sync::Barrier::new(n)),
             _ => Err(PyValueError::new_err(format!(
                 "parties must be between 1 and {}, not {parties}",
                 sync::barrier::MOST

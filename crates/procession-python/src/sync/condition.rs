@@ -183,7 +183,7 @@ pub fn wait(
 
 shared_class!(Condition, sync::Condition, "Condition", {
     fn _create(&self, py: Python<'_>) -> PyResult<()> {
-        self.set_made(py, sync::Condition::new())
+        self.set_made(py, sync::Condition::new)
     }
 
     fn _enlist(&self) -> PyResult<Ticket> {

@@ -20,7 +20,7 @@ pub struct Event {
 
 shared_class!(Event, sync::Event, "Event", {
     fn _create(&self, py: Python<'_>) -> PyResult<()> {
-        self.set_made(py, sync::Event::new())
+        self.set_made(py, sync::Event::new)
     }
 
     /// Returns whether the event is set now.

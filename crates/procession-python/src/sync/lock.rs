@@ -90,7 +90,7 @@ fn acquired(
 shared_class!(Lock, sync::Lock, "Lock", {
     #[pyo3(signature = (robust = true))]
     fn _create(&self, py: Python<'_>, robust: bool) -> PyResult<()> {
-        self.set_made(py, sync::Lock::new(robust))
+        self.set_made(py, || sync::Lock::new(robust))
     }
 
     /// What `acquire` does when the lock is not to be had at once, or when it gets arguments.
@@ -135,7 +135,7 @@ shared_class!(Lock, sync::Lock, "Lock", {
 shared_class!(RLock, sync::RLock, "RLock", {
     #[pyo3(signature = (robust = true))]
     fn _create(&self, py: Python<'_>, robust: bool) -> PyResult<()> {
-        self.set_made(py, sync::RLock::new(robust))
+        self.set_made(py, || sync::RLock::new(robust))
     }
 
     /// What `acquire` does when the lock is not to be had at once, or when it gets arguments.

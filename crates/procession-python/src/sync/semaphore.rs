@@ -37,7 +37,7 @@ shared_class!(Semaphore, sync::Semaphore, "Semaphore", {
         let number = |n: i64| u32::try_from(n).ok().filter(|n| *n <= semaphore::MOST);
         match (number(value), number(maximum)) {
             (Some(value), Some(maximum)) if value <= maximum => {
-                self.set_made(py, sync::Semaphore::new(value, maximum))
+                self.set_made(py, || sync::Semaphore::new(value, maximum))
             }
             _ => Err(PyValueError::new_err(format!(
                 "a semaphore's initial value must be between 0 and {}, not {value}",

@@ -2,6 +2,10 @@
 #![allow(dead_code, unsafe_code, unreachable_pub, missing_docs)]
 
 use procession::{Builder, Message, Process, StartMethod};
+use procession_core::family::Family;
+use procession_core::family::label::TEXT;
+use procession_core::family::object::{Header, Kind, Tag};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// The longest time that a test waits for anything.
@@ -55,6 +59,24 @@ pub fn eventually(mut is_so: impl FnMut() -> bool) -> bool {
         std::thread::sleep(Duration::from_millis(1));
     }
     is_so()
+}
+
+/// The texts of all labels in the family's memory: name, a zero byte, place.
+pub fn labels() -> Vec<String> {
+    let family = Family::home().unwrap();
+    let top = family.ledger().top.load(Ordering::Acquire);
+    let mut found = Vec::new();
+    for at in (procession_core::family::layout::HEAP..top).step_by(64) {
+        let header = family.at::<Header>(at);
+        let tag = Tag(header.tag.load(Ordering::Acquire));
+        let len = header.operations.load(Ordering::Relaxed);
+        if tag.kind() == Some(Kind::Label) && tag.live() && (1..500).contains(&len) {
+            let mut text = Vec::new();
+            family.copy_out(at + TEXT, len as usize, &mut text);
+            found.push(String::from_utf8_lossy(&text).into_owned());
+        }
+    }
+    found
 }
 
 /// Defines the test once for each way to start a process, under the same name.
