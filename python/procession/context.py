@@ -64,7 +64,9 @@ class BaseContext:
         If the holder dies, `acquire` raises `OwnerDiedError` once instead of waiting for ever, unless `robust` is
         false. See `procession.synchronize.Lock`.
         """
-        made: synchronize.Lock = _module("synchronize").Lock(ctx=self.get_context(), name=name, robust=robust)
+        self.get_context()  # fixes the start method; the lock is the same in each
+        kind = _module("synchronize").Lock  # (keyword arguments of a class take nearly as long as to make the lock)
+        made: synchronize.Lock = kind() if name is None and robust else kind(name=name, robust=robust)
         return made
 
     def RLock(self, *, name: str | None = None, robust: bool = True) -> synchronize.RLock:
@@ -73,7 +75,9 @@ class BaseContext:
         If the holder dies, `acquire` raises `OwnerDiedError` once instead of waiting for ever, unless `robust` is
         false. See `procession.synchronize.RLock`.
         """
-        made: synchronize.RLock = _module("synchronize").RLock(ctx=self.get_context(), name=name, robust=robust)
+        self.get_context()
+        kind = _module("synchronize").RLock
+        made: synchronize.RLock = kind() if name is None and robust else kind(name=name, robust=robust)
         return made
 
     def Condition(
@@ -85,7 +89,9 @@ class BaseContext:
             lock: a `Lock` or `RLock`; None: a new `RLock`.
             name: for people to read.
         """
-        made: synchronize.Condition = _module("synchronize").Condition(lock, ctx=self.get_context(), name=name)
+        self.get_context()
+        kind = _module("synchronize").Condition
+        made: synchronize.Condition = kind(lock) if name is None else kind(lock, name=name)
         return made
 
     def Semaphore(self, value: int = 1, *, name: str | None = None) -> synchronize.Semaphore:
@@ -98,19 +104,23 @@ class BaseContext:
         Raises:
             ValueError: `value` is below 0.
         """
-        made: synchronize.Semaphore = _module("synchronize").Semaphore(value, ctx=self.get_context(), name=name)
+        self.get_context()
+        kind = _module("synchronize").Semaphore
+        made: synchronize.Semaphore = kind(value) if name is None else kind(value, name=name)
         return made
 
     def BoundedSemaphore(self, value: int = 1, *, name: str | None = None) -> synchronize.BoundedSemaphore:
         """Makes a semaphore that cannot be released beyond its first value. Otherwise as `Semaphore`."""
-        made: synchronize.BoundedSemaphore = _module("synchronize").BoundedSemaphore(
-            value, ctx=self.get_context(), name=name
-        )
+        self.get_context()
+        kind = _module("synchronize").BoundedSemaphore
+        made: synchronize.BoundedSemaphore = kind(value) if name is None else kind(value, name=name)
         return made
 
     def Event(self, *, name: str | None = None) -> synchronize.Event:
         """Makes an event: a flag that processes can wait for. See `procession.synchronize.Event`."""
-        made: synchronize.Event = _module("synchronize").Event(ctx=self.get_context(), name=name)
+        self.get_context()
+        kind = _module("synchronize").Event
+        made: synchronize.Event = kind() if name is None else kind(name=name)
         return made
 
     def Barrier(
@@ -129,9 +139,9 @@ class BaseContext:
             timeout: seconds, for calls of `wait` that give none; None: without limit.
             name: for people to read.
         """
-        made: synchronize.Barrier = _module("synchronize").Barrier(
-            parties, action, timeout, ctx=self.get_context(), name=name
-        )
+        self.get_context()
+        kind, arguments = _module("synchronize").Barrier, (parties, action, timeout)
+        made: synchronize.Barrier = kind(*arguments) if name is None else kind(*arguments, name=name)
         return made
 
     def Queue(self, maxsize: int = 0, *, maxbytes: int | str = 0, name: str | None = None) -> queues.Queue:
@@ -143,21 +153,25 @@ class BaseContext:
                 as memory allows.
             name: for observers of the running program.
         """
-        made: queues.Queue = _module("queues").Queue(maxsize, maxbytes=maxbytes, ctx=self.get_context(), name=name)
+        self.get_context()
+        kind = _module("queues").Queue
+        plain = name is None and maxbytes == 0
+        made: queues.Queue = kind(maxsize) if plain else kind(maxsize, maxbytes=maxbytes, name=name)
         return made
 
     def JoinableQueue(
         self, maxsize: int = 0, *, maxbytes: int | str = 0, name: str | None = None
     ) -> queues.JoinableQueue:
         """Makes a queue with `task_done()` and `join()`. Otherwise as `Queue`."""
-        made: queues.JoinableQueue = _module("queues").JoinableQueue(
-            maxsize, maxbytes=maxbytes, ctx=self.get_context(), name=name
-        )
+        self.get_context()
+        made: queues.JoinableQueue = _module("queues").JoinableQueue(maxsize, maxbytes=maxbytes, name=name)
         return made
 
     def SimpleQueue(self, *, name: str | None = None) -> queues.SimpleQueue:
         """Makes a queue with only `put`, `get`, `empty` and `close`."""
-        made: queues.SimpleQueue = _module("queues").SimpleQueue(ctx=self.get_context(), name=name)
+        self.get_context()
+        kind = _module("queues").SimpleQueue
+        made: queues.SimpleQueue = kind() if name is None else kind(name=name)
         return made
 
     def Pipe(self, duplex: bool = True) -> tuple[Connection, Connection]:
@@ -170,23 +184,19 @@ class BaseContext:
 
         return Pipe(duplex)
 
-    def RawValue(self, typecode_or_type: Any, *args: Any) -> Any:
+    def RawValue(self, typecode_or_type: Any, *args: Any, name: str | None = None) -> Any:
         """Makes a ctypes object in shared memory, without a lock. See `procession.sharedctypes.RawValue`."""
-        from .sharedctypes import RawValue
+        return _module("sharedctypes").RawValue(typecode_or_type, *args, name=name)
 
-        return RawValue(typecode_or_type, *args)
-
-    def RawArray(self, typecode_or_type: Any, size_or_initializer: int | Sequence[Any]) -> Any:
+    def RawArray(
+        self, typecode_or_type: Any, size_or_initializer: int | Sequence[Any], *, name: str | None = None
+    ) -> Any:
         """Makes a ctypes array in shared memory, without a lock. See `procession.sharedctypes.RawArray`."""
-        from .sharedctypes import RawArray
-
-        return RawArray(typecode_or_type, size_or_initializer)
+        return _module("sharedctypes").RawArray(typecode_or_type, size_or_initializer, name=name)
 
     def Value(self, typecode_or_type: Any, *args: Any, lock: Any = True, name: str | None = None) -> Any:
         """Makes a ctypes object in shared memory, with a lock. See `procession.sharedctypes.Value`."""
-        from .sharedctypes import Value
-
-        return Value(typecode_or_type, *args, lock=lock, ctx=self.get_context(), name=name)
+        return _module("sharedctypes").Value(typecode_or_type, *args, lock=lock, ctx=self.get_context(), name=name)
 
     def Array(
         self,
@@ -197,15 +207,17 @@ class BaseContext:
         name: str | None = None,
     ) -> Any:
         """Makes a ctypes array in shared memory, with a lock. See `procession.sharedctypes.Array`."""
-        from .sharedctypes import Array
+        make = _module("sharedctypes").Array
+        return make(typecode_or_type, size_or_initializer, lock=lock, ctx=self.get_context(), name=name)
 
-        return Array(typecode_or_type, size_or_initializer, lock=lock, ctx=self.get_context(), name=name)
+    def Manager(self, *, name: str | None = None) -> Any:
+        """Starts a server process that holds objects and gives out proxies. See `procession.managers.SyncManager`.
 
-    def Manager(self) -> Any:
-        """Starts a server process that holds objects and gives out proxies. See `procession.managers.SyncManager`."""
+        name: of the server process; None: the name of the class and a number.
+        """
         from .managers import SyncManager
 
-        manager = SyncManager(ctx=self.get_context())
+        manager = SyncManager(ctx=self.get_context(), name=name)
         manager.start()
         return manager
 
@@ -280,7 +292,7 @@ class BaseContext:
 
     def allow_connection_pickling(self) -> None:
         """Makes connections and sockets picklable. They are so without this call."""
-        from . import connection  # noqa: F401
+        _module("connection")
 
     def set_executable(self, executable: str | bytes | os.PathLike[str] | os.PathLike[bytes]) -> None:
         """Sets the Python interpreter for children under "spawn" and "forkserver", instead of `sys.executable`."""

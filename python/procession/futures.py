@@ -20,7 +20,7 @@ from concurrent.futures import (
 )
 from concurrent.futures import Future as _Future
 
-from . import context, pool, util
+from . import _core, context, pool, util
 from ._arguments import count, seconds, size
 from ._pool.backlog import Call
 from ._pool.errors import PoolBrokenError, TaskTimeoutError, error_of, name_of
@@ -137,6 +137,7 @@ class ProcessPoolExecutor(Executor):
         retries: int = 0,
         worker_memory_limit: int | str | None = None,
         inner_threads: int | Literal["auto"] | None = None,
+        name: str | None = None,
     ) -> None:
         """Makes an executor. Workers start with the first call.
 
@@ -154,6 +155,7 @@ class ProcessPoolExecutor(Executor):
             retries: how often a call is run again if its worker died.
             worker_memory_limit: bytes of memory that a worker may use.
             inner_threads: threads of numerical libraries in each worker.
+            name: for observers of the running program.
         """
         if max_workers is not None and count("max_workers", max_workers, None) <= 0:
             raise ValueError("max_workers must be greater than 0")
@@ -179,6 +181,8 @@ class ProcessPoolExecutor(Executor):
             else size("worker_memory_limit", worker_memory_limit),
             "inner_threads": inner_threads,
         }
+        # the pool is made later, and elsewhere
+        self._label = "" if name is None else str(name), _core._place()
         self._lock = threading.Lock()
         self._pool: pool.Pool | None = None
         self._shut_down = False
@@ -191,6 +195,8 @@ class ProcessPoolExecutor(Executor):
                 raise RuntimeError("cannot schedule new futures after interpreter shutdown")
             if self._pool is None:
                 self._pool = pool.Pool(self._given, *self._arguments, **self._options)
+                if isinstance(self._pool._engine, _core.PoolEngine):
+                    self._pool._engine._label(*self._label)
                 # when the program ends, it waits for running calls, as with concurrent.futures
                 util.Finalize(self, _finish, args=(self._pool._engine, self._pool._supervisor), exitpriority=20)
             if self._pool._engine.phase != "open":

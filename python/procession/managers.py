@@ -137,6 +137,7 @@ class BaseManager:
         *,
         shutdown_timeout: float = 1.0,
         tls: Any = None,
+        name: str | None = None,
     ) -> None:
         """Prepares a manager; `start()`, `connect()` or a `with` statement makes it usable.
 
@@ -149,6 +150,8 @@ class BaseManager:
             tls: an `ssl.SSLContext`, or a function without arguments that makes one: of the server's side if this
                 manager starts it, of the client's side if it connects. Only a function can be sent to other processes:
                 with "spawn" and "forkserver" to the server, and with proxies.
+            name: of the server process that `start()` starts, for people to read and for observers of the running
+                program; None: the name of the class and a number.
         """
         if authkey is None:
             authkey = process.current_process().authkey
@@ -160,6 +163,7 @@ class BaseManager:
         self._ctx = own_context(ctx or context._default_context.get_context())
         self._shutdown_timeout = shutdown_timeout
         self._procession_tls = tls
+        self._procession_name = name
         self._procession_control_queue: bytes | None = None
         self._procession_remote: Remote | None = None
         self._process: process.BaseProcess | None = None
@@ -221,7 +225,8 @@ class BaseManager:
         )
         self._process = server
         ident = ":".join(map(str, server._identity))
-        server.name = f"{type(self).__name__}-{ident}"
+        named = self._procession_name
+        server.name = f"{type(self).__name__}-{ident}" if named is None else str(named)
         if _forks(self._ctx):
             # a forked server may not be able to import it: this process may have changed its user, or its root
             import socket  # noqa: F401
@@ -236,6 +241,7 @@ class BaseManager:
                 why = process.what_ended(server)
                 raise EOFError(f"the manager's server ended before it was ready: {why}") from None
         _found(self, address, control_queue)
+        _say_where(self, named)
         self.shutdown = util.Finalize(  # type: ignore[method-assign]
             self,
             type(self)._finalize_manager,
@@ -402,6 +408,15 @@ def _found(self: BaseManager, address: Any, control_queue: bytes | None) -> None
     token = Token("", address, "", control_queue=control_queue)
     self._procession_remote = remote_of(token, self._serializer, self._authkey, self._procession_tls)
     self._state.value = State.STARTED
+
+
+def _say_where(self: BaseManager, name: str | None) -> None:
+    """Gives the control queue a label, which tells observers the manager's name and the line that starts it."""
+    assert self._procession_remote is not None
+    with suppress(Exception):  # the server has ended already
+        queue = self._procession_remote.open_control_queue()
+        if queue is not None:
+            _core.Queue._label(queue, "" if name is None else str(name))
 
 
 def _server_class(cls: type[BaseManager]) -> type[Server]:

@@ -65,32 +65,34 @@ typecode_to_type = {
 }
 
 
-def RawValue(typecode_or_type: Any, *args: Any) -> Any:
+def RawValue(typecode_or_type: Any, *args: Any, name: str | None = None) -> Any:
     """Makes a ctypes object in shared memory, without a lock.
 
     Args:
         typecode_or_type: a ctypes type, or a letter as for the module `array` ("i": a C int, "d": a double), or "c" for
             one byte.
         args: what the type is called with; without them all bytes are zero.
+        name: for observers of the running program.
 
     Raises:
         TypeError: there is no such type.
         MemoryError: the machine or its control group has not enough memory left.
     """
     type_ = _type_of(typecode_or_type)
-    obj = in_block(type_, Block(ctypes.sizeof(type_)))
+    obj = in_block(type_, Block(ctypes.sizeof(type_), name))
     if args:
         obj.__init__(*args)
     return obj
 
 
-def RawArray(typecode_or_type: Any, size_or_initializer: int | Iterable[Any]) -> Any:
+def RawArray(typecode_or_type: Any, size_or_initializer: int | Iterable[Any], *, name: str | None = None) -> Any:
     """Makes a ctypes array in shared memory, without a lock.
 
     Args:
         typecode_or_type: the type of an item, as for `RawValue`.
         size_or_initializer: the number of items, all zero; or the items. Zeros take no memory until they are
             overwritten, but the machine must have room for all of them.
+        name: for observers of the running program.
 
     Raises:
         ValueError: the number is below 0.
@@ -103,7 +105,7 @@ def RawArray(typecode_or_type: Any, size_or_initializer: int | Iterable[Any]) ->
         items = list(size_or_initializer)
         length = len(items)
     type_ = type_ * length
-    array = in_block(type_, Block(ctypes.sizeof(type_)))
+    array = in_block(type_, Block(ctypes.sizeof(type_), name))
     if items:
         array[:] = items
     return array
@@ -142,7 +144,7 @@ def Value(
             print(total.value)  # 6
         ```
     """
-    return _with_lock(_named(RawValue(typecode_or_type, *args), name), lock, ctx, name)
+    return _with_lock(RawValue(typecode_or_type, *args, name=name), lock, ctx, name)
 
 
 def Array(
@@ -173,21 +175,15 @@ def Array(
             print(numbers[:])  # [2.0, 4.0, 6.0]
         ```
     """
-    return _with_lock(_named(RawArray(typecode_or_type, size_or_initializer), name), lock, ctx, name)
+    return _with_lock(RawArray(typecode_or_type, size_or_initializer, name=name), lock, ctx, name)
 
 
-def copy(obj: Any) -> Any:
-    """Copies a ctypes object, shared or not, to a new one in shared memory."""
+def copy(obj: Any, *, name: str | None = None) -> Any:
+    """Copies a ctypes object, shared or not, to a new one in shared memory. name: for observers of the program."""
     type_ = plain_type(obj)
-    new = in_block(type_, Block(ctypes.sizeof(type_)))
+    new = in_block(type_, Block(ctypes.sizeof(type_), name))
     ctypes.memmove(ctypes.byref(new), ctypes.byref(obj), ctypes.sizeof(type_))
     return new
-
-
-def _named(obj: Any, name: str | None) -> Any:
-    if name is not None:
-        obj._wrapper._label(str(name))
-    return obj
 
 
 def _with_lock(obj: Any, lock: Any, ctx: BaseContext | None, name: str | None) -> Any:

@@ -264,3 +264,27 @@ def test_the_module_is_a_command():
     assert done.returncode == 0, done.stderr
     assert "MainProcess" in done.stdout
     del queue
+
+
+def test_the_server_of_a_manager_says_its_name_and_where_it_was_started(context):
+    with context.Manager(name="accounts") as manager:
+        line = sys._getframe().f_lineno - 1
+        shared = manager.dict(a=1)
+        assert manager._process.name == "accounts"
+
+        def row():
+            output, _, _ = command("ps", str(os.getpid()))
+            return next(text for text in output.splitlines() if str(manager._process.pid) in text)
+
+        where = f"serves a manager, made at {os.path.basename(__file__)}:{line} "
+        assert until(lambda: where in row()), row()
+        assert " accounts " in row()
+        output, _, _ = command("queues", str(os.getpid()))
+        assert "accounts" in output
+        assert shared["a"] == 1
+
+
+def test_a_manager_without_a_name_is_shown_with_a_number(context):
+    with context.Manager() as manager:
+        output, _, _ = command("ps", str(os.getpid()))
+        assert f"{manager._process.name}" in output and "SyncManager-" in output

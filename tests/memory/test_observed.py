@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -13,6 +15,8 @@ import pytest
 import procession as mp
 from deadlines import PATIENCE, until
 from observed import OFFSET, Memory
+from procession import sharedctypes
+from procession.futures import ProcessPoolExecutor
 
 HERE = os.path.basename(__file__)
 
@@ -36,6 +40,33 @@ MAKERS = {
     "Queue": lambda: mp.Queue(name="it"),
     "JoinableQueue": lambda: mp.JoinableQueue(name="it"),
     "SimpleQueue": lambda: mp.SimpleQueue(name="it"),
+    "SharedDict": lambda: mp.SharedDict.named("it"),
+    "RawValue": lambda: mp.RawValue("i", 5, name="it")._wrapper,
+    "RawArray": lambda: mp.RawArray("d", 5, name="it")._wrapper,
+    "copy": lambda: sharedctypes.copy(mp.RawValue("i", 5), name="it")._wrapper,
+    "Value": lambda: mp.Value("i", 5, name="it").get_obj()._wrapper,
+    "Array": lambda: mp.Array("d", 5, name="it").get_obj()._wrapper,
+    "ndarray": lambda: mp.ndarray(5, name="it")._block,
+    "a sparse ndarray": lambda: mp.ndarray(1 << 20, name="it")._block,
+    "asarray": lambda: mp.asarray([1, 2], name="it")._block,
+}
+WITHOUT_NAMES = {
+    "Lock": mp.Lock,
+    "RLock": mp.RLock,
+    "Semaphore": mp.Semaphore,
+    "BoundedSemaphore": mp.BoundedSemaphore,
+    "Event": mp.Event,
+    "Barrier": lambda: mp.Barrier(2),
+    "Condition": mp.Condition,
+    "Queue": mp.Queue,
+    "JoinableQueue": mp.JoinableQueue,
+    "SimpleQueue": mp.SimpleQueue,
+    "SharedDict": mp.SharedDict,
+    "RawValue": lambda: mp.RawValue("i")._wrapper,
+    "RawArray": lambda: mp.RawArray("d", 5)._wrapper,
+    "Value": lambda: mp.Value("i").get_obj()._wrapper,
+    "a big array": lambda: mp.RawArray("b", 100_000)._wrapper,
+    "a sparse ndarray": lambda: mp.ndarray(1 << 20)._block,
 }
 
 
@@ -49,17 +80,81 @@ def test_an_object_says_its_name_and_where_it_was_made(memory: Memory, kind: str
     assert HERE in place and place.endswith("<lambda>")
 
 
-def test_an_object_without_a_name_says_where_it_was_made(memory: Memory) -> None:
-    made = []
+@pytest.mark.parametrize("kind", WITHOUT_NAMES)
+def test_each_object_says_where_it_was_made(memory: Memory, kind: str) -> None:
+    # thousands, so that there is no limit on their number, and twice in the same place
+    for _ in range(2):
+        make: Any = WITHOUT_NAMES[kind]
+        made: list[Any] = [make() for _ in range(1500 if kind == "Lock" else 20)]
+        for one in made:
+            label = memory.label(one._key[0])
+            assert label is not None and label[0] == ""
+            assert HERE in label[1]
+    assert line_of(memory, mp.Lock()) == line_of(memory, mp.Lock())
+    here = line_of(memory, mp.Lock())
+    assert line_of(memory, mp.Lock()) == here + 1
 
-    def label_of_a_new_lock() -> tuple[str, str] | None:
-        made.append(mp.Lock())
-        return memory.label(made[-1]._key[0])
 
-    # Only a thousand objects in a second have a place.
-    label = until(label_of_a_new_lock)
-    assert label[0] == ""
-    assert HERE in label[1] and "test_an_object_without_a_name" in label[1]
+def line_of(memory: Memory, made: Any) -> int:
+    label = memory.label(made._key[0])
+    assert label is not None
+    return int(re.search(r":(\d+) ", label[1])[1])  # type: ignore[index]
+
+
+def test_a_function_that_is_replaced_does_not_lend_its_line_to_the_next(memory: Memory) -> None:
+    # code objects come and go, and another one may get the address of a dead one
+    for number in range(3000):
+        names: dict[str, Any] = {"mp": mp}
+        exec(compile("\n" * number + "lock = mp.Lock()", "made.py", "exec"), names)
+        assert line_of(memory, names["lock"]) == number + 1
+
+
+def test_objects_of_one_line_share_its_label_and_free_it(memory: Memory) -> None:
+    def refs(made: Any) -> int:
+        return memory.field(memory.field(made._key[0], "Header.resident") & OFFSET, "Header.refs")
+
+    def make() -> Any:
+        return mp.Lock()
+
+    first = make()
+    before = refs(first)
+    more = [make() for _ in range(10)]
+    assert refs(first) == before + 10
+    del more
+    assert refs(first) == before
+
+
+def make_there(queue: Any) -> None:
+    queue.put((mp.SharedDict.named("theirs"), mp.Event()))
+
+
+def test_the_place_and_the_name_travel_with_the_object(memory: Memory, context: Any) -> None:
+    queue = context.SimpleQueue()
+    child = context.Process(target=make_there, args=(queue,))
+    child.start()
+    shared, event = queue.get()
+    child.join()
+    assert shared.name == "theirs"
+    assert mp.SharedDict().name is None
+    for made in (shared, event):
+        label = memory.label(made._key[0])
+        assert label is not None and HERE in label[1] and label[1].endswith("make_there")
+
+
+def test_a_name_is_no_item_of_a_dictionary() -> None:
+    shared = mp.SharedDict.named("accounts", {"a": 1}, name="b")
+    assert shared.name == "accounts"
+    assert shared.copy() == {"a": 1, "name": "b"}
+    assert mp.SharedDict(name="b").name is None
+
+
+def test_an_executor_says_where_it_was_made(memory: Memory) -> None:
+    executor = ProcessPoolExecutor(1, mp_context=mp.get_context("fork"), name="loader")
+    line = sys._getframe().f_lineno - 1
+    with executor:
+        assert executor.submit(pow, 2, 3).result() == 8
+        labels = [memory.label(at) for at, name in pools(memory) if name == "loader"]
+        assert labels and all(label is not None and f"{HERE}:{line} " in label[1] for label in labels)
 
 
 def test_values_and_arrays_have_names(memory: Memory) -> None:

@@ -108,6 +108,12 @@ impl FunctionName {
         })
     }
 
+    /// Returns the function's name in the source, `program::module::function`, if the program's file says it and the function is
+    /// no closure.
+    pub(crate) fn in_source(&self) -> Option<String> {
+        crate::symbol::function_at(&self.function.object, self.function.offset)
+    }
+
     /// Returns a key that identifies the function in this process.
     pub(crate) fn key<A: Message, R: Message>(function: fn(A) -> R) -> (usize, usize) {
         let shim: Shim = shim::<A, R>;

@@ -93,6 +93,7 @@ mod segment;
 mod shared;
 mod shared_value;
 mod startup;
+mod symbol;
 mod sync;
 mod transit;
 mod value;

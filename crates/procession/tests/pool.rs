@@ -30,6 +30,7 @@ macro_rules! both_ways {
 
 both_ways! {
     tasks_return_their_values
+    tasks_say_the_name_of_their_function
     a_map_gives_the_values_in_order
     an_unordered_map_gives_each_value_once
     a_killed_worker_takes_exactly_its_own_task_along
@@ -79,6 +80,26 @@ fn tasks_return_their_values(method: StartMethod) {
     assert!(!pids.contains(&std::process::id()) && (1..=2).contains(&pids.len()));
     let bytes = pool.submit(|bytes: Vec<u8>| bytes, vec![7; 1 << 20]).unwrap();
     assert_eq!(joined(bytes).unwrap(), vec![7; 1 << 20]);
+}
+
+fn doubled(n: u32) -> u32 {
+    n * 2
+}
+
+fn tasks_say_the_name_of_their_function(method: StartMethod) {
+    let pool = pool(method, 1);
+    assert_eq!(joined(pool.submit(doubled, 4).unwrap()).unwrap(), 8);
+    let line = line!() + 1;
+    assert_eq!(joined(pool.submit(|n: u32| n + 1, 4).unwrap()).unwrap(), 5);
+    let labels = common::labels();
+    assert!(
+        labels.iter().any(|label| label == "pool::doubled\0"),
+        "{labels:?}"
+    );
+    let closure = |label: &String| {
+        label.ends_with(&format!("tests/pool.rs:{line}\0")) || label.contains("tasks_say_the_name")
+    };
+    assert!(labels.iter().any(closure), "{labels:?}");
 }
 
 fn a_map_gives_the_values_in_order(method: StartMethod) {

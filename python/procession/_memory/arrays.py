@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 __all__ = ["asarray", "ndarray"]
 
 
-def ndarray(shape: int | tuple[int, ...], dtype: Any = float, order: Literal["C", "F"] = "C") -> SharedArray:
+def ndarray(
+    shape: int | tuple[int, ...], dtype: Any = float, order: Literal["C", "F"] = "C", *, name: str | None = None
+) -> SharedArray:
     """Makes a numpy array of zeros in shared memory: a `SharedArray`.
 
     An array takes only the memory that is written, but the machine must have room for all of it.
@@ -25,6 +27,7 @@ def ndarray(shape: int | tuple[int, ...], dtype: Any = float, order: Literal["C"
         shape: as for `numpy.zeros`.
         dtype: as for `numpy.zeros`.
         order: as for `numpy.zeros`.
+        name: for observers of the running program.
 
     Raises:
         MemoryError: the machine has no room for it.
@@ -42,17 +45,18 @@ def ndarray(shape: int | tuple[int, ...], dtype: Any = float, order: Literal["C"
     lengths = tuple(shape) if isinstance(shape, tuple | list) else (shape,)
     if any(n < 0 for n in lengths):
         raise ValueError(f"negative dimensions are not allowed: {shape}")
-    block = Block(math.prod(lengths) * dtype.itemsize)
+    block = Block(math.prod(lengths) * dtype.itemsize, name)
     return placed(block, np.ndarray.__new__(SharedArray, lengths, dtype, buffer=block, order=order))
 
 
-def asarray(a: Any, dtype: Any = None, order: Literal["C", "F"] = "C") -> SharedArray:
+def asarray(a: Any, dtype: Any = None, order: Literal["C", "F"] = "C", *, name: str | None = None) -> SharedArray:
     """Returns the array itself if it is in shared memory (and has that dtype); else copies it there.
 
     Args:
         a: any argument of `numpy.asarray`.
         dtype: of the result; None: that of `a`.
         order: of the copy.
+        name: of the copy, for observers of the running program.
 
     Raises:
         MemoryError, TypeError, ImportError: as for `ndarray`.
@@ -63,7 +67,7 @@ def asarray(a: Any, dtype: Any = None, order: Literal["C", "F"] = "C") -> Shared
     if isinstance(a, SharedArray) and a._offset() is not None and dtype in (None, a.dtype):
         return a
     source = np.asarray(a, dtype)
-    shared = ndarray(source.shape, source.dtype, order)
+    shared = ndarray(source.shape, source.dtype, order, name=name)
     shared[...] = source
     return shared
 

@@ -15,11 +15,16 @@ class Block(_core.Array):
     family.
     """
 
-    def __init__(self, size: int) -> None:
-        """size: in bytes. ValueError: it is below 0. MemoryError: the machine or its control group has not enough."""
+    def __init__(self, size: int, name: str | None = None) -> None:
+        """Makes a block of `size` bytes. name: for observers of the running program.
+
+        ValueError: `size` is below 0. MemoryError: the machine or its control group has not enough.
+        """
         if size < 0:
             raise ValueError(f"a block of memory has 0 bytes or more, not {size}")
         _core.Array._create(self, size)
+        if name is not None:
+            _core.Array._label(self, str(name))
 
     def __reduce__(self) -> tuple[object, ...]:
         return _found, (type(self), _handle_of(self), len(self))

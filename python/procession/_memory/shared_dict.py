@@ -68,7 +68,25 @@ class SharedDict(_core.Dict):
     def __init__(self, initial: Mapping[Any, Any] | Iterable[tuple[Any, Any]] = (), /, **more: Any) -> None:
         """Makes a dictionary. initial, more: the first content, as with `dict`."""
         self._create()
-        self.update(initial, **more)
+        if more or initial or type(initial) is not tuple:
+            self.update(initial, **more)
+
+    @classmethod
+    def named(cls, name: str, initial: Mapping[Any, Any] | Iterable[tuple[Any, Any]] = (), /, **more: Any) -> Self:
+        """Makes a dictionary with a name, which observers of the running program show.
+
+        The attribute `name` is this name in all processes; None in a dictionary that was made without one. (`name=`, as
+        other objects take it, would be an item of the first content.)
+
+        Args:
+            name: the name.
+            initial, more: the first content, as with `dict`.
+        """
+        made = cls.__new__(cls)
+        made._create()
+        made._label(str(name))
+        made.update(initial, **more)
+        return made
 
     def __reduce__(self) -> tuple[Any, ...]:
         return __newobj__, (type(self),), self.handle

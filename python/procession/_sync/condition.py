@@ -76,7 +76,7 @@ class Condition(_core.Condition, Shared):
         if lock is None:
             from ..synchronize import RLock
 
-            lock = RLock(ctx=ctx, name=name)
+            lock = RLock() if name is None else RLock(name=name)
         elif not isinstance(lock, (_core.Lock, _core.RLock)):
             raise TypeError(f"a Condition needs a Lock or an RLock, not {lock!r}")
         _core.Condition._create(self)

@@ -3,7 +3,7 @@
 use super::table::Table;
 use super::{bytes, duration, heading, unseen, wait_in_words};
 use crate::findings::{index, task_name};
-use crate::model::{Detail, Family, Key, Member, Object, Role, SeatState, Thread, end};
+use crate::model::{Detail, Family, Key, Member, Object, Role, SeatState, Thread, What, end};
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// Width of the indentation at which the tree ends; deeper members stand at its end.
@@ -99,7 +99,12 @@ impl Screen<'_> {
             .iter()
             .filter(|thread| thread.wait.is_some())
             .collect();
-        let (does, since) = self.does(member, waits.first().copied());
+        let first = if member.role == Role::Manager {
+            None
+        } else {
+            waits.first().copied()
+        };
+        let (does, since) = self.does(member, first);
         table.row(vec![
             who.pid.to_string(),
             name,
@@ -110,7 +115,11 @@ impl Screen<'_> {
             does,
             since,
         ]);
-        for thread in waits.iter().skip(1) {
+        let serves = |thread: &Thread| {
+            member.role == Role::Manager && thread.wait.as_ref().is_some_and(|wait| wait.what == What::Item)
+        };
+        let others = waits.iter().skip(usize::from(first.is_some()));
+        for thread in others.filter(|thread| !serves(thread)) {
             let mut row = vec![String::new(), format!("{indent}  thread {}", thread.id)];
             row.resize(6, String::new());
             let (does, since) = self.waits(thread);
@@ -151,7 +160,7 @@ impl Screen<'_> {
                 let what = match (member.role, member.process.as_ref().map(|process| process.state)) {
                     (Role::ForkServer, _) => "fork server",
                     (Role::Spare, _) => "waits for a program to run",
-                    (Role::Manager, _) => "serves a manager",
+                    (Role::Manager, _) => return (self.manager(member), String::new()),
                     (Role::Tracker, _) => "tracks names",
                     (_, Some('R')) => "computes",
                     (_, Some('D')) => "waits for a device",
@@ -159,6 +168,22 @@ impl Screen<'_> {
                 };
                 (what.to_owned(), String::new())
             }
+        }
+    }
+
+    /// What the server of a manager does. One of its threads waits at the queue in which it is told of new clients, whose label
+    /// says where the manager was started.
+    fn manager(&self, member: &Member) -> String {
+        let waits = member.threads.iter().filter_map(|thread| thread.wait.as_ref());
+        let queues = waits
+            .filter(|wait| wait.what == What::Item)
+            .filter_map(|wait| self.objects.get(&wait.object?));
+        let place = queues
+            .filter(|queue| queue.maker.pid == member.own_pid)
+            .find_map(|queue| queue.made_at.as_ref());
+        match place {
+            Some(place) => format!("serves a manager, made at {}", super::short_place(place)),
+            None => "serves a manager".to_owned(),
         }
     }
 

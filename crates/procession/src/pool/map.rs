@@ -58,6 +58,7 @@ impl<'p> Tasks<'p> {
     ///
     /// # Errors
     /// Those of [`Pool::map`](super::Pool::map).
+    #[track_caller]
     pub fn map<A: Message, R: Message, I: IntoIterator<Item = A>>(
         self,
         function: fn(A) -> R,
@@ -71,6 +72,7 @@ impl<'p> Tasks<'p> {
     ///
     /// # Errors
     /// Those of [`Pool::map`](super::Pool::map).
+    #[track_caller]
     pub fn map_unordered<A: Message, R: Message, I: IntoIterator<Item = A>>(
         self,
         function: fn(A) -> R,
@@ -81,6 +83,7 @@ impl<'p> Tasks<'p> {
 }
 
 impl<'p, I: Iterator<Item = A>, A: Message, R: Message> Map<'p, I, A, R> {
+    #[track_caller]
     fn new(tasks: Tasks<'p>, function: fn(A) -> R, elements: I, ordered: bool) -> Result<Self, SubmitError> {
         let shared = &tasks.pool.shared;
         let definition = shared.definition(function)?;

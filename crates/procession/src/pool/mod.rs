@@ -16,9 +16,11 @@ use crate::code::FunctionName;
 use crate::error::{EncodeError, FamilyError, StartError, SubmitError};
 use crate::message::{self, Message};
 use crate::process::StartMethod;
+use procession_core::family::label::Label;
 use procession_core::pool as core;
 use std::collections::HashMap;
 use std::fmt;
+use std::panic::Location;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use worker::Initializer;
@@ -162,9 +164,7 @@ impl PoolBuilder {
             definitions: Mutex::new(HashMap::new()),
             trouble: Mutex::new(None),
         });
-        if self.name.is_some() || procession_core::family::label::is_due() {
-            crate::label::label(&shared.engine, self.name.as_deref().unwrap_or_default());
-        }
+        crate::label::label(&shared.engine, self.name.as_deref().unwrap_or_default());
         let (its, plan) = (shared.clone(), self.plan);
         let supervisor = thread::Builder::new()
             .name("pool supervisor".into())
@@ -227,6 +227,7 @@ impl Pool {
     ///
     /// # Errors
     /// [`SubmitError`] gives the reason; there is then no task.
+    #[track_caller]
     pub fn submit<A: Message, R: Message>(
         &self,
         function: fn(A) -> R,
@@ -240,6 +241,7 @@ impl Pool {
     ///
     /// # Errors
     /// [`SubmitError`] gives the reason; there are then no tasks.
+    #[track_caller]
     pub fn map<A: Message, R: Message, I: IntoIterator<Item = A>>(
         &self,
         function: fn(A) -> R,
@@ -253,6 +255,7 @@ impl Pool {
     ///
     /// # Errors
     /// Those of [`map`](Pool::map).
+    #[track_caller]
     pub fn map_unordered<A: Message, R: Message, I: IntoIterator<Item = A>>(
         &self,
         function: fn(A) -> R,
@@ -351,7 +354,9 @@ impl fmt::Debug for PoolBuilder {
 }
 
 impl Shared {
-    /// Returns the definition of a function: its name, which each worker reads once.
+    /// Returns the definition of a function: its name, which each worker reads once. For observers it has a label, the name of
+    /// the function in the source; for a closure the line of the caller.
+    #[track_caller]
     fn definition<A: Message, R: Message>(
         &self,
         function: fn(A) -> R,
@@ -364,8 +369,17 @@ impl Shared {
         let name = FunctionName::new(function).ok_or(SubmitError::Function)?;
         let mut bytes = Vec::new();
         message::write(&name, &mut bytes)?;
-        let definition = core::Definition::new(self.engine.family(), 0, [&bytes, &[]], Vec::new());
-        let definition = Arc::new(definition.map_err(FamilyError::from)?);
+        let family = self.engine.family();
+        let mut definition =
+            core::Definition::new(family, 0, [&bytes, &[]], Vec::new()).map_err(FamilyError::from)?;
+        let place = Location::caller();
+        let label = name
+            .in_source()
+            .unwrap_or_else(|| format!("a function at {}:{}", place.file(), place.line()));
+        if let Ok(label) = Label::new(family, &label, "") {
+            definition = definition.labelled(label);
+        }
+        let definition = Arc::new(definition);
         known.insert(key, definition.clone());
         Ok(definition)
     }

@@ -44,6 +44,7 @@ impl<'p> Tasks<'p> {
     ///
     /// # Errors
     /// Those of [`Pool::submit`].
+    #[track_caller]
     pub fn submit<A: Message, R: Message>(
         self,
         function: fn(A) -> R,
