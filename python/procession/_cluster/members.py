@@ -7,6 +7,7 @@ changes by events; once a second the list is read as well, since an event can be
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import threading
 import time
@@ -33,6 +34,11 @@ __all__ = ["Members", "Node"]
 
 _LOOK, _READ = 0.1, 1.0  # seconds between looks at the scheduler's connection, and between reads of its list
 _AGAIN = 0.5  # seconds after which a node may be connected to again
+
+
+def _is_of_interest(record: logging.LogRecord) -> bool:
+    """Returns False for the traceback of an attempt to reach a dead scheduler again, which our `close` ends."""
+    return not (record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError))
 
 
 class Node:
@@ -153,7 +159,12 @@ class Members:
         self.soon(lambda: self._lose(PoolBrokenError("the connection to the cluster was closed")))
         with suppress(Exception):  # the scheduler has gone
             self._client.unsubscribe_topic("all")
-        self._client.close(timeout=2)
+        log = logging.getLogger("distributed.client")
+        log.addFilter(_is_of_interest)
+        try:
+            self._client.close(timeout=2)
+        finally:
+            log.removeFilter(_is_of_interest)
 
     # --- in the loop ---
 
