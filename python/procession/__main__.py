@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-USAGE = "usage: python -m procession [-h] [--version] (SCRIPT | -m MODULE | -c CODE | -) [ARGUMENT ...]"
+USAGE = (
+    "usage: python -m procession [-h] [--version] [--cluster ADDRESS] (SCRIPT | -m MODULE | -c CODE | -) [ARGUMENT ...]"
+)
 HELP = f"""{USAGE}
 
 Runs a Python program in which `import multiprocessing` means Procession, in all its processes.
@@ -32,6 +34,10 @@ Runs a Python program in which `import multiprocessing` means Procession, in all
   -c CODE      a program given as text
   -            a program read from standard input
   ARGUMENT     the program's own arguments: its sys.argv[1:]
+
+  --cluster ADDRESS
+               runs pools, processes and managers on the Dask cluster whose scheduler
+               has that address, for example tls://host:8786
 
   -h, --help   shows this text
   --version    shows the version
@@ -60,6 +66,7 @@ def main(arguments: list[str]) -> None:
 
 def _load(arguments: list[str]) -> tuple[CodeType, ModuleType]:
     """Returns the code of the program and the module to run it in. Sets sys.argv and sys.path, and the alias."""
+    arguments = _taken_cluster(arguments)
     option = arguments[0] if arguments else "--help"
     if option in ("-h", "--help"):
         print(HELP, end="")
@@ -79,6 +86,22 @@ def _load(arguments: list[str]) -> tuple[CodeType, ModuleType]:
     if option.startswith("-"):
         _refuse(f"unknown option {option}")
     return _load_file(option, arguments)
+
+
+def _taken_cluster(arguments: list[str]) -> list[str]:
+    """Evaluates `--cluster ADDRESS` at the beginning of the arguments. Returns the others."""
+    option, equals, address = arguments[0].partition("=") if arguments else ("", "", "")
+    if option != "--cluster":
+        return arguments
+    rest = arguments[1:]
+    if not equals:
+        address, *rest = rest or [""]
+    if not address or not rest:
+        _refuse("--cluster needs the address of a scheduler, and a program after it")
+    from procession._cluster import whole_program
+
+    whole_program.use(address)
+    return rest
 
 
 def _load_file(path: str, argv: list[str]) -> tuple[CodeType, ModuleType]:

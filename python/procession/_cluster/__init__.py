@@ -18,6 +18,7 @@ On the client's side:
 
 - `process`: `ClusterProcess`, which runs on a node, and its connection
 - `manager`, `certificate`: a `SyncManager` that nodes reach through TLS
+- `whole_program`: `python -m procession --cluster`, for programs that know nothing of clusters
 - `uploads`: files for all nodes (and the node's side of it)
 
 On a node:

@@ -11,7 +11,7 @@ import io
 import pickle
 import sys
 
-from .. import reduction
+from .. import _alias, reduction
 from .._serialize import by_value
 
 TYPE_CHECKING = False
@@ -69,7 +69,24 @@ def dumps(obj: Any) -> tuple[bytes, list[memoryview]]:
 
 def dumps_whole(obj: Any) -> bytes:
     """Pickles an object, with its buffers inside. Otherwise as `dumps`."""
-    return _dumps(obj, None)
+    whole = _dumps(obj, None)
+    # `multiprocessing` in the program's functions means this package there, too
+    return pickle.dumps(_Aliased(whole)) if _alias.installed() else whole
+
+
+class _Aliased:
+    """A pickle of a program in which `multiprocessing` means this package."""
+
+    def __init__(self, pickled: bytes) -> None:
+        self._pickled = pickled
+
+    def __reduce__(self) -> Any:
+        return _load_aliased, (self._pickled,)
+
+
+def _load_aliased(pickled: bytes) -> Any:
+    _alias.install()
+    return loads(pickled)
 
 
 def _dumps(obj: Any, buffers: list[Any] | None) -> bytes:

@@ -1,0 +1,62 @@
+"""Makes a program that knows nothing of clusters run on one: `python -m procession --cluster ADDRESS script.py`."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from .. import context
+from .context import ADDRESS, dask_context
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+__all__ = ["use"]
+
+
+class _ClusterDefault(context.DefaultContext):
+    """The default context of such a program. What it says about start methods is for one machine, and has no effect."""
+
+    def get_context(self, method: str | None = None) -> context.BaseContext:
+        """Returns the context of the cluster, or that of a start method: its objects are those of this machine."""
+        return dask_context() if method is None else super().get_context(method)
+
+    def set_start_method(self, method: str | None, force: bool = False) -> None:
+        """Does nothing. ValueError: there is no such start method."""
+        self.get_context(method)
+
+    def get_start_method(self, allow_none: bool = False) -> str | None:
+        """Returns "dask"."""
+        return dask_context()._name
+
+    def Manager(self) -> Any:
+        """Starts a manager that the nodes reach."""
+        return dask_context().Manager()
+
+    def cpu_count(self) -> int:
+        """Returns the number of cores of all nodes that are there now."""
+        return dask_context().cpu_count()
+
+
+def use(address: str) -> None:
+    """Makes the functions of the package those of a cluster: `Pool`, `Process`, `Manager`, `cpu_count`.
+
+    `concurrent.futures.ProcessPoolExecutor` becomes that of this package.
+
+    address: that of the scheduler. It is connected to at the first use.
+    """
+    import concurrent.futures.process as theirs
+
+    from .. import futures
+
+    os.environ[ADDRESS] = address
+    default = context._default_context
+    # contexts have a property of the name `__class__`
+    object.__dict__["__class__"].__set__(default, _ClusterDefault)
+    package = sys.modules[__name__.partition(".")[0]]
+    for name in vars(_ClusterDefault):
+        if name in vars(package):
+            setattr(package, name, getattr(default, name))
+    for module in (sys.modules["concurrent.futures"], theirs):
+        module.ProcessPoolExecutor = futures.ProcessPoolExecutor  # type: ignore[attr-defined]

@@ -1,0 +1,79 @@
+"""Programs that know nothing of clusters, under `python -m procession --cluster ADDRESS`."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from deadlines import PATIENCE
+
+PROGRAM = """
+import multiprocessing, os
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import Manager, Pool, Process
+
+def square(n):
+    return n * n, multiprocessing.__name__, os.getppid()
+
+def put(shared, key):
+    shared[key] = os.getpid()
+    print("printed by", key)
+
+if __name__ == "__main__":
+    multiprocessing.set_start_method("spawn")
+    with Pool() as pool:
+        found = pool.map(square, range(10), chunksize=1)
+    assert [n for n, _, _ in found] == [n * n for n in range(10)]
+    assert {name for _, name, _ in found} == {"procession"}
+    assert os.getpid() not in {parent for _, _, parent in found}
+    assert multiprocessing.cpu_count() == 2
+    with Manager() as manager:
+        shared = manager.dict()
+        processes = [Process(target=put, args=(shared, key)) for key in range(3)]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join()
+        assert sorted(shared.keys()) == [0, 1, 2]
+    with ProcessPoolExecutor() as executor:
+        assert [n for n, _, _ in executor.map(square, range(4))] == [0, 1, 4, 9]
+    print("all right")
+"""
+
+
+def run(*arguments):
+    return subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", "procession", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=6 * PATIENCE,
+        check=False,
+    )
+
+
+def test_a_program_that_knows_nothing_of_clusters_runs_on_one(shared_nodes, tmp_path):
+    path = tmp_path / "program.py"
+    path.write_text(PROGRAM)
+    done = run("--cluster", shared_nodes.address, str(path))
+    assert done.returncode == 0, done.stderr
+    assert sorted(done.stdout.splitlines()) == ["all right", *(f"printed by {key}" for key in range(3))]
+
+
+def test_the_address_may_follow_an_equals_sign(shared_nodes):
+    code = "import multiprocessing as mp; print(mp.get_start_method(), mp.cpu_count())"
+    assert run(f"--cluster={shared_nodes.address}", "-c", code).stdout == "dask 2\n"
+
+
+@pytest.mark.parametrize("arguments", [["--cluster"], ["--cluster", "tcp://127.0.0.1:1"], ["--cluster=", "x.py"]])
+def test_a_missing_address_or_program_is_refused(arguments):
+    done = run(*arguments)
+    assert done.returncode == 2
+    assert "--cluster needs the address of a scheduler, and a program after it" in done.stderr
+
+
+def test_plain_tcp_beyond_this_machine_is_refused():
+    done = run("--cluster", "tcp://192.0.2.1:8786", "-c", "import multiprocessing as mp; mp.Pool()")
+    assert done.returncode == 1
+    assert "is not encrypted" in done.stderr
