@@ -23,6 +23,7 @@ from concurrent.futures import Future as _Future
 from . import _core, context, pool, util
 from ._arguments import count, seconds, size
 from ._pool.backlog import Call
+from ._pool.errors import NodeDiedError as _NodeDiedError
 from ._pool.errors import PoolBrokenError, TaskTimeoutError, error_of, name_of
 from ._pool.errors import WorkerDiedError as _WorkerDiedError
 from ._pool.iterators import ResultIterator
@@ -50,6 +51,7 @@ __all__ = [
     "Executor",
     "Future",
     "InvalidStateError",
+    "NodeDiedError",
     "ProcessPoolExecutor",
     "TaskTimeoutError",
     "TimeoutError",
@@ -71,6 +73,10 @@ class WorkerDiedError(_WorkerDiedError, BrokenExecutor):
 
     Unlike other errors of broken executors it concerns one call; the executor goes on.
     """
+
+
+class NodeDiedError(_NodeDiedError, WorkerDiedError):
+    """Raised if the node of a cluster that ran the call has died. It derives from `procession.NodeDiedError`."""
 
 
 class Future(_Future):  # type: ignore[type-arg]  # generic from 3.9 on, and in typeshed
@@ -376,6 +382,8 @@ def _results(
 def _converted(error: BaseException) -> BaseException:
     if type(error) is _WorkerDiedError:
         return WorkerDiedError(*error.__reduce__()[1])
+    if type(error) is _NodeDiedError:
+        return NodeDiedError(*error.__reduce__()[1])
     if type(error) is not PoolBrokenError:
         return error
     broken = BrokenProcessPool(*error.args)

@@ -26,11 +26,6 @@ def pid(_=None):
     return os.getpid()
 
 
-def node_pid(_=None):
-    """The pid of the node: the parent of a worker is a fork server, or the node itself."""
-    return int(os.environ["NODE_PID"])
-
-
 def logged(folder, n, seconds=0.0):
     """Notes that it runs: the item, in a line of a file of its worker."""
     with open(Path(folder) / f"{os.getpid()}", "a") as file:
@@ -83,6 +78,11 @@ def begin(what):
 
 def what_begun(_=None):
     return list(begun), os.getpid()
+
+
+def slow_what_begun(_=None):
+    time.sleep(0.005)
+    return what_begun()
 
 
 def begin_badly():

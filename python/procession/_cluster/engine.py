@@ -35,6 +35,7 @@ __all__ = ["ClusterEngine"]
 
 _MOST_WAITING = 1 << 16  # tasks
 _MOST_BYTES = 128 << 20  # of the tasks that are not done
+_AFTER = 0.25  # seconds from the end of a node to the decision about its tasks
 _TO_END = 5.0  # seconds for nodes to end their pools
 
 
@@ -257,8 +258,21 @@ class ClusterEngine(ThreadEngine):
                 del self.links[node.address]
             self.members.rest(node)
             sent, link.sent = list(link.sent.values()), {}
-            for work in reversed(sent):
-                if work.state != "sent" or self.phase not in ("open", "closing"):
+            if sent and self.phase in ("open", "closing"):
+                # If the scheduler dies, so do its nodes: it is the scheduler then that the program is told of.
+                asyncio.get_running_loop().call_later(_AFTER, self._lost_with, link, sent)
+            self._resize()
+            if not self.links and self.phase not in ("open", "closing"):
+                self.over.set()
+
+    def _lost_with(self, link: Link, works: list[Work]) -> None:
+        """Sends the tasks of a dead node again, or gives them up."""
+        node = link.node
+        with self.condition:
+            if self.phase not in ("open", "closing"):
+                return
+            for work in reversed(works):
+                if work.state != "sent":
                     continue
                 if work.again():
                     work.state = "waiting"
@@ -268,11 +282,8 @@ class ClusterEngine(ThreadEngine):
                 text = f"node {node.name} ({node.address}) {link.ended} while it had {which}, which may have run there"
                 facts = node.pid, None, work.owner.name, work.index, work.deaths + 1, node.name
                 self._settle(work, False, ("exception", NodeDiedError(text, *facts)))
-            self._resize()
             self._dispatch()
             self._end_if_done()
-            if not self.links and self.phase not in ("open", "closing"):
-                self.over.set()
 
     # --- nodes, in the loop ---
 
@@ -310,16 +321,20 @@ class ClusterEngine(ThreadEngine):
         while self.phase in ("open", "closing"):
             with self.condition:
                 self._link_new()
-                if any(link.ready for link in self.links.values()) or not self._unfinished:
+                if any(link.connected for link in self.links.values()) or not self._unfinished:
                     self._bare = None
                 elif self._bare is None:
                     self._bare = time.monotonic()
                 elif time.monotonic() - self._bare > limit:
-                    text = f"the cluster at {self.members.address} has had no node for {limit:g} seconds"
-                    self._break(PoolBrokenError(text))
+                    self.break_without_nodes()
             await asyncio.sleep(min(0.2, limit / 4))
 
     # --- the end ---
+
+    def break_without_nodes(self) -> None:
+        """Breaks the pool. The caller holds the condition."""
+        limit = self.members.node_timeout
+        self._break(PoolBrokenError(f"the cluster at {self.members.address} has had no node for {limit:g} seconds"))
 
     def _break(self, why: BaseException) -> None:
         if self.phase in ("open", "closing"):

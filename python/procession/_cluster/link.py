@@ -37,7 +37,8 @@ class Link:
     def __init__(self, engine: ClusterEngine, node: Node, workers: int) -> None:
         self.node = node
         self.workers = workers
-        self.ready = False
+        self.connected = False
+        self.ready = False  # its workers have started
         # why the connection has ended; None if it has not
         self.ended: str | None = None
         self.sent: dict[tuple[int, int], Work] = {}
@@ -138,6 +139,7 @@ class Link:
             hello = self._engine.hello(self)
             await self._comm.write({"op": HANDLER, "reply": False, **hello})
             self._heard = time.monotonic()
+            self.connected = True
             helpers = [asyncio.ensure_future(self._write()), asyncio.ensure_future(self._listen(hello["beat"]))]
             while self.ended is None:
                 messages = await self._comm.read()
@@ -156,6 +158,7 @@ class Link:
             if self._comm is not None:
                 self._comm.abort()
             self.ended = self.ended or why
+            self.connected = False
             self._engine.unlinked(self)
 
     async def _write(self) -> None:

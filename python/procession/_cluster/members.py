@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Members", "Node"]
 
-_LOOK, _READ = 0.1, 1.0  # seconds between looks at the scheduler's connection, and between reads of its list
+_LOOK, _READ = 0.05, 1.0  # seconds between looks at the scheduler's connection, and between reads of its list
 _AGAIN = 0.5  # seconds after which a node may be connected to again
 
 

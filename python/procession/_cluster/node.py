@@ -88,7 +88,12 @@ class Agent:
 
         tasks = [asyncio.ensure_future(self._write()), asyncio.ensure_future(self._beat())]
         try:
-            self._pool = await asyncio.to_thread(self._make_pool)
+            try:
+                self._pool = await asyncio.to_thread(self._make_pool)
+            except Exception as error:
+                why = worker.described(error, self._node, None)
+                await self._comm.write(packed([("broken", why)]))
+                return
             self._say(("ready", self._hello["workers"]))
             while not self._closing:
                 for message in await self._comm.read():

@@ -8,7 +8,6 @@ import time
 import weakref
 from queue import SimpleQueue
 
-from .._pool.errors import PoolBrokenError
 from .._pool.listeners import Listeners
 
 TYPE_CHECKING = False
@@ -54,17 +53,19 @@ class ClusterSupervisor(Listeners):
         members.watch(engine)
         self.thread = threading.Thread(target=self._run, name="PoolSupervisor", daemon=True)
         self.thread.start()
-        limit = time.monotonic() + members.node_timeout
-
-        def settled() -> bool:
-            links = list(engine.links.values())
-            return engine.phase != "open" or bool(links and all(link.ready for link in links))
-
+        began = heard = time.monotonic()
         with engine.condition:
-            engine.condition.wait_for(settled, max(0.0, limit - time.monotonic()))
-            if engine.phase == "open" and not any(link.ready for link in engine.links.values()):
-                text = f"the cluster at {members.address} has had no node for {members.node_timeout:g} seconds"
-                engine._break(PoolBrokenError(text))
+            while engine.phase == "open":
+                links, now = list(engine.links.values()), time.monotonic()
+                if links and all(link.ready for link in links):
+                    break
+                if any(link.ready for link in links) and now - began > members.node_timeout:
+                    break  # the others may come later
+                if any(link.connected for link in links):  # its workers are starting
+                    heard = now
+                elif now - heard > members.node_timeout:
+                    engine.break_without_nodes()
+                engine.condition.wait(0.05)
             broken = engine.broken
         if broken is not None:
             raise broken
