@@ -40,6 +40,13 @@ def shared_nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         yield nodes
 
 
+@pytest.fixture(scope="session")
+def lone_scheduler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A scheduler that no test ends."""
+    with cluster_nodes.Nodes(tmp_path_factory.mktemp("scheduler"), 0) as found:
+        yield found
+
+
 @pytest.fixture
 def cluster(shared_nodes: Any) -> Iterator[Any]:
     """The context of two nodes that no test ends."""
@@ -48,8 +55,17 @@ def cluster(shared_nodes: Any) -> Iterator[Any]:
 
 
 @pytest.fixture
-def nodes(tmp_path: Path) -> Iterator[Any]:
-    """Two nodes for this test alone."""
+def nodes(tmp_path: Path, lone_scheduler: Any) -> Iterator[Any]:
+    """Two nodes for this test alone. Their scheduler is not to be ended."""
+    folder = tmp_path / "nodes"
+    folder.mkdir()
+    with cluster_nodes.Nodes(folder, of=lone_scheduler) as found:
+        yield found
+
+
+@pytest.fixture
+def whole(tmp_path: Path) -> Iterator[Any]:
+    """A scheduler and two nodes for this test alone."""
     folder = tmp_path / "nodes"
     folder.mkdir()
     with cluster_nodes.Nodes(folder) as found:

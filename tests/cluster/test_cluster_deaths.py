@@ -141,13 +141,13 @@ def test_an_idle_pool_outlives_all_its_nodes_and_uses_new_ones(nodes):
         assert pool.apply(tasks.square, (3,)) == 9
 
 
-def test_a_dead_scheduler_breaks_the_pool_at_once(nodes, tmp_path):
+def test_a_dead_scheduler_breaks_the_pool_at_once(whole, tmp_path):
     began = tmp_path / "began"
-    with mp.cluster(nodes.address) as cluster, nodes.ready(cluster).Pool() as pool:
+    with mp.cluster(whole.address) as cluster, whole.ready(cluster).Pool() as pool:
         result = pool.apply_async(tasks.touch_and_wait, (began, tmp_path / "never"))
         until(began.exists)
         killed = time.monotonic()
-        kill(nodes.scheduler)
+        kill(whole.scheduler)
         with pytest.raises(mp.PoolBrokenError, match="scheduler at .* has gone"):
             result.get(PATIENCE)
         assert time.monotonic() - killed < PATIENCE / 4

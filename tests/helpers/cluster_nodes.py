@@ -18,7 +18,10 @@ _HELPERS = Path(__file__).parent
 class Nodes:
     """The processes of a cluster. Use it in `with`."""
 
-    def __init__(self, folder: Path, count: int = 2, threads: int = 1, **environment: str) -> None:
+    def __init__(
+        self, folder: Path, count: int = 2, threads: int = 1, of: Nodes | None = None, **environment: str
+    ) -> None:
+        """of: a cluster without nodes, whose scheduler these nodes use, so that a test starts sooner."""
         self.folder = folder
         self.environment = {
             **os.environ,
@@ -30,11 +33,15 @@ class Nodes:
         }
         self.nodes: list[subprocess.Popen[bytes]] = []
         self._threads = threads
-        place = folder / "scheduler.json"
-        self.scheduler = self._start("dask_scheduler", "--port", "0", "--scheduler-file", str(place))
+        self._own: list[subprocess.Popen[bytes]] = []
         try:
-            until(lambda: place.exists() or self.scheduler.poll() is not None, 2 * PATIENCE)
-            self.address: str = until(lambda: _address(place))
+            if of is None:
+                place = folder / "scheduler.json"
+                self.scheduler = self._start("dask_scheduler", "--port", "0", "--scheduler-file", str(place))
+                self._own.append(self.scheduler)
+                self.address: str = until(lambda: _address(place), 2 * PATIENCE)
+            else:
+                self.scheduler, self.address = of.scheduler, of.address
             for _ in range(count):
                 self.add()
         except BaseException:
@@ -78,7 +85,7 @@ class Nodes:
 
     def end(self) -> None:
         """Kills all processes."""
-        for process in [*self.nodes, self.scheduler]:
+        for process in [*self.nodes, *self._own]:
             kill(process)
 
 
