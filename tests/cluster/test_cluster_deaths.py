@@ -39,7 +39,7 @@ def outcomes(pool, function, items, **options):
 
 def test_a_worker_that_dies_fails_its_task_alone(cluster, log):
     with cluster.Pool() as pool:
-        with pytest.raises(mp.WorkerDiedError, match="on node node-.*SIGKILL") as caught:
+        with pytest.raises(mp.WorkerDiedError, match=r"on node node-.*SIGKILL") as caught:
             pool.apply(tasks.die_once, (log, 1))
         assert not isinstance(caught.value, mp.NodeDiedError)
         assert caught.value.function == "die_once"
@@ -148,7 +148,7 @@ def test_a_dead_scheduler_breaks_the_pool_at_once(whole, tmp_path):
         until(began.exists)
         killed = time.monotonic()
         kill(whole.scheduler)
-        with pytest.raises(mp.PoolBrokenError, match="scheduler at .* has gone"):
+        with pytest.raises(mp.PoolBrokenError, match=r"scheduler at .* has gone"):
             result.get(PATIENCE)
         assert time.monotonic() - killed < PATIENCE / 4
         with pytest.raises(mp.PoolBrokenError):
@@ -191,21 +191,23 @@ def test_a_finished_result_outlives_its_node(nodes):
 
 
 def test_a_node_that_joins_late_takes_part_and_runs_the_initializer(nodes):
-    with mp.cluster(nodes.address) as cluster:
-        with nodes.ready(cluster).Pool(initializer=tasks.begin, initargs=("late",)) as pool:
-            results = pool.imap_unordered(tasks.slow_what_begun, range(100_000))
-            first = {next(results)[1] for _ in range(20)}
-            nodes.add()
-            seen = set()
+    with (
+        mp.cluster(nodes.address) as cluster,
+        nodes.ready(cluster).Pool(initializer=tasks.begin, initargs=("late",)) as pool,
+    ):
+        results = pool.imap_unordered(tasks.slow_what_begun, range(100_000))
+        first = {next(results)[1] for _ in range(20)}
+        nodes.add()
+        seen = set()
 
-            def third():
-                begun, pid = next(results)
-                assert begun == ["late"]
-                seen.add(pid)
-                return len(seen | first) == 3
+        def third():
+            begun, pid = next(results)
+            assert begun == ["late"]
+            seen.add(pid)
+            return len(seen | first) == 3
 
-            until(third)
-            pool.terminate()
+        until(third)
+        pool.terminate()
 
 
 def test_a_node_may_leave_in_good_order_while_a_map_runs(nodes, log):

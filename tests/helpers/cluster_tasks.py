@@ -91,3 +91,23 @@ def begin_badly():
 
 def double(array):
     return array * 2
+
+
+def make_lock():
+    import procession
+
+    return procession.Lock()
+
+
+def explode():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Bomb:
+    """Kills the process that unpickles it."""
+
+    def __reduce__(self):
+        return explode, ()
+
+    def __call__(self):
+        """Is never reached."""

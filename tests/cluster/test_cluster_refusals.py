@@ -1,0 +1,224 @@
+"""What a cluster refuses, and with which words."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+
+import pytest
+
+import cluster_nodes
+import cluster_tasks as tasks
+import procession as mp
+import programs
+from deadlines import PATIENCE
+from procession._cluster import connect, pickling
+from procession._cluster.share import plan
+
+
+@pytest.mark.parametrize(
+    ("make", "instead"),
+    [
+        (mp.Lock, "Lock of a Manager"),
+        (mp.RLock, "RLock of a Manager"),
+        (mp.Semaphore, "Semaphore of a Manager"),
+        (mp.BoundedSemaphore, "Semaphore of a Manager"),
+        (mp.Condition, "Condition of a Manager"),
+        (mp.Event, "Event of a Manager"),
+        (lambda: mp.Barrier(2), "Barrier of a Manager"),
+        (mp.Queue, "Queue of a Manager"),
+        (mp.JoinableQueue, "Queue of a Manager"),
+        (mp.SimpleQueue, "Queue of a Manager"),
+        (lambda: mp.Pipe()[0], "Queue of a Manager"),
+        (lambda: mp.Value("i"), "Value or Array of a Manager"),
+        (lambda: mp.Array("i", 3), "Value or Array of a Manager"),
+        (lambda: mp.RawValue("i"), "Value or Array of a Manager"),
+        (lambda: mp.RawArray("i", 3), "Value or Array of a Manager"),
+        (mp.SharedDict, "dict of a Manager"),
+        (lambda: mp.ndarray((2,)), "a copy"),
+    ],
+)
+def test_an_object_of_this_machine_is_refused_by_the_call_that_gets_it(make, instead):
+    obj = make()
+    for given in (obj, [{"deep": obj}]):
+        with pytest.raises(TypeError, match="is an object of this machine") as caught:
+            pickling.dumps(given)
+        assert instead in str(caught.value)
+
+
+def test_objects_of_a_derived_class_are_refused_too():
+    class Mine(type(mp.Queue())):
+        pass
+
+    with pytest.raises(TypeError, match="a Mine is an object of this machine"):
+        pickling.dumps(Mine(ctx=mp.get_context()))
+
+
+def test_named_shared_memory_is_refused():
+    from procession.shared_memory import SharedMemory
+
+    memory = SharedMemory(create=True, size=10)
+    try:
+        with pytest.raises(TypeError, match="use a copy of its bytes"):
+            pickling.dumps(memory)
+    finally:
+        memory.close()
+        memory.unlink()
+
+
+def test_arrays_that_numpy_computes_from_shared_ones_are_sent():
+    numpy = pytest.importorskip("numpy")
+    shared = mp.ndarray((3,), dtype=float)
+    shared[:] = 1
+    pickled, buffers = pickling.dumps(shared + 1)
+    assert (pickling.loads(pickled, buffers=buffers) == numpy.full(3, 2.0)).all()
+
+
+def test_every_call_of_a_pool_refuses_them_at_once(cluster):
+    with cluster.Pool() as pool:
+        with pytest.raises(TypeError, match="Lock of a Manager"):
+            pool.apply(tasks.square, (mp.Lock(),))
+        with pytest.raises(TypeError, match="Lock of a Manager"):
+            pool.map(tasks.square, [1, mp.Lock(), 3], chunksize=1)
+        with pytest.raises(TypeError, match="Queue of a Manager"):
+            pool.map(mp.Queue().put, [1])
+        with pytest.raises(TypeError, match="Lock of a Manager"):
+            cluster.Pool(initializer=tasks.begin, initargs=(mp.Lock(),))
+        with pytest.raises(TypeError, match="cannot pickle"):
+            pool.apply(tasks.square, (threading.Lock(),))
+        assert pool.map(tasks.square, range(3)) == [0, 1, 4]
+
+
+def test_a_result_that_cannot_be_sent_is_an_error_of_its_call(cluster):
+    with cluster.Pool() as pool:
+        with pytest.raises(mp.pool.MaybeEncodingError, match="is an object of this machine"):
+            pool.apply(tasks.make_lock)
+        assert pool.apply(tasks.square, (2,)) == 4
+
+
+def test_a_module_that_a_node_lacks_is_named_and_so_is_the_node(cluster, tmp_path, monkeypatch):
+    (tmp_path / "only_here.py").write_text("def f(n):\n    return n\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    import only_here
+
+    with cluster.Pool() as pool:
+        with pytest.raises(ModuleNotFoundError, match=r"module 'only_here' is missing on node node-\d") as caught:
+            pool.apply(only_here.f, (1,))
+        assert caught.value.name == "only_here"
+        with pytest.raises(ModuleNotFoundError, match="only_here"):
+            pool.map(only_here.f, range(10))
+
+
+def test_a_task_cannot_harm_the_process_of_the_node(cluster):
+    pids = {node.pid for node in cluster.nodes()}
+    with cluster.Pool() as pool:
+        for _ in range(3):
+            with pytest.raises(mp.WorkerDiedError):
+                pool.apply(tasks.Bomb())
+            with pytest.raises(mp.WorkerDiedError):
+                pool.apply(tasks.square, (tasks.Bomb(),))
+        assert not pids & set(pool.map(tasks.pid, range(20), chunksize=1))
+    assert {node.pid for node in cluster.nodes()} == pids
+
+
+def test_plain_tcp_beyond_this_machine_is_refused():
+    for address in ("tcp://10.1.2.3:8786", "scheduler.example.org:8786", "tcp://[2001:db8::1]:8786"):
+        with pytest.raises(ValueError, match=r"is not encrypted.*insecure=True"):
+            mp.cluster(address)
+    for address in ("tcp://127.0.0.1:1", "tcp://[::1]:1", "localhost:1", "tls://10.1.2.3:1", "inproc://1/2/3"):
+        assert connect.why_plain(address, False) is None
+    assert connect.why_plain("tcp://10.1.2.3:8786", True) is None
+
+
+def test_a_wrong_address_says_that_no_scheduler_answers():
+    with pytest.raises(ConnectionError, match=r"no scheduler answers at tcp://127\.0\.0\.1:1"):
+        mp.cluster("127.0.0.1:1", node_timeout=0.5)
+    with pytest.raises(TypeError, match="a Client or a Cluster of Dask, and not a int"):
+        mp.cluster(3)
+    with pytest.raises(ValueError, match="node_timeout"):
+        mp.cluster("127.0.0.1:1", node_timeout=0)
+
+
+def test_a_node_with_another_version_is_refused(lone_scheduler, tmp_path):
+    (tmp_path / "sitecustomize.py").write_text("import cloudpickle\ncloudpickle.__version__ = '0.1'\n")
+    path = os.pathsep.join([str(tmp_path), lone_scheduler.environment["PYTHONPATH"]])
+    with cluster_nodes.Nodes(tmp_path, 1, of=lone_scheduler, PYTHONPATH=path) as nodes:
+        with pytest.raises(RuntimeError, match=r"has cloudpickle 0\.1, and this program .*must be the same"):
+            for _ in range(200):
+                with mp.cluster(nodes.address):
+                    pass
+        nodes.nodes[0].kill()
+
+
+def test_versions_are_compared_by_name():
+    import cloudpickle
+
+    ours = [str(part) for part in sys.version_info[:2]], mp.__version__, cloudpickle.__version__
+    assert connect.why_other(list(ours), "here") is None
+    assert "has Python 2.7, and this program Python 3" in str(connect.why_other([["2", "7"], *ours[1:]], "there"))
+    assert "has no Procession: install Procession" in str(connect.why_other([ours[0], None, ours[2]], "there"))
+    assert eval(connect.VERSIONS) == [ours[0], *ours[1:]]
+
+
+def test_without_distributed_one_sentence_says_what_to_install():
+    program = """
+        import sys
+        sys.modules["distributed"] = None
+        import procession as mp
+        try:
+            mp.cluster("127.0.0.1:1")
+        except ModuleNotFoundError as error:
+            print(error)
+    """
+    import textwrap
+
+    said = programs.run("-c", textwrap.dedent(program)).well()
+    assert said.strip().endswith("pip install procession[dask]") and len(said.splitlines()) == 1
+
+
+def test_a_context_without_an_address_says_where_it_is_read_from(monkeypatch):
+    monkeypatch.delenv("PROCESSION_CLUSTER", raising=False)
+    context = mp.get_context("dask")
+    assert context is mp.get_context("dask")
+    with pytest.raises(ValueError, match="PROCESSION_CLUSTER"):
+        context.Pool()
+
+
+def test_a_context_takes_the_address_from_the_environment(shared_nodes):
+    program = """
+        import procession as mp
+
+        def square(n):
+            return n * n
+
+        if __name__ == "__main__":
+            context = mp.get_context("dask")
+            with context.Pool() as pool:
+                print(pool.map(square, range(4)), context.cpu_count())
+            context.close()
+    """
+    import textwrap
+
+    said = programs.run("-c", textwrap.dedent(program), PROCESSION_CLUSTER=shared_nodes.address).well()
+    assert said == "[0, 1, 4, 9] 2\n"
+
+
+def test_a_client_and_a_cluster_of_dask_are_taken_and_stay_open(shared_nodes):
+    from distributed import Client
+
+    with Client(shared_nodes.address, set_as_default=False) as client:
+        with mp.cluster(client) as cluster, cluster.Pool() as pool:
+            assert pool.apply(tasks.square, (3,)) == 9
+        assert client.submit(tasks.square, 4).result(timeout=PATIENCE) == 16
+
+
+def test_the_workers_of_a_pool_are_shared_out_by_cores():
+    assert plan(None, {"a": 2, "b": 3}, {}) == {"a": 2, "b": 3}
+    assert plan(None, {"a": 2, "b": 3}, {"a": 2}) == {"b": 3}
+    assert plan(5, {"a": 2, "b": 8}, {}) == {"a": 1, "b": 4}
+    assert plan(1, {"a": 1, "b": 1}, {}) in ({"a": 1}, {"b": 1})
+    assert plan(8, {"a": 2, "b": 2}, {}) == {"a": 4, "b": 4}
+    assert plan(4, {"a": 4, "b": 4}, {"a": 4}) == {}
+    assert plan(4, {"a": 4, "b": 4}, {"a": 1}) == {"b": 3}
+    assert plan(4, {}, {}) == {}
