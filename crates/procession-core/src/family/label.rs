@@ -35,6 +35,9 @@ pub struct Label {
 
 type Known = HashMap<Vec<u8>, Arc<Label>>;
 
+/// Number of [`Label`]s of this process, each of which is a block.
+static HELD: AtomicU64 = AtomicU64::new(0);
+
 static KNOWN: Mutex<Option<Known>> = Mutex::new(None);
 
 thread_local! {
@@ -117,6 +120,7 @@ impl Label {
             return Ok(label.clone());
         }
         let hold = family.labelled(&text)?;
+        HELD.fetch_add(1, Ordering::Relaxed);
         let label = Arc::new(Label { hold });
         if let Some(known) = known.as_deref_mut() {
             let known = known.get_or_insert_default();
@@ -127,6 +131,18 @@ impl Label {
         }
         Ok(label)
     }
+}
+
+impl Drop for Label {
+    fn drop(&mut self) {
+        HELD.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Returns how many labels this process remembers. It keeps them to use them again, so they are no sign of a leak.
+#[must_use]
+pub fn remembered() -> u64 {
+    HELD.load(Ordering::Relaxed)
 }
 
 /// The greatest position of at most `most` at which the text can be cut.
