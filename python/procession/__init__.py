@@ -178,9 +178,9 @@ _LATE = {
 
 
 if "PROCESSION_STALL" in os.environ:
-    from .inspect import _watch
+    from .inspect import _set_from_environment
 
-    _watch()
+    _set_from_environment()
 del os  # not a name of the package
 
 

@@ -213,8 +213,8 @@ def _inspect_family(pid: int) -> tuple[str, str]:
 def _place() -> str:
     """Returns the place in the program that is executed, `file:line function`; "" if there is none."""
 
-def _watch_for_stalls(seconds: float) -> None:
-    """Reports waits of this process that last longer on standard error, from a thread of its own. 0: no more."""
+def _report_stalls(seconds: float) -> None:
+    """Reports waits of this process that last longer on standard error, from the thread that waits. 0: no more."""
 
 def _encode_small(obj: Any) -> bytes | None:
     """For tests: returns the message for a small tree of built-ins; None if pickle has to do it."""

@@ -85,9 +85,7 @@ class BaseContext:
     ) -> synchronize.Condition:
         """Makes a condition variable. See `procession.synchronize.Condition`.
 
-        Args:
-            lock: a `Lock` or `RLock`; None: a new `RLock`.
-            name: for people to read.
+        lock: a `Lock` or `RLock`; None: a new `RLock`.
         """
         self.get_context()
         kind = _module("synchronize").Condition
@@ -97,12 +95,7 @@ class BaseContext:
     def Semaphore(self, value: int = 1, *, name: str | None = None) -> synchronize.Semaphore:
         """Makes a semaphore. See `procession.synchronize.Semaphore`.
 
-        Args:
-            value: the first value.
-            name: for people to read.
-
-        Raises:
-            ValueError: `value` is below 0.
+        value: the first value. ValueError: it is below 0.
         """
         self.get_context()
         kind = _module("synchronize").Semaphore

@@ -151,15 +151,15 @@ def _encodable(text: str, stream: TextIO) -> str:
 
 
 _VARIABLE = "PROCESSION_STALL"
-_watches = False
 
 
 def set_stall_report(seconds: float | None) -> None:
-    """Reports long waits: prints `procession why` to standard error when a process waits too long, and goes on.
+    """Reports long waits: prints `procession why` to standard error when a thread waits too long, which then waits on.
 
-    A wait counts if it is a `join`, or a `get` of a message or a result. Each is reported once. A thread that is not
-    Python's watches, so a hung thread, or one that keeps the interpreter lock, is reported too. Children inherit the
-    setting, as they inherit the environment variable PROCESSION_STALL, which sets it for a whole program.
+    These waits count: `join` of a process or a queue, `get` and `put` of a queue, `get` of a result, and `acquire` of
+    a lock or semaphore. Each is reported once. The thread that waits makes the report itself: it needs no other
+    thread, and not the interpreter lock. Children inherit the setting, as they inherit the environment variable
+    PROCESSION_STALL, which sets it for a whole program.
 
     Args:
         seconds: How long a wait may take. None: nothing is reported.
@@ -169,17 +169,16 @@ def set_stall_report(seconds: float | None) -> None:
     """
     if seconds is None:
         os.environ.pop(_VARIABLE, None)
-        _core._watch_for_stalls(0.0)
+        _core._report_stalls(0.0)
         return
     if not seconds > 0:
         raise ValueError(f"seconds must be positive, and is {seconds!r}")
     os.environ[_VARIABLE] = f"{seconds:g}"
-    _watch()
+    _core._report_stalls(float(seconds))
 
 
-def _watch() -> None:
-    """Begins to watch, as the environment says; in the children of forks as well."""
-    global _watches  # noqa: PLW0603
+def _set_from_environment() -> None:
+    """Sets what the environment says. A forked child goes on with the setting of its parent."""
     text = os.environ.get(_VARIABLE)
     if text is None:
         return
@@ -192,10 +191,7 @@ def _watch() -> None:
 
         warnings.warn(f"{_VARIABLE} is {text!r}, which is not a positive number of seconds", stacklevel=2)
         return
-    _core._watch_for_stalls(seconds)
-    if not _watches:
-        _watches = True
-        os.register_at_fork(after_in_child=_watch)
+    _core._report_stalls(seconds)
 
 
 class _CallableModule(ModuleType):

@@ -103,6 +103,96 @@ os._exit(0)
     assert outcome.err.count("waits for a message of Queue") >= 1
 
 
+WAITS = {
+    "acquire": ("lock = mp.Lock(); lock.acquire()", "lock.acquire()", "waits for Lock"),
+    "get": ("queue = mp.Queue()", "queue.get()", "waits for a message of Queue"),
+    "put": ("queue = mp.Queue(1); queue.put(1)", "queue.put(2)", "waits for room in Queue"),
+    "join of a queue": ("queue = mp.JoinableQueue(); queue.put(1)", "queue.join()", "until all messages of Queue"),
+    "result": (
+        "pool = mp.Pool(1); result = pool.apply_async(time.sleep, (60,))",
+        "result.get()",
+        "waits for the result",
+    ),
+    "join": (
+        "child = mp.Process(target=time.sleep, args=(60,)); child.start()",
+        "child.join()",
+        "the end of Process-1",
+    ),
+}
+
+
+@pytest.mark.parametrize("main", [True, False])
+@pytest.mark.parametrize("wait", WAITS)
+def test_each_long_wait_is_reported_once_by_the_thread_that_waits(wait, main):
+    prepare, call, says = WAITS[wait]
+    program = f"""
+import os, sys, threading, time
+import procession as mp
+mp.set_stall_report(0.2)
+{prepare}
+waiting = threading.Thread(target=lambda: ({call}), daemon=True)
+def end():
+    time.sleep(3)
+    for child in mp.active_children():
+        child.kill()
+    os._exit(0)
+if {main}:
+    threading.Thread(target=end, daemon=True).start()
+    {call}
+else:
+    waiting.start()
+    end()
+"""
+    outcome = run("-c", program)
+    assert outcome.code == 0, outcome.err
+    reports = [line for line in outcome.err.splitlines() if line.startswith("procession: MainProcess ")]
+    assert len(reports) == 1 and says in reports[0], outcome.err
+
+
+def test_a_report_needs_no_thread_so_a_fork_warns_of_none():
+    program = """
+import os, threading, warnings
+import procession as mp
+warnings.simplefilter("error")
+mp.set_stall_report(0.1)
+lock = mp.Lock()
+assert lock.acquire() and not lock.acquire(timeout=0.5)
+assert len(os.listdir("/proc/self/task")) == 1
+child = os.fork()
+if not child:
+    lock.acquire(timeout=0.5)
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+"""
+    outcome = run("-c", program)
+    assert outcome.code == 0, outcome.err
+    # the parent and the child, which goes on with the setting
+    assert outcome.err.count("waits for Lock") >= 2, outcome.err
+
+
+def test_a_deadlock_is_explained_by_the_thread_that_is_in_it():
+    program = """
+import os, threading, time
+import procession as mp
+mp.set_stall_report(0.3)
+first, second = mp.RLock(name="first"), mp.RLock(name="second")
+barrier = threading.Barrier(2)
+def crossed(one, other):
+    with one:
+        barrier.wait()
+        with other:
+            pass
+for locks in ((first, second), (second, first)):
+    threading.Thread(target=crossed, args=locks, daemon=True).start()
+time.sleep(3)
+os._exit(0)
+"""
+    outcome = run("-c", program)
+    assert outcome.code == 0
+    assert "DEADLOCK" in outcome.err, outcome.err
+    assert outcome.err.count("procession: MainProcess ") == 2
+
+
 def test_nothing_is_reported_unless_it_is_asked_for():
     outcome = run(SCENES / "stall.py", "fork", "no")
     assert (outcome.code, outcome.out, outcome.err) == (0, "ready\nwent on\n", "")

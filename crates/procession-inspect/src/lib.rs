@@ -22,7 +22,7 @@
 //! | [`diagnose`] | looks until what is found is sure |
 //! | [`text`] | the model and the findings for people to read |
 //! | [`dump`] | a copy that is looked at after the family has ended |
-//! | [`stall`] | a report when a wait of this process takes too long |
+//! | [`stall`] | what a thread reports of its own wait when this takes too long |
 //! | [`stacks`] | the Python frames of the processes |
 //! | [`command`] | the command line |
 #![forbid(unsafe_code)]

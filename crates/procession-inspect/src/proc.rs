@@ -16,6 +16,14 @@ pub(crate) fn now() -> u64 {
         .saturating_add(t.tv_nsec as u64)
 }
 
+/// The ids of this process and of the calling thread, in the PID namespace of the `/proc` that is mounted.
+pub(crate) fn this_thread() -> Option<(u32, u32)> {
+    let link = fs::read_link("/proc/thread-self").ok()?;
+    let mut parts = link.to_str()?.split('/');
+    let process = parts.next()?.parse().ok()?;
+    Some((process, parts.nth(1)?.parse().ok()?))
+}
+
 /// The facts of a `stat` file.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Stat {

@@ -1,10 +1,10 @@
 //! The observer of families (`procession.inspect`), which reads them from outside, also that of this process.
 
-use procession_core::sys::fork::HeldSignals;
+use procession_core::family::stall::report_after;
 use procession_inspect::{Error, Extras, Observer, command, diagnose, stall, text};
 use pyo3::exceptions::{PyLookupError, PyMemoryError, PyOSError, PyPermissionError, PyRuntimeError};
 use pyo3::prelude::*;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 /// Runs the command line of the program `procession`. Returns what it prints to standard output and standard error, and
 /// the exit status.
@@ -35,36 +35,18 @@ pub fn _inspect_family(py: Python<'_>, pid: u32) -> PyResult<(String, String)> {
     })
 }
 
-/// Reports waits of this process that last longer than `seconds` on standard error, from a thread of its own. 0: no
-/// more. The children of a fork call this again.
+/// Reports waits of this process that last longer than `seconds` on standard error, from the thread that waits. 0: no more.
 #[pyfunction]
-pub fn _watch_for_stalls(seconds: f64) -> PyResult<()> {
-    stall::set_limit((seconds > 0.0).then_some(seconds));
-    let pid = std::process::id();
-    if seconds <= 0.0 || WATCHED.swap(pid, Ordering::Relaxed) == pid {
-        return Ok(());
-    }
-    // The new thread has all signals blocked: handlers run in the threads of the program.
-    let signals = HeldSignals::hold_all();
-    let watch = || {
-        stall::watch(|report| {
-            // Not through std's stream, whose lock a fork could leave locked in the child.
-            let mut rest = report.as_bytes();
-            while let Ok(n @ 1..) = rustix::io::write(rustix::stdio::stderr(), rest) {
-                rest = rest.get(n..).unwrap_or_default();
-            }
-        });
-        WATCHED.store(0, Ordering::Relaxed);
-    };
-    let started = std::thread::Builder::new()
-        .name(stall::THREAD.to_owned())
-        .spawn(watch);
-    signals.release();
-    started.map(drop).map_err(|error| {
-        WATCHED.store(0, Ordering::Relaxed);
-        PyOSError::new_err(format!("starting the thread that watches for stalls: {error}"))
-    })
+pub fn _report_stalls(seconds: f64) {
+    let limit = Duration::try_from_secs_f64(seconds)
+        .ok()
+        .filter(|limit| !limit.is_zero());
+    report_after(limit, || {
+        let report = stall::report().unwrap_or_default();
+        // Not through std's stream, whose lock a fork could leave locked in the child.
+        let mut rest = report.as_bytes();
+        while let Ok(n @ 1..) = rustix::io::write(rustix::stdio::stderr(), rest) {
+            rest = rest.get(n..).unwrap_or_default();
+        }
+    });
 }
-
-/// Pid of the process in which the watching thread runs; a fork does not copy the thread. 0: none.
-static WATCHED: AtomicU32 = AtomicU32::new(0);

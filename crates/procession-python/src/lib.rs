@@ -49,7 +49,7 @@ mod _core {
     #[pymodule_export]
     use super::errors::explain_limit;
     #[pymodule_export]
-    use super::inspect::{_inspect_command, _inspect_family, _watch_for_stalls};
+    use super::inspect::{_inspect_command, _inspect_family, _report_stalls};
     #[pymodule_export]
     use super::label::_place;
     #[pymodule_export]

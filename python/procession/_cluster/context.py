@@ -88,10 +88,13 @@ class ClusterContext(BaseContext):
         engine: Any = ClusterEngine(self.members(), options)
         return engine, ClusterSupervisor(pool, engine)
 
-    def Manager(self) -> ClusterManager:
+    def Manager(self, *, name: str | None = None) -> ClusterManager:
         """Starts a manager: its server runs on this machine, and processes of the nodes reach it through TLS.
 
         A proxy that is sent to a node takes the manager's key and certificate along.
+
+        Args:
+            name: of the server process; None: the name of the class and a number.
 
         Raises:
             ModuleNotFoundError: `cryptography` is not installed (`pip install procession[dask]`).
@@ -100,7 +103,7 @@ class ClusterContext(BaseContext):
         from ..context import _context_of
         from .manager import ClusterManager
 
-        manager = ClusterManager(self.members().home(), _context_of("spawn"))
+        manager = ClusterManager(self.members().home(), _context_of("spawn"), name)
         manager.start()
         return manager
 

@@ -27,10 +27,12 @@ class ClusterManager(managers.SyncManager):
     notices it (`KEEPALIVE`) after the node's machine or its cable has gone.
     """
 
-    def __init__(self, home: str, ctx: Any) -> None:
-        """home: the host name or number under which nodes reach this machine. ctx: the context of the server."""
+    def __init__(self, home: str, ctx: Any, name: str | None = None) -> None:
+        """home: the host name or number under which nodes reach this machine. ctx: the context of the server. name: of
+        the server process.
+        """
         server_side, self._client_side = certificate.make()
-        super().__init__((home, 0), os.urandom(32), ctx=ctx, tls=server_side)
+        super().__init__((home, 0), os.urandom(32), ctx=ctx, tls=server_side, name=name)
 
     def start(self, initializer: Callable[..., object] | None = None, initargs: Iterable[Any] = ()) -> None:
         """Starts the server. See `BaseManager.start`."""

@@ -30,9 +30,9 @@ class _ClusterDefault(context.DefaultContext):
         """Returns "dask"."""
         return dask_context()._name
 
-    def Manager(self) -> Any:
-        """Starts a manager that the nodes reach."""
-        return dask_context().Manager()
+    def Manager(self, *, name: str | None = None) -> Any:
+        """Starts a manager that the nodes reach. name: of its server process."""
+        return dask_context().Manager(name=name)
 
     def cpu_count(self) -> int:
         """Returns the number of cores of all nodes that are there now."""

@@ -8,6 +8,7 @@
 //! | [`entry`] | waiting for the ledger when a member is stopped in it |
 //! | [`fields`] | the table by which observers find the fields of all structs |
 //! | [`label`], [`waits`] | for observers: names of objects, and what each thread waits for |
+//! | [`stall`] | a report by a thread that waits for too long |
 //! | [`object`] | the header with which every block begins |
 //! | `kind` | what memory must know of the kinds of objects: a table that the top floor fills |
 //! | [`alloc`] | the allocator of blocks |
@@ -46,6 +47,7 @@ pub mod reap;
 pub mod registry;
 pub mod reserve;
 pub mod seat;
+pub mod stall;
 pub mod tracker;
 pub mod waits;
 mod walk;

@@ -143,7 +143,7 @@ impl Reason {
 #[derive(Debug)]
 pub(crate) struct Recorded {
     record: Option<&'static WaitRecord>,
-    reason: Reason,
+    pub(super) reason: Reason,
 }
 
 impl Recorded {

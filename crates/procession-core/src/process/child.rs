@@ -224,16 +224,23 @@ impl Child {
                 ChildStatus::CodeMissing => true,
             };
             self.record_wait(&mut recorded, deadline);
+            let until = match &recorded {
+                Some(recorded) => {
+                    recorded.report_if_due();
+                    recorded.until_report(deadline)
+                }
+                None => deadline,
+            };
             let held = self.pidfd.get();
             let waited = match &held {
                 // The pidfd reported the end and yet the process "runs": a debugger must release it first.
                 Some(fd) if !missing && !notified => {
-                    let end = pidfd::ready(&mut [PollFd::new(fd, PollFlags::IN)], deadline);
+                    let end = pidfd::ready(&mut [PollFd::new(fd, PollFlags::IN)], until);
                     notified = matches!(end, Ok(pidfd::PollOutcome::Ready));
-                    end.unwrap_or_else(|_| nap.take(deadline))
+                    end.unwrap_or_else(|_| nap.take(until))
                 }
                 _ if missing => short.take(Deadline::NEVER),
-                _ => nap.take(deadline),
+                _ => nap.take(until),
             };
             if waited == pidfd::PollOutcome::Interrupted {
                 if let Some(recorded) = recorded {

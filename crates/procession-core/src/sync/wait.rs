@@ -222,11 +222,14 @@ impl Waiter<'_> {
         }
         let waited = loop {
             if spun {
-                match &mut recorded {
-                    None => recorded = Some(self.record(began, operations, deadline)),
-                    Some(recorded) => self.hold.family.record_again(recorded, deadline),
-                }
-                let limit = deadline.sooner(Deadline::after(sleep_limit));
+                let recorded = match &mut recorded {
+                    None => recorded.insert(self.record(began, operations, deadline)),
+                    Some(recorded) => {
+                        self.hold.family.record_again(recorded, deadline);
+                        recorded
+                    }
+                };
+                let limit = recorded.until_report(deadline.sooner(Deadline::after(sleep_limit)));
                 let woken = match life(seen) {
                     None if !self.word_returns() => self.bell.sleep(self.word, seen, limit),
                     life => self.bell.sleep_guarded(self.word, seen, life, limit),
@@ -235,6 +238,7 @@ impl Waiter<'_> {
                     Woken::Interrupted => break WaitOutcome::Interrupted,
                     Woken::TimedOut => {
                         doubt(seen);
+                        recorded.report_if_due();
                         slept += sleep_limit;
                         sleep_limit = (sleep_limit * 2).min(Bell::LONGEST_SLEEP);
                         bounded =

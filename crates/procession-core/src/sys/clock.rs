@@ -63,6 +63,12 @@ impl Deadline {
         (self != Deadline::NEVER).then(|| Duration::from_nanos(self.0.saturating_sub(now())))
     }
 
+    /// The deadline at a time of the clock, in nanoseconds.
+    #[must_use]
+    pub fn at(time: u64) -> Self {
+        Deadline(time)
+    }
+
     /// The time of the deadline, in nanoseconds of the clock; `u64::MAX` for [`Deadline::NEVER`].
     #[must_use]
     pub fn time(self) -> u64 {

@@ -8,8 +8,6 @@ use crate::model::{Ended, Member, Process, SeatState, Thread, Unseen};
 use crate::proc::{self, Finder};
 use serde::{Deserialize, Serialize};
 
-/// Name of the thread that makes stall reports, which is no thread of the program.
-pub(crate) const OBSERVER: &str = "procession-why";
 /// How often, and after which pause, a thread is looked at again that runs and is recorded as waiting.
 const ATTEMPTS: u32 = 20;
 const PAUSE: std::time::Duration = std::time::Duration::from_millis(2);
@@ -32,6 +30,8 @@ pub(crate) struct Facts {
 pub(crate) fn ask_kernel(finder: &Finder, seats: &[Seat], with_memory: bool) -> Vec<Facts> {
     let uptime = proc::uptime();
     let ticks = proc::ticks_per_second();
+    // A thread that looks at its own family does so in the middle of its wait, if it is recorded as waiting.
+    let this_thread = proc::this_thread();
     let mut facts = Vec::new();
     for seat in seats.iter().filter(|seat| seat.state.is_some()) {
         let Some((pid, stat)) = finder.find(seat.pid, seat.namespace, seat.start_time) else {
@@ -55,11 +55,14 @@ pub(crate) fn ask_kernel(finder: &Finder, seats: &[Seat], with_memory: bool) -> 
                     id,
                     own_id: own_id(id),
                     name: stat.name,
-                    state: stat.state,
+                    state: if this_thread == Some((pid, id)) {
+                        'S'
+                    } else {
+                        stat.state
+                    },
                     wait: None,
                 };
-                let of_program = |(_, stat): &(u32, proc::Stat)| stat.name != OBSERVER;
-                Some(threads.into_iter().filter(of_program).map(thread).collect())
+                Some(threads.into_iter().map(thread).collect())
             }
             Err(error) => {
                 refused.push(Unseen {

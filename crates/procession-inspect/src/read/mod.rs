@@ -116,17 +116,6 @@ impl Observer {
         self.recorded.as_ref().map(|recorded| recorded.stacks.as_slice())
     }
 
-    /// The waits of the process with this pid: the thread, and since when.
-    pub(crate) fn own_waits(&self, pid: u32) -> Result<Vec<(u32, u64)>> {
-        let mut seats = seats::read(&self.memory)?;
-        seats.retain(|seat| {
-            let found = self.finder.find(seat.pid, seat.namespace, seat.start_time);
-            found.is_some_and(|(found, _)| found == pid)
-        });
-        let records = waits::read(&self.memory, &seats)?;
-        Ok(records.iter().map(waits::Record::thread_and_time).collect())
-    }
-
     /// Looks once.
     ///
     /// # Errors

@@ -32,11 +32,6 @@ impl Record {
     pub(crate) fn is_of(&self, seat: u32, generation: u32, thread: u32) -> bool {
         (self.seat, self.generation, self.thread) == (seat, generation, thread)
     }
-
-    /// The thread that waits, and since when.
-    pub(crate) fn thread_and_time(&self) -> (u32, u64) {
-        (self.thread, self.since)
-    }
 }
 
 /// Reads the records of all members.
