@@ -8,12 +8,17 @@ import os
 import signal
 import subprocess
 import sys
+import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from deadlines import until
 from procession import _core
+
+SOON = 1.0  # seconds from the start of a scene in which `why` finds what is wrong
+TOLERANCE = 0.2  # seconds by which a time may be wrong
 
 SCENES = Path(__file__).parents[1] / "inside" / "scenes"
 
@@ -35,22 +40,37 @@ def report(pid: int) -> dict[str, Any]:
 class Scene:
     """A program that runs."""
 
-    def __init__(self, process: subprocess.Popen[str]) -> None:
+    def __init__(self, process: subprocess.Popen[str], started: float) -> None:
         self.process = process
         self.pid = process.pid
+        self.started = started
+        self.began = time.monotonic()
+        self.found = False
 
     def report(self) -> dict[str, Any]:
         """What `why` says now."""
         return report(self.pid)
 
     def finding(self, kind: str, that: Callable[[dict[str, Any]], bool] = lambda finding: True) -> dict[str, Any]:
-        """Waits until `why` has a finding of this kind for which that(finding) is true, and returns it."""
+        """Waits until `why` has a finding of this kind for which that(finding) is true, and returns it.
+
+        It must be there within a second of the start of the scene. On a machine that is busy it may come later, which a
+        warning at the end of the run says. How long it says that the waits last is checked in any case.
+        """
 
         def found() -> dict[str, Any] | None:
             findings = self.report()["findings"]
             return next((one for one in findings if one["kind"] == kind and that(one)), None)
 
-        return until(found)
+        finding = until(found)
+        now = time.monotonic()
+        if not self.found and now - self.began > SOON:
+            late = f"{kind} was found {now - self.began:.1f} s after the start of the scene: the machine was busy"
+            warnings.warn(late, stacklevel=2)
+        self.found = True
+        seconds = finding["seconds"]
+        assert seconds is None or 0 <= seconds <= now - self.started + TOLERANCE, (seconds, now - self.started)
+        return finding
 
     def member(self, name: str) -> dict[str, Any]:
         """The member of this name."""
@@ -60,6 +80,7 @@ class Scene:
 @contextlib.contextmanager
 def scene(name: str, *arguments: str, ready: bool = True, **environment: str) -> Iterator[Scene]:
     """Runs a program of tests/inside/scenes until it says that it is ready; kills it and its family at the end."""
+    started = time.monotonic()
     process = subprocess.Popen(
         [sys.executable, str(SCENES / f"{name}.py"), *arguments],
         stdout=subprocess.PIPE,
@@ -73,7 +94,7 @@ def scene(name: str, *arguments: str, ready: bool = True, **environment: str) ->
         if ready:
             line = process.stdout.readline()
             assert line == "ready\n", process.communicate()[1]
-        yield Scene(process)
+        yield Scene(process, started)
     finally:
         end(process)
 

@@ -6,7 +6,7 @@
 use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 
 /// Nanoseconds of the monotonic clock, by which family memory counts.
 pub(crate) fn now() -> u64 {
@@ -41,8 +41,28 @@ pub(crate) fn stat(pid: u32) -> io::Result<Stat> {
     read_stat(&format!("/proc/{pid}/stat"))
 }
 
+/// Reads a file of `/proc` in few calls. The kernel tells no lengths of these files, and `why` reads hundreds of them.
+fn read(path: &str) -> io::Result<Vec<u8>> {
+    let mut file = fs::File::open(path)?;
+    let mut bytes = vec![0; 4096];
+    let mut len = 0;
+    loop {
+        match file.read(&mut bytes[len..]) {
+            Ok(0) => break,
+            Ok(n) => len += n,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+        if len == bytes.len() {
+            bytes.resize(2 * len, 0);
+        }
+    }
+    bytes.truncate(len);
+    Ok(bytes)
+}
+
 fn read_stat(path: &str) -> io::Result<Stat> {
-    let bytes = fs::read(path)?;
+    let bytes = read(path)?;
     let text = String::from_utf8_lossy(&bytes);
     parse_stat(&text).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))
 }
@@ -83,7 +103,8 @@ pub(crate) fn thread_state(pid: u32, thread: u32) -> Option<char> {
 
 /// The rest of the line of `status` that begins with `name`. `path`: a process or a thread in `/proc`.
 fn status_line(path: &str, name: &str) -> Option<String> {
-    let status = fs::read_to_string(format!("{path}/status")).ok()?;
+    let status = read(&format!("{path}/status")).ok()?;
+    let status = String::from_utf8_lossy(&status);
     let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     Some(line.to_owned())
 }

@@ -3,7 +3,8 @@
 //! [`exercise`] is the complete fuzz target: it takes any input and panics if a guarantee is broken. `fuzz/` runs it
 //! under libFuzzer, and `tests/hostile_dump.rs` runs it with mutations of its own on any toolchain.
 
-use procession_inspect::{Extras, dump, findings, text};
+use procession_inspect::{Extras, command, dump, findings, stacks, text};
+use std::time::{Duration, Instant};
 
 /// Opens the input as a dump, looks at it, and shows everything. Returns whether it was accepted.
 pub fn exercise(input: &[u8]) -> bool {
@@ -17,7 +18,10 @@ pub fn exercise(input: &[u8]) -> bool {
     let Ok(family) = observer.look(extras) else {
         return false;
     };
-    let findings = findings::find(&family);
+    let mut findings = findings::find(&family);
+    let stacks = stacks::stacks(&observer, &family, &[], Duration::ZERO);
+    stacks::add_places(&observer, &family, &mut findings, Instant::now());
+    assert!(command::json(&family, &findings).is_ok());
     for screen in [
         text::why(&family, &findings),
         text::ps(&family),
@@ -25,6 +29,7 @@ pub fn exercise(input: &[u8]) -> bool {
         text::queues(&family),
         text::pools(&family),
         text::memory(&family, true),
+        text::stacks(&family, &stacks),
     ] {
         let of_direction = |c: char| matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
         let unsafe_for_a_terminal = |c: char| c.is_control() && c != '\n' || of_direction(c);
