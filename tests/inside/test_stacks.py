@@ -16,7 +16,7 @@ from programs import write
 from scenes import command, scene
 
 BUILT_IN = "without" not in command("--version")[0]
-built_in = pytest.mark.skipif(not BUILT_IN, reason="built without the feature `stacks`: make wheel-test runs it")
+built_in = pytest.mark.skipif(not BUILT_IN, reason="built without the feature `stacks`, which the wheel has")
 by_program = pytest.mark.skipif(BUILT_IN, reason="built with the feature `stacks`: the program py-spy is not used")
 
 # A py-spy that reads nothing: it tells of a stack that it was given.
