@@ -228,15 +228,18 @@ def work(path, seconds):
     open(path, "w").write(str(os.getpid()))
     time.sleep(seconds)
     open(path, "a").write(" done")
+    print("printed at the end")
 if __name__ == "__main__":
     c = mp.cluster({shared_nodes.address!r})
-    c.Process(target=work, args=({str(tmp_path / "joined")!r}, 0.5)).start()
+    c.Process(target=work, args=({str(tmp_path / "joined")!r}, 0.5), forward_output=True).start()
     c.Process(target=work, args=({str(tmp_path / "daemon")!r}, 1000), daemon=True).start()
     while not os.path.exists({str(tmp_path / "daemon")!r}):
         time.sleep(0.01)
 """
     (tmp_path / "program.py").write_text(program)
-    subprocess.run([sys.executable, "-W", "ignore", str(tmp_path / "program.py")], check=True, timeout=3 * PATIENCE)
+    command = [sys.executable, "-W", "ignore", str(tmp_path / "program.py")]
+    done = subprocess.run(command, check=True, timeout=3 * PATIENCE, stdout=subprocess.PIPE, text=True)
+    assert done.stdout == "printed at the end\n"
     assert (tmp_path / "joined").read_text().endswith(" done")
     pid = int((tmp_path / "daemon").read_text())
     until(lambda: not cluster_nodes.is_alive(pid))

@@ -190,8 +190,7 @@ class RemotePopen:
                     return
                 if kind != "pong":
                     self._showing = True
-                    # in a thread, since standard output may be a pipe that is full
-                    await asyncio.to_thread(_show, kind, *rest)
+                    await _shown(kind, *rest)
                     self._showing = False
         except Exception as error:
             self._finish(_UNKNOWN, f"the node {self.node.name} has gone", error)
@@ -334,6 +333,14 @@ def _choose(members: Members, wanted: str | None) -> Node:
 def _level() -> int:
     logging = sys.modules.get("logging")
     return logging.getLogger().getEffectiveLevel() if logging is not None else 30  # WARNING
+
+
+async def _shown(kind: str, *rest: Any) -> None:
+    """Shows it in a thread, since standard output may be a pipe that is full; here, if the program ends already."""
+    try:
+        await asyncio.to_thread(_show, kind, *rest)
+    except RuntimeError:  # no threads are begun any more
+        _show(kind, *rest)
 
 
 def _show(kind: str, *rest: Any) -> None:
