@@ -86,6 +86,23 @@ class Future(_Future):  # type: ignore[type-arg]  # generic from 3.9 on, and in 
     # the entry in the backlog of the pool, if the call could not be sent at once
     _job: Call | None = None
     _backlog: Backlog | None = None
+    _engine: Engine | None = None
+
+    def result(self, timeout: float | None = None) -> Any:
+        """Waits for the call, at most `timeout` seconds. Returns its result or raises its exception."""
+        return self._wait_in(super().result, timeout)
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """Waits for the call, at most `timeout` seconds. Returns its exception, or None if it has returned."""
+        raised: BaseException | None = self._wait_in(super().exception, timeout)
+        return raised
+
+    def _wait_in(self, wait: Callable[[float | None], Any], timeout: float | None) -> Any:
+        """Returns wait(timeout). Observers see what this thread waits for."""
+        task, engine = self._task, self._engine
+        if task is None or engine is None:  # done, or not sent yet
+            return wait(timeout)
+        return engine.wait_by(wait, (timeout,), timeout, task.id)
 
     def _withdraw(self) -> None:
         """Removes the call from the backlog, if it was not sent yet."""
@@ -233,6 +250,7 @@ class ProcessPoolExecutor(Executor):
         running = self._started()
         future = Future()
         supervisor, engine = running._supervisor, running._engine
+        future._engine = engine
         name = name_of(fn)
 
         def send() -> bool:

@@ -536,7 +536,7 @@ class Pool(PoolNames):
             raise ValueError("In unknown state")
         for feed in list(self._feeds):
             feed.lift()
-        self._supervisor.thread.join()
+        self._engine.wait_by(self._supervisor.thread.join, ())
 
     def __enter__(self) -> Self:
         if self._state != RUN:

@@ -7,8 +7,8 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use procession_core::family::Family;
 use procession_core::family::label::Label;
 use procession_core::family::object::named;
-use procession_core::family::waits::What;
-use procession_core::pool::layout::{Head, HistoryObject, PoolObject, REMEMBERED, Totals, WorkerSlot};
+use procession_core::family::waits::{WaitsBlock, What};
+use procession_core::pool::layout::{Head, HistoryObject, NO_GROUP, PoolObject, REMEMBERED, Totals, WorkerSlot};
 use procession_core::pool::{
     Definition, Event, Finished, Options, Outgoing, Pool, Submission, Taken, TaskOptions, WaitOutcome, Worker,
 };
@@ -39,8 +39,13 @@ fn read(word: &AtomicU64) -> u64 {
     word.load(Ordering::Relaxed)
 }
 
-fn submit(pool: &Pool, number: u64, definition: Option<Arc<Definition>>) -> u64 {
+fn submit(pool: &Pool) -> u64 {
+    submit_to(pool, 0, 0, None)
+}
+
+fn submit_to(pool: &Pool, group: u64, number: u64, definition: Option<Arc<Definition>>) -> u64 {
     let task = Submission {
+        group,
         number,
         definition,
         options: TaskOptions::default(),
@@ -92,12 +97,17 @@ fn a_worker_says_who_it_is_and_which_function_it_runs() {
         (u64::from(seat.generation) << 32 | u64::from(seat.slot)) + 1
     );
 
-    submit(&pool, 17, Some(definition.clone()));
+    let group = pool.group(Some(definition.clone()), false);
+    submit_to(&pool, group, 17, Some(definition.clone()));
     let head = take(&worker);
     let key = definition.key();
     assert_eq!(read(&slot.definition), named(key.0, key.1));
     assert_eq!(read(&slot.number), 17);
     assert_eq!((head.definition, head.generation as u32), key);
+    finish(&worker, head.task, 0);
+    submit_to(&pool, 0, 0, Some(definition));
+    let head = take(&worker);
+    assert_eq!(read(&slot.number), u64::from(NO_GROUP));
     finish(&worker, head.task, 0);
 }
 
@@ -109,8 +119,9 @@ fn the_history_of_a_slot_holds_its_last_tasks() {
     let history: &HistoryObject = pool.family().at(read(&slot.history));
     let before = now();
     let mut ids = Vec::new();
+    let group = pool.group(None, false);
     for number in 0..REMEMBERED as u64 + 3 {
-        ids.push(submit(&pool, number, None));
+        ids.push(submit_to(&pool, group, number, None));
         let head = take(&worker);
         if number == 0 {
             std::thread::sleep(Duration::from_millis(5));
@@ -128,7 +139,7 @@ fn the_history_of_a_slot_holds_its_last_tasks() {
     // The next worker of the slot continues the same history.
     drop(worker);
     let again = Worker::take_slot(&pool.handle(), 0).unwrap();
-    submit(&pool, 0, None);
+    submit(&pool);
     let head = take(&again);
     finish(&again, head.task, 0);
     assert_eq!(read(&history.written), REMEMBERED as u64 + 4);
@@ -140,16 +151,16 @@ fn the_totals_of_a_pool_count_how_its_tasks_have_ended() {
     let totals: &Totals = &object(&pool).totals;
     let worker = Worker::take_slot(&pool.handle(), 0).unwrap();
     for word in [0, 1, 0] {
-        let id = submit(&pool, 0, None);
+        let id = submit(&pool);
         finish(&worker, take(&worker).task, word);
         assert_eq!(
             pool.wait(id, Deadline::after(common::LIMIT)),
             WaitOutcome::Ready(())
         );
     }
-    let id = submit(&pool, 0, None);
+    let id = submit(&pool);
     assert!(pool.cancel(id, false));
-    submit(&pool, 0, None);
+    submit(&pool);
     assert_eq!(
         [
             &totals.submitted,
@@ -188,29 +199,71 @@ fn a_pool_that_is_over_leaves_no_block_behind() {
     }));
 }
 
+/// Whether a thread of this process has a record of a wait of this kind with these words: `seen` and `detail`.
+fn waits(what: What, words: [u64; 2]) -> bool {
+    let family = Family::home().unwrap();
+    // Threads that need their first record at the same time may each add a block.
+    let mut next = family.seat().unwrap().slot().waits.load(Ordering::Acquire);
+    while next != 0 {
+        let block = family.at::<WaitsBlock>(next);
+        if block.records.iter().any(|record| {
+            read(&record.thread) as u32 == what as u32
+                && [read(&record.seen), read(&record.detail)] == words
+        }) {
+            return true;
+        }
+        next = block.next.load(Ordering::Acquire);
+    }
+    false
+}
+
 #[test]
 fn a_thread_that_waits_for_a_task_says_which() {
     let pool = pool(1);
-    let id = submit(&pool, 0, None);
-    let family = pool.family();
+    let id = submit(&pool);
     std::thread::scope(|s| {
         s.spawn(|| pool.wait(id, Deadline::after(common::LIMIT)));
-        let seat = family.seat().unwrap();
-        assert!(common::eventually(|| {
-            // Threads that need their first record at the same time may each add a block.
-            let mut next = seat.slot().waits.load(Ordering::Acquire);
-            while next != 0 {
-                let block = family.at::<procession_core::family::waits::WaitsBlock>(next);
-                if block.records.iter().any(|record| {
-                    read(&record.thread) as u32 == What::Result as u32 && read(&record.detail) == id
-                }) {
-                    return true;
-                }
-                next = block.next.load(Ordering::Acquire);
-            }
-            false
-        }));
+        assert!(common::eventually(|| waits(What::Result, [0, id])));
         let worker = Worker::take_slot(&pool.handle(), 0).unwrap();
         finish(&worker, take(&worker).task, 0);
+    });
+}
+
+#[test]
+fn a_thread_that_waits_for_a_group_names_its_definition() {
+    let pool = pool(1);
+    let definition = Definition::new(pool.family(), 0, [b"f", &[]], Vec::new()).unwrap();
+    let key = definition.key();
+    let definition = Arc::new(definition);
+    let group = pool.group(Some(definition.clone()), false);
+    submit_to(&pool, group, 0, Some(definition));
+    std::thread::scope(|s| {
+        s.spawn(|| pool.wait_for_group(group, Deadline::after(common::LIMIT)));
+        let words = [group, named(key.0, key.1)];
+        assert!(common::eventually(|| waits(What::Result, words)));
+        let worker = Worker::take_slot(&pool.handle(), 0).unwrap();
+        finish(&worker, take(&worker).task, 0);
+    });
+}
+
+#[test]
+fn a_wait_by_other_means_is_recorded_as_long_as_it_lasts() {
+    let pool = pool(1);
+    let task = 1 << 40 | 77;
+    pool.wait_by((task, 0), Deadline::NEVER, || {
+        assert!(waits(What::Result, [0, task]));
+    });
+    assert!(!waits(What::Result, [0, task]));
+}
+
+#[test]
+fn an_idle_supervisor_says_so() {
+    let pool = pool(1);
+    // The only worker is said to be started, so that the supervisor has nothing to do.
+    assert_eq!(pool.next_event(Deadline::PAST), Event::Start(0));
+    pool.started(0, std::process::id(), None);
+    std::thread::scope(|s| {
+        s.spawn(|| pool.next_event(Deadline::after(Duration::from_secs(1))));
+        assert!(common::eventually(|| waits(What::Supervise, [0, 0])));
     });
 }

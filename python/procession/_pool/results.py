@@ -177,7 +177,7 @@ class OneResult(ResultNames, ApplyResult):
 
     def _wait(self, timeout: float | None) -> bool:
         if self._told is not None:
-            return self._told.wait(timeout)
+            return self._wait_until_told(timeout)
         if self._outcome is None:
             told = self._task.outcome(timeout)
             if told is not None:
@@ -188,6 +188,19 @@ class OneResult(ResultNames, ApplyResult):
                 with self._lock:  # another thread has taken the outcome and is about to store it
                     self._take()
         return True
+
+    def _wait_until_told(self, timeout: float | None) -> bool:
+        """Waits until the supervisor has called back."""
+        assert self._told is not None
+        if self._told.is_set():
+            return True
+        told: bool = self._pool._engine.wait_by(self._told.wait, (timeout,), timeout, *self._ids())
+        return told
+
+    def _ids(self) -> tuple[int, int]:
+        """Returns the numbers of the task and of the group, for observers; 0: none."""
+        task = getattr(self, "_task", None)  # a call that could not be sent yet has none
+        return (0 if task is None else task.id), 0
 
     def _keep(self, told: tuple[bool, Any]) -> None:
         if told[0]:
@@ -352,7 +365,7 @@ class ResultList(MapNames, OneResult, MapResult):
 
     def _wait(self, timeout: float | None) -> bool:
         if self._told is not None:
-            return self._told.wait(timeout)
+            return self._wait_until_told(timeout)
         if self._outcome is not None:
             return True
         limit = None if timeout is None else time.monotonic() + timeout
@@ -365,6 +378,9 @@ class ResultList(MapNames, OneResult, MapResult):
             return True
         finally:
             self._lock.release()
+
+    def _ids(self) -> tuple[int, int]:
+        return 0, self._group.id
 
     def _watch(self) -> None:
         self._told, self._waiting = threading.Event(), []

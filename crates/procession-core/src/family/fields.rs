@@ -138,6 +138,7 @@ pub const NUMBERS: &[(&str, u32)] = &[
     ("What.Any", What::Any as u32),
     ("What.Inside", What::Inside as u32),
     ("What.Ledger", What::Ledger as u32),
+    ("What.Supervise", What::Supervise as u32),
     // How a process became a member, and what it is for (`Slot.how`).
     ("Start.Founded", Start::Founded as u32),
     ("Start.Fork", Start::Fork as u32),

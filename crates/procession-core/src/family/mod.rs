@@ -141,6 +141,13 @@ impl Family {
         self.seat.store(word, Ordering::Release);
     }
 
+    /// Number of this process's seat ([`Seat::number`]); 0 if it has none.
+    #[inline]
+    pub(crate) fn seat_number(&self) -> u64 {
+        // Without a seat the word is `NO_SEAT`, the greatest number.
+        self.seat.load(Ordering::Relaxed).wrapping_add(1)
+    }
+
     /// Pid of this process, without a system call.
     #[must_use]
     pub fn pid(&self) -> u32 {

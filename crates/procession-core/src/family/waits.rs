@@ -75,9 +75,10 @@ shared!(WaitsBlock, 1024, { header, next, spare, records });
 pub enum What {
     /// Until it can acquire the lock or semaphore `object`.
     Acquire = 1,
-    /// For a message of the queue `object`. `detail`: seat number of the process that must put it, or 0.
+    /// For a message of the queue `object`. `detail`: seat number of the process that must put it, or 0; `seen`: number
+    /// of messages that were ever put when the wait began.
     Item = 2,
-    /// For room in the queue `object`.
+    /// For room in the queue `object`. `seen`: number of messages that were ever taken when the wait began.
     Room = 3,
     /// Until all messages of the queue `object` are reported as done.
     Done = 4,
@@ -94,7 +95,8 @@ pub enum What {
     Receive = 9,
     /// For room to send bytes to the descriptor `detail`.
     Send = 10,
-    /// For results of the pool `object`. `detail`: id of the task, or 0; `seen`: number of the group, or 0.
+    /// For results of the pool `object`. `seen`: number of the group, or 0. `detail`: of a group its definition
+    /// ([`super::object::named`]), or 0; otherwise the id of the task, or 0: all tasks.
     Result = 11,
     /// For one of many: connections, sentinels, queues. `detail`: how many.
     Any = 12,
@@ -103,6 +105,9 @@ pub enum What {
     Inside = 13,
     /// Until another thread leaves the ledger.
     Ledger = 14,
+    /// Until the supervising thread of the pool `object` has something to do. The deadline is the next time at which it
+    /// ends a task, or starts or ends a worker, by itself.
+    Supervise = 15,
 }
 
 /// A wait, as it is recorded.

@@ -14,6 +14,9 @@ pub const MOST_WORKERS: u64 = 16_384;
 /// Flag in `task`: the parent has decided to kill this worker with this task, so the worker takes no other task.
 pub const MARKED_FOR_KILL: u64 = 1 << 63;
 
+/// The number of a task that has no group, in its head and in the slot of its worker.
+pub const NO_GROUP: u32 = u32::MAX;
+
 /// The data that the members of a pool share.
 #[repr(C, align(64))]
 #[derive(Debug)]
@@ -93,7 +96,7 @@ pub struct WorkerSlot {
     pub seat: AtomicU64,
     /// The definition of the task ([`crate::family::object::named`]), or 0.
     pub definition: AtomicU64,
-    /// Number of the task in its group: its lower 32 bits.
+    /// Number of the task in its group: its lower 32 bits. [`NO_GROUP`]: it has no group.
     pub number: AtomicU64,
     /// Total time in nanoseconds that workers of this slot have spent with tasks.
     pub busy: AtomicU64,
@@ -216,8 +219,8 @@ pub struct Head {
     pub word: u64,
     /// Offset of the task's definition, or 0.
     pub definition: u64,
-    /// In a task's head: generation of the definition in the lower half, number of the task in its group above. In a
-    /// result's head: pid of the worker.
+    /// In a task's head: generation of the definition in the lower half, number of the task in its group above
+    /// ([`NO_GROUP`]: none). In a result's head: pid of the worker.
     pub generation: u64,
 }
 

@@ -1,7 +1,7 @@
 //! Submits tasks to the workers.
 
 use super::definition::Definition;
-use super::layout::{HEAD, Head, TIMED};
+use super::layout::{HEAD, Head, NO_GROUP, TIMED};
 use super::message::Outgoing;
 use super::table::{Group, Outcome, RetryPayload, State, Task, TaskOptions};
 use super::worker::framed;
@@ -94,7 +94,12 @@ impl Submission {
 
     /// The last word of the task's head: the definition's generation and the task's number.
     fn numbered(&self, generation: u32) -> u64 {
-        u64::from(generation) | self.number << 32
+        let number = if self.group == 0 {
+            u64::from(NO_GROUP)
+        } else {
+            self.number
+        };
+        u64::from(generation) | number << 32
     }
 }
 
@@ -109,7 +114,7 @@ impl Pool {
         state.groups.insert(
             number,
             Group {
-                _definition: definition,
+                definition,
                 report,
                 ..Group::default()
             },

@@ -42,6 +42,15 @@ pub struct Judged {
     pub intended: bool,
 }
 
+/// When the supervisor must go on.
+#[derive(Clone, Copy, Debug, Default)]
+struct Next {
+    /// In which time it ends a task, or starts or ends a worker.
+    act: Option<Duration>,
+    /// In which time it checks workers again.
+    look: Option<Duration>,
+}
+
 /// Interval at which the supervisor checks the workers while it waits for results.
 const GLANCE: Duration = Duration::from_millis(10);
 /// Interval at which a worker without a pidfd is checked, and memory.
@@ -61,6 +70,8 @@ const BACKOFF: u64 = 50_000_000;
 impl Pool {
     /// Waits for the next event. One thread calls this in a loop.
     pub fn next_event(&self, deadline: Deadline) -> Event {
+        // Since when it has had nothing to do.
+        let mut since = 0;
         loop {
             let mut state = self.lock();
             state.supervisor_sleeps = false;
@@ -93,8 +104,14 @@ impl Pool {
             if deadline.expired() {
                 return Event::TimedOut;
             }
-            let until = next.map_or(deadline, |span| deadline.sooner(Deadline::after(span)));
-            self.sleep(state, until);
+            let after = |span: Option<Duration>| {
+                span.map_or(deadline, |span| deadline.sooner(Deadline::after(span)))
+            };
+            let soonest = next.act.into_iter().chain(next.look).min();
+            if since == 0 {
+                since = now();
+            }
+            self.sleep(state, after(soonest), (since, after(next.act)));
         }
     }
 
@@ -386,10 +403,11 @@ impl Pool {
         (over && state.workers.iter().all(free)).then_some(Event::Ended)
     }
 
-    /// Enforces the limits of time and memory. Returns when to check again at the latest.
-    fn police(&self, state: &mut State) -> Option<Duration> {
+    /// Enforces the limits of time and memory.
+    fn police(&self, state: &mut State) -> Next {
         let time = now();
         let mut next: Option<u64> = None;
+        let mut look = None;
         let mut sooner = |at: u64| next = Some(next.map_or(at, |n| n.min(at)));
         for worker in &state.workers {
             if let Some(due) = worker.due.filter(|_| !worker.occupied && !worker.asked) {
@@ -415,7 +433,7 @@ impl Pool {
             .iter()
             .any(|worker| worker.occupied && worker.pidfd.is_none())
         {
-            sooner(time + LOOK.as_nanos() as u64);
+            look = Some(LOOK);
         }
         if let Some(shortest) = state.shortest {
             sooner(time.saturating_add(nanoseconds(shortest)));
@@ -426,12 +444,15 @@ impl Pool {
             }
         }
         if let Some(limit) = self.options.memory_limit.filter(|_| state.pending > 0) {
-            sooner(time + LOOK.as_nanos() as u64);
+            look = Some(LOOK);
             for number in 0..self.options.workers {
                 self.limit_memory(state, number, limit);
             }
         }
-        next.map(|at| Duration::from_nanos(at.saturating_sub(time).max(1)))
+        Next {
+            act: next.map(|at| Duration::from_nanos(at.saturating_sub(time).max(1))),
+            look,
+        }
     }
 
     /// Ends a task that has exceeded its time limit. Otherwise returns the time at which it will.
@@ -483,8 +504,9 @@ impl Pool {
     }
 
     /// Sleeps until something happens to a worker or the pool, or until there are results for which no other thread
-    /// waits.
-    fn sleep(&self, mut state: std::sync::MutexGuard<'_, State>, until: Deadline) {
+    /// waits. Observers are told that it has had nothing to do since `idle`, and will do nothing of its own accord
+    /// before `acts`.
+    fn sleep(&self, mut state: std::sync::MutexGuard<'_, State>, until: Deadline, (idle, acts): (u64, Deadline)) {
         let leads = state.waiters == 0
             && (state.pending_reports > 0 || (state.phase == Phase::Closing && state.pending > 0));
         let since = self.results.put_so_far();
@@ -503,6 +525,8 @@ impl Pool {
             .collect();
         state.supervisor_sleeps = !leads;
         drop(state);
+        let reason = Reason::of(&self.hold, What::Supervise);
+        let _recorded = self.family().record_wait(reason, idle, acts);
         // Limited, because the program may close the descriptor by which other threads wake this one.
         let mut limit = until.sooner(Deadline::after(UNCALLED));
         if leads {

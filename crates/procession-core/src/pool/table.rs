@@ -4,6 +4,7 @@ use super::definition::Definition;
 use super::layout::Totals;
 use super::message::Arrived;
 use crate::family::Hold;
+use crate::family::object::named;
 use crate::queue::SearchMark;
 use crate::sys::descriptor;
 use core::time::Duration;
@@ -107,7 +108,7 @@ pub(super) struct Group {
     pub(super) pending: u64,
     pub(super) finished: VecDeque<(u64, Outcome)>,
     /// Kept alive for the workers that will read it.
-    pub(super) _definition: Option<Arc<Definition>>,
+    pub(super) definition: Option<Arc<Definition>>,
     pub(super) report: bool,
     /// Whether a report is already queued.
     pub(super) reported: bool,
@@ -252,6 +253,12 @@ impl State {
         self.tasks
             .get_mut(index as usize)
             .filter(|task| task.live && task.generation == generation)
+    }
+
+    /// The definition of a group ([`named`]); 0 if it has none.
+    pub(super) fn definition_of(&self, group: u64) -> u64 {
+        let definition = self.groups.get(&group).and_then(|group| group.definition.as_ref());
+        definition.map_or(0, |definition| named(definition.key().0, definition.key().1))
     }
 
     /// Returns whether the task is not settled.

@@ -115,11 +115,7 @@ impl Pool {
     ) -> WaitOutcome<T> {
         let (mut napped, mut tried) = (false, false);
         let many = task == 0;
-        let mut reason = Reason {
-            seen: group,
-            detail: task,
-            ..Reason::of(&self.hold, What::Result)
-        };
+        let mut reason = self.reason(task, group);
         loop {
             let mut state = self.lock();
             let drained = self.drain(&mut state);
@@ -137,6 +133,9 @@ impl Pool {
             let left = !self.results.is_empty();
             state.waiters += 1;
             let pending = state.pending;
+            if group != 0 && reason.detail == 0 {
+                reason.detail = state.definition_of(group);
+            }
             drop(state);
             let waited = if (many || pending > MANY_PENDING) && drained > 0 && !napped && pending > 1 {
                 napped = true;
@@ -168,6 +167,31 @@ impl Pool {
                 return WaitOutcome::Interrupted;
             }
         }
+    }
+
+    /// Why a thread waits, for observers: for a task, a group, or, if both are 0, all tasks.
+    fn reason(&self, task: u64, group: u64) -> Reason {
+        Reason {
+            seen: group,
+            detail: task,
+            ..Reason::of(&self.hold, What::Result)
+        }
+    }
+
+    /// Calls `wait`, in which this thread waits by other means than this pool's, and records meanwhile that it waits for
+    /// a task, a group, or, if both are 0, all tasks.
+    pub fn wait_by<T>(
+        &self,
+        (task, group): (u64, u64),
+        deadline: Deadline,
+        wait: impl FnOnce() -> T,
+    ) -> T {
+        let mut reason = self.reason(task, group);
+        if group != 0 {
+            reason.detail = self.lock().definition_of(group);
+        }
+        let _recorded = self.family().record_wait(reason, now(), deadline);
+        wait()
     }
 
     /// Before a thread stops waiting: the supervisor may have to wait in its place, or to end a pool that was closed.

@@ -86,6 +86,7 @@ impl Queue {
         let Some(inside) = self.enter(&object.put_mutex, policy) else {
             return (0, Ok(Put::Busy));
         };
+        object.put_by.store(self.0.hold.family.seat_number(), Ordering::Relaxed);
         let snapshot = object.items.bell.snapshot();
         let mut start: usize = batch.messages[..from].iter().map(|m| m.1).sum();
         let mut count = object.put_count.load(Ordering::Relaxed);
@@ -156,6 +157,7 @@ impl Queue {
         };
         let snapshot = object.room.bell.snapshot();
         let family = self.0.hold.family;
+        object.get_by.store(family.seat_number(), Ordering::Relaxed);
         let mut count = object.get_count.load(Ordering::Relaxed);
         let put = object.put_count.load(Ordering::Acquire);
         let mut now = object.heads[(count & 1) as usize].load();

@@ -112,6 +112,7 @@ impl Queue {
         let (header, oob_bytes, at) = self.message_at(segment, here.position);
         let next = &object.heads[(count as usize + 1) & 1];
         next.store(here.behind(segment, header, header.len + oob_bytes));
+        object.get_by.store(family.seat_number(), Ordering::Relaxed);
         if !header.big {
             family.copy_out(at + header.references(), header.len as usize, into);
         }

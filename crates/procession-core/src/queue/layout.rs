@@ -88,11 +88,14 @@ pub struct QueueObject {
     // Written by producers.
     pub(super) put_count: AtomicU64,
     pub(super) tails: [Cursor; 2],
-    put_spare: AtomicU64,
+    /// Seat number of the process that has put the last message (slot in the lower half, generation in the upper half,
+    /// + 1), or 0. For observers: stored before the message is committed.
+    pub(super) put_by: AtomicU64,
     // Written by consumers.
     pub(super) get_count: AtomicU64,
     pub(super) heads: [Cursor; 2],
-    get_spare: AtomicU64,
+    /// Seat number of the process that has taken the last message; as `put_by`.
+    pub(super) get_by: AtomicU64,
     // Written by consumers that wait for a message.
     pub(super) items: WaitPoint,
     // Written by producers that wait for room.
@@ -128,8 +131,8 @@ pub struct Segment {
 
 shared!(Cursor, 24, { segment, position, bytes });
 shared!(QueueObject, 512, {
-    header, maxsize, maxbytes, put_mutex, get_mutex, first, state, spare, put_count, tails, put_spare, get_count, heads,
-    get_spare, items, room, done_count, done, done_spare,
+    header, maxsize, maxbytes, put_mutex, get_mutex, first, state, spare, put_count, tails, put_by, get_count, heads,
+    get_by, items, room, done_count, done, done_spare,
 });
 shared!(Segment, SEGMENT_HEADER, { header, start, capacity, end, next, spare });
 

@@ -241,8 +241,12 @@ impl Queue {
         let waiter = object
             .items
             .waiter(&self.0.hold, low_half(&object.put_count), FIRST_SLEEP, What::Item);
+        let for_message = || Reason {
+            seen: object.put_count.load(Ordering::Relaxed),
+            ..waiter.reason
+        };
         let waiter = Waiter {
-            reason: reason.unwrap_or(waiter.reason),
+            reason: reason.unwrap_or_else(for_message),
             ..waiter
         };
         let attempt = || {
@@ -299,6 +303,11 @@ impl Queue {
         let waiter = object
             .room
             .waiter(&self.0.hold, low_half(&object.get_count), FIRST_SLEEP, What::Room);
+        let reason = Reason {
+            seen: object.get_count.load(Ordering::Relaxed),
+            ..waiter.reason
+        };
+        let waiter = Waiter { reason, ..waiter };
         let attempt = || {
             let got = object.get_count.load(Ordering::Acquire);
             let count = object.put_count.load(Ordering::Acquire);

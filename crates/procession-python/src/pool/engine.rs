@@ -276,6 +276,24 @@ impl PoolEngine {
             .ok_or_else(|| PyRuntimeError::new_err("a task's outcome was taken twice"))
     }
 
+    /// Returns call(*args), in which this thread waits for a task, a group, or (both are 0) all tasks, by other means than
+    /// this engine's. Observers see the wait.
+    ///
+    /// Args:
+    ///     timeout: Seconds after which the wait gives up; None: never.
+    #[pyo3(signature = (call, args, timeout = None, task = 0, group = 0))]
+    fn wait_by<'py>(
+        &self,
+        call: &Bound<'py, PyAny>,
+        args: &Bound<'py, PyTuple>,
+        timeout: Option<f64>,
+        task: u64,
+        group: u64,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let limit = within(timeout);
+        self.pool.wait_by((task, group), limit, || call.call1(args))
+    }
+
     /// Makes a group of tasks that call one function.
     #[pyo3(signature = (function, starred = false, timeout = None, retries = 0, report = false))]
     fn group(
