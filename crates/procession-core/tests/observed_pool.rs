@@ -8,7 +8,9 @@ use procession_core::family::Family;
 use procession_core::family::label::Label;
 use procession_core::family::object::named;
 use procession_core::family::waits::{WaitsBlock, What};
-use procession_core::pool::layout::{Head, HistoryObject, NO_GROUP, PoolObject, REMEMBERED, Totals, WorkerSlot};
+use procession_core::pool::layout::{
+    Head, HistoryObject, NO_GROUP, PoolObject, REMEMBERED, Totals, WorkerSlot,
+};
 use procession_core::pool::{
     Definition, Event, Finished, Options, Outgoing, Pool, Submission, Taken, TaskOptions, WaitOutcome, Worker,
 };
@@ -207,8 +209,7 @@ fn waits(what: What, words: [u64; 2]) -> bool {
     while next != 0 {
         let block = family.at::<WaitsBlock>(next);
         if block.records.iter().any(|record| {
-            read(&record.thread) as u32 == what as u32
-                && [read(&record.seen), read(&record.detail)] == words
+            read(&record.thread) as u32 == what as u32 && [read(&record.seen), read(&record.detail)] == words
         }) {
             return true;
         }

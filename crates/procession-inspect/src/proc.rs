@@ -34,6 +34,8 @@ pub(crate) struct Stat {
     pub(crate) ticks: u64,
     /// Clock ticks since boot at which it was started.
     pub(crate) start_time: u64,
+    /// How the process has ended, as `wait` tells it; 0 also if the observer may not know.
+    pub(crate) ended: u32,
 }
 
 /// Reads the facts of a process.
@@ -79,7 +81,76 @@ fn parse_stat(text: &str) -> Option<Stat> {
         parent: number(1)? as u32,
         ticks: number(11)? + number(12)?,
         start_time: number(19)?,
+        ended: number(49).unwrap_or(0) as u32,
     })
+}
+
+/// Exit code of a process that has ended and for which its parent has not waited yet; -N: killed by signal N. None: it is
+/// not known.
+pub(crate) fn exit_of_zombie(pid: u32, stat: &Stat) -> Option<i32> {
+    if !matches!(stat.state, 'Z' | 'X') {
+        return None;
+    }
+    let signal = (stat.ended & 0x7f) as i32;
+    if stat.ended == 0 {
+        // The kernel shows 0 to observers that may not trace the process.
+        let me = rustix::process::geteuid().as_raw();
+        return (me == 0 || user(pid) == Some(me)).then_some(0);
+    }
+    Some(if signal != 0 {
+        -signal
+    } else {
+        (stat.ended >> 8 & 0xff) as i32
+    })
+}
+
+/// How a thread sleeps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Sleep {
+    call: String,
+    /// How often the thread has gone to sleep.
+    switches: String,
+}
+
+/// How a thread sleeps in the kernel. None: it runs, or the observer may not know.
+pub(crate) fn sleep(pid: u32, thread: u32) -> Option<Sleep> {
+    let path = format!("/proc/{pid}/task/{thread}");
+    let switches = status_line(&path, "voluntary_ctxt_switches:")?;
+    let call = fs::read_to_string(format!("{path}/syscall")).ok()?;
+    Some(Sleep { call, switches })
+}
+
+impl Sleep {
+    /// Whether only another thread of the same process can end the sleep: the thread sleeps on a futex that is private to
+    /// the process, without a time limit. (The standard library of Python and `std` of Rust wait in this way for their
+    /// locks, conditions and threads.)
+    ///
+    /// # References
+    ///  - [futex(2)](https://man7.org/linux/man-pages/man2/futex.2.html)
+    pub(crate) fn is_for_own_threads(&self) -> bool {
+        const FUTEX: Option<u64> = match () {
+            () if cfg!(target_arch = "x86_64") => Some(202),
+            () if cfg!(target_arch = "aarch64") => Some(98),
+            () => None,
+        };
+        const WAIT: u64 = 0;
+        const WAIT_BITSET: u64 = 9;
+        const PRIVATE: u64 = 128;
+        const COMMAND: u64 = 0x7f;
+        let mut words = self.call.split_whitespace();
+        let number = words.next().and_then(|word| word.parse::<u64>().ok());
+        let arguments: Vec<u64> = words
+            .filter_map(|word| u64::from_str_radix(word.strip_prefix("0x")?, 16).ok())
+            .collect();
+        let [_, operation, _, timeout, ..] = arguments[..] else {
+            return false;
+        };
+        FUTEX.is_some()
+            && number == FUTEX
+            && operation & PRIVATE != 0
+            && matches!(operation & COMMAND, WAIT | WAIT_BITSET)
+            && timeout == 0
+    }
 }
 
 /// Ids and facts of the threads of a process. An error means that the observer may not list them.
@@ -119,14 +190,14 @@ pub(crate) fn ids(path: &str) -> Vec<u32> {
 }
 
 /// Whether a process has a signal handler that may be the program's: not those of every Python program (SIGINT), of
-/// Procession's workers (the last real-time signal), and of debugging aids (faults).
+/// Procession's workers (the last real-time signal), of the C library's threads (32, 33), and of debugging aids (faults).
 pub(crate) fn handles_signals(pid: u32) -> bool {
-    const OF_NO_PROGRAM: [u32; 9] = [2, 4, 5, 6, 7, 8, 11, 31, 64];
+    const OF_NO_PROGRAM: [u32; 11] = [2, 4, 5, 6, 7, 8, 11, 31, 32, 33, 64];
     let line = status_line(&format!("/proc/{pid}"), "SigCgt:");
     let caught = line.and_then(|line| u64::from_str_radix(line.trim(), 16).ok());
     let others = OF_NO_PROGRAM
         .iter()
-        .map(|signal| 1 << (signal - 1))
+        .map(|signal| 1_u64 << (signal - 1))
         .fold(0, |all, bit| all | bit);
     caught.unwrap_or(0) & !others != 0
 }
@@ -289,6 +360,39 @@ mod tests {
             ("a) b (c)", 'S', 3)
         );
         assert_eq!((stat.ticks, stat.start_time), (12, 4242));
+    }
+
+    #[test]
+    fn the_exit_code_of_a_zombie_is_read() {
+        let fields = "3 12 12 0 -1 0 0 0 0 0 7 5 0 0 20 0 1 0 4242";
+        let rest = "0 ".repeat(29);
+        let exit = |state: char, word: u32| {
+            let stat = parse_stat(&format!("12 (a) {state} {fields} {rest}{word}")).expect("valid");
+            exit_of_zombie(std::process::id(), &stat)
+        };
+        assert_eq!(exit('Z', 0), Some(0));
+        assert_eq!(exit('Z', 3 << 8), Some(3));
+        assert_eq!(exit('Z', 9), Some(-9));
+        assert_eq!(exit('S', 3 << 8), None);
+    }
+
+    #[test]
+    fn only_a_private_futex_without_time_limit_is_for_own_threads() {
+        let number = if cfg!(target_arch = "aarch64") { 98 } else { 202 };
+        let sleep = |call: String| Sleep {
+            call,
+            switches: String::new(),
+        };
+        let futex = |operation: u32, timeout: u64| {
+            sleep(format!(
+                "{number} 0x7f00 {operation:#x} 0x0 {timeout:#x} 0x0 0xff 0x7ff 0x7fe\n"
+            ))
+        };
+        assert!(futex(128 | 256 | 9, 0).is_for_own_threads());
+        assert!(!futex(256 | 9, 0).is_for_own_threads());
+        assert!(!futex(128 | 9, 0x7fff).is_for_own_threads());
+        assert!(!sleep("running\n".to_owned()).is_for_own_threads());
+        assert!(!sleep("-1 0x7ff 0x7fe\n".to_owned()).is_for_own_threads());
     }
 
     #[test]

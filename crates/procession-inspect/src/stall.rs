@@ -7,7 +7,7 @@ use crate::model::{Detail, Family, What};
 use crate::{Error, Extras, Observer, diagnose, proc, text};
 
 /// The report of the calling thread, which is in a wait: what it waits for, and the text of `why` if something is wrong. None
-/// if it is not recorded as waiting, or is a worker of a pool that waits for tasks.
+/// if it is not recorded as waiting, or is a worker of a pool that waits for tasks, or its supervisor.
 #[must_use]
 pub fn report() -> Option<String> {
     let (pid, thread) = proc::this_thread()?;
@@ -33,7 +33,7 @@ fn describe(family: &Family, found: &[Finding], pid: u32, thread: u32) -> Option
     let object = wait.object.and_then(|key| objects.get(&key)).copied();
     let of_pool = object
         .is_some_and(|object| matches!(&object.detail, Detail::Queue(queue) if queue.of_pool.is_some()));
-    if of_pool && wait.what == What::Item {
+    if (of_pool && wait.what == What::Item) || wait.what == What::Supervise {
         return None;
     }
     let joined = wait

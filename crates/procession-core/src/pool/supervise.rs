@@ -104,9 +104,8 @@ impl Pool {
             if deadline.expired() {
                 return Event::TimedOut;
             }
-            let after = |span: Option<Duration>| {
-                span.map_or(deadline, |span| deadline.sooner(Deadline::after(span)))
-            };
+            let after =
+                |span: Option<Duration>| span.map_or(deadline, |span| deadline.sooner(Deadline::after(span)));
             let soonest = next.act.into_iter().chain(next.look).min();
             if since == 0 {
                 since = now();
@@ -506,7 +505,12 @@ impl Pool {
     /// Sleeps until something happens to a worker or the pool, or until there are results for which no other thread
     /// waits. Observers are told that it has had nothing to do since `idle`, and will do nothing of its own accord
     /// before `acts`.
-    fn sleep(&self, mut state: std::sync::MutexGuard<'_, State>, until: Deadline, (idle, acts): (u64, Deadline)) {
+    fn sleep(
+        &self,
+        mut state: std::sync::MutexGuard<'_, State>,
+        until: Deadline,
+        (idle, acts): (u64, Deadline),
+    ) {
         let leads = state.waiters == 0
             && (state.pending_reports > 0 || (state.phase == Phase::Closing && state.pending > 0));
         let since = self.results.put_so_far();

@@ -257,7 +257,10 @@ impl State {
 
     /// The definition of a group ([`named`]); 0 if it has none.
     pub(super) fn definition_of(&self, group: u64) -> u64 {
-        let definition = self.groups.get(&group).and_then(|group| group.definition.as_ref());
+        let definition = self
+            .groups
+            .get(&group)
+            .and_then(|group| group.definition.as_ref());
         definition.map_or(0, |definition| named(definition.key().0, definition.key().1))
     }
 

@@ -180,12 +180,7 @@ impl Pool {
 
     /// Calls `wait`, in which this thread waits by other means than this pool's, and records meanwhile that it waits for
     /// a task, a group, or, if both are 0, all tasks.
-    pub fn wait_by<T>(
-        &self,
-        (task, group): (u64, u64),
-        deadline: Deadline,
-        wait: impl FnOnce() -> T,
-    ) -> T {
+    pub fn wait_by<T>(&self, (task, group): (u64, u64), deadline: Deadline, wait: impl FnOnce() -> T) -> T {
         let mut reason = self.reason(task, group);
         if group != 0 {
             reason.detail = self.lock().definition_of(group);

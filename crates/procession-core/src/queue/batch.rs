@@ -86,7 +86,9 @@ impl Queue {
         let Some(inside) = self.enter(&object.put_mutex, policy) else {
             return (0, Ok(Put::Busy));
         };
-        object.put_by.store(self.0.hold.family.seat_number(), Ordering::Relaxed);
+        object
+            .put_by
+            .store(self.0.hold.family.seat_number(), Ordering::Relaxed);
         let snapshot = object.items.bell.snapshot();
         let mut start: usize = batch.messages[..from].iter().map(|m| m.1).sum();
         let mut count = object.put_count.load(Ordering::Relaxed);

@@ -61,7 +61,9 @@ impl Queue {
         crash_point!("put.room found");
         let next = &object.tails[(count as usize + 1) & 1];
         next.store(here.behind(segment, parcel.header, parcel.weight()));
-        object.put_by.store(self.0.hold.family.seat_number(), Ordering::Relaxed);
+        object
+            .put_by
+            .store(self.0.hold.family.seat_number(), Ordering::Relaxed);
         self.write(
             segment,
             here.position,

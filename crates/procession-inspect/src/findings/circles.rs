@@ -1,8 +1,8 @@
 //! Deadlocks: threads that wait for each other in a circle.
 
 use super::graph::{Graph, Wakers};
-use super::{Finding, Kind, Level, Named, Proof, Step};
-use crate::model::{Detail, What, Who};
+use super::{Finding, Kind, Named, Proof, Step};
+use crate::model::{Detail, What};
 use std::collections::{HashMap, HashSet, VecDeque};
 
 /// Finds the circles. Returns the waiters that they explain: those of the circles, and those that wait for them.
@@ -31,14 +31,14 @@ pub(super) fn find(graph: &Graph<'_>, findings: &mut Vec<Finding>) -> HashSet<us
 fn edges(graph: &Graph<'_>) -> Vec<Vec<usize>> {
     let mut waiters_of: HashMap<usize, Vec<usize>> = HashMap::new();
     for (number, waiter) in graph.waiters.iter().enumerate() {
-        if graph.is_endless(number) {
+        if graph.is_endless(number) && !graph.is_service(number) {
             waiters_of.entry(waiter.member).or_default().push(number);
         }
     }
     let of = |member: usize| waiters_of.get(&member).cloned().unwrap_or_default();
     (0..graph.waiters.len())
         .map(|waiter| {
-            if !graph.is_endless(waiter) {
+            if !graph.is_endless(waiter) || graph.is_service(waiter) {
                 return Vec::new();
             }
             if let Some(holder) = graph.holder(waiter) {
@@ -60,6 +60,10 @@ fn edges(graph: &Graph<'_>) -> Vec<Vec<usize>> {
                     threads.retain(main);
                 }
                 return threads;
+            }
+            let needed = super::results::needed(graph, waiter);
+            if !needed.is_empty() {
+                return needed;
             }
             match &graph.wakers[waiter] {
                 Wakers::Threads(members) if graph.stuck[waiter] => {
@@ -126,12 +130,9 @@ fn waiting_behind(edges: &[Vec<usize>], explained: &mut HashSet<usize>) -> Vec<u
 fn describe(graph: &Graph<'_>, circle: &[usize], behind: &[usize]) -> Finding {
     let certain = circle.iter().all(|waiter| graph.stuck[*waiter]);
     let steps: Vec<Step> = circle.iter().map(|waiter| step(graph, *waiter, circle)).collect();
-    let mut members: Vec<Who> = Vec::new();
+    let members = super::members_of(&steps);
     let mut objects: Vec<Named> = Vec::new();
     for one in &steps {
-        if !members.contains(&one.who) {
-            members.push(one.who.clone());
-        }
         if let Some(object) = &one.object
             && !objects.contains(object)
         {
@@ -160,6 +161,7 @@ fn describe(graph: &Graph<'_>, circle: &[usize], behind: &[usize]) -> Finding {
     if !circle.iter().any(|waiter| graph.holder(*waiter).is_some()) {
         details.extend(objects_of_nobody(graph, circle));
     }
+    details.extend(super::results::tasks(graph, circle));
     if !behind.is_empty() {
         let names: Vec<String> = behind
             .iter()
@@ -179,9 +181,21 @@ fn describe(graph: &Graph<'_>, circle: &[usize], behind: &[usize]) -> Finding {
     let queues = circle
         .iter()
         .any(|waiter| matches!(graph.object(*waiter).map(|o| &o.detail), Some(Detail::Queue(_))));
+    let waits_for_results = |waiter: &usize| graph.waiters[*waiter].wait.what == What::Result;
     let mut advice = Vec::new();
     if joins && queues {
         advice.push("take all messages out of the queue before joining the process".to_owned());
+    } else if circle.iter().any(waits_for_results) {
+        for (waiter, step) in circle.iter().zip(&steps) {
+            if waits_for_results(waiter) {
+                let locks = step.holds.iter();
+                advice.extend(locks.map(|lock| format!("release {lock} before waiting for results")));
+            }
+            if step.what == What::Room {
+                let queue = step.object.as_ref().map_or_else(String::new, ToString::to_string);
+                advice.push(format!("take messages out of {queue} while the tasks run"));
+            }
+        }
     } else if locks_only && steps.len() > 1 {
         advice.push("acquire these locks in the same order everywhere".to_owned());
     }
@@ -190,16 +204,14 @@ fn describe(graph: &Graph<'_>, circle: &[usize], behind: &[usize]) -> Finding {
         pids.join(" ")
     ));
     Finding {
-        kind: Kind::Deadlock,
-        level: Level::Problem,
         proof: if certain { Proof::Certain } else { Proof::Suspected },
-        title,
         steps,
         details,
         advice,
         seconds: Some(seconds),
         members,
         objects,
+        ..Finding::new(Kind::Deadlock, title)
     }
 }
 
@@ -211,12 +223,20 @@ fn objects_of_nobody(graph: &Graph<'_>, circle: &[usize]) -> Vec<String> {
         let Some(object) = graph.object(*waiter) else {
             continue;
         };
-        let done = match wait.what {
-            What::Item => "puts a message into",
-            What::Room => "takes a message out of",
+        let name = Named::of(object);
+        let sentence = match (wait.what, &object.detail) {
+            (What::Item, _) => format!("nobody is left who puts a message into {name}"),
+            (What::Room, _) => format!("nobody is left who takes a message out of {name}"),
+            (What::Set, _) => format!("nobody is left who sets {name}"),
+            (What::Notification, _) => format!("nobody is left who notifies {name}"),
+            (What::Barrier, Detail::Barrier { parties, arrived, .. }) => {
+                format!(
+                    "{} of {parties} parties of {name} cannot come",
+                    parties.saturating_sub(*arrived)
+                )
+            }
             _ => continue,
         };
-        let sentence = format!("nobody is left who {done} {}", Named::of(object));
         if !sentences.contains(&sentence) {
             sentences.push(sentence);
             sentences.extend(super::lost::the_dead(graph));

@@ -1,8 +1,8 @@
 //! Who waits for whom, and which threads are stuck.
 
-use super::Named;
-use crate::model::{Detail, Family, Key, Lock, Member, Object, Thread, Wait, What, Who};
-use std::collections::HashMap;
+use super::{Named, task_name};
+use crate::model::{Detail, Family, Key, Lock, Member, Object, Pool, Task, Thread, Wait, What, Who, Worker};
+use std::collections::{HashMap, HashSet};
 
 /// A thread that waits.
 #[derive(Clone, Copy, Debug)]
@@ -21,6 +21,15 @@ pub(super) enum Wakers {
     Threads(Vec<usize>),
     /// This waiter alone: its thread holds the lock.
     Waiter(usize),
+}
+
+/// What is assumed of threads that do not wait, when the stuck ones are found.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Assume {
+    /// Stopped processes are not continued.
+    pub(super) stopped_stay: bool,
+    /// Threads that sleep outside of Procession do nothing.
+    pub(super) outsiders_sleep: bool,
 }
 
 /// The threads of a family that wait, with what could wake each.
@@ -71,7 +80,7 @@ impl<'a> Graph<'a> {
         graph.wakers = (0..graph.waiters.len())
             .map(|waiter| graph.wakers_of(waiter, &mut referrers))
             .collect();
-        graph.find_stuck();
+        graph.stuck = graph.stuck_if(Assume::default());
         graph
     }
 
@@ -109,7 +118,7 @@ impl<'a> Graph<'a> {
         self.seats.get(&seat).copied()
     }
 
-    fn position(&self, who: &Who) -> Option<usize> {
+    pub(super) fn position(&self, who: &Who) -> Option<usize> {
         self.seats.get(&who.seat).copied()
     }
 
@@ -138,7 +147,8 @@ impl<'a> Graph<'a> {
             | What::Set
             | What::Barrier
             | What::Notification
-            | What::Result => {
+            | What::Result
+            | What::Supervise => {
                 let Some(object) = self.object(waiter) else {
                     return Wakers::Other;
                 };
@@ -154,6 +164,9 @@ impl<'a> Graph<'a> {
                         _ => Wakers::Other,
                     };
                 }
+                if let Detail::Pool(pool) = &object.detail {
+                    return self.wakers_through(pool, wait);
+                }
                 if let Detail::RLock(lock) = &object.detail {
                     return self.waiter_that_holds(lock).map_or(Wakers::Other, Wakers::Waiter);
                 }
@@ -163,6 +176,27 @@ impl<'a> Graph<'a> {
                     .clone()
             }
         }
+    }
+
+    /// Who could end a wait for results of a pool, or give its supervisor something to do: its workers, or the worker that
+    /// runs the task; and the process that has made it, which could cancel tasks.
+    fn wakers_through(&self, pool: &Pool, wait: &Wait) -> Wakers {
+        let results = pool.results.and_then(|key| self.objects.get(&key));
+        let empty = match results.map(|object| &object.detail) {
+            Some(Detail::Queue(queue)) => queue.depth == 0,
+            _ => true,
+        };
+        let Some(owner) = pool.owner.as_ref().filter(|_| empty) else {
+            return Wakers::Other;
+        };
+        let runs = |task: u64| {
+            move |worker: &&Worker| worker.task.as_ref().is_some_and(|running| running.id == task)
+        };
+        let the_one = wait.number.and_then(|task| pool.workers.iter().find(runs(task)));
+        let workers: Vec<&Worker> = the_one.map_or_else(|| pool.workers.iter().collect(), |one| vec![one]);
+        let of_workers = workers.iter().filter_map(|worker| worker.who.as_ref());
+        let members = core::iter::once(owner).chain(of_workers);
+        Wakers::Threads(members.filter_map(|who| self.position(who)).collect())
     }
 
     /// All members that could change an object: those that refer to it; all, if a reference is in a message or in another
@@ -191,45 +225,132 @@ impl<'a> Graph<'a> {
         Wakers::Threads(found)
     }
 
-    /// Computes the greatest set of waiters of which each waits for threads of the set only.
-    fn find_stuck(&mut self) {
-        self.stuck = self
+    /// Computes the greatest set of waiters of which each waits for threads of the set only, and for threads that can do
+    /// nothing before one of the set does.
+    pub(super) fn stuck_if(&self, assume: Assume) -> Vec<bool> {
+        let members = &self.family.members;
+        let mut stuck: Vec<bool> = self
             .wakers
             .iter()
             .map(|wakers| !matches!(wakers, Wakers::Other))
             .collect();
+        let resting: Vec<usize> = (0..members.len())
+            .map(|member| {
+                let threads = members[member].threads.iter();
+                threads
+                    .filter(|thread| {
+                        (thread.wait.is_none() && thread.inner_wait)
+                            || (assume.outsiders_sleep && self.is_outsider(thread))
+                    })
+                    .count()
+            })
+            .collect();
         loop {
-            // A thread that does not wait, one that the observer cannot list, a process that has not come yet, and a signal
-            // handler are free.
-            let mut stuck_threads = vec![0; self.family.members.len()];
-            for (waiter, stuck) in self.waiters.iter().zip(&self.stuck) {
-                stuck_threads[waiter.member] += usize::from(*stuck);
+            // A thread that does something else, one that the observer cannot list, a process that has not come yet, and a
+            // signal handler are free.
+            let mut still = resting.clone();
+            for (waiter, stuck) in self.waiters.iter().zip(&stuck) {
+                still[waiter.member] += usize::from(*stuck);
             }
-            let free: Vec<bool> = self
-                .family
-                .members
+            let free: Vec<bool> = members
                 .iter()
-                .zip(&stuck_threads)
-                .map(|(member, stuck)| {
-                    member.threads.is_empty() || *stuck < member.threads.len() || member.handles_signals()
+                .zip(&still)
+                .map(|(member, still)| {
+                    !(assume.stopped_stay && member.is_stopped())
+                        && (member.threads.is_empty()
+                            || *still < member.threads.len()
+                            || member.handles_signals())
                 })
                 .collect();
             let mut changed = false;
-            for waiter in 0..self.stuck.len() {
+            for waiter in 0..stuck.len() {
                 let ends = match &self.wakers[waiter] {
                     Wakers::Other => false,
                     Wakers::Threads(members) => members.iter().any(|member| free[*member]),
-                    Wakers::Waiter(holder) => !self.stuck[*holder],
+                    Wakers::Waiter(holder) => !stuck[*holder],
                 };
-                if self.stuck[waiter] && ends {
-                    self.stuck[waiter] = false;
+                if stuck[waiter] && ends {
+                    stuck[waiter] = false;
                     changed = true;
                 }
             }
             if !changed {
-                return;
+                return stuck;
             }
         }
+    }
+
+    /// Whether a thread sleeps outside of Procession, or for something that comes from outside: bytes, one of many things.
+    fn is_outsider(&self, thread: &Thread) -> bool {
+        thread.state == 'S'
+            && match &thread.wait {
+                None => !thread.inner_wait,
+                Some(wait) => {
+                    matches!(wait.what, What::Receive | What::Send | What::Any)
+                        && wait.steady
+                        && wait.gives_up_in.is_none()
+                }
+            }
+    }
+
+    /// The threads outside of Procession that could end the wait of a waiter, directly or through others, with their
+    /// members. `stuck`: the waiters that are stuck if these threads sleep on.
+    pub(super) fn outsiders(&self, waiter: usize, stuck: &[bool]) -> Vec<(&'a Member, &'a Thread)> {
+        let mut seen = vec![false; self.family.members.len()];
+        let mut left = vec![waiter];
+        let mut known: HashSet<usize> = HashSet::from([waiter]);
+        let mut found = Vec::new();
+        while let Some(waiter) = left.pop() {
+            let members: &[usize] = match &self.wakers[waiter] {
+                Wakers::Threads(members) => members,
+                Wakers::Waiter(holder) => {
+                    if known.insert(*holder) {
+                        left.push(*holder);
+                    }
+                    continue;
+                }
+                Wakers::Other => continue,
+            };
+            for number in members {
+                if core::mem::replace(&mut seen[*number], true) {
+                    continue;
+                }
+                let member = &self.family.members[*number];
+                let outside = member.threads.iter().filter(|thread| self.is_outsider(thread));
+                found.extend(outside.map(|thread| (member, thread)));
+                let waiters = (0..).zip(&self.waiters);
+                left.extend(
+                    waiters
+                        .filter(|(other, one)| one.member == *number && stuck[*other] && known.insert(*other))
+                        .map(|(other, _)| other),
+                );
+            }
+        }
+        found
+    }
+
+    /// Whether a thread of Procession itself waits, or one that has nothing to do: a supervisor of a pool, a worker without
+    /// a task.
+    pub(super) fn is_service(&self, waiter: usize) -> bool {
+        let of_pool = || match self.object(waiter).map(|object| &object.detail) {
+            Some(Detail::Queue(queue)) => queue.of_pool.is_some(),
+            _ => false,
+        };
+        match self.waiters[waiter].wait.what {
+            What::Supervise => true,
+            What::Item => of_pool(),
+            _ => false,
+        }
+    }
+
+    /// The waiter that the main thread of a member is, if it waits without a time limit.
+    pub(super) fn main_waiter(&self, member: usize) -> Option<usize> {
+        let pid = self.family.members[member].pid?;
+        let number = self
+            .waiters
+            .iter()
+            .position(|one| one.member == member && one.thread.id == pid)?;
+        self.is_endless(number).then_some(number)
     }
 
     /// An object in a finding.
@@ -291,11 +412,39 @@ pub(crate) fn sentence(wait: &Wait, object: Option<&Object>, joined: Option<Who>
             "waits for room to send to descriptor {}",
             wait.number.unwrap_or(0)
         ),
-        What::Result => match wait.number {
-            Some(task) => format!("waits for the result of task {task} of {name}"),
-            None => format!("waits for results of {name}"),
+        What::Result => match (wait.number, wait.group, task_waited_for(wait, object)) {
+            (None, None, _) => format!("waits for all tasks of {name}"),
+            (Some(_), _, Some(task)) => format!("waits for the result of {} of {name}", task_name(task)),
+            (Some(_), ..) => format!("waits for a result of {name}"),
+            (
+                _,
+                _,
+                Some(Task {
+                    function: Some(function),
+                    ..
+                }),
+            ) => {
+                format!("waits for results of {function} of {name}")
+            }
+            _ => format!("waits for results of {name}"),
         },
+        What::Supervise => format!("looks after the workers of {name}"),
         What::Any => format!("waits for one of {} things", wait.number.unwrap_or(0)),
+    }
+}
+
+/// A running task for which a thread waits: the one, or one of its group.
+fn task_waited_for<'a>(wait: &Wait, pool: Option<&'a Object>) -> Option<&'a Task> {
+    let Some(Detail::Pool(pool)) = pool.map(|object| &object.detail) else {
+        return None;
+    };
+    let mut running = pool.workers.iter().filter_map(|worker| worker.task.as_ref());
+    match (wait.number, wait.group) {
+        (Some(id), _) => running.find(|task| task.id == id),
+        (_, Some((_, definition))) => {
+            running.find(|task| definition.is_some() && task.definition == definition)
+        }
+        _ => None,
     }
 }
 

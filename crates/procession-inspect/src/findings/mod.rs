@@ -15,14 +15,24 @@
 //!
 //! A thread is *stuck* if it is in a steady wait without a time limit, and every thread that could end this wait is stuck
 //! too. Any thread of a process that refers to an object can release a Lock, put a message, set an event. Only the holder
-//! can release an RLock. So a circle of stuck threads is certain. A circle in which each waits for the holder of a lock,
-//! but where another thread could release it, is suspected.
+//! can release an RLock. Only a worker of a pool, and the threads of the process that made the pool, can end the wait for a
+//! result. A thread that sleeps until another thread of its own process wakes it ends no wait before that thread does. So a
+//! circle of stuck threads is certain.
+//!
+//! What is suspected:
+//! - a circle in which each waits for the holder of a lock, for the end of a process, or for the worker that runs its task,
+//!   but where another thread could end one of the waits;
+//! - a wait that would be stuck if the threads that sleep outside of Procession did nothing, and that has lasted for some
+//!   seconds: for room in a queue, at a barrier, for a lock whose holder has ended, or for a message of a queue if the last
+//!   process that put one has ended. (A worker that waits for tasks, or a thread that waits for an event, is no reason to
+//!   suspect anything, even if all others sleep.)
 
 mod circles;
 mod graph;
 mod lost;
 mod pools;
 mod queues;
+mod results;
 mod single;
 
 pub(crate) use graph::sentence as graph_sentence;
@@ -32,7 +42,7 @@ use crate::model::{Detail, Family, Key, Object, What, Who};
 use crate::visible::visible;
 use graph::Graph;
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// Something that is wrong.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -82,6 +92,13 @@ pub enum Kind {
 }
 
 impl Kind {
+    fn level(self) -> Level {
+        match self {
+            Kind::Deadlock | Kind::Lost | Kind::Stopped => Level::Problem,
+            Kind::Died | Kind::Starving | Kind::Slow | Kind::Growing | Kind::Contended => Level::Warning,
+        }
+    }
+
     /// The word at the beginning of the text.
     #[must_use]
     pub fn heading(self) -> &'static str {
@@ -94,6 +111,24 @@ impl Kind {
             Kind::Slow => "SLOW",
             Kind::Growing => "GROWING",
             Kind::Contended => "CONTENDED",
+        }
+    }
+}
+
+impl Finding {
+    /// A certain finding without details. Its level is that of its kind.
+    fn new(kind: Kind, title: String) -> Finding {
+        Finding {
+            kind,
+            level: kind.level(),
+            proof: Proof::Certain,
+            title,
+            steps: Vec::new(),
+            details: Vec::new(),
+            advice: Vec::new(),
+            seconds: None,
+            members: Vec::new(),
+            objects: Vec::new(),
         }
     }
 }
@@ -182,10 +217,16 @@ pub fn find(family: &Family) -> Vec<Finding> {
     let graph = Graph::new(family);
     let mut findings = Vec::new();
     let explained = circles::find(&graph, &mut findings);
-    lost::find(&graph, &explained, &mut findings);
-    single::stopped(&graph, &mut findings);
+    let mut explained = single::stopped(&graph, explained, &mut findings);
+    lost::find(&graph, &mut explained, &mut findings);
     single::died(&graph, &mut findings);
-    pools::find(family, &mut findings);
+    // The tasks of threads that hang are neither long nor slow.
+    let hangs: HashSet<u32> = findings
+        .iter()
+        .filter(|finding| matches!(finding.kind, Kind::Deadlock | Kind::Lost))
+        .flat_map(|finding| finding.steps.iter().map(|step| step.who.seat))
+        .collect();
+    pools::find(family, &hangs, &mut findings);
     queues::growing(family, &mut findings);
     single::contended(family, &mut findings);
     findings.sort_by_key(|finding| (finding.level, finding.kind));
@@ -231,6 +272,22 @@ pub fn confirmed(
         earlier.1.iter().any(|other| same(&other)) && !shrinks
     });
     findings
+}
+
+/// A number with its noun.
+fn count(n: u64, one: &str, many: &str) -> String {
+    format!("{n} {}", if n == 1 { one } else { many })
+}
+
+/// The processes of some steps, each once.
+fn members_of(steps: &[Step]) -> Vec<Who> {
+    let mut members: Vec<Who> = Vec::new();
+    for one in steps {
+        if !members.contains(&one.who) {
+            members.push(one.who.clone());
+        }
+    }
+    members
 }
 
 /// The objects of a family by their keys.

@@ -1,7 +1,8 @@
 //! Findings on pools: slow tasks, and workers without work.
 
-use super::{Finding, Kind, Level, Named, Proof};
+use super::{Finding, Kind, Named};
 use crate::model::{Detail, Family, Object, Pool, Task, Who, Worker};
+use std::collections::HashSet;
 
 /// A task that takes this multiple of the median of its function is slow.
 const SLOW_TIMES: f64 = 10.0;
@@ -13,11 +14,12 @@ const ENOUGH_TASKS: usize = 3;
 const STARVING_SECONDS: f64 = 0.5;
 
 /// Finds slow tasks and starving pools.
-pub(super) fn find(family: &Family, findings: &mut Vec<Finding>) {
+/// `hangs`: the seats of processes whose hang is explained already.
+pub(super) fn find(family: &Family, hangs: &HashSet<u32>, findings: &mut Vec<Finding>) {
     for object in &family.objects {
         if let Detail::Pool(pool) = &object.detail {
-            findings.extend(starving(object, pool));
-            slow(object, pool, findings);
+            let found = starving(object, pool).into_iter().chain(slow(object, pool));
+            findings.extend(found.filter(|one| one.members.iter().all(|who| !hangs.contains(&who.seat))));
         }
     }
 }
@@ -41,38 +43,72 @@ fn starving(object: &Object, pool: &Pool) -> Option<Finding> {
         return None;
     }
     let busy = running(pool).count();
+    let name = Named::of(object);
+    let title = format!(
+        "{name} of {} workers: {busy} {}, {} idle since {idle_since:.1} s, 0 tasks wait",
+        pool.workers.len(),
+        if busy == 1 { "works" } else { "work" },
+        idle.len()
+    );
+    let before = if worker.done == 0 {
+        "it has done none before".to_owned()
+    } else {
+        format!("it has done {} before", worker.done)
+    };
+    let advice = match items(pool, task) {
+        Items::One => {
+            "this is a single call: divide its work into several calls, or submit the longest calls first"
+        }
+        Items::Several => "use smaller chunks (chunksize=), so that the idle workers get some of this work",
+        Items::Unknown => {
+            "if the task is a chunk of several items, use smaller chunks (chunksize=); if it is a single call, divide its work"
+        }
+    };
     Some(Finding {
-        kind: Kind::Starving,
-        level: Level::Warning,
-        proof: Proof::Certain,
-        title: format!(
-            "{} of {} workers: {busy} {}, {} idle since {idle_since:.1} s, 0 tasks wait",
-            Named::of(object),
-            pool.workers.len(),
-            if busy == 1 { "works" } else { "work" },
-            idle.len()
-        ),
-        steps: Vec::new(),
         details: vec![format!(
-            "{who} runs {} for {:.1} s; {}",
+            "{who} runs {} for {:.1} s; {before}",
             task_name(task),
-            task.seconds,
-            if worker.done == 0 {
-                "it has done none before".to_owned()
-            } else {
-                format!("it has done {} before", worker.done)
-            }
+            task.seconds
         )],
-        advice: vec![
-            "use smaller chunks (chunksize=), so that the idle workers get some of this work".to_owned(),
-        ],
+        advice: vec![advice.to_owned()],
         seconds: Some(idle_since),
         members: vec![who.clone()],
-        objects: vec![Named::of(object)],
+        objects: vec![name],
+        ..Finding::new(Kind::Starving, title)
     })
 }
 
-fn slow(object: &Object, pool: &Pool, findings: &mut Vec<Finding>) {
+/// How many items of the input of a `map` a task has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Items {
+    One,
+    Several,
+    Unknown,
+}
+
+/// Finds out whether a task has one item: it is a single call, or the next task begins at the next item.
+fn items(pool: &Pool, task: &Task) -> Items {
+    let Some(number) = task.number else {
+        return Items::One;
+    };
+    if task.item > 0 {
+        return Items::Several;
+    }
+    let running = running(pool).map(|(_, _, other)| (&other.function, other.number));
+    let past = pool.workers.iter().flat_map(|worker| &worker.recent);
+    let past = past
+        .filter(|past| past.ago < task.seconds)
+        .map(|past| (&past.function, past.number));
+    let next = (&task.function, Some(number + 1));
+    if running.chain(past).any(|other| other == next) {
+        Items::One
+    } else {
+        Items::Unknown
+    }
+}
+
+fn slow(object: &Object, pool: &Pool) -> Vec<Finding> {
+    let mut findings = Vec::new();
     for (worker, who, task) in running(pool) {
         let median = pool
             .functions
@@ -82,37 +118,32 @@ fn slow(object: &Object, pool: &Pool, findings: &mut Vec<Finding>) {
         if task.seconds < SLOW_SECONDS || task.seconds < SLOW_TIMES * median.median {
             continue;
         }
+        let name = Named::of(object);
+        let title = format!(
+            "{name} of {} workers: {who} runs {} since {:.1} s; the median of {} such tasks is {}",
+            pool.workers.len(),
+            task_name(task),
+            task.seconds,
+            median.tasks,
+            crate::units::duration(median.median)
+        );
         findings.push(Finding {
-            kind: Kind::Slow,
-            level: Level::Warning,
-            proof: Proof::Certain,
-            title: format!(
-                "{} of {} workers: {} runs {} since {:.1} s; the median of {} such tasks is {}",
-                Named::of(object),
-                pool.workers.len(),
-                who,
-                task_name(task),
-                task.seconds,
-                median.tasks,
-                crate::units::duration(median.median)
-            ),
-            steps: Vec::new(),
             details: vec![format!("it is the worker of slot {}", worker.slot)],
             advice: vec![format!("`procession stacks {}` shows where it is", who.pid)],
             seconds: Some(task.seconds),
             members: vec![who.clone()],
-            objects: vec![Named::of(object)],
+            objects: vec![name],
+            ..Finding::new(Kind::Slow, title)
         });
     }
+    findings
 }
 
-/// A task in words.
+/// A task in words: its function, and the place of the item on which the worker works in the input of the `map`.
 pub(crate) fn task_name(task: &Task) -> String {
     let function = task.function.as_deref().unwrap_or("a function");
-    let item = if task.item > 0 {
-        format!(", item {}", task.item)
-    } else {
-        String::new()
-    };
-    format!("task {} ({function}, number {}{item})", task.id, task.number)
+    match task.number {
+        Some(number) => format!("{function}, number {}", number.saturating_add(task.item)),
+        None => function.to_owned(),
+    }
 }

@@ -1,6 +1,6 @@
 //! Queues that get messages faster than they are taken.
 
-use super::{Finding, Kind, Level, Named, Proof};
+use super::{Finding, Kind, Named, Proof};
 use crate::model::{Detail, Family};
 
 /// Depth below which a queue is not judged.
@@ -21,23 +21,19 @@ pub(super) fn growing(family: &Family, findings: &mut Vec<Finding>) {
         }
         let name = Named::of(object);
         let left = queue.depth as f64 * object.age / queue.taken as f64;
+        let title = format!(
+            "{name} has {} messages ({}): {:.0} were put and {:.0} taken per second",
+            queue.depth,
+            crate::units::bytes(queue.bytes),
+            queue.put as f64 / object.age,
+            queue.taken as f64 / object.age
+        );
         findings.push(Finding {
-            kind: Kind::Growing,
-            level: Level::Warning,
             proof: Proof::Suspected,
-            title: format!(
-                "{name} has {} messages ({}): {:.0} were put and {:.0} taken per second",
-                queue.depth,
-                crate::units::bytes(queue.bytes),
-                queue.put as f64 / object.age,
-                queue.taken as f64 / object.age
-            ),
-            steps: Vec::new(),
             details: vec![format!("at this rate its consumers need {left:.0} s for them")],
             advice: vec!["give it a limit (maxsize=) or more consumers".to_owned()],
-            seconds: None,
-            members: Vec::new(),
             objects: vec![name],
+            ..Finding::new(Kind::Growing, title)
         });
     }
 }

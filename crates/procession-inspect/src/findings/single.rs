@@ -1,9 +1,9 @@
 //! Findings on single processes and locks: stopped processes, dead holders, contended locks.
 
-use super::graph::Graph;
-use super::{Finding, Kind, Level, Named, Proof};
-use crate::model::{Detail, Family, Key, Member, Object};
-use std::collections::BTreeSet;
+use super::graph::{Assume, Graph, Wakers};
+use super::{Finding, Kind, Level, Named};
+use crate::model::{Detail, Ended, Family, Key, Member, Object};
+use std::collections::{BTreeSet, HashSet};
 
 /// A lock on which threads have waited for at least this share of its age, together, is contended.
 const CONTENDED_SHARE: f64 = 0.5;
@@ -12,14 +12,34 @@ const CONTENDED_OPERATIONS: u64 = 1000;
 /// Share of the acquisitions that had to wait.
 const CONTENDED_WAITS: f64 = 0.3;
 
-/// Finds processes that are stopped.
-pub(super) fn stopped(graph: &Graph<'_>, findings: &mut Vec<Finding>) {
+/// Finds processes that are stopped. Adds the waiters that need them to `explained`.
+pub(super) fn stopped(
+    graph: &Graph<'_>,
+    mut explained: HashSet<usize>,
+    findings: &mut Vec<Finding>,
+) -> HashSet<usize> {
+    if !graph.family.members.iter().any(Member::is_stopped) {
+        return explained;
+    }
+    let assume = |outsiders_sleep| Assume {
+        stopped_stay: true,
+        outsiders_sleep,
+    };
+    // The waiters that only a stopped process can wake; and those that only one can wake, or a thread outside of Procession.
+    let stuck = graph.stuck_if(assume(false));
+    let perhaps = graph.stuck_if(assume(true));
     for (number, member) in graph.family.members.iter().enumerate() {
         if !member.is_stopped() {
             continue;
         }
         let has = has(graph.family, member);
         let keys: BTreeSet<Key> = has.iter().map(|(object, _)| object.key).collect();
+        let needs_it = |waiter: usize| {
+            let of_it =
+                matches!(&graph.wakers[waiter], Wakers::Threads(members) if members.contains(&number));
+            let suspect = perhaps[waiter] && super::lost::is_suspect(graph, waiter);
+            of_it && !graph.stuck[waiter] && !graph.is_service(waiter) && (stuck[waiter] || suspect)
+        };
         let waiters: Vec<usize> = (0..graph.waiters.len())
             .filter(|waiter| graph.waiters[*waiter].member != number)
             .filter(|waiter| {
@@ -27,69 +47,83 @@ pub(super) fn stopped(graph: &Graph<'_>, findings: &mut Vec<Finding>) {
                     .object(*waiter)
                     .is_some_and(|object| keys.contains(&object.key))
                     || graph.joined(*waiter) == Some(number)
+                    || needs_it(*waiter)
             })
             .collect();
-        let who = member.who();
-        let mut inside: Vec<String> = has
+        findings.push(stopped_one(graph, member, &has, &waiters));
+        let certain = waiters
             .iter()
-            .map(|(object, how)| format!("{how} {}", Named::of(object)))
-            .collect();
-        let changes = graph.family.changing.as_ref() == Some(&who);
-        if changes {
-            inside.push("in the middle of a change of family memory".to_owned());
-        }
-        let place = if inside.is_empty() {
-            String::new()
-        } else {
-            format!(" {}", inside.join(", "))
-        };
-        let traced = member
-            .process
-            .as_ref()
-            .is_some_and(|process| process.state == 't');
-        let how = if traced {
-            "stopped by a debugger"
-        } else {
-            "stopped (SIGSTOP)"
-        };
-        let mut others = Vec::new();
-        for waiter in &waiters {
-            let other = graph.member(*waiter).who();
-            let sentence = format!("{other} {}", graph.sentence(*waiter));
-            if !others.contains(&sentence) {
-                others.push(sentence);
+            .filter(|waiter| needs_it(**waiter) && !stuck[**waiter]);
+        if let (Some(finding), Some(waiter)) = (findings.last_mut(), certain.min()) {
+            let outsiders = graph.outsiders(*waiter, &perhaps);
+            if !outsiders.is_empty() {
+                finding.details.push(super::lost::unless(&outsiders));
             }
         }
-        if changes {
-            others.push("no other process can make, free or pass on an object until it goes on".to_owned());
-        }
-        let mut members = vec![who.clone()];
-        for waiter in &waiters {
-            let other = graph.member(*waiter).who();
-            if !members.contains(&other) {
-                members.push(other);
-            }
-        }
-        let matters = changes || !waiters.is_empty() || !has.is_empty();
-        findings.push(Finding {
-            kind: Kind::Stopped,
-            level: if matters { Level::Problem } else { Level::Warning },
-            proof: Proof::Certain,
-            title: format!("{who} is {how}{place}"),
-            steps: waiters
-                .iter()
-                .map(|waiter| super::circles::step(graph, *waiter, &[]))
-                .collect(),
-            details: others,
-            advice: vec![if traced {
-                "let the debugger continue it".to_owned()
-            } else {
-                format!("kill -CONT {} lets it go on", who.pid)
-            }],
-            seconds: None,
-            members,
-            objects: has.iter().map(|(object, _)| Named::of(object)).collect(),
-        });
+        explained.extend(waiters);
+    }
+    explained
+}
+
+fn stopped_one(
+    graph: &Graph<'_>,
+    member: &Member,
+    has: &[(&Object, &'static str)],
+    waiters: &[usize],
+) -> Finding {
+    let who = member.who();
+    let mut inside: Vec<String> = has
+        .iter()
+        .map(|(object, how)| format!("{how} {}", Named::of(object)))
+        .collect();
+    let changes = graph.family.changing.as_ref() == Some(&who);
+    if changes {
+        inside.push("in the middle of a change of family memory".to_owned());
+    }
+    let place = if inside.is_empty() {
+        String::new()
+    } else {
+        format!(" {}", inside.join(", "))
+    };
+    let traced = member
+        .process
+        .as_ref()
+        .is_some_and(|process| process.state == 't');
+    let how = if traced {
+        "stopped by a debugger"
+    } else {
+        "stopped (SIGSTOP)"
+    };
+    let steps: Vec<_> = waiters
+        .iter()
+        .map(|waiter| super::circles::step(graph, *waiter, &[]))
+        .collect();
+    let mut details = Vec::new();
+    if changes {
+        details.push("no other process can make, free or pass on an object until it goes on".to_owned());
+    }
+    if !steps.is_empty() && has.is_empty() {
+        details.push("no other process is left that can end these waits".to_owned());
+    }
+    let mut members = vec![who.clone()];
+    members.extend(
+        super::members_of(&steps)
+            .into_iter()
+            .filter(|other| *other != who),
+    );
+    let matters = changes || !waiters.is_empty() || !has.is_empty();
+    Finding {
+        level: if matters { Level::Problem } else { Level::Warning },
+        steps,
+        details,
+        advice: vec![if traced {
+            "let the debugger continue it".to_owned()
+        } else {
+            format!("kill -CONT {} lets it go on", who.pid)
+        }],
+        members,
+        objects: has.iter().map(|(object, _)| Named::of(object)).collect(),
+        ..Finding::new(Kind::Stopped, format!("{who} is {how}{place}"))
     }
 }
 
@@ -132,10 +166,6 @@ pub(super) fn died(graph: &Graph<'_>, findings: &mut Vec<Finding>) {
             n => format!("{n} threads wait for it"),
         };
         findings.push(Finding {
-            kind: Kind::Died,
-            level: Level::Warning,
-            proof: Proof::Certain,
-            title: format!("{name} was held by {dead}"),
             steps: waiters
                 .iter()
                 .map(|waiter| super::circles::step(graph, *waiter, &[]))
@@ -143,11 +173,19 @@ pub(super) fn died(graph: &Graph<'_>, findings: &mut Vec<Finding>) {
             details: vec![format!(
                 "the next process to acquire it gets OwnerDiedError; {waiting}"
             )],
-            advice: vec!["repair what the lock protects where the program catches OwnerDiedError".to_owned()],
-            seconds: None,
+            advice: vec![how_to_repair(dead).to_owned()],
             members: waiters.iter().map(|waiter| graph.member(*waiter).who()).collect(),
-            objects: vec![name],
+            objects: vec![name.clone()],
+            ..Finding::new(Kind::Died, format!("{name} was held by {dead}"))
         });
+    }
+}
+
+fn how_to_repair(dead: &Ended) -> &'static str {
+    if dead.exit == Some(0) {
+        "release the lock before the process ends (with lock: ...)"
+    } else {
+        "repair what the lock protects where the program catches OwnerDiedError"
     }
 }
 
@@ -167,24 +205,20 @@ pub(super) fn contended(family: &Family, findings: &mut Vec<Finding>) {
             continue;
         }
         let name = Named::of(object);
+        let title = format!(
+            "{name} is fought over: {:.0} % of {} acquisitions had to wait",
+            100.0 * waited.min(1.0),
+            object.operations
+        );
         findings.push(Finding {
-            kind: Kind::Contended,
-            level: Level::Warning,
-            proof: Proof::Certain,
-            title: format!(
-                "{name} is fought over: {:.0} % of {} acquisitions had to wait",
-                100.0 * waited.min(1.0),
-                object.operations
-            ),
-            steps: Vec::new(),
             details: vec![format!(
                 "on average {share:.1} threads waited for it, {:.0} µs each time",
                 1e6 * lock.waits.seconds / lock.waits.ended.max(1) as f64
             )],
             advice: vec!["hold it for a shorter time, or use several locks".to_owned()],
-            seconds: None,
             members: lock.holder.iter().cloned().collect(),
             objects: vec![name],
+            ..Finding::new(Kind::Contended, title)
         });
     }
 }

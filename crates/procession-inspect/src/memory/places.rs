@@ -68,7 +68,8 @@ places! {
     condition: ConditionObject { waiting, tally }
     ticket: TicketObject { called, condition, generation }
     queue: QueueObject {
-        maxsize, maxbytes, put_mutex, get_mutex, state, put_count, tails, get_count, heads, items, room, done_count,
+        maxsize, maxbytes, put_mutex, get_mutex, state, put_count, tails, put_by, get_count, heads, get_by, items, room,
+        done_count,
     }
     cursor: Cursor { bytes }
     dict: DictObject { parts }
@@ -171,7 +172,19 @@ const KINDS: &[&str] = &[
     "History",
 ];
 const WHATS: &[&str] = &[
-    "Acquire", "Item", "Room", "Done", "Set", "Barrier", "Ticket", "Join", "Receive", "Send", "Result", "Any",
+    "Acquire",
+    "Item",
+    "Room",
+    "Done",
+    "Set",
+    "Barrier",
+    "Ticket",
+    "Join",
+    "Receive",
+    "Send",
+    "Result",
+    "Any",
+    "Supervise",
 ];
 const STARTS: &[&str] = &["Founded", "Fork", "Spawn", "ForkServer", "Visit"];
 const ROLES: &[&str] = &["Program", "Worker", "ForkServer", "Spare", "Manager", "Tracker"];

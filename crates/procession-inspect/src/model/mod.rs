@@ -7,7 +7,7 @@ mod objects;
 mod pools;
 mod stacks;
 
-pub use objects::{Detail, Lock, Maker, Object, Queue, Waits};
+pub use objects::{Detail, Lock, Maker, Object, Queue, User, Waits};
 pub use pools::{Function, Past, Pool, PoolPhase, Task, Totals, Worker};
 pub use stacks::{Frame, Stack, Stacks};
 
@@ -204,6 +204,10 @@ pub struct Thread {
     pub state: char,
     /// What it waits for.
     pub wait: Option<Wait>,
+    /// It waits for something that Procession does not know, until another thread of its own process wakes it: for a lock
+    /// or condition of `threading`, for a thread, for work of a numerical library.
+    #[serde(default)]
+    pub inner_wait: bool,
 }
 
 /// What a thread waits for.
@@ -217,12 +221,18 @@ pub struct Wait {
     pub member: Option<u32>,
     /// A descriptor, a task, a number of things: see [`What`].
     pub number: Option<u64>,
+    /// Of a wait for results of a pool: the group of tasks, and what these have in common ([`Task::definition`]).
+    #[serde(default)]
+    pub group: Option<(u64, Option<Key>)>,
     /// How long it has waited.
     pub seconds: f64,
     /// In how many seconds the wait gives up; None: never.
     pub gives_up_in: Option<f64>,
     /// Whether the lock has not been acquired by any thread since the wait began: its holder has had it for that long.
     pub holder_unchanged: bool,
+    /// Of a wait for a message or for room: whether no message was put, or taken, since the wait began.
+    #[serde(default)]
+    pub untouched: bool,
     /// Whether what the thread waits for has happened: it is about to go on.
     pub happened: bool,
     /// What locks call this thread when it holds them: a number of its process, not a thread id of the kernel.
@@ -255,10 +265,12 @@ pub enum What {
     Receive,
     /// For room in a connection; `number` is the descriptor.
     Send,
-    /// For results of a pool; `number` is the task.
+    /// For results of a pool: of the task `number`, of a group, or of all tasks.
     Result,
     /// For one of many; `number` is how many.
     Any,
+    /// Of the supervising thread of a pool: until it has something to do.
+    Supervise,
 }
 
 /// The name of an object: offset and generation of its block.

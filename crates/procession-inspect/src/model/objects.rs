@@ -134,6 +134,9 @@ pub struct Lock {
     pub holder_thread: u64,
     /// The holder has ended on purpose and kept the lock; any process may release it.
     pub kept: bool,
+    /// The holder that has kept the lock, if it is known.
+    #[serde(default)]
+    pub kept_by: Option<Ended>,
     /// The holder died; the next process to acquire the lock is told.
     pub died: Option<Ended>,
     /// How often its thread has acquired it (an `RLock`).
@@ -171,4 +174,31 @@ pub struct Queue {
     pub room_waits: Waits,
     /// The pool of whose tasks or results this is the queue.
     pub of_pool: Option<Key>,
+    /// The process that has put the last message.
+    #[serde(default)]
+    pub put_by: Option<User>,
+    /// The process that has taken the last message.
+    #[serde(default)]
+    pub taken_by: Option<User>,
+}
+
+/// A process that has used an object.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct User {
+    /// The process; None: it has ended, and another one has its seat.
+    pub who: Option<Who>,
+    /// Whether it still lives, as a member.
+    pub lives: bool,
+    /// Exit code, if it has ended.
+    pub exit: Option<i32>,
+}
+
+impl std::fmt::Display for User {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match (&self.who, self.lives) {
+            (Some(who), true) => write!(f, "{who}"),
+            (Some(who), false) => write!(f, "{who} ({})", super::end(self.exit)),
+            (None, _) => write!(f, "a process that has ended"),
+        }
+    }
 }

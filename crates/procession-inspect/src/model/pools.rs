@@ -90,9 +90,12 @@ pub struct Task {
     pub id: u64,
     /// Its function, `module.qualname`.
     pub function: Option<String>,
-    /// Its number in its group: its place in the input of a `map`.
-    pub number: u64,
-    /// The item of its chunk on which the worker works.
+    /// What it has in common with other tasks: the function, and arguments of all of them.
+    #[serde(default)]
+    pub definition: Option<Key>,
+    /// Its number in its group: the place of its first item in the input of a `map`. None: it is a single call.
+    pub number: Option<u64>,
+    /// The item of its chunk on which the worker works, counted from 0.
     pub item: u64,
     /// How long it has run.
     pub seconds: f64,
@@ -105,8 +108,8 @@ pub struct Past {
     pub id: u64,
     /// Its function.
     pub function: Option<String>,
-    /// Its number in its group, modulo 2^24.
-    pub number: u64,
+    /// Its number in its group, modulo 2^24. None: it was a single call.
+    pub number: Option<u64>,
     /// How long ago it has ended.
     pub ago: f64,
     /// How long it took.

@@ -1,9 +1,7 @@
 //! The members: seats of the registry, with what the kernel tells of their processes.
 
-use super::Time;
-use super::heap::Heap;
+use super::Look;
 use super::seats::Seat;
-use crate::memory::Memory;
 use crate::model::{Ended, Member, Process, SeatState, Thread, Unseen};
 use crate::proc::{self, Finder};
 use serde::{Deserialize, Serialize};
@@ -21,6 +19,12 @@ pub(crate) struct Facts {
     generation: u32,
     pid: u32,
     process: Process,
+    /// Exit code, if it has ended and its parent has not waited for it.
+    #[serde(default)]
+    exit: Option<i32>,
+    /// Threads that sleep until another thread of the process wakes them, with how they sleep.
+    #[serde(skip)]
+    sleeps: Vec<(u32, proc::Sleep)>,
     /// None: the threads could not be listed.
     threads: Option<Vec<Thread>>,
     refused: Vec<Unseen>,
@@ -60,7 +64,7 @@ pub(crate) fn ask_kernel(finder: &Finder, seats: &[Seat], with_memory: bool) -> 
                     } else {
                         stat.state
                     },
-                    wait: None,
+                    ..Thread::default()
                 };
                 Some(threads.into_iter().map(thread).collect())
             }
@@ -98,6 +102,8 @@ pub(crate) fn ask_kernel(finder: &Finder, seats: &[Seat], with_memory: bool) -> 
                 age,
                 handles_signals: proc::handles_signals(pid),
             },
+            exit: proc::exit_of_zombie(pid, &stat),
+            sleeps: Vec::new(),
             threads,
             refused,
         });
@@ -120,24 +126,39 @@ pub(crate) fn settle(facts: &mut [Facts], waiting: impl Fn(u32, u32, u32) -> boo
             }
         }
         if !again || attempt + 1 == ATTEMPTS {
-            return;
+            break;
         }
         std::thread::sleep(PAUSE);
+    }
+    for known in &mut *facts {
+        let (pid, seat, generation) = (known.pid, known.seat, known.generation);
+        let threads = known.threads.iter().flatten();
+        let sleeping = threads.filter(|t| t.state == 'S' && !waiting(seat, generation, t.own_id));
+        known.sleeps = sleeping
+            .filter_map(|thread| Some((thread.id, proc::sleep(pid, thread.id)?)))
+            .filter(|(_, sleep)| sleep.is_for_own_threads())
+            .collect();
+    }
+}
+
+/// Looks a second time at the threads that sleep until another thread of their process wakes them: those that have not run
+/// since [`settle`] do so throughout the look. Called after the waits were read again.
+pub(crate) fn confirm_sleeps(facts: &mut [Facts]) {
+    for known in facts {
+        let pid = known.pid;
+        for (id, sleep) in core::mem::take(&mut known.sleeps) {
+            let still = proc::sleep(pid, id).as_ref() == Some(&sleep);
+            if let Some(thread) = known.threads.iter_mut().flatten().find(|thread| thread.id == id) {
+                thread.inner_wait = still;
+            }
+        }
     }
 }
 
 /// Builds the members.
-pub(crate) fn build(
-    memory: &Memory,
-    seats: &[Seat],
-    heap: &Heap,
-    facts: Vec<Facts>,
-    time: Time,
-    unseen: &mut Vec<Unseen>,
-) -> Vec<Member> {
-    let mut facts = facts;
+pub(crate) fn build(look: &Look<'_>, mut facts: Vec<Facts>, unseen: &mut Vec<Unseen>) -> Vec<Member> {
     let mut members = Vec::new();
-    for seat in seats {
+    for seat in look.seats {
         let Some(state) = seat.state else { continue };
         let known = facts
             .iter()
@@ -152,14 +173,15 @@ pub(crate) fn build(
             role: seat.role,
             start: seat.start,
             parent: seat.parent,
-            age: time.ago(seat.taken),
+            age: look.time.ago(seat.taken),
             exit: seat.exit,
-            refers: held(memory, seat, heap),
+            refers: held(look, seat),
             ..Member::default()
         };
         match known {
             Some(known) => {
                 member.pid = Some(known.pid);
+                member.exit = member.exit.or(known.exit);
                 member.process = Some(known.process);
                 member.threads = known.threads.unwrap_or_default();
                 unseen.extend(known.refused);
@@ -190,15 +212,15 @@ pub(crate) fn build(
 }
 
 /// The offsets to which a member refers: the entries of its held table.
-fn held(memory: &Memory, seat: &Seat, heap: &Heap) -> Vec<u64> {
-    let places = &memory.places.chunk;
+fn held(look: &Look<'_>, seat: &Seat) -> Vec<u64> {
+    let places = &look.memory.places.chunk;
     let mut held = Vec::new();
     let mut chunk = seat.held;
     for _ in 0..MOST_CHUNKS {
-        let Some(block) = heap.at(chunk).filter(|block| block.kind == "HeldChunk") else {
+        let Some(block) = look.heap.at(chunk).filter(|block| block.kind == "HeldChunk") else {
             break;
         };
-        let bytes = heap.bytes(block);
+        let bytes = look.heap.bytes(block);
         let entries = places.entries.slice(bytes).chunks_exact(8);
         held.extend(
             entries
@@ -212,17 +234,27 @@ fn held(memory: &Memory, seat: &Seat, heap: &Heap) -> Vec<u64> {
 }
 
 /// The processes that have ended and of which the registry still tells.
-pub(crate) fn ended(seats: &[Seat]) -> Vec<Ended> {
+pub(crate) fn ended(seats: &[Seat], members: &[Member]) -> Vec<Ended> {
+    let member_of = |seat: &Seat| {
+        let position = members.binary_search_by_key(&seat.index, |member| member.seat);
+        position.ok().map(|position| &members[position])
+    };
+    let has_ended = |seat: &Seat| match seat.state {
+        None | Some(SeatState::Dead) => true,
+        _ => member_of(seat)
+            .and_then(|member| member.process.as_ref())
+            .is_some_and(Process::has_ended),
+    };
     let mut gone: Vec<&Seat> = seats
         .iter()
-        .filter(|seat| matches!(seat.state, None | Some(SeatState::Dead)) && seat.pid != 0)
+        .filter(|seat| seat.pid != 0 && has_ended(seat))
         .collect();
     gone.sort_by_key(|seat| core::cmp::Reverse(seat.taken));
     gone.iter()
         .map(|seat| Ended {
             name: seat.name.clone(),
             pid: seat.pid,
-            exit: seat.exit,
+            exit: seat.exit.or_else(|| member_of(seat)?.exit),
         })
         .collect()
 }

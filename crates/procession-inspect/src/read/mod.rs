@@ -15,7 +15,7 @@ pub(crate) mod waits;
 
 use crate::error::{Error, Result};
 use crate::memory::Memory;
-use crate::model::{Family, Stacks, Unseen};
+use crate::model::{Family, Member, Stacks, Unseen, Who};
 use crate::proc::{self, Finder};
 use std::time::Duration;
 
@@ -98,9 +98,11 @@ impl Observer {
         members::settle(&mut facts, |seat, generation, thread| {
             first.iter().any(|record| record.is_of(seat, generation, thread))
         });
+        let last = waits::read(memory, &seats)?;
+        members::confirm_sleeps(&mut facts);
         Ok(Recorded {
             began,
-            last: waits::read(memory, &seats)?,
+            last,
             consistent: sequence == memory.sequence()?,
             now: proc::now(),
             resident: memory.source().resident(),
@@ -132,7 +134,7 @@ impl Observer {
         let first = waits::read(memory, &seats)?;
         let heap = heap::read(memory)?;
         let labels = labels::Labels::new(memory, &heap);
-        let facts = match &self.recorded {
+        let mut facts = match &self.recorded {
             Some(recorded) => recorded.facts.clone(),
             None => {
                 let mut facts = members::ask_kernel(&self.finder, &seats, extras.process_memory);
@@ -146,17 +148,31 @@ impl Observer {
             Some(recorded) => (recorded.last.clone(), recorded.consistent),
             None => (waits::read(memory, &seats)?, sequence == memory.sequence()?),
         };
+        if self.recorded.is_none() {
+            members::confirm_sleeps(&mut facts);
+        }
         let time = Time {
             began,
             now: self.now(),
         };
-
+        let look = Look {
+            memory,
+            seats: &seats,
+            heap: &heap,
+            labels: &labels,
+            time,
+            members: &[],
+        };
         let mut unseen = self.unseen.clone();
-        let mut members = members::build(memory, &seats, &heap, facts, time, &mut unseen);
-        waits::assign(memory, &mut members, &first, &last, &heap, time);
-        let ended = members::ended(&seats);
-        let mut objects = objects::build(memory, &heap, &labels, &members, time);
-        pools::build(memory, &heap, &labels, &members, time, &mut objects)?;
+        let mut members = members::build(&look, facts, &mut unseen);
+        waits::assign(&look, &mut members, &first, &last);
+        let ended = members::ended(&seats, &members);
+        let look = Look {
+            members: &members,
+            ..look
+        };
+        let mut objects = objects::build(&look);
+        pools::build(&look, &mut objects)?;
         if !heap.complete {
             unseen.push(Unseen {
                 what: format!("objects behind the first {} blocks", heap.blocks.len()),
@@ -164,7 +180,7 @@ impl Observer {
             });
         }
         let uses = if extras.uses {
-            uses::build(memory, &heap, &labels, &members, time)
+            uses::build(&look)
         } else {
             Vec::new()
         };
@@ -225,6 +241,33 @@ impl Observer {
         living
             .find_map(|(pid, _)| proc::program(pid))
             .unwrap_or_else(|| "?".to_owned())
+    }
+}
+
+/// What a look has read: the sources of the model.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Look<'a> {
+    memory: &'a Memory,
+    seats: &'a [seats::Seat],
+    heap: &'a heap::Heap,
+    labels: &'a labels::Labels<'a>,
+    time: Time,
+    /// The members, once they are built, in the order of their seats.
+    members: &'a [Member],
+}
+
+impl<'a> Look<'a> {
+    /// The member in a seat.
+    fn member(&self, seat: u32) -> Option<&'a Member> {
+        let position = self.members.binary_search_by_key(&seat, |member| member.seat);
+        position.ok().map(|position| &self.members[position])
+    }
+
+    /// The living member that a seat number names.
+    fn who(&self, number: u64) -> Option<Who> {
+        let (seat, generation) = seats::seat_of_number(number)?;
+        let member = self.member(seat)?;
+        (member.generation == generation && member.lives()).then(|| member.who())
     }
 }
 

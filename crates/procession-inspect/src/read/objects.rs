@@ -1,33 +1,22 @@
 //! The objects that programs know: their state, from their blocks.
 
-use super::heap::{Block, Heap};
-use super::labels::Labels;
-use super::{Time, seconds};
-use crate::memory::{Memory, Place};
-use crate::model::{Detail, Ended, Key, Lock, Maker, Member, Object, Queue, Waits, Who};
+use super::heap::Block;
+use super::seats::seat_of_number;
+use super::{Look, seconds};
+use crate::memory::Place;
+use crate::model::{Detail, Ended, Key, Lock, Maker, Member, Object, Queue, User, Waits, Who};
 
 /// Bits of a robust mutex's word: thread id of the owner, and the kernel's mark once that has died.
 const OWNER: u64 = 0x3fff_ffff;
 const OWNER_DIED: u64 = 0x4000_0000;
 
 /// Builds the objects. Pools are completed by [`super::pools::build`].
-pub(crate) fn build(
-    memory: &Memory,
-    heap: &Heap,
-    labels: &Labels<'_>,
-    members: &[Member],
-    time: Time,
-) -> Vec<Object> {
-    let reader = Reader {
-        memory,
-        heap,
-        members,
-    };
+pub(crate) fn build(look: &Look<'_>) -> Vec<Object> {
     let mut objects = Vec::new();
-    for block in &heap.blocks {
-        if let Some(detail) = reader.detail(block) {
-            let label = labels.of(block);
-            let places = &memory.places.header;
+    for block in &look.heap.blocks {
+        if let Some(detail) = look.detail(block) {
+            let label = look.labels.of(block);
+            let places = &look.memory.places.header;
             let header = block.header();
             objects.push(Object {
                 key: Key {
@@ -36,41 +25,16 @@ pub(crate) fn build(
                 },
                 name: label.name,
                 made_at: label.made_at,
-                maker: maker(memory, block, members),
-                age: time.ago(places.created.of(header)),
+                maker: look.maker(block),
+                age: look.time.ago(places.created.of(header)),
                 references: places.refs.of(header),
-                bytes: bytes_of(memory, block),
+                bytes: look.bytes_of(block),
                 operations: places.operations.of(header),
                 detail,
             });
         }
     }
     objects
-}
-
-/// Bytes of real memory that a block takes.
-pub(crate) fn bytes_of(memory: &Memory, block: &Block) -> u64 {
-    if block.big {
-        memory.places.header.resident.of(block.header()).min(block.size)
-    } else {
-        block.size
-    }
-}
-
-/// The process that made a block.
-pub(crate) fn maker(memory: &Memory, block: &Block, members: &[Member]) -> Maker {
-    let word = memory.places.header.creator.of(block.header());
-    let (pid, slot) = ((word >> 32) as u32, word as u32);
-    let member = members
-        .binary_search_by_key(&slot, |member| member.seat)
-        .ok()
-        .map(|position| &members[position])
-        .filter(|member| member.own_pid == pid);
-    Maker {
-        pid,
-        name: member.map(|member| member.name.clone()),
-        lives: member.is_some_and(Member::lives),
-    }
 }
 
 /// The process of which a thread is inside the robust mutex with this word.
@@ -91,13 +55,29 @@ pub(crate) fn changing(ledger: &[u8], members: &[Member]) -> Option<Who> {
     owner(word.of(ledger), members)
 }
 
-struct Reader<'a> {
-    memory: &'a Memory,
-    heap: &'a Heap,
-    members: &'a [Member],
-}
+impl Look<'_> {
+    /// Bytes of real memory that a block takes.
+    pub(super) fn bytes_of(&self, block: &Block) -> u64 {
+        if block.big {
+            let resident = self.memory.places.header.resident.of(block.header());
+            resident.min(block.size)
+        } else {
+            block.size
+        }
+    }
 
-impl Reader<'_> {
+    /// The process that made a block.
+    pub(super) fn maker(&self, block: &Block) -> Maker {
+        let word = self.memory.places.header.creator.of(block.header());
+        let pid = (word >> 32) as u32;
+        let member = self.member(word as u32).filter(|member| member.own_pid == pid);
+        Maker {
+            pid,
+            name: member.map(|member| member.name.clone()),
+            lives: member.is_some_and(Member::lives),
+        }
+    }
+
     fn detail(&self, block: &Block) -> Option<Detail> {
         let places = &self.memory.places;
         let bytes = self.heap.bytes(block);
@@ -162,15 +142,19 @@ impl Reader<'_> {
             if member.lives() {
                 lock.holder = Some(member.who());
                 lock.holder_thread = places.lock.thread.of(bytes);
-            } else if places.lock.flags.of(bytes) & at.robust == 0 || member.exit == Some(0) {
-                lock.kept = true;
             } else {
-                // It has died, and no process has looked at the lock since.
-                lock.died = Some(Ended {
+                let ended = Some(Ended {
                     name: member.name.clone(),
                     pid: member.own_pid,
                     exit: member.exit,
                 });
+                // No process has looked at the lock since the holder has ended.
+                if places.lock.flags.of(bytes) & at.robust == 0 || member.exit == Some(0) {
+                    lock.kept = true;
+                    lock.kept_by = ended;
+                } else {
+                    lock.died = ended;
+                }
             }
         }
         lock
@@ -208,7 +192,35 @@ impl Reader<'_> {
             item_waits: self.waits(queue.items, bytes),
             room_waits: self.waits(queue.room, bytes),
             of_pool: None,
+            put_by: self.user(queue.put_by.of(bytes)),
+            taken_by: self.user(queue.get_by.of(bytes)),
         }
+    }
+
+    /// The process that had or has the seat with this number; None for 0.
+    fn user(&self, number: u64) -> Option<User> {
+        let (seat, generation) = seat_of_number(number)?;
+        let member = self.member(seat).filter(|member| member.generation == generation);
+        if let Some(member) = member {
+            return Some(User {
+                who: Some(member.who()),
+                lives: member.lives(),
+                exit: member.exit,
+            });
+        }
+        // The slot of an ended process tells of it until another one takes it.
+        let position = self.seats.binary_search_by_key(&seat, |seat| seat.index);
+        let before = position.ok().map(|position| &self.seats[position]);
+        let before = before.filter(|seat| seat.generation == generation);
+        Some(User {
+            who: before.map(|seat| Who {
+                name: seat.name.clone(),
+                pid: seat.pid,
+                seat: seat.index,
+            }),
+            lives: false,
+            exit: before.and_then(|seat| seat.exit),
+        })
     }
 
     /// The process of which a thread is inside the mutex at this offset.
@@ -234,13 +246,5 @@ impl Reader<'_> {
             ended: tally.inside(places.ended).of(bytes),
             seconds: seconds(tally.inside(places.nanoseconds).of(bytes)),
         }
-    }
-
-    fn member(&self, seat: u32) -> Option<&Member> {
-        let position = self
-            .members
-            .binary_search_by_key(&seat, |member| member.seat)
-            .ok()?;
-        Some(&self.members[position])
     }
 }

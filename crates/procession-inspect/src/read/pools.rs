@@ -1,12 +1,10 @@
 //! The pools: workers, running and recent tasks, totals.
 
-use super::heap::Heap;
-use super::labels::Labels;
-use super::seats::seat_of_number;
-use super::{Time, seconds};
+use super::waits::key_of;
+use super::{Look, seconds};
 use crate::error::Result;
-use crate::memory::{Memory, Place};
-use crate::model::{Detail, Function, Key, Member, Object, Past, Pool, PoolPhase, Task, Totals, Who, Worker};
+use crate::memory::Place;
+use crate::model::{Detail, Function, Key, Object, Past, Pool, PoolPhase, Task, Totals, Worker};
 use std::collections::HashMap;
 
 /// Number of workers that a pool can have.
@@ -15,29 +13,17 @@ const MOST_WORKERS: u64 = 16_384;
 const MARKED_FOR_KILL: u64 = 1 << 63;
 /// Phase of a worker slot: the worker is not ready yet.
 const COMING: u64 = 0;
+/// Number of a task that has no group.
+const NO_GROUP: u64 = 0xffff_ffff;
 /// Number of past tasks of each worker in the model.
 const RECENT: usize = 10;
 
 /// Completes the pools among the objects, and marks their queues.
-pub(crate) fn build(
-    memory: &Memory,
-    heap: &Heap,
-    labels: &Labels<'_>,
-    members: &[Member],
-    time: Time,
-    objects: &mut [Object],
-) -> Result<()> {
+pub(crate) fn build(look: &Look<'_>, objects: &mut [Object]) -> Result<()> {
     let mut queues: HashMap<u64, Key> = HashMap::new();
-    let reader = Reader {
-        memory,
-        heap,
-        labels,
-        members,
-        time,
-    };
     for object in objects.iter_mut() {
         if let Detail::Pool(pool) = &mut object.detail {
-            *pool = reader.pool(object.key.at)?;
+            *pool = look.pool(object.key.at)?;
             for queue in [pool.tasks, pool.results].into_iter().flatten() {
                 queues.insert(queue.at, object.key);
             }
@@ -60,15 +46,7 @@ pub(crate) fn build(
     Ok(())
 }
 
-struct Reader<'a> {
-    memory: &'a Memory,
-    heap: &'a Heap,
-    labels: &'a Labels<'a>,
-    members: &'a [Member],
-    time: Time,
-}
-
-impl Reader<'_> {
+impl Look<'_> {
     fn pool(&self, at: u64) -> Result<Pool> {
         let places = &self.memory.places;
         let head = self.memory.bytes(at, places.pool.size)?;
@@ -137,7 +115,8 @@ impl Reader<'_> {
             task: busy.then(|| Task {
                 id: task,
                 function: self.labels.function(places.definition.of(desk)),
-                number: places.number.of(desk),
+                definition: key_of(places.definition.of(desk)),
+                number: Some(places.number.of(desk)).filter(|number| *number != NO_GROUP),
                 item: places.item.of(desk),
                 seconds: self.time.ago(places.began.of(desk)),
             }),
@@ -173,7 +152,7 @@ impl Reader<'_> {
                 recent.push(Past {
                     id: places.entry.task.of(entry),
                     function,
-                    number: word >> 40,
+                    number: Some(word >> 40).filter(|number| *number != NO_GROUP & 0xff_ffff),
                     ago: self.time.ago(ended),
                     seconds: took,
                 });
@@ -187,16 +166,6 @@ impl Reader<'_> {
         let block = self.heap.at(offset)?;
         self.labels
             .function(block.at | u64::from(block.generation & 0xff_ffff) << 40)
-    }
-
-    fn who(&self, number: u64) -> Option<Who> {
-        let (seat, generation) = seat_of_number(number)?;
-        let position = self
-            .members
-            .binary_search_by_key(&seat, |member| member.seat)
-            .ok()?;
-        let member = &self.members[position];
-        (member.generation == generation && member.lives()).then(|| member.who())
     }
 }
 

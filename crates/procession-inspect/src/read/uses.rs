@@ -1,23 +1,14 @@
 //! What family memory is used for: blocks by kind, label and maker.
 
-use super::Time;
-use super::heap::Heap;
-use super::labels::{Label, Labels};
-use super::objects::{bytes_of, maker};
-use crate::memory::Memory;
-use crate::model::{Member, Use};
+use super::Look;
+use super::labels::Label;
+use crate::model::Use;
 use std::collections::{HashMap, HashSet};
 
 /// Sums the blocks up, the largest uses first.
-pub(crate) fn build(
-    memory: &Memory,
-    heap: &Heap,
-    labels: &Labels<'_>,
-    members: &[Member],
-    time: Time,
-) -> Vec<Use> {
+pub(crate) fn build(look: &Look<'_>) -> Vec<Use> {
     let mut referrers: HashMap<u64, Vec<u32>> = HashMap::new();
-    for member in members.iter().filter(|member| member.lives()) {
+    for member in look.members.iter().filter(|member| member.lives()) {
         for at in &member.refers {
             let seats = referrers.entry(*at).or_default();
             if seats.last() != Some(&member.seat) {
@@ -26,9 +17,9 @@ pub(crate) fn build(
         }
     }
     let mut uses: HashMap<(&str, Label, u32), (Use, HashSet<u32>)> = HashMap::new();
-    for block in &heap.blocks {
-        let label = labels.of(block);
-        let maker = maker(memory, block, members);
+    for block in &look.heap.blocks {
+        let label = look.labels.of(block);
+        let maker = look.maker(block);
         let key = (block.kind, label.clone(), maker.pid);
         let (used, holders) = uses.entry(key).or_insert_with(|| {
             let place = label.made_at.as_deref().map(crate::units::short_place);
@@ -44,10 +35,11 @@ pub(crate) fn build(
             (used, HashSet::new())
         });
         used.blocks += 1;
-        used.bytes += bytes_of(memory, block);
-        used.oldest = used
-            .oldest
-            .max(time.ago(memory.places.header.created.of(block.header())));
+        used.bytes += look.bytes_of(block);
+        used.oldest = used.oldest.max(
+            look.time
+                .ago(look.memory.places.header.created.of(block.header())),
+        );
         holders.extend(referrers.get(&block.at).into_iter().flatten());
     }
     let mut uses: Vec<Use> = uses

@@ -1,7 +1,6 @@
 //! The wait records: what each thread of a member waits for.
 
-use super::Time;
-use super::heap::Heap;
+use super::Look;
 use super::seats::{Seat, seat_of_number};
 use crate::error::Result;
 use crate::memory::Memory;
@@ -80,6 +79,7 @@ fn decode(memory: &Memory, seat: &Seat, record: &[u8]) -> Option<Record> {
         "Receive" => What::Receive,
         "Send" => What::Send,
         "Result" => What::Result,
+        "Supervise" => What::Supervise,
         _ => What::Any,
     };
     Some(Record {
@@ -97,14 +97,7 @@ fn decode(memory: &Memory, seat: &Seat, record: &[u8]) -> Option<Record> {
 }
 
 /// Gives each thread the wait that its last record tells of. A wait that the first reading has seen too is steady.
-pub(crate) fn assign(
-    memory: &Memory,
-    members: &mut [Member],
-    first: &[Record],
-    last: &[Record],
-    heap: &Heap,
-    time: Time,
-) {
+pub(crate) fn assign(look: &Look<'_>, members: &mut [Member], first: &[Record], last: &[Record]) {
     for record in last {
         let Some(member) = members
             .iter_mut()
@@ -116,7 +109,7 @@ pub(crate) fn assign(
             (other.seat, other.generation, other.thread) == (record.seat, record.generation, record.thread)
                 && (other.what, other.object, other.since) == (record.what, record.object, record.since)
         });
-        let wait = wait(memory, record, before, heap, time);
+        let wait = wait(look, record, before);
         // The record of a thread that has ended means nothing; where the kernel lists no threads, it is all that is known.
         if let Some(thread) = member.threads.iter_mut().find(|t| t.own_id == record.thread) {
             thread.wait = Some(wait);
@@ -124,7 +117,10 @@ pub(crate) fn assign(
     }
 }
 
-fn wait(memory: &Memory, record: &Record, before: bool, heap: &Heap, time: Time) -> Wait {
+fn wait(look: &Look<'_>, record: &Record, before: bool) -> Wait {
+    let Look {
+        memory, heap, time, ..
+    } = *look;
     let block = heap.named(record.object);
     let mut object = block.map(|block| Key {
         at: block.at,
@@ -132,6 +128,7 @@ fn wait(memory: &Memory, record: &Record, before: bool, heap: &Heap, time: Time)
     });
     let mut holder_unchanged = false;
     let mut happened = false;
+    let mut untouched = false;
     if let Some(block) = block {
         let bytes = heap.bytes(block);
         let operations = memory.places.header.operations.of(bytes);
@@ -143,6 +140,12 @@ fn wait(memory: &Memory, record: &Record, before: bool, heap: &Heap, time: Time)
                 generation: ticket.generation.of(bytes) as u32,
             });
         }
+        let queue = &memory.places.queue;
+        untouched = match record.what {
+            What::Item => queue.put_count.of(bytes) == record.seen,
+            What::Room => queue.get_count.of(bytes) == record.seen,
+            _ => false,
+        };
         holder_unchanged = matches!(block.kind, "Lock" | "RLock") && operations == record.seen;
         happened |= match block.kind {
             "Event" => operations != record.seen,
@@ -152,7 +155,7 @@ fn wait(memory: &Memory, record: &Record, before: bool, heap: &Heap, time: Time)
     }
     let number = match record.what {
         What::Join | What::Receive | What::Send | What::Any => Some(record.detail),
-        What::Result => Some(record.detail).filter(|task| *task != 0),
+        What::Result => Some(record.detail).filter(|task| *task != 0 && record.seen == 0),
         _ => None,
     };
     Wait {
@@ -165,12 +168,23 @@ fn wait(memory: &Memory, record: &Record, before: bool, heap: &Heap, time: Time)
         }
         .map(|(seat, _)| seat),
         number,
+        group: (record.what == What::Result && record.seen != 0)
+            .then(|| (record.seen, key_of(record.detail))),
         seconds: time.ago(record.since),
         gives_up_in: (record.deadline != u64::MAX)
             .then(|| super::seconds(record.deadline.saturating_sub(time.now))),
         identity: record.identity,
         holder_unchanged,
+        untouched,
         happened,
         steady: before && record.since < time.began,
     }
+}
+
+/// The key in a word that names a block; of the generation only the lower bits are known. None for 0.
+pub(super) fn key_of(word: u64) -> Option<Key> {
+    (word != 0).then_some(Key {
+        at: word & 0xff_ffff_ffff,
+        generation: (word >> 40) as u32,
+    })
 }

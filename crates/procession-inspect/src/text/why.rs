@@ -2,7 +2,7 @@
 
 use super::{duration, short_place, unseen};
 use crate::findings::{Finding, Level, Proof, Step};
-use crate::model::Family;
+use crate::model::{Family, Thread, What};
 use crate::visible::visible;
 use std::fmt::Write;
 
@@ -42,10 +42,14 @@ pub fn why(family: &Family, findings: &[Finding]) -> String {
     }
     if findings.is_empty() {
         out.push_str("nothing wrong was found: each wait could still end\n");
+        let waits = |thread: &Thread| {
+            let what = thread.wait.as_ref().map(|wait| wait.what);
+            what.is_some_and(|what| what != What::Supervise)
+        };
         let waiting = family
             .members
             .iter()
-            .filter(|member| member.lives() && member.threads.iter().any(|thread| thread.wait.is_some()))
+            .filter(|member| member.lives() && member.threads.iter().any(waits))
             .count();
         if waiting > 0 {
             let _ = writeln!(

@@ -5,6 +5,12 @@ use procession_inspect::model::{
     Thread, Wait, Waits, What, Worker,
 };
 
+/// What the tasks of all pools have in common.
+pub const DEFINITION: Key = Key {
+    at: 0x900_0000,
+    generation: 3,
+};
+
 /// A family under construction. Members are named by their positions, objects by their keys.
 pub struct Made {
     pub family: Family,
@@ -103,7 +109,7 @@ impl Made {
         self.add(name, Detail::Queue(queue))
     }
 
-    /// A pool whose first workers run a task for `seconds`.
+    /// A pool of the first member, whose first workers run a task for `seconds`. The task of worker n has the id n + 1.
     pub fn pool(&mut self, name: &str, members: &[usize], busy: usize, seconds: f64) -> Key {
         let workers = (0u32..).zip(members).map(|(slot, member)| {
             let works = (slot as usize) < busy;
@@ -112,17 +118,19 @@ impl Made {
                 who: Some(self.family.members[*member].who()),
                 ready: true,
                 task: works.then(|| Task {
-                    id: 1,
+                    id: 1 + u64::from(slot),
+                    definition: Some(DEFINITION),
                     function: Some("train.load".to_owned()),
-                    number: 7,
-                    item: 0,
+                    number: Some(7),
                     seconds,
+                    ..Task::default()
                 }),
                 idle: (!works).then_some(5.0),
                 ..Worker::default()
             }
         });
         let pool = Pool {
+            owner: Some(self.family.members[0].who()),
             workers: workers.collect(),
             ..Pool::default()
         };
@@ -187,11 +195,14 @@ impl Made {
         object: Option<Key>,
         other: Option<u32>,
     ) -> &mut Wait {
+        self.family.members[member].threads[thread].state = 'S';
         self.family.members[member].threads[thread].wait.insert(Wait {
             what,
             object,
             member: other,
             number: None,
+            group: None,
+            untouched: true,
             seconds: 10.0,
             gives_up_in: None,
             holder_unchanged: true,
@@ -201,9 +212,29 @@ impl Made {
         })
     }
 
-    /// Another thread of a member, which waits for nothing.
-    pub fn thread(&mut self, member: usize) {
-        self.family.members[member].threads.push(Thread::default());
+    /// A pool as [`Made::pool`], with a supervisor that has nothing to do.
+    pub fn supervised_pool(&mut self, members: &[usize], busy: usize) -> Key {
+        let pool = self.pool("pool", members, busy, 30.0);
+        self.thread(0);
+        let thread = self.family.members[0].threads.len() - 1;
+        self.wait_in_thread(0, thread, What::Supervise, pool).identity = 99;
+        pool
+    }
+
+    /// Another thread of a member, which runs.
+    pub fn thread(&mut self, member: usize) -> &mut Thread {
+        let threads = &mut self.family.members[member].threads;
+        threads.push(Thread {
+            id: 1000 + threads.len() as u32,
+            state: 'R',
+            ..Thread::default()
+        });
+        threads.last_mut().expect("just added")
+    }
+
+    /// The first thread of a member runs.
+    pub fn runs(&mut self, member: usize) {
+        self.family.members[member].threads[0].state = 'R';
     }
 
     pub fn stop(&mut self, member: usize) {
