@@ -84,6 +84,16 @@ $(VENV)/.stamp-peers: requirements-bench.txt $(VENV)/.stamp-tools
 bench: build $(VENV)/.stamp-peers ## Compare Procession with multiprocessing and others, in 10 minutes (BENCH='--quick --check')
 	$(BIN)/python benchmarks/run.py $(BENCH)
 
+# Ray is big, and has an environment of its own. Where it cannot be installed, the table says that it is missing.
+.venv-ray/.stamp: | platform
+	$(PYTHON) -m venv --clear .venv-ray
+	.venv-ray/bin/python -m pip install --quiet --disable-pip-version-check ray numpy || rm -rf .venv-ray
+	@mkdir -p .venv-ray && touch $@
+
+.PHONY: bench-cluster
+bench-cluster: build .venv-ray/.stamp ## Compare a cluster of two nodes with Dask and Ray, in some minutes (BENCH='--rounds 5 --check')
+	$(BIN)/python benchmarks/cluster.py $(BENCH)
+
 .PHONY: docs
 docs: build .venv-docs/.stamp ## Build the documentation as a site in target/site, with the API reference
 	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --quiet --strict
@@ -175,6 +185,10 @@ soak-processes: build ## Start 10 000 processes one after the other and 300 at o
 .PHONY: soak-pool
 soak-pool: build ## Kill workers of a pool for ten minutes, and check every task (SECONDS=600)
 	$(INTERRUPTIBLE) $(BIN)/python tests/soak/soak_pool.py --seconds $(or $(SECONDS),600) --tasks 1000000
+
+.PHONY: soak-cluster
+soak-cluster: build ## Kill and stop nodes of a cluster for ten minutes, and check every task (SECONDS=600)
+	$(INTERRUPTIBLE) $(BIN)/python tests/soak/soak_cluster.py --seconds $(or $(SECONDS),600)
 
 .PHONY: soak-hostile
 soak-hostile: build ## Kill, stop and restrict members of a family for two minutes, and check messages, tasks and locks (SECONDS=120)

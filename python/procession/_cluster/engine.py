@@ -139,10 +139,12 @@ class ClusterEngine(ThreadEngine):
             if queue[0].state != "waiting":
                 queue.popleft()
                 continue
-            free = [link for link in self.links.values() if link.has_room()]
-            if not free:
+            link, least = None, 0.0
+            for other in self.links.values():
+                if other.has_room() and (link is None or other.load() < least):
+                    link, least = other, other.load()
+            if link is None:
                 return
-            link = min(free, key=Link.load)
             work = queue.popleft()
             work.state = "sent"
             link.send(work)

@@ -46,4 +46,7 @@ _PLAIN = frozenset((int, str, bool, float, tuple, list, type(None)))
 
 def size(parts: Any) -> int:
     """Returns the number of bytes of a pickle and its buffers."""
-    return sum(part.nbytes if isinstance(part, memoryview) else len(part) for part in parts)
+    total = 0
+    for part in parts:
+        total += part.nbytes if type(part) is memoryview else len(part)
+    return total

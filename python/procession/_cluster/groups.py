@@ -168,6 +168,7 @@ class ClusterGroup(ThreadGroup):
         ended = big = False
         error = None
         batch: list[Work] = []
+        table = pickling.reducers()
         while read < items and not ended and error is None and not big and self._engine.has_room():
             part: list[Any] = []
             for _ in range(min(chunk, items - read)):
@@ -183,7 +184,7 @@ class ClusterGroup(ThreadGroup):
             if not part:
                 break
             try:
-                pickled, buffers = pickling.dumps(part)
+                pickled, buffers = pickling.dumps(part, table)
             except Exception as raised:
                 error = raised, len(part)
                 break

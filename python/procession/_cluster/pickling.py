@@ -16,13 +16,10 @@ from .._serialize import by_value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
     from typing import Any
 
-__all__ = ["dumps", "dumps_whole", "loads"]
-
-# Either word occurs in a plain pickle that needs a second look: it names an object of the main module, or one of ours.
-_NAMES = (b"__main__", b"__mp_main__", b"procession")
+__all__ = ["dumps", "dumps_whole", "loads", "reducers"]
 
 # What to use instead, by the name of a class or of a base class of it.
 _INSTEAD = {
@@ -55,15 +52,18 @@ _FAMILY = (
 )
 
 
-def dumps(obj: Any) -> tuple[bytes, list[memoryview]]:
+def dumps(obj: Any, table: dict[Any, Any] | None = None) -> tuple[bytes, list[memoryview]]:
     """Pickles an object. Returns the pickle and its big buffers (PEP 574), which `loads` takes.
+
+    Args:
+        table: what `reducers` returns, for a caller that pickles many objects at a time.
 
     Raises:
         TypeError: the object contains one of the family, which is of no use on another machine.
         Exception: what pickling raises.
     """
     buffers: list[Any] = []
-    pickled = _dumps(obj, buffers)
+    pickled = _dumps(obj, buffers, table)
     return pickled, [buffer.raw() for buffer in buffers]
 
 
@@ -89,16 +89,22 @@ def _load_aliased(pickled: bytes) -> Any:
     return loads(pickled)
 
 
-def _dumps(obj: Any, buffers: list[Any] | None) -> bytes:
+def _dumps(obj: Any, buffers: list[Any] | None, table: dict[Any, Any] | None = None) -> bytes:
     keep = None if buffers is None else buffers.append
     try:
-        pickled = _plain(obj, keep)
+        file = io.BytesIO()
+        pickler = pickle.Pickler(file, 5, buffer_callback=keep)
+        pickler.dispatch_table = reducers() if table is None else table
+        pickler.dump(obj)
+        pickled = file.getvalue()
     except Exception as error:
         if not by_value.helps(error) or isinstance(error, _Refused):
             raise
         first: Exception | None = error
     else:
-        if not any(name in pickled for name in _NAMES):
+        # Either word occurs in a plain pickle that needs a second look: it names an object of the main module (also as
+        # `__mp_main__`), or one of ours.
+        if b"main__" not in pickled and b"procession" not in pickled:
             return pickled
         first = None
     if buffers:
@@ -132,9 +138,8 @@ _Refused.__name__ = _Refused.__qualname__ = "TypeError"
 _Refused.__module__ = "builtins"
 
 
-def _plain(obj: Any, keep: Callable[[Any], object] | None) -> bytes:
-    file = io.BytesIO()
-    pickler = pickle.Pickler(file, 5, buffer_callback=keep)
+def reducers() -> dict[Any, Any]:
+    """Returns the reducers for plain pickle: those that were registered, and refusals."""
     table: dict[Any, Any] = {**copyreg.dispatch_table, **reduction._reducers()}
     connection = sys.modules.get("procession.connection")
     if connection is not None:  # pickling one starts a server for its descriptor
@@ -142,9 +147,7 @@ def _plain(obj: Any, keep: Callable[[Any], object] | None) -> bytes:
     socket = sys.modules.get("socket")
     if socket is not None:
         table[socket.socket] = refuse
-    pickler.dispatch_table = table
-    pickler.dump(obj)
-    return file.getvalue()
+    return table
 
 
 def refuse(obj: object) -> Any:

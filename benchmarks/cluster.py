@@ -1,0 +1,191 @@
+#!/usr/bin/env python3
+"""Procession over a cluster of two nodes on this machine, beside Dask on the same nodes, Ray, and a pool of one machine.
+
+In each round a row is measured with every package, one after the other, and the ratios to ours are taken; the table
+shows the median of the ratios, with the least and the greatest. Dask gets fewer tasks where it needs milliseconds for
+each, and Ray 2,000 where it gets single tasks; all figures are per task. A package that is not installed is named.
+
+    python benchmarks/cluster.py [--rounds 5] [--ray .venv-ray/bin/python]
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent / "tests" / "helpers")]
+
+warnings.simplefilter("ignore")
+
+import cluster_nodes  # noqa: E402
+import numpy  # noqa: E402
+from cluster_work import double, square, work  # noqa: E402
+from distributed import Client  # noqa: E402
+
+import procession as mp  # noqa: E402
+
+# per row: the title, and at least how many times faster than each package; the last row: at most so many milliseconds
+ROWS = {
+    "tiny": ("100,000 tiny tasks, map", {"dask": 200, "ray": 1.2}),
+    "single": ("10,000 tiny tasks, chunksize 1", {"ray": 20, "dask": None}),
+    "arrays": ("arrays of 4 MB there and back", {"dask": 1.5, "ray": None}),
+    "apply": ("apply, one after the other", {"dask": 1, "ray": None}),
+    "work": ("5 ms of work per item", {"one machine": 0.9}),
+    "fixed": ("a map of 10 items", {}),
+}
+MOST_FIXED = 0.050
+
+
+def timed(call, count):
+    began = time.perf_counter()
+    call()
+    return (time.perf_counter() - began) / count
+
+
+class Ours:
+    def __init__(self, pool):
+        self.pool = pool
+
+    def tiny(self):
+        return timed(lambda: self.pool.map(square, range(100_000)), 100_000)
+
+    def single(self):
+        return timed(lambda: self.pool.map(square, range(10_000), chunksize=1), 10_000)
+
+    def arrays(self):
+        given = [numpy.ones(500_000) for _ in range(20)]
+        return timed(lambda: list(self.pool.imap(double, given)), 20)
+
+    def apply(self):
+        return timed(lambda: [self.pool.apply(square, (n,)) for n in range(200)], 200)
+
+    def work(self):
+        return timed(lambda: self.pool.map(work, range(400)), 400)
+
+    def fixed(self):
+        return timed(lambda: self.pool.map(square, range(10)), 1)
+
+
+class Dask:
+    def __init__(self, client):
+        self.client = client
+
+    def tiny(self, count=3_000):
+        return timed(lambda: self.client.gather(self.client.map(square, range(count), pure=False)), count)
+
+    def single(self):
+        return self.tiny(1_000)
+
+    def arrays(self):
+        given = [numpy.ones(500_000) for _ in range(20)]
+        return timed(lambda: self.client.gather(self.client.map(double, given, pure=False)), 20)
+
+    def apply(self):
+        return timed(lambda: [self.client.submit(square, n, pure=False).result() for n in range(50)], 50)
+
+
+class Ray:
+    def __init__(self, python):
+        self.process = subprocess.Popen(
+            [python, str(HERE / "cluster_ray.py")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        if self.process.stdout.readline().strip() != "ready":
+            raise RuntimeError("it does not start")
+
+    def __getattr__(self, row):
+        def measure():
+            self.process.stdin.write(row + "\n")
+            self.process.stdin.flush()
+            return float(self.process.stdout.readline())
+
+        return measure
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.wait(60)
+
+
+def measure(rounds, ray_python):
+    times = {row: {} for row in ROWS}
+    missing = []
+    environment = {"PYTHONPATH": os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])}
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        os.environ.update(environment)
+        nodes = stack.enter_context(cluster_nodes.Nodes(folder, 2))
+        cluster = nodes.ready(stack.enter_context(mp.cluster(nodes.address)))
+        packages = {"procession": Ours(stack.enter_context(cluster.Pool()))}
+        packages["dask"] = Dask(stack.enter_context(Client(nodes.address, set_as_default=False)))
+        packages["one machine"] = Ours(stack.enter_context(mp.get_context("forkserver").Pool(2)))
+        if ray_python and Path(ray_python).exists():
+            try:
+                packages["ray"] = Ray(ray_python)
+                stack.callback(packages["ray"].close)
+            except Exception as error:
+                missing.append(f"ray: {error}")
+        else:
+            missing.append("ray: not installed (pip install ray, in an environment of its own; --ray PYTHON)")
+        for number in range(rounds + 1):  # the first one warms up
+            for row, (_, targets) in ROWS.items():
+                names = ["procession", *(name for name in targets if name in packages)]
+                for name in names if number % 2 else reversed(names):
+                    took = getattr(packages[name], row)()
+                    if number:
+                        times[row].setdefault(name, []).append(took)
+            print(f"round {number} of {rounds}", file=sys.stderr, flush=True)
+    return times, missing
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--ray", default=".venv-ray/bin/python", help="an interpreter that has Ray")
+    parser.add_argument("--json", type=Path, help="a file for the figures")
+    parser.add_argument("--check", action="store_true", help="exit status 1 if a target is missed")
+    options = parser.parse_args()
+    times, missing = measure(options.rounds, options.ray)
+    missed = []
+    print("| row | Procession | beside | median (least-greatest) | target |\n| --- | --- | --- | --- | --- |")
+    for row, (title, targets) in ROWS.items():
+        ours = times[row]["procession"]
+        own = f"{statistics.median(ours) * 1e6:,.1f} µs"
+        if row == "fixed":
+            print(f"| {title} | {own} | | | under {MOST_FIXED * 1e3:.0f} ms |")
+            if statistics.median(ours) > MOST_FIXED:
+                missed.append(title)
+        for name, target in targets.items():
+            others = times[row].get(name)
+            if others is None:
+                continue
+            ratios = [theirs / mine for theirs, mine in zip(others, ours, strict=True)]
+            ratio = statistics.median(ratios)
+            theirs = f"{name} {statistics.median(others) * 1e6:,.1f} µs"
+            wanted = "" if target is None else f"{target}×"
+            print(f"| {title} | {own} | {theirs} | {ratio:,.1f}× ({min(ratios):,.1f}-{max(ratios):,.1f}) | {wanted} |")
+            if target is not None and ratio < target:
+                missed.append(f"{title} beside {name}")
+    for what in missing:
+        print(f"MISSING: {what}")
+    for what in missed:
+        print(f"MISSED: {what}")
+    if options.json:
+        options.json.write_text(json.dumps(times))
+    return 1 if missed and options.check else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

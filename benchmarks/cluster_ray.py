@@ -1,0 +1,54 @@
+"""The rows of `cluster.py` with Ray, in an interpreter that has Ray: reads the name of a row, prints seconds per task."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import time
+
+os.environ["RAY_DEDUP_LOGS"] = "0"
+import ray  # noqa: E402
+from cluster_work import double, square  # noqa: E402
+from ray.util.multiprocessing import Pool  # noqa: E402
+
+
+def tiny(pool):
+    began = time.perf_counter()
+    assert len(pool.map(square, range(100_000))) == 100_000
+    return (time.perf_counter() - began) / 100_000
+
+
+def single(pool):
+    began = time.perf_counter()
+    assert len(pool.map(square, range(2_000), chunksize=1)) == 2_000
+    return (time.perf_counter() - began) / 2_000
+
+
+def arrays(pool):
+    import numpy
+
+    given = [numpy.ones(500_000) for _ in range(20)]
+    began = time.perf_counter()
+    assert len(list(pool.imap(double, given))) == 20
+    return (time.perf_counter() - began) / 20
+
+
+def apply(pool):
+    began = time.perf_counter()
+    for n in range(200):
+        pool.apply(square, (n,))
+    return (time.perf_counter() - began) / 200
+
+
+def main():
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.CRITICAL)
+    pool = Pool(2)
+    pool.map(square, range(100))
+    print("ready", flush=True)
+    for line in sys.stdin:
+        print(globals()[line.strip()](pool), flush=True)
+
+
+if __name__ == "__main__":
+    main()

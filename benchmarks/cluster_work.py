@@ -1,0 +1,21 @@
+"""What the benchmarks of clusters run, with every package."""
+
+from __future__ import annotations
+
+import time
+
+
+def square(n):
+    return n * n
+
+
+def double(array):
+    return array * 2
+
+
+def work(n):
+    """Computes for 5 ms."""
+    end = time.perf_counter() + 0.005
+    while time.perf_counter() < end:
+        pass
+    return n
