@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Procession over a cluster of two nodes on this machine, beside Dask on the same nodes, Ray, and a pool of one machine.
+"""Procession over a cluster of two nodes on this machine, beside Dask on these nodes, Ray, and a pool without them.
 
 In each round a row is measured with every package, one after the other, and the ratios to ours are taken; the table
 shows the median of the ratios, with the least and the greatest. Dask gets fewer tasks where it needs milliseconds for
@@ -27,11 +27,11 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "tests" / "helpers")]
 
 warnings.simplefilter("ignore")
 
-import cluster_nodes  # noqa: E402
 import numpy  # noqa: E402
 from cluster_work import double, square, work  # noqa: E402
 from distributed import Client  # noqa: E402
 
+import cluster_nodes  # noqa: E402
 import procession as mp  # noqa: E402
 
 # per row: the title, and at least how many times faster than each package; the last row: at most so many milliseconds

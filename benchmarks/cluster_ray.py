@@ -1,4 +1,4 @@
-"""The rows of `cluster.py` with Ray, in an interpreter that has Ray: reads the name of a row, prints seconds per task."""
+"""The rows of `cluster.py` with Ray, in an interpreter with it: reads the name of a row, prints seconds per task."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import sys
 import time
 
 os.environ["RAY_DEDUP_LOGS"] = "0"
-import ray  # noqa: E402
-from cluster_work import double, square  # noqa: E402
-from ray.util.multiprocessing import Pool  # noqa: E402
+import ray
+from cluster_work import double, square
+from ray.util.multiprocessing import Pool
 
 
 def tiny(pool):
