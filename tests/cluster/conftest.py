@@ -33,6 +33,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.filterwarnings("default"))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def zygote() -> Iterator[None]:
+    yield
+    if HAS_DASK:
+        cluster_nodes.end_zygote()
+
+
 @pytest.fixture(scope="session")
 def shared_nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """Two nodes that no test ends."""

@@ -256,13 +256,13 @@ def test_closing_the_cluster_ends_its_processes(shared_nodes, tmp_path):
     until(lambda: not cluster_nodes.is_alive(pid))
 
 
-def test_a_dead_scheduler_ends_its_processes(nodes, tmp_path):
-    with mp.cluster(nodes.address) as cluster:
-        nodes.ready(cluster)
+def test_a_dead_scheduler_ends_its_processes(whole, tmp_path):
+    with mp.cluster(whole.address) as cluster:
+        whole.ready(cluster)
         process = cluster.Process(target=work.sleep, args=(tmp_path / "pid",))
         process.start()
         until_written(tmp_path / "pid")
-        cluster_nodes.kill(nodes.scheduler)
+        cluster_nodes.kill(whole.scheduler)
         process.join(PATIENCE)
         # the nodes of a dead scheduler end as well: either is noticed first
         assert process.exitcode == 255 and isinstance(process.exception, mp.NodeDiedError)

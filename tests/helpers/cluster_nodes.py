@@ -10,7 +10,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from dask_zygote import Forked, Zygote
 from deadlines import PATIENCE, state, until
+
+Process = subprocess.Popen[bytes] | Forked
 
 _HELPERS = Path(__file__).parent
 
@@ -31,9 +34,10 @@ class Nodes:
             "PYTHONWARNINGS": "ignore",
             **environment,
         }
-        self.nodes: list[subprocess.Popen[bytes]] = []
+        self._special = bool(environment)
+        self.nodes: list[Process] = []
         self._threads = threads
-        self._own: list[subprocess.Popen[bytes]] = []
+        self._own: list[Process] = []
         try:
             if of is None:
                 place = folder / "scheduler.json"
@@ -54,19 +58,18 @@ class Nodes:
     def __exit__(self, *exc: object) -> None:
         self.end()
 
-    def _start(self, module: str, *arguments: str) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", f"distributed.cli.{module}", *arguments, "--host", "127.0.0.1"]
-        with open(self.folder / f"{module}-{len(self.nodes)}.log", "wb") as log:
+    def _start(self, module: str, *arguments: str) -> Process:
+        options = [*arguments, "--host", "127.0.0.1", "--no-dashboard"]
+        log = self.folder / f"{module}-{len(self.nodes)}.log"
+        if not self._special:
+            return _zygote(self.environment).start(module, options, self.folder, log)
+        command = [sys.executable, "-m", f"distributed.cli.{module}", *options]
+        with open(log, "wb") as file:
             return subprocess.Popen(
-                [*command, "--no-dashboard"],
-                env=self.environment,
-                cwd=self.folder,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
+                command, env=self.environment, cwd=self.folder, stdout=file, stderr=file, start_new_session=True
             )
 
-    def add(self) -> subprocess.Popen[bytes]:
+    def add(self) -> Process:
         """Starts another node."""
         node = self._start(
             "dask_worker",
@@ -89,7 +92,22 @@ class Nodes:
             kill(process)
 
 
-def kill(process: subprocess.Popen[bytes], how: int = signal.SIGKILL) -> None:
+def _zygote(environment: dict[str, str]) -> Zygote:
+    if not _zygotes:
+        _zygotes.append(Zygote(environment))
+    return _zygotes[0]
+
+
+def end_zygote() -> None:
+    """Ends the process that forks nodes. Another is started when it is needed."""
+    while _zygotes:
+        _zygotes.pop().end()
+
+
+_zygotes: list[Zygote] = []
+
+
+def kill(process: Process, how: int = signal.SIGKILL) -> None:
     """Sends a signal to a process alone, and waits for its end if it is killed by that."""
     if process.poll() is None:
         process.send_signal(how)
