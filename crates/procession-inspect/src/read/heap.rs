@@ -9,6 +9,10 @@ use std::collections::HashMap;
 
 /// Number of blocks at which the walk ends.
 const MOST_BLOCKS: usize = 4 << 20;
+/// Number of blocks for which memory is reserved before the walk, at most.
+const MOST_RESERVED_BLOCKS: u64 = 64 << 10;
+/// Number of bytes of contents for which memory is reserved before the walk, at most.
+const MOST_RESERVED_BYTES: u64 = 32 << 20;
 /// Size of a header.
 pub(crate) const HEADER: usize = 64;
 /// Classes from here on do not exist: `64 << 34` is a terabyte.
@@ -79,11 +83,17 @@ pub(crate) fn read(memory: &Memory) -> Result<Heap> {
     let at = &memory.places.at;
     let top = memory.word(at.ledger + memory.places.ledger.top.offset as u64)?;
     let top = top.min(memory.head.length);
+    // Vectors that grow are copied. A damaged number may not allocate more than this.
+    let blocks = memory.word(at.ledger + memory.places.ledger.blocks.offset as u64)?;
+    let blocks = blocks.min(MOST_RESERVED_BLOCKS) as usize;
+    let bytes = memory.source().resident().unwrap_or(0).min(MOST_RESERVED_BYTES) as usize;
     let mut walk = Walk {
         memory,
         heap: Heap {
             complete: true,
-            ..Heap::default()
+            blocks: Vec::with_capacity(blocks),
+            bodies: Vec::with_capacity(bytes),
+            index: HashMap::with_capacity(blocks),
         },
     };
     let mut offset = at.heap;

@@ -157,6 +157,7 @@ pub(crate) fn confirm_sleeps(facts: &mut [Facts]) {
 
 /// Builds the members.
 pub(crate) fn build(look: &Look<'_>, mut facts: Vec<Facts>, unseen: &mut Vec<Unseen>) -> Vec<Member> {
+    let mut held = Held::default();
     let mut members = Vec::new();
     for seat in look.seats {
         let Some(state) = seat.state else { continue };
@@ -175,7 +176,7 @@ pub(crate) fn build(look: &Look<'_>, mut facts: Vec<Facts>, unseen: &mut Vec<Uns
             parent: seat.parent,
             age: look.time.ago(seat.taken),
             exit: seat.exit,
-            refers: held(look, seat),
+            refers: held.of(look, seat),
             ..Member::default()
         };
         match known {
@@ -211,26 +212,42 @@ pub(crate) fn build(look: &Look<'_>, mut facts: Vec<Facts>, unseen: &mut Vec<Uns
     members
 }
 
-/// The offsets to which a member refers: the entries of its held table.
-fn held(look: &Look<'_>, seat: &Seat) -> Vec<u64> {
-    let places = &look.memory.places.chunk;
-    let mut held = Vec::new();
-    let mut chunk = seat.held;
-    for _ in 0..MOST_CHUNKS {
-        let Some(block) = look.heap.at(chunk).filter(|block| block.kind == "HeldChunk") else {
-            break;
-        };
-        let bytes = look.heap.bytes(block);
-        let entries = places.entries.slice(bytes).chunks_exact(8);
-        held.extend(
-            entries
-                .map(|entry| u64::from_le_bytes(entry.try_into().unwrap_or_default()))
-                .filter(|entry| *entry != 0),
-        );
-        chunk = places.next.of(bytes);
+/// The offsets to which members refer: the entries of their held tables.
+///
+/// A forked child begins with the held table of its parent, and often keeps it. So a table that equals that of the member
+/// before is not sorted again: with 100 members of 10,000 objects that was a third of a look.
+#[derive(Default)]
+struct Held<'a> {
+    tables: Vec<&'a [u8]>,
+    sorted: Vec<u64>,
+}
+
+impl<'a> Held<'a> {
+    fn of(&mut self, look: &Look<'a>, seat: &Seat) -> Vec<u64> {
+        let places = &look.memory.places.chunk;
+        let mut tables: Vec<&[u8]> = Vec::new();
+        let mut chunk = seat.held;
+        for _ in 0..MOST_CHUNKS {
+            let Some(block) = look.heap.at(chunk).filter(|block| block.kind == "HeldChunk") else {
+                break;
+            };
+            let bytes = look.heap.bytes(block);
+            tables.push(places.entries.slice(bytes));
+            chunk = places.next.of(bytes);
+        }
+        if tables != self.tables {
+            self.sorted.clear();
+            let entries = tables.iter().flat_map(|table| table.chunks_exact(8));
+            self.sorted.extend(
+                entries
+                    .map(|entry| u64::from_le_bytes(entry.try_into().unwrap_or_default()))
+                    .filter(|entry| *entry != 0),
+            );
+            self.sorted.sort_unstable();
+            self.tables = tables;
+        }
+        self.sorted.clone()
     }
-    held.sort_unstable();
-    held
 }
 
 /// The processes that have ended and of which the registry still tells.
