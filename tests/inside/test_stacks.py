@@ -146,7 +146,9 @@ def test_a_dump_has_the_stacks_and_the_places(tmp_path):
     with scene("crossed_locks", "fork", "RLock", "2") as program:
         program.finding("deadlock")
         assert command("dump", str(program.pid), "-o", path)[2] == 0
-    assert "hold" in functions(stacks(path)["p0"])
+    found = stacks(path)
+    assert "hold" in functions(found["p0"])
+    assert set(stacks(path, str(found["p1"]["pid"]))) == {"p1"}
     assert command("why", path)[0].count(", at crossed_locks.py:") == 2
 
 

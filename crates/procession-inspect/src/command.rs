@@ -153,10 +153,10 @@ fn parse(arguments: &[String]) -> Result<Arguments> {
             "--all" => subject = Some(Subject::All),
             option if option.starts_with('-') => return usage(format!("there is no option {option}")),
             word => {
-                if let (Command::Stacks, Ok(pid), Some(Subject::Pid(first))) =
-                    (command, word.parse(), &subject)
+                if let (Command::Stacks, Ok(pid), Some(subject)) = (command, word.parse(), &subject)
+                    && *subject != Subject::All
                 {
-                    if pids.is_empty() {
+                    if let (Subject::Pid(first), true) = (subject, pids.is_empty()) {
                         pids.push(*first);
                     }
                     pids.push(pid);
