@@ -38,6 +38,10 @@ class Handle:
     def _unregister_waker(self, address: int) -> None:
         """Removes the registration of a mailbox."""
 
+    def _task_waits(self, what: str, timeout: float | None = None, detail: int = 0) -> TaskWait | None:
+        """Records that a task of this thread's event loop waits, until the result is dropped. what: "acquire", "item",
+        "room", "set" or "barrier"; detail: the round of a barrier. None: too many tasks wait."""
+
 @disjoint_base
 class Lock(Handle):
     def __new__(cls, *args: Any, **kwargs: Any) -> Self: ...
@@ -290,6 +294,10 @@ class Mailbox:
     def empty(self) -> None: ...
 
 @final
+class TaskWait:
+    """While it lives, observers see that a task of an event loop waits."""
+
+@final
 class Ticket:
     """A place in the line of waiters of a Condition."""
 
@@ -297,6 +305,7 @@ class Ticket:
     def _key(self) -> tuple[int, int]: ...
     def _register_waker(self, address: int) -> bool: ...
     def _unregister_waker(self, address: int) -> None: ...
+    def _task_waits(self, what: str, timeout: float | None = None, detail: int = 0) -> TaskWait | None: ...
     def _called(self) -> bool:
         """Returns whether it has been called, without waiting."""
 

@@ -320,7 +320,7 @@ class Queue(_Watched):
                 return None
             return True
 
-        if await attempted(self, attempt, timeout) is None:
+        if await attempted(self, "room", attempt, timeout) is None:
             raise Full
 
     async def get_async(self, timeout: float | None = None) -> Any:
@@ -342,7 +342,7 @@ class Queue(_Watched):
             except Empty:
                 return None
 
-        got = await attempted(self, attempt, timeout)
+        got = await attempted(self, "item", attempt, timeout)
         if got is None:
             raise Empty
         return got[0]

@@ -299,7 +299,7 @@ class Event(_core.Event, Shared):
 
         generation = _core.Event._generation
         first = generation(self)
-        was_set = await attempted(self, lambda: self.is_set() or generation(self) != first or None, timeout)
+        was_set = await attempted(self, "set", lambda: self.is_set() or generation(self) != first or None, timeout)
         return bool(was_set)
 
     def __repr__(self) -> str:

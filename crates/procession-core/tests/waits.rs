@@ -5,9 +5,10 @@ mod common;
 
 use common::{LIMIT, ended_well, eventually, in_child, join, linger, pipe, send};
 use core::sync::atomic::Ordering;
+use procession_core::family::loop_waits::MOST;
 use procession_core::family::object::named;
 use procession_core::family::registry::{Role, Start};
-use procession_core::family::waits::{WaitRecord, WaitsBlock, What, recorded};
+use procession_core::family::waits::{IN_LOOP, WaitRecord, WaitsBlock, What, recorded};
 use procession_core::family::{Family, Seat};
 use procession_core::process::child::Child;
 use procession_core::queue::{LockPolicy, Parcel, Put, Queue};
@@ -167,6 +168,41 @@ fn more_threads_than_a_block_has_records_are_all_recorded() {
     let seat = seat_of(child);
     assert!(eventually(|| waits(seat, What::Set).len() == THREADS));
     end(child);
+}
+
+#[test]
+fn the_tasks_of_an_event_loop_have_records_beside_that_of_their_thread() {
+    let event = Event::new().unwrap();
+    let lock = Lock::new(true).unwrap();
+    let task = || lock.reference().wait_in_loop(What::Acquire, 0, Deadline::NEVER);
+    let child = in_child(|| {
+        let tasks: Vec<_> = (0..40).map(|_| task()).collect();
+        assert!(tasks.iter().all(Option::is_some));
+        let _ = event.wait(Deadline::after(Duration::from_millis(1)));
+        let most: Vec<_> = (0..MOST).map(|_| task()).collect();
+        assert_eq!(most.iter().flatten().count(), MOST - 40);
+        drop(most);
+        let _ = event.wait(Deadline::NEVER);
+        drop(tasks);
+    });
+    let seat = seat_of(child);
+    one_wait(seat, What::Set);
+    let in_loop = |record: &&WaitRecord| {
+        record.thread.load(Ordering::Acquire) as u32 == What::Acquire as u32 | IN_LOOP as u32
+    };
+    assert!(eventually(|| records(seat)
+        .iter()
+        .copied()
+        .filter(in_loop)
+        .count()
+        == 40));
+    let family = Family::home().unwrap();
+    let before = family.blocks();
+    end(child);
+    assert!(eventually(|| {
+        family.sweep();
+        family.blocks() < before
+    }));
 }
 
 #[test]

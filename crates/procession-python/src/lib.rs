@@ -70,6 +70,8 @@ mod _core {
     #[pymodule_export]
     use super::queue::rpc_channel::{RpcChannel, family_id, seat};
     #[pymodule_export]
+    use super::shared::TaskWait;
+    #[pymodule_export]
     use super::sync::barrier::Barrier;
     #[pymodule_export]
     use super::sync::condition::{Condition, Ticket};

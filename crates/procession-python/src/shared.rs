@@ -1,6 +1,8 @@
 //! The methods and helpers that the classes of shared objects have in common.
 
 use crate::errors::raised;
+use procession_core::family::loop_waits::LoopWait;
+use procession_core::family::waits::What;
 use procession_core::sync::caller::Caller;
 use procession_core::sync::wait::Statistics;
 use procession_core::sync::wait::WaitOutcome;
@@ -100,11 +102,41 @@ macro_rules! shared_class {
                 Ok(())
             }
 
+            /// Records for observers that a task of this thread's event loop waits for the object, until the result is dropped.
+            /// None if there are too many. what: as `procession ps --json` names it. detail: the round of a barrier.
+            #[pyo3(signature = (what, timeout = None, detail = 0))]
+            fn _task_waits(
+                &self,
+                what: &str,
+                timeout: Option<f64>,
+                detail: u64,
+            ) -> PyResult<Option<crate::shared::TaskWait>> {
+                let until = crate::shared::within(timeout);
+                let what = crate::shared::what_named(what);
+                let wait = self.core()?.reference().wait_in_loop(what, detail, until);
+                Ok(wait.map(crate::shared::TaskWait))
+            }
+
             $($methods)*
         }
     };
 }
 pub(crate) use shared_class;
+
+/// While it lives, observers see that a task of an event loop waits.
+#[pyclass(module = "procession._core", frozen)]
+pub struct TaskWait(#[allow(dead_code)] pub LoopWait); // what counts is when it is dropped
+
+/// The kind of a wait with this name, as observers name it.
+pub fn what_named(name: &str) -> What {
+    match name {
+        "acquire" => What::Acquire,
+        "item" => What::Item,
+        "room" => What::Room,
+        "barrier" => What::Barrier,
+        _ => What::Set,
+    }
+}
 
 /// The statistics as a tuple for Python.
 pub fn numbers(s: Statistics) -> (u64, u64, u64, u64) {

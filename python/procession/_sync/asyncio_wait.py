@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         def _key(self) -> tuple[int, int]: ...
         def _register_waker(self, address: int) -> bool: ...
         def _unregister_waker(self, address: int) -> None: ...
+        def _task_waits(self, what: str, timeout: float | None = None, detail: int = 0) -> object: ...
 
 
 __all__ = ["attempted"]
@@ -99,8 +100,12 @@ def _post_of(loop: asyncio.AbstractEventLoop) -> _Post:
     return post
 
 
-async def attempted(target: Target, attempt: Callable[[], T | None], timeout: float | None) -> T | None:
+async def attempted(
+    target: Target, what: str, attempt: Callable[[], T | None], timeout: float | None, detail: int = 0
+) -> T | None:
     """Calls attempt() until it returns something else than None, again after each call of the target.
+
+    what: what the task waits for, for observers of the program, as `_task_waits` names it; detail: see there.
 
     Returns that value; None after `timeout` seconds. The loop is not blocked. Cancelling the task ends the wait and
     leaves the object as it is. Exceptions of attempt are passed on.
@@ -112,6 +117,7 @@ async def attempted(target: Target, attempt: Callable[[], T | None], timeout: fl
     loop = asyncio.get_running_loop()
     post = _post_of(loop)
     patience = _CALLED if post.register(target) else _UNCALLED
+    recorded: object = None  # for observers, until it is dropped
     try:
         while True:
             turn = post.expect(loop)
@@ -124,6 +130,9 @@ async def attempted(target: Target, attempt: Callable[[], T | None], timeout: fl
             if value is not None or left <= 0:
                 post._waiting.discard(turn)
                 return value
+            if recorded is None:
+                recorded = ours(target)._task_waits(target, what, timeout, detail)
             await post.call(turn, left)
     finally:
+        recorded = None
         post.leave(target)

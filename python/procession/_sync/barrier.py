@@ -139,7 +139,7 @@ class Barrier(_core.Barrier, Shared):
         end = None if timeout is None else monotonic() + timeout
         action = self._action
         place = await attempted(
-            self, lambda: _arrive(self, action is not None, 0) or (() if self.broken else None), timeout
+            self, "barrier", lambda: _arrive(self, action is not None, 0) or (() if self.broken else None), timeout
         )
         if not place:
             self.abort()
@@ -151,7 +151,7 @@ class Barrier(_core.Barrier, Shared):
             return index
         left = None if end is None else end - monotonic()
         try:
-            passed = await attempted(self, lambda: _pass(self, round, 0), left)
+            passed = await attempted(self, "barrier", lambda: _pass(self, round, 0), left, round)
         except BaseException:
             _core.Barrier._leave(self, round)
             raise

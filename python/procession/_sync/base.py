@@ -95,7 +95,7 @@ class SemLock(Shared):
         """
         from .asyncio_wait import attempted
 
-        return bool(await attempted(self, lambda: self.acquire(False) or None, timeout))
+        return bool(await attempted(self, "acquire", lambda: self.acquire(False) or None, timeout))
 
     @property
     def _semlock(self) -> _SemLock:

@@ -141,7 +141,8 @@ class Condition(_core.Condition, Shared):
         called = False
         try:
             ours(lock)._release_all(lock)
-            called = bool(await attempted(ticket, lambda: ticket._called() or None, timeout)) or ticket.wait(0)
+            notified = await attempted(ticket, "notification", lambda: ticket._called() or None, timeout)
+            called = bool(notified) or ticket.wait(0)
         except BaseException:
             ticket._drop()
             raise

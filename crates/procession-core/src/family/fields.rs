@@ -27,8 +27,9 @@
 //! are the id of the thread that is inside, or 0. All other fields are unsigned numbers of 4 or 8 bytes. The file `fields.txt` of this
 //! crate lists all names.
 //!
-//! An event loop that waits for an object sleeps in no call of this crate and has no wait record. It is registered with
-//! the object's bells: each number of `Wakers.places` that is not 0 is the pid of such a process, shifted by 10 bits.
+//! A task of an event loop that waits for an object has a wait record with `flag.in_loop` ([`super::loop_waits`]). Its process
+//! is registered with the object's bells: each number of `Wakers.places` that is not 0 is the pid of such a process, shifted
+//! by 10 bits.
 //!
 //! The words that are there for observers only, with who writes them, are described at the structs:
 //! [`super::waits`] (what threads wait for), [`super::label`] (names and places), [`super::registry::Slot`] (`how`:
@@ -139,6 +140,7 @@ pub const NUMBERS: &[(&str, u32)] = &[
     ("What.Inside", What::Inside as u32),
     ("What.Ledger", What::Ledger as u32),
     ("What.Supervise", What::Supervise as u32),
+    ("flag.in_loop", super::waits::IN_LOOP as u32),
     // How a process became a member, and what it is for (`Slot.how`).
     ("Start.Founded", Start::Founded as u32),
     ("Start.Fork", Start::Fork as u32),

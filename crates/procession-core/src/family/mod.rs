@@ -8,6 +8,7 @@
 //! | [`entry`] | waiting for the ledger when a member is stopped in it |
 //! | [`fields`] | the table by which observers find the fields of all structs |
 //! | [`label`], [`waits`] | for observers: names of objects, and what each thread waits for |
+//! | [`loop_waits`] | what the tasks of event loops wait for |
 //! | [`stall`] | a report by a thread that waits for too long |
 //! | [`object`] | the header with which every block begins |
 //! | `kind` | what memory must know of the kinds of objects: a table that the top floor fills |
@@ -41,6 +42,7 @@ pub mod label;
 pub mod layout;
 pub mod leave;
 pub mod ledger;
+pub mod loop_waits;
 pub mod object;
 pub mod private;
 pub mod reap;

@@ -46,7 +46,8 @@ pub struct WaitsBlock {
 #[derive(Debug)]
 pub struct WaitRecord {
     /// Thread id, as the kernel counts it in the member's PID namespace, in the upper half; 0: the record is free. What
-    /// it waits for ([`What`]) in the lower half; 0: it does not wait.
+    /// it waits for ([`What`]) in the lower half; 0: it does not wait. With [`IN_LOOP`] not the thread waits, but a task
+    /// of its event loop: see [`super::loop_waits`].
     pub thread: AtomicU64,
     /// The object ([`super::object::named`]), or 0.
     pub object: AtomicU64,
@@ -171,16 +172,19 @@ impl Drop for Recorded {
     }
 }
 
+/// Flag in [`WaitRecord::thread`]: a task of an event loop waits.
+pub const IN_LOOP: u64 = 1 << 16;
+
 /// The part of [`WaitRecord::thread`] that says to which thread the record belongs.
 const OWNER: u64 = 0xffff_ffff << 32;
 
 /// The record of this thread.
-#[derive(Clone, Copy)]
-struct Place {
-    family: &'static Family,
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    pub(super) family: &'static Family,
     /// The seat when the record was taken, as `Family::seat` holds it.
-    seat: u64,
-    offset: u64,
+    pub(super) seat: u64,
+    pub(super) offset: u64,
 }
 
 struct Mine(Cell<Option<Place>>);
@@ -201,9 +205,31 @@ impl Drop for Mine {
     }
 }
 
+impl WaitRecord {
+    /// Writes a wait into a record that belongs to this thread.
+    pub(super) fn write(&self, reason: &Reason, deadline: Deadline, flags: u64) {
+        let thread = self.thread.load(Ordering::Relaxed) & OWNER;
+        let count = self.count.load(Ordering::Relaxed) + 1;
+        for (word, value) in [
+            (&self.count, count),
+            (&self.object, reason.object),
+            (&self.since, reason.since),
+            (&self.seen, reason.seen),
+            (&self.deadline, deadline.time()),
+            (&self.detail, reason.detail),
+            (&self.identity, crate::sys::thread_id()),
+        ] {
+            word.store(value, Ordering::Relaxed);
+        }
+        // Release: an observer that reads this word reads those above, or newer ones with another count.
+        self.thread
+            .store(thread | flags | u64::from(reason.what as u32), Ordering::Release);
+    }
+}
+
 impl Place {
     /// Frees the record, unless the process has another seat by now: after a fork, or after it has left the family.
-    fn give_back(self) {
+    pub(super) fn give_back(self) {
         let Some(_visit) = self.family.visit() else {
             return;
         };
@@ -294,23 +320,7 @@ impl Family {
             .own_record()
             .filter(|record| record.thread.load(Ordering::Relaxed) & !OWNER == 0);
         if let Some(record) = record {
-            let thread = record.thread.load(Ordering::Relaxed) & OWNER;
-            let count = record.count.load(Ordering::Relaxed) + 1;
-            for (word, value) in [
-                (&record.count, count),
-                (&record.object, reason.object),
-                (&record.since, reason.since),
-                (&record.seen, reason.seen),
-                (&record.deadline, deadline.time()),
-                (&record.detail, reason.detail),
-                (&record.identity, crate::sys::thread_id()),
-            ] {
-                word.store(value, Ordering::Relaxed);
-            }
-            // Release: an observer that reads this word reads those above, or newer ones with another count.
-            record
-                .thread
-                .store(thread | u64::from(reason.what as u32), Ordering::Release);
+            record.write(&reason, deadline, 0);
         }
         Recorded { record, reason }
     }
@@ -366,8 +376,9 @@ impl Family {
             let here = self.at::<WaitsBlock>(block);
             for (number, record) in (0u64..).zip(&here.records) {
                 let offset = block + RECORDS_AT + number * size_of::<WaitRecord>() as u64;
-                let owner = record.thread.load(Ordering::Relaxed) & OWNER;
-                if owner == thread {
+                let word = record.thread.load(Ordering::Relaxed);
+                let owner = word & OWNER;
+                if owner == thread && word & IN_LOOP == 0 {
                     record.thread.store(thread, Ordering::Release);
                     return Some(offset);
                 }
@@ -388,7 +399,7 @@ impl Family {
 
     /// Adds a block to this member's list.
     #[cold]
-    fn add_block(&'static self, slot: &'static Slot) -> Result<()> {
+    pub(super) fn add_block(&'static self, slot: &'static Slot) -> Result<()> {
         self.stock_up();
         // Another change ends in a moment. If a process is stopped in one, this thread waits without a record.
         let mut txn = self.begin_within(MOMENT).ok_or(crate::error::Error::Busy)?;
@@ -409,7 +420,7 @@ impl Family {
     }
 }
 
-const RECORDS_AT: u64 = core::mem::offset_of!(WaitsBlock, records) as u64;
+pub(super) const RECORDS_AT: u64 = core::mem::offset_of!(WaitsBlock, records) as u64;
 
 impl Txn {
     /// Frees the blocks of a dead member.

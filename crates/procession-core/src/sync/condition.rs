@@ -30,6 +30,7 @@ use crate::family::held::Hold;
 use crate::family::kind::{Passed, Wake};
 use crate::family::layout::low_half;
 use crate::family::ledger::Txn;
+use crate::family::loop_waits::LoopWait;
 use crate::family::object::{HEADER, Header, Kind};
 use crate::family::seat::Fate;
 use crate::family::waits::{Reason, What};
@@ -322,6 +323,12 @@ fn wake(family: &'static Family, ticket: u64) {
 }
 
 impl Ticket {
+    /// Records that a task of this thread's event loop waits for the notification: see [`crate::family::loop_waits`].
+    #[must_use]
+    pub fn wait_in_loop(&self, deadline: Deadline) -> Option<LoopWait> {
+        LoopWait::new(&self.hold, What::Ticket, 0, deadline)
+    }
+
     /// Waits for a notification. The caller acts on it and then [acknowledges](Ticket::acknowledge) it. If the ticket
     /// is dropped or its process dies before that, the next ticket gets the notification. After a timeout the caller
     /// may wait on the ticket again.

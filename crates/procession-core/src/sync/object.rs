@@ -4,8 +4,11 @@ use crate::error::Result;
 use crate::family::held::Hold;
 use crate::family::label::Label;
 use crate::family::ledger::Txn;
+use crate::family::loop_waits::LoopWait;
 use crate::family::object::{HEADER, Kind};
+use crate::family::waits::What;
 use crate::family::{Family, Handle};
+use crate::sys::clock::Deadline;
 use crate::sys::shared::Shared;
 
 /// A counted reference to an object of one kind.
@@ -87,6 +90,12 @@ impl<T: Shared> Reference<T> {
     /// See [`Hold::set_label`].
     pub fn set_label(&self, label: &Label) -> Result<()> {
         self.hold.set_label(label)
+    }
+
+    /// Records that a task of this thread's event loop waits for the object: see [`crate::family::loop_waits`].
+    #[must_use]
+    pub fn wait_in_loop(&self, what: What, detail: u64, deadline: Deadline) -> Option<LoopWait> {
+        LoopWait::new(&self.hold, what, detail, deadline)
     }
 
     /// The name in the object's label, if it has one.

@@ -4,9 +4,10 @@ use super::{Named, task_name};
 use crate::model::{Detail, Family, Key, Lock, Member, Object, Pool, Task, Thread, Wait, What, Who, Worker};
 use std::collections::{HashMap, HashSet};
 
-/// A thread that waits.
+/// A thread that waits, or a task of an event loop that does.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Waiter<'a> {
+    pub(super) in_loop: bool,
     pub(super) member: usize,
     pub(super) thread: &'a Thread,
     pub(super) wait: &'a Wait,
@@ -40,7 +41,8 @@ pub(super) struct Graph<'a> {
     /// Positions in `family.members` by seat.
     pub(super) seats: HashMap<u32, usize>,
     pub(super) waiters: Vec<Waiter<'a>>,
-    /// Waiters by the member's position and the thread's identity.
+    /// Waiters by the member's position and the thread's identity. Of a thread that runs an event loop: the task that waits
+    /// longest, those that wait for locks first.
     threads: HashMap<(usize, u64), usize>,
     pub(super) wakers: Vec<Wakers>,
     /// For each waiter whether it is stuck.
@@ -55,12 +57,15 @@ impl<'a> Graph<'a> {
             .enumerate()
             .filter(|(_, member)| member.lives())
             .flat_map(|(number, member)| {
-                member.threads.iter().filter_map(move |thread| {
-                    Some(Waiter {
-                        member: number,
-                        thread,
-                        wait: thread.wait.as_ref()?,
-                    })
+                member.threads.iter().flat_map(move |thread| {
+                    let own = thread.wait.iter().map(|wait| (false, wait));
+                    own.chain(thread.tasks.iter().map(|wait| (true, wait)))
+                        .map(move |(in_loop, wait)| Waiter {
+                            in_loop,
+                            member: number,
+                            thread,
+                            wait,
+                        })
                 })
             })
             .collect();
@@ -68,10 +73,7 @@ impl<'a> Graph<'a> {
             family,
             objects: super::index(family),
             seats: (0..).zip(&family.members).map(|(i, m)| (m.seat, i)).collect(),
-            threads: (0..)
-                .zip(&waiters)
-                .map(|(number, one)| ((one.member, one.wait.identity), number))
-                .collect(),
+            threads: by_thread(&waiters),
             waiters,
             wakers: Vec::new(),
             stuck: Vec::new(),
@@ -100,10 +102,14 @@ impl<'a> Graph<'a> {
         if self.waiters[waiter].wait.what != What::Acquire {
             return None;
         }
-        match &self.object(waiter)?.detail {
-            Detail::Lock(lock) | Detail::RLock(lock) => self.waiter_that_holds(lock),
-            _ => None,
-        }
+        let holder = match &self.object(waiter)?.detail {
+            Detail::Lock(lock) | Detail::RLock(lock) => self.waiter_that_holds(lock)?,
+            _ => return None,
+        };
+        // Another task of the same event loop holds the lock, and need not be one that waits.
+        let (one, other) = (self.waiters[waiter], self.waiters[holder]);
+        let same_loop = one.in_loop && other.in_loop && core::ptr::eq(one.thread, other.thread);
+        (!same_loop).then_some(holder)
     }
 
     fn waiter_that_holds(&self, lock: &Lock) -> Option<usize> {
@@ -130,7 +136,8 @@ impl<'a> Graph<'a> {
     }
 
     fn wakers_of(&self, waiter: usize, referrers: &mut HashMap<Key, Wakers>) -> Wakers {
-        if !self.is_endless(waiter) {
+        // The loop of a task may run another one, which ends the wait, or cancels it after a time.
+        if !self.is_endless(waiter) || self.waiters[waiter].in_loop {
             return Wakers::Other;
         }
         let wait = self.waiters[waiter].wait;
@@ -361,12 +368,30 @@ impl<'a> Graph<'a> {
     /// The wait of a waiter, in words.
     pub(super) fn sentence(&self, waiter: usize) -> String {
         let wait = self.waiters[waiter].wait;
-        sentence(
+        let sentence = sentence(
             wait,
             self.object(waiter),
             self.joined(waiter).map(|m| self.family.members[m].who()),
-        )
+        );
+        if self.waiters[waiter].in_loop {
+            format!("{sentence} in an event loop")
+        } else {
+            sentence
+        }
     }
+}
+
+/// The waiters by the member's position and the thread's identity. A thread that itself waits runs no tasks.
+fn by_thread(waiters: &[Waiter<'_>]) -> HashMap<(usize, u64), usize> {
+    let mut threads = HashMap::new();
+    let rank = |one: &Waiter<'_>| (one.in_loop, one.wait.what != What::Acquire);
+    for (number, one) in waiters.iter().enumerate() {
+        let known = threads.entry((one.member, one.wait.identity)).or_insert(number);
+        if rank(one) < rank(&waiters[*known]) {
+            *known = number;
+        }
+    }
+    threads
 }
 
 /// Whether the state of the object already allows the wait to end: its thread is about to wake up.

@@ -98,6 +98,7 @@ pub(crate) struct At {
     pub(crate) orphan: u64,
     pub(crate) ended: u64,
     pub(crate) robust: u64,
+    pub(crate) in_loop: u32,
 }
 
 impl At {
@@ -113,6 +114,7 @@ impl At {
             orphan: number("flag.orphan")?.into(),
             ended: number("flag.ended")?.into(),
             robust: number("flag.robust")?.into(),
+            in_loop: number("flag.in_loop")?,
         };
         let sane = (super::PAGE..=16 << 20).contains(&at.chunk) && at.small <= 16 && at.heap > 0;
         sane.then_some(at)

@@ -208,6 +208,9 @@ pub struct Thread {
     /// or condition of `threading`, for a thread, for work of a numerical library.
     #[serde(default)]
     pub inner_wait: bool,
+    /// What the tasks of its event loop wait for, the longest wait first.
+    #[serde(default)]
+    pub tasks: Vec<Wait>,
 }
 
 /// What a thread waits for.

@@ -17,6 +17,9 @@ pub(crate) struct Record {
     seat: u32,
     generation: u32,
     thread: u32,
+    /// A task of the thread's event loop waits, and not the thread.
+    #[serde(default)]
+    in_loop: bool,
     what: What,
     object: u64,
     since: u64,
@@ -29,7 +32,7 @@ pub(crate) struct Record {
 impl Record {
     /// Whether the record is of this thread of the member in this seat.
     pub(crate) fn is_of(&self, seat: u32, generation: u32, thread: u32) -> bool {
-        (self.seat, self.generation, self.thread) == (seat, generation, thread)
+        (self.seat, self.generation, self.thread) == (seat, generation, thread) && !self.in_loop
     }
 }
 
@@ -67,7 +70,8 @@ pub(crate) fn read(memory: &Memory, seats: &[Seat]) -> Result<Vec<Record>> {
 fn decode(memory: &Memory, seat: &Seat, record: &[u8]) -> Option<Record> {
     let places = &memory.places.wait;
     let thread = places.thread.of(record);
-    let what = match memory.places.whats.name(thread as u32)? {
+    let in_loop = thread as u32 & memory.places.at.in_loop;
+    let what = match memory.places.whats.name(thread as u32 & !in_loop)? {
         "Acquire" => What::Acquire,
         "Item" => What::Item,
         "Room" => What::Room,
@@ -86,6 +90,7 @@ fn decode(memory: &Memory, seat: &Seat, record: &[u8]) -> Option<Record> {
         seat: seat.index,
         generation: seat.generation,
         thread: (thread >> 32) as u32,
+        in_loop: in_loop != 0,
         what,
         object: places.object.of(record),
         since: places.since.of(record),
@@ -96,7 +101,8 @@ fn decode(memory: &Memory, seat: &Seat, record: &[u8]) -> Option<Record> {
     })
 }
 
-/// Gives each thread the wait that its last record tells of. A wait that the first reading has seen too is steady.
+/// Gives each thread the wait, and the waits of the tasks of its event loop, of which its last records tell. A wait that the
+/// first reading has seen too is steady.
 pub(crate) fn assign(look: &Look<'_>, members: &mut [Member], first: &[Record], last: &[Record]) {
     for record in last {
         let Some(member) = members
@@ -107,13 +113,21 @@ pub(crate) fn assign(look: &Look<'_>, members: &mut [Member], first: &[Record], 
         };
         let before = first.iter().any(|other| {
             (other.seat, other.generation, other.thread) == (record.seat, record.generation, record.thread)
-                && (other.what, other.object, other.since) == (record.what, record.object, record.since)
+                && (other.what, other.object, other.since, other.in_loop)
+                    == (record.what, record.object, record.since, record.in_loop)
         });
         let wait = wait(look, record, before);
         // The record of a thread that has ended means nothing; where the kernel lists no threads, it is all that is known.
         if let Some(thread) = member.threads.iter_mut().find(|t| t.own_id == record.thread) {
-            thread.wait = Some(wait);
+            if record.in_loop {
+                thread.tasks.push(wait);
+            } else {
+                thread.wait = Some(wait);
+            }
         }
+    }
+    for thread in members.iter_mut().flat_map(|member| &mut member.threads) {
+        thread.tasks.sort_by(|a, b| b.seconds.total_cmp(&a.seconds));
     }
 }
 

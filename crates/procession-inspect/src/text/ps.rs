@@ -3,11 +3,13 @@
 use super::table::Table;
 use super::{bytes, duration, heading, unseen, wait_in_words};
 use crate::findings::{index, task_name};
-use crate::model::{Detail, Family, Key, Member, Object, Role, SeatState, Thread, What, end};
+use crate::model::{Detail, Family, Key, Member, Object, Role, SeatState, Thread, Wait, What, end};
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// Width of the indentation at which the tree ends; deeper members stand at its end.
 const DEEPEST: usize = 100;
+/// Number of tasks of an event loop that are shown.
+const MOST_TASKS: usize = 10;
 
 /// The members of a family.
 #[must_use]
@@ -126,6 +128,18 @@ impl Screen<'_> {
             row.extend([does, since]);
             table.row(row);
         }
+        for thread in &member.threads {
+            for (number, wait) in thread.tasks.iter().take(MOST_TASKS).enumerate() {
+                let mut row = vec![String::new(), format!("{indent}  a task of thread {}", thread.id)];
+                row.resize(6, String::new());
+                let (mut does, since) = self.wait(wait);
+                if number + 1 == MOST_TASKS && thread.tasks.len() > MOST_TASKS {
+                    does = format!("{does}, and {} more tasks", thread.tasks.len() - MOST_TASKS);
+                }
+                row.extend([does, since]);
+                table.row(row);
+            }
+        }
     }
 
     /// What a member does: the task that it runs, what its first thread waits for, or nothing that is known.
@@ -163,6 +177,7 @@ impl Screen<'_> {
                     (Role::Manager, _) => return (self.manager(member), String::new()),
                     (Role::Tracker, _) => "tracks names",
                     (_, Some('R')) => "computes",
+                    _ if member.threads.iter().any(|thread| !thread.tasks.is_empty()) => "runs an event loop",
                     (_, Some('D')) => "waits for a device",
                     _ => "-",
                 };
@@ -188,9 +203,11 @@ impl Screen<'_> {
     }
 
     fn waits(&self, thread: &Thread) -> (String, String) {
-        let Some(wait) = &thread.wait else {
-            return (String::new(), String::new());
-        };
+        let none = || (String::new(), String::new());
+        thread.wait.as_ref().map_or_else(none, |wait| self.wait(wait))
+    }
+
+    fn wait(&self, wait: &Wait) -> (String, String) {
         let mut what = wait_in_words(self.family, &self.objects, wait);
         if let Some(left) = wait.gives_up_in {
             what = format!("{what}, for {} more", duration(left));

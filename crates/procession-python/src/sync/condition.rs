@@ -3,7 +3,7 @@
 use super::lock::{Lock, RLock};
 use crate::errors::{owner_died, raised};
 use crate::memory::transit;
-use crate::shared::{shared_class, within};
+use crate::shared::{TaskWait, shared_class, within};
 use procession_core::family::Handle;
 use procession_core::sync::lock::LockObject;
 use procession_core::sync::object::Reference;
@@ -230,6 +230,14 @@ impl Ticket {
             .as_ref()
             .and_then(|p| p.as_ref())
             .is_some_and(|t| t.bell().register_waker(Address::from_raw(address)))
+    }
+
+    /// Records for observers that a task of this thread's event loop waits for the notification: see the shared objects.
+    #[pyo3(signature = (what, timeout = None, detail = 0))]
+    fn _task_waits(&self, what: &str, timeout: Option<f64>, detail: u64) -> Option<TaskWait> {
+        let _ = (what, detail); // there is only one kind of wait for it
+        let place = self.ticket.lock().ok()?;
+        place.as_ref()?.wait_in_loop(within(timeout)).map(TaskWait)
     }
 
     fn _unregister_waker(&self, address: u32) {
