@@ -211,15 +211,19 @@ def test_a_node_that_joins_late_takes_part_and_runs_the_initializer(nodes):
         pool.terminate()
 
 
-def test_a_node_may_leave_in_good_order_while_a_map_runs(nodes, log):
+def test_a_node_that_leaves_in_good_order_loses_no_task(nodes, log):
     from distributed import Client
 
-    with mp.cluster(nodes.address) as cluster, nodes.ready(cluster).Pool(retries=1) as pool:
-        result = pool.map_async(partial(tasks.logged, log, seconds=0.01), range(300), chunksize=1)
+    with mp.cluster(nodes.address) as cluster, nodes.ready(cluster).Pool() as pool:
+        mapped = pool.map_async(partial(tasks.logged, log, seconds=0.01), range(200), chunksize=1)
+        single = [pool.apply_async(tasks.logged, (log, n, 0.01)) for n in range(200, 400)]
         until(lambda: len(tasks.runs(log)) > 20)
         with Client(nodes.address, set_as_default=False) as client:
             client.retire_workers([cluster.nodes()[0].address])
-        assert result.get(2 * PATIENCE) == list(range(300))
+        assert mapped.get(2 * PATIENCE) == list(range(200))
+        assert [result.get(2 * PATIENCE) for result in single] == list(range(200, 400))
+        assert set(tasks.runs(log).values()) == {1}
+        until(lambda: len(cluster.nodes()) == 1)
 
 
 def test_ctrl_c_ends_a_map_and_what_it_runs(nodes, log):

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,20 @@ class Nodes:
     """The processes of a cluster. Use it in `with`."""
 
     def __init__(
-        self, folder: Path, count: int = 2, threads: int = 1, of: Nodes | None = None, **environment: str
+        self,
+        folder: Path,
+        count: int = 2,
+        threads: int = 1,
+        of: Nodes | None = None,
+        options: Sequence[str] = (),
+        host: str = "127.0.0.1",
+        **environment: str,
     ) -> None:
-        """of: a cluster without nodes, whose scheduler these nodes use, so that a test starts sooner."""
+        """of: a cluster without nodes, whose scheduler these nodes use, so that a test starts sooner. options: of the
+        command lines of all.
+        """
+        self._options = options
+        self._host = host
         self.folder = folder
         self.environment = {
             **os.environ,
@@ -36,6 +48,7 @@ class Nodes:
         }
         self._special = bool(environment)
         self.nodes: list[Process] = []
+        self._added = 0  # the scheduler takes no name twice
         self._threads = threads
         self._own: list[Process] = []
         try:
@@ -58,25 +71,28 @@ class Nodes:
     def __exit__(self, *exc: object) -> None:
         self.end()
 
-    def _start(self, module: str, *arguments: str) -> Process:
-        options = [*arguments, "--host", "127.0.0.1", "--no-dashboard"]
+    def _start(self, module: str, *arguments: str, prefix: Sequence[str] = (), host: str | None = None) -> Process:
+        options = [*arguments, "--host", host or self._host, *self._options, "--no-dashboard"]
         log = self.folder / f"{module}-{len(self.nodes)}.log"
-        if not self._special:
+        if not self._special and not prefix:
             return _zygote(self.environment).start(module, options, self.folder, log)
-        command = [sys.executable, "-m", f"distributed.cli.{module}", *options]
+        command = [*prefix, sys.executable, "-m", f"distributed.cli.{module}", *options]
         with open(log, "wb") as file:
             return subprocess.Popen(
                 command, env=self.environment, cwd=self.folder, stdout=file, stderr=file, start_new_session=True
             )
 
-    def add(self) -> Process:
-        """Starts another node."""
+    def add(self, prefix: Sequence[str] = (), host: str | None = None) -> Process:
+        """Starts another node. prefix: words before its command. host: its address."""
         node = self._start(
             "dask_worker",
             self.address,
             *("--nthreads", str(self._threads), "--no-nanny", "--memory-limit", "0"),
-            *("--name", f"node-{len(self.nodes)}"),
+            *("--name", f"node-{self._added}"),
+            prefix=prefix,
+            host=host,
         )
+        self._added += 1
         self.nodes.append(node)
         return node
 

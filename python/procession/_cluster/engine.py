@@ -229,6 +229,12 @@ class ClusterEngine(ThreadEngine):
                     work = link.settled(key, number, 0)
                     if work is not None:
                         self._settle(work, False, self._failure(link, work, what))
+                elif kind == "return":
+                    work = link.settled(rest[0], rest[1], 0)
+                    link.leaving = True
+                    if work is not None and work.state == "sent":
+                        work.state = "waiting"
+                        self.queue.appendleft(work)
                 elif kind == "ready":
                     link.ready = True
                     self._bare = None
@@ -298,7 +304,9 @@ class ClusterEngine(ThreadEngine):
     def left(self, node: Node, why: str) -> None:
         """Called by the members: a node has gone."""
         link = self.links.get(node.address)
-        if link is not None:
+        if link is not None and node.leaves:
+            link.leave(why)
+        elif link is not None:
             link.end(why)
 
     def lost(self, error: BaseException) -> None:

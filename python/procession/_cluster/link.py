@@ -28,6 +28,7 @@ __all__ = ["Link"]
 
 _QUICK, _SLOW = 0.1, 0.4  # seconds from sending a task to its outcome
 _MOST_TASKS = 4096
+_TO_LEAVE = 15.0  # seconds for a node that leaves to close the connection
 _MOST_BYTES = 64 << 20  # of tasks at a node that are not done, with their results
 
 
@@ -38,6 +39,7 @@ class Link:
         self.node = node
         self.workers = workers
         self.connected = False
+        self.leaving = False  # the node takes no more tasks
         self.ready = False  # its workers have started
         # why the connection has ended; None if it has not
         self.ended: str | None = None
@@ -59,7 +61,7 @@ class Link:
     def has_room(self) -> bool:
         """Returns whether another task may be sent."""
         count = len(self.sent)
-        return self.ready and (
+        return (self.ready and not self.leaving) and (
             not count or (count < self._window and self._bytes + self._result_bytes * count < _MOST_BYTES)
         )
 
@@ -130,6 +132,11 @@ class Link:
                 self._comm.abort()
             if self._task is not None:
                 self._task.cancel()
+
+    def leave(self, why: str) -> None:
+        """The node leaves the cluster in good order: it returns what has not begun, and closes the connection."""
+        self.leaving = True
+        asyncio.get_running_loop().call_later(_TO_LEAVE, self.end, why)
 
     async def _run(self) -> None:
         helpers = []

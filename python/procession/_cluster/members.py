@@ -49,6 +49,7 @@ class Node:
         self.name = name
         self.cores = cores
         self.pid = pid
+        self.leaves = False  # it leaves the cluster in good order
 
     def __repr__(self) -> str:
         return f"<Node {self.name} at {self.address}, {self.cores} cores>"
@@ -230,7 +231,8 @@ class Members:
         if not isinstance(what, dict) or self._lost is not None or not self._began.is_set():
             return
         if what.get("action") == "remove-worker":
-            self._leave(what["worker"], "has left the cluster" if what.get("expected") else "has died")
+            leaves = bool(what.get("expected"))
+            self._leave(what["worker"], "has left the cluster" if leaves else "has died", leaves)
         elif what.get("action") == "add-worker":
             self._begin_to_admit(what["worker"])
 
@@ -267,9 +269,10 @@ class Members:
         for watcher in list(self._watchers):
             watcher.joined(found)
 
-    def _leave(self, address: str, why: str) -> None:
+    def _leave(self, address: str, why: str, leaves: bool = False) -> None:
         found = self.nodes.pop(address, None)
         if found is not None:
+            found.leaves = leaves
             for watcher in list(self._watchers):
                 watcher.left(found, why)
 

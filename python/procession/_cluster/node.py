@@ -23,7 +23,8 @@ Messages from it:
     done    key, number, pickle, *buffers                 `number` is 0 for a single call
     failed  key, number, outcome                          as `_pool.errors.error_of` takes it
     told    number, rows                                  the statistics
-    broken  outcome                                       the workers cannot be started; None: it is unknown why
+    return  key, number                                   a task that has not begun, as the node leaves the cluster
+    broken  outcome                                       the workers cannot be started
     alive                                                 every few seconds
     bye                                                   the pool has ended
 """
@@ -32,6 +33,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
+import weakref
 from collections import deque
 from functools import partial
 
@@ -47,18 +50,31 @@ __all__ = ["HANDLER", "Agent", "install"]
 HANDLER = "procession_pool"  # the name of our handler among those of a Dask worker
 
 
+_TO_LEAVE = 10.0  # seconds for calls that run on a node that leaves the cluster in good order
+
+
 async def install(dask_worker: Any) -> dict[str, Any]:
     """Prepares a Dask worker for pools, in its process. Returns what the client needs to know of it."""
+    from distributed import WorkerPlugin
+    from distributed.core import Status
+
+    agents: weakref.WeakSet[Agent] = weakref.WeakSet()
 
     async def serve(comm: Any, **hello: Any) -> Any:
-        from distributed.core import Status
-
-        await Agent(dask_worker, comm, hello).run()
+        agent = Agent(dask_worker, comm, hello)
+        agents.add(agent)
+        await agent.run()
         return Status.dont_reply
+
+    async def leave() -> None:
+        await asyncio.gather(*(agent.leave() for agent in list(agents)))
 
     uploads.prepare(dask_worker)
     if HANDLER not in dask_worker.handlers:
         dask_worker.handlers[HANDLER] = serve
+        plugin = WorkerPlugin()
+        plugin.teardown = lambda worker: leave()  # type: ignore[method-assign]
+        await dask_worker.plugin_add(plugin, HANDLER)
     return {"name": str(dask_worker.name), "cores": dask_worker.state.nthreads, "pid": os.getpid()}
 
 
@@ -75,10 +91,12 @@ class Agent:
         # tasks for which the pool had no room yet
         self._later: deque[tuple[Any, ...]] = deque()
         self._out: list[tuple[Any, ...]] = []
+        self._lock = threading.Lock()  # guards `_out`
         self._wake = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._woken = False
         self._closing = False
+        self._leaving = False
 
     # --- the connection ---
 
@@ -120,17 +138,35 @@ class Agent:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            self._woken = False
-            out, self._out = self._out, []
+            with self._lock:
+                self._woken = False
+                out, self._out = self._out, []
             if out:
                 await self._comm.write(packed(out))
 
     def _say(self, *messages: tuple[Any, ...]) -> None:
         """Sends messages; from any thread."""
-        self._out.extend(messages)
-        if not self._woken:
+        with self._lock:
+            self._out.extend(messages)
+            if self._woken:
+                return
             self._woken = True
-            self._loop.call_soon_threadsafe(self._wake.set)
+        self._loop.call_soon_threadsafe(self._wake.set)
+
+    async def leave(self) -> None:
+        """Returns the tasks that have not begun, and waits for the others: the node leaves the cluster."""
+        self._leaving = True
+        if self._pool is None:
+            return
+        self._say(*(("return", message[1], _number_in(message)) for message in self._later))
+        self._later.clear()
+        for group in list(self._groups.values()):
+            group.cancel(False)
+        for task in list(self._tasks.values()):
+            task.cancel(False)
+        limit = self._loop.time() + _TO_LEAVE
+        while (self._pool._engine.pending or self._out) and not self._comm.closed() and self._loop.time() < limit:
+            await asyncio.sleep(0.02)
 
     # --- the pool ---
 
@@ -161,7 +197,9 @@ class Agent:
 
     def _take(self, kind: str, *rest: Any) -> None:
         if kind == "items" or kind == "call":
-            if self._later or not self._submitted(kind, *rest):
+            if self._leaving:
+                self._say(("return", rest[0], _number_in((kind, *rest))))
+            elif self._later or not self._submitted(kind, *rest):
                 self._later.append((kind, *rest))
         elif kind == "define":
             self._define(*rest)
@@ -218,7 +256,7 @@ class Agent:
             if engine.phase == "broken":
                 self._tell_broken()
             else:
-                number = rest[1] if kind == "items" else 0
+                number = _number_in((kind, *rest))
                 self._say(("failed", rest[0], number, worker.described(error, self._node, None)))
         return True
 
@@ -259,6 +297,8 @@ class Agent:
         if success:
             fine, *parts = value
             return ("done", key, number, *parts) if fine else ("failed", key, number, parts[0])
+        if value[0] == "cancelled" and self._leaving:
+            return "return", key, number
         if value[0] == "abandoned" and self._pool._engine.phase == "broken":
             self._tell_broken()
         elif value[0] == "unreadable":
@@ -273,3 +313,8 @@ class Agent:
     def _submit_later(self) -> None:
         while self._later and self._submitted(*self._later[0]):
             self._later.popleft()
+
+
+def _number_in(message: tuple[Any, ...]) -> int:
+    """Returns the number of the task that a message brings."""
+    return message[2] if message[0] == "items" else 0
