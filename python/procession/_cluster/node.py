@@ -128,6 +128,7 @@ class Agent:
                 # Not awaited: this coroutine may be cancelled because the node ends.
                 end = asyncio.get_running_loop().run_in_executor(None, self._pool.terminate)
                 await asyncio.shield(end)
+            await self._comm.close()  # whatever has happened: the client notices it at once
 
     async def _beat(self) -> None:
         while True:
