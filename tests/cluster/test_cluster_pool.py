@@ -223,3 +223,34 @@ def test_two_pools_do_not_disturb_each_other(cluster):
         assert b.map(tasks.square, range(100)) == [n * n for n in range(100)]
         assert b.apply(tasks.what_begun)[0] == []
         assert slow.get(PATIENCE) == [0.2, 0.2]
+
+
+def test_an_array_of_many_calls_is_sent_to_a_node_once_and_changes_are_seen(cluster):
+    numpy = pytest.importorskip("numpy")
+    array = numpy.arange(500_000, dtype=float)
+    with cluster.Pool(1) as pool:
+        (link,) = pool._engine.links.values()
+        sent = []
+        link.tell = lambda *message, tell=link.tell: (sent.append(message), tell(*message))
+        for n in range(5):
+            assert pool.apply(tasks.total, (array, n)) == array.sum() + n
+        whole = [m for m in sent if any(getattr(part, "nbytes", 0) == array.nbytes for part in m)]
+        assert len(sent) == 5 and len(whole) == 1  # after that it is named
+        array[0] = 7
+        assert pool.apply(tasks.total, (array, 0)) == array.sum()
+        assert pool.map(partial(tasks.total, n=1), [array] * 8, chunksize=1) == [array.sum() + 1] * 8
+        results = [pool.apply_async(tasks.total, (array + n, 0)) for n in range(8)]
+        assert [result.get(PATIENCE) for result in results] == [(array + n).sum() for n in range(8)]
+
+
+def test_data_that_a_node_keeps_is_bounded(monkeypatch):
+    from procession._cluster import common
+
+    numpy = pytest.importorskip("numpy")
+    monkeypatch.setattr(common, "_MOST_KEPT", 250_000)
+    kept, seen, data = common.Kept(), common.Seen(), [numpy.full(100_000, n, dtype="B") for n in range(4)]
+    seen.marked([memoryview(part) for part in data])
+    told = []
+    for part in seen.marked([memoryview(part) for part in data]):
+        told += [message[0] for message in kept.messages([b"", part])]
+    assert told == ["keep", "keep", "keep", "drop", "keep", "drop"]

@@ -111,3 +111,7 @@ class Bomb:
 
     def __call__(self):
         """Is never reached."""
+
+
+def total(array, n):
+    return array.sum() + n

@@ -12,6 +12,7 @@ On the client's side:
 - `connect`: the Dask client, what is refused (plain tcp, other versions)
 - `members`: the nodes; tells its watchers who joins, who leaves, and that the scheduler has gone
 - `engine`, `groups`, `supervisor`: the interface of `_pool/engine.py`, so `procession.pool.Pool` runs on it as it is
+- `common`: big buffers that several calls have in common
 - `share`: how many workers of a pool each node has
 - `link`: the connection of one pool to one node: what was sent there, and how much may be
 - `pickling`: objects for another machine: by value if they are of the main module, refused if they are of the family

@@ -18,6 +18,7 @@ from collections import deque
 from .._pool.errors import NodeDiedError, PoolBrokenError, error_of
 from .._pool.thread_engine import ThreadEngine
 from . import pickling
+from .common import Seen
 from .frames import packed, size
 from .groups import ClusterGroup, ClusterTask
 from .link import Link
@@ -60,6 +61,7 @@ class ClusterEngine(ThreadEngine):
         if init[0] is not None:
             pickled, buffers = pickling.dumps(init)
             self._init = [pickled, *buffers]
+        self.seen = Seen()
         self._bytes = 0
         self._bare: float | None = None  # since when work waits without a node
         self._name: str | None = None
@@ -84,7 +86,7 @@ class ClusterEngine(ThreadEngine):
             return None
         data = pickling.dumps_whole(function)
         pickled, buffers = pickling.dumps((tuple(args), dict(keywords or {})))
-        task = ClusterTask(self, function, [pickled, *buffers], data, timeout, retries, report)
+        task = ClusterTask(self, function, [pickled, *self.seen.marked(buffers)], data, timeout, retries, report)
         self.put_all([task._work])  # type: ignore[list-item]
         return task
 

@@ -48,5 +48,5 @@ def size(parts: Any) -> int:
     """Returns the number of bytes of a pickle and its buffers."""
     total = 0
     for part in parts:
-        total += part.nbytes if type(part) is memoryview else len(part)
+        total += len(part) if type(part) is bytes else part.nbytes
     return total

@@ -188,7 +188,9 @@ class ClusterGroup(ThreadGroup):
             except Exception as raised:
                 error = raised, len(part)
                 break
-            work = Work(self, self._first, first + read, listed or chunk > 1, [pickled, *buffers])
+            work = Work(
+                self, self._first, first + read, listed or chunk > 1, [pickled, *self._engine.seen.marked(buffers)]
+            )
             big = work.bytes > _BIG and work.bytes > _BIG_ITEM * len(part)
             self.big = self.big or big
             read += len(part)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import time
 
+from .common import Kept, named
 from .frames import packed
 from .node import HANDLER
 
@@ -48,6 +49,7 @@ class Link:
         self._window = float(2 * workers)
         self._bytes = 0
         self._result_bytes = 0.0  # of a result, on average
+        self._kept = Kept()
         self._known: set[int] = set()  # keys of the definitions that the node has
         self._out: list[tuple[Any, ...]] = []
         self._wake = asyncio.Event()
@@ -75,13 +77,15 @@ class Link:
         if definition.key not in self._known and work.is_item:
             self._known.add(definition.key)
             self._out.append(("define", definition.key, definition.data, definition.starred, *definition.limits))
+        self._out.extend(self._kept.messages(work.parts))
+        parts = named(work.parts)
         self.sent[definition.key, work.number] = work
         self._bytes += work.bytes
         work.sent_at = time.monotonic()
         if work.is_item:
-            self.tell("items", definition.key, work.number, work.many, *work.parts)
+            self.tell("items", definition.key, work.number, work.many, *parts)
         else:
-            self.tell("call", definition.key, definition.data, *definition.limits, *work.parts)
+            self.tell("call", definition.key, definition.data, *definition.limits, *parts)
 
     def tell(self, *message: Any) -> None:
         """Sends a message to the node."""

@@ -12,6 +12,8 @@ Messages to the node: `(kind, ...)`, in lists.
     define  key, definition, starred, timeout, retries   a function of many tasks; None for `timeout`: without limit
     items   key, number, many, pickle, *buffers           a task of it; `number` is the index of its first item
     call    key, definition, timeout, retries, pickle, *buffers   a single call
+    keep    digest, buffer                                data of several tasks, whose messages name it: (digest,)
+    drop    digest                                        there are no more tasks with that data
     cancel  key                                           a single call, or all tasks of a function
     forget  key                                           there are no more tasks of that function
     ask     number                                        for statistics
@@ -88,6 +90,7 @@ class Agent:
         self._pool: Any = None
         self._groups: dict[int, Any] = {}
         self._tasks: dict[int, Any] = {}
+        self._kept: dict[bytes, Any] = {}  # by digest
         # tasks for which the pool had no room yet
         self._later: deque[tuple[Any, ...]] = deque()
         self._out: list[tuple[Any, ...]] = []
@@ -198,10 +201,15 @@ class Agent:
 
     def _take(self, kind: str, *rest: Any) -> None:
         if kind == "items" or kind == "call":
+            rest = tuple(self._kept[part[0]] if type(part) is tuple else part for part in rest)
             if self._leaving:
                 self._say(("return", rest[0], _number_in((kind, *rest))))
             elif self._later or not self._submitted(kind, *rest):
                 self._later.append((kind, *rest))
+        elif kind == "keep":
+            self._kept[rest[0]] = rest[1]
+        elif kind == "drop":
+            self._kept.pop(rest[0], None)
         elif kind == "define":
             self._define(*rest)
         elif kind == "cancel":
