@@ -98,16 +98,16 @@ def test_a_result_that_cannot_be_sent_is_an_error_of_its_call(cluster):
 
 
 def test_a_module_that_a_node_lacks_is_named_and_so_is_the_node(cluster, tmp_path, monkeypatch):
-    (tmp_path / "only_here.py").write_text("def f(n):\n    return n\n")
+    (tmp_path / "lacking_there.py").write_text("def f(n):\n    return n\n")
     monkeypatch.syspath_prepend(tmp_path)
-    import only_here
+    import lacking_there
 
     with cluster.Pool() as pool:
-        with pytest.raises(ModuleNotFoundError, match=r"module 'only_here' is missing on node node-\d") as caught:
-            pool.apply(only_here.f, (1,))
-        assert caught.value.name == "only_here"
-        with pytest.raises(ModuleNotFoundError, match="only_here"):
-            pool.map(only_here.f, range(10))
+        with pytest.raises(ModuleNotFoundError, match=r"module 'lacking_there' is missing on node node-\d") as caught:
+            pool.apply(lacking_there.f, (1,))
+        assert caught.value.name == "lacking_there"
+        with pytest.raises(ModuleNotFoundError, match="lacking_there"):
+            pool.map(lacking_there.f, range(10))
 
 
 def test_a_task_cannot_harm_the_process_of_the_node(cluster):

@@ -46,7 +46,7 @@ class Nodes:
             "PYTHONWARNINGS": "ignore",
             **environment,
         }
-        self._special = bool(environment)
+        self._special = bool(environment or options) or host != "127.0.0.1"
         self.nodes: list[Process] = []
         self._added = 0  # the scheduler takes no name twice
         self._threads = threads
