@@ -55,15 +55,14 @@ def _send_log(fd: int, level: int) -> None:
     """Sends the records of all loggers through a socket. Each is one packet, so forked children may send as well."""
     import logging
 
-    class LogSender(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            try:
-                os.write(fd, _packed(record))
-            except Exception:
-                self.handleError(record)
+    def emit(self: logging.Handler, record: logging.LogRecord) -> None:
+        try:
+            os.write(fd, _packed(record))
+        except Exception:
+            self.handleError(record)
 
     root = logging.getLogger()
-    root.addHandler(LogSender())
+    root.addHandler(type("LogSender", (logging.Handler,), {"emit": emit})())
     root.setLevel(level)
 
 
