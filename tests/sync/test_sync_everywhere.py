@@ -396,6 +396,33 @@ def test_statistics_tell_who_holds_how_many_wait_and_how_long_they_did():
             told.waiters = 1
 
 
+def wait_with(thing):
+    if hasattr(thing, "notify"):
+        with thing:
+            thing.wait()
+    elif hasattr(thing, "acquire"):
+        thing.acquire()
+    else:
+        thing.wait()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_statistics_do_not_count_a_killed_waiter(kind, context):
+    thing = getattr(context, kind)(*{"Semaphore": (0,), "BoundedSemaphore": (1,), "Barrier": (3,)}.get(kind, ()))
+    if kind in ("Lock", "RLock", "BoundedSemaphore"):
+        thing.acquire()
+    waiters = [context.Process(target=wait_with, args=(thing,)) for _ in range(2)]
+    for waiter in waiters:
+        waiter.start()
+    until(lambda: thing.statistics().waiters == 2)
+    waiters[0].kill()
+    waiters[0].join(PATIENCE)
+    until(lambda: thing.statistics().waiters == 1)
+    waiters[1].kill()
+    waiters[1].join(PATIENCE)
+    until(lambda: thing.statistics().waiters == 0)
+
+
 def test_statistics_count_what_each_kind_is_for():
     semaphore, event, barrier, condition = mp.Semaphore(2), mp.Event(), mp.Barrier(1), mp.Condition()
     semaphore.acquire()

@@ -8,11 +8,11 @@
 //! After a fork the child has another seat and no blocks, and does not use the records of its parent. A thread that gets
 //! no record (no memory, or a stopped process is in the ledger) waits without one.
 
-use super::Family;
 use super::held::Hold;
 use super::ledger::Txn;
 use super::object::{HEADER, Header, Kind, named};
 use super::registry::Slot;
+use super::{Family, Seat};
 use crate::error::Result;
 use crate::sys::clock::{Deadline, about_now};
 use crate::sys::mutex::{Inside, LockPolicy, RobustMutex};
@@ -419,6 +419,30 @@ impl Family {
         Ok(())
     }
 }
+
+/// Ends the records of a dead member that say that a thread waited for the object at `offset` in this way; returns how many
+/// there were. Called while its held table still names the object, so each is counted once. (If this process is killed
+/// before the caller has counted them, they are never counted.)
+pub(crate) fn end_waits_of(dead: Seat, offset: u64, what: What) -> u64 {
+    let mut ended = 0;
+    let mut block = dead.slot().waits.load(Ordering::Acquire);
+    while block != 0 {
+        let here = dead.family.at::<WaitsBlock>(block);
+        for record in &here.records {
+            let thread = record.thread.load(Ordering::Acquire);
+            let here = record.object.load(Ordering::Relaxed) & OFFSET == offset;
+            if thread as u32 == what as u32 && here {
+                record.thread.store(thread & OWNER, Ordering::Release);
+                ended += 1;
+            }
+        }
+        block = here.next.load(Ordering::Acquire);
+    }
+    ended
+}
+
+/// The bits of an offset in a word that names a block.
+const OFFSET: u64 = (1 << 40) - 1;
 
 pub(super) const RECORDS_AT: u64 = core::mem::offset_of!(WaitsBlock, records) as u64;
 

@@ -338,7 +338,13 @@ impl Queue {
 /// Handles the death of a member that referred to this queue: a wake-up or a ring may have been lost with it.
 pub(crate) fn holder_died(family: &'static Family, offset: u64, dead: Seat) {
     let object = family.at::<QueueObject>(offset);
-    object.items.member_died(dead, low_half(&object.put_count));
-    object.room.member_died(dead, low_half(&object.get_count));
-    object.done.member_died(dead, low_half(&object.done_count));
+    object
+        .items
+        .member_died(dead, (offset, What::Item), low_half(&object.put_count));
+    object
+        .room
+        .member_died(dead, (offset, What::Room), low_half(&object.get_count));
+    object
+        .done
+        .member_died(dead, (offset, What::Done), low_half(&object.done_count));
 }

@@ -196,7 +196,7 @@ impl Barrier {
 /// Handles the death of a member that referred to this barrier.
 pub(crate) fn holder_died(family: &'static Family, offset: u64, dead: Seat) {
     let object = family.at::<BarrierObject>(offset);
-    object.wait.forget(dead);
+    object.wait.forget(dead, (offset, What::Barrier));
     object
         .state
         .change(|state| (state.actor == dead.slot + 1).then(|| state.broken()));

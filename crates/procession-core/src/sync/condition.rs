@@ -33,7 +33,7 @@ use crate::family::ledger::Txn;
 use crate::family::loop_waits::LoopWait;
 use crate::family::object::{HEADER, Header, Kind};
 use crate::family::seat::Fate;
-use crate::family::waits::{Reason, What};
+use crate::family::waits::{Reason, What, end_waits_of};
 use crate::family::{Family, Handle, Seat};
 use crate::sys::clock::Deadline;
 use crate::sys::shared::shared;
@@ -429,6 +429,9 @@ pub(crate) fn holder_died(txn: &mut Txn, offset: u64, dead: Seat, reserve: usize
         return Passed::On(None);
     }
     let condition = family.at::<ConditionObject>(named);
+    condition
+        .tally
+        .end_waits(end_waits_of(dead, offset, What::Ticket));
     match txn.read(&ticket.called) {
         WAITS => {
             unlink(txn, condition, ticket);

@@ -122,5 +122,7 @@ impl Event {
 /// Handles the death of a member that referred to this event.
 pub(crate) fn holder_died(family: &'static Family, offset: u64, dead: Seat) {
     let object = family.at::<EventObject>(offset);
-    object.wait.member_died(dead, object.word.word());
+    object
+        .wait
+        .member_died(dead, (offset, What::Set), object.word.word());
 }

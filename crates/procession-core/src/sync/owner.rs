@@ -6,6 +6,7 @@ use super::word::{ENDED, ORPHAN};
 use crate::family::Family;
 use crate::family::held::Hold;
 use crate::family::seat::Seat;
+use crate::family::waits::What;
 use core::sync::atomic::Ordering;
 
 /// The process that died with a lock.
@@ -57,7 +58,7 @@ impl LockObject {
 pub(crate) fn holder_died(family: &'static Family, offset: u64, seat: Seat, code: Option<i32>) {
     let object = family.at::<LockObject>(offset);
     let owner = seat.slot + 1;
-    object.wait.forget(seat);
+    object.wait.forget(seat, (offset, What::Acquire));
     if object.word.load() == owner {
         // An owner that ended on purpose intended to keep a Lock, which any process may still release. No process
         // could release an RLock.

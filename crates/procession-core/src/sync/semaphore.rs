@@ -141,5 +141,7 @@ impl Semaphore {
 /// Handles the death of a member that referred to this semaphore.
 pub(crate) fn holder_died(family: &'static Family, offset: u64, dead: Seat) {
     let object = family.at::<SemaphoreObject>(offset);
-    object.wait.member_died(dead, object.count.word());
+    object
+        .wait
+        .member_died(dead, (offset, What::Acquire), object.count.word());
 }

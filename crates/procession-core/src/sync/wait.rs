@@ -52,7 +52,7 @@ pub enum Attempt<T> {
 pub struct Tally {
     /// Number of waits that have begun.
     begun: AtomicU64,
-    /// Number of waits that have ended. The wait of a killed process never ends.
+    /// Number of waits that have ended. The process that notices the death of a killed one ends its waits.
     ended: AtomicU64,
     /// Total duration in nanoseconds of the waits that have ended.
     nanoseconds: AtomicU64,
@@ -87,6 +87,11 @@ impl Statistics {
 }
 
 impl Tally {
+    /// Counts waits that a dead process has not ended.
+    pub(crate) fn end_waits(&self, count: u64) {
+        self.ended.fetch_add(count, Ordering::Relaxed);
+    }
+
     /// The present counters, with the number of operations, which the object counts elsewhere.
     #[must_use]
     pub fn statistics(&self, operations: u64) -> Statistics {
@@ -278,14 +283,14 @@ impl Waiter<'_> {
                 Attempt::While(now) => seen = now,
             }
         };
-        self.tally.ended.fetch_add(1, Ordering::Relaxed);
         let ended = now();
-        self.tally.nanoseconds.fetch_add(ended - began, Ordering::Relaxed);
-        if let Some(recorded) = recorded
-            && matches!(waited, WaitOutcome::Interrupted)
-        {
-            recorded.interrupted(ended);
+        // Before the end is counted: a process that is killed in between has one wait too many, and not one too few.
+        match recorded {
+            Some(recorded) if matches!(waited, WaitOutcome::Interrupted) => recorded.interrupted(ended),
+            recorded => drop(recorded),
         }
+        self.tally.ended.fetch_add(1, Ordering::Relaxed);
+        self.tally.nanoseconds.fetch_add(ended - began, Ordering::Relaxed);
         waited
     }
 

@@ -4,7 +4,7 @@ use super::bell::Bell;
 use super::spin::Spin;
 use super::wait::{Tally, Waiter};
 use crate::atomic::Word;
-use crate::family::waits::{Reason, What};
+use crate::family::waits::{Reason, What, end_waits_of};
 use crate::family::{Hold, Seat};
 use crate::sys::shared::shared;
 use core::time::Duration;
@@ -42,16 +42,18 @@ impl WaitPoint {
         }
     }
 
-    /// Forgets the occupant of the seat `dead`, which has died: it neither spins nor has event loops to notify.
-    pub(crate) fn forget(&self, dead: Seat) {
+    /// Forgets the occupant of the seat `dead`, which has died: it neither spins nor has event loops to notify, and its
+    /// waits have ended. `offset`, `what`: the object of this wait point, and what it is waited for.
+    pub(crate) fn forget(&self, dead: Seat, (offset, what): (u64, What)) {
         self.spin.forget(dead.slot + 1);
         self.bell.forget(dead.slot().pid());
+        self.tally.end_waits(end_waits_of(dead, offset, what));
     }
 
     /// Like [`WaitPoint::forget`], and makes all sleepers on `word` check again: a wake-up or a ring may have been
     /// lost with the dead process.
-    pub(crate) fn member_died(&self, dead: Seat, word: &Word) {
-        self.forget(dead);
+    pub(crate) fn member_died(&self, dead: Seat, place: (u64, What), word: &Word) {
+        self.forget(dead, place);
         self.bell.alarm(word);
     }
 }

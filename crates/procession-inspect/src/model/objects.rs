@@ -119,7 +119,7 @@ impl Detail {
 pub struct Waits {
     /// Waits that have begun.
     pub begun: u64,
-    /// Waits that have ended; a killed waiter never ends its wait.
+    /// Waits that have ended. Those of a killed process end when another process notices its death.
     pub ended: u64,
     /// Total duration of the ended waits.
     pub seconds: f64,
