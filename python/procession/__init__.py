@@ -48,7 +48,16 @@ if TYPE_CHECKING:
     from ._serialize.move import move as move
     from .inspect import set_stall_report as set_stall_report
 
+    # For type checkers they are the classes, as in typeshed, so that `procession.Queue[int]` is a type.
+    from .queues import JoinableQueue as JoinableQueue
+    from .queues import Queue as Queue
+    from .queues import SimpleQueue as SimpleQueue
+
     reducer: Any
+else:
+    JoinableQueue = context._default_context.JoinableQueue
+    Queue = context._default_context.Queue
+    SimpleQueue = context._default_context.SimpleQueue
 
 del TYPE_CHECKING  # not a name of the package
 
@@ -126,17 +135,14 @@ Barrier = _default.Barrier
 BoundedSemaphore = _default.BoundedSemaphore
 Condition = _default.Condition
 Event = _default.Event
-JoinableQueue = _default.JoinableQueue
 Lock = _default.Lock
 Manager = _default.Manager
 Pipe = _default.Pipe
 Pool = _default.Pool
-Queue = _default.Queue
 RLock = _default.RLock
 RawArray = _default.RawArray
 RawValue = _default.RawValue
 Semaphore = _default.Semaphore
-SimpleQueue = _default.SimpleQueue
 Value = _default.Value
 
 allow_connection_pickling = _default.allow_connection_pickling

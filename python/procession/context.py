@@ -137,7 +137,7 @@ class BaseContext:
         made: synchronize.Barrier = kind(*arguments) if name is None else kind(*arguments, name=name)
         return made
 
-    def Queue(self, maxsize: int = 0, *, maxbytes: int | str = 0, name: str | None = None) -> queues.Queue:
+    def Queue(self, maxsize: int = 0, *, maxbytes: int | str = 0, name: str | None = None) -> queues.Queue[Any]:
         """Makes a first-in first-out queue. See `procession.queues.Queue`.
 
         Args:
@@ -149,22 +149,22 @@ class BaseContext:
         self.get_context()
         kind = _module("queues").Queue
         plain = name is None and maxbytes == 0
-        made: queues.Queue = kind(maxsize) if plain else kind(maxsize, maxbytes=maxbytes, name=name)
+        made: queues.Queue[Any] = kind(maxsize) if plain else kind(maxsize, maxbytes=maxbytes, name=name)
         return made
 
     def JoinableQueue(
         self, maxsize: int = 0, *, maxbytes: int | str = 0, name: str | None = None
-    ) -> queues.JoinableQueue:
+    ) -> queues.JoinableQueue[Any]:
         """Makes a queue with `task_done()` and `join()`. Otherwise as `Queue`."""
         self.get_context()
-        made: queues.JoinableQueue = _module("queues").JoinableQueue(maxsize, maxbytes=maxbytes, name=name)
+        made: queues.JoinableQueue[Any] = _module("queues").JoinableQueue(maxsize, maxbytes=maxbytes, name=name)
         return made
 
-    def SimpleQueue(self, *, name: str | None = None) -> queues.SimpleQueue:
+    def SimpleQueue(self, *, name: str | None = None) -> queues.SimpleQueue[Any]:
         """Makes a queue with only `put`, `get`, `empty` and `close`."""
         self.get_context()
         kind = _module("queues").SimpleQueue
-        made: queues.SimpleQueue = kind() if name is None else kind(name=name)
+        made: queues.SimpleQueue[Any] = kind() if name is None else kind(name=name)
         return made
 
     def Pipe(self, duplex: bool = True) -> tuple[Connection, Connection]:

@@ -18,7 +18,7 @@ from concurrent.futures import (
     as_completed,
     wait,
 )
-from concurrent.futures import Future as _Future
+from concurrent.futures import Future as _StdFuture
 
 from . import _core, context, pool, util
 from ._arguments import count, seconds, size
@@ -33,13 +33,20 @@ from ._process.stdlib_context import own_context
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from typing import Any, Literal
+    from typing import Any, Literal, ParamSpec, TypeVar
 
     from ._pool.backlog import Backlog
     from ._pool.engine import Engine, Supervisor, Task
     from ._pool.statistics import WorkerStatistics
     from .context import BaseContext
     from .process import BaseProcess
+
+    _Future = _StdFuture
+    P = ParamSpec("P")
+    T = TypeVar("T")
+else:
+    # type arguments are for type checkers alone: the base is that without them
+    T, _Future = None, {None: _StdFuture}
 
 __all__ = [
     "ALL_COMPLETED",
@@ -79,7 +86,7 @@ class NodeDiedError(_NodeDiedError, WorkerDiedError):
     """Raised if the node of a cluster that ran the call has died. It derives from `procession.NodeDiedError`."""
 
 
-class Future(_Future):  # type: ignore[type-arg]  # generic from 3.9 on, and in typeshed
+class Future(_Future[T]):
     """A `concurrent.futures.Future` that knows whether a worker is running its call."""
 
     _task: Task | None = None
@@ -126,6 +133,10 @@ class Future(_Future):  # type: ignore[type-arg]  # generic from 3.9 on, and in 
         self._withdraw()
         task = self._task
         return super().cancel() if task is None else task.cancel(True) and super().cancel()
+
+    if TYPE_CHECKING:
+
+        def add_done_callback(self, fn: Callable[[Future[T]], object]) -> None: ...
 
     def running(self) -> bool:
         """Returns whether a worker is running the call."""
@@ -238,7 +249,7 @@ class ProcessPoolExecutor(Executor):
         """The workers by pid, for programs that use this attribute of concurrent.futures."""
         return {} if self._pool is None else {process.pid: process for process in self._pool._pool}
 
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future:
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Runs fn(*args, **kwargs) in a worker. Returns its future.
 
         An argument that cannot be pickled makes the future fail.
@@ -248,7 +259,7 @@ class ProcessPoolExecutor(Executor):
             BrokenProcessPool: the executor is broken.
         """
         running = self._started()
-        future = Future()
+        future: Future[T] = Future()
         supervisor, engine = running._supervisor, running._engine
         future._engine = engine
         name = name_of(fn)
@@ -282,12 +293,12 @@ class ProcessPoolExecutor(Executor):
 
     def map(
         self,
-        fn: Callable[..., Any],
+        fn: Callable[..., T],
         *iterables: Iterable[Any],
         timeout: float | None = None,
         chunksize: int = 1,
         buffersize: int | None = None,
-    ) -> Iterator[Any]:
+    ) -> Iterator[T]:
         """Calls fn with an item of each iterable, in the workers. Returns an iterator over the results, in order.
 
         If a call raises, the iterator raises and ends; calls that have not begun are cancelled.
@@ -377,8 +388,8 @@ def _finish(engine: Engine, supervisor: Supervisor) -> None:
 
 
 def _results(
-    executor: ProcessPoolExecutor, running: pool.Pool, results: ResultIterator, limit: float | None
-) -> Iterator[Any]:
+    executor: ProcessPoolExecutor, running: pool.Pool, results: ResultIterator[T], limit: float | None
+) -> Iterator[T]:
     try:
         while True:
             left = None if limit is None else max(0.0, limit - time.monotonic())
@@ -409,7 +420,7 @@ def _converted(error: BaseException) -> BaseException:
     return broken
 
 
-def _settle(future: Future, name: str, supervisor: Supervisor) -> None:
+def _settle(future: Future[Any], name: str, supervisor: Supervisor) -> None:
     """Gives the result of its call to a future, in the thread of the supervisor."""
     task, future._task = future._task, None
     told = None if task is None else task.take()

@@ -16,7 +16,10 @@ from ._pool.call_options import bar_of, beyond, worker_options
 from ._pool.compat import PoolNames, is_foreign
 from ._pool.compat import worker as worker
 from ._pool.compat_chunks import ExceptionWithTraceback, mapstar, rebuild_exc, starmapstar
-from ._pool.compat_results import ApplyResult, IMapIterator, IMapUnorderedIterator, MapResult
+from ._pool.compat_results import ApplyResult as ApplyResult
+from ._pool.compat_results import IMapIterator as IMapIterator
+from ._pool.compat_results import IMapUnorderedIterator as IMapUnorderedIterator
+from ._pool.compat_results import MapResult as MapResult
 from ._pool.compat_results import job_counter as job_counter
 from ._pool.errors import MaybeEncodingError as MaybeEncodingError
 from ._pool.errors import error_of, name_of
@@ -31,12 +34,15 @@ from .context import TimeoutError as TimeoutError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
-    from typing import Any, Literal, Self
+    from typing import Any, Literal, Self, TypeVar
 
     from ._pool.engine import Engine, Group
     from ._pool.engine import Supervisor as SupervisorOf
     from ._pool.statistics import WorkerStatistics
     from .context import BaseContext
+
+    S = TypeVar("S")
+    T = TypeVar("T")
 
 __all__ = ["Pool", "ThreadPool"]
 
@@ -49,11 +55,7 @@ TERMINATE = "TERMINATE"
 
 # multiprocessing has them in this module, so pickles name them by it
 for _kind in (
-    ApplyResult,
     ExceptionWithTraceback,
-    IMapIterator,
-    IMapUnorderedIterator,
-    MapResult,
     MaybeEncodingError,
     RemoteTraceback,
     mapstar,
@@ -194,7 +196,7 @@ class Pool(PoolNames):
 
     # --- one call ---
 
-    def apply(self, func: Callable[..., Any], args: Iterable[Any] = (), kwds: Mapping[str, Any] = {}) -> Any:
+    def apply(self, func: Callable[..., T], args: Iterable[Any] = (), kwds: Mapping[str, Any] = {}) -> T:
         """Runs func(*args, **kwds) in a worker. Returns its result or raises its exception; see `AsyncResult.get`."""
         if self._state != RUN:
             raise ValueError("Pool not running")
@@ -208,20 +210,21 @@ class Pool(PoolNames):
             self._check_running()
             raise
         if success:
-            return value
+            result: T = value
+            return result
         raise error_of(value, name_of(func), None, self._supervisor.broken)
 
     def apply_async(
         self,
-        func: Callable[..., Any],
+        func: Callable[..., T],
         args: Iterable[Any] = (),
         kwds: Mapping[str, Any] = {},
-        callback: Callable[[Any], object] | None = None,
+        callback: Callable[[T], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
         *,
         timeout: float | None = None,
         retries: int | None = None,
-    ) -> OneResult:
+    ) -> AsyncResult[T]:
         """Runs func(*args, **kwds) in a worker. Returns a result to wait for or to `await`, at once.
 
         An argument that cannot be pickled makes the result fail.
@@ -241,7 +244,7 @@ class Pool(PoolNames):
             args, kwds = check_call(args, kwds)
         timeout = self._timeout if timeout is None else seconds("timeout", timeout)
         retries = self._retries if retries is None else count("retries", retries, 0)
-        result = OneResult(self, func)
+        result: OneResult[T] = OneResult(self, func)
         try:
             if callback is None and error_callback is None and not self._waiting:
                 task = self._engine.submit(func, args, kwds, timeout, retries)
@@ -261,7 +264,9 @@ class Pool(PoolNames):
                 report(result._call_back)
         return result
 
-    def _submit(self, result: OneResult, func: Any, args: Any, kwds: Any, timeout: float | None, retries: int) -> bool:
+    def _submit(
+        self, result: OneResult[Any], func: Any, args: Any, kwds: Any, timeout: float | None, retries: int
+    ) -> bool:
         """Submits a call about whose end the supervisor is told; False if there is no room."""
         supervisor = self._supervisor
         with supervisor.lock:
@@ -276,14 +281,14 @@ class Pool(PoolNames):
 
     def map(
         self,
-        func: Callable[[Any], Any],
-        iterable: Iterable[Any],
+        func: Callable[[S], T],
+        iterable: Iterable[S],
         chunksize: int | None = None,
         *,
         timeout: float | None = None,
         retries: int | None = None,
         progress: bool = False,
-    ) -> list[Any]:
+    ) -> list[T]:
         """Computes [func(item) for item in iterable] in the workers. Returns the list, in order.
 
         If calls raise, it waits for all others and then raises the exception of the first one (in the order of the
@@ -300,51 +305,49 @@ class Pool(PoolNames):
 
     def map_async(
         self,
-        func: Callable[[Any], Any],
-        iterable: Iterable[Any],
+        func: Callable[[S], T],
+        iterable: Iterable[S],
         chunksize: int | None = None,
-        callback: Callable[[list[Any]], object] | None = None,
+        callback: Callable[[list[T]], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
         *,
         timeout: float | None = None,
         retries: int | None = None,
         progress: bool = False,
-    ) -> ResultList:
+    ) -> MapResult[T]:
         """As `map`, but returns a result to wait for, at once. Callbacks are called as in `apply_async`, or in the
         caller's thread if all tasks are done by the time that all of the input was sent."""
         more = beyond(timeout, retries, progress)
-        made: ResultList = self._map_async(func, iterable, mapstar, chunksize, callback, error_callback, **more)
-        return made
+        return self._map_async(func, iterable, mapstar, chunksize, callback, error_callback, **more)
 
     def starmap(
         self,
-        func: Callable[..., Any],
+        func: Callable[..., T],
         iterable: Iterable[Iterable[Any]],
         chunksize: int | None = None,
         *,
         timeout: float | None = None,
         retries: int | None = None,
         progress: bool = False,
-    ) -> list[Any]:
+    ) -> list[T]:
         """Computes [func(*item) for item in iterable]. Otherwise as `map`."""
         return self._map(func, iterable, starmapstar, chunksize, beyond(timeout, retries, progress))
 
     def starmap_async(
         self,
-        func: Callable[..., Any],
+        func: Callable[..., T],
         iterable: Iterable[Iterable[Any]],
         chunksize: int | None = None,
-        callback: Callable[[list[Any]], object] | None = None,
+        callback: Callable[[list[T]], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
         *,
         timeout: float | None = None,
         retries: int | None = None,
         progress: bool = False,
-    ) -> ResultList:
+    ) -> MapResult[T]:
         """As `starmap`, but returns a result to wait for, at once. Callbacks are called as in `map_async`."""
         more = beyond(timeout, retries, progress)
-        made: ResultList = self._map_async(func, iterable, starmapstar, chunksize, callback, error_callback, **more)
-        return made
+        return self._map_async(func, iterable, starmapstar, chunksize, callback, error_callback, **more)
 
     def _map(
         self,
@@ -376,7 +379,7 @@ class Pool(PoolNames):
         timeout: float | None = None,
         retries: int | None = None,
         progress: bool = False,
-    ) -> Any:
+    ) -> MapResult[Any]:
         """Does the work of the four methods above; a subclass may override it. mapper: runs a chunk, as `mapstar`."""
         self._check_running()
         if mapper is not mapstar and mapper is not starmapstar:
@@ -391,7 +394,7 @@ class Pool(PoolNames):
             chunksize = 1
         bar = bar_of(length) if progress else None
         chunked = chunksize is None or chunksize > 1
-        result = ResultList(self, func, length, chunked, callback, error_callback, bar)
+        result: ResultList[Any] = ResultList(self, func, length, chunked, callback, error_callback, bar)
         result._chunk = chunksize
         if not length:
             return result
@@ -411,15 +414,15 @@ class Pool(PoolNames):
 
     def imap(
         self,
-        func: Callable[[Any], Any],
-        iterable: Iterable[Any],
+        func: Callable[[S], T],
+        iterable: Iterable[S],
         chunksize: int = 1,
         *,
         buffersize: int | None = None,
         timeout: float | None = None,
         retries: int | None = None,
         progress: bool = False,
-    ) -> ResultIterator:
+    ) -> IMapIterator[T]:
         """Returns an iterator over func(item) for the items of iterable, in their order, at once. Also for `async for`.
 
         The iterator returns results also while the input waits, even if the input waits for these results. After
@@ -438,31 +441,29 @@ class Pool(PoolNames):
 
     def imap_unordered(
         self,
-        func: Callable[[Any], Any],
-        iterable: Iterable[Any],
+        func: Callable[[S], T],
+        iterable: Iterable[S],
         chunksize: int = 1,
         *,
         buffersize: int | None = None,
         timeout: float | None = None,
         retries: int | None = None,
         progress: bool = False,
-    ) -> UnorderedResultIterator:
+    ) -> IMapIterator[T]:
         """As `imap`, in the order in which the results arrive."""
-        made = self._imap(UnorderedResultIterator, func, iterable, chunksize, buffersize, timeout, retries, progress)
-        assert isinstance(made, UnorderedResultIterator)
-        return made
+        return self._imap(UnorderedResultIterator, func, iterable, chunksize, buffersize, timeout, retries, progress)
 
     def _imap(
         self,
-        kind: type[ResultIterator],
-        func: Callable[[Any], Any],
-        iterable: Iterable[Any],
+        kind: type[ResultIterator[Any]],
+        func: Callable[[S], T],
+        iterable: Iterable[S],
         chunksize: int,
         buffersize: int | None,
         timeout: float | None,
         retries: int | None,
         progress: bool,
-    ) -> ResultIterator:
+    ) -> ResultIterator[T]:
         self._check_running()
         if count("chunksize", chunksize, None) < 1:
             raise ValueError(f"Chunksize must be 1+, not {chunksize:n}")
@@ -477,7 +478,7 @@ class Pool(PoolNames):
             kind, group, func, source, chunksize, buffersize, inline, bar_of(length) if progress else None
         )
 
-    def _iterator(self, kind: type[ResultIterator], group: Group, func: Any, *how: Any) -> ResultIterator:
+    def _iterator(self, kind: type[ResultIterator[Any]], group: Group, func: Any, *how: Any) -> ResultIterator[Any]:
         source, chunksize, ahead, inline, bar = how
         feed = Feed(self, group, source, chunksize, ahead, inline)
         self._feeds.add(feed)

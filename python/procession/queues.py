@@ -34,9 +34,15 @@ from .process import _register_farewell, lending, yields
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from typing import Any, NoReturn
+    from typing import Any, NoReturn, TypeVar
 
+    from ._core import Queue as _CoreQueue
     from .context import BaseContext
+
+    T = TypeVar("T")
+else:
+    # type arguments are for type checkers alone: the bases are those without them
+    T, _CoreQueue = None, {None: _core.Queue}
 
 __all__ = ["Empty", "Full", "JoinableQueue", "Queue", "ShutDown", "SimpleQueue"]
 
@@ -51,7 +57,7 @@ except ImportError:
 
 
 @yields("handle", "_key", "closed", "maxsize", "maxbytes", "is_shutdown")
-class _Watched(_core.Queue):
+class _Watched(_CoreQueue[T]):
     """The attributes of a queue that programs written for queues over pipes use."""
 
     def fileno(self) -> int:
@@ -145,7 +151,7 @@ class _Watched(_core.Queue):
         return found
 
 
-def _also_theirs(kind: type[_Watched]) -> type:
+def _also_theirs(kind: type[_Watched[Any]]) -> type:
     """Returns a class that derives from ours and, once that is imported, from multiprocessing's class of that name.
 
     It does so for our own classes only. A class that derives from ours may have attributes that are changed through
@@ -166,11 +172,11 @@ def _also_theirs(kind: type[_Watched]) -> type:
 _made_for_theirs: dict[type, type] = {}
 
 
-def _own_end(queue: _Watched, kind: type[Reader | Writer]) -> Any:
+def _own_end(queue: _Watched[Any], kind: type[Reader | Writer]) -> Any:
     return queue.__dict__.get("_own_ends", {}).get(kind) or kind(queue)
 
 
-def _take_end(queue: _Watched, kind: type[Reader | Writer], end: Any) -> None:
+def _take_end(queue: _Watched[Any], kind: type[Reader | Writer], end: Any) -> None:
     take_end(queue, kind, end)
     if type(end) is kind or not isinstance(queue, Queue):
         find_ends(queue)
@@ -180,12 +186,18 @@ def _take_end(queue: _Watched, kind: type[Reader | Writer], end: Any) -> None:
         register_after_fork(queue, _Watched._reset)  # a child uses the ends that the queue has when it is forked
 
 
-def _bare(kind: type[_Watched]) -> _Watched:
+def _bare(kind: type[_Watched[Any]]) -> _Watched[Any]:
     """Makes a queue for unpickling. pickle's own function needs `__class__` and `type` to agree."""
     return kind.__new__(kind)
 
 
-class Queue(_Watched):
+if TYPE_CHECKING:
+    _Base = _Watched
+else:
+    _Base = {None: _Watched}
+
+
+class Queue(_Base[T]):
     """A first-in first-out queue that processes share.
 
     When `put` returns, the object is delivered: it lies in family memory and stays there if the process that put it
@@ -247,9 +259,9 @@ class Queue(_Watched):
         super().__init_subclass__(**kwargs)
         if hasattr(cls, "_feed"):
             if "_feed" in cls.__dict__:
-                cls.put = put_as_fed  # type: ignore[method-assign, assignment]
+                type.__setattr__(cls, "put", put_as_fed)
         elif "_on_queue_feeder_error" in cls.__dict__ and "put" not in cls.__dict__:
-            cls.put = _put_or_report  # type: ignore[method-assign, assignment]
+            type.__setattr__(cls, "put", _put_or_report)
         # Methods that use `put` and `get` in multiprocessing; here only if a class overrides these.
         for method, made_of, instead in _MADE_OF:
             own = getattr(cls, made_of) is not getattr(Queue, made_of)
@@ -267,7 +279,7 @@ class Queue(_Watched):
 
     # --- many at once ---
 
-    def put_many(self, items: Iterable[Any], block: bool = True, timeout: float | None = None) -> None:
+    def put_many(self, items: Iterable[T], block: bool = True, timeout: float | None = None) -> None:
         """Puts all items, in order. Items of other processes may come in between. Small ones go in batches, under one
         lock.
 
@@ -284,7 +296,7 @@ class Queue(_Watched):
         """
         _core.Queue._put_many(self, items, block, timeout)
 
-    def get_many(self, most: int, block: bool = True, timeout: float | None = None) -> list[Any]:
+    def get_many(self, most: int, block: bool = True, timeout: float | None = None) -> list[T]:
         """Waits for the first item, as `get` does, and takes up to `most` items that are there then.
 
         An item that cannot be unpickled is consumed. If it returns other items, the next call of a get method raises
@@ -300,7 +312,7 @@ class Queue(_Watched):
 
     # --- asyncio ---
 
-    async def put_async(self, obj: Any, timeout: float | None = None) -> None:
+    async def put_async(self, obj: T, timeout: float | None = None) -> None:
         """`put` for asyncio: the event loop runs meanwhile, and no thread waits.
 
         Cancelling ends the wait; the object is not put.
@@ -323,7 +335,7 @@ class Queue(_Watched):
         if await attempted(self, "room", attempt, timeout) is None:
             raise Full
 
-    async def get_async(self, timeout: float | None = None) -> Any:
+    async def get_async(self, timeout: float | None = None) -> T:
         """`get` for asyncio: the event loop runs meanwhile, and no thread waits.
 
         Cancelling ends the wait; no item is taken.
@@ -336,7 +348,7 @@ class Queue(_Watched):
         """
         from ._sync.asyncio_wait import attempted
 
-        def attempt() -> tuple[Any] | None:
+        def attempt() -> tuple[T] | None:
             try:
                 return (self.get(False),)
             except Empty:
@@ -386,7 +398,7 @@ class Queue(_Watched):
     __class_getitem__: Any = classmethod(GenericAlias)
 
 
-def _put_or_report(self: Queue, obj: Any, block: bool = True, timeout: float | None = None) -> None:
+def _put_or_report(self: Queue[Any], obj: Any, block: bool = True, timeout: float | None = None) -> None:
     try:
         _core.Queue.put(self, obj, block, timeout)
     except (Full, MemoryError):
@@ -397,15 +409,15 @@ def _put_or_report(self: Queue, obj: Any, block: bool = True, timeout: float | N
         self._on_queue_feeder_error(error, obj)
 
 
-def _put_nowait(self: Queue, obj: Any) -> None:
+def _put_nowait(self: Queue[Any], obj: Any) -> None:
     self.put(obj, False)
 
 
-def _get_nowait(self: Queue) -> Any:
+def _get_nowait(self: Queue[Any]) -> Any:
     return self.get(False)
 
 
-def _put_many(self: Queue, items: Iterable[Any], block: bool = True, timeout: float | None = None) -> None:
+def _put_many(self: Queue[Any], items: Iterable[Any], block: bool = True, timeout: float | None = None) -> None:
     end = None if timeout is None else monotonic() + timeout
     done = 0
     try:
@@ -417,7 +429,7 @@ def _put_many(self: Queue, items: Iterable[Any], block: bool = True, timeout: fl
         raise
 
 
-def _get_many(self: Queue, most: int, block: bool = True, timeout: float | None = None) -> list[Any]:
+def _get_many(self: Queue[Any], most: int, block: bool = True, timeout: float | None = None) -> list[Any]:
     if most < 1:
         raise ValueError(f"get_many() takes at least one item, not {most}")
     items = [self.get(block, timeout)]
@@ -437,7 +449,13 @@ _MADE_OF = (
 )
 
 
-class JoinableQueue(Queue):
+if TYPE_CHECKING:
+    _OfQueue = Queue
+else:
+    _OfQueue = {None: Queue}
+
+
+class JoinableQueue(_OfQueue[T]):
     """A queue that counts its unfinished items.
 
     `put` makes one item unfinished in the same instant in which it delivers it. `task_done` reports one finished.
@@ -455,7 +473,7 @@ class JoinableQueue(Queue):
         _core.Queue._join(self)
 
 
-class SimpleQueue(_Watched):
+class SimpleQueue(_Base[T]):
     """A queue with fewer methods: `put`, `get`, `empty`, `close`. Otherwise as `Queue`."""
 
     def __init__(self, *, ctx: BaseContext | None = None, name: str | None = None) -> None:
@@ -471,7 +489,7 @@ class SimpleQueue(_Watched):
     __class_getitem__: Any = classmethod(GenericAlias)
 
 
-def _state_of(queue: _Watched) -> str:
+def _state_of(queue: _Watched[Any]) -> str:
     if is_closed(queue):
         return "closed"
     count, most = _core.Queue.qsize(queue), _core.Queue.maxsize.__get__(queue)
@@ -481,7 +499,7 @@ def _state_of(queue: _Watched) -> str:
     return f"{items}{limit}{ending}"
 
 
-def let_go(queue: _Watched) -> None:
+def let_go(queue: _Watched[Any]) -> None:
     """Closes a queue in this process, also if a derived class overrides `close`."""
     _core.Queue.close(queue)
     if isinstance(queue, SimpleQueue):

@@ -167,7 +167,7 @@ class Remote:
         self.local = _Local()
         self.references = _References(self)
         self._reference_connection: _ConnectionChannel | None = None
-        self._control_queue: Queue | None = None
+        self._control_queue: Queue[Any] | None = None
         self._id = os.urandom(8).hex()  # of this process, for a server that distinguishes clients by connections
 
     # --- channels ---
@@ -197,7 +197,7 @@ class Remote:
                 )
         return error
 
-    def open_control_queue(self) -> Queue | None:
+    def open_control_queue(self) -> Queue[Any] | None:
         """Returns the server's control queue, if this process is in its family; else None."""
         if (
             self._control_queue is None
@@ -236,7 +236,8 @@ class Remote:
         from ..queues import SimpleQueue
 
         assert self.control_queue is not None
-        requests, answers = SimpleQueue(), SimpleQueue()
+        requests: Queue[Any] = SimpleQueue()
+        answers: Queue[Any] = SimpleQueue()
         try:
             channel = _core.RpcChannel(requests, answers, *struct.unpack("<II", self.control_queue[HANDLE:]))
         except EOFError:

@@ -98,7 +98,7 @@ class Server:
         self.stop_event = Event()
         self._mutex = Lock()
         self._serving = local()
-        self._queue = SimpleQueue()
+        self._queue: SimpleQueue[Any] = SimpleQueue()
         self.control_queue = control_queue_of(self._queue.handle, _core.seat())
         self._turn = Lock()  # held while a thread reads the control queue
         self._watch = Watch()

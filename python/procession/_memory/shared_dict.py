@@ -10,16 +10,27 @@ from .. import _core
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, ItemsView, Iterable, Iterator, KeysView, ValuesView
-    from typing import Any, Self
+    from typing import Any, Self, TypeVar, overload
 
+    from .._core import Dict
     from ..synchronize import RLock
+
+    D = TypeVar("D")
+    K = TypeVar("K")
+    V = TypeVar("V")
+    K2 = TypeVar("K2")
+    V2 = TypeVar("V2")
+else:
+    # type arguments are for type checkers alone: the base is that without them
+    K = V = None
+    Dict = {(None, None): _core.Dict}
 
 __all__ = ["SharedDict"]
 
 _MISSING: Any = object()
 
 
-class SharedDict(_core.Dict):
+class SharedDict(Dict[K, V]):
     """A dictionary that processes share. It needs no server: every operation is a few steps in shared memory.
 
     Each operation on a key is atomic, also if other processes use the key or a process is killed at any moment. A value
@@ -65,6 +76,24 @@ class SharedDict(_core.Dict):
     __slots__ = ()
     __hash__ = None  # type: ignore[assignment]
 
+    if not TYPE_CHECKING:
+        __class_getitem__ = classmethod(type(list[int]))  # types.GenericAlias, without the import
+
+    if TYPE_CHECKING:
+
+        @overload
+        def __init__(self, /) -> None: ...
+        @overload
+        def __init__(self: SharedDict[str, V2], /, **more: V2) -> None: ...
+        @overload
+        def __init__(self, initial: Mapping[K, V], /) -> None: ...
+        @overload
+        def __init__(self: SharedDict[str, V2], initial: Mapping[str, V2], /, **more: V2) -> None: ...
+        @overload
+        def __init__(self, initial: Iterable[tuple[K, V]], /) -> None: ...
+        @overload
+        def __init__(self: SharedDict[str, V2], initial: Iterable[tuple[str, V2]], /, **more: V2) -> None: ...
+
     def __init__(self, initial: Mapping[Any, Any] | Iterable[tuple[Any, Any]] = (), /, **more: Any) -> None:
         """Makes a dictionary. initial, more: the first content, as with `dict`."""
         self._create()
@@ -72,7 +101,7 @@ class SharedDict(_core.Dict):
             self.update(initial, **more)
 
     @classmethod
-    def named(cls, name: str, initial: Mapping[Any, Any] | Iterable[tuple[Any, Any]] = (), /, **more: Any) -> Self:
+    def named(cls, name: str, initial: Mapping[K, V] | Iterable[tuple[K, V]] = (), /, **more: V) -> Self:
         """Makes a dictionary with a name, which observers of the running program show.
 
         The attribute `name` is this name in all processes; None in a dictionary that was made without one. (`name=`, as
@@ -99,6 +128,13 @@ class SharedDict(_core.Dict):
 
     # --- one key ---
 
+    if TYPE_CHECKING:
+
+        @overload
+        def setdefault(self: SharedDict[K, D | None], key: K, default: None = None, /) -> D | None: ...
+        @overload
+        def setdefault(self, key: K, default: V, /) -> V: ...
+
     def setdefault(self, key: Any, default: Any = None, /) -> Any:
         """Returns the value of a key. If the key has none, sets it to `default`; of several processes one succeeds."""
         while True:
@@ -107,6 +143,15 @@ class SharedDict(_core.Dict):
                 return found[0]
             if self._replace(key, default, None):
                 return default
+
+    if TYPE_CHECKING:
+
+        @overload
+        def pop(self, key: K, /) -> V: ...
+        @overload
+        def pop(self, key: K, default: V, /) -> V: ...
+        @overload
+        def pop(self, key: K, default: D, /) -> V | D: ...
 
     def pop(self, key: Any, default: Any = _MISSING, /) -> Any:
         """Removes a key and returns its value, which no other process gets. If there is none: default, or KeyError."""
@@ -120,7 +165,7 @@ class SharedDict(_core.Dict):
             if self._remove(key, stamp):
                 return value
 
-    def popitem(self) -> tuple[Any, Any]:
+    def popitem(self) -> tuple[K, V]:
         """Removes the key that was added last. Returns it and its value. KeyError: the dictionary is empty."""
         while True:
             keys = self._snapshot(False)
@@ -130,7 +175,7 @@ class SharedDict(_core.Dict):
             if value is not _MISSING:
                 return keys[-1], value
 
-    def change(self, key: Any, function: Callable[[Any], Any], default: Any = _MISSING, /) -> Any:
+    def change(self, key: K, function: Callable[[V], V], default: V = _MISSING, /) -> V:
         """Replaces the value of a key by function(value), and returns that. No change of another process is lost.
 
         If another process has changed the value meanwhile, the function is called again: so it must have no side
@@ -150,7 +195,7 @@ class SharedDict(_core.Dict):
             if self._replace(key, new, stamp):
                 return new
 
-    def compare_and_set(self, key: Any, expected: Any, new: Any, /) -> bool:
+    def compare_and_set(self, key: K, expected: object, new: V, /) -> bool:
         """Sets the value of a key to `new` if it equals `expected`. Returns whether it did; False for a key without a
         value.
         """
@@ -161,7 +206,7 @@ class SharedDict(_core.Dict):
             if self._replace(key, new, found[1]):
                 return True
 
-    def lock(self, key: Any, /) -> RLock:
+    def lock(self, key: K, /) -> RLock:
         """Returns the lock of this key: the same in all processes, and a different one for each key. The key need not
         have a value.
 
@@ -180,32 +225,34 @@ class SharedDict(_core.Dict):
 
     # --- the whole dictionary ---
 
-    def copy(self) -> dict[Any, Any]:
+    def copy(self) -> dict[K, V]:
         """Returns the content at this moment, as a `dict`."""
         both = iter(self._snapshot(True))
         return dict(zip(both, both, strict=True))
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[K]:
         return iter(self._snapshot(False))
 
-    def __reversed__(self) -> Iterator[Any]:
+    def __reversed__(self) -> Iterator[K]:
         return iter(self._snapshot(False)[::-1])
 
-    def keys(self) -> KeysView[Any]:
+    def keys(self) -> KeysView[K]:
         """Returns the keys at this moment."""
         return dict.fromkeys(self._snapshot(False)).keys()
 
-    def values(self) -> ValuesView[Any]:
+    def values(self) -> ValuesView[V]:
         """Returns the values at this moment."""
         return self.copy().values()
 
-    def items(self) -> ItemsView[Any, Any]:
+    def items(self) -> ItemsView[K, V]:
         """Returns keys and values at this moment."""
         return self.copy().items()
 
-    def update(self, other: Mapping[Any, Any] | Iterable[tuple[Any, Any]] = (), /, **more: Any) -> None:
+    def update(self, other: Mapping[K, V] | Iterable[tuple[K, V]] = (), /, **more: V) -> None:
         """Puts the items of `other` and `more`, one after the other: each is atomic, the whole is not."""
-        for key, value in dict(other, **more).items() if more or not isinstance(other, dict) else other.items():
+        items: Any = other
+        given: Any = dict(items, **more) if more or not isinstance(items, dict) else items
+        for key, value in given.items():
             self[key] = value
 
     def __eq__(self, other: object) -> bool:
@@ -213,13 +260,13 @@ class SharedDict(_core.Dict):
             return self._key == other._key or self.copy() == other.copy()
         return self.copy() == other if isinstance(other, Mapping) else NotImplemented
 
-    def __or__(self, other: Mapping[Any, Any]) -> dict[Any, Any]:
+    def __or__(self, other: Mapping[K2, V2]) -> dict[K | K2, V | V2]:
         return self.copy() | dict(other) if isinstance(other, Mapping) else NotImplemented
 
-    def __ror__(self, other: Mapping[Any, Any]) -> dict[Any, Any]:
+    def __ror__(self, other: Mapping[K2, V2]) -> dict[K | K2, V | V2]:
         return dict(other) | self.copy() if isinstance(other, Mapping) else NotImplemented
 
-    def __ior__(self, other: Mapping[Any, Any] | Iterable[tuple[Any, Any]]) -> Self:
+    def __ior__(self, other: Mapping[K, V] | Iterable[tuple[K, V]]) -> Self:  # type: ignore[misc]  # as in typeshed
         self.update(other)
         return self
 

@@ -161,12 +161,12 @@ class PoolNames:
         chunksize: int | None,
         callback: Callable[[list[Any]], object] | None,
         error_callback: Callable[[BaseException], object] | None,
-    ) -> MapResult:
+    ) -> MapResult[Any]:
         """Runs a map whose chunks are computed by mapper((func, chunk)), which comes from a recipe."""
         items = list(iterable)
         if chunksize is None:
             chunksize = -(-len(items) // (4 * self._processes))
-        result = MapResult(self, chunksize if items else 0, len(items), callback, error_callback)
+        result: MapResult[Any] = MapResult(self, chunksize if items else 0, len(items), callback, error_callback)
         if items:
             chunks = self._get_tasks(func, items, chunksize)
             self._taskqueue.put((self._guarded_task_generation(result._job, mapper, chunks), None))

@@ -18,13 +18,19 @@ from ..context import TimeoutError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Generator, Iterable
-    from typing import Any, Self
+    from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator
+    from typing import Any, Generic, Self, TypeVar
 
     from .engine import Engine, Supervisor
 
+    T = TypeVar("T")
+
     # a task as multiprocessing's pool knows it: job, index, function, arguments, keywords
     Task = tuple[int, int, Callable[..., Any], tuple[Any, ...], dict[str, Any]]
+else:
+    # type arguments are for type checkers alone: the bases are those without them
+    T, Generic = None, {None: object}
+    Iterator = Generic
 
 __all__ = [
     "ApplyResult",
@@ -66,15 +72,18 @@ def reraise(error: BaseException) -> None:
 # --- results that are made by hand ---
 
 
-class ApplyResult:
+class ApplyResult(Generic[T]):
     """The result of one call. A pool makes it; one that is made by hand gets its outcome through `_set`."""
 
-    __class_getitem__: Any = classmethod(GenericAlias)
+    __module__ = "procession.pool"  # the public name, which pickles use
+
+    if not TYPE_CHECKING:
+        __class_getitem__ = classmethod(GenericAlias)
 
     def __init__(
         self,
         pool: Any,
-        callback: Callable[[Any], object] | None,
+        callback: Callable[[T], object] | None,
         error_callback: Callable[[BaseException], object] | None,
     ) -> None:
         self._pool = pool
@@ -98,20 +107,21 @@ class ApplyResult:
         """Waits until there is a result, at most `timeout` seconds; None: without limit."""
         self._event.wait(timeout)
 
-    def get(self, timeout: float | None = None) -> Any:
+    def get(self, timeout: float | None = None) -> T:
         """Waits for the result, as `wait`, and returns it, or raises the exception of the call or TimeoutError."""
         self.wait(timeout)
         if not self.ready():
             raise TimeoutError
         if self._success:
-            return self._value
+            value: T = self._value
+            return value
         raise self._value
 
     def cancel(self) -> bool:
         """Returns False: a call that was made by hand cannot be taken back."""
         return False
 
-    def __await__(self) -> Generator[Any, None, Any]:
+    def __await__(self) -> Generator[Any, None, T]:
         """Waits for the result in asyncio, with a thread."""
         import asyncio
 
@@ -133,15 +143,23 @@ class ApplyResult:
             self._event.set()
 
 
-class MapResult(ApplyResult):
+if TYPE_CHECKING:
+    Result = ApplyResult
+else:
+    Result = {list[None]: ApplyResult}
+
+
+class MapResult(Result[list[T]]):
     """The result of many calls: a list. If it is made by hand, its tasks are chunks of `chunksize` items."""
+
+    __module__ = "procession.pool"  # the public name, which pickles use
 
     def __init__(
         self,
         pool: Any,
         chunksize: int,
         length: int,
-        callback: Callable[[list[Any]], object] | None,
+        callback: Callable[[list[T]], object] | None,
         error_callback: Callable[[BaseException], object] | None,
     ) -> None:
         ApplyResult.__init__(self, pool, callback, error_callback)
@@ -163,12 +181,17 @@ class MapResult(ApplyResult):
             self._finish()
 
 
-class IMapIterator:
+class IMapIterator(Iterator[T]):
     """The results of many calls, in the order of the input, as they come.
 
     A pool makes it. One that is made by hand gets outcomes through `_set`, and ends at the number that `_set_length`
     gives.
     """
+
+    __module__ = "procession.pool"  # the public name, which pickles use
+
+    if not TYPE_CHECKING:
+        __class_getitem__ = classmethod(GenericAlias)
 
     _index: Any  # number of tasks that are done
     _length: Any  # number of tasks; None until `_set_length` is called
@@ -187,7 +210,7 @@ class IMapIterator:
     def __iter__(self) -> Self:
         return self
 
-    def next(self, timeout: float | None = None) -> Any:
+    def next(self, timeout: float | None = None) -> T:
         """Returns the next result, or raises the exception of the call.
 
         timeout: seconds; None: without limit. StopIteration: there are no more results. `procession.TimeoutError`:
@@ -200,18 +223,20 @@ class IMapIterator:
                 raise StopIteration
             success, value = self._items.popleft()
         if success:
-            return value
+            result: T = value
+            return result
         raise value
 
-    def __next__(self) -> Any:
+    def __next__(self) -> T:
         return self.next()
 
-    def __aiter__(self) -> AsyncIterator[Any]:
+    def __aiter__(self) -> AsyncIterator[T]:
         return self
 
-    async def __anext__(self) -> Any:
+    async def __anext__(self) -> T:
         import asyncio
 
+        value: T
         value, ended = await asyncio.to_thread(_next_or_end, self)
         if ended:
             raise StopAsyncIteration
@@ -242,15 +267,23 @@ class IMapIterator:
             self._pool = None
 
 
-class IMapUnorderedIterator(IMapIterator):
+if TYPE_CHECKING:
+    Results = IMapIterator
+else:
+    Results = {None: IMapIterator}
+
+
+class IMapUnorderedIterator(Results[T]):
     """The results of many calls, in the order in which they come."""
+
+    __module__ = "procession.pool"  # the public name, which pickles use
 
     def _in_turn(self, index: int, outcome: tuple[bool, Any]) -> None:
         self._items.append(outcome)
         self._index += 1
 
 
-def _next_or_end(results: IMapIterator) -> tuple[Any, bool]:
+def _next_or_end(results: IMapIterator[Any]) -> tuple[Any, bool]:
     try:
         return results.next(), False
     except StopIteration:

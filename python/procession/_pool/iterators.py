@@ -15,14 +15,21 @@ from .results import call_as, call_soon
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
-    from typing import Any, Self
+    from typing import Any, Self, TypeVar
 
     from .imap_input import Feed
+
+    T = TypeVar("T")
+    Ordered = IMapIterator
+    Unordered = IMapUnorderedIterator
+else:
+    # type arguments are for type checkers alone: the bases are those without them
+    T, Ordered, Unordered = None, {None: IMapIterator}, {None: IMapUnorderedIterator}
 
 __all__ = ["ResultIterator", "UnorderedResultIterator"]
 
 
-class ResultIterator(IteratorNames, IMapIterator):
+class ResultIterator(IteratorNames, Ordered[T]):
     """The results of `imap`, in the order of the input, as they come."""
 
     _ordered = True
@@ -56,7 +63,7 @@ class ResultIterator(IteratorNames, IMapIterator):
         if feed is not None and not feed.ended:
             feed.forget()
 
-    def next(self, timeout: float | None = None) -> Any:
+    def next(self, timeout: float | None = None) -> T:
         """Returns the next result, or raises the exception of its call; see `AsyncResult.get`.
 
         The iterator can be used after an exception; it goes on with the next result.
@@ -75,10 +82,11 @@ class ResultIterator(IteratorNames, IMapIterator):
         finally:
             self._lock.release()
         if success:
-            return value
+            result: T = value
+            return result
         raise value
 
-    def __next__(self) -> Any:
+    def __next__(self) -> T:
         with self._lock:
             ready = self._ready
             if ready:  # the common case, which must be fast
@@ -88,11 +96,11 @@ class ResultIterator(IteratorNames, IMapIterator):
                 if feed.fed - feed.given < feed.ahead >> 1:  # so that the workers do not wait for this thread
                     feed.more()
                 if success:
-                    return value
+                    return value  # type: ignore[no-any-return]
             else:
                 success, value = self._take(None)
         if success:
-            return value
+            return value  # type: ignore[no-any-return]
         raise value
 
     def _take(self, timeout: float | None) -> tuple[bool, Any]:
@@ -181,10 +189,10 @@ class ResultIterator(IteratorNames, IMapIterator):
 
     # --- for async for ---
 
-    def __aiter__(self) -> AsyncIterator[Any]:
+    def __aiter__(self) -> AsyncIterator[T]:
         return self
 
-    async def __anext__(self) -> Any:
+    async def __anext__(self) -> T:
         import asyncio
 
         loop = asyncio.get_running_loop()
@@ -218,7 +226,13 @@ class ResultIterator(IteratorNames, IMapIterator):
             call()
 
 
-class UnorderedResultIterator(ResultIterator, IMapUnorderedIterator):
+if TYPE_CHECKING:
+    Results = ResultIterator
+else:
+    Results = {None: ResultIterator}
+
+
+class UnorderedResultIterator(Results[T], Unordered[T]):
     """The results of `imap_unordered`, as they come."""
 
     _ordered = False

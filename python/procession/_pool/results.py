@@ -18,15 +18,22 @@ from .errors import error_of, name_of
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
-    from typing import Any
+    from typing import Any, TypeVar
 
     from .backlog import Call, Chunks
     from .engine import Group, Task
 
+    T = TypeVar("T")
+    One = ApplyResult
+    Many = MapResult
+else:
+    # type arguments are for type checkers alone: the bases are those without them
+    T, One, Many = None, {None: ApplyResult}, {None: MapResult}
+
 __all__ = ["OneResult", "ResultList", "call_as", "call_soon"]
 
 
-class OneResult(ResultNames, ApplyResult):
+class OneResult(ResultNames, One[T]):
     """The result of `apply_async`."""
 
     # Attributes that most results never set are attributes of the class.
@@ -79,7 +86,7 @@ class OneResult(ResultNames, ApplyResult):
         """Waits until there is a result, at most `timeout` seconds; None: without limit."""
         self._wait(timeout)
 
-    def get(self, timeout: float | None = None) -> Any:
+    def get(self, timeout: float | None = None) -> T:
         """Waits for the result and returns it. It does not wait for a result that cannot come.
 
         Args:
@@ -99,7 +106,8 @@ class OneResult(ResultNames, ApplyResult):
             assert self._outcome is not None
         success, value = self._outcome
         if success:
-            return value
+            result: T = value
+            return result
         raise value
 
     def cancel(self) -> bool:
@@ -126,7 +134,7 @@ class OneResult(ResultNames, ApplyResult):
 
     # --- for await ---
 
-    def __await__(self) -> Generator[Any, None, Any]:
+    def __await__(self) -> Generator[Any, None, T]:
         """Waits for the result in asyncio, without blocking the event loop."""
         import asyncio
 
@@ -257,7 +265,13 @@ class OneResult(ResultNames, ApplyResult):
                 wake()
 
 
-class ResultList(MapNames, OneResult, MapResult):
+if TYPE_CHECKING:
+    OneList = OneResult
+else:
+    OneList = {list[None]: OneResult}
+
+
+class ResultList(MapNames, OneList[list[T]], Many[T]):
     """The result of `map_async` and `starmap_async`: a list."""
 
     _group: Group
@@ -271,7 +285,7 @@ class ResultList(MapNames, OneResult, MapResult):
         function: Any,
         length: int,
         chunked: bool,
-        callback: Callable[[list[Any]], object] | None,
+        callback: Callable[[list[T]], object] | None,
         error_callback: Callable[[BaseException], object] | None,
         bar: Any = None,
     ) -> None:
@@ -301,7 +315,7 @@ class ResultList(MapNames, OneResult, MapResult):
         count = self._group.cancel()
         return self._withdraw() or count > 0
 
-    def get(self, timeout: float | None = None) -> Any:
+    def get(self, timeout: float | None = None) -> list[T]:
         """Returns the list of results; see `ApplyResult.get`. Ctrl-C gives up all calls that are not done."""
         try:
             return super().get(timeout)

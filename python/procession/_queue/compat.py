@@ -40,12 +40,12 @@ sentinel = object()
 # These read our attributes although a derived class may use the names for something else.
 
 
-def handle_of(queue: _core.Queue) -> bytes:
+def handle_of(queue: _core.Queue[Any]) -> bytes:
     handle: bytes = _core.Queue.handle.__get__(queue)
     return handle
 
 
-def is_closed(queue: _core.Queue) -> bool:
+def is_closed(queue: _core.Queue[Any]) -> bool:
     closed: bool = _core.Queue.closed.__get__(queue)
     return closed
 
@@ -76,7 +76,7 @@ class _End:
 
     __slots__ = ("_queue",)
 
-    def __init__(self, queue: _Watched) -> None:
+    def __init__(self, queue: _Watched[Any]) -> None:
         self._queue = queue
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -185,7 +185,7 @@ class Ends(tuple):  # type: ignore[type-arg]  # its type argument would have to 
     __slots__ = ()
 
 
-def take_end(queue: _Watched, kind: type[_End], end: Any) -> None:
+def take_end(queue: _Watched[Any], kind: type[_End], end: Any) -> None:
     """Stores the end that a derived class assigns: a wrapper of ours, or ours, of the queue that this one becomes."""
     inner = getattr(end, "_queue", None)  # wrappers delegate unknown attributes
     if isinstance(inner, _core.Queue) and not _are_same(queue, inner):
@@ -194,14 +194,14 @@ def take_end(queue: _Watched, kind: type[_End], end: Any) -> None:
     ends[kind] = None if type(end) is kind else end
 
 
-def find_ends(queue: _Watched) -> None:
+def find_ends(queue: _Watched[Any]) -> None:
     """Makes `put` and `get` use wrappers that have their own methods for bytes. Other wrappers are only stored."""
     ends = queue.__dict__.get("_own_ends", {})
     wanted = ((Reader, "recv_bytes"), (Writer, "send_bytes"))
     _core.Queue._go_through_ends(queue, any(hasattr(type(ends.get(kind)), method) for kind, method in wanted))
 
 
-def _are_same(queue: _core.Queue, other: _core.Queue) -> bool:
+def _are_same(queue: _core.Queue[Any], other: _core.Queue[Any]) -> bool:
     if queue is other:
         return True
     try:
@@ -211,7 +211,7 @@ def _are_same(queue: _core.Queue, other: _core.Queue) -> bool:
         return False
 
 
-def put_into(queue: _Watched, obj: Any, *limits: Any) -> None:
+def put_into(queue: _Watched[Any], obj: Any, *limits: Any) -> None:
     """Puts through the wrapper. Our end, inside, waits as long as `put` may."""
     pickled = _dumps(obj)
     _limits.now = limits
@@ -221,7 +221,7 @@ def put_into(queue: _Watched, obj: Any, *limits: Any) -> None:
         _limits.now = ()
 
 
-def get_from(queue: _Watched, *limits: Any) -> Any:
+def get_from(queue: _Watched[Any], *limits: Any) -> Any:
     """Gets through the wrapper."""
     _limits.now = limits
     try:
@@ -234,7 +234,7 @@ def get_from(queue: _Watched, *limits: Any) -> Any:
 # --- the feeder of a derived class ---
 
 
-def put_as_fed(self: Queue, obj: Any, block: bool = True, timeout: float | None = None) -> None:
+def put_as_fed(self: Queue[Any], obj: Any, block: bool = True, timeout: float | None = None) -> None:
     """`put` of a class that overrides `_feed`, the function of multiprocessing's feeder thread, to pickle differently.
 
     It calls `_feed` for this one object, so the object is sent when this returns. `_feed` handles its own errors.
