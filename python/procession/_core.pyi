@@ -16,6 +16,7 @@ from ._core_pool import work_in_pool as work_in_pool
 
 __version__: str
 
+_C = TypeVar("_C")
 _T = TypeVar("_T")
 _K = TypeVar("_K")
 _V = TypeVar("_V")
@@ -85,7 +86,7 @@ class Array:
     def __buffer__(self, flags: int, /) -> memoryview: ...
 
 @disjoint_base
-class Guarded:
+class Guarded(Generic[_C]):
     """An object together with the lock that guards it."""
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self: ...
@@ -94,7 +95,7 @@ class Guarded:
     def _obj(self) -> Any: ...
     @property
     def _lock(self) -> Any: ...
-    def get_obj(self) -> Any: ...
+    def get_obj(self) -> _C: ...
     def get_lock(self) -> Any: ...
 
 guarded_value: Any

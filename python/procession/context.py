@@ -11,13 +11,17 @@ from ._errors import ProcessError as ProcessError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable
     from logging import Logger
     from typing import Any, Literal
 
     from . import pool, queues, synchronize
+    from ._context_types import Methods  # pyright: ignore[reportMissingModuleSource]
     from .connection import Connection
+    from .managers import SyncManager
     from .popen_fork import Popen
+else:
+    Methods = object  # these methods have several signatures, for type checkers alone
 
 __all__: list[str] = []  # the package itself has the names that users need
 
@@ -37,7 +41,7 @@ class AuthenticationError(ProcessError):
     """Raised when the other side of a connection does not know the key."""
 
 
-class BaseContext:
+class BaseContext(Methods):
     """All functions of the package, for one start method. They are the methods of this class."""
 
     ProcessError = ProcessError
@@ -149,8 +153,7 @@ class BaseContext:
         self.get_context()
         kind = _module("queues").Queue
         plain = name is None and maxbytes == 0
-        made: queues.Queue[Any] = kind(maxsize) if plain else kind(maxsize, maxbytes=maxbytes, name=name)
-        return made
+        return kind(maxsize) if plain else kind(maxsize, maxbytes=maxbytes, name=name)  # type: ignore[no-any-return]
 
     def JoinableQueue(
         self, maxsize: int = 0, *, maxbytes: int | str = 0, name: str | None = None
@@ -177,33 +180,26 @@ class BaseContext:
 
         return Pipe(duplex)
 
-    def RawValue(self, typecode_or_type: Any, *args: Any, name: str | None = None) -> Any:
-        """Makes a ctypes object in shared memory, without a lock. See `procession.sharedctypes.RawValue`."""
-        return _module("sharedctypes").RawValue(typecode_or_type, *args, name=name)
+    if not TYPE_CHECKING:
 
-    def RawArray(
-        self, typecode_or_type: Any, size_or_initializer: int | Sequence[Any], *, name: str | None = None
-    ) -> Any:
-        """Makes a ctypes array in shared memory, without a lock. See `procession.sharedctypes.RawArray`."""
-        return _module("sharedctypes").RawArray(typecode_or_type, size_or_initializer, name=name)
+        def RawValue(self, typecode_or_type, *args, name=None):
+            """Makes a ctypes object in shared memory, without a lock. See `procession.sharedctypes.RawValue`."""
+            return _module("sharedctypes").RawValue(typecode_or_type, *args, name=name)
 
-    def Value(self, typecode_or_type: Any, *args: Any, lock: Any = True, name: str | None = None) -> Any:
-        """Makes a ctypes object in shared memory, with a lock. See `procession.sharedctypes.Value`."""
-        return _module("sharedctypes").Value(typecode_or_type, *args, lock=lock, ctx=self.get_context(), name=name)
+        def RawArray(self, typecode_or_type, size_or_initializer, *, name=None):
+            """Makes a ctypes array in shared memory, without a lock. See `procession.sharedctypes.RawArray`."""
+            return _module("sharedctypes").RawArray(typecode_or_type, size_or_initializer, name=name)
 
-    def Array(
-        self,
-        typecode_or_type: Any,
-        size_or_initializer: int | Sequence[Any],
-        *,
-        lock: Any = True,
-        name: str | None = None,
-    ) -> Any:
-        """Makes a ctypes array in shared memory, with a lock. See `procession.sharedctypes.Array`."""
-        make = _module("sharedctypes").Array
-        return make(typecode_or_type, size_or_initializer, lock=lock, ctx=self.get_context(), name=name)
+        def Value(self, typecode_or_type, *args, lock=True, name=None):
+            """Makes a ctypes object in shared memory, with a lock. See `procession.sharedctypes.Value`."""
+            return _module("sharedctypes").Value(typecode_or_type, *args, lock=lock, ctx=self.get_context(), name=name)
 
-    def Manager(self, *, name: str | None = None) -> Any:
+        def Array(self, typecode_or_type, size_or_initializer, *, lock=True, name=None):
+            """Makes a ctypes array in shared memory, with a lock. See `procession.sharedctypes.Array`."""
+            make = _module("sharedctypes").Array
+            return make(typecode_or_type, size_or_initializer, lock=lock, ctx=self.get_context(), name=name)
+
+    def Manager(self, *, name: str | None = None) -> SyncManager:
         """Starts a server process that holds objects and gives out proxies. See `procession.managers.SyncManager`.
 
         name: of the server process; None: the name of the class and a number.
@@ -324,30 +320,32 @@ class BaseContext:
 
     # --- start methods ---
 
-    def get_context(self, method: str | None = None) -> BaseContext:
-        """Returns the context of a start method.
+    if not TYPE_CHECKING:
 
-        Args:
-            method: "fork", "spawn" or "forkserver"; None: the context in use. "dask": the cluster whose address is the
-                value of PROCESSION_CLUSTER (see `procession.cluster`).
+        def get_context(self, method: str | None = None) -> BaseContext:
+            """Returns the context of a start method.
 
-        Raises:
-            ValueError: there is no such start method.
-        """
-        if method is None:
-            return self
-        if method == "dask":
-            from ._cluster.context import dask_context
+            Args:
+                method: "fork", "spawn" or "forkserver"; None: the context in use. "dask": the cluster whose address
+                    is the value of PROCESSION_CLUSTER (see `procession.cluster`).
 
-            return dask_context()
-        try:
-            return _concrete_contexts[method]
-        except KeyError:
-            raise ValueError(f"cannot find context for {method!r}: there is no such start method") from None
+            Raises:
+                ValueError: there is no such start method.
+            """
+            if method is None:
+                return self
+            if method == "dask":
+                from ._cluster.context import dask_context
 
-    def get_start_method(self, allow_none: bool = False) -> str | None:
-        """Returns the name of the start method."""
-        return self._name
+                return dask_context()
+            try:
+                return _concrete_contexts[method]
+            except KeyError:
+                raise ValueError(f"cannot find context for {method!r}: there is no such start method") from None
+
+        def get_start_method(self, allow_none: bool = False) -> str | None:
+            """Returns the name of the start method."""
+            return self._name
 
     def set_start_method(self, method: str | None, force: bool = False) -> None:
         """Raises ValueError: the start method of this context is fixed."""
@@ -396,22 +394,24 @@ class DefaultContext(BaseContext):
         self._default_context = _concrete_contexts[_DEFAULT] if context is None else context
         self._actual_context: BaseContext | None = None
 
-    def get_context(self, method: str | None = None) -> BaseContext:
-        """Returns the context of a start method.
+    if not TYPE_CHECKING:
 
-        A call without a method fixes the start method: `set_start_method` raises RuntimeError from then on.
+        def get_context(self, method: str | None = None) -> BaseContext:
+            """Returns the context of a start method.
 
-        Args:
-            method: "fork", "spawn" or "forkserver"; None: the context in use.
+            A call without a method fixes the start method: `set_start_method` raises RuntimeError from then on.
 
-        Raises:
-            ValueError: there is no such start method.
-        """
-        if method is not None:
-            return super().get_context(method)
-        if self._actual_context is None:
-            self._actual_context = self._default_context
-        return self._actual_context
+            Args:
+                method: "fork", "spawn" or "forkserver"; None: the context in use.
+
+            Raises:
+                ValueError: there is no such start method.
+            """
+            if method is not None:
+                return super().get_context(method)
+            if self._actual_context is None:
+                self._actual_context = self._default_context
+            return self._actual_context
 
     def set_start_method(self, method: str | None, force: bool = False) -> None:
         """Sets the start method of this program. Call it once, under `if __name__ == "__main__"`.
@@ -434,11 +434,13 @@ class DefaultContext(BaseContext):
         else:
             self._actual_context = self.get_context(method)
 
-    def get_start_method(self, allow_none: bool = False) -> str | None:
-        """Returns the name of the start method and fixes it. With `allow_none`: returns None if it is not fixed yet."""
-        if allow_none and self._actual_context is None:
-            return None
-        return self.get_context()._name
+    if not TYPE_CHECKING:
+
+        def get_start_method(self, allow_none: bool = False) -> str | None:
+            """Returns the name of the start method and fixes it. With `allow_none`: None if it is not fixed yet."""
+            if allow_none and self._actual_context is None:
+                return None
+            return self.get_context()._name
 
     def get_all_start_methods(self) -> list[str]:
         """Returns the names of the start methods, the default one first."""

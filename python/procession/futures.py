@@ -95,9 +95,10 @@ class Future(_Future[T]):
     _backlog: Backlog | None = None
     _engine: Engine | None = None
 
-    def result(self, timeout: float | None = None) -> Any:
+    def result(self, timeout: float | None = None) -> T:
         """Waits for the call, at most `timeout` seconds. Returns its result or raises its exception."""
-        return self._wait_in(super().result, timeout)
+        value: T = self._wait_in(super().result, timeout)
+        return value
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """Waits for the call, at most `timeout` seconds. Returns its exception, or None if it has returned."""

@@ -21,10 +21,15 @@ from .process import _register_farewell
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from _ctypes import _CData
     from collections.abc import Iterable
-    from typing import Any
+    from typing import Any, Literal, TypeVar, overload
 
+    from ._context_types import LockLike  # pyright: ignore[reportMissingModuleSource]
     from .context import BaseContext
+
+    C = TypeVar("C", bound=_CData)
+    T = TypeVar("T")
 
 for _function in (rebuild_ctype, reduce_ctype, synchronized):
     _function.__module__ = __name__  # the public name, which pickles use
@@ -65,6 +70,14 @@ typecode_to_type = {
 }
 
 
+if TYPE_CHECKING:
+
+    @overload
+    def RawValue(typecode_or_type: type[C], *args: Any, name: str | None = None) -> C: ...
+    @overload
+    def RawValue(typecode_or_type: str, *args: Any, name: str | None = None) -> Any: ...
+
+
 def RawValue(typecode_or_type: Any, *args: Any, name: str | None = None) -> Any:
     """Makes a ctypes object in shared memory, without a lock.
 
@@ -83,6 +96,18 @@ def RawValue(typecode_or_type: Any, *args: Any, name: str | None = None) -> Any:
     if args:
         obj.__init__(*args)
     return obj
+
+
+if TYPE_CHECKING:
+
+    @overload
+    def RawArray(
+        typecode_or_type: type[C], size_or_initializer: int | Iterable[Any], *, name: str | None = None
+    ) -> ctypes.Array[C]: ...
+    @overload
+    def RawArray(
+        typecode_or_type: str, size_or_initializer: int | Iterable[Any], *, name: str | None = None
+    ) -> Any: ...
 
 
 def RawArray(typecode_or_type: Any, size_or_initializer: int | Iterable[Any], *, name: str | None = None) -> Any:
@@ -109,6 +134,54 @@ def RawArray(typecode_or_type: Any, size_or_initializer: int | Iterable[Any], *,
     if items:
         array[:] = items
     return array
+
+
+if TYPE_CHECKING:
+
+    @overload
+    def Value(
+        typecode_or_type: type[C],
+        *args: Any,
+        lock: Literal[False],
+        ctx: BaseContext | None = None,
+        name: str | None = None,
+    ) -> C: ...
+    @overload
+    def Value(
+        typecode_or_type: str, *args: Any, lock: Literal[False], ctx: BaseContext | None = None, name: str | None = None
+    ) -> Any: ...
+    @overload
+    def Value(
+        typecode_or_type: type[ctypes._SimpleCData[T]],
+        *args: Any,
+        lock: LockLike | Literal[True] | None = True,
+        ctx: BaseContext | None = None,
+        name: str | None = None,
+    ) -> Synchronized[T]: ...
+    @overload
+    def Value(
+        typecode_or_type: type[C],
+        *args: Any,
+        lock: LockLike | Literal[True] | None = True,
+        ctx: BaseContext | None = None,
+        name: str | None = None,
+    ) -> SynchronizedBase[C]: ...
+    @overload
+    def Value(
+        typecode_or_type: str,
+        *args: Any,
+        lock: LockLike | Literal[True] | None = True,
+        ctx: BaseContext | None = None,
+        name: str | None = None,
+    ) -> Synchronized[Any]: ...
+    @overload
+    def Value(
+        typecode_or_type: str | type[_CData],
+        *args: Any,
+        lock: bool | LockLike | None = True,
+        ctx: BaseContext | None = None,
+        name: str | None = None,
+    ) -> Any: ...
 
 
 def Value(
@@ -147,6 +220,64 @@ def Value(
     return _with_lock(RawValue(typecode_or_type, *args, name=name), lock, ctx, name)
 
 
+if TYPE_CHECKING:
+
+    @overload
+    def Array(
+        typecode_or_type: type[C],
+        size_or_initializer: int | Iterable[Any],
+        *,
+        lock: Literal[False],
+        ctx: BaseContext | None = None,
+        name: str | None = None,
+    ) -> ctypes.Array[C]: ...
+    @overload
+    def Array(
+        typecode_or_type: str,
+        size_or_initializer: int | Iterable[Any],
+        *,
+        lock: Literal[False],
+        ctx: BaseContext | None = None,
+        name: str | None = None,
+    ) -> Any: ...
+    @overload
+    def Array(
+        typecode_or_type: type[ctypes.c_char],
+        size_or_initializer: int | Iterable[Any],
+        *,
+        lock: LockLike | Literal[True] | None = True,
+        ctx: BaseContext | None = None,
+        name: str | None = None,
+    ) -> SynchronizedString: ...
+    @overload
+    def Array(
+        typecode_or_type: type[ctypes._SimpleCData[T]],
+        size_or_initializer: int | Iterable[Any],
+        *,
+        lock: LockLike | Literal[True] | None = True,
+        ctx: BaseContext | None = None,
+        name: str | None = None,
+    ) -> SynchronizedArray[T]: ...
+    @overload
+    def Array(
+        typecode_or_type: str,
+        size_or_initializer: int | Iterable[Any],
+        *,
+        lock: LockLike | Literal[True] | None = True,
+        ctx: BaseContext | None = None,
+        name: str | None = None,
+    ) -> SynchronizedArray[Any]: ...
+    @overload
+    def Array(
+        typecode_or_type: str | type[_CData],
+        size_or_initializer: int | Iterable[Any],
+        *,
+        lock: bool | LockLike | None = True,
+        ctx: BaseContext | None = None,
+        name: str | None = None,
+    ) -> Any: ...
+
+
 def Array(
     typecode_or_type: Any,
     size_or_initializer: int | Iterable[Any],
@@ -178,12 +309,13 @@ def Array(
     return _with_lock(RawArray(typecode_or_type, size_or_initializer, name=name), lock, ctx, name)
 
 
-def copy(obj: Any, *, name: str | None = None) -> Any:
+def copy(obj: C, *, name: str | None = None) -> C:
     """Copies a ctypes object, shared or not, to a new one in shared memory. name: for observers of the program."""
     type_ = plain_type(obj)
     new = in_block(type_, Block(ctypes.sizeof(type_), name))
     ctypes.memmove(ctypes.byref(new), ctypes.byref(obj), ctypes.sizeof(type_))
-    return new
+    made: C = new
+    return made
 
 
 def _with_lock(obj: Any, lock: Any, ctx: BaseContext | None, name: str | None) -> Any:

@@ -18,7 +18,7 @@ __all__ = ["use"]
 class _ClusterDefault(context.DefaultContext):
     """The default context of such a program. What it says about start methods is for one machine, and has no effect."""
 
-    def get_context(self, method: str | None = None) -> context.BaseContext:
+    def get_context(self, method: str | None = None) -> context.BaseContext:  # type: ignore[override]
         """Returns the context of the cluster, or that of a start method: its objects are those of this machine."""
         return dask_context() if method is None else super().get_context(method)
 
@@ -26,7 +26,7 @@ class _ClusterDefault(context.DefaultContext):
         """Does nothing. ValueError: there is no such start method."""
         self.get_context(method)
 
-    def get_start_method(self, allow_none: bool = False) -> str | None:
+    def get_start_method(self, allow_none: bool = False) -> str | None:  # type: ignore[override]
         """Returns "dask"."""
         return dask_context()._name
 

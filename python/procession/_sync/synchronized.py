@@ -8,12 +8,40 @@ from .. import _core, context
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from typing import Any
+    from _ctypes import _CData
+    from collections.abc import Callable, Iterable, Iterator
+    from typing import Any, SupportsIndex, TypeVar, overload
 
+    from .._core import Guarded
     from ..context import BaseContext
 
+    C = TypeVar("C", bound=_CData)
+    T = TypeVar("T")
+    Simple = ctypes._SimpleCData
+    Items = ctypes.Array
+else:
+    # type arguments are for type checkers alone: the bases are those without them
+    C = T = None
+    Simple = Items = {None: None}
+    Guarded = {None: _core.Guarded}
+
 __all__ = ["Synchronized", "SynchronizedArray", "SynchronizedBase", "SynchronizedString", "synchronized"]
+
+
+if TYPE_CHECKING:
+
+    @overload
+    def synchronized(obj: Simple[T], lock: Any = None, ctx: BaseContext | None = None) -> Synchronized[T]: ...
+    @overload
+    def synchronized(
+        obj: Items[ctypes.c_char], lock: Any = None, ctx: BaseContext | None = None
+    ) -> SynchronizedString: ...
+    @overload
+    def synchronized(
+        obj: Items[Simple[T]], lock: Any = None, ctx: BaseContext | None = None
+    ) -> SynchronizedArray[T]: ...
+    @overload
+    def synchronized(obj: C, lock: Any = None, ctx: BaseContext | None = None) -> SynchronizedBase[C]: ...
 
 
 def synchronized(obj: Any, lock: Any = None, ctx: BaseContext | None = None) -> Any:
@@ -41,7 +69,7 @@ def synchronized(obj: Any, lock: Any = None, ctx: BaseContext | None = None) -> 
     raise TypeError(f"only a ctypes object can be given a lock, not {obj!r}")
 
 
-class SynchronizedBase(_core.Guarded):
+class SynchronizedBase(Guarded[C]):
     """A ctypes object with the lock that guards it. `with` acquires the lock, for changes that take several steps:
 
         with counter:  # or counter.get_lock()
@@ -52,6 +80,10 @@ class SynchronizedBase(_core.Guarded):
     """
 
     __module__ = "procession.sharedctypes"  # the public name, which pickles use
+
+    if TYPE_CHECKING:
+        acquire: Callable[..., bool]
+        release: Callable[[], None]
 
     def __init__(self, obj: Any, lock: Any = None, ctx: BaseContext | None = None) -> None:
         """obj: the ctypes object. lock: any with acquire and release; None: a new `RLock` of the context ctx."""
@@ -77,24 +109,30 @@ class SynchronizedBase(_core.Guarded):
 def _guarded(name: str) -> property:
     """Makes a property for an attribute of the ctypes object, which is read and written with the lock held."""
 
-    def read(self: SynchronizedBase) -> Any:
+    def read(self: SynchronizedBase[Any]) -> Any:
         with self._lock:
             return getattr(self._obj, name)
 
-    def write(self: SynchronizedBase, value: Any) -> None:
+    def write(self: SynchronizedBase[Any], value: Any) -> None:
         with self._lock:
             setattr(self._obj, name, value)
 
     return property(read, write)
 
 
-class Synchronized(SynchronizedBase):
+if TYPE_CHECKING:
+    Base = SynchronizedBase
+else:
+    Base = {None: SynchronizedBase}
+
+
+class Synchronized(Base[Simple[T]]):
     """One value with a lock. Reading or writing `value` acquires it, but `value += 1` is two steps: use `with`."""
 
     __module__ = "procession.sharedctypes"  # the public name, which pickles use
 
     # like `_guarded`, but several times faster
-    value: Any = _core.guarded_value
+    value: T = _core.guarded_value
 
     # Rust calls these by names that no derived class uses.
 
@@ -107,7 +145,7 @@ class Synchronized(SynchronizedBase):
             setattr(self._obj, name, value)
 
 
-class SynchronizedArray(SynchronizedBase):
+class SynchronizedArray(Base[Items[Simple[T]]]):
     """An array with a lock. Reading or writing an item or slice acquires it."""
 
     __module__ = "procession.sharedctypes"  # the public name, which pickles use
@@ -115,40 +153,67 @@ class SynchronizedArray(SynchronizedBase):
     def __len__(self) -> int:
         return len(self._obj)
 
-    def __getitem__(self, i: int | slice) -> Any:
+    if TYPE_CHECKING:
+
+        @overload
+        def __getitem__(self, i: SupportsIndex) -> T: ...
+        @overload
+        def __getitem__(self, i: slice) -> list[T]: ...
+
+    def __getitem__(self, i: SupportsIndex | slice) -> Any:
         with self._lock:
             return self._obj[i]
 
-    def __setitem__(self, i: int | slice, value: Any) -> None:
+    if TYPE_CHECKING:
+
+        @overload
+        def __setitem__(self, i: SupportsIndex, value: T) -> None: ...
+        @overload
+        def __setitem__(self, i: slice, value: Iterable[T]) -> None: ...
+
+    def __setitem__(self, i: SupportsIndex | slice, value: Any) -> None:
         with self._lock:
             self._obj[i] = value
 
-    def __getslice__(self, start: int, stop: int) -> Any:
+    def __getslice__(self, start: int, stop: int) -> list[T]:
         with self._lock:
-            return self._obj[start:stop]
+            return self._obj[start:stop]  # type: ignore[no-any-return]
 
-    def __setslice__(self, start: int, stop: int, values: Any) -> None:
+    def __setslice__(self, start: int, stop: int, values: Iterable[T]) -> None:
         with self._lock:
             self._obj[start:stop] = values
 
     if TYPE_CHECKING:
 
-        def __iter__(self) -> Iterator[Any]: ...
+        def __iter__(self) -> Iterator[T]: ...
 
 
-class SynchronizedString(SynchronizedArray):
+if TYPE_CHECKING:
+    OfBytes = SynchronizedArray
+else:
+    OfBytes = {bytes: SynchronizedArray}
+
+
+class SynchronizedString(OfBytes[bytes]):
     """An array of bytes with a lock. `value`: the bytes before the first zero. `raw`: all of them."""
 
     __module__ = "procession.sharedctypes"  # the public name, which pickles use
 
-    value = _guarded("value")
-    raw = _guarded("raw")
+    if TYPE_CHECKING:
+        value: bytes
+        raw: bytes
+
+        def __getitem__(self, i: SupportsIndex | slice) -> bytes: ...  # type: ignore[override]
+
+    else:
+        value = _guarded("value")
+        raw = _guarded("raw")
 
 
-_classes: dict[type[Any], type[SynchronizedBase]] = {}
+_classes: dict[type[Any], type[SynchronizedBase[Any]]] = {}
 
 
-def _class_for(type_: type[Any]) -> type[SynchronizedBase]:
+def _class_for(type_: type[Any]) -> type[SynchronizedBase[Any]]:
     """Returns the class of wrappers for a structure or union, with the fields as attributes."""
     type_ = getattr(type_, "_plain", type_)
     found = _classes.get(type_)
