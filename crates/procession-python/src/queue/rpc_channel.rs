@@ -38,6 +38,27 @@ pub struct RpcChannel {
     broken: AtomicBool,
 }
 
+/// A request: which method of which object is called, and with what.
+struct Request<'a, 'py> {
+    /// The id of the object; None: the server itself.
+    ident: &'a Bound<'py, PyAny>,
+    method: &'a Bound<'py, PyAny>,
+    args: &'a Bound<'py, PyAny>,
+    kwds: &'a Bound<'py, PyAny>,
+}
+
+impl<'py> Request<'_, 'py> {
+    /// The tuple that is sent, without the keywords if there are none.
+    fn message(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        let (ident, method, args, kwds) = (self.ident, self.method, self.args, self.kwds);
+        if kwds.cast_exact::<PyDict>().is_ok_and(|kwds| kwds.is_empty()) {
+            PyTuple::new(py, [ident, method, args])
+        } else {
+            PyTuple::new(py, [ident, method, args, kwds])
+        }
+    }
+}
+
 /// The result of a call.
 enum Outcome<'py> {
     /// The method returned this value.
@@ -83,24 +104,11 @@ impl RpcChannel {
     }
 
     /// Sends a request and waits for the answer.
-    fn answer<'py>(
-        &self,
-        py: Python<'py>,
-        ident: &Bound<'py, PyAny>,
-        name: &Bound<'py, PyAny>,
-        args: &Bound<'py, PyAny>,
-        kwds: &Bound<'py, PyAny>,
-    ) -> PyResult<Bound<'py, PyAny>> {
+    fn answer<'py>(&self, py: Python<'py>, request: &Request<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
         if self.broken.load(Ordering::Relaxed) {
             return Err(self.gone());
         }
-        let plain = kwds.cast_exact::<PyDict>().is_ok_and(|kwds| kwds.is_empty());
-        let request = if plain {
-            PyTuple::new(py, [ident, name, args])?
-        } else {
-            PyTuple::new(py, [ident, name, args, kwds])?
-        };
-        if !self.put(request.as_any())? {
+        if !self.put(request.message(py)?.as_any())? {
             self.broken.store(true, Ordering::Relaxed);
             return Err(self.gone());
         }
@@ -144,7 +152,16 @@ impl RpcChannel {
         args: &Bound<'py, PyAny>,
         kwds: &Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let answer = self.answer(py, ident, name, args, kwds)?;
+        let method = name;
+        let answer = self.answer(
+            py,
+            &Request {
+                ident,
+                method,
+                args,
+                kwds,
+            },
+        )?;
         if !answer.is_exact_instance_of::<PyTuple>() {
             return Ok(PyTuple::new(py, [intern!(py, "#RETURN").as_any(), &answer])?.into_any());
         }
@@ -161,7 +178,16 @@ impl RpcChannel {
         kwds: &Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let ident = proxy.getattr(intern!(py, "_id"))?;
-        let answer = self.answer(py, &ident, name, args, kwds)?;
+        let (ident, method) = (&ident, name);
+        let answer = self.answer(
+            py,
+            &Request {
+                ident,
+                method,
+                args,
+                kwds,
+            },
+        )?;
         let Ok(envelope) = answer.cast_exact::<PyTuple>() else {
             return Ok(answer);
         };

@@ -2,8 +2,9 @@
 
 use crate::errors::{owner_died, raised};
 use crate::memory::transit;
-use crate::shared::{deadline_of, shared_class};
+use crate::shared::{deadline_of, shared_class, waited};
 use procession_core::family::Handle;
+use procession_core::sync::wait::WaitOutcome;
 use procession_core::sync::wakers::Address;
 use procession_core::sync::{self, Acquired};
 use procession_core::sys::clock::Deadline;
@@ -72,18 +73,15 @@ fn acquired(
     deadline: Deadline,
     acquire: impl Fn(Deadline) -> procession_core::Result<Acquired> + Send + Sync,
 ) -> PyResult<bool> {
-    loop {
-        let acquired = if deadline == Deadline::PAST {
-            acquire(deadline)
-        } else {
-            py.detach(|| acquire(deadline))
-        };
-        match acquired.map_err(raised)? {
-            Acquired::Yes => return Ok(true),
-            Acquired::TimedOut => return Ok(false),
-            Acquired::Interrupted => py.check_signals()?,
-            Acquired::OwnerDied(death) => return Err(owner_died(py, &death, slf)),
-        }
+    let acquired = waited(py, deadline, || match acquire(deadline) {
+        Ok(Acquired::TimedOut) => WaitOutcome::TimedOut,
+        Ok(Acquired::Interrupted) => WaitOutcome::Interrupted,
+        acquired => WaitOutcome::Ready(acquired),
+    })?;
+    match acquired.transpose().map_err(raised)? {
+        None => Ok(false),
+        Some(Acquired::OwnerDied(death)) => Err(owner_died(py, &death, slf)),
+        Some(_) => Ok(true),
     }
 }
 
