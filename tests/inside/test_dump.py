@@ -61,7 +61,42 @@ def test_only_its_user_may_read_a_dump_and_it_replaces_no_file(tmp_path):
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     output, errors, status = command("dump", str(os.getpid()), "-o", str(path))
     assert (output, status) == ("", 2)
-    assert "exists" in errors
+    assert errors == f"procession: {path} exists already, and a dump overwrites no file\n"
+    del queue
+
+
+def test_a_dump_without_a_name_is_called_after_the_process(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    queue = mp.Queue(name="here")
+    assert command("dump", str(os.getpid()))[2] == 0
+    assert "here" in command("queues", f"procession-{os.getpid()}.dump")[0]
+    del queue
+
+
+def test_a_dump_can_be_read_from_standard_input(tmp_path):
+    path = tmp_path / "family.dump"
+    queue = mp.Queue(name="here")
+    assert command("dump", str(os.getpid()), "-o", str(path))[2] == 0
+    words = [sys.executable, "-m", "procession.inspect", "queues", "-"]
+    with open(path, "rb") as file:
+        done = subprocess.run(words, stdin=file, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "here" in done.stdout
+    done = subprocess.run(words, input="text", capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert (done.returncode, done.stderr) == (2, "procession: standard input is no dump of a family\n")
+    del queue
+
+
+def test_another_file_is_said_to_be_no_dump(tmp_path):
+    path = tmp_path / "program.py"
+    path.write_text("print()")
+    assert command("why", str(path)) == ("", f"procession: {path} is no dump of a family\n", 2)
+
+
+def test_stacks_of_a_process_of_another_family_are_refused():
+    queue = mp.Queue()
+    output, errors, status = command("stacks", str(os.getpid()), "1")
+    assert (output, errors, status) == ("", "procession: process 1 is no member of this family\n", 2)
     del queue
 
 

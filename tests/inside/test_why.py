@@ -116,6 +116,18 @@ def test_a_producer_whose_consumer_was_killed_waits_for_room_for_ever(start_meth
         text = " ".join(finding["details"])
         assert "nobody is left who takes a message out of Queue" in text
         assert "consumer" in text and "killed by signal 9" in text
+        assert "took the last message out of Queue" in finding["details"][0]
+        assert "find out why consumer" in finding["advice"][0]
+        consumer = next(member for member in program.report()["family"]["members"] if member["name"] == "consumer")
+        assert consumer["state"] == "dead"
+
+
+def test_a_parent_that_joins_with_a_time_limit_again_and_again_hides_no_lost_wait(start_method):
+    with scene("consumer_killed", start_method, "killed", "polls") as program:
+        finding = program.finding("lost", lambda finding: finding["proof"] == "suspected")
+        assert who(finding) == ["producer"]
+        assert "a wait with a time limit" in finding["details"][0]
+        assert any("consumer" in text and "took the last one" in text for text in finding["details"])
 
 
 def test_a_consumer_that_computes_is_no_finding():

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::findings::Finding;
-use crate::model::{Family, Stacks, Unseen};
+use crate::model::{Family, Member, Stacks, Unseen};
 use crate::visible::{visible, visible_json};
 use crate::{Extras, Observer, attach, diagnose, dump, stacks, text};
 use serde::Serialize;
@@ -13,10 +13,11 @@ use std::time::{Duration, Instant};
 
 /// How to use the command.
 const USAGE: &str = "\
-usage: procession COMMAND (PID | FILE | --all) [--json] [--every]
-       procession dump PID -o (FILE | -) [--with-payloads]
+usage: procession COMMAND (PID | FILE | - | --all) [--json] [--every]
+       procession dump PID [-o (FILE | -)] [--with-payloads]
 
-Explains a running or hung Procession program from outside. PID is any of its processes, FILE a dump.
+Explains a running or hung Procession program from outside. PID is any of its processes (`procession ps --all` lists
+them), FILE a dump, - a dump from standard input.
 
   why      what is wrong: deadlocks, waits that cannot end, stopped processes, dead holders, slow tasks
   ps       the processes, and what each does or waits for
@@ -53,6 +54,7 @@ enum Command {
 enum Subject {
     Pid(u32),
     File(PathBuf),
+    Stdin,
     All,
 }
 
@@ -151,6 +153,7 @@ fn parse(arguments: &[String]) -> Result<Arguments> {
                 None => return usage(format!("{argument} needs the name of a file")),
             },
             "--all" => subject = Some(Subject::All),
+            "-" => subject = Some(Subject::Stdin),
             option if option.starts_with('-') => return usage(format!("there is no option {option}")),
             word => {
                 if let (Command::Stacks, Ok(pid), Some(subject)) = (command, word.parse(), &subject)
@@ -235,6 +238,12 @@ fn look(observer: &Observer, arguments: &Arguments, until: Instant) -> Result<Lo
         looked.family = observer.look(extras)?;
     }
     if arguments.command == Command::Stacks {
+        for pid in &arguments.pids {
+            let is_member = |member: &Member| member.pid == Some(*pid);
+            if !looked.family.members.iter().any(is_member) {
+                return Err(Error::NotInFamily { pid: *pid });
+            }
+        }
         looked.stacks = stacks::stacks(observer, &looked.family, &arguments.pids, Duration::MAX);
     }
     Ok(looked)
@@ -295,8 +304,12 @@ fn execute(arguments: &Arguments) -> Result<Outcome> {
 
 /// Writes a dump.
 fn dump(arguments: &Arguments) -> Result<Outcome> {
-    let (Subject::Pid(pid), Some(path)) = (&arguments.subject, &arguments.output) else {
-        return Err(Error::Usage("a dump needs a PID and -o FILE".to_owned()));
+    let Subject::Pid(pid) = &arguments.subject else {
+        return Err(Error::Usage("a dump needs a PID".to_owned()));
+    };
+    let path = match &arguments.output {
+        Some(path) => path,
+        None => &PathBuf::from(format!("procession-{pid}.dump")),
     };
     let observer = Observer::attach(*pid)?;
     let mut output = String::new();
@@ -325,6 +338,10 @@ fn observers(subject: &Subject) -> Result<(Vec<Observer>, Vec<Unseen>)> {
     match subject {
         Subject::Pid(pid) => Ok((vec![Observer::attach(*pid)?], Vec::new())),
         Subject::File(path) => Ok((vec![dump::open(path)?], Vec::new())),
+        Subject::Stdin => Ok((
+            vec![dump::open_stream(std::io::stdin().lock(), "standard input")?],
+            Vec::new(),
+        )),
         Subject::All => {
             let (memories, unseen) = attach::all();
             let observers = memories

@@ -47,7 +47,12 @@ pub fn write(observer: &Observer, path: &Path, payloads: bool) -> Result<u64> {
         .create_new(true)
         .mode(0o600)
         .open(path);
-    let file = file.map_err(|e| Error::file(path, e))?;
+    let file = file.map_err(|e| match e.kind() {
+        io::ErrorKind::AlreadyExists => Error::Exists {
+            path: path.display().to_string(),
+        },
+        _ => Error::file(path, e),
+    })?;
     let written = dump.put(&file).and_then(|length| {
         file.sync_all()?;
         Ok(length)
@@ -240,8 +245,25 @@ pub fn open(path: &Path) -> Result<Observer> {
         .open(path);
     let file = file.map_err(|e| Error::file(path, e))?;
     let length = regular(path, file.metadata())?;
+    of_file(file, length, &path.display().to_string())
+}
+
+/// Opens a dump that arrives through a pipe. It is copied into memory of the kernel first.
+///
+/// # Errors
+/// The stream cannot be read, is no dump, or the dump is damaged.
+pub fn open_stream(mut from: impl io::Read, name: &str) -> Result<Observer> {
+    let error = |e: io::Error| Error::file(name, e);
+    let mut copy = File::from(
+        rustix::fs::memfd_create("dump", rustix::fs::MemfdFlags::CLOEXEC).map_err(|e| error(e.into()))?,
+    );
+    let length = io::copy(&mut from, &mut copy).map_err(error)?;
+    of_file(copy, length, name)
+}
+
+fn of_file(file: File, length: u64, name: &str) -> Result<Observer> {
     let read = move |at: u64, into: &mut [u8]| file.read_exact_at(into, at);
-    of(Box::new(read), length)
+    of(Box::new(read), length, name)
 }
 
 /// The length of a regular file.
@@ -275,13 +297,13 @@ pub fn open_bytes(bytes: Vec<u8>) -> Result<Observer> {
         into.copy_from_slice(part.ok_or(io::ErrorKind::UnexpectedEof)?);
         Ok(())
     };
-    of(Box::new(read), length)
+    of(Box::new(read), length, "it")
 }
 
 /// Fills a buffer from an offset of the dump.
 type Read = Box<dyn Fn(u64, &mut [u8]) -> io::Result<()> + Send>;
 
-fn of(read: Read, length: u64) -> Result<Observer> {
+fn of(read: Read, length: u64, name: &str) -> Result<Observer> {
     let bytes = |at: u64, len: u64| {
         let mut bytes = vec![0; len as usize];
         read(at, &mut bytes).map_err(|_| Error::damaged("the dump ends too early"))?;
@@ -293,7 +315,9 @@ fn of(read: Read, length: u64) -> Result<Observer> {
         eight.map_or(0, u64::from_le_bytes)
     };
     if head.get(..8) != Some(MAGIC) {
-        return Err(Error::damaged("the file is no dump of a family"));
+        return Err(Error::NoDump {
+            name: name.to_owned(),
+        });
     }
     let (facts, count) = (word(&head, 8), word(&head, 16));
     if facts > LONGEST_FACTS.min(length) || count > MOST_PIECES.min(length / ENTRY) {

@@ -18,6 +18,12 @@ pub enum Error {
         /// The pid that was asked for.
         pid: u32,
     },
+    /// The process belongs to another family than the one that is looked at, or to none.
+    #[error("process {pid} is no member of this family")]
+    NotInFamily {
+        /// The pid that was asked for.
+        pid: u32,
+    },
     /// The process may belong to a family, but this user may not look at it.
     #[error("process {pid} cannot be looked at: {what} needs {permission}")]
     NotPermitted {
@@ -44,6 +50,18 @@ pub enum Error {
     Damaged {
         /// What was found.
         what: String,
+    },
+    /// A file is no dump.
+    #[error("{name} is no dump of a family")]
+    NoDump {
+        /// The file.
+        name: String,
+    },
+    /// The file for a dump exists.
+    #[error("{path} exists already, and a dump overwrites no file")]
+    Exists {
+        /// The file.
+        path: String,
     },
     /// A file cannot be read or written.
     #[error("{path}: {error}")]

@@ -1,4 +1,7 @@
-"""The consumer of a bounded queue is killed, or computes: python consumer_killed.py METHOD (killed | computes)."""
+"""The consumer of a bounded queue is killed, or computes: python consumer_killed.py METHOD (killed | computes) [polls].
+
+With "polls" the parent joins the producer with a time limit, again and again.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ def consume(queue, how: str, took) -> None:
         pass
 
 
-def main(method: str, how: str) -> None:
+def main(method: str, how: str, polls: str = "") -> None:
     context = mp.get_context(method)
     queue, took = context.Queue(maxsize=3), context.Event()
     consumer = context.Process(target=consume, args=(queue, how, took), name="consumer")
@@ -34,6 +37,8 @@ def main(method: str, how: str) -> None:
     if how == "killed":
         consumer.join()
     print("ready", flush=True)
+    while polls and producer.is_alive():
+        producer.join(0.3)
     producer.join()
 
 

@@ -183,7 +183,15 @@ fn describe(graph: &Graph<'_>, circle: &[usize], behind: &[usize]) -> Finding {
         .any(|waiter| matches!(graph.object(*waiter).map(|o| &o.detail), Some(Detail::Queue(_))));
     let waits_for_results = |waiter: &usize| graph.waiters[*waiter].wait.what == What::Result;
     let mut advice = Vec::new();
-    if joins && queues {
+    let ended = ended_users(graph, circle);
+    if !ended.is_empty() {
+        for (name, user, did) in ended {
+            details.insert(0, format!("{user} {did} {name}"));
+            advice.push(format!(
+                "find out why {user} has ended: {name} needs it, or another process in its place"
+            ));
+        }
+    } else if joins && queues {
         advice.push("take all messages out of the queue before joining the process".to_owned());
     } else if circle.iter().any(waits_for_results) {
         for (waiter, step) in circle.iter().zip(&steps) {
@@ -213,6 +221,32 @@ fn describe(graph: &Graph<'_>, circle: &[usize], behind: &[usize]) -> Finding {
         objects,
         ..Finding::new(Kind::Deadlock, title)
     }
+}
+
+/// The processes that were the last to take from or to put into queues of a circle, and have ended: for each the queue,
+/// the process, and what it did.
+fn ended_users(graph: &Graph<'_>, circle: &[usize]) -> Vec<(Named, String, &'static str)> {
+    let mut found: Vec<(Named, String, &'static str)> = Vec::new();
+    for waiter in circle {
+        let Some(object) = graph.object(*waiter) else {
+            continue;
+        };
+        let Detail::Queue(queue) = &object.detail else {
+            continue;
+        };
+        let (user, did) = match graph.waiters[*waiter].wait.what {
+            What::Item => (&queue.put_by, "put the last message into"),
+            What::Room | What::Done => (&queue.taken_by, "took the last message out of"),
+            _ => continue,
+        };
+        let name = Named::of(object);
+        if let Some(user) = user.as_ref().filter(|user| !user.lives && user.who.is_some())
+            && !found.iter().any(|(known, ..)| *known == name)
+        {
+            found.push((name, user.to_string(), did));
+        }
+    }
+    found
 }
 
 /// Sentences on the queues of a circle: who could put or take, but never will.

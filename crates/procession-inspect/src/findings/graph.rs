@@ -287,15 +287,16 @@ impl<'a> Graph<'a> {
         }
     }
 
-    /// Whether a thread sleeps outside of Procession, or for something that comes from outside: bytes, one of many things.
+    /// Whether a thread sleeps outside of Procession, or for something that comes from outside: bytes, one of many things,
+    /// the end of a process within some time.
     fn is_outsider(&self, thread: &Thread) -> bool {
         thread.state == 'S'
             && match &thread.wait {
                 None => !thread.inner_wait,
+                // With a time limit, too: a thread that joins again and again may do so for ever.
                 Some(wait) => {
-                    matches!(wait.what, What::Receive | What::Send | What::Any)
-                        && wait.steady
-                        && wait.gives_up_in.is_none()
+                    let outside = matches!(wait.what, What::Receive | What::Send | What::Any);
+                    (outside || (wait.what == What::Join && wait.gives_up_in.is_some())) && wait.steady
                 }
             }
     }

@@ -158,9 +158,25 @@ pub(super) fn unless(outsiders: &[(&Member, &Thread)]) -> String {
     let mut names: Vec<String> = outsiders
         .iter()
         .take(MOST_OUTSIDERS)
-        .map(|(member, thread)| match member.pid {
-            Some(pid) if pid == thread.id => format!("{} (its main thread)", member.who()),
-            _ => format!("{} (thread {} {:?})", member.who(), thread.id, thread.name),
+        .map(|(member, thread)| {
+            let limited = thread
+                .wait
+                .as_ref()
+                .is_some_and(|wait| wait.gives_up_in.is_some());
+            let limited = if limited {
+                ", in a wait with a time limit"
+            } else {
+                ""
+            };
+            match member.pid {
+                Some(pid) if pid == thread.id => format!("{} (its main thread{limited})", member.who()),
+                _ => format!(
+                    "{} (thread {} {:?}{limited})",
+                    member.who(),
+                    thread.id,
+                    thread.name
+                ),
+            }
         })
         .collect();
     if outsiders.len() > names.len() {

@@ -185,6 +185,9 @@ pub(crate) fn build(look: &Look<'_>, mut facts: Vec<Facts>, unseen: &mut Vec<Uns
                 member.exit = member.exit.or(known.exit);
                 member.process = Some(known.process);
                 member.threads = known.threads.unwrap_or_default();
+                if state == SeatState::Alive && member.process.as_ref().is_some_and(Process::has_ended) {
+                    member.state = SeatState::Dead; // no member has noticed yet
+                }
                 unseen.extend(known.refused);
             }
             None if state == SeatState::Alive => {
