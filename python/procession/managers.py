@@ -23,32 +23,34 @@ from ._manager.types import (
     Array,
     ArrayProxy,
     BarrierProxy,
-    BaseDictProxy,
-    BaseListProxy,
     BasePoolProxy,
-    BaseSetProxy,
     ConditionProxy,
-    DictProxy,
     EventProxy,
     IteratorProxy,
-    ListProxy,
     Namespace,
     NamespaceProxy,
     PoolProxy,
-    SetProxy,
     Value,
-    ValueProxy,
     make_pool,
 )
 from ._process.stdlib_context import own_context
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import queue
     from collections.abc import Callable, Iterable
     from typing import Any, Self
 
     from . import shared_memory
+    from ._manager_types import BaseDictProxy as BaseDictProxy  # pyright: ignore[reportMissingModuleSource]
+    from ._manager_types import BaseListProxy as BaseListProxy  # pyright: ignore[reportMissingModuleSource]
+    from ._manager_types import BaseSetProxy as BaseSetProxy  # pyright: ignore[reportMissingModuleSource]
+    from ._manager_types import DictProxy as DictProxy  # pyright: ignore[reportMissingModuleSource]
+    from ._manager_types import ListProxy as ListProxy  # pyright: ignore[reportMissingModuleSource]
+    from ._manager_types import SetProxy as SetProxy  # pyright: ignore[reportMissingModuleSource]
+    from ._manager_types import SyncBase  # pyright: ignore[reportMissingModuleSource]
+    from ._manager_types import ValueProxy as ValueProxy  # pyright: ignore[reportMissingModuleSource]
+else:
+    from ._manager.types import BaseDictProxy, BaseListProxy, BaseSetProxy, DictProxy, ListProxy, SetProxy, ValueProxy
 
 __all__ = ["BaseManager", "BaseProxy", "SharedMemoryManager", "SyncManager", "Token"]
 
@@ -441,7 +443,11 @@ def _command(self: BaseManager, name: str, *args: Any, **kwds: Any) -> Any:
     return self._procession_remote.command(name, args, kwds)
 
 
-class SyncManager(BaseManager):
+if not TYPE_CHECKING:
+    SyncBase = BaseManager  # its methods are registered below; type checkers find their signatures in the stub
+
+
+class SyncManager(SyncBase):
     """A manager of the types that processes commonly share. `procession.Manager()` returns one, started.
 
     Example:
@@ -459,25 +465,6 @@ class SyncManager(BaseManager):
                 print(sorted(results.items()))  # [(0, 0), (1, 1), (2, 4)]
         ```
     """
-
-    if TYPE_CHECKING:
-
-        def Queue(self, /, *args: Any, **kwds: Any) -> queue.Queue[Any]: ...
-        def JoinableQueue(self, /, *args: Any, **kwds: Any) -> queue.Queue[Any]: ...
-        def Event(self, /, *args: Any, **kwds: Any) -> EventProxy: ...
-        def Lock(self, /, *args: Any, **kwds: Any) -> AcquirerProxy: ...
-        def RLock(self, /, *args: Any, **kwds: Any) -> AcquirerProxy: ...
-        def Semaphore(self, /, *args: Any, **kwds: Any) -> AcquirerProxy: ...
-        def BoundedSemaphore(self, /, *args: Any, **kwds: Any) -> AcquirerProxy: ...
-        def Condition(self, /, *args: Any, **kwds: Any) -> ConditionProxy: ...
-        def Barrier(self, /, *args: Any, **kwds: Any) -> BarrierProxy: ...
-        def Pool(self, /, *args: Any, **kwds: Any) -> Any: ...
-        def Value(self, /, *args: Any, **kwds: Any) -> ValueProxy: ...
-        def Array(self, /, *args: Any, **kwds: Any) -> Any: ...
-        def Namespace(self, /, *args: Any, **kwds: Any) -> Any: ...
-        def list(self, /, *args: Any, **kwds: Any) -> Any: ...
-        def dict(self, /, *args: Any, **kwds: Any) -> Any: ...
-        def set(self, /, *args: Any, **kwds: Any) -> Any: ...
 
 
 def _register_types() -> None:

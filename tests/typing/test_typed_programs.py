@@ -16,6 +16,7 @@ OURS_ALONE = {"dicts"}
 
 # Where an answer differs from the one for multiprocessing: the line and the reason.
 DIFFERENCES = {
+    "reveal_type(own.address)": "the address has no type: it is of the family that the program has chosen",
     "reveal_type(mp.Value(ctypes.c_int, 1, lock=False))": "there is no lock, so it is the ctypes object itself",
     "reveal_type(mp.Array(ctypes.c_double, 3, lock=False))": "there is no lock, so it is the ctypes array itself",
     "reveal_type(context.Condition().wait_for(lambda: True))": "the value that the predicate returned, with its type",
