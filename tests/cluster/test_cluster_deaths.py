@@ -248,3 +248,55 @@ def test_ctrl_c_ends_a_map_and_what_it_runs(nodes, log):
             kill(client)
     assert err.rstrip().endswith("KeyboardInterrupt"), err
     until(lambda: not any(map(is_alive, pids)))
+
+
+def test_retries_count_the_deaths_of_workers_and_of_nodes_together(nodes, log):
+    with mp.cluster(nodes.address) as cluster:
+        kill(nodes.nodes[1])
+        nodes.ready(cluster)
+        with cluster.Pool() as pool:
+            result = pool.apply_async(tasks.die_and_kill_the_node, (log, nodes.nodes[0].pid, 1), retries=1)
+            with pytest.raises(mp.NodeDiedError):
+                result.get(3 * PATIENCE)
+        assert tasks.runs(log) == {1: 2}
+
+
+def test_a_node_that_is_stopped_holds_up_neither_the_connection_nor_an_upload(nodes, tmp_path):
+    kill(nodes.nodes[0], signal.SIGSTOP)
+    try:
+        with mp.cluster(nodes.address, node_timeout=2.0) as cluster:
+            until(lambda: [node.pid for node in cluster.nodes()] == [nodes.nodes[1].pid])
+            kill(nodes.nodes[0], signal.SIGCONT)
+            nodes.ready(cluster)
+            kill(nodes.nodes[0], signal.SIGSTOP)
+            (tmp_path / "file").write_text("")
+            with pytest.raises(TimeoutError):
+                cluster.upload(tmp_path / "file")
+            with pytest.raises(mp.NodeDiedError):
+                cluster.Process(target=tasks.pid, node="node-0").start()
+    finally:
+        kill(nodes.nodes[0], signal.SIGCONT)
+
+
+def test_a_program_that_was_suspended_loses_no_task(nodes, tmp_path):
+    program = f"""
+import os
+import procession as mp
+import cluster_tasks as tasks
+if __name__ == "__main__":
+    with mp.cluster({nodes.address!r}, node_timeout=1.0) as c, c.Pool() as pool:
+        result = pool.map_async(tasks.sleep, [0.2] * 20)
+        open({str(tmp_path / "began")!r}, "w").close()
+        result.get()
+"""
+    path = tmp_path / "program.py"
+    path.write_text(program)
+    client = subprocess.Popen([sys.executable, "-W", "ignore", str(path)], env=nodes.environment)
+    try:
+        until((tmp_path / "began").exists, 2 * PATIENCE)
+        client.send_signal(signal.SIGSTOP)
+        time.sleep(3)  # longer than the client's timeout
+        client.send_signal(signal.SIGCONT)
+        assert client.wait(3 * PATIENCE) == 0
+    finally:
+        client.kill()

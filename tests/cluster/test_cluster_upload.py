@@ -51,6 +51,18 @@ def test_a_node_that_joins_later_gets_what_was_uploaded(nodes, package):
             assert process.exitcode == 0, process.exception
 
 
+def test_an_upload_that_is_refused_keeps_no_node_out(nodes, tmp_path):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    os.mkfifo(folder / "pipe")
+    with mp.cluster(nodes.address) as cluster:
+        nodes.ready(cluster)
+        with pytest.raises(ValueError, match="neither a file nor a folder"):
+            cluster.upload(folder)
+        nodes.add()
+        nodes.ready(cluster)
+
+
 def test_a_missing_file_is_refused(cluster, tmp_path):
     with pytest.raises(FileNotFoundError, match="nothing_here"):
         cluster.upload(tmp_path / "nothing_here")

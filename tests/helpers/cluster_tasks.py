@@ -16,10 +16,31 @@ def add(a, b=0):
     return a + b
 
 
-def fail_at(bad, n):
+def fail_at(bad, n, text=None):
     if n == bad:
-        raise ValueError(f"{n} is bad")
+        raise ValueError(text or f"{n} is bad")
     return n
+
+
+def first_of(array):
+    return float(array[0])
+
+
+def incremented(array):
+    array += 1
+    return array
+
+
+def die_and_kill_the_node(folder, node, n):
+    """Kills its worker when it runs first, its node when it runs again."""
+    logged(folder, n)
+    count = runs(folder)[n]
+    if count == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif count == 2:
+        os.kill(node, signal.SIGKILL)
+        time.sleep(1000)
+    return count
 
 
 def pid(_=None):

@@ -1,9 +1,8 @@
 """Big buffers that several calls have in common are sent to a node once.
 
-An array that a program gives to many calls is pickled by each of them. Its data is not copied then, but would be sent
-each time. So from the second call on that has a buffer of the same object, the data is known by its digest: a node that
-has data with this digest is sent the digest alone. A program may change the array between two calls; then the digest is
-another one. A buffer that occurs in one call only is not read for this.
+An array that a program gives to many calls is pickled by each of them, and would be sent each time. So from the second
+call on that has a buffer of the same object, the data is known by its digest: a node that has data with this digest is
+sent the digest alone. A program may change the array between two calls; then the digest is another one.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-__all__ = ["Common", "Kept", "Seen", "named"]
+__all__ = ["Common", "Kept", "Seen", "named", "own"]
 
 _LEAST = 1 << 16  # bytes of a buffer for which this is worth while
 _MOST_SEEN = 4096  # buffers whose objects are remembered
@@ -28,12 +27,19 @@ _MOST_KEPT = 256 << 20  # bytes that a node keeps for a pool
 class Common:
     """A buffer that may be kept by nodes."""
 
-    __slots__ = ("digest", "nbytes", "view")
+    __slots__ = ("__weakref__", "digest", "nbytes", "view")
 
     def __init__(self, view: memoryview) -> None:
         self.view = view
         self.nbytes = view.nbytes
         self.digest = blake2b(view, digest_size=20).digest()
+
+
+def own(view: memoryview) -> memoryview:
+    """Returns a buffer that the program cannot change: it is sent later, and the call has its values of now."""
+    if type(view.obj) is bytes:
+        return view
+    return memoryview(bytearray(view))  # writable, as an array that is made of it is to be
 
 
 class Seen:
@@ -42,25 +48,26 @@ class Seen:
     def __init__(self) -> None:
         # weak references: another object may get the address of one that has gone
         self._seen: dict[tuple[int, int], Any] = {}
+        # by digest, so that calls with the same data share a copy
+        self._common: weakref.WeakValueDictionary[bytes, Common] = weakref.WeakValueDictionary()
 
     def marked(self, buffers: list[memoryview]) -> list[Any]:
-        """Returns the buffers of a call; those that an earlier call had, too, as `Common`."""
-        if not buffers or all(view.nbytes < _LEAST for view in buffers):
-            return buffers
+        """Returns copies of the buffers of a call; those that an earlier call had, too, as `Common`."""
         return [self._mark(view) for view in buffers]
 
     def _mark(self, view: memoryview) -> Any:
         if view.nbytes < _LEAST:
-            return view
+            return own(view)
         key = id(view.obj), view.nbytes
         found = self._seen.get(key)
         if found is not None and found() is view.obj:
-            return Common(view)
+            common = Common(own(view))
+            return self._common.setdefault(common.digest, common)
         if len(self._seen) >= _MOST_SEEN:
             self._seen.clear()
         with suppress(TypeError):  # an object to which there are no weak references
             self._seen[key] = weakref.ref(view.obj)
-        return view
+        return own(view)
 
 
 class Kept:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
+from contextlib import suppress
 
 from .._arguments import seconds
 from ..context import BaseContext, ForkServerProcess
@@ -60,6 +62,8 @@ class ClusterContext(BaseContext):
                     raise ValueError(f"which cluster? Set {ADDRESS} to the address of its scheduler, or use cluster()")
                 client = connect.client_of(where, self._security, self._insecure, self._node_timeout)
                 self._members = found = Members(client, self._insecure, self._node_timeout)
+                # for a program that drops the context without closing it
+                weakref.finalize(self, _close_soon, found).atexit = False
             return found
 
     def cpu_count(self) -> int:
@@ -118,6 +122,8 @@ class ClusterContext(BaseContext):
 
         Raises:
             OSError: it cannot be read, or a node cannot store it.
+            ValueError: it contains a pipe, a socket or a device.
+            TimeoutError: a node does not answer for `node_timeout` seconds.
         """
         self.members().upload(path)
 
@@ -138,6 +144,12 @@ class ClusterContext(BaseContext):
         if self is _from_environment:
             return dask_context, ()
         raise TypeError("the connection to a cluster cannot be sent to another process")
+
+
+def _close_soon(members: Members) -> None:
+    """Closes a connection in a thread: a garbage collection may happen in the thread of Dask's loop."""
+    with suppress(RuntimeError):  # the interpreter ends
+        threading.Thread(target=members.close, daemon=True).start()
 
 
 def cluster(

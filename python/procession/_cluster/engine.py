@@ -18,8 +18,8 @@ from collections import deque
 from .._pool.errors import NodeDiedError, PoolBrokenError, error_of
 from .._pool.thread_engine import ThreadEngine
 from . import pickling
-from .common import Seen
-from .frames import packed, size
+from .common import Seen, own
+from .frames import packed, safe, size
 from .groups import ClusterGroup, ClusterTask
 from .link import Link
 from .share import plan
@@ -38,6 +38,10 @@ _MOST_WAITING = 1 << 16  # tasks
 _MOST_BYTES = 128 << 20  # of the tasks that are not done
 _AFTER = 0.25  # seconds from the end of a node to the decision about its tasks
 _TO_END = 5.0  # seconds for nodes to end their pools
+
+
+# The outcomes of a node after which a task is not run again. All others say how a worker ended that ran it.
+_NO_DEATHS = frozenset(("raised", "exception", "unsendable", "unreadable", "cancelled", "abandoned", "timeout"))
 
 
 class ClusterEngine(ThreadEngine):
@@ -60,7 +64,7 @@ class ClusterEngine(ThreadEngine):
         self._init = None
         if init[0] is not None:
             pickled, buffers = pickling.dumps(init)
-            self._init = [pickled, *buffers]
+            self._init = [pickled, *map(own, buffers)]
         self.seen = Seen()
         self._bytes = 0
         self._bare: float | None = None  # since when work waits without a node
@@ -82,6 +86,7 @@ class ClusterEngine(ThreadEngine):
         retries: int = 0,
         report: bool = False,
     ) -> ClusterTask | None:
+        self.check_process()
         if not self.has_room():
             return None
         data = pickling.dumps_whole(function)
@@ -112,7 +117,13 @@ class ClusterEngine(ThreadEngine):
         retries: int = 0,
         report: bool = False,
     ) -> ClusterGroup:
+        self.check_process()
         return ClusterGroup(self, function, starred, timeout, retries, report)
+
+    def check_process(self) -> None:
+        """RuntimeError: this is a forked child, which has no connections of its own."""
+        if os.getpid() != self.pid:
+            raise RuntimeError("a pool can be used only by the process that made it: make another one here")
 
     def has_room(self) -> bool:
         return not self._bytes or (self._bytes < _MOST_BYTES and len(self.queue) < _MOST_WAITING)
@@ -205,13 +216,13 @@ class ClusterEngine(ThreadEngine):
         options = self._options
         init = None if self._init is None else packed([tuple(self._init)])[0]
         return {
-            "node": link.node.name,
+            "node": safe(link.node.name),
             "workers": link.workers,
             "init": init,
             "most": options["most"],
             "memory": options["memory"],
             "threads": options["threads"],
-            "label": self._name,
+            "label": safe(self._name),
             "beat": min(1.0, self.members.node_timeout / 4),
         }
 
@@ -229,8 +240,13 @@ class ClusterEngine(ThreadEngine):
                     if what[0] in ("abandoned", "cancelled"):  # the end of the pool there follows
                         continue
                     work = link.settled(key, number, 0)
-                    if work is not None:
-                        self._settle(work, False, self._failure(link, work, what))
+                    if work is None:
+                        continue
+                    if what[0] not in _NO_DEATHS and work.again():
+                        work.state = "waiting"
+                        self.queue.appendleft(work)
+                        continue
+                    self._settle(work, False, self._failure(link, work, what))
                 elif kind == "return":
                     work = link.settled(rest[0], rest[1], 0)
                     link.leaving = True
@@ -255,6 +271,9 @@ class ClusterEngine(ThreadEngine):
         """Returns the outcome for a failure on a node; errors about its workers name the node."""
         if what[0] in ("raised", "unsendable"):
             return what
+        if what[0] not in _NO_DEATHS:
+            kind, pid, code, item, _, *facts = what
+            what = (kind, pid, code, item, work.deaths + 1, *facts)
         error = error_of(what, work.owner.name, work.index, None)
         made: Any = error.__reduce__()
         text, *facts = made[1]

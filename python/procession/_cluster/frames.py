@@ -10,7 +10,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["packed", "size"]
+__all__ = ["packed", "safe", "size"]
 
 _BIG = 1 << 15  # bytes from which a buffer goes beside the message
 
@@ -42,6 +42,11 @@ def _beside(part: Any) -> Any:
 
 
 _PLAIN = frozenset((int, str, bool, float, tuple, list, type(None)))
+
+
+def safe(text: str | None) -> Any:
+    """Returns a text that a comm can send: one of `os.fsdecode` may contain surrogates, which are shown as escapes."""
+    return text if text is None else text.encode("utf-8", "backslashreplace").decode()
 
 
 def size(parts: Any) -> int:

@@ -23,15 +23,15 @@ _BATCH = 16  # tasks that are handed over together
 
 
 class Definition:
-    """What the tasks of a function have in common. limits: `timeout` and `retries` on the node."""
+    """What the tasks of a function have in common. Whether one is run again is decided here, and not on a node."""
 
-    __slots__ = ("data", "key", "limits", "starred")
+    __slots__ = ("data", "key", "starred", "timeout")
 
-    def __init__(self, key: int, data: bytes, starred: bool, timeout: float | None, retries: int) -> None:
+    def __init__(self, key: int, data: bytes, starred: bool, timeout: float | None) -> None:
         self.key = key
         self.data = data
         self.starred = starred
-        self.limits = timeout, retries
+        self.timeout = timeout
 
 
 class Work:
@@ -63,7 +63,7 @@ class Work:
         self.is_item = isinstance(owner, ClusterGroup)
         self.bytes = size(parts)
         self.job = owner.id
-        self.deaths = 0  # number of nodes that died with it
+        self.deaths = 0  # number of nodes and workers that died with it, and after which it was run again
         self.sent_at = 0.0
         self.state = "waiting"  # then "sent", "done"; or "withdrawn"
 
@@ -77,12 +77,10 @@ class Work:
         self.owner._done_with(self, success, value)
 
     def again(self) -> bool:
-        """Notes that a node has died with the task. Returns whether it may be run again."""
-        left = self.owner.retries - self.deaths
-        if left <= 0:
+        """Notes that a node or a worker has died with the task. Returns whether it may be run again."""
+        if self.deaths >= self.owner.retries:
             return False
         self.deaths += 1
-        self.definition = self.owner._definition(left - 1)
         return True
 
 
@@ -108,12 +106,8 @@ class ClusterTask(ThreadTask):
         self._outcome = None
         self._report = report
         self._ended = False
-        self._data = data
-        self._timeout = timeout
-        self._work = Work(self, self._definition(retries), 0, False, parts)  # type: ignore[assignment]
-
-    def _definition(self, retries: int) -> Definition:
-        return Definition(self.id, self._data, False, self._timeout, retries)
+        definition = Definition(self.id, data, False, timeout)
+        self._work = Work(self, definition, 0, False, parts)  # type: ignore[assignment]
 
     def _done_with(self, work: Work, success: bool, value: Any) -> None:
         self._done(success, value)
@@ -147,19 +141,8 @@ class ClusterGroup(ThreadGroup):
         super().__init__(engine, function, starred, report)
         self.name = name_of(function)
         self.retries = retries
-        self._data = pickling.dumps_whole(function)
-        self._timeout = timeout
-        self._definitions: dict[int, Definition] = {}
-        self._first = self._definition(retries)
+        self._definition = Definition(next(engine.numbers), pickling.dumps_whole(function), starred, timeout)
         self.big = False
-
-    def _definition(self, retries: int) -> Definition:
-        found = self._definitions.get(retries)
-        if found is None:
-            key = next(self._engine.numbers)
-            found = Definition(key, self._data, self._starred, self._timeout, retries)
-            self._definitions[retries] = found
-        return found
 
     def feed(
         self, iterator: Iterator[Any], items: int, chunk: int = 1, first: int = 0, listed: bool = False
@@ -189,7 +172,7 @@ class ClusterGroup(ThreadGroup):
                 error = raised, len(part)
                 break
             work = Work(
-                self, self._first, first + read, listed or chunk > 1, [pickled, *self._engine.seen.marked(buffers)]
+                self, self._definition, first + read, listed or chunk > 1, [pickled, *self._engine.seen.marked(buffers)]
             )
             big = work.bytes > _BIG and work.bytes > _BIG_ITEM * len(part)
             self.big = self.big or big
@@ -223,8 +206,7 @@ class ClusterGroup(ThreadGroup):
     def _tidy(self) -> None:
         """Lets the nodes forget the function when there are no more tasks. The caller holds the condition."""
         if not self._pending and not self._feeding:
-            for definition in self._definitions.values():
-                self._engine.forget(definition.key)
+            self._engine.forget(self._definition.key)
 
     def feeding(self, on: bool) -> None:
         super().feeding(on)
@@ -264,6 +246,7 @@ def _read(parts: list[Any]) -> tuple[bool, Any]:
     """Unpickles a result, in the thread that fetches it."""
     pickled, *buffers = parts
     try:
-        return True, pickling.loads(pickled, buffers=buffers)
+        # small ones have come as bytes; an array that is made of one is to be writable, as one of a bigger buffer is
+        return True, pickling.loads(pickled, buffers=[bytearray(b) if type(b) is bytes else b for b in buffers])
     except Exception as error:
         return False, ("unreadable", error)

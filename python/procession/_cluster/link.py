@@ -76,7 +76,7 @@ class Link:
         definition = work.definition
         if definition.key not in self._known and work.is_item:
             self._known.add(definition.key)
-            self._out.append(("define", definition.key, definition.data, definition.starred, *definition.limits))
+            self._out.append(("define", definition.key, definition.data, definition.starred, definition.timeout))
         self._out.extend(self._kept.messages(work.parts))
         parts = named(work.parts)
         self.sent[definition.key, work.number] = work
@@ -85,7 +85,7 @@ class Link:
         if work.is_item:
             self.tell("items", definition.key, work.number, work.many, *parts)
         else:
-            self.tell("call", definition.key, definition.data, *definition.limits, *parts)
+            self.tell("call", definition.key, definition.data, definition.timeout, *parts)
 
     def tell(self, *message: Any) -> None:
         """Sends a message to the node."""
@@ -183,12 +183,18 @@ class Link:
                 await self._comm.write(packed(out))
             except OSError:  # the reader is told, too
                 return
+            except Exception as error:
+                self.end(f"cannot be sent a message: {type(error).__name__}: {error}")
+                return
 
     async def _listen(self, beat: float) -> None:
         """Ends the connection if the node is silent for too long: it is stopped, or the network is cut."""
         limit = self._engine.members.node_timeout
         while True:
+            before = time.monotonic()
             await asyncio.sleep(beat)
+            if time.monotonic() - before > 2 * beat:  # this program was suspended, or its loop was held up
+                self._heard = time.monotonic()
             silent = time.monotonic() - self._heard
             if silent > limit:
                 self.end(f"has been silent for {silent:.1f} seconds")

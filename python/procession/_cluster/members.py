@@ -134,14 +134,22 @@ class Members:
     def run(self, function: Any, address: str, *args: Any) -> Any:
         """Runs a function in the process of a node, and returns its result. Both sides import the function by its name.
         Not from the loop.
+
+        TimeoutError: the node has not answered for `node_timeout` seconds.
         """
-        return self._client.run(function, *args, workers=[address])[address]
+        return self._run_on([address], function, *args)[address]
+
+    def _run_on(self, addresses: list[str], function: Any, *args: Any) -> Any:
+        client = self._client
+        return client.sync(
+            client._run, function, *args, workers=addresses, callback_timeout=self.node_timeout, on_error="raise"
+        )
 
     def upload(self, path: Any) -> None:
         """Sends a file or folder to all nodes, and to those that join later. OSError: it cannot be read or stored."""
         archive = uploads.pack(path)
+        self._run_on(list(self.nodes), uploads.store, archive)
         self._uploads[os.path.abspath(path)] = archive
-        self._client.run(uploads.store, archive, workers=list(self.nodes))
 
     def cores(self) -> int:
         """Returns the number of cores of all nodes."""
@@ -191,22 +199,26 @@ class Members:
         except Exception as error:
             self._failed.append(error)
         self._began.set()
-        last = time.monotonic()
+        last, again = time.monotonic(), False
         while self._lost is None:
             await asyncio.sleep(_LOOK)
             comm = self._client.scheduler_comm
             if comm is None or comm.comm.closed() or self._client.status not in ("running",):
                 self._lose(PoolBrokenError(f"the scheduler at {self.address} has gone"))
             elif time.monotonic() - last > _READ:
+                limit = _READ if again else self.node_timeout
                 try:
-                    await asyncio.wait_for(self._read(False), self.node_timeout)
+                    await asyncio.wait_for(self._read(False), limit)
                 except TimeoutError:
+                    if not again:  # after this program was suspended, the answer may be there already
+                        again = True
+                        continue
                     silent = time.monotonic() - last
                     why = f"the scheduler at {self.address} has been silent for {silent:.1f} seconds"
                     self._lose(PoolBrokenError(why))
                 except OSError:
                     continue  # the next look tells
-                last = time.monotonic()
+                last, again = time.monotonic(), False
 
     async def _read(self, first: bool) -> None:
         """Reads the list of nodes."""
@@ -217,11 +229,8 @@ class Members:
             del self.refused[address]
         new = [address for address in found if address not in self.nodes and address not in self.refused]
         if first:
-            for address in new:
-                await self._admit(address)
-                if address in self.refused:
-                    self._failed.append(RuntimeError(self.refused[address]))
-                    return
+            await asyncio.gather(*map(self._admit, new))
+            self._failed += [RuntimeError(self.refused[address]) for address in new if address in self.refused]
         else:
             for address in new:
                 self._begin_to_admit(address)
@@ -259,10 +268,12 @@ class Members:
             facts = await asyncio.to_thread(self.run, node.install, address)
             for archive in list(self._uploads.values()):
                 await asyncio.to_thread(self.run, uploads.store, address, archive)
+        except (OSError, TimeoutError):
+            return  # it has gone already or is stopped; if not, the next reading of the list tries it again
         except Exception:
             if not late:
                 raise
-            return  # it has gone already; if not, the next reading of the list tries it again
+            return
         finally:
             self._admitting.discard(address)
         found = self.nodes[address] = Node(address, facts["name"], facts["cores"], facts["pid"])

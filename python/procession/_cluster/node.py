@@ -9,9 +9,9 @@ The agent runs in the loop of the Dask worker; making and ending a pool, which t
 
 Messages to the node: `(kind, ...)`, in lists.
 
-    define  key, definition, starred, timeout, retries   a function of many tasks; None for `timeout`: without limit
+    define  key, definition, starred, timeout             a function of many tasks; None for `timeout`: without limit
     items   key, number, many, pickle, *buffers           a task of it; `number` is the index of its first item
-    call    key, definition, timeout, retries, pickle, *buffers   a single call
+    call    key, definition, timeout, pickle, *buffers    a single call
     keep    digest, buffer                                data of several tasks, whose messages name it: (digest,)
     drop    digest                                        there are no more tasks with that data
     cancel  key                                           a single call, or all tasks of a function
@@ -145,8 +145,11 @@ class Agent:
             with self._lock:
                 self._woken = False
                 out, self._out = self._out, []
-            if out:
+            try:
                 await self._comm.write(packed(out))
+            except Exception:
+                self._comm.abort()  # the client notices it at once
+                raise
 
     def _say(self, *messages: tuple[Any, ...]) -> None:
         """Sends messages; from any thread."""
@@ -196,8 +199,7 @@ class Agent:
         if isinstance(why, worker.InitializerFailed):
             self._say(("broken", why.args[0]))
         else:
-            text = f"{type(why).__name__}: {why}"
-            self._say(("broken", ("raised", (type(why).__qualname__, str(why), text, None, None))))
+            self._say(("broken", worker.described(why, self._node, None)))
 
     def _take(self, kind: str, *rest: Any) -> None:
         if kind == "items" or kind == "call":
@@ -228,9 +230,9 @@ class Agent:
             else:
                 self._pool.close()
 
-    def _define(self, key: int, definition: Any, starred: bool, timeout: float | None, retries: int) -> None:
+    def _define(self, key: int, definition: Any, starred: bool, timeout: float | None) -> None:
         function = partial(worker.run_items, bytes(definition), self._node, starred)
-        group = self._pool._engine.group(function, False, timeout, retries, False)
+        group = self._pool._engine.group(function, False, timeout, 0, False)
         group.feeding(True)
         self._groups[key] = group
         watch = self._pool._supervisor
@@ -252,11 +254,11 @@ class Agent:
                 if error is not None:
                     raise error[0]
                 return bool(read)
-            key, definition, timeout, retries, pickled, *buffers = rest
+            key, definition, timeout, pickled, *buffers = rest
             args = bytes(definition), self._node, pickled, worker.frames_of(buffers)
             watch = self._pool._supervisor
             with watch.lock:
-                task = engine.submit(worker.run_call, args, {}, timeout, retries, True)
+                task = engine.submit(worker.run_call, args, {}, timeout, 0, True)
                 if task is None:
                     return False
                 self._tasks[key] = task

@@ -21,6 +21,7 @@ from .._errors import ProcessDiedError
 from .._pool.errors import NodeDiedError
 from .._start import exit_report
 from . import pickling, process_node
+from .frames import safe
 from .process_child import record_of
 
 TYPE_CHECKING = False
@@ -139,15 +140,18 @@ class RemotePopen:
         hello = {
             "op": process_node.HANDLER,
             "reply": False,
-            "node": self.node.name,
-            "name": process_obj._name,
+            "node": safe(self.node.name),
+            "name": safe(process_obj._name),
             # a program that does not know of the cluster cannot ask for its output, and expects it
             "forward": getattr(process_obj, "_procession_forward", True),
             "level": _level(),
             "pickle": pickled,
         }
         if self.node not in _prepared:
-            members.run(process_node.install, self.node.address)
+            try:
+                members.run(process_node.install, self.node.address)
+            except TimeoutError:
+                raise NodeDiedError(f"the node {self.node.name} does not answer") from None
             _prepared.add(self.node)
         self._sentinel = os.eventfd(0, os.EFD_CLOEXEC)
         _end_at_exit()
@@ -165,7 +169,7 @@ class RemotePopen:
         comm = await self._members.connect(self.node)
         try:
             await comm.write(hello)
-            kind, what = await comm.read()
+            kind, what = await asyncio.wait_for(comm.read(), self._members.node_timeout)
             if kind != "started":
                 raise ChildProcessError(f"the node {self.node.name} could not start {hello['name']}: {what}")
         except BaseException as error:
@@ -212,11 +216,14 @@ class RemotePopen:
         """Asks the node for a sign of life: one that was stopped closes no connection."""
         limit = self._members.node_timeout
         while self.returncode is None:
+            before = time.monotonic()
             if time.monotonic() - self._heard > limit and not self._showing:
                 self._finish(_UNKNOWN, f"the node {self.node.name} has been silent for {limit:g} seconds")
                 return
             await self._send("ping", 0)
             await asyncio.sleep(limit / 4)
+            if time.monotonic() - before > limit / 2:  # this program was suspended, or its loop was held up
+                self._heard = time.monotonic()
 
     def joined(self, node: Node) -> None:
         """Called when a node joins."""

@@ -31,6 +31,7 @@ import os
 from contextlib import suppress
 
 from . import process_child
+from .frames import safe
 from .node_process import NodeProcess
 from .streams import Lines, Records, Stream
 
@@ -86,7 +87,7 @@ class ProcessAgent:
         try:
             await asyncio.to_thread(self._start)
         except Exception as error:
-            await self._say("refused", f"{type(error).__name__}: {error}")
+            await self._say("refused", safe(f"{type(error).__name__}: {error}"))
             return
         await self._say("started", self._process.pid)
         listening = asyncio.ensure_future(self._listen())

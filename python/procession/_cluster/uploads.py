@@ -26,6 +26,7 @@ def pack(path: str | os.PathLike[str]) -> bytes:
 
     Raises:
         OSError: it cannot be read.
+        ValueError: it contains a pipe, a socket or a device.
     """
     path = os.path.abspath(os.fspath(path))
     os.stat(path)  # raises the usual error, with the name
@@ -36,7 +37,11 @@ def pack(path: str | os.PathLike[str]) -> bytes:
 
 
 def _kept(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
-    return None if os.path.basename(member.name) in _LEFT_OUT else member
+    if os.path.basename(member.name) in _LEFT_OUT:
+        return None
+    if not member.isfile() and not member.isdir():
+        raise ValueError(f"{member.name!r} is neither a file nor a folder, and cannot be sent to nodes")
+    return member
 
 
 # --- on a node ---

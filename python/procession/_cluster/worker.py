@@ -7,6 +7,7 @@ from pickle import PickleBuffer
 
 from .._pool.errors import shortened
 from . import pickling
+from .frames import safe
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def _packed(value: Any, node: str) -> tuple[Any, ...]:
     except Exception as error:
         from .._pool.worker import unsendable
 
-        return False, ("unsendable", unsendable(error, value))
+        return False, ("unsendable", tuple(map(safe, unsendable(error, value))))
     if not buffers:
         return True, pickled
     return True, pickled, *map(PickleBuffer, buffers)
@@ -119,9 +120,9 @@ def described(error: BaseException, node: str, place: tuple[int, object] | None)
             pickled = None
     except Exception:
         pickled = None
-    at = None if place is None else (place[0], shortened(place[1]))
+    at = None if place is None else (place[0], safe(shortened(place[1])))
     text = f"On node {node}, in worker {os.getpid()}:\n{text}"
-    return "raised", (type(error).__qualname__, message, text, pickled, at)
+    return "raised", (type(error).__qualname__, safe(message), safe(text), pickled, at)
 
 
 def unreadable(error: BaseException, node: str) -> BaseException:
