@@ -3,15 +3,9 @@
 
 mod family;
 
-use family::Made;
+use family::{Made, only};
 use procession_inspect::findings::{Finding, Kind, Level, Proof, confirmed, find};
 use procession_inspect::model::{Detail, SeatState, What};
-
-fn only(findings: &[Finding], kind: Kind) -> &Finding {
-    let kinds: Vec<Kind> = findings.iter().map(|finding| finding.kind).collect();
-    assert_eq!(kinds, [kind]);
-    &findings[0]
-}
 
 #[test]
 fn two_crossed_rlocks_are_a_certain_deadlock() {

@@ -3,15 +3,9 @@
 
 mod family;
 
-use family::Made;
+use family::{Made, only};
 use procession_inspect::findings::{Finding, Kind, Proof, find};
 use procession_inspect::model::{Detail, Key, Past, Task, What};
-
-fn only(findings: &[Finding], kind: Kind) -> &Finding {
-    let kinds: Vec<Kind> = findings.iter().map(|finding| finding.kind).collect();
-    assert_eq!(kinds, [kind]);
-    &findings[0]
-}
 
 fn caller_waits(made: &mut Made, pool: Key) {
     made.wait(0, What::Result, pool).group = Some((1, Some(family::DEFINITION)));

@@ -3,15 +3,9 @@
 
 mod family;
 
-use family::Made;
+use family::{Made, only};
 use procession_inspect::findings::{Finding, Kind, Level, Proof, find};
 use procession_inspect::model::{Detail, Ended, User, What, Who};
-
-fn only(findings: &[Finding], kind: Kind) -> &Finding {
-    let kinds: Vec<Kind> = findings.iter().map(|finding| finding.kind).collect();
-    assert_eq!(kinds, [kind]);
-    &findings[0]
-}
 
 #[test]
 fn a_thread_that_waits_for_its_own_process_ends_no_wait() {

@@ -80,15 +80,26 @@ impl Known {
 
 /// The call site of the program that is executed. None if there is none (a thread of this package), or if there is no memory
 /// for its label.
+///
+/// # Errors
+/// [`Error::Interrupted`]: a signal handler ends the wait for the ledger, in which a new label is made. The caller must raise
+/// what the handler has raised, and make no object.
 #[inline]
-fn site(py: Python<'_>) -> Option<Arc<Site>> {
-    let mut frame = Frame::innermost(py)?;
-    let known = KNOWN.try_lock().ok()?;
+fn site(py: Python<'_>) -> Result<Option<Arc<Site>>, Error> {
+    let Some(mut frame) = Frame::innermost(py) else {
+        return Ok(None);
+    };
+    let Ok(known) = KNOWN.try_lock() else {
+        return Ok(None);
+    };
     if let Some(known) = known.as_ref() {
         loop {
             let code = frame.code().as_ptr() as usize;
             if known.is_ours(code) {
-                frame = frame.caller()?;
+                match frame.caller() {
+                    Some(caller) => frame = caller,
+                    None => return Ok(None),
+                }
                 continue;
             }
             let instruction = frame.instruction();
@@ -99,7 +110,7 @@ fn site(py: Python<'_>) -> Option<Arc<Site>> {
                     && Family::home_if_any().is_some_and(|home| core::ptr::eq(home, site.label.family()))
             });
             match found {
-                Some(site) => return Some(site.clone()),
+                Some(site) => return Ok(Some(site.clone())),
                 None => break,
             }
         }
@@ -111,17 +122,25 @@ fn site(py: Python<'_>) -> Option<Arc<Site>> {
 /// The call site in this frame, or in the first of its callers that is no function of this package.
 #[cold]
 #[inline(never)]
-fn new_site(py: Python<'_>, mut frame: Frame<'_>) -> Option<Arc<Site>> {
+fn new_site(py: Python<'_>, mut frame: Frame<'_>) -> Result<Option<Arc<Site>>, Error> {
     while is_ours(py, &frame) {
         if let Ok(mut known) = KNOWN.try_lock() {
             known.get_or_insert_with(Known::new).add_ours(&frame.code());
         }
-        frame = frame.caller()?;
+        match frame.caller() {
+            Some(caller) => frame = caller,
+            None => return Ok(None),
+        }
     }
-    let place = place(py, &frame).ok()?;
+    let Ok(place) = place(py, &frame) else {
+        return Ok(None);
+    };
+    let Some(label) = if_memory(Family::home().and_then(|home| Label::new(home, "", &place)))? else {
+        return Ok(None);
+    };
     let site = Arc::new(Site {
         instruction: frame.instruction(),
-        label: Label::new(Family::home().ok()?, "", &place).ok()?,
+        label,
         code: frame.code().unbind(),
         place,
     });
@@ -132,7 +151,19 @@ fn new_site(py: Python<'_>, mut frame: Frame<'_>) -> Option<Arc<Site>> {
     };
     // Not before the table is unlocked: it may be the last reference to a code object of the program.
     drop(old);
-    Some(site)
+    Ok(Some(site))
+}
+
+/// A label, or None if there is no memory for it: only observers read labels.
+///
+/// # Errors
+/// [`Error::Interrupted`], which must not be swallowed: it stands for the exception of a signal handler.
+fn if_memory(label: Result<Arc<Label>, Error>) -> Result<Option<Arc<Label>>, Error> {
+    match label {
+        Ok(label) => Ok(Some(label)),
+        Err(Error::Interrupted) => Err(Error::Interrupted),
+        Err(_) => Ok(None),
+    }
 }
 
 /// Returns whether a frame runs a function of this package.
@@ -165,9 +196,12 @@ fn place(py: Python<'_>, frame: &Frame<'_>) -> PyResult<String> {
 
 /// Calls `make`, which makes an object. The object gets a label with the present place in the program. (It gets none if there is
 /// no memory for it: only observers read labels.)
+///
+/// # Errors
+/// Those of `make`; [`Error::Interrupted`].
 #[inline]
-pub fn placed<T>(py: Python<'_>, make: impl FnOnce() -> T) -> T {
-    let site = site(py);
+pub fn placed<T>(py: Python<'_>, make: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+    let site = site(py)?;
     label::given(site.as_ref().map(|site| &*site.label), make)
 }
 
@@ -198,7 +232,11 @@ pub fn label_with(
     place: Option<&str>,
     set: impl FnOnce(&Label) -> procession_core::Result<()>,
 ) -> PyResult<()> {
-    let here = if place.is_none() { site(py) } else { None };
+    let here = if place.is_none() {
+        site(py).map_err(raised)?
+    } else {
+        None
+    };
     let place = place.or(here.as_ref().map(|site| site.place.as_str()));
     let place = place.unwrap_or_default();
     if name.is_empty() && place.is_empty() {
@@ -211,14 +249,27 @@ pub fn label_with(
 }
 
 /// The present place in the program, `file:line function`, for objects that are made later; empty if there is none.
+///
+/// # Errors
+/// The exception of a signal handler.
 #[pyfunction]
-pub fn _place(py: Python<'_>) -> String {
-    site(py).map(|site| site.place.clone()).unwrap_or_default()
+pub fn _place(py: Python<'_>) -> PyResult<String> {
+    let site = site(py).map_err(raised)?;
+    Ok(site.map(|site| site.place.clone()).unwrap_or_default())
 }
 
 /// The label of a function, for the definition of tasks: `module.qualname`.
-#[must_use]
-pub fn of_function(family: &'static Family, function: &Bound<'_, PyAny>) -> Option<Arc<Label>> {
+///
+/// # Errors
+/// The exception of a signal handler.
+pub fn of_function(family: &'static Family, function: &Bound<'_, PyAny>) -> PyResult<Option<Arc<Label>>> {
+    let Some(name) = name_of(function) else {
+        return Ok(None);
+    };
+    if_memory(Label::new(family, &name, "")).map_err(raised)
+}
+
+fn name_of(function: &Bound<'_, PyAny>) -> Option<String> {
     let py = function.py();
     // Other objects may run code of the program when they are asked: the name of their class is enough.
     let class = function.get_type();
@@ -233,9 +284,8 @@ pub fn of_function(family: &'static Family, function: &Bound<'_, PyAny>) -> Opti
         Some(name.cast::<PyString>().ok()?.to_string_lossy().into_owned())
     };
     let name = text(intern!(py, "__qualname__"))?;
-    let name = match text(intern!(py, "__module__")) {
+    Some(match text(intern!(py, "__module__")) {
         Some(module) => format!("{module}.{name}"),
         None => name,
-    };
-    Label::new(family, &name, "").ok()
+    })
 }

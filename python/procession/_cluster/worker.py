@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pickle import PickleBuffer
 
-from .._pool.errors import shortened
+from .._pool import worker
 from . import pickling
 from .frames import safe
 
@@ -80,9 +80,7 @@ def _packed(value: Any, node: str) -> tuple[Any, ...]:
     try:
         pickled, buffers = pickling.dumps(value)
     except Exception as error:
-        from .._pool.worker import unsendable
-
-        return False, ("unsendable", tuple(map(safe, unsendable(error, value))))
+        return False, ("unsendable", tuple(map(safe, worker.unsendable(error, value))))
     if not buffers:
         return True, pickled
     return True, pickled, *map(PickleBuffer, buffers)
@@ -103,26 +101,15 @@ def described(error: BaseException, node: str, place: tuple[int, object] | None)
 
     place: the number of the item in the task, and the item.
     """
-    from traceback import format_exception
-
-    try:
-        text = "".join(format_exception(error))
-    except Exception:
-        text = "<its traceback cannot be told>"
-    try:
-        message = str(error)
-    except Exception:
-        message = "<its text cannot be told>"
-    pickled: bytes | None
-    try:
-        pickled, buffers = pickling.dumps(error)
-        if buffers:  # a report has no place for them
-            pickled = None
-    except Exception:
-        pickled = None
-    at = None if place is None else (place[0], safe(shortened(place[1])))
+    kind, message, text, pickled, at = worker.described(error, place, _pickled)
     text = f"On node {node}, in worker {os.getpid()}:\n{text}"
-    return "raised", (type(error).__qualname__, safe(message), safe(text), pickled, at)
+    at = None if at is None else (at[0], safe(at[1]))
+    return "raised", (kind, safe(message), safe(text), pickled, at)
+
+
+def _pickled(error: BaseException) -> bytes | None:
+    pickled, buffers = pickling.dumps(error)
+    return None if buffers else pickled  # a report has no place for them
 
 
 def unreadable(error: BaseException, node: str) -> BaseException:

@@ -57,11 +57,13 @@ def _write_lines_at_once() -> None:
 
 
 def described(
-    error: BaseException, place: tuple[int, object] | None
+    error: BaseException,
+    place: tuple[int, object] | None,
+    dumps: Callable[[BaseException], bytes | None] = exit_report._pickled,
 ) -> tuple[str, str, str, bytes | None, tuple[int, str] | None]:
     """Returns an exception in parts that can be sent: its type, its text, its traceback, its pickle, and the item.
 
-    place: the number of the item in the task, and the item.
+    place: the number of the item in the task, and the item. dumps: pickles the exception.
     """
     from traceback import format_exception
 
@@ -74,7 +76,7 @@ def described(
     except Exception:
         message = "<its text cannot be told>"
     try:
-        pickled = exit_report._pickled(error)
+        pickled = dumps(error)
     except Exception:
         pickled = None
     at = None

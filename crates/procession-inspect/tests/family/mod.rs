@@ -1,5 +1,6 @@
 //! Models of families, made by hand.
 
+use procession_inspect::findings::{Finding, Kind};
 use procession_inspect::model::{
     Detail, Ended, Family, Function, Key, Lock, Maker, Member, Object, Pool, Process, Queue, SeatState, Task,
     Thread, Wait, Waits, What, Worker,
@@ -10,6 +11,13 @@ pub const DEFINITION: Key = Key {
     at: 0x900_0000,
     generation: 3,
 };
+
+/// The only finding, which is of this kind.
+pub fn only(findings: &[Finding], kind: Kind) -> &Finding {
+    let kinds: Vec<Kind> = findings.iter().map(|finding| finding.kind).collect();
+    assert_eq!(kinds, [kind]);
+    &findings[0]
+}
 
 /// A family under construction. Members are named by their positions, objects by their keys.
 pub struct Made {

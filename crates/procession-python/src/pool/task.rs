@@ -221,7 +221,7 @@ pub fn define(family: &'static Family, obj: &Bound<'_, PyAny>) -> PyResult<Arc<D
             made()
         };
         let made = made.map_err(raised)?;
-        Ok(Arc::new(match label::of_function(family, obj) {
+        Ok(Arc::new(match label::of_function(family, obj)? {
             Some(label) => made.labelled(label),
             None => made,
         }))
