@@ -4,7 +4,7 @@
 mod family;
 
 use family::{Made, only};
-use procession_inspect::findings::{Finding, Kind, Proof, find};
+use procession_inspect::findings::{Kind, Proof, find};
 use procession_inspect::model::{Detail, Key, Past, Task, What};
 
 fn caller_waits(made: &mut Made, pool: Key) {
