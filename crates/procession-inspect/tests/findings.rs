@@ -4,7 +4,7 @@
 mod family;
 
 use family::{Made, only};
-use procession_inspect::findings::{Finding, Kind, Level, Proof, confirmed, find};
+use procession_inspect::findings::{Kind, Level, Proof, confirmed, find};
 use procession_inspect::model::{Detail, SeatState, What};
 
 #[test]
