@@ -145,6 +145,8 @@ class Agent:
             with self._lock:
                 self._woken = False
                 out, self._out = self._out, []
+            if not out:  # it went with another message
+                continue
             try:
                 await self._comm.write(packed(out))
             except Exception:
