@@ -206,7 +206,7 @@ class ProcessPoolExecutor(Executor):
         self._mp_context = own_context(context._default_context.get_context() if mp_context is None else mp_context)
         self._max_workers = _cpu_count.workers(self._mp_context) if max_workers is None else max_workers
         # of a cluster without a given number: one worker for each core of each node, also of those that join later
-        self._given = max_workers if hasattr(self._mp_context, "_pool_parts") else self._max_workers
+        self._given = max_workers if hasattr(type(self._mp_context), "_pool_parts") else self._max_workers
         self._arguments = (initializer, initargs, max_tasks_per_child, self._mp_context)
         self._options: dict[str, Any] = {
             "timeout": seconds("timeout", timeout),

@@ -146,8 +146,8 @@ class Pool(PoolNames):
                 from ._pool.queue_engine import made_for
 
                 self._engine, self._supervisor = made_for(self, worker_memory_limit, inner_threads)
-            elif (parts := getattr(context, "_pool_parts", None)) is not None:  # of a cluster
-                self._engine, self._supervisor = parts(self, given, worker_memory_limit, inner_threads)
+            elif (parts := getattr(type(context), "_pool_parts", None)) is not None:  # of a cluster
+                self._engine, self._supervisor = parts(context, self, given, worker_memory_limit, inner_threads)
             else:
                 self._engine, self._supervisor = self._make_parts(processes, worker_memory_limit, inner_threads)
         except OSError as error:

@@ -390,3 +390,21 @@ def test_a_pool_on_queues_that_is_forgotten_ends_with_the_program():
         check=False,
     )
     assert (done.stdout, done.stderr, done.returncode) == ("[1, 2]\n", "", 0)
+
+
+def test_a_context_that_has_every_attribute_is_not_taken_for_a_cluster():
+    from unittest.mock import MagicMock
+
+    made = []
+
+    class Failing(mp.get_context("fork").Process):
+        def start(self):
+            if len(made) == 2:
+                raise OSError("no more")
+            made.append(self)
+            super().start()
+
+    with pytest.raises(OSError, match="no more"):
+        mp.pool.Pool(5, context=MagicMock(Process=Failing))
+    assert len(made) == 2
+    assert not any(process.is_alive() for process in made)
