@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copyreg
 import importlib.util
 import warnings
 from collections.abc import Iterator
@@ -16,9 +17,13 @@ HAS_DASK = importlib.util.find_spec("distributed") is not None
 HERE = Path(__file__).parent
 
 if HAS_DASK:
+    registered = set(copyreg.dispatch_table)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import distributed  # noqa: F401
+    # Dask registers reducers for all exceptions (of tblib), which other tests, and the programs that they start, lack.
+    for kind in set(copyreg.dispatch_table) - registered:
+        del copyreg.dispatch_table[kind]
 
     import cluster_nodes
 
