@@ -34,7 +34,7 @@ from distributed import Client  # noqa: E402
 import cluster_nodes  # noqa: E402
 import procession as mp  # noqa: E402
 
-# per row: the title, and at least how many times faster than each package; the last row: at most so many milliseconds
+# per row: the title, and at least how many times faster than each package; the last row: at most how many milliseconds
 ROWS = {
     "tiny": ("100,000 tiny tasks, map", {"dask": 200, "ray": 1.2}),
     "single": ("10,000 tiny tasks, chunksize 1", {"ray": 20, "dask": None}),

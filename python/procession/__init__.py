@@ -216,8 +216,8 @@ def _imported(name: str) -> ModuleType:
 
 def _for_freezers() -> None:
     """Imports the modules that are imported by name only, for programs that make executables. It is never called."""
-    from . import futures, heap, managers, pool, rust  # noqa: F401
-    from ._cluster import context, engine, node, supervisor  # noqa: F401
+    from . import futures, heap, managers, pool, rust, sharedctypes  # noqa: F401
+    from ._cluster import context, engine, node, supervisor, whole_program  # noqa: F401
     from ._memory import arrays, shared_dict  # noqa: F401
     from ._pool import errors, worker  # noqa: F401
     from ._serialize import explain, move  # noqa: F401

@@ -173,7 +173,7 @@ def test_another_user_is_told_which_permission_is_missing():
 @pytest.mark.root
 def test_an_undumpable_member_is_seen_through_another():
     program = (
-        "import ctypes, json, os, weakref, procession as mp\n"  # nobody may not read our Python
+        "import ctypes, json, os, weakref, procession as mp\n"  # the user 65534 may not read our Python
         "from procession import _core, popen_fork\n"
         "context = mp.get_context('fork')\n"
         "context.Process, context.Event\n"

@@ -25,7 +25,7 @@ def test_a_consumer_whose_last_producer_was_killed_is_suspected_and_the_producer
         finding = suspected(program)
         assert [step["who"]["name"] for step in finding["steps"]] == ["consumer"]
         last = next(text for text in finding["details"] if "put the last one" in text)
-        # nobody has asked for its exit code: it is a zombie
+        # its parent has not asked for its exit code: it is a zombie
         assert last.startswith("killed ") and "(killed by signal 9) put the last one, at least " in last
         [queue] = [one for one in program.report()["family"]["objects"] if one["kind"] == "Queue"]
         assert (queue["put_by"]["lives"], queue["put_by"]["exit"]) == (False, -9)

@@ -1,4 +1,4 @@
-"""Big buffers that several calls have in common are sent to a node once.
+"""What the connections to nodes have in common: big buffers are sent to a node once, and clocks that stood still.
 
 An array that a program gives to many calls is pickled by each of them, and would be sent each time. So from the second
 call on that has a buffer of the same object, the data is known by its digest: a node that has data with this digest is
@@ -7,6 +7,8 @@ sent the digest alone. A program may change the array between two calls; then th
 
 from __future__ import annotations
 
+import asyncio
+import time
 import weakref
 from collections import OrderedDict
 from contextlib import suppress
@@ -17,11 +19,21 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-__all__ = ["Common", "Kept", "Seen", "named", "own"]
+__all__ = ["Common", "Kept", "Seen", "held_up", "named", "own"]
 
 _LEAST = 1 << 16  # bytes of a buffer for which this is worth while
 _MOST_SEEN = 4096  # buffers whose objects are remembered
 _MOST_KEPT = 256 << 20  # bytes that a node keeps for a pool
+
+
+async def held_up(seconds: float) -> bool:
+    """Sleeps. Returns whether that took twice as long: this program was suspended, or its loop was held up.
+
+    What others have sent meanwhile was not read then, so their silence says nothing.
+    """
+    before = time.monotonic()
+    await asyncio.sleep(seconds)
+    return time.monotonic() - before > 2 * seconds
 
 
 class Common:

@@ -67,7 +67,7 @@ def why_plain(address: str, insecure: bool) -> str | None:
     if host == "localhost" or _is_loopback(host):
         return None
     return (
-        f"{address} is not encrypted, and whoever reaches it can run code: use tls:// with a `Security` of Dask"
+        f"{address} is not encrypted, and anyone who reaches it can run code: use tls:// with a `Security` of Dask"
         " (security=), or insecure=True in a network that you trust"
     )
 

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from typing import Any, Self
 
     from .._pool.engine import Engine, Supervisor
-    from . import whole_program as whole_program  # tools that make executables look for import statements
     from .manager import ClusterManager
     from .members import Members
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .._pool.errors import name_of
-from .._pool.thread_engine import ThreadGroup, ThreadTask
+from .._pool.thread_engine import ThreadGroup, ThreadTask, read_part
 from . import pickling
 from .frames import size
 
@@ -153,17 +153,7 @@ class ClusterGroup(ThreadGroup):
         batch: list[Work] = []
         table = pickling.reducers()
         while read < items and not ended and error is None and not big and self._engine.has_room():
-            part: list[Any] = []
-            for _ in range(min(chunk, items - read)):
-                try:
-                    part.append(next(iterator))
-                except StopIteration:
-                    ended = True
-                    break
-                except BaseException as raised:
-                    error = raised, 0
-                    part.clear()  # as in multiprocessing, an incomplete chunk is not run
-                    break
+            part, ended, error = read_part(iterator, min(chunk, items - read))
             if not part:
                 break
             try:

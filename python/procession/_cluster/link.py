@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import time
 
-from .common import Kept, named
+from .common import Kept, held_up, named
 from .frames import packed
 from .node import HANDLER
 
@@ -191,9 +191,7 @@ class Link:
         """Ends the connection if the node is silent for too long: it is stopped, or the network is cut."""
         limit = self._engine.members.node_timeout
         while True:
-            before = time.monotonic()
-            await asyncio.sleep(beat)
-            if time.monotonic() - before > 2 * beat:  # this program was suspended, or its loop was held up
+            if await held_up(beat):
                 self._heard = time.monotonic()
             silent = time.monotonic() - self._heard
             if silent > limit:

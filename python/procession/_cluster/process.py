@@ -9,18 +9,18 @@ from __future__ import annotations
 import asyncio
 import atexit
 import os
-import signal
 import sys
 import threading
 import time
 import weakref
 from contextlib import suppress
 
-from .. import process, util
+from .. import popen_fork, process, util
 from .._errors import ProcessDiedError
 from .._pool.errors import NodeDiedError
 from .._start import exit_report
 from . import pickling, process_node
+from .common import held_up
 from .frames import safe
 from .process_child import record_of
 
@@ -117,7 +117,7 @@ def _general() -> type[ClusterProcess]:
     return ClusterProcess
 
 
-class RemotePopen:
+class RemotePopen(popen_fork.Popen):
     """A started process on a node. Making one starts it. If that raises, there is no process."""
 
     method = "dask"
@@ -127,9 +127,7 @@ class RemotePopen:
         self._members = members
         self._parent = os.getpid()
         self.returncode: int | None = None
-        self._error: BaseException | None = None
         self._report: bytes | None = None
-        self._out_of_memory = False
         self._comm: Any = None
         self._heard = time.monotonic()
         self._showing = False
@@ -203,8 +201,8 @@ class RemotePopen:
         if self.returncode is not None:
             return
         if why:
-            self._error = NodeDiedError(f"{why}, and with it a process: whether it has ended is not known")
-            self._error.__cause__ = cause
+            self._exception = NodeDiedError(f"{why}, and with it a process: whether it has ended is not known")
+            self._exception.__cause__ = cause
         self.returncode = code
         self._over.set()
         os.eventfd_write(self._sentinel, 1)
@@ -216,13 +214,11 @@ class RemotePopen:
         """Asks the node for a sign of life: one that was stopped closes no connection."""
         limit = self._members.node_timeout
         while self.returncode is None:
-            before = time.monotonic()
             if time.monotonic() - self._heard > limit and not self._showing:
                 self._finish(_UNKNOWN, f"the node {self.node.name} has been silent for {limit:g} seconds")
                 return
             await self._send("ping", 0)
-            await asyncio.sleep(limit / 4)
-            if time.monotonic() - before > limit / 2:  # this program was suspended, or its loop was held up
+            if await held_up(limit / 4):
                 self._heard = time.monotonic()
 
     def joined(self, node: Node) -> None:
@@ -243,7 +239,7 @@ class RemotePopen:
 
     # --- in the program's threads ---
 
-    @property
+    @process.Yielding
     def sentinel(self) -> int:
         """A descriptor that becomes readable when the process has ended."""
         return self._sentinel
@@ -251,10 +247,6 @@ class RemotePopen:
     def duplicate_for_child(self, fd: int) -> int:
         """Raises TypeError: a descriptor is of this machine."""
         raise TypeError(f"the descriptor {fd} is of this machine, and the process starts on another one")
-
-    def poll(self, flag: int = os.WNOHANG) -> int | None:
-        """Returns the exit code; None while the process runs. flag=0: waits for its end."""
-        return self.wait(0 if flag == os.WNOHANG else None)
 
     def wait(self, timeout: float | None = None) -> int | None:
         """Waits until the process has ended. Returns the exit code; None if it still runs after `timeout` seconds."""
@@ -265,30 +257,16 @@ class RemotePopen:
     def exception(self, process_obj: process.BaseProcess) -> BaseException | None:
         """Returns what ended the process; see `Process.exception`."""
         code = self.poll()
-        if code is None or code == 0 or self._error is not None:
-            return self._error
+        if code is None or code == 0 or self._exception is not None:
+            return self._exception
         who = f"{process_obj.name} (pid {self.pid} on the node {self.node.name})"
         died = ProcessDiedError(f"{who} {exit_report.how(code, self._out_of_memory)}", self.pid, process_obj.name, code)
-        self._error = died if self._report is None or code < 0 else exit_report.read_report(self._report, who, died)
-        return self._error
+        self._exception = died if self._report is None or code < 0 else exit_report.read_report(self._report, who, died)
+        return self._exception
 
-    def _send_signal(self, number: int) -> None:
-        if self.returncode is not None or self._parent != os.getpid():
-            return
-
-        self._members.begin(self._send("signal", number))
-
-    def interrupt(self) -> None:
-        """Sends SIGINT."""
-        self._send_signal(signal.SIGINT)
-
-    def terminate(self) -> None:
-        """Sends SIGTERM."""
-        self._send_signal(signal.SIGTERM)
-
-    def kill(self) -> None:
-        """Sends SIGKILL."""
-        self._send_signal(signal.SIGKILL)
+    def _send_signal(self, sig: int) -> None:
+        if self.returncode is None and self._parent == os.getpid():
+            self._members.begin(self._send("signal", int(sig)))
 
     def close(self) -> None:
         """Closes the descriptor."""

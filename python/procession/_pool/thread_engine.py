@@ -33,6 +33,19 @@ def _wait(condition: threading.Condition, until: Callable[[], bool], timeout: fl
         return condition.wait_for(until, timeout)
 
 
+def read_part(iterator: Iterator[Any], count: int) -> tuple[list[Any], bool, tuple[BaseException, int] | None]:
+    """Reads at most `count` items. Returns them, whether the input has ended, and what it has raised, with 0."""
+    part: list[Any] = []
+    for _ in range(count):
+        try:
+            part.append(next(iterator))
+        except StopIteration:
+            return part, True, None
+        except BaseException as raised:
+            return [], False, (raised, 0)  # as in multiprocessing, an incomplete chunk is not run
+    return part, False, None
+
+
 def run_part(function: Callable[..., Any], items: list[Any], first: int, starred: bool) -> list[Any]:
     """Runs several calls that are one task. first: the index of the first item."""
     values: list[Any] = []
@@ -148,17 +161,8 @@ class ThreadGroup:
         error = None
         many = listed or chunk > 1
         while read < items and not ended and error is None:
-            start, part = first + read, []
-            for _ in range(min(chunk, items - read)):
-                try:
-                    part.append(next(iterator))
-                except StopIteration:
-                    ended = True
-                    break
-                except BaseException as raised:
-                    error = raised, 0
-                    part.clear()  # as in multiprocessing, an incomplete chunk is not run
-                    break
+            start = first + read
+            part, ended, error = read_part(iterator, min(chunk, items - read))
             if part:
                 read += len(part)
                 tasks += 1

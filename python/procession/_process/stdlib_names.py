@@ -9,12 +9,6 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:  # never executed: tools that make executables look for import statements
-    from .. import sharedctypes
-
-    _ = sharedctypes
-
 __all__ = ["find"]
 
 # For each module: names of other modules; a dot in front means a module of this package.
