@@ -85,7 +85,7 @@ def test_signals_are_heard_while_a_process_is_stopped_in_the_middle_of_a_change(
     condition = mp.Condition()
     with condition:
         condition.wait(0)  # the second wait takes another way
-    changes = [mp.Lock, mp.Queue, lambda: mp.RawArray("b", 10_000_000), start]
+    changes = [mp.Lock, mp.Queue, mp.Pipe, lambda: mp.RawArray("b", 10_000_000), start]
     stopped()
     before = signal.signal(signal.SIGALRM, ring)
     try:

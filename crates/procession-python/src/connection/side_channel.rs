@@ -21,6 +21,7 @@ use crate::codec::pickle;
 use crate::dict;
 use crate::errors::raised;
 use crate::memory::transit::{self, Frame};
+use procession_core::Error;
 use procession_core::dict::layout::MOST_REFS;
 use procession_core::dict::{Dict, Key, New, Put, When};
 use procession_core::family::Handle;
@@ -193,8 +194,15 @@ impl SideChannel {
 }
 
 /// Makes a side channel. None: there is no memory for it, and the pipe works without one.
+///
+/// # Errors
+/// The exception of a signal handler, which ends the wait for the ledger.
 #[pyfunction]
 #[pyo3(name = "_side_channel")]
-pub fn make_side_channel() -> Option<SideChannel> {
-    Dict::new().ok().map(|dict| SideChannel { dict })
+pub fn make_side_channel() -> PyResult<Option<SideChannel>> {
+    match Dict::new() {
+        Ok(dict) => Ok(Some(SideChannel { dict })),
+        Err(error @ Error::Interrupted) => Err(raised(error)),
+        Err(_) => Ok(None),
+    }
 }
