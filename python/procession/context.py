@@ -13,10 +13,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from logging import Logger
-    from typing import Any, Literal
+    from typing import Any, Unpack
 
     from . import pool, queues, synchronize
     from ._context_types import Methods  # pyright: ignore[reportMissingModuleSource]
+    from ._pool.option_types import PoolOptions  # pyright: ignore[reportMissingModuleSource]
     from .connection import Connection
     from .managers import SyncManager
     from .popen_fork import Popen
@@ -216,28 +217,12 @@ class BaseContext(Methods):
         initializer: Callable[..., object] | None = None,
         initargs: Iterable[Any] = (),
         maxtasksperchild: int | None = None,
-        *,
-        timeout: float | None = None,
-        retries: int = 0,
-        worker_memory_limit: int | str | None = None,
-        inner_threads: int | Literal["auto"] | None = None,
-        name: str | None = None,
+        **options: Unpack[PoolOptions],
     ) -> pool.Pool:
         """Makes a pool of worker processes. For the arguments see `procession.pool.Pool`."""
         from .pool import Pool
 
-        return Pool(
-            processes,
-            initializer,
-            initargs,
-            maxtasksperchild,
-            self.get_context(),
-            timeout=timeout,
-            retries=retries,
-            worker_memory_limit=worker_memory_limit,
-            inner_threads=inner_threads,
-            name=name,
-        )
+        return Pool(processes, initializer, initargs, maxtasksperchild, self.get_context(), **options)
 
     # --- the machine, the program, the log ---
 

@@ -21,22 +21,24 @@ from concurrent.futures import (
 from concurrent.futures import Future as _StdFuture
 
 from . import _core, context, pool, util
-from ._arguments import count, seconds, size
+from ._arguments import count
 from ._pool.backlog import Call
 from ._pool.errors import NodeDiedError as _NodeDiedError
 from ._pool.errors import PoolBrokenError, TaskTimeoutError, error_of, name_of
 from ._pool.errors import WorkerDiedError as _WorkerDiedError
 from ._pool.iterators import ResultIterator
+from ._pool.options import OfPool
 from ._process import cpu_count as _cpu_count
 from ._process.stdlib_context import own_context
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from typing import Any, Literal, ParamSpec, TypeVar
+    from typing import Any, ParamSpec, TypeVar, Unpack
 
     from ._pool.backlog import Backlog
     from ._pool.engine import Engine, Supervisor, Task
+    from ._pool.option_types import PoolOptions  # pyright: ignore[reportMissingModuleSource]
     from ._pool.statistics import WorkerStatistics
     from .context import BaseContext
     from .process import BaseProcess
@@ -168,15 +170,9 @@ class ProcessPoolExecutor(Executor):
         initargs: tuple[Any, ...] = (),
         *,
         max_tasks_per_child: int | None = None,
-        timeout: float | None = None,
-        retries: int = 0,
-        worker_memory_limit: int | str | None = None,
-        inner_threads: int | Literal["auto"] | None = None,
-        name: str | None = None,
+        **options: Unpack[PoolOptions],
     ) -> None:
         """Makes an executor. Workers start with the first call.
-
-        The arguments from `timeout` on are those of `procession.Pool`.
 
         Args:
             max_workers: number of workers; by default the number of CPUs that this process may use.
@@ -186,11 +182,7 @@ class ProcessPoolExecutor(Executor):
             initargs: arguments of `initializer`.
             max_tasks_per_child: number of calls after which a worker ends and a new one takes its place, under every
                 start method.
-            timeout: seconds that a call may take.
-            retries: how often a call is run again if its worker died.
-            worker_memory_limit: bytes of memory that a worker may use.
-            inner_threads: threads of numerical libraries in each worker.
-            name: for observers of the running program.
+            options: additions to concurrent.futures, see `PoolOptions`.
         """
         if max_workers is not None and count("max_workers", max_workers, None) <= 0:
             raise ValueError("max_workers must be greater than 0")
@@ -208,16 +200,11 @@ class ProcessPoolExecutor(Executor):
         # of a cluster without a given number: one worker for each core of each node, also of those that join later
         self._given = max_workers if hasattr(type(self._mp_context), "_pool_parts") else self._max_workers
         self._arguments = (initializer, initargs, max_tasks_per_child, self._mp_context)
-        self._options: dict[str, Any] = {
-            "timeout": seconds("timeout", timeout),
-            "retries": count("retries", retries, 0),
-            "worker_memory_limit": None
-            if worker_memory_limit is None
-            else size("worker_memory_limit", worker_memory_limit),
-            "inner_threads": inner_threads,
-        }
+        asked = OfPool("ProcessPoolExecutor", options)  # type: ignore[arg-type]
+        options.pop("name", None)
+        self._options = options
         # the pool is made later, and elsewhere
-        self._label = "" if name is None else str(name), _core._place()
+        self._label = asked.name or "", _core._place()
         self._lock = threading.Lock()
         self._pool: pool.Pool | None = None
         self._shut_down = False

@@ -10,9 +10,8 @@ from functools import partial
 from weakref import WeakSet
 
 from . import _core, process, util
-from ._arguments import check_call, count, seconds, size
+from ._arguments import check_call, count, seconds
 from ._pool.backlog import Backlog, Call, Chunks, report
-from ._pool.call_options import bar_of, beyond, worker_options
 from ._pool.compat import PoolNames, is_foreign
 from ._pool.compat import worker as worker
 from ._pool.compat_chunks import ExceptionWithTraceback, mapstar, rebuild_exc, starmapstar
@@ -25,6 +24,7 @@ from ._pool.errors import MaybeEncodingError as MaybeEncodingError
 from ._pool.errors import error_of, name_of
 from ._pool.imap_input import Feed, reads_at_once
 from ._pool.iterators import ResultIterator, UnorderedResultIterator
+from ._pool.options import OfMap, OfPool, number_of_workers
 from ._pool.results import OneResult, ResultList
 from ._pool.supervisor import Supervisor
 from ._process.stdlib_context import own_context
@@ -34,10 +34,11 @@ from .context import TimeoutError as TimeoutError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
-    from typing import Any, Literal, Self, TypeVar
+    from typing import Any, Self, TypeVar, Unpack
 
     from ._pool.engine import Engine, Group
     from ._pool.engine import Supervisor as SupervisorOf
+    from ._pool.option_types import MapOptions, PoolOptions  # pyright: ignore[reportMissingModuleSource]
     from ._pool.statistics import WorkerStatistics
     from .context import BaseContext
 
@@ -94,14 +95,9 @@ class Pool(PoolNames):
         initargs: Iterable[Any] = (),
         maxtasksperchild: int | None = None,
         context: BaseContext | None = None,
-        *,
-        timeout: float | None = None,
-        retries: int = 0,
-        worker_memory_limit: int | str | None = None,
-        inner_threads: int | Literal["auto"] | None = None,
-        name: str | None = None,
+        **options: Unpack[PoolOptions],
     ) -> None:
-        """Starts the workers. The arguments from `timeout` on are additions to multiprocessing.
+        """Starts the workers.
 
         Args:
             processes: number of workers; by default the number of CPUs that this process may use.
@@ -110,12 +106,7 @@ class Pool(PoolNames):
             initargs: arguments of `initializer`.
             maxtasksperchild: number of tasks after which a worker ends and a new one takes its place.
             context: a context of `get_context()`.
-            timeout: seconds that a task may take, unless its own call says otherwise.
-            retries: how often a task is run again if its worker died.
-            worker_memory_limit: bytes of resident memory, also as "4GB" or "512MiB". A worker that takes much more
-                dies (its task: `WorkerDiedError`); one that takes a little more ends after its task.
-            inner_threads: threads of numerical libraries in each worker; "auto": the CPUs divided by the workers.
-            name: for observers of the running program.
+            options: additions to multiprocessing, see `PoolOptions`.
 
         Raises:
             ValueError, TypeError: an argument is wrong. Also everything that the start of a process raises.
@@ -129,32 +120,31 @@ class Pool(PoolNames):
         context = own_context(context)
         self._ctx = context
         given = processes
-        processes, inner_threads = worker_options(context, processes, initializer, maxtasksperchild, inner_threads)
+        processes = number_of_workers(context, processes, initializer, maxtasksperchild)
+        asked = OfPool("Pool", options)  # type: ignore[arg-type]
+        asked.divide_threads(context, processes)
         self._seldom = threading.RLock()
         self._processes = processes
-        if worker_memory_limit is not None:
-            worker_memory_limit = size("worker_memory_limit", worker_memory_limit)
-        self._timeout = seconds("timeout", timeout)
-        self._retries = count("retries", retries, 0)
+        self._timeout, self._retries = asked.timeout, asked.retries
         self._maxtasksperchild = maxtasksperchild
         self._initializer = initializer
         self._initargs = initargs
         # whether `apply` need not go through `apply_async`
-        self._direct = timeout is None and not retries and type(self).apply_async is _APPLY_ASYNC
+        self._direct = asked.timeout is None and not asked.retries and type(self).apply_async is _APPLY_ASYNC
         try:
             if is_foreign(type(self)):
                 from ._pool.queue_engine import made_for
 
-                self._engine, self._supervisor = made_for(self, worker_memory_limit, inner_threads)
+                self._engine, self._supervisor = made_for(self, asked)
             elif (parts := getattr(type(context), "_pool_parts", None)) is not None:  # of a cluster
-                self._engine, self._supervisor = parts(context, self, given, worker_memory_limit, inner_threads)
+                self._engine, self._supervisor = parts(context, self, given, asked)
             else:
-                self._engine, self._supervisor = self._make_parts(processes, worker_memory_limit, inner_threads)
+                self._engine, self._supervisor = self._make_parts(processes, asked)
         except OSError as error:
             _core.explain_limit(error, "making a pool", starts=True)
             raise
-        if name is not None and (label := getattr(self._engine, "_label", None)) is not None:
-            label(str(name))
+        if asked.name is not None and (label := getattr(self._engine, "_label", None)) is not None:
+            label(asked.name)
         self._backlog = Backlog(self._engine)
         self._waiting = self._backlog.waiting
         # the inputs that iterators are reading
@@ -173,10 +163,10 @@ class Pool(PoolNames):
             raise
         self._state = RUN
 
-    def _make_parts(self, processes: int, memory: int | None, threads: int | None) -> tuple[Engine, SupervisorOf]:
-        engine = _core.PoolEngine(processes, memory)
+    def _make_parts(self, processes: int, asked: OfPool) -> tuple[Engine, SupervisorOf]:
+        engine = _core.PoolEngine(processes, asked.worker_memory_limit)
         child = self._initializer, self._initargs, self._maxtasksperchild
-        return engine, Supervisor(engine, self._ctx, self._pool, *child, memory, threads, self.Process)
+        return engine, Supervisor(engine, self._ctx, self._pool, *child, asked, self.Process)
 
     def __del__(self, _warn: Any = warnings.warn, RUN: str = RUN) -> None:
         if getattr(self, "_state", None) == RUN and self._supervisor.pid == os.getpid():
@@ -284,10 +274,7 @@ class Pool(PoolNames):
         func: Callable[[S], T],
         iterable: Iterable[S],
         chunksize: int | None = None,
-        *,
-        timeout: float | None = None,
-        retries: int | None = None,
-        progress: bool = False,
+        **options: Unpack[MapOptions],
     ) -> list[T]:
         """Computes [func(item) for item in iterable] in the workers. Returns the list, in order.
 
@@ -297,11 +284,9 @@ class Pool(PoolNames):
         Args:
             chunksize: number of items per task. By default large at first and then ever smaller, so that no worker is
                 idle at the end; 1 with a `timeout`.
-            timeout: seconds per task; None: that of the pool.
-            retries: per task; None: that of the pool.
-            progress: shows a bar, if tqdm is installed.
+            options: additions to multiprocessing, see `MapOptions`.
         """
-        return self._map(func, iterable, mapstar, chunksize, beyond(timeout, retries, progress))
+        return self._map(func, iterable, mapstar, chunksize, options)
 
     def map_async(
         self,
@@ -310,28 +295,21 @@ class Pool(PoolNames):
         chunksize: int | None = None,
         callback: Callable[[list[T]], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
-        *,
-        timeout: float | None = None,
-        retries: int | None = None,
-        progress: bool = False,
+        **options: Unpack[MapOptions],
     ) -> MapResult[T]:
         """As `map`, but returns a result to wait for, at once. Callbacks are called as in `apply_async`, or in the
         caller's thread if all tasks are done by the time that all of the input was sent."""
-        more = beyond(timeout, retries, progress)
-        return self._map_async(func, iterable, mapstar, chunksize, callback, error_callback, **more)
+        return self._map_async(func, iterable, mapstar, chunksize, callback, error_callback, **options)
 
     def starmap(
         self,
         func: Callable[..., T],
         iterable: Iterable[Iterable[Any]],
         chunksize: int | None = None,
-        *,
-        timeout: float | None = None,
-        retries: int | None = None,
-        progress: bool = False,
+        **options: Unpack[MapOptions],
     ) -> list[T]:
         """Computes [func(*item) for item in iterable]. Otherwise as `map`."""
-        return self._map(func, iterable, starmapstar, chunksize, beyond(timeout, retries, progress))
+        return self._map(func, iterable, starmapstar, chunksize, options)
 
     def starmap_async(
         self,
@@ -340,14 +318,10 @@ class Pool(PoolNames):
         chunksize: int | None = None,
         callback: Callable[[list[T]], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
-        *,
-        timeout: float | None = None,
-        retries: int | None = None,
-        progress: bool = False,
+        **options: Unpack[MapOptions],
     ) -> MapResult[T]:
         """As `starmap`, but returns a result to wait for, at once. Callbacks are called as in `map_async`."""
-        more = beyond(timeout, retries, progress)
-        return self._map_async(func, iterable, starmapstar, chunksize, callback, error_callback, **more)
+        return self._map_async(func, iterable, starmapstar, chunksize, callback, error_callback, **options)
 
     def _map(
         self,
@@ -355,9 +329,9 @@ class Pool(PoolNames):
         iterable: Iterable[Any],
         mapper: Callable[..., Any],
         chunksize: int | None,
-        beyond: dict[str, Any],
+        options: MapOptions,
     ) -> list[Any]:
-        made = self._map_async(func, iterable, mapper, chunksize, **beyond)
+        made = self._map_async(func, iterable, mapper, chunksize, **options)
         try:
             values: list[Any] = made.get()
         except BaseException:
@@ -375,30 +349,26 @@ class Pool(PoolNames):
         chunksize: int | None = None,
         callback: Callable[[list[Any]], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
-        *,
-        timeout: float | None = None,
-        retries: int | None = None,
-        progress: bool = False,
+        **options: Unpack[MapOptions],
     ) -> MapResult[Any]:
         """Does the work of the four methods above; a subclass may override it. mapper: runs a chunk, as `mapstar`."""
         self._check_running()
+        asked = OfMap(self, "map", options)  # type: ignore[arg-type]
         if mapper is not mapstar and mapper is not starmapstar:
             return self._map_with(mapper, func, iterable, chunksize, callback, error_callback)
         items: Sequence[Any] = iterable if hasattr(iterable, "__len__") else list(iterable)  # type: ignore[assignment]
         length = len(items)
-        timeout = self._timeout if timeout is None else seconds("timeout", timeout)
-        retries = self._retries if retries is None else count("retries", retries, 0)
         if chunksize is not None:
             chunksize = count("chunksize", chunksize, 1)
-        if chunksize is None and timeout is not None:
+        if chunksize is None and asked.timeout is not None:
             chunksize = 1
-        bar = bar_of(length) if progress else None
+        bar = asked.bar(length)
         chunked = chunksize is None or chunksize > 1
         result: ResultList[Any] = ResultList(self, func, length, chunked, callback, error_callback, bar)
         result._chunk = chunksize
         if not length:
             return result
-        result._group = self._engine.group(func, mapper is starmapstar, timeout, retries, False)
+        result._group = self._engine.group(func, mapper is starmapstar, asked.timeout, asked.retries, False)
         if callback is not None or error_callback is not None or bar is not None:
             result._watch()
         chunks = Chunks(result, result._group, iter(items), length, chunksize, self)
@@ -419,9 +389,7 @@ class Pool(PoolNames):
         chunksize: int = 1,
         *,
         buffersize: int | None = None,
-        timeout: float | None = None,
-        retries: int | None = None,
-        progress: bool = False,
+        **options: Unpack[MapOptions],
     ) -> IMapIterator[T]:
         """Returns an iterator over func(item) for the items of iterable, in their order, at once. Also for `async for`.
 
@@ -432,12 +400,12 @@ class Pool(PoolNames):
             chunksize: number of items per task.
             buffersize: how many items the input is read ahead of the results that were fetched. By default some per
                 worker, and up to 1024 chunks if they are done quickly. (multiprocessing reads all of it at once.)
-            timeout: seconds per task; `next(timeout)` limits the wait for a result. The others are as for `map`.
+            options: as for `map`; `next(timeout)` limits the wait for a result.
 
         Raises:
             ValueError: the pool is closed; `chunksize` or `buffersize` is below 1.
         """
-        return self._imap(ResultIterator, func, iterable, chunksize, buffersize, timeout, retries, progress)
+        return self._imap(ResultIterator, func, iterable, chunksize, buffersize, options)
 
     def imap_unordered(
         self,
@@ -446,12 +414,10 @@ class Pool(PoolNames):
         chunksize: int = 1,
         *,
         buffersize: int | None = None,
-        timeout: float | None = None,
-        retries: int | None = None,
-        progress: bool = False,
+        **options: Unpack[MapOptions],
     ) -> IMapIterator[T]:
         """As `imap`, in the order in which the results arrive."""
-        return self._imap(UnorderedResultIterator, func, iterable, chunksize, buffersize, timeout, retries, progress)
+        return self._imap(UnorderedResultIterator, func, iterable, chunksize, buffersize, options)
 
     def _imap(
         self,
@@ -460,23 +426,18 @@ class Pool(PoolNames):
         iterable: Iterable[S],
         chunksize: int,
         buffersize: int | None,
-        timeout: float | None,
-        retries: int | None,
-        progress: bool,
+        options: MapOptions,
     ) -> ResultIterator[T]:
         self._check_running()
+        asked = OfMap(self, "imap", options)  # type: ignore[arg-type]
         if count("chunksize", chunksize, None) < 1:
             raise ValueError(f"Chunksize must be 1+, not {chunksize:n}")
         if buffersize is not None:
             buffersize = count("buffersize", buffersize, 1)
-        timeout = self._timeout if timeout is None else seconds("timeout", timeout)
-        retries = self._retries if retries is None else count("retries", retries, 0)
         source, inline = reads_at_once(iterable)
-        length = len(iterable) if progress and isinstance(iterable, Sized) else None
-        group = self._engine.group(func, False, timeout, retries, False)
-        return self._iterator(
-            kind, group, func, source, chunksize, buffersize, inline, bar_of(length) if progress else None
-        )
+        bar = asked.bar(len(iterable) if isinstance(iterable, Sized) else None)
+        group = self._engine.group(func, False, asked.timeout, asked.retries, False)
+        return self._iterator(kind, group, func, source, chunksize, buffersize, inline, bar)
 
     def _iterator(self, kind: type[ResultIterator[Any]], group: Group, func: Any, *how: Any) -> ResultIterator[Any]:
         source, chunksize, ahead, inline, bar = how
@@ -579,7 +540,7 @@ class ThreadPool(Pool):
         """Starts the threads. processes: their number; by default the number of CPUs that this process may use."""
         super().__init__(processes, initializer, initargs)
 
-    def _make_parts(self, processes: int, memory: int | None, threads: int | None) -> tuple[Engine, SupervisorOf]:
+    def _make_parts(self, processes: int, asked: OfPool) -> tuple[Engine, SupervisorOf]:
         from ._pool.thread_engine import ThreadEngine, ThreadSupervisor
 
         engine = ThreadEngine(processes)

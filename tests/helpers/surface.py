@@ -81,7 +81,8 @@ def takes_as_much(ours: Any, theirs: Any) -> bool:
         mine == yours or (mine[:2] == yours[:2] == ("ctx", inspect.Parameter.KEYWORD_ONLY))
         for mine, yours in zip(rest, wanted, strict=False)
     ]
-    return len(rest) == len(wanted) and all(same) and all(kind is inspect.Parameter.KEYWORD_ONLY for kind in more)
+    by_keyword = inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD
+    return len(rest) == len(wanted) and all(same) and all(kind in by_keyword for kind in more)
 
 
 def differences(name: str) -> dict[str, str]:

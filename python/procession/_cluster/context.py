@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from typing import Any, Self
 
     from .._pool.engine import Engine, Supervisor
+    from .._pool.options import OfPool
     from .manager import ClusterManager
     from .members import Members
 
@@ -74,9 +75,7 @@ class ClusterContext(BaseContext):
         """Returns the nodes that are there now. Each has `name`, `address`, `cores` and `pid`."""
         return list(self.members().nodes.values())
 
-    def _pool_parts(
-        self, pool: Any, processes: int | None, memory: int | None, threads: int | None
-    ) -> tuple[Engine, Supervisor]:
+    def _pool_parts(self, pool: Any, processes: int | None, asked: OfPool) -> tuple[Engine, Supervisor]:
         """Makes what runs the calls of a pool. `Pool` calls it."""
         from .engine import ClusterEngine
         from .supervisor import ClusterSupervisor
@@ -86,8 +85,8 @@ class ClusterContext(BaseContext):
             "initializer": pool._initializer,
             "initargs": pool._initargs,
             "most": pool._maxtasksperchild,
-            "memory": memory,
-            "threads": threads,
+            "memory": asked.worker_memory_limit,
+            "threads": asked.inner_threads,
         }
         engine: Any = ClusterEngine(self.members(), options)
         return engine, ClusterSupervisor(pool, engine)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from .options import OfPool
     from .thread_engine import _Work
 
     Key = tuple[int, int]
@@ -41,12 +42,10 @@ _MOST_FAILED, _RAISED = 24, 8
 _TO_END, _TO_DIE = 1.0, 5.0
 
 
-def made_for(pool: Any, memory: int | None, threads: int | None) -> tuple[QueueEngine, QueueSupervisor]:
+def made_for(pool: Any, asked: OfPool) -> tuple[QueueEngine, QueueSupervisor]:
     """Makes the engine and the supervisor of a pool that has its own queues or workers."""
-    if memory is not None or threads is not None or pool._timeout is not None or pool._retries:
-        raise ValueError(
-            "a pool with its own queues or workers has no timeout, retries, worker_memory_limit and inner_threads"
-        )
+    if refused := asked.given():
+        raise ValueError(f"a pool with its own queues or workers has no {', '.join(refused)}")
     pool._setup_queues()
     engine = QueueEngine(pool)
     return engine, QueueSupervisor(pool, engine)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .._core import PoolEngine
     from ..context import BaseContext
     from ..process import BaseProcess
+    from .options import OfPool
 
 __all__ = ["Supervisor"]
 
@@ -36,8 +37,7 @@ class Supervisor(Listeners):
         initializer: Callable[..., object] | None,
         initargs: Iterable[Any],
         most: int | None,
-        memory: int | None,
-        threads: int | None,
+        asked: OfPool,
         make: Callable[..., BaseProcess],
     ) -> None:
         """make: makes a process, as `Pool.Process` does."""
@@ -46,7 +46,7 @@ class Supervisor(Listeners):
         self.engine = engine
         self.context = context
         self.processes = processes
-        self.worker = (initializer, tuple(initargs), most, memory, threads)
+        self.worker = (initializer, tuple(initargs), most, asked.worker_memory_limit, asked.inner_threads)
         self.pid = os.getpid()
         # the worker that ended last, and the exception if one could not be started
         self._last: BaseProcess | None = None

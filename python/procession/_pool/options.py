@@ -1,0 +1,110 @@
+"""Options of pools and of their calls, beyond multiprocessing's arguments: names, checks, defaults.
+
+Their types and descriptions are in `option_types.pyi`. What a call does not say, its pool says.
+"""
+
+from __future__ import annotations
+
+from .._arguments import count, seconds, size
+from .._process import cpu_count as _cpu_count
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ..context import BaseContext
+
+__all__ = ["OfMap", "OfPool", "bar_of", "number_of_workers"]
+
+
+class OfPool:
+    """The options of a pool."""
+
+    __slots__ = ("inner_threads", "name", "retries", "timeout", "worker_memory_limit")
+
+    timeout: float | None
+    worker_memory_limit: int | None
+    inner_threads: Any
+    name: str | None
+
+    def __init__(self, kind: str, given: dict[str, Any]) -> None:
+        """Checks the options. kind: the class, for errors."""
+        self.timeout = self.worker_memory_limit = self.inner_threads = self.name = None
+        self.retries = 0
+        if not given:
+            return
+        _check_names(kind, given, self.__slots__)
+        self.timeout = seconds("timeout", given.get("timeout"))
+        self.retries = count("retries", given.get("retries", 0), 0)
+        if (memory := given.get("worker_memory_limit")) is not None:
+            self.worker_memory_limit = size("worker_memory_limit", memory)
+        if (threads := given.get("inner_threads")) is not None:
+            if isinstance(threads, str):
+                if threads != "auto":
+                    raise ValueError(f'inner_threads must be a positive integer, "auto" or None, not {threads!r}')
+            else:
+                threads = count("inner_threads", threads, 1)
+            self.inner_threads = threads
+        if (name := given.get("name")) is not None:
+            self.name = str(name)
+
+    def divide_threads(self, context: BaseContext, workers: int) -> None:
+        """Replaces "auto" by the CPUs divided by the number of workers."""
+        if self.inner_threads == "auto":
+            self.inner_threads = max(1, context.cpu_count() // workers)
+
+    def given(self) -> list[str]:
+        """Returns the names of the options that are set, other than `name`."""
+        return [option for option in self.__slots__ if option != "name" and getattr(self, option)]
+
+
+class OfMap:
+    """The options of one call of `map`, `imap` and their variants."""
+
+    __slots__ = ("progress", "retries", "timeout")
+
+    def __init__(self, pool: Any, method: str, given: dict[str, Any]) -> None:
+        """Checks the options. method: for errors."""
+        self.timeout: float | None = pool._timeout
+        self.retries: int = pool._retries
+        self.progress: bool = False
+        if not given:
+            return
+        _check_names(f"{method}()", given, self.__slots__)
+        if (limit := given.get("timeout")) is not None:
+            self.timeout = seconds("timeout", limit)
+        if (retries := given.get("retries")) is not None:
+            self.retries = count("retries", retries, 0)
+        self.progress = given.get("progress", False)
+
+    def bar(self, length: int | None) -> Any:
+        """Returns the progress bar; None: none is asked for, or tqdm is not installed."""
+        return bar_of(length) if self.progress else None
+
+
+def _check_names(where: str, given: dict[str, Any], known: tuple[str, ...]) -> None:
+    for name in given:
+        if name not in known:
+            raise TypeError(f"{where} has no keyword argument {name!r}; beyond multiprocessing's: {', '.join(known)}")
+
+
+def bar_of(length: int | None) -> Any:
+    """Returns a progress bar; None if tqdm is not installed."""
+    try:
+        from tqdm.auto import tqdm  # type: ignore[import-untyped,unused-ignore]
+    except ImportError:
+        return None
+    return tqdm(total=length)
+
+
+def number_of_workers(context: BaseContext, processes: int | None, initializer: Any, maxtasksperchild: Any) -> int:
+    """Checks multiprocessing's arguments of a pool. Returns the number of workers."""
+    if processes is None:
+        processes = _cpu_count.workers(context)
+    if count("processes", processes, None) < 1:
+        raise ValueError("Number of processes must be at least 1")
+    if maxtasksperchild is not None and (not isinstance(maxtasksperchild, int) or maxtasksperchild <= 0):
+        raise ValueError("maxtasksperchild must be a positive int or None")
+    if initializer is not None and not callable(initializer):
+        raise TypeError("initializer must be a callable")
+    return processes
