@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 __all__ = ["OfMap", "OfPool", "bar_of", "number_of_workers"]
 
+# options of pools that reach the workers in `OfPool.for_workers`; each is None unless it is set
+_OF_WORKERS = ("inner_threads",)
+
 
 class OfPool:
     """The options of a pool."""
@@ -52,6 +55,11 @@ class OfPool:
         """Replaces "auto" by the CPUs divided by the number of workers."""
         if self.inner_threads == "auto":
             self.inner_threads = max(1, context.cpu_count() // workers)
+
+    def for_workers(self) -> dict[str, Any] | None:
+        """Returns the options that workers apply themselves (`worker_setup`); None if none is set."""
+        more = {name: value for name in _OF_WORKERS if (value := getattr(self, name)) is not None}
+        return more or None
 
     def given(self) -> list[str]:
         """Returns the names of the options that are set, other than `name`."""

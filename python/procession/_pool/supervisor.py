@@ -46,7 +46,7 @@ class Supervisor(Listeners):
         self.engine = engine
         self.context = context
         self.processes = processes
-        self.worker = (initializer, tuple(initargs), most, asked.worker_memory_limit, asked.inner_threads)
+        self.worker = (initializer, tuple(initargs), most, asked.worker_memory_limit, asked.for_workers())
         self.pid = os.getpid()
         # the worker that ended last, and the exception if one could not be started
         self._last: BaseProcess | None = None

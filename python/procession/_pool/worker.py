@@ -24,18 +24,18 @@ def main(
     initargs: Iterable[Any],
     most: int | None,
     memory: int | None,
-    threads: int | None,
+    more: dict[str, Any] | None,
 ) -> None:
     """Runs a worker: initializer(*initargs), then one task after the other.
 
-    most: number of tasks after which it ends. memory: bytes of memory above which it ends. threads: number of threads
-    that numerical libraries may use in it.
+    most: number of tasks after which it ends. memory: bytes of memory above which it ends. more: the options of
+    `OfPool.for_workers`, which `worker_setup` applies; None: there are none, and it is not imported.
     """
     _write_lines_at_once()
-    if threads is not None:
-        from .blas_threads import limit
+    if more is not None:
+        from . import worker_setup
 
-        limit(threads)
+        worker_setup.prepare(more)
     if initializer is not None:
         try:
             initializer(*initargs)
