@@ -34,7 +34,7 @@ from ._process.stdlib_context import own_context
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from typing import Any, ParamSpec, TypeVar, Unpack
+    from typing import Any, ParamSpec, Self, TypeVar, Unpack
 
     from ._pool.backlog import Backlog
     from ._pool.engine import Engine, Supervisor, Task
@@ -343,6 +343,22 @@ class ProcessPoolExecutor(Executor):
         if kind is not None and issubclass(kind, KeyboardInterrupt):
             self.terminate_workers()
         self.shutdown(wait=True)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, *exc: object) -> None:
+        """As `__exit__`; the event loop goes on meanwhile. If the task is cancelled, running calls are given up.
+
+        concurrent.futures has no `async with`.
+        """
+        from asyncio import CancelledError
+
+        from ._pool.ending import in_a_thread
+
+        if kind is not None and issubclass(kind, CancelledError):
+            self.terminate_workers()
+        await in_a_thread(self.__exit__, kind, *exc, cut=self.terminate_workers)
 
     def terminate_workers(self) -> None:
         """Ends the workers (SIGTERM) and shuts down; calls that are not done fail."""

@@ -489,16 +489,30 @@ class Pool(PoolNames):
         self._state = TERMINATE
         self._terminate()
 
-    def join(self) -> None:
-        """Waits until all workers have ended. ValueError: neither `close()` nor `terminate()` was called."""
+    def join(self, timeout: float | None = None) -> None:
+        """Waits until all workers have ended.
+
+        Args:
+            timeout: seconds; None: without limit. multiprocessing has no such parameter.
+
+        Raises:
+            ValueError: neither `close()` nor `terminate()` was called.
+            procession.TimeoutError: some workers run after that time. They go on; `join` may be called again.
+        """
         util.debug("joining the pool")
         if self._state == RUN:
             raise ValueError("Pool is still running")
         if self._state not in (CLOSE, TERMINATE):
             raise ValueError("In unknown state")
+        limit = seconds("timeout", timeout)
         for feed in list(self._feeds):
             feed.lift()
-        self._engine.wait_by(self._supervisor.thread.join, ())
+        if limit is None:
+            self._engine.wait_by(self._supervisor.thread.join, ())
+        else:
+            from ._pool.ending import join_for
+
+            join_for(self, limit)
 
     def __enter__(self) -> Self:
         if self._state != RUN:
@@ -507,6 +521,15 @@ class Pool(PoolNames):
 
     def __exit__(self, *exc: object) -> None:
         self.terminate()
+
+    async def __aenter__(self) -> Self:
+        return self.__enter__()
+
+    async def __aexit__(self, *exc: object) -> None:
+        """As `__exit__`: ends the pool. The event loop goes on meanwhile. multiprocessing has no `async with`."""
+        from ._pool.ending import in_a_thread
+
+        await in_a_thread(self.__exit__, *exc)
 
     def __reduce__(self) -> Any:
         raise NotImplementedError("pool objects cannot be passed between processes or pickled")

@@ -508,11 +508,14 @@ class ThreadSupervisor(Listeners):
         """Returns whether any thread has not ended."""
         return any(thread.is_alive() for thread in self.threads)
 
-    def join(self) -> None:
-        """Waits until the threads have ended. A thread that runs a callback does not wait for itself."""
+    def join(self, timeout: float | None = None) -> None:
+        """Waits until the threads have ended, at most `timeout` seconds. A thread that runs a callback does not wait
+        for itself.
+        """
+        limit = None if timeout is None else time.monotonic() + timeout
         for thread in self.threads:
             if thread is not threading.current_thread():
-                thread.join()
+                thread.join(None if limit is None else max(0.0, limit - time.monotonic()))
 
     def _live(self, slot: int) -> None:
         while self.initializer is not None:
