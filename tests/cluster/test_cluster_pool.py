@@ -104,6 +104,13 @@ def test_an_initializer_that_fails_breaks_the_pool_and_is_its_cause(cluster):
         assert isinstance(caught.value.__cause__, RuntimeError)
 
 
+def test_the_exception_of_an_initializer_is_unpickled_by_the_thread_that_gets_it(cluster):
+    with cluster.Pool(initializer=tasks.begin_with_an_error_that_tells) as pool:
+        with pytest.raises(mp.PoolBrokenError) as caught:
+            pool.apply(tasks.pid)
+        assert caught.value.__cause__.thread == threading.current_thread().name
+
+
 def test_a_number_of_workers_is_that_of_all_nodes_together(cluster):
     with cluster.Pool(3) as pool:
         assert len({row.pid for row in pool.statistics()}) == 3

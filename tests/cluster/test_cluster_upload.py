@@ -7,6 +7,7 @@ import os
 import pytest
 
 import cluster_processes as work
+import cluster_tasks as tasks
 import procession as mp
 from deadlines import PATIENCE, until
 
@@ -82,3 +83,40 @@ def _gives(pool, answer):
         return pool.apply(answer, (1,)) == (1, "data")
     except ModuleNotFoundError:
         return False
+
+
+def test_two_clients_may_upload_different_versions_of_a_module(shared_nodes, cluster, tmp_path, monkeypatch):
+    name = f"versions_of_{os.getpid()}"
+    for version in (1, 2):
+        (tmp_path / f"{version}").mkdir()
+        (tmp_path / f"{version}" / f"{name}.py").write_text(f"VERSION = {version}\n")
+    with mp.cluster(shared_nodes.address) as other:
+        cluster.upload(tmp_path / "1" / f"{name}.py")
+        other.upload(tmp_path / "2" / f"{name}.py")
+        for context, version in ((cluster, 1), (other, 2)):
+            with context.Pool() as pool:
+                assert set(pool.starmap(tasks.attribute, [(name, "VERSION")] * 4)) == {version}
+
+
+def test_uploads_go_when_their_client_closes_its_connection(shared_nodes, tmp_path):
+    (tmp_path / "module_that_goes.py").write_text("")
+    with mp.cluster(shared_nodes.address) as cluster:
+        shared_nodes.ready(cluster)
+        cluster.upload(tmp_path / "module_that_goes.py")
+        with cluster.Pool() as pool:
+            places = set(pool.starmap(tasks.attribute, [("module_that_goes", "__file__")] * 4))
+        assert all(map(os.path.exists, places))
+    until(lambda: not any(map(os.path.exists, places)))
+
+
+def test_links_are_followed_once_and_broken_ones_left_out(cluster, package):
+    (package / "broken.py").symlink_to("nothing_here.py")
+    (package / "up").symlink_to("..")
+    (package / "text.txt").symlink_to("data.txt")
+    answer = __import__(f"{package.name}.inner").inner.answer
+    cluster.upload(package)
+    with cluster.Pool() as pool:
+        where = os.path.dirname(pool.apply(tasks.attribute, (package.name, "__file__")))
+        assert pool.apply(answer, (1,)) == (1, "data")
+    assert sorted(os.listdir(where)) == ["__init__.py", "data.txt", "inner.py", "text.txt", "up"]
+    assert not os.path.islink(os.path.join(where, "text.txt"))

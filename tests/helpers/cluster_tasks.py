@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from pathlib import Path
 
@@ -106,6 +107,23 @@ def slow_what_begun(_=None):
     return what_begun()
 
 
+class TellsWhereItIsRead(Exception):
+    """Notes, where it is unpickled, in which thread that was."""
+
+    def __reduce__(self):
+        return _read, self.args
+
+
+def _read(*args):
+    error = TellsWhereItIsRead(*args)
+    error.thread = threading.current_thread().name
+    return error
+
+
+def begin_with_an_error_that_tells():
+    raise TellsWhereItIsRead("begun badly")
+
+
 def begin_badly():
     raise RuntimeError("no licence")
 
@@ -136,3 +154,8 @@ class Bomb:
 
 def total(array, n):
     return array.sum() + n
+
+
+def attribute(module, name):
+    """Returns an attribute of a module, which is imported here."""
+    return getattr(__import__(module), name)

@@ -114,10 +114,12 @@ class ClusterContext(BaseContext):
         """Sends a module, a package or another file to all nodes, also to those that join later.
 
         Workers and processes of the nodes find it in a folder at the end of `sys.path`. A worker that has imported an
-        older version of a module keeps that: upload before the pool is made.
+        older version of a module keeps that: upload before the pool is made. Other clients do not see the files, and
+        `close()` removes them.
 
         Args:
-            path: a file or a folder. It has the same name there.
+            path: a file or a folder. It has the same name there. Links are replaced by what they lead to; broken ones,
+                `__pycache__`, `.git` and `.venv` are left out.
 
         Raises:
             OSError: it cannot be read, or a node cannot store it.

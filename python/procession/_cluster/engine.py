@@ -54,7 +54,7 @@ class ClusterEngine(ThreadEngine):
         self.pid = os.getpid()
         self.queue: deque[Work] = deque()  # type: ignore[assignment]
         self.links: dict[str, Link] = {}
-        self.broken: BaseException | None = None
+        self._why: BaseException | tuple[Any, ...] | None = None  # what broke it; of an initializer: its outcome
         # called with the number of workers when that has changed
         self.resized: Callable[[int], object] = lambda count: None
         self.over = threading.Event()  # all links have ended
@@ -217,6 +217,7 @@ class ClusterEngine(ThreadEngine):
         init = None if self._init is None else packed([tuple(self._init)])[0]
         return {
             "node": safe(link.node.name),
+            "client": self.members.key,
             "workers": link.workers,
             "init": init,
             "most": options["most"],
@@ -263,7 +264,7 @@ class ClusterEngine(ThreadEngine):
                         rows.extend((link.node.name, row) for row in rest[1])
                         event.set()
                 elif kind == "broken":
-                    self._break(error_of(rest[0], "the initializer", None, None))
+                    self._break(rest[0])
             self._dispatch()
             self._end_if_done()
 
@@ -367,10 +368,25 @@ class ClusterEngine(ThreadEngine):
         limit = self.members.node_timeout
         self._break(PoolBrokenError(f"the cluster at {self.members.address} has had no node for {limit:g} seconds"))
 
-    def _break(self, why: BaseException) -> None:
+    def _break(self, why: BaseException | tuple[Any, ...]) -> None:
         if self.phase in ("open", "closing"):
-            self.broken = why
+            self._why = why
             self.terminate("broken")
+
+    @property
+    def broken(self) -> BaseException | None:
+        """The error that broke the pool; None if it is not broken.
+
+        That of an initializer is unpickled here, in a thread of the program: it may be of any class.
+        """
+        why = self._why
+        if isinstance(why, tuple):
+            error = error_of(why, "the initializer", None, None)
+            with self.condition:
+                if self._why is why:  # all threads get the same
+                    self._why = error
+                return self._why  # type: ignore[return-value]
+        return why
 
     def _end_if_done(self) -> None:
         if self.phase == "closing" and not self.has_work():

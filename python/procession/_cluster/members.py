@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import secrets
 import threading
 import time
 import warnings
 import weakref
 from contextlib import suppress
+from functools import partial
 
 from .._pool.errors import PoolBrokenError
 from . import connect, node, uploads
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["Members", "Node"]
 
 _LOOK, _READ = 0.05, 1.0  # seconds between looks at the scheduler's connection, and between reads of its list
+_TO_REMOVE = 1.0  # seconds for the nodes to remove uploads, when the connection is closed
 _AGAIN = 0.5  # seconds after which a node may be connected to again
 
 
@@ -65,6 +68,7 @@ class Members:
         self.nodes: dict[str, Node] = {}
         self.refused: dict[str, str] = {}  # why a node is not used, by its address
         self.pid = os.getpid()
+        self.key = secrets.token_hex(8)  # names this client on the nodes
         self._client = client
         self._insecure = insecure
         self._loop = client.loop.asyncio_loop
@@ -148,8 +152,12 @@ class Members:
     def upload(self, path: Any) -> None:
         """Sends a file or folder to all nodes, and to those that join later. OSError: it cannot be read or stored."""
         archive = uploads.pack(path)
-        self._run_on(list(self.nodes), uploads.store, archive)
-        self._uploads[os.path.abspath(path)] = archive
+        served = list(self.nodes)
+        self._run_on(served, uploads.store, archive, self.key)
+        self._uploads[os.path.abspath(path)] = archive  # from here on a node gets it before it joins
+        late = [address for address in list(self.nodes) if address not in served]
+        if late:
+            self._run_on(late, uploads.store, archive, self.key)
 
     def cores(self) -> int:
         """Returns the number of cores of all nodes."""
@@ -168,6 +176,8 @@ class Members:
         self.soon(lambda: self._lose(PoolBrokenError("the connection to the cluster was closed")))
         with suppress(Exception):  # the scheduler has gone
             self._client.unsubscribe_topic("all")
+            remove, nodes = partial(self._client._run, uploads.remove, self.key), list(self.nodes)
+            self._client.sync(remove, workers=nodes, callback_timeout=_TO_REMOVE, on_error="ignore")
         log = logging.getLogger("distributed.client")
         log.addFilter(_is_of_interest)
         try:
@@ -265,9 +275,11 @@ class Members:
                 if late:
                     warnings.warn(f"a node is not used: {why}", RuntimeWarning, stacklevel=2)
                 return
-            facts = await asyncio.to_thread(self.run, node.install, address)
-            for archive in list(self._uploads.values()):
-                await asyncio.to_thread(self.run, uploads.store, address, archive)
+            facts = await asyncio.to_thread(self.run, node.install, address, self.key)
+            stored: list[bytes] = []
+            while missing := [archive for archive in self._uploads.values() if archive not in stored]:
+                await asyncio.to_thread(self.run, uploads.store, address, missing[0], self.key)
+                stored.append(missing[0])
         except (OSError, TimeoutError):
             return  # it has gone already or is stopped; if not, the next reading of the list tries it again
         except Exception:

@@ -55,8 +55,8 @@ HANDLER = "procession_pool"  # the name of our handler among those of a Dask wor
 _TO_LEAVE = 10.0  # seconds for calls that run on a node that leaves the cluster in good order
 
 
-async def install(dask_worker: Any) -> dict[str, Any]:
-    """Prepares a Dask worker for pools, in its process. Returns what the client needs to know of it."""
+async def install(client: str, dask_worker: Any) -> dict[str, Any]:
+    """Prepares a Dask worker for the pools of a client, in its process. Returns what the client needs to know of it."""
     from distributed import WorkerPlugin
     from distributed.core import Status
 
@@ -71,7 +71,7 @@ async def install(dask_worker: Any) -> dict[str, Any]:
     async def leave() -> None:
         await asyncio.gather(*(agent.leave() for agent in list(agents)))
 
-    uploads.prepare(dask_worker)
+    uploads.prepare(client, dask_worker)
     if HANDLER not in dask_worker.handlers:
         dask_worker.handlers[HANDLER] = serve
         plugin = WorkerPlugin()
@@ -84,6 +84,7 @@ class Agent:
     """One pool of one client on this node."""
 
     def __init__(self, dask_worker: Any, comm: Any, hello: dict[str, Any]) -> None:
+        self._dask_worker = dask_worker
         self._comm = comm
         self._hello = hello
         self._node: str = hello["node"]
@@ -184,11 +185,11 @@ class Agent:
         from ..pool import Pool
 
         hello = self._hello
-        init = hello["init"]
+        init = [bytes(part) for part in hello["init"] or ()]
         return Pool(
             hello["workers"],
-            None if init is None else worker.begin,
-            () if init is None else (init[0], [bytes(buffer) for buffer in init[1:]], self._node),
+            worker.begin,
+            (init, self._node, uploads.folder_of(hello["client"], self._dask_worker)),
             hello["most"],
             _context_of("forkserver"),
             worker_memory_limit=hello["memory"],

@@ -139,6 +139,7 @@ class RemotePopen(popen_fork.Popen):
             "op": process_node.HANDLER,
             "reply": False,
             "node": safe(self.node.name),
+            "client": members.key,
             "name": safe(process_obj._name),
             # a program that does not know of the cluster cannot ask for its output, and expects it
             "forward": getattr(process_obj, "_procession_forward", True),

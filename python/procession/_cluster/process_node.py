@@ -30,7 +30,7 @@ import asyncio
 import os
 from contextlib import suppress
 
-from . import process_child
+from . import process_child, uploads
 from .frames import safe
 from .node_process import NodeProcess
 from .streams import Lines, Records, Stream
@@ -51,7 +51,7 @@ async def install(dask_worker: Any) -> None:
     async def serve(comm: Any, **hello: Any) -> Any:
         from distributed.core import Status
 
-        await ProcessAgent(comm, hello).run()
+        await ProcessAgent(dask_worker, comm, hello).run()
         return Status.dont_reply
 
     dask_worker.handlers.setdefault(HANDLER, serve)
@@ -60,7 +60,8 @@ async def install(dask_worker: Any) -> None:
 class ProcessAgent:
     """One process of one client on this node."""
 
-    def __init__(self, comm: Any, hello: dict[str, Any]) -> None:
+    def __init__(self, dask_worker: Any, comm: Any, hello: dict[str, Any]) -> None:
+        self._dask_worker = dask_worker
         self._comm = comm
         self._hello = hello
         self._process: Any = None
@@ -134,7 +135,7 @@ class ProcessAgent:
                     self._streams.append(stream)
             process = NodeProcess(
                 target=process_child.run,
-                args=(hello["node"], bytes(hello["pickle"])),
+                args=(hello["node"], bytes(hello["pickle"]), uploads.folder_of(hello["client"], self._dask_worker)),
                 kwargs={"level": hello["level"], "fds": _Descriptors(theirs)},
                 name=hello["name"],
                 daemon=True,

@@ -66,9 +66,8 @@ class ClusterSupervisor(Listeners):
                 elif now - heard > members.node_timeout:
                     engine.break_without_nodes()
                 engine.condition.wait(0.05)
-            broken = engine.broken
-        if broken is not None:
-            raise broken
+        if engine.broken is not None:
+            raise engine.broken
 
     def _run(self) -> None:
         engine = self.engine

@@ -6,7 +6,7 @@ import os
 from pickle import PickleBuffer
 
 from .._pool import worker
-from . import pickling
+from . import pickling, uploads
 from .frames import safe
 
 TYPE_CHECKING = False
@@ -24,8 +24,15 @@ class InitializerFailed(Exception):
     """Raised by a worker whose initializer failed. `args[0]` is what `described` returns: plain objects only."""
 
 
-def begin(pickled: bytes, buffers: Sequence[Any], node: str) -> None:
-    """Calls the initializer of the program, when a worker begins."""
+def begin(init: Sequence[bytes], node: str, folder: str) -> None:
+    """Prepares a worker when it begins, and calls the initializer of the program.
+
+    init: the pickle of the initializer and its arguments, and its buffers; empty: there is none. folder: of uploads.
+    """
+    uploads.append(folder)
+    if not init:
+        return
+    pickled, *buffers = init
     try:
         initializer, initargs = pickling.loads(pickled, buffers=buffers)
     except Exception as error:
