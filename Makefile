@@ -120,6 +120,10 @@ test: build cargo-test crash loom ## Run all tests, on every Python that is foun
 	$(PYTEST) -n $(WORKERS) --dist worksteal || { echo "ONCE MORE, the tests that failed above (all tests, if the run was interrupted): they wait with deadlines," \
 	  "and the machine may have been busy"; $(PYTEST) --last-failed --last-failed-no-failures all; }
 
+.PHONY: test-clusters
+test-clusters: $(VENV)/.stamp-tools ## Run the tests of clusters on the other Pythons, where `make test` leaves them out
+	$(INTERRUPTIBLE) $(BIN)/python tools/other_pythons.py --wheels $(WHEELS) --maturin $(BIN)/maturin --workers $(WORKERS) --clusters
+
 .PHONY: cargo-test
 cargo-test: | platform ## Run the Rust tests
 	$(call twice,cargo test --quiet --workspace --exclude procession-python)

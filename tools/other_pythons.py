@@ -1,7 +1,8 @@
 """Runs the tests on every CPython that is found besides the one of .venv.
 
 The wheel is built once: the extension uses Python's stable interface, so one build serves all versions. Each Python
-gets an environment of its own, .venv-X.Y.
+gets an environment of its own, .venv-X.Y. The tests of clusters need Dask, which takes a while to install: they
+run only with --clusters.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 
 VERSIONS = ("3.11", "3.12", "3.13", "3.14", "3.15")
 # at the versions of requirements-dev.txt
+CLUSTERS = ("distributed", "cryptography")
 TOOLS = ("pytest", "pytest-timeout", "pytest-randomly", "pytest-xdist", "hypothesis")
 ASK = "import sys, venv, ensurepip; print(sys.implementation.name, '%d.%d' % sys.version_info[:2])"
 
@@ -51,7 +53,7 @@ def build_wheel(maturin: str, folder: Path) -> Path:
     return wheel
 
 
-def test_with(executable: str, version: str, wheel: Path, workers: int) -> None:
+def test_with(executable: str, version: str, wheel: Path, workers: int, clusters: bool) -> None:
     environment = Path(f".venv-{version}")
     python = environment / "bin" / "python"
     if not answers(str(python), version):
@@ -64,15 +66,21 @@ def test_with(executable: str, version: str, wheel: Path, workers: int) -> None:
     except SystemExit:
         print(f"Python {version}: numpy is not to be had, tests that need it are skipped", flush=True)
     run(*pip, "--force-reinstall", "--no-deps", wheel)  # the same version number may have new contents
+    if clusters:
+        tests = ["tests/cluster"]
+        run(*pip, "--constraint", "requirements-dev.txt", *CLUSTERS)
+    else:
+        tests = ["tests", "--ignore", "tests/cluster"]
+        print(f"Python {version}: the tests of clusters are NOT RUN here, but by `make test-clusters`", flush=True)
     try:
-        run(python, "-m", "pytest", "tests", "-n", str(workers), "--dist", "worksteal")
+        run(python, "-m", "pytest", *tests, "-n", str(workers), "--dist", "worksteal")
     except (subprocess.CalledProcessError, SystemExit):
         print(
             "ONCE MORE, what failed above (all of them, if the run was cut off): these tests wait with deadlines, "
             "and the machine may have been busy",
             flush=True,
         )
-        run(python, "-m", "pytest", "tests", "--last-failed", "--last-failed-no-failures", "all")
+        run(python, "-m", "pytest", *tests, "--last-failed", "--last-failed-no-failures", "all")
 
 
 def main() -> int:
@@ -80,6 +88,7 @@ def main() -> int:
     parser.add_argument("--wheels", type=Path, required=True, help="the folder to build the wheel in")
     parser.add_argument("--maturin", default="maturin")
     parser.add_argument("--workers", type=int, default=2, help="number of tests that run at the same time")
+    parser.add_argument("--clusters", action="store_true", help="run the tests of clusters, instead of all others")
     options = parser.parse_args()
     here = f"{sys.version_info.major}.{sys.version_info.minor}"
     found = {version: find(version) for version in VERSIONS if version != here}
@@ -89,8 +98,8 @@ def main() -> int:
     if present:
         wheel = build_wheel(options.maturin, options.wheels)
         for version, executable in present.items():
-            print(f"--- the tests on Python {version}", flush=True)
-            test_with(executable, version, wheel, options.workers)
+            print(f"--- {'the tests of clusters' if options.clusters else 'the tests'} on Python {version}", flush=True)
+            test_with(executable, version, wheel, options.workers, options.clusters)
     return 0
 
 
