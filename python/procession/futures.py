@@ -6,6 +6,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Sized
 from concurrent.futures import (
     ALL_COMPLETED,
     FIRST_COMPLETED,
@@ -27,7 +28,7 @@ from ._pool.errors import NodeDiedError as _NodeDiedError
 from ._pool.errors import PoolBrokenError, TaskTimeoutError, error_of, name_of
 from ._pool.errors import WorkerDiedError as _WorkerDiedError
 from ._pool.iterators import ResultIterator
-from ._pool.options import OfPool
+from ._pool.options import OfMap, OfPool
 from ._process import cpu_count as _cpu_count
 from ._process.stdlib_context import own_context
 
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 
     from ._pool.backlog import Backlog
     from ._pool.engine import Engine, Supervisor, Task
-    from ._pool.option_types import PoolOptions  # pyright: ignore[reportMissingModuleSource]
+    from ._pool.option_types import CallOptions, PoolOptions  # pyright: ignore[reportMissingModuleSource]
     from ._pool.statistics import WorkerStatistics
     from .context import BaseContext
     from .process import BaseProcess
@@ -286,16 +287,19 @@ class ProcessPoolExecutor(Executor):
         timeout: float | None = None,
         chunksize: int = 1,
         buffersize: int | None = None,
+        **options: Unpack[CallOptions],
     ) -> Iterator[T]:
         """Calls fn with an item of each iterable, in the workers. Returns an iterator over the results, in order.
 
-        If a call raises, the iterator raises and ends; calls that have not begun are cancelled.
+        If a call raises, the iterator raises and ends; calls that have not begun are cancelled. `on_error` changes
+        that: "stop" does not wait for the turn of the failed call, and ends the calls that run; see `CallOptions`.
 
         Args:
             timeout: seconds from now, after which the iterator raises TimeoutError; None: without limit.
             chunksize: number of calls that are sent to a worker at once.
             buffersize: how many calls the input is read ahead of the results that were fetched; None: all of it, at
                 once.
+            options: additions to concurrent.futures, see `CallOptions`.
         """
         if buffersize is not None and not isinstance(buffersize, int):
             raise TypeError("buffersize must be an integer or None")
@@ -305,11 +309,16 @@ class ProcessPoolExecutor(Executor):
             raise ValueError("chunksize must be >= 1.")
         limit = None if timeout is None else time.monotonic() + timeout
         running = self._started()
-        group = running._engine.group(fn, True, running._timeout, running._retries, False)
+        asked = OfMap(running, "map", options)  # type: ignore[arg-type]
+        length = None
+        if asked.progress and all(isinstance(iterable, Sized) for iterable in iterables):
+            length = min(map(len, iterables), default=0)  # type: ignore[arg-type]
         ahead = sys.maxsize if buffersize is None else buffersize
         source = zip(*iterables, strict=False)
         # without a buffersize read all of the input now; with one read it in the thread that fetches results
-        results = running._iterator(ResultIterator, group, fn, source, chunksize, ahead, True, None)
+        how = source, chunksize, ahead, True, asked.bar(length)
+        results = running._iterator(ResultIterator, asked, fn, True, *how)
+        results.converted = _converted
         if buffersize is None:
             results._feed.lift()
         else:

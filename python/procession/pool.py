@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import Any, Self, TypeVar, Unpack
 
-    from ._pool.engine import Engine, Group
+    from ._pool.engine import Engine
     from ._pool.engine import Supervisor as SupervisorOf
     from ._pool.option_types import MapOptions, PoolOptions  # pyright: ignore[reportMissingModuleSource]
     from ._pool.statistics import WorkerStatistics
@@ -279,11 +279,12 @@ class Pool(PoolNames):
         """Computes [func(item) for item in iterable] in the workers. Returns the list, in order.
 
         If calls raise, it waits for all others and then raises the exception of the first one (in the order of the
-        input). `func` and the arguments bound to it (`functools.partial`) are sent once.
+        input), unless `on_error` says otherwise. `func` and the arguments bound to it (`functools.partial`) are sent
+        once.
 
         Args:
             chunksize: number of items per task. By default large at first and then ever smaller, so that no worker is
-                idle at the end; 1 with a `timeout`.
+                idle at the end; 1 with a `timeout`, and if `on_error` is "return" or "group".
             options: additions to multiprocessing, see `MapOptions`.
         """
         return self._map(func, iterable, mapstar, chunksize, options)
@@ -358,20 +359,21 @@ class Pool(PoolNames):
             return self._map_with(mapper, func, iterable, chunksize, callback, error_callback)
         items: Sequence[Any] = iterable if hasattr(iterable, "__len__") else list(iterable)  # type: ignore[assignment]
         length = len(items)
-        if chunksize is not None:
-            chunksize = count("chunksize", chunksize, 1)
-        if chunksize is None and asked.timeout is not None:
-            chunksize = 1
+        chunksize = asked.chunk(chunksize)
+        starred = mapper is starmapstar
+        kind, call = ResultList, func
+        if asked.rare:
+            kind, call = asked.list_kind(), asked.prepared(func, starred, chunksize, self._engine)
         bar = asked.bar(length)
         chunked = chunksize is None or chunksize > 1
-        result: ResultList[Any] = ResultList(self, func, length, chunked, callback, error_callback, bar)
+        result: ResultList[Any] = kind(self, func, length, chunked, callback, error_callback, bar)
         result._chunk = chunksize
         if not length:
             return result
-        result._group = self._engine.group(func, mapper is starmapstar, asked.timeout, asked.retries, False)
-        if callback is not None or error_callback is not None or bar is not None:
+        result._group = self._engine.group(call, starred, asked.timeout, asked.retries, False)
+        if callback is not None or error_callback is not None or bar is not None or kind._watches:
             result._watch()
-        chunks = Chunks(result, result._group, iter(items), length, chunksize, self)
+        chunks = Chunks(result, result._group, result._reading(items), length, chunksize, self)
         try:
             if self._waiting or not chunks.send():
                 result._unsent = chunks
@@ -436,11 +438,16 @@ class Pool(PoolNames):
             buffersize = count("buffersize", buffersize, 1)
         source, inline = reads_at_once(iterable)
         bar = asked.bar(len(iterable) if isinstance(iterable, Sized) else None)
-        group = self._engine.group(func, False, asked.timeout, asked.retries, False)
-        return self._iterator(kind, group, func, source, chunksize, buffersize, inline, bar)
+        return self._iterator(kind, asked, func, False, source, chunksize, buffersize, inline, bar)
 
-    def _iterator(self, kind: type[ResultIterator[Any]], group: Group, func: Any, *how: Any) -> ResultIterator[Any]:
+    def _iterator(
+        self, kind: type[ResultIterator[Any]], asked: OfMap, func: Any, starred: bool, *how: Any
+    ) -> ResultIterator[Any]:
         source, chunksize, ahead, inline, bar = how
+        call = func
+        if asked.rare:
+            kind, call = asked.iterator_kind(kind), asked.prepared(func, starred, chunksize, self._engine)
+        group = self._engine.group(call, starred, asked.timeout, asked.retries, False)
         feed = Feed(self, group, source, chunksize, ahead, inline)
         self._feeds.add(feed)
         return kind(self, feed, func, bar)

@@ -57,6 +57,25 @@ def test_callbacks_are_called_in_a_thread_of_the_pool(cluster):
     assert come[0][1] != threading.get_ident()
 
 
+@pytest.mark.parametrize("chunksize", [1, 3])
+def test_exceptions_are_returned_raised_together_or_end_the_call_as_on_one_machine(cluster, chunksize):
+    call = partial(tasks.fail_at, 2)
+    with cluster.Pool() as pool:
+        for results in (
+            pool.map(call, range(5), chunksize, on_error="return"),
+            list(pool.imap(call, range(5), chunksize, on_error="return")),
+        ):
+            assert [repr(value) for value in results] == ["0", "1", "ValueError('2 is bad')", "3", "4"]
+            assert results[2].item_index == 2
+            assert "On node" in str(results[2].__cause__)
+        with pytest.raises(ExceptionGroup) as caught:
+            pool.map(call, range(5), chunksize, on_error="group")
+        assert [one.item_index for one in caught.value.exceptions] == [2]
+        with pytest.raises(ValueError, match="2 is bad"):
+            pool.map(call, range(5), chunksize, on_error="stop")
+        assert pool.map(call, range(2)) == [0, 1]
+
+
 def test_an_error_says_on_which_node_it_was_raised_and_for_which_item(cluster):
     with cluster.Pool() as pool, pytest.raises(ValueError, match="37 is bad") as caught:
         pool.map(partial(tasks.fail_at, 37), range(100))

@@ -75,6 +75,11 @@ class ClusterEngine(ThreadEngine):
     def _label(self, name: str) -> None:
         self._name = name
 
+    def describer(self) -> Callable[..., Any]:
+        from .worker import described_item
+
+        return described_item
+
     # --- calls ---
 
     def submit(  # type: ignore[override]  # None: there is no room

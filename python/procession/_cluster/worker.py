@@ -14,10 +14,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from typing import Any
 
-__all__ = ["InitializerFailed", "begin", "described", "run_call", "run_items", "unreadable"]
+__all__ = ["InitializerFailed", "begin", "described", "described_item", "run_call", "run_items", "unreadable"]
 
 _MOST_KNOWN = 64  # functions that a worker keeps
 _known: dict[bytes, Callable[..., Any]] = {}
+_node = ""  # the name of the node
 
 
 class InitializerFailed(Exception):
@@ -64,6 +65,8 @@ def run_items(definition: bytes, node: str, starred: bool, task: tuple[Any, ...]
 
     Returns (True, the pickle of the result, *its buffers) or (False, what `described` returns).
     """
+    global _node  # noqa: PLW0603 (of this process)
+    _node = node
     many, pickled, *buffers = task
     try:
         function = _function(definition)
@@ -112,6 +115,11 @@ def described(error: BaseException, node: str, place: tuple[int, object] | None)
     text = f"On node {node}, in worker {os.getpid()}:\n{text}"
     at = None if at is None else (at[0], safe(at[1]))
     return "raised", (kind, safe(message), safe(text), pickled, at)
+
+
+def described_item(error: BaseException, item: object) -> tuple[str, tuple[Any, ...]]:
+    """Returns the exception of an item whose task goes on; see `_pool.per_item`."""
+    return described(error, _node, (0, item))
 
 
 def _pickled(error: BaseException) -> bytes | None:

@@ -135,7 +135,7 @@ class Chunks:
             self._result._tasks += tasks
             self._done += read
             if error is not None:
-                self._result._fail(self._done, error[0])
+                self._result._fail(self._done, error[0], error[1] > 0)
                 self._done += error[1]
                 ended = ended or not error[1]
             if ended:
@@ -155,7 +155,7 @@ class Chunks:
         if error is None:
             self._result._abandon(self._done)
         else:
-            self._result._fail(self._done, error)
+            self._result._fail(self._done, error, False)
         self._finish()
 
     def _finish(self) -> None:

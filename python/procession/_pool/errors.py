@@ -163,8 +163,15 @@ def note_item(error: BaseException, index: int, item: object) -> None:
     _note(error, index, shortened(item))
 
 
+def mark_item(error: BaseException, index: int) -> None:
+    """Sets `item_index` of an exception to the index of the item whose call has raised it."""
+    with suppress(Exception):  # the exception may be of a class that takes no attributes
+        error.item_index = index  # type: ignore[attr-defined]
+
+
 def _note(error: BaseException, index: int, item: str) -> None:
     note = f"raised by the call for item {index}: {item}"
+    mark_item(error, index)
     with suppress(Exception):  # the exception may be of a class that takes no notes
         if note not in getattr(error, "__notes__", ()):
             error.add_note(note)
@@ -196,18 +203,24 @@ def error_of(what: tuple[Any, ...], function: str, first: int | None, broken: Ba
             return PoolBrokenError("the pool was terminated before this task was done")
         if isinstance(broken, PoolBrokenError):  # of a cluster: it says what broke the pool
             return PoolBrokenError(*broken.args)
-        made = PoolBrokenError(f"the pool cannot start workers: {type(broken).__name__}: {broken}")
-        made.__cause__ = broken
-        return made
+        stopped = PoolBrokenError(f"the pool cannot start workers: {type(broken).__name__}: {broken}")
+        stopped.__cause__ = broken
+        return stopped
+    made: WorkerDiedError | TaskTimeoutError
     pid, code, item, deaths, memory, limit = facts
     task = None if first is None else first + item
     which = f"{function}()" if task is None else f"task {task} ({function})"
     if kind == "timeout":
         text = f"{which} took longer than the {limit:g} seconds that it may; worker {pid} was killed for it"
-        return TaskTimeoutError(text, function, task, limit)
-    ended = "ended in an unknown way" if code is None else how(code, memory)
-    times = "" if deaths == 1 else f", the last of {deaths} workers to die with it,"
-    return WorkerDiedError(f"worker {pid}{times} {ended} while it ran {which}", pid, code, function, task, deaths)
+        made = TaskTimeoutError(text, function, task, limit)
+    else:
+        ended = "ended in an unknown way" if code is None else how(code, memory)
+        times = "" if deaths == 1 else f", the last of {deaths} workers to die with it,"
+        text = f"worker {pid}{times} {ended} while it ran {which}"
+        made = WorkerDiedError(text, pid, code, function, task, deaths)
+    if task is not None:
+        mark_item(made, task)
+    return made
 
 
 def _raised(

@@ -9,7 +9,7 @@ from functools import partial
 
 from ..context import TimeoutError
 from .compat_results import IMapIterator, IMapUnorderedIterator, IteratorNames
-from .errors import error_of, name_of
+from .errors import error_of, mark_item, name_of
 from .results import call_as, call_soon
 
 TYPE_CHECKING = False
@@ -33,6 +33,9 @@ class ResultIterator(IteratorNames, Ordered[T]):
     """The results of `imap`, in the order of the input, as they come."""
 
     _ordered = True
+
+    # makes of an exception that is handed out the one that the caller gets; executors have classes of their own
+    converted: Callable[[BaseException], BaseException] = staticmethod(lambda error: error)
 
     def __init__(self, pool: Any, feed: Feed, function: Any, bar: Any) -> None:
         self._pool = pool
@@ -156,7 +159,10 @@ class ResultIterator(IteratorNames, Ordered[T]):
 
     def _arrived(self, number: int, success: bool, value: Any) -> None:
         if not success:
+            of_item = self._chunk == 1 and value[0] not in ("cancelled", "abandoned")
             value = error_of(value, name_of(self._function), number, self._pool._supervisor.broken)
+            if of_item:
+                mark_item(value, number)
             self._came(number, False, value, self._chunk)
         elif self._chunk > 1:
             # the items of the list count one by one; the last one completes the task

@@ -20,15 +20,28 @@ class PoolOptions(TypedDict, total=False):
     inner_threads: int | Literal["auto"] | None
     name: str | None
 
-class MapOptions(TypedDict, total=False):
+class CallOptions(TypedDict, total=False):
+    """Options of `map` of a pool and of an executor, and of its variants. multiprocessing has none of them.
+
+    Attributes:
+        retries: per task; None: that of the pool.
+        progress: shows a bar, if tqdm is installed.
+        on_error: what becomes of exceptions that calls raise. "raise": the result raises the exception of the first
+            item that failed, when all calls are done (`imap`: in its place). "stop": it raises the exception that comes
+            first, at once, and gives up all other calls. "return": exceptions are in the places of results. "group": it
+            raises an ExceptionGroup of all exceptions, when all calls are done. An exception has the index of its item
+            in `item_index`.
+    """
+
+    retries: int | None
+    progress: bool
+    on_error: Literal["raise", "stop", "return", "group"]
+
+class MapOptions(CallOptions, total=False):
     """Options of `map`, `starmap`, `imap` and their variants. multiprocessing has none of them.
 
     Attributes:
         timeout: seconds per task; None: that of the pool.
-        retries: per task; None: that of the pool.
-        progress: shows a bar, if tqdm is installed.
     """
 
     timeout: float | None
-    retries: int | None
-    progress: bool

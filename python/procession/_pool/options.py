@@ -18,6 +18,9 @@ __all__ = ["OfMap", "OfPool", "bar_of", "number_of_workers"]
 
 # options of pools that reach the workers in `OfPool.for_workers`; each is None unless it is set
 _OF_WORKERS = ("inner_threads",)
+# options of `map` and its variants
+_OF_MAP = ("on_error", "progress", "retries", "timeout")
+_ON_ERROR = ("raise", "stop", "return", "group")
 
 
 class OfPool:
@@ -69,21 +72,52 @@ class OfPool:
 class OfMap:
     """The options of one call of `map`, `imap` and their variants."""
 
-    __slots__ = ("progress", "retries", "timeout")
+    __slots__ = ("on_error", "progress", "rare", "retries", "timeout")
 
     def __init__(self, pool: Any, method: str, given: dict[str, Any]) -> None:
         """Checks the options. method: for errors."""
         self.timeout: float | None = pool._timeout
         self.retries: int = pool._retries
         self.progress: bool = False
+        self.on_error: str = "raise"
+        self.rare = False  # whether an option is set for which `prepare` and `iterator_kind` do something
         if not given:
             return
-        _check_names(f"{method}()", given, self.__slots__)
+        _check_names(f"{method}()", given, _OF_MAP)
         if (limit := given.get("timeout")) is not None:
             self.timeout = seconds("timeout", limit)
         if (retries := given.get("retries")) is not None:
             self.retries = count("retries", retries, 0)
         self.progress = given.get("progress", False)
+        self.on_error = given.get("on_error", "raise")
+        if self.on_error not in _ON_ERROR:
+            raise ValueError(f"on_error must be one of {', '.join(map(repr, _ON_ERROR))}, not {self.on_error!r}")
+        self.rare = self.on_error != "raise"
+
+    def chunk(self, given: int | None) -> int | None:
+        """Returns the number of items per task; None: the pool chooses. given: what the caller has given."""
+        if given is not None:
+            return count("chunksize", given, 1)
+        # the limit is that of one item, and an item that kills its worker takes no other item along
+        return 1 if self.timeout is not None or self.on_error in ("return", "group") else None
+
+    def prepared(self, func: Any, starred: bool, chunk: int | None, engine: Any) -> Any:
+        """Returns what workers call instead of `func`."""
+        from .on_error import wrapped
+
+        return wrapped(func, self.on_error, starred, chunk, engine)
+
+    def list_kind(self) -> Any:
+        """Returns the class of the result of `map_async`."""
+        from .on_error import list_of
+
+        return list_of(self.on_error)
+
+    def iterator_kind(self, kind: Any) -> Any:
+        """Returns what makes the result of an `imap` in place of that class."""
+        from .on_error import iterator_of
+
+        return iterator_of(kind, self.on_error)
 
     def bar(self, length: int | None) -> Any:
         """Returns the progress bar; None: none is asked for, or tqdm is not installed."""

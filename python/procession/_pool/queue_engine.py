@@ -79,6 +79,11 @@ class QueueEngine(ThreadEngine):
     def _call_of(self, function: Callable[..., Any], args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
         return function, args, keywords
 
+    def describer(self) -> Callable[..., Any]:
+        from .per_item import in_process
+
+        return in_process
+
     def ask(self) -> ThreadTask:
         """Submits a task that returns the pid of its worker. A closed pool does not wait for it."""
         task = ThreadTask(self, self._call_of(os.getpid, (), {}), False)

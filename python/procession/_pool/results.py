@@ -13,11 +13,11 @@ from .compat_results import (
     MapResult,
     ResultNames,
 )
-from .errors import error_of, name_of
+from .errors import error_of, mark_item, name_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Generator, Iterator
     from typing import Any, TypeVar
 
     from .backlog import Call, Chunks
@@ -279,6 +279,9 @@ class ResultList(MapNames, OneList[list[T]], Many[T]):
     _chunk: int | None = None
     _tasks = 0
 
+    # whether the supervisor tells it of each outcome, also without callbacks
+    _watches = False
+
     def __init__(
         self,
         pool: Any,
@@ -323,7 +326,8 @@ class ResultList(MapNames, OneList[list[T]], Many[T]):
             self.cancel()
             raise
 
-    def _fail(self, index: int, error: BaseException) -> None:
+    def _fail(self, index: int, error: BaseException, of_item: bool = True) -> None:
+        """Stores a failure. of_item: it is that of an item, or of a task, and not of the whole call."""
         if self._failure is None or index < self._failure[0]:
             self._failure = index, error
 
@@ -335,7 +339,7 @@ class ResultList(MapNames, OneList[list[T]], Many[T]):
         """Stores that the pool was ended before the rest, from this item on, was sent."""
         what = ("abandoned",)
         self._hush(what)
-        self._fail(index, error_of(what, name_of(self._function), index, self._pool._supervisor.broken))
+        self._fail(index, error_of(what, name_of(self._function), index, self._pool._supervisor.broken), False)
 
     def _finish(self) -> None:
         self._outcome = (True, self._values) if self._failure is None else (False, self._failure[1])
@@ -364,12 +368,20 @@ class ResultList(MapNames, OneList[list[T]], Many[T]):
         left, failures, count = gathered
         for index, what in failures:
             self._hush(what)
-            self._fail(index, error_of(what, name_of(self._function), index, self._pool._supervisor.broken))
+            error = error_of(what, name_of(self._function), index, self._pool._supervisor.broken)
+            of_item = what[0] not in ("cancelled", "abandoned")
+            if of_item and not self._chunked:
+                mark_item(error, index)
+            self._fail(index, error, of_item)
         if self._bar is not None:
             self._bar.update(count)
         if left == 0 and self._whole:
             self._finish()
         return self._outcome is not None
+
+    def _reading(self, items: Any) -> Iterator[Any]:
+        """Returns the iterator over the input from which its tasks are made."""
+        return iter(items)
 
     def _submitted(self) -> None:
         """Notes that all of the input is submitted. If all of it is done, there is no further outcome that tells it."""

@@ -294,6 +294,12 @@ class ThreadEngine:
         # number of inputs that may have more work, also after the pool was closed
         self._open = 0
 
+    def describer(self) -> Callable[..., Any]:
+        """Returns the function that describes the exception of an item in a worker; see `per_item`."""
+        from .per_item import in_thread
+
+        return in_thread
+
     def has_room(self) -> bool:
         return True
 
