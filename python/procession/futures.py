@@ -28,7 +28,7 @@ from ._pool.errors import NodeDiedError as _NodeDiedError
 from ._pool.errors import PoolBrokenError, TaskTimeoutError, error_of, name_of
 from ._pool.errors import WorkerDiedError as _WorkerDiedError
 from ._pool.iterators import ResultIterator
-from ._pool.options import OfMap, OfPool
+from ._pool.options import OfMap, OfPool, repeated
 from ._process import cpu_count as _cpu_count
 from ._process.stdlib_context import own_context
 
@@ -252,10 +252,14 @@ class ProcessPoolExecutor(Executor):
         supervisor, engine = running._supervisor, running._engine
         future._engine = engine
         name = name_of(fn)
+        call: Callable[..., T] = fn
+        again = running._retries
+        if running._retry_on is not None:
+            call, again = repeated(engine, fn, again, running._retry_on, running._retry_delay)
 
         def send() -> bool:
             with supervisor.lock:
-                task = engine.submit(fn, args, kwargs, running._timeout, running._retries, True)
+                task = engine.submit(call, args, kwargs, running._timeout, again, True)
                 if task is None:
                     return False
                 future._task, future._job = task, None

@@ -24,7 +24,7 @@ from ._pool.errors import MaybeEncodingError as MaybeEncodingError
 from ._pool.errors import error_of, name_of
 from ._pool.imap_input import Feed, reads_at_once
 from ._pool.iterators import ResultIterator, UnorderedResultIterator
-from ._pool.options import OfMap, OfPool, number_of_workers
+from ._pool.options import OfMap, OfPool, number_of_workers, repeated, repeats
 from ._pool.results import OneResult, ResultList
 from ._pool.supervisor import Supervisor
 from ._process.stdlib_context import own_context
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from ._pool.engine import Engine
     from ._pool.engine import Supervisor as SupervisorOf
-    from ._pool.option_types import MapOptions, PoolOptions  # pyright: ignore[reportMissingModuleSource]
+    from ._pool.option_types import MapOptions, PoolOptions, RetryOn  # pyright: ignore[reportMissingModuleSource]
     from ._pool.statistics import WorkerStatistics
     from .context import BaseContext
 
@@ -126,6 +126,7 @@ class Pool(PoolNames):
         self._seldom = threading.RLock()
         self._processes = processes
         self._timeout, self._retries = asked.timeout, asked.retries
+        self._retry_on, self._retry_delay = asked.retry_on, asked.retry_delay
         self._maxtasksperchild = maxtasksperchild
         self._initializer = initializer
         self._initargs = initargs
@@ -214,6 +215,8 @@ class Pool(PoolNames):
         *,
         timeout: float | None = None,
         retries: int | None = None,
+        retry_on: RetryOn = None,
+        retry_delay: float | None = None,
     ) -> AsyncResult[T]:
         """Runs func(*args, **kwds) in a worker. Returns a result to wait for or to `await`, at once.
 
@@ -224,6 +227,8 @@ class Pool(PoolNames):
             error_callback: called likewise with the exception.
             timeout: seconds; None: that of the pool.
             retries: None: that of the pool.
+            retry_on: None: that of the pool; see `PoolOptions`.
+            retry_delay: likewise.
 
         Raises:
             ValueError: the pool is closed.
@@ -235,6 +240,9 @@ class Pool(PoolNames):
         timeout = self._timeout if timeout is None else seconds("timeout", timeout)
         retries = self._retries if retries is None else count("retries", retries, 0)
         result: OneResult[T] = OneResult(self, func)
+        if retry_on is not None or retry_delay is not None or self._retry_on is not None:
+            again = repeats(retries, retry_on, retry_delay, self._retry_on, self._retry_delay)
+            func, retries = repeated(self._engine, func, retries, *again)
         try:
             if callback is None and error_callback is None and not self._waiting:
                 task = self._engine.submit(func, args, kwds, timeout, retries)
@@ -363,7 +371,7 @@ class Pool(PoolNames):
         starred = mapper is starmapstar
         kind, call = ResultList, func
         if asked.rare:
-            kind, call = asked.list_kind(), asked.prepared(func, starred, chunksize, self._engine)
+            kind, call = asked.prepared(kind, func, starred, chunksize, self._engine)
         bar = asked.bar(length)
         chunked = chunksize is None or chunksize > 1
         result: ResultList[Any] = kind(self, func, length, chunked, callback, error_callback, bar)
@@ -446,7 +454,7 @@ class Pool(PoolNames):
         source, chunksize, ahead, inline, bar = how
         call = func
         if asked.rare:
-            kind, call = asked.iterator_kind(kind), asked.prepared(func, starred, chunksize, self._engine)
+            kind, call = asked.prepared(kind, func, starred, chunksize, self._engine)
         group = self._engine.group(call, starred, asked.timeout, asked.retries, False)
         feed = Feed(self, group, source, chunksize, ahead, inline)
         self._feeds.add(feed)

@@ -76,6 +76,13 @@ def test_exceptions_are_returned_raised_together_or_end_the_call_as_on_one_machi
         assert pool.map(call, range(2)) == [0, 1]
 
 
+def test_calls_that_raise_are_made_again_as_on_one_machine(cluster, tmp_path):
+    call = partial(tasks.fail_once, str(tmp_path))
+    with cluster.Pool(retries=1, retry_on=OSError) as pool:
+        assert pool.map(call, range(4)) == [0, 1, 2, 3]
+        assert pool.apply_async(call, (4,)).get(PATIENCE) == 4
+
+
 def test_an_error_says_on_which_node_it_was_raised_and_for_which_item(cluster):
     with cluster.Pool() as pool, pytest.raises(ValueError, match="37 is bad") as caught:
         pool.map(partial(tasks.fail_at, 37), range(100))

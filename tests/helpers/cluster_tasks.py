@@ -74,6 +74,15 @@ def die_once(folder, n):
     return n
 
 
+def fail_once(folder, n):
+    """Fails when it is run for the first time."""
+    path = Path(folder) / f"first-{n}"
+    if not path.exists():
+        path.touch()
+        raise OSError(n)
+    return n
+
+
 def wait_for(path, value=None):
     """Waits until a file exists."""
     while not os.path.exists(path):

@@ -47,6 +47,8 @@ _NO_DEATHS = frozenset(("raised", "exception", "unsendable", "unreadable", "canc
 class ClusterEngine(ThreadEngine):
     """The tasks of a pool, and its links to the nodes."""
 
+    workers_die = True
+
     def __init__(self, members: Members, options: dict[str, Any]) -> None:
         """options: of the workers: `processes` (None: one per core), `initializer`, `initargs` and others."""
         super().__init__(0)

@@ -34,7 +34,7 @@ else:
     # type arguments are for type checkers alone: the bases are those without them
     T, List, Results, Unordered = None, {None: ResultList}, {None: ResultIterator}, {None: IMapUnorderedIterator}
 
-__all__ = ["ItemIterator", "iterator_of", "list_of", "wrapped"]
+__all__ = ["ItemIterator", "kind_of", "wrapped"]
 
 _OF_CALL = ("cancelled", "abandoned")  # outcomes of the engine that are of no item in particular
 _MISSING = object()  # in the place of an item that is not done
@@ -50,13 +50,10 @@ def wrapped(
     return Caught(func, starred, in_process if describer is None else describer())
 
 
-def list_of(on_error: str) -> type[ResultList[Any]]:
-    """Returns the class of the result of `map_async`."""
-    return {"return": _ReturnList, "group": _GroupList, "stop": _StopList}[on_error]
-
-
-def iterator_of(kind: type[ResultIterator[Any]], on_error: str) -> Callable[..., ItemIterator[Any]]:
-    """Returns what makes an iterator in place of that class."""
+def kind_of(kind: Any, on_error: str) -> Any:
+    """Returns what makes the result of a `map_async` or an `imap` in place of a class."""
+    if kind is ResultList:
+        return {"return": _ReturnList, "group": _GroupList, "stop": _StopList}[on_error]
     return partial(ItemIterator if kind._ordered else UnorderedItemIterator, on_error=on_error)
 
 
@@ -289,7 +286,8 @@ class UnorderedItemIterator(ItemIterator[T], Unordered[T]):
     _ordered = False
 
 
-for _kind in (_ReturnList, _GroupList, _StopList):
-    call_as(_kind, MapResult)
+call_as(_ReturnList, MapResult)
+call_as(_GroupList, MapResult)
+call_as(_StopList, MapResult)
 call_as(ItemIterator, IMapIterator)
 call_as(UnorderedItemIterator, IMapUnorderedIterator)

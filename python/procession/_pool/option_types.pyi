@@ -1,13 +1,19 @@
 """The options of pools and of their calls, beyond multiprocessing's arguments: a stub only, there is no such module."""
 
-from typing import Literal, TypedDict
+from typing import Literal, TypeAlias, TypedDict
+
+RetryOn: TypeAlias = type[Exception] | tuple[type[Exception], ...] | None
 
 class PoolOptions(TypedDict, total=False):
     """Options of `Pool`, `Context.Pool` and `ProcessPoolExecutor`. multiprocessing has none of them.
 
     Attributes:
         timeout: seconds that a task may take, unless its own call says otherwise; None: without limit.
-        retries: how often a task is run again if its worker died.
+        retries: how often a task is run again if its worker died; with `retry_on` also how often a call is made again
+            that has raised. Each is counted by itself.
+        retry_on: a class of exceptions, or a tuple. A call that raises one of them is made again in the same worker. It
+            needs `retries`. The last exception has a note with the number of attempts.
+        retry_delay: seconds before the first retry; doubled for each further one, up to 60. Time limits count them.
         worker_memory_limit: bytes of resident memory, also as "4GB" or "512MiB". A worker that takes much more dies
             (its task: `WorkerDiedError`); one that takes a little more ends after its task.
         inner_threads: threads of numerical libraries in each worker; "auto": the CPUs divided by the workers.
@@ -16,6 +22,8 @@ class PoolOptions(TypedDict, total=False):
 
     timeout: float | None
     retries: int
+    retry_on: RetryOn
+    retry_delay: float | None
     worker_memory_limit: int | str | None
     inner_threads: int | Literal["auto"] | None
     name: str | None
@@ -25,6 +33,8 @@ class CallOptions(TypedDict, total=False):
 
     Attributes:
         retries: per task; None: that of the pool.
+        retry_on: None: that of the pool; see `PoolOptions`. An empty tuple: none.
+        retry_delay: None: that of the pool.
         progress: shows a bar, if tqdm is installed.
         on_error: what becomes of exceptions that calls raise. "raise": the result raises the exception of the first
             item that failed, when all calls are done (`imap`: in its place). "stop": it raises the exception that comes
@@ -34,6 +44,8 @@ class CallOptions(TypedDict, total=False):
     """
 
     retries: int | None
+    retry_on: RetryOn
+    retry_delay: float | None
     progress: bool
     on_error: Literal["raise", "stop", "return", "group"]
 

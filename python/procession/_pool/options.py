@@ -14,34 +14,38 @@ if TYPE_CHECKING:
 
     from ..context import BaseContext
 
-__all__ = ["OfMap", "OfPool", "bar_of", "number_of_workers"]
+__all__ = ["OfMap", "OfPool", "bar_of", "number_of_workers", "repeated", "repeats"]
 
 # options of pools that reach the workers in `OfPool.for_workers`; each is None unless it is set
 _OF_WORKERS = ("inner_threads",)
 # options of `map` and its variants
-_OF_MAP = ("on_error", "progress", "retries", "timeout")
+_OF_MAP = ("on_error", "progress", "retries", "retry_delay", "retry_on", "timeout")
 _ON_ERROR = ("raise", "stop", "return", "group")
 
 
 class OfPool:
     """The options of a pool."""
 
-    __slots__ = ("inner_threads", "name", "retries", "timeout", "worker_memory_limit")
+    __slots__ = ("inner_threads", "name", "retries", "retry_delay", "retry_on", "timeout", "worker_memory_limit")
 
     timeout: float | None
     worker_memory_limit: int | None
     inner_threads: Any
     name: str | None
+    retry_on: tuple[type[Exception], ...] | None
 
     def __init__(self, kind: str, given: dict[str, Any]) -> None:
         """Checks the options. kind: the class, for errors."""
         self.timeout = self.worker_memory_limit = self.inner_threads = self.name = None
+        self.retry_on = None
         self.retries = 0
+        self.retry_delay = 0.0
         if not given:
             return
         _check_names(kind, given, self.__slots__)
         self.timeout = seconds("timeout", given.get("timeout"))
         self.retries = count("retries", given.get("retries", 0), 0)
+        self.retry_on, self.retry_delay = _repeats(self, given)
         if (memory := given.get("worker_memory_limit")) is not None:
             self.worker_memory_limit = size("worker_memory_limit", memory)
         if (threads := given.get("inner_threads")) is not None:
@@ -72,15 +76,18 @@ class OfPool:
 class OfMap:
     """The options of one call of `map`, `imap` and their variants."""
 
-    __slots__ = ("on_error", "progress", "rare", "retries", "timeout")
+    __slots__ = ("on_error", "progress", "rare", "retries", "retry_delay", "retry_on", "timeout")
 
     def __init__(self, pool: Any, method: str, given: dict[str, Any]) -> None:
         """Checks the options. method: for errors."""
         self.timeout: float | None = pool._timeout
         self.retries: int = pool._retries
+        self.retry_on: tuple[type[Exception], ...] | None = pool._retry_on
+        self.retry_delay: float = pool._retry_delay
         self.progress: bool = False
         self.on_error: str = "raise"
-        self.rare = False  # whether an option is set for which `prepare` and `iterator_kind` do something
+        # whether an option is set that `prepared` looks at
+        self.rare = self.retry_on is not None
         if not given:
             return
         _check_names(f"{method}()", given, _OF_MAP)
@@ -88,11 +95,12 @@ class OfMap:
             self.timeout = seconds("timeout", limit)
         if (retries := given.get("retries")) is not None:
             self.retries = count("retries", retries, 0)
+        self.retry_on, self.retry_delay = _repeats(self, given)
         self.progress = given.get("progress", False)
         self.on_error = given.get("on_error", "raise")
         if self.on_error not in _ON_ERROR:
             raise ValueError(f"on_error must be one of {', '.join(map(repr, _ON_ERROR))}, not {self.on_error!r}")
-        self.rare = self.on_error != "raise"
+        self.rare = self.on_error != "raise" or self.retry_on is not None
 
     def chunk(self, given: int | None) -> int | None:
         """Returns the number of items per task; None: the pool chooses. given: what the caller has given."""
@@ -101,27 +109,55 @@ class OfMap:
         # the limit is that of one item, and an item that kills its worker takes no other item along
         return 1 if self.timeout is not None or self.on_error in ("return", "group") else None
 
-    def prepared(self, func: Any, starred: bool, chunk: int | None, engine: Any) -> Any:
-        """Returns what workers call instead of `func`."""
-        from .on_error import wrapped
+    def prepared(self, kind: Any, func: Any, starred: bool, chunk: int | None, engine: Any) -> tuple[Any, Any]:
+        """Returns what makes the result, in place of a class, and what workers call instead of `func`."""
+        func, self.retries = repeated(engine, func, self.retries, self.retry_on, self.retry_delay)
+        if self.on_error == "raise":
+            return kind, func
+        from .on_error import kind_of, wrapped
 
-        return wrapped(func, self.on_error, starred, chunk, engine)
-
-    def list_kind(self) -> Any:
-        """Returns the class of the result of `map_async`."""
-        from .on_error import list_of
-
-        return list_of(self.on_error)
-
-    def iterator_kind(self, kind: Any) -> Any:
-        """Returns what makes the result of an `imap` in place of that class."""
-        from .on_error import iterator_of
-
-        return iterator_of(kind, self.on_error)
+        return kind_of(kind, self.on_error), wrapped(func, self.on_error, starred, chunk, engine)
 
     def bar(self, length: int | None) -> Any:
         """Returns the progress bar; None: none is asked for, or tqdm is not installed."""
         return bar_of(length) if self.progress else None
+
+
+def _repeats(asked: OfPool | OfMap, given: dict[str, Any]) -> tuple[tuple[type[Exception], ...] | None, float]:
+    """Returns `retry_on` and `retry_delay`."""
+    how = given.get("retry_on"), given.get("retry_delay")
+    return repeats(asked.retries, *how, asked.retry_on, asked.retry_delay)
+
+
+def repeats(
+    retries: int, kinds: Any, delay: float | None, of_pool: tuple[type[Exception], ...] | None, delay_of_pool: float
+) -> tuple[tuple[type[Exception], ...] | None, float]:
+    """Checks `retry_on` and `retry_delay`, and returns them. of_pool, delay_of_pool: apply if they are None."""
+    if kinds is None:
+        kinds = of_pool
+    else:
+        kinds = kinds if isinstance(kinds, tuple) else (kinds,)
+        for kind in kinds:
+            if not (isinstance(kind, type) and issubclass(kind, Exception)):
+                raise TypeError(f"retry_on must be a class of exceptions or a tuple of such classes, not {kind!r}")
+        if kinds and not retries:
+            raise ValueError("retry_on needs retries: how often a call is made again")
+    if delay is None:
+        delay = delay_of_pool
+    elif not kinds:
+        raise ValueError("retry_delay needs retry_on: the exceptions after which a call is made again")
+    else:
+        delay = seconds("retry_delay", delay)
+    return (kinds or None) if retries else None, delay or 0.0
+
+
+def repeated(engine: Any, func: Any, retries: int, kinds: Any, delay: float) -> tuple[Any, int]:
+    """Returns what workers call instead of `func`, and how often the engine runs it again if its worker dies."""
+    if kinds is None:
+        return func, retries
+    from .retrying import Retrying
+
+    return Retrying(func, kinds, retries, delay), retries if getattr(engine, "workers_die", True) else 0
 
 
 def _check_names(where: str, given: dict[str, Any], known: tuple[str, ...]) -> None:
