@@ -209,6 +209,7 @@ lint: build ## Check format, lints, types, the order of imports and house rules
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/basedpyright
+	$(BIN)/python tools/check_types.py
 	$(BIN)/python -m mypy.stubtest procession --concise --allowlist tools/stubtest_allowed.txt
 	$(BIN)/lint-imports --no-cache --no-logo
 	$(BIN)/python tools/check_house.py

@@ -34,7 +34,7 @@ from ._core import __version__ as __version__
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import ModuleType
-    from typing import Any
+    from typing import Any, Final
 
     from . import inspect as inspect
     from ._cluster.context import cluster as cluster
@@ -126,37 +126,37 @@ ProcessError = context.ProcessError
 TimeoutError = context.TimeoutError
 
 Process = context.Process
-active_children = _default.active_children
-current_process = _default.current_process
-parent_process = _default.parent_process
+active_children: Final = _default.active_children
+current_process: Final = _default.current_process
+parent_process: Final = _default.parent_process
 
-Array = _default.Array
-Barrier = _default.Barrier
-BoundedSemaphore = _default.BoundedSemaphore
-Condition = _default.Condition
-Event = _default.Event
-Lock = _default.Lock
-Manager = _default.Manager
-Pipe = _default.Pipe
-Pool = _default.Pool
-RLock = _default.RLock
-RawArray = _default.RawArray
-RawValue = _default.RawValue
-Semaphore = _default.Semaphore
-Value = _default.Value
+Array: Final = _default.Array
+Barrier: Final = _default.Barrier
+BoundedSemaphore: Final = _default.BoundedSemaphore
+Condition: Final = _default.Condition
+Event: Final = _default.Event
+Lock: Final = _default.Lock
+Manager: Final = _default.Manager
+Pipe: Final = _default.Pipe
+Pool: Final = _default.Pool
+RLock: Final = _default.RLock
+RawArray: Final = _default.RawArray
+RawValue: Final = _default.RawValue
+Semaphore: Final = _default.Semaphore
+Value: Final = _default.Value
 
-allow_connection_pickling = _default.allow_connection_pickling
-cpu_count = _default.cpu_count
-freeze_support = _default.freeze_support
-get_all_start_methods = _default.get_all_start_methods
-get_context = _default.get_context
-get_logger = _default.get_logger
-get_start_method = _default.get_start_method
-log_to_stderr = _default.log_to_stderr
-set_executable = _default.set_executable
-set_forkserver_preload = _default.set_forkserver_preload
-set_forkserver_spares = _default.set_forkserver_spares
-set_start_method = _default.set_start_method
+allow_connection_pickling: Final = _default.allow_connection_pickling
+cpu_count: Final = _default.cpu_count
+freeze_support: Final = _default.freeze_support
+get_all_start_methods: Final = _default.get_all_start_methods
+get_context: Final = _default.get_context
+get_logger: Final = _default.get_logger
+get_start_method: Final = _default.get_start_method
+log_to_stderr: Final = _default.log_to_stderr
+set_executable: Final = _default.set_executable
+set_forkserver_preload: Final = _default.set_forkserver_preload
+set_forkserver_spares: Final = _default.set_forkserver_spares
+set_start_method: Final = _default.set_start_method
 
 SUBDEBUG = 5
 SUBWARNING = 25

@@ -21,21 +21,30 @@ from .process import _register_farewell, lending, yields
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import socket
     import ssl
     from collections.abc import Callable, Iterable
-    from typing import Any, Self
+    from typing import Any, Self, TypeVar, overload
 
     from typing_extensions import Buffer
 
     from ._connection.acceptor import Acceptor
+    from ._connection.base import R, S
+    from ._connection.base import _ConnectionBase as _Base
+    from ._core import Wire as _Wire
 
+    T = TypeVar("T")
     Address = str | bytes | tuple[Any, ...]
+else:
+    # type arguments are for type checkers alone: the bases are those without them
+    S = R = None
+    _Wire, _Base = {(S, R): _core.Wire}, {(S, R): _ConnectionBase}
 
 __all__ = ["Client", "Listener", "Pipe", "wait"]
 
 _register_farewell()
 
-families = ["AF_INET", "AF_UNIX"]
+families: list[str] = ["AF_INET", "AF_UNIX"]
 default_family = "AF_UNIX"
 
 _CHALLENGE = CHALLENGE = b"#CHALLENGE#"
@@ -88,7 +97,7 @@ def _validate_family(family: str) -> None:
 
 
 @yields("_side_channel")
-class Connection(_core.Wire, _ConnectionBase):
+class Connection(_Wire[S, R], _Base[S, R]):
     """One end of a pipe or of a connected socket, which sends and receives objects or bytes as messages.
 
     One thread at a time may send and one may receive. A connection can be sent to another process at any time and in
@@ -162,7 +171,7 @@ _MADE_OF = {
 }
 
 
-def reduce_connection(conn: Connection) -> tuple[Any, ...]:
+def reduce_connection(conn: Connection[Any, Any]) -> tuple[Any, ...]:
     """Reduces a connection for pickle."""
     from .reduction import DupFd
 
@@ -175,22 +184,22 @@ def rebuild_connection(
     duplicate: Any,
     readable: bool,
     writable: bool,
-    kind: type[Connection] = Connection,
+    kind: type[Connection[Any, Any]] = Connection,
     side_channel: _core.SideChannel | None = None,
-) -> Connection:
+) -> Connection[Any, Any]:
     """Makes the connection that `reduce_connection` has reduced."""
-    conn: Connection = __newobj__(kind)
+    conn: Connection[Any, Any] = __newobj__(kind)
     _core.Wire._open(conn, _core.clear_of_streams(duplicate.detach()), readable, writable)
     _put_side_channel(conn, side_channel)
     return conn
 
 
 # the descriptors of the base: a derived class may use the name `_side_channel` for something else
-_side_channel_of: Callable[[Connection], _core.SideChannel | None] = _core.Wire._side_channel.__get__  # type: ignore[union-attr]
-_put_side_channel: Callable[[Connection, _core.SideChannel | None], None] = _core.Wire._side_channel.__set__  # type: ignore[union-attr]
+_side_channel_of: Callable[[Connection[Any, Any]], _core.SideChannel | None] = _core.Wire._side_channel.__get__  # type: ignore[union-attr]
+_put_side_channel: Callable[[Connection[Any, Any], _core.SideChannel | None], None] = _core.Wire._side_channel.__set__  # type: ignore[union-attr]
 
 
-def Pipe(duplex: bool = True) -> tuple[Connection, Connection]:
+def Pipe(duplex: bool = True) -> tuple[Connection[Any, Any], Connection[Any, Any]]:
     """Makes a pair of connected connections.
 
     Difference from multiprocessing: big data that pickles out of band (numpy arrays) goes through family memory, and
@@ -283,7 +292,7 @@ class Listener:
             _core.explain_limit(error, f"making a listener at {address!r}")
             raise
 
-    def accept(self) -> _ConnectionBase:
+    def accept(self) -> Connection[Any, Any]:
         """Waits for the next client that passes the handshake. Returns its connection.
 
         Raises:
@@ -301,7 +310,7 @@ class Listener:
             _core.explain_limit(error, "accepting a client")
             raise
         self._listener._last_accepted = address
-        return connection
+        return connection  # type: ignore[return-value]  # through TLS a `TlsConnection`, with the same methods
 
     def close(self) -> None:
         """Accepts no more clients. Removes the socket of a path."""
@@ -356,7 +365,7 @@ class SocketListener:
         if family == "AF_UNIX" and not is_abstract_socket_namespace(address):  # type: ignore[arg-type]
             self._unlink = Finalize(self, os.unlink, args=(address,), exitpriority=0)
 
-    def accept(self) -> Connection:
+    def accept(self) -> Connection[Any, Any]:
         """Waits for the next client and returns its connection."""
         sock, self._last_accepted = self._socket.accept()
         return _connection_of(sock)
@@ -371,7 +380,7 @@ class SocketListener:
                 unlink()
 
 
-def _connection_of(sock: Any) -> Connection:
+def _connection_of(sock: Any) -> Connection[Any, Any]:
     from ._connection import tcp
 
     sock.setblocking(True)
@@ -387,7 +396,7 @@ def Client(
     tls: ssl.SSLContext | None = None,
     server_hostname: str | None = None,
     timeout: float | None = CLIENT_TIMEOUT,
-) -> _ConnectionBase:
+) -> Connection[Any, Any]:
     """Connects to the listener at an address. If it uses an authkey or TLS, waits until it accepts.
 
     Difference from multiprocessing: there a client waits for ever for a listener that does not answer.
@@ -421,25 +430,17 @@ def Client(
             return SocketClient(address, family=family)
         from ._connection.connector import connect
 
-        return connect(address, family, authkey, tls, server_hostname or _host(address), timeout)
+        return connect(address, family, authkey, tls, server_hostname, timeout)  # type: ignore[return-value]
     except OSError as error:
         _core.explain_limit(error, f"connecting to {address!r}")
         raise
 
 
-def SocketClient(address: Address, *, family: str | None = None) -> Connection:
+def SocketClient(address: Address, *, family: str | None = None) -> Connection[Any, Any]:
     """Connects to the listener at an address, without authentication and without a time limit."""
-    return _connection_of(_connected(address, family or address_type(address)))
-
-
-def _connected(address: Address, family: str) -> Any:
     from ._connection.connector import connected
 
-    return connected(address, family, None)
-
-
-def _host(address: Address) -> str | None:
-    return str(address[0]) if isinstance(address, tuple) else None
+    return _connection_of(connected(address, family or address_type(address), None))
 
 
 # --- proving the knowledge of a key ---
@@ -503,6 +504,16 @@ def _verify_challenge(authkey: bytes, message: bytes, response: bytes) -> None:
 
 
 # --- waiting for several ---
+
+
+if TYPE_CHECKING:
+
+    @overload
+    def wait(
+        object_list: Iterable[_ConnectionBase[S, R] | socket.socket | int], timeout: float | None = None
+    ) -> list[_ConnectionBase[S, R] | socket.socket | int]: ...
+    @overload
+    def wait(object_list: Iterable[T], timeout: float | None = None) -> list[T]: ...
 
 
 def wait(object_list: Iterable[Any], timeout: float | None = None) -> list[Any]:

@@ -13,7 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from logging import Logger
-    from typing import Any, Unpack
+    from typing import Any, Final, Unpack
 
     from . import pool, queues, synchronize
     from ._context_types import Methods  # pyright: ignore[reportMissingModuleSource]
@@ -52,9 +52,9 @@ class BaseContext(Methods):
     OwnerDiedError = _errors.OwnerDiedError
     ProcessDiedError = _errors.ProcessDiedError
 
-    current_process = staticmethod(process.current_process)
-    parent_process = staticmethod(process.parent_process)
-    active_children = staticmethod(process.active_children)
+    current_process: Final = staticmethod(process.current_process)
+    parent_process: Final = staticmethod(process.parent_process)
+    active_children: Final = staticmethod(process.active_children)
 
     Process: type[process.BaseProcess]
     _name: str
@@ -171,7 +171,7 @@ class BaseContext(Methods):
         made: queues.SimpleQueue[Any] = kind() if name is None else kind(name=name)
         return made
 
-    def Pipe(self, duplex: bool = True) -> tuple[Connection, Connection]:
+    def Pipe(self, duplex: bool = True) -> tuple[Connection[Any, Any], Connection[Any, Any]]:
         """Makes a pair of connected connections. See `procession.connection.Pipe`.
 
         Args:
@@ -372,7 +372,7 @@ class Process(process.BaseProcess):
 class DefaultContext(BaseContext):
     """The context whose methods are the functions of the package. Its start method may be set, once."""
 
-    Process = Process
+    Process: type[Process] = Process  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def __init__(self, context: BaseContext | None = None) -> None:
         """Makes a default context that uses `context` until another is chosen; None: the default of this Python."""
@@ -481,21 +481,21 @@ class ForkContext(BaseContext):
     """Children are copies of their parent."""
 
     _name = "fork"
-    Process = ForkProcess
+    Process: type[ForkProcess] = ForkProcess  # pyright: ignore[reportIncompatibleVariableOverride]
 
 
 class SpawnContext(BaseContext):
     """Children start as new interpreters and import what they need."""
 
     _name = "spawn"
-    Process = SpawnProcess
+    Process: type[SpawnProcess] = SpawnProcess  # pyright: ignore[reportIncompatibleVariableOverride]
 
 
 class ForkServerContext(BaseContext):
     """Children are copies of a server process that has imported what they need."""
 
     _name = "forkserver"
-    Process = ForkServerProcess
+    Process: type[ForkServerProcess] = ForkServerProcess  # pyright: ignore[reportIncompatibleVariableOverride]
 
 
 def _context_of(name: str | None) -> BaseContext:

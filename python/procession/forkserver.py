@@ -20,7 +20,7 @@ from ._start.start_message import loads
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from typing import Any, NoReturn
+    from typing import Any, Final, NoReturn
 
 __all__ = [
     "connect_to_new_process",
@@ -413,11 +413,11 @@ def _preload_failed(what: str, error: Exception, on_error: str) -> None:
 
 
 _forkserver = ForkServer()
-ensure_running = _forkserver.ensure_running
-get_inherited_fds = _forkserver.get_inherited_fds
-connect_to_new_process = _forkserver.connect_to_new_process
-set_forkserver_preload = _forkserver.set_forkserver_preload
-set_forkserver_spares = _forkserver.set_forkserver_spares
+ensure_running: Final = _forkserver.ensure_running
+get_inherited_fds: Final = _forkserver.get_inherited_fds
+connect_to_new_process: Final = _forkserver.connect_to_new_process
+set_forkserver_preload: Final = _forkserver.set_forkserver_preload
+set_forkserver_spares: Final = _forkserver.set_forkserver_spares
 
 if not TYPE_CHECKING:
     __getattr__ = process.lending(__name__)

@@ -105,7 +105,7 @@ class State:
     INITIAL, STARTED, SHUTDOWN = 0, 1, 2
 
     def __init__(self) -> None:
-        self.value = State.INITIAL
+        self.value: int = State.INITIAL
 
 
 def _forks(ctx: Any) -> bool:

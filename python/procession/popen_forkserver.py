@@ -10,6 +10,9 @@ from .popen_spawn_posix import bound
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
     from .process import BaseProcess
 
 __all__ = ["Popen"]
@@ -33,7 +36,7 @@ class Popen(popen_spawn_posix.Popen):
     """A process that the fork server has forked. The server waits for it and stores its exit code."""
 
     method = "forkserver"
-    DupFd = _DupFd
+    DupFd: Callable[[int], Any] = _DupFd
 
     def __init__(self, process_obj: BaseProcess) -> None:
         self._fds = []

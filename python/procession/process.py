@@ -73,12 +73,12 @@ def lending(module: str) -> Callable[[str], Any]:
 class Yielding:
     """A property that an attribute of the same name in a derived class or in the object replaces.
 
-    multiprocessing's class has no such attribute, so programs may use its name. Our own code does not read it: it asks
-    the class that computes the value.
+    multiprocessing's class has no such attribute, so programs may use its name. Our own code does not read it.
     """
 
     def __init__(self, compute: Callable[[Any], Any], doc: str | None = None) -> None:
-        self.compute, self.__doc__ = compute, doc or compute.__doc__
+        self.compute: Callable[[Any], Any] = compute
+        self.__doc__ = doc or compute.__doc__
 
     def __get__(self, obj: object, kind: type | None = None) -> Any:
         return self if obj is None else self.compute(obj)

@@ -15,7 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Iterable
-    from typing import Any, ClassVar
+    from typing import Any, ClassVar, Final
 
     Reducer = Callable[[Any], "str | tuple[Any, ...]"]
 
@@ -42,7 +42,11 @@ class ForkingPickler(pickle.Pickler):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.dispatch_table = {**copyreg.dispatch_table, **_reducers(), **self._extra_reducers}
+        self.dispatch_table: dict[type, Reducer] = {  # pyright: ignore[reportIncompatibleVariableOverride]
+            **copyreg.dispatch_table,
+            **_reducers(),
+            **self._extra_reducers,
+        }
 
     @classmethod
     def register(cls, type: type, reduce: Reducer) -> None:
@@ -60,10 +64,10 @@ class ForkingPickler(pickle.Pickler):
         cls(buffer, protocol).dump(obj)
         return buffer.getbuffer()
 
-    loads = staticmethod(pickle.loads)
+    loads: Final = staticmethod(pickle.loads)
 
 
-register = ForkingPickler.register
+register: Final = ForkingPickler.register
 
 
 def _reducers() -> dict[type, Reducer]:
@@ -199,12 +203,12 @@ class AbstractReducer:
 
     ForkingPickler = ForkingPickler
     register = register
-    dump = staticmethod(dump)
-    send_handle = staticmethod(send_handle)
-    recv_handle = staticmethod(recv_handle)
-    sendfds = staticmethod(sendfds)
-    recvfds = staticmethod(recvfds)
-    DupFd = staticmethod(DupFd)
+    dump: Final = staticmethod(dump)
+    send_handle: Final = staticmethod(send_handle)
+    recv_handle: Final = staticmethod(recv_handle)
+    sendfds: Final = staticmethod(sendfds)
+    recvfds: Final = staticmethod(recvfds)
+    DupFd: Final = staticmethod(DupFd)
 
     _reduce_socket = staticmethod(_reduce_socket)
     _rebuild_socket = staticmethod(_rebuild_socket)

@@ -20,7 +20,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from threading import Thread
-    from typing import Any
+    from typing import Any, Final
 
     from .connection import Connection, Listener
 
@@ -106,7 +106,7 @@ class _ResourceSharer:
             return fd
 
     @staticmethod
-    def get_connection(identity: Identity) -> Connection:
+    def get_connection(identity: Identity) -> Connection[Any, Any]:
         """Connects to the process that offers this, and tells it the name. Returns the connection."""
         from .connection import Client
 
@@ -207,7 +207,7 @@ class _ResourceSharer:
 
 _resource_sharer = _ResourceSharer()
 os.register_at_fork(after_in_child=_resource_sharer._after_fork)
-stop = _resource_sharer.stop
+stop: Final = _resource_sharer.stop
 
 if not TYPE_CHECKING:
     __getattr__ = process.lending(__name__)

@@ -25,6 +25,7 @@ from ._process import visible_start as _visible_start
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Final
 
 __all__ = ["ensure_running", "register", "unregister"]
 
@@ -268,10 +269,10 @@ def _unquoted(name: str) -> str:
 
 _IGNORED = (signal.SIGINT, signal.SIGTERM)
 _resource_tracker = ResourceTracker(shared=True)
-ensure_running = _resource_tracker.ensure_running
-register = _resource_tracker.register
-unregister = _resource_tracker.unregister
-getfd = _resource_tracker.getfd
+ensure_running: Final = _resource_tracker.ensure_running
+register: Final = _resource_tracker.register
+unregister: Final = _resource_tracker.unregister
+getfd: Final = _resource_tracker.getfd
 
 
 def _track_segment(name: str, made: bool) -> None:

@@ -52,7 +52,7 @@ __all__ = [
 _register_farewell()
 
 # the letters of the module `array`, and "c"
-typecode_to_type = {
+typecode_to_type: dict[str, type[ctypes._SimpleCData[Any]]] = {
     "c": ctypes.c_char,
     "u": ctypes.c_wchar,
     "b": ctypes.c_byte,

@@ -164,8 +164,8 @@ class ForkAwareThreadLock:
 
     def __init__(self) -> None:
         self._lock = allocate_lock()
-        self.acquire = self._lock.acquire
-        self.release = self._lock.release
+        self.acquire: Callable[..., bool] = self._lock.acquire
+        self.release: Callable[[], None] = self._lock.release
         if _fork_aware_locks is None:
             _look_after_locks()
         _fork_aware_locks.add(self)  # type: ignore[union-attr]

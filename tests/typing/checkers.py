@@ -44,7 +44,12 @@ def _lines(told: str, pattern: str) -> Said:
 
 
 def pyright(folder: Path) -> Said:
-    settings = {"typeCheckingMode": "standard", "venvPath": str(Path(sys.prefix).parent), "venv": Path(sys.prefix).name}
+    settings = {
+        "typeCheckingMode": "standard",
+        "pythonPlatform": "Linux",  # otherwise it means every platform, where typeshed has more kinds of connections
+        "venvPath": str(Path(sys.prefix).parent),
+        "venv": Path(sys.prefix).name,
+    }
     (folder / "pyrightconfig.json").write_text(json.dumps(settings))
     told = json.loads(_run(folder, BIN / "basedpyright", "--outputjson"))
     said: Said = defaultdict(set)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from .._pool.engine import Engine, Supervisor
     from .._pool.options import OfPool
+    from ..process import BaseProcess
     from .manager import ClusterManager
     from .members import Members
 
@@ -35,7 +36,7 @@ class ClusterContext(BaseContext):
     """
 
     _name = "dask"
-    Process = ForkServerProcess
+    Process: type[BaseProcess] = ForkServerProcess
 
     def __init__(self, where: Any, security: Any, node_timeout: float, insecure: bool) -> None:
         """where: as for `cluster()`; None: the address is read from the environment when it is needed."""
@@ -43,7 +44,7 @@ class ClusterContext(BaseContext):
         self._security = security
         self._node_timeout = node_timeout
         self._insecure = insecure
-        self.Process = class_for(self)  # type: ignore[assignment]
+        self.Process = class_for(self)
         self._lock = threading.Lock()
         self._members: Members | None = None
 

@@ -67,8 +67,8 @@ class Members:
         self.node_timeout = node_timeout
         self.nodes: dict[str, Node] = {}
         self.refused: dict[str, str] = {}  # why a node is not used, by its address
-        self.pid = os.getpid()
-        self.key = secrets.token_hex(8)  # names this client on the nodes
+        self.pid: int = os.getpid()
+        self.key: str = secrets.token_hex(8)  # names this client on the nodes
         self._client = client
         self._insecure = insecure
         self._loop = client.loop.asyncio_loop

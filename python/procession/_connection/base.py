@@ -9,14 +9,22 @@ from ..context import BufferTooShort
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
-    from typing import Any, Self
+    from typing import Any, Generic, Self
 
-    from typing_extensions import Buffer
+    from typing_extensions import Buffer, TypeVar
+
+    # what a connection sends and what it receives; the defaults are for programs that name the class alone
+    S = TypeVar("S", contravariant=True, default=Any)
+    R = TypeVar("R", covariant=True, default=Any)
+else:
+    # type arguments are for type checkers alone: the base is that without them
+    S = R = None
+    Generic = {(None, None): object}
 
 __all__ = ["_ConnectionBase"]
 
 
-class _ConnectionBase:
+class _ConnectionBase(Generic[S, R]):
     """The base class of connections, for `isinstance`. It has all methods for kinds of connections that move bytes in
     their own way: those define `_send_bytes(view)`, `_recv_bytes(maxsize)`, `_poll(timeout)` and `_close()`.
     """
@@ -111,7 +119,7 @@ class _ConnectionBase:
             raise ValueError("buffer length < offset + size")
         self._send_bytes(view[offset : offset + size])
 
-    def send(self, obj: Any) -> None:
+    def send(self, obj: S) -> None:
         """Sends an object, pickled."""
         from ..reduction import ForkingPickler
 
@@ -145,13 +153,13 @@ class _ConnectionBase:
             raise BufferTooShort(message.getvalue())
         return message.readinto(view[offset : offset + size])
 
-    def recv(self) -> Any:
+    def recv(self) -> R:
         """Receives an object. EOFError: the other side is closed and no message is left."""
         from ..reduction import ForkingPickler
 
         self._check_closed()
         self._check_readable()
-        return ForkingPickler.loads(_message(self, None).getbuffer())
+        return ForkingPickler.loads(_message(self, None).getbuffer())  # type: ignore[no-any-return]
 
     def poll(self, timeout: float | None = 0.0) -> bool:
         """Waits for a message or the end, up to `timeout` seconds; None: no limit. Returns whether there is one."""
@@ -168,7 +176,7 @@ class _ConnectionBase:
         self.close()
 
 
-def _message(connection: _ConnectionBase, cap: int | None) -> io.BytesIO:
+def _message(connection: _ConnectionBase[Any, Any], cap: int | None) -> io.BytesIO:
     message = connection._recv_bytes() if cap is None else connection._recv_bytes(cap)
     if message is None:
         connection._bad_message_length()

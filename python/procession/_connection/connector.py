@@ -45,7 +45,8 @@ def connect(
     try:
         if tls is not None:
             sock.settimeout(clock.left())
-            sock = tls.wrap_socket(sock, server_hostname=server_hostname)
+            host = str(address[0]) if isinstance(address, tuple) else None
+            sock = tls.wrap_socket(sock, server_hostname=server_hostname or host)
         if authkey is not None:
             _prove(sock, authkey, clock)
         if tls is None:

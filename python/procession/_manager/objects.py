@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Hashable
     from typing import Any
 
-    _Parts = tuple[Any, frozenset[str], dict[str, str] | None]
+    Parts = tuple[Any, frozenset[str], dict[str, str] | None]
 
 __all__ = ["ObjectEntry", "Objects"]
 
@@ -30,16 +30,16 @@ class ObjectEntry:
 
     __slots__ = ("__weakref__", "parts")
 
-    def __init__(self, parts: _Parts) -> None:
-        self.parts = parts
+    def __init__(self, parts: Parts) -> None:
+        self.parts: Parts = parts
 
 
 class Objects:
     """The objects of a server; see the module."""
 
     def __init__(self) -> None:
-        self.references = References(self._dispose)
-        self.in_reach: dict[str, _Parts] = {}  # objects to which processes refer
+        self.references: References = References(self._dispose)
+        self.in_reach: dict[str, Parts] = {}  # objects to which processes refer
         self.gone: deque[ObjectEntry] = deque()  # objects without references; to be emptied without a lock
         self._mutex = Lock()
         self._kept: dict[str, ObjectEntry] = {}  # with the same keys as in_reach
@@ -48,7 +48,7 @@ class Objects:
         # random, so that two servers of a client do not give the same ident
         self._next = int.from_bytes(os.urandom(6), "little") << 16
 
-    def add(self, holder: Hashable, typeid: str, parts: _Parts) -> str:
+    def add(self, holder: Hashable, typeid: str, parts: Parts) -> str:
         """Adds an object, unless it is here as that type. Returns its ident; the holder has a reference."""
         with self._mutex:
             key = id(parts[0]), typeid

@@ -45,9 +45,9 @@ class Token:
     __slots__ = ("address", "control_queue", "id", "typeid")
 
     def __init__(self, typeid: str, address: Any, id: str, *, control_queue: bytes | None = None) -> None:
-        self.typeid = typeid
-        self.address = address
-        self.id = id
+        self.typeid: str = typeid
+        self.address: Any = address
+        self.id: str = id
         self.control_queue = control_queue
 
     def __getstate__(self) -> tuple[Any, ...]:

@@ -30,10 +30,12 @@ from .rollback import UNDO
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
+    from threading import Event as ThreadEvent
     from threading import Thread
     from typing import Any
 
-    from .objects import ObjectEntry
+    from .objects import ObjectEntry, Parts
+    from .refcounts import References
 
 __all__ = ["Server", "public_methods"]
 
@@ -87,19 +89,19 @@ class Server:
         if not isinstance(authkey, bytes):
             raise TypeError(f"authkey should be a byte string, not {type(authkey).__name__}")
         self.registry = registry
-        self.authkey = process.AuthenticationString(authkey)
-        self.listener = listener_client[serializer][0](
+        self.authkey: process.AuthenticationString = process.AuthenticationString(authkey)
+        self.listener: Any = listener_client[serializer][0](
             address=address, backlog=128, authkey=authkey, **tls_options(tls)
         )
-        self.address = self.listener.address
-        self.objects = Objects()
-        self.id_to_obj = self.objects.in_reach
-        self.references = self.objects.references
-        self.stop_event = Event()
+        self.address: Any = self.listener.address
+        self.objects: Objects = Objects()
+        self.id_to_obj: dict[str, Parts] = self.objects.in_reach
+        self.references: References = self.objects.references
+        self.stop_event: ThreadEvent = Event()
         self._mutex = Lock()
         self._serving = local()
         self._queue: SimpleQueue[Any] = SimpleQueue()
-        self.control_queue = control_queue_of(self._queue.handle, _core.seat())
+        self.control_queue: bytes = control_queue_of(self._queue.handle, _core.seat())
         self._turn = Lock()  # held while a thread reads the control queue
         self._watch = Watch()
         self._channels: dict[_core.RpcChannel, Any] = {}  # to the queue in which the requests come

@@ -10,7 +10,7 @@ from .. import _core
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, ItemsView, Iterable, Iterator, KeysView, ValuesView
-    from typing import Any, Self, TypeVar, overload
+    from typing import Any, ClassVar, Self, TypeVar, overload
 
     from .._core import Dict
     from ..synchronize import RLock
@@ -74,7 +74,7 @@ class SharedDict(Dict[K, V]):
     __module__ = "procession"  # the public name, which pickles use
 
     __slots__ = ()
-    __hash__ = None  # type: ignore[assignment]
+    __hash__: ClassVar[None] = None  # type: ignore[assignment]
 
     if not TYPE_CHECKING:
         __class_getitem__ = classmethod(type(list[int]))  # types.GenericAlias, without the import

@@ -47,7 +47,7 @@ __all__ = [
     "reraise",
 ]
 
-job_counter = itertools.count()
+job_counter: Iterator[int] = itertools.count()
 
 # number of tasks of recipes that the engine has at a time, for each worker; the others are not read yet
 _AHEAD = 8

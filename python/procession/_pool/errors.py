@@ -126,8 +126,8 @@ class MaybeEncodingError(Exception):
     """
 
     def __init__(self, exc: object, value: object) -> None:
-        self.exc = exc if isinstance(exc, str) else repr(exc)
-        self.value = value if isinstance(value, str) else repr(value)
+        self.exc: str = exc if isinstance(exc, str) else repr(exc)
+        self.value: str = value if isinstance(value, str) else repr(value)
         super().__init__(self.exc, self.value)
 
     def __str__(self) -> str:

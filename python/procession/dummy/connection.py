@@ -6,11 +6,12 @@ from queue import Queue
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any, Self
 
 __all__ = ["Client", "Listener", "Pipe"]
 
-families = [None]
+families: list[None] = [None]
 
 
 class Connection:
@@ -19,8 +20,10 @@ class Connection:
     def __init__(self, _in: Queue[Any], _out: Queue[Any]) -> None:
         self._in = _in
         self._out = _out
-        self.send = self.send_bytes = _out.put
-        self.recv = self.recv_bytes = _in.get
+        self.send: Callable[..., None] = _out.put
+        self.send_bytes: Callable[..., None] = _out.put
+        self.recv: Callable[..., Any] = _in.get
+        self.recv_bytes: Callable[..., Any] = _in.get
 
     def poll(self, timeout: float = 0.0) -> bool:
         """Waits until there is an object to receive, at most `timeout` seconds. Returns whether there is one."""
