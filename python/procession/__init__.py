@@ -15,6 +15,7 @@ cluster(address) connects to a Dask cluster, whose nodes run the calls of its po
 install()        makes `import multiprocessing` mean this package from now on
 set_stall_report(seconds) prints why a process waits when it waits too long
 move(obj)        sends an array without copying it, and gives it up
+worker_id()      the number of a pool's worker; worker_state() is a dictionary of that worker
 
 `python -m procession script.py` runs a program that was written for `multiprocessing`.
 """
@@ -45,6 +46,8 @@ if TYPE_CHECKING:
     from ._pool.errors import PoolBrokenError as PoolBrokenError
     from ._pool.errors import TaskTimeoutError as TaskTimeoutError
     from ._pool.errors import WorkerDiedError as WorkerDiedError
+    from ._pool.worker import worker_id as worker_id
+    from ._pool.worker import worker_state as worker_state
     from ._serialize.move import move as move
     from .inspect import set_stall_report as set_stall_report
 
@@ -114,6 +117,8 @@ __all__ = [
     "set_forkserver_spares",
     "set_stall_report",
     "set_start_method",
+    "worker_id",
+    "worker_state",
 ]
 
 _default = context._default_context
@@ -180,6 +185,8 @@ _LATE = {
     "move": "_serialize.move",
     "ndarray": "_memory.arrays",
     "set_stall_report": "inspect",
+    "worker_id": "_pool.worker",
+    "worker_state": "_pool.worker",
 }
 
 
@@ -219,5 +226,5 @@ def _for_freezers() -> None:
     from . import futures, heap, managers, pool, rust, sharedctypes  # noqa: F401
     from ._cluster import context, engine, node, supervisor, whole_program  # noqa: F401
     from ._memory import arrays, shared_dict  # noqa: F401
-    from ._pool import errors, worker, worker_setup  # noqa: F401
+    from ._pool import errors, exits, worker, worker_options, worker_setup  # noqa: F401
     from ._serialize import explain, move  # noqa: F401

@@ -333,6 +333,14 @@ class ProcessPoolExecutor(Executor):
         """Returns what each worker does now; see `Pool.statistics`. Empty before the first call."""
         return [] if self._pool is None else self._pool.statistics()
 
+    def exit_results(self, *, return_exceptions: bool = False) -> list[Any]:
+        """Returns the results of `exit_function`, all of them after `shutdown()`; see `Pool.exit_results`."""
+        if self._pool is None:
+            if self._options.get("exit_function") is None:
+                raise ValueError("the executor was made without exit_function")
+            return []
+        return self._pool.exit_results(return_exceptions=return_exceptions)
+
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Takes no more calls; the workers end when all calls are done.
 

@@ -27,6 +27,7 @@ from ._pool.iterators import ResultIterator, UnorderedResultIterator
 from ._pool.options import OfMap, OfPool, number_of_workers, repeated, repeats
 from ._pool.results import OneResult, ResultList
 from ._pool.supervisor import Supervisor
+from ._pool.worker_reports import WorkerReports
 from ._process.stdlib_context import own_context
 from ._start.exit_report import RemoteTraceback as RemoteTraceback
 from .context import TimeoutError as TimeoutError
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
     from ._pool.engine import Engine
     from ._pool.engine import Supervisor as SupervisorOf
     from ._pool.option_types import MapOptions, PoolOptions, RetryOn  # pyright: ignore[reportMissingModuleSource]
-    from ._pool.statistics import WorkerStatistics
     from .context import BaseContext
 
     S = TypeVar("S")
@@ -68,7 +68,7 @@ for _kind in (
 AsyncResult = ApplyResult
 
 
-class Pool(PoolNames):
+class Pool(PoolNames, WorkerReports):
     """Worker processes that run functions and return their results.
 
     If a worker dies, in any way, its task fails with `WorkerDiedError` or is run again (`retries`). A new worker takes
@@ -461,12 +461,6 @@ class Pool(PoolNames):
         return kind(self, feed, func, bar)
 
     # --- the pool itself ---
-
-    def statistics(self) -> list[WorkerStatistics]:
-        """Returns what each worker does now, and figures since it started. It takes no lock and stops no worker."""
-        from ._pool.statistics import read
-
-        return read(self._engine)
 
     def close(self) -> None:
         """Takes no more calls; the workers end when all calls are done. Returns at once. Iterators go on."""

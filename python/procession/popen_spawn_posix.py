@@ -57,6 +57,8 @@ class Popen(popen_fork.Popen):
 
     def _preparation_for(self, process_obj: BaseProcess) -> dict[str, Any]:
         preparation = spawn.get_preparation_data(process_obj._name)
+        if (environment := process_obj.__dict__.get("_procession_environment")) is not None:  # the options of a pool
+            preparation["environment"] = environment
         if _lifeline.holds(process_obj):
             preparation["lifeline"] = self.DupFd(self.duplicate_for_child(_lifeline.reader()))
         return preparation

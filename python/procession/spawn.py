@@ -357,6 +357,11 @@ def prepare(data: dict[str, Any]) -> None:
         os.chdir(data["dir"])
     if "orig_dir" in data:
         process.ORIGINAL_DIR = data["orig_dir"]
+    for name, value in data.get("environment", {}).items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
     if "start_method" in data:
         context._default_context.set_start_method(data["start_method"], force=True)
     if "init_main_from_name" in data:

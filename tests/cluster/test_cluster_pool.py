@@ -37,6 +37,15 @@ def test_every_kind_of_call_returns_what_it_returns_on_one_machine(cluster):
         assert sorted(pool.imap_unordered(tasks.square, range(100), 3)) == [n * n for n in range(100)]
 
 
+def test_workers_of_the_nodes_have_the_variables_of_the_pool_and_numbers(cluster):
+    with cluster.Pool(2, env={"OF_THE_POOL": "yes", "HOME": None}) as pool:
+        assert pool.apply(os.getenv, ("OF_THE_POOL",)) == "yes"
+        assert pool.apply(os.getenv, ("HOME",)) is None
+        assert pool.apply(mp.worker_id) == 0
+    with pytest.raises(ValueError, match="exit_function"):
+        cluster.Pool(exit_function=os.getpid)
+
+
 def test_a_closed_pool_does_what_it_has_and_is_joined(cluster):
     pool = cluster.Pool()
     result = pool.map_async(tasks.square, range(1000), chunksize=1)

@@ -81,6 +81,8 @@ class ClusterContext(BaseContext):
         from .engine import ClusterEngine
         from .supervisor import ClusterSupervisor
 
+        if "exit_function" in asked.of_workers:
+            raise ValueError("a pool over a cluster has no exit_function: a node that dies would call none")
         options = {
             "processes": processes,
             "initializer": pool._initializer,
@@ -88,6 +90,7 @@ class ClusterContext(BaseContext):
             "most": pool._maxtasksperchild,
             "memory": asked.worker_memory_limit,
             "threads": asked.inner_threads,
+            "more": asked.of_workers,
         }
         engine: Any = ClusterEngine(self.members(), options)
         return engine, ClusterSupervisor(pool, engine)

@@ -230,6 +230,7 @@ class ClusterEngine(ThreadEngine):
             "most": options["most"],
             "memory": options["memory"],
             "threads": options["threads"],
+            "more": options["more"],
             "label": safe(self._name),
             "beat": min(1.0, self.members.node_timeout / 4),
         }

@@ -194,6 +194,7 @@ class Agent:
             _context_of("forkserver"),
             worker_memory_limit=hello["memory"],
             inner_threads=hello["threads"],
+            **hello["more"],
             name=hello["label"],
         )
 

@@ -35,7 +35,10 @@ _LIBRARY = re.compile(r"/\S*(?:openblas|mkl_rt|libgomp|libomp|libiomp|libblis)\S
 
 
 def limit(threads: int) -> None:
-    """Sets the number of threads of the libraries in this process: those loaded already, and those loaded later."""
+    """Sets the number of threads of the libraries in this process: those loaded already, and those loaded later.
+
+    threadpoolctl knows more libraries, and more of their versions, than this module. If it is installed, it does so.
+    """
     for name in VARIABLES:
         os.environ[name] = str(threads)
     try:
@@ -45,6 +48,16 @@ def limit(threads: int) -> None:
         return
     if not loaded:
         return
+    try:
+        from threadpoolctl import threadpool_limits  # type: ignore[import-not-found, unused-ignore]
+
+        threadpool_limits(threads)
+    except ImportError:
+        _set(threads, loaded)
+
+
+def _set(threads: int, loaded: set[str]) -> None:
+    """Calls the functions of the libraries in these files."""
     import ctypes
 
     for path in loaded:

@@ -1,5 +1,6 @@
 """The options of pools and of their calls, beyond multiprocessing's arguments: a stub only, there is no such module."""
 
+from collections.abc import Callable, Mapping
 from typing import Literal, TypeAlias, TypedDict
 
 RetryOn: TypeAlias = type[Exception] | tuple[type[Exception], ...] | None
@@ -17,6 +18,11 @@ class PoolOptions(TypedDict, total=False):
         worker_memory_limit: bytes of resident memory, also as "4GB" or "512MiB". A worker that takes much more dies
             (its task: `WorkerDiedError`); one that takes a little more ends after its task.
         inner_threads: threads of numerical libraries in each worker; "auto": the CPUs divided by the workers.
+        env: environment variables of the workers; None removes one. A worker sets them before its initializer; under
+            spawn and forkserver also before it imports the main module.
+        exit_function: each worker calls it, without arguments, when it ends in good order: after `close()` or
+            `shutdown()`, and before it is replaced because of `maxtasksperchild` or `worker_memory_limit`. A worker
+            that is terminated or killed, or dies, does not. The results: `exit_results()`.
         name: for observers of the running program.
     """
 
@@ -26,6 +32,8 @@ class PoolOptions(TypedDict, total=False):
     retry_delay: float | None
     worker_memory_limit: int | str | None
     inner_threads: int | Literal["auto"] | None
+    env: Mapping[str, str | None] | None
+    exit_function: Callable[[], object] | None
     name: str | None
 
 class CallOptions(TypedDict, total=False):

@@ -16,8 +16,10 @@ if TYPE_CHECKING:
 
 __all__ = ["OfMap", "OfPool", "bar_of", "number_of_workers", "repeated", "repeats"]
 
-# options of pools that reach the workers in `OfPool.for_workers`; each is None unless it is set
-_OF_WORKERS = ("inner_threads",)
+# options of pools; those that `worker_options` checks
+_OF_ENGINES = ("inner_threads", "name", "retries", "retry_delay", "retry_on", "timeout", "worker_memory_limit")
+_OF_WORKERS = ("env", "exit_function")
+_OF_POOL = (*_OF_ENGINES, *_OF_WORKERS)
 # options of `map` and its variants
 _OF_MAP = ("on_error", "progress", "retries", "retry_delay", "retry_on", "timeout")
 _ON_ERROR = ("raise", "stop", "return", "group")
@@ -26,11 +28,12 @@ _ON_ERROR = ("raise", "stop", "return", "group")
 class OfPool:
     """The options of a pool."""
 
-    __slots__ = ("inner_threads", "name", "retries", "retry_delay", "retry_on", "timeout", "worker_memory_limit")
+    __slots__ = (*_OF_ENGINES, "of_workers")
 
     timeout: float | None
     worker_memory_limit: int | None
     inner_threads: Any
+    of_workers: dict[str, Any]  # what is set of `_OF_WORKERS`
     name: str | None
     retry_on: tuple[type[Exception], ...] | None
 
@@ -38,11 +41,12 @@ class OfPool:
         """Checks the options. kind: the class, for errors."""
         self.timeout = self.worker_memory_limit = self.inner_threads = self.name = None
         self.retry_on = None
+        self.of_workers = {}
         self.retries = 0
         self.retry_delay = 0.0
         if not given:
             return
-        _check_names(kind, given, self.__slots__)
+        _check_names(kind, given, _OF_POOL)
         self.timeout = seconds("timeout", given.get("timeout"))
         self.retries = count("retries", given.get("retries", 0), 0)
         self.retry_on, self.retry_delay = _repeats(self, given)
@@ -55,6 +59,10 @@ class OfPool:
             else:
                 threads = count("inner_threads", threads, 1)
             self.inner_threads = threads
+        if not given.keys().isdisjoint(_OF_WORKERS):
+            from .worker_options import checked
+
+            self.of_workers = checked(given, _OF_WORKERS)
         if (name := given.get("name")) is not None:
             self.name = str(name)
 
@@ -65,12 +73,23 @@ class OfPool:
 
     def for_workers(self) -> dict[str, Any] | None:
         """Returns the options that workers apply themselves (`worker_setup`); None if none is set."""
-        more = {name: value for name in _OF_WORKERS if (value := getattr(self, name)) is not None}
-        return more or None
+        if self.inner_threads is not None:
+            return {"inner_threads": self.inner_threads, **self.of_workers}
+        return self.of_workers or None
+
+    def environment(self) -> dict[str, str | None] | None:
+        """Returns the variables that a worker sets before it imports the main module; None: to be removed."""
+        env: dict[str, str | None] | None = self.of_workers.get("env")
+        if self.inner_threads is None:
+            return env
+        from .blas_threads import VARIABLES
+
+        return {**dict.fromkeys(VARIABLES, str(self.inner_threads)), **(env or {})}
 
     def given(self) -> list[str]:
         """Returns the names of the options that are set, other than `name`."""
-        return [option for option in self.__slots__ if option != "name" and getattr(self, option)]
+        of_engine = [option for option in _OF_ENGINES if option != "name" and getattr(self, option)]
+        return [*of_engine, *self.of_workers]
 
 
 class OfMap:

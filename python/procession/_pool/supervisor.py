@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .._core import PoolEngine
     from ..context import BaseContext
     from ..process import BaseProcess
+    from .exits import ExitResults
     from .options import OfPool
 
 __all__ = ["Supervisor"]
@@ -46,7 +47,15 @@ class Supervisor(Listeners):
         self.engine = engine
         self.context = context
         self.processes = processes
-        self.worker = (initializer, tuple(initargs), most, asked.worker_memory_limit, asked.for_workers())
+        more = asked.for_workers()
+        self.exits: ExitResults | None = None
+        if more is not None and "exit_function" in more:
+            from .exits import ExitResults
+
+            self.exits = ExitResults(context, more["exit_function"])
+            more = {**more, "exit_function": self.exits.call}
+        self.worker = (initializer, tuple(initargs), most, asked.worker_memory_limit, more)
+        self.environment = asked.environment()
         self.pid = os.getpid()
         # the worker that ended last, and the exception if one could not be started
         self._last: BaseProcess | None = None
@@ -77,6 +86,8 @@ class Supervisor(Listeners):
         process = self.make(self.context, target=worker.main, args=(self.engine.handle, slot, *self.worker))
         process.name = process.name.replace("Process", "PoolWorker")
         process.daemon = True
+        if self.environment:
+            process.__dict__["_procession_environment"] = self.environment
         process.start()
         if slot < len(self.processes):
             self.processes[slot] = process

@@ -17,6 +17,7 @@ from queue import SimpleQueue
 from ..dummy import DummyProcess
 from .errors import note_item
 from .listeners import Listeners
+from .worker import threads as workers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -498,7 +499,7 @@ class ThreadSupervisor(Listeners):
 
     def start(self) -> None:
         for slot in range(self.engine.workers):
-            thread = self.make(None, target=self._live, args=(slot,))
+            thread = self.make(None, target=self._work, args=(slot,))
             thread.daemon = True
             self.threads.append(thread)
             thread.start()
@@ -537,3 +538,12 @@ class ThreadSupervisor(Listeners):
             else:
                 break
         self.engine.run(slot)
+
+    def _work(self, slot: int) -> None:
+        """Runs a worker thread, which finds its number and its state (`procession.worker_id`)."""
+        ident = os.getpid(), threading.get_ident()
+        workers[ident] = slot, {}
+        try:
+            self._live(slot)
+        finally:
+            workers.pop(ident, None)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from _thread import get_ident
 from contextlib import suppress
 from io import TextIOWrapper
 
@@ -14,7 +16,51 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Any
 
-__all__ = ["described", "main", "unsendable"]
+__all__ = ["described", "main", "unsendable", "worker_id", "worker_state"]
+
+# The pid of this process and its number in the pool, if it is a worker. A process that it forks is none.
+_here: tuple[int, int] | None = None
+_state: dict[Any, Any] = {}
+# the numbers and states of the threads of this process that are workers, by the pid and the identity of the thread
+threads: dict[tuple[int, int], tuple[int, dict[Any, Any]]] = {}
+
+
+def worker_id() -> int | None:
+    """Returns the number of this worker in its pool: 0 to n - 1. A worker that replaces another one has its number.
+
+    In a pool over a cluster, each node numbers its own workers from 0. In a
+    `ThreadPool` it is the number of the thread. multiprocessing has no such function.
+
+    Returns:
+        The number; None in a process or thread that is no worker, also in a process that a worker starts.
+    """
+    if threads and (found := threads.get((os.getpid(), get_ident()))) is not None:
+        return found[0]
+    return _here[1] if _here is not None and _here[0] == os.getpid() else None
+
+
+def worker_state() -> dict[Any, Any]:
+    """Returns a dictionary of this worker, which is empty when the worker starts and lives as long as it.
+
+    An initializer puts there what all calls of the worker use: a connection, a model. The dictionary is not shared and
+    not sent; a worker that replaces another one begins with an empty one. In a process that is no worker it is a
+    dictionary of the process. multiprocessing has no such function.
+
+    Example:
+        ```py
+        def begin(path):
+            mp.worker_state()["database"] = sqlite3.connect(path)
+
+        def look_up(key):
+            return mp.worker_state()["database"].execute(QUERY, (key,)).fetchone()
+
+        with mp.Pool(initializer=begin, initargs=("names.db",)) as pool:
+            rows = pool.map(look_up, keys)
+        ```
+    """
+    if threads and (found := threads.get((os.getpid(), get_ident()))) is not None:
+        return found[1]
+    return _state
 
 
 def main(
@@ -31,11 +77,14 @@ def main(
     most: number of tasks after which it ends. memory: bytes of memory above which it ends. more: the options of
     `OfPool.for_workers`, which `worker_setup` applies; None: there are none, and it is not imported.
     """
+    global _here, _state
+    _here, _state = (os.getpid(), slot), {}
+    threads.clear()
     _write_lines_at_once()
     if more is not None:
-        from . import worker_setup
+        from .worker_setup import finish, prepare
 
-        worker_setup.prepare(more)
+        prepare(more)
     if initializer is not None:
         try:
             initializer(*initargs)
@@ -43,7 +92,9 @@ def main(
             # the parent reports it once; otherwise each worker would print it
             exit_report.leave_report(error)
             raise SystemExit(1) from None
-    _core.work_in_pool(handle, slot, None, most, memory)
+    why = _core.work_in_pool(handle, slot, None, most, memory)
+    if more is not None and why != "gone":
+        finish(more)  # pyright: ignore[reportPossiblyUnboundVariable]
 
 
 def _write_lines_at_once() -> None:

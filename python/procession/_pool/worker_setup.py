@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["prepare"]
+__all__ = ["finish", "prepare"]
 
 
 def prepare(more: dict[str, Any]) -> None:
@@ -15,3 +17,14 @@ def prepare(more: dict[str, Any]) -> None:
         from .blas_threads import limit
 
         limit(threads)
+    for name, value in more.get("env", {}).items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+
+
+def finish(more: dict[str, Any]) -> None:
+    """Called when this worker ends in good order, before it does."""
+    if (exits := more.get("exit_function")) is not None:
+        exits.call()

@@ -291,7 +291,7 @@ impl Pool {
         self.hold.object()
     }
 
-    /// Writes the phase where observers find it.
+    /// Writes the phase where workers and observers find it.
     fn note_phase(&self, phase: Phase) {
         self.object().phase.store(phase as u64, Ordering::Relaxed);
     }

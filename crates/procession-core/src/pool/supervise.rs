@@ -242,6 +242,8 @@ impl Pool {
         if state.phase != Phase::Terminating {
             // Under the lock, so that a worker that ends because of this is not replaced. False or an error: a
             // stopped worker holds the queue's mutex, or no memory is left. Then all workers get a signal.
+            // The phase comes first: a worker that finds the queue shut down reads it.
+            self.note_phase(Phase::Terminating);
             let emptied = self.tasks.shut_down(true).is_ok_and(|emptied| emptied);
             self.drain(&mut state);
             let idle: Vec<bool> = (0..self.options.workers)

@@ -5,6 +5,7 @@ use super::layout::{
     slot_at,
 };
 use super::message::{Arrived, Outgoing};
+use super::table::Phase;
 use crate::error::{Error, Result};
 use crate::family::object::{HEADER, Kind, named};
 use crate::family::registry::Role;
@@ -95,6 +96,15 @@ impl Worker {
     /// Reports that the worker is about to end by its own decision, without an error.
     pub fn leaving(&self) {
         self.slot.phase.store(LEAVING, Ordering::Release);
+    }
+
+    /// Returns whether the pool ends because its parent has closed it. False: it was terminated, it is broken, or its
+    /// parent has ended.
+    #[must_use]
+    pub fn ends_in_order(&self) -> bool {
+        let object: &PoolObject = self.pool.object();
+        // Relaxed: the parent stores the phase before it shuts the queue of tasks down, and this worker has seen that.
+        object.phase.load(Ordering::Relaxed) == Phase::Closing as u64
     }
 
     /// Takes a task, if there is one.

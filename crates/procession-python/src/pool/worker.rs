@@ -22,8 +22,8 @@ use std::collections::HashMap;
 /// The number of definitions that a worker remembers. Most are functions.
 const MOST_DEFINITIONS: usize = 64;
 
-/// Takes tasks and runs them. Returns "closed" when the pool closes, "done" when `most` tasks are done, and "memory"
-/// when this process uses more than `memory` bytes. Calls `ready` first, as soon as it has its slot.
+/// Takes tasks and runs them. Returns "closed" when the pool was closed, "gone" when it ends in another way, "done" when
+/// `most` tasks are done, and "memory" when this process uses more than `memory` bytes. Calls `ready` first, as soon as it has its slot.
 ///
 /// SystemExit of a task is raised here, and ends the process. Every other exception of a task is the result of that
 /// task.
@@ -40,7 +40,7 @@ pub fn work_in_pool(
     let handle = Handle::from_bytes(pool).map_err(raised)?;
     let Ok(worker) = Worker::take_slot(&handle, slot) else {
         // The pool has ended, so there is nothing to do.
-        return Ok("closed");
+        return Ok("gone");
     };
     if let Some(ready) = ready {
         ready.call0()?;
@@ -77,7 +77,8 @@ impl AtWork {
         loop {
             undisturbed(py, py.check_signals())?;
             match self.take(py, &mut scratch)? {
-                Taken::Closed => return Ok("closed"),
+                Taken::Closed if self.worker.ends_in_order() => return Ok("closed"),
+                Taken::Closed => return Ok("gone"),
                 Taken::Again => {}
                 Taken::None => {
                     let worker = &self.worker;

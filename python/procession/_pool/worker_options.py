@@ -1,0 +1,40 @@
+"""Checks the options of pools that concern what a worker does, and not how the engine hands out tasks."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+__all__ = ["checked"]
+
+
+def checked(given: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    """Returns those of the options that have one of the names and are set. Raises TypeError or ValueError."""
+    made: dict[str, Any] = {}
+    for name in names:
+        if (value := given.get(name)) is not None:
+            made[name] = _CHECKS[name](value)
+    return made
+
+
+def _env(env: Any) -> dict[str, str | None]:
+    try:
+        made = dict(env)
+    except (TypeError, ValueError):
+        raise TypeError(f"env must be a mapping of environment variables, not {env!r}") from None
+    for name, value in made.items():
+        if not isinstance(name, str) or not isinstance(value, str | None):
+            raise TypeError(f"env must map strings to strings or None, not {name!r} to {value!r}")
+        if not name or "=" in name or "\0" in name + (value or ""):
+            raise ValueError(f"env: {name!r} and {value!r} cannot be an environment variable")
+    return made
+
+
+def _exit_function(function: Any) -> Any:
+    if not callable(function):
+        raise TypeError("exit_function must be a callable")
+    return function
+
+
+_CHECKS = {"env": _env, "exit_function": _exit_function}
