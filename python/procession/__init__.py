@@ -14,6 +14,7 @@ inspect(pid)     looks into a running or hung program: who waits for whom
 cluster(address) connects to a Dask cluster, whose nodes run the calls of its pools; NodeDiedError: one died
 install()        makes `import multiprocessing` mean this package from now on
 set_stall_report(seconds) prints why a process waits when it waits too long
+report_progress(done, total) moves a bar of its own for a task of a pool
 move(obj)        sends an array without copying it, and gives it up
 worker_id()      the number of a pool's worker; worker_state() is a dictionary of that worker
 
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from ._pool.errors import PoolBrokenError as PoolBrokenError
     from ._pool.errors import TaskTimeoutError as TaskTimeoutError
     from ._pool.errors import WorkerDiedError as WorkerDiedError
+    from ._pool.reports import report_progress as report_progress
     from ._pool.worker import worker_id as worker_id
     from ._pool.worker import worker_state as worker_state
     from ._serialize.move import move as move
@@ -112,6 +114,7 @@ __all__ = [
     "ndarray",
     "parent_process",
     "reducer",
+    "report_progress",
     "set_executable",
     "set_forkserver_preload",
     "set_forkserver_spares",
@@ -184,6 +187,7 @@ _LATE = {
     "cluster": "_cluster.context",
     "move": "_serialize.move",
     "ndarray": "_memory.arrays",
+    "report_progress": "_pool.reports",
     "set_stall_report": "inspect",
     "worker_id": "_pool.worker",
     "worker_state": "_pool.worker",
@@ -226,5 +230,5 @@ def _for_freezers() -> None:
     from . import futures, heap, managers, pool, rust, sharedctypes  # noqa: F401
     from ._cluster import context, engine, node, supervisor, whole_program  # noqa: F401
     from ._memory import arrays, shared_dict  # noqa: F401
-    from ._pool import errors, exits, worker, worker_options, worker_setup  # noqa: F401
+    from ._pool import errors, exits, reports, worker, worker_options, worker_setup  # noqa: F401
     from ._serialize import explain, move  # noqa: F401

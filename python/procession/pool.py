@@ -370,9 +370,9 @@ class Pool(PoolNames, WorkerReports):
         chunksize = asked.chunk(chunksize)
         starred = mapper is starmapstar
         kind, call = ResultList, func
-        if asked.rare:
-            kind, call = asked.prepared(kind, func, starred, chunksize, self._engine)
         bar = asked.bar(length)
+        if asked.rare:
+            kind, call = asked.prepared(kind, func, starred, chunksize, bar, self._engine)
         chunked = chunksize is None or chunksize > 1
         result: ResultList[Any] = kind(self, func, length, chunked, callback, error_callback, bar)
         result._chunk = chunksize
@@ -454,7 +454,7 @@ class Pool(PoolNames, WorkerReports):
         source, chunksize, ahead, inline, bar = how
         call = func
         if asked.rare:
-            kind, call = asked.prepared(kind, func, starred, chunksize, self._engine)
+            kind, call = asked.prepared(kind, func, starred, chunksize, bar, self._engine)
         group = self._engine.group(call, starred, asked.timeout, asked.retries, False)
         feed = Feed(self, group, source, chunksize, ahead, inline)
         self._feeds.add(feed)

@@ -47,6 +47,7 @@ _NO_DEATHS = frozenset(("raised", "exception", "unsendable", "unreadable", "canc
 class ClusterEngine(ThreadEngine):
     """The tasks of a pool, and its links to the nodes."""
 
+    reports = None  # nodes do not share memory
     workers_die = True
 
     def __init__(self, members: Members, options: dict[str, Any]) -> None:

@@ -173,6 +173,7 @@ class ResultIterator(IteratorNames, Ordered[T]):
     def _came(self, number: int, success: bool | None, value: Any, items: int) -> None:
         if self._bar is not None:
             self._bar.update(items)
+            self._bar.flush()
         if not self._ordered:
             self._give(success, value, items)
         elif number < self._next:

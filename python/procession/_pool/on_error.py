@@ -159,7 +159,7 @@ class _StopList(List[T]):
     def _fail(self, index: int, error: BaseException, of_item: bool = True) -> None:
         if not self.stopped:
             self._failure = index, error
-            self.stopped = True
+            self.stopped, self._complete = True, False
 
     def _tell(self) -> None:
         with self._lock:

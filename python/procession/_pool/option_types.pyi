@@ -1,7 +1,7 @@
 """The options of pools and of their calls, beyond multiprocessing's arguments: a stub only, there is no such module."""
 
 from collections.abc import Callable, Mapping
-from typing import Literal, TypeAlias, TypedDict
+from typing import Any, Literal, TypeAlias, TypedDict
 
 RetryOn: TypeAlias = type[Exception] | tuple[type[Exception], ...] | None
 
@@ -43,7 +43,8 @@ class CallOptions(TypedDict, total=False):
         retries: per task; None: that of the pool.
         retry_on: None: that of the pool; see `PoolOptions`. An empty tuple: none.
         retry_delay: None: that of the pool.
-        progress: shows a bar, if tqdm is installed.
+        progress: True, or a dict of tqdm's options: shows a bar, for which tqdm must be installed. Or a callable: it is
+            called as callable(done, total) when results have come; `total` is None if it is unknown.
         on_error: what becomes of exceptions that calls raise. "raise": the result raises the exception of the first
             item that failed, when all calls are done (`imap`: in its place). "stop": it raises the exception that comes
             first, at once, and gives up all other calls. "return": exceptions are in the places of results. "group": it
@@ -54,7 +55,7 @@ class CallOptions(TypedDict, total=False):
     retries: int | None
     retry_on: RetryOn
     retry_delay: float | None
-    progress: bool
+    progress: bool | dict[str, Any] | Callable[[int, int | None], object]
     on_error: Literal["raise", "stop", "return", "group"]
 
 class MapOptions(CallOptions, total=False):

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from ..context import BaseContext
 
-__all__ = ["OfMap", "OfPool", "bar_of", "number_of_workers", "repeated", "repeats"]
+__all__ = ["OfMap", "OfPool", "number_of_workers", "repeated", "repeats"]
 
 # options of pools; those that `worker_options` checks
 _OF_ENGINES = ("inner_threads", "name", "retries", "retry_delay", "retry_on", "timeout", "worker_memory_limit")
@@ -103,7 +103,7 @@ class OfMap:
         self.retries: int = pool._retries
         self.retry_on: tuple[type[Exception], ...] | None = pool._retry_on
         self.retry_delay: float = pool._retry_delay
-        self.progress: bool = False
+        self.progress: Any = False
         self.on_error: str = "raise"
         # whether an option is set that `prepared` looks at
         self.rare = self.retry_on is not None
@@ -115,11 +115,11 @@ class OfMap:
         if (retries := given.get("retries")) is not None:
             self.retries = count("retries", retries, 0)
         self.retry_on, self.retry_delay = _repeats(self, given)
-        self.progress = given.get("progress", False)
+        self.progress = given.get("progress") or False
         self.on_error = given.get("on_error", "raise")
         if self.on_error not in _ON_ERROR:
             raise ValueError(f"on_error must be one of {', '.join(map(repr, _ON_ERROR))}, not {self.on_error!r}")
-        self.rare = self.on_error != "raise" or self.retry_on is not None
+        self.rare = self.on_error != "raise" or self.retry_on is not None or self.progress is not False
 
     def chunk(self, given: int | None) -> int | None:
         """Returns the number of items per task; None: the pool chooses. given: what the caller has given."""
@@ -128,9 +128,17 @@ class OfMap:
         # the limit is that of one item, and an item that kills its worker takes no other item along
         return 1 if self.timeout is not None or self.on_error in ("return", "group") else None
 
-    def prepared(self, kind: Any, func: Any, starred: bool, chunk: int | None, engine: Any) -> tuple[Any, Any]:
+    def prepared(
+        self, kind: Any, func: Any, starred: bool, chunk: int | None, bar: Any, engine: Any
+    ) -> tuple[Any, Any]:
         """Returns what makes the result, in place of a class, and what workers call instead of `func`."""
         func, self.retries = repeated(engine, func, self.retries, self.retry_on, self.retry_delay)
+        if bar is not None:
+            listener = bar.listener(getattr(engine, "reports", "queue"))
+            if listener is not None:
+                from .reports import Reporting
+
+                func = Reporting(func, listener)
         if self.on_error == "raise":
             return kind, func
         from .on_error import kind_of, wrapped
@@ -138,8 +146,12 @@ class OfMap:
         return kind_of(kind, self.on_error), wrapped(func, self.on_error, starred, chunk, engine)
 
     def bar(self, length: int | None) -> Any:
-        """Returns the progress bar; None: none is asked for, or tqdm is not installed."""
-        return bar_of(length) if self.progress else None
+        """Returns what shows the progress; None: none is asked for, or tqdm is not installed."""
+        if self.progress is False:
+            return None
+        from .progress import progress_of
+
+        return progress_of(self.progress, length)
 
 
 def _repeats(asked: OfPool | OfMap, given: dict[str, Any]) -> tuple[tuple[type[Exception], ...] | None, float]:
@@ -183,15 +195,6 @@ def _check_names(where: str, given: dict[str, Any], known: tuple[str, ...]) -> N
     for name in given:
         if name not in known:
             raise TypeError(f"{where} has no keyword argument {name!r}; beyond multiprocessing's: {', '.join(known)}")
-
-
-def bar_of(length: int | None) -> Any:
-    """Returns a progress bar; None if tqdm is not installed."""
-    try:
-        from tqdm.auto import tqdm  # type: ignore[import-untyped,unused-ignore]
-    except ImportError:
-        return None
-    return tqdm(total=length)
 
 
 def number_of_workers(context: BaseContext, processes: int | None, initializer: Any, maxtasksperchild: Any) -> int:

@@ -64,6 +64,7 @@ class QueueEngine(ThreadEngine):
     """Puts tasks into the one queue, and passes on the outcomes of the other."""
 
     _group_kind = QueueGroup
+    reports = "queue"
     _no_limits = "a pool with its own queues or workers has no time limits and no retries"
 
     def __init__(self, pool: Any) -> None:

@@ -279,6 +279,8 @@ class ResultList(MapNames, OneList[list[T]], Many[T]):
     _chunk: int | None = None
     _tasks = 0
 
+    # whether no call was given up; for the progress bar
+    _complete = True
     # whether the supervisor tells it of each outcome, also without callbacks
     _watches = False
 
@@ -328,6 +330,8 @@ class ResultList(MapNames, OneList[list[T]], Many[T]):
 
     def _fail(self, index: int, error: BaseException, of_item: bool = True) -> None:
         """Stores a failure. of_item: it is that of an item, or of a task, and not of the whole call."""
+        if not of_item:
+            self._complete = False
         if self._failure is None or index < self._failure[0]:
             self._failure = index, error
 
@@ -345,7 +349,7 @@ class ResultList(MapNames, OneList[list[T]], Many[T]):
         self._outcome = (True, self._values) if self._failure is None else (False, self._failure[1])
         self._values = []
         if self._bar is not None:
-            self._bar.close()
+            self._bar.close(self._complete)
 
     def _settled(self) -> bool:
         return self._group.progress()[0] == 0
@@ -373,6 +377,8 @@ class ResultList(MapNames, OneList[list[T]], Many[T]):
             if of_item and not self._chunked:
                 mark_item(error, index)
             self._fail(index, error, of_item)
+            if of_item and self._chunk:
+                count += min(self._chunk, self._length - index)
         if self._bar is not None:
             self._bar.update(count)
         if left == 0 and self._whole:
@@ -423,6 +429,8 @@ class ResultList(MapNames, OneList[list[T]], Many[T]):
                 self._finish()
             done = self._outcome is not None and not self._called
             self._called = self._called or done
+        if self._bar is not None:
+            self._bar.flush()
         if done:
             self._pool._supervisor.forget((True, self._group.id))
             self._call_back()

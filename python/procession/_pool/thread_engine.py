@@ -280,6 +280,7 @@ class ThreadEngine:
     """The queue from which threads take their work."""
 
     _group_kind: ClassVar[type[ThreadGroup]] = ThreadGroup
+    reports: str | None = "here"  # where tasks put reports of their progress
     workers_die = False  # so there is no task to run again because of that
     _no_limits = "a pool of threads has no time limits and no retries: threads cannot be killed"
 
