@@ -97,6 +97,8 @@ bench-cluster: build .venv-ray/.stamp ## Compare a cluster of two nodes with Das
 .PHONY: docs
 docs: build .venv-docs/.stamp ## Build the documentation as a site in target/site, with the API reference
 	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --quiet --strict
+	@! grep -rlE '<script[^>]+src="?https?:' target/site || { echo "these pages need scripts of other hosts"; exit 1; }
+	@test -s target/site/search/search_index.js # by which pages that are opened from disk can be searched
 	@echo "target/site/index.html"
 
 .venv-docs/.stamp: requirements-docs.txt | platform
