@@ -2,7 +2,7 @@
 
     python examples/dataframe_groups.py        (needs pandas)
 
-The columns of a group go to the worker through shared memory: they are copied once, and not pickled.
+The numeric columns of a group go to the worker through shared memory: they are copied once.
 """
 
 import numpy as np
