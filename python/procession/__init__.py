@@ -16,6 +16,7 @@ install()        makes `import multiprocessing` mean this package from now on
 set_stall_report(seconds) prints why a process waits when it waits too long
 report_progress(done, total) moves a bar of its own for a task of a pool
 move(obj)        sends an array without copying it, and gives it up
+task_rng()       numpy's Generator for a task of a pool with a seed
 worker_id()      the number of a pool's worker; worker_state() is a dictionary of that worker
 
 `python -m procession script.py` runs a program that was written for `multiprocessing`.
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from ._pool.errors import TaskTimeoutError as TaskTimeoutError
     from ._pool.errors import WorkerDiedError as WorkerDiedError
     from ._pool.reports import report_progress as report_progress
+    from ._pool.seeding import task_rng as task_rng
     from ._pool.worker import worker_id as worker_id
     from ._pool.worker import worker_state as worker_state
     from ._serialize.move import move as move
@@ -120,6 +122,7 @@ __all__ = [
     "set_forkserver_spares",
     "set_stall_report",
     "set_start_method",
+    "task_rng",
     "worker_id",
     "worker_state",
 ]
@@ -189,6 +192,7 @@ _LATE = {
     "ndarray": "_memory.arrays",
     "report_progress": "_pool.reports",
     "set_stall_report": "inspect",
+    "task_rng": "_pool.seeding",
     "worker_id": "_pool.worker",
     "worker_state": "_pool.worker",
 }
@@ -230,5 +234,5 @@ def _for_freezers() -> None:
     from . import futures, heap, managers, pool, rust, sharedctypes  # noqa: F401
     from ._cluster import context, engine, node, supervisor, whole_program  # noqa: F401
     from ._memory import arrays, shared_dict  # noqa: F401
-    from ._pool import errors, exits, reports, worker, worker_options, worker_setup  # noqa: F401
+    from ._pool import errors, exits, reports, seeding, worker, worker_options, worker_setup  # noqa: F401
     from ._serialize import explain, move  # noqa: F401

@@ -256,6 +256,8 @@ class ProcessPoolExecutor(Executor):
         again = running._retries
         if running._retry_on is not None:
             call, again = repeated(engine, fn, again, running._retry_on, running._retry_delay)
+        if running._seeds is not None:
+            call = running._seeds.of_call(call)
 
         def send() -> bool:
             with supervisor.lock:

@@ -127,11 +127,12 @@ class Pool(PoolNames, WorkerReports):
         self._processes = processes
         self._timeout, self._retries = asked.timeout, asked.retries
         self._retry_on, self._retry_delay = asked.retry_on, asked.retry_delay
+        self._seeds = asked.seed
         self._maxtasksperchild = maxtasksperchild
         self._initializer = initializer
         self._initargs = initargs
         # whether `apply` need not go through `apply_async`
-        self._direct = asked.timeout is None and not asked.retries and type(self).apply_async is _APPLY_ASYNC
+        self._direct = asked.goes_directly and type(self).apply_async is _APPLY_ASYNC
         try:
             if is_foreign(type(self)):
                 from ._pool.queue_engine import made_for
@@ -146,6 +147,7 @@ class Pool(PoolNames, WorkerReports):
             raise
         if asked.name is not None and (label := getattr(self._engine, "_label", None)) is not None:
             label(asked.name)
+        self._new_group = self._engine.group if asked.seed is None else asked.seed.grouped(self._engine)
         self._backlog = Backlog(self._engine)
         self._waiting = self._backlog.waiting
         # the inputs that iterators are reading
@@ -243,6 +245,8 @@ class Pool(PoolNames, WorkerReports):
         if retry_on is not None or retry_delay is not None or self._retry_on is not None:
             again = repeats(retries, retry_on, retry_delay, self._retry_on, self._retry_delay)
             func, retries = repeated(self._engine, func, retries, *again)
+        if self._seeds is not None:
+            func = self._seeds.of_call(func)
         try:
             if callback is None and error_callback is None and not self._waiting:
                 task = self._engine.submit(func, args, kwds, timeout, retries)
@@ -378,7 +382,7 @@ class Pool(PoolNames, WorkerReports):
         result._chunk = chunksize
         if not length:
             return result
-        result._group = self._engine.group(call, starred, asked.timeout, asked.retries, False)
+        result._group = self._new_group(call, starred, asked.timeout, asked.retries, False)
         if callback is not None or error_callback is not None or bar is not None or kind._watches:
             result._watch()
         chunks = Chunks(result, result._group, result._reading(items), length, chunksize, self)
@@ -455,7 +459,7 @@ class Pool(PoolNames, WorkerReports):
         call = func
         if asked.rare:
             kind, call = asked.prepared(kind, func, starred, chunksize, bar, self._engine)
-        group = self._engine.group(call, starred, asked.timeout, asked.retries, False)
+        group = self._new_group(call, starred, asked.timeout, asked.retries, False)
         feed = Feed(self, group, source, chunksize, ahead, inline)
         self._feeds.add(feed)
         return kind(self, feed, func, bar)

@@ -46,6 +46,13 @@ def test_workers_of_the_nodes_have_the_variables_of_the_pool_and_numbers(cluster
         cluster.Pool(exit_function=os.getpid)
 
 
+def test_a_seed_gives_the_numbers_that_it_gives_on_one_machine(cluster):
+    with cluster.Pool(seed=9) as pool, mp.Pool(1, seed=9) as here:
+        assert pool.map(tasks.random_number, range(20)) == here.map(tasks.random_number, range(20))
+        assert pool.starmap(tasks.random_number, [(1,)] * 9, 4) == here.starmap(tasks.random_number, [(1,)] * 9)
+        assert pool.apply(tasks.random_number) == here.apply(tasks.random_number)
+
+
 def test_a_closed_pool_does_what_it_has_and_is_joined(cluster):
     pool = cluster.Pool()
     result = pool.map_async(tasks.square, range(1000), chunksize=1)

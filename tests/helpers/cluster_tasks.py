@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import threading
 import time
@@ -11,6 +12,10 @@ from pathlib import Path
 
 def square(n):
     return n * n
+
+
+def random_number(_=None):
+    return random.random()
 
 
 def add(a, b=0):

@@ -23,6 +23,9 @@ class PoolOptions(TypedDict, total=False):
         exit_function: each worker calls it, without arguments, when it ends in good order: after `close()` or
             `shutdown()`, and before it is replaced because of `maxtasksperchild` or `worker_memory_limit`. A worker
             that is terminated or killed, or dies, does not. The results: `exit_results()`.
+        seed: makes random numbers the same in each run of the program: each item of a call has a stream of its own,
+            which depends on the seed, the number of the call in the pool and the index of the item. `random`, and
+            numpy's and torch's global generators where they are imported, are seeded for it; see `task_rng`.
         name: for observers of the running program.
     """
 
@@ -34,6 +37,7 @@ class PoolOptions(TypedDict, total=False):
     inner_threads: int | Literal["auto"] | None
     env: Mapping[str, str | None] | None
     exit_function: Callable[[], object] | None
+    seed: int | None
     name: str | None
 
 class CallOptions(TypedDict, total=False):

@@ -13,11 +13,12 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ..context import BaseContext
+    from .seeding import Seeds
 
 __all__ = ["OfMap", "OfPool", "number_of_workers", "repeated", "repeats"]
 
 # options of pools; those that `worker_options` checks
-_OF_ENGINES = ("inner_threads", "name", "retries", "retry_delay", "retry_on", "timeout", "worker_memory_limit")
+_OF_ENGINES = ("inner_threads", "name", "retries", "retry_delay", "retry_on", "seed", "timeout", "worker_memory_limit")
 _OF_WORKERS = ("env", "exit_function")
 _OF_POOL = (*_OF_ENGINES, *_OF_WORKERS)
 # options of `map` and its variants
@@ -33,6 +34,7 @@ class OfPool:
     timeout: float | None
     worker_memory_limit: int | None
     inner_threads: Any
+    seed: Seeds | None
     of_workers: dict[str, Any]  # what is set of `_OF_WORKERS`
     name: str | None
     retry_on: tuple[type[Exception], ...] | None
@@ -42,6 +44,7 @@ class OfPool:
         self.timeout = self.worker_memory_limit = self.inner_threads = self.name = None
         self.retry_on = None
         self.of_workers = {}
+        self.seed = None
         self.retries = 0
         self.retry_delay = 0.0
         if not given:
@@ -59,12 +62,21 @@ class OfPool:
             else:
                 threads = count("inner_threads", threads, 1)
             self.inner_threads = threads
+        if (seed := given.get("seed")) is not None:
+            from .seeding import Seeds
+
+            self.seed = Seeds(count("seed", seed, 0))
         if not given.keys().isdisjoint(_OF_WORKERS):
             from .worker_options import checked
 
             self.of_workers = checked(given, _OF_WORKERS)
         if (name := given.get("name")) is not None:
             self.name = str(name)
+
+    @property
+    def goes_directly(self) -> bool:
+        """Whether the engine gets a single call as it is."""
+        return self.timeout is None and not self.retries and self.seed is None
 
     def divide_threads(self, context: BaseContext, workers: int) -> None:
         """Replaces "auto" by the CPUs divided by the number of workers."""

@@ -6,6 +6,7 @@ call and the time between them.
 
 from __future__ import annotations
 
+import sys
 import time
 from contextlib import suppress
 
@@ -49,3 +50,6 @@ class Retrying:
             retries += 1
             if wait:
                 time.sleep(wait)
+            seeding = sys.modules.get(f"{__package__}.seeding")  # of a pool with a seed
+            if seeding is not None:
+                seeding.restart()
