@@ -164,14 +164,6 @@ impl<T: Message> Receiver<T> {
     pub fn recv_timeout(&self, limit: Duration) -> Result<T, GetError> {
         self.0.get(Deadline::after(limit))
     }
-
-    /// Returns an iterator that takes values until no sender is left. Other errors are items of the iterator.
-    pub fn iter(&self) -> impl Iterator<Item = Result<T, GetError>> + '_ {
-        std::iter::from_fn(|| match self.recv() {
-            Err(GetError::Closed) => None,
-            got => Some(got),
-        })
-    }
 }
 
 impl<A: Message, B: Message> Duplex<A, B> {
@@ -197,6 +189,19 @@ impl<A: Message, B: Message> Duplex<A, B> {
     /// Those of [`Receiver::recv_timeout`].
     pub fn recv_timeout(&self, limit: Duration) -> Result<B, GetError> {
         self.receiver.recv_timeout(limit)
+    }
+
+    /// Receives a value from the other end without waiting. See [`Receiver::try_recv`].
+    ///
+    /// # Errors
+    /// Those of [`Receiver::try_recv`].
+    pub fn try_recv(&self) -> Result<B, GetError> {
+        self.receiver.try_recv()
+    }
+
+    /// Returns the receiver of this end.
+    pub(crate) fn receiver(&self) -> &Receiver<B> {
+        &self.receiver
     }
 
     /// Returns the sender and the receiver of which this end consists.
@@ -293,7 +298,27 @@ impl<T: Message> Clone for End<T> {
 }
 
 macro_rules! end {
-    ($name:ident, $receives:literal) => {
+    ($name:ident, $receives:literal, $other:literal) => {
+        impl<T: Message> $name<T> {
+            /// Returns how many messages are in the channel now.
+            #[must_use]
+            pub fn len(&self) -> u64 {
+                self.0.queue.len()
+            }
+
+            /// Returns whether the channel is empty.
+            #[must_use]
+            pub fn is_empty(&self) -> bool {
+                self.0.queue.is_empty()
+            }
+
+            #[doc = concat!("Returns whether no ", $other, " is left in any process.")]
+            #[must_use]
+            pub fn is_closed(&self) -> bool {
+                self.0.queue.is_closed() || self.0.peer_is_gone()
+            }
+        }
+
         impl<T: Message> Clone for $name<T> {
             fn clone(&self) -> Self {
                 $name(self.0.clone())
@@ -321,8 +346,8 @@ macro_rules! end {
         }
     };
 }
-end!(Sender, false);
-end!(Receiver, true);
+end!(Sender, false, "receiver");
+end!(Receiver, true, "sender");
 
 // The name is that of the queue, and so of both ends.
 named!(Sender<T: Message>, sender, sender.0.queue.inner.reference());

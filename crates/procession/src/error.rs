@@ -1,5 +1,7 @@
 //! The errors: one type for each kind of operation, and [`Error`] for programs that only pass errors on.
 
+use crate::connection::ConnectionError;
+use crate::lock::Death;
 use procession_core as core;
 use procession_core::error::advice_for_a_start;
 use procession_core::sys::signal;
@@ -55,6 +57,18 @@ impl EncodeError {
             why: why.to_string(),
         }
     }
+
+    /// Returns the name of the type of which a value was to be encoded.
+    #[must_use]
+    pub fn type_name(&self) -> &'static str {
+        self.kind
+    }
+
+    /// Returns the reason, for people to read.
+    #[must_use]
+    pub fn reason(&self) -> &str {
+        &self.why
+    }
 }
 
 /// A message is not a value of the expected type. The message is consumed.
@@ -71,6 +85,18 @@ impl DecodeError {
             kind: std::any::type_name::<T>(),
             why: why.to_string(),
         }
+    }
+
+    /// Returns the name of the type of which a value was expected.
+    #[must_use]
+    pub fn type_name(&self) -> &'static str {
+        self.kind
+    }
+
+    /// Returns the reason, for people to read.
+    #[must_use]
+    pub fn reason(&self) -> &str {
+        &self.why
     }
 }
 
@@ -248,19 +274,34 @@ pub enum SubmitError {
     /// The arguments cannot be encoded.
     #[error(transparent)]
     Encode(#[from] EncodeError),
-    /// Family memory is exhausted, or the pool is closed to new tasks.
+    /// The pool takes no more tasks: it was closed or terminated, or cannot start workers.
+    #[error("the pool takes no more tasks")]
+    Closed,
+    /// Family memory is exhausted.
     #[error(transparent)]
-    Family(#[from] FamilyError),
+    Family(FamilyError),
 }
 
-impl From<PutError> for SubmitError {
-    fn from(error: PutError) -> SubmitError {
-        match error {
-            PutError::Encode(e) => SubmitError::Encode(e),
-            PutError::Family(e) => SubmitError::Family(e),
-            PutError::Full | PutError::Closed => SubmitError::Function,
+impl From<FamilyError> for SubmitError {
+    fn from(error: FamilyError) -> SubmitError {
+        match error.0 {
+            core::Error::PoolClosed => SubmitError::Closed,
+            other => SubmitError::Family(FamilyError(other)),
         }
     }
+}
+
+/// The value of a lock was not used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LockError {
+    /// The process that had the lock has died with it, and the value is as it left it, perhaps half changed. The lock is
+    /// free again, and no other caller is told.
+    #[error("{0}: the value may be half changed")]
+    OwnerDied(Death),
+    /// An operation on family memory failed.
+    #[error(transparent)]
+    Family(#[from] FamilyError),
 }
 
 /// A task ended without a value.
@@ -331,6 +372,23 @@ pub enum TaskError {
     },
 }
 
+impl TaskError {
+    /// Returns the pid of the worker that died with the task or was killed for it; None if none was.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        match self {
+            TaskError::Died { pid, .. } | TaskError::TimedOut { pid } => Some(*pid),
+            _ => None,
+        }
+    }
+
+    /// Returns whether the task may have run in part: its worker died or was killed while it ran.
+    #[must_use]
+    pub fn may_have_run(&self) -> bool {
+        !matches!(self, TaskError::Encode(_) | TaskError::NotRun { .. })
+    }
+}
+
 fn ended(code: Option<i32>, out_of_memory: bool) -> String {
     let how = match code {
         Some(code) if code < 0 => format!("killed by {}", signal::name(-code)),
@@ -379,8 +437,14 @@ pub enum Error {
     Submit(#[from] SubmitError),
     /// A task ended without a value.
     Task(#[from] TaskError),
+    /// A value cannot be encoded.
+    Encode(#[from] EncodeError),
     /// A message is not a value of the expected type.
     Decode(#[from] DecodeError),
+    /// The value of a lock was not used.
+    Lock(#[from] LockError),
+    /// An operation on a connection failed.
+    Connection(#[from] ConnectionError),
     /// A system call failed.
     Io(#[from] std::io::Error),
 }

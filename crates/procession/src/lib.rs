@@ -78,6 +78,7 @@ mod condvar;
 mod connection;
 mod entry;
 mod error;
+mod iter;
 mod label;
 mod lock;
 mod memory;
@@ -106,9 +107,10 @@ pub use connection::{Address, Client, Connection, ConnectionError, Listener};
 pub use entry::before_main as __before_main;
 pub use entry::init;
 pub use error::{
-    DecodeError, EncodeError, Error, FamilyError, ForkServerError, GetError, ProcessError, PutError, Result,
-    StartError, SubmitError, TaskError, Who,
+    DecodeError, EncodeError, Error, FamilyError, ForkServerError, GetError, LockError, ProcessError,
+    PutError, Result, StartError, SubmitError, TaskError, Who,
 };
+pub use iter::{IntoIter, Iter, TryIter};
 pub use lock::{Death, Lock, LockGuard, Locked};
 pub use memory::Pod;
 pub use message::Message;

@@ -1,7 +1,7 @@
 //! The lock: mutual exclusion among all processes that have it, around a value of plain old data.
 #![allow(unsafe_code)]
 
-use crate::error::FamilyError;
+use crate::error::{FamilyError, LockError};
 use crate::label::{named, placed};
 use crate::memory::{self, Pod};
 use crate::transit::{self, HandleBytes};
@@ -199,6 +199,29 @@ impl<T: Pod> Lock<T> {
             None => Locked::Clean(guard),
             Some(death) => Locked::OwnerDied(guard, death.into()),
         }))
+    }
+
+    /// Locks, calls `work` with the value, and unlocks. Returns what `work` returns.
+    ///
+    /// It is for programs that only pass the death of an owner on. To repair the value, use [`lock`](Lock::lock).
+    ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let total = procession::Lock::new(0u64)?;
+    /// total.with(|n| *n += 3)?;
+    /// assert_eq!(total.with(|n| *n)?, 3);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`LockError::OwnerDied`] if the former owner died with the lock: `work` is then not called, and the lock is free.
+    /// [`LockError::Family`] as for [`lock`](Lock::lock).
+    pub fn with<R>(&self, work: impl FnOnce(&mut T) -> R) -> Result<R, LockError> {
+        match self.lock()? {
+            Locked::Clean(mut value) => Ok(work(&mut value)),
+            Locked::OwnerDied(_, death) => Err(LockError::OwnerDied(death)),
+        }
     }
 
     /// Returns whether a thread of any process has the lock.

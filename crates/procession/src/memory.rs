@@ -29,8 +29,15 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 ///
 /// The trait is implemented for every type that has zerocopy's traits, which can be derived: numbers, arrays of numbers, and
 /// `repr(C)` structs of them.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not plain old data",
+    label = "other processes cannot read and write this in place",
+    note = "shared memory holds numbers, arrays of numbers, and `#[repr(C)]` structs of these that derive `Copy` and zerocopy's `FromBytes`, `IntoBytes`, `Immutable` and `KnownLayout`",
+    note = "a `bool` is a `u8` here, and text is a `[u8; N]`; values of other types are sent through a `Queue`"
+)]
 pub trait Pod: FromBytes + IntoBytes + Immutable + KnownLayout + Copy + 'static {}
 
+#[diagnostic::do_not_recommend]
 impl<T: FromBytes + IntoBytes + Immutable + KnownLayout + Copy + 'static> Pod for T {}
 
 /// The alignment of every block in family memory, in bytes.

@@ -26,8 +26,15 @@ use std::cell::Cell;
 /// A type that can be sent as a message: one that serde can write and read, without borrowing.
 ///
 /// The trait is implemented for all such types. Derive serde's traits, and nothing else is needed.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be sent to another process",
+    label = "not a message",
+    note = "derive serde's `Serialize` and `Deserialize` for it; borrowed data (`&str`, `&[T]`) has to be owned (`String`, `Vec<T>`)",
+    note = "an error type without serde, such as `anyhow::Error`, is sent as its text: `map_err(|e| e.to_string())`"
+)]
 pub trait Message: Serialize + DeserializeOwned + 'static {}
 
+#[diagnostic::do_not_recommend]
 impl<T: Serialize + DeserializeOwned + 'static> Message for T {}
 
 /// An encoded value, borrowed while it is being sent.

@@ -127,14 +127,6 @@ impl<T: Message> Queue<T> {
         self.get_until(Deadline::after(limit), || false)
     }
 
-    /// Returns an iterator that takes values until the queue is closed and empty. Other errors are items of the iterator.
-    pub fn iter(&self) -> impl Iterator<Item = Result<T, GetError>> + '_ {
-        std::iter::from_fn(|| match self.get() {
-            Err(GetError::Closed) => None,
-            got => Some(got),
-        })
-    }
-
     /// Returns how many messages are in the queue now: those whose `put` has returned and that no consumer has taken.
     #[must_use]
     pub fn len(&self) -> u64 {
@@ -255,6 +247,15 @@ impl<T: Message> Clone for Queue<T> {
         }
     }
 }
+
+impl<T: Message> PartialEq for Queue<T> {
+    /// Returns whether both are handles of the same queue. It does not compare messages.
+    fn eq(&self, other: &Self) -> bool {
+        self.inner.handle() == other.inner.handle()
+    }
+}
+
+impl<T: Message> Eq for Queue<T> {}
 
 impl<T: Message> fmt::Debug for Queue<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

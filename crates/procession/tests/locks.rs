@@ -4,7 +4,8 @@ mod common;
 
 use common::{LIMIT, Way, eventually, joined};
 use procession::{
-    Barrier, Condvar, Event, Lock, Locked, Process, RLock, RLocked, Semaphore, SharedBox, SharedSlice,
+    Barrier, Condvar, Event, Lock, LockError, Locked, Process, RLock, RLocked, Semaphore, SharedBox,
+    SharedSlice,
 };
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -15,6 +16,7 @@ procession::init_before_main!();
 every_way! {
     a_lock_keeps_processes_apart
     a_lock_whose_owner_was_killed_is_the_next_ones_with_the_news
+    with_passes_the_death_on_and_leaves_the_value_alone
     only_one_hears_of_the_death
     a_recursive_lock_tells_of_its_dead_owner_too
     a_condition_wakes_as_many_as_it_is_told
@@ -106,6 +108,22 @@ fn a_lock_whose_owner_was_killed_is_the_next_ones_with_the_news(way: Way) {
         Locked::Clean(_) => panic!("the death was not told"),
     }
     assert!(matches!(lock.lock().unwrap(), Locked::Clean(_)));
+}
+
+fn with_passes_the_death_on_and_leaves_the_value_alone(way: Way) {
+    let lock = Lock::new(Account {
+        balance: 5,
+        transfers: 5,
+    })
+    .unwrap();
+    let pid = killed_with(way, &lock);
+    let mut called = false;
+    match lock.with(|_| called = true) {
+        Err(LockError::OwnerDied(death)) => assert_eq!(death.pid, pid),
+        other => panic!("{other:?}"),
+    }
+    assert!(!called);
+    assert_eq!(lock.with(|account| account.balance).unwrap(), -1);
 }
 
 fn only_one_hears_of_the_death(way: Way) {

@@ -25,6 +25,61 @@ every_way! {
     two_sides_converse
 }
 
+#[test]
+fn for_takes_what_is_there_and_ends_when_the_senders_are_gone() {
+    let (sender, receiver) = channel::<u32>().unwrap();
+    for n in 0..5 {
+        sender.send(&n).unwrap();
+    }
+    assert_eq!(
+        (sender.len(), receiver.len(), receiver.is_closed()),
+        (5, 5, false)
+    );
+    assert_eq!(receiver.try_iter().take(2).flatten().collect::<Vec<_>>(), [0, 1]);
+    drop(sender);
+    let mut taken = Vec::new();
+    for n in &receiver {
+        taken.push(n.unwrap());
+        if taken.len() == 2 {
+            break;
+        }
+    }
+    for n in receiver {
+        taken.push(n.unwrap());
+    }
+    assert_eq!(taken, [2, 3, 4]);
+}
+
+#[test]
+fn a_queue_that_is_open_ends_only_the_iterator_that_does_not_wait() {
+    let queue = Queue::<u32>::new().unwrap();
+    queue.put(&1).unwrap();
+    assert_eq!(queue.try_iter().flatten().collect::<Vec<_>>(), [1]);
+    queue.put(&2).unwrap();
+    queue.close().unwrap();
+    assert_eq!(queue.into_iter().flatten().collect::<Vec<_>>(), [2]);
+}
+
+#[test]
+fn handles_of_one_queue_are_equal() {
+    let queue = Queue::<u32>::new().unwrap();
+    assert_eq!(queue, queue.clone());
+    assert_ne!(queue, Queue::new().unwrap());
+}
+
+#[test]
+fn an_end_knows_whether_the_other_is_there() {
+    let (sender, receiver) = channel::<u32>().unwrap();
+    assert!(!sender.is_closed());
+    drop(receiver);
+    assert!(sender.is_closed());
+    let (client, server) = duplex::<u32, String>().unwrap();
+    assert!(matches!(client.try_recv(), Err(GetError::Empty)));
+    server.send(&"here".into()).unwrap();
+    drop(server);
+    assert_eq!(client.iter().flatten().collect::<Vec<_>>(), ["here"]);
+}
+
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 enum Job {
     Count { path: String, sizes: Vec<u32> },

@@ -1,7 +1,7 @@
 //! Many tasks of one function: a map, which is an iterator over the values.
 
 use super::task::Tasks;
-use crate::error::{FamilyError, PutError, SubmitError, TaskError};
+use crate::error::{FamilyError, SubmitError, TaskError};
 use crate::message::{self, Message, Outgoing};
 use procession_core::pool::{self as core, Batch, Outcome, Submission, WaitOutcome};
 use procession_core::sys::clock::Deadline;
@@ -150,14 +150,16 @@ impl<'p, I: Iterator<Item = A>, A: Message, R: Message> Map<'p, I, A, R> {
                     oob_bytes: message.oob_bytes,
                 };
                 let done = engine.submit(submission(), outgoing);
-                return done.map(drop).map_err(|e| PutError::Family(e.into()));
+                return done
+                    .map(drop)
+                    .map_err(|e| SubmitError::from(FamilyError::from(e)));
             }
             batch.add(&submission(), |out| {
                 out.extend_from_slice(message.bytes);
                 Some(message.encoding)
             });
             numbers.push(number);
-            Ok(())
+            Ok::<_, SubmitError>(())
         });
         added?;
         if self.batch.len() >= MANY || self.batch.bytes() >= 1 << 20 {

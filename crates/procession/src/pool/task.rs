@@ -1,7 +1,7 @@
 //! One task: submitting it, waiting for it, and its outcome.
 
 use super::{Pool, Shared, worker};
-use crate::error::{DecodeError, SubmitError, TaskError};
+use crate::error::{DecodeError, FamilyError, SubmitError, TaskError};
 use crate::message::{self, Message};
 use crate::outcome::Report;
 use procession_core::pool::{self as core, Outcome, TaskOptions, WaitOutcome};
@@ -67,7 +67,7 @@ impl<'p> Tasks<'p> {
             shared
                 .engine
                 .submit(task, outgoing)
-                .map_err(|e| SubmitError::Family(e.into()))
+                .map_err(|e| SubmitError::from(FamilyError::from(e)))
         })?;
         Ok(JoinHandle {
             shared: shared.clone(),
