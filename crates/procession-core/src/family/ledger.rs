@@ -138,9 +138,15 @@ impl Family {
     #[inline(never)]
     pub(super) fn begin_within(&'static self, timeout: core::time::Duration) -> Option<Txn> {
         let ledger = self.ledger();
-        let inside = ledger
-            .mutex
-            .enter_within(timeout, || self.finish_for_dead(ledger))?;
+        let enter = || {
+            ledger
+                .mutex
+                .enter_within(timeout, || self.finish_for_dead(ledger))
+        };
+        let inside = match enter() {
+            None if self.mark_for_gone(&ledger.mutex) => enter()?,
+            found => found?,
+        };
         Some(self.inside(ledger, inside))
     }
 

@@ -125,7 +125,7 @@ impl Family {
         let seat = txn.take_seat(None)?;
         txn.occupy(seat, pid, own, start);
         txn.commit();
-        seat.slot().life.occupy();
+        seat.slot().occupy_life();
         self.sit(Some(seat));
         Ok(seat)
     }

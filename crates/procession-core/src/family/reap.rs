@@ -17,6 +17,8 @@ use super::registry::{Slot, State, state_word};
 use super::seat::{Fate, Seat};
 use super::walk::Cursor;
 use crate::atomic::Ordering;
+use crate::sys::mutex::RobustMutex;
+use crate::sys::procfs;
 
 /// When only this much room is left in the journal, the reaper continues in another change: the more notes there are,
 /// the longer the search for a note takes.
@@ -33,6 +35,9 @@ impl Family {
         let Fate::Dead(code) = seat.fate() else {
             return false;
         };
+        if slot.is_in_sight() {
+            slot.life.mark_for_gone(); // for those who look only at this word
+        }
         // From here on no process can claim the seat. If one claimed it since the check above, the seat is not dead.
         let mut txn = self.begin();
         if !seat.valid() {
@@ -63,6 +68,19 @@ impl Family {
         }
         self.reclaim();
         true
+    }
+
+    /// Marks a mutex whose owner has gone without the kernel's mark (see [`RobustMutex`]). Returns whether it did.
+    ///
+    /// A thread id means a thread only within a PID namespace. So nothing is done if a member is in another one.
+    #[cold]
+    pub(super) fn mark_for_gone(&'static self, mutex: &RobustMutex) -> bool {
+        let here = u64::from(procfs::pid_namespace());
+        let all_here = self.seats().all(|seat| {
+            let slot = seat.slot();
+            slot.pid() == 0 || slot.namespace.load(Ordering::Acquire) & 0xffff_ffff == here
+        });
+        here != 0 && all_here && mutex.mark_for_gone()
     }
 
     fn reap_children_of(&'static self, parent: Seat) {

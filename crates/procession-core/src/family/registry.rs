@@ -201,6 +201,13 @@ impl Slot {
         (main && self.life.owner_died()).then_some(false)
     }
 
+    /// Takes the life word for the calling thread. The last occupant may have gone without the kernel's mark.
+    pub(crate) fn occupy_life(&self) {
+        if !self.life.occupy() && self.is_in_sight() && self.life.mark_for_gone() {
+            self.life.occupy();
+        }
+    }
+
     /// Returns whether the live process with the occupant's pid has executed another program since it took the seat.
     /// (A fork before the `exec` copied all references of this one, and the new program does not know of them.) False
     /// if unknown.

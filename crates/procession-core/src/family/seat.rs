@@ -116,7 +116,7 @@ impl Seat {
         txn.occupy(*self, pid, own, start);
         txn.commit();
         crash_point!("seat.claimed, life word not occupied");
-        slot.life.occupy();
+        slot.occupy_life();
         true
     }
 
@@ -308,7 +308,8 @@ impl Seat {
             return self.unborn();
         }
         let life = slot.life_says();
-        if state == State::Alive && life == Some(true) {
+        // The kernel may have marked nothing (see `RobustMutex`), so the pid is looked up as well.
+        if state == State::Alive && life == Some(true) && (procfs::exists(pid) || !slot.is_in_sight()) {
             return Fate::Alive;
         }
         if !slot.is_in_sight() {

@@ -294,7 +294,11 @@ impl Family {
             ..Reason::of(hold, What::Inside)
         };
         let recorded = self.record_wait(reason, about_now(), Deadline::NEVER);
-        let inside = mutex.enter(LockPolicy::Bounded, || self.settle());
+        let enter = || mutex.enter(LockPolicy::Bounded, || self.settle());
+        let mut inside = enter();
+        if inside.is_none() && self.mark_for_gone(mutex) {
+            inside = enter();
+        }
         if inside.is_none() {
             // The caller will try again, after it has checked for signals.
             recorded.interrupted(about_now());

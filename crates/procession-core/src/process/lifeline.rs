@@ -1,6 +1,9 @@
 //! Ends a child with its parent: the child's side of [`crate::sys::lifeline`], which asks the registry about the
 //! parent.
 //!
+//! The pipe says that something has happened, and the registry what. The kernel marks no life word of a process that has
+//! lost its memory before its end (the OOM reaper); `Seat::fate` then finds out by the pid.
+//!
 //! A child that its parent has forked or spawned itself learns of the parent's end from `getppid`: if it has a new
 //! kernel parent, the old one has ended. A child of the fork server has another kernel parent than the process it
 //! depends on, which the family's registry knows.

@@ -10,6 +10,9 @@
 //! Limits, each of them measured:
 //! - The owner must have been created by libc's `fork` or by `exec` (a child of raw `clone` has no robust list).
 //! - Only the thread that locked may unlock, so the guard is not `Send`.
+//! - A process that the kernel kills because no memory is left may lose its memory before it has ended (the kernel's OOM
+//!   reaper; also process_mrelease(2)). Then the kernel finds no list, and marks nothing. [`RobustMutex::mark_for_gone`]
+//!   makes up for that.
 //! - Memory that held a mutex is never unmapped or reused for something else while members live: the robust list of a
 //!   thread that dies during its unlock may still name the word.
 //!
@@ -165,6 +168,29 @@ impl RobustMutex {
         } else {
             0
         }
+    }
+
+    /// Marks the mutex as the kernel does if the thread that owns it has gone without being marked, and wakes a waiter.
+    /// Returns whether it did. Only for owners in this process's PID namespace.
+    #[cold]
+    pub fn mark_for_gone(&self) -> bool {
+        use core::sync::atomic::Ordering;
+        use rustix::thread::futex::{self, Flags, OWNER_DIED, WAITERS};
+        let word = self.word().load(Ordering::Acquire);
+        let owner = word & TID_MASK;
+        if owner == 0 || word & OWNER_DIED != 0 || super::procfs::exists(owner) {
+            return false;
+        }
+        let marked = word & WAITERS | OWNER_DIED;
+        // AcqRel: the next owner sees what the dead one has stored, as after the kernel's mark.
+        let done = self
+            .word()
+            .compare_exchange(word, marked, Ordering::AcqRel, Ordering::Relaxed)
+            .is_ok();
+        if done {
+            let _ = futex::wake(self.word(), Flags::empty(), 1);
+        }
+        done
     }
 
     fn answered(&self, answer: i32, repair: impl FnOnce()) -> Option<Inside<'_>> {

@@ -233,8 +233,8 @@ pub fn exit_code_of_status(raw: i32) -> i32 {
     }
 }
 
-/// `kill(pid, 0)`: returns whether there is a process (or a zombie) with this pid.
-fn exists(pid: u32) -> bool {
+/// `kill(pid, 0)`: returns whether there is a process (or a zombie) with this pid, or a thread with this id.
+pub(crate) fn exists(pid: u32) -> bool {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
     pid.is_some_and(|pid| rustix::process::test_kill_process(pid) != Err(Errno::SRCH))
 }
