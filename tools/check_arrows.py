@@ -49,7 +49,7 @@ FLOORS = {
     "procession": [
         "error label memory symbol",
         "code message outcome pickle shared_value startup transit value"
-        " block channel condvar lock queue rlock segment shared sync",
+        " block channel condvar iter lock queue rlock segment shared sync",
         "connection accept",
         "process",
         "pool python",

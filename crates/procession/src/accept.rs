@@ -1,6 +1,7 @@
 //! Accepting connections. Several handshakes are under way at once, so a slow program does not keep the others waiting.
 
-use crate::connection::{ConnectionError, HANDSHAKE_LIMIT, Stream};
+use crate::connection::{HANDSHAKE_LIMIT, Stream};
+use crate::error::ConnectionError;
 use procession_core::connection::auth;
 use procession_core::connection::handshake::Handshake;
 use procession_core::sys::clock::Deadline;

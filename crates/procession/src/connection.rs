@@ -2,13 +2,12 @@
 //! `multiprocessing.connection`, by the core's frames and handshake.
 
 use crate::accept::{Handshakes, as_refusal};
-use crate::error::{DecodeError, EncodeError, Explained};
+use crate::error::{ConnectionError, EncodeError};
 use crate::message::{self, Message};
 use crate::value::Value;
 use procession_core::connection::auth;
 use procession_core::connection::frame::{Assembler, Head};
 use procession_core::connection::handshake::Handshake;
-use procession_core::error::advice;
 use procession_core::family::waits::{What, recorded};
 use procession_core::message as encoding;
 use procession_core::sys::clock::Deadline;
@@ -53,30 +52,6 @@ impl From<&Path> for Address {
     fn from(path: &Path) -> Address {
         Address::Unix(path.to_owned())
     }
-}
-
-/// An operation on a connection failed.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ConnectionError {
-    /// A system call failed.
-    #[error("{}", Explained(.0, advice))]
-    Io(#[from] io::Error),
-    /// The other side has closed the connection, or its process has ended.
-    #[error("the connection was closed at the other end")]
-    Closed,
-    /// The handshake failed: one side does not know the key, or was too slow. The text says which.
-    #[error("the handshake failed: {0}")]
-    Refused(String),
-    /// The other side sent something that is no frame, or a message longer than the limit.
-    #[error("the other side sent something that is no frame, or too long a message")]
-    Malformed,
-    /// The value cannot be encoded.
-    #[error(transparent)]
-    Encode(#[from] EncodeError),
-    /// The received message is no value of the expected type. The message is consumed.
-    #[error(transparent)]
-    Decode(#[from] DecodeError),
 }
 
 /// Listens for programs that connect. Dropping it removes the path of a Unix socket.

@@ -1,9 +1,7 @@
 //! The errors: one type for each kind of operation, and [`Error`] for programs that only pass errors on.
 
-use crate::connection::ConnectionError;
-use crate::lock::Death;
 use procession_core as core;
-use procession_core::error::advice_for_a_start;
+use procession_core::error::{advice, advice_for_a_start};
 use procession_core::sys::signal;
 use std::fmt;
 
@@ -291,6 +289,36 @@ impl From<FamilyError> for SubmitError {
     }
 }
 
+/// The process that died with a lock, and how it ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Death {
+    /// The pid. Another process may have it by now.
+    pub pid: u32,
+    /// The process's name.
+    pub name: String,
+    /// The exit code: the exit status, or -N for signal N. None if it is not known.
+    pub code: Option<i32>,
+}
+
+impl From<core::sync::Death> for Death {
+    fn from(death: core::sync::Death) -> Death {
+        let core::sync::Death { pid, name, code } = death;
+        Death { pid, name, code }
+    }
+}
+
+impl fmt::Display for Death {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (pid {}) died with the lock", self.name, self.pid)?;
+        match self.code {
+            Some(code) if code < 0 => write!(f, ", killed by {}", signal::name(-code)),
+            Some(code) => write!(f, ", with status {code}"),
+            None => Ok(()),
+        }
+    }
+}
+
 /// The value of a lock was not used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -400,6 +428,30 @@ fn ended(code: Option<i32>, out_of_memory: bool) -> String {
     } else {
         how
     }
+}
+
+/// An operation on a connection failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectionError {
+    /// A system call failed.
+    #[error("{}", Explained(.0, advice))]
+    Io(#[from] std::io::Error),
+    /// The other side has closed the connection, or its process has ended.
+    #[error("the connection was closed at the other end")]
+    Closed,
+    /// The handshake failed: one side does not know the key, or was too slow. The text says which.
+    #[error("the handshake failed: {0}")]
+    Refused(String),
+    /// The other side sent something that is no frame, or a message longer than the limit.
+    #[error("the other side sent something that is no frame, or too long a message")]
+    Malformed,
+    /// The value cannot be encoded.
+    #[error(transparent)]
+    Encode(#[from] EncodeError),
+    /// The received message is no value of the expected type. The message is consumed.
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
 }
 
 /// The name and pid of a process.

@@ -102,16 +102,16 @@ mod value;
 pub use block::{Block, BlockMut};
 pub use channel::{Duplex, Receiver, Sender, bounded_channel, channel, duplex};
 pub use condvar::Condvar;
-pub use connection::{Address, Client, Connection, ConnectionError, Listener};
+pub use connection::{Address, Client, Connection, Listener};
 #[doc(hidden)]
 pub use entry::before_main as __before_main;
 pub use entry::init;
 pub use error::{
-    DecodeError, EncodeError, Error, FamilyError, ForkServerError, GetError, LockError, ProcessError,
-    PutError, Result, StartError, SubmitError, TaskError, Who,
+    ConnectionError, Death, DecodeError, EncodeError, Error, FamilyError, ForkServerError, GetError,
+    LockError, ProcessError, PutError, Result, StartError, SubmitError, TaskError, Who,
 };
 pub use iter::{IntoIter, Iter, TryIter};
-pub use lock::{Death, Lock, LockGuard, Locked};
+pub use lock::{Lock, LockGuard, Locked};
 pub use memory::Pod;
 pub use message::Message;
 pub use pool::{JoinHandle, Map, Pool, PoolBuilder, Tasks};

@@ -1,7 +1,7 @@
 //! The lock: mutual exclusion among all processes that have it, around a value of plain old data.
 #![allow(unsafe_code)]
 
-use crate::error::{FamilyError, LockError};
+use crate::error::{Death, FamilyError, LockError};
 use crate::label::{named, placed};
 use crate::memory::{self, Pod};
 use crate::transit::{self, HandleBytes};
@@ -71,36 +71,6 @@ impl<'a, T: Pod> Locked<'a, T> {
     pub fn into_guard(self) -> LockGuard<'a, T> {
         match self {
             Locked::Clean(guard) | Locked::OwnerDied(guard, _) => guard,
-        }
-    }
-}
-
-/// The process that died with a lock, and how it ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Death {
-    /// The pid. Another process may have it by now.
-    pub pid: u32,
-    /// The process's name.
-    pub name: String,
-    /// The exit code: the exit status, or -N for signal N. None if it is not known.
-    pub code: Option<i32>,
-}
-
-impl From<core::Death> for Death {
-    fn from(death: core::Death) -> Death {
-        let core::Death { pid, name, code } = death;
-        Death { pid, name, code }
-    }
-}
-
-impl fmt::Display for Death {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} (pid {}) died with the lock", self.name, self.pid)?;
-        match self.code {
-            Some(code) if code < 0 => write!(f, ", killed by {}", procession_core::sys::signal::name(-code)),
-            Some(code) => write!(f, ", with status {code}"),
-            None => Ok(()),
         }
     }
 }

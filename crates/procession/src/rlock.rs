@@ -1,8 +1,7 @@
 //! The recursive lock.
 
-use crate::error::FamilyError;
+use crate::error::{Death, FamilyError};
 use crate::label::{named, placed};
-use crate::lock::Death;
 use crate::transit::travels;
 use procession_core::sync::{self as core, Acquired};
 use procession_core::sys::clock::Deadline;
