@@ -1,9 +1,11 @@
-"""A service in asyncio, whose heavy work is done by a pool. Meanwhile the event loop serves other clients.
+"""A service in asyncio, whose heavy work is done by a pool. Meanwhile the
+event loop serves other clients.
 
     python examples/async_service.py
 
-A client sends a number in a line, and gets its factors in a line. The program starts the service and some clients,
-and stops both. A request that takes too long is cancelled, and only its worker is replaced.
+A client sends a number in a line, and gets its factors in a line. The
+program starts the service and some clients, and stops both. A request that
+takes too long is cancelled, and only its worker is replaced.
 """
 
 import asyncio
@@ -28,14 +30,21 @@ def factors(number: int) -> list[int]:
 
 
 def handler(pool: mp.pool.Pool):
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def answer(
+        reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         async for line in reader:
             try:
-                # a result of a pool can be awaited; `timeout` kills the worker, so that nothing is left behind
-                found = await pool.apply_async(factors, (int(line),), timeout=LIMIT)
+                # a result of a pool can be awaited; `timeout` kills the
+                # worker, so that nothing is left behind
+                found = await pool.apply_async(
+                    factors, (int(line),), timeout=LIMIT
+                )
                 writer.write(f"{' '.join(map(str, found))}\n".encode())
             except (ValueError, mp.TaskTimeoutError) as error:
-                writer.write(f"no answer: {type(error).__name__}\n".encode())
+                writer.write(
+                    f"no answer: {type(error).__name__}\n".encode()
+                )
             await writer.drain()
         writer.close()
 
@@ -51,11 +60,15 @@ async def ask(port: int, request: str) -> str:
 
 
 async def main() -> None:
-    with mp.Pool(2) as pool:
+    async with mp.Pool(2) as pool:
         server = await asyncio.start_server(handler(pool), "localhost", 0)
         port = server.sockets[0].getsockname()[1]
         requests = ["0", "1234567890", "600851475143", "ten", "99999989"]
-        for request, answer in zip(requests, await asyncio.gather(*(ask(port, r) for r in requests)), strict=True):
+        for request, answer in zip(
+            requests,
+            await asyncio.gather(*(ask(port, r) for r in requests)),
+            strict=True,
+        ):
             print(f"{request}: {answer}")
         server.close()
 

@@ -1,9 +1,10 @@
-"""Fetches web pages and works on them: threads wait for the network, processes do what needs the CPU.
+"""Fetches web pages and works on them: threads wait for the network,
+processes do what needs the CPU.
 
     python examples/fetch_and_parse.py
 
-The program starts a web server of its own with some pages, so that it works without a network. One of the addresses
-does not exist.
+The program starts a web server of its own with some pages, so that it works
+without a network. One of the addresses does not exist.
 """
 
 import threading
@@ -26,12 +27,16 @@ class Words(HTMLParser):
     def handle_data(self, data: str) -> None:
         self.words += data.split()
 
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.links += [value for name, value in attrs if (tag, name) == ("a", "href")]
+    def handle_starttag(
+        self, tag: str, attrs: list[tuple[str, str | None]]
+    ) -> None:
+        self.links += [
+            value for name, value in attrs if (tag, name) == ("a", "href")
+        ]
 
 
 def parse(page: bytes) -> tuple[int, int]:
-    """Runs in a worker process. Returns the number of words and of links."""
+    """Runs in a worker process. Returns the numbers of words and links."""
     parser = Words()
     parser.feed(page.decode())
     return len(parser.words), len(parser.links)
@@ -48,7 +53,9 @@ class Site(BaseHTTPRequestHandler):
         number = int(self.path.removeprefix("/"))
         self.send_response(200 if number < 8 else 404)
         self.end_headers()
-        self.wfile.write(b"<p>one of the <a href='/0'>pages</a></p>" * 100 * number)
+        self.wfile.write(
+            b"<p>one of the <a href='/0'>pages</a></p>" * 100 * number
+        )
 
     def log_message(self, *_args: object) -> None:
         pass
@@ -58,9 +65,18 @@ def main(site: str) -> None:
     with ThreadPool(4) as threads, mp.Pool(2) as pool:
         parsed = {}
         addresses = [f"{site}/{number}" for number in range(1, 9)]
-        for address, page in zip(addresses, threads.imap(fetch, addresses, on_error="return"), strict=True):
-            # while the threads fetch the next pages, the workers parse those that have come
-            parsed[address] = page if isinstance(page, HTTPError) else pool.apply_async(parse, (page,))
+        for address, page in zip(
+            addresses,
+            threads.imap(fetch, addresses, on_error="return"),
+            strict=True,
+        ):
+            # while the threads fetch the next pages, the workers parse
+            # those that have come
+            parsed[address] = (
+                page
+                if isinstance(page, HTTPError)
+                else pool.apply_async(parse, (page,))
+            )
         for address, result in parsed.items():
             path = address.removeprefix(site)
             if isinstance(result, HTTPError):

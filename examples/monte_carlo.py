@@ -1,10 +1,12 @@
-"""Estimates a probability by many random trials. The result is the same for any number of workers.
+"""Estimates a probability by many random trials. The result is the same for
+any number of workers.
 
     python examples/monte_carlo.py
 
-How likely is it that two of 23 people have the same birthday? Each task has a random generator of its own, whose seed
-is made of the seed of the program and the number of the task. So the result does not depend on the worker that runs
-the task, and a task that is run again gives the same result.
+How likely is it that two of 23 people have the same birthday? Each task has
+a random generator of its own, whose seed is made of the seed of the program
+and the number of the task. So the result does not depend on the worker that
+runs the task, and a task that is run again gives the same result.
 """
 
 import random
@@ -17,14 +19,23 @@ TASKS, TRIALS = 40, 500
 
 
 def shared_birthdays(seed: int, task: int) -> int:
-    """Runs in a worker. Returns in how many trials two people have the same birthday."""
+    """Runs in a worker. Returns in how many trials two people have the same
+    birthday.
+    """
     rng = random.Random(f"{seed}/{task}")
-    return sum(len({rng.randrange(365) for _person in range(23)}) < 23 for _trial in range(TRIALS))
+    return sum(
+        len({rng.randrange(365) for _person in range(23)}) < 23
+        for _trial in range(TRIALS)
+    )
 
 
 def estimate(workers: int) -> float:
     with mp.Pool(workers) as pool:
-        return sum(pool.imap_unordered(partial(shared_birthdays, SEED), range(TASKS))) / (TASKS * TRIALS)
+        return sum(
+            pool.imap_unordered(
+                partial(shared_birthdays, SEED), range(TASKS)
+            )
+        ) / (TASKS * TRIALS)
 
 
 def main() -> None:

@@ -1,9 +1,11 @@
-"""Workers log to one file: whole lines, each with the id of its process, and none is lost when a worker is killed.
+"""Workers log to one file: whole lines, each with the id of its process,
+and none is lost when a worker is killed.
 
     python examples/one_log_file.py
 
-The handler of a worker puts its records into a queue of Procession, and a thread of this process writes them. When
-`put` returns, the record is safe in shared memory.
+The handler of a worker puts its records into a queue of Procession, and a
+thread of this process writes them. When `put` returns, the record is safe
+in shared memory.
 """
 
 import logging
@@ -38,7 +40,9 @@ def sell(order: int) -> None:
 
 def main(path: Path) -> None:
     file = logging.FileHandler(path)
-    file.setFormatter(logging.Formatter("%(process)d %(levelname)s %(message)s"))
+    file.setFormatter(
+        logging.Formatter("%(process)d %(levelname)s %(message)s")
+    )
     records = mp.Queue(name="log records")
     listener = logging.handlers.QueueListener(records, file)
     listener.start()
@@ -48,7 +52,10 @@ def main(path: Path) -> None:
     file.close()
     lines = [line.partition(" ") for line in path.read_text().splitlines()]
     print("\n".join(sorted(text for _process, _space, text in lines)))
-    print("all of them from workers:", str(os.getpid()) not in {process for process, *_ in lines})
+    print(
+        "all of them from workers:",
+        str(os.getpid()) not in {process for process, *_ in lines},
+    )
 
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
-"""Tries all combinations of some parameters. Some of them crash the process, hang or raise: the search goes on.
+"""Tries all combinations of some parameters. Some of them crash the
+process, hang or raise: the search goes on.
 
     python examples/parameter_search.py
 
-This happens with numerical libraries written in C, and when a model needs more memory than there is.
+This happens with numerical libraries written in C, and when a model needs
+more memory than there is.
 """
 
 import itertools
@@ -30,12 +32,15 @@ def score(rate: float, depth: int) -> float:
 def main() -> None:
     combinations = list(itertools.product(RATES, DEPTHS))
     with mp.Pool(2) as pool:
-        # one more try for a worker that died; half a second for each combination
-        results = pool.starmap(score, combinations, on_error="return", retries=1, timeout=0.5)
+        # one more try after a death; half a second for each combination
+        results = pool.starmap(
+            score, combinations, on_error="return", retries=1, timeout=0.5
+        )
     scores = {}
     for combination, result in zip(combinations, results, strict=True):
         if isinstance(result, mp.WorkerDiedError):
-            print(f"{combination}: killed by {signal.Signals(-result.exitcode).name}, {result.deaths} times")
+            name = signal.Signals(-result.exitcode).name
+            print(f"{combination}: killed by {name}, {result.deaths} times")
         elif isinstance(result, mp.TaskTimeoutError):
             print(f"{combination}: too slow")
         elif isinstance(result, Exception):
@@ -43,7 +48,8 @@ def main() -> None:
         else:
             scores[combination] = result
     best = max(scores, key=scores.get)
-    print(f"{len(scores)} of {len(combinations)} combinations have a score; the best is {best}: {scores[best]:.2f}")
+    print(f"{len(scores)} of {len(combinations)} combinations have a score")
+    print(f"the best is {best}: {scores[best]:.2f}")
 
 
 if __name__ == "__main__":

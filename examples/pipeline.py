@@ -1,9 +1,11 @@
-"""A pipeline of three stages: one process reads, some compress, one writes. The queues between them are bounded.
+"""A pipeline of three stages: one process reads, some compress, one writes.
+The queues between them are bounded.
 
     python examples/pipeline.py
 
-A stage that is too fast waits, so memory stays small whatever the size of the input. Each stage ends when the queue
-before it is shut down and empty: no marks for the end are needed, and none is lost if a worker dies.
+A stage that is too fast waits, so memory stays small whatever the size of
+the input. Each stage ends when the queue before it is shut down and empty:
+no marks for the end are needed, and none is lost if a worker dies.
 """
 
 import tempfile
@@ -18,11 +20,15 @@ PARTS, SIZE, COMPRESSORS = 60, 100_000, 2
 
 def read(parts: Queue[tuple[int, bytes]]) -> None:
     for number in range(PARTS):
-        parts.put((number, b"%d " % number * (SIZE // 3)))  # waits while the queue has its 2 MB
+        parts.put(
+            (number, b"%d " % number * (SIZE // 3))
+        )  # waits while the queue has its 2 MB
     parts.shutdown()
 
 
-def compress(parts: Queue[tuple[int, bytes]], packed: Queue[tuple[int, bytes]]) -> None:
+def compress(
+    parts: Queue[tuple[int, bytes]], packed: Queue[tuple[int, bytes]]
+) -> None:
     while True:
         try:
             number, part = parts.get()
@@ -41,9 +47,15 @@ def write(packed: Queue[tuple[int, bytes]], folder: Path) -> None:
 
 
 def main(folder: Path) -> None:
-    parts, packed = mp.Queue(maxbytes="2MB", name="parts"), mp.Queue(maxsize=20, name="packed")
+    parts, packed = (
+        mp.Queue(maxbytes="2MB", name="parts"),
+        mp.Queue(maxsize=20, name="packed"),
+    )
     reader = mp.Process(target=read, args=(parts,))
-    compressors = [mp.Process(target=compress, args=(parts, packed)) for _ in range(COMPRESSORS)]
+    compressors = [
+        mp.Process(target=compress, args=(parts, packed))
+        for _ in range(COMPRESSORS)
+    ]
     writer = mp.Process(target=write, args=(packed, folder))
     for process in (reader, *compressors, writer):
         process.start()
@@ -54,7 +66,10 @@ def main(folder: Path) -> None:
 
     files = sorted(folder.iterdir())
     print(f"{len(files)} files")
-    print("the last one begins with", zlib.decompress(files[-1].read_bytes())[:9])
+    print(
+        "the last one begins with",
+        zlib.decompress(files[-1].read_bytes())[:9],
+    )
 
 
 if __name__ == "__main__":

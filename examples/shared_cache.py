@@ -1,18 +1,39 @@
-"""A cache that all workers share: what one has computed, no other computes again.
+"""A cache that all workers share: what one has computed, no other computes
+again.
 
     python examples/shared_cache.py
 
-The cache is a `SharedDict`, which lies in shared memory and needs no server. A lock for each key makes others wait
-while one worker computes the value of that key. If this worker is killed, the next one computes it.
+The cache is a `SharedDict`, which lies in shared memory and needs no
+server. A lock for each key makes others wait while one worker computes the
+value of that key. If this worker is killed, the next one computes it.
 """
 
 import procession as mp
 
-WORDS = ["the", "cat", "sat", "on", "the", "mat", "and", "the", "dog", "sat", "on", "the", "cat", "and", "the", "mat"]
+WORDS = [
+    "the",
+    "cat",
+    "sat",
+    "on",
+    "the",
+    "mat",
+    "and",
+    "the",
+    "dog",
+    "sat",
+    "on",
+    "the",
+    "cat",
+    "and",
+    "the",
+    "mat",
+]
 
 
 def look_up(word: str) -> str:
-    """Stands for something slow: a request to another machine, or a large file."""
+    """Stands for something slow: a request to another machine, or a large
+    file.
+    """
     with calls:
         calls.value += 1
     return word[::-1]
@@ -24,7 +45,9 @@ def cached(word: str) -> str:
     if found is None:
         try:
             with cache.lock(word):
-                found = cache.get(word)  # another worker may have computed it meanwhile
+                found = cache.get(
+                    word
+                )  # another worker may have computed it meanwhile
                 if found is None:
                     found = cache[word] = look_up(word)
         except mp.OwnerDiedError:  # the worker that computed it was killed

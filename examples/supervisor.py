@@ -1,9 +1,11 @@
-"""Keeps some processes running, and starts one again when it has died. Says why it died.
+"""Keeps some processes running, and starts one again when it has died. Says
+why it died.
 
     python examples/supervisor.py
 
-Each process serves requests of one queue. A request that kills its process costs only that request. A message that a
-process had put before it died is not lost.
+Each process serves requests of one queue. A request that kills its process
+costs only that request. A message that a process had put before it died is
+not lost.
 """
 
 import os
@@ -23,21 +25,29 @@ def serve(requests, answers) -> None:
 
 
 def hire(requests, answers, number: int):
-    process = mp.Process(target=serve, args=(requests, answers), name=f"server-{number}")
+    process = mp.Process(
+        target=serve, args=(requests, answers), name=f"server-{number}"
+    )
     process.start()
     return process
 
 
 def why(process) -> str:
-    # `process.exception` is the exception itself, with its traceback, or a `ProcessDiedError` that says how it died
-    return f"{type(process.exception).__name__}, exit code {process.exitcode}"
+    # `process.exception` is the exception itself, with its traceback, or a
+    # `ProcessDiedError` that says how it died
+    return (
+        f"{type(process.exception).__name__}, exit code {process.exitcode}"
+    )
 
 
 def main() -> None:
     requests, answers = mp.Queue(), mp.Queue()
     jobs = ["1", "2", "crash", "4", "0", "5", "8", "crash", "10"]
     requests.put_many([*jobs, *[None] * PROCESSES])
-    running = {p.sentinel: p for p in (hire(requests, answers, n) for n in range(PROCESSES))}
+    running = {
+        p.sentinel: p
+        for p in (hire(requests, answers, n) for n in range(PROCESSES))
+    }
     reasons, hired = [], PROCESSES
     while running:
         for sentinel in wait(running):

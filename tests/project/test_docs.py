@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
 FENCE = re.compile(r"^```(?P<kind>\S*)[^\n]*\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
+WIDEST = 76  # characters of a line of code
 # Packages that programs may use and that are not everywhere.
 OPTIONAL = ["numpy", "pandas", "torch"]
 TEST = re.compile(r"`(test_\w+\.py)(?:::(test_\w+))?`")
@@ -72,6 +73,23 @@ def test_an_example_runs_and_prints_what_it_is_said_to_print(example, tmp_path):
 def test_excerpts_are_python():
     for _page, text in excerpts():
         ast.parse(text)
+
+
+def test_lines_of_code_fit_on_a_small_screen():
+    # `ruff format` keeps to it where it can (docs/ruff.toml, examples/ruff.toml). What programs print is as it is.
+    long = []
+    for page in PAGES:
+        text = page.read_text()
+        for fence in FENCE.finditer(text):
+            first = text.count("\n", 0, fence.start()) + 2
+            for number, line in enumerate(fence["text"].splitlines(), first):
+                if len(line) > WIDEST and fence["kind"] != "text":
+                    long.append(f"{page.name}:{number}: {len(line)} characters")
+    for program in re.findall(r'^--8<-- "(.*)"$', (DOCS / "examples.md").read_text(), re.MULTILINE):
+        for number, line in enumerate((ROOT / program).read_text().splitlines(), 1):
+            if len(line) > WIDEST:
+                long.append(f"{program}:{number}: {len(line)} characters")
+    assert not long, "\n".join(long)
 
 
 def test_every_page_of_the_site_is_in_its_navigation():
