@@ -22,7 +22,7 @@ PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
 FENCE = re.compile(r"^```(?P<kind>\S*)[^\n]*\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 WIDEST = 76  # characters of a line of code
 # Packages that programs may use and that are not everywhere.
-OPTIONAL = ["numpy", "pandas", "torch"]
+OPTIONAL = ["numpy", "pandas", "torch", "joblib", "tqdm", "rich", "loguru", "dask"]
 TEST = re.compile(r"`(test_\w+\.py)(?:::(test_\w+))?`")
 
 
