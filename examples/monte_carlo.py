@@ -3,39 +3,34 @@ any number of workers.
 
     python examples/monte_carlo.py
 
-How likely is it that two of 23 people have the same birthday? Each task has
-a random generator of its own, whose seed is made of the seed of the program
-and the number of the task. So the result does not depend on the worker that
-runs the task, and a task that is run again gives the same result.
+How likely is it that two of 23 people have the same birthday? With `seed=`,
+each task has random numbers of its own. They depend on the seed and on the
+number of the task, and not on the worker that runs it. So a task that is
+run again, as its worker was killed, gives the same result.
 """
 
 import random
-from functools import partial
 
 import procession as mp
 
 SEED = 2024
-TASKS, TRIALS = 40, 500
+PEOPLE, TASKS, TRIALS = 23, 40, 500
 
 
-def shared_birthdays(seed: int, task: int) -> int:
+def shared_birthdays(trials: int) -> int:
     """Runs in a worker. Returns in how many trials two people have the same
-    birthday.
-    """
-    rng = random.Random(f"{seed}/{task}")
-    return sum(
-        len({rng.randrange(365) for _person in range(23)}) < 23
-        for _trial in range(TRIALS)
-    )
+    birthday."""
+    found = 0
+    for _trial in range(trials):
+        days = {random.randrange(365) for _person in range(PEOPLE)}
+        found += len(days) < PEOPLE
+    return found
 
 
 def estimate(workers: int) -> float:
-    with mp.Pool(workers) as pool:
-        return sum(
-            pool.imap_unordered(
-                partial(shared_birthdays, SEED), range(TASKS)
-            )
-        ) / (TASKS * TRIALS)
+    with mp.Pool(workers, seed=SEED) as pool:
+        found = pool.imap_unordered(shared_birthdays, [TRIALS] * TASKS)
+        return sum(found) / (TASKS * TRIALS)
 
 
 def main() -> None:
@@ -44,7 +39,7 @@ def main() -> None:
         print(f"{workers} workers: {probability:.4f}")
     assert len(set(estimates.values())) == 1
     exact = 1.0
-    for taken in range(23):
+    for taken in range(PEOPLE):
         exact *= (365 - taken) / 365
     print(f"exactly:   {1 - exact:.4f}")
 
