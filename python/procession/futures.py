@@ -28,6 +28,7 @@ from ._pool.errors import NodeDiedError as _NodeDiedError
 from ._pool.errors import PoolBrokenError, TaskTimeoutError, error_of, name_of
 from ._pool.errors import WorkerDiedError as _WorkerDiedError
 from ._pool.iterators import ResultIterator
+from ._pool.life import TERMINATE
 from ._pool.options import OfMap, OfPool, repeated
 from ._process import cpu_count as _cpu_count
 from ._process.stdlib_context import own_context
@@ -343,6 +344,23 @@ class ProcessPoolExecutor(Executor):
             return []
         return self._pool.exit_results(return_exceptions=return_exceptions)
 
+    def resize(self, max_workers: int) -> None:
+        """Sets the number of workers, while the executor runs; see `Pool.resize`.
+
+        Raises:
+            RuntimeError: the executor was shut down.
+            BrokenProcessPool: the executor is broken.
+        """
+        max_workers = count("max_workers", max_workers, 1)
+        with self._lock:
+            unused = self._pool is None and not self._shut_down
+            if unused and not hasattr(type(self._mp_context), "_pool_parts"):
+                self._max_workers = self._given = max_workers
+                return
+        running = self._started()
+        running.resize(max_workers)
+        self._max_workers = max_workers
+
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Takes no more calls; the workers end when all calls are done.
 
@@ -399,7 +417,7 @@ class ProcessPoolExecutor(Executor):
             running._engine.terminate()
             if how == signal.SIGKILL:
                 running._engine.kill_workers(how)
-            running._state = pool.TERMINATE
+            running._state = TERMINATE
 
     def __del__(self) -> None:
         running = getattr(self, "_pool", None)

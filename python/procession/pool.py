@@ -12,7 +12,7 @@ from weakref import WeakSet
 from . import _core, process, util
 from ._arguments import check_call, count, seconds
 from ._pool.backlog import Backlog, Call, Chunks, report
-from ._pool.compat import PoolNames, is_foreign
+from ._pool.compat import is_foreign
 from ._pool.compat import worker as worker
 from ._pool.compat_chunks import ExceptionWithTraceback, mapstar, rebuild_exc, starmapstar
 from ._pool.compat_results import ApplyResult as ApplyResult
@@ -24,6 +24,7 @@ from ._pool.errors import MaybeEncodingError as MaybeEncodingError
 from ._pool.errors import error_of, name_of
 from ._pool.imap_input import Feed, reads_at_once
 from ._pool.iterators import ResultIterator, UnorderedResultIterator
+from ._pool.life import CLOSE, RUN, TERMINATE, PoolLife
 from ._pool.options import OfMap, OfPool, number_of_workers, repeated, repeats
 from ._pool.results import OneResult, ResultList
 from ._pool.supervisor import Supervisor
@@ -35,7 +36,7 @@ from .context import TimeoutError as TimeoutError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
-    from typing import Any, Self, TypeVar, Unpack
+    from typing import Any, TypeVar, Unpack
 
     from ._pool.engine import Engine
     from ._pool.engine import Supervisor as SupervisorOf
@@ -47,12 +48,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Pool", "ThreadPool"]
 
-# the values of `_state` of a pool
+# a value of `_state` of a pool; the others are those of `PoolLife`
 INIT = "INIT"
-RUN = "RUN"
-CLOSE = "CLOSE"
-TERMINATE = "TERMINATE"
-
 
 # multiprocessing has them in this module, so pickles name them by it
 for _kind in (
@@ -68,7 +65,7 @@ for _kind in (
 AsyncResult = ApplyResult
 
 
-class Pool(PoolNames, WorkerReports):
+class Pool(PoolLife, WorkerReports):
     """Worker processes that run functions and return their results.
 
     If a worker dies, in any way, its task fails with `WorkerDiedError` or is run again (`retries`). A new worker takes
@@ -502,48 +499,6 @@ class Pool(PoolNames, WorkerReports):
         self._state = TERMINATE
         self._terminate()
 
-    def join(self, timeout: float | None = None) -> None:
-        """Waits until all workers have ended.
-
-        Args:
-            timeout: seconds; None: without limit. multiprocessing has no such parameter.
-
-        Raises:
-            ValueError: neither `close()` nor `terminate()` was called.
-            procession.TimeoutError: some workers run after that time. They go on; `join` may be called again.
-        """
-        util.debug("joining the pool")
-        if self._state == RUN:
-            raise ValueError("Pool is still running")
-        if self._state not in (CLOSE, TERMINATE):
-            raise ValueError("In unknown state")
-        limit = seconds("timeout", timeout)
-        for feed in list(self._feeds):
-            feed.lift()
-        if limit is None:
-            self._engine.wait_by(self._supervisor.thread.join, ())
-        else:
-            from ._pool.ending import join_for
-
-            join_for(self, limit)
-
-    def __enter__(self) -> Self:
-        if self._state != RUN:
-            raise ValueError("Pool not running")
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.terminate()
-
-    async def __aenter__(self) -> Self:
-        return self.__enter__()
-
-    async def __aexit__(self, *exc: object) -> None:
-        """As `__exit__`: ends the pool. The event loop goes on meanwhile. multiprocessing has no `async with`."""
-        from ._pool.ending import in_a_thread
-
-        await in_a_thread(self.__exit__, *exc)
-
     def __reduce__(self) -> Any:
         raise NotImplementedError("pool objects cannot be passed between processes or pickled")
 
@@ -577,7 +532,8 @@ class ThreadPool(Pool):
         super().__init__(processes, initializer, initargs)
 
     def _make_parts(self, processes: int, asked: OfPool) -> tuple[Engine, SupervisorOf]:
-        from ._pool.thread_engine import ThreadEngine, ThreadSupervisor
+        from ._pool.thread_engine import ThreadEngine
+        from ._pool.thread_supervisor import ThreadSupervisor
 
         engine = ThreadEngine(processes)
         return engine, ThreadSupervisor(engine, self._pool, self._initializer, self._initargs, self.Process)

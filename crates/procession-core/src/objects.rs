@@ -18,7 +18,7 @@ const fn behaviour(kind: Kind) -> Behaviour {
     match kind {
         Kind::Free | Kind::HeldChunk | Kind::MutexPage | Kind::Segment | Kind::DictEntry => plain,
         Kind::Buffer | Kind::Array | Kind::Guarded => plain,
-        Kind::Label | Kind::Waits | Kind::History => plain,
+        Kind::Label | Kind::Waits | Kind::History | Kind::WorkerSlots => plain,
         Kind::Lock | Kind::RLock => Behaviour {
             holder_died: |txn, offset, seat, code| {
                 sync::owner::holder_died(txn.family, offset, seat, code);
@@ -129,6 +129,7 @@ const STRUCTS: &[Struct] = &[
     Struct::of::<dict::layout::Table>(),
     Struct::of::<dict::layout::Entry>(),
     Struct::of::<pool::layout::PoolObject>(),
+    Struct::of::<pool::layout::SlotsObject>(),
     Struct::of::<pool::layout::Totals>(),
     Struct::of::<pool::layout::WorkerSlot>(),
     Struct::of::<pool::layout::HistoryObject>(),

@@ -2,149 +2,18 @@
 #![allow(unsafe_code)]
 
 mod common;
+mod running;
 
 use procession_core::family::fork;
 use procession_core::pool::{
     Batch, Event, Options, Outcome, Outgoing, Phase, Pool, Report, Submission, TaskOptions, WaitOutcome,
     Worker,
 };
-use procession_core::process::Child;
 use procession_core::sys::clock::Deadline;
-use std::collections::HashMap;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use running::{LIMIT, Running, returned, work};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Barrier, Mutex};
-use std::thread::JoinHandle;
+use std::sync::Barrier;
 use std::time::{Duration, Instant};
-
-const LIMIT: Duration = Duration::from_secs(20);
-
-/// Computes the result of a task from its payload.
-fn work(bytes: &[u8]) -> Vec<u8> {
-    match bytes {
-        b"die" => {
-            // SAFETY: the call takes numbers only.
-            unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
-        }
-        // SAFETY: ends the process at once.
-        b"exit" => unsafe { libc::_exit(3) },
-        b"sleep" => std::thread::sleep(Duration::from_secs(60)),
-        b"nap" => std::thread::sleep(Duration::from_millis(100)),
-        [b'r', b'u', b'n', address @ ..] => {
-            let address = usize::from_ne_bytes(address.try_into().unwrap());
-            // SAFETY: the address lies in memory that the test has mapped and shares with its workers.
-            unsafe { &*(address as *const AtomicU32) }.fetch_add(1, Ordering::Relaxed);
-        }
-        _ => {}
-    }
-    bytes.iter().rev().copied().collect()
-}
-
-/// A pool with a thread that supervises it.
-struct Running {
-    pool: Arc<Pool>,
-    thread: Option<JoinHandle<()>>,
-    reports: Arc<Mutex<Vec<Report>>>,
-    starts: Arc<AtomicU32>,
-}
-
-impl Running {
-    fn with(options: Options, fails: bool) -> Running {
-        let pool = Arc::new(Pool::new(options).unwrap());
-        let (reports, starts) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicU32::new(0)));
-        let (its, heard, counted) = (pool.clone(), reports.clone(), starts.clone());
-        let thread = std::thread::spawn(move || supervise(&its, &heard, &counted, fails));
-        Running {
-            pool,
-            thread: Some(thread),
-            reports,
-            starts,
-        }
-    }
-
-    fn new(workers: u32) -> Running {
-        let options = Options {
-            workers,
-            ..Options::default()
-        };
-        Running::with(options, false)
-    }
-
-    fn submit(&self, bytes: &[u8], options: TaskOptions) -> u64 {
-        let task = Submission {
-            options,
-            ..Submission::default()
-        };
-        let outgoing = Outgoing {
-            parts: [bytes, &[]],
-            ..Outgoing::default()
-        };
-        self.pool.submit(task, outgoing).unwrap()
-    }
-
-    fn outcome(&self, id: u64) -> Outcome {
-        let deadline = Deadline::after(LIMIT);
-        while self.pool.wait(id, deadline) != WaitOutcome::Ready(()) {
-            assert!(!deadline.expired(), "a task hangs");
-        }
-        self.pool.take(id).unwrap()
-    }
-
-    fn answer(&self, bytes: &[u8]) -> Vec<u8> {
-        returned(self.outcome(self.submit(bytes, TaskOptions::default())))
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.pool.terminate();
-        self.thread.take().unwrap().join().unwrap();
-    }
-}
-
-fn returned(outcome: Outcome) -> Vec<u8> {
-    match outcome {
-        Outcome::Returned(arrived) => arrived.into_bytes(),
-        other => panic!("not returned: {other:?}"),
-    }
-}
-
-fn supervise(pool: &Pool, reports: &Mutex<Vec<Report>>, starts: &AtomicU32, fails: bool) {
-    let mut children = HashMap::new();
-    loop {
-        match pool.next_event(Deadline::NEVER) {
-            Event::Start(slot) => {
-                starts.fetch_add(1, Ordering::SeqCst);
-                let handle = pool.handle();
-                let pid = common::fork_child(move || {
-                    let Ok(worker) = Worker::take_slot(&handle, slot) else {
-                        return 4;
-                    };
-                    if fails {
-                        return 1;
-                    }
-                    worker.run(|task| (0, work(&task.bytes))).map_or(5, |()| 0)
-                });
-                let child = Child::new(pid, fork::forked(pid), true);
-                // SAFETY: the child holds it open.
-                let fd = unsafe { BorrowedFd::borrow_raw(child.sentinel().unwrap()) };
-                let fd: OwnedFd = fd.try_clone_to_owned().unwrap();
-                children.insert(slot, child);
-                pool.started(slot, pid, Some(fd));
-            }
-            Event::Exited(slot) => {
-                let code = match children[&slot].wait(Deadline::after(LIMIT)) {
-                    procession_core::process::ExitOutcome::Exited(code) => Some(code),
-                    _ => None,
-                };
-                let _ = pool.ended(slot, code, false);
-            }
-            Event::Reports(more) => reports.lock().unwrap().extend(more),
-            Event::Ended => return,
-            Event::TimedOut => {}
-        }
-    }
-}
 
 #[test]
 fn tasks_come_back_small_and_big() {

@@ -180,7 +180,8 @@ fn structure(memory: &Memory) -> Result<Vec<Piece>> {
             continue;
         }
         let resident = places.header.resident.of(&header);
-        let whole = places.kinds.name((tag >> 16) as u32 & 0xffff) == Some("Pool") && tag & 1 == 1;
+        let kind = places.kinds.name((tag >> 16) as u32 & 0xffff);
+        let whole = matches!(kind, Some("Pool" | "WorkerSlots")) && tag & 1 == 1;
         let bytes = if whole {
             memory.bytes(offset, resident.min(64 << class))?
         } else {

@@ -128,6 +128,9 @@ class ClusterEngine(ThreadEngine):
         self.check_process()
         return ClusterGroup(self, function, starred, timeout, retries, report)
 
+    def resize(self, workers: int) -> None:
+        raise ValueError("a pool over a cluster has the workers of its nodes: it cannot be resized")
+
     def check_process(self) -> None:
         """RuntimeError: this is a forked child, which has no connections of its own."""
         if os.getpid() != self.pid:

@@ -21,7 +21,8 @@ from .._errors import OwnerDiedError
 from .compat import worker as own_worker
 from .compat_results import job_counter
 from .errors import WorkerDiedError
-from .thread_engine import ThreadEngine, ThreadGroup, ThreadSupervisor, ThreadTask, run_part
+from .thread_engine import ThreadEngine, ThreadGroup, ThreadTask, run_part
+from .thread_supervisor import ThreadSupervisor
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -152,6 +153,9 @@ class QueueEngine(ThreadEngine):
     def terminate(self, phase: str = "terminating") -> None:
         super().terminate(phase)
         self.wake()
+
+    def resize(self, workers: int) -> None:
+        raise ValueError("a pool with its own queues or workers cannot be resized")
 
     def statistics(self) -> list[Any]:
         """Returns nothing: the pool does not know what the workers do."""

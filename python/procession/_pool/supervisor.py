@@ -28,7 +28,7 @@ __all__ = ["Supervisor"]
 
 
 class Supervisor(Listeners):
-    """The state of the thread. processes: the workers, by their number; it is the list `Pool._pool` itself."""
+    """The state of the thread. processes: the workers, in the order of their slots; it is the list `Pool._pool`."""
 
     def __init__(
         self,
@@ -47,6 +47,7 @@ class Supervisor(Listeners):
         self.engine = engine
         self.context = context
         self.processes = processes
+        self._in_slot: dict[int, BaseProcess] = {}
         more = asked.for_workers()
         self.exits: ExitResults | None = None
         if more is not None and "exit_function" in more:
@@ -89,15 +90,16 @@ class Supervisor(Listeners):
         if self.environment:
             process.__dict__["_procession_environment"] = self.environment
         process.start()
-        if slot < len(self.processes):
-            self.processes[slot] = process
-        else:
-            self.processes.append(process)
+        self._in_slot[slot] = process
+        self._list_processes()
         try:
             sentinel = process.sentinel
         except (OSError, AttributeError):  # a sandbox without pidfds, or a program's own process class
             sentinel = -1
         self.engine.started(slot, getattr(process, "pid", None) or 0, sentinel)
+
+    def _list_processes(self) -> None:
+        self.processes[:] = [process for _, process in sorted(self._in_slot.items())]
 
     def _run(self) -> None:
         while True:
@@ -132,13 +134,16 @@ class Supervisor(Listeners):
             self.engine.start_failed(slot)
 
     def _exited(self, slot: int) -> None:
-        process = self.processes[slot]
+        process = self._in_slot[slot]
         process.join()
         popen = process._popen
         memory = popen is not None and popen._out_of_memory
         if self.engine.phase != "broken":  # the workers that end after that have not broken it
             self._last, self._refusal = process, None  # before a caller can ask what broke the pool
         self.engine.ended(slot, process.exitcode, memory)
+        if slot >= self.engine.workers:  # the pool has become smaller, so no other worker takes its place
+            del self._in_slot[slot]
+            self._list_processes()
 
     @property
     def broken(self) -> BaseException | None:

@@ -14,19 +14,14 @@ from collections import deque
 from functools import partial
 from queue import SimpleQueue
 
-from ..dummy import DummyProcess
 from .errors import note_item
-from .listeners import Listeners
-from .worker import threads as workers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from typing import Any, ClassVar
 
-__all__ = ["ThreadEngine", "ThreadSupervisor"]
-
-_MOST_FAILED_STARTS = 3
+__all__ = ["ThreadEngine"]
 
 
 def _wait(condition: threading.Condition, until: Callable[[], bool], timeout: float | None) -> bool:
@@ -73,6 +68,10 @@ class _Work:
         self.done = done
         self.job = job  # the number of the task or of the group
         self.state = "waiting"
+
+
+# in the queue of an engine: an idle thread shall look whether the pool has become smaller
+_LOOK = _Work(lambda: None, lambda success, value: None, 0)
 
 
 class ThreadTask:
@@ -290,6 +289,10 @@ class ThreadEngine:
         self.numbers = itertools.count(1)
         self.phase = "open"
         self.queue: SimpleQueue[_Work | None] = SimpleQueue()
+        # the slots that have a thread; from `workers` on, the threads end before they take more work
+        self.occupied: set[int] = set()
+        self.on_missing: Callable[[int], object] = lambda slot: None
+        self.on_left: Callable[[int], object] = lambda slot: None
         self.busy: dict[int, tuple[float, bool]] = {}
         self.done = [0] * workers
         self.tell: Callable[[tuple[bool, int]], object] = lambda key: None
@@ -321,8 +324,37 @@ class ThreadEngine:
     def _end_if_done(self) -> None:
         """Ends the threads of a closed pool when all work is done. The caller holds the condition."""
         if self.phase == "closing" and not self._open:
-            for _ in range(self.workers):
+            for _ in range(max(self.workers, len(self.occupied))):
                 self.queue.put(None)
+
+    def resize(self, workers: int) -> None:
+        """Sets the number of threads. Starts missing ones; others end before they take more work."""
+        with self.condition:
+            self.workers = workers
+            self.done.extend([0] * (workers - len(self.done)))
+            missing = [slot for slot in range(workers) if slot not in self.occupied]
+            leaving = sum(slot >= workers for slot in self.occupied)
+        for slot in missing:
+            self.on_missing(slot)
+        for _ in range(leaving):
+            self.queue.put(_LOOK)
+
+    def _leaves(self, slot: int) -> bool:
+        with self.condition:
+            if slot < self.workers:
+                return False
+            self.occupied.discard(slot)
+            self.busy.pop(slot, None)
+            self.on_left(slot)
+        return True
+
+    def _pass_on(self) -> None:
+        """Lets another thread look, if one that shall end is idle."""
+        with self.condition:
+            again = any(slot >= self.workers and not self.is_busy(slot) for slot in self.occupied)
+        if again:
+            self.queue.put(_LOOK)
+            time.sleep(0.001)
 
     def cancel_all(self, kill: bool = False) -> int:
         with self.condition:
@@ -392,12 +424,16 @@ class ThreadEngine:
             return True
 
     def run(self, slot: int) -> None:
-        """Runs tasks, in a worker thread, until there are no more."""
+        """Runs tasks, in a worker thread, until there are no more, or the pool has become smaller."""
         self.busy[slot] = time.monotonic(), False
-        while True:
+        while slot < self.workers or not self._leaves(slot):
             work = self.queue.get()
             if work is None:
                 return
+            if work is _LOOK:
+                if slot < self.workers:
+                    self._pass_on()
+                continue
             with self.condition:
                 if work.state != "waiting":
                     continue
@@ -432,7 +468,7 @@ class ThreadEngine:
             for work in left:
                 if work.state == "waiting":
                     work.state = "withdrawn"
-            for _ in range(self.workers):
+            for _ in range(max(self.workers, len(self.occupied))):
                 self.queue.put(None)
         for work in left:
             work.done(False, ("abandoned",))
@@ -467,84 +503,10 @@ class ThreadEngine:
     def statistics(self) -> list[tuple[int, bool, int, int, int, int, float, int, int]]:
         now = time.monotonic()
         rows = []
-        for slot in range(self.workers):
+        with self.condition:
+            slots = sorted({*range(self.workers), *self.occupied})
+        for slot in slots:
             since, busy = self.busy.get(slot, (now, False))
             ready = slot in self.busy
             rows.append((os.getpid(), ready, int(busy), 0, 0, 0, now - since, self.done[slot], 0))
         return rows
-
-
-class ThreadSupervisor(Listeners):
-    """Starts the threads, and calls back."""
-
-    def __init__(
-        self,
-        engine: ThreadEngine,
-        threads: list[Any],
-        initializer: Callable[..., object] | None,
-        initargs: Iterable[Any],
-        make: Callable[..., Any] = lambda ctx, **kwds: DummyProcess(**kwds),
-    ) -> None:
-        """make: makes a thread, as `Pool.Process` does."""
-        super().__init__()
-        self.engine = engine
-        self.threads = threads
-        self.make = make
-        self.initializer = initializer
-        self.initargs = tuple(initargs)
-        self.pid = os.getpid()
-        self.broken: BaseException | None = None
-        self.failed = 0
-        self.thread: Any = self  # `join` of a pool calls its method
-        engine.tell = self.tell
-
-    def start(self) -> None:
-        for slot in range(self.engine.workers):
-            thread = self.make(None, target=self._work, args=(slot,))
-            thread.daemon = True
-            self.threads.append(thread)
-            thread.start()
-
-    def terminated(self) -> None:
-        """Waits, after the engine was terminated, for the threads that are not running a task. The others cannot be
-        ended; `Pool.join` waits for them as well.
-        """
-        for slot, thread in enumerate(self.threads):
-            while thread is not threading.current_thread() and thread.is_alive() and not self.engine.is_busy(slot):
-                thread.join(0.01)
-
-    def is_alive(self) -> bool:
-        """Returns whether any thread has not ended."""
-        return any(thread.is_alive() for thread in self.threads)
-
-    def join(self, timeout: float | None = None) -> None:
-        """Waits until the threads have ended, at most `timeout` seconds. A thread that runs a callback does not wait
-        for itself.
-        """
-        limit = None if timeout is None else time.monotonic() + timeout
-        for thread in self.threads:
-            if thread is not threading.current_thread():
-                thread.join(None if limit is None else max(0.0, limit - time.monotonic()))
-
-    def _live(self, slot: int) -> None:
-        while self.initializer is not None:
-            try:
-                self.initializer(*self.initargs)
-            except Exception as error:
-                self.failed += 1
-                if self.failed >= _MOST_FAILED_STARTS:
-                    self.broken = error
-                    self.engine.terminate("broken")
-                    return
-            else:
-                break
-        self.engine.run(slot)
-
-    def _work(self, slot: int) -> None:
-        """Runs a worker thread, which finds its number and its state (`procession.worker_id`)."""
-        ident = os.getpid(), threading.get_ident()
-        workers[ident] = slot, {}
-        try:
-            self._live(slot)
-        finally:
-            workers.pop(ident, None)

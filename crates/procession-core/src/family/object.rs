@@ -58,11 +58,13 @@ pub enum Kind {
     Waits = 21,
     /// The last tasks of a pool's worker: see [`crate::pool::layout::HistoryObject`].
     History = 22,
+    /// More worker slots of a pool that has grown: see [`crate::pool::layout::SlotsObject`].
+    WorkerSlots = 23,
 }
 
 impl Kind {
     /// All kinds, each at the index that is its number.
-    pub(crate) const ALL: [Kind; 23] = [
+    pub(crate) const ALL: [Kind; 24] = [
         Kind::Free,
         Kind::HeldChunk,
         Kind::MutexPage,
@@ -86,6 +88,7 @@ impl Kind {
         Kind::Label,
         Kind::Waits,
         Kind::History,
+        Kind::WorkerSlots,
     ];
 
     /// The kind with this number.
@@ -121,6 +124,7 @@ impl Kind {
             Kind::Label => "label",
             Kind::Waits => "wait records",
             Kind::History => "worker's history",
+            Kind::WorkerSlots => "pool's worker slots",
         }
     }
 }

@@ -76,7 +76,7 @@ impl Pool {
     }
 
     pub(super) fn slot_of(&self, id: u64) -> Option<u32> {
-        (0..self.options.workers).find(|number| {
+        (0..self.slots()).find(|number| {
             let slot = self.slot(*number);
             slot.task.load(Ordering::Acquire) == id
                 && match slot.in_flight.load(Ordering::Acquire) {

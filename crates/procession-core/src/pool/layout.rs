@@ -1,8 +1,12 @@
 //! The layout of a pool in family memory, and of the head of every task and every result.
 //!
-//! The worker slots follow the [`PoolObject`], one for each worker. A worker writes the words of its own slot. The
-//! parent only resets the slot of a dead worker, and sets [`MARKED_FOR_KILL`] in `task`.
+//! The worker slots follow the [`PoolObject`], one for each worker. If the pool grows, more slots follow a
+//! [`SlotsObject`]; the pool has a list of these. A slot stays where it is as long as the pool exists.
+//!
+//! A worker writes the words of its own slot. The parent only resets the slot of a dead worker, and sets
+//! [`MARKED_FOR_KILL`] in `task`, and `leave`.
 
+use crate::family::Family;
 use crate::family::ledger::Txn;
 use crate::family::object::{HEADER, Header};
 use crate::sys::shared::shared;
@@ -26,7 +30,7 @@ pub struct PoolObject {
     pub tasks: [AtomicU64; 2],
     /// Offset and generation of the queue of results.
     pub results: [AtomicU64; 2],
-    /// Number of worker slots.
+    /// Number of worker slots behind this struct. It does not change.
     pub slots: AtomicU64,
     /// Seat number of the parent: slot in the lower half, generation in the upper half, + 1.
     pub owner: AtomicU64,
@@ -37,6 +41,23 @@ pub struct PoolObject {
     pub label: AtomicU64,
     /// The totals, for observers. Only the parent writes them, under its own lock.
     pub totals: Totals,
+    /// Offset of the first [`SlotsObject`], or 0. The pool holds it.
+    pub more: AtomicU64,
+    /// Number of workers that the pool shall have, for observers. Slots from this number on have no worker, or one that
+    /// ends after its task.
+    pub wanted: AtomicU64,
+}
+
+/// More worker slots of a pool, which follow this struct. The numbers of its slots follow those of the blocks before.
+#[repr(C, align(64))]
+#[derive(Debug)]
+pub struct SlotsObject {
+    header: Header,
+    /// Number of slots. It does not change.
+    pub slots: AtomicU64,
+    /// Offset of the next such block, or 0. This block holds it.
+    pub next: AtomicU64,
+    spare: [AtomicU64; 6],
 }
 
 /// Numbers of tasks of a pool since it was made. A task is submitted once, and ends in one of the ways `returned`,
@@ -62,13 +83,14 @@ pub struct Totals {
     pub restarts: AtomicU64,
     /// Tasks that the end of the pool has left undone.
     pub abandoned: AtomicU64,
-    spare: [AtomicU64; 7],
+    spare: [AtomicU64; 5],
 }
 
-shared!(Totals, 128, {
+shared!(Totals, 112, {
     submitted, returned, failed, died, retried, cancelled, timed_out, restarts, abandoned, spare,
 });
-shared!(PoolObject, 256, { header, tasks, results, slots, owner, phase, label, totals });
+shared!(PoolObject, 256, { header, tasks, results, slots, owner, phase, label, totals, more, wanted });
+shared!(SlotsObject, 128, { header, slots, next, spare });
 
 /// The slot of one worker.
 #[repr(C, align(64))]
@@ -102,7 +124,9 @@ pub struct WorkerSlot {
     pub busy: AtomicU64,
     /// Offset of the slot's [`HistoryObject`], held by the slot; or 0.
     pub history: AtomicU64,
-    spare: [AtomicU64; 3],
+    /// 1: the pool shall have fewer workers, so this worker ends before it takes another task. Written by the parent.
+    pub leave: AtomicU64,
+    spare: [AtomicU64; 2],
 }
 
 /// Number of tasks that a [`HistoryObject`] remembers.
@@ -146,7 +170,8 @@ pub const LEAVING: u64 = 2;
 
 const SLOT_BYTES: u64 = 128;
 shared!(WorkerSlot, SLOT_BYTES, {
-    in_flight, task, item, began, done, phase, rested, called, seat, definition, number, busy, history, spare,
+    in_flight, task, item, began, done, phase, rested, called, seat, definition, number, busy, history, leave,
+    spare,
 });
 
 /// Size in bytes of a pool with this many worker slots.
@@ -154,9 +179,57 @@ pub(super) fn bytes_of(slots: u64) -> u64 {
     size_of::<PoolObject>() as u64 + slots * SLOT_BYTES
 }
 
-/// Offset of a worker slot.
-pub(super) fn slot_at(pool: u64, slot: u32) -> u64 {
-    pool + size_of::<PoolObject>() as u64 + u64::from(slot) * SLOT_BYTES
+/// Size in bytes of a block with this many more worker slots.
+pub(super) fn bytes_of_more(slots: u64) -> u64 {
+    size_of::<SlotsObject>() as u64 + slots * SLOT_BYTES
+}
+
+/// The blocks of a pool that contain worker slots: the offset of the first slot, and the number of slots.
+fn blocks_of_slots(family: &'static Family, pool: u64) -> impl Iterator<Item = (u64, u64)> {
+    let object = family.at::<PoolObject>(pool);
+    let own = (
+        pool + size_of::<PoolObject>() as u64,
+        object.slots.load(Ordering::Relaxed),
+    );
+    let mut next = object.more.load(Ordering::Acquire);
+    let more = core::iter::from_fn(move || {
+        let at = Some(next).filter(|next| *next != 0)?;
+        let block = family.at::<SlotsObject>(at);
+        next = block.next.load(Ordering::Acquire);
+        Some((
+            at + size_of::<SlotsObject>() as u64,
+            block.slots.load(Ordering::Relaxed),
+        ))
+    });
+    core::iter::once(own).chain(more)
+}
+
+/// Offset of a worker slot. None: the pool has no such slot.
+pub(super) fn slot_at(family: &'static Family, pool: u64, slot: u32) -> Option<u64> {
+    let mut number = u64::from(slot);
+    for (first, slots) in blocks_of_slots(family, pool) {
+        if number < slots {
+            return Some(first + number * SLOT_BYTES);
+        }
+        number -= slots;
+    }
+    None
+}
+
+/// Number of worker slots of a pool.
+pub(super) fn count_slots(family: &'static Family, pool: u64) -> u64 {
+    blocks_of_slots(family, pool).map(|(_, slots)| slots).sum()
+}
+
+/// The word in which a block of worker slots that is added to a pool gets noted: that of the pool, or of the last block.
+pub(super) fn end_of_slots(family: &'static Family, pool: u64) -> &'static AtomicU64 {
+    let mut end = &family.at::<PoolObject>(pool).more;
+    loop {
+        match end.load(Ordering::Acquire) {
+            0 => return end,
+            block => end = &family.at::<SlotsObject>(block).next,
+        }
+    }
 }
 
 impl WorkerSlot {
@@ -174,6 +247,7 @@ impl WorkerSlot {
             &self.seat,
             &self.definition,
             &self.number,
+            &self.leave,
         ] {
             word.store(0, Ordering::Release);
         }
@@ -188,22 +262,35 @@ impl Totals {
     }
 }
 
-/// Notes one step of reclaiming a pool: frees histories of its worker slots. Returns true when none is left.
+/// Notes one step of reclaiming a pool: frees histories of its worker slots, and then the blocks of slots that were
+/// added. Returns true when none is left.
 pub(crate) fn reclaim(txn: &mut Txn, pool: u64) -> bool {
     let family = txn.family;
-    let slots = family.at::<PoolObject>(pool).slots.load(Ordering::Relaxed);
-    for number in 0..slots.min(MOST_WORKERS) as u32 {
-        let history = &family.at::<WorkerSlot>(slot_at(pool, number)).history;
-        let block = txn.read(history);
-        if block != 0 {
-            txn.write(history, 0);
-            txn.free(block);
-            if txn.room() < LEAST_ROOM {
+    let free = |txn: &mut Txn, word: &'static AtomicU64, block: u64, next: u64| {
+        txn.write(word, next);
+        txn.free(block);
+        txn.room() >= LEAST_ROOM
+    };
+    for (first, slots) in blocks_of_slots(family, pool) {
+        for number in 0..slots.min(MOST_WORKERS) {
+            let history = &family.at::<WorkerSlot>(first + number * SLOT_BYTES).history;
+            let block = txn.read(history);
+            if block != 0 && !free(txn, history, block, 0) {
                 return false;
             }
         }
     }
-    true
+    let more = &family.at::<PoolObject>(pool).more;
+    loop {
+        let block = txn.read(more);
+        if block == 0 {
+            return true;
+        }
+        let next = txn.read(&family.at::<SlotsObject>(block).next);
+        if !free(txn, more, block, next) {
+            return false;
+        }
+    }
 }
 
 /// The reaper needs this much room in the journal after the last step.

@@ -48,6 +48,10 @@
 //! finishes a task by a compare-and-swap of the same word. Either the task is finished and the worker is safe, or the
 //! worker is marked and takes no other task.
 //!
+//! # The number of workers
+//!
+//! It may change at any time: see [`resize`].
+//!
 //! # Who waits
 //!
 //! A thread that waits for an outcome empties the queue of results itself ([`Pool::wait`]): no other thread stands
@@ -60,7 +64,9 @@
 mod cancel;
 pub(crate) mod definition;
 pub mod layout;
+mod limits;
 mod message;
+mod resize;
 mod submit;
 mod supervise;
 mod table;
@@ -73,7 +79,7 @@ use crate::family::object::{HEADER, Kind};
 use crate::family::{Family, Handle, Hold};
 use crate::queue::Queue;
 use crate::sys::event::Bell;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use core::time::Duration;
 use layout::{MARKED_FOR_KILL, PoolObject, WorkerSlot, slot_at};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -94,7 +100,7 @@ pub const MOST_FAILED_STARTS: u32 = 3;
 /// The options of a pool.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Options {
-    /// Number of workers.
+    /// Number of workers; [`Pool::resize`] changes it.
     pub workers: u32,
     /// Memory limit of a worker in bytes; a worker that uses more is killed.
     pub memory_limit: Option<u64>,
@@ -111,6 +117,10 @@ pub struct Pool {
     control: Bell,
     /// Whether the last check found no room for more tasks; see [`Pool::has_room`].
     crowded: AtomicBool,
+    /// Number of worker slots: the largest number of workers so far.
+    slots: AtomicU32,
+    /// Locked while slots are added.
+    resizing: Mutex<()>,
     state: Mutex<State>,
 }
 
@@ -164,6 +174,7 @@ impl Pool {
                 place[1].store(generation.into(), Ordering::Relaxed);
             }
             object.slots.store(slots, Ordering::Relaxed);
+            object.wanted.store(slots, Ordering::Relaxed);
             let owner = txn.family.current_seat().map_or(0, |seat| seat.number());
             object.owner.store(owner, Ordering::Relaxed);
             Ok(())
@@ -171,6 +182,7 @@ impl Pool {
         let control = Bell::new().map_err(|e| Error::os("making a pool", e))?;
         let mut state = State {
             totals: Some(&hold.object::<PoolObject>().totals),
+            wanted: options.workers,
             ..State::default()
         };
         state.workers.resize_with(slots as usize, Default::default);
@@ -184,6 +196,8 @@ impl Pool {
             results,
             control,
             crowded: AtomicBool::new(false),
+            slots: AtomicU32::new(options.workers),
+            resizing: Mutex::new(()),
             state: Mutex::new(state),
         })
     }
@@ -241,16 +255,19 @@ impl Pool {
     pub fn waiting(&self) -> u64 {
         let state = self.lock();
         let has_task = |number: &u32| self.slot(*number).task.load(Ordering::Acquire) & !MARKED_FOR_KILL != 0;
-        let taken = (0..self.options.workers).filter(has_task).count() as u64;
+        let taken = (0..self.slots()).filter(has_task).count() as u64;
         state.pending.saturating_sub(taken)
     }
 
-    /// The state of each worker.
+    /// The state of each worker, by the number of its slot. If the pool shrinks, workers that have not ended yet come
+    /// last.
     #[must_use]
     pub fn statistics(&self) -> Vec<WorkerStatistics> {
         let mut state = self.lock();
         let time = crate::sys::clock::now();
-        (0..self.options.workers)
+        let is_used = |number: &u32| *number < state.wanted || state.workers[*number as usize].occupied;
+        let used: Vec<u32> = (0..self.slots()).filter(is_used).collect();
+        used.into_iter()
             .map(|number| {
                 let slot = self.slot(number);
                 let task = slot.task.load(Ordering::Acquire) & !MARKED_FOR_KILL;
@@ -296,8 +313,16 @@ impl Pool {
         self.object().phase.store(phase as u64, Ordering::Relaxed);
     }
 
+    /// Number of worker slots, also of those that a smaller pool does not use.
+    fn slots(&self) -> u32 {
+        self.slots.load(Ordering::Acquire)
+    }
+
+    /// The slot with a number below [`Pool::slots`].
     fn slot(&self, number: u32) -> &'static WorkerSlot {
-        self.hold.family.at(slot_at(self.hold.offset, number))
+        let family = self.hold.family;
+        let place = slot_at(family, self.hold.offset, number);
+        family.at(place.expect("the pool has no such slot"))
     }
 
     /// Locks the state. Code that holds the lock must not panic or run foreign code.

@@ -343,7 +343,7 @@ impl Pool {
 
     /// Updates the answer of [`Pool::has_room`]. Returns whether there is room.
     pub(super) fn note_room(&self, state: &State) -> bool {
-        let crowded = state.bytes > MANY_BYTES && state.pending > u64::from(self.options.workers);
+        let crowded = state.bytes > MANY_BYTES && state.pending > u64::from(state.wanted);
         self.crowded.store(crowded, Ordering::Relaxed);
         !crowded
     }

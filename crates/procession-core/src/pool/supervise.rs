@@ -42,23 +42,12 @@ pub struct Judged {
     pub intended: bool,
 }
 
-/// When the supervisor must go on.
-#[derive(Clone, Copy, Debug, Default)]
-struct Next {
-    /// In which time it ends a task, or starts or ends a worker.
-    act: Option<Duration>,
-    /// In which time it checks workers again.
-    look: Option<Duration>,
-}
-
 /// Interval at which the supervisor checks the workers while it waits for results.
 const GLANCE: Duration = Duration::from_millis(10);
-/// Interval at which a worker without a pidfd is checked, and memory.
-const LOOK: Duration = Duration::from_millis(50);
 /// Longest sleep of the supervisor when no other thread wakes it.
 const UNCALLED: Duration = Duration::from_secs(1);
 /// Time in nanoseconds after which workers of an ended pool that got SIGTERM are killed.
-const GRACE: u64 = 300_000_000;
+pub(super) const GRACE: u64 = 300_000_000;
 /// Time in nanoseconds after which an idle worker of an ended pool gets SIGTERM, if it has not ended by itself.
 const IDLE_GRACE: u64 = 2_000_000_000;
 /// A worker that was killed (SIGKILL, although memory had not run out) before it was ready has probably not failed by
@@ -183,7 +172,7 @@ impl Pool {
             broken: false,
             intended: intended || phase == LEAVING || !open,
         };
-        if open {
+        if open && number < state.wanted {
             let worker = &mut state.workers[number as usize];
             worker.restarts += 1;
             Totals::count(&self.object().totals.restarts);
@@ -209,10 +198,7 @@ impl Pool {
         let began = |slot: &layout::WorkerSlot| slot.began.load(Ordering::Relaxed);
         let mine = began(self.slot(number));
         let mut later = false;
-        for slot in (0..self.options.workers)
-            .filter(|n| *n != number)
-            .map(|n| self.slot(n))
-        {
+        for slot in (0..self.slots()).filter(|n| *n != number).map(|n| self.slot(n)) {
             if slot.in_flight.load(Ordering::Acquire) == in_flight {
                 if began(slot) > mine {
                     later = true;
@@ -246,7 +232,7 @@ impl Pool {
             self.note_phase(Phase::Terminating);
             let emptied = self.tasks.shut_down(true).is_ok_and(|emptied| emptied);
             self.drain(&mut state);
-            let idle: Vec<bool> = (0..self.options.workers)
+            let idle: Vec<bool> = (0..self.slots())
                 .map(|number| emptied && self.is_idle(&mut state, number))
                 .collect();
             self.end(&mut state, Phase::Terminating, libc::SIGTERM, &idle);
@@ -270,7 +256,7 @@ impl Pool {
     /// Kills the workers and with them their tasks; other workers replace them.
     pub fn kill_workers(&self, signal: i32) {
         let state = self.lock();
-        for number in 0..self.options.workers {
+        for number in 0..self.slots() {
             self.kill(&state, number, signal);
         }
     }
@@ -296,7 +282,7 @@ impl Pool {
         done.is_ok()
     }
 
-    fn kill(&self, state: &State, number: u32, signal: i32) {
+    pub(super) fn kill(&self, state: &State, number: u32, signal: i32) {
         let worker = &state.workers[number as usize];
         if !worker.occupied {
             return;
@@ -345,7 +331,7 @@ impl Pool {
 
     /// Counts a worker that failed to start. Returns whether the pool is broken now.
     fn failed_to_start(&self, state: &mut State, number: u32, weight: u32) -> bool {
-        if !matches!(state.phase, Phase::Open | Phase::Closing) {
+        if !matches!(state.phase, Phase::Open | Phase::Closing) || number >= state.wanted {
             return false;
         }
         const MOST: u32 = MOST_FAILED_STARTS * KILLS_PER_FAILURE;
@@ -354,8 +340,7 @@ impl Pool {
         worker.failed += weight;
         let failed = worker.failed;
         worker.due = Some(now() + BACKOFF * u64::from(failed) / u64::from(KILLS_PER_FAILURE));
-        let none_is_ready =
-            (0..self.options.workers).all(|n| self.slot(n).phase.load(Ordering::Acquire) == COMING);
+        let none_is_ready = (0..self.slots()).all(|n| self.slot(n).phase.load(Ordering::Acquire) == COMING);
         let broken = failed >= MOST || (none_is_ready && state.failed_starts >= MOST);
         if broken {
             self.end(state, Phase::Broken, libc::SIGKILL, &[]);
@@ -371,7 +356,7 @@ impl Pool {
         for id in state.all_pending() {
             state.settle(id, Outcome::Abandoned);
         }
-        for number in 0..self.options.workers {
+        for number in 0..self.slots() {
             state.workers[number as usize].due = None;
             if idle.get(number as usize) == Some(&true) {
                 state.workers[number as usize].signal_at = Some((time + IDLE_GRACE, signal));
@@ -402,106 +387,6 @@ impl Pool {
         }
         let over = state.phase != Phase::Closing || !state.has_work();
         (over && state.workers.iter().all(free)).then_some(Event::Ended)
-    }
-
-    /// Enforces the limits of time and memory.
-    fn police(&self, state: &mut State) -> Next {
-        let time = now();
-        let mut next: Option<u64> = None;
-        let mut look = None;
-        let mut sooner = |at: u64| next = Some(next.map_or(at, |n| n.min(at)));
-        for worker in &state.workers {
-            if let Some(due) = worker.due.filter(|_| !worker.occupied && !worker.asked) {
-                sooner(due);
-            }
-        }
-        for number in 0..self.options.workers {
-            let worker = &state.workers[number as usize];
-            let Some((at, signal)) = worker.signal_at.filter(|_| worker.occupied) else {
-                continue;
-            };
-            if at <= time {
-                self.kill(state, number, signal);
-                let next = (signal != libc::SIGKILL).then_some((time + GRACE, libc::SIGKILL));
-                state.workers[number as usize].signal_at = next;
-            }
-            if let Some((at, _)) = state.workers[number as usize].signal_at {
-                sooner(at);
-            }
-        }
-        if state
-            .workers
-            .iter()
-            .any(|worker| worker.occupied && worker.pidfd.is_none())
-        {
-            look = Some(LOOK);
-        }
-        if let Some(shortest) = state.shortest {
-            sooner(time.saturating_add(nanoseconds(shortest)));
-            for number in 0..self.options.workers {
-                if let Some(at) = self.limit_time(state, number, time) {
-                    sooner(at);
-                }
-            }
-        }
-        if let Some(limit) = self.options.memory_limit.filter(|_| state.pending > 0) {
-            look = Some(LOOK);
-            for number in 0..self.options.workers {
-                self.limit_memory(state, number, limit);
-            }
-        }
-        Next {
-            act: next.map(|at| Duration::from_nanos(at.saturating_sub(time).max(1))),
-            look,
-        }
-    }
-
-    /// Ends a task that has exceeded its time limit. Otherwise returns the time at which it will.
-    fn limit_time(&self, state: &mut State, number: u32, time: u64) -> Option<u64> {
-        let slot = self.slot(number);
-        let in_flight = slot.in_flight.load(Ordering::Acquire);
-        let id = slot.task.load(Ordering::Acquire);
-        if in_flight == 0 || id == 0 || id & MARKED_FOR_KILL != 0 || !state.workers[number as usize].occupied
-        {
-            return None;
-        }
-        // Acquire: pairs with `Worker::calls`. Before the call there is no limit: the function's module is still
-        // being imported.
-        let called = slot.called.load(Ordering::Acquire);
-        if called == 0 {
-            return None;
-        }
-        let timeout = state.task(id).filter(|task| task.pending)?.options.timeout?;
-        let at = called.saturating_add(nanoseconds(timeout));
-        if at > time {
-            return Some(at);
-        }
-        let item = slot.item.load(Ordering::Relaxed);
-        if self.mark_for_kill(state, number, id) {
-            let death = Death {
-                pid: state.workers[number as usize].pid,
-                item,
-                limit: Some(timeout),
-                ..Death::default()
-            };
-            state.settle(id, Outcome::TimedOut(death));
-            self.results.alarm();
-        }
-        None
-    }
-
-    fn limit_memory(&self, state: &mut State, number: u32, limit: u64) {
-        let slot = self.slot(number);
-        let id = slot.task.load(Ordering::Acquire);
-        let worker = &state.workers[number as usize];
-        if id == 0 || id & MARKED_FOR_KILL != 0 || !worker.occupied {
-            return;
-        }
-        if procfs::resident(worker.pid).is_some_and(|bytes| bytes > limit)
-            && self.mark_for_kill(state, number, id)
-        {
-            state.workers[number as usize].over_memory = true;
-        }
     }
 
     /// Sleeps until something happens to a worker or the pool, or until there are results for which no other thread
@@ -574,7 +459,7 @@ impl Pool {
             state.workers[*number as usize].asked = true;
             state.exited.push(*number);
         }
-        for number in 0..self.options.workers {
+        for number in 0..self.slots() {
             let worker = &mut state.workers[number as usize];
             let gone = || !procfs::is_alive(worker.pid, worker.start_time);
             if worker.occupied && !worker.asked && worker.pidfd.is_none() && gone() {
@@ -583,11 +468,6 @@ impl Pool {
             }
         }
     }
-}
-
-/// Converts a span to nanoseconds; a span that the clock cannot represent never ends.
-fn nanoseconds(span: Duration) -> u64 {
-    u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
 }
 
 const _: () = assert!(layout::COMING == 0);

@@ -164,6 +164,8 @@ pub(super) struct State {
     pub(super) groups: HashMap<u64, Group>,
     pub(super) last_group: u64,
     pub(super) workers: Vec<WorkerState>,
+    /// Number of workers that the pool shall have: those in slots from this number on end.
+    pub(super) wanted: u32,
     /// `pending`: number of tasks that are not settled. `bytes`: size of their payloads. `pending_reports`: number of
     /// those to be reported. `timed`: number of those with a time limit.
     pub(super) pending: u64,

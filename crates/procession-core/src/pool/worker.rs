@@ -33,7 +33,8 @@ pub enum Taken {
     Task(Arrived),
     /// There is no task at the moment.
     None,
-    /// There is no task and none will come: the pool is closed, or its parent has ended.
+    /// There is no task and none will come: the pool is closed, or its parent has ended. Or the pool shall have fewer
+    /// workers, and this worker ends.
     Closed,
     /// Another process holds the queue's mutex longer than the policy allows, or the task was cancelled. Try again.
     Again,
@@ -58,16 +59,14 @@ impl Worker {
         let pool = pool.open(Kind::Pool)?;
         let family = pool.family;
         let object: &'static PoolObject = pool.object();
-        if u64::from(slot) >= object.slots.load(Ordering::Relaxed) {
-            return Err(Error::NotAHandle {
-                why: "the pool has no such slot",
-            });
-        }
+        let place = slot_at(family, pool.offset, slot).ok_or(Error::NotAHandle {
+            why: "the pool has no such slot",
+        })?;
         let queue = |place: &[AtomicU64; 2]| {
             let generation = place[1].load(Ordering::Relaxed) as u32;
             Queue::at(family, place[0].load(Ordering::Relaxed), generation)
         };
-        let own = family.at::<WorkerSlot>(slot_at(pool.offset, slot));
+        let own = family.at::<WorkerSlot>(place);
         let seat = family.seat()?;
         own.seat.store(seat.number(), Ordering::Relaxed);
         seat.set_role(Role::Worker);
@@ -115,6 +114,9 @@ impl Worker {
         scratch.clear();
         let family = self.pool.family;
         let slot = self.slot;
+        if self.leaves() {
+            return Ok(Taken::Closed);
+        }
         let got = self.tasks.try_get_noting(scratch, policy, |number, place| {
             // Stored before the task: a process that reads the new task must not read the item and times of the old
             // one.
@@ -158,7 +160,13 @@ impl Worker {
 
     /// Waits until there may be a task to take.
     pub fn wait(&self, deadline: Deadline) -> WaitOutcome {
-        self.tasks.wait_for_message(deadline)
+        self.tasks.wait_for_message_unless(|| self.leaves(), deadline)
+    }
+
+    /// Returns whether the pool shall have fewer workers, so that this one ends.
+    #[inline]
+    fn leaves(&self) -> bool {
+        self.slot.leave.load(Ordering::Acquire) != 0
     }
 
     /// Records that the function of a task with a time limit is called now. The limit counts from here, so it

@@ -214,6 +214,12 @@ impl Queue {
         self.wait_for_message_while(gone, || self.0.hold.family.sweep_some(), deadline)
     }
 
+    /// Like [`Queue::wait_for_message`], and also returns when `gone` returns true. `gone` is called whenever the
+    /// queue rings, and from time to time.
+    pub(crate) fn wait_for_message_unless(&self, gone: impl Fn() -> bool, deadline: Deadline) -> WaitOutcome {
+        self.wait_for_message_while(gone, || (), deadline)
+    }
+
     fn wait_for_message_while(
         &self,
         gone: impl Fn() -> bool,

@@ -74,7 +74,8 @@ places! {
     cursor: Cursor { bytes }
     dict: DictObject { parts }
     part: Part { count }
-    pool: PoolObject { tasks, results, slots, owner, phase, totals }
+    pool: PoolObject { tasks, results, slots, owner, phase, totals, more, wanted }
+    more_slots: SlotsObject { slots, next }
     totals: Totals {
         submitted, returned, failed, died, retried, cancelled, timed_out, restarts, abandoned,
     }
@@ -172,6 +173,7 @@ const KINDS: &[&str] = &[
     "Label",
     "Waits",
     "History",
+    "WorkerSlots",
 ];
 const WHATS: &[&str] = &[
     "Acquire",

@@ -50,13 +50,17 @@ impl Look<'_> {
     fn pool(&self, at: u64) -> Result<Pool> {
         let places = &self.memory.places;
         let head = self.memory.bytes(at, places.pool.size)?;
-        let slots = places.pool.slots.of(&head).min(MOST_WORKERS);
+        let wanted = places.pool.wanted.of(&head);
         let size = places.worker.size;
-        let desks = self.memory.bytes(at + places.pool.size, slots * size)?;
+        let desks = self.desks(at, &head)?;
         let mut durations: HashMap<Option<String>, Vec<f64>> = HashMap::new();
         let mut workers = Vec::new();
         for (slot, desk) in (0u32..).zip(desks.chunks_exact(size.max(1) as usize)) {
-            workers.push(self.worker(slot, desk, &mut durations));
+            let worker = self.worker(slot, desk, &mut durations);
+            // The slots of a pool that has shrunk have no workers.
+            if u64::from(slot) < wanted || worker.who.is_some() {
+                workers.push(worker);
+            }
         }
         let key = |place: Place| {
             Some(Key {
@@ -100,6 +104,24 @@ impl Look<'_> {
             results: key(places.pool.results),
             functions,
         })
+    }
+
+    /// The bytes of all worker slots: those behind the pool's head, and those in the blocks that were added.
+    fn desks(&self, at: u64, head: &[u8]) -> Result<Vec<u8>> {
+        let places = &self.memory.places;
+        let size = places.worker.size;
+        let slots = places.pool.slots.of(head).min(MOST_WORKERS);
+        let mut desks = self.memory.bytes(at + places.pool.size, slots * size)?;
+        let mut next = places.pool.more.of(head);
+        let is_block = |at: u64| self.heap.at(at).is_some_and(|block| block.kind == "WorkerSlots");
+        // The limit: memory that is damaged may name a block twice.
+        while is_block(next) && (desks.len() as u64) < MOST_WORKERS * size {
+            let block = self.memory.bytes(next, places.more_slots.size)?;
+            let slots = places.more_slots.slots.of(&block).clamp(1, MOST_WORKERS);
+            desks.extend(self.memory.bytes(next + places.more_slots.size, slots * size)?);
+            next = places.more_slots.next.of(&block);
+        }
+        Ok(desks)
     }
 
     fn worker(&self, slot: u32, desk: &[u8], durations: &mut HashMap<Option<String>, Vec<f64>>) -> Worker {

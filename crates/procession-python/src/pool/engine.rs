@@ -6,8 +6,9 @@ use crate::descriptors::borrow;
 use crate::errors::{raised, system_error};
 use crate::label;
 use crate::shared::{waited, within};
+use procession_core::pool::layout::MOST_WORKERS;
 use procession_core::pool::{Definition, Event, Options, Phase, Pool, Report, Submission};
-use pyo3::exceptions::PyRuntimeError;
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyString, PyTuple, PyType};
@@ -366,6 +367,16 @@ impl PoolEngine {
         Ok((judged.was_ready, judged.broken, judged.intended))
     }
 
+    /// Sets the number of workers. Returns before missing ones were started and others have ended.
+    fn resize(&self, py: Python<'_>, workers: u32) -> PyResult<()> {
+        let pool = self.ours()?;
+        if !(1..=MOST_WORKERS).contains(&u64::from(workers)) {
+            let text = format!("a pool has 1 to {MOST_WORKERS} workers, not {workers}");
+            return Err(PyValueError::new_err(text));
+        }
+        py.detach(|| pool.resize(workers)).map_err(raised)
+    }
+
     fn close(&self, py: Python<'_>) {
         if self.pid == self.pool.family().pid() {
             py.detach(|| self.pool.close());
@@ -393,6 +404,12 @@ impl PoolEngine {
             Phase::Terminating => "terminating",
             Phase::Broken => "broken",
         }
+    }
+
+    /// The number of workers that the pool shall have.
+    #[getter]
+    fn workers(&self) -> u32 {
+        self.pool.workers()
     }
 
     /// How many tasks are under way.

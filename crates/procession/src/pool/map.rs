@@ -94,7 +94,7 @@ impl<'p, I: Iterator<Item = A>, A: Message, R: Message> Map<'p, I, A, R> {
             definition,
             elements: elements.fuse(),
             ordered,
-            ahead: (AHEAD * u64::from(shared.workers)).max(LEAST),
+            ahead: (AHEAD * u64::from(shared.engine.workers())).max(LEAST),
             batch: Batch::default(),
             numbers: Vec::new(),
             read: 0,

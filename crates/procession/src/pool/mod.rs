@@ -61,7 +61,6 @@ pub struct Pool {
 /// The state that the pool, its tasks and its supervising thread share.
 struct Shared {
     engine: core::Pool,
-    workers: u32,
     /// The functions that were submitted so far, by [`FunctionName::key`].
     definitions: Mutex<HashMap<(usize, usize), Arc<core::Definition>>>,
     /// Why the last worker that could not become ready has ended.
@@ -152,15 +151,13 @@ impl PoolBuilder {
                 ));
             }
         }
-        let most = u32::try_from(core::layout::MOST_WORKERS).unwrap_or(u32::MAX);
-        let workers = self.workers.unwrap_or_else(cpus).clamp(1, most);
+        let workers = self.workers.unwrap_or_else(cpus).clamp(1, most_workers());
         let options = core::Options {
             workers,
             memory_limit: self.memory_limit,
         };
         let shared = Arc::new(Shared {
             engine: core::Pool::new(options).map_err(FamilyError::from)?,
-            workers,
             definitions: Mutex::new(HashMap::new()),
             trouble: Mutex::new(None),
         });
@@ -175,6 +172,10 @@ impl PoolBuilder {
             creator: std::process::id(),
         })
     }
+}
+
+fn most_workers() -> u32 {
+    u32::try_from(core::layout::MOST_WORKERS).unwrap_or(u32::MAX)
 }
 
 fn cpus() -> u32 {
@@ -285,13 +286,36 @@ impl Pool {
         Tasks::new(self)
     }
 
-    /// Returns the number of workers.
+    /// Returns the number of workers, as the pool was made or [`resize`](Pool::resize) has set it.
     #[must_use]
     pub fn workers(&self) -> u32 {
-        self.shared.workers
+        self.shared.engine.workers()
     }
 
-    /// Returns the pids of the workers; 0 for a worker that is being started.
+    /// Sets the number of workers (at least 1) while the pool runs. Missing workers are started. Workers that are too
+    /// many finish the task that they run, and end; idle ones end at once. This function does not wait for either. If
+    /// a worker dies meanwhile, its task fails or is run again as ever.
+    ///
+    /// # Errors
+    /// [`FamilyError`]: the pool is broken, or family memory is exhausted.
+    ///
+    /// ```
+    /// fn main() -> Result<(), Box<dyn std::error::Error>> {
+    ///     procession::init();
+    ///     let pool = procession::Pool::new(1)?;
+    ///     pool.resize(3)?;
+    ///     assert_eq!(pool.workers(), 3);
+    ///     let sum: Result<Vec<u64>, _> = pool.map(|n: u64| n + 1, 0..10)?.collect();
+    ///     assert_eq!(sum?.len(), 10);
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn resize(&self, workers: u32) -> Result<(), FamilyError> {
+        Ok(self.shared.engine.resize(workers.clamp(1, most_workers()))?)
+    }
+
+    /// Returns the pids of the workers; 0 for a worker that is being started. If the pool shrinks, workers that have not
+    /// ended yet come last.
     #[must_use]
     pub fn pids(&self) -> Vec<u32> {
         self.shared
