@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from ._memory.shared_dict import SharedDict as SharedDict
     from ._pool.errors import NodeDiedError as NodeDiedError
     from ._pool.errors import PoolBrokenError as PoolBrokenError
+    from ._pool.errors import SoftTimeoutError as SoftTimeoutError
     from ._pool.errors import TaskTimeoutError as TaskTimeoutError
     from ._pool.errors import WorkerDiedError as WorkerDiedError
     from ._pool.reports import report_progress as report_progress
@@ -94,6 +95,7 @@ __all__ = [
     "Semaphore",
     "SharedDict",
     "SimpleQueue",
+    "SoftTimeoutError",
     "TaskTimeoutError",
     "TimeoutError",
     "Value",
@@ -184,6 +186,7 @@ _LATE = {
     "PoolBrokenError": "_pool.errors",
     "NodeDiedError": "_pool.errors",
     "SharedDict": "_memory.shared_dict",
+    "SoftTimeoutError": "_pool.errors",
     "TaskTimeoutError": "_pool.errors",
     "WorkerDiedError": "_pool.errors",
     "asarray": "_memory.arrays",

@@ -255,8 +255,12 @@ class ProcessPoolExecutor(Executor):
         name = name_of(fn)
         call: Callable[..., T] = fn
         again = running._retries
+        if running._soft_timeout is not None:
+            from ._pool.soft_limit import limited
+
+            call = limited(engine, fn, running._soft_timeout)
         if running._retry_on is not None:
-            call, again = repeated(engine, fn, again, running._retry_on, running._retry_delay)
+            call, again = repeated(engine, call, again, running._retry_on, running._retry_delay)
         if running._seeds is not None:
             call = running._seeds.of_call(call)
 

@@ -123,6 +123,7 @@ class Pool(PoolLife, WorkerReports):
         self._seldom = threading.RLock()
         self._processes = processes
         self._timeout, self._retries = asked.timeout, asked.retries
+        self._soft_timeout = asked.soft_timeout
         self._retry_on, self._retry_delay = asked.retry_on, asked.retry_delay
         self._seeds = asked.seed
         self._maxtasksperchild = maxtasksperchild
@@ -213,6 +214,7 @@ class Pool(PoolLife, WorkerReports):
         error_callback: Callable[[BaseException], object] | None = None,
         *,
         timeout: float | None = None,
+        soft_timeout: float | None = None,
         retries: int | None = None,
         retry_on: RetryOn = None,
         retry_delay: float | None = None,
@@ -225,6 +227,7 @@ class Pool(PoolLife, WorkerReports):
             callback: callback(value) is called in a thread of the pool, before a wait for the result returns.
             error_callback: called likewise with the exception.
             timeout: seconds; None: that of the pool.
+            soft_timeout: likewise; see `PoolOptions`.
             retries: None: that of the pool.
             retry_on: None: that of the pool; see `PoolOptions`.
             retry_delay: likewise.
@@ -239,6 +242,11 @@ class Pool(PoolLife, WorkerReports):
         timeout = self._timeout if timeout is None else seconds("timeout", timeout)
         retries = self._retries if retries is None else count("retries", retries, 0)
         result: OneResult[T] = OneResult(self, func)
+        if soft_timeout is not None or self._soft_timeout is not None:
+            from ._pool.soft_limit import checked, limited
+
+            soft = checked(self._soft_timeout if soft_timeout is None else soft_timeout, timeout)
+            func = limited(self._engine, func, soft)
         if retry_on is not None or retry_delay is not None or self._retry_on is not None:
             again = repeats(retries, retry_on, retry_delay, self._retry_on, self._retry_delay)
             func, retries = repeated(self._engine, func, retries, *again)

@@ -83,6 +83,8 @@ class ClusterContext(BaseContext):
 
         if "exit_function" in asked.of_workers:
             raise ValueError("a pool over a cluster has no exit_function: a node that dies would call none")
+        if isinstance(asked.of_workers.get("pin"), list):
+            raise ValueError('a pool over a cluster has no list of CPUs for pin, as nodes differ: only "cores"')
         options = {
             "processes": processes,
             "initializer": pool._initializer,

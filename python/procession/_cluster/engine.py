@@ -48,7 +48,7 @@ class ClusterEngine(ThreadEngine):
     """The tasks of a pool, and its links to the nodes."""
 
     reports = None  # nodes do not share memory
-    workers_die = True
+    workers_die = has_signals = True
 
     def __init__(self, members: Members, options: dict[str, Any]) -> None:
         """options: of the workers: `processes` (None: one per core), `initializer`, `initargs` and others."""

@@ -108,6 +108,16 @@ class TaskTimeoutError(TimeoutError, builtins.TimeoutError):
         return type(self), (str(self), self.function, self.task, self.limit)
 
 
+class SoftTimeoutError(TaskTimeoutError):
+    """Raised in a call that takes longer than its `soft_timeout=`.
+
+    The function may handle it, clean up, and return a value. Otherwise it is the exception of the call, and the worker
+    goes on. It is raised once; a call that goes on in spite of it is ended by `timeout=`, if it has one.
+    """
+
+    __module__ = "procession"  # the public name, which pickles use
+
+
 class PoolBrokenError(ProcessError):
     """Raised if the pool cannot run tasks any more: it was terminated, or it cannot start workers.
 

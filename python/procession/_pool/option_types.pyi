@@ -1,6 +1,6 @@
 """The options of pools and of their calls, beyond multiprocessing's arguments: a stub only, there is no such module."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, TypeAlias, TypedDict
 
 RetryOn: TypeAlias = type[Exception] | tuple[type[Exception], ...] | None
@@ -10,6 +10,9 @@ class PoolOptions(TypedDict, total=False):
 
     Attributes:
         timeout: seconds that a task may take, unless its own call says otherwise; None: without limit.
+        soft_timeout: seconds after which `SoftTimeoutError` is raised in a call, in the worker: it may clean up and
+            return. It must be less than `timeout`, which then ends the worker. Each attempt of `retry_on` has the whole
+            time. It needs SIGALRM, so the function must not use that signal.
         retries: how often a task is run again if its worker died; with `retry_on` also how often a call is made again
             that has raised. Each is counted by itself.
         retry_on: a class of exceptions, or a tuple. A call that raises one of them is made again in the same worker. It
@@ -23,6 +26,9 @@ class PoolOptions(TypedDict, total=False):
         exit_function: each worker calls it, without arguments, when it ends in good order: after `close()` or
             `shutdown()`, and before it is replaced because of `maxtasksperchild` or `worker_memory_limit`. A worker
             that is terminated or killed, or dies, does not. The results: `exit_results()`.
+        pin: on which CPUs the workers run. "cores": each worker has one of the CPUs that this process may use; more
+            workers than CPUs share them. A list: its item for a worker's number is a CPU or a set of CPUs; more workers
+            than items begin again at the first.
         seed: makes random numbers the same in each run of the program: each item of a call has a stream of its own,
             which depends on the seed, the number of the call in the pool and the index of the item. `random`, and
             numpy's and torch's global generators where they are imported, are seeded for it; see `task_rng`.
@@ -30,6 +36,7 @@ class PoolOptions(TypedDict, total=False):
     """
 
     timeout: float | None
+    soft_timeout: float | None
     retries: int
     retry_on: RetryOn
     retry_delay: float | None
@@ -37,6 +44,7 @@ class PoolOptions(TypedDict, total=False):
     inner_threads: int | Literal["auto"] | None
     env: Mapping[str, str | None] | None
     exit_function: Callable[[], object] | None
+    pin: Literal["cores"] | Sequence[int | Iterable[int]] | None
     seed: int | None
     name: str | None
 
@@ -44,6 +52,7 @@ class CallOptions(TypedDict, total=False):
     """Options of `map` of a pool and of an executor, and of its variants. multiprocessing has none of them.
 
     Attributes:
+        soft_timeout: seconds for each item; None: that of the pool; see `PoolOptions`. `float("inf")`: without limit.
         retries: per task; None: that of the pool.
         retry_on: None: that of the pool; see `PoolOptions`. An empty tuple: none.
         retry_delay: None: that of the pool.
@@ -56,6 +65,7 @@ class CallOptions(TypedDict, total=False):
             in `item_index`.
     """
 
+    soft_timeout: float | None
     retries: int | None
     retry_on: RetryOn
     retry_delay: float | None

@@ -18,11 +18,21 @@ if TYPE_CHECKING:
 __all__ = ["OfMap", "OfPool", "number_of_workers", "repeated", "repeats"]
 
 # options of pools; those that `worker_options` checks
-_OF_ENGINES = ("inner_threads", "name", "retries", "retry_delay", "retry_on", "seed", "timeout", "worker_memory_limit")
-_OF_WORKERS = ("env", "exit_function")
+_OF_ENGINES = (
+    "inner_threads",
+    "name",
+    "retries",
+    "retry_delay",
+    "retry_on",
+    "seed",
+    "soft_timeout",
+    "timeout",
+    "worker_memory_limit",
+)
+_OF_WORKERS = ("env", "exit_function", "pin")
 _OF_POOL = (*_OF_ENGINES, *_OF_WORKERS)
 # options of `map` and its variants
-_OF_MAP = ("on_error", "progress", "retries", "retry_delay", "retry_on", "timeout")
+_OF_MAP = ("on_error", "progress", "retries", "retry_delay", "retry_on", "soft_timeout", "timeout")
 _ON_ERROR = ("raise", "stop", "return", "group")
 
 
@@ -32,6 +42,7 @@ class OfPool:
     __slots__ = (*_OF_ENGINES, "of_workers")
 
     timeout: float | None
+    soft_timeout: float | None
     worker_memory_limit: int | None
     inner_threads: Any
     seed: Seeds | None
@@ -41,7 +52,7 @@ class OfPool:
 
     def __init__(self, kind: str, given: dict[str, Any]) -> None:
         """Checks the options. kind: the class, for errors."""
-        self.timeout = self.worker_memory_limit = self.inner_threads = self.name = None
+        self.timeout = self.worker_memory_limit = self.inner_threads = self.name = self.soft_timeout = None
         self.retry_on = None
         self.of_workers = {}
         self.seed = None
@@ -51,6 +62,7 @@ class OfPool:
             return
         _check_names(kind, given, _OF_POOL)
         self.timeout = seconds("timeout", given.get("timeout"))
+        self.soft_timeout = _soft(self, given, None)
         self.retries = count("retries", given.get("retries", 0), 0)
         self.retry_on, self.retry_delay = _repeats(self, given)
         if (memory := given.get("worker_memory_limit")) is not None:
@@ -76,7 +88,7 @@ class OfPool:
     @property
     def goes_directly(self) -> bool:
         """Whether the engine gets a single call as it is."""
-        return self.timeout is None and not self.retries and self.seed is None
+        return self.timeout is None and self.soft_timeout is None and not self.retries and self.seed is None
 
     def divide_threads(self, context: BaseContext, workers: int) -> None:
         """Replaces "auto" by the CPUs divided by the number of workers."""
@@ -107,23 +119,25 @@ class OfPool:
 class OfMap:
     """The options of one call of `map`, `imap` and their variants."""
 
-    __slots__ = ("on_error", "progress", "rare", "retries", "retry_delay", "retry_on", "timeout")
+    __slots__ = ("on_error", "progress", "rare", "retries", "retry_delay", "retry_on", "soft_timeout", "timeout")
 
     def __init__(self, pool: Any, method: str, given: dict[str, Any]) -> None:
         """Checks the options. method: for errors."""
         self.timeout: float | None = pool._timeout
+        self.soft_timeout: float | None = pool._soft_timeout
         self.retries: int = pool._retries
         self.retry_on: tuple[type[Exception], ...] | None = pool._retry_on
         self.retry_delay: float = pool._retry_delay
         self.progress: Any = False
         self.on_error: str = "raise"
         # whether an option is set that `prepared` looks at
-        self.rare = self.retry_on is not None
+        self.rare = self.retry_on is not None or self.soft_timeout is not None
         if not given:
             return
         _check_names(f"{method}()", given, _OF_MAP)
         if (limit := given.get("timeout")) is not None:
             self.timeout = seconds("timeout", limit)
+        self.soft_timeout = _soft(self, given, self.soft_timeout)
         if (retries := given.get("retries")) is not None:
             self.retries = count("retries", retries, 0)
         self.retry_on, self.retry_delay = _repeats(self, given)
@@ -131,7 +145,12 @@ class OfMap:
         self.on_error = given.get("on_error", "raise")
         if self.on_error not in _ON_ERROR:
             raise ValueError(f"on_error must be one of {', '.join(map(repr, _ON_ERROR))}, not {self.on_error!r}")
-        self.rare = self.on_error != "raise" or self.retry_on is not None or self.progress is not False
+        self.rare = (
+            self.on_error != "raise"
+            or self.retry_on is not None
+            or self.progress is not False
+            or self.soft_timeout is not None
+        )
 
     def chunk(self, given: int | None) -> int | None:
         """Returns the number of items per task; None: the pool chooses. given: what the caller has given."""
@@ -144,6 +163,10 @@ class OfMap:
         self, kind: Any, func: Any, starred: bool, chunk: int | None, bar: Any, engine: Any
     ) -> tuple[Any, Any]:
         """Returns what makes the result, in place of a class, and what workers call instead of `func`."""
+        if self.soft_timeout is not None:
+            from .soft_limit import limited
+
+            func = limited(engine, func, self.soft_timeout)
         func, self.retries = repeated(engine, func, self.retries, self.retry_on, self.retry_delay)
         if bar is not None:
             listener = bar.listener(getattr(engine, "reports", "queue"))
@@ -164,6 +187,16 @@ class OfMap:
         from .progress import progress_of
 
         return progress_of(self.progress, length)
+
+
+def _soft(asked: OfPool | OfMap, given: dict[str, Any], of_pool: float | None) -> float | None:
+    """Returns `soft_timeout`. of_pool: applies if it is not given."""
+    limit = given.get("soft_timeout")
+    if limit is None and of_pool is None:
+        return None
+    from .soft_limit import checked
+
+    return checked(of_pool if limit is None else limit, asked.timeout)
 
 
 def _repeats(asked: OfPool | OfMap, given: dict[str, Any]) -> tuple[tuple[type[Exception], ...] | None, float]:

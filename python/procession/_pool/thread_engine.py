@@ -280,6 +280,7 @@ class ThreadEngine:
 
     _group_kind: ClassVar[type[ThreadGroup]] = ThreadGroup
     reports: str | None = "here"  # where tasks put reports of their progress
+    has_signals = False
     workers_die = False  # so there is no task to run again because of that
     _no_limits = "a pool of threads has no time limits and no retries: threads cannot be killed"
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -37,4 +39,25 @@ def _exit_function(function: Any) -> Any:
     return function
 
 
-_CHECKS = {"env": _env, "exit_function": _exit_function}
+def _pin(pin: Any) -> str | list[list[int]]:
+    if isinstance(pin, str):
+        if pin != "cores":
+            raise ValueError(f'pin must be "cores" or a list of CPUs, not {pin!r}')
+        return pin
+    try:
+        items = list(pin)
+        made = [sorted({item} if isinstance(item, int) else set(item)) for item in items]
+    except TypeError:
+        raise TypeError(f'pin must be "cores" or a list of CPUs or of sets of CPUs, not {pin!r}') from None
+    if not made or not all(made):
+        raise ValueError(f"pin must name at least one CPU for each worker, not {pin!r}")
+    allowed = os.sched_getaffinity(0)
+    for cpu in (cpu for cpus in made for cpu in cpus):
+        if not isinstance(cpu, int) or isinstance(cpu, bool):
+            raise TypeError(f"pin: a CPU must be an integer, not {cpu!r}")
+        if cpu not in allowed:
+            raise ValueError(f"pin: this process may not use CPU {cpu}, only {sorted(allowed)}")
+    return made
+
+
+_CHECKS = {"env": _env, "exit_function": _exit_function, "pin": _pin}

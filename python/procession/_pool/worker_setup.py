@@ -17,6 +17,11 @@ def prepare(more: dict[str, Any]) -> None:
         from .blas_threads import limit
 
         limit(threads)
+    if (pin := more.get("pin")) is not None:
+        from .worker import worker_id
+
+        cpus = [[cpu] for cpu in sorted(os.sched_getaffinity(0))] if pin == "cores" else pin
+        os.sched_setaffinity(0, cpus[(worker_id() or 0) % len(cpus)])
     for name, value in more.get("env", {}).items():
         if value is None:
             os.environ.pop(name, None)
