@@ -13,7 +13,7 @@ import time
 
 import procession as mp
 
-LIMIT = 1.0  # seconds for a request
+LIMIT = 2.0  # seconds for a request
 
 
 def factors(number: int) -> list[int]:

@@ -32,9 +32,9 @@ def score(rate: float, depth: int) -> float:
 def main() -> None:
     combinations = list(itertools.product(RATES, DEPTHS))
     with mp.Pool(2) as pool:
-        # one more try after a death; half a second for each combination
+        # one more try after a death; two seconds for each combination
         results = pool.starmap(
-            score, combinations, on_error="return", retries=1, timeout=0.5
+            score, combinations, on_error="return", retries=1, timeout=2
         )
     scores = {}
     for combination, result in zip(combinations, results, strict=True):
