@@ -226,6 +226,22 @@ def test_a_node_that_leaves_in_good_order_loses_no_task(nodes, log):
         until(lambda: len(cluster.nodes()) == 1)
 
 
+def test_a_node_that_leaves_sends_its_big_results_first(nodes, log):
+    from distributed import Client
+
+    with mp.cluster(nodes.address) as cluster, nodes.ready(cluster).Pool() as pool:
+        for _ in range(3):
+            mapped = pool.imap(partial(tasks.big, folder=log), range(30))
+            next(mapped)
+            leaver = cluster.nodes()[0]
+            with Client(nodes.address, set_as_default=False) as client:
+                client.retire_workers([leaver.address])
+            assert sum(map(len, mapped)) == 29 * 5_000_000
+            nodes.add()
+            until(lambda: len(found := cluster.nodes()) == 2 and leaver not in found, 2 * PATIENCE)  # noqa: B023
+        assert set(tasks.runs(log).values()) == {3}
+
+
 def test_ctrl_c_ends_a_map_and_what_it_runs(nodes, log):
     program = (
         "import sys, functools, cluster_tasks as tasks, procession as mp\n"

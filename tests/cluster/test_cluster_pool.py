@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import threading
 from functools import partial
 
@@ -151,6 +152,34 @@ def test_the_exception_of_an_initializer_is_unpickled_by_the_thread_that_gets_it
         with pytest.raises(mp.PoolBrokenError) as caught:
             pool.apply(tasks.pid)
         assert caught.value.__cause__.thread == threading.current_thread().name
+
+
+def test_a_callback_that_ends_its_thread_ends_the_pool_and_hangs_no_wait(cluster, capfd):
+    with cluster.Pool() as pool:
+        ends = pool.apply_async(tasks.square, (2,), callback=sys.exit)
+        other = pool.apply_async(tasks.sleep, (1000,), callback=print)
+        assert ends.get(PATIENCE) == 4
+        with pytest.raises(mp.PoolBrokenError):
+            other.get(PATIENCE)
+
+
+def test_a_result_that_ends_its_reader_is_an_error_of_its_call_alone(cluster):
+    with ProcessPoolExecutor(mp_context=cluster) as executor:
+        with pytest.raises(SystemExit):
+            executor.submit(tasks.return_what_ends_its_reader).result(PATIENCE)
+        assert executor.submit(tasks.square, 3).result(PATIENCE) == 9
+
+
+@pytest.mark.parametrize("option", ["maxtasksperchild", "worker_memory_limit", "inner_threads", "processes"])
+def test_numbers_that_no_message_can_carry_are_refused(cluster, option):
+    with pytest.raises(ValueError, match=f"{option} must be below"):
+        cluster.Pool(**{option: 2**70})
+
+
+def test_a_pool_after_a_smaller_one_is_shared_out_over_all_nodes(cluster):
+    for processes in (1, 2, 2):
+        with cluster.Pool(processes) as pool:
+            assert len({row.node for row in pool.statistics()}) == processes
 
 
 def test_a_number_of_workers_is_that_of_all_nodes_together(cluster):

@@ -14,6 +14,7 @@ import cluster_processes as work
 import cluster_tasks as tasks
 import procession as mp
 from deadlines import PATIENCE, until
+from procession._cluster import streams
 
 
 def until_written(path):
@@ -266,3 +267,12 @@ def test_a_dead_scheduler_ends_its_processes(whole, tmp_path):
         process.join(PATIENCE)
         # the nodes of a dead scheduler end as well: either is noticed first
         assert process.exitcode == 255 and isinstance(process.exception, mp.NodeDiedError)
+
+
+@pytest.mark.parametrize("text", ["€", "é", "a", "😀", "a€"])
+def test_a_long_line_is_cut_between_characters(text):
+    whole = (text * 9).encode()
+    for length in range(5, len(whole)):
+        cut = streams._end_of_text(whole[:length])
+        assert whole[:cut].decode() == whole[:length].decode(errors="ignore")
+    assert streams._end_of_text(b"\xff" * 9) >= 5

@@ -126,9 +126,13 @@ def test_plain_tcp_beyond_this_machine_is_refused():
     for address in ("tcp://10.1.2.3:8786", "scheduler.example.org:8786", "tcp://[2001:db8::1]:8786"):
         with pytest.raises(ValueError, match=r"is not encrypted.*insecure=True"):
             mp.cluster(address)
-    for address in ("tcp://127.0.0.1:1", "tcp://[::1]:1", "localhost:1", "tls://10.1.2.3:1", "inproc://1/2/3"):
+    for address in ("tcp://127.0.0.1:1", "tcp://[::1]:1", "localhost:1", "tls://10.1.2.3:1"):
         assert connect.why_plain(address, False) is None
     assert connect.why_plain("tcp://10.1.2.3:8786", True) is None
+
+
+def test_nodes_inside_this_process_are_refused():
+    assert "LocalCluster(processes=True)" in (connect.why_plain("inproc://10.0.0.1/1/1", True) or "")
 
 
 def test_a_wrong_address_says_that_no_scheduler_answers():

@@ -109,6 +109,44 @@ def test_uploads_go_when_their_client_closes_its_connection(shared_nodes, tmp_pa
     until(lambda: not any(map(os.path.exists, places)))
 
 
+def test_a_module_that_is_uploaded_anew_at_once_is_the_new_one(cluster, tmp_path):
+    for version in range(1, 4):
+        (tmp_path / "module_of_versions.py").write_text(f"VERSION = {version}\n")
+        cluster.upload(tmp_path / "module_of_versions.py")
+        with cluster.Pool() as pool:
+            for _ in range(2):  # the second import finds compiled code
+                assert set(pool.starmap(tasks.attribute, [("module_of_versions", "VERSION")] * 4)) == {version}
+
+
+def test_a_folder_that_is_uploaded_anew_has_no_old_files(cluster, package):
+    (package / "old.py").write_text("")
+    cluster.upload(package)
+    (package / "old.py").unlink()
+    cluster.upload(package)
+    with cluster.Pool() as pool:
+        where = os.path.dirname(pool.apply(tasks.attribute, (package.name, "__file__")))
+    assert "old.py" not in os.listdir(where)
+    assert "inner.py" in os.listdir(where)
+
+
+def test_a_node_that_joins_later_has_the_last_of_two_uploads_of_a_name(nodes, tmp_path):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+    module = "module_from_two_places"
+    with mp.cluster(nodes.address) as cluster:
+        nodes.ready(cluster)
+        for folder in ("a", "b", "a"):
+            place = tmp_path / folder / f"{module}.py"
+            place.write_text(f"VERSION = {folder!r}\n")
+            cluster.upload(place)
+        nodes.add()
+        nodes.ready(cluster)
+        with cluster.Pool() as pool:
+            until(lambda: len({row.node for row in pool.statistics()}) == 3)
+            found = pool.starmap(tasks.attribute, [(module, "VERSION")] * 30, chunksize=1)
+        assert set(found) == {"a"}
+
+
 def test_links_are_followed_once_and_broken_ones_left_out(cluster, package):
     (package / "broken.py").symlink_to("nothing_here.py")
     (package / "up").symlink_to("..")

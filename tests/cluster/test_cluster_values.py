@@ -43,6 +43,25 @@ def test_arrays_can_be_written_to_on_both_sides(cluster, length):
         assert found[0] == 5 and found[1] == 1
 
 
+def test_arrays_without_elements_can_be_written_to_on_both_sides(cluster):
+    numpy = pytest.importorskip("numpy")
+    with cluster.Pool(1) as pool:
+        for shape in ((0,), (0, 5)):
+            result = pool.apply(tasks.incremented, (numpy.zeros(shape),))
+            result += 1
+            [result] = pool.map(tasks.incremented, [numpy.zeros(shape)])
+            result += 1
+
+
+def test_an_exception_class_with_a_surrogate_in_its_name_is_an_error_of_its_task_alone(cluster):
+    with cluster.Pool(1) as pool:
+        other = pool.apply_async(tasks.square, (3,))
+        with pytest.raises(Exception, match="text"):
+            pool.apply(tasks.raise_named, ("Odd\udc80",))
+        assert other.get(PATIENCE) == 9
+        assert pool.apply(tasks.square, (4,)) == 16
+
+
 def test_texts_with_surrogates_are_errors_of_their_tasks_alone(cluster):
     with cluster.Pool(name="pool \udc80") as pool:
         results = [pool.apply_async(tasks.fail_at, (3, n), {"text": "bad \udc80"}) for n in range(6)]

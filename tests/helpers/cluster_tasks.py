@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import sys
 import threading
 import time
 from pathlib import Path
@@ -173,3 +174,25 @@ def total(array, n):
 def attribute(module, name):
     """Returns an attribute of a module, which is imported here."""
     return getattr(__import__(module), name)
+
+
+def big(n, folder):
+    """Returns some megabytes, and notes that it ran."""
+    logged(folder, n)
+    return bytes(5_000_000)
+
+
+def raise_named(name):
+    """Raises an exception of a class with this name."""
+    raise type("Odd", (Exception,), {"__module__": __name__, "__qualname__": name})("text")
+
+
+class EndsItsReader:
+    """Ends the thread that unpickles it."""
+
+    def __reduce__(self):
+        return sys.exit, ()
+
+
+def return_what_ends_its_reader(_=None):
+    return EndsItsReader()

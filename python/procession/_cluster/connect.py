@@ -61,7 +61,11 @@ def client_of(where: Any, security: Any, insecure: bool, timeout: float) -> Any:
 def why_plain(address: str, insecure: bool) -> str | None:
     """Returns why an address may not be used: it is plain tcp, and not of the loopback network. None: it may."""
     scheme = address.partition("://")[0]
-    if insecure or scheme in ("tls", "inproc", "wss"):
+    if scheme == "inproc":
+        return (
+            f"{address} is inside this process, and nodes are processes of their own: use LocalCluster(processes=True)"
+        )
+    if insecure or scheme in ("tls", "wss"):
         return None
     host = host_of(address)
     if host == "localhost" or _is_loopback(host):

@@ -39,6 +39,13 @@ _MOST_BYTES = 128 << 20  # of the tasks that are not done
 _AFTER = 0.25  # seconds from the end of a node to the decision about its tasks
 _TO_END = 5.0  # seconds for nodes to end their pools
 
+# of the options of nodes, for errors
+_NAMES = {
+    "processes": "processes",
+    "most": "maxtasksperchild",
+    "memory": "worker_memory_limit",
+    "threads": "inner_threads",
+}
 
 # The outcomes of a node after which a task is not run again. All others say how a worker ended that ran it.
 _NO_DEATHS = frozenset(("raised", "exception", "unsendable", "unreadable", "cancelled", "abandoned", "timeout"))
@@ -61,6 +68,9 @@ class ClusterEngine(ThreadEngine):
         # called with the number of workers when that has changed
         self.resized: Callable[[int], object] = lambda count: None
         self.over = threading.Event()  # all links have ended
+        for name, value in options.items():
+            if type(value) is int and value >= 1 << 63:
+                raise ValueError(f"{_NAMES[name]} must be below 2**63, not {value}")
         self._processes: int | None = options["processes"]
         self._options = options
         init = options["initializer"], tuple(options["initargs"])
@@ -260,6 +270,9 @@ class ClusterEngine(ThreadEngine):
                         self.queue.appendleft(work)
                         continue
                     self._settle(work, False, self._failure(link, work, what))
+                elif kind == "leaving":
+                    link.leaving = True
+                    link.tell("quiet")
                 elif kind == "return":
                     work = link.settled(rest[0], rest[1], 0)
                     link.leaving = True
@@ -298,7 +311,8 @@ class ClusterEngine(ThreadEngine):
         with self.condition:
             if self.links.get(node.address) is link:
                 del self.links[node.address]
-            self.members.rest(node)
+            if self.phase in ("open", "closing"):  # it was not the program that has ended the connection
+                self.members.rest(node)
             sent, link.sent = list(link.sent.values()), {}
             if sent and self.phase in ("open", "closing"):
                 # If the scheduler dies, so do its nodes: it is the scheduler then that the program is told of.

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Any
 
-__all__ = ["packed", "safe", "size"]
+__all__ = ["packed", "safe", "size", "writable"]
 
 _BIG = 1 << 15  # bytes from which a buffer goes beside the message
 
@@ -42,6 +43,14 @@ def _beside(part: Any) -> Any:
 
 
 _PLAIN = frozenset((int, str, bool, float, tuple, list, type(None)))
+
+
+def writable(buffers: Iterable[Any]) -> list[Any]:
+    """Returns buffers so that arrays which are made of them can be written to, as on one machine.
+
+    Small ones have come as bytes; and numpy shows an array of a read-only buffer without elements as read-only.
+    """
+    return [bytearray(buffer) if type(buffer) is bytes or not len(buffer) else buffer for buffer in buffers]
 
 
 def safe(text: str | None) -> Any:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import threading
+
 from .._pool.errors import name_of
 from .._pool.thread_engine import ThreadGroup, ThreadTask, read_part
 from . import pickling
-from .frames import size
+from .frames import size, writable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -113,8 +115,12 @@ class ClusterTask(ThreadTask):
         self._done(success, value)
 
     def take(self) -> tuple[bool, Any] | None:
-        outcome = super().take()
-        return outcome if outcome is None or not outcome[0] else _read(outcome[1])
+        outcome = self._outcome
+        if outcome is not None and outcome[0]:
+            # read before it is taken: a signal handler may raise meanwhile, and then it must still be there
+            read = _read(outcome[1])
+            return None if super().take() is None else read
+        return super().take()
 
     def cancel(self, kill: bool = True) -> bool:
         return self._engine.give_up(self._work, kill)  # type: ignore[arg-type]
@@ -236,7 +242,8 @@ def _read(parts: list[Any]) -> tuple[bool, Any]:
     """Unpickles a result, in the thread that fetches it."""
     pickled, *buffers = parts
     try:
-        # small ones have come as bytes; an array that is made of one is to be writable, as one of a bigger buffer is
-        return True, pickling.loads(pickled, buffers=[bytearray(b) if type(b) is bytes else b for b in buffers])
-    except Exception as error:
+        return True, pickling.loads(pickled, buffers=writable(buffers))
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
+            raise  # most likely it is Ctrl-C
         return False, ("unreadable", error)

@@ -148,7 +148,14 @@ class Link:
         try:
             self._comm = await self._engine.members.connect(self.node)
             hello = self._engine.hello(self)
-            await self._comm.write({"op": HANDLER, "reply": False, **hello})
+            try:
+                await self._comm.write({"op": HANDLER, "reply": False, **hello})
+            except OSError:
+                raise
+            except Exception as error:  # no other node would do better
+                why = f"cannot be sent the options of the pool: {type(error).__name__}: {error}"
+                self._engine.lost(error)
+                return
             self._heard = time.monotonic()
             self.connected = True
             helpers = [asyncio.ensure_future(self._write()), asyncio.ensure_future(self._listen(hello["beat"]))]

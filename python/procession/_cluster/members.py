@@ -154,6 +154,7 @@ class Members:
         archive = uploads.pack(path)
         served = list(self.nodes)
         self._run_on(served, uploads.store, archive, self.key)
+        self._uploads.pop(os.path.abspath(path), None)  # the order is that of the last uploads
         self._uploads[os.path.abspath(path)] = archive  # from here on a node gets it before it joins
         late = [address for address in list(self.nodes) if address not in served]
         if late:

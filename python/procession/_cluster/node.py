@@ -16,6 +16,7 @@ Messages to the node: `(kind, ...)`, in lists.
     drop    digest                                        there are no more tasks with that data
     cancel  key                                           a single call, or all tasks of a function
     forget  key                                           there are no more tasks of that function
+    quiet                                                 the answer to `leaving`: no more tasks come
     ask     number                                        for statistics
     close   whether tasks that are not done are given up
 
@@ -25,6 +26,7 @@ Messages from it:
     done    key, number, pickle, *buffers                 `number` is 0 for a single call
     failed  key, number, outcome                          as `_pool.errors.error_of` takes it
     told    number, rows                                  the statistics
+    leaving                                               the node leaves the cluster, and takes no more tasks
     return  key, number                                   a task that has not begun, as the node leaves the cluster
     broken  outcome                                       the workers cannot be started
     alive                                                 every few seconds
@@ -100,7 +102,7 @@ class Agent:
         self._loop = asyncio.get_running_loop()
         self._woken = False
         self._closing = False
-        self._leaving = False
+        self._leaving = self._quiet = self._writing = False
 
     # --- the connection ---
 
@@ -148,11 +150,13 @@ class Agent:
                 out, self._out = self._out, []
             if not out:  # it went with another message
                 continue
+            self._writing = True
             try:
                 await self._comm.write(packed(out))
             except Exception:
                 self._comm.abort()  # the client notices it at once
                 raise
+            self._writing = False
 
     def _say(self, *messages: tuple[Any, ...]) -> None:
         """Sends messages; from any thread."""
@@ -168,6 +172,7 @@ class Agent:
         self._leaving = True
         if self._pool is None:
             return
+        self._say(("leaving",))
         self._say(*(("return", message[1], _number_in(message)) for message in self._later))
         self._later.clear()
         for group in list(self._groups.values()):
@@ -175,8 +180,12 @@ class Agent:
         for task in list(self._tasks.values()):
             task.cancel(False)
         limit = self._loop.time() + _TO_LEAVE
-        while (self._pool._engine.pending or self._out) and not self._comm.closed() and self._loop.time() < limit:
+        while not self._is_done() and not self._comm.closed() and self._loop.time() < limit:
             await asyncio.sleep(0.02)
+
+    def _is_done(self) -> bool:
+        """Returns whether the client has, or is sent back, all that it has sent."""
+        return self._quiet and not (self._pool._engine.pending or self._later or self._out or self._writing)
 
     # --- the pool ---
 
@@ -222,6 +231,8 @@ class Agent:
             self._cancel(*rest)
         elif kind == "forget":
             self._forget(*rest)
+        elif kind == "quiet":
+            self._quiet = True
         elif kind == "ask":
             rows = [tuple(row) for row in self._pool.statistics()]
             self._say(("told", rest[0], rows))

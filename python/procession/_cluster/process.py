@@ -149,8 +149,8 @@ class RemotePopen(popen_fork.Popen):
         if self.node not in _prepared:
             try:
                 members.run(process_node.install, self.node.address)
-            except TimeoutError:
-                raise NodeDiedError(f"the node {self.node.name} does not answer") from None
+            except (TimeoutError, OSError) as error:
+                raise NodeDiedError(f"the node {self.node.name} does not answer: {error}") from None
             _prepared.add(self.node)
         self._sentinel = os.eventfd(0, os.EFD_CLOEXEC)
         _end_at_exit()

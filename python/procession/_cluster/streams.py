@@ -85,12 +85,24 @@ class Lines(Stream):
         self._rest += piece
         end = self._rest.rfind(b"\n") + 1
         if end == 0 and len(self._rest) >= _LONGEST_LINE:
-            end = len(self._rest)
+            end = _end_of_text(self._rest)
         whole, self._rest = self._rest[:end], self._rest[end:]
         return ("output", self._number, whole) if whole else ()
 
     def _left(self) -> tuple[Any, ...]:
         return ("output", self._number, self._rest) if self._rest else ()
+
+
+def _end_of_text(text: bytes) -> int:
+    """Returns where to cut a long line: not inside a character of UTF-8, if it is such text."""
+    for back in range(1, 5):
+        byte = text[-back]
+        if byte < 0x80:  # ASCII
+            break
+        if byte >= 0xC0:  # the first byte of a character: of two, three or four
+            whole = 2 + (byte >= 0xE0) + (byte >= 0xF0)
+            return len(text) - back if back < whole else len(text)
+    return len(text)
 
 
 class Records(Stream):

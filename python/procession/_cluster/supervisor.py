@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
 import weakref
@@ -74,10 +75,18 @@ class ClusterSupervisor(Listeners):
         ender = threading.Thread(target=self._end, name="PoolEnder", daemon=True)
         ender.start()
         while (key := self._events.get()) is not None:
-            self.tell(key)
+            self._tell(key)
         engine.members.unwatch(engine)
         for key in list(self.watched):
+            self._tell(key)
+
+    def _tell(self, key: tuple[bool, int]) -> None:
+        """Calls back. If that raises SystemExit or the like, the pool ends, as a pool of one machine does."""
+        try:
             self.tell(key)
+        except BaseException as error:
+            sys.excepthook(type(error), error, error.__traceback__)
+            self.engine.terminate()
 
     def _end(self) -> None:
         engine = self.engine

@@ -12,6 +12,7 @@ import os
 import shutil
 import sys
 import tarfile
+import time
 from contextlib import suppress
 
 TYPE_CHECKING = False
@@ -86,16 +87,19 @@ def append(folder: str) -> None:
 
 
 def store(archive: bytes, client: str, dask_worker: Any) -> None:
-    """Unpacks an archive. Each file replaces its predecessor in one step, so a worker never reads half of one.
+    """Unpacks an archive. Each file replaces its predecessor in one step, so a worker never reads half of one. What an
+    earlier upload of a folder had and this one has not is removed.
 
     ValueError: it contains something else than files and folders, or a name that leads elsewhere.
     """
     folder = folder_of(client, dask_worker)
+    stored: list[str] = []
     with tarfile.open(fileobj=io.BytesIO(archive)) as members:
         for member in members:
             place = os.path.normpath(os.path.join(folder, member.name))
             if not place.startswith(folder + os.sep):
                 raise ValueError(f"{member.name!r} would be stored outside the folder of uploads")
+            stored.append(place)
             if member.isdir():
                 os.makedirs(place, exist_ok=True)
             elif content := members.extractfile(member):
@@ -103,6 +107,20 @@ def store(archive: bytes, client: str, dask_worker: Any) -> None:
                 _write(place, content.read(), member.mode & 0o755)
             else:
                 raise ValueError(f"{member.name!r} is neither a file nor a folder")
+    _remove_others(stored)
+
+
+def _remove_others(stored: list[str]) -> None:
+    """Removes what is in the folder that was stored (the first path) and is not one of these paths."""
+    kept = set(stored)
+    for place, _, files in os.walk(stored[0], topdown=False):
+        if place not in kept:
+            shutil.rmtree(place, ignore_errors=True)
+            continue
+        for name in files:
+            if (path := os.path.join(place, name)) not in kept:
+                with suppress(FileNotFoundError):
+                    os.unlink(path)
 
 
 def _write(place: str, content: bytes, mode: int) -> None:
@@ -111,6 +129,10 @@ def _write(place: str, content: bytes, mode: int) -> None:
         with open(new, "wb") as file:
             file.write(content)
         os.chmod(new, mode)
+        with suppress(FileNotFoundError):
+            # Python takes compiled code for up to date if the source has the same size and second.
+            later = max(time.time(), int(os.stat(place).st_mtime) + 1)
+            os.utime(new, (later, later))
         os.replace(new, place)
     finally:
         with suppress(FileNotFoundError):

@@ -7,7 +7,7 @@ from pickle import PickleBuffer
 
 from .._pool import worker
 from . import pickling, uploads
-from .frames import safe
+from .frames import safe, writable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def begin(init: Sequence[bytes], node: str, folder: str) -> None:
         return
     pickled, *buffers = init
     try:
-        initializer, initargs = pickling.loads(pickled, buffers=buffers)
+        initializer, initargs = pickling.loads(pickled, buffers=writable(buffers))
     except Exception as error:
         raise InitializerFailed(described(unreadable(error, node), node, None)) from None
     try:
@@ -48,7 +48,7 @@ def run_call(definition: bytes, node: str, pickled: bytes, buffers: Sequence[Any
     """Runs one call of `apply`. Returns as `run_items`."""
     try:
         function = _function(definition)
-        args, keywords = pickling.loads(pickled, buffers=buffers)
+        args, keywords = pickling.loads(pickled, buffers=writable(buffers))
     except Exception as error:
         return False, described(unreadable(error, node), node, None)
     try:
@@ -70,7 +70,7 @@ def run_items(definition: bytes, node: str, starred: bool, task: tuple[Any, ...]
     many, pickled, *buffers = task
     try:
         function = _function(definition)
-        items = pickling.loads(pickled, buffers=buffers)
+        items = pickling.loads(pickled, buffers=writable(buffers))
     except Exception as error:
         return False, described(unreadable(error, node), node, None)
     values: list[Any] = []
@@ -114,7 +114,7 @@ def described(error: BaseException, node: str, place: tuple[int, object] | None)
     kind, message, text, pickled, at = worker.described(error, place, _pickled)
     text = f"On node {node}, in worker {os.getpid()}:\n{text}"
     at = None if at is None else (at[0], safe(at[1]))
-    return "raised", (kind, safe(message), safe(text), pickled, at)
+    return "raised", (safe(kind), safe(message), safe(text), pickled, at)
 
 
 def described_item(error: BaseException, item: object) -> tuple[str, tuple[Any, ...]]:
