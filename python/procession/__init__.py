@@ -237,5 +237,5 @@ def _for_freezers() -> None:
     from . import futures, heap, managers, pool, rust, sharedctypes  # noqa: F401
     from ._cluster import context, engine, node, supervisor, whole_program  # noqa: F401
     from ._memory import arrays, shared_dict  # noqa: F401
-    from ._pool import errors, exits, reports, seeding, worker, worker_options, worker_setup  # noqa: F401
+    from ._pool import errors, reports, seeding, worker  # noqa: F401
     from ._serialize import explain, move  # noqa: F401

@@ -43,8 +43,9 @@ def test_workers_of_the_nodes_have_the_variables_of_the_pool_and_numbers(cluster
         assert pool.apply(os.getenv, ("OF_THE_POOL",)) == "yes"
         assert pool.apply(os.getenv, ("HOME",)) is None
         assert pool.apply(mp.worker_id) == 0
-    with pytest.raises(ValueError, match="exit_function"):
-        cluster.Pool(exit_function=os.getpid)
+    for option, value in {"exit_function": os.getpid, "logs": True, "output": "forward"}.items():
+        with pytest.raises(ValueError, match=option):
+            cluster.Pool(**{option: value})
 
 
 def test_a_seed_gives_the_numbers_that_it_gives_on_one_machine(cluster):

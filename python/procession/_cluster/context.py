@@ -81,8 +81,9 @@ class ClusterContext(BaseContext):
         from .engine import ClusterEngine
         from .supervisor import ClusterSupervisor
 
-        if "exit_function" in asked.of_workers:
-            raise ValueError("a pool over a cluster has no exit_function: a node that dies would call none")
+        for option in ("exit_function", "logs", "output"):
+            if option in asked.of_workers:
+                raise ValueError(f"a pool over a cluster has no {option}: its workers are those of the nodes")
         if isinstance(asked.of_workers.get("pin"), list):
             raise ValueError('a pool over a cluster has no list of CPUs for pin, as nodes differ: only "cores"')
         options = {

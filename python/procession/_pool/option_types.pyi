@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, TypeAlias, TypedDict
 
+from .output_relay import WorkerOutput
+
 RetryOn: TypeAlias = type[Exception] | tuple[type[Exception], ...] | None
 
 class PoolOptions(TypedDict, total=False):
@@ -29,6 +31,10 @@ class PoolOptions(TypedDict, total=False):
         pin: on which CPUs the workers run. "cores": each worker has one of the CPUs that this process may use; more
             workers than CPUs share them. A list: its item for a worker's number is a CPU or a set of CPUs; more workers
             than items begin again at the first.
+        logs: whether log records of workers go to the handlers of this process, with the name and the pid of the
+            worker. The levels are those that the loggers have here when the pool is made.
+        output: "forward" prints what workers write to stdout and stderr here, line by line, with the number of the
+            worker before each line. A callable gets each line and a `WorkerOutput` instead, in a thread of the pool.
         seed: makes random numbers the same in each run of the program: each item of a call has a stream of its own,
             which depends on the seed, the number of the call in the pool and the index of the item. `random`, and
             numpy's and torch's global generators where they are imported, are seeded for it; see `task_rng`.
@@ -45,6 +51,8 @@ class PoolOptions(TypedDict, total=False):
     env: Mapping[str, str | None] | None
     exit_function: Callable[[], object] | None
     pin: Literal["cores"] | Sequence[int | Iterable[int]] | None
+    logs: bool
+    output: Literal["forward"] | Callable[[str, WorkerOutput], object] | None
     seed: int | None
     name: str | None
 

@@ -29,7 +29,7 @@ _OF_ENGINES = (
     "timeout",
     "worker_memory_limit",
 )
-_OF_WORKERS = ("env", "exit_function", "pin")
+_OF_WORKERS = ("env", "exit_function", "logs", "output", "pin")
 _OF_POOL = (*_OF_ENGINES, *_OF_WORKERS)
 # options of `map` and its variants
 _OF_MAP = ("on_error", "progress", "retries", "retry_delay", "retry_on", "soft_timeout", "timeout")

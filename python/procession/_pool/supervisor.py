@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from .._core import PoolEngine
     from ..context import BaseContext
     from ..process import BaseProcess
-    from .exits import ExitResults
     from .options import OfPool
+    from .relays import Relays
 
 __all__ = ["Supervisor"]
 
@@ -49,13 +49,12 @@ class Supervisor(Listeners):
         self.processes = processes
         self._in_slot: dict[int, BaseProcess] = {}
         more = asked.for_workers()
-        self.exits: ExitResults | None = None
-        if more is not None and "exit_function" in more:
-            from .exits import ExitResults
+        self.relays: Relays | None = None
+        if more is not None:
+            from .relays import Relays
 
-            self.exits = ExitResults(context, more["exit_function"])
-            more = {**more, "exit_function": self.exits.call}
-        self.worker = (initializer, tuple(initargs), most, asked.worker_memory_limit, more)
+            self.relays = Relays(context, more)
+        self.worker = (initializer, tuple(initargs), most, asked.worker_memory_limit)
         self.environment = asked.environment()
         self.pid = os.getpid()
         # the worker that ended last, and the exception if one could not be started
@@ -79,17 +78,27 @@ class Supervisor(Listeners):
                 self._start(slot)
             except BaseException:
                 self.engine.start_failed(slot)
+                if self.relays is not None:
+                    self.relays.finish()
                 raise
+        if self.relays is not None:
+            self.relays.begin()
         self.thread = threading.Thread(target=self._run, name="PoolSupervisor", daemon=True)
         self.thread.start()
 
     def _start(self, slot: int) -> None:
-        process = self.make(self.context, target=worker.main, args=(self.engine.handle, slot, *self.worker))
+        relays = self.relays
+        more = None if relays is None else relays.for_worker(slot)
+        process = self.make(self.context, target=worker.main, args=(self.engine.handle, slot, *self.worker, more))
         process.name = process.name.replace("Process", "PoolWorker")
         process.daemon = True
         if self.environment:
             process.__dict__["_procession_environment"] = self.environment
-        process.start()
+        try:
+            process.start()
+        finally:
+            if relays is not None:
+                relays.started(slot, getattr(process, "pid", None) or 0)
         self._in_slot[slot] = process
         self._list_processes()
         try:
@@ -122,6 +131,8 @@ class Supervisor(Listeners):
                 self.engine.terminate()
         for process in self.processes:
             process.join()
+        if self.relays is not None:
+            self.relays.finish()
         # calls that are not done now will not be done
         for key in list(self.watched):
             self.tell(key)
@@ -136,6 +147,8 @@ class Supervisor(Listeners):
     def _exited(self, slot: int) -> None:
         process = self._in_slot[slot]
         process.join()
+        if self.relays is not None:
+            self.relays.ended(slot)
         popen = process._popen
         memory = popen is not None and popen._out_of_memory
         if self.engine.phase != "broken":  # the workers that end after that have not broken it

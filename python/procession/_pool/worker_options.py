@@ -6,6 +6,7 @@ import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 __all__ = ["checked"]
@@ -15,8 +16,8 @@ def checked(given: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
     """Returns those of the options that have one of the names and are set. Raises TypeError or ValueError."""
     made: dict[str, Any] = {}
     for name in names:
-        if (value := given.get(name)) is not None:
-            made[name] = _CHECKS[name](value)
+        if (value := given.get(name)) is not None and (checked := _CHECKS[name](value)) is not None:
+            made[name] = checked
     return made
 
 
@@ -60,4 +61,20 @@ def _pin(pin: Any) -> str | list[list[int]]:
     return made
 
 
-_CHECKS = {"env": _env, "exit_function": _exit_function, "pin": _pin}
+def _logs(logs: Any) -> bool | None:
+    return bool(logs) or None
+
+
+def _output(output: Any) -> Any:
+    if output != "forward" and not callable(output):
+        raise TypeError(f'output must be "forward", a callable or None, not {output!r}')
+    return output
+
+
+_CHECKS: dict[str, Callable[[Any], Any]] = {
+    "env": _env,
+    "exit_function": _exit_function,
+    "logs": _logs,
+    "output": _output,
+    "pin": _pin,
+}

@@ -37,7 +37,7 @@ class WorkerReports:
             ValueError: the pool has no `exit_function`.
             Exception: `exit_function` has raised it in a worker.
         """
-        exits = getattr(self._supervisor, "exits", None)
+        exits = getattr(getattr(self._supervisor, "relays", None), "exits", None)
         if exits is None:
             raise ValueError("the pool was made without exit_function")
         results: list[Any] = exits.read(return_exceptions)

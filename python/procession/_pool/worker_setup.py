@@ -13,6 +13,9 @@ __all__ = ["finish", "prepare"]
 
 def prepare(more: dict[str, Any]) -> None:
     """Prepares this process before the initializer is called. more: as `OfPool.for_workers` returns it."""
+    for name in ("output", "logs"):
+        if (source := more.get(name)) is not None:
+            source.install()
     if (threads := more.get("inner_threads")) is not None:
         from .blas_threads import limit
 

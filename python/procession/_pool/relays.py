@@ -1,0 +1,70 @@
+"""What a pool keeps on the parent's side for options of its workers: results at their end, log records, output."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ..context import BaseContext
+    from .exits import ExitResults
+    from .log_relay import LogRelay
+    from .output_relay import OutputRelay, OutputSource
+
+__all__ = ["Relays"]
+
+
+class Relays:
+    """The relays of a pool. The supervisor calls the methods, all in one thread at a time."""
+
+    def __init__(self, context: BaseContext, more: dict[str, Any]) -> None:
+        """more: as `OfPool.for_workers` returns it."""
+        self.exits: ExitResults | None = None
+        self._logs: LogRelay | None = None
+        self._output: OutputRelay | None = None
+        self._starting: OutputSource | None = None
+        self._more = dict(more)
+        if (function := more.get("exit_function")) is not None:
+            from .exits import ExitResults
+
+            self.exits = ExitResults(context, function)
+            self._more["exit_function"] = self.exits.call
+        if self._more.pop("logs", False):
+            from .log_relay import LogRelay
+
+            self._logs = LogRelay(context)
+            self._more["logs"] = self._logs.source
+        if (show := self._more.pop("output", None)) is not None:
+            from .output_relay import OutputRelay
+
+            self._output = OutputRelay(None if show == "forward" else show)
+
+    def for_worker(self, slot: int) -> dict[str, Any]:
+        """Returns the options for a worker that is about to start."""
+        if self._output is None:
+            return self._more
+        self._starting = self._output.source(slot)
+        return {**self._more, "output": self._starting}
+
+    def started(self, slot: int, pid: int) -> None:
+        """Called when the worker was started, and with pid 0 if that has failed."""
+        if self._output is not None and self._starting is not None:
+            self._output.started(slot, pid, self._starting)
+            self._starting = None
+
+    def ended(self, slot: int) -> None:
+        """Called when the worker has ended."""
+        if self._output is not None:
+            self._output.ended(slot)
+
+    def begin(self) -> None:
+        """Called when the first workers were started: threads would be copied by a fork."""
+        for relay in (self._logs, self._output):
+            if relay is not None:
+                relay.begin()
+
+    def finish(self) -> None:
+        """Called when all workers have ended. Returns when all that they have said has been passed on."""
+        for relay in (self._output, self._logs):
+            if relay is not None:
+                relay.finish()
