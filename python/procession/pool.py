@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import threading
 import warnings
-from collections.abc import Sized
 from functools import partial
 from weakref import WeakSet
 
@@ -22,8 +21,7 @@ from ._pool.compat_results import MapResult as MapResult
 from ._pool.compat_results import job_counter as job_counter
 from ._pool.errors import MaybeEncodingError as MaybeEncodingError
 from ._pool.errors import error_of, name_of
-from ._pool.imap_input import Feed, reads_at_once
-from ._pool.iterators import ResultIterator, UnorderedResultIterator
+from ._pool.imap_calls import ImapCalls
 from ._pool.life import CLOSE, RUN, TERMINATE, PoolLife
 from ._pool.options import OfMap, OfPool, number_of_workers, repeated, repeats
 from ._pool.results import OneResult, ResultList
@@ -65,7 +63,7 @@ for _kind in (
 AsyncResult = ApplyResult
 
 
-class Pool(PoolLife, WorkerReports):
+class Pool(ImapCalls, PoolLife, WorkerReports):
     """Worker processes that run functions and return their results.
 
     If a worker dies, in any way, its task fails with `WorkerDiedError` or is run again (`retries`). A new worker takes
@@ -148,8 +146,7 @@ class Pool(PoolLife, WorkerReports):
         self._new_group = self._engine.group if asked.seed is None else asked.seed.grouped(self._engine)
         self._backlog = Backlog(self._engine)
         self._waiting = self._backlog.waiting
-        # the inputs that iterators are reading
-        self._feeds: WeakSet[Feed] = WeakSet()
+        self._feeds = WeakSet()
         self._terminate = util.Finalize(
             self, _terminate, args=(self._engine, self._supervisor, self._feeds), exitpriority=15
         )
@@ -284,80 +281,7 @@ class Pool(PoolLife, WorkerReports):
             supervisor.watched[False, task.id] = result._tell
         return True
 
-    # --- many calls ---
-
-    def map(
-        self,
-        func: Callable[[S], T],
-        iterable: Iterable[S],
-        chunksize: int | None = None,
-        **options: Unpack[MapOptions],
-    ) -> list[T]:
-        """Computes [func(item) for item in iterable] in the workers. Returns the list, in order.
-
-        If calls raise, it waits for all others and then raises the exception of the first one (in the order of the
-        input), unless `on_error` says otherwise. `func` and the arguments bound to it (`functools.partial`) are sent
-        once.
-
-        Args:
-            chunksize: number of items per task. By default large at first and then ever smaller, so that no worker is
-                idle at the end; 1 with a `timeout`, and if `on_error` is "return" or "group".
-            options: additions to multiprocessing, see `MapOptions`.
-        """
-        return self._map(func, iterable, mapstar, chunksize, options)
-
-    def map_async(
-        self,
-        func: Callable[[S], T],
-        iterable: Iterable[S],
-        chunksize: int | None = None,
-        callback: Callable[[list[T]], object] | None = None,
-        error_callback: Callable[[BaseException], object] | None = None,
-        **options: Unpack[MapOptions],
-    ) -> MapResult[T]:
-        """As `map`, but returns a result to wait for, at once. Callbacks are called as in `apply_async`, or in the
-        caller's thread if all tasks are done by the time that all of the input was sent."""
-        return self._map_async(func, iterable, mapstar, chunksize, callback, error_callback, **options)
-
-    def starmap(
-        self,
-        func: Callable[..., T],
-        iterable: Iterable[Iterable[Any]],
-        chunksize: int | None = None,
-        **options: Unpack[MapOptions],
-    ) -> list[T]:
-        """Computes [func(*item) for item in iterable]. Otherwise as `map`."""
-        return self._map(func, iterable, starmapstar, chunksize, options)
-
-    def starmap_async(
-        self,
-        func: Callable[..., T],
-        iterable: Iterable[Iterable[Any]],
-        chunksize: int | None = None,
-        callback: Callable[[list[T]], object] | None = None,
-        error_callback: Callable[[BaseException], object] | None = None,
-        **options: Unpack[MapOptions],
-    ) -> MapResult[T]:
-        """As `starmap`, but returns a result to wait for, at once. Callbacks are called as in `map_async`."""
-        return self._map_async(func, iterable, starmapstar, chunksize, callback, error_callback, **options)
-
-    def _map(
-        self,
-        func: Callable[..., Any],
-        iterable: Iterable[Any],
-        mapper: Callable[..., Any],
-        chunksize: int | None,
-        options: MapOptions,
-    ) -> list[Any]:
-        made = self._map_async(func, iterable, mapper, chunksize, **options)
-        try:
-            values: list[Any] = made.get()
-        except BaseException:
-            # After Ctrl-C, or an exception of another signal handler, the caller has no result that it could cancel.
-            if not made.ready():
-                made.cancel()
-            raise
-        return values
+    # --- many calls; the methods that call this one are in `MapCalls` ---
 
     def _map_async(
         self,
@@ -369,7 +293,10 @@ class Pool(PoolLife, WorkerReports):
         error_callback: Callable[[BaseException], object] | None = None,
         **options: Unpack[MapOptions],
     ) -> MapResult[Any]:
-        """Does the work of the four methods above; a subclass may override it. mapper: runs a chunk, as `mapstar`."""
+        """Does the work of `map`, `starmap` and their variants; a subclass may override it.
+
+        mapper: runs a chunk, as `mapstar`.
+        """
         self._check_running()
         asked = OfMap(self, "map", options)  # type: ignore[arg-type]
         if mapper is not mapstar and mapper is not starmapstar:
@@ -385,6 +312,7 @@ class Pool(PoolLife, WorkerReports):
         chunked = chunksize is None or chunksize > 1
         result: ResultList[Any] = kind(self, func, length, chunked, callback, error_callback, bar)
         result._chunk = chunksize
+        result._join = getattr(items, "_procession_join", None)
         if not length:
             return result
         result._group = self._new_group(call, starred, asked.timeout, asked.retries, False)
@@ -400,74 +328,6 @@ class Pool(PoolLife, WorkerReports):
             result._group.cancel()
             raise
         return result
-
-    def imap(
-        self,
-        func: Callable[[S], T],
-        iterable: Iterable[S],
-        chunksize: int = 1,
-        *,
-        buffersize: int | None = None,
-        **options: Unpack[MapOptions],
-    ) -> IMapIterator[T]:
-        """Returns an iterator over func(item) for the items of iterable, in their order, at once. Also for `async for`.
-
-        The iterator returns results also while the input waits, even if the input waits for these results. After
-        `close()` the input is read on; `join()` and dropping the iterator read it to its end.
-
-        Args:
-            chunksize: number of items per task.
-            buffersize: how many items the input is read ahead of the results that were fetched. By default some per
-                worker, and up to 1024 chunks if they are done quickly. (multiprocessing reads all of it at once.)
-            options: as for `map`; `next(timeout)` limits the wait for a result.
-
-        Raises:
-            ValueError: the pool is closed; `chunksize` or `buffersize` is below 1.
-        """
-        return self._imap(ResultIterator, func, iterable, chunksize, buffersize, options)
-
-    def imap_unordered(
-        self,
-        func: Callable[[S], T],
-        iterable: Iterable[S],
-        chunksize: int = 1,
-        *,
-        buffersize: int | None = None,
-        **options: Unpack[MapOptions],
-    ) -> IMapIterator[T]:
-        """As `imap`, in the order in which the results arrive."""
-        return self._imap(UnorderedResultIterator, func, iterable, chunksize, buffersize, options)
-
-    def _imap(
-        self,
-        kind: type[ResultIterator[Any]],
-        func: Callable[[S], T],
-        iterable: Iterable[S],
-        chunksize: int,
-        buffersize: int | None,
-        options: MapOptions,
-    ) -> ResultIterator[T]:
-        self._check_running()
-        asked = OfMap(self, "imap", options)  # type: ignore[arg-type]
-        if count("chunksize", chunksize, None) < 1:
-            raise ValueError(f"Chunksize must be 1+, not {chunksize:n}")
-        if buffersize is not None:
-            buffersize = count("buffersize", buffersize, 1)
-        source, inline = reads_at_once(iterable)
-        bar = asked.bar(len(iterable) if isinstance(iterable, Sized) else None)
-        return self._iterator(kind, asked, func, False, source, chunksize, buffersize, inline, bar)
-
-    def _iterator(
-        self, kind: type[ResultIterator[Any]], asked: OfMap, func: Any, starred: bool, *how: Any
-    ) -> ResultIterator[Any]:
-        source, chunksize, ahead, inline, bar = how
-        call = func
-        if asked.rare:
-            kind, call = asked.prepared(kind, func, starred, chunksize, bar, self._engine)
-        group = self._new_group(call, starred, asked.timeout, asked.retries, False)
-        feed = Feed(self, group, source, chunksize, ahead, inline)
-        self._feeds.add(feed)
-        return kind(self, feed, func, bar)
 
     # --- the pool itself ---
 

@@ -50,11 +50,11 @@ def wrapped(
     return Caught(func, starred, in_process if describer is None else describer())
 
 
-def kind_of(kind: Any, on_error: str) -> Any:
-    """Returns what makes the result of a `map_async` or an `imap` in place of a class."""
+def kind_of(kind: Any, on_error: str, numbered: bool) -> Any:
+    """Returns what makes the result of a `map_async` or an `imap` in place of a class. numbered: for `imap`."""
     if kind is ResultList:
         return {"return": _ReturnList, "group": _GroupList, "stop": _StopList}[on_error]
-    return partial(ItemIterator if kind._ordered else UnorderedItemIterator, on_error=on_error)
+    return partial(ItemIterator if kind._ordered else UnorderedItemIterator, on_error=on_error, numbered=numbered)
 
 
 def _is_of_item(what: tuple[Any, ...], error: BaseException) -> bool:
@@ -197,7 +197,7 @@ class ItemIterator(Results[T]):
     _stopped = False
     _errors: list[BaseException] | None = None
 
-    def __init__(self, *of: Any, on_error: str, numbered: bool = False) -> None:
+    def __init__(self, *of: Any, on_error: str, numbered: bool) -> None:
         """of: the arguments of the base class. numbered: whether each result comes with the index of its item."""
         super().__init__(*of)
         self.on_error = on_error

@@ -119,7 +119,17 @@ class OfPool:
 class OfMap:
     """The options of one call of `map`, `imap` and their variants."""
 
-    __slots__ = ("on_error", "progress", "rare", "retries", "retry_delay", "retry_on", "soft_timeout", "timeout")
+    __slots__ = (
+        "numbered",
+        "on_error",
+        "progress",
+        "rare",
+        "retries",
+        "retry_delay",
+        "retry_on",
+        "soft_timeout",
+        "timeout",
+    )
 
     def __init__(self, pool: Any, method: str, given: dict[str, Any]) -> None:
         """Checks the options. method: for errors."""
@@ -130,6 +140,7 @@ class OfMap:
         self.retry_delay: float = pool._retry_delay
         self.progress: Any = False
         self.on_error: str = "raise"
+        self.numbered = False  # whether an iterator returns the index of each item, too
         # whether an option is set that `prepared` looks at
         self.rare = self.retry_on is not None or self.soft_timeout is not None
         if not given:
@@ -174,11 +185,11 @@ class OfMap:
                 from .reports import Reporting
 
                 func = Reporting(func, listener)
-        if self.on_error == "raise":
+        if self.on_error == "raise" and not self.numbered:
             return kind, func
         from .on_error import kind_of, wrapped
 
-        return kind_of(kind, self.on_error), wrapped(func, self.on_error, starred, chunk, engine)
+        return kind_of(kind, self.on_error, self.numbered), wrapped(func, self.on_error, starred, chunk, engine)
 
     def bar(self, length: int | None) -> Any:
         """Returns what shows the progress; None: none is asked for, or tqdm is not installed."""

@@ -279,6 +279,8 @@ class ResultList(MapNames, OneList[list[T]], Many[T]):
     _chunk: int | None = None
     _tasks = 0
 
+    # makes of the list of results what `get` returns; for the slices of a table
+    _join: Callable[[list[Any]], Any] | None = None
     # whether no call was given up; for the progress bar
     _complete = True
     # whether the supervisor tells it of each outcome, also without callbacks
@@ -346,7 +348,15 @@ class ResultList(MapNames, OneList[list[T]], Many[T]):
         self._fail(index, error_of(what, name_of(self._function), index, self._pool._supervisor.broken), False)
 
     def _finish(self) -> None:
-        self._outcome = (True, self._values) if self._failure is None else (False, self._failure[1])
+        if self._failure is not None:
+            self._outcome = False, self._failure[1]
+        elif self._join is None:
+            self._outcome = True, self._values
+        else:
+            try:
+                self._outcome = True, self._join(self._values)
+            except Exception as error:  # for example arrays that do not fit together
+                self._outcome = False, error
         self._values = []
         if self._bar is not None:
             self._bar.close(self._complete)

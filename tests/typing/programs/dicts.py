@@ -53,6 +53,15 @@ async def later(pool: Pool, queue: Queue[str]) -> None:
     await queue.put_async("a", timeout=1)
     await queue.put_async(1)  # error
     pool.map(len, ["a"], retries="many")  # error
+    for index, number in pool.imap_unordered(len, ["a"], enumerate=True):
+        assert_type(index, int)
+        assert_type(number, int)
+    assert_type(pool.map_kwargs(dict[str, int], [{"a": 1}], on_error="group"), list[dict[str, int]])
+    pool.map(len, ["a"], on_error="ignore")  # error
+    pool.map(len, ["a"], retries=1, retry_on=(OSError, KeyError), progress=print)
+    pool.map(len, ["a"], retries=1, retry_on="OSError")  # error
+    mp.report_progress(1, None, text="a")
+    mp.report_progress("1", 2)  # error
 
 
 def start() -> None:
