@@ -1,15 +1,14 @@
 """Workers log to one file: whole lines, each with the id of its process,
 and none is lost when a worker is killed.
 
-    python examples/one_log_file.py
+    python examples/one_log_file.py [FILE]
 
-The handler of a worker puts its records into a queue of Procession, and a
-thread of this process writes them. When `put` returns, the record is safe
-in shared memory.
+With `logs=True`, records of the workers reach the handlers of this process,
+as if they were logged here. Before a logging call of a worker returns, its
+record is safe in shared memory.
 """
 
 import logging
-import logging.handlers
 import os
 import signal
 import sys
@@ -21,17 +20,10 @@ import procession as mp
 log = logging.getLogger("shop")
 
 
-def begin(records) -> None:
-    """Runs once in each worker: all its records go to the queue."""
-    root = logging.getLogger()
-    root.handlers = [logging.handlers.QueueHandler(records)]
-    root.setLevel(logging.INFO)
-
-
 def sell(order: int) -> None:
     """Runs in a worker."""
     log.info("order %d begins", order)
-    log.debug("not wanted: it stays in the worker")
+    log.debug("not wanted, so it is not sent")
     if order == 2:
         log.error("order %d kills its worker", order)
         os.kill(os.getpid(), signal.SIGKILL)
@@ -39,23 +31,19 @@ def sell(order: int) -> None:
 
 
 def main(path: Path) -> None:
-    file = logging.FileHandler(path)
-    file.setFormatter(
-        logging.Formatter("%(process)d %(levelname)s %(message)s")
+    logging.basicConfig(
+        filename=path,
+        level=logging.INFO,
+        format="%(process)d %(levelname)s %(message)s",
     )
-    records = mp.Queue(name="log records")
-    listener = logging.handlers.QueueListener(records, file)
-    listener.start()
-    with mp.Pool(2, initializer=begin, initargs=(records,)) as pool:
+    with mp.Pool(2, logs=True) as pool:
         pool.map(sell, range(4), on_error="return")
-    listener.stop()
-    file.close()
+        pool.close()
+        pool.join()  # after that, all records are in the file
     lines = [line.partition(" ") for line in path.read_text().splitlines()]
     print("\n".join(sorted(text for _process, _space, text in lines)))
-    print(
-        "all of them from workers:",
-        str(os.getpid()) not in {process for process, *_ in lines},
-    )
+    processes = {process for process, _space, _text in lines}
+    print("all of them from workers:", str(os.getpid()) not in processes)
 
 
 if __name__ == "__main__":
