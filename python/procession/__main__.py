@@ -100,7 +100,10 @@ def _taken_cluster(arguments: list[str]) -> list[str]:
         _refuse("--cluster needs the address of a scheduler, and a program after it")
     from procession._cluster import whole_program
 
-    whole_program.use(address)
+    try:
+        whole_program.use(address)
+    except ValueError as error:
+        _refuse(f"--cluster: {error}")
     return rest
 
 

@@ -122,26 +122,8 @@ def test_a_task_cannot_harm_the_process_of_the_node(cluster):
     assert {node.pid for node in cluster.nodes()} == pids
 
 
-def test_plain_tcp_beyond_this_machine_is_refused():
-    for address in ("tcp://10.1.2.3:8786", "scheduler.example.org:8786", "tcp://[2001:db8::1]:8786"):
-        with pytest.raises(ValueError, match=r"is not encrypted.*insecure=True"):
-            mp.cluster(address)
-    for address in ("tcp://127.0.0.1:1", "tcp://[::1]:1", "localhost:1", "tls://10.1.2.3:1"):
-        assert connect.why_plain(address, False) is None
-    assert connect.why_plain("tcp://10.1.2.3:8786", True) is None
-
-
 def test_nodes_inside_this_process_are_refused():
     assert "LocalCluster(processes=True)" in (connect.why_plain("inproc://10.0.0.1/1/1", True) or "")
-
-
-def test_a_wrong_address_says_that_no_scheduler_answers():
-    with pytest.raises(ConnectionError, match=r"no scheduler answers at tcp://127\.0\.0\.1:1"):
-        mp.cluster("127.0.0.1:1", node_timeout=0.5)
-    with pytest.raises(TypeError, match="a Client or a Cluster of Dask, and not a int"):
-        mp.cluster(3)
-    with pytest.raises(ValueError, match="node_timeout"):
-        mp.cluster("127.0.0.1:1", node_timeout=0)
 
 
 def test_a_node_with_another_version_is_refused(lone_scheduler, tmp_path):

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import sys
+import warnings
+from contextlib import suppress
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["VERSIONS", "client_of", "dask", "host_of", "why_other", "why_plain"]
+__all__ = ["VERSIONS", "client_of", "dask", "full_address", "host_of", "why_other", "why_plain"]
+
+_SILENT = 3.0  # seconds without an answer after which the program is told that it waits
+_TO_CLOSE = 2.0  # seconds for a client that could not be made to end
 
 # An expression, since a node that lacks this package cannot be sent a function of it. (Nor can a function go by value:
 # the byte code of another version of Python is not to be run.)
@@ -36,14 +41,15 @@ def client_of(where: Any, security: Any, insecure: bool, timeout: float) -> Any:
     A client of the program is not used itself: it may be closed, and its handlers of events are the program's.
 
     Raises:
-        ConnectionError: no scheduler answers there in `timeout` seconds.
-        ValueError: the address is plain tcp beyond this machine.
+        ConnectionError: no scheduler answers there in `timeout` seconds, or the host of a plain address is not known.
+        OSError: a file of `security` cannot be read.
+        ValueError: the address has no port, is plain tcp beyond this machine, or is tls without certificates.
     """
     package = dask()
     if isinstance(where, package.Client):
         address, security = where.scheduler.address, security or where.security
     elif isinstance(where, str):
-        address = where if "://" in where else f"tcp://{where}"
+        address = full_address(where)
     elif hasattr(where, "scheduler_address"):
         address, security = where.scheduler_address, security or getattr(where, "security", None)
     else:
@@ -51,11 +57,112 @@ def client_of(where: Any, security: Any, insecure: bool, timeout: float) -> Any:
         raise TypeError(f"a cluster is an address (str), a Client or a Cluster of Dask, and not a {kind}")
     why = why_plain(address, insecure)
     if why is not None:
+        check_name(address)
         raise ValueError(why)
+    if address.startswith("tls://"):
+        check_certificates(security)
+    from threading import Timer
+
+    waits = Timer(min(_SILENT, timeout / 2), _tell_of_wait, (address, timeout))
+    waits.daemon = True
+    waits.start()
+    # in two steps, so that there is something to close if the second one fails
+    client = package.Client.__new__(package.Client)
     try:
-        return package.Client(address, security=security, timeout=timeout, set_as_default=False)
-    except (OSError, TimeoutError) as error:
-        raise ConnectionError(f"no scheduler answers at {address}: {error}") from error
+        client.__init__(address, security=security, timeout=timeout, set_as_default=False)
+    except BaseException as error:
+        # Otherwise the interpreter closes it at its end, and waits for the thread of Dask's loop, which has ended.
+        with suppress(Exception):
+            client.close(_TO_CLOSE)
+        if isinstance(error, (OSError, TimeoutError)):
+            raise ConnectionError(f"no scheduler answers at {address}: {_reason(error)}") from None
+        raise
+    finally:
+        waits.cancel()
+    return client
+
+
+def full_address(where: str) -> str:
+    """Returns an address with its scheme. ValueError: it is none, or has no port."""
+    address = where if "://" in where else f"tcp://{where}"
+    scheme, _, rest = address.partition("://")
+    if scheme == "inproc":
+        return address
+    host, _, port = rest.rpartition(":")
+    like = "an address is like tls://host:8786"
+    if scheme not in ("tcp", "tls", "ws", "wss", "ucx"):
+        raise ValueError(f"{where!r} has the unknown scheme {scheme!r}: {like}")
+    if ":" not in rest or port.endswith("]"):  # the colons in brackets are those of IPv6
+        raise ValueError(f"{where!r} has no {'port' if rest else 'host'}: {like}")
+    if not host:
+        raise ValueError(f"{where!r} has no host: {like}")
+    if not port.isdecimal() or not 0 < int(port) < 65536:
+        raise ValueError(f"{where!r} has the port {port!r}, which is not a number from 1 to 65535: {like}")
+    return address
+
+
+def check_name(address: str) -> None:
+    """ConnectionError: the host of an address is not known."""
+    import socket
+
+    host = host_of(address)
+    try:
+        socket.getaddrinfo(host, None)
+    except (OSError, UnicodeError) as error:
+        raise ConnectionError(f"the host {host!r} of {address} is not known: {error}") from None
+
+
+def check_certificates(security: Any) -> None:
+    """Checks that there are certificates for `tls://`, in `security` or (None) in Dask's configuration.
+
+    Raises:
+        OSError: a file cannot be read.
+        ValueError: there are none, or they are not valid.
+    """
+    import ssl
+
+    import dask.config
+    import distributed.security
+
+    kind: Any = distributed.security.Security
+    if security is None and not dask.config.get("distributed.client.security-loader", None):
+        security = kind()
+    if not isinstance(security, kind):
+        return
+    for name in ("tls_ca_file", "tls_client_cert", "tls_client_key"):
+        path = getattr(security, name)
+        if path and "\n" not in path:  # otherwise a PEM text
+            try:
+                with open(path, "rb"):
+                    pass
+            except OSError as error:
+                raise type(error)(
+                    error.errno, f"{error.strerror} ({name} of the certificates for tls://)", path
+                ) from None
+    try:
+        made = security.get_connection_args("client").get("ssl_context")
+    except (ssl.SSLError, ValueError) as error:
+        names = f"tls_ca_file={security.tls_ca_file!r}, tls_client_cert={security.tls_client_cert!r}"
+        raise ValueError(f"the certificates for tls:// cannot be used ({names}): {error}") from None
+    if made is None:
+        raise ValueError(
+            "tls:// needs certificates: give security=Security(tls_ca_file=..., tls_client_cert=...,"
+            " tls_client_key=...), of distributed.security, or set distributed.comm.tls in Dask's configuration"
+        )
+
+
+def _tell_of_wait(address: str, timeout: float) -> None:
+    text = f"no scheduler answers at {address} so far: procession.cluster() waits for {timeout:g} seconds in all"
+    with suppress(Warning):  # the program makes errors of warnings; this thread is not the one to raise it
+        warnings.warn(text, RuntimeWarning, stacklevel=1)
+
+
+def _reason(error: BaseException) -> str:
+    """Returns what is at the beginning of a chain of errors: Dask's own words are about its attempts."""
+    first = error
+    while (cause := first.__cause__ or first.__context__) is not None and isinstance(cause, OSError):
+        first = cause
+    return str(first) or type(first).__name__
 
 
 def why_plain(address: str, insecure: bool) -> str | None:

@@ -47,23 +47,33 @@ class ClusterContext(BaseContext):
         self.Process = class_for(self)
         self._lock = threading.Lock()
         self._members: Members | None = None
+        self._closed = False
 
     def __repr__(self) -> str:
         members = self._members
+        if self._closed:
+            return "<cluster, closed>"
         return "<cluster, not connected>" if members is None else f"<cluster {members.address} of {members.nodes}>"
 
     def members(self) -> Members:
-        """Returns the nodes. Connects to the cluster, if that was not done yet."""
+        """Returns the nodes. Connects to the cluster, if that was not done yet. ValueError: the context is closed."""
         from .members import Members
 
         with self._lock:
             found = self._members
+            if self._closed:
+                raise ValueError("this connection to a cluster is closed: make another one with cluster()")
             if found is None or found.pid != os.getpid():  # a forked child cannot use its parent's connection
-                where = self._where if self._where is not None else os.environ.get(ADDRESS)
-                if not where:
+                where = self._where if self._where is not None else os.environ.get(ADDRESS) or None
+                if where is None:
                     raise ValueError(f"which cluster? Set {ADDRESS} to the address of its scheduler, or use cluster()")
                 client = connect.client_of(where, self._security, self._insecure, self._node_timeout)
-                self._members = found = Members(client, self._insecure, self._node_timeout)
+                try:
+                    self._members = found = Members(client, self._insecure, self._node_timeout)
+                except BaseException:  # also Ctrl-C
+                    with suppress(Exception):
+                        client.close(timeout=2)
+                    raise
                 # for a program that drops the context without closing it
                 weakref.finalize(self, _close_soon, found).atexit = False
             return found
@@ -136,9 +146,13 @@ class ClusterContext(BaseContext):
         self.members().upload(path)
 
     def close(self) -> None:
-        """Ends the connection to the cluster; the cluster itself goes on. Pools that use it break."""
+        """Ends the connection to the cluster; the cluster itself goes on. Pools that use it break.
+
+        After that the context raises ValueError when it is used; that of `get_context("dask")` connects again.
+        """
         with self._lock:
             members, self._members = self._members, None
+            self._closed = self._where is not None
         if members is not None:
             members.close()
 
@@ -181,8 +195,10 @@ def cluster(
 
     Raises:
         ModuleNotFoundError: `distributed` is not installed (`pip install procession[dask]`).
-        ConnectionError: no scheduler answers.
-        ValueError: the address is plain tcp beyond this machine.
+        ConnectionError: no scheduler answers for `node_timeout` seconds; a RuntimeWarning tells of the wait.
+        OSError: a file of `security` cannot be read.
+        ValueError: the address has no port, is plain tcp beyond this machine, or is `tls://` and there are no valid
+            certificates.
         RuntimeError: a node has other versions of Python, Procession or cloudpickle, or lacks them.
 
     If a node dies, its calls raise `NodeDiedError` or run again (`retries`); if the scheduler dies, `PoolBrokenError`.

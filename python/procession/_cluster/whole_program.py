@@ -6,6 +6,7 @@ import os
 import sys
 
 from .. import context
+from . import connect
 from .context import ADDRESS, dask_context
 
 TYPE_CHECKING = False
@@ -44,8 +45,9 @@ def use(address: str) -> None:
 
     `concurrent.futures.ProcessPoolExecutor` becomes that of this package.
 
-    address: that of the scheduler. It is connected to at the first use.
+    address: that of the scheduler. It is connected to at the first use. ValueError: it is none, or has no port.
     """
+    connect.full_address(address)
     import concurrent.futures.process as theirs
 
     from .. import futures
