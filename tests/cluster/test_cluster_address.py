@@ -68,7 +68,7 @@ def test_a_wrong_address_says_that_no_scheduler_answers():
     ):
         mp.cluster("127.0.0.1:1", node_timeout=1)
     assert caught.value.__suppress_context__  # Dask's attempts, some fifty lines
-    with pytest.raises(TypeError, match="a Client or a Cluster of Dask, and not a int"):
+    with pytest.raises(TypeError, match="a Client or a Cluster of Dask, and not int"):
         mp.cluster(3)
     with pytest.raises(ValueError, match="node_timeout"):
         mp.cluster("127.0.0.1:1", node_timeout=0)

@@ -178,6 +178,7 @@ def test_processes_of_a_killed_node_end_and_say_so(nodes, tmp_path):
         process.join(PATIENCE)
         assert process.exitcode == 255
         assert isinstance(process.exception, mp.NodeDiedError) and "node-0" in str(process.exception)
+        assert f"the process {process.name} (pid {process.pid} there)" in str(process.exception)
         until(lambda: not cluster_nodes.is_alive(pid))
         other = cluster.Process(target=tasks.pid)  # the other node goes on
         other.start()

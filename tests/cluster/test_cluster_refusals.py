@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 import threading
 
@@ -23,12 +24,12 @@ from procession._cluster.share import plan
         (mp.Lock, "Lock of a Manager"),
         (mp.RLock, "RLock of a Manager"),
         (mp.Semaphore, "Semaphore of a Manager"),
-        (mp.BoundedSemaphore, "Semaphore of a Manager"),
+        (mp.BoundedSemaphore, "BoundedSemaphore of a Manager"),
         (mp.Condition, "Condition of a Manager"),
         (mp.Event, "Event of a Manager"),
         (lambda: mp.Barrier(2), "Barrier of a Manager"),
         (mp.Queue, "Queue of a Manager"),
-        (mp.JoinableQueue, "Queue of a Manager"),
+        (mp.JoinableQueue, "JoinableQueue of a Manager"),
         (mp.SimpleQueue, "Queue of a Manager"),
         (lambda: mp.Pipe()[0], "Queue of a Manager"),
         (lambda: mp.Value("i"), "Value or Array of a Manager"),
@@ -45,6 +46,91 @@ def test_an_object_of_this_machine_is_refused_by_the_call_that_gets_it(make, ins
         with pytest.raises(TypeError, match="is an object of this machine") as caught:
             pickling.dumps(given)
         assert instead in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        (mp.RLock, "an RLock"),
+        (mp.Event, "an Event"),
+        (lambda: mp.Value("i"), "a Value"),
+        (lambda: mp.Array("i", 3), "an Array"),
+        (lambda: mp.Array("c", 3), "an Array"),
+        (lambda: mp.RawValue("i"), "a RawValue"),
+        (lambda: mp.RawArray("i", 3), "a RawArray"),
+        (lambda: mp.ndarray((2,)), "an ndarray"),
+        (mp.SharedDict, "a SharedDict"),
+        (mp.JoinableQueue, "a JoinableQueue"),
+        (lambda: mp.Pipe()[0], "a Connection"),
+    ],
+)
+def test_an_object_that_is_refused_has_the_name_under_which_it_is_made(make, name):
+    with pytest.raises(TypeError, match=f"^{name} is an object of this machine"):
+        pickling.dumps(make())
+
+
+_used_globally = mp.Lock()
+
+
+def _uses_a_global(n):
+    def inner():
+        return _used_globally
+
+    return n, inner
+
+
+def test_the_error_says_where_a_refused_object_is(monkeypatch):
+    lock = mp.Lock()
+
+    class Holder:
+        def __init__(self):
+            self.held = [1, {"key": lock}]
+
+    def enclosed():
+        return lock
+
+    plug = socket.socket()
+    plug.close()
+    monkeypatch.setattr(_uses_a_global, "__module__", "__main__")  # goes by value, with the globals that it names
+    for given, place in (
+        ({"a": [lock]}, "dict, because of what is at ['a'][0]: Lock"),
+        (((1, lock), {}), "tuple, because of what is at [0][1]: Lock"),
+        (Holder(), "because of what is at .held[1]['key']: Lock"),
+        (enclosed, "because of what is at variable 'lock' of "),
+        ([_uses_a_global], "because of what is at [0] global '_used_globally' of _uses_a_global(): Lock"),
+        ({"s": plug}, "because of what is at ['s']: socket"),
+    ):
+        with pytest.raises(TypeError, match="is an object of this machine") as caught:
+            pickling.dumps(given)
+        assert place in caught.value.__notes__[0]
+        assert caught.value.refused is None
+    with pytest.raises(TypeError) as caught:
+        pickling.dumps(lock)
+    assert not hasattr(caught.value, "__notes__")
+
+
+def test_objects_of_the_standard_library_are_refused_with_what_to_use():
+    import multiprocessing as standard
+
+    context = standard.get_context("spawn")
+    for make, text in (
+        (context.Queue, r"a Queue of the standard library's multiprocessing is .*: use the Queue of a Manager"),
+        (context.RLock, r"an RLock of the standard library's .*: use the RLock of a Manager"),
+        (lambda: context.Value("i"), r"a Value of the standard library's .*: use the Value or Array of a Manager"),
+        (lambda: context.Pipe()[0], r"a Connection of the standard library's .*: use the Queue of a Manager"),
+    ):
+        with pytest.raises(TypeError, match=text) as caught:
+            pickling.dumps([make()])
+        assert "at [0]" in caught.value.__notes__[0]
+
+
+def test_a_proxy_of_a_manager_without_its_key_says_which_manager_to_use(cluster):
+    import multiprocessing as standard
+
+    with standard.get_context("spawn").Manager() as manager, cluster.Pool() as pool:
+        with pytest.raises(Exception, match="digest") as caught:
+            pool.apply(len, (manager.list(),))
+        assert any("use the Manager of the cluster's context" in note for note in caught.value.__notes__)
 
 
 def test_objects_of_a_derived_class_are_refused_too():
@@ -105,6 +191,7 @@ def test_a_module_that_a_node_lacks_is_named_and_so_is_the_node(cluster, tmp_pat
     with cluster.Pool() as pool:
         with pytest.raises(ModuleNotFoundError, match=r"module 'lacking_there' is missing on node node-\d") as caught:
             pool.apply(lacking_there.f, (1,))
+        assert "upload(path)" in str(caught.value)
         assert caught.value.name == "lacking_there"
         with pytest.raises(ModuleNotFoundError, match="lacking_there"):
             pool.map(lacking_there.f, range(10))

@@ -54,7 +54,7 @@ def client_of(where: Any, security: Any, insecure: bool, timeout: float) -> Any:
         address, security = where.scheduler_address, security or getattr(where, "security", None)
     else:
         kind = type(where).__qualname__
-        raise TypeError(f"a cluster is an address (str), a Client or a Cluster of Dask, and not a {kind}")
+        raise TypeError(f"a cluster is an address (str), a Client or a Cluster of Dask, and not {kind}")
     why = why_plain(address, insecure)
     if why is not None:
         check_name(address)

@@ -13,6 +13,7 @@ import sys
 
 from .. import _alias, reduction
 from .._serialize import by_value
+from .refusal import Refused, is_of_family, locate, refuse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,36 +21,6 @@ if TYPE_CHECKING:
     from typing import Any
 
 __all__ = ["dumps", "dumps_whole", "loads", "reducers"]
-
-# What to use instead, by the name of a class or of a base class of it.
-_INSTEAD = {
-    "Queue": "the Queue of a Manager",
-    "SimpleQueue": "the Queue of a Manager",
-    "Lock": "the Lock of a Manager",
-    "RLock": "the RLock of a Manager",
-    "Semaphore": "the Semaphore of a Manager",
-    "Condition": "the Condition of a Manager",
-    "Event": "the Event of a Manager",
-    "Barrier": "the Barrier of a Manager",
-    "Wire": "the Queue of a Manager",
-    "ConnectionBase": "the Queue of a Manager",
-    "Dict": "the dict of a Manager",
-    "SharedDict": "the dict of a Manager",
-    "Guarded": "the Value or Array of a Manager",
-    "Shared": "the Value or Array of a Manager",
-    "SharedArray": "a copy, numpy.array(a)",
-    "SharedMemory": "a copy of its bytes",
-    "ShareableList": "the list of a Manager",
-    "Array": "a copy of its bytes",
-}
-# The modules whose objects are of the family. (`_core` has the base classes in Rust.)
-_FAMILY = (
-    "procession._core",
-    "procession._memory.ctypes_types",
-    "procession._memory.shared_array",
-    "procession.connection",
-    "procession.shared_memory",
-)
 
 
 def dumps(obj: Any, table: dict[Any, Any] | None = None) -> tuple[bytes, list[memoryview]]:
@@ -98,7 +69,11 @@ def _dumps(obj: Any, buffers: list[Any] | None, table: dict[Any, Any] | None = N
         pickler.dump(obj)
         pickled = file.getvalue()
     except Exception as error:
-        if not by_value.helps(error) or isinstance(error, _Refused):
+        if isinstance(error, Refused):
+            locate(error, obj)
+            raise
+        # RuntimeError: an object of the standard library's multiprocessing, which the second look names
+        if not by_value.helps(error) and not isinstance(error, RuntimeError):
             raise
         first: Exception | None = error
     else:
@@ -117,7 +92,9 @@ def _dumps(obj: Any, buffers: list[Any] | None, table: dict[Any, Any] | None = N
             second = first
         from .._serialize.explain import explain_pickling
 
-        if not isinstance(second, _Refused):
+        if isinstance(second, Refused):
+            locate(second, obj)
+        else:
             explain_pickling(second, obj)
         raise second from None
     finally:
@@ -130,43 +107,17 @@ def loads(pickled: Any, *, buffers: Iterable[Any] | None = None) -> Any:
     return pickle.loads(pickled, buffers=buffers)
 
 
-class _Refused(TypeError):
-    """Raised for an object of the family."""
-
-
-_Refused.__name__ = _Refused.__qualname__ = "TypeError"
-_Refused.__module__ = "builtins"
-
-
 def reducers() -> dict[Any, Any]:
     """Returns the reducers for plain pickle: those that were registered, and refusals."""
     table: dict[Any, Any] = {**copyreg.dispatch_table, **reduction._reducers()}
-    connection = sys.modules.get("procession.connection")
-    if connection is not None:  # pickling one starts a server for its descriptor
-        table[connection.Connection] = refuse
+    for name in ("procession.connection", "multiprocessing.connection"):
+        connection = sys.modules.get(name)
+        if connection is not None:  # pickling one starts a server for its descriptor
+            table[connection.Connection] = refuse
     socket = sys.modules.get("socket")
     if socket is not None:
         table[socket.socket] = refuse
     return table
-
-
-def refuse(obj: object) -> Any:
-    """Raises TypeError: the object is of this machine. The error names what to use instead."""
-    kind = type(obj)
-    instead = next((_INSTEAD[base.__name__] for base in kind.__mro__ if base.__name__ in _INSTEAD), None)
-    text = f"a {kind.__name__} is an object of this machine, and this call goes to another one"
-    raise _Refused(text + (f": use {instead}" if instead else ""))
-
-
-def is_of_family(obj: object) -> bool:
-    """Returns whether an object is of use on this machine only."""
-    kind = type(obj)
-    if kind.__name__ == "socket" and isinstance(obj, getattr(sys.modules.get("socket"), "socket", ())):
-        return True
-    if all(base.__module__ not in _FAMILY for base in kind.__mro__):
-        return False
-    offset = getattr(obj, "_offset", None)  # of a SharedArray: a result that numpy has computed is an ordinary array
-    return offset is None or offset() is not None
 
 
 def _careful_class() -> Any:

@@ -131,6 +131,7 @@ class RemotePopen(popen_fork.Popen):
         self._comm: Any = None
         self._heard = time.monotonic()
         self._showing = False
+        self._name = process_obj._name
         self._over = threading.Event()
         util._flush_std_streams()
         pickled = _pickled(process_obj)
@@ -177,6 +178,7 @@ class RemotePopen(popen_fork.Popen):
                 raise NodeDiedError(f"the node {self.node.name} has gone while it started {hello['name']}") from error
             raise
         self._comm = comm
+        self.pid = what  # already here: the process may end before the constructor goes on
         _running[self.node.address] = _running.get(self.node.address, 0) + 1
         self._task = asyncio.ensure_future(self._read())  # kept, so that it is not collected
         self._members.watch(self)
@@ -202,7 +204,9 @@ class RemotePopen(popen_fork.Popen):
         if self.returncode is not None:
             return
         if why:
-            self._exception = NodeDiedError(f"{why}, and with it a process: whether it has ended is not known")
+            self._exception = NodeDiedError(
+                f"{why}, and with it the process {self._name} (pid {self.pid} there): whether it has ended is not known"
+            )
             self._exception.__cause__ = cause
         self.returncode = code
         self._over.set()

@@ -132,9 +132,11 @@ def unreadable(error: BaseException, node: str) -> BaseException:
     if isinstance(error, ModuleNotFoundError) and error.name:
         text = (
             f"the module {error.name!r} is missing on node {node}: only functions and classes of the main module are"
-            " sent with a call, all others are imported there"
+            " sent with a call, all others are imported there; upload(path) of the cluster's context sends it"
         )
         return ModuleNotFoundError(text, name=error.name, path=error.path)
+    if type(error).__name__ == "AuthenticationError":
+        error.add_note("a proxy of a manager of one machine is used: use the Manager of the cluster's context")
     error.add_note(f"raised on node {node} while the function or the arguments of a call were unpickled")
     return error
 

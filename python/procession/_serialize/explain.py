@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-__all__ = ["explain_pickling", "explain_unpickling"]
+__all__ = ["explain_pickling", "explain_unpickling", "parts_of"]
 
 _MOST_LOOKS = 200  # number of parts of an object that are tried: each takes as long as pickling it
 _MOST_CLASSES = 5  # number of names in a note
@@ -50,7 +50,7 @@ def _find(obj: object) -> tuple[str, object]:
     path, looks = "", 0
     seen = {id(obj)}
     while True:
-        for step, part in _parts(obj):
+        for step, part in parts_of(obj):
             looks += 1
             if looks > _MOST_LOOKS:
                 return path, obj
@@ -62,7 +62,8 @@ def _find(obj: object) -> tuple[str, object]:
             return path, obj
 
 
-def _parts(obj: object) -> Iterator[tuple[str, object]]:
+def parts_of(obj: object) -> Iterator[tuple[str, object]]:
+    """Yields the parts of an object, each with its step in a path: `[0]`, `.name`."""
     if isinstance(obj, dict):
         for key, value in obj.items():
             yield f"[{_short(key)}]", value
