@@ -121,16 +121,16 @@ def check_certificates(security: Any) -> None:
     """
     import ssl
 
-    import dask.config
-    import distributed.security
+    from dask import config
 
-    kind: Any = distributed.security.Security
-    if security is None and not dask.config.get("distributed.client.security-loader", None):
+    kind: Any = dask().Security
+    if security is None and not config.get("distributed.client.security-loader", None):
         security = kind()
-    if not isinstance(security, kind):
+    checked: Any = security
+    if not isinstance(checked, kind):
         return
     for name in ("tls_ca_file", "tls_client_cert", "tls_client_key"):
-        path = getattr(security, name)
+        path = getattr(checked, name)
         if path and "\n" not in path:  # otherwise a PEM text
             try:
                 with open(path, "rb"):
@@ -140,9 +140,9 @@ def check_certificates(security: Any) -> None:
                     error.errno, f"{error.strerror} ({name} of the certificates for tls://)", path
                 ) from None
     try:
-        made = security.get_connection_args("client").get("ssl_context")
+        made = checked.get_connection_args("client").get("ssl_context")
     except (ssl.SSLError, ValueError) as error:
-        names = f"tls_ca_file={security.tls_ca_file!r}, tls_client_cert={security.tls_client_cert!r}"
+        names = f"tls_ca_file={checked.tls_ca_file!r}, tls_client_cert={checked.tls_client_cert!r}"
         raise ValueError(f"the certificates for tls:// cannot be used ({names}): {error}") from None
     if made is None:
         raise ValueError(
@@ -158,11 +158,12 @@ def _tell_of_wait(address: str, timeout: float) -> None:
 
 
 def _reason(error: BaseException) -> str:
-    """Returns what is at the beginning of a chain of errors: Dask's own words are about its attempts."""
-    first = error
-    while (cause := first.__cause__ or first.__context__) is not None and isinstance(cause, OSError):
-        first = cause
-    return str(first) or type(first).__name__
+    """Returns the first error of a chain that says something: Dask's own words are about its attempts."""
+    said, each = str(error), error.__cause__ or error.__context__
+    while isinstance(each, (OSError, TimeoutError)):
+        said = str(each) or said
+        each = each.__cause__ or each.__context__
+    return said or type(error).__name__
 
 
 def why_plain(address: str, insecure: bool) -> str | None:
