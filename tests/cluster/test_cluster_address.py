@@ -22,7 +22,7 @@ def test_plain_tcp_beyond_this_machine_is_refused(names):
     for address in ("tcp://10.1.2.3:8786", "scheduler.example.org:8786", "tcp://[2001:db8::1]:8786"):
         with pytest.raises(ValueError, match=r"is not encrypted.*insecure=True"):
             mp.cluster(address)
-    for address in ("tcp://127.0.0.1:1", "tcp://[::1]:1", "localhost:1", "tls://10.1.2.3:1", "inproc://1/2/3"):
+    for address in ("tcp://127.0.0.1:1", "tcp://[::1]:1", "localhost:1", "tls://10.1.2.3:1"):
         assert connect.why_plain(address, False) is None
     assert connect.why_plain("tcp://10.1.2.3:8786", True) is None
 

@@ -57,7 +57,8 @@ def client_of(where: Any, security: Any, insecure: bool, timeout: float) -> Any:
         raise TypeError(f"a cluster is an address (str), a Client or a Cluster of Dask, and not {kind}")
     why = why_plain(address, insecure)
     if why is not None:
-        check_name(address)
+        if not address.startswith("inproc://"):
+            check_name(address)
         raise ValueError(why)
     if address.startswith("tls://"):
         check_certificates(security)
