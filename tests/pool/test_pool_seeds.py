@@ -7,6 +7,7 @@ import random
 import signal
 import sys
 import types
+import warnings
 
 import numpy
 import pytest
@@ -141,6 +142,70 @@ def test_without_a_seed_generators_differ():
     assert mp.task_rng().random() != mp.task_rng().random()
     with mp.Pool(1) as pool:
         assert len(set(pool.map(from_generator, range(4)))) == 4
+
+
+def from_global(n):
+    return float(numpy.random.rand(n).sum())
+
+
+def from_global_with_seed(n):
+    numpy.random.seed(os.getpid())
+    return from_global(n)
+
+
+def from_random(_):
+    return random.random()
+
+
+def together(barrier, function, n):
+    """Runs in each worker once: no worker takes the second task before the other one has begun."""
+    barrier.wait()
+    return function(n)
+
+
+def warnings_of(context, function, n=1, **options):
+    barrier = context.Barrier(2)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with context.Pool(2, **options) as pool:
+            values = pool.starmap(together, [(barrier, function, n)] * 2, 1)
+        pool.join()
+    return values, [warning for warning in caught if "same random numbers" in str(warning.message)]
+
+
+@pytest.mark.parametrize("n", [1, 700, 100_000])
+def test_workers_that_draw_the_same_numbers_cause_one_warning(n):
+    (one, other), caught = warnings_of(mp.get_context("fork"), from_global, n)
+    assert one == other
+    assert len(caught) == 1
+    assert issubclass(caught[0].category, RuntimeWarning)
+    assert "seed" in str(caught[0].message)
+
+
+def test_other_uses_of_random_numbers_cause_no_warning(context):
+    for function in (from_global_with_seed, from_random, from_generator, abs):
+        (_, _), caught = warnings_of(context, function)
+        assert not caught
+    (one, other), caught = warnings_of(context, from_global, seed=1)
+    assert one != other
+    assert not caught
+
+
+def test_workers_that_inherit_nothing_cause_no_warning(context):
+    if context.get_start_method() != "fork":
+        (one, other), caught = warnings_of(context, from_global)
+        assert one != other
+        assert not caught
+
+
+def test_a_worker_in_the_place_of_another_has_its_numbers_too():
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with mp.get_context("fork").Pool(1, maxtasksperchild=1) as pool:
+            one, other = pool.map(from_global, [1, 1], 1)
+        pool.join()
+    assert one == other
+    assert any("same random numbers" in str(warning.message) for warning in caught)
 
 
 def from_generator(_):

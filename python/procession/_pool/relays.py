@@ -1,4 +1,6 @@
-"""What a pool keeps on the parent's side for options of its workers: results at their end, log records, output."""
+"""What a pool keeps on the parent's side for options of its workers: results at their end, log records, output;
+and whether they have used the same random numbers.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +10,7 @@ if TYPE_CHECKING:
 
     from ..context import BaseContext
     from .exits import ExitResults
+    from .inherited_random import InheritedRandom
     from .log_relay import LogRelay
     from .output_relay import OutputRelay, OutputSource
 
@@ -17,8 +20,8 @@ __all__ = ["Relays"]
 class Relays:
     """The relays of a pool. The supervisor calls the methods, all in one thread at a time."""
 
-    def __init__(self, context: BaseContext, more: dict[str, Any]) -> None:
-        """more: as `OfPool.for_workers` returns it."""
+    def __init__(self, context: BaseContext, more: dict[str, Any], inherits: bool) -> None:
+        """more: as `OfPool.for_workers` returns it. inherits: whether workers inherit the state of numpy.random."""
         self.exits: ExitResults | None = None
         self._logs: LogRelay | None = None
         self._output: OutputRelay | None = None
@@ -29,6 +32,12 @@ class Relays:
 
             self.exits = ExitResults(context, function)
             self._more["exit_function"] = self.exits.call
+        self._random: InheritedRandom | None = None
+        if inherits:
+            from .inherited_random import InheritedRandom
+
+            self._random = InheritedRandom(context)
+            self._more["random"] = self._random.source
         if self._more.pop("logs", False):
             from .log_relay import LogRelay
 
@@ -65,6 +74,6 @@ class Relays:
 
     def finish(self) -> None:
         """Called when all workers have ended. Returns when all that they have said has been passed on."""
-        for relay in (self._output, self._logs):
+        for relay in (self._output, self._logs, self._random):
             if relay is not None:
                 relay.finish()

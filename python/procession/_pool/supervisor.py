@@ -50,10 +50,11 @@ class Supervisor(Listeners):
         self._in_slot: dict[int, BaseProcess] = {}
         more = asked.for_workers()
         self.relays: Relays | None = None
-        if more is not None:
+        inherits = "numpy.random" in sys.modules and context.get_start_method() == "fork"
+        if more is not None or inherits:
             from .relays import Relays
 
-            self.relays = Relays(context, more)
+            self.relays = Relays(context, more or {}, inherits)
         self.worker = (initializer, tuple(initargs), most, asked.worker_memory_limit)
         self.environment = asked.environment()
         self.pid = os.getpid()

@@ -93,8 +93,8 @@ def main(
             exit_report.leave_report(error)
             raise SystemExit(1) from None
     why = _core.work_in_pool(handle, slot, None, most, memory)
-    if more is not None and why != "gone":
-        finish(more)  # pyright: ignore[reportPossiblyUnboundVariable]
+    if more is not None:
+        finish(more, why != "gone")  # pyright: ignore[reportPossiblyUnboundVariable]
 
 
 def _write_lines_at_once() -> None:

@@ -30,9 +30,13 @@ def prepare(more: dict[str, Any]) -> None:
             os.environ.pop(name, None)
         else:
             os.environ[name] = value
+    if (inherited := more.get("random")) is not None:
+        inherited.begin()
 
 
-def finish(more: dict[str, Any]) -> None:
-    """Called when this worker ends in good order, before it does."""
-    if (exits := more.get("exit_function")) is not None:
+def finish(more: dict[str, Any], in_order: bool) -> None:
+    """Called when this worker has no more tasks. in_order: the pool was closed, or the worker is to be replaced."""
+    if in_order and (exits := more.get("exit_function")) is not None:
         exits.call()
+    if (inherited := more.get("random")) is not None:
+        inherited.end()
