@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from ._pool.engine import Engine
     from ._pool.engine import Supervisor as SupervisorOf
     from ._pool.option_types import MapOptions, PoolOptions, RetryOn  # pyright: ignore[reportMissingModuleSource]
+    from ._pool.statistics import WorkerStatistics as WorkerStatistics
     from .context import BaseContext
 
     S = TypeVar("S")
@@ -417,4 +418,11 @@ def _terminate(engine: Engine, supervisor: SupervisorOf, feeds: Any) -> None:
 
 
 if not TYPE_CHECKING:
-    __getattr__ = process.lending(__name__)
+    _lend = process.lending(__name__)
+
+    def __getattr__(name: str) -> object:
+        if name == "WorkerStatistics":  # its module is imported when it is needed
+            from ._pool.statistics import WorkerStatistics
+
+            return WorkerStatistics
+        return _lend(name)

@@ -65,6 +65,17 @@ def test_a_closed_pool_does_what_it_has_and_is_joined(cluster):
     assert result.get(0) == [n * n for n in range(1000)]
 
 
+def test_the_size_of_a_pool_is_the_number_of_its_workers(cluster):
+    with cluster.Pool(5) as pool:
+        until(lambda: "state=RUN pool_size=5>" in repr(pool))
+        assert isinstance(pool.statistics()[0], mp.pool.WorkerStatistics)
+
+
+def test_the_context_shows_the_process_class_that_it_has(cluster):
+    assert issubclass(cluster.Process, type(cluster).Process)
+    assert type(cluster).Process.__name__ == "ClusterProcess"
+
+
 def test_callbacks_are_called_in_a_thread_of_the_pool(cluster):
     come = []
     with cluster.Pool() as pool:

@@ -124,6 +124,16 @@ def test_objects_of_the_standard_library_are_refused_with_what_to_use():
         assert "at [0]" in caught.value.__notes__[0]
 
 
+def test_the_standard_executor_is_refused_with_the_one_to_use(cluster):
+    from concurrent.futures import ProcessPoolExecutor
+
+    with (
+        pytest.raises(TypeError, match=r"use procession\.futures\.ProcessPoolExecutor"),
+        ProcessPoolExecutor(1, mp_context=cluster) as executor,
+    ):
+        executor.submit(tasks.square, 1).result(timeout=PATIENCE)
+
+
 def test_a_proxy_of_a_manager_without_its_key_says_which_manager_to_use(cluster):
     import multiprocessing as standard
 

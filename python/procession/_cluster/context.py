@@ -8,9 +8,9 @@ import weakref
 from contextlib import suppress
 
 from .._arguments import seconds
-from ..context import BaseContext, ForkServerProcess
+from ..context import BaseContext
 from . import connect
-from .process import class_for
+from .process import ClusterProcess, class_for
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class ClusterContext(BaseContext):
     """
 
     _name = "dask"
-    Process: type[BaseProcess] = ForkServerProcess
+    Process: type[BaseProcess] = ClusterProcess
 
     def __init__(self, where: Any, security: Any, node_timeout: float, insecure: bool) -> None:
         """where: as for `cluster()`; None: the address is read from the environment when it is needed."""

@@ -18,6 +18,7 @@ _MOST_LOOKS = 5000  # number of parts of an object that are looked at for the on
 _INSTEAD = {
     "Queue": "the Queue of a Manager",
     "JoinableQueue": "the JoinableQueue of a Manager",
+    "_SafeQueue": "procession.futures.ProcessPoolExecutor, and not that of concurrent.futures",
     "SimpleQueue": "the Queue of a Manager",
     "Lock": "the Lock of a Manager",
     "RLock": "the RLock of a Manager",

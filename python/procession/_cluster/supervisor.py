@@ -43,7 +43,8 @@ class ClusterSupervisor(Listeners):
         if pool is not None:
             pool._processes = max(1, count)
             runs = self.engine.phase in ("open", "closing")
-            pool._pool[:] = [link.node for link in self.engine.links.values() if link.ready and runs]
+            links = [link for link in self.engine.links.values() if link.ready and runs]
+            pool._pool[:] = [link.node for link in links for _ in range(link.workers)]  # as many as there are workers
 
     def start(self) -> None:
         """Connects to the nodes, and waits until those that are there now are ready.
