@@ -26,7 +26,7 @@ def kinds(finding):
     return {step["what"] for step in finding["steps"]}
 
 
-CALLS = ["map", "imap", "apply", "callback", "future", "executor", "join"]
+CALLS = ["map", "options", "imap", "apply", "callback", "future", "executor", "join"]
 
 
 @pytest.mark.parametrize("call", CALLS)

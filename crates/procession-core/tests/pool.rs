@@ -11,8 +11,8 @@ use procession_core::pool::{
 };
 use procession_core::sys::clock::Deadline;
 use running::{LIMIT, Running, returned, work};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::Barrier;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 #[test]

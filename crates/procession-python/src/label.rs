@@ -263,10 +263,32 @@ pub fn _place(py: Python<'_>) -> PyResult<String> {
 /// # Errors
 /// The exception of a signal handler.
 pub fn of_function(family: &'static Family, function: &Bound<'_, PyAny>) -> PyResult<Option<Arc<Label>>> {
-    let Some(name) = name_of(function) else {
+    let Some(name) = name_of(&unwrapped(function)) else {
         return Ok(None);
     };
     if_memory(Label::new(family, &name, "")).map_err(raised)
+}
+
+/// Returns the function of the program, which the wrappers of `procession._pool` call: for retries, limits and the like.
+fn unwrapped<'py>(function: &Bound<'py, PyAny>) -> Bound<'py, PyAny> {
+    let py = function.py();
+    let mut function = function.clone();
+    // The attributes of these classes run no code of the program.
+    while is_wrapper(&function.get_type()) {
+        let Ok(inner) = function.getattr(intern!(py, "func")) else {
+            break;
+        };
+        function = inner;
+    }
+    function
+}
+
+fn is_wrapper(class: &Bound<'_, PyType>) -> bool {
+    class.module().is_ok_and(|module| {
+        module
+            .to_str()
+            .is_ok_and(|name| name.starts_with("procession._pool."))
+    })
 }
 
 fn name_of(function: &Bound<'_, PyAny>) -> Option<String> {

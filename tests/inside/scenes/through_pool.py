@@ -4,7 +4,7 @@ WHAT: the task waits for a lock that the caller holds (lock); for room in a queu
 (room); for an event that another task would set, for which there is no worker (task). Or nothing hangs: the caller
 waits for another task than the one that waits for its lock (healthy); each task has a time limit (limit).
 
-CALL: how the caller waits: map, imap, apply, callback, future, executor, join.
+CALL: how the caller waits: map, options, imap, apply, callback, future, executor, join.
 """
 
 from __future__ import annotations
@@ -50,6 +50,8 @@ def wait(pool: Any, call: str, what: str) -> None:
     inputs = ["task", "task", "set"] if what == "task" else [what, what]
     if call == "map":
         pool.map(work, inputs, chunksize=1)
+    elif call == "options":  # the workers call other functions, which call this one
+        pool.map(work, inputs, chunksize=2, on_error="return", retries=1, retry_on=OSError)
     elif call == "imap":
         list(pool.imap(work, inputs))
     elif call == "apply":
