@@ -63,7 +63,7 @@ class InheritedSource:
         self._before: dict[str, Any] | None = None
 
     def begin(self) -> None:
-        """Keeps the inherited state."""
+        """Keeps the state that the next worker inherits. The parent does so: in a new process it takes longer."""
         self._before = _state()
 
     def end(self) -> None:

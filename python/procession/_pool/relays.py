@@ -50,6 +50,8 @@ class Relays:
 
     def for_worker(self, slot: int) -> dict[str, Any]:
         """Returns the options for a worker that is about to start."""
+        if self._random is not None:
+            self._random.source.begin()
         if self._output is None:
             return self._more
         self._starting = self._output.source(slot)

@@ -30,8 +30,6 @@ def prepare(more: dict[str, Any]) -> None:
             os.environ.pop(name, None)
         else:
             os.environ[name] = value
-    if (inherited := more.get("random")) is not None:
-        inherited.begin()
 
 
 def finish(more: dict[str, Any], in_order: bool) -> None:
