@@ -57,6 +57,7 @@ ALLOWED = {
     "managers.reduce_array": "arrays are sent as what they are",
     "pool.*Result": "made by a pool alone",
     "pool.IMap*Iterator": "made by a pool alone",
+    "pool.*Pool.join": "timeout=None by position, too, as the joins of processes and threads take it",
     "queues.SimpleQueue.get": "the compiled method is Queue's: it takes block and timeout as well",
     "queues.SimpleQueue.put": "the compiled method is Queue's: it takes block and timeout as well",
     "reduction.ForkingPickler": "it takes what pickle.Pickler takes, by keyword too",
