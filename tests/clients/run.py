@@ -44,6 +44,7 @@ JOBS = [
     Job("pynisher's limits", "pynisher_job.py", "connection"),
     Job("gipc", "gipc_job.py", "process"),
     Job("torch's queues", "torch_job.py", "queues", optional="torch"),
+    Job("torch's DataLoader", "dataloader_job.py", "queues", optional="torch"),
     Job("debugpy", "debugpy_job.py", "process"),
     Job("viztracer", "viztracer_job.py", "process"),
     Job("coverage", "coverage_job.py", "process"),
