@@ -168,6 +168,9 @@ clients: .venv-clients/.stamp $(VENV)/.stamp-tools ## Run libraries that use mul
 	$(BIN)/maturin build --release --quiet --out target/clients
 	.venv-clients/bin/python -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps target/clients/*.whl
 	$(INTERRUPTIBLE) .venv-clients/bin/python tests/clients/run.py $(CLIENTS)
+ifeq ($(CLIENTS),)
+	$(INTERRUPTIBLE) .venv-clients/bin/python tests/clients/joblib_tests.py
+endif
 
 .venv-frozen/.stamp: requirements-frozen.txt | platform
 	$(PYTHON) -m venv --clear .venv-frozen
