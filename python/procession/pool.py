@@ -216,6 +216,7 @@ class Pool(ImapCalls, PoolLife, WorkerReports):
         retries: int | None = None,
         retry_on: RetryOn = None,
         retry_delay: float | None = None,
+        priority: int = 0,
     ) -> AsyncResult[T]:
         """Runs func(*args, **kwds) in a worker. Returns a result to wait for or to `await`, at once.
 
@@ -229,6 +230,7 @@ class Pool(ImapCalls, PoolLife, WorkerReports):
             retries: None: that of the pool.
             retry_on: None: that of the pool; see `PoolOptions`.
             retry_delay: likewise.
+            priority: workers take waiting calls with a higher priority first; see `MapOptions`.
 
         Raises:
             ValueError: the pool is closed.
@@ -250,15 +252,20 @@ class Pool(ImapCalls, PoolLife, WorkerReports):
             func, retries = repeated(self._engine, func, retries, *again)
         if self._seeds is not None:
             func = self._seeds.of_call(func)
+        if priority:
+            from ._pool.priority import checked as checked_priority
+
+            priority = checked_priority(self._engine, priority)
         try:
-            if callback is None and error_callback is None and not self._waiting:
+            if callback is None and error_callback is None and not self._waiting and not priority:
                 task = self._engine.submit(func, args, kwds, timeout, retries)
                 if task is not None:
                     result._task = task
                     return result
             result._callback, result._error_callback = callback, error_callback
             result._told, result._waiting = threading.Event(), []
-            call = Call(partial(self._submit, result, func, args, kwds, timeout, retries), result._not_sent)
+            call = Call(partial(self._submit, result, func, args, kwds, timeout, retries, priority), result._not_sent)
+            call.priority = priority
             if self._waiting or not call.send():
                 result._unsent = call
                 self._backlog.add(call)
@@ -270,12 +277,19 @@ class Pool(ImapCalls, PoolLife, WorkerReports):
         return result
 
     def _submit(
-        self, result: OneResult[Any], func: Any, args: Any, kwds: Any, timeout: float | None, retries: int
+        self,
+        result: OneResult[Any],
+        func: Any,
+        args: Any,
+        kwds: Any,
+        timeout: float | None,
+        retries: int,
+        priority: int,
     ) -> bool:
         """Submits a call about whose end the supervisor is told; False if there is no room."""
         supervisor = self._supervisor
         with supervisor.lock:
-            task = self._engine.submit(func, args, kwds, timeout, retries, True)
+            task = self._engine.submit(func, args, kwds, timeout, retries, True, priority)
             if task is None:
                 return False
             result._task = task
@@ -316,10 +330,11 @@ class Pool(ImapCalls, PoolLife, WorkerReports):
         result._join = getattr(items, "_procession_join", None)
         if not length:
             return result
-        result._group = self._new_group(call, starred, asked.timeout, asked.retries, False)
+        result._group = self._new_group(call, starred, asked.timeout, asked.retries, False, asked.priority)
         if callback is not None or error_callback is not None or bar is not None or kind._watches:
             result._watch()
         chunks = Chunks(result, result._group, result._reading(items), length, chunksize, self)
+        chunks.priority = asked.priority
         try:
             if self._waiting or not chunks.send():
                 result._unsent = chunks

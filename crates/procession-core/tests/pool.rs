@@ -366,7 +366,7 @@ fn who_collects_waits_for_a_group_that_is_being_fed_and_looks_when_told() {
 #[test]
 fn a_pool_has_no_room_while_many_bytes_are_under_way_and_all_workers_are_busy() {
     let running = Running::new(1);
-    let naps: Vec<u64> = (0..3)
+    let naps: Vec<u64> = (0..20)
         .map(|_| running.submit(b"nap", TaskOptions::default()))
         .collect();
     let big = vec![b'x'; 40 << 20];

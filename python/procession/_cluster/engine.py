@@ -55,6 +55,7 @@ class ClusterEngine(ThreadEngine):
     """The tasks of a pool, and its links to the nodes."""
 
     reports = None  # nodes do not share memory
+    kind = "a pool over a cluster"
     workers_die = has_signals = True
 
     def __init__(self, members: Members, options: dict[str, Any]) -> None:
@@ -103,6 +104,7 @@ class ClusterEngine(ThreadEngine):
         timeout: float | None = None,
         retries: int = 0,
         report: bool = False,
+        priority: int = 0,
     ) -> ClusterTask | None:
         self.check_process()
         if not self.has_room():
@@ -134,6 +136,7 @@ class ClusterEngine(ThreadEngine):
         timeout: float | None = None,
         retries: int = 0,
         report: bool = False,
+        priority: int = 0,
     ) -> ClusterGroup:
         self.check_process()
         return ClusterGroup(self, function, starred, timeout, retries, report)

@@ -22,7 +22,9 @@ __all__ = ["Backlog", "Call", "Chunks", "report"]
 
 
 class Backlog:
-    """The calls that wait to be sent, in the order in which they came. A thread sends them; it ends when none waits."""
+    """The calls that wait to be sent, in the order in which they came, those of a higher priority first. A thread sends
+    them; it ends when none waits.
+    """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -33,9 +35,12 @@ class Backlog:
         self._runs = False
 
     def add(self, job: Call | Chunks) -> None:
-        """Sends the job after all that wait."""
+        """Sends the job after all that wait, except those of a lower priority."""
         with self._lock:
-            self.waiting.append(job)
+            place = len(self.waiting)
+            while place > 1 and self.waiting[place - 1].priority < job.priority:  # the first one may be sent just now
+                place -= 1
+            self.waiting.insert(place, job)
             begin, self._runs = not self._runs, True
         if begin:
             self._engine.keep_open(True)
@@ -99,6 +104,8 @@ class Call:
         self.send = submit
         self.fail = fail
 
+    priority = 0
+
 
 class Chunks:
     """The input of a map, sent in chunks into a group of tasks.
@@ -118,6 +125,7 @@ class Chunks:
         self._workers: int = pool._processes
         self._engine = pool._engine
         self._done = 0
+        self.priority = 0
 
     def send(self) -> bool:
         """Submits as much as there is room for; whether that was all of it.

@@ -73,6 +73,7 @@ class Engine(Protocol):
         timeout: float | None = ...,
         retries: int = ...,
         report: bool = ...,
+        priority: int = ...,
         /,
     ) -> Task | None: ...
     def call(self, function: Callable[..., Any], args: Any, keywords: Any, /) -> tuple[bool, Any]: ...
@@ -83,6 +84,7 @@ class Engine(Protocol):
         timeout: float | None = ...,
         retries: int = ...,
         report: bool = ...,
+        priority: int = ...,
         /,
     ) -> Group: ...
     def wait_by(

@@ -172,7 +172,7 @@ class ImapCalls(MapCalls):
         call = func
         if asked.rare:
             kind, call = asked.prepared(kind, func, starred, chunksize, bar, self._engine)
-        group = self._new_group(call, starred, asked.timeout, asked.retries, False)
+        group = self._new_group(call, starred, asked.timeout, asked.retries, False, asked.priority)
         feed = Feed(self, group, source, chunksize, ahead, inline)
         self._feeds.add(feed)
         return kind(self, feed, func, bar)

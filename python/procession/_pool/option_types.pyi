@@ -64,6 +64,8 @@ class CallOptions(TypedDict, total=False):
         retries: per task; None: that of the pool.
         retry_on: None: that of the pool; see `PoolOptions`. An empty tuple: none.
         retry_delay: None: that of the pool.
+        priority: workers take waiting tasks with a higher priority first, and those of one priority in their order;
+            0 by default. A task that runs is not interrupted.
         progress: True, or a dict of tqdm's options: shows a bar, for which tqdm must be installed. Or a callable: it is
             called as callable(done, total) when results have come; `total` is None if it is unknown.
         on_error: what becomes of exceptions that calls raise. "raise": the result raises the exception of the first
@@ -77,6 +79,7 @@ class CallOptions(TypedDict, total=False):
     retries: int | None
     retry_on: RetryOn
     retry_delay: float | None
+    priority: int
     progress: bool | dict[str, Any] | Callable[[int, int | None], object]
     on_error: Literal["raise", "stop", "return", "group"]
 

@@ -32,7 +32,7 @@ _OF_ENGINES = (
 _OF_WORKERS = ("env", "exit_function", "logs", "output", "pin")
 _OF_POOL = (*_OF_ENGINES, *_OF_WORKERS)
 # options of `map` and its variants
-_OF_MAP = ("on_error", "progress", "retries", "retry_delay", "retry_on", "soft_timeout", "timeout")
+_OF_MAP = ("on_error", "priority", "progress", "retries", "retry_delay", "retry_on", "soft_timeout", "timeout")
 _ON_ERROR = ("raise", "stop", "return", "group")
 
 
@@ -122,6 +122,7 @@ class OfMap:
     __slots__ = (
         "numbered",
         "on_error",
+        "priority",
         "progress",
         "rare",
         "retries",
@@ -139,6 +140,7 @@ class OfMap:
         self.retry_on: tuple[type[Exception], ...] | None = pool._retry_on
         self.retry_delay: float = pool._retry_delay
         self.progress: Any = False
+        self.priority = 0
         self.on_error: str = "raise"
         self.numbered = False  # whether an iterator returns the index of each item, too
         # whether an option is set that `prepared` looks at
@@ -153,6 +155,10 @@ class OfMap:
             self.retries = count("retries", retries, 0)
         self.retry_on, self.retry_delay = _repeats(self, given)
         self.progress = given.get("progress") or False
+        if (priority := given.get("priority")) is not None:
+            from .priority import checked
+
+            self.priority = checked(pool._engine, priority)
         self.on_error = given.get("on_error", "raise")
         if self.on_error not in _ON_ERROR:
             raise ValueError(f"on_error must be one of {', '.join(map(repr, _ON_ERROR))}, not {self.on_error!r}")

@@ -65,6 +65,7 @@ class QueueEngine(ThreadEngine):
     """Puts tasks into the one queue, and passes on the outcomes of the other."""
 
     _group_kind = QueueGroup
+    kind = "a pool with its own queues or workers"
     has_signals = True
     reports = "queue"
     _no_limits = "a pool with its own queues or workers has no time limits and no retries"

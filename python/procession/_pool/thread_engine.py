@@ -280,7 +280,9 @@ class ThreadEngine:
 
     _group_kind: ClassVar[type[ThreadGroup]] = ThreadGroup
     reports: str | None = "here"  # where tasks put reports of their progress
+    kind = "a pool of threads"
     has_signals = False
+    has_priorities = False
     workers_die = False  # so there is no task to run again because of that
     _no_limits = "a pool of threads has no time limits and no retries: threads cannot be killed"
 
@@ -375,6 +377,7 @@ class ThreadEngine:
         timeout: float | None = None,
         retries: int = 0,
         report: bool = False,
+        priority: int = 0,
     ) -> ThreadTask:
         self._refuse(timeout, retries)
         task = ThreadTask(self, self._call_of(function, tuple(args), dict(keywords or {})), report)
@@ -399,6 +402,7 @@ class ThreadEngine:
         timeout: float | None = None,
         retries: int = 0,
         report: bool = False,
+        priority: int = 0,
     ) -> ThreadGroup:
         self._refuse(timeout, retries)
         return self._group_kind(self, function, starred, report)

@@ -94,6 +94,10 @@ impl Pool {
         let mut met = Vec::new();
         loop {
             let mut state = self.lock();
+            met.extend(state.line.remove(&meant, one));
+            if one && !met.is_empty() {
+                return (state, met);
+            }
             let done = self
                 .tasks
                 .search(LockPolicy::Bounded, &mut state.last_tombstone, |place| {

@@ -52,6 +52,10 @@
 //!
 //! It may change at any time: see [`resize`].
 //!
+//! # Priorities
+//!
+//! Tasks with a priority other than 0 do not go to the queue directly: see [`line`].
+//!
 //! # Who waits
 //!
 //! A thread that waits for an outcome empties the queue of results itself ([`Pool::wait`]): no other thread stands
@@ -65,6 +69,7 @@ mod cancel;
 pub(crate) mod definition;
 pub mod layout;
 mod limits;
+mod line;
 mod message;
 mod resize;
 mod submit;

@@ -8,7 +8,7 @@ use super::worker::framed;
 use super::{Pool, Report};
 use crate::error::{Error, Result};
 use crate::family::Hold;
-use crate::queue::{Batch as Messages, LockPolicy, Parcel, Put};
+use crate::queue::{Batch as Messages, Kept, LockPolicy, Parcel, Put};
 use core::sync::atomic::Ordering;
 use std::sync::Arc;
 
@@ -130,7 +130,7 @@ impl Pool {
         let definition = task.definition.as_ref().map_or((0, 0), |d| d.key());
         let (options, grouped, numbered) = (task.options, task.group != 0, task.numbered(definition.1));
         let bytes = outgoing.parts[0].len() + outgoing.parts[1].len();
-        let id = self.enter(&task, bytes as u64 + outgoing.oob_bytes)?;
+        let (id, lines_up) = self.enter(&task, bytes as u64 + outgoing.oob_bytes)?;
         let head = Head {
             task: id,
             word: task.marked_word(),
@@ -148,6 +148,10 @@ impl Pool {
                 self.keep(id, encoding, parts, &refs)?;
             }
             let mut parcel = Parcel::pack(self.family(), parts, encoding, refs, oob_bytes)?;
+            if lines_up {
+                self.queue_up([(id, parcel.keep())]);
+                return Ok(());
+            }
             self.put(&mut parcel)
         })();
         if let Err(e) = done {
@@ -172,6 +176,7 @@ impl Pool {
     pub fn submit_batch(&self, batch: &mut Batch, ids: &mut Vec<u64>) -> Result<()> {
         let first = ids.len();
         let mut news = false;
+        let mut lines_up = false;
         {
             let mut state = self.lock();
             if !state.takes_tasks() {
@@ -183,6 +188,7 @@ impl Pool {
             for (task, (encoding, len)) in batch.tasks.drain(..).zip(&batch.messages.messages) {
                 let options = task.options;
                 news |= options.timeout.is_some();
+                lines_up |= state.line.turns_on(options.priority);
                 let id = state.add(task);
                 let message = &mut batch.messages.bytes[start..start + len];
                 message[..8].copy_from_slice(&id.to_le_bytes());
@@ -203,6 +209,16 @@ impl Pool {
         }
         let mut from = 0;
         let mut failed = None;
+        if lines_up {
+            let mut start = 0;
+            let kept = batch.messages.messages.iter().map(|(encoding, len)| {
+                let bytes = batch.messages.bytes[start..start + len].to_vec();
+                start += len;
+                Kept::new(*encoding, bytes, None, Vec::new())
+            });
+            self.queue_up(ids[first..].iter().copied().zip(kept));
+            from = batch.messages.messages.len();
+        }
         while from < batch.messages.messages.len() && failed.is_none() {
             let (done, answer) = self
                 .tasks
@@ -348,14 +364,16 @@ impl Pool {
         !crowded
     }
 
-    fn enter(&self, task: &Submission, bytes: u64) -> Result<u64> {
+    /// Enters a task. Returns its id, and whether it goes to the line and not to the queue.
+    fn enter(&self, task: &Submission, bytes: u64) -> Result<(u64, bool)> {
         let mut state = self.lock();
         if !state.takes_tasks() {
             return Err(Error::PoolClosed);
         }
         let id = state.add(Task::new(task, bytes));
         self.note_room(&state);
-        Ok(id)
+        let lines_up = state.line.turns_on(task.options.priority);
+        Ok((id, lines_up))
     }
 
     /// Removes tasks that were entered but could not be put into the queue.
@@ -382,8 +400,10 @@ impl Pool {
 
     /// Puts a task into the queue again, from its stored payload. False if it is settled by now.
     pub(super) fn put_again(&self, id: u64) -> Result<bool> {
-        let (encoding, bytes, refs) = {
+        let (encoding, bytes, refs, lines_up) = {
             let mut state = self.lock();
+            let priority = state.task(id).map_or(0, |task| task.options.priority);
+            let lines_up = state.line.turns_on(priority);
             let Some(payload) = state
                 .task(id)
                 .filter(|t| t.pending)
@@ -395,10 +415,15 @@ impl Pool {
                 payload.encoding,
                 payload.bytes.clone(),
                 clone_holds(&payload.refs)?,
+                lines_up,
             )
         };
         let mut parcel = Parcel::pack(self.family(), [&bytes, &[]], encoding, refs, 0)?;
-        self.put(&mut parcel)?;
+        if lines_up {
+            self.queue_up([(id, parcel.keep())]);
+        } else {
+            self.put(&mut parcel)?;
+        }
         Ok(true)
     }
 

@@ -80,7 +80,11 @@ impl Pool {
             if let Some(event) = self.next_start(&mut state) {
                 return event;
             }
-            let next = self.police(&mut state);
+            let mut next = self.police(&mut state);
+            if !state.line.is_empty() {
+                self.refill(&mut state);
+                next.look = Some(GLANCE);
+            }
             if !state.reports.is_empty() {
                 continue;
             }
@@ -353,6 +357,7 @@ impl Pool {
         state.phase = phase;
         self.note_phase(phase);
         state.to_retry.clear();
+        state.line.clear();
         for id in state.all_pending() {
             state.settle(id, Outcome::Abandoned);
         }
@@ -399,7 +404,9 @@ impl Pool {
         (idle, acts): (u64, Deadline),
     ) {
         let leads = state.waiters == 0
-            && (state.pending_reports > 0 || (state.phase == Phase::Closing && state.pending > 0));
+            && (state.pending_reports > 0
+                || !state.line.is_empty()
+                || (state.phase == Phase::Closing && state.pending > 0));
         let since = self.results.put_so_far();
         for worker in &mut state.workers {
             // The program has closed the descriptor: open a new one, or poll the worker from time to time.

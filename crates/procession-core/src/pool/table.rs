@@ -2,6 +2,7 @@
 
 use super::definition::Definition;
 use super::layout::Totals;
+use super::line::Line;
 use super::message::Arrived;
 use crate::family::Hold;
 use crate::family::object::named;
@@ -70,6 +71,8 @@ pub struct TaskOptions {
     pub retries: u32,
     /// Whether [`super::Pool::next_event`] reports its end.
     pub report: bool,
+    /// Workers take tasks with a higher priority first.
+    pub priority: i32,
 }
 
 /// The payload of a task, stored to be put into the queue again.
@@ -179,6 +182,8 @@ pub(super) struct State {
     pub(super) reports: Vec<Report>,
     /// Tasks with which a worker died and that are to be put into the queue again.
     pub(super) to_retry: Vec<u64>,
+    /// Tasks that wait outside of the queue, because of priorities.
+    pub(super) line: Line,
     /// Number of threads that wait for outcomes.
     pub(super) waiters: u32,
     /// Weight of the consecutive workers that ended before they were ready.

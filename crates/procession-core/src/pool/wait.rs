@@ -192,7 +192,7 @@ impl Pool {
     /// Before a thread stops waiting: the supervisor may have to wait in its place, or to end a pool that was closed.
     fn leave(&self, mut state: std::sync::MutexGuard<'_, State>) {
         let closing = state.phase == Phase::Closing;
-        if state.waiters == 0 && (state.pending_reports > 0 || closing) {
+        if state.waiters == 0 && (state.pending_reports > 0 || closing || !state.line.is_empty()) {
             self.wake_supervisor_under_lock(&mut state);
         }
     }
@@ -207,6 +207,9 @@ impl Pool {
     /// Empties the queue of results. Returns how many results there were.
     pub(super) fn drain(&self, state: &mut State) -> usize {
         let count = self.empty(state);
+        if count > 0 && !state.line.is_empty() {
+            self.refill(state);
+        }
         if count > 0 && state.waiters > 0 {
             // Another thread may sleep for one of these results.
             self.results.alarm();

@@ -64,6 +64,7 @@ pub use crate::sync::wait::WaitOutcome;
 pub use crate::sys::mutex::LockPolicy;
 pub use batch::{Batch, GotBatch};
 pub use get::Got;
+pub(crate) use parcel::Kept;
 pub use parcel::Parcel;
 pub use peer::PeerEvent;
 pub use put::Put;

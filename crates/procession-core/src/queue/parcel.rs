@@ -2,9 +2,11 @@
 //! is copied or memory runs out.
 
 use super::layout::{INLINE, MOST_REFS, MessageHeader};
+use super::{LockPolicy, Put, Queue};
 use crate::error::{Error, Result};
 use crate::family::Family;
 use crate::family::held::Hold;
+use crate::family::object::HEADER;
 
 /// A packed message. If it is dropped without having been put, its references are released.
 #[derive(Debug)]
@@ -68,5 +70,89 @@ impl<'a> Parcel<'a> {
     #[inline]
     pub(super) fn weight(&self) -> u64 {
         self.header.len + self.oob_bytes
+    }
+}
+
+/// A message that is kept outside of a queue, to be put later.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    encoding: u32,
+    /// The message's bytes, unless they are in a buffer.
+    bytes: Vec<u8>,
+    /// Number of bytes in the buffer that is the first of the references; None: there is none.
+    big: Option<usize>,
+    oob_bytes: u64,
+    refs: Vec<Hold>,
+}
+
+impl Kept {
+    /// Keeps a message that was taken from a queue. The parameters: those of [`super::Got::Message`], and its bytes.
+    pub(crate) fn new(
+        encoding: u32,
+        bytes: Vec<u8>,
+        big: Option<(Hold, usize)>,
+        mut refs: Vec<Hold>,
+    ) -> Kept {
+        let len = big.as_ref().map(|(_, len)| *len);
+        if let Some((buffer, _)) = big {
+            refs.insert(0, buffer);
+        }
+        Kept {
+            encoding,
+            bytes,
+            big: len,
+            oob_bytes: 0,
+            refs,
+        }
+    }
+
+    /// The first `len` bytes of the message, or fewer if it is shorter.
+    pub(crate) fn first_bytes(&self, len: usize) -> Vec<u8> {
+        let mut first = Vec::with_capacity(len);
+        match (self.big, self.refs.first()) {
+            (Some(size), Some(buffer)) => {
+                buffer
+                    .family
+                    .copy_out(buffer.offset + HEADER, len.min(size), &mut first);
+            }
+            _ => first.extend_from_slice(&self.bytes[..len.min(self.bytes.len())]),
+        }
+        first
+    }
+
+    /// Puts the message into a queue, as [`Queue::try_put`] does. Unless it is done, the message is unchanged.
+    ///
+    /// # Errors
+    /// No memory is left.
+    pub(crate) fn put_into(&mut self, queue: &Queue, policy: LockPolicy) -> Result<Put> {
+        let refs = core::mem::take(&mut self.refs);
+        let mut parcel = Parcel {
+            header: MessageHeader {
+                len: self.big.unwrap_or(self.bytes.len()) as u64,
+                encoding: self.encoding,
+                refs: refs.len() as u16,
+                big: self.big.is_some(),
+            },
+            inline: [&self.bytes, &[]],
+            oob_bytes: self.oob_bytes,
+            offsets: refs.iter().map(|hold| hold.offset).collect(),
+            refs,
+        };
+        let put = queue.try_put(&mut parcel, policy);
+        self.refs = parcel.refs;
+        put
+    }
+}
+
+impl Parcel<'_> {
+    /// Keeps the message, to be put later.
+    pub(crate) fn keep(self) -> Kept {
+        Kept {
+            encoding: self.header.encoding,
+            bytes: self.inline.concat(),
+            big: self.header.big.then_some(self.header.len as usize),
+            oob_bytes: self.oob_bytes,
+            refs: self.refs,
+        }
     }
 }

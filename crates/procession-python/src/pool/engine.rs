@@ -231,7 +231,11 @@ impl PoolEngine {
     }
 
     /// Submits a task; None if there is no room ([`has_room`](Self::has_room)).
-    #[pyo3(signature = (function, args = None, keywords = None, timeout = None, retries = 0, report = false))]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "an object of options would cost time in each call"
+    )]
+    #[pyo3(signature = (function, args = None, keywords = None, timeout = None, retries = 0, report = false, priority = 0))]
     fn submit(
         &self,
         function: &Bound<'_, PyAny>,
@@ -240,12 +244,13 @@ impl PoolEngine {
         timeout: Option<f64>,
         retries: u32,
         report: bool,
+        priority: i32,
     ) -> PyResult<Option<PoolTask>> {
         if !self.pool.has_room() {
             return Ok(None);
         }
         let none = PyTuple::empty(function.py()).into_any();
-        let options = task::task_options(timeout, retries, report);
+        let options = task::task_options(timeout, retries, report, priority);
         let id = self.submitted(function, args.unwrap_or(&none), keywords, options)?;
         Ok(Some(PoolTask {
             pool: self.pool.clone(),
@@ -262,7 +267,7 @@ impl PoolEngine {
         keywords: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<(bool, Bound<'py, PyAny>)> {
         let py = function.py();
-        let id = self.submitted(function, args, keywords, task::task_options(None, 0, false))?;
+        let id = self.submitted(function, args, keywords, task::task_options(None, 0, false, 0))?;
         let task = PoolTask {
             pool: self.pool.clone(),
             pid: self.pid,
@@ -296,7 +301,7 @@ impl PoolEngine {
     }
 
     /// Makes a group of tasks that call one function.
-    #[pyo3(signature = (function, starred = false, timeout = None, retries = 0, report = false))]
+    #[pyo3(signature = (function, starred = false, timeout = None, retries = 0, report = false, priority = 0))]
     fn group(
         &self,
         function: &Bound<'_, PyAny>,
@@ -304,6 +309,7 @@ impl PoolEngine {
         timeout: Option<f64>,
         retries: u32,
         report: bool,
+        priority: i32,
     ) -> PyResult<PoolGroup> {
         let pool = self.ours()?;
         let definition = match self.definition_of(function)? {
@@ -311,7 +317,7 @@ impl PoolEngine {
             None => task::define(pool.family(), function)?,
         };
         // A group is reported as a whole, not task by task. The supervisor must wait for every task nevertheless.
-        let options = task::task_options(timeout, retries, report);
+        let options = task::task_options(timeout, retries, report, priority);
         Ok(PoolGroup::new(pool.clone(), definition, starred, options))
     }
 

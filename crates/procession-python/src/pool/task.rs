@@ -113,12 +113,13 @@ fn died<'py>(py: Python<'py>, kind: &str, death: &Death) -> PyResult<Bound<'py, 
 }
 
 /// Converts seconds to the time limit of a task.
-pub fn task_options(timeout: Option<f64>, retries: u32, report: bool) -> TaskOptions {
+pub fn task_options(timeout: Option<f64>, retries: u32, report: bool, priority: i32) -> TaskOptions {
     let span = |seconds: f64| Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX / 4);
     TaskOptions {
         timeout: timeout.map(span),
         retries,
         report,
+        priority,
     }
 }
 

@@ -11,7 +11,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The options of tasks that are to be submitted, a time limit and retries: made by [`Pool::tasks`], which has an example.
+/// The options of tasks that are to be submitted, a time limit, retries and a priority: made by [`Pool::tasks`], which has an example.
 #[derive(Clone, Copy, Debug)]
 #[must_use = "nothing is submitted before submit or map is called"]
 pub struct Tasks<'p> {
@@ -37,6 +37,25 @@ impl<'p> Tasks<'p> {
     /// Sets how often a task is run again after its worker has died. (A panic and a time limit do not count as such a death.)
     pub fn retries(mut self, retries: u32) -> Self {
         self.options.retries = retries;
+        self
+    }
+
+    /// Sets the priority. Workers take waiting tasks with a higher priority first, and those of one priority in the order
+    /// of their submission. The default is 0. A task that runs is not interrupted.
+    ///
+    /// ```
+    /// fn main() -> Result<(), Box<dyn std::error::Error>> {
+    ///     procession::init();
+    ///     let pool = procession::Pool::new(1)?;
+    ///     let many = pool.map(|n: u64| n, 0..1000)?;
+    ///     let urgent = pool.tasks().priority(1).submit(|()| "first", ())?;
+    ///     assert_eq!(urgent.join()?, "first");
+    ///     assert_eq!(many.count(), 1000);
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn priority(mut self, priority: i32) -> Self {
+        self.options.priority = priority;
         self
     }
 
