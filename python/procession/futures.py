@@ -36,11 +36,16 @@ from ._process.stdlib_context import own_context
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from typing import Any, ParamSpec, Self, TypeVar, Unpack
+    from typing import Any, Literal, ParamSpec, Self, TypeVar, Unpack, overload
 
     from ._pool.backlog import Backlog
     from ._pool.engine import Engine, Supervisor, Task
-    from ._pool.option_types import CallOptions, PoolOptions  # pyright: ignore[reportMissingModuleSource]
+    from ._pool.option_types import (  # pyright: ignore[reportMissingModuleSource]
+        CallOptions,
+        PoolOptions,
+        RaisingCallOptions,
+        RetryOptions,
+    )
     from ._pool.statistics import WorkerStatistics
     from .context import BaseContext
     from .process import BaseProcess
@@ -291,15 +296,39 @@ class ProcessPoolExecutor(Executor):
             future.set_exception(error)
         return future
 
+    if TYPE_CHECKING:
+
+        @overload
+        def map(
+            self,
+            fn: Callable[..., T],
+            *iterables: Iterable[Any],
+            timeout: float | None = None,
+            chunksize: int = 1,
+            buffersize: int | None = None,
+            on_error: Literal["return"],
+            **options: Unpack[RetryOptions],
+        ) -> Iterator[T | Exception]: ...
+        @overload
+        def map(
+            self,
+            fn: Callable[..., T],
+            *iterables: Iterable[Any],
+            timeout: float | None = None,
+            chunksize: int = 1,
+            buffersize: int | None = None,
+            **options: Unpack[RaisingCallOptions],
+        ) -> Iterator[T]: ...
+
     def map(
         self,
-        fn: Callable[..., T],
+        fn: Callable[..., Any],
         *iterables: Iterable[Any],
         timeout: float | None = None,
         chunksize: int = 1,
         buffersize: int | None = None,
         **options: Unpack[CallOptions],
-    ) -> Iterator[T]:
+    ) -> Iterator[Any]:
         """Calls fn with an item of each iterable, in the workers. Returns an iterator over the results, in order.
 
         If a call raises, the iterator raises and ends; calls that have not begun are cancelled. `on_error` changes

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from .compat_results import IMapIterator
     from .engine import Group
-    from .option_types import MapOptions  # pyright: ignore[reportMissingModuleSource]
+    from .option_types import MapOptions, RaisingOptions, ReturningOptions  # pyright: ignore[reportMissingModuleSource]
 
     S = TypeVar("S")
     T = TypeVar("T")
@@ -49,7 +49,19 @@ class ImapCalls(MapCalls):
             *,
             buffersize: int | None = None,
             enumerate: Literal[False] = False,
-            **options: Unpack[MapOptions],
+            on_error: Literal["return"],
+            **options: Unpack[ReturningOptions],
+        ) -> IMapIterator[T | Exception]: ...
+        @overload
+        def imap(
+            self,
+            func: Callable[[S], T],
+            iterable: Iterable[S],
+            chunksize: int = 1,
+            *,
+            buffersize: int | None = None,
+            enumerate: Literal[False] = False,
+            **options: Unpack[RaisingOptions],
         ) -> IMapIterator[T]: ...
         @overload
         def imap(
@@ -60,7 +72,19 @@ class ImapCalls(MapCalls):
             *,
             buffersize: int | None = None,
             enumerate: Literal[True],
-            **options: Unpack[MapOptions],
+            on_error: Literal["return"],
+            **options: Unpack[ReturningOptions],
+        ) -> IMapIterator[tuple[int, T | Exception]]: ...
+        @overload
+        def imap(
+            self,
+            func: Callable[[S], T],
+            iterable: Iterable[S],
+            chunksize: int = 1,
+            *,
+            buffersize: int | None = None,
+            enumerate: Literal[True],
+            **options: Unpack[RaisingOptions],
         ) -> IMapIterator[tuple[int, T]]: ...
 
     def imap(
@@ -72,7 +96,7 @@ class ImapCalls(MapCalls):
         buffersize: int | None = None,
         enumerate: bool = False,
         **options: Unpack[MapOptions],
-    ) -> IMapIterator[T] | IMapIterator[tuple[int, T]]:
+    ) -> IMapIterator[Any]:
         """Returns an iterator over func(item) for the items of iterable, in their order, at once. Also for `async for`.
 
         The iterator returns results also while the input waits, even if the input waits for these results. After
@@ -101,7 +125,19 @@ class ImapCalls(MapCalls):
             *,
             buffersize: int | None = None,
             enumerate: Literal[False] = False,
-            **options: Unpack[MapOptions],
+            on_error: Literal["return"],
+            **options: Unpack[ReturningOptions],
+        ) -> IMapIterator[T | Exception]: ...
+        @overload
+        def imap_unordered(
+            self,
+            func: Callable[[S], T],
+            iterable: Iterable[S],
+            chunksize: int = 1,
+            *,
+            buffersize: int | None = None,
+            enumerate: Literal[False] = False,
+            **options: Unpack[RaisingOptions],
         ) -> IMapIterator[T]: ...
         @overload
         def imap_unordered(
@@ -112,7 +148,19 @@ class ImapCalls(MapCalls):
             *,
             buffersize: int | None = None,
             enumerate: Literal[True],
-            **options: Unpack[MapOptions],
+            on_error: Literal["return"],
+            **options: Unpack[ReturningOptions],
+        ) -> IMapIterator[tuple[int, T | Exception]]: ...
+        @overload
+        def imap_unordered(
+            self,
+            func: Callable[[S], T],
+            iterable: Iterable[S],
+            chunksize: int = 1,
+            *,
+            buffersize: int | None = None,
+            enumerate: Literal[True],
+            **options: Unpack[RaisingOptions],
         ) -> IMapIterator[tuple[int, T]]: ...
 
     def imap_unordered(
@@ -124,19 +172,43 @@ class ImapCalls(MapCalls):
         buffersize: int | None = None,
         enumerate: bool = False,
         **options: Unpack[MapOptions],
-    ) -> IMapIterator[T] | IMapIterator[tuple[int, T]]:
+    ) -> IMapIterator[Any]:
         """As `imap`, in the order in which the results arrive. `enumerate=True` tells whose result each is."""
         return self._imap(UnorderedResultIterator, func, iterable, chunksize, buffersize, enumerate, options)
 
+    if TYPE_CHECKING:
+
+        @overload
+        def imap_kwargs(
+            self,
+            func: Callable[..., T],
+            iterable: Iterable[Mapping[str, Any]],
+            chunksize: int = 1,
+            *,
+            buffersize: int | None = None,
+            on_error: Literal["return"],
+            **options: Unpack[ReturningOptions],
+        ) -> IMapIterator[T | Exception]: ...
+        @overload
+        def imap_kwargs(
+            self,
+            func: Callable[..., T],
+            iterable: Iterable[Mapping[str, Any]],
+            chunksize: int = 1,
+            *,
+            buffersize: int | None = None,
+            **options: Unpack[RaisingOptions],
+        ) -> IMapIterator[T]: ...
+
     def imap_kwargs(
         self,
-        func: Callable[..., T],
+        func: Callable[..., Any],
         iterable: Iterable[Mapping[str, Any]],
         chunksize: int = 1,
         *,
         buffersize: int | None = None,
         **options: Unpack[MapOptions],
-    ) -> IMapIterator[T]:
+    ) -> IMapIterator[Any]:
         """As `imap`, for func(**item). multiprocessing has no such method."""
         from .keywords import WithKeywords
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from typing import Any, Literal, TypeVar, Unpack, overload
 
     from .compat_results import MapResult
-    from .option_types import MapOptions  # pyright: ignore[reportMissingModuleSource]
+    from .option_types import MapOptions, RaisingOptions, ReturningOptions  # pyright: ignore[reportMissingModuleSource]
     from .rows import Slices
 
     S = TypeVar("S")
@@ -47,7 +47,18 @@ class MapCalls(PoolNames):
             chunksize: int | None = None,
             *,
             chunks: None = None,
-            **options: Unpack[MapOptions],
+            on_error: Literal["return"],
+            **options: Unpack[ReturningOptions],
+        ) -> list[T | Exception]: ...
+        @overload
+        def map(
+            self,
+            func: Callable[[S], T],
+            iterable: Iterable[S],
+            chunksize: int | None = None,
+            *,
+            chunks: None = None,
+            **options: Unpack[RaisingOptions],
         ) -> list[T]: ...
         @overload
         def map(
@@ -102,11 +113,24 @@ class MapCalls(PoolNames):
             func: Callable[[S], T],
             iterable: Iterable[S],
             chunksize: int | None = None,
+            callback: Callable[[list[T | Exception]], object] | None = None,
+            error_callback: Callable[[BaseException], object] | None = None,
+            *,
+            chunks: None = None,
+            on_error: Literal["return"],
+            **options: Unpack[ReturningOptions],
+        ) -> MapResult[T | Exception]: ...
+        @overload
+        def map_async(
+            self,
+            func: Callable[[S], T],
+            iterable: Iterable[S],
+            chunksize: int | None = None,
             callback: Callable[[list[T]], object] | None = None,
             error_callback: Callable[[BaseException], object] | None = None,
             *,
             chunks: None = None,
-            **options: Unpack[MapOptions],
+            **options: Unpack[RaisingOptions],
         ) -> MapResult[T]: ...
         @overload
         def map_async(
@@ -138,35 +162,102 @@ class MapCalls(PoolNames):
             iterable, chunksize = self._slices(iterable, chunksize, chunks), 1
         return self._map_async(func, iterable, mapstar, chunksize, callback, error_callback, **options)
 
+    if TYPE_CHECKING:
+
+        @overload
+        def starmap(
+            self,
+            func: Callable[..., T],
+            iterable: Iterable[Iterable[Any]],
+            chunksize: int | None = None,
+            *,
+            on_error: Literal["return"],
+            **options: Unpack[ReturningOptions],
+        ) -> list[T | Exception]: ...
+        @overload
+        def starmap(
+            self,
+            func: Callable[..., T],
+            iterable: Iterable[Iterable[Any]],
+            chunksize: int | None = None,
+            **options: Unpack[RaisingOptions],
+        ) -> list[T]: ...
+
     def starmap(
         self,
-        func: Callable[..., T],
+        func: Callable[..., Any],
         iterable: Iterable[Iterable[Any]],
         chunksize: int | None = None,
         **options: Unpack[MapOptions],
-    ) -> list[T]:
+    ) -> list[Any]:
         """Computes [func(*item) for item in iterable]. Otherwise as `map`."""
         return self._map(func, iterable, starmapstar, chunksize, options)
 
+    if TYPE_CHECKING:
+
+        @overload
+        def starmap_async(
+            self,
+            func: Callable[..., T],
+            iterable: Iterable[Iterable[Any]],
+            chunksize: int | None = None,
+            callback: Callable[[list[T | Exception]], object] | None = None,
+            error_callback: Callable[[BaseException], object] | None = None,
+            *,
+            on_error: Literal["return"],
+            **options: Unpack[ReturningOptions],
+        ) -> MapResult[T | Exception]: ...
+        @overload
+        def starmap_async(
+            self,
+            func: Callable[..., T],
+            iterable: Iterable[Iterable[Any]],
+            chunksize: int | None = None,
+            callback: Callable[[list[T]], object] | None = None,
+            error_callback: Callable[[BaseException], object] | None = None,
+            **options: Unpack[RaisingOptions],
+        ) -> MapResult[T]: ...
+
     def starmap_async(
         self,
-        func: Callable[..., T],
+        func: Callable[..., Any],
         iterable: Iterable[Iterable[Any]],
         chunksize: int | None = None,
-        callback: Callable[[list[T]], object] | None = None,
+        callback: Callable[[Any], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
         **options: Unpack[MapOptions],
-    ) -> MapResult[T]:
+    ) -> MapResult[Any]:
         """As `starmap`, but returns a result to wait for, at once. Callbacks are called as in `map_async`."""
         return self._map_async(func, iterable, starmapstar, chunksize, callback, error_callback, **options)
 
+    if TYPE_CHECKING:
+
+        @overload
+        def map_kwargs(
+            self,
+            func: Callable[..., T],
+            iterable: Iterable[Mapping[str, Any]],
+            chunksize: int | None = None,
+            *,
+            on_error: Literal["return"],
+            **options: Unpack[ReturningOptions],
+        ) -> list[T | Exception]: ...
+        @overload
+        def map_kwargs(
+            self,
+            func: Callable[..., T],
+            iterable: Iterable[Mapping[str, Any]],
+            chunksize: int | None = None,
+            **options: Unpack[RaisingOptions],
+        ) -> list[T]: ...
+
     def map_kwargs(
         self,
-        func: Callable[..., T],
+        func: Callable[..., Any],
         iterable: Iterable[Mapping[str, Any]],
         chunksize: int | None = None,
         **options: Unpack[MapOptions],
-    ) -> list[T]:
+    ) -> list[Any]:
         """Computes [func(**item) for item in iterable]. Otherwise as `map`. multiprocessing has no such method."""
         from .keywords import WithKeywords
 

@@ -56,7 +56,7 @@ class PoolOptions(TypedDict, total=False):
     seed: int | None
     name: str | None
 
-class CallOptions(TypedDict, total=False):
+class RetryOptions(TypedDict, total=False):
     """Options of `map` of a pool and of an executor, and of its variants. multiprocessing has none of them.
 
     Attributes:
@@ -68,11 +68,6 @@ class CallOptions(TypedDict, total=False):
             0 by default. A task that runs is not interrupted.
         progress: True, or a dict of tqdm's options: shows a bar, for which tqdm must be installed. Or a callable: it is
             called as callable(done, total) when results have come; `total` is None if it is unknown.
-        on_error: what becomes of exceptions that calls raise. "raise": the result raises the exception of the first
-            item that failed, when all calls are done (`imap`: in its place). "stop": it raises the exception that comes
-            first, at once, and gives up all other calls. "return": exceptions are in the places of results. "group": it
-            raises an ExceptionGroup of all exceptions, when all calls are done. An exception has the index of its item
-            in `item_index`.
     """
 
     soft_timeout: float | None
@@ -81,7 +76,24 @@ class CallOptions(TypedDict, total=False):
     retry_delay: float | None
     priority: int
     progress: bool | dict[str, Any] | Callable[[int, int | None], object]
+
+class CallOptions(RetryOptions, total=False):
+    """Options of `map` of a pool and of an executor, and of its variants. multiprocessing has none of them.
+
+    Attributes:
+        on_error: what becomes of exceptions that calls raise. "raise": the result raises the exception of the first
+            item that failed, when all calls are done (`imap`: in its place). "stop": it raises the exception that comes
+            first, at once, and gives up all other calls. "return": exceptions are in the places of results. "group": it
+            raises an ExceptionGroup of all exceptions, when all calls are done. An exception has the index of its item
+            in `item_index`.
+    """
+
     on_error: Literal["raise", "stop", "return", "group"]
+
+class RaisingCallOptions(RetryOptions, total=False):
+    """The options of a call in whose results no exceptions stand, for type checkers."""
+
+    on_error: Literal["raise", "stop", "group"]
 
 class MapOptions(CallOptions, total=False):
     """Options of `map`, `starmap`, `imap` and their variants. multiprocessing has none of them.
@@ -89,5 +101,15 @@ class MapOptions(CallOptions, total=False):
     Attributes:
         timeout: seconds per task; None: that of the pool.
     """
+
+    timeout: float | None
+
+class RaisingOptions(RaisingCallOptions, total=False):
+    """`MapOptions` of a call in whose results no exceptions stand, for type checkers."""
+
+    timeout: float | None
+
+class ReturningOptions(RetryOptions, total=False):
+    """`MapOptions` beside `on_error="return"`, for type checkers."""
 
     timeout: float | None

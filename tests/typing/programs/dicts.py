@@ -4,6 +4,7 @@ from typing import assert_type
 
 import procession as mp
 from procession import SharedDict
+from procession.futures import ProcessPoolExecutor
 from procession.pool import AsyncResult, Pool
 from procession.queues import Queue
 
@@ -44,6 +45,16 @@ def count(counts: SharedDict[str, int], queue: Queue[str], fallback: bytes = b""
     print(text)
 
 
+def divided(a: int, b: int = 1) -> float:
+    return a / b
+
+
+def several(executor: ProcessPoolExecutor) -> None:
+    assert_type(list(executor.map(divided, [1], [2])), list[float])
+    assert_type(list(executor.map(divided, [1], [2], on_error="return")), list[float | Exception])
+    assert_type(list(executor.map(divided, [1], on_error="stop", timeout=1)), list[float])
+
+
 async def later(pool: Pool, queue: Queue[str]) -> None:
     result: AsyncResult[int] = pool.apply_async(len, ("a",), timeout=1.5, retries=2)
     assert_type(await result, int)
@@ -53,6 +64,22 @@ async def later(pool: Pool, queue: Queue[str]) -> None:
     await queue.put_async("a", timeout=1)
     await queue.put_async(1)  # error
     pool.map(len, ["a"], retries="many")  # error
+    # exceptions stand in the places of results
+    assert_type(pool.map(len, ["a"], on_error="return"), list[int | Exception])
+    assert_type(pool.map(len, ["a"], on_error="stop", timeout=1), list[int])
+    assert_type(pool.map_async(len, ["a"], on_error="return", retries=1).get(), list[int | Exception])
+    assert_type(pool.starmap(divided, [(1, 2)], on_error="return"), list[float | Exception])
+    assert_type(pool.starmap_async(divided, [(1, 2)], on_error="return").get(), list[float | Exception])
+    assert_type(pool.map_kwargs(divided, [{"a": 1}], on_error="return"), list[float | Exception])
+    assert_type(pool.map_kwargs(divided, [{"a": 1}]), list[float])
+    for found in pool.imap(len, ["a"], on_error="return", buffersize=2):
+        assert_type(found, int | Exception)
+    for index, found in pool.imap_unordered(len, ["a"], on_error="return", enumerate=True):
+        assert_type((index, found), tuple[int, int | Exception])
+    sizes: list[int] = pool.map(len, ["a"], on_error="return")  # error
+    pool.map(len, [1], on_error="return")  # error
+    pool.map(len, ["a"], on_error="ignore")  # error
+    print(sizes)
     for index, number in pool.imap_unordered(len, ["a"], enumerate=True):
         assert_type(index, int)
         assert_type(number, int)
