@@ -270,13 +270,13 @@ def test_threads_and_descriptors_end_with_the_pool(context):
     context.Pool(1).terminate()  # a fork server is started once
     before = len(os.listdir("/proc/self/fd"))
     names = {thread.name for thread in threading.enumerate()}
-    for _ in range(10):
-        pool = context.Pool(2, logs=True, output=lambda line, source: None, maxtasksperchild=2)
-        pool.map(say, range(8), 1)
+    for _ in range(3):
+        pool = context.Pool(1, logs=True, output=lambda line, source: None, maxtasksperchild=2)
+        pool.map(say, range(4), 1)
         ended(pool)
     del pool
     assert {thread.name for thread in threading.enumerate()} <= names
-    assert len(os.listdir("/proc/self/fd")) <= before + 4  # each pool has six while it runs
+    assert len(os.listdir("/proc/self/fd")) <= before + 4  # each pool has five while it runs
 
 
 def test_pools_without_the_options_have_no_such_threads():
