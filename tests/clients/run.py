@@ -43,6 +43,7 @@ JOBS = [
     Job("green, with a finalizer", "green_job.py", "pool"),
     Job("pynisher's limits", "pynisher_job.py", "connection"),
     Job("gipc", "gipc_job.py", "process"),
+    Job("scikit-learn", "sklearn_job.py", "pool"),
     Job("torch's queues", "torch_job.py", "queues", optional="torch"),
     Job("torch's DataLoader", "dataloader_job.py", "queues", optional="torch"),
     Job("debugpy", "debugpy_job.py", "process"),
