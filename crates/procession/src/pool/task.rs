@@ -48,8 +48,8 @@ impl<'p> Tasks<'p> {
     ///     procession::init();
     ///     let pool = procession::Pool::new(1)?;
     ///     let many = pool.map(|n: u64| n, 0..1000)?;
-    ///     let urgent = pool.tasks().priority(1).submit(|()| "first", ())?;
-    ///     assert_eq!(urgent.join()?, "first");
+    ///     let urgent = pool.tasks().priority(1).submit(|n: u64| n * n, 7)?;
+    ///     assert_eq!(urgent.join()?, 49);
     ///     assert_eq!(many.count(), 1000);
     ///     Ok(())
     /// }
