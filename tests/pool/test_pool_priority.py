@@ -55,15 +55,15 @@ def test_maps_have_priorities_and_all_their_items_are_computed(method, tmp_path)
     with mp.get_context(method).Pool(1) as pool:
         pool.apply_async(wait_for, (str(go),))
         until(lambda: pool.statistics()[0].state == "busy")
-        plain = pool.map_async(abs, range(-500, 0), chunksize=1)
+        plain = pool.starmap_async(note, [(str(path), f"plain{number}") for number in range(100)], 1)
         stars = pool.starmap_async(note, [(str(path), number) for number in range(200)], 1, priority=1)
         ordered = pool.imap(str, range(100), priority=2)
         go.touch()
         assert list(ordered) == [str(number) for number in range(100)]
-        assert not plain.ready()
         assert stars.get(PATIENCE) == list(range(200))
-        assert noted(path) == [str(number) for number in range(200)]
-        assert plain.get(PATIENCE) == list(range(500, 0, -1))
+        assert plain.get(PATIENCE) == [f"plain{number}" for number in range(100)]
+        # a worker that takes a task while the pool takes others back may take a later one of the same priority
+        assert sorted(noted(path)[:200], key=int) == [str(number) for number in range(200)]
 
 
 def test_big_arguments_and_callbacks_with_priorities(tmp_path):

@@ -3,7 +3,8 @@
 //! The queue of tasks is first in, first out. While a priority other than 0 is in use, the parent keeps tasks in its own
 //! memory, the *line*, and has only few in the queue: [`AHEAD`] for each worker. It puts more when results come. If a task
 //! is submitted that is to be taken before one in the queue, the parent first takes all tasks out of the queue, as a
-//! worker would, and puts them into the line. When the line is empty, tasks go to the queue directly again, so a pool
+//! worker would, and puts them into the line. A worker that takes a task meanwhile may take a later one of the same
+//! priority. When the line is empty, tasks go to the queue directly again, so a pool
 //! without priorities only tests one flag.
 //!
 //! Taking a task out of the queue needs no repair if a process is killed: the line belongs to the parent, and ends with
@@ -15,11 +16,15 @@ use super::Pool;
 use super::layout::{HEAD, Head};
 use super::table::State;
 use crate::queue::{Got, Kept, LockPolicy, Put};
+use crate::sys::clock::Deadline;
 use core::sync::atomic::Ordering;
+use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};
 
 /// Number of tasks in the queue for each worker, while others wait in the line.
 const AHEAD: u64 = 32;
+/// How long the parent tries to take tasks out of the queue while workers take some.
+const MOST_BUSY: Duration = Duration::from_secs(1);
 
 /// The tasks that are not in the queue yet.
 #[derive(Debug, Default)]
@@ -133,6 +138,7 @@ impl Pool {
     fn recall(&self, state: &mut State) {
         let mut recalled = Vec::new();
         let mut bytes = Vec::new();
+        let limit = Deadline::after(MOST_BUSY);
         loop {
             bytes.clear();
             let mut number = 0;
@@ -140,9 +146,13 @@ impl Pool {
                 .tasks
                 .try_get_noting(&mut bytes, LockPolicy::Bounded, |at, _| number = at);
             crash_point!("line.task out of the queue");
-            // An error: no memory is left to take it. What stays in the queue is taken before the others.
-            let Ok(Got::Message { encoding, big, refs }) = got else {
-                break;
+            let (encoding, big, refs) = match got {
+                Ok(Got::Message { encoding, big, refs }) => (encoding, big, refs),
+                // A worker is taking a task.
+                Ok(Got::Busy) if !limit.expired() => continue,
+                // A worker was stopped while it took a task, or no memory is left to take one: what stays in the queue
+                // is run before the others.
+                _ => break,
             };
             // A worker with this number in flight was killed before its commit: see the module documentation.
             for slot in (0..self.slots()).map(|slot| self.slot(slot)) {
