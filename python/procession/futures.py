@@ -487,10 +487,11 @@ def _results(
 
 
 def _converted(error: BaseException) -> BaseException:
-    if type(error) is _WorkerDiedError:
-        return WorkerDiedError(*error.__reduce__()[1])
-    if type(error) is _NodeDiedError:
-        return NodeDiedError(*error.__reduce__()[1])
+    if type(error) in (_WorkerDiedError, _NodeDiedError):
+        kind = WorkerDiedError if type(error) is _WorkerDiedError else NodeDiedError
+        made = kind(*error.__reduce__()[1])
+        made.__dict__.update(error.__dict__)  # the index of the item
+        return made
     if type(error) is not PoolBrokenError:
         return error
     broken = BrokenProcessPool(*error.args)

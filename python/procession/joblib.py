@@ -19,7 +19,7 @@ def register(make_default: bool = False) -> None:
       (`OMP_NUM_THREADS` and others), or else the CPUs divided by the workers.
     - `idle_worker_timeout`: seconds after which workers without tasks end; 300 by default.
     - `max_tasks_per_child`, `retries`, `worker_memory_limit` and other options of `ProcessPoolExecutor`. A task in
-      their sense is a batch of joblib's tasks.
+      their sense is a batch of joblib's tasks. `seed` and `exit_function` are refused: joblib chooses the batches.
 
     If a worker dies, its batch is run again (`retries`) or `Parallel` raises `WorkerDiedError`. Other batches are not
     affected by the death.

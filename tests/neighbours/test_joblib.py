@@ -345,3 +345,9 @@ def test_calls_of_several_threads_have_workers_of_their_own():
     for thread in threads:
         thread.join(PATIENCE)
     assert results == [list(range(9))] * 3
+
+
+@pytest.mark.parametrize("option", ["seed", "exit_function"])
+def test_options_that_mean_nothing_to_joblib_are_refused(option):
+    with pytest.raises(ValueError, match=option), joblib.parallel_config("procession", n_jobs=2, **{option: print}):
+        joblib.Parallel()(joblib.delayed(abs)(n) for n in range(2))

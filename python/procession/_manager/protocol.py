@@ -85,7 +85,7 @@ def convert_to_error(kind: str, result: Any) -> BaseException:
 
 
 def _raised_there(pickled: bytes | None, text: str) -> BaseException:
-    from .._start.exit_report import RemoteTraceback
+    from .._start.exit_report import RemoteTraceback, set_cause
 
     try:
         error = None if pickled is None else pickle.loads(pickled)
@@ -94,7 +94,7 @@ def _raised_there(pickled: bytes | None, text: str) -> BaseException:
     if not isinstance(error, BaseException):
         return RemoteError(text)
     if error.__cause__ is None:
-        error.__cause__ = RemoteTraceback(text)
+        set_cause(error, RemoteTraceback(text))
     return error
 
 

@@ -71,6 +71,12 @@ class ProcessionBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore
                 "the backend has no option 'timeout'; Parallel(timeout=...) limits the wait for a task, and "
                 "'idle_worker_timeout' says when idle workers end"
             )
+        for name in ("seed", "exit_function"):
+            if options.get(name) is not None:
+                raise ValueError(
+                    f"the backend has no option {name!r}: joblib chooses which tasks a worker gets together, and when"
+                    " workers end. Give each task its seed as an argument"
+                )
         patience = seconds("idle_worker_timeout", options.pop("idle_worker_timeout", IDLE_TIMEOUT))
         self.parallel = parallel
         self._limit, self._mode = max_nbytes, mmap_mode

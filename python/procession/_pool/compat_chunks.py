@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from .._start.exit_report import RemoteTraceback
+from .._start.exit_report import RemoteTraceback, set_cause
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,5 +42,5 @@ class ExceptionWithTraceback:
 
 def rebuild_exc(exc: BaseException, tb: str) -> BaseException:
     """Unpickles an `ExceptionWithTraceback`."""
-    exc.__cause__ = RemoteTraceback(tb)
+    set_cause(exc, RemoteTraceback(tb))
     return exc

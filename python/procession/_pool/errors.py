@@ -5,7 +5,7 @@ from __future__ import annotations
 import builtins
 from contextlib import suppress
 
-from .._start.exit_report import RemoteTraceback, how, unpickled
+from .._start.exit_report import RemoteTraceback, how, set_cause, unpickled
 from ..context import ProcessError, TimeoutError
 
 TYPE_CHECKING = False
@@ -202,7 +202,8 @@ def error_of(what: tuple[Any, ...], function: str, first: int | None, broken: Ba
         return MaybeEncodingError(*facts[0])
     if kind == "unreadable":
         error: BaseException = facts[0]
-        error.add_note(f"raised by the result of {function}(), which arrived and cannot be unpickled here")
+        with suppress(Exception):  # the exception may be of a class that takes no notes
+            error.add_note(f"raised by the result of {function}(), which arrived and cannot be unpickled here")
         return error
     if kind == "cancelled":
         from concurrent.futures import CancelledError
@@ -239,7 +240,9 @@ def _raised(
     error, why = unpickled(pickled)
     if error is None:
         error = MaybeEncodingError(why, f"{kind}: {message}")
-    error.__cause__ = RemoteTraceback(text)
+    set_cause(error, RemoteTraceback(text))
     if place is not None and first is not None:
         _note(error, first + place[0], place[1])
+        if isinstance(error, SoftTimeoutError):
+            error.task = first + place[0]
     return error

@@ -25,7 +25,7 @@ class ExitCall:
         """Calls the function, in the worker. Its exception is put into the queue, too."""
         try:
             value = self._function()
-        except Exception as error:
+        except BaseException as error:  # also of sys.exit(): the worker ends anyway
             self._queue.put((worker_id(), False, ("raised", described(error, None))))
             return
         try:

@@ -55,7 +55,10 @@ class PoolLife(PoolNames):
             ValueError: the pool is closed; its workers are those of a cluster, or of a subclass.
         """
         self._check_running()
-        self._engine.resize(count("processes", processes, 1))
+        if count("processes", processes, 1) >= 1 << 31:
+            raise ValueError(f"processes must be less than 2**31, not {processes}")
+        self._engine.resize(processes)
+        self._supervisor.trim()
         self._processes = processes
 
     def join(self, timeout: float | None = None) -> None:

@@ -33,3 +33,6 @@ class Listeners:
         """Removes the function of that key."""
         with self.lock:
             self.watched.pop(key, None)
+
+    def trim(self) -> None:
+        """Called when the pool has become smaller."""

@@ -15,6 +15,7 @@ from __future__ import annotations
 import time
 from functools import partial
 
+from .._start.exit_report import set_cause
 from .compat_results import IMapIterator, IMapUnorderedIterator, MapResult
 from .errors import error_of, mark_item, name_of
 from .iterators import ResultIterator
@@ -68,7 +69,8 @@ def _for_item(error: BaseException, index: int, first: int) -> BaseException:
 
         try:
             made = copy(error)
-            made.__cause__ = error.__cause__
+            if error.__cause__ is not None:
+                set_cause(made, error.__cause__)
             error = made
         except Exception:  # the class cannot be copied, so the items share one
             return error
@@ -237,7 +239,8 @@ class ItemIterator(Results[T]):
     def _failed(self, first: int, error: BaseException, items: int) -> list[tuple[bool | None, Any, int]]:
         """Returns the outcomes of the items of a task that has failed as a whole."""
         if self.on_error in ("raise", "stop"):
-            mark_item(error, first)
+            if getattr(error, "item_index", None) is None:
+                mark_item(error, first)
             if self.on_error == "stop":
                 self._stop(error)
             return [(False, self.converted(error), items)]

@@ -26,7 +26,8 @@ class PoolOptions(TypedDict, total=False):
         env: environment variables of the workers; None removes one. A worker sets them before its initializer; under
             spawn and forkserver also before it imports the main module.
         exit_function: each worker calls it, without arguments, when it ends in good order: after `close()` or
-            `shutdown()`, and before it is replaced because of `maxtasksperchild` or `worker_memory_limit`. A worker
+            `shutdown()`, when `resize()` ends it, and before it is replaced because of `maxtasksperchild` or
+            `worker_memory_limit`. A worker
             that is terminated or killed, or dies, does not. The results: `exit_results()`.
         pin: on which CPUs the workers run. "cores": each worker has one of the CPUs that this process may use; more
             workers than CPUs share them. A list: its item for a worker's number is a CPU or a set of CPUs; more workers

@@ -154,7 +154,8 @@ class OfMap:
         if (retries := given.get("retries")) is not None:
             self.retries = count("retries", retries, 0)
         self.retry_on, self.retry_delay = _repeats(self, given)
-        self.progress = given.get("progress") or False
+        progress = given.get("progress", False)
+        self.progress = False if progress is None else progress  # {}: a bar with no options
         if (priority := given.get("priority")) is not None:
             from .priority import checked
 

@@ -83,9 +83,11 @@ class Told:
                 self._told = done
             try:
                 call(done, self._total)
-            except Exception as error:
-                # as an exception of a callback: it is printed, and affects no result
+            except BaseException as error:
                 self._call = None
+                if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
+                    raise  # most likely it is Ctrl-C
+                # as an exception of a callback: it is printed, and affects no result
                 sys.excepthook(type(error), error, error.__traceback__)
             finally:
                 self._telling = False

@@ -439,11 +439,13 @@ class ResultList(MapNames, OneList[list[T]], Many[T]):
                 self._finish()
             done = self._outcome is not None and not self._called
             self._called = self._called or done
-        if self._bar is not None:
-            self._bar.flush()
-        if done:
-            self._pool._supervisor.forget((True, self._group.id))
-            self._call_back()
+        try:
+            if self._bar is not None:
+                self._bar.flush()
+        finally:  # whatever the function for progress raises
+            if done:
+                self._pool._supervisor.forget((True, self._group.id))
+                self._call_back()
 
 
 def call_as(kind: type, twin: type) -> None:

@@ -9,7 +9,9 @@ number of workers, nor the chunks, nor a second run of an item changes its numbe
 from __future__ import annotations
 
 import itertools
+import os
 import sys
+from _thread import get_ident
 
 from .errors import shortened
 
@@ -79,7 +81,10 @@ class _Call:
 
     def __call__(self, *args: Any, **keywords: Any) -> Any:
         _begin(*self._place, 0)
-        return self.func(*args, **keywords)
+        try:
+            return self.func(*args, **keywords)
+        finally:
+            _end()
 
 
 class _Items:
@@ -92,21 +97,25 @@ class _Items:
 
     def __call__(self, numbered: _Numbered) -> Any:
         _begin(*self._place, numbered.index)
-        return self.func(*numbered.item) if self._starred else self.func(numbered.item)
+        try:
+            return self.func(*numbered.item) if self._starred else self.func(numbered.item)
+        finally:
+            _end()
 
 
 # --- in the worker ---
 
-_now: tuple[int, int, int] | None = None  # seed, call and item of the task that this process runs
+_now: tuple[int, int, int] | None = None  # seed, call and item of the task that is running
 _rng: Generator | None = None  # what `task_rng` has returned in it
+_where: tuple[int, int] | None = None  # the process and the thread that run it: neither its children nor other threads
 
 
 def _begin(seed: int, call: int, item: int) -> None:
     """Starts the stream of an item."""
-    global _now, _rng
+    global _now, _rng, _where
     import random
 
-    _now, _rng = (seed, call, item), None
+    _now, _rng, _where = (seed, call, item), None, (os.getpid(), get_ident())
     random.seed(f"procession {seed} {call} {item}")
     if "numpy" in sys.modules:
         import numpy.random
@@ -116,9 +125,20 @@ def _begin(seed: int, call: int, item: int) -> None:
         torch.manual_seed(random.Random(f"procession torch {seed} {call} {item}").getrandbits(63))
 
 
+def _end() -> None:
+    """Ends the stream: what runs later has no item."""
+    global _now, _rng  # noqa: PLW0603 (of this process)
+    _now = _rng = None
+
+
+def _is_here() -> bool:
+    """Returns whether this thread of this process runs an item with a stream."""
+    return _now is not None and _where == (os.getpid(), get_ident())
+
+
 def restart() -> None:
     """Starts the stream of the current item again, because its function is called again."""
-    if _now is not None:
+    if _now is not None and _is_here():
         _begin(*_now)
 
 
@@ -126,7 +146,8 @@ def task_rng() -> Generator:
     """Returns a numpy Generator with the stream of the current item, if the pool has a `seed`.
 
     Calls of one task return the same Generator. It gives the same numbers for any number of workers, any chunks and any
-    retries. Without a `seed`, and outside of a task, it is a new Generator with a seed of the system.
+    retries. Without a `seed`, outside of a task, and in a thread or process that a task has started, it is a new
+    Generator with a seed of the system.
 
     Raises:
         ModuleNotFoundError: numpy is not installed.
@@ -143,7 +164,7 @@ def task_rng() -> Generator:
     global _rng  # noqa: PLW0603 (of this process)
     from numpy.random import SeedSequence, default_rng
 
-    if _now is None:
+    if _now is None or not _is_here():
         return default_rng()
     if _rng is None:
         seed, call, item = _now

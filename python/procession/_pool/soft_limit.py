@@ -20,11 +20,13 @@ if TYPE_CHECKING:
 
 __all__ = ["SoftLimited", "checked", "limited"]
 
+_LONGEST = 1e8  # seconds, three years: a longer limit is none, and setitimer(2) takes no more than a few of these
+
 
 def checked(soft: Any, timeout: float | None) -> float | None:
     """Returns a soft limit; None: there is none. ValueError: it is 0 or not less than `timeout`."""
     limit = seconds("soft_timeout", soft)
-    if limit is None or limit == float("inf"):
+    if limit is None or limit > _LONGEST:
         return None
     if not limit:
         raise ValueError("soft_timeout must be more than 0 seconds")

@@ -48,6 +48,7 @@ class Supervisor(Listeners):
         self.context = context
         self.processes = processes
         self._in_slot: dict[int, BaseProcess] = {}
+        self._empty: set[int] = set()  # the slots whose worker has ended and has no successor yet
         more = asked.for_workers()
         self.relays: Relays | None = None
         inherits = "numpy.random" in sys.modules and context.get_start_method() == "fork"
@@ -101,6 +102,7 @@ class Supervisor(Listeners):
             if relays is not None:
                 relays.started(slot, getattr(process, "pid", None) or 0)
         self._in_slot[slot] = process
+        self._empty.discard(slot)
         self._list_processes()
         try:
             sentinel = process.sentinel
@@ -109,7 +111,8 @@ class Supervisor(Listeners):
         self.engine.started(slot, getattr(process, "pid", None) or 0, sentinel)
 
     def _list_processes(self) -> None:
-        self.processes[:] = [process for _, process in sorted(self._in_slot.items())]
+        in_slot = list(self._in_slot.items())  # at once: another thread may change it
+        self.processes[:] = [process for _, process in sorted(in_slot)]
 
     def _run(self) -> None:
         while True:
@@ -155,8 +158,17 @@ class Supervisor(Listeners):
         if self.engine.phase != "broken":  # the workers that end after that have not broken it
             self._last, self._refusal = process, None  # before a caller can ask what broke the pool
         self.engine.ended(slot, process.exitcode, memory)
-        if slot >= self.engine.workers:  # the pool has become smaller, so no other worker takes its place
-            del self._in_slot[slot]
+        self._empty.add(slot)
+        self.trim()
+
+    def trim(self) -> None:
+        """Forgets the workers that have ended and get no successor, since the pool has become smaller."""
+        workers = self.engine.workers
+        gone = [slot for slot in list(self._empty) if slot >= workers]
+        for slot in gone:
+            self._empty.discard(slot)
+            self._in_slot.pop(slot, None)
+        if gone:
             self._list_processes()
 
     @property

@@ -31,6 +31,10 @@ def _env(env: Any) -> dict[str, str | None]:
             raise TypeError(f"env must map strings to strings or None, not {name!r} to {value!r}")
         if not name or "=" in name or "\0" in name + (value or ""):
             raise ValueError(f"env: {name!r} and {value!r} cannot be an environment variable")
+        try:
+            os.fsencode(name + (value or ""))
+        except UnicodeEncodeError as error:
+            raise ValueError(f"env: {name!r} and {value!r} cannot be an environment variable: {error}") from None
     return made
 
 

@@ -11,9 +11,20 @@ from .. import _core
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from ..process import BaseProcess
 
-__all__ = ["RemoteTraceback", "exception_of", "how", "leave_report", "note_memory", "ran_out_of_memory", "unpickled"]
+__all__ = [
+    "RemoteTraceback",
+    "exception_of",
+    "how",
+    "leave_report",
+    "note_memory",
+    "ran_out_of_memory",
+    "set_cause",
+    "unpickled",
+]
 
 
 class RemoteTraceback(Exception):
@@ -74,6 +85,12 @@ def exception_of(process: BaseProcess, code: int, report: bytes | None, out_of_m
     return read_report(report, who, ProcessDiedError("", process.pid or 0, process.name, code))
 
 
+def set_cause(error: BaseException, cause: BaseException) -> None:
+    """Sets the cause of an exception, also of one whose class refuses to set attributes (a frozen dataclass)."""
+    descriptor: Any = BaseException.__cause__
+    descriptor.__set__(error, cause)
+
+
 def read_report(report: bytes, who: str, otherwise: Exception) -> BaseException:
     """Returns the exception of a report, with the traceback as its cause. If it cannot be unpickled: `otherwise`, with
     its text."""
@@ -84,7 +101,7 @@ def read_report(report: bytes, who: str, otherwise: Exception) -> BaseException:
     if error is None:
         error = otherwise
         error.args = (f"{who} ended with {kind}: {message} ({why})",)
-    error.__cause__ = RemoteTraceback(text)
+    set_cause(error, RemoteTraceback(text))
     return error
 
 

@@ -97,13 +97,14 @@ impl Worker {
         self.slot.phase.store(LEAVING, Ordering::Release);
     }
 
-    /// Returns whether the pool ends because its parent has closed it. False: it was terminated, it is broken, or its
-    /// parent has ended.
+    /// Returns whether the pool ends because its parent has closed it, or shall have fewer workers. False: it was
+    /// terminated, it is broken, or its parent has ended.
     #[must_use]
     pub fn ends_in_order(&self) -> bool {
         let object: &PoolObject = self.pool.object();
         // Relaxed: the parent stores the phase before it shuts the queue of tasks down, and this worker has seen that.
-        object.phase.load(Ordering::Relaxed) == Phase::Closing as u64
+        let phase = object.phase.load(Ordering::Relaxed);
+        phase == Phase::Closing as u64 || (phase == Phase::Open as u64 && self.leaves())
     }
 
     /// Takes a task, if there is one.
