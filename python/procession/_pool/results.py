@@ -433,6 +433,8 @@ class ResultList(MapNames, OneList[list[T]], Many[T]):
 
     def _tell(self) -> None:
         with self._lock:
+            # also if nothing is there: only a collection makes the engine report again
+            self._gather(0)
             while self._outcome is None and self._group.progress()[1]:
                 self._gather(0)
             if self._outcome is None and self._whole and self._group.progress() == (0, 0):
