@@ -221,3 +221,16 @@ def test_a_callback_that_raises_keeps_no_other_call_waiting(pool, monkeypatch):
     goes_on.set()
     assert [result.get(PATIENCE) for result in results + last] == [BIG + n for n in range(30)] * 2
     assert printed == [ValueError] * 2
+
+
+def first_byte(data):
+    return data[0]
+
+
+def test_a_big_input_that_waits_in_the_backlog_is_reported_to_its_callback():
+    items = [bytes([n]) * 2_500_000 for n in range(40)]
+    with mp.Pool(2) as pool:
+        for _ in range(3):
+            come = []
+            pool.map_async(first_byte, items, callback=come.append).wait(PATIENCE)
+            assert come == [list(range(40))]
