@@ -488,8 +488,8 @@ def _results(
 
 def _converted(error: BaseException) -> BaseException:
     if type(error) in (_WorkerDiedError, _NodeDiedError):
-        kind = WorkerDiedError if type(error) is _WorkerDiedError else NodeDiedError
-        made = kind(*error.__reduce__()[1])
+        kind: Any = WorkerDiedError if type(error) is _WorkerDiedError else NodeDiedError
+        made: BaseException = kind(*error.__reduce__()[1])
         made.__dict__.update(error.__dict__)  # the index of the item
         return made
     if type(error) is not PoolBrokenError:

@@ -50,7 +50,7 @@
 //!
 //! # The number of workers
 //!
-//! It may change at any time: see [`resize`].
+//! It may change at any time: see the module `resize`.
 //!
 //! # Priorities
 //!
