@@ -55,7 +55,8 @@ class WorkerDiedError(ProcessError):
         self.deaths = deaths
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (str(self), self.pid, self.exitcode, self.function, self.task, self.deaths)
+        # with what else it has: `item_index`, notes
+        return type(self), (str(self), self.pid, self.exitcode, self.function, self.task, self.deaths), vars(self)
 
 
 class NodeDiedError(WorkerDiedError):
@@ -82,7 +83,7 @@ class NodeDiedError(WorkerDiedError):
         self.node = node
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (*super().__reduce__()[1], self.node)
+        return type(self), (*super().__reduce__()[1], self.node), vars(self)
 
 
 class TaskTimeoutError(TimeoutError, builtins.TimeoutError):
@@ -105,7 +106,7 @@ class TaskTimeoutError(TimeoutError, builtins.TimeoutError):
         self.limit = limit
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (str(self), self.function, self.task, self.limit)
+        return type(self), (str(self), self.function, self.task, self.limit), vars(self)
 
 
 class SoftTimeoutError(TaskTimeoutError):
