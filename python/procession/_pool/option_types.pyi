@@ -65,8 +65,8 @@ class RetryOptions(TypedDict, total=False):
         retries: per task; None: that of the pool.
         retry_on: None: that of the pool; see `PoolOptions`. An empty tuple: none.
         retry_delay: None: that of the pool.
-        priority: workers take waiting tasks with a higher priority first, and those of one priority in their order;
-            0 by default. A task that runs is not interrupted.
+        priority: workers take waiting tasks with a higher priority first; 0 by default. Those of one priority are taken
+            in their order, except while a more urgent task is submitted. A task that runs is not interrupted.
         progress: True, or a dict of tqdm's options: shows a bar, for which tqdm must be installed. Or a callable: it is
             called as callable(done, total) when results have come; `total` is None if it is unknown.
     """

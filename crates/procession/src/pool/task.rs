@@ -40,8 +40,9 @@ impl<'p> Tasks<'p> {
         self
     }
 
-    /// Sets the priority. Workers take waiting tasks with a higher priority first, and those of one priority in the order
-    /// of their submission. The default is 0. A task that runs is not interrupted.
+    /// Sets the priority. Workers take waiting tasks with a higher priority first. Those of one priority are taken in
+    /// the order of their submission, except while a more urgent task is submitted. The default is 0. A task that runs
+    /// is not interrupted.
     ///
     /// ```
     /// fn main() -> Result<(), Box<dyn std::error::Error>> {
