@@ -498,6 +498,13 @@ class ForkServerContext(BaseContext):
     Process: type[ForkServerProcess] = ForkServerProcess  # pyright: ignore[reportIncompatibleVariableOverride]
 
 
+def _relays_of(logs: bool, output: Any) -> Any:
+    """Returns what passes on the log records and the output of a process; see `BaseProcess`."""
+    from ._pool.process_relays import ProcessRelays
+
+    return ProcessRelays(logs, output)
+
+
 def _context_of(name: str | None) -> BaseContext:
     return _default_context if name is None else _concrete_contexts[name]
 

@@ -10,8 +10,9 @@ import sys
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
-    from typing import Any, TypeVar
+    from typing import Any, Literal, TypeVar
 
+    from ._pool.process_relays import ProcessOutput
     from .popen_fork import Popen
 
     Kind = TypeVar("Kind", bound=type)
@@ -50,11 +51,18 @@ def _cleanup() -> None:
     for child in tuple(_children):
         popen = child._popen
         if popen is not None and popen.poll() is not None:
-            _children.discard(child)
+            _ended(child)
     # the module has no `_forkserver` yet while another thread imports it
     server = getattr(sys.modules.get(f"{__package__}.forkserver"), "_forkserver", None)
     if server is not None:
         server._wait_for_retired()
+
+
+def _ended(child: BaseProcess) -> None:
+    """Forgets a child that has ended."""
+    _children.discard(child)
+    if child._relays is not None:
+        child._relays.finish()
 
 
 def lending(module: str) -> Callable[[str], Any]:
@@ -119,6 +127,7 @@ class BaseProcess:
     _parent_pid: int | None
     _popen: Popen | None
     _inheriting: bool
+    _relays: Any = None  # of log records and output; None: they are the child's own
 
     @staticmethod
     def _Popen(process_obj: BaseProcess) -> Popen:
@@ -134,10 +143,13 @@ class BaseProcess:
         kwargs: Mapping[str, Any] | None = None,
         *,
         daemon: bool | None = None,
+        logs: bool = False,
+        output: Literal["forward"] | Callable[[str, ProcessOutput], object] | None = None,
     ) -> None:
         """Prepares the process; `start()` starts it. A derived class must call this `__init__` first.
 
-        Under "spawn" and "forkserver" `start()` pickles the object with its arguments.
+        Under "spawn" and "forkserver" `start()` pickles the object with its arguments. multiprocessing has neither
+        `logs` nor `output`.
 
         Args:
             group: None, always.
@@ -146,6 +158,12 @@ class BaseProcess:
             args: positional arguments of `target`.
             kwargs: keyword arguments of `target`.
             daemon: see the property `daemon`; by default that of the current process.
+            logs: whether records that the process logs go to the handlers of this process, by the loggers of the same
+                names. The levels are those of the loggers here, at the start.
+            output: "forward": what the process writes to standard output and standard error is printed here, line by
+                line, with its name before each line. A callable: it is called as callable(line, ProcessOutput) in a
+                thread. None: the process has the streams of this one. All of it has been passed on when `join()`
+                returns, also if the process was killed. What processes write or log that it leaves behind is lost.
         """
         assert group is None, "group argument must be None for now: there are no groups"
         self._identity = (*_current_process._identity, next(_process_counter))
@@ -160,6 +178,10 @@ class BaseProcess:
         self._name = name or f"{type(self).__name__}-{':'.join(map(str, self._identity))}"
         if daemon is not None:
             self.daemon = daemon
+        if logs or output is not None:
+            from .context import _relays_of
+
+            self._relays = _relays_of(logs, output)
         __getattr__("_dangling").add(self)
 
     def _check_closed(self) -> None:
@@ -191,6 +213,9 @@ class BaseProcess:
         if parent.get("daemon") or parent.get("bound"):
             self._config["bound"] = True
         self._config["parent_start"] = _own_start_time()
+        relays = self._relays
+        if relays is not None:
+            relays.prepare(self)
         try:
             self._popen = self._Popen(self)
         except OSError as error:
@@ -198,6 +223,9 @@ class BaseProcess:
 
             _core.explain_limit(error, f"starting {self._name}", starts=True)
             raise
+        finally:
+            if relays is not None:
+                relays.started(0 if self._popen is None else self._popen.pid)
         # the parent has no further use for them, and they may refer to this object
         del self._target, self._args, self._kwargs
         _children.add(self)
@@ -234,7 +262,7 @@ class BaseProcess:
             timeout: seconds to wait at most; None: without limit. `exitcode` is None if the process still runs.
         """
         if _popen_to_join(self).wait(timeout) is not None:
-            _children.discard(self)
+            _ended(self)
 
     def is_alive(self) -> bool:
         """Returns whether the process was started and has not ended yet."""
@@ -246,7 +274,7 @@ class BaseProcess:
             return False
         if self._popen.poll() is None:
             return True
-        _children.discard(self)
+        _ended(self)
         return False
 
     def close(self) -> None:
@@ -260,7 +288,7 @@ class BaseProcess:
                 raise ValueError("Cannot close a process while it is still running. Call join() or terminate() first.")
             self._popen.close()
             self._popen = None
-            _children.discard(self)
+            _ended(self)
         self._closed = True
 
     @property
@@ -381,6 +409,8 @@ class BaseProcess:
             _become_current(self, parent_sentinel)
             if of.log.logger:
                 of.log.info("child process calling self.run()")
+            if self._relays is not None:
+                self._relays.install()
             self.run()
             code = 0
         except SystemExit as stop:

@@ -79,6 +79,11 @@ class OutputRelay:
             self._gone += self._pipes.pop(slot, [])
         self._ring()
 
+    def forget(self) -> None:
+        """Closes the copies that a forked child has of the ends of its parent."""
+        for fd in (self._bell, self._ringer, *(pipe.fd for pipes in self._pipes.values() for pipe in pipes)):
+            os.close(fd)
+
     def begin(self) -> None:
         """Starts the thread."""
         self._thread = threading.Thread(target=self._run, name="OutputRelay", daemon=True)
