@@ -179,7 +179,7 @@ def live(work: Callable[[], int]) -> NoReturn:
         atexit._clear()
         atexit.register(util._exit_function)
         _stdlib_compat.registered_for_exit()
-        code = process.status_of(work(), 31, 1)
+        code = _bootstrap.status_of(work(), 31, 1)
     except Exception as error:
         sys.excepthook(type(error), error, error.__traceback__)
     finally:

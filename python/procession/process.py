@@ -61,8 +61,8 @@ def _cleanup() -> None:
 def _ended(child: BaseProcess) -> None:
     """Forgets a child that has ended."""
     _children.discard(child)
-    if child._relays is not None:
-        child._relays.finish()
+    if child._procession_relays is not None:
+        child._procession_relays.finish()
 
 
 def lending(module: str) -> Callable[[str], Any]:
@@ -127,7 +127,7 @@ class BaseProcess:
     _parent_pid: int | None
     _popen: Popen | None
     _inheriting: bool
-    _relays: Any = None  # of log records and output; None: they are the child's own
+    _procession_relays: Any = None  # of log records and output; None: they are the child's own
 
     @staticmethod
     def _Popen(process_obj: BaseProcess) -> Popen:
@@ -158,12 +158,10 @@ class BaseProcess:
             args: positional arguments of `target`.
             kwargs: keyword arguments of `target`.
             daemon: see the property `daemon`; by default that of the current process.
-            logs: whether records that the process logs go to the handlers of this process, by the loggers of the same
-                names. The levels are those of the loggers here, at the start.
-            output: "forward": what the process writes to standard output and standard error is printed here, line by
-                line, with its name before each line. A callable: it is called as callable(line, ProcessOutput) in a
-                thread. None: the process has the streams of this one. All of it has been passed on when `join()`
-                returns, also if the process was killed. What processes write or log that it leaves behind is lost.
+            logs: whether what it logs goes to the handlers of this process, whose loggers say the levels at the start.
+            output: "forward": what it writes to standard output and standard error is printed here, line by line, with
+                its name before each. A callable: it is called as callable(line, ProcessOutput) in a thread. None: it
+                has the streams of this process. When `join()` returns all was passed on, also of a killed process.
         """
         assert group is None, "group argument must be None for now: there are no groups"
         self._identity = (*_current_process._identity, next(_process_counter))
@@ -181,7 +179,7 @@ class BaseProcess:
         if logs or output is not None:
             from .context import _relays_of
 
-            self._relays = _relays_of(logs, output)
+            self._procession_relays = _relays_of(logs, output)
         __getattr__("_dangling").add(self)
 
     def _check_closed(self) -> None:
@@ -213,7 +211,7 @@ class BaseProcess:
         if parent.get("daemon") or parent.get("bound"):
             self._config["bound"] = True
         self._config["parent_start"] = _own_start_time()
-        relays = self._relays
+        relays = self._procession_relays
         if relays is not None:
             relays.prepare(self)
         try:
@@ -378,21 +376,11 @@ class BaseProcess:
         return fd
 
     # For libraries that read multiprocessing's attribute of this name, which it has from the beginning.
-    @property
+    @Yielding
     def _sentinel(self) -> Any:
-        if "_sentinel" in self.__dict__:
-            return self.__dict__["_sentinel"]
         if self._popen is None:
             raise AttributeError("the process has not been started, or is closed")
         return self._popen.sentinel
-
-    @_sentinel.setter
-    def _sentinel(self, fd: int | None) -> None:
-        self.__dict__["_sentinel"] = fd
-
-    @_sentinel.deleter
-    def _sentinel(self) -> None:
-        self.__dict__.pop("_sentinel", None)
 
     def __repr__(self) -> str:
         from ._process.display import shown
@@ -409,12 +397,12 @@ class BaseProcess:
             _become_current(self, parent_sentinel)
             if of.log.logger:
                 of.log.info("child process calling self.run()")
-            if self._relays is not None:
-                self._relays.install()
+            if self._procession_relays is not None:
+                self._procession_relays.install()
             self.run()
             code = 0
         except SystemExit as stop:
-            code = _exit_code_of(stop)
+            code = of.exit_code_of(stop)
         except KeyboardInterrupt as error:
             # Ctrl-C reaches all processes of a terminal; a user needs the traceback of the main process only
             _leave_report(error)
@@ -529,26 +517,6 @@ def _key_of_this_process() -> bytes:
     if theirs is None or theirs.__name__ == __name__:
         return os.urandom(32)
     return bytes(theirs.current_process().authkey)
-
-
-def _exit_code_of(stop: SystemExit) -> int:
-    """Returns the exit code for `sys.exit(code)`. As in each Python program, a text is printed and means 1."""
-    if stop.code is None:
-        return 0
-    if isinstance(stop.code, int):
-        return stop.code
-    if sys.stderr is not None:
-        sys.stderr.write(f"{stop.code}\n")
-    return 1
-
-
-def status_of(code: int, bits: int, beyond: int) -> int:
-    """Returns the exit status for a code: its low byte, or `beyond` if the code does not fit a signed number of `bits`
-    bits (plus the sign).
-
-    The start method decides by which C function Python exits, and so which number of bits counts.
-    """
-    return code & 0xFF if -(1 << bits) <= code < 1 << bits else beyond
 
 
 def _leave_report(error: BaseException) -> None:

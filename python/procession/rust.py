@@ -313,7 +313,7 @@ def main(slot: int, generation: int) -> None:
         leave_report(error)
         raise
     _core.carried_done()
-    code = process.status_of(process_obj._bootstrap(), 63, 255)
+    code = process._others().status_of(process_obj._bootstrap(), 63, 255)
     atexit._run_exitfuncs()  # now, since the interpreter would run them after `declare_exit`
     _core.declare_exit(code)
     sys.exit(code)

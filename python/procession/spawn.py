@@ -240,7 +240,7 @@ def spawn_main(
     if alias:  # before anything is unpickled: objects that tools have put into the start message import multiprocessing
         _alias.install()
     try:
-        code = process.status_of(_main(take_seat(slot, generation, family)), 63, 255)
+        code = process._others().status_of(_main(take_seat(slot, generation, family)), 63, 255)
     except KeyboardInterrupt:
         # Ctrl-C, for instance while the main module was imported. Only the main process prints a traceback.
         _end_by_interrupt()

@@ -38,8 +38,8 @@ def worker(
     A task is (job, index, function, arguments, keywords). It puts (job, index, (success, value or exception)). Workers
     of other pools run the loop of the engine instead.
     """
+    from .._process.bootstrap import exit_code_of
     from .._start.exit_report import how
-    from ..process import _exit_code_of
     from .compat_chunks import ExceptionWithTraceback
     from .errors import MaybeEncodingError, WorkerDiedError
 
@@ -65,7 +65,7 @@ def worker(
                 failure = ExceptionWithTraceback(error, error.__traceback__)
             outcome = False, failure
         except SystemExit as stop:
-            code = _exit_code_of(stop)
+            code = exit_code_of(stop)
             text = f"worker {os.getpid()} {how(code)} while it ran this task"
             _insisting(outqueue.put, (job, index, (False, WorkerDiedError(text, os.getpid(), code))))
             raise SystemExit(code) from None

@@ -7,6 +7,8 @@ these modules import it and it can import none of them.
 
 from __future__ import annotations
 
+import sys
+
 from .. import _core
 from .._core import describe, release_signals
 from ..context import _force_start_method
@@ -14,6 +16,8 @@ from ..process import BaseProcess
 from ..util import _close_stdin, _finalizer_registry, _flush_std_streams, _run_after_forkers
 from . import log
 from .stdlib_compat import after_fork, take_name
+
+TYPE_CHECKING = False
 
 __all__ = [
     "_ParentProcess",
@@ -24,16 +28,41 @@ __all__ = [
     "_run_after_forkers",
     "after_fork",
     "describe",
+    "exit_code_of",
     "log",
     "release_signals",
+    "status_of",
     "take_name",
 ]
+
+
+def exit_code_of(stop: SystemExit) -> int:
+    """Returns the exit code for `sys.exit(code)`. As in each Python program, a text is printed and means 1."""
+    if stop.code is None:
+        return 0
+    if isinstance(stop.code, int):
+        return stop.code
+    if sys.stderr is not None:
+        sys.stderr.write(f"{stop.code}\n")
+    return 1
+
+
+def status_of(code: int, bits: int, beyond: int) -> int:
+    """Returns the exit status for a code: its low byte, or `beyond` if the code does not fit a signed number of `bits`
+    bits (plus the sign).
+
+    The start method decides by which C function Python exits, and so which number of bits counts.
+    """
+    return code & 0xFF if -(1 << bits) <= code < 1 << bits else beyond
 
 
 class _ParentProcess(BaseProcess):
     """The parent, as its child sees it. The child opens a pidfd when it asks for more than name and pid."""
 
     __module__ = "procession.process"  # where multiprocessing has it
+
+    if TYPE_CHECKING:
+        _sentinel: int | None  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def __init__(self, name: str, pid: int, sentinel: int | None, start_time: int) -> None:
         self._identity = ()
