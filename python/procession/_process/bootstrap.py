@@ -85,7 +85,8 @@ class _ParentProcess(BaseProcess):
         """A file descriptor that becomes readable when the parent ends."""
         if self._sentinel is None:
             # readable at once if another process has the pid by now
-            self._sentinel = _core.open_sentinel(self._pid, self._start_time)
+            fd = _core.open_sentinel(self._pid, self._start_time)
+            self._sentinel = fd  # pyright: ignore[reportIncompatibleVariableOverride]
         return self._sentinel
 
     def is_alive(self) -> bool:
