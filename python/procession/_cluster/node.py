@@ -54,6 +54,7 @@ __all__ = ["HANDLER", "Agent", "install"]
 HANDLER = "procession_pool"  # the name of our handler among those of a Dask worker
 
 
+_ANSWERS = ("done", "failed", "return")
 _TO_LEAVE = 10.0  # seconds for calls that run on a node that leaves the cluster in good order
 
 
@@ -97,7 +98,8 @@ class Agent:
         # tasks for which the pool had no room yet
         self._later: deque[tuple[Any, ...]] = deque()
         self._out: list[tuple[Any, ...]] = []
-        self._lock = threading.Lock()  # guards `_out`
+        self._owed: set[tuple[int, int]] = set()  # the tasks that were received and not answered: (key, number)
+        self._lock = threading.Lock()  # guards these two
         self._wake = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._woken = False
@@ -162,6 +164,7 @@ class Agent:
         """Sends messages; from any thread."""
         with self._lock:
             self._out.extend(messages)
+            self._owed.difference_update(m[1:3] for m in messages if m[0] in _ANSWERS)
             if self._woken:
                 return
             self._woken = True
@@ -185,7 +188,7 @@ class Agent:
 
     def _is_done(self) -> bool:
         """Returns whether the client has, or is sent back, all that it has sent."""
-        return self._quiet and not (self._pool._engine.pending or self._later or self._out or self._writing)
+        return self._quiet and not (self._owed or self._out or self._writing)
 
     # --- the pool ---
 
@@ -217,8 +220,11 @@ class Agent:
     def _take(self, kind: str, *rest: Any) -> None:
         if kind == "items" or kind == "call":
             rest = tuple(self._kept[part[0]] if type(part) is tuple else part for part in rest)
+            name = rest[0], _number_in((kind, *rest))
+            with self._lock:
+                self._owed.add(name)
             if self._leaving:
-                self._say(("return", rest[0], _number_in((kind, *rest))))
+                self._say(("return", *name))
             elif self._later or not self._submitted(kind, *rest):
                 self._later.append((kind, *rest))
         elif kind == "keep":
@@ -263,6 +269,8 @@ class Agent:
                 key, number, many, pickled, *buffers = rest
                 group = self._groups.get(key)
                 if group is None:  # it was cancelled
+                    with self._lock:
+                        self._owed.discard((key, number))
                     return True
                 item = (many, pickled, *worker.frames_of(buffers))
                 read, _, _, error = group.feed(iter([item]), 1, 1, number)
@@ -294,6 +302,8 @@ class Agent:
         self._forget(key, True)
 
     def _forget(self, key: int, kill: bool = False) -> None:
+        with self._lock:
+            self._owed = {name for name in self._owed if name[0] != key}
         group = self._groups.pop(key, None)
         if group is None:
             return

@@ -104,7 +104,7 @@ class OutputRelay:
         os.close(self._ringer)
 
     def _ring(self) -> None:
-        with suppress(BlockingIOError):  # it has not heard the bell yet
+        with suppress(BlockingIOError, BrokenPipeError):  # it has not heard the bell yet, or has ended
             os.write(self._ringer, b"!")
 
     def _run(self) -> None:

@@ -306,6 +306,11 @@ impl Family {
         inside
     }
 
+    /// Makes the record of this thread, if it has none yet, which can take a moment.
+    pub(crate) fn prepare_record(&'static self) {
+        let _ = self.own_record();
+    }
+
     /// Records, before this thread sleeps, that it waits since `began`: or since the beginning of the interrupted wait
     /// that it resumes.
     pub(crate) fn record_wait(&'static self, mut reason: Reason, began: u64, deadline: Deadline) -> Recorded {

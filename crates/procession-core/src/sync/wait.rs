@@ -223,12 +223,20 @@ impl Waiter<'_> {
             self.tally.ended.fetch_sub(1, Ordering::Relaxed);
         } else {
             self.hold.header().count_wait();
-            self.tally.begun.fetch_add(1, Ordering::Relaxed);
         }
+        let mut counted = goes_on;
         let waited = loop {
             if spun {
                 let recorded = match &mut recorded {
-                    None => recorded.insert(self.record(began, operations, deadline)),
+                    None => {
+                        if !counted {
+                            // Directly before the record: of a process that is killed in between the wait never ends.
+                            self.hold.family.prepare_record();
+                            self.tally.begun.fetch_add(1, Ordering::Relaxed);
+                            counted = true;
+                        }
+                        recorded.insert(self.record(began, operations, deadline))
+                    }
                     Some(recorded) => {
                         self.hold.family.record_again(recorded, deadline);
                         recorded
@@ -283,6 +291,9 @@ impl Waiter<'_> {
                 Attempt::While(now) => seen = now,
             }
         };
+        if !counted {
+            self.tally.begun.fetch_add(1, Ordering::Relaxed); // it has only spun
+        }
         let ended = now();
         // Before the end is counted: a process that is killed in between has one wait too many, and not one too few.
         match recorded {
