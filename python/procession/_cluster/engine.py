@@ -276,6 +276,8 @@ class ClusterEngine(ThreadEngine):
                 elif kind == "leaving":
                     link.leaving = True
                     link.tell("quiet")
+                elif kind == "left":
+                    link.tell("gone")
                 elif kind == "return":
                     work = link.settled(rest[0], rest[1], 0)
                     link.leaving = True

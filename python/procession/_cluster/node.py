@@ -17,6 +17,7 @@ Messages to the node: `(kind, ...)`, in lists.
     cancel  key                                           a single call, or all tasks of a function
     forget  key                                           there are no more tasks of that function
     quiet                                                 the answer to `leaving`: no more tasks come
+    gone                                                  the answer to `left`: all has arrived
     ask     number                                        for statistics
     close   whether tasks that are not done are given up
 
@@ -27,6 +28,7 @@ Messages from it:
     failed  key, number, outcome                          as `_pool.errors.error_of` takes it
     told    number, rows                                  the statistics
     leaving                                               the node leaves the cluster, and takes no more tasks
+    left                                                  the node has answered all tasks
     return  key, number                                   a task that has not begun, as the node leaves the cluster
     broken  outcome                                       the workers cannot be started
     alive                                                 every few seconds
@@ -104,7 +106,7 @@ class Agent:
         self._loop = asyncio.get_running_loop()
         self._woken = False
         self._closing = False
-        self._leaving = self._quiet = self._writing = False
+        self._leaving = self._quiet = self._gone = False
 
     # --- the connection ---
 
@@ -152,13 +154,11 @@ class Agent:
                 out, self._out = self._out, []
             if not out:  # it went with another message
                 continue
-            self._writing = True
             try:
                 await self._comm.write(packed(out))
             except Exception:
                 self._comm.abort()  # the client notices it at once
                 raise
-            self._writing = False
 
     def _say(self, *messages: tuple[Any, ...]) -> None:
         """Sends messages; from any thread."""
@@ -185,10 +185,14 @@ class Agent:
         limit = self._loop.time() + _TO_LEAVE
         while not self._is_done() and not self._comm.closed() and self._loop.time() < limit:
             await asyncio.sleep(0.02)
+        # What was written may still be in a buffer of this process, which the end of the node would discard.
+        self._say(("left",))
+        while not self._gone and not self._comm.closed() and self._loop.time() < limit:
+            await asyncio.sleep(0.02)
 
     def _is_done(self) -> bool:
         """Returns whether the client has, or is sent back, all that it has sent."""
-        return self._quiet and not (self._owed or self._out or self._writing)
+        return self._quiet and not self._owed
 
     # --- the pool ---
 
@@ -239,6 +243,8 @@ class Agent:
             self._forget(*rest)
         elif kind == "quiet":
             self._quiet = True
+        elif kind == "gone":
+            self._gone = True
         elif kind == "ask":
             rows = [tuple(row) for row in self._pool.statistics()]
             self._say(("told", rest[0], rows))
