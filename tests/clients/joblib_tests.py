@@ -25,6 +25,8 @@ EXPECTED = {
     "test_thread_bomb_mitigation[procession-parallel_config]": TOO_DEEP,
     "test_thread_bomb_mitigation[procession-parallel_backend]": TOO_DEEP,
 }
+# These may also pass: how deep the recursion is depends on the machine.
+SOMETIMES = {test for test, why in EXPECTED.items() if why == TOO_DEEP}
 # Lists of backends in the test file. Each must be there.
 LISTS = (
     '["multiprocessing", "loky"]',
@@ -75,10 +77,11 @@ def main() -> int:
         print(f"joblib's tests: {test} fails: {EXPECTED[test]}")
     for test in sorted(failed - EXPECTED.keys()):
         print(f"joblib's tests: {test} FAILED")
-    for test in sorted(EXPECTED.keys() - failed):
+    gone = EXPECTED.keys() - failed - SOMETIMES
+    for test in sorted(gone):
         print(f"joblib's tests: {test} passes: take it off the list")
     print(f"joblib's tests of Parallel: {passed} passed, {len(failed)} failed", flush=True)
-    return int(failed != EXPECTED.keys() or passed < LEAST)
+    return int(bool(failed - EXPECTED.keys() or gone) or passed < LEAST)
 
 
 if __name__ == "__main__":
