@@ -4,60 +4,30 @@
 #![allow(unsafe_code)]
 
 mod crash;
+mod serving;
 
 use crash::{End, at_every_point, take_turn};
-use procession_core::pool::layout::Head;
 use procession_core::pool::{
-    Definition, Event, Finished, Options, Outcome, Outgoing, Pool, ReceivedDefinition, Submission, Taken,
-    TaskOptions, Worker,
+    Definition, Event, Finished, Outcome, Pool, ReceivedDefinition, Taken, TaskOptions, Worker,
 };
 use procession_core::queue::LockPolicy;
 use procession_core::sys::clock::Deadline;
+use serving::{pool, submit_with};
 use std::sync::Arc;
 
-fn pool(workers: u32) -> Pool {
-    let options = Options {
-        workers,
-        ..Options::default()
-    };
-    Pool::new(options).unwrap()
-}
-
 fn submit(pool: &Pool, bytes: &[u8], retries: u32) -> u64 {
-    let task = Submission {
-        options: TaskOptions {
-            retries,
-            ..TaskOptions::default()
-        },
-        ..Submission::default()
+    let options = TaskOptions {
+        retries,
+        ..TaskOptions::default()
     };
-    let outgoing = Outgoing {
-        parts: [bytes, &[]],
-        ..Outgoing::default()
-    };
-    pool.submit(task, outgoing).unwrap()
+    submit_with(pool, bytes, options)
 }
 
 /// Takes one task, if there is one, and hands back its payload as the result.
 fn serve_one(worker: &Worker) -> bool {
-    let mut scratch = Vec::new();
-    let task = loop {
-        match worker.try_take(&mut scratch, LockPolicy::Bounded).unwrap() {
-            Taken::Task(task) => break task,
-            Taken::Again => {}
-            Taken::None | Taken::Closed => return false,
-        }
-    };
-    let head = Head {
-        task: task.head.task,
-        ..Head::default()
-    };
-    let payload = task.into_bytes();
-    let head = head.to_bytes();
-    let mut parcel = worker.pack([&head, &payload], 0, Vec::new(), 0).unwrap();
-    worker.deliver(&mut parcel).unwrap();
-    assert_eq!(worker.finish(), Finished::Free);
-    true
+    let served = serving::serve_one(worker);
+    assert!(served.as_ref().is_none_or(|(_, then)| *then == Finished::Free));
+    served.is_some()
 }
 
 fn returned(pool: &Pool, id: u64) -> Option<Vec<u8>> {

@@ -4,55 +4,23 @@
 #![allow(unsafe_code)]
 
 mod crash;
+mod serving;
 
 use crash::{End, at_every_point};
-use procession_core::pool::layout::Head;
-use procession_core::pool::{Options, Outcome, Outgoing, Pool, Submission, Taken, TaskOptions, Worker};
-use procession_core::queue::LockPolicy;
-
-fn pool(workers: u32) -> Pool {
-    let options = Options {
-        workers,
-        ..Options::default()
-    };
-    Pool::new(options).unwrap()
-}
+use procession_core::pool::{Outcome, Pool, TaskOptions, Worker};
+use serving::{pool, submit_with};
 
 fn submit(pool: &Pool, bytes: &[u8], priority: i32) -> u64 {
-    let task = Submission {
-        options: TaskOptions {
-            priority,
-            ..TaskOptions::default()
-        },
-        ..Submission::default()
+    let options = TaskOptions {
+        priority,
+        ..TaskOptions::default()
     };
-    let outgoing = Outgoing {
-        parts: [bytes, &[]],
-        ..Outgoing::default()
-    };
-    pool.submit(task, outgoing).unwrap()
+    submit_with(pool, bytes, options)
 }
 
 /// Takes one task, if there is one, and hands back its payload. Returns the payload.
 fn serve_one(worker: &Worker) -> Option<Vec<u8>> {
-    let mut scratch = Vec::new();
-    let task = loop {
-        match worker.try_take(&mut scratch, LockPolicy::Bounded).unwrap() {
-            Taken::Task(task) => break task,
-            Taken::Again => {}
-            Taken::None | Taken::Closed => return None,
-        }
-    };
-    let head = Head {
-        task: task.head.task,
-        ..Head::default()
-    };
-    let head = head.to_bytes();
-    let payload = task.into_bytes();
-    let mut parcel = worker.pack([&head, &payload], 0, Vec::new(), 0).unwrap();
-    worker.deliver(&mut parcel).unwrap();
-    let _ = worker.finish();
-    Some(payload)
+    serving::serve_one(worker).map(|(payload, _)| payload)
 }
 
 /// The worker is killed at a step of its first task of `len` bytes. An urgent task comes before or after the parent judges.

@@ -4,49 +4,20 @@
 #![allow(unsafe_code)]
 
 mod crash;
+mod serving;
 
 use crash::{End, at_every_point};
-use procession_core::pool::layout::Head;
-use procession_core::pool::{Event, Options, Outgoing, Pool, Submission, Taken, Worker};
-use procession_core::queue::LockPolicy;
+use procession_core::pool::{Event, Pool, TaskOptions, Worker};
 use procession_core::sys::clock::Deadline;
-
-fn pool(workers: u32) -> Pool {
-    let options = Options {
-        workers,
-        ..Options::default()
-    };
-    Pool::new(options).unwrap()
-}
+use serving::{pool, submit_with};
 
 fn submit(pool: &Pool, bytes: &[u8]) -> u64 {
-    let outgoing = Outgoing {
-        parts: [bytes, &[]],
-        ..Outgoing::default()
-    };
-    pool.submit(Submission::default(), outgoing).unwrap()
+    submit_with(pool, bytes, TaskOptions::default())
 }
 
 /// Takes one task, if there is one and the worker may take it, and hands back its payload.
 fn serve_one(worker: &Worker) -> bool {
-    let mut scratch = Vec::new();
-    let task = loop {
-        match worker.try_take(&mut scratch, LockPolicy::Bounded).unwrap() {
-            Taken::Task(task) => break task,
-            Taken::Again => {}
-            Taken::None | Taken::Closed => return false,
-        }
-    };
-    let head = Head {
-        task: task.head.task,
-        ..Head::default()
-    };
-    let head = head.to_bytes();
-    let payload = task.into_bytes();
-    let mut parcel = worker.pack([&head, &payload], 0, Vec::new(), 0).unwrap();
-    worker.deliver(&mut parcel).unwrap();
-    let _ = worker.finish();
-    true
+    serving::serve_one(worker).is_some()
 }
 
 /// Works in the slot with this number, which the pool has, and ends a task there.

@@ -3,14 +3,14 @@
 
 mod common;
 mod running;
+mod serving;
 
 use procession_core::pool::layout::Head;
-use procession_core::pool::{
-    Batch, Options, Outcome, Outgoing, Pool, Submission, Taken, TaskOptions, WaitOutcome, Worker,
-};
+use procession_core::pool::{Batch, Outcome, Pool, Submission, Taken, TaskOptions, WaitOutcome, Worker};
 use procession_core::queue::LockPolicy;
 use procession_core::sys::clock::Deadline;
 use running::{LIMIT, Running, returned};
+use serving::{pool, submit_with};
 
 fn with(priority: i32) -> TaskOptions {
     TaskOptions {
@@ -19,24 +19,8 @@ fn with(priority: i32) -> TaskOptions {
     }
 }
 
-fn pool(workers: u32) -> Pool {
-    let options = Options {
-        workers,
-        ..Options::default()
-    };
-    Pool::new(options).unwrap()
-}
-
 fn submit(pool: &Pool, bytes: &[u8], priority: i32) -> u64 {
-    let task = Submission {
-        options: with(priority),
-        ..Submission::default()
-    };
-    let outgoing = Outgoing {
-        parts: [bytes, &[]],
-        ..Outgoing::default()
-    };
-    pool.submit(task, outgoing).unwrap()
+    submit_with(pool, bytes, with(priority))
 }
 
 /// Does all tasks, one after the other. Returns their payloads.
