@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-__all__ = ["OutputRelay", "OutputSource", "WorkerOutput"]
+__all__ = ["OutputRelay", "OutputSource", "WorkerOutput", "print_line"]
 
 _PIECE = 1 << 16
 _LONGEST_LINE = 1 << 20  # a longer line is passed on in parts
@@ -174,12 +174,16 @@ class _Pipe:
         self.closed = False
 
 
+def print_line(line: str, speaker: str, stream: str) -> None:
+    """Prints a line of output with its speaker before it. stream: "stdout" or "stderr"."""
+    out = sys.stdout if stream == "stdout" else sys.stderr
+    if out is not None:
+        out.write(f"[{speaker}] {line}\n")
+        out.flush()
+
+
 def _printed(line: str, source: WorkerOutput) -> None:
-    """Prints a line with the number of the worker before it."""
-    stream = sys.stdout if source.stream == "stdout" else sys.stderr
-    if stream is not None:
-        stream.write(f"[worker {source.worker}] {line}\n")
-        stream.flush()
+    print_line(line, f"worker {source.worker}", source.stream)
 
 
 class OutputSource:

@@ -107,15 +107,8 @@ def _arrived(sources: list[Any]) -> ProcessRelays:
 
 
 def _shown_by(show: Any, name: str) -> Callable[[str, WorkerOutput], object]:
-    def tell(line: str, source: WorkerOutput) -> None:
-        if show != "forward":
-            show(line, ProcessOutput(name, source.pid, source.stream))
-            return
-        import sys
+    if show == "forward":
+        from .output_relay import print_line
 
-        stream = sys.stdout if source.stream == "stdout" else sys.stderr
-        if stream is not None:
-            stream.write(f"[{name}] {line}\n")
-            stream.flush()
-
-    return tell
+        return lambda line, source: print_line(line, name, source.stream)
+    return lambda line, source: show(line, ProcessOutput(name, source.pid, source.stream))
