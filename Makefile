@@ -210,6 +210,7 @@ lint: build ## Check format, lints, types, the order of imports and house rules
 	cargo clippy --quiet --workspace --all-targets --no-default-features --features crash-points -- -D warnings
 	$(MAKE) --no-print-directory msrv
 	cargo test --quiet -p procession --test mistakes -- --ignored --nocapture
+	$(BIN)/python tools/check_public.py
 	RUSTDOCFLAGS='-D warnings' cargo doc --quiet --no-deps --workspace --exclude procession-python
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check

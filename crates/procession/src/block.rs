@@ -91,7 +91,7 @@ impl<T: Pod> BlockMut<T> {
     fn recycled(len: usize) -> Result<Self, FamilyError> {
         let bytes = (len as u64).saturating_mul(size_of::<T>() as u64);
         Ok(BlockMut {
-            buffer: OwnBuffer::recycled(Family::home()?, bytes)?,
+            buffer: OwnBuffer::recycled(Family::home().map_err(FamilyError)?, bytes).map_err(FamilyError)?,
             len,
             kind: PhantomData,
         })

@@ -89,7 +89,10 @@ pub fn duplex<A: Message, B: Message>() -> Result<(Duplex<A, B>, Duplex<B, A>), 
 
 fn make<T: Message>(queue: Queue<T>) -> Result<(Sender<T>, Receiver<T>), FamilyError> {
     let family = queue.inner.family();
-    let (senders, receivers) = (family.empty_buffer(0)?, family.empty_buffer(0)?);
+    let (senders, receivers) = (
+        family.empty_buffer(0).map_err(FamilyError)?,
+        family.empty_buffer(0).map_err(FamilyError)?,
+    );
     let (s, r) = (senders.handle(), receivers.handle());
     Ok((
         Sender(End::new(queue.clone(), senders, r, false)),

@@ -52,7 +52,9 @@ impl Condvar {
     /// Family memory is exhausted.
     #[track_caller]
     pub fn new() -> Result<Self, FamilyError> {
-        Ok(Self::from_core(placed(core::Condition::new)?))
+        Ok(Self::from_core(
+            placed(core::Condition::new).map_err(FamilyError)?,
+        ))
     }
 
     /// Unlocks, waits for a notification, and locks again. If every process that would notify is killed, without having
@@ -103,7 +105,7 @@ impl Condvar {
         deadline: Deadline,
     ) -> Result<(Locked<'a, T>, bool), FamilyError> {
         // The waiter enlists before it releases the lock, so that it misses no notification.
-        let mut ticket = self.inner.enlist()?;
+        let mut ticket = self.inner.enlist().map_err(FamilyError)?;
         let guard = ManuallyDrop::new(guard);
         let lock = guard.lock;
         let _ = lock.inner.lock.release();

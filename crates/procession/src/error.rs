@@ -8,7 +8,7 @@ use std::fmt;
 /// An operation on family memory failed: memory is exhausted, an object is gone, or a handle cannot be followed.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
-pub struct FamilyError(#[from] core::Error);
+pub struct FamilyError(pub(crate) core::Error);
 
 impl FamilyError {
     /// Returns whether the machine, its control group or the family's address space has no room left.
@@ -164,7 +164,7 @@ pub enum StartError {
 /// The fork server did not fork a child.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
-pub struct ForkServerError(#[from] core::process::ForkError);
+pub struct ForkServerError(pub(crate) core::process::ForkError);
 
 /// A process ended without returning its value. Each variant names the process and has the facts.
 ///
@@ -301,8 +301,8 @@ pub struct Death {
     pub code: Option<i32>,
 }
 
-impl From<core::sync::Death> for Death {
-    fn from(death: core::sync::Death) -> Death {
+impl Death {
+    pub(crate) fn from_core(death: core::sync::Death) -> Death {
         let core::sync::Death { pid, name, code } = death;
         Death { pid, name, code }
     }

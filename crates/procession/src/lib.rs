@@ -122,3 +122,5 @@ pub use segment::SharedMemory;
 pub use shared::{Integer, SharedBox, SharedSlice};
 pub use sync::{Barrier, BarrierWaitResult, BrokenBarrier, Event, Semaphore};
 pub use value::Value;
+/// The crate zerocopy, whose traits are the bounds of [`Pod`].
+pub use zerocopy;

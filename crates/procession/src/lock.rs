@@ -99,10 +99,10 @@ impl<T: Pod> Lock<T> {
     /// Family memory is exhausted.
     #[track_caller]
     pub fn new(value: T) -> Result<Self, FamilyError> {
-        let lock = placed(core::Lock::new_guarded)?;
+        let lock = placed(core::Lock::new_guarded).map_err(FamilyError)?;
         let held = match size_of::<T>() {
             0 => None,
-            _ => Some(lock.guarded(value.as_bytes())?),
+            _ => Some(lock.guarded(value.as_bytes()).map_err(FamilyError)?),
         };
         Ok(Self::from_parts(lock, held))
     }
@@ -150,7 +150,7 @@ impl<T: Pod> Lock<T> {
         let lock = &self.inner.lock;
         let mut death = None;
         while !lock.try_acquire() {
-            match lock.acquire_recover(deadline)? {
+            match lock.acquire_recover(deadline).map_err(FamilyError)? {
                 Acquired::Yes => break,
                 Acquired::OwnerDied(owner) => {
                     death = Some(owner);
@@ -167,7 +167,7 @@ impl<T: Pod> Lock<T> {
         };
         Ok(Some(match death {
             None => Locked::Clean(guard),
-            Some(death) => Locked::OwnerDied(guard, death.into()),
+            Some(death) => Locked::OwnerDied(guard, Death::from_core(death)),
         }))
     }
 

@@ -28,7 +28,33 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 /// references and no padding.
 ///
 /// The trait is implemented for every type that has zerocopy's traits, which can be derived: numbers, arrays of numbers, and
-/// `repr(C)` structs of them.
+/// `repr(C)` structs of them. The crate zerocopy is exported as [`procession::zerocopy`](crate::zerocopy), so that a program
+/// needs no dependency of its own, and cannot have one of another version:
+///
+/// ```
+/// use procession::zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+/// use procession::Lock;
+///
+/// #[derive(Clone, Copy, FromBytes, Immutable, IntoBytes, KnownLayout)]
+/// #[zerocopy(crate = "procession::zerocopy")] // where the derived code finds the crate
+/// #[repr(C)]
+/// struct Account {
+///     cents: i64,
+///     bookings: u64,
+/// }
+///
+/// fn main() -> procession::Result<()> {
+///     procession::init();
+///     let account = Lock::new(Account { cents: 0, bookings: 0 })?;
+///     let cents = account.with(|account| {
+///         account.bookings += 1;
+///         account.cents += 250;
+///         account.cents
+///     })?;
+///     assert_eq!(cents, 250);
+///     Ok(())
+/// }
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not plain old data",
     label = "other processes cannot read and write this in place",

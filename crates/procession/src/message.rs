@@ -129,7 +129,7 @@ pub(crate) fn outgoing<T: Message, R, E: From<EncodeError> + From<FamilyError>>(
                 ..plain(scratch, encoding)
             });
         }
-        if let Some((head, hold)) = block::as_message(any, family).map_err(FamilyError::from)? {
+        if let Some((head, hold)) = block::as_message(any, family).map_err(FamilyError)? {
             let oob_bytes = hold.len;
             return send(Outgoing {
                 bytes: &head,
@@ -140,7 +140,7 @@ pub(crate) fn outgoing<T: Message, R, E: From<EncodeError> + From<FamilyError>>(
         }
         let mut refs = serialized(family, value, scratch)?;
         if refs.len() >= MOST_REFS {
-            refs = vec![family.bundle(refs).map_err(FamilyError::from)?];
+            refs = vec![family.bundle(refs).map_err(FamilyError)?];
         }
         let oob_bytes = 0;
         send(Outgoing {

@@ -48,7 +48,9 @@ impl<T: Message> Queue<T> {
     /// Family memory is exhausted.
     #[track_caller]
     pub fn new() -> Result<Self, FamilyError> {
-        Ok(Self::from_core(placed(|| core::Queue::new(0, 0))?))
+        Ok(Self::from_core(
+            placed(|| core::Queue::new(0, 0)).map_err(FamilyError)?,
+        ))
     }
 
     /// Creates a queue that holds at most `messages` messages. Putting waits for room.
@@ -57,7 +59,9 @@ impl<T: Message> Queue<T> {
     /// Those of [`new`](Queue::new).
     #[track_caller]
     pub fn bounded(messages: u64) -> Result<Self, FamilyError> {
-        Ok(Self::from_core(placed(|| core::Queue::new(messages, 0))?))
+        Ok(Self::from_core(
+            placed(|| core::Queue::new(messages, 0)).map_err(FamilyError)?,
+        ))
     }
 
     /// Creates a queue whose messages have at most `bytes` bytes together. A larger message waits until the queue is empty.
@@ -66,7 +70,9 @@ impl<T: Message> Queue<T> {
     /// Those of [`new`](Queue::new).
     #[track_caller]
     pub fn bounded_in_bytes(bytes: u64) -> Result<Self, FamilyError> {
-        Ok(Self::from_core(placed(|| core::Queue::new(0, bytes))?))
+        Ok(Self::from_core(
+            placed(|| core::Queue::new(0, bytes)).map_err(FamilyError)?,
+        ))
     }
 
     pub(crate) fn from_core(inner: core::Queue) -> Self {
@@ -151,7 +157,7 @@ impl<T: Message> Queue<T> {
     /// # Errors
     /// Family memory is exhausted.
     pub fn close(&self) -> Result<(), FamilyError> {
-        while !self.inner.shut_down(false)? {}
+        while !self.inner.shut_down(false).map_err(FamilyError)? {}
         Ok(())
     }
 
@@ -160,7 +166,7 @@ impl<T: Message> Queue<T> {
     /// # Errors
     /// Those of [`close`](Queue::close).
     pub fn close_and_discard(&self) -> Result<(), FamilyError> {
-        while !self.inner.shut_down(true)? {}
+        while !self.inner.shut_down(true).map_err(FamilyError)? {}
         Ok(())
     }
 
@@ -187,7 +193,7 @@ impl<T: Message> Queue<T> {
             } = message;
             let parts = [bytes, &[]];
             let mut parcel =
-                Parcel::pack(queue.family(), parts, encoding, refs, oob_bytes).map_err(FamilyError::from)?;
+                Parcel::pack(queue.family(), parts, encoding, refs, oob_bytes).map_err(FamilyError)?;
             let weight = bytes.len() as u64 + oob_bytes;
             let put = Thread.retry(
                 deadline,

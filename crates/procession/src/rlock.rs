@@ -66,7 +66,9 @@ impl RLock {
     /// Family memory is exhausted.
     #[track_caller]
     pub fn new() -> Result<Self, FamilyError> {
-        Ok(Self::from_core(placed(|| core::RLock::new(true))?))
+        Ok(Self::from_core(
+            placed(|| core::RLock::new(true)).map_err(FamilyError)?,
+        ))
     }
 
     /// Locks, and waits until the owner unlocks or its process ends.
@@ -103,9 +105,9 @@ impl RLock {
             here: PhantomData,
         };
         loop {
-            return Ok(match self.inner.acquire_recover(deadline)? {
+            return Ok(match self.inner.acquire_recover(deadline).map_err(FamilyError)? {
                 Acquired::Yes => Some(RLocked::Clean(guard())),
-                Acquired::OwnerDied(death) => Some(RLocked::OwnerDied(guard(), death.into())),
+                Acquired::OwnerDied(death) => Some(RLocked::OwnerDied(guard(), Death::from_core(death))),
                 Acquired::TimedOut => None,
                 Acquired::Interrupted => continue,
             });

@@ -66,7 +66,7 @@ impl<T: Pod> SharedSlice<T> {
     #[track_caller]
     pub fn zeroed(len: usize) -> Result<Self, FamilyError> {
         let bytes = (len as u64).saturating_mul(size_of::<T>() as u64);
-        let array = placed(|| Array::zeroed(Family::home()?, bytes))?;
+        let array = placed(|| Array::zeroed(Family::home()?, bytes)).map_err(FamilyError)?;
         Ok(SharedSlice {
             array: Arc::new(array),
             len,

@@ -18,7 +18,7 @@ impl Caller for Thread {
     type Error = FamilyError;
 
     fn error(&self, error: procession_core::Error) -> FamilyError {
-        error.into()
+        FamilyError(error)
     }
 
     fn detached<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
@@ -63,7 +63,7 @@ impl Event {
     /// Family memory is exhausted.
     #[track_caller]
     pub fn new() -> Result<Self, FamilyError> {
-        Ok(Self::from_core(placed(core::Event::new)?))
+        Ok(Self::from_core(placed(core::Event::new).map_err(FamilyError)?))
     }
 
     /// Returns whether the event is set.
@@ -135,7 +135,9 @@ impl Semaphore {
     /// Family memory is exhausted.
     #[track_caller]
     pub fn bounded(permits: u32, most: u32) -> Result<Self, FamilyError> {
-        Ok(Self::from_core(placed(|| core::Semaphore::new(permits, most))?))
+        Ok(Self::from_core(
+            placed(|| core::Semaphore::new(permits, most)).map_err(FamilyError)?,
+        ))
     }
 
     /// Takes a permit, and waits until there is one.
@@ -223,7 +225,9 @@ impl Barrier {
     /// Family memory is exhausted.
     #[track_caller]
     pub fn new(parties: u32) -> Result<Self, FamilyError> {
-        Ok(Self::from_core(placed(|| core::Barrier::new(parties.max(1)))?))
+        Ok(Self::from_core(
+            placed(|| core::Barrier::new(parties.max(1))).map_err(FamilyError)?,
+        ))
     }
 
     /// Waits until all parties have arrived.

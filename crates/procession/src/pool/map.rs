@@ -150,9 +150,7 @@ impl<'p, I: Iterator<Item = A>, A: Message, R: Message> Map<'p, I, A, R> {
                     oob_bytes: message.oob_bytes,
                 };
                 let done = engine.submit(submission(), outgoing);
-                return done
-                    .map(drop)
-                    .map_err(|e| SubmitError::from(FamilyError::from(e)));
+                return done.map(drop).map_err(|e| SubmitError::from(FamilyError(e)));
             }
             batch.add(&submission(), |out| {
                 out.extend_from_slice(message.bytes);
@@ -182,7 +180,7 @@ impl<'p, I: Iterator<Item = A>, A: Message, R: Message> Map<'p, I, A, R> {
             .submit_batch(&mut self.batch, &mut ids);
         let numbers = std::mem::take(&mut self.numbers);
         if let Err(error) = done {
-            let why = FamilyError::from(error).to_string();
+            let why = FamilyError(error).to_string();
             for number in &numbers[ids.len()..] {
                 self.waiting
                     .insert(*number, Err(TaskError::NotRun { why: why.clone() }));

@@ -157,7 +157,7 @@ impl PoolBuilder {
             memory_limit: self.memory_limit,
         };
         let shared = Arc::new(Shared {
-            engine: core::Pool::new(options).map_err(FamilyError::from)?,
+            engine: core::Pool::new(options).map_err(FamilyError)?,
             definitions: Mutex::new(HashMap::new()),
             trouble: Mutex::new(None),
         });
@@ -311,7 +311,11 @@ impl Pool {
     /// }
     /// ```
     pub fn resize(&self, workers: u32) -> Result<(), FamilyError> {
-        Ok(self.shared.engine.resize(workers.clamp(1, most_workers()))?)
+        Ok(self
+            .shared
+            .engine
+            .resize(workers.clamp(1, most_workers()))
+            .map_err(FamilyError)?)
     }
 
     /// Returns the pids of the workers; 0 for a worker that is being started. If the pool shrinks, workers that have not
@@ -395,7 +399,7 @@ impl Shared {
         message::write(&name, &mut bytes)?;
         let family = self.engine.family();
         let mut definition =
-            core::Definition::new(family, 0, [&bytes, &[]], Vec::new()).map_err(FamilyError::from)?;
+            core::Definition::new(family, 0, [&bytes, &[]], Vec::new()).map_err(FamilyError)?;
         let place = Location::caller();
         let label = name
             .in_source()

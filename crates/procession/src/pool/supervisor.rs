@@ -47,7 +47,7 @@ pub(super) fn run(shared: &Shared, plan: Plan) {
 
 fn start(shared: &Shared, plan: &Plan, worker_slot: u32) -> Result<Worker, StartError> {
     let start = Start {
-        pool: PoolHandle::new(&shared.engine).map_err(FamilyError::from)?,
+        pool: PoolHandle::new(&shared.engine).map_err(FamilyError)?,
         worker_slot,
         initializer: plan.initializer.clone(),
         tasks: plan.tasks_per_worker,

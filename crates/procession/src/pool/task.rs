@@ -87,7 +87,7 @@ impl<'p> Tasks<'p> {
             shared
                 .engine
                 .submit(task, outgoing)
-                .map_err(|e| SubmitError::from(FamilyError::from(e)))
+                .map_err(|e| SubmitError::from(FamilyError(e)))
         })?;
         Ok(JoinHandle {
             shared: shared.clone(),

@@ -149,7 +149,7 @@ impl Builder {
         let plan = self.plan()?;
         let function =
             FunctionName::new(function).ok_or(StartError::Function("it is not code of this program"))?;
-        let family = Family::home().map_err(FamilyError::from)?;
+        let family = Family::home().map_err(FamilyError)?;
         let mut bytes = Vec::new();
         let refs = message::serialized(family, &arguments, &mut bytes)?;
         drop(arguments);
@@ -241,15 +241,15 @@ pub(crate) struct Seated {
 impl Seated {
     pub(crate) fn reserve(family: &'static Family, name: &str) -> Result<Seated, FamilyError> {
         Ok(Seated {
-            seat: Seat::reserve(family, name)?,
+            seat: Seat::reserve(family, name).map_err(FamilyError)?,
             occupied: false,
         })
     }
 
     /// Puts a message into the seat, and the references to the shared objects in it.
     pub(crate) fn load(&self, message: &[u8], refs: Vec<Hold>) -> Result<(), FamilyError> {
-        self.seat.give_all(refs)?;
-        Ok(self.seat.load(message)?)
+        self.seat.give_all(refs).map_err(FamilyError)?;
+        Ok(self.seat.load(message).map_err(FamilyError)?)
     }
 
     /// Notes that process `pid` has the seat.
@@ -293,7 +293,7 @@ pub(crate) fn start_executable(
     fds: &[BorrowedFd<'_>],
 ) -> Result<u32, StartError> {
     let environment = environment(changes)?;
-    let number = seat.family.checked_fd().map_err(FamilyError::from)?;
+    let number = seat.family.checked_fd().map_err(FamilyError)?;
     let all: Vec<BorrowedFd<'_>> = std::iter::once(number).chain(fds.iter().copied()).collect();
     spawn::spawn(executable, arguments, &environment, &all).map_err(|e| {
         // The text names the program. A limit keeps its number, which tells what to do.

@@ -50,8 +50,8 @@ impl Builder {
     pub unsafe fn fork<R: Message>(self, function: impl FnOnce() -> R) -> Result<Process<R>, StartError> {
         super::look_after_forgotten();
         let plan = self.plan()?;
-        let family = Family::home().map_err(FamilyError::from)?;
-        family.seat().map_err(FamilyError::from)?;
+        let family = Family::home().map_err(FamilyError)?;
+        family.seat().map_err(FamilyError)?;
         if plan.bound {
             lifeline::reader()?;
         }

@@ -64,7 +64,7 @@ pub(super) fn request(seat: Seat, fds: &[BorrowedFd<'_>]) -> Result<Child, Start
         *place = Some(Server::start()?);
         asked = ask(place.as_ref(), seat, fds);
     }
-    let (pid, pidfd) = asked.map_err(ForkServerError::from)?;
+    let (pid, pidfd) = asked.map_err(ForkServerError)?;
     Ok(match pidfd {
         Some(pidfd) => Child::with_pidfd(pid, Some(seat), pidfd, false),
         None => Child::new(pid, Some(seat), false),
@@ -86,7 +86,7 @@ fn ask(
 
 impl Server {
     fn start() -> Result<Server, StartError> {
-        let family = Family::home().map_err(FamilyError::from)?;
+        let family = Family::home().map_err(FamilyError)?;
         let seated = Seated::reserve(family, "forkserver")?;
         let (ours, theirs) = control_pair()?;
         let fingerprint = Fingerprint::of_this_process();

@@ -129,7 +129,7 @@ impl Command {
     /// There is no such interpreter; an argument is nested more than 6 deep; or one of the errors of [`Builder::spawn`].
     pub fn start(self) -> Result<Process, StartError> {
         let plan = self.builder.plan()?;
-        let family = Family::home().map_err(FamilyError::from)?;
+        let family = Family::home().map_err(FamilyError)?;
         let mut fds: Vec<BorrowedFd<'_>> = Vec::new();
         // Family memory is passed before all of them.
         let number = |place: usize| Value::Int(i64::from(spawn::FIRST) + 1 + place as i64);
