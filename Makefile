@@ -36,12 +36,15 @@ help: ## List the commands
 
 # --- tools and the build ----------------------------------------------------------------------------------------------
 
-.PHONY: platform
-platform:
+.PHONY: rust-platform
+rust-platform:
 	@[ "$$(uname -s)" = Linux ] \
 	  || { echo "Procession runs on Linux only (5.11 or later); this is $$(uname -s)." >&2; exit 1; }
 	@command -v cargo >/dev/null \
 	  || { echo "cargo is missing: building Procession needs Rust 1.88 or later (https://rustup.rs)." >&2; exit 1; }
+
+.PHONY: platform
+platform: rust-platform
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	  || { echo "'$(PYTHON)' is not Python 3.11 or later. Name one, for example  make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
 
@@ -69,6 +72,10 @@ demo: build ## Count the words of the standard library with many processes, and 
 	$(BIN)/python examples/token_census.py --start-method all
 	@echo
 	$(BIN)/python examples/token_census.py --limit 600 --kill-one
+
+.PHONY: demo-rust
+demo-rust: | rust-platform ## Count the words of Rust's standard library with a pool in Rust, one worker of which is killed (needs only cargo)
+	cargo run --quiet --release --package procession --example census -- $(DEMO)
 
 .PHONY: demo-cluster
 demo-cluster: build ## Count the words over a cluster of two nodes on this machine, one of which is killed
