@@ -147,6 +147,14 @@ pub enum StartError {
     /// The function is not code of an object that is loaded here, so no other process can find it.
     #[error("the function cannot be named to another process: {0}")]
     Function(&'static str),
+    /// An option of the process has a bad value, or cannot be used with the start method.
+    #[error("a process cannot be started with its option `{option}`: {why}")]
+    Option {
+        /// The name of the option: the method of [`Builder`](crate::Builder) that sets it.
+        option: &'static str,
+        /// The value, and the reason.
+        why: String,
+    },
     /// The arguments cannot be encoded.
     #[error(transparent)]
     Encode(#[from] EncodeError),

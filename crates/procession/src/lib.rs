@@ -115,7 +115,7 @@ pub use lock::{Lock, LockGuard, Locked};
 pub use memory::Pod;
 pub use message::Message;
 pub use pool::{JoinHandle, Map, Pool, PoolBuilder, Tasks};
-pub use process::{Builder, ExitStatus, Process, StartMethod, Stdio};
+pub use process::{Builder, ExitStatus, Process, Resource, StartMethod, Stdio};
 pub use queue::Queue;
 pub use rlock::{RLock, RLockGuard, RLocked};
 pub use segment::SharedMemory;

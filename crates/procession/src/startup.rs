@@ -75,28 +75,61 @@ pub(crate) fn put_in_place(fd: &OwnedFd, place: usize) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Sets (Some) and removes (None) variables of this process's environment.
+/// Gives this process, which was just forked or has just begun, another environment: lines `NAME=value`.
+///
+/// Nothing is freed, so a pointer that C code has kept to a variable stays valid.
 ///
 /// # Errors
 /// The process has more than one thread: another thread could be reading the environment.
-pub(crate) fn change_environment(
-    changes: &[(std::ffi::OsString, Option<std::ffi::OsString>)],
-) -> Result<(), String> {
-    if changes.is_empty() {
-        return Ok(());
+pub(crate) fn set_environment(lines: Vec<std::ffi::CString>) -> Result<(), String> {
+    unsafe extern "C" {
+        static mut environ: *const *const std::ffi::c_char;
     }
     let threads = std::fs::read_dir("/proc/self/task").map_or(1, Iterator::count);
     if threads != 1 {
         return Err("it has threads already, so its environment cannot be changed".into());
     }
-    for (name, value) in changes {
-        // SAFETY: no other thread exists (checked above), so none reads or writes the environment meanwhile.
-        unsafe {
-            match value {
-                Some(value) => std::env::set_var(name, value),
-                None => std::env::remove_var(name),
-            }
-        }
-    }
+    let lines = lines.into_iter().map(|line| line.into_raw().cast_const());
+    let lines: Vec<_> = lines.chain([std::ptr::null()]).collect();
+    // The standard library's lock for the environment is not taken: another thread of the parent may have held it at the
+    // instant of the fork.
+    // SAFETY: no other thread exists (checked above), so none reads or writes the environment meanwhile. The array ends
+    // with a null pointer and is never freed, as are its strings. environ(7) lets a program replace the array.
+    unsafe { environ = lines.leak().as_ptr() };
     Ok(())
+}
+
+/// `setgroups`: sets the supplementary groups of all threads of this process.
+///
+/// # Errors
+/// `EPERM`: the process may not.
+pub(crate) fn set_groups(groups: &[u32]) -> std::io::Result<()> {
+    // SAFETY: the pointer is valid for that many numbers, which the call only reads.
+    check(unsafe { libc::setgroups(groups.len(), groups.as_ptr()) })
+}
+
+/// `setgid`: sets the group of all threads of this process.
+///
+/// # Errors
+/// `EPERM`: the process may not.
+pub(crate) fn set_group(gid: u32) -> std::io::Result<()> {
+    // SAFETY: the call touches no memory.
+    check(unsafe { libc::setgid(gid) })
+}
+
+/// `setuid`: sets the user of all threads of this process.
+///
+/// # Errors
+/// `EPERM`: the process may not. `EAGAIN`: the user has too many processes.
+pub(crate) fn set_user(uid: u32) -> std::io::Result<()> {
+    // SAFETY: the call touches no memory.
+    check(unsafe { libc::setuid(uid) })
+}
+
+fn check(result: i32) -> std::io::Result<()> {
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(std::io::Error::last_os_error())
+    }
 }

@@ -311,11 +311,10 @@ impl Pool {
     /// }
     /// ```
     pub fn resize(&self, workers: u32) -> Result<(), FamilyError> {
-        Ok(self
-            .shared
+        self.shared
             .engine
             .resize(workers.clamp(1, most_workers()))
-            .map_err(FamilyError)?)
+            .map_err(FamilyError)
     }
 
     /// Returns the pids of the workers; 0 for a worker that is being started. If the pool shrinks, workers that have not

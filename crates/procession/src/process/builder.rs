@@ -1,6 +1,8 @@
 //! The options for starting a process, and starting it.
 
 use super::child::{self, Settings, Start};
+use super::environment::{Environment, c_string};
+use super::settings::{Group, Limit, Own, Resource, refused};
 use super::{Process, forkserver};
 use crate::code::FunctionName;
 use crate::error::{FamilyError, StartError};
@@ -15,7 +17,8 @@ use std::ffi::{CString, OsStr, OsString};
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// How a child comes into being. There is a third way, forking this process, which is unsafe: [`Builder::fork`].
@@ -55,19 +58,26 @@ impl<T: Into<OwnedFd>> From<T> for Stdio {
 pub struct Builder {
     name: Option<String>,
     method: StartMethod,
-    environment: Vec<(OsString, Option<OsString>)>,
+    arguments: Option<Vec<OsString>>,
+    environment: Environment,
+    own: Own,
     stdio: [Option<Stdio>; 3],
     daemon: bool,
+    kill_on_drop: bool,
 }
 
 /// The options of a builder, checked and with open descriptors.
 pub(crate) struct Plan {
     pub(crate) name: String,
-    pub(crate) environment: Vec<(OsString, Option<OsString>)>,
+    /// The arguments after the program's name; None: those of this process.
+    pub(crate) arguments: Option<Vec<OsString>>,
+    pub(crate) environment: Environment,
+    pub(crate) own: Own,
     /// The descriptors for the standard streams.
     pub(crate) descriptors: Vec<OwnedFd>,
     stdio: [Option<u32>; 3],
     pub(crate) bound: bool,
+    pub(crate) kill_on_drop: bool,
 }
 
 impl Plan {
@@ -90,16 +100,135 @@ impl Builder {
         self
     }
 
+    /// Adds one argument to those that `std::env::args` shows in the process, after the program's name. Without this
+    /// call and [`args`](Builder::args) the process has the arguments of this process.
+    ///
+    /// Only [`StartMethod::Spawn`] can set them. With the other methods, the process is a copy of one that has its
+    /// arguments already: starting it is then [`StartError::Option`].
+    pub fn arg(mut self, argument: impl AsRef<OsStr>) -> Self {
+        let all = self.arguments.get_or_insert_default();
+        all.push(argument.as_ref().to_owned());
+        self
+    }
+
+    /// Adds arguments as [`arg`](Builder::arg) does. An empty list stands for no arguments.
+    pub fn args(mut self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Self {
+        let all = self.arguments.get_or_insert_default();
+        all.extend(arguments.into_iter().map(|argument| argument.as_ref().to_owned()));
+        self
+    }
+
     /// Sets a variable of the process's environment.
     pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
-        self.environment
-            .push((name.as_ref().to_owned(), Some(value.as_ref().to_owned())));
+        self.environment.set(name.as_ref(), value.as_ref());
+        self
+    }
+
+    /// Sets variables of the process's environment.
+    pub fn envs<N: AsRef<OsStr>, V: AsRef<OsStr>>(
+        mut self,
+        variables: impl IntoIterator<Item = (N, V)>,
+    ) -> Self {
+        for (name, value) in variables {
+            self.environment.set(name.as_ref(), value.as_ref());
+        }
         self
     }
 
     /// Removes a variable from the process's environment.
     pub fn env_remove(mut self, name: impl AsRef<OsStr>) -> Self {
-        self.environment.push((name.as_ref().to_owned(), None));
+        self.environment.remove(name.as_ref());
+        self
+    }
+
+    /// Removes all variables from the process's environment, also those that were set before this call.
+    pub fn env_clear(mut self) -> Self {
+        self.environment.clear();
+        self
+    }
+
+    /// Sets the working folder of the process. A relative path begins at the working folder of this process.
+    ///
+    /// This and the options below are applied by the process itself, in [`init`](crate::init): code that runs before it
+    /// sees what the process has inherited. They are checked when the process is started: a bad value is
+    /// [`StartError::Option`], which names option and value. If the system refuses a value to the process itself, its
+    /// end is a [`ProcessError::NotRun`](crate::ProcessError::NotRun) that names both.
+    pub fn cwd(mut self, folder: impl AsRef<Path>) -> Self {
+        self.own.folder = Some(folder.as_ref().into());
+        self
+    }
+
+    /// Sets a limit of the process: setrlimit(2). None stands for no limit.
+    ///
+    /// The process keeps what it has beyond a limit: its family memory, its open descriptors. Raising a hard limit
+    /// needs `CAP_SYS_RESOURCE`.
+    ///
+    /// ```
+    /// use procession::{Process, Resource};
+    ///
+    /// fn main() -> procession::Result<()> {
+    ///     procession::init();
+    ///     let child = Process::builder()
+    ///         .rlimit(Resource::CoreFile, Some(0), Some(0))
+    ///         .rlimit(Resource::OpenFiles, Some(64), Some(64))
+    ///         .nice(10)
+    ///         .spawn(|()| (0..100).map_while(|_| std::fs::File::open("/dev/null").ok()).collect::<Vec<_>>().len(), ())?;
+    ///     assert!(child.join()? < 64); // all were open at the same time
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn rlimit(mut self, resource: Resource, soft: Option<u64>, hard: Option<u64>) -> Self {
+        self.own.limits.push(Limit { resource, soft, hard });
+        self
+    }
+
+    /// Sets the user of the process, for which this process needs `CAP_SETUID`. The user's supplementary groups are not
+    /// looked up: without [`groups`](Builder::groups) the process has none.
+    ///
+    /// The process is a member of the family under any user: it reads and writes everything that is shared. For its own
+    /// children, the program's file must be one that the user may execute.
+    pub fn uid(mut self, uid: u32) -> Self {
+        self.own.user = Some(uid);
+        self
+    }
+
+    /// Sets the group of the process, for which this process needs `CAP_SETGID`.
+    pub fn gid(mut self, gid: u32) -> Self {
+        self.own.group_id = Some(gid);
+        self
+    }
+
+    /// Sets the supplementary groups of the process, for which this process needs `CAP_SETGID`.
+    pub fn groups(mut self, groups: impl IntoIterator<Item = u32>) -> Self {
+        self.own.groups = Some(groups.into_iter().collect());
+        self
+    }
+
+    /// Sets the CPUs on which the process may run; the first is 0.
+    pub fn affinity(mut self, cpus: impl IntoIterator<Item = usize>) -> Self {
+        self.own.cpus = Some(cpus.into_iter().collect());
+        self
+    }
+
+    /// Sets the process's nice value, from -20 (most CPU time) to 19 (least). A value below that of this process needs
+    /// `CAP_SYS_NICE`, or a limit that allows it (`RLIMIT_NICE`).
+    pub fn nice(mut self, nice: i32) -> Self {
+        self.own.nice = Some(nice);
+        self
+    }
+
+    /// Moves the process into the process group with this number; 0 stands for a group of its own. Ctrl-C in the
+    /// terminal reaches only the group in the foreground, so it does not reach a process in a group of its own.
+    /// (Such a process still ends with this one if it is a [`daemon`](Builder::daemon).)
+    pub fn process_group(mut self, group: u32) -> Self {
+        self.own.process_group = Some(Group::Of(group));
+        self
+    }
+
+    /// Moves the process into a session of its own, without a terminal: setsid(2). It replaces
+    /// [`process_group`](Builder::process_group).
+    pub fn new_session(mut self) -> Self {
+        self.own.process_group = Some(Group::NewSession);
         self
     }
 
@@ -128,6 +257,15 @@ impl Builder {
         self
     }
 
+    /// Sets whether dropping the [`Process`] kills the process (SIGKILL), if it is running. The drop does not wait for
+    /// the end. A handle is also dropped when a panic or an early return ends its scope, so with this option such a
+    /// process does not stay behind. If this process itself is killed, nothing is dropped: see
+    /// [`daemon`](Builder::daemon).
+    pub fn kill_on_drop(mut self, kill: bool) -> Self {
+        self.kill_on_drop = kill;
+        self
+    }
+
     /// Starts a process that calls `function` with `arguments`.
     ///
     /// The function is a plain function, or a closure that captures nothing. What it needs comes as an argument; a
@@ -146,7 +284,7 @@ impl Builder {
         }
         super::look_after_forgotten();
         let method = self.method;
-        let plan = self.plan()?;
+        let plan = self.plan(method == StartMethod::Spawn)?;
         let function =
             FunctionName::new(function).ok_or(StartError::Function("it is not code of this program"))?;
         let family = Family::home().map_err(FamilyError)?;
@@ -158,6 +296,7 @@ impl Builder {
             interrupt_blocked: fork::interrupt_is_blocked(),
             // Clients of the fork server pass the control socket before all other descriptors.
             control: by_server.then_some(0),
+            own: plan.own.clone(),
             ..Settings::default()
         };
         let before = u32::from(by_server);
@@ -180,41 +319,46 @@ impl Builder {
         seated.load(&child::encode_start(&start, &bytes)?, refs)?;
         let child = match method {
             StartMethod::Spawn => {
-                let pid = start_program(seated.seat, startup::CHILD, &plan.environment, &fds)?;
+                let arguments = plan.arguments.as_deref();
+                let pid = start_program(seated.seat, startup::CHILD, arguments, &plan.environment, &fds)?;
                 Child::new(pid, Some(seated.seat), true)
             }
             StartMethod::ForkServer => forkserver::request(seated.seat, &fds)?,
         };
         let seat = seated.occupied_by(child.pid());
-        Ok(Process::new(child, Some(seat), plan.name))
+        Ok(Process::new(child, Some(seat), plan))
     }
 
-    pub(crate) fn plan(self) -> Result<Plan, StartError> {
+    /// Checks the options. `executes`: whether the process begins with a program of its own.
+    pub(crate) fn plan(mut self, executes: bool) -> Result<Plan, StartError> {
         static COUNT: AtomicU32 = AtomicU32::new(1);
+        self.environment.check()?;
+        self.own.check()?;
+        if let Some(arguments) = &self.arguments {
+            if !executes {
+                return Err(refused(
+                    "args",
+                    "only a process that is started by StartMethod::Spawn can have other arguments than this one: the \
+                     others are copies of a process that has its arguments already",
+                ));
+            }
+            if let Some(bad) = arguments.iter().find(|argument| argument.as_bytes().contains(&0)) {
+                let bad = bad.to_string_lossy();
+                return Err(refused("args", format!("{bad:?} has a null byte in it")));
+            }
+        }
         let mut plan = Plan {
             name: self
                 .name
                 .unwrap_or_else(|| format!("process-{}", COUNT.fetch_add(1, Ordering::Relaxed))),
+            arguments: self.arguments,
             environment: self.environment,
+            own: self.own,
             descriptors: Vec::new(),
             stdio: [None; 3],
             bound: self.daemon || child::is_bound(),
+            kill_on_drop: self.kill_on_drop,
         };
-        for (name, value) in &plan.environment {
-            let bad = |bytes: &[u8]| bytes.contains(&0);
-            let name = name.as_bytes();
-            if name.is_empty()
-                || bad(name)
-                || name.contains(&b'=')
-                || value.as_ref().is_some_and(|v| bad(v.as_bytes()))
-            {
-                return Err(io::Error::new(
-                    io::ErrorKind::InvalidInput,
-                    "a variable of the environment has an empty name, or a null byte or = in it",
-                )
-                .into());
-            }
-        }
         for (place, stdio) in plan.stdio.iter_mut().zip(self.stdio) {
             let fd = match stdio {
                 None | Some(Stdio::Inherit) => continue,
@@ -249,7 +393,7 @@ impl Seated {
     /// Puts a message into the seat, and the references to the shared objects in it.
     pub(crate) fn load(&self, message: &[u8], refs: Vec<Hold>) -> Result<(), FamilyError> {
         self.seat.give_all(refs).map_err(FamilyError)?;
-        Ok(self.seat.load(message).map_err(FamilyError)?)
+        self.seat.load(message).map_err(FamilyError)
     }
 
     /// Notes that process `pid` has the seat.
@@ -269,57 +413,40 @@ impl Drop for Seated {
 }
 
 /// Starts a new instance of this program for a seat. It finds family memory, and after it `fds`, from descriptor 3 on.
+/// `arguments` are those after the program's name; None: those of this process.
 pub(crate) fn start_program(
     seat: Seat,
     what: &str,
-    changes: &[(OsString, Option<OsString>)],
+    arguments: Option<&[OsString]>,
+    environment: &Environment,
     fds: &[BorrowedFd<'_>],
 ) -> Result<u32, StartError> {
-    let mut arguments = std::env::args_os();
-    let own_name = arguments.next().unwrap_or_default();
+    let mut own = std::env::args_os();
+    let own_name = own.next().unwrap_or_default();
     let mut name = OsString::from(format!("{what}{}.{}:", seat.slot, seat.generation));
     name.push(own_name);
+    let arguments = arguments.map_or_else(|| own.collect(), <[OsString]>::to_vec);
     let arguments = std::iter::once(name).chain(arguments).map(c_string);
     let arguments = arguments.collect::<io::Result<Vec<_>>>()?;
-    start_executable(c"/proc/self/exe", &arguments, changes, seat, fds)
+    start_executable(c"/proc/self/exe", &arguments, environment, seat, fds)
 }
 
 /// Starts a program for a seat.
 pub(crate) fn start_executable(
     executable: &std::ffi::CStr,
     arguments: &[CString],
-    changes: &[(OsString, Option<OsString>)],
+    environment: &Environment,
     seat: Seat,
     fds: &[BorrowedFd<'_>],
 ) -> Result<u32, StartError> {
-    let environment = environment(changes)?;
+    let lines = environment.lines()?;
     let number = seat.family.checked_fd().map_err(FamilyError)?;
     let all: Vec<BorrowedFd<'_>> = std::iter::once(number).chain(fds.iter().copied()).collect();
-    spawn::spawn(executable, arguments, &environment, &all).map_err(|e| {
+    spawn::spawn(executable, arguments, &lines, &all).map_err(|e| {
         // The text names the program. A limit keeps its number, which tells what to do.
         match e.source.raw_os_error().and_then(advice_for_a_start) {
             Some(_) => StartError::System(e.source),
             None => StartError::System(io::Error::new(e.source.kind(), e.to_string())),
         }
     })
-}
-
-pub(crate) fn c_string(text: OsString) -> io::Result<CString> {
-    CString::new(text.into_vec())
-        .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "an argument has a null byte in it"))
-}
-
-/// Returns this process's environment with the changes.
-fn environment(changes: &[(OsString, Option<OsString>)]) -> io::Result<Vec<CString>> {
-    let mut variables: Vec<(OsString, OsString)> = std::env::vars_os().collect();
-    for (name, value) in changes {
-        variables.retain(|(known, _)| known != name);
-        variables.extend(value.clone().map(|value| (name.clone(), value)));
-    }
-    let lines = variables.into_iter().map(|(mut line, value)| {
-        line.push("=");
-        line.push(value);
-        c_string(line)
-    });
-    lines.collect()
 }

@@ -1,5 +1,7 @@
 //! The life of a child: it takes its seat, reads what it is to do, does it, and leaves a report in the seat.
 
+use super::environment::Environment;
+use super::settings::Own;
 use crate::code::{Arguments, FunctionName};
 use crate::message;
 use crate::outcome::{self, Outcome};
@@ -8,7 +10,7 @@ use procession_core::family::{Family, Seat};
 use procession_core::process::lifeline;
 use procession_core::sys::fork;
 use serde::{Deserialize, Serialize};
-use std::ffi::OsString;
+use std::ffi::CString;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -25,7 +27,9 @@ pub(crate) struct Start {
 #[derive(Default, Serialize, Deserialize)]
 pub(crate) struct Settings {
     /// The changes to the environment, if the child did not start with them.
-    pub(crate) environment: Vec<(OsString, Option<OsString>)>,
+    pub(crate) environment: Environment,
+    /// What the child changes of itself.
+    pub(crate) own: Own,
     /// The descriptors for standard input, output and error.
     pub(crate) stdio: [Option<u32>; 3],
     /// The lifeline, if the child is killed when its parent ends.
@@ -72,7 +76,7 @@ pub(crate) fn end(code: i32) -> ! {
 pub(crate) fn run(seat: Seat, refs: &[u32], passed: impl FnOnce(u32) -> Vec<Option<OwnedFd>>) -> i32 {
     let bytes = seat.message();
     let outcome = match postcard::take_from_bytes::<Start>(&bytes) {
-        Ok((start, arguments)) => match prepare(&start.settings, passed(start.descriptors)) {
+        Ok((start, arguments)) => match prepare(&start.settings, passed(start.descriptors), None) {
             Ok(()) => {
                 outcome::note_panics();
                 let mut release = || seat.release_message(refs);
@@ -89,15 +93,24 @@ pub(crate) fn run(seat: Seat, refs: &[u32], passed: impl FnOnce(u32) -> Vec<Opti
     outcome.leave()
 }
 
-/// Applies the settings to this process. `passed` are the descriptors that were passed.
-pub(crate) fn prepare(settings: &Settings, mut passed: Vec<Option<OwnedFd>>) -> Result<(), String> {
+/// Applies the settings to this process. `passed` are the descriptors that were passed. `environment` is the whole new
+/// environment, if the parent has made it.
+pub(crate) fn prepare(
+    settings: &Settings,
+    mut passed: Vec<Option<OwnedFd>>,
+    environment: Option<Vec<CString>>,
+) -> Result<(), String> {
     let mut take = |place: u32| passed.get_mut(place as usize).and_then(Option::take);
     if let Some(reader) = settings.lifeline.and_then(&mut take) {
         // This fails where there is no /proc. The child is then not killed when its parent ends.
         let _ = lifeline::hold(Some(reader));
         is_bound_from_now_on();
     }
-    if let Some(control) = settings.control.and_then(&mut take) {
+    let control = settings.control.and_then(&mut take);
+    if settings.own.differs() {
+        // What its parent's server forks would not have its limits, or its user.
+        super::forkserver::do_without();
+    } else if let Some(control) = control {
         super::forkserver::inherit(control);
     }
     for (target, place) in settings.stdio.iter().enumerate() {
@@ -107,7 +120,13 @@ pub(crate) fn prepare(settings: &Settings, mut passed: Vec<Option<OwnedFd>>) -> 
             startup::put_in_place(fd, target).map_err(|e| format!("its standard streams: {e}"))?;
         }
     }
-    startup::change_environment(&settings.environment)?;
+    if let Some(lines) = environment {
+        startup::set_environment(lines)?;
+    } else if settings.environment.differs() {
+        let lines = settings.environment.lines();
+        startup::set_environment(lines.map_err(|e| format!("its environment: {e}"))?)?;
+    }
+    settings.own.apply()?;
     if !settings.interrupt_blocked {
         fork::unblock_interrupt();
     }

@@ -11,6 +11,7 @@ use procession_core::family::{self, Family};
 use procession_core::process::Child;
 use procession_core::process::lifeline;
 use procession_core::sys::fork;
+use std::ffi::CString;
 use std::io::Write;
 
 impl Builder {
@@ -49,7 +50,11 @@ impl Builder {
     /// ```
     pub unsafe fn fork<R: Message>(self, function: impl FnOnce() -> R) -> Result<Process<R>, StartError> {
         super::look_after_forgotten();
-        let plan = self.plan()?;
+        let plan = self.plan(false)?;
+        let environment = match plan.environment.differs() {
+            true => Some(plan.environment.lines()?),
+            false => None,
+        };
         let family = Family::home().map_err(FamilyError)?;
         family.seat().map_err(FamilyError)?;
         if plan.bound {
@@ -67,14 +72,14 @@ impl Builder {
         let Some(pid) = forked? else {
             drop((out, err, still));
             let _never = NeverBack;
-            live(plan, function)
+            live(plan, environment, function)
         };
         drop((out, err, still));
         let seat = family::fork::forked(pid);
         if let Some(seat) = seat {
             seat.slot().set_name(&plan.name);
         }
-        Ok(Process::new(Child::new(pid, seat, true), seat, plan.name))
+        Ok(Process::new(Child::new(pid, seat, true), seat, plan))
     }
 }
 
@@ -102,8 +107,8 @@ pub(super) fn fork_alone() -> std::io::Result<Option<u32>> {
     unsafe { fork::fork() }
 }
 
-/// Runs the life of a forked child.
-fn live<R: Message>(mut plan: Plan, function: impl FnOnce() -> R) -> ! {
+/// Runs the life of a forked child. `environment` is its environment, if it is not that of the parent.
+fn live<R: Message>(mut plan: Plan, environment: Option<Vec<CString>>, function: impl FnOnce() -> R) -> ! {
     super::forget_inherited();
     lifeline::after_fork(plan.bound);
     if plan.bound {
@@ -113,13 +118,13 @@ fn live<R: Message>(mut plan: Plan, function: impl FnOnce() -> R) -> ! {
         seat.slot().set_name(&plan.name);
     }
     let settings = child::Settings {
-        environment: std::mem::take(&mut plan.environment),
+        own: std::mem::take(&mut plan.own),
         stdio: plan.stdio_places(0),
         interrupt_blocked: fork::interrupt_is_blocked(),
         ..child::Settings::default()
     };
     let descriptors = plan.descriptors.into_iter().map(Some).collect();
-    let outcome = match child::prepare(&settings, descriptors) {
+    let outcome = match child::prepare(&settings, descriptors, environment) {
         Ok(()) => Outcome::run(function, Encoded::plainly),
         Err(why) => Outcome::NotRun(why),
     };

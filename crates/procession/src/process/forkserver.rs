@@ -2,11 +2,13 @@
 //!
 //! The protocol between the server and its clients is the core's (`procession_core::process::forkserver`). A process starts a
 //! server when it first needs one. A child that was forked by a server uses the same server. The server ends when its last
-//! client has ended in any way. A process replaces its server if the server has died, and if the process's environment or
-//! working folder has changed since the server started: a fork would differ from a new instance.
+//! client has ended in any way. A process replaces its server if the server has died, and if the process's environment, working
+//! folder, user or group has changed since the server started: a fork would differ from a new instance. A child with
+//! limits, CPUs or a user of its own ([`super::settings`]) does not use the server of its parent.
 
 use super::builder::{Seated, start_program};
 use super::child;
+use super::environment::Environment;
 use super::fork::fork_alone;
 use crate::error::{FamilyError, ForkServerError, StartError};
 use crate::startup::{self, Inherited};
@@ -35,6 +37,7 @@ struct Server {
 struct Fingerprint {
     environment: Vec<(OsString, OsString)>,
     folder: Option<PathBuf>,
+    user: (u32, u32),
 }
 
 impl Fingerprint {
@@ -42,6 +45,10 @@ impl Fingerprint {
         Fingerprint {
             environment: std::env::vars_os().collect(),
             folder: std::env::current_dir().ok(),
+            user: (
+                rustix::process::geteuid().as_raw(),
+                rustix::process::getegid().as_raw(),
+            ),
         }
     }
 }
@@ -90,7 +97,14 @@ impl Server {
         let seated = Seated::reserve(family, "forkserver")?;
         let (ours, theirs) = control_pair()?;
         let fingerprint = Fingerprint::of_this_process();
-        let pid = start_program(seated.seat, startup::FORK_SERVER, &[], &[theirs.as_fd()])?;
+        let environment = Environment::default();
+        let pid = start_program(
+            seated.seat,
+            startup::FORK_SERVER,
+            None,
+            &environment,
+            &[theirs.as_fd()],
+        )?;
         let process = Child::new(pid, Some(seated.seat), true);
         seated.occupied_by(pid);
         Ok(Server {
@@ -131,6 +145,11 @@ pub(super) fn inherit(control: OwnedFd) {
         process: None,
         fingerprint: Fingerprint::of_this_process(),
     });
+}
+
+/// Forgets the server of the parent, in a child that needs another one.
+pub(super) fn do_without() {
+    *server() = None;
 }
 
 /// Returns a lock to be held across a fork, so that the mutex is free in the child.

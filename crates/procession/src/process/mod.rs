@@ -2,11 +2,15 @@
 
 mod builder;
 pub(crate) mod child;
+mod environment;
 mod fork;
 pub(crate) mod forkserver;
+mod settings;
 
 pub use builder::{Builder, StartMethod, Stdio};
-pub(crate) use builder::{Seated, c_string, start_executable};
+pub(crate) use builder::{Plan, Seated, start_executable};
+pub(crate) use environment::c_string;
+pub use settings::Resource;
 
 use crate::error::{ProcessError, StartError, Who};
 use crate::message::Message;
@@ -51,6 +55,7 @@ pub struct Process<R: Message = ()> {
     creator: u32,
     /// Whether a Python interpreter runs in it.
     python: bool,
+    kill_on_drop: bool,
     kind: PhantomData<fn() -> R>,
 }
 
@@ -123,19 +128,20 @@ impl Process<()> {
 }
 
 impl Process {
-    pub(crate) fn new_python(child: Child, seat: Seat, name: String) -> Self {
-        let mut made = Process::new(child, Some(seat), name);
+    pub(crate) fn new_python(child: Child, seat: Seat, plan: Plan) -> Self {
+        let mut made = Process::new(child, Some(seat), plan);
         made.python = true;
         made
     }
 }
 
 impl<R: Message> Process<R> {
-    pub(crate) fn new(child: Child, seat: Option<Seat>, name: String) -> Self {
+    pub(crate) fn new(child: Child, seat: Option<Seat>, plan: Plan) -> Self {
         Process {
             child: Some(child),
             seat,
-            name,
+            name: plan.name,
+            kill_on_drop: plan.kill_on_drop,
             creator: std::process::id(),
             python: false,
             kind: PhantomData,
@@ -266,6 +272,9 @@ impl<R: Message> Drop for Process<R> {
             return;
         }
         if child.poll().is_none() {
+            if self.kill_on_drop {
+                let _ = child.send_signal(libc::SIGKILL);
+            }
             forget(child);
         }
         if let Some(seat) = self.seat {

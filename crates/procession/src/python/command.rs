@@ -128,7 +128,7 @@ impl Command {
     /// # Errors
     /// There is no such interpreter; an argument is nested more than 6 deep; or one of the errors of [`Builder::spawn`].
     pub fn start(self) -> Result<Process, StartError> {
-        let plan = self.builder.plan()?;
+        let plan = self.builder.plan(true)?;
         let family = Family::home().map_err(FamilyError)?;
         let mut fds: Vec<BorrowedFd<'_>> = Vec::new();
         // Family memory is passed before all of them.
@@ -171,7 +171,7 @@ impl Command {
         let pid = start_executable(&file, &arguments, &plan.environment, seat, &fds)?;
         let child = Child::new(pid, Some(seat), true);
         let seat = seated.occupied_by(pid);
-        Ok(Process::new_python(child, seat, plan.name))
+        Ok(Process::new_python(child, seat, plan))
     }
 }
 
