@@ -146,6 +146,43 @@ crash: | platform ## Kill a process at every crash point of every operation
 loom: | platform ## Run the lock-free parts through every interleaving
 	RUSTFLAGS='--cfg loom' cargo test --quiet -p procession-core --profile loom --test 'loom_*' --target-dir target/loom
 
+# Each test in a process of its own, as many Rust projects run them. `make cargo-test` runs the tests of a file in one process.
+.PHONY: nextest
+nextest: | platform ## Run the Rust tests with cargo-nextest, if it is installed
+	@if cargo nextest --version >/dev/null 2>&1; \
+	then cargo nextest run --workspace --exclude procession-python --retries 1 --cargo-quiet --status-level slow --final-status-level flaky; \
+	else echo "nextest: SKIPPED, there is no cargo-nextest here"; fi
+
+# A nightly compiler with the sources of the standard library, which ThreadSanitizer must see compiled (`make tsan`).
+NIGHTLY_SRC = $(wildcard $(shell rustc +nightly --print sysroot 2>/dev/null)/lib/rustlib/src/rust/library)
+HOST = $(shell rustc -vV | sed -n 's/^host: //p')
+
+# The sanitizer has a thread of its own, so one test is left out: a forked child refuses to change the environment beside
+# threads. It does not know that a mutex is taken over from a dead process (EOWNERDEAD of pthread_mutex_timedlock): hence no
+# reports about mutexes. It sees the threads of one process; the processes of a family run the same code.
+.PHONY: tsan
+tsan: | platform ## Run Rust tests with ThreadSanitizer, if there is a nightly compiler
+ifeq ($(NIGHTLY_SRC),)
+	@echo "tsan: SKIPPED, there is no nightly Rust with sources (rustup toolchain install nightly -c rust-src)"
+else
+	RUSTFLAGS=-Zsanitizer=thread TSAN_OPTIONS='die_after_fork=0 report_mutex_bugs=0 halt_on_error=1' \
+	  cargo +nightly test --quiet -Zbuild-std --target $(HOST) --target-dir target/tsan -p procession-core -p procession \
+	  --test queue_peer --test queue_pace --test waits --test family_stress --test labels --test pool --test pool_line \
+	  --test observed_pool --test locks --test messages --test processes --test soundness --test connections -- \
+	  --skip forkserver::a_process_has_its_name_and_its_environment
+endif
+
+# Miri cannot map a shared file, so it runs what needs none: frames, handshakes, polling, and the reading of symbols and /proc.
+.PHONY: miri
+miri: | platform ## Run the unit tests in Miri, if it is installed
+	@if cargo +nightly miri --version >/dev/null 2>&1; \
+	then MIRIFLAGS=-Zmiri-disable-isolation cargo +nightly miri test --quiet --lib --target-dir target/miri --no-default-features \
+	  -p procession-core -p procession -p procession-inspect -- $(addprefix --skip ,$(MIRI_CANNOT)); \
+	else echo "miri: SKIPPED, there is no Miri here (rustup component add miri --toolchain nightly)"; fi
+
+# They call what Miri has not got: fstat, signal sets, /proc of other processes.
+MIRI_CANNOT = sys::descriptor sys::event sys::signal sys::procfs the_exit_code_of_a_zombie
+
 # For a look after each change: the profile `quick` of Cargo.toml compiles only what was changed and links without LTO.
 # The stamp goes, as what is installed then is not what `make build` makes.
 AREA   ?= queue
@@ -218,6 +255,7 @@ lint: build ## Check format, lints, types, the order of imports and house rules
 	$(MAKE) --no-print-directory msrv
 	cargo test --quiet -p procession --test mistakes -- --ignored --nocapture
 	$(BIN)/python tools/check_public.py
+	$(BIN)/python tools/check_crates.py
 	RUSTDOCFLAGS='-D warnings' cargo doc --quiet --no-deps --workspace --exclude procession-python
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -228,6 +266,11 @@ lint: build ## Check format, lints, types, the order of imports and house rules
 	$(BIN)/lint-imports --no-cache --no-logo
 	$(BIN)/python tools/check_house.py
 	$(BIN)/python tools/check_arrows.py
+
+# With each crate that comes before another one in its place: cargo compiles what it would upload.
+.PHONY: publish-check
+publish-check: | platform ## Make the packages of all crates and compile them, as `cargo publish` does before it uploads them
+	cargo publish --quiet --workspace --dry-run $(if $(shell git status --porcelain 2>/dev/null),--allow-dirty)
 
 # Checks the rust-version of Cargo.toml with that compiler, if it is installed. (clippy checks it in any case.)
 MSRV := $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)

@@ -1,4 +1,4 @@
-"""Checks that no type of another crate stands in the public signatures of the crate `procession`, but for those that may.
+"""Checks which types of other crates stand in the public signatures of the crate `procession`: only those listed here.
 
 A type of a dependency in a public signature ties the versions of both crates together. So these are few, and they are
 listed here. The compiler finds them: its check of public dependencies is not stable yet, and `RUSTC_BOOTSTRAP=1` lets a

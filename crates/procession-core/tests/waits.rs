@@ -140,6 +140,7 @@ fn each_kind_of_wait_is_recorded() {
 
 #[test]
 fn a_process_that_joins_another_says_which() {
+    Family::home().unwrap(); // so that the forked processes are members of it
     let (read, write) = pipe();
     let grandchild = in_child(|| linger(&read));
     let seat = seat_of(grandchild);

@@ -13,6 +13,13 @@ fn main() {
         return;
     }
     procession::init();
+    // cargo-nextest asks for the tests, and once more for those that are ignored
+    if words.iter().any(|word| word == "--list") {
+        if !words.iter().any(|word| word == "--ignored") {
+            println!("a_program_with_its_own_main: test");
+        }
+        return;
+    }
     match words.get(1).map(String::as_str) {
         Some("late") => an_init_that_comes_too_late_is_an_error_of_the_child(),
         Some("closed") => without_standard_streams(),
