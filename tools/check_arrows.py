@@ -52,7 +52,7 @@ FLOORS = {
         " block channel condvar iter lock queue rlock segment shared sync",
         "connection accept",
         "process",
-        "pool python",
+        "descriptor pool python",
         "entry",
     ],
 }

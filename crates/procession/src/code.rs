@@ -179,6 +179,7 @@ fn shim<A: Message, R: Message>(call: &mut Call<'_>) {
         }
     };
     (call.decoded)();
+    crate::transit::settle();
     // SAFETY: `FunctionName::new` made the address from a `fn(A) -> R`, together with the address of this very function,
     // in a process that runs the same build (see the module). Functions and addresses have the same size.
     let function = unsafe { std::mem::transmute::<usize, fn(A) -> R>(call.function) };

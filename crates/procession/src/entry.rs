@@ -2,8 +2,8 @@
 //!
 //! # How a process knows what it is
 //!
-//! A child's `argv[0]` begins with `procession:child:SLOT.GENERATION:` or `procession:forkserver:SLOT.GENERATION:`, followed
-//! by the program's own name. The other arguments are the parent's, so code that reads them before `main` finds what it
+//! A child's `argv[0]` begins with `procession:child:SLOT.GENERATION:`, `procession:forkserver:SLOT.GENERATION:` or
+//! `procession:keeper:SLOT.GENERATION:`, followed by the program's own name. The other arguments are the parent's, so code that reads them before `main` finds what it
 //! expects. The environment is not used for this, so programs that a child starts inherit nothing of it. The name counts
 //! only if descriptor 3 is family memory in which that seat waits for this process.
 //!
@@ -86,7 +86,7 @@ macro_rules! init_before_main {
     };
 }
 
-/// Becomes a child, a fork server or a started program, if that is what this `argv[0]` says.
+/// Becomes a child, a fork server, a keeper or a started program, if that is what this `argv[0]` says.
 fn begin(name: &[u8]) {
     let Some(mut inherited) = Inherited::once() else {
         return;
@@ -97,6 +97,7 @@ fn begin(name: &[u8]) {
     let life: fn(OwnedFd, Inherited, u32, u32) = match () {
         () if name.starts_with(startup::CHILD) => crate::process::child::live,
         () if name.starts_with(startup::FORK_SERVER) => crate::process::forkserver::serve,
+        () if name.starts_with(startup::KEEPER) => crate::process::keeper::serve,
         () if name.starts_with(startup::GIVEN) => crate::python::join,
         () => return,
     };

@@ -56,6 +56,8 @@
 //! | [`Block`] | data that is written once, and then read in place by every process that receives it |
 //! | [`SharedBox`], [`SharedSlice`] | data that any process writes at any time |
 //!
+//! An [`Fd`] in a message sends a file, a socket or the end of a pipe.
+//!
 //! Besides these there are a [`Pool`], whose workers are replaced when they die; [`Listener`], [`Client`] and
 //! [`SharedMemory`] for programs of different families; and [`python`], for Python and Rust programs in one family.
 //!
@@ -76,6 +78,7 @@ mod channel;
 mod code;
 mod condvar;
 mod connection;
+mod descriptor;
 mod entry;
 mod error;
 mod iter;
@@ -103,6 +106,7 @@ pub use block::{Block, BlockMut};
 pub use channel::{Duplex, Receiver, Sender, bounded_channel, channel, duplex};
 pub use condvar::Condvar;
 pub use connection::{Address, Client, Connection, Listener};
+pub use descriptor::Fd;
 #[doc(hidden)]
 pub use entry::before_main as __before_main;
 pub use entry::init;

@@ -262,7 +262,10 @@ pub(crate) fn incoming<T: Message>(
             deserialized(&Block::<u8>::from_buffer(hold, len).map_err(DecodeError::new::<T>)?)
         }
     };
-    drop(refs);
+    if !refs.is_empty() {
+        drop(refs);
+        transit::settle();
+    }
     value
 }
 

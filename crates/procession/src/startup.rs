@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// The beginning of a child's `argv[0]`, by which the child knows what it is to become.
 pub(crate) const CHILD: &str = "procession:child:";
 pub(crate) const FORK_SERVER: &str = "procession:forkserver:";
+pub(crate) const KEEPER: &str = "procession:keeper:";
 pub(crate) const GIVEN: &str = "procession:program:";
 
 static INITIALISED: AtomicBool = AtomicBool::new(false);

@@ -10,9 +10,10 @@
 use procession_core::Result;
 use procession_core::family::handle::HANDLE_BYTES;
 use procession_core::family::{Family, Handle, Hold};
+use procession_core::process::Fetched;
 use serde::de::{Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
@@ -76,11 +77,35 @@ pub(crate) fn unread<E: serde::de::Error>(why: impl fmt::Display) -> E {
 /// Forgets the reason noted earlier.
 pub(crate) fn begin() {
     drop(REFUSAL.take());
+    EXHAUSTED.set(false);
 }
 
 /// Returns the noted reason, or else what postcard's error says.
 pub(crate) fn explained(error: &postcard::Error) -> String {
     REFUSAL.take().unwrap_or_else(|| error.to_string())
+}
+
+thread_local! {
+    /// The descriptors that this thread has decoded from the message at hand.
+    static FETCHED: RefCell<Vec<Fetched>> = const { RefCell::new(Vec::new()) };
+    /// Whether a descriptor could not be decoded because this process has no free one.
+    static EXHAUSTED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Notes a descriptor that was decoded.
+pub(crate) fn fetched(fetched: Fetched) {
+    FETCHED.with_borrow_mut(|all| all.push(fetched));
+}
+
+/// Has the copies of the decoded descriptors closed. Called when the message they came with has no references any more.
+pub(crate) fn settle() {
+    let all = FETCHED.with_borrow_mut(std::mem::take);
+    all.into_iter().for_each(Fetched::settle);
+}
+
+/// Notes that a descriptor could not be decoded because this process has no free one.
+pub(crate) fn exhausted() {
+    EXHAUSTED.set(true);
 }
 
 /// Keeps an object alive until the handle that is being written has arrived. `make_reference` makes a reference to it.

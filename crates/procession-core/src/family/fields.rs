@@ -154,6 +154,7 @@ pub const NUMBERS: &[(&str, u32)] = &[
     ("Role.Spare", Role::Spare as u32),
     ("Role.Manager", Role::Manager as u32),
     ("Role.Tracker", Role::Tracker as u32),
+    ("Role.Keeper", Role::Keeper as u32),
     // State of a slot (`Slot.state`, lower half).
     ("State.Free", State::Free as u32),
     ("State.Reserved", State::Reserved as u32),

@@ -142,9 +142,10 @@ impl Family {
     /// The seat with this [`Seat::number`]. The slot may have another occupant by now. None for 0.
     pub(crate) fn seat_numbered(&'static self, number: u64) -> Option<Seat> {
         let number = number.checked_sub(1)?;
-        Some(Seat {
+        let slot = number as u32;
+        (slot < self.slots()).then_some(Seat {
             family: self,
-            slot: number as u32,
+            slot,
             generation: (number >> 32) as u32,
         })
     }

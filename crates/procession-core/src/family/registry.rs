@@ -79,6 +79,8 @@ pub enum Role {
     Manager = 4,
     /// It removes names outside family memory when the family has ended.
     Tracker = 5,
+    /// It keeps descriptors in flight: see [`crate::process::keeper`].
+    Keeper = 6,
 }
 
 /// The slot of one member.

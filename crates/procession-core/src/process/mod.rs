@@ -8,10 +8,14 @@
 pub mod child;
 pub mod error;
 pub mod forkserver;
+pub mod in_flight;
+pub mod keeper;
 pub mod lifeline;
 pub mod spares;
 
 pub use child::{Child, ExitOutcome};
 pub use error::ForkError;
 pub use forkserver::{Answer, ForkCall, ForkServer, Next, Request, control_pair, request_fork};
+pub use in_flight::{FetchError, Fetched, KeepError, Ticket};
+pub use keeper::Keeper;
 pub use spares::{Spare, SpareOrder};

@@ -191,5 +191,13 @@ const WHATS: &[&str] = &[
     "Supervise",
 ];
 const STARTS: &[&str] = &["Founded", "Fork", "Spawn", "ForkServer", "Visit"];
-const ROLES: &[&str] = &["Program", "Worker", "ForkServer", "Spare", "Manager", "Tracker"];
+const ROLES: &[&str] = &[
+    "Program",
+    "Worker",
+    "ForkServer",
+    "Spare",
+    "Manager",
+    "Tracker",
+    "Keeper",
+];
 const STATES: &[&str] = &["Free", "Reserved", "Alive", "Dead", "Dying"];

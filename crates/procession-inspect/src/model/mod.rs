@@ -146,6 +146,8 @@ pub enum Role {
     Manager,
     /// The process that removes names when the family has ended.
     Tracker,
+    /// The process that keeps descriptors while they are in flight.
+    Keeper,
 }
 
 /// How a process became a member.

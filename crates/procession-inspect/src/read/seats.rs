@@ -99,6 +99,7 @@ fn decode(memory: &Memory, index: u32, bytes: &[u8]) -> Option<Seat> {
             Some("Spare") => Role::Spare,
             Some("Manager") => Role::Manager,
             Some("Tracker") => Role::Tracker,
+            Some("Keeper") => Role::Keeper,
             _ => Role::Program,
         },
         start: match places.starts.name((how >> 32) as u32 & 0xff) {

@@ -176,6 +176,7 @@ impl Screen<'_> {
                     (Role::Spare, _) => "waits for a program to run",
                     (Role::Manager, _) => return (self.manager(member), String::new()),
                     (Role::Tracker, _) => "tracks names",
+                    (Role::Keeper, _) => "keeps descriptors in flight",
                     (_, Some('R')) => "computes",
                     _ if member.threads.iter().any(|thread| !thread.tasks.is_empty()) => "runs an event loop",
                     (_, Some('D')) => "waits for a device",

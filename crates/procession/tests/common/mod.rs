@@ -1,6 +1,9 @@
 //! Helpers of the tests: the three ways to start a process, and waits that cannot hang a test.
 #![allow(dead_code, unsafe_code, unreachable_pub, missing_docs)]
 
+#[cfg(feature = "crash-points")]
+pub mod points;
+
 use procession::{Builder, Message, Process, StartMethod};
 use procession_core::family::Family;
 use procession_core::family::label::TEXT;
