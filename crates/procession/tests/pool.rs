@@ -33,6 +33,8 @@ both_ways! {
     tasks_say_the_name_of_their_function
     a_map_gives_the_values_in_order
     an_unordered_map_gives_each_value_once
+    progress_counts_values_that_wait_for_their_turn
+    a_task_that_is_run_again_counts_once_in_the_progress
     a_killed_worker_takes_exactly_its_own_task_along
     a_task_that_may_be_retried_survives_its_worker
     a_task_that_takes_too_long_is_given_up
@@ -141,6 +143,46 @@ fn an_unordered_map_gives_each_value_once(method: StartMethod) {
     values.push(first);
     values.sort_unstable();
     assert!(values.into_iter().eq(1..=2000));
+}
+
+fn progress_counts_values_that_wait_for_their_turn(method: StartMethod) {
+    let pool = pool(method, 2);
+    let release = Event::new().unwrap();
+    let seen = std::sync::Mutex::new(Vec::new());
+    let wait_for_the_others = |(n, release): (u32, Event)| n > 0 || release.wait_timeout(LIMIT);
+    let elements = (0..40).map(|n| (n, release.clone()));
+    let map = pool.map(wait_for_the_others, elements).unwrap();
+    let mut map = map.on_progress(|done, all| {
+        assert_eq!(all, Some(40));
+        seen.lock().unwrap().push(done);
+        if done == 39 {
+            release.set(); // all but the first one, for which the iterator waits
+        }
+    });
+    assert!(map.all(Result::unwrap));
+    drop(map);
+    let seen = seen.into_inner().unwrap();
+    assert!(seen.is_sorted_by(|a, b| a < b), "{seen:?}");
+    assert!(seen.contains(&39) && seen.ends_with(&[40]), "{seen:?}");
+}
+
+fn a_task_that_is_run_again_counts_once_in_the_progress(method: StartMethod) {
+    let pool = pool(method, 2);
+    let (first, mut last) = (Event::new().unwrap(), (0, None));
+    // The length is unknown: a filter may drop any element.
+    let elements = (0..30u32).filter(|n| *n < 20).map(|n| (n, first.clone()));
+    let die_once = |(n, first): (u32, Event)| {
+        if n == 3 && !first.is_set() {
+            first.set();
+            kill_oneself();
+        }
+        assert_ne!(n, 5);
+    };
+    let map = pool.tasks().retries(1).map_unordered(die_once, elements).unwrap();
+    let values = map.on_progress(|done, all| last = (done, all));
+    assert_eq!(values.filter(Result::is_ok).count(), 19);
+    // When the iterator has come to its end, it knows the number.
+    assert_eq!(last, (20, Some(20)));
 }
 
 fn a_killed_worker_takes_exactly_its_own_task_along(method: StartMethod) {

@@ -51,7 +51,14 @@ pub struct Map<'p, I: Iterator<Item = A>, A: Message, R: Message> {
     come: VecDeque<(u64, Outcome)>,
     /// Items that have arrived before their turn, by their elements' numbers.
     waiting: BTreeMap<u64, Result<R, TaskError>>,
+    /// How many elements have a value or an error, and how many of them the observer was told of.
+    done: u64,
+    told: u64,
+    observer: Option<Observer<'p>>,
 }
+
+/// The function that [`Map::on_progress`] sets.
+type Observer<'p> = Box<dyn FnMut(u64, Option<u64>) + Send + 'p>;
 
 impl<'p> Tasks<'p> {
     /// Submits a call of `function` for each element. See [`Pool::map`](super::Pool::map).
@@ -101,6 +108,9 @@ impl<'p, I: Iterator<Item = A>, A: Message, R: Message> Map<'p, I, A, R> {
             given: 0,
             come: VecDeque::new(),
             waiting: BTreeMap::new(),
+            done: 0,
+            told: 0,
+            observer: None,
         };
         map.read_ahead();
         Ok(map)
@@ -110,6 +120,45 @@ impl<'p, I: Iterator<Item = A>, A: Message, R: Message> Map<'p, I, A, R> {
     pub fn ahead(mut self, elements: u64) -> Self {
         self.ahead = elements.max(1);
         self
+    }
+
+    /// Calls `observer` with the number of elements that have a value or an error, and with the number of all elements if
+    /// the elements' iterator knows it. It is for the display of progress.
+    ///
+    /// The observer is called by [`next`](Iterator::next), in the thread that uses the iterator, whenever more tasks have
+    /// ended. So one call may stand for several tasks, and the last call has the number of all elements. Values that have
+    /// arrived before their turn count as well: while `next` waits for the first value of a [`map`](super::Pool::map), the
+    /// numbers go on. A task whose worker has died counts when it has a value or an error; a task that is run again does
+    /// not count before.
+    ///
+    /// ```
+    /// fn main() -> Result<(), Box<dyn std::error::Error>> {
+    ///     procession::init();
+    ///     let pool = procession::Pool::new(2)?;
+    ///     let mut percent = 0;
+    ///     let squares = pool
+    ///         .map(|n: u64| n * n, 0..200)?
+    ///         .on_progress(|done, all| percent = 100 * done / all.unwrap_or(done));
+    ///     assert_eq!(squares.flatten().sum::<u64>(), 2_646_700);
+    ///     assert_eq!(percent, 100);
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn on_progress(mut self, observer: impl FnMut(u64, Option<u64>) + Send + 'p) -> Self {
+        self.observer = Some(Box::new(observer));
+        self
+    }
+
+    /// Tells the observer if more tasks have ended.
+    fn tell(&mut self) {
+        if let Some(observer) = &mut self.observer
+            && self.told < self.done
+        {
+            self.told = self.done;
+            let (least, most) = self.elements.size_hint();
+            let all = most.filter(|most| *most == least);
+            observer(self.done, all.map(|left| self.read + left as u64));
+        }
     }
 
     /// Submits elements until enough tasks are under way.
@@ -182,6 +231,7 @@ impl<'p, I: Iterator<Item = A>, A: Message, R: Message> Map<'p, I, A, R> {
         if let Err(error) = done {
             let why = FamilyError(error).to_string();
             for number in &numbers[ids.len()..] {
+                self.done += 1;
                 self.waiting
                     .insert(*number, Err(TaskError::NotRun { why: why.clone() }));
             }
@@ -195,6 +245,7 @@ impl<'p, I: Iterator<Item = A>, A: Message, R: Message> Map<'p, I, A, R> {
                 why: other.to_string(),
             },
         };
+        self.done += 1;
         self.waiting.insert(number, Err(error));
     }
 
@@ -224,6 +275,7 @@ impl<I: Iterator<Item = A>, A: Message, R: Message> Iterator for Map<'_, I, A, R
     fn next(&mut self) -> Option<Self::Item> {
         loop {
             self.read_ahead();
+            self.tell();
             if self.given == self.read {
                 return None;
             }
@@ -237,10 +289,13 @@ impl<I: Iterator<Item = A>, A: Message, R: Message> Iterator for Map<'_, I, A, R
             if come.is_empty() && waited == WaitOutcome::Ready(0) && self.waiting.is_empty() {
                 // The pool has ended, and has forgotten the remaining tasks.
                 self.given += 1;
+                self.done += 1;
+                self.tell();
                 return Some(Err(TaskError::Abandoned {
                     why: self.tasks.pool.shared.trouble(),
                 }));
             }
+            self.done += come.len() as u64;
             self.come.extend(come);
         }
     }
