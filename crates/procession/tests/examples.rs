@@ -60,6 +60,60 @@ fn the_census_is_right_although_a_worker_is_killed() {
 }
 
 #[test]
+fn tiles_of_an_image_are_drawn_in_place() {
+    let lines = run("mandelbrot", &[]);
+    assert_eq!(lines.last().unwrap(), "96 tiles were drawn in place");
+    // The middle of the set is in the middle of the picture, and nothing of it at the edges.
+    assert!(
+        lines[12].contains("##########") && !lines[1].contains('#'),
+        "{lines:#?}"
+    );
+}
+
+#[test]
+fn a_crawler_reads_every_file_although_it_waits_for_its_readers() {
+    let lines = run("crawler", &[sources().join("src").to_str().unwrap()]);
+    let (read, rest) = lines.last().unwrap().split_once(" of ").unwrap();
+    assert!(rest.starts_with(&format!("{read} files were read")), "{lines:#?}");
+}
+
+#[test]
+fn a_supervisor_starts_crashed_services_again_and_gives_one_up() {
+    let lines = run("supervisor", &[]);
+    let has = |line: &str| count_in(&lines, line);
+    assert_eq!(
+        has("misconfigured: has exited with status 3; it is started again"),
+        3,
+        "{lines:#?}"
+    );
+    assert_eq!(
+        has("misconfigured: has exited with status 3; given up after 4 starts"),
+        1
+    );
+    assert_eq!(
+        has("flaky: has panicked (the database does not answer); it is started"),
+        1
+    );
+    assert_eq!(has("flaky: was ended by signal 6; it is started again"), 1);
+    assert_eq!(has("flaky: has ended well after 3 starts"), 1);
+    assert_eq!(has("clock: has ended well after 1 starts"), 1);
+}
+
+#[test]
+fn a_crash_costs_one_document_and_rayon_scores_the_others() {
+    let lines = run("beside_rayon", &[]);
+    assert_eq!(lines[0], "196 documents have a score, 4 made the decoder crash");
+}
+
+#[test]
+fn a_bar_moves_although_the_first_value_is_slow() {
+    let lines = run("progress", &[]);
+    assert_eq!(lines[0], "the sum is 2646700");
+    assert_eq!(count_in(&lines, "others had arrived"), 1, "{lines:#?}");
+    assert_eq!(count_in(&lines, " 0 others had arrived"), 0, "{lines:#?}");
+}
+
+#[test]
 fn every_example_is_run_by_a_test() {
     let mut tests = include_str!("examples.rs").to_owned();
     tests.retain(|c| !c.is_whitespace());
