@@ -24,6 +24,7 @@
 //! | [`dump`] | a copy that is looked at after the family has ended |
 //! | [`stall`] | what a thread reports of its own wait when this takes too long |
 //! | [`stacks`] | the Python frames of the processes |
+//! | [`watch`] | looks again and again: rates, and the tasks that were finished |
 //! | [`command`] | the command line |
 #![forbid(unsafe_code)]
 
@@ -42,6 +43,7 @@ pub mod stall;
 pub mod text;
 mod units;
 mod visible;
+pub mod watch;
 
 pub use error::{Error, Result};
 pub use read::{Extras, Observer};

@@ -24,6 +24,9 @@ pub struct Family {
     pub program: String,
     /// How long ago the family was founded.
     pub age: f64,
+    /// Time of the look, in nanoseconds of the monotonic clock.
+    #[serde(skip)]
+    pub at: u64,
     /// All members, in the order of their seats.
     pub members: Vec<Member>,
     /// Members that have ended and of which the registry still tells.

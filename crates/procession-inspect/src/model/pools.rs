@@ -81,6 +81,9 @@ pub struct Worker {
     pub busy: f64,
     /// The last tasks, the latest first; at most ten.
     pub recent: Vec<Past>,
+    /// The ring in which its last tasks stand.
+    #[serde(skip)]
+    pub history: Option<Key>,
 }
 
 /// A task that runs.

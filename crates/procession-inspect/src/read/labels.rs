@@ -3,6 +3,9 @@
 use super::heap::{Block, Heap};
 use crate::memory::{Memory, text};
 
+/// Longest label that is read without its block.
+const LONGEST: u64 = 4096;
+
 /// The labels of a family.
 #[derive(Debug)]
 pub(crate) struct Labels<'a> {
@@ -62,4 +65,28 @@ impl<'a> Labels<'a> {
         let label = self.read(self.memory.word(at).ok()?);
         label.name.or(label.made_at)
     }
+}
+
+/// The name of the function of the definition at an offset, from memory alone: for those who have not walked the heap. A
+/// definition that was just freed still has it.
+pub(crate) fn function_of_block(memory: &Memory, definition: u64) -> Option<String> {
+    let places = &memory.places;
+    let label = places.definition.label.offset as u64;
+    let word = memory
+        .word(definition + super::heap::HEADER as u64 + label)
+        .ok()?;
+    let at = word & 0xff_ffff_ffff;
+    let header = memory.bytes(at, super::heap::HEADER as u64).ok()?;
+    let tag = places.header.tag.of(&header);
+    let is_label = places.kinds.name((tag >> 16) as u32 & 0xffff) == Some("Label")
+        && tag & 1 == 1
+        && tag >> 32 & 0xff_ffff == word >> 40;
+    if word == 0 || !is_label {
+        return None;
+    }
+    let len = places.header.operations.of(&header).min(LONGEST);
+    let all = memory.bytes(at + places.at.label as u64, len).ok()?;
+    let split = all.iter().position(|byte| *byte == 0).unwrap_or(all.len());
+    let some = |bytes: &[u8]| Some(text(bytes)).filter(|text| !text.is_empty());
+    some(&all[..split]).or_else(|| some(all.get(split + 1..).unwrap_or_default()))
 }

@@ -5,7 +5,7 @@
 //! the same throughout. Only steady waits prove anything.
 
 pub(crate) mod heap;
-mod labels;
+pub(crate) mod labels;
 pub(crate) mod members;
 mod objects;
 mod pools;
@@ -190,6 +190,7 @@ impl Observer {
             program: self.program(&seats),
             changing: objects::changing(&books, &members),
             age: time.ago(memory.head.created),
+            at: time.now,
             members,
             ended,
             objects,
@@ -205,6 +206,11 @@ impl Observer {
             consistent,
             unseen,
         })
+    }
+
+    /// The memory of the family.
+    pub(crate) fn memory(&self) -> &Memory {
+        &self.memory
     }
 
     /// Whether this is a dump: each look shows the same.

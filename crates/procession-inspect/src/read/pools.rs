@@ -1,5 +1,6 @@
 //! The pools: workers, running and recent tasks, totals.
 
+use super::heap::Block;
 use super::waits::key_of;
 use super::{Look, seconds};
 use crate::error::Result;
@@ -148,13 +149,22 @@ impl Look<'_> {
             done: places.done.of(desk),
             busy: seconds(places.busy.of(desk)),
             recent,
+            history: self.history(places.history.of(desk)).map(|block| Key {
+                at: block.at,
+                generation: block.generation,
+            }),
         }
+    }
+
+    /// The history ring at an offset.
+    fn history(&self, at: u64) -> Option<&Block> {
+        self.heap.at(at).filter(|block| block.kind == "History")
     }
 
     /// The last tasks of a slot, the latest first; adds the durations of all that are remembered.
     fn recent(&self, history: u64, durations: &mut HashMap<Option<String>, Vec<f64>>) -> Vec<Past> {
         let places = &self.memory.places;
-        let Some(block) = self.heap.at(history).filter(|block| block.kind == "History") else {
+        let Some(block) = self.history(history) else {
             return Vec::new();
         };
         let bytes = self.heap.bytes(block);
