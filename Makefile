@@ -135,7 +135,7 @@ test-clusters: $(VENV)/.stamp-tools ## Run the tests of clusters on the other Py
 
 .PHONY: cargo-test
 cargo-test: | platform ## Run the Rust tests
-	$(call twice,cargo test --quiet --workspace --exclude procession-python)
+	$(call twice,cargo test --quiet --workspace --exclude procession-python --features procession/futures)
 
 # One test at a time: the tests count blocks in the family memory, which all tests of a program share.
 .PHONY: crash
@@ -251,6 +251,7 @@ soak-hostile: build ## Kill, stop and restrict members of a family for two minut
 lint: build ## Check format, lints, types, the order of imports and house rules
 	cargo fmt --all --check
 	cargo clippy --quiet --workspace --all-targets -- -D warnings
+	cargo clippy --quiet -p procession --all-targets --features futures -- -D warnings
 	cargo clippy --quiet --workspace --all-targets --no-default-features --features crash-points -- -D warnings
 	$(MAKE) --no-print-directory msrv
 	cargo test --quiet -p procession --test mistakes -- --ignored --nocapture

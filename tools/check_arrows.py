@@ -47,9 +47,9 @@ FLOORS = {
         "main",
     ],
     "procession": [
-        "error label memory symbol",
+        "error label memory symbol waits",
         "code message outcome pickle shared_value startup transit value"
-        " block channel condvar iter lock queue rlock segment shared sync",
+        " asynchronous block channel condvar iter lock queue rlock segment shared stream sync",
         "connection accept",
         "process",
         "descriptor pool python",

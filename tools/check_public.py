@@ -15,6 +15,8 @@ import sys
 
 # Whose types and traits are public on purpose. The others (the core, rustix, postcard, libc, thiserror) are details.
 PUBLIC = {
+    "futures_core",  # `Stream`, with the feature `futures`
+    "futures_sink",  # `Sink`, with the feature `futures`
     "serde_core",  # `Serialize` and `Deserialize` are the bounds of `Message`
     "zerocopy",  # its traits are the bounds of `Pod`; exported as `procession::zerocopy`
 }

@@ -101,10 +101,10 @@ fn make<T: Message>(queue: Queue<T>) -> Result<(Sender<T>, Receiver<T>), FamilyE
 }
 
 /// The sending end of a [`channel`].
-pub struct Sender<T: Message>(End<T>);
+pub struct Sender<T: Message>(pub(crate) End<T>);
 
 /// The receiving end of a [`channel`].
-pub struct Receiver<T: Message>(End<T>);
+pub struct Receiver<T: Message>(pub(crate) End<T>);
 
 /// One end of a conversation, which sends `A` and receives `B`: see [`duplex`].
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -202,6 +202,11 @@ impl<A: Message, B: Message> Duplex<A, B> {
         self.receiver.try_recv()
     }
 
+    /// Returns the sender of this end.
+    pub(crate) fn sender(&self) -> &Sender<A> {
+        &self.sender
+    }
+
     /// Returns the receiver of this end.
     pub(crate) fn receiver(&self) -> &Receiver<B> {
         &self.receiver
@@ -214,10 +219,14 @@ impl<A: Message, B: Message> Duplex<A, B> {
     }
 }
 
-struct End<T: Message> {
-    queue: Queue<T>,
+pub(crate) struct End<T: Message> {
+    pub(crate) queue: Queue<T>,
     token: Arc<Token>,
-    peer: Handle,
+    /// The other side's token.
+    pub(crate) peer: Handle,
+    /// The state of this handle as a stream or sink. A clone has a state of its own.
+    #[cfg(feature = "futures")]
+    pub(crate) task: crate::stream::Task,
 }
 
 /// A reference to the token of one side. Dropping the last reference closes the queue.
@@ -252,6 +261,8 @@ impl<T: Message> End<T> {
             queue,
             token: Arc::new(token),
             peer,
+            #[cfg(feature = "futures")]
+            task: crate::stream::Task::default(),
         }
     }
 
@@ -296,6 +307,8 @@ impl<T: Message> Clone for End<T> {
             queue: self.queue.clone(),
             token: self.token.clone(),
             peer: self.peer,
+            #[cfg(feature = "futures")]
+            task: crate::stream::Task::default(),
         }
     }
 }

@@ -63,16 +63,50 @@
 //!
 //! The processes of a family trust each other, as threads do: each can write to everything that they share.
 //!
+//! # Async
+//!
+//! What waits has an async twin, for any executor: [`Receiver::recv_async`], [`Sender::send_async`], [`Queue::get_async`],
+//! [`Queue::put_async`], [`Event::wait_async`], [`Semaphore::acquire_async`], [`Process::wait_async`] and
+//! [`Process::join_async`]; and the [`JoinHandle`] of a pool's task is a future. Errors and the order of messages are those of
+//! the twin; so a killed peer ends the wait. A future that is dropped has taken nothing. The first future that has to wait
+//! starts one thread for all futures of the process, which sleeps while none waits.
+//!
+//! ```
+//! use procession::{Pool, Process, Queue};
+//!
+//! fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     procession::init();
+//!     let pool = Pool::new(1)?;
+//!     let queue = Queue::<String>::new()?;
+//!     let child = Process::spawn(|queue: Queue<String>| queue.put(&"ready".into()).is_ok(), queue.clone())?;
+//!     tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
+//!         let task = pool.submit(|n: u64| n * n, 12)?;
+//!         let (square, message) = tokio::join!(task, queue.get_async());
+//!         assert_eq!((square?, message?), (144, "ready".into()));
+//!         assert!(child.join_async().await?);
+//!         Ok(())
+//!     })
+//! }
+//! ```
+//!
 //! # Requirements
 //!
-//! Linux 5.11 or later on a 64-bit machine, and Rust 1.88 or later. The only optional feature, `crash-points`, is for this
-//! project's own tests and makes every operation slower.
+//! Linux 5.11 or later on a 64-bit machine, and Rust 1.88 or later.
+//!
+//! # Features
+//!
+//! None is on by default.
+//!
+//! - `futures`: [`Receiver`] is a `futures_core::Stream`, and [`Sender`] a `futures_sink::Sink`. The async functions above need
+//!   no feature.
+//! - `crash-points` is for this project's own tests, and makes every operation slower.
 #![deny(missing_docs)]
 
 #[cfg(not(all(target_os = "linux", target_pointer_width = "64")))]
 compile_error!("Procession runs on 64-bit Linux only.");
 
 mod accept;
+mod asynchronous;
 mod block;
 mod channel;
 mod code;
@@ -97,10 +131,13 @@ mod segment;
 mod shared;
 mod shared_value;
 mod startup;
+#[cfg(feature = "futures")]
+mod stream;
 mod symbol;
 mod sync;
 mod transit;
 mod value;
+mod waits;
 
 pub use block::{Block, BlockMut};
 pub use channel::{Duplex, Receiver, Sender, bounded_channel, channel, duplex};

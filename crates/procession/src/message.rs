@@ -66,16 +66,23 @@ impl Encoded {
     }
 
     /// Encodes a value as a message of a queue.
-    pub(crate) fn as_message<T: Message>(family: &'static Family, value: &T) -> Result<Encoded, String> {
-        let encoded = outgoing(family, value, |message| {
-            Ok::<_, crate::error::PutError>(Encoded {
+    pub(crate) fn of<T: Message>(
+        family: &'static Family,
+        value: &T,
+    ) -> Result<Encoded, crate::error::PutError> {
+        outgoing(family, value, |message| {
+            Ok(Encoded {
                 bytes: message.bytes.to_vec(),
                 encoding: message.encoding,
                 refs: message.refs,
                 oob_bytes: message.oob_bytes,
             })
-        });
-        encoded.map_err(|e| e.to_string())
+        })
+    }
+
+    /// Like [`Encoded::of`], with the error as a text.
+    pub(crate) fn as_message<T: Message>(family: &'static Family, value: &T) -> Result<Encoded, String> {
+        Encoded::of(family, value).map_err(|e| e.to_string())
     }
 
     /// Encodes a value in postcard's format, whatever its type.

@@ -195,22 +195,34 @@ impl<T: Message> Queue<T> {
             let mut parcel =
                 Parcel::pack(queue.family(), parts, encoding, refs, oob_bytes).map_err(FamilyError)?;
             let weight = bytes.len() as u64 + oob_bytes;
-            let put = Thread.retry(
-                deadline,
-                |policy| {
-                    if gone() {
-                        return Ok(Step::Done(Put::Closed));
-                    }
-                    Ok(queue.try_put(&mut parcel, policy)?.step())
-                },
-                |()| queue.wait_for_room_or(weight, &gone, deadline),
-            )?;
-            match put {
-                Some(Put::Closed) => Err(PutError::Closed),
-                Some(_) => Ok(()),
-                None => Err(PutError::Full),
-            }
+            self.put_parcel(&mut parcel, weight, deadline, gone)
         })
+    }
+
+    /// Puts a packed message of so many bytes until `deadline`. See [`put_until`](Queue::put_until).
+    pub(crate) fn put_parcel(
+        &self,
+        parcel: &mut Parcel<'_>,
+        weight: u64,
+        deadline: Deadline,
+        gone: impl Fn() -> bool + Send + Sync,
+    ) -> Result<(), PutError> {
+        let queue = &*self.inner;
+        let put = Thread.retry(
+            deadline,
+            |policy| {
+                if gone() {
+                    return Ok(Step::Done(Put::Closed));
+                }
+                Ok(queue.try_put(parcel, policy)?.step())
+            },
+            |()| queue.wait_for_room_or(weight, &gone, deadline),
+        )?;
+        match put {
+            Some(Put::Closed) => Err(PutError::Closed),
+            Some(_) => Ok(()),
+            None => Err(PutError::Full),
+        }
     }
 
     /// Takes a value until `deadline`. `gone` returns whether no sender is left.

@@ -114,6 +114,15 @@ fn a_bar_moves_although_the_first_value_is_slow() {
 }
 
 #[test]
+fn an_async_program_waits_for_many_things_in_one_thread() {
+    let lines = run("async_service", &[]);
+    assert_eq!(count_in(&lines, "primes below"), 19, "{lines:#?}");
+    assert_eq!(count_in(&lines, "the worker died of 13000"), 1, "{lines:#?}");
+    assert_eq!(count_in(&lines, "2262 primes below 20000"), 1, "{lines:#?}");
+    assert_eq!(lines.last().unwrap(), "the client ended with status 0");
+}
+
+#[test]
 fn every_example_is_run_by_a_test() {
     let mut tests = include_str!("examples.rs").to_owned();
     tests.retain(|c| !c.is_whitespace());

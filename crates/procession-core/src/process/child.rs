@@ -89,8 +89,11 @@ pub struct Child {
 }
 
 /// What is known of a child.
-enum ChildStatus {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChildStatus {
+    /// The process runs.
     Running,
+    /// The process has ended, with this exit code (-N: killed by signal N).
     Ended(i32),
     /// The process has ended, and the exit code is not known yet.
     CodeMissing,
@@ -327,7 +330,10 @@ impl Child {
         (word & CODE_KNOWN != 0).then_some(word as u32 as i32)
     }
 
-    fn status(&self) -> ChildStatus {
+    /// What is known now: like [`Child::poll`], but never waits. If an exit code stays missing, this function decides it
+    /// after [`EXIT_CODE_GRACE`].
+    #[must_use]
+    pub fn status(&self) -> ChildStatus {
         match self.known() {
             Some(code) => ChildStatus::Ended(code),
             None if self.is_own_child() => self.status_of_own(),

@@ -13,7 +13,7 @@ pub mod keeper;
 pub mod lifeline;
 pub mod spares;
 
-pub use child::{Child, ExitOutcome};
+pub use child::{Child, ChildStatus, ExitOutcome};
 pub use error::ForkError;
 pub use forkserver::{Answer, ForkCall, ForkServer, Next, Request, control_pair, request_fork};
 pub use in_flight::{FetchError, Fetched, KeepError, Ticket};

@@ -299,6 +299,21 @@ impl Queue {
         self.await_room(weight, gone, || self.0.hold.family.sweep_some(), deadline)
     }
 
+    /// Returns whether there is room for a message of this weight (bytes), or the queue is shut down: a put would not
+    /// wait.
+    #[must_use]
+    pub fn has_room(&self, weight: u64) -> bool {
+        let object = self.object();
+        let count = object.put_count.load(Ordering::Acquire);
+        let bytes = object.tails[(count & 1) as usize].bytes.load(Ordering::Relaxed);
+        self.room(count, bytes, weight) != Put::Full
+    }
+
+    /// Checks some members of the queue's family, in turn: what a dead one held is taken back, and its peers are woken.
+    pub fn look_for_dead_members(&self) {
+        self.0.hold.family.sweep_some();
+    }
+
     fn await_room(
         &self,
         weight: u64,
@@ -317,9 +332,7 @@ impl Queue {
         let waiter = Waiter { reason, ..waiter };
         let attempt = || {
             let got = object.get_count.load(Ordering::Acquire);
-            let count = object.put_count.load(Ordering::Acquire);
-            let bytes = object.tails[(count & 1) as usize].bytes.load(Ordering::Relaxed);
-            if self.room(count, bytes, weight) != Put::Full || gone() {
+            if self.has_room(weight) || gone() {
                 Attempt::Done(())
             } else {
                 Attempt::While(got as u32)

@@ -232,6 +232,13 @@ impl Bell {
         self.wakers.notify();
     }
 
+    /// Number of rings so far that found arrivals. While an event loop is registered, it changes with every ring, and
+    /// before the loop is notified.
+    #[must_use]
+    pub fn epoch(&self) -> u32 {
+        self.epoch.load(Ordering::Acquire)
+    }
+
     /// Number of sleeps so far.
     #[must_use]
     pub fn sleeps(&self) -> u32 {

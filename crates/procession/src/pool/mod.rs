@@ -4,6 +4,7 @@
 //! face: the thread that starts workers and notices their ends ([`supervisor`]), the workers' program ([`worker`]), and
 //! the encoding of values on both sides ([`task`], [`map`]).
 
+mod awaited;
 mod map;
 mod supervisor;
 mod task;
@@ -16,6 +17,7 @@ use crate::code::FunctionName;
 use crate::error::{EncodeError, FamilyError, StartError, SubmitError};
 use crate::message::{self, Message};
 use crate::process::StartMethod;
+use awaited::Awaited;
 use procession_core::family::label::Label;
 use procession_core::pool as core;
 use std::collections::HashMap;
@@ -65,6 +67,8 @@ struct Shared {
     definitions: Mutex<HashMap<(usize, usize), Arc<core::Definition>>>,
     /// Why the last worker that could not become ready has ended.
     trouble: Mutex<Option<String>>,
+    /// The async tasks of this program that wait for tasks of the pool.
+    awaited: Awaited,
 }
 
 /// The options of a pool: made by [`Pool::builder`].
@@ -160,6 +164,7 @@ impl PoolBuilder {
             engine: core::Pool::new(options).map_err(FamilyError)?,
             definitions: Mutex::new(HashMap::new()),
             trouble: Mutex::new(None),
+            awaited: Awaited::default(),
         });
         crate::label::label(&shared.engine, self.name.as_deref().unwrap_or_default());
         let (its, plan) = (shared.clone(), self.plan);

@@ -35,11 +35,12 @@ pub(super) fn run(shared: &Shared, plan: Plan) {
                 }
                 let _ = shared.engine.ended(worker_slot, code, false);
             }
-            // This face asks for no reports.
-            Event::Reports(_) | Event::TimedOut => {}
+            Event::Reports(reports) => shared.awaited.wake(&reports),
+            Event::TimedOut => {}
             Event::Ended => break,
         }
     }
+    shared.awaited.wake_all();
     for (_, process) in workers {
         let _ = process.join();
     }

@@ -99,6 +99,9 @@ impl<'p> Tasks<'p> {
 
 /// A submitted task, through which its value is received. Dropping it does not cancel the task, but its value is lost.
 ///
+/// It is a future of what [`join`](JoinHandle::join) returns, for any executor: `pool.submit(function, arguments)?.await`.
+/// It can be polled by reference (`&mut task`) in a `select!`.
+///
 /// ```
 /// use std::time::Duration;
 ///
@@ -115,9 +118,9 @@ impl<'p> Tasks<'p> {
 /// ```
 #[must_use = "dropping it forgets the task's value"]
 pub struct JoinHandle<R: Message> {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     /// None after the outcome was taken.
-    id: Option<u64>,
+    pub(super) id: Option<u64>,
     kind: PhantomData<fn() -> R>,
 }
 
@@ -165,7 +168,7 @@ impl<R: Message> JoinHandle<R> {
         }
     }
 
-    fn take(&mut self) -> Result<R, TaskError> {
+    pub(super) fn take(&mut self) -> Result<R, TaskError> {
         let outcome = self.id.take().and_then(|id| self.shared.engine.take(id));
         self.shared.value(outcome.unwrap_or(Outcome::Abandoned))
     }
@@ -174,6 +177,7 @@ impl<R: Message> JoinHandle<R> {
 impl<R: Message> Drop for JoinHandle<R> {
     fn drop(&mut self) {
         if let Some(id) = self.id {
+            self.shared.awaited.forget(id);
             self.shared.engine.forget(id);
         }
     }

@@ -2,6 +2,7 @@
 
 mod builder;
 pub(crate) mod child;
+mod ended;
 mod environment;
 mod fork;
 pub(crate) mod forkserver;

@@ -1,0 +1,98 @@
+//! The tasks of pools as futures.
+
+mod common;
+
+use common::LIMIT;
+use futures::future::join_all;
+use procession::{Pool, TaskError};
+use std::time::Duration;
+
+procession::init_before_main!();
+
+fn run<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .unwrap()
+        .block_on(async { tokio::time::timeout(LIMIT, future).await })
+        .expect("it hangs")
+}
+
+#[test]
+fn a_task_can_be_awaited() {
+    let pool = Pool::new(2).unwrap();
+    run(async {
+        assert_eq!(pool.submit(|n: u64| n * n, 12).unwrap().await.unwrap(), 144);
+        let tasks = (0..1000).map(|n| pool.submit(|n: u64| n + 1, n).unwrap());
+        let values = join_all(tasks.collect::<Vec<_>>()).await;
+        assert!(values.into_iter().map(Result::unwrap).eq(1..=1000));
+    });
+}
+
+#[test]
+fn a_killed_worker_wakes_the_future_of_its_task() {
+    let pool = Pool::new(2).unwrap();
+    run(async {
+        let task = pool.submit(|()| -> u64 { std::process::abort() }, ()).unwrap();
+        match task.await {
+            Err(TaskError::Died { code, .. }) => assert_eq!(code, Some(-libc::SIGABRT)),
+            other => panic!("{other:?}"),
+        }
+        let again = pool.submit(|()| 5, ()).unwrap();
+        assert_eq!(again.await.unwrap(), 5);
+    });
+}
+
+#[test]
+fn a_time_limit_of_the_runtime_leaves_the_task_as_it_is() {
+    let pool = Pool::new(1).unwrap();
+    let (go, gone) = procession::channel::<()>().unwrap();
+    run(async {
+        let mut task = pool
+            .submit(|gone: procession::Receiver<()>| gone.recv().is_ok(), gone)
+            .unwrap();
+        for _ in 0..100 {
+            let early = tokio::time::timeout(Duration::from_micros(10), &mut task).await;
+            assert!(early.is_err());
+        }
+        go.send(&()).unwrap();
+        assert!(task.await.unwrap());
+    });
+}
+
+#[test]
+fn a_pool_that_is_dropped_wakes_the_futures_of_its_tasks() {
+    let pool = Pool::new(1).unwrap();
+    let task = pool.submit(|()| std::thread::sleep(LIMIT * 10), ()).unwrap();
+    let cancelled = pool.submit(|()| (), ()).unwrap();
+    run(async {
+        let (task, cancelled, ()) = tokio::join!(
+            task,
+            async {
+                cancelled.cancel();
+                cancelled.await
+            },
+            async {
+                tokio::task::yield_now().await;
+                drop(pool);
+            }
+        );
+        assert!(matches!(task, Err(TaskError::Abandoned { .. })), "{task:?}");
+        assert!(matches!(cancelled, Err(TaskError::Cancelled)), "{cancelled:?}");
+    });
+}
+
+#[test]
+fn tasks_are_awaited_beside_threads_that_join_others() {
+    let pool = Pool::new(2).unwrap();
+    std::thread::scope(|scope| {
+        let joins =
+            scope.spawn(|| (0..200).all(|n| pool.submit(|n: u64| n, n).unwrap().join().unwrap() == n));
+        run(async {
+            for n in 0..200 {
+                assert_eq!(pool.submit(|n: u64| n, n).unwrap().await.unwrap(), n);
+            }
+        });
+        assert!(joins.join().unwrap());
+    });
+}
