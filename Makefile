@@ -88,7 +88,8 @@ $(VENV)/.stamp-peers: requirements-bench.txt $(VENV)/.stamp-tools
 	@touch $@
 
 .PHONY: bench
-bench: build $(VENV)/.stamp-peers ## Compare Procession with multiprocessing and others, in 10 minutes (BENCH='--quick --check')
+bench: build $(VENV)/.stamp-peers ## Compare Procession with multiprocessing, others and the machine's limits, in 15 minutes (BENCH='--quick --check')
+	cd benchmarks/native && cargo build --quiet --release
 	$(BIN)/python benchmarks/run.py $(BENCH)
 
 # Ray is big, and has an environment of its own. Where it cannot be installed, the table says that it is missing.
@@ -328,6 +329,6 @@ endif
 
 .PHONY: clean
 clean: ## Remove everything that was built or installed here
-	rm -rf target benchmarks/rust/target $(VENV) .venv-* .pytest_cache .ruff_cache .mypy_cache .hypothesis benchmarks/results dist
+	rm -rf target benchmarks/rust/target benchmarks/native/target $(VENV) .venv-* .pytest_cache .ruff_cache .mypy_cache .hypothesis benchmarks/results dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	rm -f python/procession/*.so

@@ -4,9 +4,10 @@
 Every measurement has an interpreter of its own, whose start is not in the time. In each round every row is measured
 with one package and at once with the other (which of them goes first changes from round to round), and their ratio is
 taken: what disturbs the machine disturbs both. The table shows the median of the ratios and, as their spread, the least
-and the greatest. There are as many rounds as the time allows, and at least one.
+and the greatest. Beside them stands a limit, where there is one: what the machine allows
+(`benchmarks/limits.py`). There are as many rounds as the time allows, and at least one.
 
-    python benchmarks/run.py                    all rows, in 10 minutes
+    python benchmarks/run.py                    all rows, in 15 minutes
     python benchmarks/run.py --row queue        those whose name or title holds this
     python benchmarks/run.py --quick --check    within some minutes; exit status 1 if a target is missed
 """
@@ -24,19 +25,25 @@ import statistics
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks import peers  # noqa: E402  (found only now)
+from benchmarks.limits import LIMITS, PROGRAM, Limit  # noqa: E402
 from benchmarks.measure import Row  # noqa: E402
 from benchmarks.picture import picture  # noqa: E402
 
 MODULES = [path.stem for path in sorted((ROOT / "benchmarks" / "rows").glob("[!_]*.py"))]
 LONGEST = 120  # seconds that one measurement may take
+LIMIT = "limit"  # in place of a package: what the machine allows
 PEER_ROUNDS = 1  # in which the peers besides the baseline are measured: they are many
 
 
@@ -60,12 +67,36 @@ class Result:
 
     @property
     def missed(self) -> bool:
+        if self.baseline in self.failed:
+            return False
         return self.row.target is not None and self.ratio(self.baseline) < self.row.target
+
+    @property
+    def key(self) -> str:
+        return f"{self.module}/{self.row.name}"
+
+    @property
+    def limit(self) -> Limit | None:
+        return LIMITS.get(self.key)
+
+    def over_limit(self, plus: float = 0.0) -> float:
+        """How many times the limit ours costs, `plus` seconds left out: the median of the rounds."""
+        pairs = zip(self.times[self.package], self.times[LIMIT], strict=False)
+        return statistics.median((ours - plus) / limit for ours, limit in pairs)
+
+    @property
+    def beyond_limit(self) -> bool:
+        limit = self.limit
+        if limit is None or limit.most is None or LIMIT not in self.times:
+            return False
+        return self.over_limit(limit.plus) > limit.most
 
     def summary(self) -> dict[str, Any]:
         about = {package: {"seconds": times, "ratios": self.ratios(package)} for package, times in self.times.items()}
+        limit = self.limit
         return {
             "title": self.row.title,
+            "limit": limit and {"about": limit.about, "most": limit.most, "plus": limit.plus},
             "target": self.row.target,
             "ratio": self.ratio(self.baseline),
             "packages": about,
@@ -87,7 +118,10 @@ def measure(result: Result, package: str, options: argparse.Namespace) -> None:
     if package in result.failed:
         return
     row = result.row
-    command = [sys.executable, "-m", f"benchmarks.rows.{result.module}", "--row", row.name, "--package", package]
+    if package == LIMIT:
+        command = [sys.executable, "-m", "benchmarks.limits", "--row", result.key]
+    else:
+        command = [sys.executable, "-m", f"benchmarks.rows.{result.module}", "--row", row.name, "--package", package]
     command += ["--seconds", str(options.seconds)] + (["--pin", options.pin] if options.pin else [])
     try:
         done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=ROOT, timeout=LONGEST)
@@ -112,6 +146,8 @@ def run_rounds(results: list[Result], others: list[str], options: argparse.Names
             row_began = time.monotonic()
             print(f"... round {number + 1}: {result.row.title}", file=sys.stderr, flush=True)
             pair = [options.package, options.against]
+            if result.limit:
+                pair.insert(1, LIMIT)
             for package in pair if number % 2 == 0 else reversed(pair):
                 measure(result, package, options)
             pairs += time.monotonic() - row_began
@@ -122,6 +158,18 @@ def run_rounds(results: list[Result], others: list[str], options: argparse.Names
         if time.monotonic() + 1.1 * pairs > began + 60 * options.minutes:
             break
     return number + 1
+
+
+@contextmanager
+def hogs(count: int) -> Iterator[None]:
+    """So many processes that take all the CPU time that they can get."""
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for hog in busy:
+            hog.kill()
+            hog.wait()
 
 
 def duration(seconds: float) -> str:
@@ -143,6 +191,16 @@ def cells(result: Result, others: list[str]) -> list[str]:
             f"{result.ratio(baseline):.2f}×",
             f"{min(ratios):.2f}-{max(ratios):.2f}",
             "" if target is None else f"≥ {target:g}× " + ("MISSED" if result.missed else "holds"),
+        ]
+    limit = result.limit
+    if limit is None or LIMIT not in result.times:
+        line += ["", "", ""]
+    else:
+        holds = "MISSED" if result.beyond_limit else "holds"
+        line += [
+            duration(statistics.median(result.times[LIMIT])),
+            f"{result.over_limit():.2f}×",
+            f"{limit.target} {holds}" if limit.target else "",
         ]
     beside = [f"{other} {result.ratio(other):.3g}×" for other in others if other in result.times]
     beside += [f"{other} cannot" for other in others if other in result.failed]
@@ -191,11 +249,12 @@ def arguments() -> argparse.Namespace:
         "--row", action="append", default=[], metavar="TEXT", help="only rows that hold TEXT; repeatable"
     )
     parser.add_argument("--rounds", type=int, default=7, metavar="N", help="at most; default 7")
-    parser.add_argument("--minutes", type=float, default=9, metavar="M", help="no new round after that; default 9")
+    parser.add_argument("--minutes", type=float, default=14, metavar="M", help="no new round after that; default 14")
     parser.add_argument(
         "--seconds", type=float, default=0.25, metavar="S", help="of one measurement, about; default 0.25"
     )
     parser.add_argument("--pin", choices=("none", "one", "two"), help="bind parent and child to one CPU, or one each")
+    parser.add_argument("--hogs", type=int, default=0, metavar="N", help="beside N processes that keep a CPU busy")
     parser.add_argument("--alone", action="store_true", help="no other package than the one to compare with")
     parser.add_argument("--quick", action="store_true", help="3 rounds of 0.2 s, --alone")
     parser.add_argument("--markdown", action="store_true", help="print the table as Markdown")
@@ -228,18 +287,25 @@ def main() -> int:
         print("NOT INSTALLED, left out:", ", ".join(missing))
     sys.stdout.flush()
     # as pip does when it installs a package; the standard library is compiled, too
+    if not PROGRAM.exists():
+        print(f"NOT BUILT, some limits are left out: {PROGRAM.relative_to(ROOT)} (make bench builds it)")
     folder = importlib.util.find_spec(options.package).submodule_search_locations[0]
     compileall.compile_dir(folder, quiet=1)
-    rounds = run_rounds(results, others, options)
+    with hogs(options.hogs):
+        rounds = run_rounds(results, others, options)
     print(f"{rounds} rounds, medians; a ratio is how many times faster {options.package} is\n")
-    header = ["one operation of", options.package, options.against, "ratio", "spread", "target", "and than others"]
+    header = ["one operation of", options.package, options.against, "ratio", "spread", "target"]
+    header += ["limit", "above it", "target", "and than others"]
     print(table(header, [cells(result, others) for result in results], options.markdown))
+    for result in results:
+        if result.limit and LIMIT in result.times:
+            print(f"limit of {result.row.title}: {result.limit.about}")
     for result in results:
         for package, why in result.failed.items():
             print(f"{package} cannot do {result.row.name}: {why}")
     for path in save(results, rounds, others, options):
         print(f"\nwritten to {path.relative_to(ROOT)}.json and .svg")
-    missed = [result.row.name for result in results if options.against not in result.failed and result.missed]
+    missed = [result.row.name for result in results if result.missed or result.beyond_limit]
     if missed:
         print("below target:", ", ".join(missed))
     return 1 if options.check and missed else 0

@@ -108,16 +108,30 @@ def arrays(mp: Any, count: int) -> float:
         return (time.perf_counter() - began) * count / (max(1, count // len(items)) * len(items))
 
 
-@rows.row("pool: made, used once and ended under forkserver", target=3.0, first=3, peers=ASYNC)
-def start_forkserver(mp: Any, count: int) -> float:
-    context = mp.get_context("forkserver")
-    with context.Pool(WORKERS) as pool:  # brings the fork server up
+def made_and_ended(mp: Any, method: str, count: int) -> float:
+    context = mp.get_context(method)
+    with context.Pool(WORKERS) as pool:  # brings a fork server up
         pool.map(nothing, range(2))
     began = time.perf_counter()
     for _ in range(count):
         with context.Pool(WORKERS) as pool:
             pool.map(nothing, range(2))
     return time.perf_counter() - began
+
+
+@rows.row("pool: made, used once and ended under fork", first=3, peers=ASYNC)
+def start_fork(mp: Any, count: int) -> float:
+    return made_and_ended(mp, "fork", count)
+
+
+@rows.row("pool: made, used once and ended under spawn", first=2, peers=ASYNC)
+def start_spawn(mp: Any, count: int) -> float:
+    return made_and_ended(mp, "spawn", count)
+
+
+@rows.row("pool: made, used once and ended under forkserver", target=3.0, first=3, peers=ASYNC)
+def start_forkserver(mp: Any, count: int) -> float:
+    return made_and_ended(mp, "forkserver", count)
 
 
 # A count is a task of 5 ms of work; with two CPUs and nothing lost, each takes 2.5 ms.

@@ -71,12 +71,13 @@ def consume(q: Any, done: Any, count: int) -> None:
     done.put(None)
 
 
-@rows.row("queue: small tuples, 2 producers, 2 consumers", target=10.0, first=5000)
-def small_tuples_2_2(mp: Any, count: int) -> float:
+def crowd(mp: Any, sides: int, count: int) -> float:
+    """As many producers as consumers, each with its share of the messages. Seconds until all have been taken."""
     context = mp.get_context("fork")
     q, ready, start, done = (context.Queue() for _ in range(4))
-    producers = [context.Process(target=produce, args=(q, ready, start, (12345, "task", 0.5), count)) for _ in range(2)]
-    consumers = [context.Process(target=consume, args=(q, done, count)) for _ in range(2)]
+    message, share = (12345, "task", 0.5), max(count // sides, 1)
+    producers = [context.Process(target=produce, args=(q, ready, start, message, share)) for _ in range(sides)]
+    consumers = [context.Process(target=consume, args=(q, done, share)) for _ in range(sides)]
     for child in (*producers, *consumers):
         child.start()
     for _ in producers:
@@ -89,7 +90,17 @@ def small_tuples_2_2(mp: Any, count: int) -> float:
     seconds = time.perf_counter() - began
     for child in (*producers, *consumers):
         child.join()
-    return seconds
+    return seconds * count / (share * sides)
+
+
+@rows.row("queue: small tuples, 2 producers, 2 consumers", target=10.0, first=10_000)
+def small_tuples_2_2(mp: Any, count: int) -> float:
+    return crowd(mp, 2, count)
+
+
+@rows.row("queue: small tuples, 16 producers, 16 consumers", first=16_000)
+def small_tuples_16_16(mp: Any, count: int) -> float:
+    return crowd(mp, 16, count)
 
 
 @rows.row("queue: 4,000 locks put and taken at once, over and over", first=4000, peers=())

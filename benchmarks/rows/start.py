@@ -36,6 +36,52 @@ def started_before(mp: Any, method: str, count: int) -> float:
     return start_and_join(mp, method, count)
 
 
+def bursts(mp: Any, method: str, count: int) -> float:
+    """Sets of fifty processes that are started one after the other, and joined then."""
+    context = mp.get_context(method)
+    start_and_join(mp, method, 1)
+    began = time.perf_counter()
+    for _ in range(max(count // 50, 1)):
+        processes = [context.Process(target=nothing) for _ in range(50)]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join()
+    return (time.perf_counter() - began) * count / (max(count // 50, 1) * 50)
+
+
+def late_module(mp: Any, method: str, count: int) -> float:
+    """The target is a function of a module that the fork server did not import when it began."""
+    context = mp.get_context(method)
+    start_and_join(mp, method, 1)
+    from decimal import getcontext
+
+    began = time.perf_counter()
+    for _ in range(count):
+        process = context.Process(target=getcontext)
+        process.start()
+        process.join()
+    return time.perf_counter() - began
+
+
+def first_starts(mp: Any, method: str, count: int) -> float:
+    """Programs that start one process: the time of this start, their own start left out."""
+    import subprocess
+    import sys
+
+    timed = (
+        f"import time, {mp.__name__} as mp\n"
+        "import os\n"
+        f"context = mp.get_context({method!r})\n"
+        "began = time.perf_counter()\n"
+        "process = context.Process(target=os.getpid)\n"
+        "process.start(); process.join()\n"
+        "print(time.perf_counter() - began)\n"
+    )
+    command = [sys.executable, "-c", timed]
+    return sum(float(subprocess.run(command, check=True, capture_output=True).stdout) for _ in range(count))
+
+
 def big(mp: Any, method: str, count: int) -> float:
     from contextlib import suppress
 
@@ -97,6 +143,18 @@ def made_rows() -> Any:
     @rows.row("start and join: forkserver", target=4, first=10)
     def forkserver(mp: Any, count: int) -> float:
         return started_before(mp, "forkserver", count)
+
+    @rows.row("start and join: forkserver, fifty at once", first=50)
+    def forkserver_burst(mp: Any, count: int) -> float:
+        return bursts(mp, "forkserver", count)
+
+    @rows.row("start and join: forkserver, a target whose module the program imported late", first=10)
+    def forkserver_late(mp: Any, count: int) -> float:
+        return late_module(mp, "forkserver", count)
+
+    @rows.row("the first start under forkserver in a program", first=2)
+    def first_forkserver(mp: Any, count: int) -> float:
+        return first_starts(mp, "forkserver", count)
 
     @rows.row("start and join: fork, big parent", first=4)
     def fork_big(mp: Any, count: int) -> float:

@@ -30,6 +30,42 @@ def array_item(mp: Any, count: int) -> float:
     return time.perf_counter() - began
 
 
+@rows.row("value: read, with its lock", first=100_000)
+def value_get(mp: Any, count: int) -> float:
+    value = mp.Value("i", 0)
+    began = time.perf_counter()
+    for _ in itertools.repeat(None, count):
+        value.value  # noqa: B018
+    return time.perf_counter() - began
+
+
+@rows.row("value: written, with its lock", first=100_000)
+def value_set(mp: Any, count: int) -> float:
+    value = mp.Value("i", 0)
+    began = time.perf_counter()
+    for _ in itertools.repeat(None, count):
+        value.value = 7
+    return time.perf_counter() - began
+
+
+@rows.row("array: an item read, with its lock", first=100_000)
+def array_get(mp: Any, count: int) -> float:
+    array = mp.Array("d", 10)
+    began = time.perf_counter()
+    for _ in itertools.repeat(None, count):
+        array[2]
+    return time.perf_counter() - began
+
+
+@rows.row("array: an item written, with its lock", first=100_000)
+def array_set(mp: Any, count: int) -> float:
+    array = mp.Array("d", 10)
+    began = time.perf_counter()
+    for _ in itertools.repeat(None, count):
+        array[3] = 1.0
+    return time.perf_counter() - began
+
+
 @rows.row("value: make one without a lock, and drop it", first=5_000)
 def raw_value(mp: Any, count: int) -> float:
     began = time.perf_counter()

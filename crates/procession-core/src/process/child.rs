@@ -159,6 +159,12 @@ impl Child {
         self.pid
     }
 
+    /// Whether it is a child of this process, which must wait for it. Otherwise it is a child of the fork server.
+    #[must_use]
+    pub fn is_direct(&self) -> bool {
+        self.is_own_child()
+    }
+
     /// Seat of the process in the registry.
     #[must_use]
     pub fn seat(&self) -> Option<Seat> {

@@ -282,7 +282,7 @@ impl Builder {
         if !startup::is_initialised() {
             return Err(StartError::NotInitialised);
         }
-        super::look_after_forgotten();
+        super::forgotten::look_after_all();
         let method = self.method;
         let plan = self.plan(method == StartMethod::Spawn)?;
         let function =

@@ -49,7 +49,7 @@ impl Builder {
     /// # }
     /// ```
     pub unsafe fn fork<R: Message>(self, function: impl FnOnce() -> R) -> Result<Process<R>, StartError> {
-        super::look_after_forgotten();
+        super::forgotten::look_after_all();
         let plan = self.plan(false)?;
         let environment = match plan.environment.differs() {
             true => Some(plan.environment.lines()?),
@@ -63,7 +63,11 @@ impl Builder {
         outcome::note_panics();
         // These are this crate's locks, in the order in which they are taken elsewhere. The child must find them free.
         let server = super::forkserver::hold_still();
-        let still = (super::hold_forgotten(), crate::transit::hold_still(), server);
+        let still = (
+            super::forgotten::hold_still(),
+            crate::transit::hold_still(),
+            server,
+        );
         let (mut out, mut err) = (std::io::stdout().lock(), std::io::stderr().lock());
         // Otherwise both processes would write the contents of the buffers.
         let _ = out.flush().and_then(|()| err.flush());
@@ -109,7 +113,7 @@ pub(super) fn fork_alone() -> std::io::Result<Option<u32>> {
 
 /// Runs the life of a forked child. `environment` is its environment, if it is not that of the parent.
 fn live<R: Message>(mut plan: Plan, environment: Option<Vec<CString>>, function: impl FnOnce() -> R) -> ! {
-    super::forget_inherited();
+    super::forgotten::forget_inherited();
     lifeline::after_fork(plan.bound);
     if plan.bound {
         child::is_bound_from_now_on();

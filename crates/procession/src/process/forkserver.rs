@@ -132,7 +132,7 @@ impl Drop for Server {
         if let Some(process) = self.process.take()
             && self.user == std::process::id()
         {
-            super::forget(process);
+            super::forgotten::forget(process);
         }
     }
 }

@@ -42,7 +42,7 @@ fn start(family: &'static Family) -> Result<(), StartError> {
     if !startup::is_initialised() {
         return Err(StartError::NotInitialised);
     }
-    super::look_after_forgotten();
+    super::forgotten::look_after_all();
     let (ready, signal) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(io::Error::from)?;
     let seated = Seated::reserve(family, "keeper")?;
     let pid = start_program(
@@ -57,7 +57,7 @@ fn start(family: &'static Family) -> Result<(), StartError> {
     drop(signal);
     // If the keeper ends without a word, the pipe ends, and the next attempt reports it.
     let _ = File::from(ready).read(&mut [0]);
-    super::forget(process);
+    super::forgotten::forget(process);
     Ok(())
 }
 

@@ -4,6 +4,7 @@ mod builder;
 pub(crate) mod child;
 mod ended;
 mod environment;
+mod forgotten;
 mod fork;
 pub(crate) mod forkserver;
 pub(crate) mod keeper;
@@ -24,14 +25,16 @@ use std::fmt;
 use std::io;
 use std::marker::PhantomData;
 use std::os::fd::BorrowedFd;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 /// A process that runs a function of this program, which returns an `R`.
 ///
-/// The process is held by a pidfd (`pidfd_open(2)`), so a signal never reaches another process that has got its pid. Dropping
-/// this neither ends the process nor waits for it, as with the handle of a thread. (Python's `multiprocessing` joins its
-/// non-daemonic children at exit. This crate does not.)
+/// The process is held by a pidfd (`pidfd_open(2)`), so a signal never reaches another process that has got its pid.
+///
+/// Dropping this neither ends the process nor waits for it, as with the handle of a thread. (With
+/// [`Builder::kill_on_drop`] it kills it. Python's `multiprocessing` joins its non-daemonic children at exit; this crate
+/// does not.) A process that ends after its handle was dropped leaves no zombie: one thread of this crate waits for all
+/// such processes. It starts with the first of them and ends with the last.
 ///
 /// ```
 /// fn main() -> procession::Result<()> {
@@ -277,7 +280,7 @@ impl<R: Message> Drop for Process<R> {
             if self.kill_on_drop {
                 let _ = child.send_signal(libc::SIGKILL);
             }
-            forget(child);
+            forgotten::forget(child);
         }
         if let Some(seat) = self.seat {
             seat.vacate();
@@ -292,34 +295,5 @@ impl<R: Message> fmt::Debug for Process<R> {
             .field("name", &self.name)
             .field("pid", &self.pid())
             .finish_non_exhaustive()
-    }
-}
-
-/// Children whose handles were dropped while they were running. They must still be waited for, or they stay as zombies.
-static FORGOTTEN: Mutex<Vec<Child>> = Mutex::new(Vec::new());
-
-/// Notes a child that has no handle any more and must still be waited for.
-pub(crate) fn forget(child: Child) {
-    if let Ok(mut forgotten) = FORGOTTEN.lock() {
-        forgotten.push(child);
-    }
-}
-
-/// Waits for the noted children that have ended. Called before a process is started.
-pub(crate) fn look_after_forgotten() {
-    if let Ok(mut forgotten) = FORGOTTEN.try_lock() {
-        forgotten.retain(|child| child.poll().is_none());
-    }
-}
-
-/// Returns a lock to be held across a fork, so that the mutex is free in the child.
-fn hold_forgotten() -> impl Sized {
-    FORGOTTEN.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Forgets the noted children, in a forked child: they are children of the parent.
-fn forget_inherited() {
-    if let Ok(mut forgotten) = FORGOTTEN.try_lock() {
-        forgotten.clear();
     }
 }

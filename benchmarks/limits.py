@@ -1,0 +1,184 @@
+"""What the machine, the kernel and a bare interpreter allow: a limit for a row of the benchmarks, measured beside it.
+
+A limit is the cost of what cannot be left out: one fork, one memcpy, one system call, the interpreter's own start. It
+does none of the rest of the row's work, so a row costs more than its limit. `most` says how near it has to be.
+
+    python -m benchmarks.limits --row queue/bytes-64k --seconds 0.5
+
+Limits that are native code are in `benchmarks/native`, a program that uses nothing of Procession.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+PROGRAM = Path(__file__).parent / "native" / "target" / "release" / "procession-limits"
+
+
+class Limit:
+    """about: what it is, for the table. run: a function from how often to the seconds that this took. first: how often
+    in the trial run. most: the row may cost so many times the limit, and `plus` seconds. None: the limit is only shown.
+    """
+
+    def __init__(
+        self, about: str, run: Callable[[int], float], first: int, most: float | None = None, plus: float = 0.0
+    ) -> None:
+        self.about = about
+        self.run = run
+        self.first = first
+        self.most = most
+        self.plus = plus
+
+    @property
+    def target(self) -> str:
+        if self.most is None:
+            return ""
+        return f"≤ {self.most:g}×" + (f" + {self.plus * 1e3:g} ms" if self.plus else "")
+
+
+def native(name: str, argument: str = "") -> Callable[[int], float]:
+    def run(count: int) -> float:
+        command = [str(PROGRAM), name, str(count), *([argument] if argument else [])]
+        return float(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+
+    return run
+
+
+def fork_and_wait(count: int) -> float:
+    import os
+
+    began = time.perf_counter()
+    for _ in range(count):
+        pid = os.fork()
+        if pid == 0:
+            os._exit(0)
+        os.waitpid(pid, 0)
+    return time.perf_counter() - began
+
+
+def interpreter(count: int) -> float:
+    """Starts of this interpreter that do nothing."""
+    return native("spawn", sys.executable)(count)
+
+
+def map_in_two(count: int) -> float:
+    """One process has half of the items."""
+    from benchmarks.rows.pool import square
+
+    began = time.perf_counter()
+    list(map(square, range(count)))
+    return (time.perf_counter() - began) / 2
+
+
+def pickle_and_back(count: int) -> float:
+    import pickle
+
+    from benchmarks.rows.queue import Task
+
+    task = Task(12345, "task", 0.5)
+    began = time.perf_counter()
+    for _ in range(count):
+        pickle.loads(pickle.dumps(task, 5))
+    return time.perf_counter() - began
+
+
+def with_threads_lock(count: int) -> float:
+    import threading
+
+    from benchmarks.rows.sync import enter_and_leave
+
+    return enter_and_leave(threading.Lock(), count)
+
+
+def plain_value(count: int) -> float:
+    import ctypes
+    import itertools
+
+    value = ctypes.c_int(0)
+    began = time.perf_counter()
+    for _ in itertools.repeat(None, count):
+        value.value  # noqa: B018
+    return time.perf_counter() - began
+
+
+def plain_value_set(count: int) -> float:
+    import ctypes
+    import itertools
+
+    value = ctypes.c_int(0)
+    began = time.perf_counter()
+    for _ in itertools.repeat(None, count):
+        value.value = 7
+    return time.perf_counter() - began
+
+
+def of_ours(row: str, times: float = 1) -> Callable[[int], float]:
+    """Another row of Procession's, so many times."""
+
+    def run(count: int) -> float:
+        from importlib import import_module
+
+        from benchmarks import peers
+
+        module, _, name = row.partition("/")
+        rows = import_module(f"benchmarks.rows.{module}").rows
+        measured: float = rows[name].run(peers.load("procession"), count)
+        return measured * times
+
+    return run
+
+
+LIMITS = {
+    "start/fork": Limit("os.fork, os._exit and waitpid in Python", fork_and_wait, 20, most=1.2),
+    "start/spawn": Limit("python -c pass by posix_spawn", interpreter, 3, most=1.2, plus=1e-3),
+    "start/forkserver": Limit("a byte to a process and back, and a fork in C", native("served-fork"), 20),
+    "start/first-forkserver": Limit("python -c pass by posix_spawn", interpreter, 3, most=1.5),
+    "start/fork-big": Limit("a fork in C with as much memory", native("fork", "500"), 4),
+    "pool/map-default": Limit("list(map(f, xs)) in one process, over two", map_in_two, 20_000, most=2.0),
+    "pool/map-one": Limit("two messages of a queue", of_ours("queue/small-tuples", 2), 5000, most=1.5),
+    "pool/apply": Limit("a round trip through queues", of_ours("queue/round-trip"), 500, most=1.5),
+    "pool/start-fork": Limit("two starts", of_ours("start/fork", 2), 10, most=1.3),
+    "pool/start-spawn": Limit("two starts", of_ours("start/spawn", 2), 2, most=1.3),
+    "pool/start-forkserver": Limit("two starts", of_ours("start/forkserver", 2), 10, most=1.3),
+    "queue/small-tuples": Limit("24 bytes through crossbeam's ArrayQueue", native("ring"), 100_000, most=2.0),
+    "queue/dataclasses-one-to-one": Limit("pickle.dumps and loads", pickle_and_back, 5000, most=1.3),
+    "queue/small-tuples-16-16": Limit("2 producers, 2 consumers", of_ours("queue/small-tuples-2-2"), 5000, most=1.5),
+    "queue/bytes-64k": Limit("one memcpy in, one out", native("copy", "65536"), 1000, most=1.2),
+    "queue/bytes-1m": Limit("one memcpy in, one out", native("copy", "1048576"), 50, most=1.2),
+    "queue/round-trip-on-one": Limit("two threads and a futex", native("hand-off-one-cpu"), 1000, most=2.0),
+    "queue/round-trip-on-two": Limit("two threads and a futex", native("hand-off-two-cpus"), 1000, most=2.0),
+    "connection/pipe-small-duplex": Limit("one write and one read in Rust", native("stream"), 10_000, most=1.4),
+    "connection/pipe-round-trip": Limit("two threads and a futex", native("hand-off-two-cpus"), 1000, most=2.0),
+    "sync/with-lock": Limit("with threading.Lock()", with_threads_lock, 100_000, most=1.5),
+    "values/value-increment": Limit("with threading.Lock()", with_threads_lock, 100_000, most=2.5),
+    "values/array-item": Limit("with threading.Lock()", with_threads_lock, 100_000, most=2.5),
+    "values/value-get": Limit("a plain ctypes.c_int", plain_value, 100_000, most=1.05),
+    "values/value-set": Limit("a plain ctypes.c_int", plain_value_set, 100_000, most=1.05),
+    "values/array-get": Limit("a plain ctypes.c_int", plain_value, 100_000, most=1.6),
+    "values/array-set": Limit("a plain ctypes.c_int", plain_value_set, 100_000, most=1.6),
+    "values/named-segment": Limit("shm_open, ftruncate, mmap, munmap, shm_unlink", native("segment"), 500, most=1.3),
+    "managers/nested": Limit("two calls", of_ours("managers/dict-get", 2), 200),
+}
+
+
+def main() -> None:
+    """options: --row MODULE/NAME [--seconds S] [--pin none|one|two]"""
+    from benchmarks.measure import pin_to
+
+    given: dict[str, Any] = dict(zip(sys.argv[1::2], sys.argv[2::2], strict=True))
+    limit = LIMITS[given["--row"]]
+    pin_to(given.get("--pin", "none"), parent=True)
+    trial = limit.run(limit.first)
+    count = max(limit.first, int(limit.first * float(given.get("--seconds", 0.5)) / trial))
+    print(f'{{"count": {count}, "seconds": {limit.run(count)!r}}}')
+
+
+if __name__ == "__main__":
+    main()
