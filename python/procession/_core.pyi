@@ -103,6 +103,10 @@ class Guarded(Generic[_C]):
 guarded_value: Any
 """A descriptor: the attribute `value` of a Guarded's object, read and written with the lock held. If trying the lock
 once is not enough, the methods `_procession_read(name)` and `_procession_write(name, value)` of the class do it."""
+guarded_get_item: Any
+guarded_set_item: Any
+"""Descriptors: the methods `__getitem__` and `__setitem__` of a Guarded's object, with the lock held. The methods
+`_procession_get` and `_procession_set` of the class do what they do not: slices, and a wait for the lock."""
 
 @disjoint_base
 class Dict(Generic[_K, _V]):

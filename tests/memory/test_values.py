@@ -190,6 +190,59 @@ def test_a_lock_with_methods_of_its_own_is_used_through_them():
     assert (value.value, calls) == (2, ["in", "in", "in"])
 
 
+def test_an_item_waits_for_the_lock_of_its_array_whoever_has_it():
+    import threading
+
+    for lock in (mp.Lock(), mp.RLock(), threading.Lock(), mp.Semaphore(1)):
+        array = mp.Array("i", [1, 2, 3], lock=lock)
+        seen = []
+
+        def look(array=array, seen=seen):
+            array[0] += 40
+            seen.append(array[1])
+
+        lock.acquire()
+        thread = threading.Thread(target=look)
+        thread.start()
+        array.get_obj()[0] = array.get_obj()[1] = 2
+        time.sleep(0.01)
+        assert not seen and array.get_obj()[0] == 2
+        lock.release()
+        thread.join(PATIENCE)
+        assert (seen, array[:]) == ([2], [42, 2, 3])
+
+
+def test_items_of_arrays_are_found_as_those_of_ctypes_arrays_are():
+    import operator
+
+    class Index:
+        def __index__(self):
+            return 1
+
+    array = mp.Array("d", [1, 2, 3])
+    assert (array[-1], array[True], array[Index()], array[::-2]) == (3.0, 2.0, 2.0, [3.0, 1.0])
+    assert list(array) == [1.0, 2.0, 3.0] and 2.0 in array and operator.getitem(array, 0) == 1.0
+    array[Index()] = 5
+    array[2:] = [7]
+    assert array[:] == [1.0, 5.0, 7.0]
+    for index, error in [(3, IndexError), (-4, IndexError), (1 << 70, IndexError), ("x", TypeError)]:
+        with pytest.raises(error):
+            array[index]
+        with pytest.raises(error):
+            array[index] = 1
+    with pytest.raises(TypeError):
+        array[0] = "x"
+    with pytest.raises(AttributeError):
+        del array[0]
+    assert array.get_lock().acquire(block=False)  # no error has kept it
+
+    class Doubled(sharedctypes.SynchronizedArray):
+        def __getitem__(self, i):
+            return 2 * super().__getitem__(i)
+
+    assert Doubled(array.get_obj(), mp.RLock())[1] == 10.0
+
+
 def test_the_lock_is_free_after_an_error():
     value = mp.Value("i", 1)
     with pytest.raises(TypeError):

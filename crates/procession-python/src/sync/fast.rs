@@ -150,7 +150,7 @@ unsafe extern "C" fn exit<T: AtOnce>(slf: *mut PyObject, _: *mut *mut PyObject, 
 }
 
 /// Makes a method definition that is never freed, as a descriptor needs it.
-fn definition(
+pub fn definition(
     name: &'static CStr,
     call: ffi::PyMethodDefPointer,
     flags: i32,

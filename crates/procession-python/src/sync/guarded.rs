@@ -1,11 +1,12 @@
 //! `procession._core.Guarded`, the base of `procession.sharedctypes.SynchronizedBase`: an object and the lock that
-//! guards it. It reads and writes one attribute of the object, `value`, while it holds the lock.
+//! guards it. It reads and writes one attribute of the object, `value`, or one of its items, while it holds the lock.
 //!
 //! `counter.value` is two nanoseconds of work between two atomic instructions; the property, the `with` statement and the
 //! frame of a version in Python take ten times as long. As in [`super::fast`], a lock that is free is acquired here, and
-//! the ordinary methods `_procession_read` and `_procession_write` handle every other case.
+//! the ordinary methods `_procession_read`, `_procession_write`, `_procession_get` and `_procession_set` handle every other
+//! case.
 
-use super::fast::{AtOnce, receiver};
+use super::fast::{AtOnce, definition, receiver};
 use super::lock::{Lock, RLock};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::ffi::{self, PyObject};
@@ -200,12 +201,68 @@ unsafe extern "C" fn write(slf: *mut PyObject, value: *mut PyObject, name: *mut 
     }
 }
 
+unsafe extern "C" fn get_item(slf: *mut PyObject, key: *mut PyObject) -> *mut PyObject {
+    // SAFETY: the interpreter calls this through the descriptor in this type, which has checked `slf`, while attached, with
+    // one argument (METH_O), which is a live object.
+    unsafe {
+        // An index that is an int runs no code of the program while the lock is held.
+        if ffi::PyLong_CheckExact(key) != 0
+            && let Some(inner) = receiver::<Guarded>(slf).inner.get()
+        {
+            let read = || ffi::PyObject_GetItem(inner.obj.as_ptr(), key);
+            let answer = inner.lock.hold_at_once(read);
+            if !answer.is_null() || !ffi::PyErr_Occurred().is_null() {
+                return answer;
+            }
+        }
+        let (get, _) = slow_item_names(Python::assume_attached());
+        ffi::PyObject_CallMethodObjArgs(slf, get.as_ptr(), key, ptr::null_mut::<PyObject>())
+    }
+}
+
+unsafe extern "C" fn set_item(slf: *mut PyObject, args: *mut *mut PyObject, count: isize) -> *mut PyObject {
+    // SAFETY: the interpreter calls this through the descriptor in this type, which has checked `slf`, while attached;
+    // `args` are `count` live objects (METH_FASTCALL).
+    unsafe {
+        if count != 2 {
+            ffi::PyErr_SetString(
+                ffi::PyExc_TypeError,
+                c"__setitem__ takes an index and a value".as_ptr(),
+            );
+            return ptr::null_mut();
+        }
+        let (key, value) = (*args, *args.offset(1));
+        if ffi::PyLong_CheckExact(key) != 0
+            && let Some(inner) = receiver::<Guarded>(slf).inner.get()
+        {
+            let answer = inner.lock.hold_at_once(|| {
+                if ffi::PyObject_SetItem(inner.obj.as_ptr(), key, value) == 0 {
+                    ffi::Py_NewRef(ffi::Py_None())
+                } else {
+                    ptr::null_mut()
+                }
+            });
+            if !answer.is_null() || !ffi::PyErr_Occurred().is_null() {
+                return answer;
+            }
+        }
+        let (_, set) = slow_item_names(Python::assume_attached());
+        ffi::PyObject_CallMethodObjArgs(slf, set.as_ptr(), key, value, ptr::null_mut::<PyObject>())
+    }
+}
+
+/// The names of the ordinary methods that read and write items.
+fn slow_item_names<'py>(py: Python<'py>) -> (&'py Bound<'py, PyString>, &'py Bound<'py, PyString>) {
+    (intern!(py, "_procession_get"), intern!(py, "_procession_set"))
+}
+
 /// The names of the ordinary methods that read and write the value.
 fn slow_names<'py>(py: Python<'py>) -> (&'py Bound<'py, PyString>, &'py Bound<'py, PyString>) {
     (intern!(py, "_procession_read"), intern!(py, "_procession_write"))
 }
 
-/// Puts the descriptor of `value` into the module, from where the facade's class with a value takes it.
+/// Puts the descriptors of `value`, `__getitem__` and `__setitem__` into the module, from where the facade's classes take
+/// them.
 pub fn install(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let py = module.py();
     slow_names(py);
@@ -223,5 +280,35 @@ pub fn install(module: &Bound<'_, PyModule>) -> PyResult<()> {
         }));
         Bound::from_owned_ptr_or_err(py, ffi::PyDescr_NewGetSet(class.as_ptr().cast(), definition))?
     };
-    module.add("guarded_value", descriptor)
+    module.add("guarded_value", descriptor)?;
+    slow_item_names(py);
+    let get = ffi::PyMethodDefPointer {
+        PyCFunction: get_item,
+    };
+    let set = ffi::PyMethodDefPointer {
+        PyCFunctionFast: set_item,
+    };
+    for (name, method) in [
+        (
+            "guarded_get_item",
+            definition(c"__getitem__", get, ffi::METH_O, c"Returns an item or a slice."),
+        ),
+        (
+            "guarded_set_item",
+            definition(
+                c"__setitem__",
+                set,
+                ffi::METH_FASTCALL,
+                c"Sets an item or a slice.",
+            ),
+        ),
+    ] {
+        // SAFETY: `class` is a type, and the definition is never freed. The call returns a new reference, or null with an
+        // exception.
+        let descriptor = unsafe {
+            Bound::from_owned_ptr_or_err(py, ffi::PyDescr_NewMethod(class.as_ptr().cast(), method))?
+        };
+        module.add(name, descriptor)?;
+    }
+    Ok(())
 }
