@@ -1,5 +1,7 @@
 //! The command line: `procession why PID`, and the other commands.
 
+mod report;
+
 use crate::error::{Error, Result};
 use crate::findings::Finding;
 use crate::model::{Family, Member, Stacks, Unseen};
@@ -15,6 +17,7 @@ use std::time::{Duration, Instant};
 const USAGE: &str = "\
 usage: procession COMMAND (PID | FILE | - | --all) [--json] [--every]
        procession dump PID [-o (FILE | -)] [--with-payloads]
+       procession report (PID | FILE | - | --all) [-o (FILE | -)]
 
 Explains a running or hung Procession program from outside. PID is any of its processes (`procession ps --all` lists
 them), FILE a dump, - a dump from standard input.
@@ -27,6 +30,7 @@ them), FILE a dump, - a dump from standard input.
   mem      what the shared memory is used for
   stacks   the Python frames of all processes, or of those whose pids follow
   dump     writes all this to a file (-: to standard output), which the other commands take in place of a PID
+  report   writes all this as one page in HTML, which needs no network and no script
 
   --all    all families on this machine
   --json   the same as JSON
@@ -47,6 +51,7 @@ enum Command {
     Mem,
     Dump,
     Stacks,
+    Report,
 }
 
 /// What the command looks at.
@@ -79,6 +84,17 @@ pub struct Outcome {
     pub errors: String,
     /// The exit status.
     pub status: i32,
+}
+
+impl Outcome {
+    /// What a command prints that has succeeded.
+    fn printed(output: String) -> Outcome {
+        Outcome {
+            output,
+            errors: String::new(),
+            status: 0,
+        }
+    }
 }
 
 /// Runs a command line, without the name of the program.
@@ -136,6 +152,7 @@ fn parse(arguments: &[String]) -> Result<Arguments> {
         "mem" => Command::Mem,
         "dump" => Command::Dump,
         "stacks" => Command::Stacks,
+        "report" => Command::Report,
         other => return usage(format!("there is no command {other}")),
     };
     let mut subject = None;
@@ -225,6 +242,7 @@ fn look(observer: &Observer, arguments: &Arguments, until: Instant) -> Result<Lo
     let extras = Extras {
         process_memory: arguments.command == Command::Ps,
         uses: arguments.command == Command::Mem,
+        ..Extras::default()
     };
     let mut looked = Looked {
         family: Family::default(),
@@ -250,8 +268,10 @@ fn look(observer: &Observer, arguments: &Arguments, until: Instant) -> Result<Lo
 }
 
 fn execute(arguments: &Arguments) -> Result<Outcome> {
-    if arguments.command == Command::Dump {
-        return dump(arguments);
+    match arguments.command {
+        Command::Dump => return dump(arguments),
+        Command::Report => return report::report(arguments),
+        _ => {}
     }
     let (observers, unseen) = observers(&arguments.subject)?;
     let until = Instant::now() + diagnose::LONGEST_FOR_PLACES;
@@ -327,11 +347,7 @@ fn dump(arguments: &Arguments) -> Result<Outcome> {
         let name = path.display().to_string();
         output = format!("{}: {} written\n", visible(&name), crate::units::bytes(length));
     }
-    Ok(Outcome {
-        output,
-        errors: String::new(),
-        status: 0,
-    })
+    Ok(Outcome::printed(output))
 }
 
 fn observers(subject: &Subject) -> Result<(Vec<Observer>, Vec<Unseen>)> {
@@ -362,6 +378,6 @@ fn screen(arguments: &Arguments, looked: &Looked) -> String {
         Command::Pools => text::pools(family),
         Command::Mem => text::memory(family, arguments.every),
         Command::Stacks => text::stacks(family, &looked.stacks),
-        Command::Dump => String::new(),
+        Command::Dump | Command::Report => String::new(),
     }
 }

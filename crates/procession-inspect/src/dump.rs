@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::memory::{Memory, PAGE, Source};
 use crate::read::heap::{HEADER, blocks_of_chunk, is_read};
 use crate::read::{Extras, Observer, Recorded};
-use crate::stacks;
+use crate::{output, stacks};
 use rustix::fs::OFlags;
 use std::fs::{File, FileType, Metadata};
 use std::io::{self, Write};
@@ -42,26 +42,7 @@ const LONGEST_FOR_STACKS: Duration = Duration::from_secs(10);
 /// The memory cannot be read, or the file cannot be written or exists.
 pub fn write(observer: &Observer, path: &Path, payloads: bool) -> Result<u64> {
     let dump = Dumped::of(observer, payloads)?;
-    let file = File::options()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path);
-    let file = file.map_err(|e| match e.kind() {
-        io::ErrorKind::AlreadyExists => Error::Exists {
-            path: path.display().to_string(),
-        },
-        _ => Error::file(path, e),
-    })?;
-    let written = dump.put(&file).and_then(|length| {
-        file.sync_all()?;
-        Ok(length)
-    });
-    written.map_err(|error| {
-        // Half a dump is of no use to anybody.
-        let _ = std::fs::remove_file(path);
-        Error::file(path, error)
-    })
+    output::create(path, |file| dump.put(file))
 }
 
 /// Writes a dump of the family to `out`, which may be a pipe. Returns its length in bytes. `name`: how errors call `out`.

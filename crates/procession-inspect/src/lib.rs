@@ -21,6 +21,7 @@
 //! | [`findings`] | what is wrong: pure functions of the model |
 //! | [`diagnose`] | looks until what is found is sure |
 //! | [`text`] | the model and the findings for people to read |
+//! | [`page`] | the same as a page in HTML |
 //! | [`dump`] | a copy that is looked at after the family has ended |
 //! | [`stall`] | what a thread reports of its own wait when this takes too long |
 //! | [`stacks`] | the Python frames of the processes |
@@ -36,6 +37,8 @@ pub mod error;
 pub mod findings;
 pub mod memory;
 pub mod model;
+mod output;
+pub mod page;
 mod proc;
 mod read;
 pub mod stacks;

@@ -21,6 +21,7 @@ pub fn _inspect_family(py: Python<'_>, pid: u32) -> PyResult<(String, String)> {
         let extras = Extras {
             process_memory: true,
             uses: true,
+            ..Extras::default()
         };
         let (family, findings) = diagnose::why_and_where(&Observer::attach(pid)?, extras)?;
         let json = command::json(&family, &findings)?;

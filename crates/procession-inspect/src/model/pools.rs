@@ -79,7 +79,7 @@ pub struct Worker {
     pub done: u64,
     /// Seconds that workers of this slot have spent with tasks.
     pub busy: f64,
-    /// The last tasks, the latest first; at most ten.
+    /// The last tasks, the latest first; at most ten, unless all that are remembered were asked for.
     pub recent: Vec<Past>,
     /// The ring in which its last tasks stand.
     #[serde(skip)]

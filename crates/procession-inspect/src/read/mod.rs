@@ -21,6 +21,8 @@ use std::time::Duration;
 
 /// Number of bytes of address space that a look needs at least.
 const LEAST_ROOM: u64 = 64 << 20;
+/// Number of past tasks of each worker in the model, unless all are wanted.
+const RECENT: usize = 10;
 
 /// An observer of one family.
 #[derive(Debug)]
@@ -63,6 +65,8 @@ pub struct Extras {
     pub process_memory: bool,
     /// What family memory is used for ([`crate::model::Memory::uses`]).
     pub uses: bool,
+    /// All tasks that the workers of pools remember ([`crate::model::Worker::recent`]); otherwise the last ones.
+    pub tasks: bool,
 }
 
 impl Observer {
@@ -161,6 +165,7 @@ impl Observer {
             heap: &heap,
             labels: &labels,
             time,
+            recent: if extras.tasks { usize::MAX } else { RECENT },
             members: &[],
         };
         let mut unseen = self.unseen.clone();
@@ -258,6 +263,8 @@ pub(crate) struct Look<'a> {
     heap: &'a heap::Heap,
     labels: &'a labels::Labels<'a>,
     time: Time,
+    /// Number of past tasks of each worker in the model.
+    recent: usize,
     /// The members, once they are built, in the order of their seats.
     members: &'a [Member],
 }

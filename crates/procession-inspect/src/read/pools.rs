@@ -16,8 +16,6 @@ const MARKED_FOR_KILL: u64 = 1 << 63;
 const COMING: u64 = 0;
 /// Number of a task that has no group.
 const NO_GROUP: u64 = 0xffff_ffff;
-/// Number of past tasks of each worker in the model.
-const RECENT: usize = 10;
 
 /// Completes the pools among the objects, and marks their queues.
 pub(crate) fn build(look: &Look<'_>, objects: &mut [Object]) -> Result<()> {
@@ -172,7 +170,8 @@ impl Look<'_> {
         let ring: Vec<&[u8]> = places.history.entries.slice(bytes).chunks_exact(size).collect();
         let written = places.history.written.of(bytes);
         let mut recent = Vec::new();
-        for back in 1..=written.min(ring.len() as u64) {
+        // The worker may be writing the next entry, over the oldest one of a full ring.
+        for back in 1..=written.min((ring.len() as u64).saturating_sub(1)) {
             let entry = ring[((written - back) % ring.len() as u64) as usize];
             let word = places.entry.definition.of(entry);
             let began = places.entry.began.of(entry);
@@ -180,7 +179,7 @@ impl Look<'_> {
             let function = self.function_at(word & 0xff_ffff_ffff);
             let took = seconds(ended.saturating_sub(began));
             durations.entry(function.clone()).or_default().push(took);
-            if recent.len() < RECENT {
+            if recent.len() < self.recent {
                 recent.push(Past {
                     id: places.entry.task.of(entry),
                     function,

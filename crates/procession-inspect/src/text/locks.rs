@@ -8,6 +8,22 @@ use std::collections::HashMap;
 /// The locks of a family: those that are used at this moment, and those that were ever waited for. `every`: all.
 #[must_use]
 pub fn locks(family: &Family, every: bool) -> String {
+    let (table, left_out) = table(family, every);
+    let mut out = format!("{}\n\n", heading(family));
+    if table.is_empty() {
+        out += "no lock is held or waited for\n";
+    } else {
+        out += &table.text();
+    }
+    if left_out > 0 {
+        out += &format!("{left_out} others are free and were never waited for (--every shows them)\n");
+    }
+    unseen(&family.unseen, &mut out);
+    out
+}
+
+/// The locks as a table, and the number of locks that are left out of it.
+pub(crate) fn table(family: &Family, every: bool) -> (Table, usize) {
     let mut waiters: HashMap<Key, Vec<(String, f64, bool)>> = HashMap::new();
     for member in family.members.iter().filter(|member| member.lives()) {
         for wait in member.threads.iter().filter_map(|thread| thread.wait.as_ref()) {
@@ -61,17 +77,7 @@ pub fn locks(family: &Family, every: bool) -> String {
             waited(waits),
         ]);
     }
-    let mut out = format!("{}\n\n", heading(family));
-    if table.is_empty() {
-        out += "no lock is held or waited for\n";
-    } else {
-        out += &table.text();
-    }
-    if left_out > 0 {
-        out += &format!("{left_out} others are free and were never waited for (--every shows them)\n");
-    }
-    unseen(&family.unseen, &mut out);
-    out
+    (table, left_out)
 }
 
 fn waited(waits: Waits) -> String {

@@ -10,6 +10,41 @@ const ROWS: usize = 30;
 /// The memory of a family. `every`: all rows.
 #[must_use]
 pub fn memory(family: &Family, every: bool) -> String {
+    let mut out = format!(
+        "{}; {}\n\n{}",
+        heading(family),
+        summary(family),
+        table(family, every).text()
+    );
+    let left_out = left_out(family, every);
+    if left_out > 0 {
+        out += &format!("{left_out} smaller uses are left out (--every shows them)\n");
+    }
+    unseen(&family.unseen, &mut out);
+    out
+}
+
+/// Number of uses that the table leaves out.
+pub(crate) fn left_out(family: &Family, every: bool) -> usize {
+    let rows = if every { usize::MAX } else { ROWS };
+    family.memory.uses.len().saturating_sub(rows)
+}
+
+/// How much memory the family uses, in words.
+pub(crate) fn summary(family: &Family) -> String {
+    let memory = &family.memory;
+    let resident = memory
+        .resident
+        .map_or_else(String::new, |resident| format!("{} of memory, ", bytes(resident)));
+    format!(
+        "{resident}{} blocks in use, {} kept for the next use",
+        memory.blocks,
+        bytes(memory.warm)
+    )
+}
+
+/// The uses of the memory as a table.
+pub(crate) fn table(family: &Family, every: bool) -> Table {
     let memory = &family.memory;
     let mut table = Table::new(
         &[
@@ -45,22 +80,5 @@ pub fn memory(family: &Family, every: bool) -> String {
             format!("{referrers}{outlived}"),
         ]);
     }
-    let resident = memory
-        .resident
-        .map_or_else(String::new, |resident| format!("{} of memory, ", bytes(resident)));
-    let mut out = format!(
-        "{}; {resident}{} blocks in use, {} kept for the next use\n\n{}",
-        heading(family),
-        memory.blocks,
-        bytes(memory.warm),
-        table.text()
-    );
-    if memory.uses.len() > rows {
-        out += &format!(
-            "{} smaller uses are left out (--every shows them)\n",
-            memory.uses.len() - rows
-        );
-    }
-    unseen(&family.unseen, &mut out);
-    out
+    table
 }

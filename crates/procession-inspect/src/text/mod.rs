@@ -1,13 +1,13 @@
 //! The model and the findings, for people to read.
 
-mod locks;
-mod memory;
-mod pools;
-mod ps;
-mod queues;
-mod stacks;
+pub(crate) mod locks;
+pub(crate) mod memory;
+pub(crate) mod pools;
+pub(crate) mod ps;
+pub(crate) mod queues;
+pub(crate) mod stacks;
 mod table;
-mod why;
+pub(crate) mod why;
 
 pub use locks::locks;
 pub use memory::memory;
@@ -15,6 +15,7 @@ pub use pools::pools;
 pub use ps::ps;
 pub use queues::queues;
 pub use stacks::stacks;
+pub(crate) use table::Table;
 pub use why::{heading, why};
 
 pub(crate) use crate::units::{bytes, duration, short_place};

@@ -26,6 +26,19 @@ pub fn pools(family: &Family) -> String {
 }
 
 fn one(object: &Object, pool: &Pool, out: &mut String) {
+    let (title, lines) = summary(object, pool);
+    let _ = writeln!(out, "{title}");
+    for line in lines {
+        let _ = writeln!(out, "  {line}");
+    }
+    for line in table(pool).text().lines() {
+        let _ = writeln!(out, "  {line}");
+    }
+    out.push('\n');
+}
+
+/// The name of a pool, and its totals in lines. All is visible.
+pub(crate) fn summary(object: &Object, pool: &Pool) -> (String, Vec<String>) {
     let totals = pool.totals;
     let running = pool.workers.iter().filter(|worker| worker.task.is_some()).count();
     let owner = pool
@@ -35,15 +48,11 @@ fn one(object: &Object, pool: &Pool, out: &mut String) {
     let place = object.made_at.as_ref().map_or_else(String::new, |place| {
         format!(", made at {}", visible(super::short_place(place)))
     });
-    let _ = writeln!(
-        out,
-        "{}{owner}{place}\n  tasks: {} submitted, {} returned ({} with an exception), {running} run, {} wait",
-        Named::of(object),
-        totals.submitted,
-        totals.returned,
-        totals.failed,
-        pool.waiting
-    );
+    let title = format!("{}{owner}{place}", Named::of(object));
+    let mut lines = vec![format!(
+        "tasks: {} submitted, {} returned ({} with an exception), {running} run, {} wait",
+        totals.submitted, totals.returned, totals.failed, pool.waiting
+    )];
     let rare = [
         (totals.died, "lost with their worker"),
         (totals.retried, "tried again"),
@@ -58,17 +67,21 @@ fn one(object: &Object, pool: &Pool, out: &mut String) {
         .map(|(n, what)| format!("{n} {what}"))
         .collect();
     if !rare.is_empty() {
-        let _ = writeln!(out, "  {}", rare.join(", "));
+        lines.push(rare.join(", "));
     }
     for function in &pool.functions {
         let name = visible(function.name.as_deref().unwrap_or("a function"));
-        let _ = writeln!(
-            out,
-            "  {name}: median {} of the last {} tasks",
+        lines.push(format!(
+            "{name}: median {} of the last {} tasks",
             duration(function.median),
             function.tasks
-        );
+        ));
     }
+    (title, lines)
+}
+
+/// The workers of a pool as a table.
+pub(crate) fn table(pool: &Pool) -> Table {
     let mut table = Table::new(&["WORKER", "PROCESS", "DOES", "SINCE", "DONE", "BUSY"], &[0, 4]);
     for worker in &pool.workers {
         let (does, since) = match (&worker.task, worker.idle) {
@@ -89,8 +102,5 @@ fn one(object: &Object, pool: &Pool, out: &mut String) {
             duration(worker.busy),
         ]);
     }
-    for line in table.text().lines() {
-        let _ = writeln!(out, "  {line}");
-    }
-    out.push('\n');
+    table
 }

@@ -14,6 +14,13 @@ const MOST_TASKS: usize = 10;
 /// The members of a family.
 #[must_use]
 pub fn ps(family: &Family) -> String {
+    let mut out = format!("{}\n\n{}", heading(family), table(family).text());
+    unseen(&family.unseen, &mut out);
+    out
+}
+
+/// The members as a table, with the tree in its second column.
+pub(crate) fn table(family: &Family) -> Table {
     let screen = Screen {
         family,
         objects: index(family),
@@ -38,9 +45,7 @@ pub fn ps(family: &Family) -> String {
             screen.member(member, "", &mut table);
         }
     }
-    let mut out = format!("{}\n\n{}", heading(family), table.text());
-    unseen(&family.unseen, &mut out);
-    out
+    table
 }
 
 struct Screen<'a> {

@@ -7,6 +7,19 @@ use crate::model::{Detail, Family, What};
 /// The queues of a family. Those of pools are among the pools.
 #[must_use]
 pub fn queues(family: &Family) -> String {
+    let table = table(family);
+    let mut out = format!("{}\n\n", heading(family));
+    out += &if table.is_empty() {
+        "it has no queues\n".to_owned()
+    } else {
+        table.text()
+    };
+    unseen(&family.unseen, &mut out);
+    out
+}
+
+/// The queues as a table.
+pub(crate) fn table(family: &Family) -> Table {
     let mut table = Table::new(
         &[
             "OBJECT",
@@ -70,12 +83,5 @@ pub fn queues(family: &Family) -> String {
             waiting(What::Room),
         ]);
     }
-    let mut out = format!("{}\n\n", heading(family));
-    out += &if table.is_empty() {
-        "it has no queues\n".to_owned()
-    } else {
-        table.text()
-    };
-    unseen(&family.unseen, &mut out);
-    out
+    table
 }

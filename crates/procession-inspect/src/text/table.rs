@@ -4,7 +4,7 @@ use crate::visible::visible;
 
 /// A table. The last column is not padded.
 #[derive(Debug)]
-pub(super) struct Table {
+pub(crate) struct Table {
     rows: Vec<Vec<String>>,
     right: &'static [usize],
 }
@@ -24,8 +24,18 @@ impl Table {
         self.rows.push(cells.collect());
     }
 
+    /// The rows, of which the first are the headings. The cells are visible, but are not escaped for HTML.
+    pub(crate) fn rows(&self) -> &[Vec<String>] {
+        &self.rows
+    }
+
+    /// Whether the cells of a column are aligned to the right.
+    pub(crate) fn is_right(&self, column: usize) -> bool {
+        self.right.contains(&column)
+    }
+
     /// Whether there are no rows but the headings.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.rows.len() == 1
     }
 
@@ -42,7 +52,7 @@ impl Table {
             let mut line = String::new();
             for (column, cell) in row.iter().enumerate() {
                 let pad = " ".repeat(widths[column].saturating_sub(cell.chars().count()));
-                if self.right.contains(&column) {
+                if self.is_right(column) {
                     line += &pad;
                     line += cell;
                 } else {

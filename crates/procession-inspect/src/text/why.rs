@@ -74,25 +74,32 @@ fn one(finding: &Finding, out: &mut String) {
         finding.kind.heading(),
         visible(&finding.title)
     );
+    for line in lines(finding) {
+        let _ = writeln!(out, "  {line}");
+    }
+}
+
+/// All of a finding but its title, in visible lines.
+pub(crate) fn lines(finding: &Finding) -> Vec<String> {
     let names: Vec<String> = finding
         .steps
         .iter()
         .map(|step| name(step, &finding.steps))
         .collect();
     let width = names.iter().map(|name| name.chars().count()).max().unwrap_or(0);
-    for (step, name) in finding.steps.iter().zip(&names) {
-        let _ = writeln!(out, "  {}", self::step(step, name, width));
-    }
+    let steps = finding.steps.iter().zip(&names);
+    let mut lines: Vec<String> = steps.map(|(step, name)| self::step(step, name, width)).collect();
     for object in finding.objects.iter().filter(|object| object.made_at.is_some()) {
         let place = short_place(object.made_at.as_deref().unwrap_or_default());
-        let _ = writeln!(out, "  {object} was made at {}", visible(place));
+        lines.push(format!("{object} was made at {}", visible(place)));
     }
     for detail in &finding.details {
-        let _ = writeln!(out, "  {}", visible(detail));
+        lines.push(visible(detail).into_owned());
     }
     for advice in &finding.advice {
-        let _ = writeln!(out, "  → {}", visible(advice));
+        lines.push(format!("→ {}", visible(advice)));
     }
+    lines
 }
 
 /// The process; with the thread, if another thread of it is among the steps.
@@ -123,6 +130,6 @@ fn step(step: &Step, name: &str, width: usize) -> String {
 }
 
 /// A number with its noun.
-pub(super) fn count(n: usize, one: &str, many: &str) -> String {
+pub(crate) fn count(n: usize, one: &str, many: &str) -> String {
     format!("{n} {}", if n == 1 { one } else { many })
 }

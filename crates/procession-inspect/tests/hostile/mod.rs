@@ -14,6 +14,7 @@ pub fn exercise(input: &[u8]) -> bool {
     let extras = Extras {
         process_memory: true,
         uses: true,
+        tasks: true,
     };
     let Ok(family) = observer.look(extras) else {
         return false;
