@@ -134,9 +134,12 @@ test: build cargo-test crash loom ## Run all tests, on every Python that is foun
 test-clusters: $(VENV)/.stamp-tools ## Run the tests of clusters on the other Pythons, where `make test` leaves them out
 	$(INTERRUPTIBLE) $(BIN)/python tools/other_pythons.py --wheels $(WHEELS) --maturin $(BIN)/maturin --workers $(WORKERS) --clusters
 
+# The features of the crate `procession` that users may switch on. All other commands compile it without them.
+RUST_FEATURES = procession/futures,procession/tracing
+
 .PHONY: cargo-test
 cargo-test: | platform ## Run the Rust tests
-	$(call twice,cargo test --quiet --workspace --exclude procession-python --features procession/futures)
+	$(call twice,cargo test --quiet --workspace --exclude procession-python --features '$(RUST_FEATURES)')
 
 # One test at a time: the tests count blocks in the family memory, which all tests of a program share.
 .PHONY: crash
@@ -251,14 +254,13 @@ soak-hostile: build ## Kill, stop and restrict members of a family for two minut
 .PHONY: lint
 lint: build ## Check format, lints, types, the order of imports and house rules
 	cargo fmt --all --check
-	cargo clippy --quiet --workspace --all-targets -- -D warnings
-	cargo clippy --quiet -p procession --all-targets --features futures -- -D warnings
+	cargo clippy --quiet --workspace --all-targets --features '$(RUST_FEATURES)' -- -D warnings
 	cargo clippy --quiet --workspace --all-targets --no-default-features --features crash-points -- -D warnings
 	$(MAKE) --no-print-directory msrv
 	cargo test --quiet -p procession --test mistakes -- --ignored --nocapture
 	$(BIN)/python tools/check_public.py
 	$(BIN)/python tools/check_crates.py
-	RUSTDOCFLAGS='-D warnings' cargo doc --quiet --no-deps --workspace --exclude procession-python
+	RUSTDOCFLAGS='-D warnings' cargo doc --quiet --no-deps --workspace --exclude procession-python --features '$(RUST_FEATURES)'
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy

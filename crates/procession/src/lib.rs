@@ -99,6 +99,9 @@
 //!
 //! - `futures`: [`Receiver`] is a `futures_core::Stream`, and [`Sender`] a `futures_sink::Sink`. The async functions above need
 //!   no feature.
+//! - `tracing`: each process that starts by `spawn` or the fork server runs its function in a span `process`, and each task
+//!   of a pool runs in a span `task`; the parent tells of starts and ends as events. All have the target `procession`. Install
+//!   the subscriber before [`init`], and every process has it.
 //! - `crash-points` is for this project's own tests, and makes every operation slower.
 #![deny(missing_docs)]
 
@@ -135,6 +138,7 @@ mod startup;
 mod stream;
 mod symbol;
 mod sync;
+mod trace;
 mod transit;
 mod value;
 mod waits;

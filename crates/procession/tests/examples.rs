@@ -113,6 +113,12 @@ fn a_bar_moves_although_the_first_value_is_slow() {
     assert_eq!(count_in(&lines, " 0 others had arrived"), 0, "{lines:#?}");
 }
 
+#[cfg(feature = "tracing")]
+#[test]
+fn every_process_logs_with_the_spans_around_it() {
+    assert_eq!(run("traced", &[]), ["12"]);
+}
+
 #[test]
 fn an_async_program_waits_for_many_things_in_one_thread() {
     let lines = run("async_service", &[]);
@@ -135,11 +141,12 @@ fn every_example_is_run_by_a_test() {
     }
 }
 
-/// Returns the names of all examples.
+/// Returns the names of all examples that this build has.
 fn examples() -> Vec<String> {
     let entries = std::fs::read_dir(sources().join("examples")).unwrap();
     let paths = entries.map(|entry| entry.unwrap().path());
     let programs = paths.filter(|path| path.extension().is_some_and(|ending| ending == "rs"));
+    let programs = programs.filter(|path| cfg!(feature = "tracing") || !path.ends_with("traced.rs"));
     programs
         .map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned())
         .collect()
@@ -195,6 +202,9 @@ fn compiled(name: &str) -> PathBuf {
         if !examples().iter().all(is_new) {
             let mut cargo = Command::new(env!("CARGO"));
             cargo.args(["build", "--quiet", "--package", "procession", "--examples"]);
+            if cfg!(feature = "tracing") {
+                cargo.args(["--features", "tracing"]);
+            }
             if !cfg!(debug_assertions) {
                 cargo.arg("--release");
             }

@@ -3,9 +3,10 @@
 use crate::code::{Arguments, Callable, FunctionName};
 use crate::message::{self, Encoded, Message};
 use crate::outcome::Outcome;
+use crate::trace;
 use crate::transit;
 use procession_core::family::{Handle, Hold};
-use procession_core::pool::layout::Head;
+use procession_core::pool::layout::{Head, NO_GROUP};
 use procession_core::pool::{
     Arrived, Finished, Outgoing, Pool, ReceivedDefinition, Taken, Worker, await_kill, framed,
 };
@@ -98,7 +99,10 @@ pub(super) fn work(start: Start) -> Result<(), String> {
     }
     worker.ready();
     let mut left = start.tasks.unwrap_or(u64::MAX);
-    let mut functions = Functions::default();
+    let mut functions = Functions {
+        worker_slot: start.worker_slot,
+        known: HashMap::new(),
+    };
     let mut scratch = Vec::new();
     let mut policy = LockPolicy::Try;
     while left > 0 {
@@ -128,37 +132,59 @@ pub(super) fn work(start: Start) -> Result<(), String> {
 }
 
 /// The functions that the tasks of this worker have named so far, by offset and generation of their definition.
-#[derive(Default)]
-struct Functions(HashMap<(u64, u32), Callable>);
+struct Functions {
+    worker_slot: u32,
+    known: HashMap<(u64, u32), Known>,
+}
+
+/// A function, and its name in the source if the tasks are traced and it has one.
+struct Known {
+    function: Callable,
+    in_source: Option<String>,
+}
 
 impl Functions {
     fn run(&mut self, worker: &Worker, mut task: Arrived) -> Outcome {
         let key = (task.head.definition, task.head.generation as u32);
-        if !self.0.contains_key(&key) {
+        if !self.known.contains_key(&key) {
             match Self::find(worker, key) {
                 Ok(function) => {
-                    if self.0.len() >= MANY {
-                        self.0
+                    if self.known.len() >= MANY {
+                        self.known
                             .retain(|key, _| !ReceivedDefinition::is_over(worker.family(), *key));
                     }
-                    self.0.insert(key, function);
+                    self.known.insert(key, function);
                 }
                 Err(why) => return Outcome::NotRun(why),
             }
         }
-        let Some(function) = self.0.get(&key) else {
+        let Some(known) = self.known.get(&key) else {
             return Outcome::NotRun("its function was not found".into());
         };
         let (encoding, refs) = (task.encoding, std::mem::take(&mut task.refs));
         worker.calls(&task.head);
+        let traced = trace::Task {
+            function: known.in_source.as_deref(),
+            id: task.head.task,
+            index: Some(task.head.generation >> 32).filter(|number| *number != u64::from(NO_GROUP)),
+            worker: self.worker_slot,
+        };
         let bytes = task.into_bytes();
-        function.call(Arguments::Message(&bytes, encoding, refs), &mut || ())
+        trace::in_task(&traced, || {
+            known
+                .function
+                .call(Arguments::Message(&bytes, encoding, refs), &mut || ())
+        })
     }
 
-    fn find(worker: &Worker, key: (u64, u32)) -> Result<Callable, String> {
+    fn find(worker: &Worker, key: (u64, u32)) -> Result<Known, String> {
         let found = ReceivedDefinition::open(worker.family(), key).map_err(|e| e.to_string())?;
         let name: FunctionName = message::deserialized(&found.bytes).map_err(|e| e.to_string())?;
-        name.resolve()
+        let in_source = trace::is_on().then(|| name.in_source()).flatten();
+        Ok(Known {
+            function: name.resolve()?,
+            in_source,
+        })
     }
 }
 

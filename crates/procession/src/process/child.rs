@@ -6,6 +6,7 @@ use crate::code::{Arguments, FunctionName};
 use crate::message;
 use crate::outcome::{self, Outcome};
 use crate::startup::{self, Inherited};
+use crate::trace;
 use procession_core::family::{Family, Seat};
 use procession_core::process::lifeline;
 use procession_core::sys::fork;
@@ -80,8 +81,12 @@ pub(crate) fn run(seat: Seat, refs: &[u32], passed: impl FnOnce(u32) -> Vec<Opti
             Ok(()) => {
                 outcome::note_panics();
                 let mut release = || seat.release_message(refs);
+                let traced = trace::is_on().then(|| (seat.slot().name(), start.function.in_source()));
+                let (name, in_source) = traced.unwrap_or_default();
                 match start.function.resolve() {
-                    Ok(function) => function.call(Arguments::Plain(arguments), &mut release),
+                    Ok(function) => trace::in_process(&name, in_source.as_deref(), || {
+                        function.call(Arguments::Plain(arguments), &mut release)
+                    }),
                     Err(why) => Outcome::NotRun(why),
                 }
             }

@@ -18,6 +18,7 @@ pub use settings::Resource;
 use crate::error::{ProcessError, StartError, Who};
 use crate::message::Message;
 use crate::outcome;
+use crate::trace;
 use procession_core::family::Seat;
 use procession_core::process::{Child, ExitOutcome};
 use procession_core::sys::clock::Deadline;
@@ -142,6 +143,7 @@ impl Process {
 
 impl<R: Message> Process<R> {
     pub(crate) fn new(child: Child, seat: Option<Seat>, plan: Plan) -> Self {
+        trace::process_started(&plan.name, child.pid());
         Process {
             child: Some(child),
             seat,
@@ -257,6 +259,12 @@ impl<R: Message> Process<R> {
     }
 
     fn result(self, code: i32) -> Result<R, ProcessError> {
+        let ended = self.ended(code);
+        trace::process_ended(&self.name, self.pid(), &ended);
+        ended
+    }
+
+    fn ended(&self, code: i32) -> Result<R, ProcessError> {
         let process = Who {
             name: self.name.clone(),
             pid: self.pid(),
