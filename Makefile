@@ -276,6 +276,10 @@ lint: build ## Check format, lints, types, the order of imports and house rules
 publish-check: | platform ## Make the packages of all crates and compile them, as `cargo publish` does before it uploads them
 	cargo publish --quiet --workspace --dry-run $(if $(shell git status --porcelain 2>/dev/null),--allow-dirty)
 
+.PHONY: public-api
+public-api: $(VENV)/.stamp-tools ## Compare the crate's public names with crates/procession/public-api.txt (API='--install', API='--write')
+	$(BIN)/python tools/public_api.py $(API)
+
 # Checks the rust-version of Cargo.toml with that compiler, if it is installed. (clippy checks it in any case.)
 MSRV := $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
 .PHONY: msrv
