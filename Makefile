@@ -92,6 +92,14 @@ bench: build $(VENV)/.stamp-peers ## Compare Procession with multiprocessing, ot
 	cd benchmarks/native && cargo build --quiet --release
 	$(BIN)/python benchmarks/run.py $(BENCH)
 
+.PHONY: bench-growth
+bench-growth: build ## Measure how costs grow with tasks, processes, objects, bytes and members (BENCH='--line tasks --check')
+	$(BIN)/python benchmarks/growth.py $(BENCH)
+
+.PHONY: bench-idle
+bench-idle: build ## Measure the memory of idle processes, and the CPU time of waiting ones
+	$(BIN)/python benchmarks/idle.py $(BENCH)
+
 # Ray is big, and has an environment of its own. Where it cannot be installed, the table says that it is missing.
 .venv-ray/.stamp: | platform
 	$(PYTHON) -m venv --clear .venv-ray
