@@ -58,6 +58,22 @@ pub(crate) const ROWS: &[Row] = &[
         theirs: procspawn_starts,
     },
     Row {
+        name: "a scope of 4 processes",
+        peer: "procspawn",
+        target: 1.0,
+        count: 40,
+        ours: |n| scopes(n, StartMethod::Spawn),
+        theirs: procspawn_scopes,
+    },
+    Row {
+        name: "a scope of 4, fork server",
+        peer: "procspawn",
+        target: 1.0,
+        count: 40,
+        ours: |n| scopes(n, StartMethod::ForkServer),
+        theirs: procspawn_scopes,
+    },
+    Row {
         name: "small tasks through a pool of 2",
         peer: "procspawn",
         target: 1.0,
@@ -199,6 +215,33 @@ fn procspawn_starts(count: u32) -> Duration {
     let began = Instant::now();
     for n in 0..count {
         assert_eq!(procspawn::spawn(n, |n| n + 1).join().unwrap(), n + 1);
+    }
+    began.elapsed()
+}
+
+fn scopes(count: u32, method: StartMethod) -> Duration {
+    let began = Instant::now();
+    for _ in 0..count {
+        let sum = procession::scope(|scope| -> procession::Result<u32> {
+            let start = |n: u32| {
+                let builder = Process::builder().method(method);
+                builder.spawn_scoped(scope, |n: u32| n + 1, n)
+            };
+            let children = [start(0)?, start(1)?, start(2)?, start(3)?];
+            children.into_iter().map(|child| Ok(child.join()?)).sum()
+        });
+        assert_eq!(sum.unwrap(), 10);
+    }
+    began.elapsed()
+}
+
+/// The peer has no scopes: its processes are joined one by one.
+fn procspawn_scopes(count: u32) -> Duration {
+    let began = Instant::now();
+    for _ in 0..count {
+        let children = [0, 1, 2, 3].map(|n: u32| procspawn::spawn(n, |n| n + 1));
+        let sum: u32 = children.into_iter().map(|child| child.join().unwrap()).sum();
+        assert_eq!(sum, 10);
     }
     began.elapsed()
 }

@@ -160,7 +160,7 @@ pub use lock::{Lock, LockGuard, Locked};
 pub use memory::Pod;
 pub use message::Message;
 pub use pool::{JoinHandle, Map, Pool, PoolBuilder, Tasks};
-pub use process::{Builder, ExitStatus, Process, Resource, StartMethod, Stdio};
+pub use process::{Builder, ExitStatus, Process, Resource, Scope, ScopedProcess, StartMethod, Stdio, scope};
 pub use queue::Queue;
 pub use rlock::{RLock, RLockGuard, RLocked};
 pub use segment::SharedMemory;

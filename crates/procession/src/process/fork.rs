@@ -3,6 +3,7 @@
 
 use super::Process;
 use super::builder::{Builder, Plan};
+use super::scope::{Scope, ScopedProcess};
 use crate::error::{FamilyError, StartError};
 use crate::message::{Encoded, Message};
 use crate::outcome::{self, Outcome};
@@ -84,6 +85,36 @@ impl Builder {
             seat.slot().set_name(&plan.name);
         }
         Ok(Process::new(Child::new(pid, seat, true), seat, plan))
+    }
+
+    /// Forks this process in a [`scope`](crate::scope()), with these options. It is daemonic. The function may borrow: the child has a
+    /// copy of everything.
+    ///
+    /// # Errors
+    /// Those of [`fork`](Builder::fork).
+    ///
+    /// # Safety
+    /// That of [`fork`](Builder::fork).
+    ///
+    /// ```
+    /// # fn main() -> procession::Result<()> {
+    /// let words = vec!["one", "two"];
+    /// let length = procession::scope(|scope| -> procession::Result<_> {
+    ///     // SAFETY: the child only uses what this thread has made.
+    ///     let child = unsafe { procession::Process::builder().fork_scoped(scope, || words.concat().len()) };
+    ///     Ok(child?.join()?)
+    /// })?;
+    /// assert_eq!(length, 6);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub unsafe fn fork_scoped<R: Message>(
+        self,
+        scope: &Scope,
+        function: impl FnOnce() -> R,
+    ) -> Result<ScopedProcess<'_, R>, StartError> {
+        // SAFETY: the caller keeps the contract of `fork`, which is that of this function.
+        Ok(scope.add(unsafe { self.daemon(true).fork(function) }?))
     }
 }
 

@@ -8,11 +8,13 @@ mod forgotten;
 mod fork;
 pub(crate) mod forkserver;
 pub(crate) mod keeper;
+mod scope;
 mod settings;
 
 pub use builder::{Builder, StartMethod, Stdio};
 pub(crate) use builder::{Plan, Seated, start_executable};
 pub(crate) use environment::c_string;
+pub use scope::{Scope, ScopedProcess, scope};
 pub use settings::Resource;
 
 use crate::error::{ProcessError, StartError, Who};
@@ -179,12 +181,7 @@ impl<R: Message> Process<R> {
     /// # Errors
     /// [`ProcessError`] says how the process ended without returning a value.
     pub fn join(self) -> Result<R, ProcessError> {
-        let code = loop {
-            if let Some(code) = self.wait_until(Deadline::NEVER) {
-                break code;
-            }
-        };
-        self.result(code)
+        self.wait_for_value()
     }
 
     /// Waits at most `limit` until the process has ended. Returns the value that its function returned.
@@ -248,6 +245,16 @@ impl<R: Message> Process<R> {
         crate::startup::sentinel(self.child())
     }
 
+    /// Waits until the process has ended. Returns its value, which it does not take away.
+    fn wait_for_value(&self) -> Result<R, ProcessError> {
+        let code = loop {
+            if let Some(code) = self.wait_until(Deadline::NEVER) {
+                break code;
+            }
+        };
+        self.result(code)
+    }
+
     fn wait_until(&self, deadline: Deadline) -> Option<i32> {
         loop {
             match self.child().wait(deadline) {
@@ -258,7 +265,7 @@ impl<R: Message> Process<R> {
         }
     }
 
-    fn result(self, code: i32) -> Result<R, ProcessError> {
+    fn result(&self, code: i32) -> Result<R, ProcessError> {
         let ended = self.ended(code);
         trace::process_ended(&self.name, self.pid(), &ended);
         ended
