@@ -6,6 +6,7 @@
 
 mod awaited;
 mod map;
+mod process_options;
 mod supervisor;
 mod task;
 mod worker;
@@ -16,7 +17,7 @@ pub use task::{JoinHandle, Tasks};
 use crate::code::FunctionName;
 use crate::error::{EncodeError, FamilyError, StartError, SubmitError};
 use crate::message::{self, Message};
-use crate::process::StartMethod;
+use crate::process::{Builder, StartMethod};
 use awaited::Awaited;
 use procession_core::family::label::Label;
 use procession_core::pool as core;
@@ -88,7 +89,11 @@ enum BuildTrouble {
 
 /// The options for starting workers.
 pub(super) struct Plan {
-    method: StartMethod,
+    /// The options of each worker's process.
+    process: Builder,
+    /// The CPUs among which the workers are distributed, one for each; empty: they are not.
+    pins: Vec<usize>,
+    pinned: bool,
     tasks_per_worker: Option<u64>,
     initializer: Option<Initializer>,
 }
@@ -102,7 +107,7 @@ impl PoolBuilder {
 
     /// Sets how the workers are started. The default is [`StartMethod::Spawn`].
     pub fn method(mut self, method: StartMethod) -> Self {
-        self.plan.method = method;
+        self.plan.process = self.plan.process.method(method);
         self
     }
 
@@ -124,6 +129,14 @@ impl PoolBuilder {
         self
     }
 
+    /// Sets whether each worker runs on one CPU: worker 0 on the first of those that this process may use (or that
+    /// [`affinity`](PoolBuilder::affinity) lists), worker 1 on the second, and so on, from the beginning again if there
+    /// are more workers. Children of a worker run on the same CPU.
+    pub fn pin_workers(mut self, pinned: bool) -> Self {
+        self.plan.pinned = pinned;
+        self
+    }
+
     /// Kills a worker that uses more than `bytes` bytes of memory. Its task is [`TaskError::Died`](crate::TaskError::Died).
     pub fn memory_limit(mut self, bytes: u64) -> Self {
         self.memory_limit = Some(bytes);
@@ -140,9 +153,10 @@ impl PoolBuilder {
     ///
     /// # Errors
     /// [`StartError::NotInitialised`]; [`StartError::Encode`] if the initializer's arguments cannot be encoded;
+    /// [`StartError::Option`] if an option of the workers' processes has a bad value;
     /// [`StartError::Family`] if family memory is exhausted; [`StartError::System`] if no thread can be started.
     #[track_caller]
-    pub fn build(self) -> Result<Pool, StartError> {
+    pub fn build(mut self) -> Result<Pool, StartError> {
         if !crate::startup::is_initialised() {
             return Err(StartError::NotInitialised);
         }
@@ -154,6 +168,10 @@ impl PoolBuilder {
                     "the initializer is not code of this program",
                 ));
             }
+        }
+        self.plan.process.check()?;
+        if self.plan.pinned {
+            self.plan.pins = self.plan.process.cpus();
         }
         let workers = self.workers.unwrap_or_else(cpus).clamp(1, most_workers());
         let options = core::Options {
@@ -219,7 +237,9 @@ impl Pool {
         PoolBuilder {
             workers: None,
             plan: Plan {
-                method: StartMethod::default(),
+                process: Builder::default(),
+                pins: Vec::new(),
+                pinned: false,
                 tasks_per_worker: None,
                 initializer: None,
             },

@@ -53,11 +53,11 @@ fn start(shared: &Shared, plan: &Plan, worker_slot: u32) -> Result<Worker, Start
         initializer: plan.initializer.clone(),
         tasks: plan.tasks_per_worker,
     };
-    Process::builder()
-        .name(format!("worker-{worker_slot}"))
-        .method(plan.method)
-        .daemon(true)
-        .spawn(worker::work, start)
+    let mut builder = plan.process.try_clone()?.name(format!("worker-{worker_slot}"));
+    if !plan.pins.is_empty() {
+        builder = builder.affinity([plan.pins[worker_slot as usize % plan.pins.len()]]);
+    }
+    builder.daemon(true).spawn(worker::work, start)
 }
 
 /// Returns the exit code of a worker that has ended, and the reason if the worker did not end as planned.

@@ -329,23 +329,61 @@ impl Builder {
         Ok(Process::new(child, Some(seat), plan))
     }
 
+    /// Returns a builder with the same options. Descriptors are duplicated.
+    pub(crate) fn try_clone(&self) -> io::Result<Builder> {
+        let mut stdio = [None, None, None];
+        for (place, own) in stdio.iter_mut().zip(&self.stdio) {
+            *place = match own {
+                None => None,
+                Some(Stdio::Inherit) => Some(Stdio::Inherit),
+                Some(Stdio::Null) => Some(Stdio::Null),
+                Some(Stdio::Fd(fd)) => Some(Stdio::Fd(fd.try_clone()?)),
+            };
+        }
+        Ok(Builder {
+            name: self.name.clone(),
+            method: self.method,
+            arguments: self.arguments.clone(),
+            environment: self.environment.clone(),
+            own: self.own.clone(),
+            stdio,
+            daemon: self.daemon,
+            kill_on_drop: self.kill_on_drop,
+        })
+    }
+
+    /// Returns the CPUs on which the process may run, in order.
+    pub(crate) fn cpus(&self) -> Vec<usize> {
+        self.own.cpus.clone().unwrap_or_else(super::settings::own_cpus)
+    }
+
+    /// Checks the values of the options.
+    ///
+    /// # Errors
+    /// [`StartError::Option`] names the option and the value.
+    pub(crate) fn check(&mut self) -> Result<(), StartError> {
+        self.environment.check()?;
+        self.own.check()?;
+        let mut arguments = self.arguments.iter().flatten();
+        match arguments.find(|argument| argument.as_bytes().contains(&0)) {
+            Some(bad) => {
+                let bad = bad.to_string_lossy();
+                Err(refused("args", format!("{bad:?} has a null byte in it")))
+            }
+            None => Ok(()),
+        }
+    }
+
     /// Checks the options. `executes`: whether the process begins with a program of its own.
     pub(crate) fn plan(mut self, executes: bool) -> Result<Plan, StartError> {
         static COUNT: AtomicU32 = AtomicU32::new(1);
-        self.environment.check()?;
-        self.own.check()?;
-        if let Some(arguments) = &self.arguments {
-            if !executes {
-                return Err(refused(
-                    "args",
-                    "only a process that is started by StartMethod::Spawn can have other arguments than this one: the \
-                     others are copies of a process that has its arguments already",
-                ));
-            }
-            if let Some(bad) = arguments.iter().find(|argument| argument.as_bytes().contains(&0)) {
-                let bad = bad.to_string_lossy();
-                return Err(refused("args", format!("{bad:?} has a null byte in it")));
-            }
+        self.check()?;
+        if self.arguments.is_some() && !executes {
+            return Err(refused(
+                "args",
+                "only a process that is started by StartMethod::Spawn can have other arguments than this one: the \
+                 others are copies of a process that has its arguments already",
+            ));
         }
         let mut plan = Plan {
             name: self

@@ -287,6 +287,15 @@ fn check_cpus(cpus: &[usize]) -> Result<(), String> {
     Ok(())
 }
 
+/// Returns the CPUs on which this thread may run, in order. Empty if they are not known.
+pub(super) fn own_cpus() -> Vec<usize> {
+    let own = sched_getaffinity(None);
+    own.map_or_else(
+        |_| Vec::new(),
+        |own| (0..CpuSet::MAX_CPU).filter(|cpu| own.is_set(*cpu)).collect(),
+    )
+}
+
 /// Restricts this thread, and those that it starts from now on, to these CPUs.
 fn use_only(cpus: &[usize]) -> Result<(), String> {
     let shown = format!("{cpus:?}");
