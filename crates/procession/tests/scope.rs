@@ -280,6 +280,15 @@ fn a_forked_process_borrows_what_its_parent_has() {
 }
 
 #[test]
+fn a_process_of_a_scope_can_be_awaited() {
+    let value = procession::scope(|scope| -> Result<u32> {
+        let child = scope.spawn(|n: u32| n + 1, 1)?;
+        Ok(futures::executor::block_on(child.join_async())?)
+    });
+    assert_eq!(value.unwrap(), 2);
+}
+
+#[test]
 fn threads_start_processes_in_one_scope() {
     let values = procession::scope(|scope| -> Result<Vec<u32>> {
         std::thread::scope(|threads| {

@@ -179,6 +179,16 @@ impl<R: Message> ScopedProcess<'_, R> {
             None => Err(self),
         }
     }
+
+    /// Lets other tasks run until the process has ended. Returns the value that its function returned. If the future is
+    /// dropped, the process goes on, and the scope waits for it.
+    ///
+    /// # Errors
+    /// Those of [`join`](ScopedProcess::join).
+    pub async fn join_async(self) -> Result<R, ProcessError> {
+        let _ = self.process.wait_async().await;
+        self.join()
+    }
 }
 
 impl<R: Message> Deref for ScopedProcess<'_, R> {
