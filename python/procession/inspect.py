@@ -124,7 +124,13 @@ def main(arguments: list[str] | None = None) -> int:
     Returns:
         The exit status: 0 nothing wrong, 1 `why` has found something, 2 the family cannot be looked at.
     """
-    output, errors, status = _core._inspect_command(sys.argv[1:] if arguments is None else arguments)
+    if arguments is None:
+        # Ctrl-C ends the command at once, or as the command itself says. Python's handler would only run at its end.
+        import signal
+
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        arguments = sys.argv[1:]
+    output, errors, status = _core._inspect_command(arguments)
     try:
         sys.stdout.write(_encodable(output, sys.stdout))
         sys.stdout.flush()

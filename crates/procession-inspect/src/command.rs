@@ -1,6 +1,7 @@
 //! The command line: `procession why PID`, and the other commands.
 
 mod report;
+mod trace;
 
 use crate::error::{Error, Result};
 use crate::findings::Finding;
@@ -18,6 +19,7 @@ const USAGE: &str = "\
 usage: procession COMMAND (PID | FILE | - | --all) [--json] [--every]
        procession dump PID [-o (FILE | -)] [--with-payloads]
        procession report (PID | FILE | - | --all) [-o (FILE | -)]
+       procession trace PID [--seconds SECONDS] [-o FILE]
 
 Explains a running or hung Procession program from outside. PID is any of its processes (`procession ps --all` lists
 them), FILE a dump, - a dump from standard input.
@@ -31,6 +33,7 @@ them), FILE a dump, - a dump from standard input.
   stacks   the Python frames of all processes, or of those whose pids follow
   dump     writes all this to a file (-: to standard output), which the other commands take in place of a PID
   report   writes all this as one page in HTML, which needs no network and no script
+  trace    records tasks, waits, holders of locks and queues for some seconds (10), for Perfetto; Ctrl-C ends it earlier
 
   --all    all families on this machine
   --json   the same as JSON
@@ -52,6 +55,7 @@ enum Command {
     Dump,
     Stacks,
     Report,
+    Trace,
 }
 
 /// What the command looks at.
@@ -71,6 +75,8 @@ struct Arguments {
     every: bool,
     output: Option<PathBuf>,
     payloads: bool,
+    /// `trace`: how long it is.
+    seconds: Option<f64>,
     /// `stacks`: the processes whose stacks are wanted; none: all.
     pids: Vec<u32>,
 }
@@ -153,11 +159,13 @@ fn parse(arguments: &[String]) -> Result<Arguments> {
         "dump" => Command::Dump,
         "stacks" => Command::Stacks,
         "report" => Command::Report,
+        "trace" => Command::Trace,
         other => return usage(format!("there is no command {other}")),
     };
     let mut subject = None;
     let (mut json, mut every, mut payloads) = (false, false, false);
     let mut output = None;
+    let mut seconds = None;
     let mut pids = Vec::new();
     let mut rest = arguments[1..].iter();
     while let Some(argument) = rest.next() {
@@ -168,6 +176,10 @@ fn parse(arguments: &[String]) -> Result<Arguments> {
             "-o" | "--output" => match rest.next() {
                 Some(path) => output = Some(PathBuf::from(path)),
                 None => return usage(format!("{argument} needs the name of a file")),
+            },
+            "--seconds" => match rest.next().and_then(|word| word.parse::<f64>().ok()) {
+                Some(number) if number > 0.0 => seconds = Some(number),
+                _ => return usage("--seconds needs a number above 0".to_owned()),
             },
             "--all" => subject = Some(Subject::All),
             "-" => subject = Some(Subject::Stdin),
@@ -201,6 +213,7 @@ fn parse(arguments: &[String]) -> Result<Arguments> {
             every,
             output,
             payloads,
+            seconds,
             pids,
         }),
         None => usage("which process? Name the pid of any process of the program, or --all".to_owned()),
@@ -271,6 +284,7 @@ fn execute(arguments: &Arguments) -> Result<Outcome> {
     match arguments.command {
         Command::Dump => return dump(arguments),
         Command::Report => return report::report(arguments),
+        Command::Trace => return trace::trace(arguments),
         _ => {}
     }
     let (observers, unseen) = observers(&arguments.subject)?;
@@ -378,6 +392,6 @@ fn screen(arguments: &Arguments, looked: &Looked) -> String {
         Command::Pools => text::pools(family),
         Command::Mem => text::memory(family, arguments.every),
         Command::Stacks => text::stacks(family, &looked.stacks),
-        Command::Dump | Command::Report => String::new(),
+        Command::Dump | Command::Report | Command::Trace => String::new(),
     }
 }

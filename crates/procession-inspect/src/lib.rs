@@ -22,6 +22,7 @@
 //! | [`diagnose`] | looks until what is found is sure |
 //! | [`text`] | the model and the findings for people to read |
 //! | [`page`] | the same as a page in HTML |
+//! | [`trace`] | what happens in some seconds, for Perfetto |
 //! | [`dump`] | a copy that is looked at after the family has ended |
 //! | [`stall`] | what a thread reports of its own wait when this takes too long |
 //! | [`stacks`] | the Python frames of the processes |
@@ -43,7 +44,9 @@ mod proc;
 mod read;
 pub mod stacks;
 pub mod stall;
+mod stop;
 pub mod text;
+pub mod trace;
 mod units;
 mod visible;
 pub mod watch;

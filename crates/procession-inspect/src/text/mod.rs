@@ -32,7 +32,7 @@ fn place(object: &Object) -> String {
 }
 
 /// A wait, with the holder of the lock if it is for one.
-fn wait_in_words(family: &Family, objects: &HashMap<Key, &Object>, wait: &Wait) -> String {
+pub(crate) fn wait_in_words(family: &Family, objects: &HashMap<Key, &Object>, wait: &Wait) -> String {
     let object = wait.object.and_then(|key| objects.get(&key)).copied();
     let joined = wait.member.filter(|_| wait.what == What::Join).and_then(|seat| {
         let member = family.members.iter().find(|member| member.seat == seat);

@@ -1,0 +1,55 @@
+//! `procession trace`: records a trace for some seconds.
+
+use super::{Arguments, Outcome, Subject};
+use crate::error::{Error, Result};
+use crate::stop::Stop;
+use crate::trace::{self, Recorded};
+use crate::visible::visible;
+use crate::watch::Watch;
+use crate::{output, text, units};
+use std::io::BufWriter;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// How long a trace is, unless the command line says it.
+const SECONDS: f64 = 10.0;
+
+pub(super) fn trace(arguments: &Arguments) -> Result<Outcome> {
+    let Subject::Pid(pid) = &arguments.subject else {
+        return Err(Error::Usage("a trace needs a PID".to_owned()));
+    };
+    let seconds = arguments.seconds.unwrap_or(SECONDS);
+    let path = match &arguments.output {
+        Some(path) => path.clone(),
+        None => PathBuf::from(format!("procession-{pid}.json")),
+    };
+    let mut watch = Watch::attach(*pid)?;
+    let stop = Stop::new()?;
+    let duration = Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX);
+    let recorded = output::create(&path, |file| {
+        let mut out = BufWriter::new(file);
+        Ok(trace::record(&mut watch, duration, &|| stop.is_asked(), &mut out))
+    })?;
+    let Recorded {
+        tasks,
+        missed,
+        waits,
+        seconds,
+    } = recorded.inspect_err(|_| {
+        let _ = std::fs::remove_file(&path);
+    })?;
+    let mut out = Outcome::printed(format!(
+        "{}: {} and {} in {} written\n",
+        visible(&path.display().to_string()),
+        text::why::count(tasks as usize, "task", "tasks"),
+        text::why::count(waits as usize, "wait", "waits"),
+        units::duration(seconds)
+    ));
+    if missed > 0 {
+        out.errors = format!(
+            "procession: {} missing in the trace: the workers have finished them faster than they could be read\n",
+            text::why::count(missed as usize, "task is", "tasks are")
+        );
+    }
+    Ok(out)
+}

@@ -1,0 +1,193 @@
+"""`procession trace` records what happens, as Perfetto and chrome://tracing read it."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from deadlines import PATIENCE, state, until
+from scenes import command, scene
+
+ENOUGH = 3 * 124 * 4  # tasks after which three workers have forgotten all that they had run before
+
+
+def returned(program):
+    objects = program.report()["family"]["objects"]
+    return next(one["totals"]["returned"] for one in objects if one["kind"] == "Pool")
+
+
+def until_tasks(program, count):
+    """Waits until so many more tasks have returned."""
+    goal = returned(program) + count
+    until(lambda: returned(program) >= goal)
+
+
+@contextlib.contextmanager
+def tracing(program, path):
+    """Traces a program until Ctrl-C, at the end of the block."""
+    arguments = [sys.executable, "-m", "procession.inspect", "trace", str(program.pid), "--seconds", "1000"]
+    observer = subprocess.Popen(
+        [*arguments, "-o", str(path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        until(path.exists)
+        until_tasks(program, 300)
+        yield observer
+        observer.send_signal(signal.SIGINT)
+        output, errors = observer.communicate(timeout=PATIENCE)
+        assert observer.returncode == 0, errors
+        assert str(path) in output
+        observer.errors = errors
+    finally:
+        observer.kill()
+        observer.communicate()
+
+
+def traced(path):
+    with open(path, encoding="utf-8") as file:
+        return json.load(file)
+
+
+def names(events):
+    """The names of the tracks."""
+    return {
+        (event["pid"], event["tid"]): event["args"]["name"]
+        for event in events
+        if event["ph"] == "M" and event["name"] in ("thread_name", "process_name")
+    }
+
+
+def check(trace):
+    """Checks each event against the fields that the Trace Event Format demands of its phase."""
+    assert trace["displayTimeUnit"] in ("ms", "ns")
+    known = {"name", "ph", "cat", "ts", "dur", "pid", "tid", "s", "args"}
+    metadata = {"process_name": "name", "process_sort_index": "sort_index", "thread_name": "name"}
+    metadata["thread_sort_index"] = "sort_index"
+    for event in trace["traceEvents"]:
+        assert set(event) <= known, event
+        assert isinstance(event["name"], str) and event["name"]
+        assert isinstance(event["pid"], int) and isinstance(event["tid"], int)
+        assert isinstance(event["ts"], float | int) and event["ts"] >= 0
+        assert isinstance(event["args"], dict)
+        match event["ph"]:
+            case "X":
+                assert event["dur"] >= 0 and event["cat"]
+            case "C":
+                assert event["args"] and all(isinstance(value, int) for value in event["args"].values())
+            case "M":
+                assert metadata[event["name"]] in event["args"]
+            case "i":
+                assert event["s"] == "t"
+            case other:
+                pytest.fail(f"an event of phase {other}: {event}")
+    tracks = {}
+    for event in trace["traceEvents"]:
+        if event["ph"] == "X":
+            tracks.setdefault((event["pid"], event["tid"]), []).append((event["ts"], event["ts"] + event["dur"]))
+    named = names(trace["traceEvents"])
+    for track, spans in tracks.items():
+        assert track in named and (track[0], 0) in named, track
+        spans.sort()
+        # Spans of a track that overlap without being inside each other cannot be drawn.
+        assert all(ended <= began + 0.01 for (_, ended), (began, _) in itertools.pairwise(spans)), track
+
+
+def tasks(trace):
+    """The numbers of the tasks that have ended."""
+    events = [event for event in trace["traceEvents"] if event.get("cat") == "task"]
+    return sorted(event["args"]["number"] for event in events if "runs" not in event["args"])
+
+
+def gaps(numbers):
+    """How many numbers are missing, but for those at the ends: three workers run them side by side."""
+    inner = set(range(numbers[0] + 6, numbers[-1] - 6))
+    return len(inner - set(numbers))
+
+
+def test_a_trace_has_each_task_each_wait_each_holder_and_each_depth(start_method, tmp_path):
+    path = tmp_path / "t.json"
+    with scene("steady_pool", start_method) as program:
+        with tracing(program, path) as observer:
+            until_tasks(program, ENOUGH)
+        assert observer.errors == ""
+    trace = traced(path)
+    check(trace)
+    assert trace["otherData"]["tasks_missed"] == 0
+    numbers = tasks(trace)
+    assert len(numbers) == len(set(numbers)) >= ENOUGH
+    assert gaps(numbers) == 0
+    events, named = trace["traceEvents"], names(trace["traceEvents"])
+    workers = {named[event["pid"], event["tid"]] for event in events if event.get("cat") == "task"}
+    assert len(workers) == 3 and all("PoolWorker" in worker for worker in workers)
+    waits = {(named[event["pid"], 0], event["name"]) for event in events if event.get("cat") == "wait"}
+    assert any(who == "waiter" and 'Lock "index", held by holder' in what for who, what in waits), waits
+    holds = [event for event in events if event.get("cat") == "lock"]
+    assert 'Lock "index"' in {named[event["pid"], event["tid"]] for event in holds}
+    assert any(event["name"].startswith("holder ") for event in holds)
+    counters = {event["name"]: event["args"] for event in events if event["ph"] == "C"}
+    assert counters['Queue "jobs"'] == {"messages": 1}
+    assert any(set(values) == {"waiting", "running"} for values in counters.values())
+
+
+def test_tasks_that_a_stopped_observer_has_missed_are_counted(tmp_path):
+    path = tmp_path / "t.json"
+    with scene("steady_pool", "fork") as program, tracing(program, path) as observer:
+        observer.send_signal(signal.SIGSTOP)
+        until(lambda: state(observer.pid) == "T")
+        until_tasks(program, ENOUGH)
+        observer.send_signal(signal.SIGCONT)
+        until_tasks(program, ENOUGH)
+    trace = traced(path)
+    check(trace)
+    missed = trace["otherData"]["tasks_missed"]
+    assert missed > 0
+    assert f"{missed} tasks are missing" in observer.errors
+    assert gaps(tasks(trace)) == missed
+    marks = [event["name"] for event in trace["traceEvents"] if event["ph"] == "i"]
+    assert sum(int(mark.split()[0]) for mark in marks if mark.endswith("tasks are missing")) == missed
+
+
+def test_a_trace_ends_with_its_time_or_with_the_program(tmp_path):
+    with scene("long_chunk", "fork") as program:
+        output, errors, status = command("trace", str(program.pid), "--seconds", "0.2", "-o", str(tmp_path / "a"))
+        assert (errors, status) == ("", 0)
+        assert "written" in output
+        trace = traced(tmp_path / "a")
+        check(trace)
+        # a task that has not ended is there with its time so far
+        running = [event for event in trace["traceEvents"] if event["args"].get("runs")]
+        assert len(running) == 1 and running[0]["name"] == "__main__.work, number 3"
+        assert running[0]["dur"] >= 0.2e6 * 0.9
+        watcher = subprocess.Popen(
+            [sys.executable, "-m", "procession.inspect", "trace", str(program.pid), "-o", str(tmp_path / "b")],
+            stdout=subprocess.PIPE,
+        )
+        until((tmp_path / "b").exists)
+        os.killpg(program.pid, signal.SIGKILL)
+        assert watcher.wait(PATIENCE) == 0
+        watcher.communicate()
+    check(traced(tmp_path / "b"))
+
+
+@pytest.mark.parametrize("wrong", [["--seconds", "0"], ["--seconds", "no"], ["--seconds"]])
+def test_a_length_that_is_none_is_refused(wrong):
+    _, errors, status = command("trace", str(os.getpid()), *wrong)
+    assert status == 2 and "--seconds needs a number above 0" in errors
+
+
+def test_a_trace_of_no_program_leaves_no_file(tmp_path):
+    path = tmp_path / "t.json"
+    with scene("steady_pool", "fork") as program:
+        path.write_text("mine")
+        assert command("trace", str(program.pid), "--seconds", "0.1", "-o", str(path))[2] == 2
+        assert path.read_text() == "mine"
+    gone = tmp_path / "gone.json"
+    assert command("trace", str(program.pid), "-o", str(gone))[2] == 2
+    assert not gone.exists()
