@@ -214,6 +214,18 @@ pytest: build ## Run the Python tests on .venv's Python alone (ARGS='-k queue')
 wheel-test: $(VENV)/.stamp-tools ## Install the wheel into an empty environment of every Python that is found, and use it
 	$(BIN)/python tools/wheel_test.py --wheels target/wheel-test --maturin $(BIN)/maturin
 
+.venv-release/.stamp: requirements-release.txt | platform
+	$(PYTHON) -m venv --clear .venv-release
+	.venv-release/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-release.txt
+	@touch $@
+
+.PHONY: wheels
+wheels: .venv-release/.stamp ## Build the wheels of a release for all systems and processors, with zig (WHEELS_FOR='--only x86_64')
+	.venv-release/bin/python tools/build_wheels.py --out target/release-wheels $(WHEELS_FOR)
+	.venv-release/bin/python -m twine check --strict target/release-wheels/*.whl
+	@# W004: PyInstaller wants this name of its hook
+	.venv-release/bin/check-wheel-contents --ignore W004 target/release-wheels/*.whl
+
 .venv-clients/.stamp: requirements-clients.txt | platform
 	$(PYTHON) -m venv --clear .venv-clients
 	.venv-clients/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-clients.txt

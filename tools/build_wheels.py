@@ -38,7 +38,7 @@ def build(target: str, tag: str, out: Path) -> Path:
     before = set(out.glob("*.whl"))
     command = [str(SCRIPTS / "maturin"), "build", "--release", "--quiet", "--zig", "--target", target]
     command += ["--compatibility", tag, "--out", str(out), "--target-dir", str(ROOT / "target" / "zig")]
-    command += ["--interpreter", f"python{sys.version_info.major}.{sys.version_info.minor}"]
+    command += ["--interpreter", sys.executable]
     environment = {**os.environ, "CARGO_ZIGBUILD_ZIG_PATH": str(SCRIPTS / "python-zig")}
     subprocess.run(command, check=True, env=environment, cwd=ROOT)
     (wheel,) = set(out.glob("*.whl")) - before
