@@ -110,7 +110,6 @@ compile_error!("Procession runs on 64-bit Linux only.");
 
 mod accept;
 mod asynchronous;
-mod batch;
 mod block;
 mod channel;
 mod code;
@@ -154,7 +153,7 @@ pub use entry::before_main as __before_main;
 pub use entry::init;
 pub use error::{
     ConnectionError, Death, DecodeError, EncodeError, Error, FamilyError, ForkServerError, GetError,
-    LockError, ProcessError, PutError, PutManyError, Result, StartError, SubmitError, TaskError, Who,
+    LockError, ProcessError, PutError, Result, StartError, SubmitError, TaskError, Who,
 };
 pub use iter::{IntoIter, Iter, TryIter};
 pub use lock::{Lock, LockGuard, Locked};
@@ -170,3 +169,8 @@ pub use sync::{Barrier, BarrierWaitResult, BrokenBarrier, Event, Semaphore};
 pub use value::Value;
 /// The crate zerocopy, whose traits are the bounds of [`Pod`].
 pub use zerocopy;
+
+/// The programs in the page about how programs are written, as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/rust-programs.md")]
+mod pages {}

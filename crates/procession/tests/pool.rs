@@ -3,7 +3,9 @@
 mod common;
 
 use common::{LIMIT, eventually};
-use procession::{Block, Event, JoinHandle, Message, Pool, Queue, SharedBox, StartMethod, TaskError};
+use procession::{
+    Block, Event, JoinHandle, Message, Pool, Queue, SharedBox, StartMethod, SubmitError, TaskError,
+};
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -47,6 +49,7 @@ both_ways! {
     a_task_starts_a_pool_of_its_own
     a_pool_that_is_joined_does_all_that_was_submitted
     a_pool_that_is_dropped_abandons_what_is_not_done
+    a_closed_pool_runs_what_was_submitted_for_all_its_owners
     workers_are_killed_all_the_time_and_no_task_is_lost
 }
 
@@ -396,6 +399,37 @@ fn a_pool_that_is_dropped_abandons_what_is_not_done(method: StartMethod) {
         pids.iter()
             .all(|pid| !procession_core::sys::procfs::is_alive(*pid, 0))
     );
+}
+
+fn a_closed_pool_runs_what_was_submitted_for_all_its_owners(method: StartMethod) {
+    let pool = std::sync::Arc::new(pool(method, 1));
+    let (runs, release) = (Event::new().unwrap(), Event::new().unwrap());
+    let wait = |(runs, release): (Event, Event)| {
+        runs.set();
+        release.wait_timeout(LIMIT)
+    };
+    let owners: Vec<_> = (0..3)
+        .map(|_| {
+            let (pool, events) = (pool.clone(), (runs.clone(), release.clone()));
+            let task = pool.submit(wait, events).unwrap();
+            std::thread::spawn(move || (joined(task), pool))
+        })
+        .collect();
+    // One task runs, and two wait for the worker.
+    assert!(runs.wait_timeout(LIMIT));
+    let map = pool.map(|n: u64| n, 0..10_000).unwrap();
+    pool.close();
+    assert!(matches!(pool.submit(|n: u64| n, 1), Err(SubmitError::Closed)));
+    release.set();
+    let refused = map
+        .filter(|value| matches!(value, Err(TaskError::NotRun { .. })))
+        .count();
+    // The map had read ahead of its values, by 256 elements.
+    assert_eq!(refused, 10_000 - 256);
+    for owner in owners {
+        assert!(owner.join().unwrap().0.unwrap());
+    }
+    assert!(eventually(|| pool.pending() == 0));
 }
 
 fn workers_are_killed_all_the_time_and_no_task_is_lost(method: StartMethod) {

@@ -23,6 +23,9 @@ const MANY: usize = 1024;
 /// one item. If a worker dies with an element, that item is an error, and the other items are not affected. Dropping
 /// the iterator cancels the tasks that no worker has taken yet.
 ///
+/// It is an iterator as any other: `par_bridge` of rayon hands its values to threads, and `progress_with` of indicatif shows
+/// how far it is (both are in `examples/`).
+///
 /// ```
 /// fn main() -> procession::Result<()> {
 ///     procession::init();

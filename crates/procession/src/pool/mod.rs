@@ -360,9 +360,34 @@ impl Pool {
         self.shared.engine.pending()
     }
 
+    /// Closes the pool to new tasks, and does not wait. Submitting a task then is [`SubmitError::Closed`]. The tasks that
+    /// were submitted before are run, and then the workers end. A map that has not read all its elements has
+    /// [`TaskError::NotRun`](crate::TaskError::NotRun) for each of the others.
+    ///
+    /// A pool with several owners (an `Arc<Pool>` in the tasks of a server) is closed in this way: each owner waits for its own
+    /// tasks, and dropping the last handle then kills no task. An owner who has the pool for itself calls
+    /// [`join`](Pool::join).
+    ///
+    /// ```
+    /// use procession::{Pool, SubmitError};
+    ///
+    /// fn main() -> Result<(), Box<dyn std::error::Error>> {
+    ///     procession::init();
+    ///     let pool = std::sync::Arc::new(Pool::new(1)?);
+    ///     let task = pool.submit(|n: u64| n + 1, 1)?;
+    ///     pool.close();
+    ///     assert!(matches!(pool.submit(|n: u64| n + 1, 2), Err(SubmitError::Closed)));
+    ///     assert_eq!(task.join()?, 2);
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn close(&self) {
+        self.shared.engine.close();
+    }
+
     /// Closes the pool to new tasks, waits until all tasks are finished, and ends the workers.
     pub fn join(mut self) {
-        self.shared.engine.close();
+        self.close();
         self.wait_for_supervisor();
     }
 
