@@ -50,7 +50,7 @@ FLOORS = {
     "procession": [
         "error label memory symbol waits",
         "code message outcome pickle shared_value startup transit value"
-        " asynchronous block channel condvar iter lock queue rlock segment shared stream sync trace",
+        " asynchronous batch block channel condvar iter lock queue rlock segment shared stream sync trace",
         "connection accept",
         "process",
         "descriptor pool python",

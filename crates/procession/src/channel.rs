@@ -9,7 +9,7 @@
 //! Dropping the last end closes the queue, which wakes the waiters at the other end at once. If the process of the last end
 //! is killed, the queue is not closed; a waiter then looks at the token when the reaper rings or a bounded sleep is over.
 
-use crate::error::{FamilyError, GetError, PutError};
+use crate::error::{DecodeError, FamilyError, GetError, PutError, PutManyError};
 use crate::label::named;
 use crate::message::Message;
 use crate::queue::Queue;
@@ -280,6 +280,19 @@ impl<T: Message> End<T> {
 
     fn get(&self, deadline: Deadline) -> Result<T, GetError> {
         self.queue.get_until(deadline, || self.peer_is_gone())
+    }
+
+    pub(crate) fn put_many(&self, values: &[T], deadline: Deadline) -> Result<(), PutManyError> {
+        self.queue
+            .put_many_until(values, deadline, || self.peer_is_gone())
+    }
+
+    pub(crate) fn get_many(
+        &self,
+        max: usize,
+        deadline: Deadline,
+    ) -> Result<Vec<Result<T, DecodeError>>, GetError> {
+        self.queue.get_many_until(max, deadline, || self.peer_is_gone())
     }
 
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

@@ -116,6 +116,35 @@ pub enum PutError {
     Family(#[from] FamilyError),
 }
 
+/// Not all of many values were put into a queue.
+#[derive(Debug, thiserror::Error)]
+#[error("only the first {put} values were put: {source}")]
+pub struct PutManyError {
+    pub(crate) put: usize,
+    pub(crate) source: PutError,
+}
+
+impl PutManyError {
+    /// Returns how many of the values are in the queue: the first ones.
+    #[must_use]
+    pub fn put(&self) -> usize {
+        self.put
+    }
+
+    /// Returns why the next value was not put.
+    #[must_use]
+    pub fn reason(&self) -> &PutError {
+        &self.source
+    }
+}
+
+impl From<PutManyError> for PutError {
+    /// Returns why the next value was not put.
+    fn from(error: PutManyError) -> PutError {
+        error.source
+    }
+}
+
 /// No value was taken from a queue.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -487,6 +516,8 @@ pub enum Error {
     Family(#[from] FamilyError),
     /// A value was not put into a queue.
     Put(#[from] PutError),
+    /// Not all of many values were put into a queue.
+    PutMany(#[from] PutManyError),
     /// No value was taken from a queue.
     Get(#[from] GetError),
     /// A process could not be started.

@@ -110,6 +110,7 @@ compile_error!("Procession runs on 64-bit Linux only.");
 
 mod accept;
 mod asynchronous;
+mod batch;
 mod block;
 mod channel;
 mod code;
@@ -153,7 +154,7 @@ pub use entry::before_main as __before_main;
 pub use entry::init;
 pub use error::{
     ConnectionError, Death, DecodeError, EncodeError, Error, FamilyError, ForkServerError, GetError,
-    LockError, ProcessError, PutError, Result, StartError, SubmitError, TaskError, Who,
+    LockError, ProcessError, PutError, PutManyError, Result, StartError, SubmitError, TaskError, Who,
 };
 pub use iter::{IntoIter, Iter, TryIter};
 pub use lock::{Lock, LockGuard, Locked};
