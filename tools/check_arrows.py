@@ -53,7 +53,7 @@ FLOORS = {
         " asynchronous batch block channel condvar iter lock queue rlock segment shared stream sync trace",
         "connection accept",
         "process",
-        "descriptor pool python",
+        "descriptor pool python select",
         "entry",
     ],
 }

@@ -8,10 +8,11 @@ use crate::error::{FamilyError, GetError, PutError};
 use crate::message::{Encoded, Message};
 use crate::queue::Queue;
 use crate::sync::{Event, Semaphore};
-use crate::waits::{Items, Permits, Room, Set, Wait};
+use crate::waits::{Items, Permits, Room, Set, Source, Wait};
 use procession_core::family::Handle;
 use procession_core::queue::Parcel;
 use procession_core::sys::clock::Deadline;
+use std::sync::Arc;
 
 impl<T: Message> Queue<T> {
     /// Takes the first value, and lets other tasks run until there is one. It needs no runtime: any executor can poll it.
@@ -212,14 +213,11 @@ impl Event {
     /// # }
     /// ```
     pub fn wait_async(&self) -> impl Future<Output = ()> + Send + use<> {
-        let set = || Set {
-            event: self.inner.clone(),
-            since: self.inner.generation(),
-        };
-        let (looked_at, awaited) = (set(), set());
+        let set = Arc::new(Set::new(&self.inner));
         async move {
-            Wait::new(awaited)
-                .until(|| looked_at.is_reached().then_some(()))
+            let looked_at = set.clone();
+            Wait::for_source(set)
+                .until(|| (looked_at.available() != 0).then_some(()))
                 .await;
         }
     }

@@ -69,7 +69,8 @@
 //! [`Queue::put_async`], [`Event::wait_async`], [`Semaphore::acquire_async`], [`Process::wait_async`] and
 //! [`Process::join_async`]; and the [`JoinHandle`] of a pool's task is a future. Errors and the order of messages are those of
 //! the twin; so a killed peer ends the wait. A future that is dropped has taken nothing. The first future that has to wait
-//! starts one thread for all futures of the process, which sleeps while none waits.
+//! starts one thread for all futures of the process, which sleeps while none waits. A thread waits for one of many queues,
+//! events, processes and descriptors by a [`Select`].
 //!
 //! ```
 //! use procession::{Pool, Process, Queue};
@@ -132,6 +133,7 @@ pub mod python;
 mod queue;
 mod rlock;
 mod segment;
+mod select;
 mod shared;
 mod shared_value;
 mod startup;
@@ -165,6 +167,7 @@ pub use process::{Builder, ExitStatus, Process, Resource, Scope, ScopedProcess, 
 pub use queue::Queue;
 pub use rlock::{RLock, RLockGuard, RLocked};
 pub use segment::SharedMemory;
+pub use select::Select;
 pub use shared::{Integer, SharedBox, SharedSlice};
 pub use sync::{Barrier, BarrierWaitResult, BrokenBarrier, Event, Semaphore};
 pub use value::Value;

@@ -54,6 +54,15 @@ pub struct Spin {
 shared!(Spin, 8, { budget, spinner });
 
 impl Spin {
+    /// A memory without experience, for a waiter that keeps its own.
+    #[must_use]
+    pub const fn new() -> Spin {
+        Spin {
+            budget: AtomicU32::new(0),
+            spinner: AtomicU32::new(0),
+        }
+    }
+
     /// Spins until `ready` returns true or the budget is used up. Returns whether `ready` returned true.
     pub fn until(&self, me: u32, ready: impl Fn() -> bool) -> bool {
         if cpu::online() < 2
@@ -113,6 +122,12 @@ impl Spin {
         let _ = self
             .spinner
             .compare_exchange(owner, 0, Ordering::Relaxed, Ordering::Relaxed);
+    }
+}
+
+impl Default for Spin {
+    fn default() -> Self {
+        Self::new()
     }
 }
 

@@ -3,6 +3,7 @@
 use super::reactor::Reactor;
 use procession_core::sys::descriptor::{GuardedFd, clear_of_streams};
 use rustix::event::epoll::EventFlags;
+use rustix::event::{PollFd, PollFlags};
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -24,6 +25,21 @@ impl Descriptor {
     /// Waits until the descriptor is readable, or its other end is closed.
     pub(crate) fn readable(fd: impl AsFd) -> io::Result<Descriptor> {
         Descriptor::new(fd.as_fd(), EventFlags::IN | EventFlags::RDHUP)
+    }
+
+    /// Waits until the descriptor can be written to.
+    pub(crate) fn writable(fd: impl AsFd) -> io::Result<Descriptor> {
+        Descriptor::new(fd.as_fd(), EventFlags::OUT)
+    }
+
+    /// The descriptor and its events as `poll(2)` has them; None if the program has closed it.
+    pub(crate) fn to_poll(&self) -> Option<PollFd<'_>> {
+        let events = if self.events.contains(EventFlags::OUT) {
+            PollFlags::OUT
+        } else {
+            PollFlags::IN
+        };
+        Some(PollFd::from_borrowed_fd(self.fd.get()?, events))
     }
 
     fn new(fd: BorrowedFd<'_>, events: EventFlags) -> io::Result<Descriptor> {

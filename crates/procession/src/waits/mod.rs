@@ -28,6 +28,14 @@
 //! the next. When all futures of an object are woken, the mailbox's address leaves the bell, and processes that ring pay
 //! nothing until a future waits again.
 //!
+//! # Select
+//!
+//! A [`Select`](crate::Select) is an *observer* of its sources. A ring wakes every observer whose source is ready, beside the
+//! futures whose turn it is, and no observer takes a future's turn: it need not take the message of which it is told. An
+//! observer that was woken does not listen until it is asked to. So a select of many sources registers each of them once,
+//! and afterwards only those anew that have rung; and while its thread does not wait, a source costs its producers one
+//! datagram at most.
+//!
 //! # Deaths
 //!
 //! | a process is killed | what follows |
@@ -53,11 +61,13 @@
 //! reactor, a future that has to wait sleeps for a millisecond and has itself polled again.
 
 mod descriptor;
+mod parker;
 mod reactor;
 mod sources;
 mod watched;
 
 pub(crate) use descriptor::{Descriptor, wake_soon};
+pub(crate) use parker::Parker;
 pub(crate) use sources::{Items, Permits, Room, Set};
 
 use procession_core::family::loop_waits::LoopWait;
@@ -65,7 +75,7 @@ use procession_core::sync::bell::Bell;
 use reactor::Registration;
 use std::fmt;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 /// A condition of a shared object for which futures wait.
 pub(crate) trait Source: Send + Sync {
@@ -79,6 +89,9 @@ pub(crate) trait Source: Send + Sync {
     fn alike(&self) -> bool {
         true
     }
+
+    /// Begins the next wait, after the condition was reported to be true.
+    fn report(&self) {}
 
     /// Looks for dead processes, if their death may make the condition true. Returns whether it has looked.
     fn look_for_deaths(&self) -> bool {
@@ -99,8 +112,12 @@ pub(crate) struct Wait {
 
 impl Wait {
     pub(crate) fn new(source: impl Source + 'static) -> Wait {
+        Wait::for_source(Arc::new(source))
+    }
+
+    pub(crate) fn for_source(source: Arc<dyn Source>) -> Wait {
         Wait {
-            source: Arc::new(source),
+            source,
             registration: None,
             recorded: None,
         }
@@ -141,6 +158,26 @@ impl Wait {
     pub(crate) fn end(&mut self) {
         self.recorded = None;
         self.registration = None;
+    }
+}
+
+/// The interest of a [`Select`](crate::Select) in a source. Dropping it ends it.
+pub(crate) struct Observer {
+    pub(crate) source: Arc<dyn Source>,
+    registration: Option<Registration>,
+}
+
+impl Observer {
+    pub(crate) fn new(source: impl Source + 'static) -> Observer {
+        Observer {
+            source: Arc::new(source),
+            registration: None,
+        }
+    }
+
+    /// Has `waker` woken, once, when the source may be ready. The caller looks at the source afterwards.
+    pub(crate) fn wake_when_ready(&mut self, waker: &Waker) {
+        reactor::observe(&mut self.registration, &self.source, waker);
     }
 }
 

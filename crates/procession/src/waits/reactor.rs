@@ -81,9 +81,24 @@ pub(crate) struct Registration {
     number: u64,
 }
 
+/// Has an observer woken, once, when the source's bell rings and a waiter could go on. The caller looks at the source
+/// afterwards.
+pub(super) fn observe(registration: &mut Option<Registration>, source: &Arc<dyn Source>, waker: &Waker) {
+    register_by(Reactor::observe, registration, source, waker);
+}
+
 /// Registers a task that waits for a source, or registers it again after it was polled. The caller then attempts its
 /// operation once more.
 pub(super) fn register(registration: &mut Option<Registration>, source: &Arc<dyn Source>, waker: &Waker) {
+    register_by(Reactor::enter, registration, source, waker);
+}
+
+fn register_by(
+    enter: impl Fn(&Reactor, usize, Option<u64>, &Arc<dyn Source>, &Waker) -> u64,
+    registration: &mut Option<Registration>,
+    source: &Arc<dyn Source>,
+    waker: &Waker,
+) {
     let Some(reactor) = Reactor::current() else {
         return without_reactor(waker);
     };
@@ -92,7 +107,7 @@ pub(super) fn register(registration: &mut Option<Registration>, source: &Arc<dyn
         Some(known) if known.reactor.pid == reactor.pid => Some(known.number),
         _ => None,
     };
-    let number = reactor.enter(bell, number, source, waker);
+    let number = enter(reactor, bell, number, source, waker);
     if let Some(known) = registration
         && known.reactor.pid == reactor.pid
     {
@@ -214,6 +229,25 @@ impl Reactor {
         number
     }
 
+    /// Enters an observer, or has one that was woken listen again. Returns its number.
+    fn observe(&self, bell: usize, number: Option<u64>, source: &Arc<dyn Source>, waker: &Waker) -> u64 {
+        let mut state = self.lock();
+        let number = number.unwrap_or(state.last + 1);
+        state.last = state.last.max(number);
+        let State { mailbox, bells, .. } = &mut *state;
+        let watched = bells.entry(bell).or_default();
+        let entry = watched.observers.entry(number).or_insert_with(|| Entry {
+            source: source.clone(),
+            waker: None,
+        });
+        let old = entry.waker.replace(waker.clone());
+        let uncalled = watched.listen(source.bell(), mailbox.as_ref());
+        state.uncalled |= uncalled;
+        self.stir(state, uncalled);
+        drop(old);
+        number
+    }
+
     /// Removes a task. If it was woken, another one may have to be woken in its place.
     fn leave(&self, bell: usize, number: u64) {
         let mut wakers = Vec::new();
@@ -227,12 +261,15 @@ impl Reactor {
                 watched.distribute(watched.woken.len(), &mut wakers);
                 Some(entry)
             }
-            None => watched.waiting.remove(&number),
+            None => watched
+                .waiting
+                .remove(&number)
+                .or_else(|| watched.observers.remove(&number)),
         };
         if let Some(entry) = &gone {
-            watched.mute_if_all_are_woken(entry.source.bell(), mailbox.as_ref());
+            watched.mute_if_none_listens(entry.source.bell(), mailbox.as_ref());
         }
-        if watched.waiting.is_empty() && watched.woken.is_empty() {
+        if watched.is_empty() {
             bells.remove(&bell);
         }
         drop(state);
@@ -378,7 +415,7 @@ impl Reactor {
             bells.values_mut().for_each(|bell| bell.mute(mailbox.as_ref()));
             *mailbox = Mailbox::new().ok();
             for bell in bells.values_mut() {
-                if let Some(source) = bell.waiting.values().next().map(|entry| entry.source.clone()) {
+                if let Some(source) = bell.source() {
                     *uncalled |= bell.listen(source.bell(), mailbox.as_ref());
                 }
             }
@@ -447,7 +484,7 @@ impl Reactor {
     /// Looks at everything that is registered. If nothing is, sleeps until something is and returns false.
     fn look_at_all(&self) -> bool {
         let mut state = self.lock();
-        if state.bells.is_empty()
+        if state.bells.values().all(|bell| bell.source().is_none())
             && state.soon.is_empty()
             && state.descriptors.values().all(|watched| watched.waker.is_none())
         {
@@ -460,11 +497,7 @@ impl Reactor {
             return false;
         }
         // The reaper rings bells, so the lock is not held meanwhile: a ring may send a datagram to this very mailbox.
-        let sources: Vec<_> = state
-            .bells
-            .values()
-            .filter_map(|bell| bell.waiting.values().next().map(|entry| entry.source.clone()))
-            .collect();
+        let sources: Vec<_> = state.bells.values().filter_map(WatchedBell::source).collect();
         drop(state);
         // Each looks at some members of its family, and the next at others.
         let looked = sources.iter().filter(|source| source.look_for_deaths());

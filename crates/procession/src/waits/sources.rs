@@ -9,6 +9,7 @@ use procession_core::sync::bell::Bell;
 use procession_core::sync::{Event, Semaphore};
 use procession_core::sys::clock::Deadline;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// The token of the other side of a channel, whose end closes the channel.
 type Peer = Option<Handle>;
@@ -94,14 +95,18 @@ impl Source for Room {
 
 /// An event that is set, or was set since the wait began.
 pub(crate) struct Set {
-    pub(crate) event: Arc<Event>,
+    event: Arc<Event>,
     /// How often the event had been set when the wait began.
-    pub(crate) since: u32,
+    since: AtomicU32,
 }
 
 impl Set {
-    pub(crate) fn is_reached(&self) -> bool {
-        self.event.is_set() || self.event.generation() != self.since
+    /// Begins a wait for the event.
+    pub(crate) fn new(event: &Arc<Event>) -> Set {
+        Set {
+            event: event.clone(),
+            since: AtomicU32::new(event.generation()),
+        }
     }
 }
 
@@ -111,11 +116,20 @@ impl Source for Set {
     }
 
     fn available(&self) -> u64 {
-        if self.is_reached() { u64::MAX } else { 0 }
+        let was_set = self.event.generation() != self.since.load(Ordering::Relaxed);
+        if self.event.is_set() || was_set {
+            u64::MAX
+        } else {
+            0
+        }
     }
 
     fn alike(&self) -> bool {
         false
+    }
+
+    fn report(&self) {
+        self.since.store(self.event.generation(), Ordering::Relaxed);
     }
 
     fn record(&self) -> Option<LoopWait> {

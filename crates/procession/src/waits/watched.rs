@@ -20,6 +20,8 @@ pub(super) struct WatchedBell {
     pub(super) waiting: BTreeMap<u64, Entry>,
     /// Futures that were woken, and have not been polled since.
     pub(super) woken: BTreeMap<u64, Entry>,
+    /// Those that want to know of every change, and take no future's turn. Without a waker they do not listen now.
+    pub(super) observers: BTreeMap<u64, Entry>,
 }
 
 pub(super) struct Entry {
@@ -40,17 +42,29 @@ impl WatchedBell {
         !self.called
     }
 
+    /// The source of one that listens.
+    pub(super) fn source(&self) -> Option<Arc<dyn Source>> {
+        let observers = self.observers.values().filter(|entry| entry.waker.is_some());
+        let mut entries = self.waiting.values().chain(observers);
+        entries.next().map(|entry| entry.source.clone())
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_empty() && self.woken.is_empty() && self.observers.is_empty()
+    }
+
     /// Removes the mailbox from the bell.
     pub(super) fn mute(&mut self, mailbox: Option<&Mailbox>) {
-        let mut entries = self.waiting.values().chain(self.woken.values());
+        let entries = self.waiting.values().chain(self.woken.values());
+        let mut entries = entries.chain(self.observers.values());
         if let (Some(mailbox), Some(entry)) = (mailbox, entries.next()) {
             entry.source.bell().unregister_waker(mailbox.address());
         }
         self.listening = false;
     }
 
-    pub(super) fn mute_if_all_are_woken(&mut self, bell: &Bell, mailbox: Option<&Mailbox>) {
-        if self.listening && self.waiting.is_empty() {
+    pub(super) fn mute_if_none_listens(&mut self, bell: &Bell, mailbox: Option<&Mailbox>) {
+        if self.listening && self.source().is_none() {
             if let Some(mailbox) = mailbox {
                 bell.unregister_waker(mailbox.address());
             }
@@ -59,39 +73,39 @@ impl WatchedBell {
     }
 
     pub(super) fn look_if_it_rang(&mut self, mailbox: Option<&Mailbox>, wakers: &mut Vec<Waker>) {
-        let Some(entry) = self.waiting.values().next() else {
-            return;
-        };
-        let source = entry.source.clone();
+        let Some(source) = self.source() else { return };
         let epoch = source.bell().epoch();
         if epoch != self.epoch {
             self.epoch = epoch;
             self.distribute(self.woken.len(), wakers);
-            self.mute_if_all_are_woken(source.bell(), mailbox);
+            self.mute_if_none_listens(source.bell(), mailbox);
         }
     }
 
     /// Looks at the object although its bell may not have rung. Tasks that were woken long ago, and have not been polled,
     /// do not keep others waiting.
     pub(super) fn look(&mut self, mailbox: Option<&Mailbox>, wakers: &mut Vec<Waker>) {
-        let Some(entry) = self.waiting.values().next() else {
-            return;
-        };
-        let source = entry.source.clone();
+        let Some(source) = self.source() else { return };
         if let Some(mailbox) = mailbox {
             // The address is gone if a process in another network namespace could not send to it.
             self.called = source.bell().register_waker(mailbox.address());
         }
         self.distribute(0, wakers);
-        self.mute_if_all_are_woken(source.bell(), mailbox);
+        self.mute_if_none_listens(source.bell(), mailbox);
     }
 
-    /// Wakes as many tasks as can go on, except for `ahead` tasks that were woken before them.
+    /// Wakes the observers if one could go on, and as many tasks as can go on, except for `ahead` tasks that were woken before
+    /// them.
     pub(super) fn distribute(&mut self, ahead: usize, wakers: &mut Vec<Waker>) {
         let mut left = match self.waiting.values().next() {
             Some(first) if first.source.alike() => Some(without(first.source.available(), ahead)),
             _ => None,
         };
+        for observer in self.observers.values_mut() {
+            if observer.waker.is_some() && observer.source.available() != 0 {
+                wakers.extend(observer.waker.take());
+            }
+        }
         let mut chosen = Vec::new();
         for (number, entry) in &self.waiting {
             match &mut left {
