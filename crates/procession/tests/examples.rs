@@ -129,15 +129,16 @@ fn an_async_program_waits_for_many_things_in_one_thread() {
 }
 
 #[test]
-fn every_example_is_run_by_a_test() {
+fn every_example_is_run_by_a_test_and_listed_on_the_page() {
+    let page = include_str!("../../../docs/rust.md");
     let mut tests = include_str!("examples.rs").to_owned();
     tests.retain(|c| !c.is_whitespace());
     for name in examples() {
         let is_run = tests.contains(&format!("run(\"{name}\""));
-        assert!(
-            is_run || ELSEWHERE.contains(&name.as_str()),
-            "no test runs {name}"
-        );
+        let is_elsewhere = ELSEWHERE.contains(&name.as_str());
+        assert!(is_run || is_elsewhere, "no test runs {name}");
+        let is_listed = page.contains(&format!("| `{name}` |")) || name == "readme";
+        assert!(is_listed, "docs/rust.md does not list {name}");
     }
 }
 
