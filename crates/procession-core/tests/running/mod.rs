@@ -33,9 +33,42 @@ pub fn work(bytes: &[u8]) -> Vec<u8> {
             // SAFETY: the address lies in memory that the test has mapped and shares with its workers.
             unsafe { &*(address as *const AtomicU32) }.fetch_add(1, Ordering::Relaxed);
         }
+        [b'g', b'a', b't', b'e', address @ ..] => {
+            let address = usize::from_ne_bytes(address.try_into().unwrap());
+            // SAFETY: the address is that of a `Gate`, which was mapped before the worker was forked.
+            let open = unsafe { &*(address as *const AtomicU32) };
+            common::eventually(|| open.load(Ordering::Acquire) != 0);
+        }
         _ => {}
     }
     bytes.iter().rev().copied().collect()
+}
+
+/// A word that the test shares with its workers: a task waits until the test opens the gate. Make it before the pool.
+pub struct Gate(&'static AtomicU32);
+
+impl Gate {
+    pub fn new() -> Gate {
+        let (all, shared) = (
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_SHARED | libc::MAP_ANONYMOUS,
+        );
+        // SAFETY: a new mapping, which replaces nothing.
+        let word = unsafe { libc::mmap(core::ptr::null_mut(), 4, all, shared, -1, 0) };
+        assert_ne!(word, libc::MAP_FAILED);
+        // SAFETY: the mapping is zeroed, is aligned, and stays until the end of the process.
+        Gate(unsafe { &*word.cast::<AtomicU32>() })
+    }
+
+    /// The payload of a task that waits until the gate is open.
+    pub fn task(&self) -> Vec<u8> {
+        let address = std::ptr::from_ref(self.0) as usize;
+        [b"gate", address.to_ne_bytes().as_slice()].concat()
+    }
+
+    pub fn open(&self) {
+        self.0.store(1, Ordering::Release);
+    }
 }
 
 /// A pool with a thread that supervises it.
