@@ -53,10 +53,27 @@ pub extern "C" fn before_main() {
     }
 }
 
+/// The same for the binary of tests, whose harness captures what tests print.
+#[doc(hidden)]
+pub extern "C" fn before_main_of_tests() {
+    before_main();
+    let line = std::fs::read("/proc/self/cmdline").unwrap_or_default();
+    let words = line.split(|byte| *byte == 0);
+    // As the harness does.
+    let shown = words
+        .into_iter()
+        .any(|word| word == b"--nocapture" || word == b"--no-capture")
+        || std::env::var_os("RUST_TEST_NOCAPTURE").is_some_and(|value| value != "0");
+    startup::output_is_captured_from_now_on(!shown);
+}
+
 /// Calls [`init`] before `main`, in a program whose `main` is not your own: a test binary.
 ///
 /// Write it once, outside of functions, in each file in `tests/`, and in the library itself under `cfg(test)` if its unit
 /// tests start processes. It works with `cargo test` and with nextest. Where you can call `init` in `main`, do that instead.
+///
+/// In a test binary, what children write to their standard output and error is shown as output of the test that has
+/// joined or dropped them: see [`Stdio::Captured`](crate::Stdio::Captured).
 ///
 /// ```
 /// procession::init_before_main!();
@@ -81,7 +98,11 @@ macro_rules! init_before_main {
             #[used]
             #[allow(unsafe_code)]
             #[unsafe(link_section = ".init_array")]
-            static BEFORE_MAIN: extern "C" fn() = $crate::__before_main;
+            static BEFORE_MAIN: extern "C" fn() = if cfg!(test) {
+                $crate::__before_main_of_tests
+            } else {
+                $crate::__before_main
+            };
         };
     };
 }

@@ -42,6 +42,8 @@
 //! There are three ways to start a child ([`StartMethod`], [`Builder::fork`]). The third, forking, is `unsafe`, and its
 //! contract is written out.
 //!
+//! Dropping a [`Process`] leaves the process running, as with a thread. In a [`scope`](scope()) no process outlives the scope.
+//!
 //! # What is shared
 //!
 //! All shared objects of a program and its descendants (a *family*) lie in one file of shared memory without a name. So a
@@ -151,9 +153,9 @@ pub use channel::{Duplex, Receiver, Sender, bounded_channel, channel, duplex};
 pub use condvar::Condvar;
 pub use connection::{Address, Client, Connection, Listener};
 pub use descriptor::Fd;
-#[doc(hidden)]
-pub use entry::before_main as __before_main;
 pub use entry::init;
+#[doc(hidden)]
+pub use entry::{before_main as __before_main, before_main_of_tests as __before_main_of_tests};
 pub use error::{
     ConnectionError, Death, DecodeError, EncodeError, Error, FamilyError, ForkServerError, GetError,
     LockError, ProcessError, PutError, PutManyError, Result, StartError, SubmitError, TaskError, Who,

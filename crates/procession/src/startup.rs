@@ -23,6 +23,17 @@ pub(crate) fn is_initialised_from_now_on() {
     INITIALISED.store(true, Ordering::Release);
 }
 
+/// Whether the test harness captures what this process's tests print.
+static OUTPUT_IS_CAPTURED: AtomicBool = AtomicBool::new(false);
+
+pub(crate) fn output_is_captured() -> bool {
+    OUTPUT_IS_CAPTURED.load(Ordering::Relaxed)
+}
+
+pub(crate) fn output_is_captured_from_now_on(captured: bool) {
+    OUTPUT_IS_CAPTURED.store(captured, Ordering::Relaxed);
+}
+
 /// The descriptors that the starter of this process has passed, beginning with family memory. One value of this type exists,
 /// and each call of `next` takes over the following descriptor, so each has one owner.
 pub(crate) struct Inherited {

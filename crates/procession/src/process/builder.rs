@@ -1,5 +1,6 @@
 //! The options for starting a process, and starting it.
 
+use super::capture::Captured;
 use super::child::{self, Settings, Start};
 use super::environment::{Environment, c_string};
 use super::settings::{Group, Limit, Own, Resource, refused};
@@ -35,6 +36,10 @@ pub enum StartMethod {
 }
 
 /// Where a child's standard input comes from, or its standard output or error goes to.
+///
+/// The default is `Inherit`. In a test binary with [`init_before_main!`](crate::init_before_main), standard output and
+/// error are `Captured`, unless the test harness is told not to capture (`--nocapture`, `RUST_TEST_NOCAPTURE`; nextest
+/// does so, too, and captures by other means).
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Stdio {
@@ -44,6 +49,13 @@ pub enum Stdio {
     Null,
     /// This file, pipe or socket.
     Fd(OwnedFd),
+    /// For standard output and error: a file in memory, whose contents the thread that joins the process prints by
+    /// `print!` after the end of the process; or the thread that drops the handle, with what was written until then. So
+    /// a test harness shows it as output of the test. If both are captured, their order is kept.
+    ///
+    /// What descendants of the process write after that is lost. The worker of a pool is joined when it has ended, so
+    /// its output is printed by the end of the pool.
+    Captured,
 }
 
 impl<T: Into<OwnedFd>> From<T> for Stdio {
@@ -76,6 +88,7 @@ pub(crate) struct Plan {
     /// The descriptors for the standard streams.
     pub(crate) descriptors: Vec<OwnedFd>,
     stdio: [Option<u32>; 3],
+    pub(super) captured: Option<Captured>,
     pub(crate) bound: bool,
     pub(crate) kill_on_drop: bool,
 }
@@ -84,6 +97,24 @@ impl Plan {
     /// Returns the indices of the standard streams' descriptors, if `before` other descriptors are passed before them.
     pub(crate) fn stdio_places(&self, before: u32) -> [Option<u32>; 3] {
         self.stdio.map(|place| place.map(|place| before + place))
+    }
+
+    fn set_stream(&mut self, place: usize, fd: OwnedFd) {
+        self.stdio[place] = Some(self.descriptors.len() as u32);
+        self.descriptors.push(fd);
+    }
+
+    /// Passes a standard stream of this process on, if the fork server has another one.
+    fn pass_own_streams(&mut self) -> io::Result<()> {
+        let streams = forkserver::streams_that_differ();
+        for (place, stream) in streams.into_iter().enumerate() {
+            if let Some(stream) = stream
+                && self.stdio[place].is_none()
+            {
+                self.set_stream(place, stream?);
+            }
+        }
+        Ok(())
     }
 }
 
@@ -284,7 +315,10 @@ impl Builder {
         }
         super::forgotten::look_after_all();
         let method = self.method;
-        let plan = self.plan(method == StartMethod::Spawn)?;
+        let mut plan = self.plan(method == StartMethod::Spawn)?;
+        if method == StartMethod::ForkServer {
+            plan.pass_own_streams()?;
+        }
         let function =
             FunctionName::new(function).ok_or(StartError::Function("it is not code of this program"))?;
         let family = Family::home().map_err(FamilyError)?;
@@ -337,6 +371,7 @@ impl Builder {
                 None => None,
                 Some(Stdio::Inherit) => Some(Stdio::Inherit),
                 Some(Stdio::Null) => Some(Stdio::Null),
+                Some(Stdio::Captured) => Some(Stdio::Captured),
                 Some(Stdio::Fd(fd)) => Some(Stdio::Fd(fd.try_clone()?)),
             };
         }
@@ -364,6 +399,9 @@ impl Builder {
     pub(crate) fn check(&mut self) -> Result<(), StartError> {
         self.environment.check()?;
         self.own.check()?;
+        if matches!(self.stdio[0], Some(Stdio::Captured)) {
+            return Err(refused("stdin", "only output can be captured"));
+        }
         let mut arguments = self.arguments.iter().flatten();
         match arguments.find(|argument| argument.as_bytes().contains(&0)) {
             Some(bad) => {
@@ -394,20 +432,35 @@ impl Builder {
             own: self.own,
             descriptors: Vec::new(),
             stdio: [None; 3],
+            captured: None,
             bound: self.daemon || child::is_bound(),
             kill_on_drop: self.kill_on_drop,
         };
-        for (place, stdio) in plan.stdio.iter_mut().zip(self.stdio) {
+        for (place, stdio) in self.stdio.into_iter().enumerate() {
             let fd = match stdio {
-                None | Some(Stdio::Inherit) => continue,
                 Some(Stdio::Fd(fd)) => fd,
                 Some(Stdio::Null) => null()?.into(),
+                Some(Stdio::Captured) => captured(&mut plan.captured)?,
+                // Without a free descriptor the output goes where that of this process goes.
+                None if place > 0 && startup::output_is_captured() => match captured(&mut plan.captured) {
+                    Ok(fd) => fd,
+                    Err(_) => continue,
+                },
+                None | Some(Stdio::Inherit) => continue,
             };
-            *place = Some(plan.descriptors.len() as u32);
-            plan.descriptors.push(fd);
+            plan.set_stream(place, fd);
         }
         Ok(plan)
     }
+}
+
+/// Returns a descriptor of the file for the output, which is created at the first call.
+fn captured(file: &mut Option<Captured>) -> io::Result<OwnedFd> {
+    let file = match file {
+        Some(file) => file,
+        None => file.insert(Captured::new()?),
+    };
+    file.descriptor()
 }
 
 fn null() -> io::Result<File> {

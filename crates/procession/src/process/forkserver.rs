@@ -30,6 +30,8 @@ struct Server {
     /// The server's process, if this process has started it.
     process: Option<Child>,
     fingerprint: Fingerprint,
+    /// The files of its standard streams: device and inode.
+    streams: [Option<(u64, u64)>; 3],
 }
 
 /// The properties of a process that a server and its children inherit: two that are equal fork equal children.
@@ -112,6 +114,7 @@ impl Server {
             user: std::process::id(),
             process: Some(process),
             fingerprint,
+            streams: own_streams(),
         })
     }
 
@@ -137,13 +140,49 @@ impl Drop for Server {
     }
 }
 
-/// Notes the server's control socket, in a child of the server. Call it before the environment is changed.
+/// Returns device and inode of this process's standard streams.
+fn own_streams() -> [Option<(u64, u64)>; 3] {
+    (0..3)
+        .map(|place| own_stream(place).and_then(|fd| rustix::fs::fstat(fd).ok()))
+        .map(|file| file.map(|file| (file.st_dev, file.st_ino)))
+        .collect::<Vec<_>>()
+        .try_into()
+        .unwrap_or_default()
+}
+
+fn own_stream(place: usize) -> Option<BorrowedFd<'static>> {
+    match place {
+        0 => Some(rustix::stdio::stdin()),
+        1 => Some(rustix::stdio::stdout()),
+        2 => Some(rustix::stdio::stderr()),
+        _ => None,
+    }
+}
+
+/// Returns copies of those of this process's standard streams that the fork server, and so its children, do not have.
+pub(super) fn streams_that_differ() -> [Option<std::io::Result<OwnedFd>>; 3] {
+    let place = server();
+    let Some(server) = place.as_ref() else {
+        return Default::default();
+    };
+    let own = own_streams();
+    [0, 1, 2].map(|place| {
+        if own[place].is_none() || own[place] == server.streams[place] {
+            return None;
+        }
+        own_stream(place).map(|fd| fd.try_clone_to_owned())
+    })
+}
+
+/// Notes the server's control socket, in a child of the server. Call it before the environment and the standard streams are
+/// changed.
 pub(super) fn inherit(control: OwnedFd) {
     *server() = Some(Server {
         control,
         user: std::process::id(),
         process: None,
         fingerprint: Fingerprint::of_this_process(),
+        streams: own_streams(),
     });
 }
 

@@ -1,6 +1,7 @@
 //! Processes: starting one that runs a function, and learning how it ended.
 
 mod builder;
+mod capture;
 pub(crate) mod child;
 mod ended;
 mod environment;
@@ -59,11 +60,13 @@ pub struct Process<R: Message = ()> {
     /// None only while this is being dropped.
     child: Option<Child>,
     seat: Option<Seat>,
-    name: String,
+    name: Box<str>,
     creator: u32,
     /// Whether a Python interpreter runs in it.
     python: bool,
     kill_on_drop: bool,
+    /// Its output, if this process prints that.
+    captured: Option<Box<capture::Captured>>,
     kind: PhantomData<fn() -> R>,
 }
 
@@ -149,8 +152,9 @@ impl<R: Message> Process<R> {
         Process {
             child: Some(child),
             seat,
-            name: plan.name,
+            name: plan.name.into(),
             kill_on_drop: plan.kill_on_drop,
+            captured: plan.captured.map(Box::new),
             creator: std::process::id(),
             python: false,
             kind: PhantomData,
@@ -266,6 +270,9 @@ impl<R: Message> Process<R> {
     }
 
     fn result(&self, code: i32) -> Result<R, ProcessError> {
+        if let Some(captured) = &self.captured {
+            captured.print();
+        }
         let ended = self.ended(code);
         trace::process_ended(&self.name, self.pid(), &ended);
         ended
@@ -273,7 +280,7 @@ impl<R: Message> Process<R> {
 
     fn ended(&self, code: i32) -> Result<R, ProcessError> {
         let process = Who {
-            name: self.name.clone(),
+            name: self.name.to_string(),
             pid: self.pid(),
         };
         let report = self.seat.and_then(|seat| seat.report());
@@ -296,6 +303,10 @@ impl<R: Message> Drop for Process<R> {
                 let _ = child.send_signal(libc::SIGKILL);
             }
             forgotten::forget(child);
+        }
+        if let Some(captured) = &self.captured {
+            // Where nothing captures it and the standard output is closed, `print!` panics.
+            let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| captured.print()));
         }
         if let Some(seat) = self.seat {
             seat.vacate();

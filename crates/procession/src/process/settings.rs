@@ -24,7 +24,7 @@ pub enum Resource {
     CpuTime,
     /// The private memory that can be written to, in bytes (`RLIMIT_DATA`).
     Data,
-    /// The size of a file that the process writes, in bytes (`RLIMIT_FSIZE`).
+    /// The size of a file that the process writes, in bytes (`RLIMIT_FSIZE`). Captured output is a file, too.
     FileSize,
     /// The memory that is locked in RAM, in bytes (`RLIMIT_MEMLOCK`).
     LockedMemory,

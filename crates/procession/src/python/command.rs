@@ -98,6 +98,24 @@ impl Command {
         self
     }
 
+    /// Removes a variable from the process's environment.
+    pub fn env_remove(mut self, name: impl AsRef<OsStr>) -> Self {
+        self.builder = self.builder.env_remove(name);
+        self
+    }
+
+    /// Removes all variables from the process's environment, also those that were set before this call.
+    pub fn env_clear(mut self) -> Self {
+        self.builder = self.builder.env_clear();
+        self
+    }
+
+    /// Sets whether dropping the [`Process`] kills the process. See [`Builder::kill_on_drop`].
+    pub fn kill_on_drop(mut self, kill: bool) -> Self {
+        self.builder = self.builder.kill_on_drop(kill);
+        self
+    }
+
     /// Sets where the standard input comes from.
     pub fn stdin(mut self, stdio: impl Into<Stdio>) -> Self {
         self.builder = self.builder.stdin(stdio);
