@@ -122,6 +122,10 @@ docs: build .venv-docs/.stamp ## Build the documentation as a site in target/sit
 	.venv-docs/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-docs.txt
 	@touch $@
 
+.PHONY: pictures
+pictures: build ## Make the pictures of docs/inside.md from a real run (the one of the page needs chromium)
+	$(BIN)/python tools/pictures.py
+
 .PHONY: bench-rust
 bench-rust: | platform ## Compare the Rust crate with ipc-channel and procspawn (BENCH='--quick --check')
 	cd benchmarks/rust && cargo build --quiet --release

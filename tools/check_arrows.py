@@ -44,6 +44,7 @@ FLOORS = {
         "stacks",
         "diagnose dump text watch",
         "page trace",
+        "serve",
         "command stall",
         "main",
     ],

@@ -16,7 +16,7 @@ from deadlines import PATIENCE
 from scenes import command, scene
 
 SCREENS = ("why", "ps", "locks", "queues", "pools", "mem", "stacks")
-COMMANDS = (*SCREENS, "dump", "report", "trace")
+COMMANDS = (*SCREENS, "dump", "report", "trace", "serve")
 TRAP = "a\u202eb\u2066\u200f\u061c\x1b[2J\r\nDEADLOCK\x7f\x9b"
 
 

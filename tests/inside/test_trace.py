@@ -163,7 +163,8 @@ def test_a_trace_ends_with_its_time_or_with_the_program(tmp_path):
         check(trace)
         # a task that has not ended is there with its time so far
         running = [event for event in trace["traceEvents"] if event["args"].get("runs")]
-        assert len(running) == 1 and running[0]["name"] == "__main__.work, number 3"
+        assert len(running) == 1 and running[0]["name"] == "__main__.work"
+        assert running[0]["args"]["number"] == 3
         assert running[0]["dur"] >= 0.2e6 * 0.9
         watcher = subprocess.Popen(
             [sys.executable, "-m", "procession.inspect", "trace", str(program.pid), "-o", str(tmp_path / "b")],

@@ -1,6 +1,7 @@
 //! The command line: `procession why PID`, and the other commands.
 
 mod report;
+mod serve;
 mod trace;
 
 use crate::error::{Error, Result};
@@ -20,6 +21,7 @@ usage: procession COMMAND (PID | FILE | - | --all) [--json] [--every]
        procession dump PID [-o (FILE | -)] [--with-payloads]
        procession report (PID | FILE | - | --all) [-o (FILE | -)]
        procession trace PID [--seconds SECONDS] [-o FILE]
+       procession serve [--port PORT]
 
 Explains a running or hung Procession program from outside. PID is any of its processes (`procession ps --all` lists
 them), FILE a dump, - a dump from standard input.
@@ -34,6 +36,7 @@ them), FILE a dump, - a dump from standard input.
   dump     writes all this to a file (-: to standard output), which the other commands take in place of a PID
   report   writes all this as one page in HTML, which needs no network and no script
   trace    records tasks, waits, holders of locks and queues for some seconds (10), for Perfetto; Ctrl-C ends it earlier
+  serve    shows the page of `report`, live, for all programs of this user, in a browser on this machine
 
   --all    all families on this machine
   --json   the same as JSON
@@ -56,6 +59,7 @@ enum Command {
     Stacks,
     Report,
     Trace,
+    Serve,
 }
 
 /// What the command looks at.
@@ -77,6 +81,9 @@ struct Arguments {
     payloads: bool,
     /// `trace`: how long it is.
     seconds: Option<f64>,
+    /// `serve`: the port; None: any free one.
+    #[cfg_attr(not(feature = "serve"), expect(dead_code))]
+    port: Option<u16>,
     /// `stacks`: the processes whose stacks are wanted; none: all.
     pids: Vec<u32>,
 }
@@ -118,7 +125,12 @@ pub fn run(arguments: &[String]) -> Outcome {
     }
     if matches!(first, Some("-V" | "--version")) {
         return Outcome {
-            output: format!("procession {}{}\n", env!("CARGO_PKG_VERSION"), without()),
+            output: format!(
+                "procession {}{}{}\n",
+                env!("CARGO_PKG_VERSION"),
+                without(),
+                without_serve()
+            ),
             errors: String::new(),
             status: 0,
         };
@@ -147,6 +159,15 @@ fn without() -> &'static str {
     }
 }
 
+/// As [`without`], of `serve`.
+fn without_serve() -> &'static str {
+    if cfg!(feature = "serve") {
+        ""
+    } else {
+        " (built without the feature `serve`)"
+    }
+}
+
 fn parse(arguments: &[String]) -> Result<Arguments> {
     let usage = |text: String| Err(Error::Usage(text));
     let command = match arguments[0].as_str() {
@@ -160,12 +181,14 @@ fn parse(arguments: &[String]) -> Result<Arguments> {
         "stacks" => Command::Stacks,
         "report" => Command::Report,
         "trace" => Command::Trace,
+        "serve" => Command::Serve,
         other => return usage(format!("there is no command {other}")),
     };
     let mut subject = None;
     let (mut json, mut every, mut payloads) = (false, false, false);
     let mut output = None;
     let mut seconds = None;
+    let mut port = None;
     let mut pids = Vec::new();
     let mut rest = arguments[1..].iter();
     while let Some(argument) = rest.next() {
@@ -180,6 +203,10 @@ fn parse(arguments: &[String]) -> Result<Arguments> {
             "--seconds" => match rest.next().and_then(|word| word.parse::<f64>().ok()) {
                 Some(number) if number > 0.0 => seconds = Some(number),
                 _ => return usage("--seconds needs a number above 0".to_owned()),
+            },
+            "--port" => match rest.next().map(|word| word.parse::<u16>()) {
+                Some(Ok(number)) => port = Some(number),
+                _ => return usage("--port needs a number up to 65535".to_owned()),
             },
             "--all" => subject = Some(Subject::All),
             "-" => subject = Some(Subject::Stdin),
@@ -205,6 +232,10 @@ fn parse(arguments: &[String]) -> Result<Arguments> {
             }
         }
     }
+    if command == Command::Serve {
+        // It shows all families.
+        subject.get_or_insert(Subject::All);
+    }
     match subject {
         Some(subject) => Ok(Arguments {
             command,
@@ -214,6 +245,7 @@ fn parse(arguments: &[String]) -> Result<Arguments> {
             output,
             payloads,
             seconds,
+            port,
             pids,
         }),
         None => usage("which process? Name the pid of any process of the program, or --all".to_owned()),
@@ -285,6 +317,7 @@ fn execute(arguments: &Arguments) -> Result<Outcome> {
         Command::Dump => return dump(arguments),
         Command::Report => return report::report(arguments),
         Command::Trace => return trace::trace(arguments),
+        Command::Serve => return serve::serve(arguments),
         _ => {}
     }
     let (observers, unseen) = observers(&arguments.subject)?;
@@ -392,6 +425,6 @@ fn screen(arguments: &Arguments, looked: &Looked) -> String {
         Command::Pools => text::pools(family),
         Command::Mem => text::memory(family, arguments.every),
         Command::Stacks => text::stacks(family, &looked.stacks),
-        Command::Dump | Command::Report | Command::Trace => String::new(),
+        Command::Dump | Command::Report | Command::Trace | Command::Serve => String::new(),
     }
 }

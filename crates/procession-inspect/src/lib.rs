@@ -23,6 +23,7 @@
 //! | [`text`] | the model and the findings for people to read |
 //! | [`page`] | the same as a page in HTML |
 //! | [`trace`] | what happens in some seconds, for Perfetto |
+//! | `serve` | the page, live (with the feature `serve`) |
 //! | [`dump`] | a copy that is looked at after the family has ended |
 //! | [`stall`] | what a thread reports of its own wait when this takes too long |
 //! | [`stacks`] | the Python frames of the processes |
@@ -42,6 +43,8 @@ mod output;
 pub mod page;
 mod proc;
 mod read;
+#[cfg(feature = "serve")]
+pub mod serve;
 pub mod stacks;
 pub mod stall;
 mod stop;

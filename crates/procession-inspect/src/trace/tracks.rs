@@ -2,7 +2,7 @@
 
 use super::events::{Events, Track};
 use super::{Recorded, about, counter};
-use crate::findings::{Named, index, task_name};
+use crate::findings::{Named, index};
 use crate::model::{Detail, Family, Key, Lock, Task};
 use crate::text;
 use crate::watch::Moment;
@@ -101,7 +101,7 @@ impl Tracks {
             let args = json!({ "id": task.id, "number": task.number, "runs": true });
             self.span(
                 track,
-                ("task", &task_name(&task)),
+                ("task", task.function.as_deref().unwrap_or("a function")),
                 (began, family.at),
                 args,
                 events,

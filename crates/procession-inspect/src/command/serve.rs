@@ -1,0 +1,32 @@
+//! `procession serve`: the page, live.
+
+use super::{Arguments, Outcome};
+use crate::error::Result;
+
+#[cfg(feature = "serve")]
+pub(super) fn serve(arguments: &Arguments) -> Result<Outcome> {
+    use crate::error::Error;
+    use crate::serve::Server;
+    use crate::stop::Stop;
+    use std::io::Write;
+
+    let server = Server::bind(arguments.port.unwrap_or(0))?;
+    let stop = Stop::new()?;
+    let mut out = std::io::stdout();
+    let told = writeln!(
+        out,
+        "{}\nOpen this address in a browser on this machine. It is as secret as a password. Ctrl-C ends the server.",
+        server.url()
+    );
+    told.and_then(|()| out.flush())
+        .map_err(|e| Error::file("standard output", e))?;
+    server.run(&|| stop.is_asked())?;
+    Ok(Outcome::printed(String::new()))
+}
+
+#[cfg(not(feature = "serve"))]
+pub(super) fn serve(_: &Arguments) -> Result<Outcome> {
+    use crate::error::Error;
+    let text = "this build has no `serve` (the feature `serve`); the wheel has it".to_owned();
+    Err(Error::Usage(text))
+}
