@@ -136,8 +136,7 @@ fn each_task_has_a_span_in_that_of_its_worker(method: StartMethod, recorded: imp
     let pool = Pool::builder().workers(1).method(method).build().unwrap();
     let values: Vec<Result<u32, TaskError>> = pool.map(half, [0, 1, 2, 3]).unwrap().collect();
     assert_eq!(values.iter().filter(|value| value.is_ok()).count(), 2);
-    assert_eq!(pool.submit(|n: u32| n, 7).unwrap().join().unwrap(), 7);
-    let worker = pool.pids()[0].to_string();
+    let worker = pool.submit(own_pid, 1).unwrap().join().unwrap().to_string();
     pool.join();
     let recorded = recorded();
     let tasks: Vec<&Line> = recorded.iter().filter(|line| line.what == "task").collect();
