@@ -147,7 +147,7 @@ test-clusters: $(VENV)/.stamp-tools ## Run the tests of clusters on the other Py
 	$(INTERRUPTIBLE) $(BIN)/python tools/other_pythons.py --wheels $(WHEELS) --maturin $(BIN)/maturin --workers $(WORKERS) --clusters
 
 # The features of the crate `procession` that users may switch on. All other commands compile it without them.
-RUST_FEATURES = procession/futures,procession/tracing
+RUST_FEATURES = procession/futures,procession/tracing,procession/bytes,procession/ndarray,procession/arrow,procession/num-bigint,procession/half
 
 .PHONY: cargo-test
 cargo-test: | platform ## Run the Rust tests

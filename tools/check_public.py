@@ -15,8 +15,13 @@ import sys
 
 # Whose types and traits are public on purpose. The others (the core, rustix, postcard, libc, thiserror) are details.
 PUBLIC = {
+    "arrow_buffer",  # with the feature `arrow`
+    "bytes",  # with the feature `bytes`
     "futures_core",  # `Stream`, with the feature `futures`
     "futures_sink",  # `Sink`, with the feature `futures`
+    "half",  # with the feature `half`
+    "ndarray",  # views, with the feature `ndarray`
+    "num_bigint",  # with the feature `num-bigint`
     "serde_core",  # `Serialize` and `Deserialize` are the bounds of `Message`
     "zerocopy",  # its traits are the bounds of `Pod`; exported as `procession::zerocopy`
 }

@@ -1,10 +1,11 @@
 """Python and Rust in one family: how programs that use the crate `procession` and this package exchange objects.
 
-Both use the same shared objects. A queue carries values that both sides know: None, bool, int (of 64 bits), float, str,
-bytes, tuple, list and dict, of any size and up to 200 levels deep. In Rust such a value is a `procession::Value`. An
-array that a Rust program sends as a `procession::Block` arrives here as a numpy array of the same memory (without
-numpy: as a memoryview). Rust sends shared objects to Python inside of such values; Python sends them to Rust as the
-bytes that `to_bytes` returns.
+Both use the same shared objects. A queue carries any object: in Rust it is a `procession::Value`, which has variants
+for the built-in types, numpy's arrays and scalars, and common types of the standard library (datetime, Path, Decimal,
+UUID). An instance of any other class is a `procession::python::Instance` there, with its attributes. What a Rust
+program sends in a value arrives here as the natural object. An array that a Rust program sends arrives as a numpy array
+of the same memory (without numpy: as a memoryview), and an array that is sent to a Rust program is not copied out of
+the queue either. Shared objects can be anywhere in such an object; `to_bytes` names them for a program in another way.
 
 `Program` starts a Rust program as a member of the family. The documentation of the crate (`procession::python`) says
 how a Rust program starts a function of a Python module.
@@ -23,7 +24,7 @@ from ._start import lifeline as _lifeline
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
-    from typing import Any
+    from typing import Any, Literal
 
 __all__ = ["Program", "from_bytes", "to_bytes"]
 
@@ -271,8 +272,25 @@ def _block(data: Any, typestr: str, shape: list[int]) -> Any:
     return np.frombuffer(view, np.dtype(typestr)).reshape(shape)
 
 
+def _sent_array(data: bytes | tuple[bytes, int], typestr: str, shape: tuple[int, ...], order: Literal["C", "F"]) -> Any:
+    """Returns an array that a Rust program has sent in a value. `data` is its contents, or a handle and their length.
+
+    The program may still use that memory, so the array is read only; an array of contents can be written to.
+    """
+    if isinstance(data, tuple):
+        buffer: Any = _core.SharedBytes._attached_read_only(*data)
+    else:
+        buffer = bytearray(data)
+    try:
+        import numpy as np
+    except ImportError:
+        # A memoryview of several dimensions is always in C order.
+        return _memoryview(buffer, typestr, list(shape) if order == "C" else [len(buffer) // _itemsize(typestr)])
+    return np.frombuffer(buffer, np.dtype(typestr)).reshape(shape, order=order)
+
+
 def _itemsize(typestr: str) -> int:
-    return int(typestr[2:])
+    return int(typestr[2:].partition("[")[0]) * (4 if typestr[1] == "U" else 1)
 
 
 def _memoryview(data: Any, typestr: str, shape: list[int]) -> Any:

@@ -2,14 +2,46 @@
 
 from __future__ import annotations
 
+import dataclasses
+import enum
 import sys
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 import procession
 from deadlines import PATIENCE
 from procession.queues import ShutDown
 from procession.rust import to_bytes
+
+
+@dataclasses.dataclass
+class Point:
+    x: int
+    y: float
+
+
+@dataclasses.dataclass(slots=True)
+class SlottedPoint:
+    x: int
+    y: float
+
+
+class NamedPoint(NamedTuple):
+    x: int
+    y: float
+
+
+class Color(enum.Enum):
+    RED = "Red"
+    GREEN = 1
+
+
+class Level(enum.IntEnum):
+    HIGH = 7
+
+
+class Stack(list[int]):
+    pass
 
 
 def describe(results: Any, values: list[object], flag: bool) -> None:

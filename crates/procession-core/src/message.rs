@@ -2,12 +2,12 @@
 //!
 //! | encoding | bytes | references | written by | read by |
 //! |---|---|---|---|---|
-//! | [`PICKLE`] | a pickle | the shared objects that it names | Python, Rust | Python; Rust, if it consists of built-ins |
+//! | [`PICKLE`] | a pickle | the shared objects that it names | both | both; Rust, if it knows how its classes are pickled |
 //! | [`BYTES`], [`BYTEARRAY`] | those of a `bytes`, `bytearray`, `Vec<u8>` | | both | both |
 //! | [`TREE`] | a small tree of built-ins, see [`tag`] | | both | both |
-//! | [`BUFFERS`] | number of out-of-band buffers ([PEP 574](https://peps.python.org/pep-0574/)), the length of each; then a pickle | the buffers, then the shared objects | Python | Python |
+//! | [`BUFFERS`] | a [`buffers::Head`]: the out-of-band buffers ([PEP 574](https://peps.python.org/pep-0574/)); then a pickle | the buffers, then the shared objects | Python | both |
 //! | [`POSTCARD`] | serde with postcard | the shared objects and blocks that it names | Rust | Rust |
-//! | [`ARRAY`] | the type code and the items of an `array.array` | | Python | Python |
+//! | [`ARRAY`] | the type code and the items of an `array.array` | | Python | both |
 //! | [`BLOCK`] | description of the elements, see [`block`] | one buffer with the elements | Rust | both |
 
 /// A pickle. See the module documentation.
@@ -75,6 +75,61 @@ pub mod tag {
     pub const MOST_NODES: usize = 64;
     /// Maximum number of bytes of a tree.
     pub const MOST_BYTES: usize = 4096;
+}
+
+/// The head of a message with out-of-band buffers.
+pub mod buffers {
+    /// The bit in a buffer's length that says that the sender's buffer was read-only.
+    pub const WAS_READ_ONLY: u64 = 1 << 63;
+
+    /// Says which buffers a message has. It is written as words of 8 bytes, little-endian: twice the number of buffers, plus 1
+    /// if all references of the message are in a bundle; then for each buffer its length, and its offset and generation if they
+    /// are in a bundle.
+    #[derive(Debug)]
+    pub struct Head {
+        /// The length of each buffer in bytes, with the bit [`WAS_READ_ONLY`].
+        pub lengths: Vec<u64>,
+        /// Offset and generation of each buffer, if all references are in a bundle; else None.
+        pub places: Option<Vec<(u64, u32)>>,
+    }
+
+    impl Head {
+        /// Encodes the head.
+        #[must_use]
+        pub fn written(&self) -> Vec<u8> {
+            let words = self.lengths.iter().enumerate().flat_map(|(i, len)| {
+                let place = self.places.as_ref().map(|places| places[i]);
+                let rest = place.map(|(offset, generation)| [offset, generation.into()]);
+                [*len].into_iter().chain(rest.into_iter().flatten())
+            });
+            let count = self.lengths.len() as u64;
+            let first = count << 1 | u64::from(self.places.is_some());
+            core::iter::once(first)
+                .chain(words)
+                .flat_map(u64::to_le_bytes)
+                .collect()
+        }
+
+        /// Reads the head that `bytes` begin with. Returns it and its length in bytes.
+        #[must_use]
+        pub fn read(bytes: &[u8]) -> Option<(Head, usize)> {
+            let word = |n: usize| Some(u64::from_le_bytes(*bytes.get(8 * n..)?.first_chunk()?));
+            let first = word(0)?;
+            let (count, bundled) = ((first >> 1) as usize, first & 1 == 1);
+            let width = if bundled { 3 } else { 1 };
+            if count > bytes.len() / 8 {
+                return None;
+            }
+            let lengths = (0..count).map(|i| word(1 + width * i)).collect::<Option<_>>()?;
+            let place = |i: usize| Some((word(2 + width * i)?, word(3 + width * i)? as u32));
+            let places = if bundled {
+                Some((0..count).map(place).collect::<Option<_>>()?)
+            } else {
+                None
+            };
+            Some((Head { lengths, places }, 8 * (1 + width * count)))
+        }
+    }
 }
 
 /// The description of a block: one byte with the length of the type, the type as numpy's array protocol writes it

@@ -1,8 +1,10 @@
 //! Blocks: plain old data in family memory that is written once, sent without being copied, and read in place.
 
 use crate::error::FamilyError;
+use crate::handed;
 use crate::memory::{FrozenBuffer, OwnBuffer, Pod};
 use crate::transit::{self, HandleBytes};
+use crate::value::Value;
 use procession_core::family::object::Kind;
 use procession_core::family::{Family, Hold};
 use procession_core::message as encoding;
@@ -12,7 +14,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
-use zerocopy::FromBytes;
+use zerocopy::{FromBytes, IntoBytes};
 
 /// An immutable slice of plain old data in family memory, which any number of processes read in place.
 ///
@@ -43,8 +45,8 @@ pub struct Block<T: Pod = u8> {
 #[derive(Clone)]
 enum Memory {
     Shared(Arc<FrozenBuffer>),
-    /// The bytes of a small message, which came in the message itself. Bytes need no alignment.
-    Inline(Arc<[u8]>),
+    /// The bytes of a small message, which came in the message itself. The words of 16 bytes align them.
+    Inline(Arc<[u128]>),
 }
 
 /// A slice of plain old data in family memory that only this process knows and writes, until it is frozen into a [`Block`].
@@ -170,7 +172,7 @@ impl<T: Pod> Block<T> {
         let hold = match &self.memory {
             Memory::Shared(buffer) if std::ptr::eq(buffer.hold().family, family) => try_clone(buffer.hold())?,
             Memory::Shared(buffer) => family.buffer(buffer.elements(len as usize))?,
-            Memory::Inline(bytes) => family.buffer(bytes)?,
+            Memory::Inline(_) => family.buffer(<[T]>::as_bytes(self))?,
         };
         Ok(BlockReference { hold, len })
     }
@@ -180,6 +182,59 @@ impl Block<u8> {
     /// Takes over a reference to a buffer of at least `len` bytes.
     pub(crate) fn from_buffer(hold: Hold, len: usize) -> Result<Self, String> {
         from_hold(hold, len as u64)
+    }
+
+    /// Makes a block of the bytes of a small message, in this process's own memory.
+    pub(crate) fn inline(bytes: &[u8]) -> Self {
+        let words = bytes.chunks(16).map(|chunk| {
+            let mut word = [0; 16];
+            word[..chunk.len()].copy_from_slice(chunk);
+            u128::from_ne_bytes(word)
+        });
+        Block {
+            memory: Memory::Inline(words.collect()),
+            len: bytes.len(),
+            kind: PhantomData,
+        }
+    }
+
+    /// Returns a handle of the memory in this family. A reference keeps the memory until the handle has arrived.
+    pub(crate) fn handle_in_transit(&self) -> Result<Vec<u8>, String> {
+        let made = Family::home().and_then(|home| self.reference_in(home));
+        let BlockReference { hold, .. } = made.map_err(|e| e.to_string())?;
+        let handle = hold.handle().to_bytes().to_vec();
+        transit::register_in_transit(|| Ok(hold)).map_err(|e| e.to_string())?;
+        Ok(handle)
+    }
+
+    /// Reads the first bytes as `len` elements of another type, in place. None if they are too few, or are not aligned.
+    pub(crate) fn retyped<T: Pod>(&self, len: usize) -> Option<Block<T>> {
+        let fits = len.checked_mul(size_of::<T>())? <= self.len;
+        let aligned = match self.memory {
+            Memory::Shared(_) => true,
+            Memory::Inline(_) => align_of::<T>() <= align_of::<u128>(),
+        };
+        (fits && aligned).then(|| Block {
+            memory: self.memory.clone(),
+            len,
+            kind: PhantomData,
+        })
+    }
+}
+
+impl<T: Pod> Block<T> {
+    /// Returns the block as bytes, in place.
+    pub(crate) fn into_bytes(self) -> Block<u8> {
+        Block {
+            len: self.len * size_of::<T>(),
+            memory: self.memory,
+            kind: PhantomData,
+        }
+    }
+
+    /// Returns whether the data is in this process's own memory: it came inside of a small message.
+    pub(crate) fn is_inline(&self) -> bool {
+        matches!(self.memory, Memory::Inline(_))
     }
 }
 
@@ -199,9 +254,30 @@ impl<T: Pod> Deref for Block<T> {
     fn deref(&self) -> &[T] {
         match &self.memory {
             Memory::Shared(buffer) => buffer.elements(self.len),
-            // Inline blocks are only made for types without alignment, and have a whole number of elements.
-            Memory::Inline(bytes) => <[T]>::ref_from_bytes(bytes).unwrap_or_default(),
+            // `retyped` and `inline` have compared the alignment and the length.
+            Memory::Inline(words) => {
+                let bytes = words.as_bytes().get(..self.len * size_of::<T>());
+                <[T]>::ref_from_bytes(bytes.unwrap_or_default()).unwrap_or_default()
+            }
         }
+    }
+}
+
+impl<T: Pod> TryFrom<&[T]> for Block<T> {
+    type Error = FamilyError;
+
+    /// Copies the elements, as [`from_slice`](Block::from_slice) does.
+    fn try_from(elements: &[T]) -> Result<Self, FamilyError> {
+        Self::from_slice(elements)
+    }
+}
+
+impl<T: Pod> TryFrom<Vec<T>> for Block<T> {
+    type Error = FamilyError;
+
+    /// Copies the elements into family memory. There is no `From`: that memory can be exhausted, and a vector lies elsewhere.
+    fn try_from(elements: Vec<T>) -> Result<Self, FamilyError> {
+        Self::from_slice(&elements)
     }
 }
 
@@ -239,21 +315,39 @@ impl<T: Pod> Serialize for Block<T> {
         // The number of elements, the size of one element in bytes, the handle.
         let written = (self.len as u64, size_of::<T>() as u32, HandleBytes(hold.handle()));
         transit::register_in_transit(|| Ok(hold)).map_err(crate::transit::refused)?;
-        written.serialize(serializer)
+        serializer.serialize_newtype_struct(handed::NAME, &written)
     }
 }
 
 impl<'de, T: Pod> Deserialize<'de> for Block<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let (len, element, HandleBytes(handle)) = <(u64, u32, HandleBytes)>::deserialize(deserializer)?;
+        handed::deserialize(deserializer, |value: Value| match value {
+            Value::Array(array) => array.elements().map_err(|e| e.to_string()),
+            Value::Bytes(bytes) => {
+                let (len, rest) = (
+                    bytes.len() / size_of::<T>().max(1),
+                    bytes.len() % size_of::<T>().max(1),
+                );
+                let block = Block::<u8>::inline(&bytes).retyped(len).filter(|_| rest == 0);
+                block.ok_or_else(|| format!("{} bytes are no whole number of elements", bytes.len()))
+            }
+            other => Err(format!("it is a {}, not an array", other.kind_name())),
+        })
+    }
+}
+
+/// A block as postcard writes it: the number of elements, the size of one element in bytes, the handle.
+impl<T: Pod> handed::Written for Block<T> {
+    type Form = (u64, u32, HandleBytes);
+
+    fn from_form((len, element, HandleBytes(handle)): (u64, u32, HandleBytes)) -> Result<Self, String> {
         if element as usize != size_of::<T>() {
-            return Err(crate::transit::unread(format!(
+            return Err(format!(
                 "the elements of the block have {element} bytes each, not {}",
                 size_of::<T>()
-            )));
+            ));
         }
-        let hold = handle.open(Kind::Buffer).map_err(crate::transit::unread)?;
-        from_hold(hold, len).map_err(crate::transit::unread)
+        from_hold(handle.open(Kind::Buffer).map_err(|e| e.to_string())?, len)
     }
 }
 
@@ -278,7 +372,18 @@ pub(crate) struct BlockReference {
     pub(crate) len: u64,
 }
 
-/// The element types that Python knows, with their names in numpy's array protocol.
+/// Calls a macro with the element types that Python knows, and their names in numpy's array protocol.
+macro_rules! with_elements {
+    ($then:ident) => {
+        $then!(
+            u8 => "|u1", u16 => "<u2", u32 => "<u4", u64 => "<u8",
+            i8 => "|i1", i16 => "<i2", i32 => "<i4", i64 => "<i8",
+            f32 => "<f4", f64 => "<f8", [f32; 2] => "<c8", [f64; 2] => "<c16"
+        );
+    };
+}
+pub(crate) use with_elements;
+
 macro_rules! numpy_types {
     ($($kind:ty => $name:literal),*) => {
         /// Returns the description and the memory of a value that is a block; None if the value is no block.
@@ -293,67 +398,17 @@ macro_rules! numpy_types {
             Ok(None)
         }
 
-        /// Returns the block that a message stands for; None if T is not a block.
-        pub(crate) fn decode<T: 'static>(
-            inline: &[u8],
-            encoding: u32,
-            big: Option<&(Hold, usize)>,
-            refs: &mut Vec<Hold>,
-        ) -> Option<Result<T, String>> {
-            $(if TypeId::of::<T>() == TypeId::of::<Block<$kind>>() {
-                return Some(from_message::<$kind>($name, inline, encoding, big, refs).and_then(|block| {
-                    let mut block = Some(block);
-                    let same = (&mut block as &mut dyn Any).downcast_mut::<Option<T>>();
-                    same.and_then(Option::take).ok_or_else(|| "of another type".into())
-                }));
+        /// Returns the name of an element type; None if Python does not know it.
+        pub(crate) fn typestr_of(kind: TypeId) -> Option<&'static str> {
+            $(if kind == TypeId::of::<$kind>() {
+                return Some($name);
             })*
+            #[cfg(feature = "half")]
+            if kind == TypeId::of::<half::f16>() {
+                return Some("<f2");
+            }
             None
         }
     };
 }
-numpy_types!(
-    u8 => "|u1", u16 => "<u2", u32 => "<u4", u64 => "<u8",
-    i8 => "|i1", i16 => "<i2", i32 => "<i4", i64 => "<i8",
-    f32 => "<f4", f64 => "<f8"
-);
-
-fn from_message<T: Pod>(
-    name: &str,
-    inline: &[u8],
-    encoding: u32,
-    big: Option<&(Hold, usize)>,
-    refs: &mut Vec<Hold>,
-) -> Result<Block<T>, String> {
-    match encoding {
-        // Plain bytes, from Python or from a `Vec<u8>`.
-        encoding::BYTES | encoding::BYTEARRAY if size_of::<T>() == 1 => match big {
-            Some((hold, len)) => from_hold(try_clone(hold).map_err(|e| e.to_string())?, *len as u64),
-            None => Ok(Block {
-                memory: Memory::Inline(inline.into()),
-                len: inline.len(),
-                kind: PhantomData,
-            }),
-        },
-        encoding::TREE | encoding::PICKLE if size_of::<T>() == 1 => {
-            let message = big.map(|(hold, len)| crate::message::copied(hold, *len));
-            let bytes = crate::message::bytes_of_python(message.as_deref().unwrap_or(inline), encoding);
-            let bytes = bytes.ok_or("it is a Python object: receive it as procession::Value")?;
-            Ok(Block {
-                len: bytes.len(),
-                memory: Memory::Inline(bytes.into()),
-                kind: PhantomData,
-            })
-        }
-        encoding::BLOCK => {
-            let (found, shape) = encoding::block::read(inline).ok_or("its description is malformed")?;
-            if found != name {
-                return Err(format!("the elements of the block are {found}, not {name}"));
-            }
-            let len = shape.iter().try_fold(1u64, |all, n| all.checked_mul(*n));
-            let hold = refs.pop().ok_or("the block came without its memory")?;
-            from_hold(hold, len.ok_or("the block is longer than any memory")?)
-        }
-        encoding::POSTCARD => Err("it was put as a value of another type".into()),
-        _ => Err("it is a Python object: receive it as procession::Value".into()),
-    }
-}
+with_elements!(numpy_types);

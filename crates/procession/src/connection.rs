@@ -245,7 +245,8 @@ impl Connection {
         }
         message::with_scratch(|scratch| {
             match any.downcast_ref::<Value>() {
-                Some(value) => crate::pickle::write(value, scratch).map_err(EncodeError::new::<T>)?,
+                Some(value) => crate::pickle::write(value, crate::pickle::Memory::Within, scratch)
+                    .map_err(EncodeError::new::<T>)?,
                 None => message::write(value, scratch)?,
             }
             self.send_bytes(scratch)

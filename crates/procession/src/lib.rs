@@ -55,7 +55,7 @@
 //! | [`Queue`], [`channel`](channel()), [`duplex`] | values from any process to any other, in order |
 //! | [`Lock`], [`RLock`] | mutual exclusion; a caller has to handle the death of the former owner |
 //! | [`Semaphore`], [`Condvar`], [`Event`], [`Barrier`] | waiting for each other |
-//! | [`Block`] | data that is written once, and then read in place by every process that receives it |
+//! | [`Block`], [`Array`] | data that is written once, and then read in place by every process that receives it |
 //! | [`SharedBox`], [`SharedSlice`] | data that any process writes at any time |
 //!
 //! An [`Fd`] in a message sends a file, a socket or the end of a pipe.
@@ -105,6 +105,11 @@
 //! - `tracing`: each process that starts by `spawn` or the fork server runs its function in a span `process`, and each task
 //!   of a pool runs in a span `task`; the parent tells of starts and ends as events. All have the target `procession`. Install
 //!   the subscriber before [`init`], and every process has it.
+//! - `bytes`: `From<Block<T>> for bytes::Bytes`, without a copy.
+//! - `ndarray`: views of a [`Block`] or an [`Array`], without a copy.
+//! - `arrow`: `From<Block<T>> for arrow_buffer::ScalarBuffer<T>`, without a copy.
+//! - `num-bigint`: conversions between [`python::BigInt`] and `num_bigint::BigInt`.
+//! - `half`: `half::f16` as an [`Element`].
 //! - `crash-points` is for this project's own tests, and makes every operation slower.
 #![deny(missing_docs)]
 
@@ -112,9 +117,12 @@
 compile_error!("Procession runs on 64-bit Linux only.");
 
 mod accept;
+mod array;
 mod asynchronous;
 mod batch;
+mod big_int;
 mod block;
+mod calendar;
 mod channel;
 mod code;
 mod condvar;
@@ -122,7 +130,11 @@ mod connection;
 mod descriptor;
 mod entry;
 mod error;
+mod graph;
+mod handed;
+mod instance;
 mod iter;
+mod known_classes;
 mod label;
 mod lock;
 mod memory;
@@ -145,9 +157,16 @@ mod symbol;
 mod sync;
 mod trace;
 mod transit;
+mod typed;
+mod unpickle;
+mod unpickled;
 mod value;
+mod value_serde;
+mod value_tree;
+mod views;
 mod waits;
 
+pub use array::{Array, ArrayError, Element};
 pub use block::{Block, BlockMut};
 pub use channel::{Duplex, Receiver, Sender, bounded_channel, channel, duplex};
 pub use condvar::Condvar;

@@ -19,7 +19,7 @@
 #![allow(unsafe_code)]
 
 use procession_core::family::object::{HEADER, Kind};
-use procession_core::family::{Family, Hold};
+use procession_core::family::{Family, Handle, Hold};
 use procession_core::sys::memory::Map;
 use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
@@ -214,6 +214,17 @@ impl Array {
     /// Takes over a reference to an array. None if the object is no array.
     pub(crate) fn new(hold: Hold) -> Option<Array> {
         is_kind(&hold, Kind::Array).then_some(Array(hold))
+    }
+
+    /// Opens the buffer of an array that Python has moved on: the sender still has a view of it, and may write to it. So it is
+    /// read as an array.
+    pub(crate) fn moved(handle: &[u8], len: usize) -> Result<Array, String> {
+        let handle = Handle::from_bytes(handle).map_err(|e| e.to_string())?;
+        let hold = handle.open(Kind::Buffer).map_err(|e| e.to_string())?;
+        if len as u64 > hold.room() {
+            return Err("a buffer is shorter than its handle says".into());
+        }
+        Ok(Array(hold))
     }
 
     pub(crate) fn hold(&self) -> &Hold {

@@ -6,22 +6,32 @@
 //! |---|---|---|
 //! | `Vec<u8>` | its bytes | a copy |
 //! | [`Block<T>`](crate::Block) | a reference to a buffer of family memory | a view of that buffer |
-//! | [`Value`] | the format that Python writes and reads | a tree of values |
+//! | [`Value`], [`Array`] | the format that Python writes and reads | a tree of values, in which arrays are views of buffers |
+//!
+//! What Python has sent is decoded as a [`Value`] first. If the type is another one, serde makes it of the value (`typed.rs`).
 //!
 //! Blocks and handles of shared objects *inside* of a value travel the same way: the message has references to them.
 
+use crate::array::Array;
 use crate::block::{self, Block};
 use crate::error::{DecodeError, EncodeError, FamilyError};
+use crate::known_classes::array_of_code;
+use crate::pickle;
 use crate::transit::{self, Frame};
+use crate::typed;
+use crate::unpickled::{self, Refusal};
 use crate::value::Value;
-use procession_core::family::object::HEADER;
+use procession_core::family::object::Kind;
 use procession_core::family::{Family, Hold};
 use procession_core::message as encoding;
+use procession_core::message::buffers::{Head, WAS_READ_ONLY};
+use procession_core::process::Fetched;
 use procession_core::queue::layout::MOST_REFS;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::any::{Any, TypeId};
 use std::cell::Cell;
+use std::sync::{Mutex, PoisonError};
 
 /// A type that can be sent as a message: one that serde can write and read, without borrowing.
 ///
@@ -127,10 +137,17 @@ pub(crate) fn outgoing<T: Message, R, E: From<EncodeError> + From<FamilyError>>(
         return send(plain(bytes, encoding::BYTES));
     }
     with_scratch(|scratch| {
-        if let Some(value) = any.downcast_ref::<Value>() {
+        let array = any.downcast_ref::<Array>().cloned().map(Value::Array);
+        if let Some(value) = array.as_ref().or_else(|| any.downcast_ref::<Value>()) {
+            if let Value::Bytes(bytes) = value {
+                return send(plain(bytes, encoding::BYTES));
+            }
             let frame = Frame::open();
-            let encoding = value.encode(scratch).map_err(EncodeError::new::<T>)?;
-            let refs = frame.take(family);
+            let encoding = python_message(value, scratch).map_err(EncodeError::new::<T>)?;
+            let mut refs = frame.take(family);
+            if refs.len() >= MOST_REFS {
+                refs = vec![family.bundle(refs).map_err(FamilyError)?];
+            }
             return send(Outgoing {
                 refs,
                 ..plain(scratch, encoding)
@@ -157,6 +174,16 @@ pub(crate) fn outgoing<T: Message, R, E: From<EncodeError> + From<FamilyError>>(
             oob_bytes,
         })
     })
+}
+
+/// Appends a value as Python reads it. Returns the encoding.
+fn python_message(value: &Value, out: &mut Vec<u8>) -> Result<u32, String> {
+    if value.is_small(&mut 0, 0) {
+        value.write(out, 0)?;
+        return Ok(encoding::TREE);
+    }
+    pickle::write(value, pickle::Memory::Shared, out)?;
+    Ok(encoding::PICKLE)
 }
 
 fn plain(bytes: &[u8], encoding: u32) -> Outgoing<'_> {
@@ -228,59 +255,186 @@ impl postcard::ser_flavors::Flavor for Appending<'_> {
 }
 
 /// Decodes a message. Its bytes are `inline`, or the first bytes of the buffer `big`. `refs` are the message's references.
-/// They are dropped after the value was decoded: the shared objects in it then have references of their own.
+/// They are dropped after the value was decoded: the shared objects in it then have references of their own. If the message is
+/// no `T`, the error keeps the message.
 pub(crate) fn incoming<T: Message>(
     inline: &[u8],
     encoding: u32,
     big: Option<(Hold, usize)>,
-    mut refs: Vec<Hold>,
+    refs: Vec<Hold>,
 ) -> Result<T, DecodeError> {
-    if TypeId::of::<T>() == TypeId::of::<Vec<u8>>() {
-        return match encoding {
-            encoding::BYTES | encoding::BYTEARRAY => Ok(is(match big {
-                Some((hold, len)) => copied(&hold, len),
-                None => inline.to_vec(),
-            })),
-            encoding::TREE | encoding::PICKLE => {
-                let message = big.map(|(hold, len)| copied(&hold, len));
-                bytes_of_python(message.as_deref().unwrap_or(inline), encoding)
-                    .map(is)
-                    .ok_or_else(|| unexpected::<T>(encoding))
+    // These two are what most messages are.
+    if big.is_none() && encoding == encoding::POSTCARD && !is_python::<T>() {
+        return match deserialized(inline) {
+            Ok(value) => {
+                if !refs.is_empty() {
+                    drop(refs);
+                    transit::settle();
+                }
+                Ok(value)
             }
-            other => Err(unexpected::<T>(other)),
+            Err(error) => Err(error.with(inline.to_vec(), Mutex::new(Raw::new(encoding, refs)))),
         };
     }
-    if TypeId::of::<T>() == TypeId::of::<Value>() {
-        let bytes = big.map(|(hold, len)| copied(&hold, len));
-        return Value::decode(bytes.as_deref().unwrap_or(inline), encoding)
-            .map(is)
-            .map_err(DecodeError::new::<T>);
+    if big.is_none() && encoding == encoding::BYTES && TypeId::of::<T>() == TypeId::of::<Vec<u8>>() {
+        return Ok(is(inline.to_vec()));
     }
-    if let Some(made) = block::decode::<T>(inline, encoding, big.as_ref(), &mut refs) {
-        return made.map_err(DecodeError::new::<T>);
-    }
-    if encoding != encoding::POSTCARD {
-        return Err(unexpected::<T>(encoding));
-    }
-    let value = match big {
-        None => deserialized(inline),
-        // Reads directly from family memory, so the contents are copied once, into the value.
-        Some((hold, len)) => {
-            deserialized(&Block::<u8>::from_buffer(hold, len).map_err(DecodeError::new::<T>)?)
-        }
+    let block = match big {
+        Some((hold, len)) => Some(Block::<u8>::from_buffer(hold, len).map_err(DecodeError::new::<T>)?),
+        None => None,
     };
-    if !refs.is_empty() {
-        drop(refs);
-        transit::settle();
+    let bytes = block.as_deref().unwrap_or(inline);
+    let mut raw = Raw::new(encoding, refs);
+    let made = decode::<T>(bytes, block.as_ref(), &mut raw);
+    raw.fetched = transit::take_fetched();
+    match made {
+        Ok(value) => Ok(value),
+        Err(Refusal { why, class }) => {
+            Err(DecodeError::of_class::<T>(why, class).with(bytes.to_vec(), Mutex::new(raw)))
+        }
     }
-    value
 }
 
-/// Returns the bytes of a Python `bytes` object; None if the message is another object. A small one travels as a tree.
-pub(crate) fn bytes_of_python(message: &[u8], encoding: u32) -> Option<Vec<u8>> {
-    match Value::decode(message, encoding) {
-        Ok(Value::Bytes(bytes)) => Some(bytes),
-        _ => None,
+/// Returns whether a type is one that Rust never sends in postcard's format.
+fn is_python<T: 'static>() -> bool {
+    let kind = TypeId::of::<T>();
+    kind == TypeId::of::<Value>() || kind == TypeId::of::<Array>() || kind == TypeId::of::<Vec<u8>>()
+}
+
+/// Decodes the bytes of a message. `block` is the memory in which they lie, if that is family memory.
+fn decode<T: Message>(bytes: &[u8], block: Option<&Block<u8>>, raw: &mut Raw) -> Result<T, Refusal> {
+    match raw.encoding {
+        encoding::POSTCARD if is_python::<T>() => {
+            Err("it was put by a Rust program as a value of another type".into())
+        }
+        encoding::POSTCARD => deserialized(bytes).map_err(|e| e.reason().into()),
+        encoding::BYTES | encoding::BYTEARRAY if TypeId::of::<T>() == TypeId::of::<Vec<u8>>() => {
+            Ok(is(bytes.to_vec()))
+        }
+        // Bytes are a block of bytes, in place.
+        encoding::BYTES | encoding::BYTEARRAY if TypeId::of::<T>() == TypeId::of::<Block<u8>>() => {
+            Ok(is(block.cloned().unwrap_or_else(|| Block::inline(bytes))))
+        }
+        _ => {
+            let value = python_value(bytes, raw)?;
+            if TypeId::of::<T>() == TypeId::of::<Value>() {
+                return Ok(is(value));
+            }
+            match value {
+                Value::Bytes(bytes) if TypeId::of::<T>() == TypeId::of::<Vec<u8>>() => Ok(is(bytes)),
+                other => typed::from_value(other).map_err(Refusal::from),
+            }
+        }
+    }
+}
+
+/// Decodes a message that Python has written, or that Python could have written.
+fn python_value(bytes: &[u8], raw: &mut Raw) -> Result<Value, Refusal> {
+    match raw.encoding {
+        encoding::BYTES | encoding::BYTEARRAY => Ok(Value::Bytes(bytes.to_vec())),
+        // This is a message of the family's own queue, or of a connection whose other side knows the key.
+        encoding::TREE => Ok(Value::tree(bytes, true)?),
+        encoding::PICKLE => unpickled::read(bytes, &[]),
+        encoding::BUFFERS => {
+            let (head, used) = Head::read(bytes).ok_or(MALFORMED)?;
+            raw.take_buffers(&head)?;
+            unpickled::read(&bytes[used..], &raw.buffers)
+        }
+        encoding::ARRAY => {
+            let (code, items) = bytes.split_first().ok_or(MALFORMED)?;
+            Ok(Value::Array(array_of_code(*code, Block::inline(items))?))
+        }
+        encoding::BLOCK => {
+            let (typestr, shape) = encoding::block::read(bytes).ok_or("its description is malformed")?;
+            if raw.buffers.is_empty() {
+                let hold = raw.refs.pop().ok_or("the block came without its memory")?;
+                let room = hold.room() as usize;
+                raw.buffers.push(Block::from_buffer(hold, room)?);
+            }
+            let shape = shape.into_iter().map(|n| n as usize).collect();
+            let block = raw.buffers[0].clone();
+            Ok(Value::Array(Array::arrived(typestr, shape, false, block)?))
+        }
+        _ => Err(MALFORMED.into()),
+    }
+}
+
+const MALFORMED: &str = "it was written by another version of Procession";
+
+impl DecodeError {
+    /// Decodes the message as another type, for example as a [`Value`]. The message stays in the error.
+    ///
+    /// # Errors
+    /// The message is no `T`. Or the error has no message: it is about bytes that the caller has.
+    pub fn decode<T: Message>(&self) -> Result<T, DecodeError> {
+        let rest = self.rest().and_then(|rest| rest.downcast_ref::<Mutex<Raw>>());
+        let rest = rest.ok_or_else(|| DecodeError::new::<T>("the error is not about a message"))?;
+        let mut raw = rest.lock().unwrap_or_else(PoisonError::into_inner);
+        decode(self.bytes(), None, &mut raw)
+            .map_err(|Refusal { why, class }| DecodeError::of_class::<T>(why, class))
+    }
+}
+
+/// What came with a message that could not be decoded.
+#[derive(Debug)]
+struct Raw {
+    encoding: u32,
+    refs: Vec<Hold>,
+    /// The buffers of the message, once they were taken from `refs`.
+    buffers: Vec<Block<u8>>,
+    /// The descriptors that were decoded.
+    fetched: Vec<Fetched>,
+}
+
+impl Drop for Raw {
+    fn drop(&mut self) {
+        self.refs.clear();
+        self.fetched.drain(..).for_each(Fetched::settle);
+    }
+}
+
+impl Raw {
+    fn new(encoding: u32, refs: Vec<Hold>) -> Raw {
+        Raw {
+            encoding,
+            refs,
+            buffers: Vec::new(),
+            fetched: transit::take_fetched(),
+        }
+    }
+
+    /// Takes the buffers that the head describes from the references.
+    fn take_buffers(&mut self, head: &Head) -> Result<(), Refusal> {
+        if !self.buffers.is_empty() {
+            return Ok(());
+        }
+        let count = head.lengths.len();
+        let holds = match &head.places {
+            // The references are in a bundle, which stays: it keeps the shared objects of the message.
+            Some(places) => {
+                let bundle = self.refs.first().ok_or(MALFORMED)?;
+                let open = |(offset, generation): &(u64, u32)| {
+                    bundle.family.open(*offset, *generation, Kind::Buffer)
+                };
+                places
+                    .iter()
+                    .map(open)
+                    .collect::<Result<_, _>>()
+                    .map_err(|e| e.to_string())?
+            }
+            None if count <= self.refs.len() => {
+                let rest = self.refs.split_off(count);
+                std::mem::replace(&mut self.refs, rest)
+            }
+            None => return Err(MALFORMED.into()),
+        };
+        // Python has made the buffers for this message, so no process writes to them.
+        let buffers = holds.into_iter().zip(&head.lengths).map(|(hold, len)| {
+            let len = (len & !WAS_READ_ONLY) as usize;
+            Ok(Block::from_buffer(hold, len)?)
+        });
+        self.buffers = buffers.collect::<Result<_, Refusal>>()?;
+        Ok(())
     }
 }
 
@@ -292,24 +446,4 @@ fn is<T: 'static, V: 'static>(value: V) -> T {
         Some(value) => value,
         None => unreachable!("the types were compared"),
     }
-}
-
-pub(crate) fn copied(hold: &Hold, len: usize) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    hold.family.copy_out(hold.offset + HEADER, len, &mut bytes);
-    bytes
-}
-
-fn unexpected<T>(found: u32) -> DecodeError {
-    DecodeError::new::<T>(match found {
-        encoding::PICKLE | encoding::BUFFERS => {
-            "it is a pickle; from Python send None, bool, int, float, str, bytes, tuple, list and dict, and receive them as \
-             procession::Value"
-        }
-        encoding::TREE => "it is a Python object: receive it as procession::Value",
-        encoding::BYTES | encoding::BYTEARRAY => "it is plain bytes: receive them as Vec<u8> or Block<u8>",
-        encoding::BLOCK => "it is a block: receive it as procession::Block",
-        encoding::POSTCARD => "it was put as a value of another type",
-        _ => "it was written by another version of Procession",
-    })
 }

@@ -155,7 +155,7 @@ pub(crate) fn result_of_python<R: Message>(
             signal: -code,
         });
     }
-    let raised = report.and_then(|report| crate::pickle::read(report).ok());
+    let raised = report.and_then(|report| crate::unpickled::read(report, &[]).ok());
     let text = |n: usize| Some(raised.as_ref()?.as_slice()?.get(n)?.as_str()?.to_owned());
     match (text(0), text(1), text(2)) {
         (Some(exception), Some(message), Some(traceback)) => Err(ProcessError::Raised {

@@ -1,375 +1,306 @@
-//! Writes and reads pickles of built-in types: the format for values that are too large for a small message.
+//! Writes values as pickles: the format for values that are too large for a small message, or have no place in one.
 //!
 //! A pickle is a program for a small stack machine (PEP 307, PEP 3154; the instructions are documented in CPython's
-//! `pickletools`). This module writes the simplest such program, in protocol 4, which Python 3.4 and later read. It reads the
-//! instructions that Python's own pickler writes for `None`, `bool`, `int`, `float`, `str`, `bytes`, `bytearray`, `tuple`,
-//! `list` and `dict`. It refuses every instruction that imports or calls something.
+//! `pickletools`). This module writes simple programs in protocol 4, which Python 3.4 and later read. Python makes the
+//! natural object of every value: a `datetime` of a [`DateTime`](crate::python::DateTime), a numpy array of an
+//! [`Array`], which is a view of the same memory.
 
+use crate::array::Array;
+use crate::calendar::{Time, TimeDelta, TimeZone};
+use crate::instance::Instance;
+use crate::unpickled::DEEPEST;
 use crate::value::Value;
-use std::collections::{HashMap, HashSet};
+use procession_core::message::block;
+use std::os::unix::ffi::OsStrExt;
 
-/// The deepest nesting that is written and read.
-const DEEPEST: usize = 200;
+const MARK: u8 = b'(';
+const TUPLE: u8 = b't';
+const REDUCE: u8 = b'R';
+const NEWOBJ: u8 = 0x81;
+const BUILD: u8 = b'b';
 
-const NOT_PLAIN: &str =
-    "it is a pickle of something other than None, bool, int, float, str, bytes, tuple, list and dict";
-const MALFORMED: &str = "it is a malformed pickle";
+/// Arrays of fewer bytes are written into the pickle.
+const WORTH_A_BLOCK: usize = 4096;
+
+/// Where the elements of arrays go.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Memory {
+    /// The reader maps this family's memory: the pickle has handles of the memory.
+    Shared,
+    /// The reader may be any program: the pickle has the elements.
+    Within,
+}
 
 /// Appends a value as a pickle.
-pub(crate) fn write(value: &Value, out: &mut Vec<u8>) -> Result<(), String> {
+pub(crate) fn write(value: &Value, memory: Memory, out: &mut Vec<u8>) -> Result<(), String> {
     out.extend_from_slice(&[0x80, 4]);
-    put(value, out, 0)?;
+    Writer { out, memory }.put(value, 0)?;
     out.push(b'.');
     Ok(())
 }
 
-fn put(value: &Value, out: &mut Vec<u8>, depth: usize) -> Result<(), String> {
-    if depth > DEEPEST {
-        return Err("it is nested too deeply".into());
-    }
-    match value {
-        Value::None => out.push(b'N'),
-        Value::Bool(true) => out.push(0x88),
-        Value::Bool(false) => out.push(0x89),
-        Value::Int(value) => {
-            // LONG1: a number of bytes in two's complement.
-            out.extend_from_slice(&[0x8a, 8]);
-            out.extend_from_slice(&value.to_le_bytes());
-        }
-        Value::Float(value) => {
-            out.push(b'G');
-            out.extend_from_slice(&value.to_be_bytes());
-        }
-        Value::Str(text) => run(0x8d, text.as_bytes(), out),
-        Value::Bytes(bytes) => run(0x8e, bytes, out),
-        Value::Tuple(values) => {
-            out.push(b'(');
-            values.iter().try_for_each(|v| put(v, out, depth + 1))?;
-            out.push(b't');
-        }
-        Value::List(values) => {
-            out.extend_from_slice(b"](");
-            values.iter().try_for_each(|v| put(v, out, depth + 1))?;
-            out.push(b'e');
-        }
-        Value::Dict(pairs) => {
-            out.extend_from_slice(b"}(");
-            for (key, value) in pairs {
-                put(key, out, depth + 1)?;
-                put(value, out, depth + 1)?;
-            }
-            out.push(b'u');
-        }
-        Value::Shared(_) => {
-            return Err(
-                "shared objects travel in values of up to 64 parts and 4096 bytes, not in larger ones".into(),
-            );
-        }
-    }
-    Ok(())
+struct Writer<'a> {
+    out: &'a mut Vec<u8>,
+    memory: Memory,
 }
 
-fn run(instruction: u8, bytes: &[u8], out: &mut Vec<u8>) {
-    out.push(instruction);
-    out.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
-    out.extend_from_slice(bytes);
-}
+type Written = Result<(), String>;
 
-/// Reads a value from a pickle.
-pub(crate) fn read(bytes: &[u8]) -> Result<Value, String> {
-    // The pickler memoises every string and tuple, and refers again to few of them. The first run finds out to which.
-    let mut first = Machine::new(bytes, None);
-    let value = first.run()?;
-    if first.recalled.is_empty() {
-        return Ok(value);
-    }
-    Machine::new(bytes, Some(first.recalled)).run()
-}
-
-/// A value on the stack, and how deeply it is nested.
-#[derive(Clone)]
-struct Item(Value, usize);
-
-struct Machine<'a> {
-    bytes: &'a [u8],
-    stack: Vec<Item>,
-    /// The positions of the marks on the stack.
-    marks: Vec<usize>,
-    /// How many objects were memoised.
-    noted: u64,
-    memo: HashMap<u64, Item>,
-    /// The memo entries that are used later. None in the first run, which finds them out.
-    wanted: Option<HashSet<u64>>,
-    recalled: HashSet<u64>,
-    /// How many bytes may still be copied for repeated references.
-    budget: usize,
-}
-
-impl<'a> Machine<'a> {
-    fn new(bytes: &'a [u8], wanted: Option<HashSet<u64>>) -> Self {
-        Machine {
-            bytes,
-            stack: Vec::new(),
-            marks: Vec::new(),
-            noted: 0,
-            memo: HashMap::new(),
-            wanted,
-            recalled: HashSet::new(),
-            budget: budget(bytes),
-        }
-    }
-
-    fn run(&mut self) -> Result<Value, String> {
-        loop {
-            let [instruction] = self.take()?;
-            match instruction {
-                0x80 => drop(self.take::<1>()?), // PROTO
-                0x95 => drop(self.take::<8>()?), // FRAME
-                b'.' => return self.end(),
-                b'N' => self.push(Value::None),
-                0x88 => self.push(Value::Bool(true)),
-                0x89 => self.push(Value::Bool(false)),
-                b'K' => {
-                    let [value] = self.take()?;
-                    self.push(Value::Int(value.into()));
-                }
-                b'M' => {
-                    let value = u16::from_le_bytes(self.take()?);
-                    self.push(Value::Int(value.into()));
-                }
-                b'J' => {
-                    let value = i32::from_le_bytes(self.take()?);
-                    self.push(Value::Int(value.into()));
-                }
-                0x8a => self.long()?,
-                b'G' => {
-                    let value = f64::from_be_bytes(self.take()?);
-                    self.push(Value::Float(value));
-                }
-                0x8c => {
-                    let [len] = self.take()?;
-                    self.text(len.into())?;
-                }
-                b'X' => {
-                    let len = u32::from_le_bytes(self.take()?);
-                    self.text(len.into())?;
-                }
-                0x8d => {
-                    let len = u64::from_le_bytes(self.take()?);
-                    self.text(len)?;
-                }
-                b'C' => {
-                    let [len] = self.take()?;
-                    self.raw(len.into())?;
-                }
-                b'B' => {
-                    let len = u32::from_le_bytes(self.take()?);
-                    self.raw(len.into())?;
-                }
-                0x8e | 0x96 => {
-                    let len = u64::from_le_bytes(self.take()?);
-                    self.raw(len)?;
-                }
-                b'(' => self.marks.push(self.stack.len()),
-                b')' => self.push(Value::Tuple(Vec::new())),
-                0x85..=0x87 => {
-                    let count = usize::from(instruction - 0x84);
-                    let from = self.stack.len().checked_sub(count).ok_or(MALFORMED)?;
-                    self.tuple(from)?;
-                }
-                b't' => {
-                    let from = self.marks.pop().ok_or(MALFORMED)?;
-                    self.tuple(from)?;
-                }
-                b']' => self.push(Value::List(Vec::new())),
-                b'}' => self.push(Value::Dict(Vec::new())),
-                b'a' => {
-                    let from = self.stack.len().checked_sub(1).ok_or(MALFORMED)?;
-                    self.append(from)?;
-                }
-                b'e' => {
-                    let from = self.marks.pop().ok_or(MALFORMED)?;
-                    self.append(from)?;
-                }
-                b's' => {
-                    let from = self.stack.len().checked_sub(2).ok_or(MALFORMED)?;
-                    self.set(from)?;
-                }
-                b'u' => {
-                    let from = self.marks.pop().ok_or(MALFORMED)?;
-                    self.set(from)?;
-                }
-                0x94 => self.remember(self.noted)?,
-                b'q' => {
-                    let [place] = self.take()?;
-                    self.remember(place.into())?;
-                }
-                b'r' => {
-                    let place = u32::from_le_bytes(self.take()?);
-                    self.remember(place.into())?;
-                }
-                b'h' => {
-                    let [place] = self.take()?;
-                    self.recall(place.into())?;
-                }
-                b'j' => {
-                    let place = u32::from_le_bytes(self.take()?);
-                    self.recall(place.into())?;
-                }
-                _ => return Err(NOT_PLAIN.into()),
-            }
-        }
-    }
-
-    fn take<const N: usize>(&mut self) -> Result<[u8; N], String> {
-        let (head, rest) = self.bytes.split_first_chunk::<N>().ok_or(MALFORMED)?;
-        self.bytes = rest;
-        Ok(*head)
-    }
-
-    fn take_run(&mut self, len: u64) -> Result<Vec<u8>, String> {
-        let len = usize::try_from(len).map_err(|_| MALFORMED)?;
-        let (run, rest) = self.bytes.split_at_checked(len).ok_or(MALFORMED)?;
-        self.bytes = rest;
-        Ok(run.to_vec())
-    }
-
-    fn push(&mut self, value: Value) {
-        self.stack.push(Item(value, 0));
-    }
-
-    fn end(&mut self) -> Result<Value, String> {
-        match (self.stack.pop(), self.stack.is_empty(), self.bytes.is_empty()) {
-            (Some(Item(value, _)), true, true) => Ok(value),
-            _ => Err(MALFORMED.into()),
-        }
-    }
-
-    fn long(&mut self) -> Result<(), String> {
-        let [len] = self.take()?;
-        let bytes = self.take_run(len.into())?;
-        if bytes.len() > 8 {
-            return Err("it contains an integer of more than 64 bits".into());
-        }
-        let negative = bytes.last().is_some_and(|last| last & 0x80 != 0);
-        let mut eight = [if negative { 0xff } else { 0 }; 8];
-        eight[..bytes.len()].copy_from_slice(&bytes);
-        self.push(Value::Int(i64::from_le_bytes(eight)));
-        Ok(())
-    }
-
-    fn text(&mut self, len: u64) -> Result<(), String> {
-        let text = String::from_utf8(self.take_run(len)?);
-        let text = text.map_err(|_| "it contains a str with lone surrogates, which is no UTF-8")?;
-        self.push(Value::Str(text));
-        Ok(())
-    }
-
-    fn raw(&mut self, len: u64) -> Result<(), String> {
-        let bytes = self.take_run(len)?;
-        self.push(Value::Bytes(bytes));
-        Ok(())
-    }
-
-    /// Takes the items from stack position `from` on, and computes the depth of an object that contains them.
-    fn above(&mut self, from: usize) -> Result<(Vec<Value>, usize), String> {
-        if from > self.stack.len() || self.marks.last().is_some_and(|mark| *mark > from) {
-            return Err(MALFORMED.into());
-        }
-        let items = self.stack.split_off(from);
-        let depth = 1 + items.iter().map(|Item(_, depth)| *depth).max().unwrap_or(0);
+impl Writer<'_> {
+    fn put(&mut self, value: &Value, depth: usize) -> Written {
         if depth > DEEPEST {
             return Err("it is nested too deeply".into());
         }
-        Ok((items.into_iter().map(|Item(value, _)| value).collect(), depth))
-    }
-
-    fn tuple(&mut self, from: usize) -> Result<(), String> {
-        let (values, depth) = self.above(from)?;
-        self.stack.push(Item(Value::Tuple(values), depth));
+        match value {
+            Value::None => self.out.push(b'N'),
+            Value::Bool(true) => self.out.push(0x88),
+            Value::Bool(false) => self.out.push(0x89),
+            Value::Int(value) => self.int(*value),
+            Value::BigInt(value) => {
+                let bytes = value.to_le_bytes();
+                // LONG4
+                self.out.push(0x8b);
+                let len = i32::try_from(bytes.len()).map_err(|_| "it has an int of more than 2 GiB")?;
+                self.out.extend_from_slice(&len.to_le_bytes());
+                self.out.extend_from_slice(bytes);
+            }
+            Value::Float(value) => self.float(*value),
+            Value::Complex { re, im } => {
+                let both = [*re, *im];
+                self.call("builtins", "complex", |w| {
+                    both.iter().for_each(|part| w.float(*part));
+                    Ok(())
+                })?;
+            }
+            Value::Str(text) => self.run(0x8d, text.as_bytes()),
+            Value::Bytes(bytes) => self.run(0x8e, bytes),
+            Value::Tuple(values) => self.tuple(|w| w.each(values, depth))?,
+            Value::List(values) => {
+                self.out.push(b']');
+                self.items(values, depth)?;
+            }
+            Value::Dict(pairs) => {
+                self.out.push(b'}');
+                self.pairs(pairs, depth)?;
+            }
+            Value::Set(values) => {
+                self.out.extend_from_slice(&[0x8f, MARK]);
+                self.each(values, depth)?;
+                self.out.push(0x90);
+            }
+            Value::FrozenSet(values) => {
+                self.out.push(MARK);
+                self.each(values, depth)?;
+                self.out.push(0x91);
+            }
+            Value::Array(array) => self.array(array)?,
+            Value::Date(date) => self.call("datetime", "date", |w| {
+                w.run(0x8e, &date.packed());
+                Ok(())
+            })?,
+            Value::Time(time) => self.call("datetime", "time", |w| {
+                let mut packed = time.packed();
+                packed[0] |= if time.fold { 0x80 } else { 0 };
+                w.run(0x8e, &packed);
+                w.zone(time)
+            })?,
+            Value::DateTime(both) => self.call("datetime", "datetime", |w| {
+                let mut packed = [&both.date.packed()[..], &both.time.packed()].concat();
+                packed[2] |= if both.time.fold { 0x80 } else { 0 };
+                w.run(0x8e, &packed);
+                w.zone(&both.time)
+            })?,
+            Value::TimeDelta(delta) => self.delta(*delta)?,
+            Value::Path(path) => {
+                let text = escaped(path.as_os_str().as_bytes());
+                self.call("pathlib", "Path", |w| {
+                    w.run(0x8d, &text);
+                    Ok(())
+                })?;
+            }
+            Value::Decimal(text) => self.call("decimal", "Decimal", |w| {
+                w.run(0x8d, text.as_bytes());
+                Ok(())
+            })?,
+            Value::Uuid(bytes) => {
+                let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+                self.call("uuid", "UUID", |w| {
+                    w.run(0x8d, hex.as_bytes());
+                    Ok(())
+                })?;
+            }
+            Value::Range(range) => self.call("builtins", "range", |w| {
+                [range.start, range.stop, range.step]
+                    .into_iter()
+                    .for_each(|n| w.int(n));
+                Ok(())
+            })?,
+            Value::Instance(instance) => self.instance(instance, depth)?,
+            Value::Shared(shared) => {
+                let (kind, handle, described) = shared.named()?;
+                self.call("procession.rust", "_opened", |w| {
+                    w.int(kind.into());
+                    w.run(0x8e, &handle);
+                    let Some((typestr, shape)) = block::read(described) else {
+                        w.out.push(b'N');
+                        return Ok(());
+                    };
+                    w.tuple(|w| {
+                        w.run(0x8d, typestr.as_bytes());
+                        w.lengths(shape.into_iter());
+                        Ok(())
+                    })
+                })?;
+            }
+        }
         Ok(())
     }
 
-    fn append(&mut self, from: usize) -> Result<(), String> {
-        let (values, deep) = self.above(from)?;
-        match self.stack.last_mut() {
-            Some(Item(Value::List(list), depth)) => {
-                list.extend(values);
-                *depth = deep.max(*depth);
-                Ok(())
-            }
-            _ => Err(NOT_PLAIN.into()),
-        }
+    fn each(&mut self, values: &[Value], depth: usize) -> Written {
+        values.iter().try_for_each(|value| self.put(value, depth + 1))
     }
 
-    fn set(&mut self, from: usize) -> Result<(), String> {
-        let (values, deep) = self.above(from)?;
-        let mut values = values.into_iter();
-        match self.stack.last_mut() {
-            Some(Item(Value::Dict(dict), depth)) => {
-                while let Some(key) = values.next() {
-                    dict.push((key, values.next().ok_or(MALFORMED)?));
+    fn items(&mut self, values: &[Value], depth: usize) -> Written {
+        self.out.push(MARK);
+        self.each(values, depth)?;
+        self.out.push(b'e');
+        Ok(())
+    }
+
+    fn pairs(&mut self, pairs: &[(Value, Value)], depth: usize) -> Written {
+        self.out.push(MARK);
+        for (key, value) in pairs {
+            self.put(key, depth + 1)?;
+            self.put(value, depth + 1)?;
+        }
+        self.out.push(b'u');
+        Ok(())
+    }
+
+    fn int(&mut self, value: i64) {
+        // LONG1: a number of bytes in two's complement.
+        self.out.extend_from_slice(&[0x8a, 8]);
+        self.out.extend_from_slice(&value.to_le_bytes());
+    }
+
+    fn float(&mut self, value: f64) {
+        self.out.push(b'G');
+        self.out.extend_from_slice(&value.to_be_bytes());
+    }
+
+    fn run(&mut self, instruction: u8, bytes: &[u8]) {
+        self.out.push(instruction);
+        self.out.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
+        self.out.extend_from_slice(bytes);
+    }
+
+    fn tuple(&mut self, contents: impl FnOnce(&mut Self) -> Written) -> Written {
+        self.out.push(MARK);
+        contents(self)?;
+        self.out.push(TUPLE);
+        Ok(())
+    }
+
+    fn lengths(&mut self, lengths: impl Iterator<Item = u64>) {
+        self.out.push(MARK);
+        lengths.for_each(|length| self.int(length as i64));
+        self.out.push(TUPLE);
+    }
+
+    fn global(&mut self, module: &str, name: &str) {
+        self.run(0x8d, module.as_bytes());
+        self.run(0x8d, name.as_bytes());
+        self.out.push(0x93);
+    }
+
+    /// Writes a call of a function or class with the arguments that `args` writes.
+    fn call(&mut self, module: &str, name: &str, args: impl FnOnce(&mut Self) -> Written) -> Written {
+        self.global(module, name);
+        self.tuple(args)?;
+        self.out.push(REDUCE);
+        Ok(())
+    }
+
+    fn delta(&mut self, delta: TimeDelta) -> Written {
+        self.call("datetime", "timedelta", |w| {
+            w.int(delta.days.into());
+            w.int(delta.seconds.into());
+            w.int(delta.microseconds.into());
+            Ok(())
+        })
+    }
+
+    fn zone(&mut self, time: &Time) -> Written {
+        match time.zone.as_deref() {
+            None => Ok(()),
+            Some(TimeZone::Named(name)) => self.call("zoneinfo", "ZoneInfo", |w| {
+                w.run(0x8d, name.as_bytes());
+                Ok(())
+            }),
+            Some(TimeZone::Fixed { offset, name }) => self.call("datetime", "timezone", |w| {
+                w.delta(*offset)?;
+                if let Some(name) = name {
+                    w.run(0x8d, name.as_bytes());
                 }
-                *depth = deep.max(*depth);
                 Ok(())
+            }),
+        }
+    }
+
+    fn array(&mut self, array: &Array) -> Written {
+        let bytes = array.as_bytes();
+        let in_place = self.memory == Memory::Shared && (array.is_shared() || bytes.len() >= WORTH_A_BLOCK);
+        let handle = in_place.then(|| array.memory().handle_in_transit()).transpose()?;
+        self.call("procession.rust", "_sent_array", |w| {
+            match handle {
+                Some(handle) => w.tuple(|w| {
+                    w.run(0x8e, &handle);
+                    w.int(bytes.len() as i64);
+                    Ok(())
+                })?,
+                None => w.run(0x8e, bytes),
             }
-            _ => Err(NOT_PLAIN.into()),
-        }
+            w.run(0x8d, array.typestr().as_bytes());
+            w.lengths(array.shape().iter().map(|n| *n as u64));
+            w.run(0x8d, if array.is_fortran() { b"F" } else { b"C" });
+            Ok(())
+        })
     }
 
-    /// Memoises the top of the stack. A list or a dict is memoised before it is filled; a marker notes that it was one.
-    fn remember(&mut self, place: u64) -> Result<(), String> {
-        self.noted += 1;
-        let item = self.stack.last().ok_or(MALFORMED)?;
-        if self.wanted.as_ref().is_some_and(|wanted| wanted.contains(&place)) {
-            let item = match &item.0 {
-                Value::List(_) | Value::Dict(_) => Item(Value::None, usize::MAX),
-                _ => item.clone(),
-            };
-            self.memo.insert(place, item);
+    fn instance(&mut self, instance: &Instance, depth: usize) -> Written {
+        let parts = instance.parts();
+        self.global(&parts.module, &parts.name);
+        self.tuple(|w| w.each(&parts.args, depth))?;
+        if !parts.keywords.is_empty() {
+            self.out.push(b'}');
+            self.pairs(&parts.keywords, depth)?;
+            self.out.push(0x92);
+        } else {
+            self.out.push(if parts.called { REDUCE } else { NEWOBJ });
         }
-        Ok(())
-    }
-
-    fn recall(&mut self, place: u64) -> Result<(), String> {
-        if self.wanted.is_none() {
-            self.recalled.insert(place);
-            self.push(Value::None);
-            return Ok(());
+        if !parts.items.is_empty() {
+            self.items(&parts.items, depth)?;
         }
-        let Item(value, depth) = self.memo.get(&place).ok_or(MALFORMED)?;
-        if *depth == usize::MAX {
-            return Err(
-                "it contains a list or dict twice, which only Python can tell from two equal ones".into(),
-            );
+        if !parts.pairs.is_empty() {
+            self.pairs(&parts.pairs, depth)?;
         }
-        spend(&mut self.budget, value)?;
-        self.stack.push(Item(value.clone(), *depth));
+        if let Some(state) = &parts.state {
+            self.put(state, depth + 1)?;
+            self.out.push(BUILD);
+        }
         Ok(())
     }
 }
 
-/// Returns how many bytes may be copied for repeated references in a message of these bytes. Without a limit, a few
-/// bytes could stand for gigabytes of nested tuples.
-pub(crate) fn budget(bytes: &[u8]) -> usize {
-    bytes.len().saturating_mul(64).saturating_add(4 << 20)
-}
-
-/// Subtracts the size of a copy of `value` from the budget.
-pub(crate) fn spend(budget: &mut usize, value: &Value) -> Result<(), String> {
-    *budget = budget
-        .checked_sub(weight(value))
-        .ok_or("it contains too many objects more than once")?;
-    Ok(())
-}
-
-fn weight(value: &Value) -> usize {
-    size_of::<Value>()
-        + match value {
-            Value::Str(text) => text.len(),
-            Value::Bytes(bytes) => bytes.len(),
-            Value::Tuple(values) | Value::List(values) => values.iter().map(weight).sum(),
-            Value::Dict(pairs) => pairs.iter().map(|(k, v)| weight(k) + weight(v)).sum(),
-            _ => 0,
+/// Returns the text of a file name: bytes that are no UTF-8 become lone surrogates (PEP 383), which pickle writes as UTF-8
+/// would have them.
+fn escaped(name: &[u8]) -> Vec<u8> {
+    let mut text = Vec::with_capacity(name.len());
+    for chunk in name.utf8_chunks() {
+        text.extend_from_slice(chunk.valid().as_bytes());
+        for byte in chunk.invalid() {
+            text.extend_from_slice(&[0xed, 0xb0 | byte >> 6, 0x80 | byte & 0x3f]);
         }
+    }
+    text
 }

@@ -177,6 +177,10 @@ impl<T: Pod> SharedSlice<T> {
         self.array.hold()
     }
 
+    pub(crate) fn array(&self) -> &Arc<Array> {
+        &self.array
+    }
+
     /// Takes over an array of `len` elements. None if it is shorter, or no array.
     pub(crate) fn from_hold(hold: Hold, len: u64) -> Option<Self> {
         let bytes = len.checked_mul(size_of::<T>() as u64)?;

@@ -99,8 +99,12 @@ pub(crate) fn fetched(fetched: Fetched) {
 
 /// Has the copies of the decoded descriptors closed. Called when the message they came with has no references any more.
 pub(crate) fn settle() {
-    let all = FETCHED.with_borrow_mut(std::mem::take);
-    all.into_iter().for_each(Fetched::settle);
+    take_fetched().into_iter().for_each(Fetched::settle);
+}
+
+/// Takes the notes of the decoded descriptors, for a caller that settles them later.
+pub(crate) fn take_fetched() -> Vec<Fetched> {
+    FETCHED.with_borrow_mut(std::mem::take)
 }
 
 /// Notes that a descriptor could not be decoded because this process has no free one.

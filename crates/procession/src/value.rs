@@ -1,15 +1,23 @@
 //! Values that both Python and Rust write and read.
 
+use crate::array::Array;
+use crate::big_int::BigInt;
+use crate::calendar::{Date, DateTime, Time, TimeDelta};
 use crate::error::{DecodeError, EncodeError};
-use crate::pickle;
+use crate::instance::Instance;
 use crate::shared_value::Shared;
-use procession_core::message::{self as encoding, tag};
 use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
 
-/// A tree of Python's built-in types, for messages between Rust programs and Python programs.
+/// A value of Python, for messages between Rust programs and Python programs.
 ///
-/// A [`Queue<Value>`](crate::Queue) is the same object as a Python `Queue`. Any other object that Python sends (an
-/// instance of a class, a set, an integer of more than 64 bits) is a [`DecodeError`] that says so.
+/// A [`Queue<Value>`](crate::Queue) is the same object as a Python `Queue`. The built-in types, the common types of the
+/// standard library and numpy's arrays and scalars have variants of their own. An instance of any other class is an
+/// [`Instance`]. What is no value (a class or a function, an object that contains itself) is a [`DecodeError`], which names
+/// the class and has the bytes of the message.
+///
+/// A queue of another type receives the same objects by serde, if the type's `Deserialize` accepts them: a
+/// `Queue<Point>` takes a dict or a dataclass with the fields of `Point`, and a `Queue<Vec<f64>>` an array.
 ///
 /// ```
 /// use procession::Value;
@@ -17,39 +25,104 @@ use serde::{Deserialize, Serialize};
 /// let value = Value::Tuple(vec![Value::from("seven"), Value::from(7), Value::from(vec![0.5, 1.5])]);
 /// assert_eq!(value.as_slice().unwrap()[1].as_i64(), Some(7));
 /// ```
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub enum Value {
     /// `None`.
     #[default]
     None,
-    /// A `bool`.
+    /// A `bool`, or numpy's.
     Bool(bool),
-    /// An `int`.
+    /// An `int`, or an integer of numpy.
     Int(i64),
-    /// A `float`.
+    /// A `float`, or a float of numpy of up to 64 bits.
     Float(f64),
-    /// A `str`.
+    /// A `str`, or numpy's.
     Str(String),
-    /// A `bytes`. A `bytearray` also arrives as this.
+    /// A `bytes`, or numpy's. A `bytearray` also arrives as this.
     Bytes(Vec<u8>),
     /// A `tuple`.
     Tuple(Vec<Value>),
-    /// A `list`.
+    /// A `list`. A `collections.deque` also arrives as this.
     List(Vec<Value>),
-    /// A `dict`, as its pairs of keys and values in their order.
+    /// A `dict`, as its pairs of keys and values in their order. An `OrderedDict`, `defaultdict` or `Counter` also arrives
+    /// as this.
     Dict(Vec<(Value, Value)>),
     /// A shared object, which is the same object in Python.
     Shared(Shared),
+    /// An `int` that does not fit into an `i64`.
+    BigInt(BigInt),
+    /// A `complex`, or numpy's.
+    Complex {
+        /// The real part.
+        re: f64,
+        /// The imaginary part.
+        im: f64,
+    },
+    /// A `set`, in any order.
+    Set(Vec<Value>),
+    /// A `frozenset`, in any order.
+    FrozenSet(Vec<Value>),
+    /// A numpy array, or an `array.array`. A numpy scalar that no other variant can hold arrives as an array without
+    /// dimensions.
+    Array(Array),
+    /// A `datetime.date`.
+    Date(Date),
+    /// A `datetime.time`.
+    Time(Time),
+    /// A `datetime.datetime`.
+    DateTime(DateTime),
+    /// A `datetime.timedelta`.
+    TimeDelta(TimeDelta),
+    /// A `pathlib.Path` or `PurePosixPath`. It becomes a `pathlib.Path`.
+    Path(PathBuf),
+    /// A `decimal.Decimal`, as its digits.
+    Decimal(String),
+    /// A `uuid.UUID`: its bytes, the most significant one first.
+    Uuid([u8; 16]),
+    /// A `range`.
+    Range(Range),
+    /// An instance of another class.
+    Instance(Instance),
+}
+
+/// A Python `range`: the numbers from `start` on, before `stop`, in steps of `step`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Range {
+    /// The first number.
+    pub start: i64,
+    /// The number before which the range ends.
+    pub stop: i64,
+    /// The distance of the numbers. It may be negative, and is not 0.
+    pub step: i64,
 }
 
 impl Value {
-    /// Returns the number, if this is an `int`.
+    /// Returns the bool, if this is one.
+    #[must_use]
+    pub fn as_bool(&self) -> Option<bool> {
+        match self {
+            Value::Bool(value) => Some(*value),
+            _ => None,
+        }
+    }
+
+    /// Returns the number, if this is an `int` of at most 64 bits, or a member of an `Enum` with such a value.
     #[must_use]
     pub fn as_i64(&self) -> Option<i64> {
         match self {
             Value::Int(value) => Some(*value),
+            Value::Instance(instance) => instance.single()?.as_i64(),
             _ => None,
+        }
+    }
+
+    /// Returns the number, if this is an `int` of at most 128 bits.
+    #[must_use]
+    pub fn as_i128(&self) -> Option<i128> {
+        match self {
+            Value::BigInt(value) => i128::try_from(value).ok(),
+            other => other.as_i64().map(i128::from),
         }
     }
 
@@ -59,36 +132,88 @@ impl Value {
         match self {
             Value::Float(value) => Some(*value),
             Value::Int(value) => Some(*value as f64),
+            Value::BigInt(value) => Some(value.to_f64()),
+            Value::Instance(instance) => instance.single()?.as_f64(),
             _ => None,
         }
     }
 
-    /// Returns the text, if this is a `str`.
+    /// Returns the text, if this is a `str`, or a member of an `Enum` with such a value.
     #[must_use]
     pub fn as_str(&self) -> Option<&str> {
         match self {
             Value::Str(value) => Some(value),
+            Value::Instance(instance) => match instance.single()? {
+                Value::Str(value) => Some(value),
+                _ => None,
+            },
             _ => None,
         }
     }
 
-    /// Returns the elements, if this is a `tuple` or a `list`.
+    /// Returns the bytes, if this is a `bytes`.
+    #[must_use]
+    pub fn as_bytes(&self) -> Option<&[u8]> {
+        match self {
+            Value::Bytes(value) => Some(value),
+            _ => None,
+        }
+    }
+
+    /// Returns the path, if this is one.
+    #[must_use]
+    pub fn as_path(&self) -> Option<&Path> {
+        match self {
+            Value::Path(value) => Some(value),
+            _ => None,
+        }
+    }
+
+    /// Returns the elements, if this is a `tuple`, a namedtuple, a `list` (or an instance of a subclass), a `set` or a
+    /// `frozenset`.
     #[must_use]
     pub fn as_slice(&self) -> Option<&[Value]> {
         match self {
-            Value::Tuple(values) | Value::List(values) => Some(values),
+            Value::Tuple(values) | Value::List(values) | Value::Set(values) | Value::FrozenSet(values) => {
+                Some(values)
+            }
+            Value::Instance(instance) if !instance.items().is_empty() => Some(instance.items()),
+            Value::Instance(instance) if instance.is_tuple() => Some(instance.args()),
             _ => None,
         }
     }
 
-    /// Returns the value of a `str` key, if this is a `dict` that has the key.
+    /// Returns the value of a `str` key, if this is a `dict` that has the key, or an instance that has the attribute.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&Value> {
+        let pairs = match self {
+            Value::Dict(pairs) => pairs,
+            Value::Instance(instance) => match instance.get(key) {
+                Some(value) => return Some(value),
+                None => instance.pairs(),
+            },
+            _ => return None,
+        };
+        pairs
+            .iter()
+            .find(|(k, _)| matches!(k, Value::Str(k) if k == key))
+            .map(|(_, v)| v)
+    }
+
+    /// Returns the array, if this is one.
+    #[must_use]
+    pub fn as_array(&self) -> Option<&Array> {
         match self {
-            Value::Dict(pairs) => pairs
-                .iter()
-                .find(|(k, _)| k.as_str() == Some(key))
-                .map(|(_, v)| v),
+            Value::Array(array) => Some(array),
+            _ => None,
+        }
+    }
+
+    /// Returns the instance, if this is one of a class without a variant of its own.
+    #[must_use]
+    pub fn as_instance(&self) -> Option<&Instance> {
+        match self {
+            Value::Instance(instance) => Some(instance),
             _ => None,
         }
     }
@@ -102,11 +227,41 @@ impl Value {
         }
     }
 
+    /// Returns the name of the Python type of the variant, for errors.
+    pub(crate) fn kind_name(&self) -> &'static str {
+        match self {
+            Value::None => "None",
+            Value::Bool(_) => "bool",
+            Value::Int(_) | Value::BigInt(_) => "int",
+            Value::Float(_) => "float",
+            Value::Str(_) => "str",
+            Value::Bytes(_) => "bytes",
+            Value::Tuple(_) => "tuple",
+            Value::List(_) => "list",
+            Value::Dict(_) => "dict",
+            Value::Shared(_) => "shared object",
+            Value::Complex { .. } => "complex",
+            Value::Set(_) => "set",
+            Value::FrozenSet(_) => "frozenset",
+            Value::Array(_) => "array",
+            Value::Date(_) => "date",
+            Value::Time(_) => "time",
+            Value::DateTime(_) => "datetime",
+            Value::TimeDelta(_) => "timedelta",
+            Value::Path(_) => "path",
+            Value::Decimal(_) => "Decimal",
+            Value::Uuid(_) => "UUID",
+            Value::Range(_) => "range",
+            Value::Instance(_) => "instance of a Python class",
+        }
+    }
+
     /// Encodes the value as bytes, which can be sent in any way and which Python reads by `procession.rust.from_bytes`.
     /// The shared objects in it stay alive as long as this process, because the bytes may be read at any later time.
     ///
     /// # Errors
-    /// The value is nested more than 8 deep, or one of its parts has more than 255 elements.
+    /// The value is nested more than 8 deep, one of its parts has more than 255 elements, or it has something else in it than
+    /// None, bool, int of 64 bits, float, str, bytes, tuple, list, dict and shared objects.
     ///
     /// ```
     /// use procession::Value;
@@ -142,189 +297,6 @@ impl Value {
     pub fn from_bytes_of_relatives(bytes: &[u8]) -> Result<Value, DecodeError> {
         Value::tree(bytes, true).map_err(DecodeError::new::<Value>)
     }
-
-    /// Decodes a tree. `join`: whether it may name objects of a family of which this process is no member yet.
-    fn tree(bytes: &[u8], join: bool) -> Result<Value, String> {
-        let mut reader = Reader {
-            bytes,
-            seen: Vec::new(),
-            budget: pickle::budget(bytes),
-            join,
-        };
-        let value = reader.object(0)?;
-        match reader.bytes {
-            [] => Ok(value),
-            _ => Err(MALFORMED.into()),
-        }
-    }
-
-    /// Appends the encoded value to `out`. Returns the encoding.
-    pub(crate) fn encode(&self, out: &mut Vec<u8>) -> Result<u32, String> {
-        if let Value::Bytes(bytes) = self {
-            out.extend_from_slice(bytes);
-            return Ok(encoding::BYTES);
-        }
-        let mut nodes = 0;
-        if self.is_small(&mut nodes, 0) {
-            self.write(out, 0)?;
-            return Ok(encoding::TREE);
-        }
-        crate::pickle::write(self, out)?;
-        Ok(encoding::PICKLE)
-    }
-
-    /// Decodes a message.
-    pub(crate) fn decode(bytes: &[u8], encoding: u32) -> Result<Value, String> {
-        match encoding {
-            encoding::BYTES | encoding::BYTEARRAY => Ok(Value::Bytes(bytes.to_vec())),
-            // This is a message of the family's own queue, or of a connection whose other side knows the key.
-            encoding::TREE => Value::tree(bytes, true),
-            encoding::PICKLE => crate::pickle::read(bytes),
-            encoding::BUFFERS => Err("it is an object with arrays, which only Python can unpickle".into()),
-            encoding::POSTCARD => Err("it was put by a Rust program as a value of another type".into()),
-            encoding::BLOCK => Err("it is a block: receive it as procession::Block".into()),
-            _ => Err("it was written by another version of Procession".into()),
-        }
-    }
-
-    /// Returns whether the value can be written as a small tree.
-    fn is_small(&self, nodes: &mut usize, depth: usize) -> bool {
-        *nodes += 1;
-        if *nodes > tag::MOST_NODES || depth > tag::DEEPEST {
-            return false;
-        }
-        match self {
-            Value::None | Value::Bool(_) | Value::Int(_) | Value::Float(_) | Value::Shared(_) => true,
-            Value::Str(text) => text.len() <= tag::MOST_BYTES,
-            Value::Bytes(bytes) => bytes.len() <= tag::MOST_BYTES,
-            Value::Tuple(values) | Value::List(values) => values.iter().all(|v| v.is_small(nodes, depth + 1)),
-            Value::Dict(pairs) => pairs
-                .iter()
-                .all(|(k, v)| k.is_small(nodes, depth + 1) && v.is_small(nodes, depth + 1)),
-        }
-    }
-
-    fn write(&self, out: &mut Vec<u8>, depth: usize) -> Result<(), String> {
-        if depth > tag::DEEPEST {
-            return Err(format!("it is nested more than {} deep", tag::DEEPEST));
-        }
-        let run = |out: &mut Vec<u8>, tag: u8, bytes: &[u8]| {
-            out.push(tag);
-            let len = u32::try_from(bytes.len()).map_err(|_| "a string of more than 4 GiB")?;
-            out.extend_from_slice(&len.to_le_bytes());
-            out.extend_from_slice(bytes);
-            Ok::<_, String>(())
-        };
-        let head = |out: &mut Vec<u8>, tag: u8, len: usize| {
-            out.extend_from_slice(&[tag, u8::try_from(len).map_err(|_| "more than 255 elements")?]);
-            Ok::<_, String>(())
-        };
-        match self {
-            Value::None => out.push(tag::NONE),
-            Value::Bool(true) => out.push(tag::TRUE),
-            Value::Bool(false) => out.push(tag::FALSE),
-            Value::Int(value) => {
-                out.push(tag::INT);
-                out.extend_from_slice(&value.to_le_bytes());
-            }
-            Value::Float(value) => {
-                out.push(tag::FLOAT);
-                out.extend_from_slice(&value.to_le_bytes());
-            }
-            Value::Str(text) => run(out, tag::STR, text.as_bytes())?,
-            Value::Bytes(bytes) => run(out, tag::BYTES, bytes)?,
-            Value::Tuple(values) => {
-                head(out, tag::TUPLE, values.len())?;
-                values.iter().try_for_each(|v| v.write(out, depth + 1))?;
-            }
-            Value::List(values) => {
-                head(out, tag::LIST, values.len())?;
-                values.iter().try_for_each(|v| v.write(out, depth + 1))?;
-            }
-            Value::Dict(pairs) => {
-                head(out, tag::DICT, pairs.len())?;
-                for (key, value) in pairs {
-                    key.write(out, depth + 1)?;
-                    value.write(out, depth + 1)?;
-                }
-            }
-            Value::Shared(shared) => {
-                let (kind, bytes) = shared.encode_handle()?;
-                out.push(tag::SHARED);
-                run(out, kind, &bytes)?;
-            }
-        }
-        Ok(())
-    }
-}
-
-const MALFORMED: &str = "it is malformed: it was not written by this version of Procession";
-
-struct Reader<'a> {
-    bytes: &'a [u8],
-    /// The objects that may be referred to again, in the order in which they ended.
-    seen: Vec<Value>,
-    /// How many bytes may still be copied for repeated references.
-    budget: usize,
-    join: bool,
-}
-
-impl Reader<'_> {
-    fn take<const N: usize>(&mut self) -> Result<[u8; N], String> {
-        let (head, rest) = self.bytes.split_first_chunk::<N>().ok_or(MALFORMED)?;
-        self.bytes = rest;
-        Ok(*head)
-    }
-
-    fn run(&mut self) -> Result<&[u8], String> {
-        let len = u32::from_le_bytes(self.take()?) as usize;
-        let (run, rest) = self.bytes.split_at_checked(len).ok_or(MALFORMED)?;
-        self.bytes = rest;
-        Ok(run)
-    }
-
-    fn many(&mut self, depth: usize) -> Result<Vec<Value>, String> {
-        let [len] = self.take()?;
-        (0..len).map(|_| self.object(depth + 1)).collect()
-    }
-
-    fn object(&mut self, depth: usize) -> Result<Value, String> {
-        if depth > tag::DEEPEST {
-            return Err(MALFORMED.into());
-        }
-        let [kind] = self.take()?;
-        let value = match kind {
-            tag::NONE => return Ok(Value::None),
-            tag::TRUE => return Ok(Value::Bool(true)),
-            tag::FALSE => return Ok(Value::Bool(false)),
-            tag::INT => return Ok(Value::Int(i64::from_le_bytes(self.take()?))),
-            tag::FLOAT => return Ok(Value::Float(f64::from_le_bytes(self.take()?))),
-            tag::AGAIN => {
-                let [number] = self.take()?;
-                let seen = self.seen.get(usize::from(number)).ok_or(MALFORMED)?;
-                pickle::spend(&mut self.budget, seen)?;
-                return Ok(seen.clone());
-            }
-            tag::STR => Value::Str(String::from_utf8(self.run()?.to_vec()).map_err(|_| MALFORMED)?),
-            tag::BYTES => Value::Bytes(self.run()?.to_vec()),
-            tag::TUPLE => Value::Tuple(self.many(depth)?),
-            tag::LIST => Value::List(self.many(depth)?),
-            tag::DICT => {
-                let [len] = self.take()?;
-                let pairs = (0..len).map(|_| Ok((self.object(depth + 1)?, self.object(depth + 1)?)));
-                Value::Dict(pairs.collect::<Result<_, String>>()?)
-            }
-            tag::SHARED => {
-                let [kind] = self.take()?;
-                let join = self.join;
-                return Shared::arrived(kind, self.run()?, join).map(Value::Shared);
-            }
-            tag::INSTANCE => return Err("it is an instance of a Python class; send a dict instead".into()),
-            _ => return Err(MALFORMED.into()),
-        };
-        self.seen.push(value.clone());
-        Ok(value)
-    }
 }
 
 macro_rules! from_types {
@@ -347,6 +319,16 @@ from_types!(
     String => Value::Str,
     &str => |v: &str| Value::Str(v.to_owned()),
     () => |()| Value::None,
+    i8 => |v| Value::Int(i64::from(v)),
+    i16 => |v| Value::Int(i64::from(v)),
+    u16 => |v| Value::Int(i64::from(v)),
+    PathBuf => Value::Path,
+    &Path => |v: &Path| Value::Path(v.to_owned()),
+    Date => Value::Date,
+    Time => Value::Time,
+    DateTime => Value::DateTime,
+    TimeDelta => Value::TimeDelta,
+    Range => Value::Range,
 );
 
 impl<T: Into<Value>> From<Vec<T>> for Value {

@@ -323,8 +323,11 @@ fn a_message_of_another_type_is_an_error_and_consumed() {
     assert!(error.to_string().contains("another type"), "{error}");
 
     retyped::<Value>(&queue).put(&Value::from(1i64)).unwrap();
-    let error = queue.try_get().unwrap_err();
-    assert!(error.to_string().contains("procession::Value"), "{error}");
+    let GetError::Decode(error) = queue.try_get().unwrap_err() else {
+        panic!("it is no tuple")
+    };
+    assert!(error.to_string().contains("expected a tuple"), "{error}");
+    assert_eq!(error.decode::<Value>().unwrap(), Value::Int(1));
     assert!(queue.is_empty());
 }
 

@@ -72,6 +72,12 @@ impl<T: Shared> Reference<T> {
             .open(self.hold.offset, self.hold.generation, self.kind)
     }
 
+    /// The reference in the held table.
+    #[must_use]
+    pub fn hold(&self) -> &Hold {
+        &self.hold
+    }
+
     /// The object's handle.
     #[must_use]
     pub fn handle(&self) -> Handle {

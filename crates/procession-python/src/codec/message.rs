@@ -17,6 +17,7 @@ use crate::memory::transit::{self, Collected, Frame};
 use crate::memory::view::View;
 use procession_core::family::object::HEADER;
 use procession_core::family::{Family, Hold};
+use procession_core::message::buffers::{Head, WAS_READ_ONLY};
 pub use procession_core::message::{ARRAY, BLOCK, BUFFERS, BYTEARRAY, BYTES, PICKLE, POSTCARD, TREE, block};
 use procession_core::queue::layout::MOST_REFS;
 use pyo3::exceptions::PyValueError;
@@ -161,52 +162,6 @@ pub fn out_of_band(family: &'static Family, collected: Collected, most: usize) -
         refs = vec![family.bundle(refs).map_err(raised)?];
     }
     Ok(OutOfBand { head, refs, bytes })
-}
-
-/// The bit in a buffer's length that says that the sender's buffer was read-only.
-const WAS_READ_ONLY: u64 = 1 << 63;
-
-/// The head of a message with buffers.
-struct Head {
-    /// The length of each buffer in bytes, with the bit [`WAS_READ_ONLY`].
-    lengths: Vec<u64>,
-    /// Offset and generation of each buffer, if all references are in a bundle; else None.
-    places: Option<Vec<(u64, u32)>>,
-}
-
-impl Head {
-    fn written(&self) -> Vec<u8> {
-        let words = self.lengths.iter().enumerate().flat_map(|(i, len)| {
-            let place = self.places.as_ref().map(|places| places[i]);
-            let rest = place.map(|(offset, generation)| [offset, generation.into()]);
-            [*len].into_iter().chain(rest.into_iter().flatten())
-        });
-        let count = self.lengths.len() as u64;
-        let first = count << 1 | u64::from(self.places.is_some());
-        std::iter::once(first)
-            .chain(words)
-            .flat_map(u64::to_le_bytes)
-            .collect()
-    }
-
-    /// Reads the head that `bytes` begin with. Returns it and its length in bytes.
-    fn read(bytes: &[u8]) -> Option<(Head, usize)> {
-        let word = |n: usize| Some(u64::from_le_bytes(*bytes.get(8 * n..)?.first_chunk()?));
-        let first = word(0)?;
-        let (count, bundled) = ((first >> 1) as usize, first & 1 == 1);
-        let width = if bundled { 3 } else { 1 };
-        if count > bytes.len() / 8 {
-            return None;
-        }
-        let lengths = (0..count).map(|i| word(1 + width * i)).collect::<Option<_>>()?;
-        let place = |i: usize| Some((word(2 + width * i)?, word(3 + width * i)? as u32));
-        let places = if bundled {
-            Some((0..count).map(place).collect::<Option<_>>()?)
-        } else {
-            None
-        };
-        Some((Head { lengths, places }, 8 * (1 + width * count)))
-    }
 }
 
 /// Makes the object of a message. `big`: the buffer with the message's bytes, if they are not `inline`. `refs` are dropped

@@ -119,6 +119,12 @@ impl SharedBytes {
         Ok(SharedBytes::whole(hold, len, Access::received(was_read_only)))
     }
 
+    /// Attaches to the first len bytes of a buffer that no process writes to. Raises ValueError if it has fewer.
+    #[staticmethod]
+    fn _attached_read_only(handle: &[u8], len: usize) -> PyResult<SharedBytes> {
+        Ok(SharedBytes::read_only(opened(handle, len)?, 0, len))
+    }
+
     fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTuple>> {
         let this = slf.get();
         let again = || {

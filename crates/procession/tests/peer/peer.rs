@@ -1,6 +1,8 @@
 //! The Rust side of tests/rust/test_rust.py: a program that Python starts, or that starts Python.
 #![allow(clippy::print_stdout, missing_docs)]
 
+mod values;
+
 use procession::python::{self, Command};
 use procession::{
     Address, Barrier, Block, BlockMut, Client, ConnectionError, Event, GetError, Listener, Lock, Locked,
@@ -17,6 +19,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words[..] {
         ["echo"] => echo(),
+        ["describe"] => values::describe(),
+        ["produce"] => values::produce(),
+        ["typed"] => values::typed(),
         ["objects"] => objects(),
         ["bytes"] => bytes(),
         ["blocks"] => blocks(),
