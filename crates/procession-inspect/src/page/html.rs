@@ -20,13 +20,16 @@ pub(super) fn text(text: &str) -> String {
     out
 }
 
+/// Number of rows that a table has at most. A browser becomes slow with more, and the live page is sent again and again.
+const MOST_ROWS: usize = 1000;
+
 /// A table with a caption. It scrolls by itself where the window is too narrow, also by keys.
 pub(super) fn table(caption: &str, table: &Table) -> String {
     let caption = text(caption);
     let mut out = format!(
         "<div class=scroll tabindex=0 role=region aria-label=\"{caption}\"><table><caption>{caption}</caption>\n"
     );
-    for (number, row) in table.rows().iter().enumerate() {
+    for (number, row) in table.rows().iter().take(1 + MOST_ROWS).enumerate() {
         out += "<tr>";
         for (column, cell) in row.iter().enumerate() {
             let class = if table.is_right(column) {
@@ -42,6 +45,13 @@ pub(super) fn table(caption: &str, table: &Table) -> String {
         out += "\n";
     }
     out += "</table></div>\n";
+    let left_out = table.rows().len().saturating_sub(1 + MOST_ROWS);
+    if left_out > 0 {
+        let _ = writeln!(
+            out,
+            "<p class=unseen>{left_out} more rows are left out here; the command shows them."
+        );
+    }
     out
 }
 

@@ -167,4 +167,25 @@ mod tests {
         );
         assert!(page.contains("1970-01-01 00:00:00 UTC"), "{page}");
     }
+
+    #[test]
+    fn a_long_table_says_how_much_of_it_is_left_out() {
+        let member = |seat| Member {
+            seat,
+            name: format!("worker-{seat}"),
+            state: SeatState::Alive,
+            ..Member::default()
+        };
+        let family = Family {
+            members: (0..1500).map(member).collect(),
+            ..Family::default()
+        };
+        let seen = Seen {
+            family,
+            ..Seen::default()
+        };
+        let page = report(&[seen], SystemTime::UNIX_EPOCH, false);
+        assert!(page.contains("worker-999") && !page.contains("worker-1000"));
+        assert!(page.contains("500 more rows are left out here"));
+    }
 }
