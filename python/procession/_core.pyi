@@ -12,6 +12,7 @@ from ._core_bytes import Snapshot as Snapshot
 from ._core_pool import PoolEngine as PoolEngine
 from ._core_pool import PoolGroup as PoolGroup
 from ._core_pool import PoolTask as PoolTask
+from ._core_pool import _report_progress as _report_progress
 from ._core_pool import work_in_pool as work_in_pool
 
 __version__: str

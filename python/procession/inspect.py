@@ -122,7 +122,8 @@ def main(arguments: list[str] | None = None) -> int:
         arguments: The command line without the name of the program. None: `sys.argv[1:]`.
 
     Returns:
-        The exit status: 0 nothing wrong, 1 `why` has found something, 2 the family cannot be looked at.
+        The exit status: 0 nothing wrong, 1 `why` has found something, 2 the family cannot be looked at. A signal that
+        ends a command gives 128 and its number.
     """
     if arguments is None:
         # Ctrl-C ends the command at once, or as the command itself says. Python's handler would only run at its end.

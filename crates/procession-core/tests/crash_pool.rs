@@ -7,13 +7,15 @@ mod crash;
 mod serving;
 
 use crash::{End, at_every_point, take_turn};
+use procession_core::pool::layout::{HistoryObject, PoolObject, WorkerSlot};
 use procession_core::pool::{
-    Definition, Event, Finished, Outcome, Pool, ReceivedDefinition, Taken, TaskOptions, Worker,
+    Definition, Event, Finished, Outcome, Pool, ReceivedDefinition, Taken, TaskOptions, Worker, report,
 };
 use procession_core::queue::LockPolicy;
 use procession_core::sys::clock::Deadline;
 use serving::{pool, submit_with};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 fn submit(pool: &Pool, bytes: &[u8], retries: u32) -> u64 {
     let options = TaskOptions {
@@ -302,4 +304,48 @@ fn a_worker_killed_while_it_makes_its_history_leaves_none_behind() {
         },
     );
     assert!(points > 20, "{points}");
+}
+
+#[test]
+fn a_worker_that_dies_in_a_report_leaves_a_whole_report_or_none() {
+    at_every_point(
+        || {
+            let pool = pool(1);
+            let id = submit(&pool, b"task", 0);
+            (pool, id)
+        },
+        |(pool, _)| {
+            let worker = Worker::take_slot(&pool.handle(), 0).unwrap();
+            worker.ready();
+            let mut scratch = Vec::new();
+            let taken = worker.try_take(&mut scratch, LockPolicy::Bounded).unwrap();
+            assert!(matches!(taken, Taken::Task(_)));
+            report(1.0, Some(10.0), "first");
+            report(2.0, Some(20.0), "second");
+        },
+        |(pool, id), end| {
+            let family = pool.family();
+            let place = pool.try_clone().unwrap().offset + size_of::<PoolObject>() as u64;
+            let slot: &WorkerSlot = family.at(place);
+            let history = slot.history.load(Ordering::Relaxed);
+            if history != 0 {
+                let history: &HistoryObject = family.at(history);
+                let read = |word: &AtomicU64| word.load(Ordering::Relaxed);
+                let number = |word: &AtomicU64| f64::from_bits(read(word));
+                let task = read(&history.reported);
+                assert!(task == 0 || task == id, "{task}");
+                if task == id {
+                    let text = read(&history.report_text[0]).to_le_bytes();
+                    let whole = match number(&history.report_done) {
+                        1.0 => (10.0, *b"first\0\0\0"),
+                        _ => (20.0, *b"second\0\0"),
+                    };
+                    assert_eq!((number(&history.report_total), text), whole);
+                } else {
+                    assert_eq!(end, End::Killed);
+                }
+            }
+            pool.ended(0, Some(-9), false);
+        },
+    );
 }

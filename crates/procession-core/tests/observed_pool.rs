@@ -12,7 +12,8 @@ use procession_core::pool::layout::{
     Head, HistoryObject, NO_GROUP, PoolObject, REMEMBERED, Totals, WorkerSlot,
 };
 use procession_core::pool::{
-    Definition, Event, Finished, Options, Outgoing, Pool, Submission, Taken, TaskOptions, WaitOutcome, Worker,
+    Definition, Event, Finished, Options, Outgoing, Pool, Submission, Taken, TaskOptions, WaitOutcome,
+    Worker, report,
 };
 use procession_core::queue::LockPolicy;
 use procession_core::sys::clock::{Deadline, now};
@@ -267,4 +268,58 @@ fn an_idle_supervisor_says_so() {
         s.spawn(|| pool.next_event(Deadline::after(Duration::from_secs(1))));
         assert!(common::eventually(|| waits(What::Supervise, [0, 0])));
     });
+}
+
+/// The task that the history of a slot says has reported, what was done and to do, and the text.
+fn reported(history: &HistoryObject) -> (u64, f64, f64, String) {
+    let bytes: Vec<u8> = history
+        .report_text
+        .iter()
+        .flat_map(|word| read(word).to_le_bytes())
+        .take_while(|byte| *byte != 0)
+        .collect();
+    (
+        read(&history.reported),
+        f64::from_bits(read(&history.report_done)),
+        f64::from_bits(read(&history.report_total)),
+        String::from_utf8(bytes).unwrap(),
+    )
+}
+
+#[test]
+fn only_the_thread_and_process_that_run_a_task_report_its_progress() {
+    let pool = pool(1);
+    let worker = Worker::take_slot(&pool.handle(), 0).unwrap();
+    let history: &HistoryObject = pool.family().at(read(&slot(&pool, 0).history));
+    report(1.0, Some(2.0), "no task");
+    assert_eq!(read(&history.reported), 0);
+
+    let id = submit(&pool);
+    let head = take(&worker);
+    report(1.5, Some(4.0), "\u{e4}");
+    assert_eq!(reported(history), (id, 1.5, 4.0, "\u{e4}".to_owned()));
+    // A text is cut where a character ends.
+    report(2.0, None, &"\u{20ac}".repeat(11));
+    let (task, done, total, text) = reported(history);
+    assert_eq!((task, done, text), (id, 2.0, "\u{20ac}".repeat(10)));
+    assert!(total.is_nan());
+    std::thread::spawn(|| report(9.0, None, "other thread"))
+        .join()
+        .unwrap();
+    let child = common::fork_child(|| {
+        report(9.0, None, "other process");
+        0
+    });
+    assert_eq!(common::join(child), 0);
+    assert_eq!(reported(history).1, 2.0);
+    finish(&worker, head.task, 0);
+
+    // The next task has reported nothing, and the name of the old one says so.
+    let id = submit(&pool);
+    let head = take(&worker);
+    assert_ne!(read(&history.reported), id);
+    finish(&worker, head.task, 0);
+    drop(worker);
+    report(3.0, None, "no worker");
+    assert_eq!(reported(history).1, 2.0);
 }

@@ -1,6 +1,6 @@
 //! The command line: `procession why PID`, and the other commands.
 
-mod report;
+pub(crate) mod report;
 mod serve;
 mod trace;
 
@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::findings::Finding;
 use crate::model::{Family, Member, Stacks, Unseen};
 use crate::visible::{visible, visible_json};
-use crate::{Extras, Observer, attach, diagnose, dump, stacks, text};
+use crate::{Extras, Observer, attach, diagnose, dump, live, stacks, text};
 use serde::Serialize;
 use std::fmt::Write;
 use std::io::IsTerminal;
@@ -22,6 +22,9 @@ usage: procession COMMAND (PID | FILE | - | --all) [--json] [--every]
        procession report (PID | FILE | - | --all) [-o (FILE | -)]
        procession trace PID [--seconds SECONDS] [-o FILE]
        procession serve [--port PORT]
+       procession top [PID] [--interval SECONDS]
+       procession progress [PID] [--once] [--interval SECONDS]
+       procession metrics [PID] [--listen ADDRESS:PORT]
 
 Explains a running or hung Procession program from outside. PID is any of its processes (`procession ps --all` lists
 them), FILE a dump, - a dump from standard input.
@@ -37,6 +40,10 @@ them), FILE a dump, - a dump from standard input.
   report   writes all this as one page in HTML, which needs no network and no script
   trace    records tasks, waits, holders of locks and queues for some seconds (10), for Perfetto; Ctrl-C ends it earlier
   serve    shows the page of `report`, live, for all programs of this user, in a browser on this machine
+
+  top      a view that goes on: pools with a stream of tasks for each worker, queues, locks, processes, warnings
+  progress a line for each pool with its tasks, rate and remaining time, until the pools or the program end
+  metrics  numbers of all families, or of that of PID, as OpenMetrics text; with --listen, for Prometheus to scrape
 
   --all    all families on this machine
   --json   the same as JSON
@@ -135,7 +142,14 @@ pub fn run(arguments: &[String]) -> Outcome {
             status: 0,
         };
     }
-    let outcome = parse(arguments).and_then(|arguments| execute(&arguments));
+    let outcome = match live::command::run(arguments) {
+        Some(outcome) => outcome.map(|(output, status)| Outcome {
+            output,
+            errors: String::new(),
+            status,
+        }),
+        None => parse(arguments).and_then(|arguments| execute(&arguments)),
+    };
     outcome.unwrap_or_else(|error| {
         let usage = if matches!(error, Error::Usage(_)) {
             format!("\n{USAGE}")

@@ -93,6 +93,9 @@ pub enum Error {
         /// MiB that are left.
         left: u64,
     },
+    /// The command cannot do this here.
+    #[error("{0}")]
+    Cannot(String),
     /// The command line is not valid.
     #[error("{0}")]
     Usage(String),

@@ -28,6 +28,10 @@
 //! | [`stall`] | what a thread reports of its own wait when this takes too long |
 //! | [`stacks`] | the Python frames of the processes |
 //! | [`watch`] | looks again and again: rates, and the tasks that were finished |
+//! | `progress` | a line for each pool, until it ends |
+//! | `top` | a view in a terminal, which goes on |
+//! | `metrics` | numbers for Prometheus |
+//! | `live` | what commands that go on have in common: signals, the terminal |
 //! | [`command`] | the command line |
 #![forbid(unsafe_code)]
 
@@ -37,11 +41,15 @@ pub mod diagnose;
 pub mod dump;
 pub mod error;
 pub mod findings;
+mod live;
 pub mod memory;
+#[cfg(feature = "metrics")]
+mod metrics;
 pub mod model;
 mod output;
 pub mod page;
 mod proc;
+mod progress;
 mod read;
 #[cfg(feature = "serve")]
 pub mod serve;
@@ -49,6 +57,8 @@ pub mod stacks;
 pub mod stall;
 mod stop;
 pub mod text;
+#[cfg(feature = "top")]
+mod top;
 pub mod trace;
 mod units;
 mod visible;

@@ -59,7 +59,7 @@ mod _core {
     #[pymodule_export]
     use super::memory::buffer::SharedBytes;
     #[pymodule_export]
-    use super::pool::{PoolEngine, PoolGroup, PoolTask, work_in_pool};
+    use super::pool::{_report_progress, PoolEngine, PoolGroup, PoolTask, work_in_pool};
     #[pymodule_export]
     use super::process::member::{
         _blocks, _has_role, Member, adopt, carried_done, declare_exit, describe, family_fd, leave_report,

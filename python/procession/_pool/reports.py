@@ -7,6 +7,8 @@ import time
 from contextlib import suppress
 from contextvars import ContextVar
 
+from .. import _core
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,18 +25,20 @@ _task: ContextVar[_Task | None] = ContextVar("procession task", default=None)
 
 
 def report_progress(done: float, total: float | None, text: str | None = None) -> None:
-    """Moves a progress bar of the task that calls it, next to the bar of its `map`.
+    """Moves a progress bar of the task that calls it.
 
-    It does nothing unless the `map` or `imap` was called with `progress=True` or with options of tqdm. It also does
-    nothing outside of a pool, and in a pool over a cluster. Reports that follow each other within 50 ms are left out,
-    other than the last one. A task that has ended, or whose worker has died, has no bar. multiprocessing has no such
-    function.
+    The commands `procession top` and `procession progress` show the bar, in any task of a pool of processes. If its
+    `map` or `imap` was called with `progress=True` or with options of tqdm, the bar is also next to the bar of that
+    call; there, reports that follow each other within 50 ms are left out, other than the last one. It does nothing
+    outside of a pool and in a pool over a cluster, and in a `ThreadPool` it moves only the bar of the call. A task
+    that has ended, or whose worker has died, has no bar. multiprocessing has no such function.
 
     Args:
         done: how much is done.
         total: how much there is to do; None: unknown.
-        text: for the left side of the bar; None: the process id of the worker.
+        text: for the left side of the bar; None: the process id of the worker. The commands show its first 32 bytes.
     """
+    _core._report_progress(done, total, text)
     task = _task.get()
     if task is not None:
         task.report(done, total, text)

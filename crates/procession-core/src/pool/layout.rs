@@ -139,7 +139,15 @@ pub struct HistoryObject {
     header: Header,
     /// Number of entries that were ever written; entry n is at index n modulo [`REMEMBERED`]. Stored after the entry.
     pub written: AtomicU64,
-    spare: [AtomicU64; 7],
+    /// The task that has reported its progress ([`super::report`]), or 0. Observers ignore it once the worker has another
+    /// task.
+    pub reported: AtomicU64,
+    /// How much is done: the bits of an `f64`.
+    pub report_done: AtomicU64,
+    /// How much there is to do: the bits of an `f64`. Not a number: it is not known.
+    pub report_total: AtomicU64,
+    /// The text of the report, in UTF-8, with zeros behind it.
+    pub report_text: [AtomicU64; 4],
     /// The ring.
     pub entries: [HistoryEntry; REMEMBERED],
 }
@@ -159,7 +167,10 @@ pub struct HistoryEntry {
 }
 
 shared!(HistoryEntry, 32, { task, began, ended, definition });
-shared!(HistoryObject, 4096, { header, written, spare, entries });
+shared!(HistoryObject, 4096, {
+    header, written, reported, report_done, report_total, report_text, entries,
+});
+const _: () = assert!(core::mem::offset_of!(HistoryObject, entries) == 128);
 
 /// Phase: the worker was started and is not ready yet.
 pub const COMING: u64 = 0;

@@ -5,6 +5,7 @@ use super::layout::{
     slot_at,
 };
 use super::message::{Arrived, Outgoing};
+use super::report;
 use super::table::Phase;
 use crate::error::{Error, Result};
 use crate::family::object::{HEADER, Kind, named};
@@ -15,7 +16,8 @@ use crate::sync::wait::WaitOutcome;
 use crate::sys::clock::{Deadline, now};
 use core::sync::atomic::{AtomicU64, Ordering};
 
-/// A worker in its slot. Only one thread of the process uses it.
+/// A worker in its slot. Only one thread of the process uses it: the one that has taken the slot, from which tasks report
+/// their progress ([`super::report`]).
 #[derive(Debug)]
 pub struct Worker {
     pool: Hold,
@@ -70,8 +72,14 @@ impl Worker {
         let seat = family.seat()?;
         own.seat.store(seat.number(), Ordering::Relaxed);
         seat.set_role(Role::Worker);
+        let history = history_of(family, own);
+        report::set_place(history.map(|history| report::Place {
+            slot: own,
+            history,
+            process: std::process::id(),
+        }));
         Ok(Worker {
-            history: history_of(family, own),
+            history,
             tasks: queue(&object.tasks)?,
             results: queue(&object.results)?,
             slot: own,
@@ -313,6 +321,12 @@ impl Worker {
         if self.withdraw() == Finished::MarkedForKill {
             await_kill();
         }
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        report::set_place(None);
     }
 }
 

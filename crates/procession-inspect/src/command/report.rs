@@ -48,7 +48,7 @@ pub(super) fn report(arguments: &Arguments) -> Result<Outcome> {
 }
 
 /// A look with all that the page shows.
-fn look(observer: &Observer) -> Result<Seen> {
+pub(crate) fn look(observer: &Observer) -> Result<Seen> {
     let extras = Extras {
         process_memory: true,
         uses: true,

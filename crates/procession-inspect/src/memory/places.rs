@@ -82,7 +82,7 @@ places! {
     worker: WorkerSlot {
         in_flight, task, item, began, done, phase, rested, seat, definition, number, busy, history,
     }
-    history: HistoryObject { written, entries }
+    history: HistoryObject { written, entries, reported, report_done, report_total, report_text }
     entry: HistoryEntry { task, began, ended, definition }
     definition: DefinitionHead { label }
 }

@@ -8,7 +8,7 @@ mod pools;
 mod stacks;
 
 pub use objects::{Detail, Lock, Maker, Object, Queue, User, Waits};
-pub use pools::{Function, Past, Pool, PoolPhase, Task, Totals, Worker};
+pub use pools::{Function, Past, Pool, PoolPhase, Progress, Task, Totals, Worker};
 pub use stacks::{Frame, Stack, Stacks};
 
 use crate::visible::visible;

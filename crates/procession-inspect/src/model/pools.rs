@@ -14,6 +14,10 @@ pub struct Pool {
     pub waiting: u64,
     /// Numbers of tasks.
     pub totals: Totals,
+    /// Tasks that workers have handed back. The parent counts them as returned when it looks at the results, which may be
+    /// later.
+    #[serde(default)]
+    pub finished: u64,
     /// Its workers, one for each slot.
     pub workers: Vec<Worker>,
     /// Its queue of tasks.
@@ -22,6 +26,23 @@ pub struct Pool {
     pub results: Option<Key>,
     /// Median duration of the remembered tasks, for each function.
     pub functions: Vec<Function>,
+}
+
+impl Pool {
+    /// Tasks whose workers have handed back a result or an exception.
+    #[must_use]
+    pub fn returned(&self) -> u64 {
+        self.totals.returned.max(self.finished)
+    }
+
+    /// Tasks that have ended in any way.
+    #[must_use]
+    pub fn settled(&self) -> u64 {
+        let totals = &self.totals;
+        let others = totals.died + totals.timed_out + totals.cancelled + totals.abandoned;
+        // A task that its worker handed back just before it was given up counts once.
+        (self.returned() + others).min(totals.submitted)
+    }
 }
 
 /// Phase of a pool.
@@ -102,6 +123,20 @@ pub struct Task {
     pub item: u64,
     /// How long it has run.
     pub seconds: f64,
+    /// What it has reported of its own progress.
+    #[serde(default)]
+    pub progress: Option<Progress>,
+}
+
+/// What a task reports of its own progress: `report_progress`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Progress {
+    /// How much is done.
+    pub done: f64,
+    /// How much there is to do, if it is known.
+    pub total: Option<f64>,
+    /// A text, of which 32 bytes are kept.
+    pub text: Option<String>,
 }
 
 /// A task that has ended.

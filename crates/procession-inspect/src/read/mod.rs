@@ -15,7 +15,7 @@ pub(crate) mod waits;
 
 use crate::error::{Error, Result};
 use crate::memory::Memory;
-use crate::model::{Family, Member, Stacks, Unseen, Who};
+use crate::model::{Family, Key, Member, Stacks, Totals, Unseen, Who};
 use crate::proc::{self, Finder};
 use std::time::Duration;
 
@@ -211,6 +211,24 @@ impl Observer {
             consistent,
             unseen,
         })
+    }
+
+    /// Whether a process of the family lives, as far as the kernel tells.
+    pub(crate) fn has_members(&self) -> bool {
+        let lives = |seat: &seats::Seat| {
+            let found = self.finder.find(seat.pid, seat.namespace, seat.start_time);
+            seat.is_taken() && found.is_some_and(|(_, stat)| !matches!(stat.state, 'Z' | 'X'))
+        };
+        seats::read(&self.memory).is_ok_and(|seats| seats.iter().any(lives))
+    }
+
+    /// The totals of a pool, also right after its end: a freed block keeps its bytes until it is used again.
+    pub(crate) fn totals(&self, pool: Key) -> Option<Totals> {
+        let bytes = self.memory.bytes(pool.at, self.memory.places.pool.size).ok()?;
+        let tag = self.memory.places.header.tag.of(&bytes);
+        let kind = self.memory.places.kinds.name((tag >> 16) as u32 & 0xffff)?;
+        let is_same = (tag >> 32) as u32 == pool.generation && matches!(kind, "Pool" | "Free");
+        is_same.then(|| pools::totals(&self.memory.places, &bytes))
     }
 
     /// The memory of the family.

@@ -4,8 +4,8 @@ use super::heap::Block;
 use super::waits::key_of;
 use super::{Look, seconds};
 use crate::error::Result;
-use crate::memory::Place;
-use crate::model::{Detail, Function, Key, Object, Past, Pool, PoolPhase, Task, Totals, Worker};
+use crate::memory::{Place, Places};
+use crate::model::{Detail, Function, Key, Object, Past, Pool, PoolPhase, Progress, Task, Totals, Worker};
 use std::collections::HashMap;
 
 /// Number of workers that a pool can have.
@@ -54,7 +54,9 @@ impl Look<'_> {
         let desks = self.desks(at, &head)?;
         let mut durations: HashMap<Option<String>, Vec<f64>> = HashMap::new();
         let mut workers = Vec::new();
+        let mut finished = 0;
         for (slot, desk) in (0u32..).zip(desks.chunks_exact(size.max(1) as usize)) {
+            finished += self.finished(places.worker.history.of(desk));
             let worker = self.worker(slot, desk, &mut durations);
             // The slots of a pool that has shrunk have no workers.
             if u64::from(slot) < wanted || worker.who.is_some() {
@@ -68,7 +70,6 @@ impl Look<'_> {
             })
             .filter(|key| key.at != 0)
         };
-        let totals = |place: Place| places.pool.totals.inside(place).of(&head);
         let mut functions: Vec<Function> = durations
             .into_iter()
             .map(|(name, mut seconds)| Function {
@@ -87,17 +88,8 @@ impl Look<'_> {
                 _ => PoolPhase::Broken,
             },
             waiting: 0,
-            totals: Totals {
-                submitted: totals(places.totals.submitted),
-                returned: totals(places.totals.returned),
-                failed: totals(places.totals.failed),
-                died: totals(places.totals.died),
-                retried: totals(places.totals.retried),
-                cancelled: totals(places.totals.cancelled),
-                timed_out: totals(places.totals.timed_out),
-                restarts: totals(places.totals.restarts),
-                abandoned: totals(places.totals.abandoned),
-            },
+            totals: totals(places, &head),
+            finished,
             workers,
             tasks: key(places.pool.tasks),
             results: key(places.pool.results),
@@ -140,6 +132,7 @@ impl Look<'_> {
                 number: Some(places.number.of(desk)).filter(|number| *number != NO_GROUP),
                 item: places.item.of(desk),
                 seconds: self.time.ago(places.began.of(desk)),
+                progress: self.progress(places.history.of(desk), task),
             }),
             idle: (!busy && ready && rested != 0 && who.is_some()).then(|| self.time.ago(rested)),
             who,
@@ -154,9 +147,31 @@ impl Look<'_> {
         }
     }
 
+    /// Number of tasks that the workers of a slot have handed back.
+    fn finished(&self, history: u64) -> u64 {
+        let written = self.memory.places.history.written;
+        self.history(history)
+            .map_or(0, |block| written.of(self.heap.bytes(block)))
+    }
+
     /// The history ring at an offset.
     fn history(&self, at: u64) -> Option<&Block> {
         self.heap.at(at).filter(|block| block.kind == "History")
+    }
+
+    /// What the task has reported, if the last report in this history is its own.
+    fn progress(&self, history: u64, task: u64) -> Option<Progress> {
+        let places = &self.memory.places.history;
+        let bytes = self.heap.bytes(self.history(history)?);
+        let number = |place: Place| Some(f64::from_bits(place.of(bytes))).filter(|number| number.is_finite());
+        if places.reported.of(bytes) != task {
+            return None;
+        }
+        Some(Progress {
+            done: number(places.report_done)?,
+            total: number(places.report_total),
+            text: Some(places.report_text.text(bytes)).filter(|text| !text.is_empty()),
+        })
     }
 
     /// The last tasks of a slot, the latest first; adds the durations of all that are remembered.
@@ -197,6 +212,22 @@ impl Look<'_> {
         let block = self.heap.at(offset)?;
         self.labels
             .function(block.at | u64::from(block.generation & 0xff_ffff) << 40)
+    }
+}
+
+/// The totals in the head of a pool.
+pub(super) fn totals(places: &Places, head: &[u8]) -> Totals {
+    let total = |place: Place| places.pool.totals.inside(place).of(head);
+    Totals {
+        submitted: total(places.totals.submitted),
+        returned: total(places.totals.returned),
+        failed: total(places.totals.failed),
+        died: total(places.totals.died),
+        retried: total(places.totals.retried),
+        cancelled: total(places.totals.cancelled),
+        timed_out: total(places.totals.timed_out),
+        restarts: total(places.totals.restarts),
+        abandoned: total(places.totals.abandoned),
     }
 }
 

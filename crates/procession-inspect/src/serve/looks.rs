@@ -105,7 +105,7 @@ fn summary(seen: &Seen) -> Summary {
         Some(PoolSummary {
             name: Named::of(object).to_string(),
             submitted: pool.totals.submitted,
-            ended: pool.totals.settled(),
+            ended: pool.settled(),
             waiting: pool.waiting,
         })
     });

@@ -12,6 +12,8 @@ pub(crate) mod why;
 pub use locks::locks;
 pub use memory::memory;
 pub use pools::pools;
+#[cfg_attr(not(feature = "top"), allow(unused_imports))]
+pub(crate) use ps::does;
 pub use ps::ps;
 pub use queues::queues;
 pub use stacks::stacks;

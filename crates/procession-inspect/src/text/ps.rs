@@ -48,6 +48,18 @@ pub(crate) fn table(family: &Family) -> Table {
     table
 }
 
+/// What a member does, and since when: as in its line of `ps`.
+#[cfg_attr(not(feature = "top"), allow(dead_code))]
+pub(crate) fn does(family: &Family, objects: &HashMap<Key, &Object>, member: &Member) -> (String, String) {
+    let screen = Screen {
+        family,
+        objects: objects.clone(),
+    };
+    let threads = member.threads.iter().filter(|thread| thread.wait.is_some());
+    let mut waits = threads.filter(|_| member.role != Role::Manager);
+    screen.does(member, waits.next())
+}
+
 struct Screen<'a> {
     family: &'a Family,
     objects: HashMap<Key, &'a Object>,

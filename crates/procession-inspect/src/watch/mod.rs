@@ -19,7 +19,7 @@ pub use tasks::{Finished, Missed};
 
 use crate::error::Result;
 use crate::findings::{self, Finding};
-use crate::model::{Family, Key, Member};
+use crate::model::{Family, Key, Member, Totals};
 use crate::read::{Extras, Observer};
 use rates::Rates;
 use std::collections::HashMap;
@@ -127,6 +127,12 @@ impl Watch {
     /// A watcher that wants all tasks calls this so often that no worker finishes 124 tasks in between.
     pub fn read_tasks(&mut self) {
         self.rings.read(self.observer.memory());
+    }
+
+    /// The totals of a pool, also right after its end, when a look shows it no more. None: its memory is used again.
+    #[must_use]
+    pub fn last_totals(&self, pool: Key) -> Option<Totals> {
+        self.observer.totals(pool)
     }
 
     fn look_again(&mut self, first: bool) -> Result<Moment> {

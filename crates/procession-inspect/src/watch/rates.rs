@@ -1,7 +1,7 @@
 //! Rates: how fast the counters of queues, pools and locks grow.
 
 use super::Moment;
-use crate::model::{Detail, Family, Key, Lock, Object, Totals, Waits};
+use crate::model::{Detail, Family, Key, Lock, Object, Waits};
 use std::collections::HashMap;
 
 /// Weight of the latest change in a mean rate. tqdm has the same.
@@ -44,14 +44,6 @@ pub struct LockFlow {
     pub mean_wait: Option<f64>,
 }
 
-impl Totals {
-    /// Tasks that have ended in any way.
-    #[must_use]
-    pub fn settled(&self) -> u64 {
-        self.returned + self.died + self.timed_out + self.cancelled + self.abandoned
-    }
-}
-
 /// The counters of the look before.
 #[derive(Debug, Default)]
 pub(super) struct Rates {
@@ -81,14 +73,14 @@ struct Mean {
     seconds: f64,
     /// Seconds since the last change.
     still: f64,
-    /// The rate over the whole age of the object, until the first change is seen.
-    over_all: f64,
+    /// The counter and the age of the object at the first look, which count until a change is seen.
+    before: (u64, f64),
 }
 
 impl Mean {
     fn of_age(count: u64, age: f64) -> Mean {
         Mean {
-            over_all: per_second(count, age),
+            before: (count, age),
             ..Mean::default()
         }
     }
@@ -106,7 +98,8 @@ impl Mean {
 
     fn rate(&self) -> f64 {
         if self.seconds == 0.0 {
-            return self.over_all;
+            let (count, age) = self.before;
+            return per_second(count, age + self.still);
         }
         self.counts / self.seconds.max(self.still)
     }
@@ -177,7 +170,7 @@ fn flow(object: &Object, before: Option<Counters>, seconds: f64, moment: &mut Mo
             Some(now)
         }
         Detail::Pool(pool) => {
-            let settled = pool.totals.settled();
+            let settled = pool.settled();
             let mut now = Counters {
                 first: pool.totals.submitted,
                 second: settled,
@@ -230,6 +223,11 @@ mod tests {
     fn a_mean_rate_counts_the_time_in_which_nothing_happens() {
         let mut mean = Mean::of_age(100, 50.0);
         assert_eq!(mean.rate(), 2.0);
+        mean.add(0, 50.0);
+        assert_eq!(mean.rate(), 1.0);
+        mean.add(8, 0.0);
+        assert_eq!(mean.rate(), 0.16);
+        let mut mean = Mean::default();
         mean.add(0, 1.0);
         mean.add(8, 1.0);
         assert_eq!(mean.rate(), 4.0);

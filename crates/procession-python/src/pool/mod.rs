@@ -14,4 +14,4 @@ mod worker;
 
 pub use engine::{PoolEngine, PoolTask};
 pub use group::PoolGroup;
-pub use worker::work_in_pool;
+pub use worker::{_report_progress, work_in_pool};

@@ -8,7 +8,7 @@ use crate::shared::waited;
 use procession_core::family::Handle;
 use procession_core::pool::layout::{HEAD, Head, TIMED};
 use procession_core::pool::{
-    Arrived, Finished, Outgoing, ReceivedDefinition, Taken, Worker, await_kill, framed,
+    Arrived, Finished, Outgoing, ReceivedDefinition, Taken, Worker, await_kill, framed, report,
 };
 use procession_core::queue::LockPolicy;
 use procession_core::sys::clock::Deadline;
@@ -53,6 +53,23 @@ pub fn work_in_pool(
     let ended = at_work.run(py, most, memory)?;
     at_work.worker.leaving();
     Ok(ended)
+}
+
+/// Reports the progress of the task that this thread runs, for observers. Does nothing if it runs none, or if `done` or
+/// `total` is no number: a report must not make the task fail.
+#[pyfunction]
+pub fn _report_progress(
+    done: &Bound<'_, PyAny>,
+    total: Option<&Bound<'_, PyAny>>,
+    text: Option<&Bound<'_, PyAny>>,
+) {
+    let Ok(done) = done.extract::<f64>() else { return };
+    let Ok(total) = total.map(PyAnyMethods::extract::<f64>).transpose() else {
+        return;
+    };
+    let text = text.and_then(|text| text.str().ok());
+    let text = text.as_ref().map(|text| text.to_string_lossy());
+    report(done, total, text.as_deref().unwrap_or_default());
 }
 
 struct AtWork {
