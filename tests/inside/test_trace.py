@@ -16,6 +16,7 @@ from deadlines import PATIENCE, state, until
 from scenes import command, scene
 
 ENOUGH = 3 * 124 * 4  # tasks after which three workers have forgotten all that they had run before
+SOME = 200
 
 
 def returned(program):
@@ -38,7 +39,7 @@ def tracing(program, path):
     )
     try:
         until(path.exists)
-        until_tasks(program, 300)
+        until_tasks(program, SOME)
         yield observer
         observer.send_signal(signal.SIGINT)
         output, errors = observer.communicate(timeout=PATIENCE)
@@ -113,15 +114,16 @@ def gaps(numbers):
 
 def test_a_trace_has_each_task_each_wait_each_holder_and_each_depth(start_method, tmp_path):
     path = tmp_path / "t.json"
-    with scene("steady_pool", start_method) as program:
+    # Workers forget a task after half a second, in which the observer may wait for a processor.
+    with scene("steady_pool", start_method, "0.004") as program:
         with tracing(program, path) as observer:
-            until_tasks(program, ENOUGH)
+            until_tasks(program, SOME)
         assert observer.errors == ""
     trace = traced(path)
     check(trace)
     assert trace["otherData"]["tasks_missed"] == 0
     numbers = tasks(trace)
-    assert len(numbers) == len(set(numbers)) >= ENOUGH
+    assert len(numbers) == len(set(numbers)) >= SOME
     assert gaps(numbers) == 0
     events, named = trace["traceEvents"], names(trace["traceEvents"])
     workers = {named[event["pid"], event["tid"]] for event in events if event.get("cat") == "task"}
@@ -138,7 +140,7 @@ def test_a_trace_has_each_task_each_wait_each_holder_and_each_depth(start_method
 
 def test_tasks_that_a_stopped_observer_has_missed_are_counted(tmp_path):
     path = tmp_path / "t.json"
-    with scene("steady_pool", "fork") as program, tracing(program, path) as observer:
+    with scene("steady_pool", "fork", "0.001") as program, tracing(program, path) as observer:
         observer.send_signal(signal.SIGSTOP)
         until(lambda: state(observer.pid) == "T")
         until_tasks(program, ENOUGH)
@@ -185,7 +187,7 @@ def test_a_length_that_is_none_is_refused(wrong):
 
 def test_a_trace_of_no_program_leaves_no_file(tmp_path):
     path = tmp_path / "t.json"
-    with scene("steady_pool", "fork") as program:
+    with scene("steady_pool", "fork", "0.001") as program:
         path.write_text("mine")
         assert command("trace", str(program.pid), "--seconds", "0.1", "-o", str(path))[2] == 2
         assert path.read_text() == "mine"

@@ -1,4 +1,4 @@
-"""A pool that runs short tasks for minutes, beside a lock and a queue: python steady_pool.py METHOD."""
+"""A pool that runs short tasks for minutes, beside a lock and a queue: python steady_pool.py METHOD SECONDS."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ import time
 import procession as mp
 
 
-def work(number: int) -> int:
-    time.sleep(0.001)
-    return number
+def work(seconds: float) -> None:
+    time.sleep(seconds)
 
 
 def hold(lock, queue) -> None:
@@ -23,7 +22,7 @@ def wait(lock) -> None:
         pass
 
 
-def main(method: str) -> None:
+def main(method: str, seconds: float) -> None:
     context = mp.get_context(method)
     lock, queue, jobs = context.Lock(name="index"), context.Queue(), context.Queue(name="jobs")
     holder = context.Process(target=hold, args=(lock, queue), name="holder", daemon=True)
@@ -33,10 +32,10 @@ def main(method: str) -> None:
     context.Process(target=wait, args=(lock,), name="waiter", daemon=True).start()
     jobs.put("a message")
     with context.Pool(3) as pool:
-        result = pool.map_async(work, range(100_000), chunksize=1)
+        result = pool.map_async(work, [seconds] * 100_000, chunksize=1)
         print("ready", flush=True)
         result.wait()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1], float(sys.argv[2]))
