@@ -39,9 +39,10 @@ impl Pool {
     #[must_use]
     pub fn settled(&self) -> u64 {
         let totals = &self.totals;
-        let others = totals.died + totals.timed_out + totals.cancelled + totals.abandoned;
+        let others = [totals.died, totals.timed_out, totals.cancelled, totals.abandoned];
+        let settled = others.into_iter().fold(self.returned(), u64::saturating_add);
         // A task that its worker handed back just before it was given up counts once.
-        (self.returned() + others).min(totals.submitted)
+        settled.min(totals.submitted)
     }
 }
 

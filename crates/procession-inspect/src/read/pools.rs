@@ -54,9 +54,11 @@ impl Look<'_> {
         let desks = self.desks(at, &head)?;
         let mut durations: HashMap<Option<String>, Vec<f64>> = HashMap::new();
         let mut workers = Vec::new();
-        let mut finished = 0;
+        let mut finished = 0u64;
         for (slot, desk) in (0u32..).zip(desks.chunks_exact(size.max(1) as usize)) {
-            finished += self.finished(places.worker.history.of(desk));
+            finished = self
+                .finished(places.worker.history.of(desk))
+                .saturating_add(finished);
             let worker = self.worker(slot, desk, &mut durations);
             // The slots of a pool that has shrunk have no workers.
             if u64::from(slot) < wanted || worker.who.is_some() {

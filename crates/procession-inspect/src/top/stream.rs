@@ -117,11 +117,23 @@ pub(super) fn sparkline(depths: &VecDeque<u64>, unicode: bool) -> String {
     let blocks = if unicode { UNICODE } else { PLAIN };
     depths
         .iter()
-        .map(|depth| blocks[(depth * 7).div_ceil(most) as usize])
+        .map(|depth| blocks[(7.0 * *depth as f64 / most as f64).ceil().clamp(0.0, 7.0) as usize])
         .collect()
 }
 
 /// Number of workers of a pool that have a task.
 pub(super) fn running(pool: &Pool) -> usize {
     pool.workers.iter().filter(|worker| worker.task.is_some()).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_depths_make_a_sparkline() {
+        let depths: VecDeque<u64> = [0, 1, u64::MAX / 2, u64::MAX].into();
+        assert_eq!(sparkline(&depths, true), "▁▂▅█");
+        assert_eq!(sparkline(&[0, 0].into(), false), "__");
+    }
 }

@@ -77,7 +77,8 @@ impl Moment {
     /// Number of tasks that are missing in `finished`.
     #[must_use]
     pub fn tasks_missed(&self) -> u64 {
-        self.missed.iter().map(|missed| missed.tasks).sum()
+        let counts = self.missed.iter().map(|missed| missed.tasks);
+        counts.fold(0, u64::saturating_add)
     }
 }
 

@@ -194,7 +194,7 @@ impl Ring {
         if room == 0 || before < self.read {
             return None;
         }
-        let from = self.read.max((after + 1).saturating_sub(room));
+        let from = self.read.max(after.saturating_add(1).saturating_sub(room));
         let missed = if self.first {
             0
         } else {

@@ -6,6 +6,7 @@
 use procession_inspect::findings::Finding;
 use procession_inspect::model::{Family, Stacks};
 use procession_inspect::page::{self, Seen};
+use procession_inspect::watch::Watch;
 use procession_inspect::{Extras, command, dump, findings, stacks, text};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -26,6 +27,12 @@ pub fn exercise(input: &[u8]) -> bool {
     let Ok(family) = observer.look(extras) else {
         return false;
     };
+    if let Ok(observer) = dump::open_bytes(input.to_vec()) {
+        let mut watch = Watch::of(observer, Extras::default());
+        assert!(watch.look().is_ok());
+        watch.read_tasks();
+        assert!(watch.look().is_ok());
+    }
     let mut findings = findings::find(&family);
     let stacks = stacks::stacks(&observer, &family, &[], Duration::ZERO);
     stacks::add_places(&observer, &family, &mut findings, Instant::now());
