@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import select
 import subprocess
 import sys
@@ -23,14 +24,13 @@ import pyte
 ROWS, COLUMNS = 25, 100
 WIDTH, HEIGHT = 8.4, 17  # of a character, in pixels
 SECONDS = 12.0  # of the program, before the picture is taken
-COLOURS = {
-    "cyan": "#56b6c2",
-    "green": "#98c379",
-    "brown": "#e5c07b",
-    "yellow": "#e5c07b",
-    "magenta": "#c678dd",
-    "blue": "#61afef",
-    "red": "#e06c75",
+COLOURS = {  # of the first colours of a terminal, as pyte names them
+    "cd0000": "#e06c75",
+    "00cd00": "#98c379",
+    "cdcd00": "#e5c07b",
+    "0000ee": "#61afef",
+    "cd00cd": "#c678dd",
+    "00cdcd": "#56b6c2",
 }
 FOREGROUND, BACKGROUND = "#d7dae0", "#1e2127"
 SHADES = {"█": 1.0, "▓": 0.75, "▒": 0.5, "░": 0.25}
@@ -114,8 +114,7 @@ def svg(screen: pyte.Screen) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" height="{height}"'
         f' viewBox="0 0 {width:.0f} {height}" role="img" aria-label="A screen of procession top">',
         f'<rect width="100%" height="100%" rx="8" fill="{BACKGROUND}"/>',
-        '<g font-family="ui-monospace, Menlo, Consolas, DejaVu Sans Mono, monospace" font-size="14"'
-        ' xml:space="preserve">',
+        '<g font-family="ui-monospace, Menlo, Consolas, DejaVu Sans Mono, monospace" font-size="14">',
     ]
     for row in range(ROWS):
         cells = [screen.buffer[row][column] for column in range(COLUMNS)]
@@ -142,13 +141,15 @@ def svg(screen: pyte.Screen) -> str:
                     f'<rect x="{left:.1f}" y="{top + 2}" width="{long:.1f}" height="{HEIGHT - 4}"'
                     f' fill="{colour}"{opacity}/>'
                 )
-            elif text.strip():
+            else:
                 bold = ' font-weight="bold"' if first.bold else ""
-                shown = escape(text.rstrip())
-                long = len(text.rstrip()) * WIDTH
-                out.append(
-                    f'<text x="{left:.1f}" y="{top + 13}" textLength="{long:.1f}" fill="{colour}"{bold}>{shown}</text>'
-                )
+                # Each word has its place: not all programs keep spaces.
+                for word in re.finditer(r"\S+", text):
+                    x, long = left + word.start() * WIDTH, len(word[0]) * WIDTH
+                    out.append(
+                        f'<text x="{x:.1f}" y="{top + 13}" textLength="{long:.1f}" fill="{colour}"{bold}>'
+                        f"{escape(word[0])}</text>"
+                    )
             column = end
     out += ["</g>", "</svg>", ""]
     return "\n".join(out)
