@@ -125,6 +125,7 @@ docs: build .venv-docs/.stamp ## Build the documentation as a site in target/sit
 .PHONY: pictures
 pictures: build ## Make the pictures of docs/inside.md from a real run (the one of the page needs chromium)
 	$(BIN)/python tools/pictures.py
+	$(BIN)/python tools/picture_of_top.py
 
 .PHONY: bench-rust
 bench-rust: | platform ## Compare the Rust crate with ipc-channel and procspawn (BENCH='--quick --check')
