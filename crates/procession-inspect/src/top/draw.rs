@@ -54,9 +54,10 @@ fn heading(app: &App, width: usize) -> Line<'static> {
         .or(living.first());
     let cpu: f64 = app.moment.cpu.values().sum();
     let mut text = format!(
-        " {} {}  {} processes  CPU {cpu:.0} %  memory {}, {} blocks",
+        " {} {}{}  {} processes  CPU {cpu:.0} %  memory {}, {} blocks",
         visible(&family.program),
         root.map_or(0, |member| member.who().pid),
+        if app.paused { "  PAUSED" } else { "" },
         living.len(),
         family.memory.resident.map_or_else(|| "?".to_owned(), bytes),
         family.memory.blocks
@@ -64,10 +65,7 @@ fn heading(app: &App, width: usize) -> Line<'static> {
     if app.missed > 0 {
         text += &format!("  {} tasks not seen", app.missed);
     }
-    if app.paused {
-        text += "  PAUSED";
-    }
-    let clock = format!("{} ", app.clock);
+    let clock = format!(" {} ", app.clock);
     let room = width.saturating_sub(clock.len());
     let mut text: String = text.chars().take(room).collect();
     text += &" ".repeat(room.saturating_sub(text.chars().count()));
