@@ -17,7 +17,8 @@ from pathlib import Path
 VERSIONS = ("3.11", "3.12", "3.13", "3.14", "3.15")
 # at the versions of requirements-dev.txt
 CLUSTERS = ("distributed", "cryptography")
-TOOLS = ("pytest", "pytest-timeout", "pytest-randomly", "pytest-xdist", "hypothesis", "joblib", "prometheus-client", "pyte")
+PYTEST = ("pytest", "pytest-timeout", "pytest-randomly", "pytest-xdist")
+TOOLS = (*PYTEST, "hypothesis", "joblib", "prometheus-client", "pyte")
 ASK = "import sys, venv, ensurepip; print(sys.implementation.name, '%d.%d' % sys.version_info[:2])"
 
 
