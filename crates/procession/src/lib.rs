@@ -195,7 +195,11 @@ pub use value::Value;
 /// The crate zerocopy, whose traits are the bounds of [`Pod`].
 pub use zerocopy;
 
-/// The programs in the page about how programs are written, as tests.
+/// The programs in the pages about Rust, as tests.
 #[cfg(doctest)]
-#[doc = include_str!("../../../docs/rust-programs.md")]
-mod pages {}
+mod pages {
+    #[doc = include_str!("../../../docs/rust.md")]
+    mod contents {}
+    #[doc = include_str!("../../../docs/rust-programs.md")]
+    mod programs {}
+}
