@@ -128,7 +128,7 @@ pictures: build ## Make the pictures of docs/inside.md from a real run (the one 
 	$(BIN)/python tools/picture_of_top.py
 
 .PHONY: bench-rust
-bench-rust: | platform ## Compare the Rust crate with ipc-channel and procspawn (BENCH='--quick --check')
+bench-rust: build ## Compare the Rust crate with ipc-channel and procspawn (BENCH='--quick --check')
 	cd benchmarks/rust && cargo build --quiet --release
 	benchmarks/rust/target/release/procession-bench $(BENCH)
 

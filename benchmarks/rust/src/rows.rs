@@ -2,7 +2,8 @@
 
 use crate::Row;
 use ipc_channel::ipc::{self, IpcOneShotServer, IpcReceiver, IpcSender};
-use procession::{Block, Pool, Process, Queue, StartMethod};
+use procession::python::Command;
+use procession::{Array, Block, Event, Pool, Process, Queue, StartMethod};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
@@ -31,6 +32,14 @@ pub(crate) const ROWS: &[Row] = &[
         target: 2.0,
         count: 300,
         ours: |n| one_way(n, 4, |_| Block::from_slice(&[1.0f32; 1 << 18]).unwrap()),
+        theirs: |n| ipc_one_way_bytes(n, 1 << 20),
+    },
+    Row {
+        name: "1 MiB of floats from Python",
+        peer: "ipc-channel",
+        target: 1.0,
+        count: 300,
+        ours: arrays_from_python,
         theirs: |n| ipc_one_way_bytes(n, 1 << 20),
     },
     Row {
@@ -85,6 +94,32 @@ pub(crate) const ROWS: &[Row] = &[
 
 fn message(n: u32) -> Message {
     (n.into(), 0.5, "a few words of text".into())
+}
+
+/// A Python process sends numpy arrays, which are received in place. (The peer, which knows no Python, sends bytes from Rust.)
+fn arrays_from_python(count: u32) -> Duration {
+    let arrays = Queue::<Array>::bounded(4).unwrap();
+    let go = Event::new().unwrap();
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src");
+    let child = Command::new("arrays", "send")
+        .interpreter(concat!(env!("CARGO_MANIFEST_DIR"), "/../../.venv/bin/python"))
+        .path(folder)
+        .arg(&arrays)
+        .arg(&go)
+        .arg(i64::from(count))
+        .start()
+        .unwrap();
+    // The first one says that the child has begun.
+    arrays.get().unwrap();
+    let start = Instant::now();
+    go.set();
+    for _ in 0..count {
+        let array = arrays.get().unwrap();
+        assert!(array.as_slice::<f32>().unwrap()[1 << 17] == 1.0 && array.is_shared());
+    }
+    let taken = start.elapsed();
+    child.join().unwrap();
+    taken
 }
 
 /// `room`: how many messages may be under way (0: any number). The sockets of the peer have room for about 200 KiB.
