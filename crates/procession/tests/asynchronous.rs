@@ -12,7 +12,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 procession::init_before_main!();
 
@@ -297,6 +297,46 @@ fn a_message_wakes_one_future_and_a_dropped_one_passes_it_on() {
     drop(first);
     assert_eq!(two.now(), 1, "the drop wakes the other one before it returns");
     assert!(matches!(poll(second.as_mut(), &others), Poll::Ready(Ok(1))));
+}
+
+#[test]
+fn a_future_that_is_kept_and_not_polled_again_does_not_slow_down_others() {
+    let (queue, answers) = (Queue::<u64>::new().unwrap(), Queue::<u64>::new().unwrap());
+    let kept = [(); 3].map(|()| {
+        let queue = queue.clone();
+        let mut kept = Box::pin(async move { queue.get_async().await });
+        assert!(poll(kept.as_mut(), Waker::noop()).is_pending());
+        kept
+    });
+    let child = Way::Spawn.start(
+        |(queue, answers): (Queue<u64>, Queue<u64>)| {
+            for number in 0..100 {
+                queue.put(&number).unwrap();
+                answers.get().unwrap();
+            }
+        },
+        (queue.clone(), answers.clone()),
+    );
+    let mut slow = 0;
+    run(async {
+        for number in 0..100 {
+            let began = Instant::now();
+            // The message comes while this waits: the child is not told before.
+            let mut next = pin!(queue.get_async());
+            if number > 0 {
+                assert!(poll(next.as_mut(), Waker::noop()).is_pending());
+                answers.put_async(&number).await.unwrap();
+            }
+            assert_eq!(next.await.unwrap(), number);
+            // The reactor looks at everything after at most half a second, so a wait for that look takes 50 ms or more.
+            slow += u32::from(began.elapsed() > Duration::from_millis(50));
+        }
+    });
+    answers.put(&100).unwrap();
+    joined(child).unwrap();
+    // Each of the three may be woken once in vain. The rest is for a busy machine.
+    assert!(slow < 30, "{slow} messages waited for the reactor's look");
+    drop(kept);
 }
 
 #[test]

@@ -25,7 +25,8 @@
 //!
 //! A ring wakes only as many futures as can go on ([`Source::available`]): the one that has waited longest first. A future
 //! that was woken owes the others a look: when it completes or is dropped, the reactor looks at the object again and wakes
-//! the next. When all futures of an object are woken, the mailbox's address leaves the bell, and processes that ring pay
+//! the next. A future that the program does not poll for long owes no more: other futures are woken as if it were not there.
+//! When all futures of an object are woken, the mailbox's address leaves the bell, and processes that ring pay
 //! nothing until a future waits again.
 //!
 //! # Select

@@ -210,7 +210,7 @@ impl Reactor {
         state.last = state.last.max(number);
         let State { mailbox, bells, .. } = &mut *state;
         let watched = bells.entry(bell).or_default();
-        let entry = watched.woken.remove(&number);
+        let entry = watched.take_woken(number);
         let mut entry = entry
             .or_else(|| watched.waiting.remove(&number))
             .unwrap_or_else(|| Entry {
@@ -256,7 +256,7 @@ impl Reactor {
         let Some(watched) = bells.get_mut(&bell) else {
             return;
         };
-        let gone = match watched.woken.remove(&number) {
+        let gone = match watched.take_woken(number) {
             Some(entry) => {
                 watched.distribute(watched.woken.len(), &mut wakers);
                 Some(entry)

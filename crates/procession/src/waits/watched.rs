@@ -18,8 +18,11 @@ pub(super) struct WatchedBell {
     pub(super) called: bool,
     /// Futures to be woken, by number: the one that has waited longest is first.
     pub(super) waiting: BTreeMap<u64, Entry>,
-    /// Futures that were woken, and have not been polled since.
+    /// Futures that were woken, and have not been polled since. Each counts as one that takes what is available.
     pub(super) woken: BTreeMap<u64, Entry>,
+    /// Futures that were woken before the last look at everything, and have not been polled since. The program may keep
+    /// such a future and never poll it again, so they count no more.
+    pub(super) late: BTreeMap<u64, Entry>,
     /// Those that want to know of every change, and take no future's turn. Without a waker they do not listen now.
     pub(super) observers: BTreeMap<u64, Entry>,
 }
@@ -50,13 +53,19 @@ impl WatchedBell {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.waiting.is_empty() && self.woken.is_empty() && self.observers.is_empty()
+        let futures = self.waiting.is_empty() && self.woken.is_empty() && self.late.is_empty();
+        futures && self.observers.is_empty()
+    }
+
+    /// Removes a future that was woken.
+    pub(super) fn take_woken(&mut self, number: u64) -> Option<Entry> {
+        self.woken.remove(&number).or_else(|| self.late.remove(&number))
     }
 
     /// Removes the mailbox from the bell.
     pub(super) fn mute(&mut self, mailbox: Option<&Mailbox>) {
         let entries = self.waiting.values().chain(self.woken.values());
-        let mut entries = entries.chain(self.observers.values());
+        let mut entries = entries.chain(self.late.values()).chain(self.observers.values());
         if let (Some(mailbox), Some(entry)) = (mailbox, entries.next()) {
             entry.source.bell().unregister_waker(mailbox.address());
         }
@@ -82,9 +91,10 @@ impl WatchedBell {
         }
     }
 
-    /// Looks at the object although its bell may not have rung. Tasks that were woken long ago, and have not been polled,
-    /// do not keep others waiting.
+    /// Looks at the object although its bell may not have rung. Tasks that were woken before, and have not been polled,
+    /// do not keep others waiting from now on.
     pub(super) fn look(&mut self, mailbox: Option<&Mailbox>, wakers: &mut Vec<Waker>) {
+        self.late.append(&mut self.woken);
         let Some(source) = self.source() else { return };
         if let Some(mailbox) = mailbox {
             // The address is gone if a process in another network namespace could not send to it.
