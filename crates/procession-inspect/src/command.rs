@@ -1,14 +1,15 @@
 //! The command line: `procession why PID`, and the other commands.
 
-pub(crate) mod report;
+mod report;
 mod serve;
 mod trace;
+mod watching;
 
 use crate::error::{Error, Result};
 use crate::findings::Finding;
 use crate::model::{Family, Member, Stacks, Unseen};
 use crate::visible::{visible, visible_json};
-use crate::{Extras, Observer, attach, diagnose, dump, live, stacks, text};
+use crate::{Extras, Observer, attach, diagnose, dump, stacks, text};
 use serde::Serialize;
 use std::fmt::Write;
 use std::io::IsTerminal;
@@ -39,7 +40,7 @@ them), FILE a dump, - a dump from standard input.
   dump     writes all this to a file (-: to standard output), which the other commands take in place of a PID
   report   writes all this as one page in HTML, which needs no network and no script
   trace    records tasks, waits, holders of locks and queues for some seconds (10), for Perfetto; Ctrl-C ends it earlier
-  serve    shows the page of `report`, live, for all programs of this user, in a browser on this machine
+  serve    shows the page of `report`, for all programs of this user, in a browser on this machine
 
   top      a view that goes on: pools with a stream of tasks for each worker, queues, locks, processes, warnings
   progress a line for each pool with its tasks, rate and remaining time, until the pools or the program end
@@ -142,7 +143,7 @@ pub fn run(arguments: &[String]) -> Outcome {
             status: 0,
         };
     }
-    let outcome = match live::command::run(arguments) {
+    let outcome = match watching::run(arguments) {
         Some(outcome) => outcome.map(|(output, status)| Outcome {
             output,
             errors: String::new(),

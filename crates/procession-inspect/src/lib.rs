@@ -55,7 +55,6 @@ mod read;
 pub mod serve;
 pub mod stacks;
 pub mod stall;
-mod stop;
 pub mod text;
 #[cfg(feature = "top")]
 mod top;

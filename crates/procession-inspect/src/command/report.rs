@@ -4,18 +4,15 @@ use super::{Arguments, Outcome, Subject, observers};
 use crate::error::Result;
 use crate::page::{self, Seen};
 use crate::visible::visible;
-use crate::{Extras, Observer, diagnose, output, stacks, text, units};
+use crate::{output, text, units};
 use std::path::PathBuf;
-use std::time::{Duration, Instant, SystemTime};
-
-/// Longest time for the stacks of one family.
-const LONGEST_FOR_STACKS: Duration = Duration::from_secs(5);
+use std::time::SystemTime;
 
 pub(super) fn report(arguments: &Arguments) -> Result<Outcome> {
     let (observers, _) = observers(&arguments.subject)?;
     let mut seen = Vec::new();
     for observer in &observers {
-        match look(observer) {
+        match Seen::look(observer) {
             Ok(one) => seen.push(one),
             // Another family may have ended, or be of another version.
             Err(_) if arguments.subject == Subject::All => {}
@@ -45,22 +42,4 @@ pub(super) fn report(arguments: &Arguments) -> Result<Outcome> {
         text::why::count(problems, "problem", "problems"),
         text::why::count(warnings, "warning", "warnings"),
     )))
-}
-
-/// A look with all that the page shows.
-pub(crate) fn look(observer: &Observer) -> Result<Seen> {
-    let extras = Extras {
-        process_memory: true,
-        uses: true,
-        tasks: true,
-    };
-    let (family, mut findings) = diagnose::why(observer, extras)?;
-    let until = Instant::now() + diagnose::LONGEST_FOR_PLACES;
-    stacks::add_places(observer, &family, &mut findings, until);
-    let stacks = stacks::stacks(observer, &family, &[], LONGEST_FOR_STACKS);
-    Ok(Seen {
-        family,
-        findings,
-        stacks,
-    })
 }

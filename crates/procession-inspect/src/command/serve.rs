@@ -6,8 +6,8 @@ use crate::error::Result;
 #[cfg(feature = "serve")]
 pub(super) fn serve(arguments: &Arguments) -> Result<Outcome> {
     use crate::error::Error;
+    use crate::live::Stop;
     use crate::serve::Server;
-    use crate::stop::Stop;
     use std::io::Write;
 
     let server = Server::bind(arguments.port.unwrap_or(0))?;
@@ -20,7 +20,7 @@ pub(super) fn serve(arguments: &Arguments) -> Result<Outcome> {
     );
     told.and_then(|()| out.flush())
         .map_err(|e| Error::file("standard output", e))?;
-    server.run(&|| stop.is_asked())?;
+    server.run(&|| stop.signal().is_some())?;
     Ok(Outcome::printed(String::new()))
 }
 

@@ -2,7 +2,7 @@
 
 use super::{Arguments, Outcome, Subject};
 use crate::error::{Error, Result};
-use crate::stop::Stop;
+use crate::live::Stop;
 use crate::trace::{self, Recorded};
 use crate::visible::visible;
 use crate::watch::Watch;
@@ -28,7 +28,12 @@ pub(super) fn trace(arguments: &Arguments) -> Result<Outcome> {
     let duration = Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX);
     let recorded = output::create(&path, |file| {
         let mut out = BufWriter::new(file);
-        Ok(trace::record(&mut watch, duration, &|| stop.is_asked(), &mut out))
+        Ok(trace::record(
+            &mut watch,
+            duration,
+            &|| stop.signal().is_some(),
+            &mut out,
+        ))
     })?;
     let Recorded {
         tasks,

@@ -2,8 +2,6 @@
 //!
 //! They write to the terminal themselves, and end when a signal asks for it.
 
-pub(crate) mod command;
-
 use crate::attach;
 use crate::error::{Error, Result};
 use crate::read::Observer;
@@ -142,6 +140,7 @@ pub(crate) fn families() -> Vec<Observer> {
 }
 
 /// The time of day in UTC, as a clock shows it.
+#[cfg_attr(not(feature = "top"), allow(dead_code))]
 pub(crate) fn clock() -> String {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     let seconds = now.unwrap_or_default().as_secs() % 86_400;

@@ -14,12 +14,16 @@ mod sections;
 mod timeline;
 mod when;
 
+use crate::error::Result;
 use crate::findings::{Finding, Level};
 use crate::model::{Family, Stacks};
-use crate::text;
+use crate::read::{Extras, Observer};
+use crate::{diagnose, stacks, text};
 use std::fmt::Write;
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
+/// Longest time for the stacks of one family.
+const LONGEST_FOR_STACKS: Duration = Duration::from_secs(5);
 const STYLE: &str = include_str!("style.css");
 
 /// A family that was looked at, with what was found.
@@ -34,6 +38,27 @@ pub struct Seen {
 }
 
 impl Seen {
+    /// Looks at all that the page shows. It takes up to five seconds for the stacks.
+    ///
+    /// # Errors
+    /// As [`Observer::look`].
+    pub fn look(observer: &Observer) -> Result<Seen> {
+        let extras = Extras {
+            process_memory: true,
+            uses: true,
+            tasks: true,
+        };
+        let (family, mut findings) = diagnose::why(observer, extras)?;
+        let until = Instant::now() + diagnose::LONGEST_FOR_PLACES;
+        stacks::add_places(observer, &family, &mut findings, until);
+        let stacks = stacks::stacks(observer, &family, &[], LONGEST_FOR_STACKS);
+        Ok(Seen {
+            family,
+            findings,
+            stacks,
+        })
+    }
+
     /// Number of problems, and of warnings.
     pub(crate) fn counts(&self) -> (usize, usize) {
         let is_problem = |finding: &&Finding| finding.level == Level::Problem;

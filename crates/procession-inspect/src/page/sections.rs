@@ -68,8 +68,32 @@ fn one_pool(object: &Object, pool: &Pool) -> String {
     for line in lines {
         let _ = writeln!(out, "<p>{}", html::text(&line));
     }
+    out += &reported(pool);
     out += &timeline::timeline(pool);
     out += &html::table("Workers", &text::pools::table(pool));
+    out
+}
+
+/// What running tasks report of themselves.
+fn reported(pool: &Pool) -> String {
+    let mut out = String::new();
+    for worker in &pool.workers {
+        let Some(progress) = worker.task.as_ref().and_then(|task| task.progress.as_ref()) else {
+            continue;
+        };
+        let of = progress.total.filter(|total| *total > 0.0 && total.is_finite());
+        let bar = of.map_or_else(String::new, |total| {
+            let done = progress.done.clamp(0.0, total);
+            format!("<progress max={total} value={done} aria-label=\"reported by its task\"></progress> ")
+        });
+        let _ = writeln!(
+            out,
+            "<p class=progress>{bar}worker {}: {} {}",
+            worker.slot,
+            crate::progress::report(progress),
+            html::text(progress.text.as_deref().unwrap_or_default())
+        );
+    }
     out
 }
 
@@ -147,4 +171,40 @@ fn stacks(seen: &Seen) -> String {
         out += "</details>\n";
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Progress, Task, Worker};
+
+    #[test]
+    fn what_a_task_reports_of_itself_is_a_bar() {
+        let progress = |total, text: &str| Progress {
+            done: 12.0,
+            total,
+            text: Some(text.to_owned()),
+        };
+        let worker = |slot, progress| Worker {
+            slot,
+            task: Some(Task {
+                progress: Some(progress),
+                ..Task::default()
+            }),
+            ..Worker::default()
+        };
+        let pool = Pool {
+            workers: vec![
+                worker(0, progress(Some(40.0), "<b>rows</b>")),
+                worker(1, progress(None, "files")),
+                worker(2, progress(Some(f64::NAN), "")),
+            ],
+            ..Pool::default()
+        };
+        let out = reported(&pool);
+        assert!(out.contains("<progress max=40 value=12 aria-label"), "{out}");
+        assert!(out.contains("worker 0: 12/40 &lt;b&gt;rows&lt;/b&gt;"), "{out}");
+        assert!(out.contains("<p class=progress>worker 1: 12 files"), "{out}");
+        assert_eq!(out.matches("<progress").count(), 1, "{out}");
+    }
 }

@@ -23,7 +23,7 @@ use crate::live::{self, Abilities, Stop};
 use crate::model::Family;
 use crate::read::{Extras, Observer};
 use crate::watch::Watch;
-use crate::{command, output, page, stacks, text};
+use crate::{output, page, stacks, text};
 use app::{Action, App};
 use std::io::IsTerminal;
 use std::path::Path;
@@ -145,7 +145,7 @@ fn write_report(observer: &Observer, family: &Family) -> String {
     let pid = family.members.iter().find(|member| member.lives());
     let pid = pid.map_or(0, |member| member.who().pid);
     let path = format!("procession-{pid}.html");
-    let written = command::report::look(observer).and_then(|seen| {
+    let written = page::Seen::look(observer).and_then(|seen| {
         let page = page::report(&[seen], SystemTime::now(), false);
         output::create_text(Path::new(&path), &page)
     });

@@ -1,8 +1,8 @@
 //! The command lines of `top`, `progress` and `metrics`.
 
-use super::only_family;
 use crate::dump;
 use crate::error::{Error, Result};
+use crate::live::only_family;
 use crate::progress;
 use crate::read::Observer;
 use std::path::Path;
@@ -18,7 +18,7 @@ struct Arguments {
 }
 
 /// Runs the command, if it is one of these; returns its output and its exit status.
-pub(crate) fn run(arguments: &[String]) -> Option<Result<(String, i32)>> {
+pub(super) fn run(arguments: &[String]) -> Option<Result<(String, i32)>> {
     let command = arguments.first()?.as_str();
     if !matches!(command, "top" | "progress" | "metrics") {
         return None;
