@@ -8,6 +8,7 @@
 //! | [`BUFFERS`] | a [`buffers::Head`]: the out-of-band buffers ([PEP 574](https://peps.python.org/pep-0574/)); then a pickle | the buffers, then the shared objects | Python | both |
 //! | [`POSTCARD`] | serde with postcard | the shared objects and blocks that it names | Rust | Rust |
 //! | [`ARRAY`] | the type code and the items of an `array.array` | | Python | both |
+//! | [`NUMBERS`] | a long list or tuple of numbers, see [`numbers`] | | Python | both |
 //! | [`BLOCK`] | description of the elements, see [`block`] | one buffer with the elements | Rust | both |
 
 /// A pickle. See the module documentation.
@@ -26,6 +27,29 @@ pub const POSTCARD: u32 = 5;
 pub const BLOCK: u32 = 6;
 /// An `array.array`. See the module documentation.
 pub const ARRAY: u32 = 7;
+
+/// A long list or tuple of numbers. See [`numbers`].
+pub const NUMBERS: u32 = 8;
+
+/// Lists and tuples of numbers that are all of one kind: one byte says whether it is a list or a tuple, one the kind, and the
+/// numbers follow, little-endian.
+pub mod numbers {
+    /// A list.
+    pub const LIST: u8 = 0;
+    /// A tuple.
+    pub const TUPLE: u8 = 1;
+
+    /// Signed integers of 8 bits.
+    pub const INT8: u8 = 0;
+    /// Signed integers of 16 bits.
+    pub const INT16: u8 = 1;
+    /// Signed integers of 32 bits.
+    pub const INT32: u8 = 2;
+    /// Signed integers of 64 bits.
+    pub const INT64: u8 = 3;
+    /// Floats of 64 bits.
+    pub const FLOAT: u8 = 4;
+}
 
 /// The tags of small trees.
 ///

@@ -139,6 +139,7 @@ mod label;
 mod lock;
 mod memory;
 mod message;
+mod numbers;
 mod outcome;
 mod pickle;
 mod pool;

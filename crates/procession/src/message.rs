@@ -16,6 +16,7 @@ use crate::array::Array;
 use crate::block::{self, Block};
 use crate::error::{DecodeError, EncodeError, FamilyError};
 use crate::known_classes::array_of_code;
+use crate::numbers;
 use crate::pickle;
 use crate::transit::{self, Frame};
 use crate::typed;
@@ -344,6 +345,7 @@ fn python_value(bytes: &[u8], raw: &mut Raw) -> Result<Value, Refusal> {
             let (code, items) = bytes.split_first().ok_or(MALFORMED)?;
             Ok(Value::Array(array_of_code(*code, Block::inline(items))?))
         }
+        encoding::NUMBERS => Ok(numbers::read(bytes).ok_or(MALFORMED)?),
         encoding::BLOCK => {
             let (typestr, shape) = encoding::block::read(bytes).ok_or("its description is malformed")?;
             if raw.buffers.is_empty() {

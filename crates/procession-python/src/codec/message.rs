@@ -8,7 +8,7 @@
 //! stay in the pickle, since a block costs more than a copy. A `bytes`, `bytearray` or `array.array` is also copied out
 //! once, since such an object always allocates its own memory.
 
-use super::{array_module, pickle, tree};
+use super::{array_module, numbers, pickle, tree};
 use crate::errors::raised;
 use crate::interpreter::DETACH_ABOVE;
 use crate::memory::buffer::{Access, SharedBytes};
@@ -18,7 +18,9 @@ use crate::memory::view::View;
 use procession_core::family::object::HEADER;
 use procession_core::family::{Family, Hold};
 use procession_core::message::buffers::{Head, WAS_READ_ONLY};
-pub use procession_core::message::{ARRAY, BLOCK, BUFFERS, BYTEARRAY, BYTES, PICKLE, POSTCARD, TREE, block};
+pub use procession_core::message::{
+    ARRAY, BLOCK, BUFFERS, BYTEARRAY, BYTES, NUMBERS, PICKLE, POSTCARD, TREE, block,
+};
 use procession_core::queue::layout::MOST_REFS;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -98,6 +100,9 @@ pub fn outgoing_with<'py, T>(
     if let Ok(bytes) = obj.cast_exact::<PyByteArray>() {
         let mut view = View::new(bytes)?;
         return send(plain(view.bytes(), BYTEARRAY));
+    }
+    if let Some(bytes) = numbers::encode(obj) {
+        return send(plain(&bytes, NUMBERS));
     }
     if !pickle::has_custom_reducers(py)
         && let Some(code) = array_module::typecode(obj)?
@@ -210,6 +215,13 @@ pub fn incoming_behind<'py>(
             py.detach(|| hold.family.copy_into(first, items));
             drop(view);
             Ok(array)
+        }
+        (NUMBERS, None) => numbers::decode(py, inline),
+        (NUMBERS, Some((hold, skip, len))) => {
+            let mut bytes = Vec::new();
+            hold.family
+                .copy_out(hold.offset + HEADER + skip as u64, len, &mut bytes);
+            numbers::decode(py, &bytes)
         }
         (PICKLE, None) => unpickled(py, PyBytes::new(py, inline).as_any(), None, refs),
         // Unpickles from family memory itself, so that the contents are copied once, into the objects.
