@@ -52,7 +52,7 @@ FLOORS = {
     "procession": [
         "error label memory symbol waits",
         "array big_int calendar graph handed instance known_classes typed unpickle unpickled value_serde value_tree"
-        " code message outcome pickle shared_value startup transit value views"
+        " code message numbers outcome pickle shared_value startup transit value views"
         " asynchronous batch block channel condvar iter lock queue rlock segment shared stream sync trace",
         "connection accept",
         "process",

@@ -20,7 +20,7 @@ UNSAFE_FILES = {
     "crates/procession-core/src/": "objects",
     # the interpreter's C interface
     "crates/procession-python/src/": "descriptors errors frame interpreter lib",
-    "crates/procession-python/src/codec/": "array_module instance pickle their_reducers tree",
+    "crates/procession-python/src/codec/": "array_module instance numbers pickle their_reducers tree",
     "crates/procession-python/src/connection/": "transfer",
     "crates/procession-python/src/memory/": "argument array buffer fresh view",
     "crates/procession-python/src/process/": "child fork",

@@ -7,9 +7,9 @@ import random
 import struct
 
 import pytest
-from deadlines import PATIENCE
 
 import procession as mp
+from deadlines import PATIENCE
 
 LONG = 1000  # short ones are small trees
 WIDTHS = [7, 8, 15, 16, 31, 32, 62, 63]
