@@ -53,7 +53,7 @@ FLOORS = {
         "error label memory symbol waits",
         "array big_int calendar graph handed instance known_classes typed unpickle unpickled value_serde value_tree"
         " code message numbers outcome pickle shared_value startup transit value views"
-        " asynchronous batch block channel condvar iter lock queue rlock segment shared stream sync trace",
+        " asynchronous batch block channel claim condvar iter lock queue rlock segment shared stream sync trace",
         "connection accept",
         "process",
         "descriptor pool python select",

@@ -69,6 +69,11 @@ const fn behaviour(kind: Kind) -> Behaviour {
             },
             ..plain
         },
+        Kind::Claim => Behaviour {
+            reclaim: queue::claim::reclaim,
+            holder_died: |txn, offset, seat, _| queue::claim::holder_died(txn, offset, seat),
+            ..plain
+        },
         Kind::Dict => Behaviour {
             reclaim: dict::reclaim::reclaim,
             ..plain
@@ -123,6 +128,7 @@ const STRUCTS: &[Struct] = &[
     Struct::of::<sync::condition::TicketObject>(),
     Struct::of::<queue::layout::QueueObject>(),
     Struct::of::<queue::layout::Cursor>(),
+    Struct::of::<queue::claim::ClaimObject>(),
     Struct::of::<queue::layout::Segment>(),
     Struct::of::<dict::layout::DictObject>(),
     Struct::of::<dict::layout::Part>(),

@@ -225,6 +225,7 @@ impl<T: Message> Queue<T> {
         gone: impl Fn() -> bool + Send + Sync,
     ) -> Result<(), GetError> {
         let queue = &*self.inner;
+        let over = || gone() && queue.claims() == 0;
         let mut batch = Batch::default();
         message::with_scratch(|scratch| {
             // See `Queue::get_until`.
@@ -238,8 +239,8 @@ impl<T: Message> Queue<T> {
                         GotBatch::Single | GotBatch::Empty => {}
                     }
                     return Ok(match queue.try_get(scratch, policy)? {
-                        Got::Empty if alone => Step::Done(Taken::Closed),
-                        Got::Empty if gone() => {
+                        Got::Empty if alone && queue.claims() == 0 => Step::Done(Taken::Closed),
+                        Got::Empty if over() => {
                             alone = true;
                             continue;
                         }
@@ -249,7 +250,7 @@ impl<T: Message> Queue<T> {
                         got @ Got::Message { .. } => Step::Done(Taken::One(got)),
                     });
                 },
-                |()| queue.wait_for_message_or(&gone, deadline),
+                |()| queue.wait_for_message_or(over, deadline),
             )?;
             match taken {
                 Some(Taken::Batch) => {

@@ -9,6 +9,7 @@
 //! Dropping the last end closes the queue, which wakes the waiters at the other end at once. If the process of the last end
 //! is killed, the queue is not closed; a waiter then looks at the token when the reaper rings or a bounded sleep is over.
 
+use crate::claim::Claim;
 use crate::error::{DecodeError, FamilyError, GetError, PutError, PutManyError};
 use crate::label::named;
 use crate::message::Message;
@@ -280,6 +281,10 @@ impl<T: Message> End<T> {
 
     fn get(&self, deadline: Deadline) -> Result<T, GetError> {
         self.queue.get_until(deadline, || self.peer_is_gone())
+    }
+
+    pub(crate) fn claim(&self, deadline: Deadline) -> Result<Claim<T>, GetError> {
+        self.queue.claim_until(deadline, || self.peer_is_gone())
     }
 
     pub(crate) fn put_many(&self, values: &[T], deadline: Deadline) -> Result<(), PutManyError> {

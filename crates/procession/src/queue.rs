@@ -232,6 +232,8 @@ impl<T: Message> Queue<T> {
         gone: impl Fn() -> bool + Send + Sync,
     ) -> Result<T, GetError> {
         let queue = &*self.inner;
+        // A message that another consumer has claimed may come back.
+        let over = || gone() && queue.claims() == 0;
         message::with_scratch(|scratch| {
             // A consumer knows that no message will come if it found the senders gone, and afterwards the queue empty.
             let mut alone = false;
@@ -239,12 +241,12 @@ impl<T: Message> Queue<T> {
                 deadline,
                 |policy| loop {
                     match queue.try_get(scratch, policy)? {
-                        Got::Empty if alone => return Ok(Step::Done(Got::Closed)),
-                        Got::Empty if gone() => alone = true,
+                        Got::Empty if alone && queue.claims() == 0 => return Ok(Step::Done(Got::Closed)),
+                        Got::Empty if over() => alone = true,
                         got => return Ok(got.step()),
                     }
                 },
-                |()| queue.wait_for_message_or(&gone, deadline),
+                |()| queue.wait_for_message_or(over, deadline),
             )?;
             match got {
                 Some(Got::Message { encoding, big, refs }) => {

@@ -112,6 +112,11 @@ pub(crate) fn exhausted() {
     EXHAUSTED.set(true);
 }
 
+/// Returns whether the last message could not be decoded because this process has no free descriptor.
+pub(crate) fn is_exhausted() -> bool {
+    EXHAUSTED.get()
+}
+
 /// Keeps an object alive until the handle that is being written has arrived. `make_reference` makes a reference to it.
 pub(crate) fn register_in_transit(make_reference: impl FnOnce() -> Result<Hold>) -> Result<()> {
     let hold = make_reference()?;

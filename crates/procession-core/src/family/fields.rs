@@ -125,6 +125,7 @@ pub const NUMBERS: &[(&str, u32)] = &[
     ("Kind.Waits", Kind::Waits as u32),
     ("Kind.History", Kind::History as u32),
     ("Kind.WorkerSlots", Kind::WorkerSlots as u32),
+    ("Kind.Claim", Kind::Claim as u32),
     // What a thread waits for (`WaitRecord.thread`, lower half).
     ("What.Acquire", What::Acquire as u32),
     ("What.Item", What::Item as u32),

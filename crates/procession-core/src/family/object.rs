@@ -60,11 +60,13 @@ pub enum Kind {
     History = 22,
     /// More worker slots of a pool that has grown: see [`crate::pool::layout::SlotsObject`].
     WorkerSlots = 23,
+    /// A message that a consumer has claimed: see [`crate::queue::claim`].
+    Claim = 24,
 }
 
 impl Kind {
     /// All kinds, each at the index that is its number.
-    pub(crate) const ALL: [Kind; 24] = [
+    pub(crate) const ALL: [Kind; 25] = [
         Kind::Free,
         Kind::HeldChunk,
         Kind::MutexPage,
@@ -89,6 +91,7 @@ impl Kind {
         Kind::Waits,
         Kind::History,
         Kind::WorkerSlots,
+        Kind::Claim,
     ];
 
     /// The kind with this number.
@@ -125,6 +128,7 @@ impl Kind {
             Kind::Waits => "wait records",
             Kind::History => "worker's history",
             Kind::WorkerSlots => "pool's worker slots",
+            Kind::Claim => "claimed message",
         }
     }
 }

@@ -33,7 +33,7 @@ pub struct Batch {
 pub enum GotBatch {
     /// This many messages were appended, and the next one may fit into a batch too.
     Some(usize),
-    /// The next message carries references or is big, so it travels alone.
+    /// The next message carries references, is big, or came back from a consumer, so it travels alone.
     Single,
     /// The queue is empty.
     Empty,
@@ -151,6 +151,9 @@ impl Queue {
     /// Takes up to `most` messages that travel in batches, and appends them to `into`.
     pub fn try_get_batch(&self, into: &mut Batch, most: usize, policy: LockPolicy) -> GotBatch {
         let object = self.object();
+        if self.has_returned() {
+            return GotBatch::Single;
+        }
         if object.put_count.load(Ordering::Acquire) == object.get_count.load(Ordering::Relaxed) {
             return GotBatch::Empty;
         }

@@ -68,6 +68,12 @@ impl Queue {
         note: impl FnOnce(u64, u64),
     ) -> Result<Got> {
         let state = self.object().state.load(Ordering::Acquire);
+        if self.has_returned()
+            && state != DISCARDED
+            && let Some(got) = self.take_returned(into, false)?
+        {
+            return Ok(got);
+        }
         if state == OPENED {
             return self.take(into, policy, false, note);
         }
@@ -77,7 +83,7 @@ impl Queue {
             self.take(into, policy, false, note)?
         };
         Ok(match got {
-            Got::Empty => Got::Closed,
+            Got::Empty if self.is_over() => Got::Closed,
             got => got,
         })
     }

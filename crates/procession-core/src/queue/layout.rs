@@ -75,7 +75,7 @@ impl CursorPosition {
 #[derive(Debug)]
 pub struct QueueObject {
     pub(super) header: Header,
-    // These words do not change, except `first` and `state`.
+    // These words seldom change.
     pub(super) maxsize: AtomicU64,
     pub(super) maxbytes: AtomicU64,
     pub(super) put_mutex: AtomicU64,
@@ -84,7 +84,11 @@ pub struct QueueObject {
     pub(super) first: AtomicU64,
     /// [`OPENED`], [`CLOSED`] or [`DISCARDED`]. Only increases, under the producers' mutex.
     pub(super) state: AtomicU64,
-    spare: [AtomicU64; 2],
+    /// Offset of the first claim that came back, or 0. This and the next three words are written by transactions only: see
+    /// `super::claim`.
+    pub(super) returned: AtomicU64,
+    /// Number of messages that are claimed or came back.
+    pub(super) claims: AtomicU64,
     // Written by producers.
     pub(super) put_count: AtomicU64,
     pub(super) tails: [Cursor; 2],
@@ -103,7 +107,11 @@ pub struct QueueObject {
     /// Number of messages that were reported as done.
     pub(super) done_count: AtomicU64,
     pub(super) done: WaitPoint,
-    done_spare: [AtomicU64; 7],
+    /// Number of messages that came back.
+    pub(super) returned_count: AtomicU64,
+    /// Number of bytes of the messages that are claimed or came back.
+    pub(super) claimed_bytes: AtomicU64,
+    done_spare: [AtomicU64; 5],
 }
 
 /// State: messages can be put and taken.
@@ -131,8 +139,8 @@ pub struct Segment {
 
 shared!(Cursor, 24, { segment, position, bytes });
 shared!(QueueObject, 512, {
-    header, maxsize, maxbytes, put_mutex, get_mutex, first, state, spare, put_count, tails, put_by, get_count, heads,
-    get_by, items, room, done_count, done, done_spare,
+    header, maxsize, maxbytes, put_mutex, get_mutex, first, state, returned, claims, put_count, tails, put_by, get_count, heads,
+    get_by, items, room, done_count, done, returned_count, claimed_bytes, done_spare,
 });
 shared!(Segment, SEGMENT_HEADER, { header, start, capacity, end, next, spare });
 

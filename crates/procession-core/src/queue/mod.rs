@@ -35,6 +35,7 @@
 //! producer.
 
 pub mod batch;
+pub mod claim;
 mod get;
 pub mod layout;
 mod pace;
@@ -63,6 +64,7 @@ use layout::QueueObject;
 pub use crate::sync::wait::WaitOutcome;
 pub use crate::sys::mutex::LockPolicy;
 pub use batch::{Batch, GotBatch};
+pub use claim::{Claim, Claimed};
 pub use get::Got;
 pub(crate) use parcel::Kept;
 pub use parcel::Parcel;
@@ -159,10 +161,12 @@ impl Queue {
     #[must_use]
     pub fn len(&self) -> u64 {
         let got = self.object().get_count.load(Ordering::Acquire);
-        self.object()
+        let waiting = self
+            .object()
             .put_count
             .load(Ordering::Acquire)
-            .saturating_sub(got)
+            .saturating_sub(got);
+        waiting + self.object().returned_count.load(Ordering::Acquire)
     }
 
     /// Returns whether the queue is empty.
@@ -175,7 +179,13 @@ impl Queue {
     #[must_use]
     pub fn is_full(&self) -> bool {
         let maxbytes = self.maxbytes();
-        (self.maxsize() != 0 && self.len() >= self.maxsize()) || (maxbytes != 0 && self.bytes() >= maxbytes)
+        let object = self.object();
+        let waiting = object
+            .put_count
+            .load(Ordering::Acquire)
+            .saturating_sub(object.get_count.load(Ordering::Acquire));
+        (self.maxsize() != 0 && waiting + self.claims() >= self.maxsize())
+            || (maxbytes != 0 && self.bytes() >= maxbytes)
     }
 
     /// Maximum number of bytes of messages; 0: without a limit.
@@ -184,7 +194,7 @@ impl Queue {
         self.object().maxbytes.load(Ordering::Relaxed)
     }
 
-    /// Number of bytes of the messages in the queue at this moment, including those in buffers.
+    /// Number of bytes of the messages in the queue at this moment, including those in buffers, and of claimed messages.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         let object = self.object();
@@ -193,7 +203,7 @@ impl Queue {
             let count = object.put_count.load(Ordering::Acquire);
             let put = object.tails[(count & 1) as usize].bytes.load(Ordering::Acquire);
             if object.put_count.load(Ordering::Acquire) == count {
-                return put.saturating_sub(taken);
+                return put.saturating_sub(taken) + object.claimed_bytes.load(Ordering::Relaxed);
             }
         }
     }
@@ -230,7 +240,10 @@ impl Queue {
         let object = self.object();
         let look = || {
             let put = object.put_count.load(Ordering::Acquire);
-            (put, put != object.get_count.load(Ordering::Acquire) || gone())
+            (
+                put,
+                put != object.get_count.load(Ordering::Acquire) || self.has_returned() || gone(),
+            )
         };
         self.wait_for_items(deadline, look, doubt, None)
     }
@@ -258,7 +271,7 @@ impl Queue {
         };
         let attempt = || {
             let (put, enough) = look();
-            if enough || self.is_shut_down() {
+            if enough || self.is_over() {
                 Attempt::Done(())
             } else {
                 Attempt::While(put as u32)

@@ -42,7 +42,7 @@ impl Queue {
             // Read this before the count: messages that were put before the death are then seen.
             let died = dead.get();
             let put = object.put_count.load(Ordering::Acquire);
-            if put != object.get_count.load(Ordering::Acquire) || self.is_shut_down() {
+            if put != object.get_count.load(Ordering::Acquire) || self.has_returned() || self.is_over() {
                 Attempt::Done(PeerEvent::Message)
             } else if died {
                 Attempt::Done(PeerEvent::PeerDied)

@@ -108,9 +108,16 @@ impl Queue {
             return Put::Done;
         }
         let (got, taken) = self.taken();
-        let full = maxsize != 0 && count.saturating_sub(got) >= maxsize;
+        // Claimed messages may come back.
+        let (claims, claimed) = (
+            object.claims.load(Ordering::Relaxed),
+            object.claimed_bytes.load(Ordering::Relaxed),
+        );
+        let full = maxsize != 0 && count.saturating_sub(got) + claims >= maxsize;
         // A message that is bigger than the limit is accepted when the queue is empty.
-        let heavy = maxbytes != 0 && count != got && bytes.saturating_sub(taken) + weight > maxbytes;
+        let heavy = maxbytes != 0
+            && count + claims != got
+            && bytes.saturating_sub(taken) + claimed + weight > maxbytes;
         if full || heavy { Put::Full } else { Put::Done }
     }
 

@@ -1,6 +1,7 @@
 //! Reclaims the memory of a queue to which no process refers any more: releases the references of its messages, and
 //! frees the segments and mutexes. It works in steps, each of which is a ledger transaction.
 
+use super::claim::ClaimObject;
 use super::layout::{MESSAGE_HEADER, MessageHeader, QueueObject, SEGMENT_HEADER, Segment};
 use crate::family::ledger::Txn;
 use core::sync::atomic::AtomicU64;
@@ -17,6 +18,15 @@ pub(crate) fn reclaim(txn: &mut Txn, offset: u64) -> bool {
     let mut segment = txn.read(&head.segment);
     if segment == 0 {
         segment = txn.read(&queue.first);
+    }
+    let returned = txn.read(&queue.returned);
+    if returned != 0 {
+        txn.write(
+            &queue.returned,
+            txn.read(&family.at::<ClaimObject>(returned).next),
+        );
+        txn.drop_reference(returned);
+        return false;
     }
     if count == end {
         while segment != 0 {

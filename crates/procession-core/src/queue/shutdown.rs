@@ -53,6 +53,14 @@ impl Queue {
         let mut nowhere = Vec::new();
         loop {
             nowhere.clear();
+            if self.has_returned()
+                && let Some(got) = self.take_returned(&mut nowhere, true)?
+            {
+                match got {
+                    Got::Busy => return Ok(got),
+                    _ => continue,
+                }
+            }
             match self.take(&mut nowhere, policy, true, |_, _| {})? {
                 Got::Message { .. } => {}
                 end => return Ok(end),

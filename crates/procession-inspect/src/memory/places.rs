@@ -174,6 +174,7 @@ const KINDS: &[&str] = &[
     "Waits",
     "History",
     "WorkerSlots",
+    "Claim",
 ];
 const WHATS: &[&str] = &[
     "Acquire",
