@@ -195,7 +195,8 @@ impl Queue {
     }
 
     /// Returns whether no message will come because the queue was shut down, if it is empty.
-    pub(super) fn is_over(&self) -> bool {
+    #[must_use]
+    pub fn is_over(&self) -> bool {
         match self.object().state.load(Ordering::Acquire) {
             OPENED => false,
             DISCARDED => true,

@@ -240,11 +240,11 @@ impl Queue {
         };
         if let Some((pid, mailbox)) = place.as_ref()
             && *pid == std::process::id()
-            && (queue.is_empty() && !queue.is_shut_down())
+            && (queue.is_empty() && !queue.is_over())
         {
             mailbox.empty();
             // A message may have come between the look and the emptying, which then threw its notification away.
-            if !queue.is_empty() || queue.is_shut_down() {
+            if !queue.is_empty() || queue.is_over() {
                 mailbox.notify();
             }
         }
@@ -462,7 +462,7 @@ shared_class!(Queue, core::Queue, "Queue", {
         let queue = Self::open_queue(slf)?;
         // It may have been called for nothing, when a process died, or for what another one has taken.
         slf.get().follow();
-        Ok(!queue.is_empty() || queue.is_shut_down())
+        Ok(!queue.is_empty() || queue.is_over())
     }
 
     /// A descriptor that is readable while there are messages; the same one until the queue is closed.
@@ -495,7 +495,7 @@ shared_class!(Queue, core::Queue, "Queue", {
             this.watched.store(true, Ordering::Relaxed);
         }
         let fd = place.as_ref().map_or(-1, |(_, mailbox)| {
-            if !queue.is_empty() || queue.is_shut_down() {
+            if !queue.is_empty() || queue.is_over() {
                 mailbox.notify();
             }
             mailbox.number()

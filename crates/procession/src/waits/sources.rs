@@ -32,7 +32,9 @@ impl Source for Items {
     fn available(&self) -> u64 {
         match self.queue.len() {
             // Every getter learns that no message will come.
-            0 if self.queue.is_shut_down() || is_gone(&self.queue, self.peer) => u64::MAX,
+            0 if self.queue.is_over() || self.queue.claims() == 0 && is_gone(&self.queue, self.peer) => {
+                u64::MAX
+            }
             messages => messages,
         }
     }
