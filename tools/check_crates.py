@@ -14,7 +14,18 @@ import sys
 DESCRIBED = ("description", "license", "readme", "documentation", "keywords", "categories", "rust_version", "authors")
 NEEDED = ("README.md", "LICENSE-MIT", "LICENSE-APACHE", "Cargo.toml", "src/lib.rs")
 # What belongs there: sources, what tests and examples read, and what cargo adds.
-EXPECTED = ("*.rs", "*.md", "LICENSE-*", "Cargo.*", ".cargo_vcs_info.json", "tests/*", "examples/*", "fields.txt")
+EXPECTED = (
+    "*.rs",
+    "src/*.css",
+    "src/*.js",
+    "*.md",
+    "LICENSE-*",
+    "Cargo.*",
+    ".cargo_vcs_info.json",
+    "tests/*",
+    "examples/*",
+    "fields.txt",
+)
 
 
 def output(*command: str) -> str:
