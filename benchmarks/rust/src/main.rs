@@ -5,6 +5,7 @@
 //! `--row WORD` runs only the rows with that word in their names.
 
 mod rows;
+mod waits;
 
 use std::time::Duration;
 
@@ -37,6 +38,7 @@ fn main() {
     let mut missed = false;
     for row in rows::ROWS
         .iter()
+        .chain(waits::ROWS)
         .filter(|row| only.is_none_or(|word| row.name.contains(word.as_str())))
     {
         let count = (row.count / share).max(4);
