@@ -4,7 +4,9 @@
 mod common;
 
 use common::{LIMIT, Way, eventually, joined};
-use procession::{DecodeError, Fd, GetError, Pool, Process, ProcessError, Queue, Receiver, channel, duplex};
+use procession::{
+    DecodeError, Fd, GetError, Pool, Process, ProcessError, Queue, Receiver, Resource, channel, duplex,
+};
 use procession_core::family::Family;
 use procession_core::family::registry::{Role, State};
 use std::fs::File;
@@ -194,6 +196,37 @@ fn a_message_that_cannot_be_decoded_closes_its_descriptors() {
     let other: Queue<(Fd<PipeWriter>, bool)> = postcard::from_bytes(&bytes).unwrap();
     assert!(matches!(other.get(), Err(GetError::Decode(_))));
     assert!(eventually(|| has_ended(&reader)));
+}
+
+/// Takes all free descriptors of this process, then receives a message with one.
+fn receives_when_a_descriptor_is_free_again(queue: Queue<(Fd<File>, String)>) -> String {
+    let mut taken: Vec<File> = std::iter::from_fn(|| File::open("/dev/null").ok()).collect();
+    let Err(GetError::Decode(error)) = queue.get() else {
+        return "it was decoded without a free descriptor".into();
+    };
+    if !error.reason().contains("no free file descriptors") {
+        return error.to_string();
+    }
+    taken.truncate(taken.len() / 2);
+    let (mut file, mut text) = error.decode::<(Fd<File>, String)>().unwrap();
+    file.read_to_string(&mut text).unwrap();
+    text
+}
+
+#[test]
+fn a_message_that_finds_no_free_descriptor_stays_in_the_error_and_is_decoded_later() {
+    let _shared = sharing_the_keeper();
+    let queue = Queue::<(Fd<File>, String)>::new().unwrap();
+    let (reader, mut writer) = pipe().unwrap();
+    writer.write_all(b" and the file").unwrap();
+    drop(writer);
+    let file = File::from(std::os::fd::OwnedFd::from(reader));
+    queue.put(&(Fd(file), "the text".into())).unwrap();
+    let child = Process::builder()
+        .rlimit(Resource::OpenFiles, Some(40), Some(40))
+        .spawn(receives_when_a_descriptor_is_free_again, queue)
+        .unwrap();
+    assert_eq!(joined(child).unwrap(), "the text and the file");
 }
 
 #[test]
