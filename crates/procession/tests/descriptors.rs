@@ -287,6 +287,30 @@ fn keepers() -> Vec<u32> {
 }
 
 #[test]
+fn a_keeper_with_few_descriptors_of_its_own_does_not_limit_the_family() {
+    let _alone = KEEPER.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+    for keeper in keepers() {
+        procession_core::sys::pidfd::kill(keeper, 9).unwrap();
+    }
+    assert!(eventually(|| keepers().is_empty()));
+    let queue = Queue::<Fd<File>>::new().unwrap();
+    let first = Process::builder()
+        .rlimit(Resource::OpenFiles, Some(40), Some(40))
+        .spawn(
+            |queue: Queue<Fd<File>>| queue.put(&Fd(File::open("/dev/null").unwrap())).unwrap(),
+            queue.clone(),
+        );
+    joined(first.unwrap()).unwrap(); // has started the keeper
+    let file = Fd(File::open("/dev/null").unwrap());
+    for _ in 0..200 {
+        queue.put(&file).unwrap();
+    }
+    for _ in 0..=200 {
+        queue.get().unwrap();
+    }
+}
+
+#[test]
 fn if_the_keeper_is_killed_receivers_are_told_and_the_next_message_arrives() {
     let _alone = KEEPER.write().unwrap_or_else(std::sync::PoisonError::into_inner);
     let (sender, receiver) = channel::<Fd<PipeWriter>>().unwrap();

@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub enum KeepError {
     /// No keeper lives: start one and try again.
     NoKeeper,
-    /// The keeper has no free descriptors: too many are in flight.
+    /// No keeper has a free descriptor: too many are in flight. A further keeper has room for some more.
     KeeperExhausted,
     /// An operation on family memory failed.
     Family(Error),
@@ -102,6 +102,8 @@ impl Ticket {
     /// # Errors
     /// [`KeepError`] says why the keeper has no copy.
     pub fn new(family: &'static Family, fd: BorrowedFd<'_>) -> Result<Ticket, KeepError> {
+        // A keeper has the limits of the process that started it, so another one may have room.
+        let mut refused = KeepError::NoKeeper;
         for keeper in keeper::keepers(family)? {
             let ticket = Ticket(family.buffer(&keeper.to_ne_bytes())?);
             crash_point!("ticket.made");
@@ -110,13 +112,13 @@ impl Ticket {
                     crash_point!("ticket.kept");
                     return Ok(ticket);
                 }
-                Ok((Answer::Exhausted, _)) => return Err(KeepError::KeeperExhausted),
+                Ok((Answer::Exhausted, _)) => refused = KeepError::KeeperExhausted,
                 // This keeper is just ending.
                 Ok((Answer::Unknown, _)) | Err(AskError::Gone) => {}
                 Err(AskError::Pass(e)) => return Err(KeepError::Os(e.into())),
             }
         }
-        Err(KeepError::NoKeeper)
+        Err(refused)
     }
 
     /// Opens the ticket that a message names.

@@ -18,23 +18,31 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 /// How often a sender starts a keeper before it gives up: each may end before the sender has found it.
 const ATTEMPTS: u32 = 3;
 
-/// Gives a copy of a descriptor to a keeper, and starts one if there is none. The error is the reason as text.
+/// Gives a copy of a descriptor to a keeper, and starts one if there is none or all are full. The error is the reason as text.
 pub(crate) fn keep(fd: BorrowedFd<'_>) -> Result<Ticket, String> {
     let family = Family::home().map_err(|e| e.to_string())?;
+    let mut refused = KeepError::NoKeeper;
     for _ in 0..ATTEMPTS {
         match Ticket::new(family, fd) {
-            Err(KeepError::NoKeeper) => start(family).map_err(|e| match e {
-                StartError::NotInitialised => {
-                    "a program that sends descriptors must call procession::init() first in \
-                                               main, because a second instance of it keeps them in flight"
-                        .into()
-                }
-                e => format!("the process that keeps descriptors in flight: {e}"),
-            })?,
+            Err(e @ (KeepError::NoKeeper | KeepError::KeeperExhausted)) => {
+                refused = e;
+                start(family).map_err(why_not_started)?;
+            }
             kept => return kept.map_err(|e| e.to_string()),
         }
     }
-    Err(KeepError::NoKeeper.to_string())
+    Err(refused.to_string())
+}
+
+fn why_not_started(error: StartError) -> String {
+    match error {
+        StartError::NotInitialised => {
+            "a program that sends descriptors must call procession::init() first in main, because a second instance of it \
+             keeps them in flight"
+                .into()
+        }
+        e => format!("the process that keeps descriptors in flight: {e}"),
+    }
 }
 
 /// Starts a keeper, and waits until it can be asked.
