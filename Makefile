@@ -152,12 +152,12 @@ RUST_FEATURES = procession/futures,procession/tracing,procession/bytes,processio
 
 .PHONY: cargo-test
 cargo-test: | platform ## Run the Rust tests
-	$(call twice,cargo test --quiet --workspace --exclude procession-python --features '$(RUST_FEATURES)')
+	$(call twice,$(INTERRUPTIBLE) cargo test --quiet --workspace --exclude procession-python --features '$(RUST_FEATURES)')
 
 # One test at a time: the tests count blocks in the family memory, which all tests of a program share.
 .PHONY: crash
 crash: | platform ## Kill a process at every crash point of every operation
-	$(call twice,cargo test --quiet -p procession-core -p procession --features crash-points --test 'crash_*' -- --test-threads=1)
+	$(call twice,$(INTERRUPTIBLE) cargo test --quiet -p procession-core -p procession --features crash-points --test 'crash_*' -- --test-threads=1)
 
 .PHONY: loom
 loom: | platform ## Run the lock-free parts through every interleaving
@@ -167,7 +167,7 @@ loom: | platform ## Run the lock-free parts through every interleaving
 .PHONY: nextest
 nextest: | platform ## Run the Rust tests with cargo-nextest, if it is installed
 	@if cargo nextest --version >/dev/null 2>&1; \
-	then cargo nextest run --workspace --exclude procession-python --retries 1 --cargo-quiet --status-level slow --final-status-level flaky; \
+	then $(INTERRUPTIBLE) cargo nextest run --workspace --exclude procession-python --retries 1 --cargo-quiet --status-level slow --final-status-level flaky; \
 	else echo "nextest: SKIPPED, there is no cargo-nextest here"; fi
 
 # A nightly compiler with the sources of the standard library, which ThreadSanitizer must see compiled (`make tsan`).
@@ -183,7 +183,7 @@ ifeq ($(NIGHTLY_SRC),)
 	@echo "tsan: SKIPPED, there is no nightly Rust with sources (rustup toolchain install nightly -c rust-src)"
 else
 	RUSTFLAGS=-Zsanitizer=thread TSAN_OPTIONS='die_after_fork=0 report_mutex_bugs=0 halt_on_error=1' \
-	  cargo +nightly test --quiet -Zbuild-std --target $(HOST) --target-dir target/tsan -p procession-core -p procession \
+	  $(INTERRUPTIBLE) cargo +nightly test --quiet -Zbuild-std --target $(HOST) --target-dir target/tsan -p procession-core -p procession \
 	  --test queue_peer --test queue_pace --test waits --test family_stress --test labels --test pool --test pool_line \
 	  --test observed_pool --test locks --test messages --test processes --test soundness --test connections -- \
 	  --skip forkserver::a_process_has_its_name_and_its_environment
