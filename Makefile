@@ -285,6 +285,7 @@ lint: build ## Check format, lints, types, the order of imports and house rules
 	cargo test --quiet -p procession --test mistakes -- --ignored --nocapture
 	$(BIN)/python tools/check_public.py
 	$(BIN)/python tools/check_crates.py
+	$(BIN)/python tools/public_api.py
 	RUSTDOCFLAGS='-D warnings' cargo doc --quiet --no-deps --workspace --exclude procession-python --features '$(RUST_FEATURES)'
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -302,7 +303,7 @@ publish-check: | platform ## Make the packages of all crates and compile them, a
 	cargo publish --quiet --workspace --dry-run $(if $(shell git status --porcelain 2>/dev/null),--allow-dirty)
 
 .PHONY: public-api
-public-api: $(VENV)/.stamp-tools ## Compare the crate's public names with crates/procession/public-api.txt (API='--install', API='--write')
+public-api: $(VENV)/.stamp-tools ## Compare the crate's public names with those in a file, as `make lint` does (API='--install', API='--write')
 	$(BIN)/python tools/public_api.py $(API)
 
 # Checks the rust-version of Cargo.toml with that compiler, if it is installed. (clippy checks it in any case.)
