@@ -119,19 +119,22 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs the command `procession`.
 
     Args:
-        arguments: The command line without the name of the program. None: `sys.argv[1:]`.
+        arguments: The command line without the name of the program. None: `sys.argv[1:]`, and the process is this
+            command, which handles signals itself. Otherwise signals are the program's: an exception that one of its
+            handlers raises ends a command that goes on, and is raised here.
 
     Returns:
         The exit status: 0 nothing wrong, 1 `why` has found something, 2 the family cannot be looked at. A signal that
         ends a command gives 128 and its number.
     """
+    own_signals = arguments is None
     if arguments is None:
         # Ctrl-C ends the command at once, or as the command itself says. Python's handler would only run at its end.
         import signal
 
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         arguments = sys.argv[1:]
-    output, errors, status = _core._inspect_command(arguments)
+    output, errors, status = _core._inspect_command(arguments, own_signals)
     try:
         sys.stdout.write(_encodable(output, sys.stdout))
         sys.stdout.flush()

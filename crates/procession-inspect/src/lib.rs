@@ -42,6 +42,7 @@ pub mod dump;
 pub mod error;
 pub mod findings;
 mod live;
+pub use live::within_a_program;
 pub mod memory;
 #[cfg(feature = "metrics")]
 mod metrics;

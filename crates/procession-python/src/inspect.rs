@@ -1,17 +1,47 @@
 //! The observer of families (`procession.inspect`), which reads them from outside, also that of this process.
 
 use procession_core::family::stall::report_after;
-use procession_inspect::{Error, Extras, Observer, command, diagnose, stall, text};
+use procession_inspect::{Error, Extras, Observer, command, diagnose, stall, text, within_a_program};
 use pyo3::exceptions::{PyLookupError, PyMemoryError, PyOSError, PyPermissionError, PyRuntimeError};
 use pyo3::prelude::*;
+use std::cell::Cell;
 use std::time::Duration;
 
+thread_local! {
+    /// The exception of a signal handler that ends the command.
+    static RAISED: Cell<Option<PyErr>> = const { Cell::new(None) };
+}
+
 /// Runs the command line of the program `procession`. Returns what it prints to standard output and standard error, and
-/// the exit status.
+/// the exit status. `own_signals`: the process is the command, which handles signals itself. False: signals are the
+/// program's, and an exception of one of its handlers ends the command and is raised here.
 #[pyfunction]
-pub fn _inspect_command(py: Python<'_>, arguments: Vec<String>) -> (String, String, i32) {
-    let outcome = py.detach(|| command::run(&arguments));
-    (outcome.output, outcome.errors, outcome.status)
+#[pyo3(signature = (arguments, own_signals = false))]
+pub fn _inspect_command(
+    py: Python<'_>,
+    arguments: Vec<String>,
+    own_signals: bool,
+) -> PyResult<(String, String, i32)> {
+    let outcome = py.detach(|| {
+        if own_signals {
+            command::run(&arguments)
+        } else {
+            within_a_program(handled, || command::run(&arguments))
+        }
+    });
+    match RAISED.take() {
+        Some(error) => Err(error),
+        None => Ok((outcome.output, outcome.errors, outcome.status)),
+    }
+}
+
+/// Runs the handlers of signals that have come. Returns a number, as of SIGINT, if one of them raises an exception.
+fn handled() -> Option<i32> {
+    Python::attach(|py| {
+        let error = py.check_signals().err()?;
+        RAISED.set(Some(error));
+        Some(rustix::process::Signal::INT.as_raw())
+    })
 }
 
 /// Looks at the family of the process `pid`. Returns the model with the findings as JSON, and the text of `why`.

@@ -5,6 +5,7 @@
 use crate::attach;
 use crate::error::{Error, Result};
 use crate::read::Observer;
+use std::cell::Cell;
 use std::io::IsTerminal;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,9 +20,30 @@ const SIGNALS: [i32; 3] = [
 /// Time between two looks at what a signal has asked for.
 const BEAT: Duration = Duration::from_millis(50);
 
+/// Returns the number of a signal that has come and ends the command.
+type Asked = fn() -> Option<i32>;
+
+thread_local! {
+    /// Set where a command runs inside of a program, which handles signals itself.
+    static ASK: Cell<Option<Asked>> = const { Cell::new(None) };
+}
+
+/// Runs `work`, in which a command leaves the program's signal handlers as they are, and calls `asked` now and then: the
+/// number of a signal ends the command.
+pub fn within_a_program<T>(asked: fn() -> Option<i32>, work: impl FnOnce() -> T) -> T {
+    ASK.set(Some(asked));
+    let done = work();
+    ASK.set(None);
+    done
+}
+
 /// Notes the signals that ask the command to end. As long as it exists, they do not end the process.
+///
+/// The handlers stay when it is dropped, and then ignore the signals: so they are for a process that is the command.
 #[derive(Debug)]
 pub(crate) struct Stop {
+    /// What a program is asked in place of own handlers.
+    program: Option<Asked>,
     asked: Arc<AtomicUsize>,
     registered: Vec<signal_hook::SigId>,
 }
@@ -33,12 +55,23 @@ impl Stop {
             signal_hook::flag::register_usize(*signal, asked.clone(), *signal as usize)
                 .map_err(|e| Error::file("signal handlers", e))
         };
-        let registered = SIGNALS.iter().map(register).collect::<Result<Vec<_>>>()?;
-        Ok(Stop { asked, registered })
+        let program = ASK.get();
+        let mut registered = Vec::new();
+        if program.is_none() {
+            registered = SIGNALS.iter().map(register).collect::<Result<_>>()?;
+        }
+        Ok(Stop {
+            program,
+            asked,
+            registered,
+        })
     }
 
     /// The number of the signal that has asked the command to end.
     pub(crate) fn signal(&self) -> Option<i32> {
+        if let Some(signal) = self.program.and_then(|asked| asked()) {
+            self.asked.store(signal as usize, Ordering::Relaxed);
+        }
         match self.asked.load(Ordering::Relaxed) {
             0 => None,
             signal => Some(signal as i32),
