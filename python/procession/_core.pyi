@@ -227,8 +227,8 @@ def _blocks() -> int:
     """For tests: returns how many blocks of family memory are allocated."""
 
 def _inspect_command(arguments: list[str], own_signals: bool = False) -> tuple[str, str, int]:
-    """Runs the command `procession`. Returns its output, its errors and its exit status. `own_signals`: it handles signals
-    itself, as the process does nothing else."""
+    """Runs the command `procession`. Returns its output, its errors and its exit status. `own_signals`: it handles
+    signals itself, as the process does nothing else."""
 
 def _inspect_family(pid: int) -> tuple[str, str]:
     """Looks at a family once. Returns the model with the findings as JSON, and the text of `why`."""
