@@ -1,22 +1,17 @@
 //! The tasks of pools as futures.
 
+#[path = "common/awaited.rs"]
+#[allow(unreachable_pub)]
+mod awaited;
 mod common;
 
+use awaited::run;
 use common::LIMIT;
 use futures::future::join_all;
 use procession::{Pool, TaskError};
 use std::time::Duration;
 
 procession::init_before_main!();
-
-fn run<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .build()
-        .unwrap()
-        .block_on(async { tokio::time::timeout(LIMIT, future).await })
-        .expect("it hangs")
-}
 
 #[test]
 fn a_task_can_be_awaited() {

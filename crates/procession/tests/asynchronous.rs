@@ -1,9 +1,13 @@
 //! Async waits, under the executors of three projects.
 #![allow(unsafe_code)]
 
+#[path = "common/awaited.rs"]
+#[allow(unreachable_pub)]
+mod awaited;
 #[macro_use]
 mod common;
 
+use awaited::run;
 use common::{LIMIT, Way, eventually, joined};
 use futures::executor::block_on;
 use futures::future::{Either, join_all, select};
@@ -22,16 +26,6 @@ every_way! {
     a_killed_receiver_ends_the_wait_of_the_sender
     a_child_has_a_reactor_of_its_own
     the_end_of_a_process_wakes_its_future
-}
-
-/// Runs a future, and fails if that takes longer than the limit.
-fn run<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .build()
-        .unwrap()
-        .block_on(async { tokio::time::timeout(LIMIT, future).await })
-        .expect("it hangs")
 }
 
 /// A waker that counts how often it was called.

@@ -1,8 +1,12 @@
 //! The ends of channels as streams and sinks.
 #![cfg(feature = "futures")]
 
+#[path = "common/awaited.rs"]
+#[allow(unreachable_pub)]
+mod awaited;
 mod common;
 
+use awaited::run;
 use common::{LIMIT, Way, eventually, joined};
 use futures::{SinkExt, StreamExt, TryStreamExt};
 use procession::{PutError, Receiver, Sender};
@@ -10,15 +14,6 @@ use std::pin::Pin;
 use std::task::{Context, Waker};
 
 procession::init_before_main!();
-
-fn run<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .build()
-        .unwrap()
-        .block_on(async { tokio::time::timeout(LIMIT, future).await })
-        .expect("it hangs")
-}
 
 #[test]
 fn a_stream_ends_when_the_last_sender_is_gone() {
