@@ -142,16 +142,45 @@ impl Guarded {
     }
 }
 
+/// Calls `work` with the object while the lock is held, if the lock can be acquired at once. Returns what `work` returned:
+/// null if it raised an exception. None: nothing was done, and the ordinary method has to do it.
+///
+/// # Safety
+/// Called by a descriptor of `Guarded` while attached: the interpreter has checked `slf`. `work` returns a new reference, or
+/// null with an exception.
+#[inline]
+unsafe fn at_once(
+    slf: *mut PyObject,
+    work: impl FnOnce(*mut PyObject) -> *mut PyObject,
+) -> Option<*mut PyObject> {
+    // SAFETY: the contract of this function.
+    let inner = unsafe { receiver::<Guarded>(slf) }.inner.get()?;
+    let answer = inner.lock.hold_at_once(|| work(inner.obj.as_ptr()));
+    // SAFETY: this thread is attached (contract).
+    let is_done = !answer.is_null() || !unsafe { ffi::PyErr_Occurred() }.is_null();
+    is_done.then_some(answer)
+}
+
+/// A new reference to None if a change was made; null if it raised an exception.
+///
+/// # Safety
+/// This thread is attached.
+#[inline]
+unsafe fn none_if(changed: bool) -> *mut PyObject {
+    if changed {
+        // SAFETY: the contract of this function.
+        unsafe { ffi::Py_NewRef(ffi::Py_None()) }
+    } else {
+        ptr::null_mut()
+    }
+}
+
 unsafe extern "C" fn read(slf: *mut PyObject, name: *mut c_void) -> *mut PyObject {
     // SAFETY: the interpreter calls this through the descriptor in this type, which has checked `slf`, while attached. The
     // closure of the descriptor is `name`, a string that is never freed.
     unsafe {
-        if let Some(inner) = receiver::<Guarded>(slf).inner.get() {
-            let read = || ffi::PyObject_GetAttr(inner.obj.as_ptr(), name.cast());
-            let answer = inner.lock.hold_at_once(read);
-            if !answer.is_null() || !ffi::PyErr_Occurred().is_null() {
-                return answer;
-            }
+        if let Some(answer) = at_once(slf, |obj| ffi::PyObject_GetAttr(obj, name.cast())) {
+            return answer;
         }
         ffi::PyObject_CallMethodObjArgs(
             slf,
@@ -174,25 +203,17 @@ unsafe extern "C" fn write(slf: *mut PyObject, value: *mut PyObject, name: *mut 
             );
             return -1;
         }
-        let mut answer = ptr::null_mut();
-        if let Some(inner) = receiver::<Guarded>(slf).inner.get() {
-            answer = inner.lock.hold_at_once(|| {
-                if ffi::PyObject_SetAttr(inner.obj.as_ptr(), name.cast(), value) == 0 {
-                    ffi::Py_NewRef(ffi::Py_None())
-                } else {
-                    ptr::null_mut()
-                }
-            });
-        }
-        if answer.is_null() && ffi::PyErr_Occurred().is_null() {
-            answer = ffi::PyObject_CallMethodObjArgs(
+        let write = |obj| none_if(ffi::PyObject_SetAttr(obj, name.cast(), value) == 0);
+        let answer = match at_once(slf, write) {
+            Some(answer) => answer,
+            None => ffi::PyObject_CallMethodObjArgs(
                 slf,
                 slow_names(Python::assume_attached()).1.as_ptr(),
                 name.cast::<PyObject>(),
                 value,
                 ptr::null_mut::<PyObject>(),
-            );
-        }
+            ),
+        };
         if answer.is_null() {
             return -1;
         }
@@ -207,13 +228,9 @@ unsafe extern "C" fn get_item(slf: *mut PyObject, key: *mut PyObject) -> *mut Py
     unsafe {
         // An index that is an int runs no code of the program while the lock is held.
         if ffi::PyLong_CheckExact(key) != 0
-            && let Some(inner) = receiver::<Guarded>(slf).inner.get()
+            && let Some(answer) = at_once(slf, |obj| ffi::PyObject_GetItem(obj, key))
         {
-            let read = || ffi::PyObject_GetItem(inner.obj.as_ptr(), key);
-            let answer = inner.lock.hold_at_once(read);
-            if !answer.is_null() || !ffi::PyErr_Occurred().is_null() {
-                return answer;
-            }
+            return answer;
         }
         let (get, _) = slow_item_names(Python::assume_attached());
         ffi::PyObject_CallMethodObjArgs(slf, get.as_ptr(), key, ptr::null_mut::<PyObject>())
@@ -233,18 +250,9 @@ unsafe extern "C" fn set_item(slf: *mut PyObject, args: *mut *mut PyObject, coun
         }
         let (key, value) = (*args, *args.offset(1));
         if ffi::PyLong_CheckExact(key) != 0
-            && let Some(inner) = receiver::<Guarded>(slf).inner.get()
+            && let Some(answer) = at_once(slf, |obj| none_if(ffi::PyObject_SetItem(obj, key, value) == 0))
         {
-            let answer = inner.lock.hold_at_once(|| {
-                if ffi::PyObject_SetItem(inner.obj.as_ptr(), key, value) == 0 {
-                    ffi::Py_NewRef(ffi::Py_None())
-                } else {
-                    ptr::null_mut()
-                }
-            });
-            if !answer.is_null() || !ffi::PyErr_Occurred().is_null() {
-                return answer;
-            }
+            return answer;
         }
         let (_, set) = slow_item_names(Python::assume_attached());
         ffi::PyObject_CallMethodObjArgs(slf, set.as_ptr(), key, value, ptr::null_mut::<PyObject>())
