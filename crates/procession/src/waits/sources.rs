@@ -18,6 +18,14 @@ fn is_gone(queue: &Queue, peer: Peer) -> bool {
     peer.is_some_and(|peer| !queue.family().is_live(peer.offset, peer.generation))
 }
 
+/// Looks for dead processes, whose death can close a channel. Returns whether the queue is one of a channel.
+fn look_for_dead_peers(queue: &Queue, peer: Peer) -> bool {
+    if peer.is_some() {
+        queue.look_for_dead_members();
+    }
+    peer.is_some()
+}
+
 /// A message of a queue, or the end of the queue.
 pub(crate) struct Items {
     pub(crate) queue: Arc<Queue>,
@@ -40,10 +48,7 @@ impl Source for Items {
     }
 
     fn look_for_deaths(&self) -> bool {
-        if self.peer.is_some() {
-            self.queue.look_for_dead_members();
-        }
-        self.peer.is_some()
+        look_for_dead_peers(&self.queue, self.peer)
     }
 
     fn record(&self) -> Option<LoopWait> {
@@ -53,7 +58,7 @@ impl Source for Items {
     }
 }
 
-/// Room in a queue for a message of so many bytes, or the end of the queue.
+/// Room in a queue for a message of `weight` bytes, or the end of the queue.
 pub(crate) struct Room {
     pub(crate) queue: Arc<Queue>,
     pub(crate) peer: Peer,
@@ -82,10 +87,7 @@ impl Source for Room {
     }
 
     fn look_for_deaths(&self) -> bool {
-        if self.peer.is_some() {
-            self.queue.look_for_dead_members();
-        }
-        self.peer.is_some()
+        look_for_dead_peers(&self.queue, self.peer)
     }
 
     fn record(&self) -> Option<LoopWait> {
