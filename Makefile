@@ -167,7 +167,7 @@ loom: | platform ## Run the lock-free parts through every interleaving
 .PHONY: nextest
 nextest: | platform ## Run the Rust tests with cargo-nextest, if it is installed
 	@if cargo nextest --version >/dev/null 2>&1; \
-	then $(INTERRUPTIBLE) cargo nextest run --workspace --exclude procession-python --retries 1 --cargo-quiet --status-level slow --final-status-level flaky; \
+	then $(INTERRUPTIBLE) cargo nextest run --workspace --exclude procession-python --features '$(RUST_FEATURES)' --retries 1 --cargo-quiet --status-level slow --final-status-level flaky; \
 	else echo "nextest: SKIPPED, there is no cargo-nextest here"; fi
 
 # A nightly compiler with the sources of the standard library, which ThreadSanitizer must see compiled (`make tsan`).
