@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
-MOST = 1.2  # a unit may cost so many times the cheapest unit of a smaller point
+MOST = 1.2  # how many times the cheapest unit of a smaller point a unit may cost
 
 
 @dataclass

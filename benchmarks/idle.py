@@ -78,7 +78,7 @@ def wait_somehow(number: int, objects: dict[str, Any], up: Any) -> None:
 
 
 def waiting(mp: Any, count: int, seconds: float) -> float:
-    """The share of one CPU that so many waiting processes take."""
+    """The share of one CPU that `count` waiting processes take."""
     context = mp.get_context("fork")
     up = context.Semaphore(0)
     objects = {"queue": context.Queue(), "event": context.Event(), "lock": context.Lock()}

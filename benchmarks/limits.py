@@ -24,7 +24,7 @@ PROGRAM = Path(__file__).parent / "native" / "target" / "release" / "procession-
 
 class Limit:
     """about: what it is, for the table. run: a function from how often to the seconds that this took. first: how often
-    in the trial run. most: the row may cost so many times the limit, and `plus` seconds. None: the limit is only shown.
+    in the trial run. most: how many times the limit the row may cost, and `plus` seconds. None: it is only shown.
     """
 
     def __init__(
@@ -120,7 +120,7 @@ def plain_value_set(count: int) -> float:
 
 
 def of_ours(row: str, times: float = 1) -> Callable[[int], float]:
-    """Another row of Procession's, so many times."""
+    """Another row of Procession's, `times` times."""
 
     def run(count: int) -> float:
         from importlib import import_module

@@ -25,7 +25,7 @@ def returned(program):
 
 
 def until_tasks(program, count):
-    """Waits until so many more tasks have returned."""
+    """Waits until `count` more tasks have returned."""
     goal = returned(program) + count
     until(lambda: returned(program) >= goal)
 

@@ -7,7 +7,7 @@
 //! ```text
 //! cargo run --release --example census                      the sources that are found on this machine
 //! cargo run --release --example census -- --sources FOLDER  the .rs files of a folder
-//! cargo run --release --example census -- --limit 100       only so many files, of all sizes
+//! cargo run --release --example census -- --limit 100       only 100 files, of all sizes
 //! cargo run --release --example census -- --workers 8       default: one for each CPU that this process may use
 //! ```
 #![allow(clippy::print_stdout)]

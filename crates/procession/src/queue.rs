@@ -199,7 +199,7 @@ impl<T: Message> Queue<T> {
         })
     }
 
-    /// Puts a packed message of so many bytes until `deadline`. See [`put_until`](Queue::put_until).
+    /// Puts a packed message of `weight` bytes until `deadline`. See [`put_until`](Queue::put_until).
     pub(crate) fn put_parcel(
         &self,
         parcel: &mut Parcel<'_>,

@@ -85,7 +85,7 @@ fn trace(
             watch.read_tasks();
         }
         let before = Instant::now();
-        // A family that has ended can no longer be read, if nobody has its memory open.
+        // A family that has ended can no longer be read, if no process has its memory open.
         let Ok(moment) = watch.look() else { break };
         next = LOOKS.max(4 * before.elapsed());
         tracks.add(&moment, events)?;

@@ -162,7 +162,7 @@ fn live<R: Message>(mut plan: Plan, environment: Option<Vec<CString>>, function:
     };
     let descriptors = plan.descriptors.into_iter().map(Some).collect();
     let prepared = child::prepare(&settings, descriptors, environment);
-    // The test harness of the parent captures what this thread prints, into a buffer that nobody reads here.
+    // The test harness of the parent captures what this thread prints, into a buffer that no code reads here.
     let in_a_test = startup::output_is_captured();
     startup::output_is_captured_from_now_on(false);
     let outcome = match prepared {
