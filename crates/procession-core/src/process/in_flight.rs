@@ -268,11 +268,9 @@ fn connect(family: &'static Family, keeper: u64) -> Result<OwnedFd, AskError> {
         Err(Errno::CONNREFUSED | Errno::NOENT | Errno::CONNRESET) => return Err(AskError::Gone),
         Err(e) => return Err(io::Error::from(e).into()),
     }
-    let peer = rustix::net::sockopt::socket_peercred(&socket).map_err(io::Error::from)?;
-    let pid = family.seat_numbered(keeper).map_or(0, |seat| seat.slot().pid());
-    let its_pid = peer.pid.as_raw_nonzero().get().unsigned_abs();
-    let mine = [rustix::process::geteuid(), rustix::process::Uid::ROOT];
-    if its_pid == pid || mine.contains(&peer.uid) {
+    let (pid, user) = pidfd::peer(&socket)?;
+    let keeper = family.seat_numbered(keeper).map_or(0, |seat| seat.slot().pid());
+    if pid == keeper || user == 0 || user == rustix::process::geteuid().as_raw() {
         Ok(socket)
     } else {
         Err(AskError::Gone)

@@ -165,6 +165,38 @@ pub fn any_zombie() -> io::Result<Option<u32>> {
     Ok(u32::try_from(pid).ok().filter(|pid| *pid != 0))
 }
 
+/// `getsockopt(SO_PEERCRED)`: returns the pid and the effective user of the process at the other end of a connection,
+/// as they were when it connected or listened. The pid is 0 if that process is not in this pid namespace.
+///
+/// # Errors
+/// The socket is not a connected Unix socket.
+///
+/// # References
+///  - [unix(7)](https://man7.org/linux/man-pages/man7/unix.7.html)
+pub fn peer(socket: impl AsFd) -> io::Result<(u32, u32)> {
+    // rustix stores the pid in a type that cannot be 0.
+    let mut peer = libc::ucred {
+        pid: 0,
+        uid: 0,
+        gid: 0,
+    };
+    let mut len = size_of::<libc::ucred>() as libc::socklen_t;
+    // SAFETY: `peer` and `len` are writable and outlive the call, which writes at most `len` bytes to `peer`.
+    let failed = unsafe {
+        libc::getsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERCRED,
+            (&raw mut peer).cast(),
+            &raw mut len,
+        )
+    };
+    if failed != 0 {
+        return Err(last_errno().into());
+    }
+    Ok((peer.pid.unsigned_abs(), peer.uid))
+}
+
 /// How a wait for descriptors ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
