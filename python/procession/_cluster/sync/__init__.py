@@ -1,0 +1,27 @@
+"""Locks, queues and events that the processes of a cluster share.
+
+The objects live in Dask's scheduler, in a *hub*. A call travels from a process through a Unix socket to the *relay* of
+its machine, and from there through a comm of Dask to the scheduler; the answer takes the same way back. Nothing here is
+imported before a program makes such an object or gets one. Only `scheduler` and `relay`, which run in processes of
+Dask, import `distributed`.
+
+In the scheduler:
+
+- `hub`: the objects, who refers to them, whose calls wait. No I/O and no clock, so tests run it without Dask
+- `hub_lock`, `hub_semaphore`, `hub_condition`, `hub_event`, `hub_barrier`, `hub_queue`: what each kind of object does
+- `kinds`: the list of these classes
+- `scheduler`: connects the hub to the comms of relays and to Dask's membership
+
+In each Dask worker and in each client:
+
+- `relay`: passes frames between the processes of a machine and the scheduler; tells which process has ended
+
+In each process that uses an object:
+
+- `call`: sends a request and waits for the answer; cancels it on a timeout or Ctrl-C
+- `call_async`: the same for an event loop
+- `handle`: the base class of all objects here: pickling, references
+- `locks`, `condition`, `event`, `barrier`, `queues`: the classes that the methods of `ClusterContext` return
+
+The words of a request: see `hub`. How frames look between the parts: see `wire`.
+"""

@@ -1,0 +1,289 @@
+"""The objects of a cluster, and the calls of processes that wait for them. Runs in Dask's scheduler.
+
+The hub does no I/O, has no clock of its own and imports nothing of Dask. It is told what processes ask and which
+processes have ended, and gives answers through the function `send` of its constructor. All calls come from one thread.
+
+A request has an *owner*, which is a thread of a process, and a *number*, which that owner uses once. Each request gets
+exactly one answer, now or later. An answer is a list, whose first element says what it is:
+
+    ["ok", value]                             the result of the call: plain data
+    ["cancelled"]                             `cancel` came before the result; the call has had no effect
+    ["gone"]                                  there is no such object
+    ["error", class, text]                    the name of a built-in exception, which the caller raises
+    ["died", pid, process, node, exit code]   the holder of the lock has died: OwnerDiedError. May have more elements
+    ["lost", text]                            for a queue: MessageLostError
+
+Values in requests and answers are those that msgpack packs: None, bool, int, float, str, bytes, lists. The hub
+unpickles nothing.
+
+Timeouts are kept by the callers: at its deadline a caller cancels its request, and takes the answer that comes.
+
+Each kind of object is a class derived from `Object`; the module `kinds` lists them. The request "make" of the object 0
+makes one, with the arguments [kind, name, ...].
+
+References: a process *holds* an object from the time when it makes or unpickles a handle until it has no handle any
+more. A process that has *sent* (pickled) a handle keeps the object until it ends, since a pickle may be unpickled at
+any time and more than once. If such a process ends, its node keeps the object until the next process holds it, or the
+node ends: a result may be on its way. An object goes when nothing keeps it.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any
+
+__all__ = ["Hub", "Object", "Owner", "Process"]
+
+
+class Owner(NamedTuple):
+    """A thread of a process. `node`: the address of a node, or the id of a client. `process`: a number that no other
+    process of that node ever gets. `thread`: a number that no other thread of that process ever gets."""
+
+    node: str
+    process: int
+    thread: int
+
+
+class Process:
+    """A process that is connected."""
+
+    __slots__ = ("name", "node", "node_name", "number", "objects", "pid", "threads")
+
+    def __init__(self, node: str, number: int, pid: int, name: str, node_name: str) -> None:
+        self.node = node
+        self.number = number
+        self.pid = pid
+        self.name = name
+        self.node_name = node_name
+        self.objects: set[int] = set()  # the objects that it has used or referred to
+        self.threads: dict[int, int] = {}  # the result of threading.get_ident() by `Owner.thread`
+
+
+class Object:
+    """The base class of all kinds. A method that the kind does not need may stay as it is here.
+
+    `request` either answers at once or keeps (owner, number) and answers later: with `self.hub.answer(owner, number,
+    value)`, or `self.hub.fail(owner, number, kind, *details)`. A request that waits must be in the object, so that
+    `cancel` and `ended` find it.
+    """
+
+    kind = ""
+
+    def __init__(self, hub: Hub, number: int, name: str | None, *args: Any) -> None:
+        """args: those of the request "make". An exception (ValueError, TypeError) is raised by the caller."""
+        self.hub = hub
+        self.number = number
+        self.name = name
+        self.kept_by: set[tuple[str, int]] = set()  # processes that hold it
+        self.sent_by: set[tuple[str, int]] = set()  # processes that have sent it
+        self.on_its_way: set[str] = set()  # nodes of processes that have sent it and have ended
+        # For `facts`.
+        self.acquisitions = self.contended = 0
+        self.total_wait = 0.0  # seconds
+
+    def request(self, owner: Owner, number: int, op: str, args: list[Any]) -> None:
+        """Does what a process asks."""
+        raise NotImplementedError
+
+    def cancel(self, owner: Owner, number: int) -> bool:
+        """Removes a request that waits. Returns whether it did; the hub then answers ["cancelled"].
+
+        False: the object answers the request itself, now or later.
+        """
+        return False
+
+    def ended(self, process: tuple[str, int], facts: Process, exitcode: int | None) -> None:
+        """Notes that a process has ended: removes its requests that wait, and gives up what it held. No answer goes to
+        it any more."""
+
+    def node_ended(self, node: str) -> None:
+        """Notes that a node has ended, after all its processes."""
+
+    def gone(self) -> None:
+        """Nothing refers to the object any more."""
+
+    def waiters(self) -> list[tuple[Owner, str]]:
+        """Returns whose requests wait, and for what ("acquire", "notification", ...)."""
+        return []
+
+    def holders(self) -> list[Owner]:
+        """Returns who may end the wait of the waiters; empty: that cannot be known."""
+        return []
+
+    def facts(self) -> dict[str, Any]:
+        """Returns further facts for people: plain data."""
+        return {}
+
+
+class Hub:
+    """All objects of a cluster."""
+
+    def __init__(
+        self,
+        send: Callable[[Owner, int, list[Any]], None],
+        kinds: Mapping[str, type[Object]],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """send: sends an answer, (owner, number, answer). kinds: the classes by their `kind`. clock: only for the
+        statistics of waits."""
+        self.clock = clock
+        self.objects: dict[int, Object] = {}
+        self.processes: dict[tuple[str, int], Process] = {}
+        self._send = send
+        self._kinds = kinds
+        self._last = 0
+        # requests without an answer: the object, and when they came
+        self._open: dict[tuple[Owner, int], tuple[Object | None, float]] = {}
+
+    # --- what objects call ---
+
+    def answer(self, owner: Owner, number: int, value: Any = None) -> None:
+        """Answers a request with a result. Does nothing if the process has ended."""
+        self._reply(owner, number, ["ok", value])
+
+    def fail(self, owner: Owner, number: int, kind: str, *details: Any) -> None:
+        """Answers a request with something else: see the module. `fail(owner, number, "error", "ValueError", text)`."""
+        self._reply(owner, number, [kind, *details])
+
+    def lives(self, owner: Owner) -> bool:
+        """Returns whether the process has not ended."""
+        return owner[:2] in self.processes
+
+    def waited(self, owner: Owner, number: int) -> float:
+        """Returns for how many seconds a request has been waiting; 0.0 if it has been answered."""
+        found = self._open.get((owner, number))
+        return 0.0 if found is None else self.clock() - found[1]
+
+    def described(self, owner: Owner) -> list[Any]:
+        """Returns [pid, thread, name of the process, name of the node] for people; pid 0: it has ended."""
+        found = self.processes.get(owner[:2])
+        if found is None:
+            return [0, 0, "", ""]
+        return [found.pid, found.threads.get(owner.thread, 0), found.name, found.node_name]
+
+    # --- what the scheduler tells ---
+
+    def process_began(self, node: str, process: int, pid: int = 0, name: str = "", node_name: str = "") -> None:
+        """Notes a process. Its requests come after this."""
+        self.processes[node, process] = Process(node, process, pid, name, node_name)
+
+    def request(self, owner: Owner, number: int, object_number: int, op: str, args: list[Any]) -> None:
+        """Does what a thread asks of an object."""
+        process = self.processes.get(owner[:2])
+        if process is None:  # its end was told already
+            return
+        if op == "make" and object_number == 0:
+            self._open[owner, number] = None, self.clock()
+            self._make(owner, number, *args)
+            return
+        found = self.objects.get(object_number)
+        self._open[owner, number] = found, self.clock()
+        if found is None:
+            self.fail(owner, number, "gone")
+            return
+        process.objects.add(object_number)
+        try:
+            found.request(owner, number, op, args)
+        except Exception as error:  # an argument of the wrong kind; the hub goes on
+            self.fail(owner, number, "error", type(error).__name__, str(error))
+
+    def cancel(self, owner: Owner, number: int) -> None:
+        """Cancels a request: it is answered ["cancelled"], unless it has or will have another answer."""
+        found = self._open.get((owner, number))
+        if found is not None and found[0] is not None and found[0].cancel(owner, number):
+            self._reply(owner, number, ["cancelled"])
+
+    def refer(self, process: tuple[str, int], what: str, object_number: int) -> None:
+        """Notes what a process has: a handle ("held"), a pickle of one ("sent"), no handle any more ("dropped")."""
+        found, known = self.objects.get(object_number), self.processes.get(process)
+        if found is None or known is None:
+            return
+        known.objects.add(object_number)
+        if what == "held":
+            found.kept_by.add(process)
+            found.on_its_way.clear()
+        elif what == "sent":
+            found.sent_by.add(process)
+        elif what == "dropped":
+            found.kept_by.discard(process)
+            self._drop_unused(found)
+
+    def process_ended(self, node: str, process: int, exitcode: int | None = None) -> None:
+        """Ends what a process held and waited for. exitcode: -N: killed by signal N; None: that cannot be known."""
+        facts = self.processes.pop((node, process), None)
+        if facts is None:
+            return
+        name = node, process
+        touched = [self.objects[each] for each in facts.objects if each in self.objects]
+        for key in [key for key in self._open if key[0][:2] == name]:
+            del self._open[key]
+        for found in touched:
+            found.ended(name, facts, exitcode)
+        for found in touched:
+            found.kept_by.discard(name)
+            if name in found.sent_by:
+                found.sent_by.discard(name)
+                found.on_its_way.add(node)
+            self._drop_unused(found)
+
+    def node_ended(self, node: str) -> None:
+        """Ends what all processes of a node held and waited for."""
+        for each in [process for where, process in self.processes if where == node]:
+            self.process_ended(node, each)
+        for found in list(self.objects.values()):
+            found.node_ended(node)
+            found.on_its_way.discard(node)
+            self._drop_unused(found)
+
+    # --- for people ---
+
+    def facts(self) -> dict[str, Any]:
+        """Returns all objects, with who waits for whom: plain data, for `procession why --cluster`."""
+        return {
+            "processes": [[*name, each.pid, each.name, each.node_name] for name, each in self.processes.items()],
+            "objects": [self.facts_of(each) for each in self.objects.values()],
+        }
+
+    def facts_of(self, found: Object) -> dict[str, Any]:
+        """Returns the facts of one object."""
+        return {
+            "object": found.number,
+            "kind": found.kind,
+            "name": found.name,
+            "waiters": [[*owner, *self.described(owner), what] for owner, what in found.waiters()],
+            "holders": [[*owner, *self.described(owner)] for owner in found.holders()],
+            "acquisitions": found.acquisitions,
+            "contended": found.contended,
+            "total_wait": found.total_wait,
+            **found.facts(),
+        }
+
+    # --- inside ---
+
+    def _make(self, owner: Owner, number: int, kind: str, name: str | None, *args: Any) -> None:
+        self._last += 1
+        try:
+            made = self._kinds[kind](self, self._last, name, *args)
+        except Exception as error:
+            self.fail(owner, number, "error", type(error).__name__, str(error))
+            return
+        self.objects[self._last] = made
+        made.kept_by.add(owner[:2])
+        self.processes[owner[:2]].objects.add(self._last)
+        self.answer(owner, number, self._last)
+
+    def _reply(self, owner: Owner, number: int, answer: list[Any]) -> None:
+        if self._open.pop((owner, number), None) is not None:
+            self._send(owner, number, answer)
+
+    def _drop_unused(self, found: Object) -> None:
+        if found.kept_by or found.sent_by or found.on_its_way or self.objects.pop(found.number, None) is None:
+            return
+        for process in self.processes.values():
+            process.objects.discard(found.number)
+        found.gone()

@@ -1,0 +1,45 @@
+"""Frames between a process, the relay of its machine and the scheduler.
+
+Between a process and the relay each frame is a length of four bytes (little-endian) and a body. A process has one or
+more connections (*channels*). The first byte of a body says who reads the rest:
+
+    HUB     the scheduler. To it: the message [number, object, op, arguments]; from it: [number, answer]; see `hub`.
+            `number` 0: a message without an answer
+    RELAY   the relay itself: a message [op, ...]; see `relay`
+
+A message is packed by msgpack. The relay passes the frames of the scheduler on as they are, with the number of the
+channel.
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+__all__ = ["HUB", "LENGTH", "RELAY", "framed", "packed", "unpacked"]
+
+LENGTH = Struct("<I")
+HUB, RELAY = b"h", b"r"
+
+
+def packed(message: Any) -> bytes:
+    """Packs plain data."""
+    import msgpack
+
+    data: bytes = msgpack.packb(message)
+    return data
+
+
+def unpacked(data: Any) -> Any:
+    """Unpacks what `packed` has packed."""
+    import msgpack
+
+    return msgpack.unpackb(data, strict_map_key=False, use_list=True, max_buffer_size=0)
+
+
+def framed(kind: bytes, body: bytes) -> bytes:
+    """Returns a frame. kind: HUB or RELAY."""
+    return LENGTH.pack(1 + len(body)) + kind + body
