@@ -101,8 +101,15 @@ class Object:
         """Notes that a process has ended: removes its requests that wait, and gives up what it held. No answer goes to
         it any more."""
 
+    def node_ends(self, node: str) -> None:
+        """Notes that a node has ended. `ended` is called for each of its processes after this."""
+
     def node_ended(self, node: str) -> None:
         """Notes that a node has ended, after all its processes."""
+
+    def keys_of(self, process: tuple[str, int]) -> list[Any]:
+        """Returns the keys of the data that a process has left with its relay for this object."""
+        return []
 
     def gone(self) -> None:
         """Nothing refers to the object any more."""
@@ -128,12 +135,14 @@ class Hub:
         send: Callable[[Owner, int, list[Any]], None],
         kinds: Mapping[str, type[Object]],
         clock: Callable[[], float] = time.monotonic,
+        tell: Callable[[str, list[Any]], None] = lambda node, message: None,
     ) -> None:
         """send: sends an answer, (owner, number, answer). kinds: the classes by their `kind`. clock: only for the
-        statistics of waits."""
+        statistics of waits. tell: sends a message to the relay of a node, (node, message)."""
         self.clock = clock
         self.objects: dict[int, Object] = {}
         self.processes: dict[tuple[str, int], Process] = {}
+        self.tell = tell
         self._send = send
         self._kinds = kinds
         self._last = 0
@@ -165,6 +174,19 @@ class Hub:
         if found is None:
             return [0, 0, "", ""]
         return [found.pid, found.threads.get(owner.thread, 0), found.name, found.node_name]
+
+    def keep(self, object_number: int, keeper: tuple[str, int]) -> None:
+        """Notes that an object is kept by another one, which a message with its handle is in."""
+        found = self.objects.get(object_number)
+        if found is not None:
+            found.kept_by.add(keeper)
+
+    def let_go(self, object_number: int, keeper: tuple[str, int]) -> None:
+        """Ends what `keep` has begun."""
+        found = self.objects.get(object_number)
+        if found is not None:
+            found.kept_by.discard(keeper)
+            self._drop_unused(found)
 
     # --- what the scheduler tells ---
 
@@ -224,6 +246,8 @@ class Hub:
             del self._open[key]
         for found in touched:
             found.ended(name, facts, exitcode)
+        # The relay drops what the process has left there, and what came into no object.
+        self.tell(node, ["ended", process, [key for found in touched for key in found.keys_of(name)]])
         for found in touched:
             found.kept_by.discard(name)
             if name in found.sent_by:
@@ -233,6 +257,8 @@ class Hub:
 
     def node_ended(self, node: str) -> None:
         """Ends what all processes of a node held and waited for."""
+        for found in list(self.objects.values()):
+            found.node_ends(node)
         for each in [process for where, process in self.processes if where == node]:
             self.process_ended(node, each)
         for found in list(self.objects.values()):
