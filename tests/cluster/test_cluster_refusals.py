@@ -21,13 +21,13 @@ from procession._cluster.share import plan
 @pytest.mark.parametrize(
     ("make", "instead"),
     [
-        (mp.Lock, "Lock of a Manager"),
-        (mp.RLock, "RLock of a Manager"),
-        (mp.Semaphore, "Semaphore of a Manager"),
-        (mp.BoundedSemaphore, "BoundedSemaphore of a Manager"),
-        (mp.Condition, "Condition of a Manager"),
-        (mp.Event, "Event of a Manager"),
-        (lambda: mp.Barrier(2), "Barrier of a Manager"),
+        (mp.Lock, "Lock of the cluster's context"),
+        (mp.RLock, "RLock of the cluster's context"),
+        (mp.Semaphore, "Semaphore of the cluster's context"),
+        (mp.BoundedSemaphore, "BoundedSemaphore of the cluster's context"),
+        (mp.Condition, "Condition of the cluster's context"),
+        (mp.Event, "Event of the cluster's context"),
+        (lambda: mp.Barrier(2), "Barrier of the cluster's context"),
         (mp.Queue, "Queue of a Manager"),
         (mp.JoinableQueue, "JoinableQueue of a Manager"),
         (mp.SimpleQueue, "Queue of a Manager"),
@@ -115,7 +115,7 @@ def test_objects_of_the_standard_library_are_refused_with_what_to_use():
     context = standard.get_context("spawn")
     for make, text in (
         (context.Queue, r"a Queue of the standard library's multiprocessing is .*: use the Queue of a Manager"),
-        (context.RLock, r"an RLock of the standard library's .*: use the RLock of a Manager"),
+        (context.RLock, r"an RLock of the standard library's .*: use the RLock of the cluster's context"),
         (lambda: context.Value("i"), r"a Value of the standard library's .*: use the Value or Array of a Manager"),
         (lambda: context.Pipe()[0], r"a Connection of the standard library's .*: use the Queue of a Manager"),
     ):
@@ -173,13 +173,13 @@ def test_arrays_that_numpy_computes_from_shared_ones_are_sent():
 
 def test_every_call_of_a_pool_refuses_them_at_once(cluster):
     with cluster.Pool() as pool:
-        with pytest.raises(TypeError, match="Lock of a Manager"):
+        with pytest.raises(TypeError, match="Lock of the cluster's context"):
             pool.apply(tasks.square, (mp.Lock(),))
-        with pytest.raises(TypeError, match="Lock of a Manager"):
+        with pytest.raises(TypeError, match="Lock of the cluster's context"):
             pool.map(tasks.square, [1, mp.Lock(), 3], chunksize=1)
         with pytest.raises(TypeError, match="Queue of a Manager"):
             pool.map(mp.Queue().put, [1])
-        with pytest.raises(TypeError, match="Lock of a Manager"):
+        with pytest.raises(TypeError, match="Lock of the cluster's context"):
             cluster.Pool(initializer=tasks.begin, initargs=(mp.Lock(),))
         with pytest.raises(TypeError, match="cannot pickle"):
             pool.apply(tasks.square, (threading.Lock(),))

@@ -196,3 +196,36 @@ class EndsItsReader:
 
 def return_what_ends_its_reader(_=None):
     return EndsItsReader()
+
+
+# --- objects that the processes of a cluster share ---
+
+
+def try_lock(lock):
+    return lock.acquire(False)
+
+
+_inside = 0
+
+
+def add_under_lock(lock, n):
+    """Returns whether another call of this process was inside at the same time."""
+    global _inside  # noqa: PLW0603
+    with lock:
+        _inside += 1
+        time.sleep(0.001)
+        _inside -= 1
+    return _inside
+
+
+def hold_lock(lock, ready):
+    """Acquires a lock and stays so until it is killed."""
+    lock.acquire()
+    ready.set()
+    time.sleep(1000)
+
+
+def names_in_hub(cluster):
+    """Returns the names of all objects that the scheduler keeps."""
+    client = cluster.members()._client
+    return [found["name"] for found in client.sync(client.scheduler.procession_sync_facts)["objects"]]

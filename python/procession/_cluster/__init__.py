@@ -23,6 +23,8 @@ On the client's side:
 - `whole_program`: `python -m procession --cluster`, for programs that know nothing of clusters
 - `uploads`: files for all nodes (and the node's side of it)
 
+- `sync`: locks and events that all processes of a cluster share; a package with a map of its own
+
 On a node:
 
 - `node`: the agent of pools in the Dask worker. It passes bytes on and unpickles nothing of the program's

@@ -6,6 +6,7 @@ import os
 import threading
 import weakref
 from contextlib import suppress
+from typing import cast
 
 from .._arguments import seconds
 from ..context import BaseContext
@@ -14,8 +15,10 @@ from .process import ClusterProcess, class_for
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any, Self
 
+    from .. import synchronize
     from .._pool.engine import Engine, Supervisor
     from .._pool.options import OfPool
     from ..process import BaseProcess
@@ -31,8 +34,8 @@ _TIMEOUT = 30.0
 class ClusterContext(BaseContext):
     """The functions of the package, for a cluster: `Pool` runs its calls on the nodes.
 
-    What is not made for a cluster (queues, locks, shared memory) is an object of this machine, and raises TypeError if
-    a call for another machine gets it.
+    Locks, semaphores, conditions, events and barriers are shared by all processes of the cluster. What is not made for
+    a cluster (shared memory) is an object of this machine, and raises TypeError if a call for another machine gets it.
     """
 
     _name = "dask"
@@ -126,6 +129,71 @@ class ClusterContext(BaseContext):
         manager = ClusterManager(self.members().home(), _context_of("spawn"), name)
         manager.start()
         return manager
+
+    # --- objects that the processes of the cluster share ---
+
+    def Lock(self, *, name: str | None = None, robust: bool = True) -> synchronize.Lock:
+        """Makes a lock that all processes of the cluster share, on whichever node. See `help()` of the object.
+
+        It can be sent to tasks and processes of the cluster at any time. RuntimeError: the scheduler has no Procession.
+        """
+        from .sync import locks
+
+        return cast("synchronize.Lock", locks.Lock(self._shared(), name, robust))
+
+    def RLock(self, *, name: str | None = None, robust: bool = True) -> synchronize.RLock:
+        """Makes a lock that the thread which holds it may acquire again. Otherwise as `Lock`."""
+        from .sync import locks
+
+        return cast("synchronize.RLock", locks.RLock(self._shared(), name, robust))
+
+    def Condition(self, lock: Any = None, *, name: str | None = None) -> synchronize.Condition:
+        """Makes a condition variable. lock: a Lock or RLock of this context; None: a new RLock. Otherwise as `Lock`."""
+        from .sync import condition
+
+        return cast("synchronize.Condition", condition.Condition(self._shared(), lock, name))
+
+    def Semaphore(self, value: int = 1, *, name: str | None = None) -> synchronize.Semaphore:
+        """Makes a semaphore. ValueError: the first value is below 0. Otherwise as `Lock`."""
+        from .sync import locks
+
+        return cast("synchronize.Semaphore", locks.Semaphore(self._shared(), value, name))
+
+    def BoundedSemaphore(self, value: int = 1, *, name: str | None = None) -> synchronize.BoundedSemaphore:
+        """Makes a semaphore that cannot be released beyond its first value. Otherwise as `Semaphore`."""
+        from .sync import locks
+
+        return cast("synchronize.BoundedSemaphore", locks.BoundedSemaphore(self._shared(), value, name))
+
+    def Event(self, *, name: str | None = None) -> synchronize.Event:
+        """Makes an event: a flag that processes can wait for. Otherwise as `Lock`."""
+        from .sync import event
+
+        return cast("synchronize.Event", event.Event(self._shared(), name))
+
+    def Barrier(
+        self,
+        parties: int,
+        action: Callable[[], object] | None = None,
+        timeout: float | None = None,
+        *,
+        name: str | None = None,
+    ) -> synchronize.Barrier:
+        """Makes a barrier, at which processes wait for each other. Otherwise as `Lock`.
+
+        Args:
+            parties: how many processes or threads wait there in each round.
+            action: one of them calls it in each round.
+            timeout: seconds, for calls of `wait` that give none; None: without limit.
+            name: for people to read.
+        """
+        from .sync import barrier
+
+        return cast("synchronize.Barrier", barrier.Barrier(self._shared(), parties, action, timeout, name))
+
+    def _shared(self) -> Any:
+        """Returns the connection of this process to the objects of the cluster."""
+        return self.members().shared()
 
     def upload(self, path: str | os.PathLike[str]) -> None:
         """Sends a module, a package or another file to all nodes, also to those that join later.

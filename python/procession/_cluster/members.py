@@ -82,6 +82,8 @@ class Members:
         self._failed: list[BaseException] = []  # why the nodes that are there at first cannot be used
         self._began = threading.Event()
         self._task: Any = None
+        self._shared: Any = None  # the connection to locks and queues, when a program has made one
+        self._sharing = threading.Lock()
         client.subscribe_topic("all", self._event)
         asyncio.run_coroutine_threadsafe(self._run(), self._loop)
         self._began.wait()
@@ -159,6 +161,23 @@ class Members:
         late = [address for address in list(self.nodes) if address not in served]
         if late:
             self._run_on(late, uploads.store, archive, self.key)
+
+    def shared(self) -> Any:
+        """Returns the connection to the locks and queues of the cluster, which is made at the first call. Not from the
+        loop.
+
+        Raises:
+            PoolBrokenError: the scheduler has gone.
+            RuntimeError: the scheduler has other versions, or no Procession.
+        """
+        from .sync.client import ClientSide
+
+        with self._sharing:
+            if self._lost is not None:
+                raise self._lost
+            if self._shared is None:
+                self._shared = ClientSide(self, self._client)
+            return self._shared.here
 
     def cores(self) -> int:
         """Returns the number of cores of all nodes."""
@@ -303,5 +322,7 @@ class Members:
     def _lose(self, error: BaseException) -> None:
         if self._lost is None:
             self._lost = error
+            if self._shared is not None:
+                self._shared.close(str(error))
             for watcher in list(self._watchers):
                 watcher.lost(error)

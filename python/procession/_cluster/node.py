@@ -46,6 +46,7 @@ from functools import partial
 
 from . import uploads, worker
 from .frames import packed
+from .sync import relay
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ async def install(client: str, dask_worker: Any) -> dict[str, Any]:
         await asyncio.gather(*(agent.leave() for agent in list(agents)))
 
     uploads.prepare(client, dask_worker)
+    await relay.of_worker(dask_worker)
     if HANDLER not in dask_worker.handlers:
         dask_worker.handlers[HANDLER] = serve
         plugin = WorkerPlugin()
@@ -205,7 +207,12 @@ class Agent:
         return Pool(
             hello["workers"],
             worker.begin,
-            (init, self._node, uploads.folder_of(hello["client"], self._dask_worker)),
+            (
+                init,
+                self._node,
+                uploads.folder_of(hello["client"], self._dask_worker),
+                relay.address_of(self._dask_worker),
+            ),
             hello["most"],
             _context_of("forkserver"),
             worker_memory_limit=hello["memory"],

@@ -6,7 +6,7 @@ import os
 import sys
 
 from .. import process
-from . import pickling, uploads
+from . import pickling, sync, uploads
 from .streams import LONGEST
 
 TYPE_CHECKING = False
@@ -16,13 +16,14 @@ if TYPE_CHECKING:
 __all__ = ["record_of", "run"]
 
 
-def run(node: str, pickled: bytes, folder: str, *, level: int, fds: list[int]) -> None:
+def run(node: str, pickled: bytes, folder: str, relay: str, *, level: int, fds: list[int]) -> None:
     """Runs the client's Process object in this process.
 
     Args:
         node: the name of the node, for errors.
         pickled: the Process object.
         folder: of uploads.
+        relay: the address of the node's relay, see `sync`.
         level: the level of the client's root logger.
         fds: pipes for standard output, standard error and log records; empty: they stay the node's.
     """
@@ -34,6 +35,7 @@ def run(node: str, pickled: bytes, folder: str, *, level: int, fds: list[int]) -
             stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # a process of ours has both
         _send_log(fds[2], level)
     uploads.append(folder)
+    sync.relay_of_node = relay
     try:
         theirs = pickling.loads(pickled)
     except Exception as error:

@@ -34,6 +34,7 @@ from . import process_child, uploads
 from .frames import safe
 from .node_process import NodeProcess
 from .streams import Lines, Records, Stream
+from .sync import relay
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -135,7 +136,12 @@ class ProcessAgent:
                     self._streams.append(stream)
             process = NodeProcess(
                 target=process_child.run,
-                args=(hello["node"], bytes(hello["pickle"]), uploads.folder_of(hello["client"], self._dask_worker)),
+                args=(
+                    hello["node"],
+                    bytes(hello["pickle"]),
+                    uploads.folder_of(hello["client"], self._dask_worker),
+                    relay.address_of(self._dask_worker),
+                ),
                 kwargs={"level": hello["level"], "fds": _Descriptors(theirs)},
                 name=hello["name"],
                 daemon=True,

@@ -6,7 +6,7 @@ import os
 from pickle import PickleBuffer
 
 from .._pool import worker
-from . import pickling, uploads
+from . import pickling, sync, uploads
 from .frames import safe, writable
 
 TYPE_CHECKING = False
@@ -25,12 +25,14 @@ class InitializerFailed(Exception):
     """Raised by a worker whose initializer failed. `args[0]` is what `described` returns: plain objects only."""
 
 
-def begin(init: Sequence[bytes], node: str, folder: str) -> None:
+def begin(init: Sequence[bytes], node: str, folder: str, relay: str) -> None:
     """Prepares a worker when it begins, and calls the initializer of the program.
 
     init: the pickle of the initializer and its arguments, and its buffers; empty: there is none. folder: of uploads.
+    relay: the address of the node's relay, see `sync`.
     """
     uploads.append(folder)
+    sync.relay_of_node = relay
     if not init:
         return
     pickled, *buffers = init

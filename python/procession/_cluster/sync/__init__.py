@@ -25,3 +25,9 @@ In each process that uses an object:
 
 The words of a request: see `hub`. How frames look between the parts: see `wire`.
 """
+
+from __future__ import annotations
+
+__all__ = ["relay_of_node"]
+
+relay_of_node: str | None = None  # the address of the relay, in a process that a node has started

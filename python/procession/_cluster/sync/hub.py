@@ -3,8 +3,9 @@
 The hub does no I/O, has no clock of its own and imports nothing of Dask. It is told what processes ask and which
 processes have ended, and gives answers through the function `send` of its constructor. All calls come from one thread.
 
-A request has an *owner*, which is a thread of a process, and a *number*, which that owner uses once. Each request gets
-exactly one answer, now or later. An answer is a list, whose first element says what it is:
+A request has an *owner*, which is a thread of a process, and a *number*, which that owner uses once; the number 0 is
+for requests without an answer. Each other request gets exactly one answer, now or later. An answer is a list, whose
+first element says what it is:
 
     ["ok", value]                             the result of the call: plain data
     ["cancelled"]                             `cancel` came before the result; the call has had no effect
@@ -19,7 +20,7 @@ unpickles nothing.
 Timeouts are kept by the callers: at its deadline a caller cancels its request, and takes the answer that comes.
 
 Each kind of object is a class derived from `Object`; the module `kinds` lists them. The request "make" of the object 0
-makes one, with the arguments [kind, name, ...].
+makes one, with the arguments [kind, name, ...]. The request "facts" of any object answers what `facts_of` returns.
 
 References: a process *holds* an object from the time when it makes or unpickles a handle until it has no handle any
 more. A process that has *sent* (pickled) a handle keeps the object until it ends, since a pickle may be unpickled at
@@ -30,6 +31,7 @@ node ends: a result may be on its way. An object goes when nothing keeps it.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from typing import NamedTuple
 
 TYPE_CHECKING = False
@@ -79,7 +81,7 @@ class Object:
         self.hub = hub
         self.number = number
         self.name = name
-        self.kept_by: set[tuple[str, int]] = set()  # processes that hold it
+        self.kept_by: Counter[tuple[str, int]] = Counter()  # the handles of processes that hold it
         self.sent_by: set[tuple[str, int]] = set()  # processes that have sent it
         self.on_its_way: set[str] = set()  # nodes of processes that have sent it and have ended
         # For `facts`.
@@ -176,17 +178,16 @@ class Hub:
         return [found.pid, found.threads.get(owner.thread, 0), found.name, found.node_name]
 
     def keep(self, object_number: int, keeper: tuple[str, int]) -> None:
-        """Notes that an object is kept by another one, which a message with its handle is in."""
+        """Notes that an object is kept by another one, which refers to it or has a message with its handle."""
         found = self.objects.get(object_number)
         if found is not None:
-            found.kept_by.add(keeper)
+            found.kept_by[keeper] += 1
 
     def let_go(self, object_number: int, keeper: tuple[str, int]) -> None:
         """Ends what `keep` has begun."""
         found = self.objects.get(object_number)
         if found is not None:
-            found.kept_by.discard(keeper)
-            self._drop_unused(found)
+            self._let_go(found, keeper)
 
     # --- what the scheduler tells ---
 
@@ -204,11 +205,15 @@ class Hub:
             self._make(owner, number, *args)
             return
         found = self.objects.get(object_number)
-        self._open[owner, number] = found, self.clock()
+        if number:
+            self._open[owner, number] = found, self.clock()
         if found is None:
             self.fail(owner, number, "gone")
             return
         process.objects.add(object_number)
+        if op == "facts":
+            self.answer(owner, number, self.facts_of(found))
+            return
         try:
             found.request(owner, number, op, args)
         except Exception as error:  # an argument of the wrong kind; the hub goes on
@@ -221,19 +226,18 @@ class Hub:
             self._reply(owner, number, ["cancelled"])
 
     def refer(self, process: tuple[str, int], what: str, object_number: int) -> None:
-        """Notes what a process has: a handle ("held"), a pickle of one ("sent"), no handle any more ("dropped")."""
+        """Notes that a process has another handle ("held") or one less ("dropped"), or has pickled one ("sent")."""
         found, known = self.objects.get(object_number), self.processes.get(process)
         if found is None or known is None:
             return
         known.objects.add(object_number)
         if what == "held":
-            found.kept_by.add(process)
+            found.kept_by[process] += 1
             found.on_its_way.clear()
         elif what == "sent":
             found.sent_by.add(process)
         elif what == "dropped":
-            found.kept_by.discard(process)
-            self._drop_unused(found)
+            self._let_go(found, process)
 
     def process_ended(self, node: str, process: int, exitcode: int | None = None) -> None:
         """Ends what a process held and waited for. exitcode: -N: killed by signal N; None: that cannot be known."""
@@ -249,7 +253,7 @@ class Hub:
         # The relay drops what the process has left there, and what came into no object.
         self.tell(node, ["ended", process, [key for found in touched for key in found.keys_of(name)]])
         for found in touched:
-            found.kept_by.discard(name)
+            del found.kept_by[name]
             if name in found.sent_by:
                 found.sent_by.discard(name)
                 found.on_its_way.add(node)
@@ -299,13 +303,19 @@ class Hub:
             self.fail(owner, number, "error", type(error).__name__, str(error))
             return
         self.objects[self._last] = made
-        made.kept_by.add(owner[:2])
+        made.kept_by[owner[:2]] += 1
         self.processes[owner[:2]].objects.add(self._last)
         self.answer(owner, number, self._last)
 
     def _reply(self, owner: Owner, number: int, answer: list[Any]) -> None:
         if self._open.pop((owner, number), None) is not None:
             self._send(owner, number, answer)
+
+    def _let_go(self, found: Object, process: tuple[str, int]) -> None:
+        found.kept_by[process] -= 1
+        if found.kept_by[process] <= 0:
+            del found.kept_by[process]
+            self._drop_unused(found)
 
     def _drop_unused(self, found: Object) -> None:
         if found.kept_by or found.sent_by or found.on_its_way or self.objects.pop(found.number, None) is None:

@@ -15,6 +15,8 @@ from __future__ import annotations
 
 from struct import Struct
 
+import msgpack  # type: ignore[import-untyped]
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -27,17 +29,14 @@ HUB, RELAY = b"h", b"r"
 
 def packed(message: Any) -> bytes:
     """Packs plain data."""
-    import msgpack
-
-    data: bytes = msgpack.packb(message)
+    packer: Any = msgpack.packb
+    data: bytes = packer(message)
     return data
 
 
 def unpacked(data: Any) -> Any:
     """Unpacks what `packed` has packed."""
-    import msgpack
-
-    return msgpack.unpackb(data, strict_map_key=False, use_list=True, max_buffer_size=0)
+    return msgpack.unpackb(data, strict_map_key=False, use_list=True)
 
 
 def framed(kind: bytes, body: bytes) -> bytes:

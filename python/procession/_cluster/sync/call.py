@@ -1,0 +1,380 @@
+"""Calls of the hub from a process: sends a request to the relay of this machine, and waits for the answer.
+
+Each thread has a connection of its own, so a call is a `send` and a `recv`, without another thread in between. A call
+that is interrupted (a signal handler has raised, as after Ctrl-C) or that reaches its deadline cancels its request and
+takes the answer that comes: there is exactly one. What an interrupted call was granted in between, it gives back. A
+signal handler may use objects itself: while a connection waits, a call in the same thread takes another one.
+
+A forked child has connections of its own; it closes the copies of its parent's.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import time
+import weakref
+from _thread import _local, allocate_lock, get_ident, start_new_thread
+from collections import deque
+from contextlib import suppress
+from itertools import count
+
+from .. import sync
+from .wire import HUB, LENGTH, RELAY, framed, packed, unpacked
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from .handle import Handle
+
+    Answer = list[Any]
+    Undo = Callable[[Answer], tuple[str, list[Any]] | None]
+
+__all__ = ["Here", "Lost", "forget", "here", "set_here"]
+
+_PIECE = 1 << 16  # bytes of a read
+
+
+class Lost(ConnectionError):
+    """Raised where the hub cannot be reached any more: the scheduler or the relay has gone, or refuses this process."""
+
+
+Lost.__name__ = Lost.__qualname__ = "ConnectionError"
+Lost.__module__ = "builtins"
+
+
+class Here:
+    """The connection of this process to the objects of one cluster."""
+
+    def __init__(self, cluster: str, address: str) -> None:
+        """cluster: its id. address: that of the relay of this machine."""
+        self.cluster = cluster
+        self.address = address
+        self.pid = os.getpid()
+        self.loop_thread = 0  # the thread that runs the relay, if this is its process
+        self._local = _local()
+        self._threads = count(1)
+        self.requests = count(1)  # their numbers
+        self._pending: deque[list[Any]] = deque()  # what is to be told of references: [what, object]
+        self._telling = allocate_lock()
+        self._sent: set[int] = set()  # the objects of which a handle was sent
+        self._of_process: Channel | None = None
+        self._channels: weakref.WeakSet[Channel] = weakref.WeakSet()
+
+    def thread(self) -> int:
+        """Returns the number of this thread, of `Owner`."""
+        local = self._local
+        try:
+            found: int = local.number
+        except AttributeError:
+            found = local.number = next(self._threads)
+            local.channels = []
+        return found
+
+    def channel(self) -> Channel:
+        """Returns a connection of this thread that is not in use."""
+        thread = self.thread()
+        channels: list[Channel] = self._local.channels
+        for found in channels:
+            if not found.busy:
+                return found
+        if get_ident() == self.loop_thread:
+            raise RuntimeError("this is the thread of Dask's loop, which passes calls on: use another thread")
+        made = self.connect(thread)
+        channels.append(made)
+        return made
+
+    def connect(self, thread: int) -> Channel:
+        """Opens a connection. Lost: there is no relay for this process."""
+        made = Channel(self, thread)
+        self._channels.add(made)
+        return made
+
+    def discard(self, channel: Channel) -> None:
+        """Forgets a connection of this thread, which another thread has taken over."""
+        with suppress(ValueError, AttributeError):
+            self._local.channels.remove(channel)
+
+    def tell(self, what: str, number: int) -> None:
+        """Tells the hub of a reference. Does not wait, and may be called from `__del__` at any time."""
+        self._pending.append([what, number])
+        while self._pending and self._telling.acquire(False):  # otherwise the thread that has it sends this, too
+            try:
+                self._send_pending()
+            except OSError:  # the hub has gone; a call says so
+                self._pending.clear()
+            finally:
+                self._telling.release()
+
+    def tell_sent(self, number: int) -> None:
+        """Tells the hub that this process has pickled a handle, once."""
+        if number not in self._sent:
+            self._sent.add(number)
+            self.tell("sent", number)
+
+    def check(self) -> None:
+        """Lost: there is no relay for this process."""
+        if self._of_process is None:
+            with self._telling:
+                self._of_process = self._of_process or self.connect(0)
+
+    def _send_pending(self) -> None:
+        if self._of_process is None:
+            self._of_process = self.connect(0)
+        told = []
+        while self._pending:
+            told.append(self._pending.popleft())
+        if told:
+            self._of_process.post(0, "refer", told)
+
+    def after_fork(self) -> Here:
+        """Returns what the child uses in the place of this one. Closes the child's copies of connections."""
+        for channel in list(self._channels):
+            channel.close()
+        return Here(self.cluster, self.address)
+
+
+class Channel:
+    """A connection to the relay."""
+
+    def __init__(self, here: Here, thread: int) -> None:
+        self.here = here
+        self.busy = False
+        self._number = 0
+        self._chunks: list[bytes] = []
+        self._out = b""
+        self._sent: list[int] = []  # how many bytes of `_out` each `send` has taken
+        self._cancelled = False
+        self._settled = True  # there is no request without an answer
+        self._timeout: float | None = None
+        self._sock = sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            sock.connect(here.address)
+            name = _name_of_process()
+            hello = ["hello", os.getpid(), thread, get_ident(), name, here.cluster]
+            sock.sendall(framed(RELAY, packed(hello)))
+        except OSError as error:
+            sock.close()
+            raise Lost(
+                f"the object is of a cluster that cannot be reached from this process: {error}. Only processes of its"
+                " nodes, its client, and their children use it"
+            ) from None
+        except BaseException:
+            sock.close()
+            raise
+
+    def socket(self) -> socket.socket:
+        """Returns the socket, for a caller that has this connection alone."""
+        return self._sock
+
+    def close(self) -> None:
+        """Closes the connection."""
+        self._sock.close()
+
+    def __del__(self) -> None:  # the thread has ended
+        self._sock.close()
+
+    def post(self, number: int, op: str, args: list[Any]) -> None:
+        """Sends a request without an answer."""
+        self._begin(0, packed([0, number, op, args]))
+        self._flush()
+
+    def ask(
+        self,
+        number: int,
+        op: str,
+        args: list[Any],
+        deadline: float | None = None,
+        undo: Undo | None = None,
+        patient: bool = False,
+    ) -> Answer:
+        """Sends a request and returns the answer. For the arguments see `Handle._call`."""
+        try:
+            self.busy = True
+            if self._out:  # an undo that was interrupted
+                self._flush()
+            request = next(self.here.requests)
+            self._begin(request, packed([request, number, op, args]))
+            answer = self._finish(deadline)
+            if answer is None:
+                self._cancel()
+                answer = self._finish(None)
+                assert answer is not None
+            self._settled = True
+            self.busy = False
+            return answer
+        except Lost:
+            self.here.discard(self)
+            raise
+        except BaseException:
+            self._interrupted(number, undo, patient)
+            raise
+
+    def _interrupted(self, number: int, undo: Undo | None, patient: bool) -> None:
+        """Ends the request of a call in which a signal handler has raised. Another one leaves that to a thread."""
+        while True:
+            try:
+                self._conclude(number, undo)
+                self.busy = False
+                return
+            except Lost:
+                return
+            except BaseException:
+                if not patient:
+                    self.here.discard(self)
+                    start_new_thread(self._conclude_there, (number, undo))
+                    raise
+
+    def _conclude_there(self, number: int, undo: Undo | None) -> None:
+        with suppress(OSError):
+            self._conclude(number, undo)
+        self.close()
+
+    # A signal handler may raise at any call and at any backward jump. So what belongs together is assigned in one
+    # statement, and these may be called again after an exception.
+
+    def _conclude(self, number: int, undo: Undo | None) -> None:
+        if not self._settled:
+            self._cancel()
+            answer = self._finish(None)
+            assert answer is not None
+            back = None if undo is None else undo(answer)
+            frame = b"" if back is None else framed(HUB, packed([0, number, *back]))
+            self._out, self._sent, self._settled = frame, [], True
+        self._flush()
+
+    def _begin(self, request: int, message: bytes) -> None:
+        frame = framed(HUB, message)
+        number = request or self._number
+        self._number, self._out, self._sent, self._chunks, self._cancelled, self._settled = (
+            number,
+            frame,
+            [],
+            [],
+            False,
+            not request,
+        )
+
+    def _cancel(self) -> None:
+        if not self._cancelled:
+            frame = self._out + framed(HUB, packed([0, 0, "cancel", [self._number]]))
+            self._out, self._cancelled = frame, True
+
+    def _flush(self) -> None:
+        sock = self._sock
+        while len(self._out) > (done := sum(self._sent)):
+            self._wait_at_most(None)
+            try:
+                # One call of C, so that no signal handler runs between the system call and the note of its result.
+                self._sent.extend(map(sock.send, (memoryview(self._out)[done:],)))
+            except OSError as error:
+                raise self._lost(self._frame_of(0), error) from None
+
+    def _finish(self, deadline: float | None) -> Answer | None:
+        """Returns the answer of the request; None: the deadline has passed."""
+        self._flush()
+        receive = self._sock.recv
+        while True:
+            if self._chunks:
+                answer = self._frame_of(self._number)
+                if answer is not None:
+                    return answer
+                lost = self._frame_of(0)
+                if lost is not None or not self._chunks[-1]:
+                    raise self._lost(lost, None)
+            left = None
+            if deadline is not None:
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    return None
+            self._wait_at_most(left)
+            try:
+                self._chunks.extend(map(receive, (_PIECE,)))  # as in `_flush`
+            except TimeoutError:
+                return None
+            except OSError as error:
+                raise self._lost(None, error) from None
+
+    def _wait_at_most(self, seconds: float | None) -> None:
+        if seconds != self._timeout:
+            self._sock.settimeout(seconds)
+            self._timeout = seconds
+
+    def _frame_of(self, number: int) -> Answer | None:
+        """Returns the answer with that number, if it has come whole."""
+        chunks = self._chunks
+        data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        at = 0
+        while len(data) - at >= LENGTH.size:
+            begin = at + LENGTH.size
+            at = begin + LENGTH.unpack_from(data, begin - LENGTH.size)[0]
+            if at > len(data):
+                break
+            found, answer = unpacked(memoryview(data)[begin + len(HUB) : at])
+            if found == number:
+                return answer  # type: ignore[no-any-return]
+        return None
+
+    def _lost(self, told: Answer | None, error: OSError | None) -> Lost:
+        if told is not None:
+            return Lost(told[1])
+        text = "the relay of this machine, a Dask worker or the client of the cluster, has gone"
+        return Lost(f"{text}: {error}" if error is not None else text)
+
+
+def _name_of_process() -> str:
+    process = sys.modules.get(f"{__name__.partition('.')[0]}.process")
+    name = "" if process is None else process.current_process().name
+    return str(name).encode("utf-8", "backslashreplace").decode()
+
+
+# --- this process ---
+
+_by_cluster: dict[str, Here] = {}
+
+
+def here(cluster: str, address: str) -> Here:
+    """Returns the connection to a cluster. address: that of the relay of the machine on which the handle was pickled,
+    which may be another machine."""
+    found = _by_cluster.get(cluster)
+    if found is None:
+        found = _by_cluster[cluster] = Here(cluster, sync.relay_of_node or address)
+    return found
+
+
+def set_here(made: Here) -> None:
+    """Notes the connection of a client."""
+    _by_cluster[made.cluster] = made
+
+
+def forget(made: Here) -> None:
+    """The connection of a client is closed."""
+    if _by_cluster.get(made.cluster) is made:
+        del _by_cluster[made.cluster]
+
+
+_handles: weakref.WeakSet[Handle] = weakref.WeakSet()
+
+
+def _before_fork() -> None:
+    for handle in list(_handles):  # until the child has told that it has them
+        handle._here.tell_sent(handle._number)
+
+
+def _in_child() -> None:
+    heres = {id(found): found for found in _by_cluster.values()}
+    handles = list(_handles)
+    for handle in handles:
+        heres.setdefault(id(handle._here), handle._here)
+    ours = {key: found.after_fork() for key, found in heres.items()}
+    for cluster, found in list(_by_cluster.items()):
+        _by_cluster[cluster] = ours[id(found)]
+    for handle in handles:
+        handle._here = ours[id(handle._here)]
+        handle._here._pending.append(["held", handle._number])
+
+
+os.register_at_fork(before=_before_fork, after_in_child=_in_child)

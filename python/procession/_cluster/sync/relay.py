@@ -1,0 +1,334 @@
+"""The relay of a machine: passes frames between its processes and the scheduler.
+
+A relay lives in a process that has a loop of Dask: in each Dask worker, and in each client. It listens at a Unix socket
+with a random name in the abstract namespace, to which the processes of that machine connect: workers of pools,
+processes of the cluster, their children, and the client's program itself. Only processes of the same user are served.
+The relay connects to the scheduler when the first process connects.
+
+It does not look into messages for the hub, and watches processes by pidfd: that a socket is closed is no proof that the
+process has ended, and a forked child may keep one open. When a process has ended, the relay first passes on what it had
+sent, and then tells the scheduler.
+
+Messages for the relay itself, lists: the first frame of a connection is
+
+    hello   pid, thread, ident, name of the process, id of the cluster
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import socket
+from contextlib import suppress
+from struct import Struct
+
+from .. import connect
+from .exit_code import exit_code
+from .wire import HUB, LENGTH, RELAY, framed, packed, unpacked
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from typing import Any
+
+__all__ = ["Relay", "address_of", "of_client", "of_worker"]
+
+_CREDENTIALS = Struct("iII")  # struct ucred of unix(7): pid, user, group
+
+
+class Relay:
+    """The relay of a Dask worker or a client."""
+
+    def __init__(
+        self, connect: Callable[[], Awaitable[Any]], hello: dict[str, Any], scheduler: str, lost: Callable[[], None]
+    ) -> None:
+        """connect: opens a comm to the scheduler. hello: the arguments of its handler. scheduler: its address. lost: is
+        called when the comm ends by itself."""
+        self.address = f"\0procession-{secrets.token_hex(16)}"
+        self.scheduler = scheduler
+        self.channels: dict[int, Local] = {}
+        # what else it does: for messages of the hub (arguments: the rest of the message), and of processes (`Local`,
+        # the rest of the message)
+        self.from_hub: dict[str, Callable[..., None]] = {}
+        self.from_process: dict[str, Callable[..., None]] = {}
+        self._connect = connect
+        self._hello = hello
+        self._on_lost = lost
+        self._processes: dict[int, Watched] = {}  # by pid
+        self._last_process = self._last_channel = 0
+        self._out: list[Any] = []
+        self._comm: Any = None
+        self._server: Any = None
+        self._reading: Any = None
+        self._writing: Any = None
+        self._tasks: set[Any] = set()
+        self._lost: str | None = None
+
+    async def start(self) -> str:
+        """Begins to listen. Returns the address."""
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_unix_server(lambda: Local(self), self.address)
+        return self.address
+
+    def close(self, why: str) -> None:
+        """Ends the relay: all processes are told why."""
+        if self._lost is not None:
+            return
+        self._lost = why
+        if self._server is not None:
+            self._server.close()
+        for channel in list(self.channels.values()):
+            channel.refuse(why)
+        for watched in list(self._processes.values()):
+            watched.close()
+        self._processes.clear()
+        if self._reading is not None:
+            self._reading.cancel()
+        if self._comm is not None:
+            self._comm.abort()
+
+    # --- the scheduler ---
+
+    def say(self, message: list[Any]) -> None:
+        """Sends a message to the scheduler."""
+        self._out.append(message)
+        if self._writing is None and self._comm is not None:
+            self._writing = self.begin(self._write())
+
+    def begin(self, work: Any) -> Any:
+        """Runs a coroutine."""
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _run(self) -> None:
+        """Connects to the scheduler, and passes on what comes from there."""
+        from .scheduler import HANDLER
+
+        try:
+            comm = await self._connect()
+            await comm.write({"op": HANDLER, "reply": False, **self._hello})
+            self._comm = comm
+            self._writing = self.begin(self._write())
+            while True:
+                for kind, which, *rest in await comm.read():
+                    if kind == "hub":
+                        found = self.channels.get(which)
+                        if found is not None:
+                            found.send(rest[0])
+                    elif which in self.from_hub:
+                        self.from_hub[which](*rest)
+        except OSError:
+            if self._lost is None:
+                self.close(f"the scheduler at {self.scheduler} has gone")
+                self._on_lost()
+        finally:
+            if self._comm is not None:
+                self._comm.abort()
+
+    async def _write(self) -> None:
+        try:
+            while self._out:
+                out, self._out = self._out, []
+                await self._comm.write(out)
+        except OSError:  # the reader is told, too
+            pass
+        except BaseException:
+            self._comm.abort()
+            raise
+        finally:
+            self._writing = None
+
+    # --- processes ---
+
+    def opened(self, local: Local, pid: int, thread: int, ident: int, name: str, cluster: str) -> int:
+        """Takes a new connection of a process. Returns the number of its channel. OSError: the process has ended."""
+        if self._lost is not None:
+            raise ConnectionError(self._lost)
+        watched = self._processes.get(pid)
+        if watched is None:
+            self._last_process += 1
+            watched = self._processes[pid] = Watched(self, pid, self._last_process)
+            self.say(["began", watched.number, pid, name])
+        self._last_channel += 1
+        self.channels[self._last_channel] = local
+        watched.channels[self._last_channel] = local
+        self.say(["open", self._last_channel, watched.number, thread, ident, cluster])
+        if self._reading is None:
+            self._reading = self.begin(self._run())
+        return self._last_channel
+
+    def closed(self, channel: int) -> None:
+        """Notes that a connection has ended."""
+        if self.channels.pop(channel, None) is not None and self._lost is None:
+            self.say(["close", channel])
+
+    def ended(self, watched: Watched) -> None:
+        """Notes that a process has ended, and that all that it had sent was passed on."""
+        if self._processes.get(watched.pid) is watched:
+            del self._processes[watched.pid]
+        if self._lost is None:
+            self.say(["ended", watched.number, watched.exitcode])
+
+
+class Watched:
+    """A process that is connected."""
+
+    def __init__(self, relay: Relay, pid: int, number: int) -> None:
+        self.pid = pid
+        self.number = number
+        self.channels: dict[int, Local] = {}
+        self.exitcode: int | None = None
+        self._relay = relay
+        self._pidfd = os.pidfd_open(pid)
+        asyncio.get_running_loop().add_reader(self._pidfd, self._end)
+
+    def close(self) -> None:
+        """Watches it no more."""
+        if self._pidfd >= 0:
+            asyncio.get_running_loop().remove_reader(self._pidfd)
+            os.close(self._pidfd)
+            self._pidfd = -1
+
+    def _end(self) -> None:
+        self.exitcode = exit_code(self._pidfd, self.pid)
+        self.close()
+        self._relay.begin(self._finish())
+
+    async def _finish(self) -> None:
+        while any(local.has_more() for local in self.channels.values()):
+            await asyncio.sleep(0)
+        for local in self.channels.values():
+            local.close()
+        self._relay.ended(self)
+
+
+class Local(asyncio.Protocol):
+    """A connection of a process."""
+
+    def __init__(self, relay: Relay) -> None:
+        self._relay = relay
+        self._transport: Any = None
+        self._buffer = bytearray()
+        self._channel = 0
+
+    def connection_made(self, transport: Any) -> None:
+        self._transport = transport
+        peer = transport.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        self._pid, user, _ = _CREDENTIALS.unpack(peer)
+        if user not in (os.geteuid(), 0):
+            self.refuse("only processes of the user who runs the node are served")
+
+    def data_received(self, data: bytes) -> None:
+        buffer = self._buffer
+        buffer += data
+        at, end = 0, len(buffer)
+        while end - at >= LENGTH.size:
+            begin = at + LENGTH.size
+            after = begin + LENGTH.unpack_from(buffer, at)[0]
+            if after > end:
+                break
+            body = bytes(memoryview(buffer)[begin:after])
+            at = after
+            try:
+                if body[:1] == HUB and self._channel:
+                    self._relay.say(["hub", self._channel, body])
+                else:
+                    self._take(*unpacked(memoryview(body)[len(RELAY) :]))
+            except OSError as error:
+                self.refuse(str(error))
+                return
+            except Exception as error:  # it is none of ours
+                self.refuse(f"the relay cannot read a message: {error}")
+                return
+        del buffer[:at]
+
+    def _take(self, op: str, *args: Any) -> None:
+        if self._channel and op in self._relay.from_process:
+            self._relay.from_process[op](self, *args)
+            return
+        if op != "hello" or self._channel:
+            raise ValueError(f"unknown message {op!r}")
+        pid, thread, ident, name, cluster = args
+        # the pid that the kernel tells is the one in this process's namespace
+        self._channel = self._relay.opened(self, self._pid or pid, thread, ident, name, cluster)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        self._relay.closed(self._channel)
+
+    def send(self, body: bytes) -> None:
+        """Sends the body of a frame for the process, which the hub has made."""
+        if self._transport is not None:
+            self._transport.write(framed(HUB, bytes(body)))
+
+    def refuse(self, why: str) -> None:
+        """Tells the process that there is no hub any more, and closes the connection."""
+        if self._transport is not None:
+            self.send(packed([0, ["lost", why]]))
+            self._transport.close()
+
+    def close(self) -> None:
+        """Closes the connection."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def has_more(self) -> bool:
+        """Returns whether the process has sent what was not read yet."""
+        if self._transport is None or self._transport.is_closing():
+            return False
+        import fcntl
+        import termios
+
+        count = bytearray(4)
+        with suppress(OSError):
+            fcntl.ioctl(self._transport.get_extra_info("socket").fileno(), termios.FIONREAD, count)
+        return any(count)
+
+
+async def of_worker(dask_worker: Any) -> Relay:
+    """Returns the relay of a Dask worker, which is started at the first call. In the worker's process."""
+    found: Relay | None = getattr(dask_worker, "_procession_relay", None)
+    if found is not None:
+        return found
+    from distributed import WorkerPlugin
+
+    scheduler: str = dask_worker.scheduler.address
+
+    async def open_comm() -> Any:
+        return await connect.dask().comm.connect(scheduler, **dask_worker.connection_args)
+
+    def lost() -> None:
+        # Dask's own stream to the scheduler may live. This node is no member without the hub: see `scheduler`.
+        made.begin(dask_worker.close(reason="procession-sync-lost"))
+
+    hello = {"node": dask_worker.address, "name": str(dask_worker.name), "is_client": False}
+    made = Relay(open_comm, hello, scheduler, lost)
+    dask_worker._procession_relay = made
+    await made.start()
+    plugin = WorkerPlugin()
+    plugin.teardown = lambda worker: made.close("the node has left the cluster")  # type: ignore[method-assign]
+    await dask_worker.plugin_add(plugin, "procession_relay")
+    return made
+
+
+def address_of(dask_worker: Any) -> str:
+    """Returns the address of the relay of a Dask worker."""
+    found: Relay = dask_worker._procession_relay
+    return found.address
+
+
+async def of_client(client: Any, timeout: float) -> Relay:
+    """Starts the relay of a Dask client, in its loop."""
+    scheduler: str = client.scheduler.address
+
+    async def open_comm() -> Any:
+        arguments = client.security.get_connection_args("client")
+        return await connect.dask().comm.connect(scheduler, timeout=timeout, **arguments)
+
+    hello = {"node": client.id, "name": socket.gethostname(), "is_client": True}
+    made = Relay(open_comm, hello, scheduler, lambda: None)
+    await made.start()
+    return made
