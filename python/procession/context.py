@@ -528,6 +528,11 @@ def _force_start_method(method: str) -> None:
     _default_context._actual_context = _concrete_contexts[method]
 
 
+def _has_own_reducer() -> bool:
+    """Returns whether `_get_reducer` returns the module of this package, without importing it."""
+    return _reducer is None or _reducer is sys.modules.get("procession.reduction")
+
+
 def _get_reducer() -> Any:
     if _reducer is not None:
         return _reducer

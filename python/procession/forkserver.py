@@ -6,8 +6,8 @@ import gc
 import os
 import sys
 
-# in C; the enums of signal would touch more pages in each child
-from _signal import SIG_IGN, SIGINT  # type: ignore[import-not-found]  # pyright: ignore[reportMissingImports]
+# in C: importing signal takes milliseconds, and its enums would touch more pages in each child
+from _signal import SIG_BLOCK, SIG_IGN, SIGINT, pthread_sigmask  # type: ignore[import-not-found]  # pyright: ignore[reportMissingImports]
 from _signal import signal as set_handler  # pyright: ignore[reportMissingImports]
 
 from . import _alias, _core, context, popen_fork, process, spawn, util
@@ -15,7 +15,6 @@ from ._process import main_script as _main_script
 from ._process import visible_start as _visible_start
 from ._start import exit_report as _exit_report
 from ._start import plain_message as _plain_message
-from ._start.start_message import loads
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -57,6 +56,7 @@ class ForkServer:
         self._preload_modules: list[str] = ["__main__"]
         self._preload_on_error = "ignore"
         self._spares = 2
+        self._was_used = True  # the server was asked for a child; if not, it cannot have ended because it was idle
         self._fingerprint: dict[str, object] | None = None  # what the server was started with
         self._retired: list[_core.Child] = []  # servers that were replaced and may still have clients
 
@@ -92,7 +92,8 @@ class ForkServer:
         if len(fds) > MOST_FDS:
             raise ValueError(f"{len(fds)} descriptors are too many to hand over, {MOST_FDS} are the most")
         with self._lock:
-            if not self._ensure_running():
+            self._ensure_running()
+            if self._was_used:
                 try:
                     return self._request(member, fds)
                 except ConnectionError:  # it has just died, or was the server of a parent that ended long ago
@@ -117,12 +118,17 @@ class ForkServer:
 
     def _request(self, member: _core.Member, fds: list[int]) -> tuple[int, int]:
         assert self._control is not None
+        self._was_used = True
         # the child gets a descriptor of the server too, for its own children
         try:
             control = self._control.fileno()
         except OSError as error:
             raise ConnectionResetError(*error.args) from None
         return _core.request_fork(control, member.slot, member.generation, [control, *fds])
+
+    def _is_known(self) -> bool:
+        """Returns whether this process has used a server before."""
+        return self._control is not None
 
     def ensure_running(self) -> None:
         """Starts a server unless there is one."""
@@ -133,18 +139,17 @@ class ForkServer:
             _core.explain_limit(error, "starting the fork server", starts=True)
             raise
 
-    def _ensure_running(self) -> bool:
-        """Starts a server unless there is one that is up to date. Returns whether it started one."""
+    def _ensure_running(self) -> None:
+        """Starts a server unless there is one that is up to date."""
         if self._control is not None and not self._control.is_open():  # the program has closed the descriptor
             self._let_go()
         if self._control is not None:
             # only the process that started it knows whether it lives; others notice when they use it
             lives = self._starter != os.getpid() or self._server is None or self._server.poll() is None
             if lives and self._fingerprint == self._current_fingerprint():
-                return False
+                return
             self._let_go()
         self._launch()
-        return True
 
     def _current_fingerprint(self) -> dict[str, object]:
         """Returns everything that a server, and so its children, have from its start."""
@@ -193,6 +198,7 @@ class ForkServer:
         finally:
             os.close(theirs)
         self._control = _core.Descriptor(ours)
+        self._was_used = False
         self._starter = os.getpid()
         self._forkserver_pid = pid
 
@@ -242,8 +248,6 @@ class ForkServer:
 
 
 def _settings(preload: list[str], on_error: str, fingerprint: dict[str, object]) -> bytes:
-    from pickle import dumps
-
     settings: dict[str, Any] = {"alias": _alias.installed(), "preload": None, "fingerprint": fingerprint}
     if preload:
         data = spawn.get_preparation_data("forkserver")
@@ -256,7 +260,7 @@ def _settings(preload: list[str], on_error: str, fingerprint: dict[str, object])
             "start_method": data["start_method"],
             "on_error": on_error,
         }
-    return dumps(settings)
+    return _plain_message.settings_packed(settings)
 
 
 # --- the server ---
@@ -264,10 +268,8 @@ def _settings(preload: list[str], on_error: str, fingerprint: dict[str, object])
 
 def main(slot: int, generation: int, family: int = spawn.FAMILY_FD, control: int = CONTROL_FD) -> None:
     """Runs the server: imports the modules to preload, and then forks a child for each request."""
-    import signal
-
     os.set_inheritable(control, False)
-    settings = loads(spawn.take_seat(slot, generation, family))
+    settings = _plain_message.settings_of(spawn.take_seat(slot, generation, family))
     _core.carried_done()
     if settings["alias"]:
         _alias.install()
@@ -283,7 +285,7 @@ def main(slot: int, generation: int, family: int = spawn.FAMILY_FD, control: int
     # returns, and returns it if a shell has started the program with &.) SIGINT stays blocked from the start of the
     # server on: a signal that is blocked waits for a child that is not ready for it; an ignored one would be lost.
     interrupt_handler = set_handler(SIGINT, SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT,))
+    pthread_sigmask(SIG_BLOCK, (SIGINT,))
     rehearsal = _plain_message.packed(spawn.get_preparation_data("rehearsal"), context.ForkServerProcess())
     # children share the objects that exist now: their collector skips them, so it does not copy their pages
     gc.collect()
@@ -294,6 +296,7 @@ def main(slot: int, generation: int, family: int = spawn.FAMILY_FD, control: int
 
 
 def _loop(server: _core.ForkServer, interrupt_handler: Any, rehearsal: bytes | None) -> None:
+    is_warm = False
     while (request := server.next()) is not None:
         slot, generation, reply, _ = request
         is_spare = reply < 0
@@ -310,6 +313,19 @@ def _loop(server: _core.ForkServer, interrupt_handler: Any, rehearsal: bytes | N
             server.spare_forked(pid)
         else:
             server.forked(pid, slot, generation, reply)
+        if not is_warm:
+            is_warm = True
+            _warm_up()
+
+
+def _warm_up() -> None:
+    """Imports what many children need, and what the first one, for which a program waits, most likely did not need."""
+    from ._start.start_message import loads
+
+    loads(b"N.")
+
+    gc.collect()
+    gc.freeze()
 
 
 def _live(

@@ -49,6 +49,8 @@ class Popen(popen_spawn_posix.Popen):
 
     def _launch(self, process_obj: BaseProcess) -> None:
         preparation = self._preparation_for(process_obj)
+        if not forkserver._forkserver._is_known():  # it starts while this process packs the message
+            forkserver.ensure_running()
         member = _core.Member.reserve(process_obj._name, self.method)
         try:
             with member:

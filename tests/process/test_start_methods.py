@@ -239,6 +239,21 @@ if __name__ == "__main__":
     }
 
 
+def test_the_first_start_of_a_program_imports_no_pickle(start_method, tmp_path):
+    source = """
+import sys
+import procession as mp
+
+if __name__ == "__main__":
+    process = mp.get_context(sys.argv[1]).Process(target=print, args=("here",))
+    process.start()
+    process.join()
+    print({"pickle", "_pickle", "signal", "re"} & set(sys.modules))
+"""
+    outcome = run(write(tmp_path / "script.py", source), start_method, cwd=tmp_path)
+    assert outcome.well() == "here\nset()\n"
+
+
 def test_what_a_shell_starts_in_the_background_and_so_ignores_ctrl_c_has_children_that_do_too(start_method, tmp_path):
     source = """
 import signal

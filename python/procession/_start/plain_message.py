@@ -11,17 +11,19 @@ from __future__ import annotations
 import sys
 from marshal import dumps, loads
 
+from .._process.stdlib_compat import standard_library
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
     from ..process import BaseProcess
 
-__all__ = ["MARK", "packed", "preparation", "unpacked"]
+__all__ = ["MARK", "packed", "preparation", "settings_of", "settings_packed", "unpacked"]
 
 MARK = b"procession\0"  # the first bytes of a plain start message
 VERSION = 4  # the format of marshal that all supported versions of Python read
-MOST = 300  # number of objects that are examined
+MOST, MOST_SETTINGS = 300, 10_000  # number of objects that are examined
 BIG = 256 << 10  # bytes from which on mapping is faster than copying; the core has the same number
 
 _ATOMS = frozenset((type(None), bool, int, float, complex, str, bytes))
@@ -54,11 +56,10 @@ def packed(preparation: dict[str, Any], process_obj: BaseProcess) -> bytes | Non
 
 def _name_of(target: Any) -> tuple[str, str] | None:
     """Returns module and name with which a child finds this function; None if it does not."""
-    from .. import reduction
     from .._serialize import by_value
 
     module, name = getattr(target, "__module__", None), getattr(target, "__qualname__", None)
-    if type(target) not in (type(_name_of), type(len)) or type(target) in reduction._reducers():
+    if type(target) not in (type(_name_of), type(len)) or _has_reducer(type(target)):
         return None
     if type(module) is not str or type(name) is not str or _find(sys.modules.get(module), name) is not target:
         return None
@@ -67,19 +68,27 @@ def _name_of(target: Any) -> tuple[str, str] | None:
     return module, name
 
 
+def _has_reducer(kind: type) -> bool:
+    """Returns whether the program has registered a reducer for this type, without importing `reduction`."""
+    ours, theirs = sys.modules.get("procession.reduction"), standard_library("reduction")
+    if ours is not None:
+        return kind in ours._reducers()
+    return theirs is not None and kind in theirs.ForkingPickler._extra_reducers
+
+
 def _find(place: Any, name: str) -> Any:
     for part in name.split("."):
         place = getattr(place, part, None)
     return place
 
 
-def _is_plain(objects: list[Any]) -> bool:
+def _is_plain(objects: list[Any], most: int = MOST) -> bool:
     """Returns whether these consist of built-ins that marshal reproduces. The limit also ends recursive structures."""
     seen = 0
     while objects:
         obj = objects.pop()
         seen += 1
-        if seen > MOST:
+        if seen > most:
             return False
         kind = type(obj)
         if kind in _LISTS:
@@ -92,7 +101,30 @@ def _is_plain(objects: list[Any]) -> bool:
     return True
 
 
+def settings_packed(settings: dict[str, Any]) -> bytes:
+    """Returns the message with the settings of a fork server: pickled only if they have to be."""
+    try:
+        if _is_plain([settings], MOST_SETTINGS):
+            return MARK + dumps(settings, VERSION)
+    except ValueError:  # nested too deeply
+        pass
+    from pickle import dumps as pickled
+
+    return pickled(settings)
+
+
 # --- in the child ---
+
+
+def settings_of(message: bytes) -> dict[str, Any]:
+    """Returns what `settings_packed` got."""
+    if message.startswith(MARK):
+        found: dict[str, Any] = loads(memoryview(message)[len(MARK) :])
+    else:
+        from .start_message import loads as unpickled
+
+        found = unpickled(message)
+    return found
 
 
 def preparation(message: bytes) -> tuple[dict[str, Any], Any]:

@@ -25,17 +25,18 @@ def pickled(popen: Any, preparation: dict[str, Any], process_obj: BaseProcess) -
     only after the first was applied. In the second, functions and classes without an importable name go by value, and
     big data goes through buffers (`big_arguments`), unless the program has replaced the reducer.
     """
-    from .. import reduction
-    from .._serialize import by_value
     from . import plain_message
 
-    reducer = context._get_reducer()
-    plainly = plain_message.packed(preparation, process_obj) if reducer is reduction else None
+    # Importing `reduction` takes as long as half the start of an interpreter, and a plain message does not need it.
+    plainly = plain_message.packed(preparation, process_obj) if context._has_own_reducer() else None
     if plainly is not None:
         return plainly
 
+    from .. import reduction
+    from .._serialize import by_value
     from .big_arguments import Baggage, big_ones, dump
 
+    reducer = context._get_reducer()
     baggage = Baggage()
     big = big_ones(process_obj) if reducer is reduction else []
     forget_descriptors = popen.mark()
