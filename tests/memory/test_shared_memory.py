@@ -496,3 +496,29 @@ def test_a_list_refuses_what_it_cannot_store_and_stays_as_it_was():
     with pytest.raises(ValueError):
         shared.index("absent")
     shared.shm.unlink()
+
+
+def test_the_tracker_does_not_wake_for_each_of_many_segments():
+    source = """
+import procession.resource_tracker as tracker
+from procession.shared_memory import SharedMemory
+
+def switches():
+    lines = open(f"/proc/{tracker._resource_tracker._pid}/status").read().splitlines()
+    return int(next(line.split()[1] for line in lines if line.startswith("voluntary_ctxt")))
+
+def make(size):
+    segment = SharedMemory(create=True, size=size)
+    segment.close()
+    segment.unlink()
+
+make(1)
+before = switches()
+for _ in range(2000):
+    make(100)
+print(switches() - before < 1000)
+kept = SharedMemory(create=True, size=1)
+"""
+    outcome = run("-c", source)
+    assert outcome.out == "True\n"
+    assert "1 leaked shared_memory objects" in outcome.err

@@ -1,7 +1,8 @@
 """The program of the resource tracker: see `resource_tracker`.
 
 It reads lines `COMMAND:name:type` from a pipe until all other ends are closed, and then removes the names that are
-left. Family memory lists it as the tracker that reads. So that no message is lost when it ends, it first removes itself
+left. A message wakes it at most every few milliseconds: then it reads all that have come, and does not open the segments
+that are gone already. Family memory lists it as the tracker that reads. So that no message is lost when it ends, it first removes itself
 from the list, and then reads the pipe once more; a process that sends a message looks at the list afterwards.
 """
 
@@ -11,6 +12,8 @@ import os
 import select
 import signal
 import sys
+from contextlib import suppress
+from fcntl import F_SETPIPE_SZ, fcntl
 from time import monotonic
 
 from .. import _core
@@ -20,7 +23,9 @@ from . import segments
 __all__ = ["watch"]
 
 IDLE = 10.0  # seconds without names after which it ends, if it had some before
-MUCH = 1 << 16
+MUCH = 1 << 20  # bytes; those of the pipe as well, if the system allows it
+NAP = 10  # milliseconds
+BIG = 1 << 20  # bytes of a segment beside which it does not nap: the memory is free only when it has closed it
 
 
 class _Charge:
@@ -29,6 +34,7 @@ class _Charge:
     def __init__(self, name: str, rtype: str) -> None:
         # counts as a use as long as the family may need it, so that other trackers do not take it for a remnant
         self.fd = segments.hold(name) if rtype == "shared_memory" else None
+        self.is_big = self.fd is not None and os.fstat(self.fd).st_size >= BIG
         self.ours = False  # the family has made it, and not only attached to it
 
     def let_go(self) -> None:
@@ -44,10 +50,15 @@ class _Watch:
         self.rest = b""
         self.had_some = False
         self.charges: dict[tuple[str, str], _Charge] = {}
+        self.big: set[tuple[str, str]] = set()
+        self.ends = select.poll()
+        self.ends.register(fd, 0)  # only that there is no client any more
 
     def run(self) -> int:
         """Runs until the end. Returns the exit code: 1 if a name was left."""
         os.set_blocking(self.fd, False)
+        with suppress(OSError):
+            fcntl(self.fd, F_SETPIPE_SZ, MUCH)
         poll = select.poll()
         poll.register(self.fd, select.POLLIN)
         due = 0.0
@@ -56,6 +67,7 @@ class _Watch:
             # a request counts, but not a probe whether there is a tracker
             busy = self.charges or self.listing is None or not self.had_some
             if ready and self.read():
+                self.nap()
                 if busy or self.charges:
                     due = monotonic() + IDLE
                 if monotonic() < due or not self.had_some:
@@ -80,12 +92,30 @@ class _Watch:
         except BlockingIOError:
             return False
         *lines, self.rest = (self.rest + data).split(b"\n")
-        for line in lines:
+        for line in self.still_valid(lines):
             try:
                 self.act(line.decode("utf-8", "surrogateescape"))
             except Exception as error:  # one wrong message must not end the tracker
                 sys.excepthook(type(error), error, error.__traceback__)
         return bool(data)
+
+    def still_valid(self, lines: list[bytes]) -> list[bytes]:
+        """Returns these messages without those about names that a later one of them unregisters."""
+        kept, unregistered = [], set()
+        for line in reversed(lines):
+            command, _, subject = line.partition(b":")
+            if subject in unregistered:
+                self.had_some = True
+                continue
+            if command == b"UNREGISTER":
+                unregistered.add(subject)
+            kept.append(line)
+        return kept[::-1]
+
+    def nap(self) -> None:
+        """Waits a while for further messages, unless all clients have gone."""
+        if not self.big:
+            self.ends.poll(NAP)
 
     def act(self, line: str) -> None:
         command, name, rtype = line.split(":")
@@ -97,11 +127,14 @@ class _Watch:
         if command == "UNREGISTER":
             if charge := self.charges.pop(key, None):
                 charge.let_go()
+            self.big.discard(key)
             return
         if command not in ("REGISTER", "ATTACH"):
             raise RuntimeError(f"the resource tracker does not know the command {command!r}")
         charge = self.charges.get(key) or self.charges.setdefault(key, _Charge(*key))
         charge.ours |= command == "REGISTER"
+        if charge.is_big:
+            self.big.add(key)
         self.had_some = True
 
     def look_round(self) -> None:
