@@ -1,9 +1,11 @@
 """The program of the resource tracker: see `resource_tracker`.
 
 It reads lines `COMMAND:name:type` from a pipe until all other ends are closed, and then removes the names that are
-left. A message wakes it at most every few milliseconds: then it reads all that have come, and does not open the segments
-that are gone already. Family memory lists it as the tracker that reads. So that no message is lost when it ends, it first removes itself
-from the list, and then reads the pipe once more; a process that sends a message looks at the list afterwards.
+left. A message wakes it at most every few milliseconds: then it reads all that have come, and does not open the
+segments that are gone already.
+
+Family memory lists it as the tracker that reads. So that no message is lost when it ends, it first removes itself from
+the list, and then reads the pipe once more; a process that sends a message looks at the list afterwards.
 """
 
 from __future__ import annotations
