@@ -1,7 +1,7 @@
 # Commands for working on Procession. `make` lists them.
 #
 # A machine needs only cargo and Python: each target installs its tools into .venv. The stamp files in .venv record
-# what is up to date: the tools (requirements-dev.txt) and the installed extension (the sources).
+# what is up to date: the tools (locks/dev.txt) and the installed extension (the sources).
 
 PYTHON ?= python3
 SHARED ?= ../shared
@@ -16,6 +16,15 @@ MAKEFLAGS += --no-builtin-rules
 
 # With this variable each of the thousands of interpreters that the tests start would compile every module anew.
 unexport PYTHONDONTWRITEBYTECODE
+
+# pyproject.toml names a backend of its own, which calls maturin (tools/backend).
+export MATURIN_NO_MISSING_BUILD_BACKEND_WARNING := 1
+
+# Versions and hashes of all that is installed stand in locks/ (`make locks`).
+LOCKED := --quiet --disable-pip-version-check --require-hashes
+
+# Of pyroma's ten points: two are for addresses that the project has not got yet (docs/releasing.md).
+PYROMA := 8
 
 RUST_SOURCES   := $(shell find crates -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.lock .cargo/config.toml
 PYTHON_SOURCES := $(shell find python -name '*.py' -o -name '*.pyi')
@@ -49,10 +58,10 @@ platform: rust-platform
 	  || { echo "'$(PYTHON)' is not Python 3.11 or later. Name one, for example  make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
 
 # If the interpreter of .venv is missing or too old, .venv is made again.
-$(VENV)/.stamp-tools: requirements-dev.txt | platform
+$(VENV)/.stamp-tools: locks/dev.txt | platform
 	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	  || { rm -rf $(VENV); $(PYTHON) -m venv $(VENV); }
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	$(BIN)/python -m pip install $(LOCKED) -r locks/dev.txt
 	@touch $@
 
 # No features: those of pyproject.toml are for the wheels that users install (Python stacks), and take a minute more.
@@ -117,9 +126,9 @@ docs: build .venv-docs/.stamp ## Build the documentation as a site in target/sit
 	@test -s target/site/search/search_index.js # by which pages that are opened from disk can be searched
 	@echo "target/site/index.html"
 
-.venv-docs/.stamp: requirements-docs.txt | platform
+.venv-docs/.stamp: locks/docs.txt | platform
 	$(PYTHON) -m venv --clear .venv-docs
-	.venv-docs/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-docs.txt
+	.venv-docs/bin/python -m pip install $(LOCKED) -r locks/docs.txt
 	@touch $@
 
 .PHONY: pictures
@@ -219,9 +228,9 @@ pytest: build ## Run the Python tests on .venv's Python alone (ARGS='-k queue')
 wheel-test: $(VENV)/.stamp-tools ## Install the wheel into an empty environment of every Python that is found, and use it
 	$(BIN)/python tools/wheel_test.py --wheels target/wheel-test --maturin $(BIN)/maturin
 
-.venv-release/.stamp: requirements-release.txt | platform
+.venv-release/.stamp: locks/release.txt | platform
 	$(PYTHON) -m venv --clear .venv-release
-	.venv-release/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-release.txt
+	.venv-release/bin/python -m pip install $(LOCKED) -r locks/release.txt
 	@touch $@
 
 .PHONY: wheels
@@ -231,9 +240,57 @@ wheels: .venv-release/.stamp ## Build the wheels of a release for all systems an
 	@# W004: PyInstaller wants this name of its hook
 	.venv-release/bin/check-wheel-contents --ignore W004 target/release-wheels/*.whl
 
-.venv-clients/.stamp: requirements-clients.txt | platform
+.PHONY: sdist
+sdist: .venv-release/.stamp ## Make the source distribution, and check that it is complete and well described
+	.venv-release/bin/python tools/check_sdist.py --out target/sdist
+	.venv-release/bin/python -m twine check --strict target/sdist/*.tar.gz
+	.venv-release/bin/pyroma --min $(PYROMA) target/sdist/*.tar.gz
+
+.PHONY: sdist-test
+sdist-test: .venv-release/.stamp ## Build a wheel from the source distribution as `pip install` does, and use it in an empty environment
+	.venv-release/bin/python tools/check_sdist.py --out target/sdist-test --build
+
+.PHONY: dist
+dist: wheels sdist ## Build all files of a release into target/dist, with their checksums
+	rm -rf target/dist && mkdir -p target/dist
+	cp target/release-wheels/*.whl target/sdist/*.tar.gz target/dist
+	cp crates/procession-python/sbom.cdx.json target/dist/procession.cdx.json
+	cd target/dist && sha256sum * > SHA256SUMS
+	@ls -l target/dist
+
+.PHONY: locks
+locks: .venv-release/.stamp ## Write locks/ anew after a change of requirements-*.txt (LOCKS=--upgrade)
+	.venv-release/bin/python tools/lock.py $(LOCKS)
+
+.PHONY: sbom
+sbom: | platform ## Write the list of all parts of a wheel anew, after a change of Cargo.lock or of the version
+	$(PYTHON) tools/sbom.py
+
+# The database of advisories is fetched from a public repository. Where that cannot be, all but the advisories are checked.
+.PHONY: deny
+deny: | rust-platform ## Check licences, sources and known weaknesses of all crates with cargo-deny, if it is installed
+	@if ! cargo deny --version >/dev/null 2>&1; then echo "deny: SKIPPED, there is no cargo-deny here (cargo install cargo-deny)"; \
+	else cargo deny --log-level error check bans licenses sources \
+	  && if timeout 60 cargo deny --log-level error fetch db >/dev/null 2>&1 || [ -n "$(ADVISORIES)" ]; \
+	  then cargo deny --log-level error check advisories $(ADVISORIES); \
+	  else echo "deny: advisories SKIPPED, their database cannot be fetched here"; fi; fi
+
+# `bash .ci/run` is to be run before.
+.PHONY: release-check
+release-check: $(VENV)/.stamp-tools ## Check that the tree is ready for a release: all committed, one version, a dated section of CHANGELOG.md, no such tag
+	$(BIN)/python tools/check_package.py
+	$(BIN)/python tools/check_crates.py
+	$(BIN)/python tools/check_dependencies.py
+	$(BIN)/python tools/sbom.py --check
+	$(BIN)/python tools/release.py --check
+
+.PHONY: release
+release: release-check ## Tag a release. Nothing is pushed
+	$(BIN)/python tools/release.py
+
+.venv-clients/.stamp: locks/clients.txt | platform
 	$(PYTHON) -m venv --clear .venv-clients
-	.venv-clients/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-clients.txt
+	.venv-clients/bin/python -m pip install $(LOCKED) -r locks/clients.txt
 	@touch $@
 
 .PHONY: clients
@@ -245,9 +302,9 @@ ifeq ($(CLIENTS),)
 	$(INTERRUPTIBLE) .venv-clients/bin/python tests/clients/joblib_tests.py
 endif
 
-.venv-frozen/.stamp: requirements-frozen.txt | platform
+.venv-frozen/.stamp: locks/frozen.txt | platform
 	$(PYTHON) -m venv --clear .venv-frozen
-	.venv-frozen/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-frozen.txt
+	.venv-frozen/bin/python -m pip install $(LOCKED) -r locks/frozen.txt
 	@touch $@
 
 .PHONY: frozen
@@ -285,6 +342,9 @@ lint: build ## Check format, lints, types, the order of imports and house rules
 	cargo test --quiet -p procession --test mistakes -- --ignored --nocapture
 	$(BIN)/python tools/check_public.py
 	$(BIN)/python tools/check_crates.py
+	$(BIN)/python tools/check_package.py
+	$(BIN)/python tools/check_dependencies.py
+	$(BIN)/python tools/sbom.py --check
 	$(BIN)/python tools/public_api.py
 	RUSTDOCFLAGS='-D warnings' cargo doc --quiet --no-deps --workspace --exclude procession-python --features '$(RUST_FEATURES)'
 	$(BIN)/ruff check
@@ -299,7 +359,7 @@ lint: build ## Check format, lints, types, the order of imports and house rules
 
 # With each crate that comes before another one in its place: cargo compiles what it would upload.
 .PHONY: publish-check
-publish-check: | platform ## Make the packages of all crates and compile them, as `cargo publish` does before it uploads them
+publish-check: deny | platform ## Make the packages of all crates and compile them, as `cargo publish` does before it uploads them
 	cargo publish --quiet --workspace --dry-run $(if $(shell git status --porcelain 2>/dev/null),--allow-dirty)
 
 .PHONY: public-api

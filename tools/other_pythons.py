@@ -15,10 +15,6 @@ import sys
 from pathlib import Path
 
 VERSIONS = ("3.11", "3.12", "3.13", "3.14", "3.15")
-# at the versions of requirements-dev.txt
-CLUSTERS = ("distributed", "cryptography")
-PYTEST = ("pytest", "pytest-timeout", "pytest-randomly", "pytest-xdist")
-TOOLS = (*PYTEST, "hypothesis", "joblib", "prometheus-client", "pyte")
 ASK = "import sys, venv, ensurepip; print(sys.implementation.name, '%d.%d' % sys.version_info[:2])"
 
 
@@ -61,15 +57,16 @@ def test_with(executable: str, version: str, wheel: Path, workers: int, clusters
         shutil.rmtree(environment, ignore_errors=True)
         run(executable, "-m", "venv", environment)
     pip = (python, "-m", "pip", "--disable-pip-version-check", "install", "--quiet")
-    run(*pip, "--constraint", "requirements-dev.txt", *TOOLS, wheel)
+    locked = (*pip, "--require-hashes", "--requirement")
+    run(*locked, "locks/test.txt")
     try:
-        run(*pip, "--only-binary", "numpy", "--constraint", "requirements-dev.txt", "numpy")
+        run(*locked, "locks/arrays.txt", "--only-binary", "numpy")
     except SystemExit:
         print(f"Python {version}: numpy is not to be had, tests that need it are skipped", flush=True)
     run(*pip, "--force-reinstall", "--no-deps", wheel)  # the same version number may have new contents
     if clusters:
         tests = ["tests/cluster"]
-        run(*pip, "--constraint", "requirements-dev.txt", *CLUSTERS)
+        run(*locked, "locks/clusters.txt")
     else:
         tests = ["tests", "--ignore", "tests/cluster"]
         print(f"Python {version}: the tests of clusters are NOT RUN here, but by `make test-clusters`", flush=True)

@@ -3,12 +3,17 @@
 There is one wheel for all CPythons. For each that is found, it is installed into a new environment, without a compiler
 or anything else in PATH, and there runs a small program under every start method, and one that knows nothing of it. The
 command `procession` must read the stacks of a program without the program py-spy.
+
+With --use, a wheel that is there already proves itself on the Python that runs this program. So the wheels of a release
+are used on other machines, where nothing is built.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import platform
+import re
 import subprocess
 import sys
 import tempfile
@@ -79,14 +84,18 @@ def run(*command: str | Path, folder: Path, path: Path) -> str:
 
 def check_contents(wheel: Path) -> None:
     """One wheel for all versions, with the types and without what is for developers."""
-    assert "-cp311-abi3-manylinux" in wheel.name, f"{wheel.name}: not for every CPython from 3.11 on"
-    names = zipfile.ZipFile(wheel).namelist()
+    for_all = re.search("-cp311-abi3-(manylinux|musllinux)", wheel.name)
+    assert for_all, f"{wheel.name}: not for every CPython from 3.11 on"
+    archive = zipfile.ZipFile(wheel)
+    names = archive.namelist()
     for needed in ("procession/_core.abi3.so", "procession/_core.pyi", "procession/py.typed", "procession/__main__.py"):
         assert needed in names, f"{wheel.name} lacks {needed}"
     modules = {path.relative_to("python").as_posix() for path in Path("python/procession").rglob("*.py")}
     assert modules <= set(names), f"{wheel.name} lacks {sorted(modules - set(names))}"
     strange = [name for name in names if not name.startswith(("procession/", "procession-"))]
     assert not strange, f"{wheel.name} has {strange}"
+    (parts,) = (name for name in names if ".dist-info/sboms/" in name)
+    assert archive.read(parts) == Path("crates/procession-python/sbom.cdx.json").read_bytes(), f"{parts}: make sbom"
 
 
 def prove_stacks(python: Path, program: Path, method: str, folder: Path, path: Path) -> None:
@@ -136,9 +145,15 @@ def prove(executable: str, version: str, wheel: Path) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--wheels", type=Path, required=True, help="the folder to build the wheel in")
+    parser.add_argument("--wheels", type=Path, help="the folder to build the wheel in")
+    parser.add_argument("--use", metavar="PATTERN", help="use this wheel, on this Python, and build none")
     parser.add_argument("--maturin", default="maturin")
     options = parser.parse_args()
+    if options.use:
+        (wheel,) = (path.absolute() for path in Path().glob(options.use))
+        check_contents(wheel)
+        prove(sys.executable, platform.python_version(), wheel)
+        return 0
     wheel = build_wheel(options.maturin, options.wheels).absolute()
     check_contents(wheel)
     for version in VERSIONS:

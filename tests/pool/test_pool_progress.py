@@ -210,7 +210,9 @@ def test_without_tqdm_there_is_one_warning_that_names_the_line_of_the_program(tm
             print([(str(one.message), one.filename == __file__, one.lineno) for one in found])
         """,
     )
-    warned = [("progress needs tqdm, which is not installed: no bars are shown", True, 10)]
+    warned = [
+        ("progress needs tqdm, which is not installed (pip install procession[progress]): no bars are shown", True, 10)
+    ]
     assert run(program).well() == f"[1]\n[2]\n{warned}\n"
 
 

@@ -19,7 +19,7 @@ def path_of(name: str) -> Path | None:
             return ROOT / folder / name.removeprefix(mark)
     if not re.fullmatch(r"[\w./-]*\w[\w./-]*(?:\.rs|\.py|\.toml|/)", name):
         return None
-    if name.split("/")[0] in {"crates", "tests", "tools", "fuzz", "benchmarks", "docs", "examples"}:
+    if name.split("/")[0] in {"benchmarks", "crates", "docs", "examples", "fuzz", "locks", "tests", "tools"}:
         return ROOT / name
     if name.endswith(".toml"):
         return ROOT / name

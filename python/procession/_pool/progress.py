@@ -48,7 +48,8 @@ def _warn() -> None:
     level, frame = 1, sys._getframe()
     while frame.f_back is not None and str(frame.f_globals.get("__name__")).startswith("procession."):
         level, frame = level + 1, frame.f_back
-    warnings.warn("progress needs tqdm, which is not installed: no bars are shown", stacklevel=level)
+    text = "progress needs tqdm, which is not installed (pip install procession[progress]): no bars are shown"
+    warnings.warn(text, stacklevel=level)
 
 
 class Told:
