@@ -229,3 +229,70 @@ def names_in_hub(cluster):
     """Returns the names of all objects that the scheduler keeps."""
     client = cluster.members()._client
     return [found["name"] for found in client.sync(client.scheduler.procession_sync_facts)["objects"]]
+
+
+def leave_held(lock, how=None):
+    """Acquires a lock and ends: well, or by a signal."""
+    lock.acquire()
+    if how is not None:
+        os.kill(os.getpid(), how)
+
+
+def wait_for_lock(lock, ready, outcome):
+    ready.set()
+    lock.acquire()
+    outcome.set()
+    lock.release()
+
+
+def give_back(obj):
+    return obj
+
+
+def make_in_child(lock):
+    """Uses a lock in a forked child of the task."""
+    lock.acquire()
+    pid = os.fork()
+    if pid == 0:
+        ok = not lock.acquire(False)  # the parent has it
+        lock.release()  # any process may
+        os._exit(0 if ok and lock.acquire(timeout=10) else 1)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def meet(barrier, timeout=None):
+    try:
+        return barrier.wait(timeout)
+    except threading.BrokenBarrierError:
+        return "broken"
+
+
+def wait_notified(condition, ready):
+    with condition:
+        ready.release()
+        return condition.wait(60)
+
+
+def acquire_outcome(lock, ready):
+    """Returns the name of the error of an acquire that does not succeed, and its text."""
+    ready.set()
+    try:
+        lock.acquire()
+    except Exception as error:
+        return type(error).__name__, str(error)
+    return None
+
+
+def add_letters(lock, path):
+    """Writes "a" and "b" under a lock, until it is killed."""
+    from procession import OwnerDiedError
+
+    while True:
+        try:
+            lock.acquire()
+        except OwnerDiedError:
+            continue
+        with open(path, "ab", buffering=0) as file:
+            file.write(b"a")
+            file.write(b"b")
+        lock.release()

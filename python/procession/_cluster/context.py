@@ -193,6 +193,9 @@ class ClusterContext(BaseContext):
 
     def _shared(self) -> Any:
         """Returns the connection of this process to the objects of the cluster."""
+        members = self._members
+        if members is not None and members.pid != os.getpid() and (found := members.shared_by_parent()) is not None:
+            return found
         return self.members().shared()
 
     def upload(self, path: str | os.PathLike[str]) -> None:

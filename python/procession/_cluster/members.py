@@ -179,6 +179,12 @@ class Members:
                 self._shared = ClientSide(self, self._client)
             return self._shared.here
 
+    def shared_by_parent(self) -> Any:
+        """Returns what a forked child uses: its parent passes its calls on. None: the parent had no such connection."""
+        from .sync import call
+
+        return None if self._shared is None else call.here(self._shared.here.cluster, self._shared.here.address)
+
     def cores(self) -> int:
         """Returns the number of cores of all nodes."""
         return sum(found.cores for found in list(self.nodes.values()))

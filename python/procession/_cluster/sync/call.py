@@ -55,6 +55,7 @@ class Here:
         self.address = address
         self.pid = os.getpid()
         self.loop_thread = 0  # the thread that runs the relay, if this is its process
+        self.ended: str | None = None  # why the hub cannot be reached any more
         self._local = _local()
         self._threads = count(1)
         self.requests = count(1)  # their numbers
@@ -76,6 +77,8 @@ class Here:
 
     def channel(self) -> Channel:
         """Returns a connection of this thread that is not in use."""
+        if self._pending:
+            self._tell_pending()
         thread = self.thread()
         channels: list[Channel] = self._local.channels
         for found in channels:
@@ -89,6 +92,8 @@ class Here:
 
     def connect(self, thread: int) -> Channel:
         """Opens a connection. Lost: there is no relay for this process."""
+        if self.ended is not None:
+            raise Lost(self.ended)
         made = Channel(self, thread)
         self._channels.add(made)
         return made
@@ -101,6 +106,9 @@ class Here:
     def tell(self, what: str, number: int) -> None:
         """Tells the hub of a reference. Does not wait, and may be called from `__del__` at any time."""
         self._pending.append([what, number])
+        self._tell_pending()
+
+    def _tell_pending(self) -> None:
         while self._pending and self._telling.acquire(False):  # otherwise the thread that has it sends this, too
             try:
                 self._send_pending()
@@ -271,7 +279,9 @@ class Channel:
                 # One call of C, so that no signal handler runs between the system call and the note of its result.
                 self._sent.extend(map(sock.send, (memoryview(self._out)[done:],)))
             except OSError as error:
-                raise self._lost(self._frame_of(0), error) from None
+                if _is_of_handler(error):
+                    raise
+                raise self._lost(error) from None
 
     def _finish(self, deadline: float | None) -> Answer | None:
         """Returns the answer of the request; None: the deadline has passed."""
@@ -282,9 +292,8 @@ class Channel:
                 answer = self._frame_of(self._number)
                 if answer is not None:
                     return answer
-                lost = self._frame_of(0)
-                if lost is not None or not self._chunks[-1]:
-                    raise self._lost(lost, None)
+                if not self._chunks[-1] or self._frame_of(0) is not None:
+                    raise self._lost(None)
             left = None
             if deadline is not None:
                 left = deadline - time.monotonic()
@@ -293,10 +302,12 @@ class Channel:
             self._wait_at_most(left)
             try:
                 self._chunks.extend(map(receive, (_PIECE,)))  # as in `_flush`
-            except TimeoutError:
-                return None
             except OSError as error:
-                raise self._lost(None, error) from None
+                if _is_of_handler(error):
+                    raise
+                if isinstance(error, TimeoutError):
+                    return None
+                raise self._lost(error) from None
 
     def _wait_at_most(self, seconds: float | None) -> None:
         if seconds != self._timeout:
@@ -318,11 +329,24 @@ class Channel:
                 return answer  # type: ignore[no-any-return]
         return None
 
-    def _lost(self, told: Answer | None, error: OSError | None) -> Lost:
+    def _lost(self, error: OSError | None) -> Lost:
+        """Returns the error for a connection that has ended. The relay may have said why."""
+        if error is not None:
+            with suppress(OSError):
+                self._wait_at_most(0)
+                self._chunks.append(self._sock.recv(_PIECE))
+        told = self._frame_of(0) if self._chunks else None
         if told is not None:
-            return Lost(told[1])
-        text = "the relay of this machine, a Dask worker or the client of the cluster, has gone"
-        return Lost(f"{text}: {error}" if error is not None else text)
+            self.here.ended = told[1]
+        else:
+            self.here.ended = "the relay of this machine, a Dask worker or the client of the cluster, has gone"
+        return Lost(self.here.ended)
+
+
+def _is_of_handler(error: OSError) -> bool:
+    """Returns whether an error that was caught where a socket was used is one that a signal handler has raised."""
+    trace = error.__traceback__
+    return trace is not None and trace.tb_next is not None  # a socket has no Python code that raises
 
 
 def _name_of_process() -> str:
@@ -338,10 +362,12 @@ _by_cluster: dict[str, Here] = {}
 
 def here(cluster: str, address: str) -> Here:
     """Returns the connection to a cluster. address: that of the relay of the machine on which the handle was pickled,
-    which may be another machine."""
+    which may be another machine. Lost: there is no relay for this process."""
     found = _by_cluster.get(cluster)
     if found is None:
-        found = _by_cluster[cluster] = Here(cluster, sync.relay_of_node or address)
+        found = Here(cluster, sync.relay_of_node or address)
+        found.check()
+        found = _by_cluster.setdefault(cluster, found)
     return found
 
 

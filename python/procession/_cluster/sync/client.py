@@ -37,6 +37,7 @@ class ClientSide:
 
     def close(self, why: str) -> None:
         """Ends the connection. In the thread of the loop."""
+        self.here.ended = why
         calls.forget(self.here)
         self._relay.close(why)
 

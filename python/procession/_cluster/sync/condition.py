@@ -83,7 +83,7 @@ class Condition(Handle):
             AssertionError: this thread does not hold the lock.
             ConnectionError: the scheduler or the relay of this machine has gone; the lock is not held.
         """
-        return bool(self._call("wait", deadline=deadline_of(timeout), undo=_passed_on, patient=True))
+        return self._call("wait", deadline=deadline_of(timeout), undo=_passed_on, patient=True) is True
 
     async def wait_async(self, timeout: float | None = None) -> bool:
         """`wait` for asyncio: the event loop runs meanwhile, and no thread waits.

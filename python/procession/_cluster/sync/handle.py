@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import sys
 import time
 
 from ..._errors import OwnerDiedError
@@ -10,6 +11,7 @@ from . import call as calls
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from .call import Here, Undo
@@ -49,14 +51,18 @@ class Handle:
     def __setstate__(self, state: Any) -> None:
         cluster, address, number, self.name = state
         self._here = here = calls.here(cluster, address)
-        here.check()
         self._number = number
         calls._handles.add(self)
         here.tell("held", number)
 
-    def __del__(self) -> None:
-        if self._number:
+    def __del__(self, _ends: Callable[[], bool] = sys.is_finalizing) -> None:
+        if self._number and not _ends():
             self._here.tell("dropped", self._number)
+
+    @property
+    def handle(self) -> bytes:
+        """Names the object in its cluster."""
+        return self._number.to_bytes(8, "little")
 
     def _call(
         self, op: str, *args: Any, deadline: float | None = None, undo: Undo | None = None, patient: bool = False
@@ -74,7 +80,12 @@ class Handle:
         Raises:
             ConnectionError: the scheduler or the relay has gone, or nothing has kept the object.
         """
-        return self._result(self._here.channel().ask(self._number, op, list(args), deadline, undo, patient))
+        answer = self._here.channel().ask(self._number, op, list(args), deadline, undo, patient)
+        # From here on no signal handler runs, if the caller calls no function of C either: a handler that raises would
+        # take the result away from the program.
+        if answer[0] == "ok":
+            return answer[1]
+        return self._result(answer)
 
     async def _call_async(
         self, op: str, *args: Any, timeout: float | None = None, undo: Undo | None = None, patient: bool = False

@@ -37,9 +37,9 @@ class _Acquired(Handle, SemLock):
             OwnerDiedError: once, if the process that held the lock has died, or its node.
             ConnectionError: the scheduler or the relay of this machine has gone.
         """
-        if not block or (timeout is not None and timeout <= 0):
-            return bool(self._call("acquire", False, undo=_given_back))
-        return bool(self._call("acquire", True, deadline=deadline_of(timeout), undo=_given_back))
+        wait = bool(block) and (timeout is None or timeout > 0)
+        deadline = deadline_of(timeout) if wait else None
+        return self._call("acquire", wait, deadline=deadline, undo=_given_back) is True
 
     async def acquire_async(self, timeout: float | None = None) -> bool:
         """`acquire` for asyncio: the event loop runs meanwhile, and no thread waits. Cancelling ends the wait.
@@ -56,17 +56,12 @@ class _Acquired(Handle, SemLock):
         return bool(await self._call_async("acquire", wait, timeout=timeout if wait else None, undo=_given_back))
 
     def __enter__(self) -> bool:
-        return bool(self._call("acquire", True, undo=_given_back))
+        return self._call("acquire", True, undo=_given_back) is True
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.release()
-
-    @property
-    def handle(self) -> bytes:
-        """Names the object in its cluster."""
-        return self._number.to_bytes(8, "little")
 
     def statistics(self) -> Statistics:
         """Returns how all processes have used the object until now: see the fields."""

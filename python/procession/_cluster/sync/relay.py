@@ -153,6 +153,7 @@ class Relay:
             watched = self._processes[pid] = Watched(self, pid, self._last_process)
             self.say(["began", watched.number, pid, name])
         self._last_channel += 1
+        local.process = watched.number
         self.channels[self._last_channel] = local
         watched.channels[self._last_channel] = local
         self.say(["open", self._last_channel, watched.number, thread, ident, cluster])
@@ -206,9 +207,10 @@ class Watched:
 
 
 class Local(asyncio.Protocol):
-    """A connection of a process."""
+    """A connection of a process. `process`: its number, as in `Owner`; 0: it has not said hello yet."""
 
     def __init__(self, relay: Relay) -> None:
+        self.process = 0
         self._relay = relay
         self._transport: Any = None
         self._buffer = bytearray()

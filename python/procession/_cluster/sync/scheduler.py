@@ -174,7 +174,13 @@ class Link:
         owner = self._owners.get(channel)
         if owner is None:
             return
-        number, found, op, args = unpacked(memoryview(body)[len(HUB) :])
+        try:
+            self._take(owner, channel, *unpacked(memoryview(body)[len(HUB) :]))
+        except Exception as error:  # a process has sent what is no request
+            del self._owners[channel]
+            self.say(["hub", channel, packed([0, ["lost", f"the scheduler cannot read a request: {error}"]])])
+
+    def _take(self, owner: Owner, channel: int, number: int, found: int, op: str, args: list[Any]) -> None:
         if op == "cancel":
             self._hub.cancel(owner, args[0])
         elif op == "refer":
