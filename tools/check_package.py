@@ -43,6 +43,13 @@ def wrong_metadata(root: Path) -> list[str]:
     everything = f"procession[{','.join(sorted(set(extras) - {'all'}))}]"
     if extras.get("all") != [everything]:
         wrong.append(f'pyproject.toml: the extra `all` is not ["{everything}"]')
+    for page in [*root.glob("docs/*.md"), *root.glob("python/**/*.py"), *root.glob("examples/*.py")]:
+        for named in re.findall(r"\bprocession\[([a-z,]+)\]", page.read_text(encoding="utf-8")):
+            wrong += [
+                f"{page}: names the extra `{name}`, which there is not"
+                for name in named.split(",")
+                if name not in extras
+            ]
     marks = [name.removeprefix("Programming Language :: Python :: ") for name in project["classifiers"]]
     versions = tuple(mark for mark in marks if re.fullmatch(r"3\.\d+", mark))
     if versions != VERSIONS:
