@@ -11,7 +11,8 @@ set_forkserver_spares(n)   sets how many children the fork server keeps ready
 SharedDict       a dictionary that processes share, without a server
 ndarray, asarray make numpy arrays in shared memory, which are sent as handles
 inspect(pid)     looks into a running or hung program: who waits for whom
-cluster(address) connects to a Dask cluster, whose nodes run the calls of its pools; NodeDiedError: one died
+cluster(address) connects to a Dask cluster, whose nodes run the calls of its pools; NodeDiedError: one died;
+                 MessageLostError: a big message of a queue has died with its node
 install()        makes `import multiprocessing` mean this package from now on
 set_stall_report(seconds) prints why a process waits when it waits too long
 report_progress(done, total) moves a bar of its own for a task of a pool
@@ -80,6 +81,7 @@ __all__ = [
     "JoinableQueue",
     "Lock",
     "Manager",
+    "MessageLostError",
     "NodeDiedError",
     "OwnerDiedError",
     "Pipe",
@@ -133,6 +135,7 @@ _default = context._default_context
 
 AuthenticationError = context.AuthenticationError
 BufferTooShort = context.BufferTooShort
+MessageLostError = _errors.MessageLostError
 OwnerDiedError = _errors.OwnerDiedError
 ProcessDiedError = _errors.ProcessDiedError
 ProcessError = context.ProcessError

@@ -6,7 +6,7 @@ They are not in `context`, as the others: pickle's old protocols map each except
 
 from __future__ import annotations
 
-__all__ = ["OwnerDiedError", "ProcessDiedError", "ProcessError"]
+__all__ = ["MessageLostError", "OwnerDiedError", "ProcessDiedError", "ProcessError"]
 
 
 class ProcessError(Exception):
@@ -61,3 +61,25 @@ class ProcessDiedError(ProcessError):
 
     def __reduce__(self) -> tuple[type[ProcessDiedError], tuple[str, int, str, int]]:
         return type(self), (str(self), self.pid, self.name, self.exitcode)
+
+
+class MessageLostError(ProcessError):
+    """Raised by `get` of a cluster's queue in place of a big message: the node at which it lay has died.
+
+    Big messages stay at the node of the process that has put them, until they are received. Other messages are not
+    lost with their node. `get` raises the error in the turn of the message; the next call returns the message after it.
+
+    Attributes:
+        node: the address of the node.
+        size: number of bytes of the message.
+    """
+
+    __module__ = "procession"
+
+    def __init__(self, message: str, node: str, size: int) -> None:
+        super().__init__(message)
+        self.node = node
+        self.size = size
+
+    def __reduce__(self) -> tuple[type[MessageLostError], tuple[str, str, int]]:
+        return type(self), (str(self), self.node, self.size)

@@ -50,15 +50,16 @@ class World:
         return self.answer(self.begin(owner, op, *args))
 
     def keepers(self):
-        """The messages that keep the other object."""
-        return {number for name, number in self.hub.objects[self.other].kept_by if name.startswith("messages")}
+        """The number of messages that keep the other object."""
+        return self.hub.objects[self.other].kept_by["", self.number]
 
     def answer(self, name):
-        return self.answers.pop(name, None)
+        found = self.answers.pop(name, None)
+        return found[:2] if type(found) is list and found[0] == "items" else found
 
     def dropped(self):
         """The keys that places were told to drop."""
-        return [(node, message[1]) for node, message in self.told if message[0] == "drop"]
+        return [(node, message[2]) for node, message in self.told if message[0] == "drop"]
 
     def put(self, owner, *messages, wait=True):
         return self.ask(owner, "put", wait, list(messages))
@@ -114,7 +115,7 @@ def test_a_big_message_of_a_dead_node_is_lost_in_its_turn():
     world.put(C, b"1", [2, [], 100, "k1"], b"3", [2, [], 200, "k2"])
     world.get(A)
     held = world.begin(A, "get", True, 1)
-    assert world.answer(held) == ["items", [[3, 100, "n2", "k1"]]]
+    assert world.answer(held) == ["items", [[3, 100, "n2", C.process, "k1"]]]
     assert world.ask(A, "is_lost", held[1], 0) is False
     world.hub.node_ended("n2")
     assert world.ask(A, "is_lost", held[1], 0) is True
@@ -140,6 +141,30 @@ def test_objects_whose_handles_are_in_messages_live_until_these_are_received():
     world.hub.refer(world.maker[:2], "dropped", world.other)
     name = world.begin(B, "get", True, 1)
     assert world.answer(name) == ["items", [[b"pickle", b"buffer"]]]
+    assert world.other in world.hub.objects
+    world.tell(B, "got", name[1])
+    assert world.other not in world.hub.objects
+
+
+def test_objects_that_only_messages_in_each_other_keep_go_with_a_node():
+    world = World()
+    world.put(A, [1, [world.other], b"other"], [1, [world.number], b"itself"])
+    world.last += 1
+    world.hub.request(A, world.last, world.other, "put", [True, [[1, [world.number], b"back"]]])
+    world.hub.node_ended("n1")
+    assert world.number in world.hub.objects  # the client has them
+    world.hub.node_ended("client")
+    assert not world.hub.objects
+
+
+def test_a_handle_that_is_told_as_dropped_before_it_is_told_as_held_leaves_nothing():
+    world = World()
+    world.put(A, b"1")
+    world.put(A, [1, [world.other], b"other"])
+    world.hub.refer(world.maker[:2], "dropped", world.other)
+    name = world.begin(B, "get", True, 2)
+    world.hub.refer(B[:2], "dropped", world.other)
+    world.hub.refer(B[:2], "held", world.other)
     assert world.other in world.hub.objects
     world.tell(B, "got", name[1])
     assert world.other not in world.hub.objects
@@ -172,6 +197,14 @@ def test_put_after_a_smaller_one_waits_for_its_turn():
     assert (world.answer(first), world.answer(second)) == (None, None)
     world.end(A)
     assert world.answer(second) == ["put", 1]
+
+
+def test_the_answer_to_get_says_whether_there_are_more():
+    world = World()
+    world.put(A, b"1", b"2")
+    for more in (True, False):
+        name = world.begin(B, "get", True, 1)
+        assert world.answers.pop(name)[2] is more
 
 
 def test_waiting_consumers_are_served_in_the_order_in_which_they_came():
@@ -347,7 +380,7 @@ class Deaths(RuleBasedStateMachine):
             elif answer[0] == "items":
                 numbers = [self.number(sent) for sent in answer[1]]
                 assert 1 <= len(numbers) <= what
-                taken = [message.number for message in self.world.queue._handed[name]]
+                taken = [message.number for message in self.world.queue._handed[name[0][:2], name[1]]]
                 assert taken == sorted(taken), "first in, first out"
                 self.handed[name] = numbers
 
@@ -355,8 +388,8 @@ class Deaths(RuleBasedStateMachine):
         if type(sent[0]) is bytes:
             return int.from_bytes(sent[0], "big")
         if sent[0] == 3:
-            assert self.places[sent[3]] == sent[2] is not None
-            return sent[3]
+            assert self.places[sent[4]] == sent[2] is not None
+            return sent[4]
         assert sent[0] == 4
         assert self.places[sent[1]] is None
         return sent[1]
@@ -370,7 +403,7 @@ class Deaths(RuleBasedStateMachine):
         assert all(count == 1 for count in known.values()), "nothing is doubled"
         assert self.confirmed <= set(known), "nothing is lost"
         assert [m.number for m in queue._messages] == sorted(m.number for m in queue._messages)
-        assert self.world.keepers() == {message.number for message in [*queue._messages, *handed_out]}
+        assert self.world.keepers() == len(inside) + len(handed)
         assert sorted(n for what in self.handed.values() for n in what) == sorted(handed)
 
     @invariant()

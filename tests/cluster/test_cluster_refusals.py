@@ -28,10 +28,10 @@ from procession._cluster.share import plan
         (mp.Condition, "Condition of the cluster's context"),
         (mp.Event, "Event of the cluster's context"),
         (lambda: mp.Barrier(2), "Barrier of the cluster's context"),
-        (mp.Queue, "Queue of a Manager"),
-        (mp.JoinableQueue, "JoinableQueue of a Manager"),
-        (mp.SimpleQueue, "Queue of a Manager"),
-        (lambda: mp.Pipe()[0], "Queue of a Manager"),
+        (mp.Queue, "Queue of the cluster's context"),
+        (mp.JoinableQueue, "JoinableQueue of the cluster's context"),
+        (mp.SimpleQueue, "SimpleQueue of the cluster's context"),
+        (lambda: mp.Pipe()[0], "Queue of the cluster's context"),
         (lambda: mp.Value("i"), "Value or Array of a Manager"),
         (lambda: mp.Array("i", 3), "Value or Array of a Manager"),
         (lambda: mp.RawValue("i"), "Value or Array of a Manager"),
@@ -114,10 +114,16 @@ def test_objects_of_the_standard_library_are_refused_with_what_to_use():
 
     context = standard.get_context("spawn")
     for make, text in (
-        (context.Queue, r"a Queue of the standard library's multiprocessing is .*: use the Queue of a Manager"),
+        (
+            context.Queue,
+            r"a Queue of the standard library's multiprocessing is .*: use the Queue of the cluster's context",
+        ),
         (context.RLock, r"an RLock of the standard library's .*: use the RLock of the cluster's context"),
         (lambda: context.Value("i"), r"a Value of the standard library's .*: use the Value or Array of a Manager"),
-        (lambda: context.Pipe()[0], r"a Connection of the standard library's .*: use the Queue of a Manager"),
+        (
+            lambda: context.Pipe()[0],
+            r"a Connection of the standard library's .*: use the Queue of the cluster's context",
+        ),
     ):
         with pytest.raises(TypeError, match=text) as caught:
             pickling.dumps([make()])
@@ -177,7 +183,7 @@ def test_every_call_of_a_pool_refuses_them_at_once(cluster):
             pool.apply(tasks.square, (mp.Lock(),))
         with pytest.raises(TypeError, match="Lock of the cluster's context"):
             pool.map(tasks.square, [1, mp.Lock(), 3], chunksize=1)
-        with pytest.raises(TypeError, match="Queue of a Manager"):
+        with pytest.raises(TypeError, match="Queue of the cluster's context"):
             pool.map(mp.Queue().put, [1])
         with pytest.raises(TypeError, match="Lock of the cluster's context"):
             cluster.Pool(initializer=tasks.begin, initargs=(mp.Lock(),))

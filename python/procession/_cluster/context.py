@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, Self
 
+    from .. import queues as queues_
     from .. import synchronize
     from .._pool.engine import Engine, Supervisor
     from .._pool.options import OfPool
@@ -34,8 +35,9 @@ _TIMEOUT = 30.0
 class ClusterContext(BaseContext):
     """The functions of the package, for a cluster: `Pool` runs its calls on the nodes.
 
-    Locks, semaphores, conditions, events and barriers are shared by all processes of the cluster. What is not made for
-    a cluster (shared memory) is an object of this machine, and raises TypeError if a call for another machine gets it.
+    Queues, locks, semaphores, conditions, events and barriers are shared by all processes of the cluster. What is not
+    made for a cluster (shared memory) is an object of this machine, and raises TypeError if a call for another machine
+    gets it.
     """
 
     _name = "dask"
@@ -190,6 +192,36 @@ class ClusterContext(BaseContext):
         from .sync import barrier
 
         return cast("synchronize.Barrier", barrier.Barrier(self._shared(), parties, action, timeout, name))
+
+    def Queue(self, maxsize: int = 0, *, maxbytes: int | str = 0, name: str | None = None) -> queues_.Queue[Any]:
+        """Makes a queue that all processes of the cluster share. Otherwise as `Lock`.
+
+        Items are in the memory of the scheduler, big ones in that of the node that has put them: if that node dies,
+        `get` raises `MessageLostError` in their turn.
+
+        Args:
+            maxsize: number of items that the queue takes before `put` waits; 0: as many as memory allows.
+            maxbytes: number of bytes, also as "64MB", that its items may have together before `put` waits; 0: as many
+                as memory allows.
+            name: for observers of the running program.
+        """
+        from .sync import queues
+
+        return cast("queues_.Queue[Any]", queues.Queue(self._shared(), maxsize, maxbytes, name))
+
+    def JoinableQueue(
+        self, maxsize: int = 0, *, maxbytes: int | str = 0, name: str | None = None
+    ) -> queues_.JoinableQueue[Any]:
+        """Makes a queue with `task_done()` and `join()`. Otherwise as `Queue`."""
+        from .sync import queues
+
+        return cast("queues_.JoinableQueue[Any]", queues.JoinableQueue(self._shared(), maxsize, maxbytes, name))
+
+    def SimpleQueue(self, *, name: str | None = None) -> queues_.SimpleQueue[Any]:
+        """Makes a queue with only `put`, `get`, `empty` and `close`. Otherwise as `Queue`."""
+        from .sync import queues
+
+        return cast("queues_.SimpleQueue[Any]", queues.SimpleQueue(self._shared(), name))
 
     def _shared(self) -> Any:
         """Returns the connection of this process to the objects of the cluster."""

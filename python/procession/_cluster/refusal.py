@@ -16,10 +16,10 @@ _MOST_LOOKS = 5000  # number of parts of an object that are looked at for the on
 
 # What to use instead, by the name of a class or of a base class of it.
 _INSTEAD = {
-    "Queue": "the Queue of a Manager",
-    "JoinableQueue": "the JoinableQueue of a Manager",
+    "Queue": "the Queue of the cluster's context",
+    "JoinableQueue": "the JoinableQueue of the cluster's context",
     "_SafeQueue": "procession.futures.ProcessPoolExecutor, and not that of concurrent.futures",
-    "SimpleQueue": "the Queue of a Manager",
+    "SimpleQueue": "the SimpleQueue of the cluster's context",
     "Lock": "the Lock of the cluster's context",
     "RLock": "the RLock of the cluster's context",
     "Semaphore": "the Semaphore of the cluster's context",
@@ -27,9 +27,9 @@ _INSTEAD = {
     "Condition": "the Condition of the cluster's context",
     "Event": "the Event of the cluster's context",
     "Barrier": "the Barrier of the cluster's context",
-    "Wire": "the Queue of a Manager",
-    "ConnectionBase": "the Queue of a Manager",
-    "_ConnectionBase": "the Queue of a Manager",
+    "Wire": "the Queue of the cluster's context",
+    "ConnectionBase": "the Queue of the cluster's context",
+    "_ConnectionBase": "the Queue of the cluster's context",
     "Dict": "the dict of a Manager",
     "SharedDict": "the dict of a Manager",
     "Guarded": "the Value or Array of a Manager",

@@ -15,6 +15,7 @@ In the scheduler:
 In each Dask worker and in each client:
 
 - `relay`: passes frames between the processes of a machine and the scheduler; tells which process has ended
+- `big`: big messages of queues, which do not go through the scheduler
 
 In each process that uses an object:
 
@@ -22,6 +23,7 @@ In each process that uses an object:
 - `call_async`: the same for an event loop
 - `handle`: the base class of all objects here: pickling, references
 - `locks`, `condition`, `event`, `barrier`, `queues`: the classes that the methods of `ClusterContext` return
+- `messages`: how the messages of queues are packed, unpacked and fetched
 
 The words of a request: see `hub`. How frames look between the parts: see `wire`.
 """

@@ -21,7 +21,7 @@ from contextlib import suppress
 from itertools import count
 
 from .. import sync
-from .wire import HUB, LENGTH, RELAY, framed, packed, unpacked
+from .wire import AT_CLIENT, HUB, LENGTH, RELAY, framed, packed, unpacked
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Here", "Lost", "forget", "here", "set_here"]
 
-_PIECE = 1 << 16  # bytes of a read
+_PIECE = 1 << 18  # bytes of a read
 
 
 class Lost(ConnectionError):
@@ -53,6 +53,7 @@ class Here:
         """cluster: its id. address: that of the relay of this machine."""
         self.cluster = cluster
         self.address = address
+        self.is_client = address.startswith(AT_CLIENT)  # its relay keeps no big messages
         self.pid = os.getpid()
         self.loop_thread = 0  # the thread that runs the relay, if this is its process
         self.ended: str | None = None  # why the hub cannot be reached any more
@@ -187,8 +188,18 @@ class Channel:
 
     def post(self, number: int, op: str, args: list[Any]) -> None:
         """Sends a request without an answer."""
-        self._begin(0, packed([0, number, op, args]))
+        if self._out:  # a message that was interrupted
+            self._flush()
+        self._begin(0, framed(HUB, packed([0, number, op, args])))
         self._flush()
+
+    def post_relay(self, message: list[Any]) -> None:
+        """Sends a message to the relay."""
+        if self._out:
+            self._flush()
+        self._begin(0, framed(RELAY, packed(message)))
+        self._flush()
+        self._out, self._sent = b"", []
 
     def ask(
         self,
@@ -198,20 +209,26 @@ class Channel:
         deadline: float | None = None,
         undo: Undo | None = None,
         patient: bool = False,
+        kind: bytes = HUB,
     ) -> Answer:
-        """Sends a request and returns the answer. For the arguments see `Handle._call`."""
+        """Sends a request and returns the answer. For the arguments see `Handle._call`.
+
+        kind: RELAY: the relay itself does the request; `number` does not matter.
+        """
         try:
             self.busy = True
             if self._out:  # an undo that was interrupted
                 self._flush()
             request = next(self.here.requests)
-            self._begin(request, packed([request, number, op, args]))
+            message = [request, number, op, args] if kind == HUB else [op, request, *args]
+            self._begin(request, framed(kind, packed(message)))
             answer = self._finish(deadline)
             if answer is None:
                 self._cancel()
                 answer = self._finish(None)
                 assert answer is not None
             self._settled = True
+            self._out, self._sent, self._chunks = b"", [], []  # they may be big
             self.busy = False
             return answer
         except Lost:
@@ -254,8 +271,7 @@ class Channel:
             self._out, self._sent, self._settled = frame, [], True
         self._flush()
 
-    def _begin(self, request: int, message: bytes) -> None:
-        frame = framed(HUB, message)
+    def _begin(self, request: int, frame: bytes) -> None:
         number = request or self._number
         self._number, self._out, self._sent, self._chunks, self._cancelled, self._settled = (
             number,
@@ -317,6 +333,10 @@ class Channel:
     def _frame_of(self, number: int) -> Answer | None:
         """Returns the answer with that number, if it has come whole."""
         chunks = self._chunks
+        if len(chunks) > 1 and len(chunks[0]) >= LENGTH.size:
+            least = LENGTH.size + LENGTH.unpack_from(chunks[0])[0]
+            if sum(map(len, chunks)) < least:  # a big answer, which is not put together for each piece
+                return None
         data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
         at = 0
         while len(data) - at >= LENGTH.size:

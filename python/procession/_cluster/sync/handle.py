@@ -5,18 +5,20 @@ from __future__ import annotations
 import builtins
 import sys
 import time
+from _thread import _local
+from contextlib import contextmanager
 
 from ..._errors import OwnerDiedError
 from . import call as calls
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from typing import Any
 
     from .call import Here, Undo
 
-__all__ = ["CANCELLED", "Handle", "deadline_of"]
+__all__ = ["CANCELLED", "Handle", "collecting", "deadline_of"]
 
 CANCELLED: Any = type("Cancelled", (), {"__bool__": lambda self: False, "__repr__": lambda self: "CANCELLED"})()
 
@@ -24,6 +26,21 @@ CANCELLED: Any = type("Cancelled", (), {"__bool__": lambda self: False, "__repr_
 def deadline_of(timeout: float | None) -> float | None:
     """Returns the time of `time.monotonic()` at which a timeout has passed; None: without limit."""
     return None if timeout is None else time.monotonic() + max(0.0, timeout)
+
+
+_thread = _local()  # collected: the numbers of objects whose handles this thread pickles or unpickles
+
+
+@contextmanager
+def collecting(into: list[int]) -> Iterator[None]:
+    """Collects the numbers of objects whose handles are pickled or unpickled. The caller tells the hub of them, at the
+    moment that its message needs."""
+    before = getattr(_thread, "collected", None)
+    _thread.collected = into
+    try:
+        yield
+    finally:
+        _thread.collected = before
 
 
 class Handle:
@@ -45,7 +62,11 @@ class Handle:
         return _unpickled, (type(self),), self.__getstate__()
 
     def __getstate__(self) -> Any:
-        self._here.tell_sent(self._number)
+        collected = getattr(_thread, "collected", None)
+        if collected is None:
+            self._here.tell_sent(self._number)
+        else:
+            collected.append(self._number)
         return self._here.cluster, self._here.address, self._number, self.name
 
     def __setstate__(self, state: Any) -> None:
@@ -53,7 +74,11 @@ class Handle:
         self._here = here = calls.here(cluster, address)
         self._number = number
         calls._handles.add(self)
-        here.tell("held", number)
+        collected = getattr(_thread, "collected", None)
+        if collected is None:
+            here.tell("held", number)
+        else:
+            collected.append(number)
 
     def __del__(self, _ends: Callable[[], bool] = sys.is_finalizing) -> None:
         if self._number and not _ends():

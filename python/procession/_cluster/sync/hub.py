@@ -233,6 +233,9 @@ class Hub:
         known.objects.add(object_number)
         if what == "held":
             found.kept_by[process] += 1
+            if not found.kept_by[process]:  # "dropped" came before it
+                del found.kept_by[process]
+                self._drop_unused(found)
             found.on_its_way.clear()
         elif what == "sent":
             found.sent_by.add(process)
@@ -269,6 +272,7 @@ class Hub:
             found.node_ended(node)
             found.on_its_way.discard(node)
             self._drop_unused(found)
+        self._drop_cycles()
 
     # --- for people ---
 
@@ -313,7 +317,7 @@ class Hub:
 
     def _let_go(self, found: Object, process: tuple[str, int]) -> None:
         found.kept_by[process] -= 1
-        if found.kept_by[process] <= 0:
+        if not found.kept_by[process]:  # less than 0: "held" is still on its way, through another connection
             del found.kept_by[process]
             self._drop_unused(found)
 
@@ -323,3 +327,26 @@ class Hub:
         for process in self.processes.values():
             process.objects.discard(found.number)
         found.gone()
+
+    def _drop_cycles(self) -> None:
+        """Drops objects that only messages in each other keep."""
+        living: set[int] = set()
+        found = [
+            each
+            for each in self.objects.values()
+            if each.sent_by or each.on_its_way or any(node for node, _ in each.kept_by)
+        ]
+        while found:
+            living.update(each.number for each in found)
+            found = [
+                each
+                for each in self.objects.values()
+                if each.number not in living and any(number in living for _, number in each.kept_by)
+            ]
+        for number in set(self.objects) - living:
+            dropped = self.objects.pop(number, None)
+            if dropped is not None:
+                dropped.kept_by.clear()
+                for process in self.processes.values():
+                    process.objects.discard(number)
+                dropped.gone()

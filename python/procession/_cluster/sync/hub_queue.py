@@ -8,21 +8,22 @@ keeps them as *handed*:
   each process that unpickles it.
 - The consumer's node dies: they are dropped. The word `got` may have been on its way, so they may have been seen.
 
-A message that is too big for the scheduler stays at the node that put it (its *place*), and the queue has its key
-alone. When that node dies, the message stays in its turn, and tells its consumer that it is lost.
+A message that is too big for the scheduler stays with the relay of the node that put it (its *place*), and the queue
+has its key alone: a number that its process has used once. When that node dies, the consumer is told in the turn of the
+message that it is lost.
 
 A message is sent as bytes (its pickle), or as a list:
 
-    [bytes, ...]                  a pickle and its buffers
-    [1, handles, bytes, ...]      the same, for a message in which there are handles of objects of the cluster
-    [2, handles, size, key]       a big one, at the node of the process that puts it
-    [3, size, place, key]         a big one, to its consumer
-    [4, size, place]              one that is lost, to its consumer
+    [bytes, ...]                    a pickle and its buffers
+    [1, handles, bytes, ...]        the same, for a message in which there are handles of objects of the cluster
+    [2, handles, size, key]         a big one, at the node of the process that puts it
+    [3, size, place, process, key]  a big one, to its consumer
+    [4, size, place]                one that is lost, to its consumer
 
 The requests, and what is answered:
 
     put      whether to wait, messages  ["put" | "full" | "shutdown", the number of messages that are in the queue]
-    get      whether to wait, most      ["items", messages] | ["empty"] | ["shutdown"]
+    get      whether to wait, most      ["items", messages, are there more, number of get] | ["empty"] | ["shutdown"]
     got      number of a get            nothing: all its messages have been received
     back     number of a get, skip      nothing: its messages after the first `skip` go back, those have been received
     is_lost  number of a get, index     bool: the place of that message has died
@@ -83,7 +84,7 @@ class _Message:
         """Returns it as its consumer is sent it."""
         if self.body is not None:
             return self.body
-        return [_LOST, self.size, self.putter[0]] if self.key is None else [_FETCH, self.size, self.putter[0], self.key]
+        return [_LOST, self.size, self.putter[0]] if self.key is None else [_FETCH, self.size, *self.putter, self.key]
 
 
 class _Put:
@@ -118,7 +119,7 @@ class Queue(Object):
         self._getters: dict[tuple[Owner, int], int] = {}  # the most that each wants; the first one came first
         self._lookers: dict[tuple[Owner, int], None] = {}
         self._joiners: dict[tuple[Owner, int], None] = {}
-        self._handed: dict[tuple[Owner, int], list[_Message]] = {}
+        self._handed: dict[tuple[tuple[str, int], int], list[_Message]] = {}  # by process and number of the get
         self._unfinished = 0
         self._shut = False
         self._counts = {"put": 0, "received": 0, "returned": 0, "dropped": 0, "lost": 0}
@@ -146,7 +147,7 @@ class Queue(Object):
 
     def ended(self, process: tuple[str, int], facts: Process, exitcode: int | None) -> None:
         self._forget(lambda owner: owner[:2] == process)
-        names = [name for name in self._handed if name[0][:2] == process]
+        names = [name for name in self._handed if name[0] == process]
         for name in names:
             for message in self._handed[name]:
                 message.deaths += 1
@@ -155,7 +156,7 @@ class Queue(Object):
 
     def node_ends(self, node: str) -> None:
         self._forget(lambda owner: owner.node == node)
-        for name in [name for name in self._handed if name[0].node == node]:
+        for name in [name for name in self._handed if name[0][0] == node]:
             for message in self._handed.pop(name):
                 self._counts["dropped"] += 1
                 self._let_go(message)
@@ -193,7 +194,7 @@ class Queue(Object):
             "maxbytes": self._maxbytes,
             "unfinished": self._unfinished,
             "shutdown": self._shut,
-            "receiving": [[*owner, *self.hub.described(owner)] for owner, _ in self._handed],
+            "receiving": [[*process, len(messages)] for (process, _), messages in self._handed.items()],
             **self._counts,
         }
 
@@ -220,22 +221,22 @@ class Queue(Object):
             self._settle()
 
     def _on_got(self, owner: Owner, _: int, number: int) -> None:
-        for message in self._handed.pop((owner, number), ()):
+        for message in self._handed.pop((owner[:2], number), ()):
             self._counts["received"] += 1
             self._let_go(message)
 
     def _on_back(self, owner: Owner, _: int, number: int, skip: int) -> None:
-        messages = self._handed.pop((owner, number), [])
+        messages = self._handed.pop((owner[:2], number), [])
         for message in messages[:skip]:
             self._counts["received"] += 1
             self._let_go(message)
         if messages[skip:]:
-            self._handed[owner, number] = messages[skip:]
-            self._take_back([(owner, number)])
+            self._handed[owner[:2], number] = messages[skip:]
+            self._take_back([(owner[:2], number)])
             self._settle()
 
     def _on_is_lost(self, owner: Owner, number: int, of: int, index: int) -> None:
-        messages = self._handed.get((owner, of), [])
+        messages = self._handed.get((owner[:2], of), [])
         lost = index < len(messages) and messages[index].body is None and messages[index].key is None
         self.hub.answer(owner, number, lost)
 
@@ -306,7 +307,7 @@ class Queue(Object):
             self._unfinished += 1
             self._counts["put"] += 1
             for handle in message.handles:
-                self.hub.keep(handle, self._keeper(message))
+                self.hub.keep(handle, ("", self.number))
         if put.left:
             return False
         self._putters.popleft()
@@ -324,8 +325,8 @@ class Queue(Object):
         """Sends messages to the first waiting `get`. Returns whether there was one, and a message for it."""
         if not self._getters or not self._messages:
             return False
-        name = next(iter(self._getters))
-        most = self._getters.pop(name)
+        owner, number = next(iter(self._getters))
+        most = self._getters.pop((owner, number))
         taken: list[_Message] = []
         size = 0
         while self._messages and len(taken) < most:
@@ -334,8 +335,8 @@ class Queue(Object):
                 break
             taken.append(self._messages.popleft())
             self._bytes -= taken[-1].size
-        self._handed[name] = taken
-        self.hub.answer(*name, ["items", [message.sent() for message in taken]])
+        self._handed[owner[:2], number] = taken
+        self.hub.answer(owner, number, ["items", [message.sent() for message in taken], bool(self._messages), number])
         return True
 
     def _answer_all(self, waiting: dict[tuple[Owner, int], None]) -> None:
@@ -344,7 +345,7 @@ class Queue(Object):
         for name in names:
             self.hub.answer(*name, True)
 
-    def _take_back(self, names: Iterable[tuple[Owner, int]]) -> None:
+    def _take_back(self, names: Iterable[tuple[tuple[str, int], int]]) -> None:
         """Returns messages that were handed out to their places in the queue."""
         back: list[_Message] = []
         for message in [message for name in names for message in self._handed.pop(name)]:
@@ -358,9 +359,6 @@ class Queue(Object):
             self._bytes += sum(message.size for message in back)
             self._messages = deque(sorted([*back, *self._messages], key=_by_number))
 
-    def _keeper(self, message: _Message) -> tuple[str, int]:
-        return f"messages of {self.number}", message.number
-
     def _forget(self, is_gone: Callable[[Owner], bool]) -> None:
         """Drops the requests of some owners."""
         if any(is_gone(put.owner) for put in self._putters):
@@ -372,6 +370,6 @@ class Queue(Object):
     def _let_go(self, message: _Message) -> None:
         """Frees what a message has kept."""
         for handle in message.handles:
-            self.hub.let_go(handle, self._keeper(message))
+            self.hub.let_go(handle, ("", self.number))
         if message.key is not None:
-            self.hub.tell(message.putter[0], ["drop", message.key])
+            self.hub.tell(message.putter[0], ["drop", message.putter[1], message.key])

@@ -15,6 +15,7 @@ def kinds() -> dict[str, type[Object]]:
     from .hub_condition import Condition
     from .hub_event import Event
     from .hub_lock import Lock
+    from .hub_queue import Queue
     from .hub_semaphore import Semaphore
 
-    return {each.kind: each for each in (Lock, Semaphore, Condition, Event, Barrier)}
+    return {each.kind: each for each in (Lock, Semaphore, Condition, Event, Barrier, Queue)}

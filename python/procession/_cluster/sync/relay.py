@@ -12,6 +12,8 @@ sent, and then tells the scheduler.
 Messages for the relay itself, lists: the first frame of a connection is
 
     hello   pid, thread, ident, name of the process, id of the cluster
+
+Further ones, of processes and of the hub, are those of `big`.
 """
 
 from __future__ import annotations
@@ -24,8 +26,9 @@ from contextlib import suppress
 from struct import Struct
 
 from .. import connect
+from .big import Big
 from .exit_code import exit_code
-from .wire import HUB, LENGTH, RELAY, framed, packed, unpacked
+from .wire import AT_CLIENT, AT_NODE, HUB, LENGTH, RELAY, framed, packed, unpacked
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,7 +48,7 @@ class Relay:
     ) -> None:
         """connect: opens a comm to the scheduler. hello: the arguments of its handler. scheduler: its address. lost: is
         called when the comm ends by itself."""
-        self.address = f"\0procession-{secrets.token_hex(16)}"
+        self.address = (AT_CLIENT if hello["is_client"] else AT_NODE) + secrets.token_hex(16)
         self.scheduler = scheduler
         self.channels: dict[int, Local] = {}
         # what else it does: for messages of the hub (arguments: the rest of the message), and of processes (`Local`,
@@ -156,6 +159,7 @@ class Relay:
         local.process = watched.number
         self.channels[self._last_channel] = local
         watched.channels[self._last_channel] = local
+        local.process = watched.number
         self.say(["open", self._last_channel, watched.number, thread, ident, cluster])
         if self._reading is None:
             self._reading = self.begin(self._run())
@@ -215,6 +219,7 @@ class Local(asyncio.Protocol):
         self._transport: Any = None
         self._buffer = bytearray()
         self._channel = 0
+        self.process = 0  # the number of the process
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
@@ -308,6 +313,7 @@ async def of_worker(dask_worker: Any) -> Relay:
 
     hello = {"node": dask_worker.address, "name": str(dask_worker.name), "is_client": False}
     made = Relay(open_comm, hello, scheduler, lost)
+    Big(made, dask_worker.address, dask_worker.rpc).serve_others(dask_worker)
     dask_worker._procession_relay = made
     await made.start()
     plugin = WorkerPlugin()
@@ -332,5 +338,6 @@ async def of_client(client: Any, timeout: float) -> Relay:
 
     hello = {"node": client.id, "name": socket.gethostname(), "is_client": True}
     made = Relay(open_comm, hello, scheduler, lambda: None)
+    Big(made, client.id, client.rpc)
     await made.start()
     return made

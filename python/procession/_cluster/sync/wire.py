@@ -21,10 +21,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["HUB", "LENGTH", "RELAY", "framed", "packed", "unpacked"]
+__all__ = ["AT_CLIENT", "AT_NODE", "HUB", "LENGTH", "RELAY", "framed", "packed", "unpacked"]
 
 LENGTH = Struct("<I")
 HUB, RELAY = b"h", b"r"
+# How the addresses of relays begin: abstract sockets of unix(7). A client's relay keeps no big messages.
+AT_NODE, AT_CLIENT = "\0procession-node-", "\0procession-client-"
 
 
 def packed(message: Any) -> bytes:

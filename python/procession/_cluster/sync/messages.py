@@ -1,0 +1,154 @@
+"""Messages of a cluster's queues in a process: packs, unpacks, fetches big ones. See `hub_queue` for their forms."""
+
+from __future__ import annotations
+
+from itertools import count
+from time import monotonic, time_ns
+
+from ..._errors import MessageLostError
+from .. import pickling
+from ..frames import size, writable
+from .handle import collecting
+from .wire import RELAY
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from .call import Channel, Here
+
+__all__ = ["BIG", "Failed", "Packed", "Unpacker", "is_elsewhere"]
+
+BIG = 1 << 20  # bytes from which a message stays at its node; below, a second way costs more than it saves
+_WITH_HANDLES, _AT_PLACE, _FETCH, _LOST = 1, 2, 3, 4
+
+_keys = count(time_ns())  # also unique in a process that has taken the place of this one by exec
+
+
+class Packed:
+    """A message that is to be put."""
+
+    __slots__ = ("_handles", "_key", "_parts", "size")
+
+    def __init__(self, obj: Any) -> None:
+        """Raises what pickling raises; TypeError for an object of one machine."""
+        handles: list[int] = []
+        with collecting(handles):
+            pickled, buffers = pickling.dumps(obj)
+        self._parts: list[Any] = [pickled, *buffers]
+        self._handles = list(dict.fromkeys(handles))
+        self._key = 0
+        self.size = size(self._parts)
+
+    def given(self, channel: Channel) -> Any:
+        """Returns it as it is sent to the hub. Leaves the parts of a big one with the relay."""
+        if self.size >= BIG and not channel.here.is_client:
+            if not self._key:
+                self._key = next(_keys)
+                channel.post_relay(["keep", self._key, self._parts])
+            return [_AT_PLACE, self._handles, self.size, self._key]
+        if self._handles:
+            return [_WITH_HANDLES, self._handles, *self._parts]
+        return self._parts if len(self._parts) > 1 else self._parts[0]
+
+    def drop(self, channel: Channel) -> None:
+        """Makes the relay drop what was left there, since the message was not put."""
+        if self._key:
+            channel.post_relay(["drop", self._key])
+
+
+class NotThere(Exception):
+    """Raised when the node of a big message does not answer until the deadline."""
+
+
+class Failed:
+    """Stands for an item that cannot be unpickled, or is lost."""
+
+    __slots__ = ("error",)
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+
+class Unpacker:
+    """Unpickles the messages of one `get`, and fetches the big ones."""
+
+    def __init__(self, here: Here, queue: int, number: int, deadline: float | None) -> None:
+        """queue, number: those of the queue and of the request in the hub."""
+        self._here = here
+        self._queue = queue
+        self._number = number
+        self._deadline = deadline
+        self._held: list[int] = []  # the objects whose handles were in messages
+
+    def all(self, messages: list[Any]) -> tuple[list[Any], int]:
+        """Returns the objects of messages, and how many messages they are: only the first ones, if the node of a big
+        one does not answer until the deadline, and has not died.
+
+        Instead of a message that is lost, or cannot be unpickled, there is a `Failed`.
+        """
+        values: list[Any] = []
+        for index, message in enumerate(messages):
+            try:
+                parts = self.parts(index, message)
+            except NotThere:
+                break
+            except MessageLostError as error:
+                values.append(Failed(error))
+                continue
+            try:
+                with collecting(self._held):
+                    values.append(pickling.loads(parts[0], buffers=writable(parts[1:])))
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:
+                values.append(Failed(error))
+        return values, len(values)
+
+    def parts(self, index: int, message: Any) -> Any:
+        """Returns the pickle of a message and its buffers.
+
+        Raises:
+            MessageLostError: they were at a node that has died.
+            NotThere: that node does not answer until the deadline, and has not died.
+        """
+        if type(message) is bytes:
+            return (message,)
+        if message[0] == _FETCH:
+            return self._fetched(index, *message[1:])
+        if message[0] == _LOST:
+            raise _lost(*message[1:])
+        return message
+
+    def end(self, skip: int, count: int) -> None:
+        """Tells the hub which messages were received: the first `skip`, of `count`. The others go back."""
+        channel = self._here.channel()
+        if self._held:
+            # On the same way as the next message, after which the hub does not keep the objects for the message.
+            channel.post(0, "refer", [["held", number] for number in self._held])
+        if skip == count:
+            channel.post(self._queue, "got", [self._number])
+        else:
+            channel.post(self._queue, "back", [self._number, skip])
+
+    def _fetched(self, index: int, size: int, place: str, process: int, key: int) -> list[Any]:
+        while True:
+            channel = self._here.channel()
+            found: list[Any] | None = channel.ask(0, "fetch", [place, process, key], kind=RELAY)[1]
+            if found is not None:
+                return found
+            answer = channel.ask(self._queue, "is_lost", [self._number, index])
+            if answer[0] == "ok" and answer[1]:
+                raise _lost(size, place)
+            if self._deadline is not None and monotonic() > self._deadline:
+                raise NotThere
+
+
+def is_elsewhere(message: Any) -> bool:
+    """Returns whether a message has to be fetched."""
+    return type(message) is list and message[0] == _FETCH
+
+
+def _lost(size: int, place: str) -> MessageLostError:
+    text = f"a message of {size:,} bytes is lost: it was at the node {place}, which has died"
+    return MessageLostError(text, place, size)
