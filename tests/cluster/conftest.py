@@ -76,8 +76,8 @@ def nodes(tmp_path: Path, lone_scheduler: Any) -> Iterator[Any]:
 
 
 @pytest.fixture
-def whole(tmp_path: Path) -> Iterator[Any]:
-    """A scheduler and two nodes for this test alone."""
+def whole(tmp_path: Path, lone_scheduler: Any) -> Iterator[Any]:
+    """A scheduler and two nodes for this test alone. (The other scheduler has started the process that forks all.)"""
     folder = tmp_path / "nodes"
     folder.mkdir()
     with cluster_nodes.Nodes(folder) as found:

@@ -82,3 +82,22 @@ def test_tasks_beyond_a_cut_cable_run_again_elsewhere(cable, tmp_path):
                 assert result.get(2 * PATIENCE) == list(range(400))
                 assert max(tasks.runs(log).values()) <= 2
         nodes.nodes[1].send_signal(signal.SIGKILL)
+
+
+@pytest.mark.root
+def test_a_holder_beyond_a_cut_cable_keeps_its_lock_until_its_node_is_removed(cable, tmp_path):
+    name, here, near, far = cable
+    with Nodes(tmp_path, 1, host=near, DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL="3 seconds") as nodes:
+        nodes.add(prefix=["ip", "netns", "exec", name], host=far)
+        with mp.cluster(nodes.address, insecure=True, node_timeout=3) as cluster:
+            nodes.ready(cluster)
+            lock, ready = cluster.Lock(), cluster.Event()
+            holder = cluster.Process(target=tasks.hold_lock, args=(lock, ready), node="node-1")
+            holder.start()
+            assert ready.wait(PATIENCE)
+            ip("link", "set", here, "down")
+            assert not lock.acquire(timeout=0.5)
+            with pytest.raises(mp.OwnerDiedError, match="node-1"):
+                lock.acquire(timeout=2 * PATIENCE)
+            assert lock.acquire(timeout=PATIENCE)
+        nodes.nodes[1].send_signal(signal.SIGKILL)
