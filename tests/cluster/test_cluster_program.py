@@ -12,7 +12,8 @@ from deadlines import PATIENCE
 PROGRAM = """
 import multiprocessing, os
 from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import Manager, Pool, Process
+from multiprocessing import Barrier, JoinableQueue, Manager, Pool, Process, Queue, SimpleQueue, Value
+from multiprocessing import Condition, Event, Lock, RLock, BoundedSemaphore, Semaphore
 
 def square(n):
     return n * n, multiprocessing.__name__, os.getppid()
@@ -20,6 +21,13 @@ def square(n):
 def put(shared, key):
     shared[key] = os.getpid()
     print("printed by", key)
+
+def work(tasks, results, lock, begun):
+    begun.wait()
+    for n in iter(tasks.get, None):
+        with lock:
+            results.put((n * n, os.getppid()))
+        tasks.task_done()
 
 if __name__ == "__main__":
     multiprocessing.set_start_method("spawn")
@@ -39,6 +47,27 @@ if __name__ == "__main__":
         assert sorted(shared.keys()) == [0, 1, 2]
     with ProcessPoolExecutor() as executor:
         assert [n for n, _, _ in executor.map(square, range(4))] == [0, 1, 4, 9]
+    tasks, results, lock, begun = JoinableQueue(), Queue(100), Lock(), Event()
+    workers = [Process(target=work, args=(tasks, results, lock, begun)) for _ in range(2)]
+    for worker in workers:
+        worker.start()
+    for n in range(10):
+        tasks.put(n)
+    begun.set()
+    tasks.join()
+    assert sorted(results.get()[0] for n in range(10)) == [n * n for n in range(10)]
+    for worker in workers:
+        tasks.put(None)
+    for worker in workers:
+        worker.join()
+    for made in (SimpleQueue(), RLock(), Semaphore(2), BoundedSemaphore(2), Condition(), Barrier(2)):
+        assert "_cluster" in type(made).__module__, made
+    try:
+        Process(target=print, args=(Value("i"),)).start()
+    except TypeError as error:
+        assert "an object of this machine" in str(error)
+    else:
+        raise AssertionError("a Value was sent")
     print("all right")
 """
 

@@ -35,13 +35,46 @@ class _ClusterDefault(context.DefaultContext):
         """Starts a manager that the nodes reach. name: of its server process."""
         return dask_context().Manager(name=name)
 
+    # What all processes of the cluster share. Memory (`Value`, `Array`) is that of one machine.
+
+    def Queue(self, *args: Any, **kwargs: Any) -> Any:
+        return dask_context().Queue(*args, **kwargs)
+
+    def JoinableQueue(self, *args: Any, **kwargs: Any) -> Any:
+        return dask_context().JoinableQueue(*args, **kwargs)
+
+    def SimpleQueue(self, *args: Any, **kwargs: Any) -> Any:
+        return dask_context().SimpleQueue(*args, **kwargs)
+
+    def Lock(self, *args: Any, **kwargs: Any) -> Any:
+        return dask_context().Lock(*args, **kwargs)
+
+    def RLock(self, *args: Any, **kwargs: Any) -> Any:
+        return dask_context().RLock(*args, **kwargs)
+
+    def Semaphore(self, *args: Any, **kwargs: Any) -> Any:
+        return dask_context().Semaphore(*args, **kwargs)
+
+    def BoundedSemaphore(self, *args: Any, **kwargs: Any) -> Any:
+        return dask_context().BoundedSemaphore(*args, **kwargs)
+
+    def Condition(self, *args: Any, **kwargs: Any) -> Any:
+        return dask_context().Condition(*args, **kwargs)
+
+    def Event(self, *args: Any, **kwargs: Any) -> Any:
+        return dask_context().Event(*args, **kwargs)
+
+    def Barrier(self, *args: Any, **kwargs: Any) -> Any:
+        return dask_context().Barrier(*args, **kwargs)
+
     def cpu_count(self) -> int:
         """Returns the number of cores of all nodes that are there now."""
         return dask_context().cpu_count()
 
 
 def use(address: str) -> None:
-    """Makes the functions of the package those of a cluster: `Pool`, `Process`, `Manager`, `cpu_count`.
+    """Makes the functions of the package those of a cluster: `Pool`, `Process`, `Manager`, `cpu_count`, `Queue`,
+    `Lock`, `Event` and the like. Those that make memory stay as they are.
 
     `concurrent.futures.ProcessPoolExecutor` becomes that of this package.
 
