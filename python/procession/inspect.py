@@ -134,6 +134,10 @@ def main(arguments: list[str] | None = None) -> int:
 
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         arguments = sys.argv[1:]
+    if arguments[:1] == ["why"] and any(word.partition("=")[0] == "--cluster" for word in arguments):
+        from ._cluster.sync import why
+
+        return why.main(arguments[1:])
     output, errors, status = _core._inspect_command(arguments, own_signals)
     try:
         sys.stdout.write(_encodable(output, sys.stdout))

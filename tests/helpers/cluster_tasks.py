@@ -296,3 +296,12 @@ def add_letters(lock, path):
             file.write(b"a")
             file.write(b"b")
         lock.release()
+
+
+def two_locks(first, second, has_first, other_has):
+    """Acquires two locks; the second one when another process has it."""
+    with first:
+        has_first.set()
+        other_has.wait()
+        with second:
+            pass

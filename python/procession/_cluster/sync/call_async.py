@@ -29,7 +29,7 @@ async def ask(
     post = posts.get(here)
     if post is None or post.ended is not None:
         post = posts[here] = _Post(here, loop)
-    request, future = post.send(number, op, args)
+    request, future = post.send(number, op, args, timeout is not None)
     try:
         await asyncio.wait((future,), timeout=timeout)
         if not future.done():
@@ -63,13 +63,13 @@ class _Post:
         self._out = bytearray()
         loop.add_reader(self._sock, self._read)
 
-    def send(self, number: int, op: str, args: list[Any]) -> tuple[int, asyncio.Future[Answer]]:
+    def send(self, number: int, op: str, args: list[Any], limited: bool) -> tuple[int, asyncio.Future[Answer]]:
         """Sends a request. Returns its number and the future of its answer."""
         if self.ended is not None:
             raise self.ended
         request = next(self._here.requests)
         future = self._futures[request] = asyncio.get_running_loop().create_future()
-        self._write([request, number, op, args])
+        self._write([request, number, op, args, limited])
         return request, future
 
     def cancel(self, request: int) -> None:

@@ -148,8 +148,8 @@ class Hub:
         self._send = send
         self._kinds = kinds
         self._last = 0
-        # requests without an answer: the object, and when they came
-        self._open: dict[tuple[Owner, int], tuple[Object | None, float]] = {}
+        # requests without an answer: the object, when they came, whether their wait has a limit
+        self._open: dict[tuple[Owner, int], tuple[Object | None, float, bool]] = {}
 
     # --- what objects call ---
 
@@ -195,18 +195,20 @@ class Hub:
         """Notes a process. Its requests come after this."""
         self.processes[node, process] = Process(node, process, pid, name, node_name)
 
-    def request(self, owner: Owner, number: int, object_number: int, op: str, args: list[Any]) -> None:
-        """Does what a thread asks of an object."""
+    def request(
+        self, owner: Owner, number: int, object_number: int, op: str, args: list[Any], limited: bool = False
+    ) -> None:
+        """Does what a thread asks of an object. limited: whether it cancels the request after some time."""
         process = self.processes.get(owner[:2])
         if process is None:  # its end was told already
             return
         if op == "make" and object_number == 0:
-            self._open[owner, number] = None, self.clock()
+            self._open[owner, number] = None, self.clock(), False
             self._make(owner, number, *args)
             return
         found = self.objects.get(object_number)
         if number:
-            self._open[owner, number] = found, self.clock()
+            self._open[owner, number] = found, self.clock(), limited
         if found is None:
             self.fail(owner, number, "gone")
             return
@@ -284,12 +286,21 @@ class Hub:
         }
 
     def facts_of(self, found: Object) -> dict[str, Any]:
-        """Returns the facts of one object."""
+        """Returns the facts of one object.
+
+        A thread is a list [node, process, thread, pid, thread for people, name of the process, name of the node]; of a
+        waiter follow: what it waits for, for how many seconds, and whether its wait has a limit.
+        """
+        now = self.clock()
+        waits = {key[0]: (now - since, limited) for key, (of, since, limited) in self._open.items() if of is found}
         return {
             "object": found.number,
             "kind": found.kind,
             "name": found.name,
-            "waiters": [[*owner, *self.described(owner), what] for owner, what in found.waiters()],
+            "waiters": [
+                [*owner, *self.described(owner), what, *waits.get(owner, (0.0, False))]
+                for owner, what in found.waiters()
+            ],
             "holders": [[*owner, *self.described(owner)] for owner in found.holders()],
             "acquisitions": found.acquisitions,
             "contended": found.contended,

@@ -180,7 +180,9 @@ class Link:
             del self._owners[channel]
             self.say(["hub", channel, packed([0, ["lost", f"the scheduler cannot read a request: {error}"]])])
 
-    def _take(self, owner: Owner, channel: int, number: int, found: int, op: str, args: list[Any]) -> None:
+    def _take(
+        self, owner: Owner, channel: int, number: int, found: int, op: str, args: list[Any], limited: bool = False
+    ) -> None:
         if op == "cancel":
             self._hub.cancel(owner, args[0])
         elif op == "refer":
@@ -189,7 +191,7 @@ class Link:
         else:
             if number:
                 self._service.asked[owner, number] = self, channel
-            self._hub.request(owner, number, found, op, args)
+            self._hub.request(owner, number, found, op, args, limited)
 
     def _on_close(self, channel: int) -> None:
         """The thread has ended, or the program was interrupted twice. Its requests have no effect any more."""

@@ -3,8 +3,8 @@
 Between a process and the relay each frame is a length of four bytes (little-endian) and a body. A process has one or
 more connections (*channels*). The first byte of a body says who reads the rest:
 
-    HUB     the scheduler. To it: the message [number, object, op, arguments]; from it: [number, answer]; see `hub`.
-            `number` 0: a message without an answer
+    HUB     the scheduler. To it: the message [number, object, op, arguments, has the wait a limit]; the last one may be
+            missing. From it: [number, answer]; see `hub`. `number` 0: a message without an answer
     RELAY   the relay itself: a message [op, ...]; see `relay`
 
 A message is packed by msgpack. The relay passes the frames of the scheduler on as they are, with the number of the
