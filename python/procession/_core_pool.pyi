@@ -1,6 +1,6 @@
 """The part of `_core` that pools use: a stub only, there is no such module."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 _Outcome = tuple[bool, Any]
 
@@ -15,6 +15,7 @@ class PoolTask:
     def report(self) -> bool: ...
 
 class PoolGroup:
+    SLICES: ClassVar[bool]
     id: int
     def feed(
         self,

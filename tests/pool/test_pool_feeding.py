@@ -83,3 +83,46 @@ def test_a_call_that_raises_stop_iteration_loses_no_values_of_others():
         values = pool.imap(stops_at_three, range(8), 4)
         assert next(values, "stopped") == "stopped"
         assert list(values) == [4, 5, 6, 7]
+
+
+INPUTS = {
+    "a range": range(3, 1000),
+    "a range downwards": range(1000, -1000, -7),
+    "a range of big numbers": range(10**30, 10**30 + 100 * 10**20, 10**20),
+    "an empty range": range(0),
+    "a list": [n / 2 for n in range(500)],
+    "a list of several types": [1, "two", None, 4.0, (5,), 2**70] * 20,
+    "a tuple": tuple(range(100)),
+    "an iterator": map(abs, range(-100, 100)),
+}
+
+
+@pytest.mark.parametrize("chunksize", [None, 1, 2, 7, 5000])
+@pytest.mark.parametrize("kind", INPUTS)
+def test_a_map_reads_each_item_of_its_input_once_and_in_order(pool, kind, chunksize):
+    items = list(INPUTS[kind]) if kind == "an iterator" else INPUTS[kind]
+    given = iter(items) if kind == "an iterator" else items
+    assert pool.map(same, given, chunksize) == list(items)
+
+
+@pytest.mark.parametrize("chunksize", [1, 2, 3])
+def test_an_item_of_a_list_that_cannot_be_sent_does_not_shift_the_others(chunksize):
+    lock = threading.Lock()
+    items = [0, 1, 2, 3, lock, 5, 6, 7, 8]
+    with Pool(2) as pool:
+        lost = items[items.index(lock) // chunksize * chunksize :][:chunksize]
+        returned = pool.map(same, items, chunksize, on_error="return")
+        assert [type(value) if isinstance(value, Exception) else value for value in returned] == [
+            TypeError if item in lost else item for item in items
+        ]
+
+
+def test_a_list_that_shrinks_while_it_is_read_has_fewer_results():
+    class Shrinks:
+        def __reduce__(self):
+            del items[4:]
+            return int, (0,)
+
+    items: list[Any] = [1, Shrinks(), 2, 3, 4, 5, 6, 7]
+    with Pool(2) as pool:
+        assert pool.map(same, items, 1)[:4] == [1, 0, 2, 3]

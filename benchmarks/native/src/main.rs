@@ -23,6 +23,7 @@ const LIMITS: &[(&str, Limit)] = &[
     ("segment", processes::segment),
     ("ring", rings::flow),
     ("copy", copies::in_and_out),
+    ("copy-two-cpus", copies::on_two_cpus),
     ("stream", streams::flow),
     ("hand-off-two-cpus", hands::on_two_cpus),
     ("hand-off-one-cpu", hands::on_one_cpu),

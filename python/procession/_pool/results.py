@@ -17,7 +17,7 @@ from .errors import error_of, mark_item, name_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
+    from collections.abc import Callable, Generator
     from typing import Any, TypeVar
 
     from .backlog import Call, Chunks
@@ -395,9 +395,9 @@ class ResultList(MapNames, OneList[list[T]], Many[T]):
             self._finish()
         return self._outcome is not None
 
-    def _reading(self, items: Any) -> Iterator[Any]:
-        """Returns the iterator over the input from which its tasks are made."""
-        return iter(items)
+    def _reading(self, items: Any) -> Any:
+        """Returns the input from which its tasks are made: an iterator, or what the group reads without one."""
+        return items if type(items) in (list, range) and getattr(self._group, "SLICES", False) else iter(items)
 
     def _submitted(self) -> None:
         """Notes that all of the input is submitted. If all of it is done, there is no further outcome that tells it."""

@@ -50,6 +50,8 @@ class Seeds:
 class _SeededGroup:
     """A group whose items are numbered when they are submitted."""
 
+    SLICES = False
+
     def __init__(self, group: Group) -> None:
         self._group = group
 

@@ -6,7 +6,7 @@ use crate::shared::{waited, within};
 use procession_core::pool::{Batch, Definition, Outcome, Pool, Submission, TaskOptions, WaitOutcome};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyIterator, PyList, PyType};
+use pyo3::types::{PyIterator, PyList, PyRange, PySlice, PyType};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -53,14 +53,55 @@ const MUCH: usize = 128 << 10;
 const BIG: usize = 256 << 10;
 const BIG_ITEM: usize = 1 << 10;
 
-/// Returns `list(itertools.islice(iterator, count))`.
-fn part_of<'py>(iterator: &Bound<'py, PyIterator>, count: usize) -> PyResult<Bound<'py, PyList>> {
-    static ISLICE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-    let py = iterator.py();
-    let part = ISLICE
-        .import(py, "itertools", "islice")?
-        .call1((iterator, count))?;
-    Ok(py.get_type::<PyList>().call1((part,))?.cast_into()?)
+/// Where the items of tasks come from.
+enum Source<'py> {
+    /// A list or a range, and the index of its next item. A part of a range is a range: it travels as three numbers, and
+    /// the worker makes the items.
+    Sequence(Bound<'py, PyAny>, usize),
+    Iterator(Bound<'py, PyIterator>),
+}
+
+impl<'py> Source<'py> {
+    fn of(source: &Bound<'py, PyAny>, first: u64) -> PyResult<Source<'py>> {
+        if source.is_exact_instance_of::<PyRange>() || source.is_exact_instance_of::<PyList>() {
+            return Ok(Source::Sequence(source.clone(), first as usize));
+        }
+        Ok(Source::Iterator(source.try_iter()?))
+    }
+
+    /// Returns the next item. None: there is none.
+    fn next(&mut self) -> Option<PyResult<Bound<'py, PyAny>>> {
+        match self {
+            Source::Sequence(sequence, at) => match sequence.len() {
+                Ok(len) if *at >= len => None,
+                Ok(_) => {
+                    *at += 1;
+                    Some(sequence.get_item(*at - 1))
+                }
+                Err(e) => Some(Err(e)),
+            },
+            Source::Iterator(iterator) => iterator.next(),
+        }
+    }
+
+    /// Returns a list or range with the next `count` items; with fewer if there are no more.
+    fn part(&mut self, count: usize) -> PyResult<Bound<'py, PyAny>> {
+        static ISLICE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+        match self {
+            Source::Sequence(sequence, at) => {
+                let part = PySlice::new(sequence.py(), *at as isize, (*at + count) as isize, 1);
+                *at += count;
+                sequence.get_item(part)
+            }
+            Source::Iterator(iterator) => {
+                let py = iterator.py();
+                let part = ISLICE
+                    .import(py, "itertools", "islice")?
+                    .call1((&*iterator, count))?;
+                py.get_type::<PyList>().call1((part,))
+            }
+        }
+    }
 }
 
 impl PoolGroup {
@@ -107,14 +148,19 @@ impl PoolGroup {
 
 #[pymethods]
 impl PoolGroup {
-    /// Reads up to `items` items from an iterator and submits them as tasks of `chunk` items.
+    /// Whether `feed` reads lists and ranges without an iterator.
+    #[classattr]
+    const SLICES: bool = true;
+
+    /// Reads up to `items` items and submits them as tasks of `chunk` items.
     ///
     /// Args:
+    ///     iterator: An iterator; or a list or a range, which is read from the index `first` on.
     ///     first: The number of the first item.
     ///     listed: A task of one item returns a list of one value, as tasks of more items do.
     ///
     /// Returns:
-    ///     The number of items read and submitted; the number of tasks made of them; whether the iterator has ended;
+    ///     The number of items read and submitted; the number of tasks made of them; whether there are no more;
     ///     and None, or the error that stopped the reading with the number of items that it concerns. These come after
     ///     the submitted ones. Their number is 0 if the iterator itself has raised the error.
     ///
@@ -130,7 +176,7 @@ impl PoolGroup {
         listed: bool,
     ) -> PyResult<Fed> {
         let py = iterator.py();
-        let mut iterator: Bound<'_, PyIterator> = iterator.try_iter()?;
+        let mut source = Source::of(iterator, first)?;
         let mut batch = Batch::default();
         let mut ids = Vec::new();
         let many = listed || chunk > 1;
@@ -140,7 +186,7 @@ impl PoolGroup {
         while read < items && !ended && error.is_none() && !big && self.pool.has_room() {
             let start = first + read as u64;
             let payload = if !many {
-                match iterator.next() {
+                match source.next() {
                     Some(Ok(item)) => {
                         read += 1;
                         Some(item)
@@ -157,11 +203,12 @@ impl PoolGroup {
             } else {
                 let wanted = chunk.min(items - read);
                 // As in multiprocessing, a chunk is not run if the input raised an error before it was full.
-                match part_of(&iterator, wanted) {
-                    Ok(list) => {
-                        read += list.len();
-                        ended = list.len() < wanted;
-                        (!list.is_empty()).then(|| list.into_any())
+                match source.part(wanted) {
+                    Ok(part) => {
+                        let len = part.len()?;
+                        read += len;
+                        ended = len < wanted;
+                        (len > 0).then_some(part)
                     }
                     Err(e) => {
                         error = Some((e, 0));
