@@ -84,11 +84,14 @@ def run(*command: str | Path, folder: Path, path: Path) -> str:
 
 def check_contents(wheel: Path) -> None:
     """One wheel for all versions, with the types and without what is for developers."""
-    for_all = re.search("-cp311-abi3-(manylinux|musllinux)", wheel.name)
-    assert for_all, f"{wheel.name}: not for every CPython from 3.11 on"
+    known = re.search("-(cp311-abi3|cp314-cp314t)-(manylinux|musllinux)", wheel.name)
+    assert known, f"{wheel.name}: neither for every CPython from 3.11 on nor for the free-threaded 3.14"
     archive = zipfile.ZipFile(wheel)
     names = archive.namelist()
-    for needed in ("procession/_core.abi3.so", "procession/_core.pyi", "procession/py.typed", "procession/__main__.py"):
+    extension = "procession/_core.abi3.so"
+    if known[1] == "cp314-cp314t":
+        (extension,) = (name for name in names if re.fullmatch(r"procession/_core\.cpython-314t-.*\.so", name))
+    for needed in (extension, "procession/_core.pyi", "procession/py.typed", "procession/__main__.py"):
         assert needed in names, f"{wheel.name} lacks {needed}"
     modules = {path.relative_to("python").as_posix() for path in Path("python/procession").rglob("*.py")}
     assert modules <= set(names), f"{wheel.name} lacks {sorted(modules - set(names))}"

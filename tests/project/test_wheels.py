@@ -1,0 +1,40 @@
+"""The wheels of a release (`tools/build_wheels.py`): what is compiled into them, and what is not."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def wheels(monkeypatch) -> ModuleType:
+    if not (ROOT / "tools").exists():
+        pytest.skip("the tools are not part of an installed package")
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    return importlib.import_module("build_wheels")
+
+
+def test_the_flags_of_the_project_are_kept_beside_the_new_names_of_folders(wheels):
+    flags = wheels.rust_flags().split("\x1f")
+    own = tomllib.loads((ROOT / ".cargo" / "config.toml").read_text())["build"]["rustflags"]
+    assert flags[: len(own)] == own
+    assert f"--remap-path-prefix={ROOT}=/procession" in flags
+
+
+@pytest.mark.parametrize("named", [True, False], ids=["a folder", "none"])
+def test_a_wheel_that_names_a_folder_of_the_machine_is_found(wheels, tmp_path, capsys, named):
+    path = tmp_path / "a.whl"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("p/_core.so", b"\0" + (bytes(ROOT) if named else b"/procession") + b"/src/lib.rs\0")
+    assert wheels.folders_in(path) == ([str(ROOT)] if named else [])
+    assert wheels.check(path) is not named
+    assert ("NAMES" in capsys.readouterr().out) is named
