@@ -328,6 +328,10 @@ soak-pool: build ## Kill workers of a pool for ten minutes, and check every task
 soak-cluster: build ## Kill and stop nodes of a cluster for ten minutes, and check every task (SECONDS=600)
 	$(INTERRUPTIBLE) $(BIN)/python tests/soak/soak_cluster.py --seconds $(or $(SECONDS),600)
 
+.PHONY: soak-cluster-queue
+soak-cluster-queue: build ## Kill producers, consumers and nodes of a cluster's queue for five minutes, and check every message (SECONDS=300)
+	$(INTERRUPTIBLE) $(BIN)/python tests/soak/soak_cluster_queue.py --seconds $(or $(SECONDS),300)
+
 .PHONY: soak-hostile
 soak-hostile: build ## Kill, stop and restrict members of a family for two minutes, and check messages, tasks and locks (SECONDS=120)
 	$(INTERRUPTIBLE) $(BIN)/python tests/soak/soak_hostile.py --seconds $(or $(SECONDS),120)

@@ -196,3 +196,26 @@ def facts_of(cluster):
     """What the scheduler tells of all shared objects."""
     client = cluster.members()._client
     return client.sync(client.scheduler.procession_sync_facts)
+
+
+def soak_produce(queue, stop, folder, number, _):
+    """Puts messages until `stop` is set, and notes each when its `put` has returned. One in a hundred is big."""
+    with open(Path(folder) / f"producer-{number}", "ab", buffering=0) as file:
+        n = 0
+        while not (n % 20 == 0 and stop.is_set()):
+            n += 1
+            queue.put((f"{number}/{n}", bytes(1_100_000 if n % 100 == 0 else 100)))
+            file.write(b"%d/%d\n" % (number, n))
+
+
+def soak_consume(queue, _, folder, number, batch):
+    """Takes messages until the queue is shut down, and notes them."""
+    with open(Path(folder) / f"consumer-{number}", "ab", buffering=0) as file:
+        while True:
+            try:
+                names = [name for name, _ in queue.get_many(batch)]
+            except mp.MessageLostError:
+                names = ["lost"]
+            except mp.queues.ShutDown:
+                return
+            file.write("".join(f"{name}\n" for name in names).encode())
