@@ -11,6 +11,7 @@ os.environ["RAY_DEDUP_LOGS"] = "0"
 import ray
 from cluster_work import double, square
 from ray.util.multiprocessing import Pool
+from ray.util.queue import Queue
 
 
 def tiny(pool):
@@ -39,6 +40,31 @@ def apply(pool):
     for n in range(200):
         pool.apply(square, (n,))
     return (time.perf_counter() - began) / 200
+
+
+BESIDE = {"num_cpus": 0}  # the pool has taken both
+
+
+def queue(_):
+    through = Queue(actor_options=BESIDE)
+    began = time.perf_counter()
+    for n in range(200):
+        through.put(n)
+        through.get()
+    took = time.perf_counter() - began
+    through.shutdown()
+    return took / 200
+
+
+def many(_):
+    through = Queue(actor_options=BESIDE)
+    began = time.perf_counter()
+    for _ in range(20):
+        through.put_nowait_batch(list(range(100)))
+        through.get_nowait_batch(100)
+    took = time.perf_counter() - began
+    through.shutdown()
+    return took / 2_000
 
 
 def main():

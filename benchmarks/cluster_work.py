@@ -19,3 +19,10 @@ def work(n):
     while time.perf_counter() < end:
         pass
     return n
+
+
+def hold(lock, ready):
+    """Acquires a lock and stays so until it is killed."""
+    lock.acquire()
+    ready.set()
+    time.sleep(1000)
