@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Here", "Lost", "forget", "here", "set_here"]
 
+_MOST_LATER = 1 << 12  # bytes that wait for the next message
 _PIECE = 1 << 18  # bytes of a read
 
 
@@ -142,7 +143,7 @@ class Here:
     def after_fork(self) -> Here:
         """Returns what the child uses in the place of this one. Closes the child's copies of connections."""
         for channel in list(self._channels):
-            channel.close()
+            channel.forget()
         return Here(self.cluster, self.address)
 
 
@@ -155,6 +156,7 @@ class Channel:
         self._number = 0
         self._chunks: list[bytes] = []
         self._out = b""
+        self._later = b""  # what goes with the next message
         self._sent: list[int] = []  # how many bytes of `_out` each `send` has taken
         self._cancelled = False
         self._settled = True  # there is no request without an answer
@@ -181,10 +183,19 @@ class Channel:
 
     def close(self) -> None:
         """Closes the connection."""
+        if self._later and not self.busy:
+            with suppress(OSError):
+                self._sock.settimeout(0.0)
+                self._sock.sendall(self._later)
+            self._later = b""
         self._sock.close()
 
-    def __del__(self) -> None:  # the thread has ended
+    def forget(self) -> None:
+        """Closes a forked child's copy of the connection."""
+        self._later = b""
         self._sock.close()
+
+    __del__ = close  # the thread has ended
 
     def post(self, number: int, op: str, args: list[Any]) -> None:
         """Sends a request without an answer."""
@@ -192,6 +203,16 @@ class Channel:
             self._flush()
         self._begin(0, framed(HUB, packed([0, number, op, args])))
         self._flush()
+
+    def post_later(self, number: int, op: str, args: list[Any]) -> None:
+        """Sends a request without an answer, which need not reach the relay if this process ends.
+
+        If the relay is in this process, it ends with it, and the request goes together with the next one.
+        """
+        if self.here.loop_thread and len(self._later) < _MOST_LATER:
+            self._later += framed(HUB, packed([0, number, op, args]))
+        else:
+            self.post(number, op, args)
 
     def post_relay(self, message: list[Any]) -> None:
         """Sends a message to the relay."""
@@ -273,9 +294,10 @@ class Channel:
 
     def _begin(self, request: int, frame: bytes) -> None:
         number = request or self._number
-        self._number, self._out, self._sent, self._chunks, self._cancelled, self._settled = (
+        self._number, self._out, self._later, self._sent, self._chunks, self._cancelled, self._settled = (
             number,
-            frame,
+            self._later + frame,
+            b"",
             [],
             [],
             False,

@@ -79,6 +79,7 @@ class Unpacker:
         self._queue = queue
         self._number = number
         self._deadline = deadline
+        self._fetches = False  # there was a big message
         self._held: list[int] = []  # the objects whose handles were in messages
 
     def all(self, messages: list[Any]) -> tuple[list[Any], int]:
@@ -127,11 +128,13 @@ class Unpacker:
             # On the same way as the next message, after which the hub does not keep the objects for the message.
             channel.post(0, "refer", [["held", number] for number in self._held])
         if skip == count:
-            channel.post(self._queue, "got", [self._number])
+            post = channel.post if self._held or self._fetches else channel.post_later
+            post(self._queue, "got", [self._number])
         else:
             channel.post(self._queue, "back", [self._number, skip])
 
     def _fetched(self, index: int, size: int, place: str, process: int, key: int) -> list[Any]:
+        self._fetches = True
         while True:
             channel = self._here.channel()
             found: list[Any] | None = channel.ask(0, "fetch", [place, process, key], kind=RELAY)[1]
