@@ -25,6 +25,8 @@ In each process that uses an object:
 - `locks`, `condition`, `event`, `barrier`, `queues`: the classes that the methods of `ClusterContext` return
 - `messages`: how the messages of queues are packed, unpacked and fetched
 
+In the scheduler and in relays: `writer` writes to a comm. `why` is the command `procession why --cluster`.
+
 The words of a request: see `hub`. How frames look between the parts: see `wire`.
 """
 

@@ -29,6 +29,7 @@ from .. import connect
 from .big import Big
 from .exit_code import exit_code
 from .wire import AT_CLIENT, AT_NODE, HUB, LENGTH, RELAY, framed, packed, unpacked
+from .writer import Writer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,11 +61,10 @@ class Relay:
         self._on_lost = lost
         self._processes: dict[int, Watched] = {}  # by pid
         self._last_process = self._last_channel = 0
-        self._out: list[Any] = []
         self._comm: Any = None
         self._server: Any = None
         self._reading: Any = None
-        self._writing: Any = None
+        self._writer = Writer()
         self._tasks: set[Any] = set()
         self._lost: str | None = None
 
@@ -95,9 +95,11 @@ class Relay:
 
     def say(self, message: list[Any]) -> None:
         """Sends a message to the scheduler."""
-        self._out.append(message)
-        if self._writing is None and self._comm is not None:
-            self._writing = self.begin(self._write())
+        self._writer.say(message)
+
+    def flush(self) -> None:
+        """Sends what was said now, and not at the end of this turn of the loop."""
+        self._writer.flush()
 
     def begin(self, work: Any) -> Any:
         """Runs a coroutine."""
@@ -114,7 +116,7 @@ class Relay:
             comm = await self._connect()
             await comm.write({"op": HANDLER, "reply": False, **self._hello})
             self._comm = comm
-            self._writing = self.begin(self._write())
+            self._writer.open(comm)
             while True:
                 for kind, which, *rest in await comm.read():
                     if kind == "hub":
@@ -131,19 +133,6 @@ class Relay:
             if self._comm is not None:
                 self._comm.abort()
 
-    async def _write(self) -> None:
-        try:
-            while self._out:
-                out, self._out = self._out, []
-                await self._comm.write(out)
-        except OSError:  # the reader is told, too
-            pass
-        except BaseException:
-            self._comm.abort()
-            raise
-        finally:
-            self._writing = None
-
     # --- processes ---
 
     def opened(self, local: Local, pid: int, thread: int, ident: int, name: str, cluster: str) -> int:
@@ -156,7 +145,6 @@ class Relay:
             watched = self._processes[pid] = Watched(self, pid, self._last_process)
             self.say(["began", watched.number, pid, name])
         self._last_channel += 1
-        local.process = watched.number
         self.channels[self._last_channel] = local
         watched.channels[self._last_channel] = local
         local.process = watched.number
@@ -167,7 +155,10 @@ class Relay:
 
     def closed(self, channel: int) -> None:
         """Notes that a connection has ended."""
-        if self.channels.pop(channel, None) is not None and self._lost is None:
+        local = self.channels.pop(channel, None)
+        for watched in self._processes.values():
+            watched.channels.pop(channel, None)
+        if local is not None and self._lost is None:
             self.say(["close", channel])
 
     def ended(self, watched: Watched) -> None:
@@ -251,6 +242,7 @@ class Local(asyncio.Protocol):
                 self.refuse(f"the relay cannot read a message: {error}")
                 return
         del buffer[:at]
+        self._relay.flush()
 
     def _take(self, op: str, *args: Any) -> None:
         if self._channel and op in self._relay.from_process:
@@ -290,7 +282,7 @@ class Local(asyncio.Protocol):
         import termios
 
         count = bytearray(4)
-        with suppress(OSError):
+        with suppress(OSError, ValueError):  # it is closed
             fcntl.ioctl(self._transport.get_extra_info("socket").fileno(), termios.FIONREAD, count)
         return any(count)
 

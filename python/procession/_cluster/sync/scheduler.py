@@ -19,11 +19,10 @@ stream, between the same two hosts, ends for the same causes.) A client is a mem
 
 from __future__ import annotations
 
-import asyncio
-
 from .hub import Hub, Owner
 from .kinds import kinds
 from .wire import HUB, packed, unpacked
+from .writer import Writer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -53,6 +52,7 @@ class _Service:
         self.dask = dask_scheduler
         self.links: dict[str, Link] = {}  # by the address of a node or the id of a client
         self.asked: dict[tuple[Owner, int], tuple[Link, int]] = {}  # whence a request came: the relay and its channel
+        self.spoken: set[Link] = set()  # those to which there is something to write
         self.hub = Hub(self._send, kinds(), tell=self._tell)
 
     def plugin(self) -> Any:
@@ -85,6 +85,11 @@ class _Service:
         link, channel = self.asked.pop((owner, number), (None, 0))
         if link is not None:
             link.say(["hub", channel, packed([number, answer])])
+
+    def flush(self) -> None:
+        """Writes all answers now, and not at the end of this turn of the loop."""
+        while self.spoken:
+            self.spoken.pop().flush()
 
     def _tell(self, node: str, message: list[Any]) -> None:
         link = self.links.get(node)
@@ -120,8 +125,7 @@ class Link:
         self._node = node
         self._name = name
         self._owners: dict[int, Owner] = {}  # by channel
-        self._out: list[Any] = []
-        self._writing: asyncio.Task[None] | None = None
+        self._writer = Writer(comm)
 
     async def run(self) -> None:
         """Reads until the comm ends."""
@@ -129,6 +133,7 @@ class Link:
             while True:
                 for message in await self._comm.read():
                     getattr(self, f"_on_{message[0]}")(*message[1:])
+                self._service.flush()
         except OSError:  # CommClosedError is one
             pass
         finally:
@@ -140,22 +145,12 @@ class Link:
 
     def say(self, message: list[Any]) -> None:
         """Sends a message to the relay."""
-        self._out.append(message)
-        if self._writing is None:
-            self._writing = asyncio.ensure_future(self._write())
+        self._writer.say(message)
+        self._service.spoken.add(self)
 
-    async def _write(self) -> None:
-        try:
-            while self._out:
-                out, self._out = self._out, []
-                await self._comm.write(out)
-        except OSError:  # the reader is told, too
-            pass
-        except BaseException:
-            self._comm.abort()
-            raise
-        finally:
-            self._writing = None
+    def flush(self) -> None:
+        """Sends what was said now."""
+        self._writer.flush()
 
     def _on_began(self, process: int, pid: int, name: str) -> None:
         self._hub.process_began(self._node, process, pid, name, self._name)
