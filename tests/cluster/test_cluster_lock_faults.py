@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import pickle
 import signal
@@ -16,6 +17,7 @@ import cluster_tasks as tasks
 import procession as mp
 from cluster_nodes import Nodes, kill
 from deadlines import PATIENCE, until
+from procession._cluster.sync.client import _why_not
 from waiting import in_thread
 
 IMPATIENT = {  # what Dask waits for, in seconds
@@ -98,6 +100,45 @@ def test_a_closed_context_is_an_error_for_its_objects(shared_nodes):
         lock.acquire()
     with pytest.raises(ValueError, match="closed"):
         cluster.Lock()
+
+
+def test_an_object_keeps_its_connection_open_until_nothing_refers_to_it(shared_nodes):
+    context = mp.cluster(shared_nodes.address)
+    lock, members = context.Lock(), context.members()
+    del context
+    gc.collect()
+    with lock, mp.cluster(shared_nodes.address) as other:
+        assert other.Lock().acquire()
+    assert pickle.loads(pickle.dumps(lock)).acquire()  # through the first connection again
+    assert members._lost is None
+    del lock
+    gc.collect()
+    until(lambda: members._lost is not None)
+
+
+def test_a_cluster_inside_this_program_has_locks_too():
+    from distributed import LocalCluster
+
+    with (
+        LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as local,
+        mp.cluster(local) as cluster,
+        cluster.Pool() as pool,
+    ):
+        lock = cluster.Lock()
+        with lock:
+            assert not pool.apply(tasks.try_lock, (lock,))
+        assert pool.apply(tasks.try_lock, (lock,))
+
+
+def test_a_scheduler_without_procession_is_refused_with_one_sentence():
+    assert _why_not([["3", "11"], None, "1"], "tcp://here:1") == (
+        "the scheduler at tcp://here:1 keeps the locks and queues of the cluster, and has no Procession: install"
+        f" Procession {mp.__version__} there"
+    )
+    assert "has Procession 0.1, and this program" in str(_why_not([["3", "11"], "0.1", "1"], "here"))
+    ours = [str(part) for part in sys.version_info[:2]]
+    assert "Python 2.7, and this program" in str(_why_not([["2", "7"], mp.__version__, "1"], "here"))
+    assert _why_not([ours, mp.__version__, "1"], "here") is None
 
 
 def test_the_death_of_a_client_frees_what_it_held(cluster, shared_nodes, tmp_path):

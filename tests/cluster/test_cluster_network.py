@@ -33,6 +33,8 @@ def test_a_pool_over_tls_needs_the_certificates(tmp_path):
         assert nodes.address.startswith("tls://")
         with mp.cluster(nodes.address, security=security) as cluster, nodes.ready(cluster).Pool() as pool:
             assert pool.map(tasks.square, range(1000)) == [n * n for n in range(1000)]
+            lock = cluster.Lock()
+            assert pool.apply(tasks.try_lock, (lock,)) and lock.locked()
         with pytest.raises((ConnectionError, TypeError, ValueError)):
             mp.cluster(nodes.address, security=Security.temporary(), node_timeout=2)
 

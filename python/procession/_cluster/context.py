@@ -228,7 +228,9 @@ class ClusterContext(BaseContext):
         members = self._members
         if members is not None and members.pid != os.getpid() and (found := members.shared_by_parent()) is not None:
             return found
-        return self.members().shared()
+        here = self.members().shared()
+        here.context = weakref.ref(self)
+        return here
 
     def upload(self, path: str | os.PathLike[str]) -> None:
         """Sends a module, a package or another file to all nodes, also to those that join later.

@@ -177,6 +177,8 @@ class Members:
                 raise self._lost
             if self._shared is None:
                 self._shared = ClientSide(self, self._client)
+                if self._lost is not None:
+                    self._shared.close(str(self._lost))
             return self._shared.here
 
     def shared_by_parent(self) -> Any:

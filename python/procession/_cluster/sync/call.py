@@ -47,6 +47,10 @@ Lost.__name__ = Lost.__qualname__ = "ConnectionError"
 Lost.__module__ = "builtins"
 
 
+def _nothing() -> None:
+    pass
+
+
 class Here:
     """The connection of this process to the objects of one cluster."""
 
@@ -57,6 +61,7 @@ class Here:
         self.is_client = address.startswith(AT_CLIENT)  # its relay keeps no big messages
         self.pid = os.getpid()
         self.loop_thread = 0  # the thread that runs the relay, if this is its process
+        self.context: Callable[[], object] = _nothing  # the context of a client, which its handles keep open
         self.ended: str | None = None  # why the hub cannot be reached any more
         self._local = _local()
         self._threads = count(1)
@@ -400,6 +405,7 @@ def _name_of_process() -> str:
 # --- this process ---
 
 _by_cluster: dict[str, Here] = {}
+_clients: list[Here] = []  # the connections of this program's clients
 
 
 def here(cluster: str, address: str) -> Here:
@@ -414,14 +420,21 @@ def here(cluster: str, address: str) -> Here:
 
 
 def set_here(made: Here) -> None:
-    """Notes the connection of a client."""
+    """Notes the connection of a client. The last one is used for handles that are unpickled."""
+    _clients.append(made)
     _by_cluster[made.cluster] = made
 
 
 def forget(made: Here) -> None:
-    """The connection of a client is closed."""
+    """Notes that the connection of a client is closed. Another one to the same cluster takes its place."""
+    if made in _clients:
+        _clients.remove(made)
     if _by_cluster.get(made.cluster) is made:
-        del _by_cluster[made.cluster]
+        others = [each for each in _clients if each.cluster == made.cluster]
+        if others:
+            _by_cluster[made.cluster] = others[-1]
+        else:
+            del _by_cluster[made.cluster]
 
 
 _handles: weakref.WeakSet[Handle] = weakref.WeakSet()
@@ -433,6 +446,7 @@ def _before_fork() -> None:
 
 
 def _in_child() -> None:
+    _clients.clear()
     heres = {id(found): found for found in _by_cluster.values()}
     handles = list(_handles)
     for handle in handles:

@@ -49,10 +49,12 @@ class Handle:
     name: str | None
     _here: Here
     _number = 0  # of the object in the hub; 0: there is none
+    _context: object = None  # that of the client, which is closed when nothing refers to it
 
     def _make(self, here: Here, kind: str, name: str | None, *args: Any) -> None:
         """Makes the object in the hub. Raises what its class in the hub raises for these arguments."""
         self._here = here
+        self._context = here.context()
         self.name = name
         answer = here.channel().ask(0, "make", [kind, _safe(name), *args], undo=_unmade)
         self._number = self._result(answer)
@@ -72,6 +74,7 @@ class Handle:
     def __setstate__(self, state: Any) -> None:
         cluster, address, number, self.name = state
         self._here = here = calls.here(cluster, address)
+        self._context = here.context()
         self._number = number
         calls._handles.add(self)
         collected = getattr(_thread, "collected", None)
