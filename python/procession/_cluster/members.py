@@ -177,8 +177,7 @@ class Members:
                 raise self._lost
             if self._shared is None:
                 self._shared = ClientSide(self, self._client)
-                if self._lost is not None:
-                    self._shared.close(str(self._lost))
+                self.soon(self._end_sharing)  # if the scheduler has gone meanwhile
             return self._shared.here
 
     def shared_by_parent(self) -> Any:
@@ -327,10 +326,13 @@ class Members:
             for watcher in list(self._watchers):
                 watcher.left(found, why)
 
+    def _end_sharing(self) -> None:
+        if self._lost is not None and self._shared is not None:
+            self._shared.close(str(self._lost))
+
     def _lose(self, error: BaseException) -> None:
         if self._lost is None:
             self._lost = error
-            if self._shared is not None:
-                self._shared.close(str(error))
+            self._end_sharing()
             for watcher in list(self._watchers):
                 watcher.lost(error)
