@@ -29,7 +29,7 @@ warnings.simplefilter("ignore")
 
 import numpy  # noqa: E402
 from cluster_work import double, hold, square, work  # noqa: E402
-from distributed import Client, Queue  # noqa: E402
+from distributed import Client, Event, Lock, Queue  # noqa: E402
 
 import cluster_nodes  # noqa: E402
 import procession as mp  # noqa: E402
@@ -41,6 +41,8 @@ ROWS = {
     "arrays": ("arrays of 4 MB there and back", {"dask": 1.5, "ray": None}),
     "apply": ("apply, one after the other", {"dask": 1, "ray": None}),
     "work": ("5 ms of work per item", {"one machine": 0.9}),
+    "lock": ("acquire and release of a lock", {"dask": 1}),
+    "event": ("set, wait and clear of an event", {"dask": 1}),
     "queue": ("a message through a queue, put and get", {"dask": 2, "ray": 2}),
     "many": ("put_many and get_many of 100, per message", {"dask": 20, "ray": 20, "ray, batches": None}),
     "fixed": ("a map of 10 items", {}),
@@ -55,6 +57,14 @@ def timed(call, count):
     began = time.perf_counter()
     call()
     return (time.perf_counter() - began) / count
+
+
+def pairs(lock):
+    return timed(lambda: [(lock.acquire(), lock.release()) for _ in range(300)], 300)
+
+
+def flags(event):
+    return timed(lambda: [(event.set(), event.wait(), event.clear()) for _ in range(200)], 200)
 
 
 class Ours:
@@ -80,6 +90,12 @@ class Ours:
 
     def fixed(self):
         return timed(lambda: self.pool.map(square, range(10)), 1)
+
+    def lock(self):
+        return pairs(self.cluster.Lock())
+
+    def event(self):
+        return flags(self.cluster.Event())
 
     def queue(self):
         queue = self.cluster.Queue()
@@ -121,6 +137,14 @@ class Dask:
 
     def apply(self):
         return timed(lambda: [self.client.submit(square, n, pure=False).result() for n in range(50)], 50)
+
+    def lock(self):
+        with self.client.as_current():
+            return pairs(Lock())
+
+    def event(self):
+        with self.client.as_current():
+            return flags(Event())
 
     def queue(self):
         queue = Queue(client=self.client)
