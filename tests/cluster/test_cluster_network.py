@@ -7,9 +7,11 @@ import signal
 import subprocess
 import time
 from functools import partial
+from queue import Empty
 
 import pytest
 
+import cluster_queue_tasks as queue_tasks
 import cluster_tasks as tasks
 import procession as mp
 from cluster_nodes import Nodes
@@ -102,4 +104,31 @@ def test_a_holder_beyond_a_cut_cable_keeps_its_lock_until_its_node_is_removed(ca
             with pytest.raises(mp.OwnerDiedError, match="node-1"):
                 lock.acquire(timeout=2 * PATIENCE)
             assert lock.acquire(timeout=PATIENCE)
+        nodes.nodes[1].send_signal(signal.SIGKILL)
+
+
+@pytest.mark.root
+def test_messages_from_beyond_a_cut_cable_are_delivered_and_big_ones_lost_when_the_node_is_removed(cable, tmp_path):
+    name, here, near, far = cable
+    with Nodes(tmp_path, 1, host=near, DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL="3 seconds") as nodes:
+        nodes.add(prefix=["ip", "netns", "exec", name], host=far)
+        with mp.cluster(nodes.address, insecure=True, node_timeout=3) as cluster:
+            nodes.ready(cluster)
+            queue, other = cluster.Queue(), cluster.Queue()
+            args = (queue, [10, 2_000_000, 20], tmp_path / "put")
+            cluster.Process(target=queue_tasks.put_big_and_wait, args=args, node="node-1").start()
+            until((tmp_path / "put").exists)
+            waits = cluster.Process(target=queue_tasks.take_and_note, args=(other, tmp_path / "never"), node="node-1")
+            waits.start()
+            until(lambda: other._call("facts")["waiters"])
+            ip("link", "set", here, "down")
+            assert len(queue.get(timeout=PATIENCE)[1]) == 10
+            with pytest.raises(Empty):
+                queue.get(timeout=0.5)  # it may still be had there
+            with pytest.raises(mp.MessageLostError, match=r"2,000,\d\d\d bytes is lost: it was at the node tcp://"):
+                queue.get(timeout=2 * PATIENCE)
+            assert len(queue.get(timeout=PATIENCE)[1]) == 20
+            until(lambda: not other._call("facts")["waiters"])
+            other.put(1)
+            assert other.get(timeout=PATIENCE) == 1
         nodes.nodes[1].send_signal(signal.SIGKILL)
