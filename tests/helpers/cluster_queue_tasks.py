@@ -186,10 +186,17 @@ def log(queue):
 
 
 def tell_error_of_get(queue, path):
+    """Waits in a fork, since processes of a client that has lost the scheduler are killed."""
+    pid = os.fork()
+    if pid:
+        os.waitpid(pid, 0)
+        return
     try:
         queue.get()
     except ConnectionError as error:
         touch(path, str(error))
+    finally:
+        os._exit(0)
 
 
 def facts_of(cluster):
