@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import json
 import os
 import signal
@@ -14,6 +13,7 @@ import pytest
 
 from deadlines import PATIENCE, state, until
 from scenes import command, scene
+from trace_events import check, names
 
 ENOUGH = 3 * 124 * 4  # tasks after which three workers have forgotten all that they had run before
 SOME = 200
@@ -56,50 +56,6 @@ def traced(path):
         return json.load(file)
 
 
-def names(events):
-    """The names of the tracks."""
-    return {
-        (event["pid"], event["tid"]): event["args"]["name"]
-        for event in events
-        if event["ph"] == "M" and event["name"] in ("thread_name", "process_name")
-    }
-
-
-def check(trace):
-    """Checks each event against the fields that the Trace Event Format demands of its phase."""
-    assert trace["displayTimeUnit"] in ("ms", "ns")
-    known = {"name", "ph", "cat", "ts", "dur", "pid", "tid", "s", "args"}
-    metadata = {"process_name": "name", "process_sort_index": "sort_index", "thread_name": "name"}
-    metadata["thread_sort_index"] = "sort_index"
-    for event in trace["traceEvents"]:
-        assert set(event) <= known, event
-        assert isinstance(event["name"], str) and event["name"]
-        assert isinstance(event["pid"], int) and isinstance(event["tid"], int)
-        assert isinstance(event["ts"], float | int) and event["ts"] >= 0
-        assert isinstance(event["args"], dict)
-        match event["ph"]:
-            case "X":
-                assert event["dur"] >= 0 and event["cat"]
-            case "C":
-                assert event["args"] and all(isinstance(value, int) for value in event["args"].values())
-            case "M":
-                assert metadata[event["name"]] in event["args"]
-            case "i":
-                assert event["s"] == "t"
-            case other:
-                pytest.fail(f"an event of phase {other}: {event}")
-    tracks = {}
-    for event in trace["traceEvents"]:
-        if event["ph"] == "X":
-            tracks.setdefault((event["pid"], event["tid"]), []).append((event["ts"], event["ts"] + event["dur"]))
-    named = names(trace["traceEvents"])
-    for track, spans in tracks.items():
-        assert track in named and (track[0], 0) in named, track
-        spans.sort()
-        # Spans of a track that overlap without being inside each other cannot be drawn.
-        assert all(ended <= began + 0.01 for (_, ended), (began, _) in itertools.pairwise(spans)), track
-
-
 def tasks(trace):
     """The numbers of the tasks that have ended."""
     events = [event for event in trace["traceEvents"] if event.get("cat") == "task"]
@@ -126,12 +82,12 @@ def test_a_trace_has_each_task_each_wait_each_holder_and_each_depth(start_method
     assert len(numbers) == len(set(numbers)) >= SOME
     assert gaps(numbers) == 0
     events, named = trace["traceEvents"], names(trace["traceEvents"])
-    workers = {named[event["pid"], event["tid"]] for event in events if event.get("cat") == "task"}
+    workers = {named["thread", event["pid"], event["tid"]] for event in events if event.get("cat") == "task"}
     assert len(workers) == 3 and all("PoolWorker" in worker for worker in workers)
-    waits = {(named[event["pid"], 0], event["name"]) for event in events if event.get("cat") == "wait"}
+    waits = {(named["process", event["pid"], 0], event["name"]) for event in events if event.get("cat") == "wait"}
     assert any(who == "waiter" and 'Lock "index", held by holder' in what for who, what in waits), waits
     holds = [event for event in events if event.get("cat") == "lock"]
-    assert 'Lock "index"' in {named[event["pid"], event["tid"]] for event in holds}
+    assert 'Lock "index"' in {named["thread", event["pid"], event["tid"]] for event in holds}
     assert any(event["name"].startswith("holder ") for event in holds)
     counters = {event["name"]: event["args"] for event in events if event["ph"] == "C"}
     assert counters['Queue "jobs"'] == {"messages": 1}
@@ -177,6 +133,38 @@ def test_a_trace_ends_with_its_time_or_with_the_program(tmp_path):
         assert watcher.wait(PATIENCE) == 0
         watcher.communicate()
     check(traced(tmp_path / "b"))
+
+
+def test_the_task_of_a_killed_worker_is_on_a_track_with_a_name(tmp_path):
+    with scene("long_chunk", "fork") as program:
+        until(lambda: returned(program) == 3)
+        os.kill(program.pid, signal.SIGSTOP)  # so that no new worker comes
+        until(lambda: state(program.pid) == "T")
+        (pool,) = (one for one in program.report()["family"]["objects"] if one["kind"] == "Pool")
+        (worker,) = (one for one in pool["workers"] if one["task"])
+        os.kill(worker["who"]["pid"], signal.SIGKILL)
+        until(lambda: state(worker["who"]["pid"]) in "ZX")
+        errors, status = command("trace", str(program.pid), "--seconds", "0.1", "-o", str(tmp_path / "t"))[1:]
+        assert (errors, status) == ("", 0)
+    trace = traced(tmp_path / "t")
+    check(trace)
+    (running,) = (event for event in trace["traceEvents"] if event["args"].get("runs"))
+    named = names(trace["traceEvents"])
+    assert named["thread", running["pid"], running["tid"]] == f"{worker['slot']} a worker that has ended"
+
+
+def test_two_queues_of_one_name_have_two_counters(context, tmp_path):
+    one, two = context.Queue(name="jobs"), context.Queue(name="jobs")
+    for message in range(3):
+        one.put(message)
+    errors, status = command("trace", str(os.getpid()), "--seconds", "0.1", "-o", str(tmp_path / "t"))[1:]
+    assert (errors, status) == ("", 0)
+    trace = traced(tmp_path / "t")
+    check(trace)
+    counters = {event["name"]: event["args"]["messages"] for event in trace["traceEvents"] if event["ph"] == "C"}
+    jobs = {name: depth for name, depth in counters.items() if name.startswith('Queue "jobs"')}
+    assert len(jobs) == 2 and sorted(jobs.values()) == [0, 3], counters
+    del two
 
 
 @pytest.mark.parametrize("wrong", [["--seconds", "0"], ["--seconds", "no"], ["--seconds"]])

@@ -108,16 +108,21 @@ impl<'a> Events<'a> {
             ts: micros(at),
             dur: None,
             pid: process,
-            tid: 0,
+            tid: process,
             s: None,
             args: Value::Object(args.collect()),
         })
     }
 
-    /// The name of a process of the trace, and its place among the others.
+    /// The name of a process of the trace, and its place among the others. What concerns a process bears the number of its
+    /// main thread: thread 0 is the idle thread of the machine for some readers of traces.
     pub(super) fn process(&mut self, process: u64, name: &str, place: u64) -> io::Result<()> {
-        self.about((process, 0), "process_name", json!({ "name": name }))?;
-        self.about((process, 0), "process_sort_index", json!({ "sort_index": place }))
+        self.about((process, process), "process_name", json!({ "name": name }))?;
+        self.about(
+            (process, process),
+            "process_sort_index",
+            json!({ "sort_index": place }),
+        )
     }
 
     /// The name of a track, and its place among the others of its process.

@@ -3,7 +3,7 @@
 use super::events::{Events, Track};
 use super::{Recorded, about, counter};
 use crate::findings::{Named, index};
-use crate::model::{Detail, Family, Key, Lock, Task};
+use crate::model::{Detail, Family, Key, Lock, Member, Task};
 use crate::text;
 use crate::watch::Moment;
 use serde_json::json;
@@ -14,6 +14,9 @@ use std::io;
 const COUNTERS: u64 = 5_000_000;
 const LOCKS: u64 = 5_000_001;
 const POOLS: u64 = 5_000_010;
+/// Process ids in the trace of members whose pid the observer does not know, as they run in another PID namespace: this
+/// number and their seat. Their own pid may be that of another process.
+const STRANGERS: u64 = 1_000_000_000;
 /// Times in nanoseconds up to which the beginning of a wait counts as the same.
 const SAME: u64 = 1_000_000;
 
@@ -38,10 +41,17 @@ pub(super) struct Tracks {
     waits: HashMap<Track, Open>,
     holds: HashMap<Key, Open>,
     counters: HashMap<Key, Vec<(&'static str, u64)>>,
+    /// Names of counters. Two counters of one name would be one.
+    counted: HashMap<String, Key>,
     /// Tasks that the last look has shown running, by pool and slot.
     running: HashMap<(Key, u32), Task>,
     /// End of the last event on a track. The next one begins no earlier.
     ends: HashMap<Track, u64>,
+}
+
+/// The process in the trace for a member.
+fn process_of(member: &Member) -> u64 {
+    member.pid.map_or(STRANGERS + u64::from(member.seat), u64::from)
 }
 
 fn nanos(seconds: f64) -> u64 {
@@ -59,6 +69,7 @@ impl Tracks {
             waits: HashMap::new(),
             holds: HashMap::new(),
             counters: HashMap::new(),
+            counted: HashMap::new(),
             running: HashMap::new(),
             ends: HashMap::new(),
         }
@@ -79,6 +90,12 @@ impl Tracks {
             if let Some((name, values)) = counter(object)
                 && self.counters.get(&object.key) != Some(&values)
             {
+                let owner = *self.counted.entry(name.clone()).or_insert(object.key);
+                let name = if owner == object.key {
+                    name
+                } else {
+                    format!("{name} {}", object.key)
+                };
                 self.name_process(COUNTERS, "Queues and pools", 0, events)?;
                 events.counter(COUNTERS, &name, family.at, &values)?;
                 self.counters.insert(object.key, values);
@@ -114,7 +131,31 @@ impl Tracks {
         for (key, open) in std::mem::take(&mut self.holds) {
             self.end_hold(key, &open, events)?;
         }
-        events.instant((COUNTERS, 0), &about(family), family.at)
+        self.instant((COUNTERS, COUNTERS), &about(family), family.at, events)
+    }
+
+    /// Names the track of an event if it has no name yet. A worker may have ended before the first look: then its task is
+    /// still there, and its process is not.
+    fn known(&mut self, track: Track, events: &mut Events<'_>) -> io::Result<()> {
+        let (process, thread) = track;
+        if !self.named.contains_key(&(process, u64::MAX)) {
+            self.name_process(process, &format!("process {process}"), process, events)?;
+        }
+        if !self.named.contains_key(&track) {
+            let name = match process {
+                COUNTERS => "the program".to_owned(),
+                POOLS..STRANGERS => format!("{} a worker that has ended", thread.saturating_sub(1)),
+                _ => format!("thread {thread}"),
+            };
+            self.name_thread(track, &name, thread, events)?;
+        }
+        Ok(())
+    }
+
+    /// Writes an event that has a time, and lasts for none.
+    fn instant(&mut self, track: Track, name: &str, at: u64, events: &mut Events<'_>) -> io::Result<()> {
+        self.known(track, events)?;
+        events.instant(track, name, at)
     }
 
     /// Writes a span, which begins no earlier than the last one on its track ended.
@@ -126,6 +167,7 @@ impl Tracks {
         args: serde_json::Value,
         events: &mut Events<'_>,
     ) -> io::Result<()> {
+        self.known(track, events)?;
         let last = self.ends.entry(track).or_default();
         let began = began.max(*last);
         let ended = ended.max(began);
@@ -182,9 +224,14 @@ impl Tracks {
             }
         }
         for member in family.members.iter().filter(|member| member.lives()) {
-            let process = u64::from(member.who().pid);
+            let process = process_of(member);
             let place = 10_000 + u64::from(member.seat);
-            self.name_process(process, &member.name, place, events)?;
+            let name = if member.name.is_empty() {
+                format!("process {}", member.who().pid)
+            } else {
+                member.name.clone()
+            };
+            self.name_process(process, &name, place, events)?;
         }
         Ok(())
     }
@@ -205,7 +252,8 @@ impl Tracks {
         for missed in &moment.missed {
             self.recorded.missed += missed.tasks;
             let name = format!("{} tasks are missing", missed.tasks);
-            events.instant(self.worker(missed.pool, missed.slot), &name, moment.family.at)?;
+            let track = self.worker(missed.pool, missed.slot);
+            self.instant(track, &name, moment.family.at, events)?;
         }
         self.running.clear();
         for object in &moment.family.objects {
@@ -228,7 +276,7 @@ impl Tracks {
         let objects = index(family);
         let mut there = HashSet::new();
         for member in family.members.iter().filter(|member| member.lives()) {
-            let process = u64::from(member.who().pid);
+            let process = process_of(member);
             for thread in &member.threads {
                 let Some(wait) = &thread.wait else { continue };
                 let track = (process, u64::from(thread.id));
