@@ -136,7 +136,7 @@ def test_bad_arguments_are_refused_where_they_are_given(cluster):
     with pytest.raises(TypeError, match="node must be"):
         cluster.Process(target=tasks.pid, node=3)
     process = cluster.Process(target=tasks.square, args=(mp.Lock(),))
-    with pytest.raises(TypeError, match="the Lock of a Manager"):
+    with pytest.raises(TypeError, match="the Lock of the cluster's context"):
         process.start()
     assert process.pid is None and process not in mp.active_children()
 
