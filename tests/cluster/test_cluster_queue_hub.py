@@ -245,6 +245,17 @@ def test_shut_down_at_once_discards_what_is_in_the_queue():
     assert world.answer(joining) is True
 
 
+def test_what_comes_back_after_a_shut_down_at_once_is_discarded():
+    world = World()
+    world.put(A, b"1", b"2")
+    world.get(B)
+    joining = world.begin(C, "join")
+    world.ask(C, "shutdown", True)
+    world.end(B)
+    assert world.answer(joining) is True
+    assert world.get(C) == ["shutdown"]
+
+
 def test_messages_of_a_get_that_was_interrupted_go_back():
     world = World()
     world.put(A, b"1", b"2", b"3")

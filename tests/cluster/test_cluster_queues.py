@@ -203,6 +203,14 @@ def test_what_cannot_be_sent_raises_in_put_and_leaves_the_queue_as_it_was(cluste
     assert queue.empty()
 
 
+def test_a_message_that_is_too_big_for_a_frame_is_refused(cluster, monkeypatch):
+    monkeypatch.setattr("procession._cluster.sync.messages._MOST", 1000)
+    queue = cluster.Queue()
+    with pytest.raises(ValueError, match=r"1,0\d\d bytes is too big for a queue of a cluster: at most 1,000"):
+        queue.put(bytes(1000))
+    assert queue.empty()
+
+
 def test_an_item_that_cannot_be_unpickled_is_consumed_and_raises_in_its_turn(cluster):
     queue = cluster.Queue()
     queue.put_many([1, tasks.Fails(), 2])
@@ -211,6 +219,19 @@ def test_an_item_that_cannot_be_unpickled_is_consumed_and_raises_in_its_turn(clu
         queue.get()
     assert queue.get() == 2
     assert queue.empty()
+
+
+def test_a_forked_child_does_not_have_what_its_parent_has_received(cluster):
+    queue, results = cluster.Queue(), cluster.Queue()
+    queue.put_many([1, tasks.Fails(), 2])
+    assert queue.get_many(9) == [1]  # the error and 2 are in this process
+    child = mp.get_context("fork").Process(target=tasks.put_what_is_there, args=(queue, results))
+    child.start()
+    assert results.get(timeout=PATIENCE) == []
+    assert ended(child) == [0]
+    with pytest.raises(RuntimeError):
+        queue.get()
+    assert queue.get() == 2
 
 
 def test_objects_of_the_main_module_go_by_value(cluster):

@@ -152,6 +152,10 @@ def drain(queue):
             return found
 
 
+def put_what_is_there(queue, results):
+    results.put(drain(queue))
+
+
 def produce(queue, producer, count):
     """Puts numbered messages, one by one and in batches; the last one is None."""
     n = 0

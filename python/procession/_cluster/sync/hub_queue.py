@@ -121,7 +121,7 @@ class Queue(Object):
         self._joiners: dict[tuple[Owner, int], None] = {}
         self._handed: dict[tuple[tuple[str, int], int], list[_Message]] = {}  # by process and number of the get
         self._unfinished = 0
-        self._shut = False
+        self._shut = self._shut_at_once = False
         self._counts = {"put": 0, "received": 0, "returned": 0, "dropped": 0, "lost": 0}
 
     # --- what the hub calls ---
@@ -263,6 +263,7 @@ class Queue(Object):
     def _on_shutdown(self, owner: Owner, number: int, at_once: bool) -> None:
         self._shut = True
         if at_once:
+            self._shut_at_once = True
             self._unfinished -= min(self._unfinished, len(self._messages))
             for message in self._messages:
                 self._let_go(message)
@@ -349,7 +350,10 @@ class Queue(Object):
         """Returns messages that were handed out to their places in the queue."""
         back: list[_Message] = []
         for message in [message for name in names for message in self._handed.pop(name)]:
-            if message.deaths < _MOST_DEATHS:
+            if self._shut_at_once:  # as those that were in the queue then
+                self._unfinished -= min(self._unfinished, 1)
+                self._let_go(message)
+            elif message.deaths < _MOST_DEATHS:
                 back.append(message)
             else:
                 self._counts["dropped"] += 1

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 __all__ = ["BIG", "Failed", "Packed", "Unpacker", "is_elsewhere"]
 
 BIG = 1 << 20  # bytes from which a message stays at its node; below, a second way costs more than it saves
+_MOST = (1 << 32) - (1 << 20)  # bytes of a message: a frame has 4 bytes for its length
+
 _WITH_HANDLES, _AT_PLACE, _FETCH, _LOST = 1, 2, 3, 4
 
 _keys = count(time_ns())  # also unique in a process that has taken the place of this one by exec
@@ -39,6 +41,8 @@ class Packed:
         self._handles = list(dict.fromkeys(handles))
         self._key = 0
         self.size = size(self._parts)
+        if self.size > _MOST:
+            raise ValueError(f"a message of {self.size:,} bytes is too big for a queue of a cluster: at most {_MOST:,}")
 
     def given(self, channel: Channel) -> Any:
         """Returns it as it is sent to the hub. Leaves the parts of a big one with the relay."""

@@ -6,6 +6,7 @@ dies, is in `hub_queue`; big messages are in `big`.
 
 from __future__ import annotations
 
+import os
 import sys
 from queue import Empty, Full
 from time import monotonic
@@ -41,12 +42,12 @@ class _Queue(_HandleOf[T]):
 
     _maxsize_given = _maxbytes_given = 0
     _closed = False
+    _received: list[Any]
+    _receiver: int  # the process that has received these
 
     def _make_queue(self, here: Here, name: str | None, maxsize: int, maxbytes: int) -> None:
         self._maxsize_given, self._maxbytes_given = maxsize, maxbytes
-        self._left: list[
-            Any
-        ] = []  # what an interrupted or failed `get_many` had received: items, and errors in `Failed`
+        self._received, self._receiver = [], os.getpid()
         self._make(here, "Queue", name, maxsize, maxbytes)
 
     def __getstate__(self) -> Any:
@@ -54,7 +55,7 @@ class _Queue(_HandleOf[T]):
 
     def __setstate__(self, state: Any) -> None:
         base, self._maxsize_given, self._maxbytes_given = state
-        self._left = []
+        self._received, self._receiver = [], os.getpid()
         super().__setstate__(base)
 
     if not TYPE_CHECKING:
@@ -106,6 +107,14 @@ class _Queue(_HandleOf[T]):
 
     # --- what `put` and `get` are made of ---
 
+    @property
+    def _left(self) -> list[Any]:
+        """Items that an interrupted `get_many` of this process had received, and errors in `Failed`. A forked child has
+        its own."""
+        if self._receiver != os.getpid():
+            self._received, self._receiver = [], os.getpid()
+        return self._received
+
     def _put_all(self, messages: list[Packed], block: bool, deadline: float | None) -> None:
         """Puts messages. Full, ShutDown: `count` is the number of those that are in the queue."""
         channel = self._here.channel()
@@ -119,8 +128,9 @@ class _Queue(_HandleOf[T]):
 
     def _get_some(self, most: int, block: bool, deadline: float | None) -> tuple[list[Any], bool]:
         """Gets at least one item. Returns the items, and whether there are more in the queue."""
-        if self._left:
-            return self._first_left(), bool(self._left)
+        left = self._first_left()
+        if left:
+            return left, bool(self._left)
         wait = bool(block) and (deadline is None or monotonic() < deadline)
         # A signal handler that raises between two instructions here leaves the messages with the hub as those that this
         # process is receiving. They go back at its end.
@@ -142,8 +152,13 @@ class _Queue(_HandleOf[T]):
         return self._good(values), more or bool(self._left)
 
     def _first_left(self) -> list[Any]:
-        """Returns the first of the items that an earlier call has received, or raises its error."""
-        return self._good([self._left.pop(0)])
+        """Returns the first of the items that an earlier call has received, or raises its error. Empty: there is
+        none."""
+        try:
+            first = self._left.pop(0)
+        except IndexError:
+            return []
+        return self._good([first])
 
     def _good(self, values: list[Any]) -> list[Any]:
         """Returns the first items that were unpickled; the others are left for the next call. Raises the error of the
@@ -363,8 +378,9 @@ class Queue(_Base[T]):
 
         self._check()
         item: T
-        if self._left:
-            (item,) = self._first_left()
+        left = self._first_left()
+        if left:
+            item = left[0]
             return item
         wait = timeout is None or timeout > 0
         deadline = deadline_of(timeout)
