@@ -228,6 +228,12 @@ pytest: build ## Run the Python tests on .venv's Python alone (ARGS='-k queue')
 wheel-test: $(VENV)/.stamp-tools ## Install the wheel into an empty environment of every Python that is found, and use it
 	$(BIN)/python tools/wheel_test.py --wheels target/wheel-test --maturin $(BIN)/maturin
 
+# Needs no Rust, so that it can be built on each system.
+.PHONY: plain-wheel
+plain-wheel: ## Build the wheel without the extension, for macOS, Windows and others, and use it in an empty environment
+	$(PYTHON) tools/build_plain_wheel.py --out target/plain-wheel
+	$(PYTHON) tools/wheel_test.py --use 'target/plain-wheel/*.whl'
+
 .venv-release/.stamp: locks/release.txt | platform
 	$(PYTHON) -m venv --clear .venv-release
 	.venv-release/bin/python -m pip install $(LOCKED) -r locks/release.txt
@@ -236,6 +242,7 @@ wheel-test: $(VENV)/.stamp-tools ## Install the wheel into an empty environment 
 .PHONY: wheels
 wheels: .venv-release/.stamp ## Build the wheels of a release for all systems and processors, with zig (WHEELS_FOR='--only x86_64')
 	.venv-release/bin/python tools/build_wheels.py --out target/release-wheels $(WHEELS_FOR)
+	.venv-release/bin/python tools/build_plain_wheel.py --out target/release-wheels
 	.venv-release/bin/python -m twine check --strict target/release-wheels/*.whl
 	@# W004: PyInstaller wants this name of its hook
 	.venv-release/bin/check-wheel-contents --ignore W004 target/release-wheels/*.whl

@@ -21,6 +21,7 @@ import time
 import zipfile
 from pathlib import Path
 
+import build_plain_wheel
 from other_pythons import VERSIONS, build_wheel, find
 
 METHODS = ("fork", "spawn", "forkserver")
@@ -72,10 +73,10 @@ if __name__ == "__main__":
 """
 
 
-def run(*command: str | Path, folder: Path, path: Path) -> str:
+def run(*command: str | Path, folder: Path, path: Path, **more: str) -> str:
     """What a command prints that has nothing in PATH but one folder. If it fails, so do we, and show why."""
     words = [str(word) for word in command]
-    environment = {"PATH": str(path), "HOME": str(folder), "TMPDIR": str(folder)}
+    environment = {"PATH": str(path), "HOME": str(folder), "TMPDIR": str(folder), **more}
     done = subprocess.run(words, check=False, capture_output=True, text=True, cwd=folder, env=environment, timeout=300)
     if done.returncode or done.stderr:
         raise SystemExit(f"{' '.join(words)}: exit status {done.returncode}\n{done.stdout}{done.stderr}")
@@ -146,6 +147,27 @@ def prove(executable: str, version: str, wheel: Path) -> None:
     print(f"Python {version}: {wheel.name} works", flush=True)
 
 
+def prove_plain(executable: str, version: str, wheel: Path) -> None:
+    """The wheel without the extension: it can be installed, and a program runs under every start method."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        subprocess.run([executable, "-m", "venv", folder / "environment"], check=True)
+        path = folder / "environment" / "bin"
+        python = path / "python"
+        pip = ("-m", "pip", "--disable-pip-version-check", "--no-cache-dir", "install", "--quiet")
+        subprocess.run([python, *pip, "--only-binary", ":all:", wheel], check=True, env={"PATH": str(path)})
+        program = folder / "program.py"
+        program.write_text(PROGRAM.format(package="procession"))
+        for method in METHODS:
+            printed = run(python, program, method, folder=folder, path=path, PROCESSION_FALLBACK="1")
+            assert printed == f"{method} 0 0 multiprocessing.queues\n", printed
+        # what is not asked for is told, in one sentence
+        quiet = "import warnings; warnings.simplefilter('error'); import procession"
+        told = subprocess.run([python, "-c", quiet], check=False, capture_output=True, text=True, env={})
+        assert "RuntimeWarning: procession works without its extension" in told.stderr, told.stderr
+    print(f"Python {version}: {wheel.name} works", flush=True)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--wheels", type=Path, help="the folder to build the wheel in")
@@ -154,15 +176,20 @@ def main() -> int:
     options = parser.parse_args()
     if options.use:
         (wheel,) = (path.absolute() for path in Path().glob(options.use))
+        if wheel.name.endswith("-none-any.whl"):
+            prove_plain(sys.executable, platform.python_version(), wheel)
+            return 0
         check_contents(wheel)
         prove(sys.executable, platform.python_version(), wheel)
         return 0
+    plain = build_plain_wheel.build(options.wheels / "plain").absolute()
     wheel = build_wheel(options.maturin, options.wheels).absolute()
     check_contents(wheel)
     for version in VERSIONS:
         executable = find(version)
         if executable:
             prove(executable, version, wheel)
+            prove_plain(executable, version, plain)
         else:
             print(f"Python {version}: not found, NOT TESTED", flush=True)
     return 0

@@ -21,6 +21,9 @@ task_rng()       numpy's Generator for a task of a pool with a seed
 worker_id()      the number of a pool's worker; worker_state() is a dictionary of that worker
 
 `python -m procession script.py` runs a program that was written for `multiprocessing`.
+
+native           whether this package uses its extension, which needs Linux. Without it these are the objects of
+                 multiprocessing, with the pools and options of this package as far as plain Python can give them
 """
 
 from __future__ import annotations
@@ -28,14 +31,49 @@ from __future__ import annotations
 import os
 import sys
 
-if not sys.platform.startswith("linux"):
-    raise ImportError(f"procession runs on Linux (5.11 or later) only, and this is {sys.platform}")
-
-from . import _alias, _errors, context
-from ._alias import install
-from ._core import __version__ as __version__
-
 TYPE_CHECKING = False
+
+
+def _unusable() -> tuple[str, bool] | None:
+    """Returns why the extension is not used, and whether the program can know that. None: it is used.
+
+    PROCESSION_FALLBACK=1 says that it is not to be used, and 0 that a program that cannot use it is to fail.
+    """
+    import os
+
+    asked = os.environ.get("PROCESSION_FALLBACK", "")
+    if asked not in ("", "0"):
+        return f"PROCESSION_FALLBACK is {asked}", True
+    if not asked:
+        if not sys.platform.startswith("linux"):
+            return f"this is {sys.platform}, and it needs Linux", True
+        release = os.uname().release
+        major, _, rest = release.partition(".")
+        minor = rest.partition(".")[0].partition("-")[0]
+        if major.isdecimal() and minor.isdecimal() and (int(major), int(minor)) < (5, 11):
+            return f"the kernel is {release}, and it needs Linux 5.11 or later", False
+    try:
+        from ._core import __version__  # noqa: F401
+    except ModuleNotFoundError:
+        if asked:
+            raise
+        return "this installation has none, as there is no wheel for this Python or this processor", False
+    return None
+
+
+_without = _unusable()
+native: bool = _without is None
+if _without is not None:
+    from . import _plain
+
+    _plain.begin(_without[0], expected=_without[1])
+
+from . import _alias, _errors, context  # noqa: E402 (which modules these are is known only now)
+from ._alias import install  # noqa: E402
+
+if native or TYPE_CHECKING:
+    from ._core import __version__ as __version__
+
 if TYPE_CHECKING:
     from types import ModuleType
     from typing import Any, Final
@@ -117,6 +155,7 @@ __all__ = [
     "install",
     "log_to_stderr",
     "move",
+    "native",
     "ndarray",
     "parent_process",
     "reducer",
@@ -204,7 +243,7 @@ _LATE = {
 }
 
 
-if "PROCESSION_STALL" in os.environ:
+if "PROCESSION_STALL" in os.environ and native:
     from .inspect import _set_from_environment
 
     _set_from_environment()
@@ -216,6 +255,10 @@ def __dir__() -> list[str]:
 
 
 def __getattr__(name: str) -> object:
+    if name == "__version__":  # without the extension, which has it
+        from ._core import __version__
+
+        return __version__
     if name == "reducer":  # a property of the context, whose module is imported late
         return _default.reducer
     if name in _LATE:

@@ -56,8 +56,10 @@ def install() -> None:
     `from multiprocessing import Queue`, a module that has it as `mp` (for example concurrent.futures.process).
 
     Calling it again changes nothing. It has no effect on programs that are started by other means, for example with
-    `subprocess`.
+    `subprocess`. Without the extension (`procession.native` is False) it does nothing.
     """
+    if not sys.modules[OURS].native:
+        return
     if not installed():
         sys.meta_path.insert(0, _finder)
     for name, module in tuple(sys.modules.items()):

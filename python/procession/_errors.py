@@ -6,13 +6,21 @@ They are not in `context`, as the others: pickle's old protocols map each except
 
 from __future__ import annotations
 
+import sys
+
+TYPE_CHECKING = False
+
 __all__ = ["MessageLostError", "OwnerDiedError", "ProcessDiedError", "ProcessError"]
 
 
-class ProcessError(Exception):
-    """The base class of the errors of this package."""
+if TYPE_CHECKING or getattr(sys.modules[__package__], "native", True):
 
-    __module__ = "procession.context"  # where multiprocessing has it
+    class ProcessError(Exception):
+        """The base class of the errors of this package."""
+
+        __module__ = "procession.context"  # where multiprocessing has it
+else:
+    from multiprocessing.context import ProcessError
 
 
 class OwnerDiedError(ProcessError):

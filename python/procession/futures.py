@@ -57,6 +57,8 @@ else:
     # type arguments are for type checkers alone: the base is that without them
     T, _Future = None, {None: _StdFuture}
 
+_SIGKILL: int = getattr(signal, "SIGKILL", 9)  # Windows has no such signal
+
 __all__ = [
     "ALL_COMPLETED",
     "FIRST_COMPLETED",
@@ -440,7 +442,7 @@ class ProcessPoolExecutor(Executor):
 
     def kill_workers(self) -> None:
         """Ends the workers (SIGKILL) and shuts down; calls that are not done fail."""
-        self._end(signal.SIGKILL)
+        self._end(_SIGKILL)
 
     def _end(self, how: int) -> None:
         with self._lock:
@@ -448,7 +450,7 @@ class ProcessPoolExecutor(Executor):
             running = self._pool
         if running is not None:
             running._engine.terminate()
-            if how == signal.SIGKILL:
+            if how == _SIGKILL:
                 running._engine.kill_workers(how)
             running._state = TERMINATE
 

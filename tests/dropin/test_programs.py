@@ -77,3 +77,10 @@ def test_a_program_prints_the_same_under_every_start_method(way, name, start_met
 @pytest.mark.parametrize("name", [*WITH_METHOD, *WITHOUT])
 def test_a_program_prints_the_same_without_arguments(way, name, tmp_path):
     check(way, name, tmp_path)
+
+
+@pytest.mark.parametrize("way", [unchanged, with_another_import], ids=lambda way: way.__name__)
+@pytest.mark.parametrize("name", WITH_METHOD)
+def test_a_program_prints_the_same_without_the_extension(way, name, start_method, tmp_path, monkeypatch):
+    monkeypatch.setenv("PROCESSION_FALLBACK", "1")
+    check(way, name, tmp_path, start_method)

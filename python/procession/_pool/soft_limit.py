@@ -40,7 +40,7 @@ def limited(engine: Any, func: Callable[..., Any], limit: float | None) -> Calla
     if limit is None:
         return func
     if not getattr(engine, "has_signals", True):
-        raise ValueError("a pool of threads has no soft_timeout: a signal interrupts the main thread only")
+        raise ValueError(f"{engine.kind} has no soft_timeout here: it needs a signal, in the main thread of a worker")
     return SoftLimited(func, limit)
 
 

@@ -45,6 +45,8 @@ def _exit_function(function: Any) -> Any:
 
 
 def _pin(pin: Any) -> str | list[list[int]]:
+    if not hasattr(os, "sched_setaffinity"):
+        raise NotImplementedError("pin needs a system that binds processes to CPUs, as Linux does")
     if isinstance(pin, str):
         if pin != "cores":
             raise ValueError(f'pin must be "cores" or a list of CPUs, not {pin!r}')
