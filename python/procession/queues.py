@@ -9,7 +9,7 @@ can share one queue.
 from __future__ import annotations
 
 import sys
-from queue import Empty, Full
+from _queue import Empty  # the class of `queue`, whose own import takes milliseconds in each child
 from time import monotonic
 from types import GenericAlias
 
@@ -34,6 +34,7 @@ from .process import _register_farewell, lending, yields
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from queue import Full
     from typing import Any, NoReturn, TypeVar
 
     from ._core import Queue as _CoreQueue
@@ -48,12 +49,13 @@ __all__ = ["Empty", "Full", "JoinableQueue", "Queue", "ShutDown", "SimpleQueue"]
 
 _register_farewell()
 
-try:
-    from queue import ShutDown as ShutDown  # type: ignore[attr-defined, unused-ignore]  # since Python 3.13
-except ImportError:
+if sys.version_info < (3, 13):
 
-    class ShutDown(Exception):  # type: ignore[no-redef, unused-ignore]
+    class ShutDown(Exception):
         """Raised by `put` and `get` if the queue was shut down. On Python 3.13 and later it is `queue.ShutDown`."""
+
+elif TYPE_CHECKING:
+    from queue import ShutDown as ShutDown
 
 
 @yields("handle", "_key", "closed", "maxsize", "maxbytes", "is_shutdown")
@@ -323,6 +325,8 @@ class Queue(_Base[T]):
         Raises:
             Full: there was no room in that time. It also raises what `put` raises.
         """
+        from queue import Full
+
         from ._sync.asyncio_wait import attempted
 
         def attempt() -> bool | None:
@@ -401,10 +405,10 @@ class Queue(_Base[T]):
 def _put_or_report(self: Queue[Any], obj: Any, block: bool = True, timeout: float | None = None) -> None:
     try:
         _core.Queue.put(self, obj, block, timeout)
-    except (Full, MemoryError):
-        raise
     except Exception as error:
-        if is_closed(self):
+        from queue import Full
+
+        if isinstance(error, (Full, MemoryError)) or is_closed(self):
             raise
         self._on_queue_feeder_error(error, obj)
 
@@ -436,8 +440,11 @@ def _get_many(self: Queue[Any], most: int, block: bool = True, timeout: float | 
     try:
         while len(items) < most:
             items.append(self.get(False))
-    except (Empty, ShutDown):
+    except Empty:
         pass
+    except Exception as error:
+        if not isinstance(error, _imported("ShutDown")):
+            raise
     return items
 
 
@@ -514,5 +521,18 @@ def _refuse(*args: object, **kwargs: object) -> NoReturn:
     raise OSError("the queue is closed")
 
 
+def _imported(name: str) -> type[Exception]:
+    """Returns an exception of `queue`, which is imported only when it is asked for."""
+    if name not in globals():
+        import queue
+
+        globals()[name] = getattr(queue, name)
+    found: type[Exception] = globals()[name]
+    return found
+
+
 if not TYPE_CHECKING:
-    __getattr__ = lending(__name__)
+    _lend = lending(__name__)
+
+    def __getattr__(name: str) -> Any:
+        return _imported(name) if name in ("Full", "ShutDown") else _lend(name)

@@ -254,6 +254,24 @@ if __name__ == "__main__":
     assert outcome.well() == "here\nset()\n"
 
 
+def test_queues_import_neither_threads_nor_collections(tmp_path):
+    source = """
+import sys
+from procession.queues import Empty, Queue
+print(sorted({"collections", "queue", "threading"} & set(sys.modules)))
+queue = Queue(1)
+try:
+    queue.get(False)
+except Empty:
+    queue.put(1)
+print(sorted({"collections", "queue", "threading"} & set(sys.modules)))
+from procession.queues import Full, ShutDown
+import queue as standard
+print(Empty is standard.Empty, Full is standard.Full, getattr(standard, "ShutDown", ShutDown) is ShutDown)
+"""
+    assert run("-c", source, cwd=tmp_path).well() == "[]\n[]\nTrue True True\n"
+
+
 def test_what_a_shell_starts_in_the_background_and_so_ignores_ctrl_c_has_children_that_do_too(start_method, tmp_path):
     source = """
 import signal

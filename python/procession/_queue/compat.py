@@ -7,8 +7,9 @@ work there.
 
 from __future__ import annotations
 
+# in C: importing collections takes milliseconds
+from _collections import deque  # type: ignore[import-not-found]  # pyright: ignore[reportMissingImports]
 from _thread import _local
-from collections import deque
 
 from .. import _core
 

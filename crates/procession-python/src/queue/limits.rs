@@ -11,7 +11,7 @@ fn raise(py: Python<'_>, cell: &'static PyOnceLock<Py<PyType>>, module: &str, na
 
 pub fn empty(py: Python<'_>) -> PyErr {
     static TYPE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-    raise(py, &TYPE, "queue", "Empty")
+    raise(py, &TYPE, "_queue", "Empty") // the class of `queue`, whose import takes milliseconds
 }
 
 pub fn full(py: Python<'_>) -> PyErr {
