@@ -119,6 +119,10 @@ def plain_value_set(count: int) -> float:
     return time.perf_counter() - began
 
 
+def both(first: Callable[[int], float], second: Callable[[int], float]) -> Callable[[int], float]:
+    return lambda count: first(count) + second(count)
+
+
 def of_ours(row: str, times: float = 1) -> Callable[[int], float]:
     """Another row of Procession's, `times` times."""
 
@@ -135,6 +139,7 @@ def of_ours(row: str, times: float = 1) -> Callable[[int], float]:
     return run
 
 
+PLAIN = "a plain ctypes.c_int, and a lock acquired and released"
 LIMITS = {
     "start/fork": Limit("os.fork, os._exit and waitpid in Python", fork_and_wait, 20, most=1.2),
     "start/spawn": Limit("python -c pass by posix_spawn", interpreter, 3, most=1.2, plus=1e-3),
@@ -150,8 +155,8 @@ LIMITS = {
     "queue/small-tuples": Limit("24 bytes through crossbeam's ArrayQueue", native("ring"), 100_000, most=2.0),
     "queue/dataclasses-one-to-one": Limit("pickle.dumps and loads", pickle_and_back, 5000, most=1.3),
     "queue/small-tuples-16-16": Limit("2 producers, 2 consumers", of_ours("queue/small-tuples-2-2"), 5000, most=1.5),
-    "queue/bytes-64k": Limit("one memcpy in, one out", native("copy", "65536"), 1000, most=1.2),
-    "queue/bytes-1m": Limit("one memcpy in, one out", native("copy", "1048576"), 50, most=1.2),
+    "queue/bytes-64k": Limit("one memcpy in, one out, on two CPUs", native("copy-two-cpus", "65536"), 1000, most=1.2),
+    "queue/bytes-1m": Limit("one memcpy in, one out, on two CPUs", native("copy-two-cpus", "1048576"), 50, most=1.2),
     "queue/round-trip-on-one": Limit("two threads and a futex", native("hand-off-one-cpu"), 1000, most=2.0),
     "queue/round-trip-on-two": Limit("two threads and a futex", native("hand-off-two-cpus"), 1000, most=2.0),
     "connection/pipe-small-duplex": Limit("one write and one read in Rust", native("stream"), 10_000, most=1.4),
@@ -159,10 +164,10 @@ LIMITS = {
     "sync/with-lock": Limit("with threading.Lock()", with_threads_lock, 100_000, most=1.5),
     "values/value-increment": Limit("with threading.Lock()", with_threads_lock, 100_000, most=2.5),
     "values/array-item": Limit("with threading.Lock()", with_threads_lock, 100_000, most=2.5),
-    "values/value-get": Limit("a plain ctypes.c_int", plain_value, 100_000, most=1.05),
-    "values/value-set": Limit("a plain ctypes.c_int", plain_value_set, 100_000, most=1.05),
-    "values/array-get": Limit("a plain ctypes.c_int", plain_value, 100_000, most=1.6),
-    "values/array-set": Limit("a plain ctypes.c_int", plain_value_set, 100_000, most=1.6),
+    "values/value-get": Limit(PLAIN, both(plain_value, of_ours("sync/acquire-release")), 100_000, most=1.2),
+    "values/value-set": Limit(PLAIN, both(plain_value_set, of_ours("sync/acquire-release")), 100_000, most=1.2),
+    "values/array-get": Limit(PLAIN, both(plain_value, of_ours("sync/acquire-release")), 100_000, most=1.2),
+    "values/array-set": Limit(PLAIN, both(plain_value_set, of_ours("sync/acquire-release")), 100_000, most=1.2),
     "values/named-segment": Limit("shm_open, ftruncate, mmap, munmap, shm_unlink", native("segment"), 500, most=1.3),
     "managers/nested": Limit("two calls", of_ours("managers/dict-get", 2), 200),
 }
