@@ -35,6 +35,13 @@ def test_a_pool_over_tls_needs_the_certificates(tmp_path):
         assert nodes.address.startswith("tls://")
         with mp.cluster(nodes.address, security=security) as cluster, nodes.ready(cluster).Pool() as pool:
             assert pool.map(tasks.square, range(1000)) == [n * n for n in range(1000)]
+            queue = cluster.Queue()
+            for node in ("node-0", "node-1"):  # messages and big ones, which nodes and the client fetch
+                args = (queue, [10, 2_000_000], tmp_path / node)
+                cluster.Process(target=queue_tasks.put_big_and_wait, args=args, node=node, daemon=True).start()
+                until((tmp_path / node).exists)
+            found = pool.apply(queue_tasks.take, (queue, 2)) + queue_tasks.take(queue, 2)
+            assert [len(data) for _, data in found] == 2 * [10, 2_000_000]
             lock = cluster.Lock()
             assert pool.apply(tasks.try_lock, (lock,)) and lock.locked()
         with pytest.raises((ConnectionError, TypeError, ValueError)):
