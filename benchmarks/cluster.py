@@ -28,7 +28,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "tests" / "helpers")]
 warnings.simplefilter("ignore")
 
 import numpy  # noqa: E402
-from cluster_work import double, hold, square, work  # noqa: E402
+from cluster_work import double, hold, put_all, square, work  # noqa: E402
 from distributed import Client, Event, Lock, Queue  # noqa: E402
 
 import cluster_nodes  # noqa: E402
@@ -44,6 +44,7 @@ ROWS = {
     "lock": ("acquire and release of a lock", {"dask": 1}),
     "event": ("set, wait and clear of an event", {"dask": 1}),
     "queue": ("a message through a queue, put and get", {"dask": 2, "ray": 2}),
+    "stream": ("a message from a task to the program", {"dask": None, "ray": None}),
     "many": ("put_many and get_many of 100, per message", {"dask": 20, "ray": 20, "ray, batches": None}),
     "fixed": ("a map of 10 items", {}),
     "died": ("from SIGKILL of a lock's holder to OwnerDiedError", {}),
@@ -101,6 +102,12 @@ class Ours:
         queue = self.cluster.Queue()
         return timed(lambda: [(queue.put(n), queue.get()) for n in range(300)], 300)
 
+    def stream(self):
+        queue = self.cluster.Queue()
+        self.pool.apply_async(put_all, (queue, 500))
+        queue.get()
+        return timed(lambda: [queue.get() for _ in range(499)], 499)
+
     def many(self):
         queue = self.cluster.Queue()
         return timed(lambda: [(queue.put_many(range(100)), queue.get_many(100)) for _ in range(50)], 5_000)
@@ -151,6 +158,14 @@ class Dask:
         return timed(lambda: [(queue.put(n), queue.get()) for n in range(100)], 100)
 
     many = queue
+
+    def stream(self):
+        queue = Queue(client=self.client)
+        done = self.client.submit(put_all, queue, 200, pure=False)
+        queue.get()
+        took = timed(lambda: [queue.get() for _ in range(199)], 199)
+        done.result()
+        return took
 
 
 class Ray:

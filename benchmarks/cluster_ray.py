@@ -9,7 +9,7 @@ import time
 
 os.environ["RAY_DEDUP_LOGS"] = "0"
 import ray
-from cluster_work import double, square
+from cluster_work import double, put_all, square
 from ray.util.multiprocessing import Pool
 from ray.util.queue import Queue
 
@@ -54,6 +54,19 @@ def queue(_):
     took = time.perf_counter() - began
     through.shutdown()
     return took / 200
+
+
+def stream(pool):
+    through = Queue(actor_options=BESIDE)
+    done = pool.apply_async(put_all, (through, 200))
+    through.get()
+    began = time.perf_counter()
+    for _ in range(199):
+        through.get()
+    took = time.perf_counter() - began
+    done.get()
+    through.shutdown()
+    return took / 199
 
 
 def many(_):

@@ -26,3 +26,8 @@ def hold(lock, ready):
     lock.acquire()
     ready.set()
     time.sleep(1000)
+
+
+def put_all(queue, count):
+    for n in range(count):
+        queue.put(n)
