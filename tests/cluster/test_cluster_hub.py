@@ -230,6 +230,17 @@ def test_an_object_is_kept_by_handles_pickles_and_what_is_on_its_way():
     assert again not in hub.objects and not hub.objects
 
 
+def test_what_is_on_its_way_to_a_client_that_ends_is_not_kept():
+    world = World(A, C)
+    hub = world.hub
+    event = world.make(A, "event")
+    hub.refer(C[:2], "sent", event)
+    hub.process_ended("two", 1, 0)
+    assert hub.objects[event].on_its_way == {"two"}
+    hub.node_ended("one")
+    assert not hub.objects
+
+
 def test_a_request_that_makes_no_sense_is_an_error_of_its_caller():
     world = World(A)
     lock = world.make(A, "lock")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import pickle
+import random
 import signal
 import threading
 import time
@@ -15,7 +16,7 @@ import pytest
 import cluster_tasks as tasks
 import procession as mp
 from cluster_nodes import kill
-from deadlines import PATIENCE, until
+from deadlines import PATIENCE, ended, until
 from waiting import ctrl_c_at_rest, in_thread
 
 
@@ -306,23 +307,38 @@ def test_the_scheduler_lets_an_object_go_when_no_process_has_it(cluster):
     assert "sent" in tasks.names_in_hub(cluster)
 
 
-def test_two_processes_never_hold_a_lock_while_others_are_killed(cluster, tmp_path):
-    lock = cluster.Lock()
-    path = tmp_path / "count"
+def test_a_lock_has_one_holder_and_each_death_is_told_once_while_processes_are_killed(cluster, tmp_path):
+    lock, path = cluster.Lock(), tmp_path / "notes"
     path.write_bytes(b"")
-    processes = [cluster.Process(target=tasks.add_letters, args=(lock, path)) for _ in range(4)]
-    for process in processes:
-        process.start()
-    for process in processes[:3]:
+    chance = random.Random(1)
+    processes = []
+    for _ in range(4):
+        processes.append(cluster.Process(target=tasks.note_under_lock, args=(lock, path)))
+        processes[-1].start()
+    for _ in range(8):
         size = path.stat().st_size
-        until(lambda size=size: path.stat().st_size > size + 50)
-        process.kill()
-        process.join()
+        # by then the one that was told of the last death has noted it, since the lock is given in turn
+        until(lambda size=size: path.stat().st_size > size + 200)
+        time.sleep(chance.random() / 100)  # any moment is a good one to kill it
+        victim = processes.pop(chance.randrange(4))
+        os.kill(victim.pid, signal.SIGKILL)
+        processes.append(cluster.Process(target=tasks.note_under_lock, args=(lock, path)))
+        processes[-1].start()
+        victim.join()
     size = path.stat().st_size
-    until(lambda: path.stat().st_size > size + 50)
-    processes[3].kill()
-    processes[3].join()
-    # each holder writes two letters in two steps; a pair is broken only where one was killed in between
-    words = path.read_bytes().replace(b"ab", b"")
-    assert set(words) <= {ord("a")} and len(words) <= 4
-    assert os.path.exists(path)
+    until(lambda: path.stat().st_size > size + 200)
+    path.with_suffix(".end").touch()
+    assert ended(*processes) == [0] * 4
+    notes = path.read_text().split()
+    # A holder notes "pid(" and "pid)"; the first one after a holder that was killed notes "!" before.
+    inside = None
+    for note in notes:
+        if note == "!":
+            inside = None
+        elif note.endswith("("):
+            assert inside is None, "two holders at a time, or a death that was not told"
+            inside = note[:-1]
+        else:
+            assert inside == note[:-1]
+            inside = None
+    assert inside is None and notes.count("!") <= 8

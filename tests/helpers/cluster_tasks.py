@@ -283,19 +283,22 @@ def acquire_outcome(lock, ready):
     return None
 
 
-def add_letters(lock, path):
-    """Writes "a" and "b" under a lock, until it is killed."""
+def note_under_lock(lock, path):
+    """Notes that it has the lock and that it releases it, until there is a file to end it; "!": a holder has died."""
     from procession import OwnerDiedError
 
-    while True:
-        try:
-            lock.acquire()
-        except OwnerDiedError:
-            continue
-        with open(path, "ab", buffering=0) as file:
-            file.write(b"a")
-            file.write(b"b")
-        lock.release()
+    with open(path, "ab", buffering=0) as file:
+        told = b""
+        while not path.with_suffix(".end").exists():
+            try:
+                lock.acquire()
+            except OwnerDiedError:
+                told = b"! "
+                continue
+            file.write(told + b"%d( " % os.getpid())
+            told = b""
+            file.write(b"%d) " % os.getpid())
+            lock.release()
 
 
 def two_locks(first, second, has_first, other_has):

@@ -25,7 +25,7 @@ makes one, with the arguments [kind, name, ...]. The request "facts" of any obje
 References: a process *holds* an object from the time when it makes or unpickles a handle until it has no handle any
 more. A process that has *sent* (pickled) a handle keeps the object until it ends, since a pickle may be unpickled at
 any time and more than once. If such a process ends, its node keeps the object until the next process holds it, or the
-node ends: a result may be on its way. An object goes when nothing keeps it.
+node or the maker's one ends: a result may be on its way. An object goes when nothing keeps it.
 """
 
 from __future__ import annotations
@@ -84,6 +84,7 @@ class Object:
         self.kept_by: Counter[tuple[str, int]] = Counter()  # the handles of processes that hold it
         self.sent_by: set[tuple[str, int]] = set()  # processes that have sent it
         self.on_its_way: set[str] = set()  # nodes of processes that have sent it and have ended
+        self.maker = ""  # the node or client of the process that has made it
         # For `facts`.
         self.acquisitions = self.contended = 0
         self.total_wait = 0.0  # seconds
@@ -272,6 +273,8 @@ class Hub:
             self.process_ended(node, each)
         for found in list(self.objects.values()):
             found.node_ended(node)
+            if node == found.maker:  # mostly a client, to which results would be on their way
+                found.on_its_way.clear()
             found.on_its_way.discard(node)
             self._drop_unused(found)
         self._drop_cycles()
@@ -319,6 +322,7 @@ class Hub:
             return
         self.objects[self._last] = made
         made.kept_by[owner[:2]] += 1
+        made.maker = owner.node
         self.processes[owner[:2]].objects.add(self._last)
         self.answer(owner, number, self._last)
 

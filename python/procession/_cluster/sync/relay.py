@@ -19,8 +19,10 @@ Further ones, of processes and of the hub, are those of `big`.
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import secrets
+import select
 import socket
 from contextlib import suppress
 from struct import Struct
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
 __all__ = ["Relay", "address_of", "of_client", "of_worker"]
 
 _CREDENTIALS = Struct("iII")  # struct ucred of unix(7): pid, user, group
+_PEER_PIDFD = 77  # SO_PEERPIDFD of unix(7)
 
 
 class Relay:
@@ -140,9 +143,9 @@ class Relay:
         if self._lost is not None:
             raise ConnectionError(self._lost)
         watched = self._processes.get(pid)
-        if watched is None:
+        if watched is None or watched.has_ended():  # then another process has its pid now
             self._last_process += 1
-            watched = self._processes[pid] = Watched(self, pid, self._last_process)
+            watched = self._processes[pid] = Watched(self, pid, self._last_process, local.pidfd())
             self.say(["began", watched.number, pid, name])
         self._last_channel += 1
         self.channels[self._last_channel] = local
@@ -172,14 +175,18 @@ class Relay:
 class Watched:
     """A process that is connected."""
 
-    def __init__(self, relay: Relay, pid: int, number: int) -> None:
+    def __init__(self, relay: Relay, pid: int, number: int, pidfd: int) -> None:
         self.pid = pid
         self.number = number
         self.channels: dict[int, Local] = {}
         self.exitcode: int | None = None
         self._relay = relay
-        self._pidfd = os.pidfd_open(pid)
+        self._pidfd = pidfd
         asyncio.get_running_loop().add_reader(self._pidfd, self._end)
+
+    def has_ended(self) -> bool:
+        """Returns whether the process has ended; the relay may not have noticed it yet."""
+        return self._pidfd < 0 or bool(select.select([self._pidfd], [], [], 0)[0])
 
     def close(self) -> None:
         """Watches it no more."""
@@ -250,9 +257,20 @@ class Local(asyncio.Protocol):
             return
         if op != "hello" or self._channel:
             raise ValueError(f"unknown message {op!r}")
-        pid, thread, ident, name, cluster = args
-        # the pid that the kernel tells is the one in this process's namespace
-        self._channel = self._relay.opened(self, self._pid or pid, thread, ident, name, cluster)
+        _, thread, ident, name, cluster = args  # the kernel tells the pid as it is in the namespace of this process
+        if not self._pid:
+            raise ConnectionError("this process is in another namespace of pids than the node")
+        self._channel = self._relay.opened(self, self._pid, thread, ident, name, cluster)
+
+    def pidfd(self) -> int:
+        """Opens a pidfd of the process that has made the connection. OSError: it has ended."""
+        plug = self._transport.get_extra_info("socket")
+        try:  # since Linux 6.5; another process may have the pid by now
+            return int(plug.getsockopt(socket.SOL_SOCKET, _PEER_PIDFD))
+        except OSError as error:
+            if error.errno != errno.ENOPROTOOPT:
+                raise
+        return os.pidfd_open(self._pid)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
