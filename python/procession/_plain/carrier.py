@@ -19,6 +19,7 @@ pool was terminated.
 from __future__ import annotations
 
 import pickle
+import select
 import time
 from contextlib import suppress
 from multiprocessing import connection
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from .._pool.thread_engine import _Work
     from .engine import Job, ProcessEngine
 
-__all__ = ["NOT_BEGUN", "Carrier"]
+__all__ = ["NOT_BEGUN", "Carrier", "poller"]
 
 NOT_BEGUN = -1  # the shared number of a worker that has not begun its task: if it dies then, it has died idle
 
@@ -64,6 +65,7 @@ class Carrier:
         self._process: BaseProcess | None = None
         self._connection: Connection[Any, Any] | None = None
         self._item: Any = None
+        self._has_come: Callable[[float], object] = bool
         self._tasks = 0
         self._killed = False  # the worker was killed, and may not have ended yet
         self._ending = 0.0  # when it was asked to end
@@ -76,7 +78,8 @@ class Carrier:
     def start(self) -> None:
         """Starts the worker. Raises what the start of a process raises."""
         self.is_ready, self._killed, self._tasks = False, False, 0
-        self._process, self._connection, self._item = self._begin(self.slot)
+        self._process, pipe, self._item = self._begin(self.slot)
+        self._connection, self._has_come = pipe, poller(pipe)
 
     def kill(self) -> None:
         """Kills the worker. Any thread may call it."""
@@ -157,7 +160,7 @@ class Carrier:
             if limit is not None:
                 wait = min(wait, max(0.0, limit - time.monotonic()))
             try:
-                if not pipe.poll(wait):
+                if not self._has_come(wait):
                     if over:
                         return None
                     if limit is not None and time.monotonic() >= limit:
@@ -246,6 +249,20 @@ class Carrier:
         self._process = self._connection = None
         self._heard.ended(self.slot)
         return process.exitcode
+
+
+def poller(pipe: Connection[Any, Any]) -> Callable[[float], object]:
+    """Returns what waits for a message, for some seconds, as `pipe.poll` does. That makes a selector for each wait,
+    which takes longer than the message."""
+    if not hasattr(select, "poll"):  # on Windows
+        return pipe.poll
+    waits = select.poll()
+    waits.register(pipe.fileno(), select.POLLIN)
+
+    def poll(seconds: float) -> object:
+        return waits.poll(max(0.0, seconds) * 1000)
+
+    return poll
 
 
 def _quietly(call: Callable[..., object], *args: object) -> None:

@@ -13,6 +13,7 @@ from typing import NoReturn
 from .._pool import worker
 from .._pool.worker import described, unsendable
 from . import reductions
+from .carrier import poller
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ class _Link:
 
     def __init__(self, pipe: Any, parent: int) -> None:
         self._pipe = pipe
+        self._has_come = poller(pipe)
         self._parent = parent
         self._forked = os.getppid() == parent and sys.platform != "win32"
         self._pid = os.getpid()
@@ -73,7 +75,7 @@ class _Link:
         """Waits for the next message. None: the parent has gone."""
         while True:
             try:
-                if self._pipe.poll(_LOOK):
+                if self._has_come(_LOOK):
                     message: bytes = self._pipe.recv_bytes()
                     return message
             except (EOFError, OSError):
@@ -172,29 +174,31 @@ def _end_badly(link: _Link, error: Exception) -> NoReturn:
 
 def _run(link: _Link, message: Any, item: Any, interrupts: _Interrupts) -> None:
     """Runs a task and sends its outcome. SystemExit ends the worker, as in its own process."""
-    place: tuple[int, object] | None = None
     value: Any
     items: list[Any] = []
+    number = -1
     try:
         item.value = 0
         task = pickle.loads(memoryview(message)[1:])
         if message[:1] == b"L":
             link.send(b"B")
+        interrupts.runs = True
         if task[0] == "call":
             _, function, args, keywords = task
-            value = _call(interrupts, function, args, keywords)
+            value = function(*args, **keywords)
         else:
             _, function, items, starred, many = task
             values = []
-            place = 0, None
             for number, one in enumerate(items):
                 item.value = number
-                place = number, one
-                values.append(_call(interrupts, function, one if starred else (one,), {}))
+                values.append(function(*one) if starred else function(one))
             value = values if many else values[0]
+        interrupts.runs = False
     except SystemExit:
         raise
     except BaseException as error:
+        interrupts.runs = False
+        place = (number, items[number]) if number >= 0 else None
         link.send(b"R" + pickle.dumps(described(error, place)))
         return
     try:
@@ -203,11 +207,3 @@ def _run(link: _Link, message: Any, item: Any, interrupts: _Interrupts) -> None:
         link.send(b"U" + pickle.dumps(unsendable(error, value)))
     else:
         link.send(b"V" + sent)
-
-
-def _call(interrupts: _Interrupts, function: Callable[..., Any], args: Iterable[Any], keywords: dict[str, Any]) -> Any:
-    interrupts.runs = True
-    try:
-        return function(*args, **keywords)
-    finally:
-        interrupts.runs = False
