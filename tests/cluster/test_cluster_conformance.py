@@ -21,6 +21,7 @@ ALLOWED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     importlib.util.find_spec("test") is None or importlib.util.find_spec("test._test_multiprocessing") is None,
     reason="NOT TESTED: this Python has no tests of its own",

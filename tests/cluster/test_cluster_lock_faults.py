@@ -27,6 +27,7 @@ IMPATIENT = {  # what Dask waits for, in seconds
 }
 
 
+@pytest.mark.slow
 def test_a_stopped_holder_keeps_its_lock_for_longer_than_any_timeout(tmp_path):
     with Nodes(tmp_path, 1, **IMPATIENT) as nodes, mp.cluster(nodes.address, node_timeout=2) as cluster:
         nodes.ready(cluster)
@@ -46,6 +47,7 @@ def test_a_stopped_holder_keeps_its_lock_for_longer_than_any_timeout(tmp_path):
         holder.join()
 
 
+@pytest.mark.slow
 def test_a_node_that_is_stopped_keeps_its_locks_until_it_is_no_member_any_more(tmp_path):
     with Nodes(tmp_path, 2, **IMPATIENT) as nodes, mp.cluster(nodes.address) as cluster:
         nodes.ready(cluster)

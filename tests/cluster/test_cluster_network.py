@@ -96,6 +96,7 @@ def test_tasks_beyond_a_cut_cable_run_again_elsewhere(cable, tmp_path):
 
 
 @pytest.mark.root
+@pytest.mark.slow
 def test_a_holder_beyond_a_cut_cable_keeps_its_lock_until_its_node_is_removed(cable, tmp_path):
     name, here, near, far = cable
     with Nodes(tmp_path, 1, host=near, DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL="3 seconds") as nodes:
