@@ -8,19 +8,17 @@ from __future__ import annotations
 
 import sys
 
-TYPE_CHECKING = False
-
 __all__ = ["MessageLostError", "OwnerDiedError", "ProcessDiedError", "ProcessError"]
 
 
-if TYPE_CHECKING or getattr(sys.modules[__package__], "native", True):
+class ProcessError(Exception):
+    """The base class of the errors of this package."""
 
-    class ProcessError(Exception):
-        """The base class of the errors of this package."""
+    __module__ = "procession.context"  # where multiprocessing has it
 
-        __module__ = "procession.context"  # where multiprocessing has it
-else:
-    from multiprocessing.context import ProcessError
+
+if not getattr(sys.modules["procession"], "native", True):  # then it is the class of multiprocessing
+    globals()["ProcessError"] = __import__("multiprocessing.context", fromlist=["ProcessError"]).ProcessError
 
 
 class OwnerDiedError(ProcessError):
