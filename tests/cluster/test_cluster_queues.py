@@ -269,6 +269,13 @@ def test_big_messages_go_from_node_to_node(cluster):
     assert [(len(array), array[0], array[-1]) for array in found] == [(300_000, n, n) for n in range(6)]
 
 
+def test_a_big_message_is_fetched_by_calls_that_do_not_wait(cluster):
+    queue = cluster.Queue()
+    assert ended(on(cluster, 0, tasks.put_arrays, queue, 4, 300_000)) == [0]
+    found = [queue.get(False), queue.get(timeout=0), queue.get_nowait(), asyncio.run(queue.get_async(timeout=0))]
+    assert [array[0] for array in found] == [0, 1, 2, 3]
+
+
 def test_children_of_all_kinds_on_a_node_use_the_queue(cluster):
     queue = cluster.Queue()
     process = on(cluster, 0, tasks.with_children, queue, 2)

@@ -35,6 +35,7 @@ __all__ = ["HANDLER", "Big"]
 HANDLER = "procession_message"  # the name of our handler among those of a Dask worker
 
 _PATIENCE = 0.5  # seconds after which a consumer is told that a message has not come yet
+_LEFT = 30.0  # seconds that a message waits for a consumer that has asked for it
 _AGAIN = 0.2  # seconds until a node that does not answer is asked again
 
 
@@ -93,6 +94,9 @@ class Big:
         fetch = self._fetches.get(wanted)
         if fetch is None:
             fetch = self._fetches[wanted] = asyncio.ensure_future(self._fetched(node, process, key))
+            # The consumer may not ask again: it was interrupted, and another one has got the message.
+            later = asyncio.get_running_loop().call_later
+            fetch.add_done_callback(lambda _: later(_LEFT, self._fetches.pop, wanted, None))
         await asyncio.wait((fetch,), timeout=_PATIENCE)
         if not fetch.done():
             return None

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["BIG", "Failed", "Packed", "Unpacker", "is_elsewhere"]
 
 BIG = 1 << 20  # bytes from which a message stays at its node; below, a second way costs more than it saves
+_GRACE = 1.0  # seconds to fetch a message in a call that does not wait
 _MOST = (1 << 32) - (1 << 20)  # bytes of a message: a frame has 4 bytes for its length
 
 _WITH_HANDLES, _AT_PLACE, _FETCH, _LOST = 1, 2, 3, 4
@@ -78,11 +79,12 @@ class Unpacker:
     """Unpickles the messages of one `get`, and fetches the big ones."""
 
     def __init__(self, here: Here, queue: int, number: int, deadline: float | None) -> None:
-        """queue, number: those of the queue and of the request in the hub."""
+        """queue, number: those of the queue and of the request in the hub. deadline: None: without limit. A big message
+        is there, and is fetched for a second also after the deadline."""
         self._here = here
         self._queue = queue
         self._number = number
-        self._deadline = deadline
+        self._deadline = None if deadline is None else max(deadline, monotonic() + _GRACE)
         self._fetches = False  # there was a big message
         self._held: list[int] = []  # the objects whose handles were in messages
 

@@ -140,7 +140,7 @@ class _Queue(_HandleOf[T]):
         messages, more, number = found
         values: list[Any] = []
         skip = 0
-        unpacker = Unpacker(self._here, self._number, number, deadline)
+        unpacker = Unpacker(self._here, self._number, number, deadline if block else monotonic())
         try:
             values, skip = unpacker.all(messages)
         finally:
