@@ -12,7 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    Thread = tuple[str, int, int]  # as `hub.Owner`
+    _Thread = tuple[str, int, int]  # as `hub.Owner`
 
 __all__ = ["findings", "main", "told"]
 
@@ -72,10 +72,10 @@ class _Wait:
 
     def __init__(self, fact: dict[str, Any], waiter: list[Any]) -> None:
         self.fact = fact
-        self.thread: Thread = (waiter[0], waiter[1], waiter[2])
+        self.thread: _Thread = (waiter[0], waiter[1], waiter[2])
         self.who = _who(waiter)
         self.what, self.seconds, self.limited = waiter[7:10]
-        self.holder: Thread | None = None
+        self.holder: _Thread | None = None
         if self.what == "acquire" and fact["holders"]:
             node, process, thread = fact["holders"][0][:3]
             self.holder = node, process, thread
@@ -86,7 +86,7 @@ def findings(facts: dict[str, Any]) -> list[dict[str, Any]]:
     waits = [_Wait(fact, waiter) for fact in facts["objects"] for waiter in fact["waiters"]]
     by_thread = {wait.thread: wait for wait in waits if not wait.limited}
     found: list[dict[str, Any]] = []
-    explained: set[Thread] = set()
+    explained: set[_Thread] = set()
     for start in by_thread.values():
         circle: list[_Wait] = []
         at: _Wait | None = start
@@ -110,7 +110,7 @@ def findings(facts: dict[str, Any]) -> list[dict[str, Any]]:
     return found
 
 
-def _deadlock(circle: list[_Wait], waits: list[_Wait], by_thread: dict[Thread, _Wait]) -> dict[str, Any]:
+def _deadlock(circle: list[_Wait], waits: list[_Wait], by_thread: dict[_Thread, _Wait]) -> dict[str, Any]:
     # the thread before one in the circle waits for what that one holds
     lines = []
     for number, wait in enumerate(circle):
@@ -136,8 +136,8 @@ def _deadlock(circle: list[_Wait], waits: list[_Wait], by_thread: dict[Thread, _
     return {"kind": "DEADLOCK", "suspected": suspected, "text": text, "lines": shown}
 
 
-def _leads_to(wait: _Wait, inside: set[Thread], by_thread: dict[Thread, _Wait]) -> bool:
-    seen: set[Thread] = set()
+def _leads_to(wait: _Wait, inside: set[_Thread], by_thread: dict[_Thread, _Wait]) -> bool:
+    seen: set[_Thread] = set()
     at: _Wait | None = wait
     while at is not None and at.thread not in seen:
         if at.holder in inside:
