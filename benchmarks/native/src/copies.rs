@@ -19,7 +19,7 @@ unsafe impl Sync for Between {}
 /// Waits a moment, and lets other programs run if there were many moments.
 fn pause(looks: &mut u32) {
     *looks += 1;
-    if *looks % 1024 == 0 {
+    if looks.is_multiple_of(1024) {
         std::thread::yield_now();
     } else {
         std::hint::spin_loop();
