@@ -326,9 +326,12 @@ fn half_to_f64(bits: u16) -> f64 {
     }
 }
 
+/// The longest type of elements that is read, in bytes.
+const LONGEST_TYPESTR: usize = 40;
+
 /// Returns the number of bytes of an element. None if `typestr` is malformed.
 pub(crate) fn item_size(typestr: &str) -> Option<usize> {
-    let rest = typestr.get(2..)?;
+    let rest = typestr.get(2..).filter(|_| typestr.len() <= LONGEST_TYPESTR)?;
     let digits = rest.split('[').next()?;
     let size: usize = digits.parse().ok()?;
     if typestr.as_bytes()[1] == b'U' {

@@ -61,6 +61,14 @@ impl BigInt {
     /// Returns the nearest `f64`, which is infinite for more than 1024 bits.
     #[must_use]
     pub fn to_f64(&self) -> f64 {
+        // 1024 bits and the sign. Digits cost time in the square of their number.
+        if self.bytes.len() > 129 {
+            return if self.is_negative() {
+                f64::NEG_INFINITY
+            } else {
+                f64::INFINITY
+            };
+        }
         // The decimal digits are rounded correctly by the parser.
         self.to_string().parse().unwrap_or(f64::NAN)
     }

@@ -133,7 +133,7 @@ impl TimeDelta {
         let a_day = i128::from(SECONDS_OF_A_DAY) * 1_000_000;
         let days = i32::try_from(total.div_euclid(a_day)).ok()?;
         let rest = total.rem_euclid(a_day);
-        (days.abs() <= 999_999_999).then_some(TimeDelta {
+        (days.unsigned_abs() <= 999_999_999).then_some(TimeDelta {
             days,
             seconds: (rest / 1_000_000) as u32,
             microseconds: (rest % 1_000_000) as u32,
@@ -354,6 +354,12 @@ mod tests {
         let delta = TimeDelta::try_from(Duration::from_millis(86_401_500)).unwrap();
         assert_eq!((delta.days, delta.seconds, delta.microseconds), (1, 1, 500_000));
         assert_eq!(TimeDelta::from_microseconds(-1).unwrap().total_microseconds(), -1);
+        for days in [i64::from(i32::MIN), -1_000_000_000, 1_000_000_000, i64::MAX] {
+            assert_eq!(
+                TimeDelta::from_microseconds(i128::from(days) * 86_400_000_000),
+                None
+            );
+        }
         assert!(Duration::try_from(TimeDelta::from_microseconds(-1).unwrap()).is_err());
     }
 }

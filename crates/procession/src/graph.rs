@@ -4,6 +4,8 @@
 //! (`unpickle.rs`) makes a graph of objects that name each other by numbers, and `unpickled.rs` makes a tree of it. An object
 //! is a description of what Python would do: no class is imported and nothing is called.
 
+use crate::unpickle::LONGEST_NAME;
+
 /// An object on the stack or inside of another object.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Item {
@@ -127,7 +129,9 @@ impl<'a> Graph<'a> {
                     return None;
                 }
                 let (module, name) = self.name_within(of, depth - 1)?;
-                Some((module, format!("{name}.{}", self.text(attribute)?)))
+                let attribute = self.text(attribute)?;
+                let is_short = name.len() + attribute.len() < LONGEST_NAME;
+                is_short.then(|| (module, format!("{name}.{attribute}")))
             }
             _ => None,
         }

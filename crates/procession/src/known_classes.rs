@@ -1,6 +1,7 @@
 //! The classes of Python whose instances have a twin in Rust: what their pickles say.
 
 use crate::array::{Array, item_size, scalar};
+use crate::big_int::BigInt;
 use crate::block::{Block, BlockMut};
 use crate::calendar::{Date, DateTime, Time, TimeDelta, TimeZone};
 use crate::graph::{Item, Made, Node};
@@ -20,6 +21,40 @@ const NUMERIC: [&str; 2] = ["numpy._core.numeric", "numpy.core.numeric"];
 const UNUSUAL: &str = "the pickle is unusual";
 
 impl Maker<'_, '_> {
+    /// Returns the value of a container of a known class. None if it is none. (A function apart from [`known`](Maker::known),
+    /// because containers contain each other: without optimisation, that one needs much of the stack.)
+    pub(crate) fn container(
+        &mut self,
+        module: &str,
+        name: &str,
+        made: &Made,
+        depth: usize,
+    ) -> Result<Option<Value>, Refusal> {
+        if made.state.is_some() || made.keywords.is_some() {
+            return Ok(None);
+        }
+        let (graph, no_items, no_pairs) = (self.graph, made.items.is_empty(), made.pairs.is_empty());
+        let args = graph.sequence(made.args).ok_or(crate::unpickle::MALFORMED)?;
+        let value = match (module, name, args) {
+            ("collections", "OrderedDict" | "defaultdict", _) if no_items => {
+                Value::Dict(self.pairs(&made.pairs, depth)?)
+            }
+            ("collections", "deque", _) if no_pairs => Value::List(self.values(&made.items, depth)?),
+            ("collections", "Counter", [pairs]) if no_items && no_pairs => self.value(*pairs, depth)?,
+            ("builtins", "set" | "frozenset", [elements]) if no_items && no_pairs => {
+                let elements = graph.sequence(*elements).ok_or(UNUSUAL)?;
+                let elements = self.values(elements, depth)?;
+                if name == "set" {
+                    Value::Set(elements)
+                } else {
+                    Value::FrozenSet(elements)
+                }
+            }
+            _ => return Ok(None),
+        };
+        Ok(Some(value))
+    }
+
     /// Returns the value of an object of a known class. None if the class is not known.
     pub(crate) fn known(
         &mut self,
@@ -32,16 +67,7 @@ impl Maker<'_, '_> {
         let args = graph.sequence(made.args).ok_or(crate::unpickle::MALFORMED)?;
         let is_bare = made.items.is_empty() && made.pairs.is_empty() && made.keywords.is_none();
         let value = match (module, name, args) {
-            ("collections", "OrderedDict" | "defaultdict", _)
-                if made.state.is_none() && made.items.is_empty() =>
-            {
-                Value::Dict(self.pairs(&made.pairs, depth)?)
-            }
-            ("collections", "deque", _) if made.state.is_none() && made.pairs.is_empty() => {
-                Value::List(self.values(&made.items, depth)?)
-            }
             _ if !is_bare => return Ok(None),
-            ("collections", "Counter", [pairs]) if made.state.is_none() => self.value(*pairs, depth)?,
             ("builtins", "complex", [re, im]) => match (re, im) {
                 (Item::Float(re), Item::Float(im)) => Value::Complex { re: *re, im: *im },
                 _ => return Ok(None),
@@ -53,23 +79,20 @@ impl Maker<'_, '_> {
                 };
                 Value::Range(Range { start, stop, step })
             }
-            ("builtins", "set" | "frozenset", [elements]) => {
-                let elements = graph.sequence(*elements).ok_or(UNUSUAL)?;
-                let elements = self.values(elements, depth)?;
-                if name == "set" {
-                    Value::Set(elements)
-                } else {
-                    Value::FrozenSet(elements)
-                }
+            ("builtins", "bytes", [data]) => {
+                let bytes = self.data(*data)?;
+                self.spend(bytes.len())?;
+                Value::Bytes(bytes.to_vec())
             }
-            ("builtins", "bytes", [data]) => Value::Bytes(self.data(*data)?.to_vec()),
             ("procession._serialize.move", "_assemble", [pickled, buffers @ ..]) if !self.is_inner => {
                 let pickled = graph.bytes(*pickled).ok_or(UNUSUAL)?;
+                // For the objects that are read and not used: an instruction makes one of this size.
+                self.spend(pickled.len().saturating_mul(size_of::<Node<'_>>()))?;
                 let buffers: Vec<_> = buffers
                     .iter()
                     .map(|item| self.moved(*item))
                     .collect::<Result<_, _>>()?;
-                crate::unpickled::read_within(pickled, &buffers, &mut self.budget, true)?
+                crate::unpickled::read_within(pickled, &buffers, &mut self.budget, Some(depth))?
             }
             ("builtins", "bytearray", []) => Value::Bytes(Vec::new()),
             ("builtins", "bytearray", [bytes]) => Value::Bytes(graph.bytes(*bytes).ok_or(UNUSUAL)?.to_vec()),
@@ -93,10 +116,9 @@ impl Maker<'_, '_> {
                 Value::Uuid(match number {
                     Item::Int(value) => u128::try_from(value).map_err(|_| UNUSUAL)?.to_be_bytes(),
                     item => match graph.node(item) {
-                        Some(Node::Long(bytes)) if bytes.len() <= 17 => {
-                            let mut all = [0; 17];
-                            all[..bytes.len()].copy_from_slice(bytes);
-                            u128::from_le_bytes(*all.first_chunk().unwrap_or(&[0; 16])).to_be_bytes()
+                        Some(Node::Long(bytes)) => {
+                            let number = BigInt::from_le_bytes(bytes);
+                            u128::try_from(&number).map_err(|_| UNUSUAL)?.to_be_bytes()
                         }
                         _ => return Ok(None),
                     },
@@ -207,9 +229,10 @@ impl Maker<'_, '_> {
         Ok(delta)
     }
 
-    fn zone(&self, item: Item) -> Result<TimeZone, Refusal> {
+    fn zone(&mut self, item: Item) -> Result<TimeZone, Refusal> {
         let graph = self.graph;
         let made = graph.made(item).ok_or(UNUSUAL)?;
+        self.spend(self.referred(made))?;
         let args = graph.sequence(made.args).ok_or(UNUSUAL)?;
         let (module, class) = graph.name(made.callable).ok_or(UNUSUAL)?;
         match (module, &class[..], args) {
@@ -296,6 +319,7 @@ impl Maker<'_, '_> {
         );
         let len = usize::try_from(len).map_err(|_| UNUSUAL)?;
         let source = crate::memory::Array::moved(handle, len)?;
+        self.spend(len)?;
         let mut copy = BlockMut::<u8>::zeroed(len).map_err(|e| e.to_string())?;
         source.load(0, &mut copy);
         Ok(copy.freeze())
@@ -354,7 +378,7 @@ impl Maker<'_, '_> {
             .and_then(|state| self.unit(*state.get(8)?))
             .unwrap_or_default();
         let typestr = format!("{order}{kind}{unit}");
-        if item_size(&typestr).is_none() || typestr.len() > 40 {
+        if item_size(&typestr).is_none() {
             return Err(UNUSUAL.into());
         }
         Ok(typestr)
@@ -376,7 +400,13 @@ impl Maker<'_, '_> {
     }
 
     /// Returns a shared object of Procession. None if it is of a kind that values do not have.
-    fn shared(&self, module: &str, name: &str, args: &[Item], made: &Made) -> Result<Option<Value>, Refusal> {
+    fn shared(
+        &mut self,
+        module: &str,
+        name: &str,
+        args: &[Item],
+        made: &Made,
+    ) -> Result<Option<Value>, Refusal> {
         let graph = self.graph;
         let (kind, handle, described) = match (module, name, args) {
             ("procession.rust", "_opened", [kind, handle, described]) => {
@@ -420,8 +450,9 @@ impl Maker<'_, '_> {
             }
             _ => return Ok(None),
         };
-        let mut bytes = graph.bytes(handle).ok_or(UNUSUAL)?.to_vec();
-        bytes.extend_from_slice(&described);
+        let handle = graph.bytes(handle).ok_or(UNUSUAL)?;
+        self.spend(handle.len())?;
+        let bytes = [handle, &described].concat();
         Ok(Some(Value::Shared(Shared::arrived(kind, &bytes, true)?)))
     }
 

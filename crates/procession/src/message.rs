@@ -323,7 +323,10 @@ fn decode<T: Message>(bytes: &[u8], block: Option<&Block<u8>>, raw: &mut Raw) ->
             }
             match value {
                 Value::Bytes(bytes) if TypeId::of::<T>() == TypeId::of::<Vec<u8>>() => Ok(is(bytes)),
-                other => typed::from_value(other).map_err(Refusal::from),
+                other => {
+                    let beside: usize = raw.buffers.iter().map(|buffer| buffer.len()).sum();
+                    typed::from_value(other, bytes.len().saturating_add(beside)).map_err(Refusal::from)
+                }
             }
         }
     }

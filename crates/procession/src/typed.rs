@@ -19,12 +19,55 @@ use serde::de::{
     Visitor,
 };
 use serde::{Deserializer, forward_to_deserialize_any};
+use std::cell::RefCell;
+use std::collections::HashSet;
 use std::fmt;
 
-/// Makes a `T` of a value.
-pub(crate) fn from_value<T: DeserializeOwned>(value: Value) -> Result<T, String> {
+/// Makes a `T` of the value of a message. `weight`: the number of bytes of the message.
+pub(crate) fn from_value<T: DeserializeOwned>(value: Value, weight: usize) -> Result<T, String> {
     crate::transit::begin();
-    T::deserialize(Typed(value)).map_err(|Mismatch(why)| why)
+    let before = EXPANDED.replace(Some(Expanded {
+        left: weight.saturating_add(FREE),
+        seen: HashSet::new(),
+    }));
+    let made = T::deserialize(Typed(value)).map_err(|Mismatch(why)| why);
+    EXPANDED.set(before);
+    made
+}
+
+/// How many elements ranges and arrays may become in a message of no bytes.
+const FREE: usize = 16 << 20;
+
+thread_local! {
+    static EXPANDED: RefCell<Option<Expanded>> = const { RefCell::new(None) };
+}
+
+/// How many elements ranges and arrays may still become. Without a limit, the few bytes of a range, of an array of empty rows
+/// or of an array that occurs many times could become a list that has no room in any memory.
+struct Expanded {
+    left: usize,
+    /// The addresses of the shared memory of which elements were made: each has as many elements as it has bytes at most.
+    seen: HashSet<usize>,
+}
+
+fn expand(elements: usize, shared: Option<&Array>) -> Result<(), Mismatch> {
+    EXPANDED.with_borrow_mut(|expanded| {
+        let Some(expanded) = expanded else { return Ok(()) };
+        if let Some(array) = shared
+            && expanded.seen.insert(array.as_bytes().as_ptr().addr())
+        {
+            expanded.left = expanded.left.saturating_add(array.as_bytes().len());
+        }
+        match expanded.left.checked_sub(elements) {
+            Some(left) => expanded.left = left,
+            None => {
+                return Err(Mismatch::custom(format!(
+                    "its ranges and arrays have too many elements for a list ({elements} in one of them)"
+                )));
+            }
+        }
+        Ok(())
+    })
 }
 
 /// The reason why a value is no value of the type.
@@ -45,6 +88,9 @@ impl serde::de::Error for Mismatch {
     }
 }
 
+/// The largest int, in bytes, that becomes a text. Digits cost time in the square of their number; Python's own limit is 4300.
+const MOST_DIGITS: usize = 2048;
+
 struct Typed(Value);
 
 impl<'de> Deserializer<'de> for Typed {
@@ -61,7 +107,10 @@ impl<'de> Deserializer<'de> for Typed {
                     Err(_) => visitor.visit_u128(value),
                 },
                 (_, Ok(value)) => visitor.visit_i128(value),
-                _ => visitor.visit_string(value.to_string()),
+                _ if value.to_le_bytes().len() <= MOST_DIGITS => visitor.visit_string(value.to_string()),
+                _ => Err(Mismatch::custom(format!(
+                    "it is {value:?}, which is too long to be written in decimal digits"
+                ))),
             },
             Value::Float(value) => visitor.visit_f64(value),
             Value::Complex { re, im } => elements(vec![Value::Float(re), Value::Float(im)], visitor),
@@ -74,6 +123,7 @@ impl<'de> Deserializer<'de> for Typed {
             // The object stays alive until this function returns, and the handle is opened before.
             Value::Shared(shared) => visitor.visit_bytes(&shared.handle_bytes()),
             Value::Array(array) => {
+                expand(0, array.is_shared().then_some(&array))?;
                 let strides = array.strides();
                 array_from(
                     Place {
@@ -93,11 +143,15 @@ impl<'de> Deserializer<'de> for Typed {
                 Err(name) => visitor.visit_byte_buf(std::os::unix::ffi::OsStringExt::into_vec(name)),
             },
             Value::Uuid(bytes) => visitor.visit_string(hyphenated(bytes)),
-            Value::Range(range) => visitor.visit_seq(Numbers {
-                next: range.start.into(),
-                stop: range.stop.into(),
-                step: range.step.into(),
-            }),
+            Value::Range(range) => {
+                let numbers = Numbers {
+                    next: range.start.into(),
+                    stop: range.stop.into(),
+                    step: range.step.into(),
+                };
+                expand(numbers.len(), None)?;
+                visitor.visit_seq(numbers)
+            }
             Value::Instance(instance) => {
                 if let Some(single) = instance.single() {
                     return Typed(single.clone()).deserialize_any(visitor);
@@ -317,6 +371,16 @@ impl<'de> SeqAccess<'de> for Numbers {
     }
 }
 
+impl Numbers {
+    fn len(&self) -> usize {
+        let distance = self.stop - self.next;
+        if self.step == 0 || (distance < 0) != (self.step < 0) {
+            return 0;
+        }
+        usize::try_from(distance.unsigned_abs().div_ceil(self.step.unsigned_abs())).unwrap_or(usize::MAX)
+    }
+}
+
 /// A part of an array: all elements whose first indices are given.
 #[derive(Clone, Copy)]
 struct Place<'a> {
@@ -330,14 +394,21 @@ struct Place<'a> {
 fn array_from<'de, V: Visitor<'de>>(place: Place<'_>, visitor: V) -> Result<V::Value, Mismatch> {
     let dimension = place.array.shape().len() - place.strides.len();
     match place.strides.split_first() {
-        Some((stride, rest)) => visitor.visit_seq(Row {
-            left: place.array.shape()[dimension],
-            stride: *stride,
-            next: Place {
-                strides: rest,
-                ..place
-            },
-        }),
+        Some((stride, rest)) => {
+            let left = place.array.shape()[dimension];
+            // Rows with elements are no more than these.
+            if rest.is_empty() || place.array.is_empty() {
+                expand(left, None)?;
+            }
+            visitor.visit_seq(Row {
+                left,
+                stride: *stride,
+                next: Place {
+                    strides: rest,
+                    ..place
+                },
+            })
+        }
         None => {
             let element = place.array.element(place.first);
             let element = element.ok_or_else(|| {
@@ -366,7 +437,8 @@ impl<'de> SeqAccess<'de> for Row<'_> {
         }
         self.left -= 1;
         let place = self.next;
-        self.next.first += self.stride;
+        // The array has no elements if this would overflow.
+        self.next.first = self.next.first.saturating_add(self.stride);
         seed.deserialize(Part(place)).map(Some)
     }
 

@@ -10,6 +10,11 @@ use std::collections::HashMap;
 
 pub(crate) const MALFORMED: &str = "it is a malformed pickle";
 const NOT_WRITTEN: &str = "it is a pickle with instructions that Python's pickler does not write by itself";
+const TOO_OLD: &str = "it is a pickle of the protocol 0 or 1: write it with the protocol 2 or a later one";
+const LONG_NAME: &str = "it names a class or a function by more than 4096 bytes";
+
+/// The longest name of a module, a class or a function, in bytes. Every object of a class names it, so it is copied often.
+pub(crate) const LONGEST_NAME: usize = 4096;
 
 /// Reads a pickle as a graph.
 pub(crate) fn read(bytes: &[u8]) -> Result<Graph<'_>, &'static str> {
@@ -128,7 +133,7 @@ impl<'a> Machine<'a> {
                 }
                 b'c' => {
                     let (module, name) = (self.line()?, self.line()?);
-                    self.push(Node::Global(module, name))?;
+                    self.named(module, name)?;
                 }
                 0x93 => self.global()?,
                 b'R' => self.make(true, false)?,
@@ -162,6 +167,9 @@ impl<'a> Machine<'a> {
                 b'j' => {
                     let place = u32::from_le_bytes(self.take()?);
                     self.recall(place.into())?;
+                }
+                b'F' | b'I' | b'L' | b'S' | b'T' | b'U' | b'V' | b'd' | b'g' | b'i' | b'l' | b'o' | b'p' => {
+                    return Err(TOO_OLD);
                 }
                 _ => return Err(NOT_WRITTEN),
             }
@@ -285,6 +293,13 @@ impl<'a> Machine<'a> {
             _ => None,
         };
         let (module, name) = (name(two[0]).ok_or(MALFORMED)?, name(two[1]).ok_or(MALFORMED)?);
+        self.named(module, name)
+    }
+
+    fn named(&mut self, module: &'a str, name: &'a str) -> Step {
+        if module.len().max(name.len()) > LONGEST_NAME {
+            return Err(LONG_NAME);
+        }
         self.push(Node::Global(module, name))
     }
 

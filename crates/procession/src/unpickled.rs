@@ -1,7 +1,7 @@
 //! Makes values of the objects of a pickle.
 //!
 //! An object that occurs several times becomes several values, so a few bytes could stand for gigabytes of nested tuples.
-//! What is copied for repeated objects is therefore limited, and so is the depth.
+//! What is copied and looked at for repeated objects is therefore limited, and so is the depth.
 
 use crate::array::Array;
 use crate::block::Block;
@@ -11,6 +11,9 @@ use crate::value::Value;
 
 /// The deepest nesting that is read and written.
 pub(crate) const DEEPEST: usize = 200;
+
+/// A reason of so many bytes names enough of the objects around the one that is no value.
+const LONG: usize = 500;
 
 /// The reason why something is no value.
 #[derive(Debug)]
@@ -34,17 +37,18 @@ impl From<String> for Refusal {
 
 /// Makes the value of a pickle. `buffers` are the buffers that came beside it.
 pub(crate) fn read(bytes: &[u8], buffers: &[Block<u8>]) -> Result<Value, Refusal> {
-    // Large enough for a list that has one row a thousand times.
-    let mut budget = bytes.len().saturating_mul(64).saturating_add(64 << 20);
-    read_within(bytes, buffers, &mut budget, false)
+    // Large enough for a list that has one row a thousand times, and for any list in which nothing is repeated: one byte of a
+    // pickle, an empty tuple, becomes two values at most, and the five bytes of an instance some hundred bytes.
+    let mut budget = bytes.len().saturating_mul(128).saturating_add(64 << 20);
+    read_within(bytes, buffers, &mut budget, None)
 }
 
-/// Makes the value of a pickle that may itself stand in a pickle (`is_inner`). `budget`: how many bytes values may take.
+/// Makes the value of a pickle. `budget`: how many bytes values may take. `within`: how deep the pickle stands in another one.
 pub(crate) fn read_within(
     bytes: &[u8],
     buffers: &[Block<u8>],
     budget: &mut usize,
-    is_inner: bool,
+    within: Option<usize>,
 ) -> Result<Value, Refusal> {
     let graph = crate::unpickle::read(bytes)?;
     let mut maker = Maker {
@@ -52,9 +56,9 @@ pub(crate) fn read_within(
         open: vec![false; graph.nodes.len()],
         graph: &graph,
         buffers,
-        is_inner,
+        is_inner: within.is_some(),
     };
-    let made = maker.value(graph.root, 0);
+    let made = maker.value(graph.root, within.unwrap_or_default());
     *budget = maker.budget;
     made
 }
@@ -159,14 +163,35 @@ impl<'g, 'a> Maker<'g, 'a> {
         buffer.ok_or_else(|| "it names a buffer that did not come with it".into())
     }
 
+    /// Returns how many bytes an object copies or looks at of what it directly refers to: its class, its arguments, the entries
+    /// of its state. All these can be parts of other objects too.
+    pub(crate) fn referred(&self, made: &Made) -> usize {
+        let each = size_of::<Value>();
+        let size = |item: &Item| match self.graph.node(*item) {
+            Some(Node::Str(bytes) | Node::Bytes(bytes) | Node::Long(bytes)) => bytes.len(),
+            Some(Node::Tuple(items) | Node::List(items)) => each * items.len(),
+            Some(Node::Dict(pairs)) => each * pairs.len(),
+            _ => 0,
+        };
+        let args = self.graph.sequence(made.args).unwrap_or_default();
+        let state = made.state.as_ref().map_or(0, size);
+        args.iter().map(size).sum::<usize>() + each * args.len() + state
+    }
+
     fn made(&mut self, made: &Made, depth: usize) -> Result<Value, Refusal> {
+        self.spend(self.referred(made))?;
         let Some((module, name)) = self.graph.name(made.callable) else {
             return Err("it contains an object that Python makes by calling something without a name".into());
         };
+        self.spend(module.len() + name.len())?;
         let class = || format!("{module}.{name}");
-        let result = match self.known(module, &name, made, depth) {
-            Ok(Some(known)) => Ok(known),
-            Ok(None) => self.instance(module, &name, made, depth),
+        let result = match self.container(module, &name, made, depth) {
+            Ok(None) => match self.known(module, &name, made, depth) {
+                Ok(Some(known)) => Ok(known),
+                Ok(None) => self.instance(module, &name, made, depth),
+                Err(refusal) => Err(refusal),
+            },
+            Ok(Some(container)) => Ok(container),
             Err(refusal) => Err(refusal),
         };
         result.map_err(|inner| {
@@ -176,6 +201,7 @@ impl<'g, 'a> Maker<'g, 'a> {
                 Some(_) if made_by => inner,
                 _ => Refusal {
                     why: match inner.class {
+                        Some(_) if inner.why.len() > LONG => inner.why,
                         Some(_) => format!("{}, in an instance of {}", inner.why, class()),
                         None => format!("it contains an instance of {} of which {}", class(), inner.why),
                     },

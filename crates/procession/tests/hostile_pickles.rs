@@ -1,66 +1,16 @@
 //! Pickles of any origin: no panic, no endless work, memory in proportion to their length.
 
+mod common;
+
+use common::raw::Raw;
 use procession::{Array, Block, GetError, Queue, Value};
-use procession_core::family::{Family, Handle};
 use procession_core::message;
 use procession_core::message::buffers::Head;
-use procession_core::queue::{self as core, LockPolicy, Parcel, Put};
-use serde::{Deserialize, Deserializer};
 
 procession::init_before_main!();
 
 /// What Python's pickler (protocol 5) has written of a dict of arrays, numbers, dates and other everyday objects.
 const EVERYDAY: &[u8] = include_bytes!("data/everyday.pickle");
-
-/// Bytes in the format of a handle.
-struct Bytes(Vec<u8>);
-
-impl<'de> Deserialize<'de> for Bytes {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Vec::<u8>::deserialize(deserializer).map(Bytes)
-    }
-}
-
-/// A queue, and the core's view of it, through which any bytes can be put.
-struct Raw {
-    queue: Queue<Value>,
-    core: core::Queue,
-}
-
-impl Raw {
-    fn new() -> Raw {
-        let queue = Queue::<Value>::new().unwrap();
-        let Bytes(handle) = postcard::from_bytes(&postcard::to_allocvec(&queue).unwrap()).unwrap();
-        let core = core::Queue::open(&Handle::from_bytes(&handle).unwrap()).unwrap();
-        Raw { queue, core }
-    }
-
-    fn put(&self, bytes: &[u8], encoding: u32, buffers: &[&[u8]]) {
-        let family = Family::home().unwrap();
-        let refs = buffers
-            .iter()
-            .map(|buffer| family.buffer(buffer).unwrap())
-            .collect();
-        let mut parcel = Parcel::pack(family, [bytes, &[]], encoding, refs, 0).unwrap();
-        let put = self.core.try_put(&mut parcel, LockPolicy::Bounded);
-        assert!(matches!(put, Ok(Put::Done)));
-    }
-
-    fn read(&self, pickle: &[u8]) -> Result<Value, GetError> {
-        self.put(pickle, message::PICKLE, &[]);
-        self.queue.try_get()
-    }
-
-    fn refused(&self, pickle: &[u8]) -> String {
-        match self.read(pickle) {
-            Err(GetError::Decode(error)) => {
-                assert_eq!(error.bytes(), pickle);
-                error.reason().to_owned()
-            }
-            other => panic!("{other:?}"),
-        }
-    }
-}
 
 /// The greatest number of KiB that this process has used.
 fn peak() -> u64 {

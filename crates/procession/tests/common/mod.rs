@@ -3,11 +3,13 @@
 
 #[cfg(feature = "crash-points")]
 pub mod points;
+pub mod raw;
 
 use procession::{Builder, Message, Process, StartMethod};
-use procession_core::family::Family;
 use procession_core::family::label::TEXT;
 use procession_core::family::object::{Header, Kind, Tag};
+use procession_core::family::waits::{IN_LOOP, WaitsBlock, What};
+use procession_core::family::{Family, Seat};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -62,6 +64,30 @@ pub fn eventually(mut is_so: impl FnMut() -> bool) -> bool {
         std::thread::sleep(Duration::from_millis(1));
     }
     is_so()
+}
+
+/// What the async tasks of this process wait for, by their records: the details of those that wait for `what`.
+pub fn waits_in_loops(what: What) -> Vec<u64> {
+    let family = Family::home().unwrap();
+    let own = |seat: &Seat| seat.slot().pid() == std::process::id();
+    let mut block = family
+        .seats()
+        .find(own)
+        .unwrap()
+        .slot()
+        .waits
+        .load(Ordering::Acquire);
+    let mut details = Vec::new();
+    while block != 0 {
+        let here = family.at::<WaitsBlock>(block);
+        for record in &here.records {
+            if record.thread.load(Ordering::Acquire) as u32 == what as u32 | IN_LOOP as u32 {
+                details.push(record.detail.load(Ordering::Relaxed));
+            }
+        }
+        block = here.next.load(Ordering::Acquire);
+    }
+    details
 }
 
 /// The texts of all labels in the family's memory: name, a zero byte, place.
