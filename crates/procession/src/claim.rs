@@ -141,6 +141,8 @@ impl<T: Message> Queue<T> {
     }
 
     fn decoded(&self, claim: core::Claim) -> Result<Claim<T>, GetError> {
+        // Not what another message of this thread has noted.
+        transit::begin();
         let value = message::with_scratch(|scratch| match claim.read(scratch) {
             Ok(Got::Message { encoding, big, refs }) => {
                 Ok(message::incoming::<T>(scratch, encoding, big, refs))

@@ -4,7 +4,8 @@
 mod common;
 
 use common::{LIMIT, Way, joined};
-use procession::{Block, Fd, GetError, Process, PutError, Queue, Receiver, bounded_channel, channel};
+use procession::{Block, Fd, GetError, Process, PutError, Queue, Receiver, Value, bounded_channel, channel};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::io::{PipeReader, Read, Write, pipe};
 use std::time::Duration;
 
@@ -155,4 +156,30 @@ fn a_queue_that_ends_takes_claimed_messages_along() {
     drop(queue);
     assert_eq!(claim[99], 1);
     drop(claim);
+}
+
+#[test]
+fn a_message_that_cannot_be_decoded_is_consumed_whatever_failed_before() {
+    // In a child, because the limit is that of a process.
+    let child: Process = Way::Spawn.start(
+        |()| {
+            let files = Queue::<Fd<PipeReader>>::new().unwrap();
+            files.put(&Fd(pipe().unwrap().0)).unwrap();
+            let values = Queue::<Value>::new().unwrap();
+            let numbers = Queue::<u32>::try_from(&Value::from(&values)).unwrap();
+            numbers.put(&5).unwrap();
+            let before = getrlimit(Resource::Nofile);
+            let current = Some(3);
+            setrlimit(Resource::Nofile, Rlimit { current, ..before }).unwrap();
+            files.try_claim().map(drop).unwrap_err();
+            setrlimit(Resource::Nofile, before).unwrap();
+            // Python has not put it, so it is no value.
+            assert!(matches!(values.try_claim(), Err(GetError::Decode(_))));
+            assert!(matches!(values.try_claim(), Err(GetError::Empty)));
+            // This one goes back.
+            files.try_claim().unwrap().ack();
+        },
+        (),
+    );
+    joined(child).unwrap();
 }

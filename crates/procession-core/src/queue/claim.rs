@@ -66,11 +66,13 @@ pub struct ClaimObject {
     weight: AtomicU64,
     /// Number of references that are not released yet.
     left: AtomicU64,
-    spare: [AtomicU64; 7],
+    /// How often the message was claimed.
+    round: AtomicU64,
+    spare: [AtomicU64; 6],
 }
 
 const BODY: u64 = 192;
-shared!(ClaimObject, BODY, { header, queue, state, owner, number, next, message, weight, left, spare });
+shared!(ClaimObject, BODY, { header, queue, state, owner, number, next, message, weight, left, round, spare });
 
 /// Result of an attempt to claim a message.
 #[derive(Debug)]
@@ -98,9 +100,9 @@ impl Claimed {
     }
 }
 
-/// A claimed message. Dropping it gives the message back.
+/// A claimed message: the reference to the claim, and the round in which it was claimed. Dropping it gives the message back.
 #[derive(Debug)]
-pub struct Claim(Option<Hold>);
+pub struct Claim(Option<(Hold, u64)>);
 
 fn object(family: &'static Family, claim: u64) -> &'static ClaimObject {
     family.at(claim)
@@ -122,7 +124,8 @@ fn add(txn: &mut Txn, word: &AtomicU64, by: i64) {
     txn.write(word, value.saturating_add_signed(by));
 }
 
-/// Notes that a claim goes to the list of the messages that came back.
+/// Notes that a claim goes to the list of the messages that came back. Those that a process claimed one after the other come back
+/// in that order, or the other way round: the search of their place ends at once, also if there are thousands.
 fn note_returned(txn: &mut Txn, claim: u64) {
     let family = txn.family;
     let returned = object(family, claim);
@@ -130,12 +133,20 @@ fn note_returned(txn: &mut Txn, claim: u64) {
     let number = txn.read(&returned.number);
     let mut link = &queue.returned;
     let mut behind = txn.read(link);
+    let last = txn.read(&queue.returned_last);
+    if behind != 0 && txn.read(&object(family, last).number) < number {
+        link = &object(family, last).next;
+        behind = 0;
+    }
     while behind != 0 && txn.read(&object(family, behind).number) < number {
         link = &object(family, behind).next;
         behind = txn.read(link);
     }
     txn.write(&returned.next, behind);
     txn.write(link, claim);
+    if behind == 0 {
+        txn.write(&queue.returned_last, claim);
+    }
     txn.write(&returned.state, RETURNED);
     add(txn, &queue.returned_count, 1);
 }
@@ -271,6 +282,7 @@ impl Queue {
             (&claim.message[1], words[1]),
             (&claim.weight, weight),
             (&claim.left, refs),
+            (&claim.round, 1),
         ] {
             word.store(value, Ordering::Relaxed);
         }
@@ -299,7 +311,7 @@ impl Queue {
         if segment != here.segment {
             family.reclaim();
         }
-        Ok(Claimed::Claim(Claim(Some(hold))))
+        Ok(Claimed::Claim(Claim(Some((hold, 1)))))
     }
 
     /// Claims the first message that came back.
@@ -317,12 +329,14 @@ impl Queue {
         let next = txn.read(&claim.next);
         txn.write(&queue.returned, next);
         add(&mut txn, &queue.returned_count, -1);
+        let round = txn.read(&claim.round) + 1;
+        txn.write(&claim.round, round);
         txn.write(&claim.owner, me);
         txn.write(&claim.state, CLAIMED);
         add(&mut txn, &family.at::<Header>(self.0.hold.offset).refs, 1);
         txn.commit();
         crash_point!("claim.claimed again");
-        Ok(Some(Claim(Some(hold))))
+        Ok(Some(Claim(Some((hold, round)))))
     }
 
     /// Takes the first message that came back, as [`Queue::try_get`] takes the others. None: there is none any more.
@@ -421,7 +435,7 @@ impl Claim {
     /// # Errors
     /// No memory is left for the held table.
     pub fn read(&self, into: &mut Vec<u8>) -> Result<Got> {
-        let Some(hold) = &self.0 else {
+        let Some((hold, _)) = &self.0 else {
             return Ok(Got::Empty);
         };
         let family = hold.family;
@@ -455,13 +469,15 @@ impl Claim {
     }
 
     /// Takes the reference, if this process has claimed the message. A process that was forked from it has a copy of this
-    /// value, and a reference, but not the message.
+    /// value, and a reference, but not the message; if it claims the message later, that is another round.
     fn take_if_own(&mut self) -> Option<Hold> {
-        let hold = self.0.take()?;
+        let (hold, round) = self.0.take()?;
         let claim = object(hold.family, hold.offset);
         let me = hold.family.current_seat()?.number();
-        (claim.state.load(Ordering::Relaxed) == CLAIMED && claim.owner.load(Ordering::Relaxed) == me)
-            .then_some(hold)
+        let is_own = claim.state.load(Ordering::Relaxed) == CLAIMED
+            && claim.owner.load(Ordering::Relaxed) == me
+            && claim.round.load(Ordering::Relaxed) == round;
+        is_own.then_some(hold)
     }
 }
 

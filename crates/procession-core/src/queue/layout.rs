@@ -111,7 +111,9 @@ pub struct QueueObject {
     pub(super) returned_count: AtomicU64,
     /// Number of bytes of the messages that are claimed or came back.
     pub(super) claimed_bytes: AtomicU64,
-    done_spare: [AtomicU64; 5],
+    /// Offset of the last claim that came back; it means nothing while `returned` is 0.
+    pub(super) returned_last: AtomicU64,
+    done_spare: [AtomicU64; 4],
 }
 
 /// State: messages can be put and taken.
@@ -140,7 +142,8 @@ pub struct Segment {
 shared!(Cursor, 24, { segment, position, bytes });
 shared!(QueueObject, 512, {
     header, maxsize, maxbytes, put_mutex, get_mutex, first, state, returned, claims, put_count, tails, put_by, get_count, heads,
-    get_by, items, room, done_count, done, returned_count, claimed_bytes, done_spare,
+    get_by, items, room, done_count, done, returned_count, claimed_bytes, returned_last,
+    done_spare,
 });
 shared!(Segment, SEGMENT_HEADER, { header, start, capacity, end, next, spare });
 
