@@ -171,15 +171,59 @@ impl Listener {
     /// [`ConnectionError::Refused`]: one program was refused, and the next call may succeed. [`ConnectionError::Io`]: no
     /// descriptor is free, for example.
     pub fn accept(&self) -> Result<Connection, ConnectionError> {
-        let socket = match &self.socket {
-            Socket::Unix(socket, _) => socket.as_fd(),
-            Socket::Tcp(socket) => socket.as_fd(),
-        };
-        let stream = self.handshakes.accept(socket, &self.key, || match &self.socket {
+        loop {
+            if let Some(connection) = self.accept_one(true)? {
+                return Ok(connection);
+            }
+        }
+    }
+
+    /// Returns a connection whose handshake is complete; None if there is none now. It never waits for the program at the other
+    /// side: it accepts the programs that have connected, and continues their handshakes as far as these have answered. It also
+    /// returns None while another thread is in [`accept`](Listener::accept).
+    ///
+    /// [`Select::accept`](crate::Select::accept) says when to call it again. A program whose time for the handshake is over is
+    /// refused by the next call.
+    ///
+    /// # Errors
+    /// Those of [`accept`](Listener::accept).
+    ///
+    /// ```
+    /// use procession::{Client, Listener, Select};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let listener = Listener::bind_tcp("127.0.0.1:0", b"the secret")?;
+    /// assert!(listener.try_accept()?.is_none());
+    /// let address = listener.address()?;
+    /// let client = std::thread::spawn(move || Client::connect(&address, b"the secret").is_ok());
+    /// let mut select = Select::new();
+    /// select.accept(&listener)?;
+    /// let _connection = loop {
+    ///     select.ready();
+    ///     if let Some(connection) = listener.try_accept()? {
+    ///         break connection;
+    ///     }
+    /// };
+    /// assert!(client.join().unwrap());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn try_accept(&self) -> Result<Option<Connection>, ConnectionError> {
+        self.accept_one(false)
+    }
+
+    fn accept_one(&self, waits: bool) -> Result<Option<Connection>, ConnectionError> {
+        let next = || match &self.socket {
             Socket::Unix(socket, _) => Ok(Stream::Unix(socket.accept()?.0)),
             Socket::Tcp(socket) => Ok(Stream::Tcp(socket.accept()?.0)),
-        })?;
-        Connection::new(stream)
+        };
+        let accepted = self.handshakes.accept(self.as_fd(), &self.key, waits, next)?;
+        accepted.map(Connection::new).transpose()
+    }
+
+    /// Returns a descriptor that is readable when an attempt to accept has something to do.
+    pub(crate) fn news(&self) -> io::Result<BorrowedFd<'_>> {
+        self.handshakes.news(self.as_fd())
     }
 }
 

@@ -1,6 +1,7 @@
 //! Waiting for one of many things in a thread: see [`waits`](crate::waits) for how.
 
 use crate::channel::{Duplex, Receiver, Sender};
+use crate::connection::Listener;
 use crate::message::Message;
 use crate::process::Process;
 use crate::queue::Queue;
@@ -144,11 +145,22 @@ impl Select {
         self.readable(process.sentinel()?)
     }
 
-    /// Adds a descriptor: ready when it is readable, or its other end is closed. [`Connection`](crate::Connection),
-    /// [`Listener`](crate::Listener) and the standard library's sockets and pipes have one.
+    /// Adds a listener: ready when a program connects, and when a program that has connected answers in its handshake.
+    /// [`Listener::try_accept`] then returns a connection if a handshake is complete. So a program that connects and says nothing
+    /// keeps no other source waiting. A listener that is dropped is not ready any more.
     ///
-    /// A message of a connection may arrive in pieces: `recv` then waits for the rest of it. A listener is ready when a program
-    /// connects; `accept` then waits for its handshake, as ever for at most the time limit of the handshake.
+    /// # Errors
+    /// No descriptor is free.
+    pub fn accept(&mut self, listener: &Listener) -> io::Result<usize> {
+        self.readable(listener.news()?)
+    }
+
+    /// Adds a descriptor: ready when it is readable, or its other end is closed. [`Connection`](crate::Connection),
+    /// [`Listener`] and the standard library's sockets and pipes have one.
+    ///
+    /// A message of a connection may arrive in pieces: `recv` then waits for the rest of it. The descriptor of a listener is
+    /// ready when a program connects; [`Listener::accept`] then waits for its handshake. Use [`accept`](Select::accept) if the
+    /// thread must not wait.
     ///
     /// # Errors
     /// No descriptor is free.

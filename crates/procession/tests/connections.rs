@@ -2,8 +2,10 @@
 
 mod common;
 
-use common::{LIMIT, Way, joined};
-use procession::{Address, Client, Connection, ConnectionError, Listener, Process, SharedMemory, Value};
+use common::{LIMIT, Way, eventually, joined};
+use procession::{
+    Address, Client, Connection, ConnectionError, Listener, Process, Select, SharedMemory, Value,
+};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
@@ -262,4 +264,56 @@ fn a_stale_handle_is_an_error_that_says_so() {
         queue.get_timeout(LIMIT / 1000),
         Err(procession::GetError::Empty)
     ));
+}
+
+#[test]
+fn a_select_accepts_beside_programs_that_are_silent_slow_or_wrong() {
+    let listener = Listener::bind_tcp("127.0.0.1:0", b"key").unwrap();
+    let address = listener.address().unwrap();
+    let Address::Tcp(port) = &address else {
+        panic!("no TCP")
+    };
+    assert!(listener.try_accept().unwrap().is_none());
+    // It connects before the select exists, and says nothing.
+    let silent = TcpStream::connect(port).unwrap();
+    assert!(eventually(|| {
+        assert!(listener.try_accept().unwrap().is_none());
+        let mut first = [0; 1];
+        silent.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
+        silent.peek(&mut first).is_ok() // its challenge has come
+    }));
+    let mut select = Select::new();
+    let programs = select.accept(&listener).unwrap();
+    assert_eq!(select.ready_timeout(Duration::from_millis(30)), None);
+    let mut next = || {
+        loop {
+            assert_eq!(select.ready_timeout(LIMIT), Some(programs));
+            match listener.try_accept() {
+                Ok(None) => {}
+                Ok(Some(connection)) => return Ok(connection),
+                Err(e) => return Err(e),
+            }
+        }
+    };
+    for round in 0..20u32 {
+        let address = address.clone();
+        let client = std::thread::spawn(move || {
+            let connection = Client::connect(&address, b"key").unwrap();
+            connection.send(&round).unwrap();
+        });
+        assert_eq!(next().unwrap().recv::<u32>().unwrap(), round);
+        client.join().unwrap();
+    }
+    let wrong = std::thread::spawn({
+        let address = address.clone();
+        move || Client::connect(&address, b"wrong").is_err()
+    });
+    assert!(matches!(next(), Err(ConnectionError::Refused(_))));
+    assert!(wrong.join().unwrap());
+    // The silent one goes away.
+    drop(silent);
+    assert!(matches!(next(), Err(ConnectionError::Refused(_))));
+    assert_eq!(select.ready_timeout(Duration::from_millis(30)), None);
+    drop(listener);
+    assert_eq!(select.ready_timeout(Duration::from_millis(30)), None);
 }
