@@ -6,9 +6,13 @@ mod awaited;
 mod common;
 
 use awaited::run;
-use common::LIMIT;
+use common::{LIMIT, Way, joined, waits_in_loops};
 use futures::future::join_all;
-use procession::{Pool, TaskError};
+use procession::{Pool, Process, TaskError};
+use procession_core::family::waits::What;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Wake};
 use std::time::Duration;
 
 procession::init_before_main!();
@@ -90,4 +94,63 @@ fn tasks_are_awaited_beside_threads_that_join_others() {
         });
         assert!(joins.join().unwrap());
     });
+}
+
+#[test]
+fn an_observer_knows_for_which_tasks_of_a_pool_async_tasks_wait() {
+    // In a process of its own, because other tests wait for tasks too.
+    let child: Process = Way::Spawn.start(
+        |()| {
+            let pool = Pool::new(1).unwrap();
+            let (go, gone) = procession::channel::<()>().unwrap();
+            run(async {
+                let wait = |gone: procession::Receiver<()>| gone.recv().is_ok();
+                let mut task = pool.submit(wait, gone).unwrap();
+                for _ in 0..3 {
+                    let early = tokio::time::timeout(Duration::from_millis(1), &mut task).await;
+                    assert!(early.is_err());
+                    assert_eq!(waits_in_loops(What::Result).len(), 1);
+                }
+                go.send(&()).unwrap();
+                assert!((&mut task).await.unwrap());
+                assert!(waits_in_loops(What::Result).is_empty());
+                let mut dropped = pool.submit(|()| std::thread::sleep(LIMIT * 10), ()).unwrap();
+                let early = tokio::time::timeout(Duration::from_millis(1), &mut dropped).await;
+                assert!(early.is_err());
+                drop(dropped);
+                assert!(waits_in_loops(What::Result).is_empty());
+            });
+        },
+        (),
+    );
+    joined(child).unwrap();
+}
+
+#[test]
+fn a_pool_outlives_a_waker_that_panics() {
+    struct Panics;
+
+    impl Wake for Panics {
+        fn wake(self: Arc<Self>) {
+            panic!("this waker panics");
+        }
+    }
+
+    let pool = Pool::new(1).unwrap();
+    let (go, gone) = procession::channel::<()>().unwrap();
+    let task = pool.submit(|gone: procession::Receiver<()>| gone.recv().is_ok(), gone);
+    let mut task = task.unwrap();
+    let waker = Arc::new(Panics).into();
+    assert!(
+        Pin::new(&mut task)
+            .poll(&mut Context::from_waker(&waker))
+            .is_pending()
+    );
+    go.send(&()).unwrap();
+    assert!(task.join().unwrap());
+    // The supervising thread still tells of results.
+    assert_eq!(run(pool.submit(|n: u64| n, 7).unwrap()).unwrap(), 7);
+    let died = run(pool.submit(|()| -> u64 { std::process::abort() }, ()).unwrap());
+    assert!(matches!(died, Err(TaskError::Died { .. })));
+    assert_eq!(run(pool.submit(|n: u64| n, 8).unwrap()).unwrap(), 8);
 }

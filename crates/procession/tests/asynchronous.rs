@@ -8,10 +8,11 @@ mod awaited;
 mod common;
 
 use awaited::run;
-use common::{LIMIT, Way, eventually, joined};
+use common::{LIMIT, Way, eventually, joined, waits_in_loops};
 use futures::executor::block_on;
 use futures::future::{Either, join_all, select};
 use procession::{Event, GetError, Process, PutError, Queue, Receiver, Semaphore, Sender};
+use procession_core::family::waits::What;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -146,15 +147,25 @@ fn a_child_has_a_reactor_of_its_own(way: Way) {
 fn the_end_of_a_process_wakes_its_future(way: Way) {
     let child = way.start(|()| std::thread::sleep(LIMIT * 10), ());
     let other = way.start(|n: u64| n * 2, 21);
+    let waits = |pid: u32| {
+        let waits = waits_in_loops(What::Join).into_iter();
+        waits.filter(|detail| *detail == u64::from(pid)).count()
+    };
     run(async {
         let ((), status, twice) = tokio::join!(
-            async { child.kill().unwrap() },
+            async {
+                // They are yet to be polled, and then an observer knows for what they wait.
+                tokio::task::yield_now().await;
+                assert_eq!(waits(child.pid()), 2);
+                child.kill().unwrap();
+            },
             // Two tasks may wait for one process.
             async { tokio::join!(child.wait_async(), child.wait_async()).1 },
             other.join_async(),
         );
         assert_eq!(status.signal(), Some(9));
         assert_eq!(twice.unwrap(), 42);
+        assert_eq!(waits(child.pid()), 0);
     });
 }
 

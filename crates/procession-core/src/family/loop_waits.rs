@@ -26,21 +26,29 @@ impl LoopWait {
     /// no memory is left, or a stopped process is in the ledger: then the task waits without a record.
     #[must_use]
     pub(crate) fn new(hold: &Hold, what: What, detail: u64, deadline: Deadline) -> Option<LoopWait> {
+        let reason = Reason {
+            seen: hold.header().operations.load(Ordering::Relaxed),
+            detail,
+            ..Reason::of(hold, what)
+        };
+        LoopWait::begin(hold.family, reason, deadline)
+    }
+
+    /// Like [`LoopWait::new`], for any reason.
+    #[must_use]
+    pub(crate) fn begin(family: &'static Family, reason: Reason, deadline: Deadline) -> Option<LoopWait> {
         if PRESENT.fetch_add(1, Ordering::Relaxed) >= MOST {
             PRESENT.fetch_sub(1, Ordering::Relaxed);
             return None;
         }
-        let family = hold.family;
         let Some(offset) = family.free_record() else {
             PRESENT.fetch_sub(1, Ordering::Relaxed);
             return None;
         };
         let seat = family.seat.load(Ordering::Acquire);
         let reason = Reason {
-            seen: hold.header().operations.load(Ordering::Relaxed),
-            detail,
             since: about_now(),
-            ..Reason::of(hold, what)
+            ..reason
         };
         family.at::<WaitRecord>(offset).write(&reason, deadline, IN_LOOP);
         Some(LoopWait {

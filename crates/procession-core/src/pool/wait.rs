@@ -4,6 +4,7 @@ use super::layout::Head;
 use super::message::Arrived;
 use super::table::{Outcome, Phase, State};
 use super::{Pool, WaitOutcome};
+use crate::family::loop_waits::LoopWait;
 use crate::family::waits::{Reason, What};
 use crate::queue::{Batch, Got, GotBatch, LockPolicy, Parcel};
 use crate::sys::clock::{Deadline, now};
@@ -187,6 +188,12 @@ impl Pool {
         }
         let _recorded = self.family().record_wait(reason, now(), deadline);
         wait()
+    }
+
+    /// Records that an async task waits for a task of this pool: see [`crate::family::loop_waits`].
+    #[must_use]
+    pub fn wait_in_loop(&self, task: u64) -> Option<LoopWait> {
+        LoopWait::begin(self.family(), self.reason(task, 0), Deadline::NEVER)
     }
 
     /// Before a thread stops waiting: the supervisor may have to wait in its place, or to end a pool that was closed.

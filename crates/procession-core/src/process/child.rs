@@ -39,6 +39,7 @@
 //!  - [waitid(2)](https://man7.org/linux/man-pages/man2/waitid.2.html)
 //!  - [pidfd_open(2)](https://man7.org/linux/man-pages/man2/pidfd_open.2.html)
 
+use crate::family::loop_waits::LoopWait;
 use crate::family::waits::{Reason, Recorded, What};
 use crate::family::{Family, Seat};
 use crate::sys::clock::{Deadline, now};
@@ -262,18 +263,30 @@ impl Child {
 
     /// Records the wait in this process's seat, for observers, unless that is done.
     fn record_wait(&self, recorded: &mut Option<Recorded>, deadline: Deadline) {
-        let Some(family) = self.seat.map(|seat| seat.family).or_else(Family::home_if_any) else {
-            return;
-        };
+        let Some(family) = self.family() else { return };
         if let Some(recorded) = recorded {
             return family.record_again(recorded, deadline);
         }
-        let reason = Reason {
+        *recorded = Some(family.record_wait(self.reason(), now(), deadline));
+    }
+
+    /// The family in whose memory a wait for this process is recorded.
+    fn family(&self) -> Option<&'static Family> {
+        self.seat.map(|seat| seat.family).or_else(Family::home_if_any)
+    }
+
+    fn reason(&self) -> Reason {
+        Reason {
             seen: self.seat.map_or(0, |seat| seat.number()),
             detail: self.pid.into(),
             ..Reason::without_object(What::Join)
-        };
-        *recorded = Some(family.record_wait(reason, now(), deadline));
+        }
+    }
+
+    /// Records that a task of this thread's event loop waits for the end of the process: see [`crate::family::loop_waits`].
+    #[must_use]
+    pub fn wait_in_loop(&self) -> Option<LoopWait> {
+        LoopWait::begin(self.family()?, self.reason(), Deadline::NEVER)
     }
 
     /// Sends a signal to the process. Does nothing if the process has ended.

@@ -3,6 +3,7 @@
 use super::task::JoinHandle;
 use crate::error::TaskError;
 use crate::message::Message;
+use crate::waits;
 use procession_core::pool::Report;
 use std::collections::HashMap;
 use std::mem::take;
@@ -28,13 +29,13 @@ impl Awaited {
         });
         let ended: Vec<Waker> = ended.collect();
         drop(waiting);
-        ended.into_iter().for_each(Waker::wake);
+        waits::wake(ended);
     }
 
     /// Wakes all, because the pool has ended.
     pub(super) fn wake_all(&self) {
         let waiting = take(&mut *self.lock());
-        waiting.into_values().for_each(Waker::wake);
+        waits::wake(waiting.into_values());
     }
 
     /// Forgets who waits for a task.
@@ -58,6 +59,9 @@ impl<R: Message> Future for JoinHandle<R> {
             drop(old);
             // The waker is known before the report is ordered: a report that comes at once finds it.
             if self.shared.engine.report(id) {
+                if self.recorded.is_none() {
+                    self.recorded = self.shared.engine.wait_in_loop(id);
+                }
                 return Poll::Pending;
             }
         }

@@ -4,6 +4,7 @@ use super::{Pool, Shared, worker};
 use crate::error::{DecodeError, FamilyError, SubmitError, TaskError};
 use crate::message::{self, Message};
 use crate::outcome::Report;
+use procession_core::family::loop_waits::LoopWait;
 use procession_core::pool::{self as core, Outcome, TaskOptions, WaitOutcome};
 use procession_core::sys::clock::Deadline;
 use std::fmt;
@@ -92,6 +93,7 @@ impl<'p> Tasks<'p> {
         Ok(JoinHandle {
             shared: shared.clone(),
             id: Some(id),
+            recorded: None,
             kind: PhantomData,
         })
     }
@@ -121,6 +123,8 @@ pub struct JoinHandle<R: Message> {
     pub(super) shared: Arc<Shared>,
     /// None after the outcome was taken.
     pub(super) id: Option<u64>,
+    /// While an async task waits for it, for observers.
+    pub(super) recorded: Option<LoopWait>,
     kind: PhantomData<fn() -> R>,
 }
 
@@ -169,6 +173,7 @@ impl<R: Message> JoinHandle<R> {
     }
 
     pub(super) fn take(&mut self) -> Result<R, TaskError> {
+        self.recorded = None;
         let outcome = self.id.take().and_then(|id| self.shared.engine.take(id));
         self.shared.value(outcome.unwrap_or(Outcome::Abandoned))
     }

@@ -5,6 +5,7 @@ use crate::error::ProcessError;
 use crate::message::Message;
 use crate::startup;
 use crate::waits::{Descriptor, wake_soon};
+use procession_core::family::loop_waits::LoopWait;
 use procession_core::process::{Child, ChildStatus};
 use procession_core::sys::clock::Deadline;
 use procession_core::sys::pidfd::{self, PollOutcome};
@@ -56,6 +57,8 @@ impl<R: Message> Process<R> {
 struct End {
     /// From the first time when it has to wait.
     descriptor: Option<Descriptor>,
+    /// From then on, for observers.
+    recorded: Option<LoopWait>,
 }
 
 impl End {
@@ -65,6 +68,7 @@ impl End {
         }
         if self.descriptor.is_none() {
             self.descriptor = startup::sentinel(child).and_then(Descriptor::readable).ok();
+            self.recorded = child.wait_in_loop();
         }
         match &mut self.descriptor {
             Some(descriptor) if !reports_the_end(child) => descriptor.wake_when_ready(cx.waker()),

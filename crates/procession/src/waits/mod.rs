@@ -74,6 +74,7 @@ pub(crate) use sources::{Items, Permits, Room, Set};
 use procession_core::family::loop_waits::LoopWait;
 use procession_core::sync::bell::Bell;
 use reactor::Registration;
+pub(crate) use reactor::wake;
 use std::fmt;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};

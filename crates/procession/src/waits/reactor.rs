@@ -527,8 +527,8 @@ impl Reactor {
     }
 }
 
-/// Wakes tasks on the reactor's thread, which must outlive a waker that panics.
-fn wake(wakers: Vec<Waker>) {
+/// Wakes tasks on a thread of this crate, which must outlive a waker that panics.
+pub(crate) fn wake(wakers: impl IntoIterator<Item = Waker>) {
     for waker in wakers {
         let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| waker.wake()));
     }
