@@ -118,6 +118,31 @@ fn only_output_can_be_captured() {
     assert!(error.contains("`stdin`"), "{error}");
 }
 
+#[test]
+fn output_that_cannot_be_printed_is_no_panic() {
+    let (read, write) = std::io::pipe().unwrap();
+    drop(read);
+    let parent = Process::builder().daemon(true).stdout(write).spawn(
+        |()| {
+            let start = || {
+                Process::builder()
+                    .stdout(Stdio::Captured)
+                    .spawn(|()| println!("by the child"), ())
+            };
+            start().unwrap().join().unwrap();
+            // A handle that is dropped while its thread panics must not panic as well.
+            let dropped = std::panic::catch_unwind(|| {
+                let child = start().unwrap();
+                assert!(child.wait_timeout(LIMIT).is_some());
+                panic!("on purpose");
+            });
+            dropped.is_err()
+        },
+        (),
+    );
+    assert!(joined(parent.unwrap()).unwrap());
+}
+
 /// What a program gets that asks for it: the text is printed when the process is joined.
 #[test]
 fn a_program_can_ask_for_it() {

@@ -25,6 +25,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
+use std::panic::catch_unwind;
 use std::sync::{Mutex, PoisonError};
 
 /// What a process writes to its standard output and error.
@@ -66,7 +67,8 @@ impl Captured {
         }
         drop(printed);
         if !bytes.is_empty() {
-            print(&String::from_utf8_lossy(&bytes));
+            // The handle may be dropped by a thread that panics already. The program's own output fails in the same way.
+            let _ = catch_unwind(|| print(&String::from_utf8_lossy(&bytes)));
         }
     }
 }
@@ -75,7 +77,7 @@ fn file_in_memory() -> io::Result<File> {
     Ok(rustix::fs::memfd_create(c"procession-output", MemfdFlags::CLOEXEC)?.into())
 }
 
-/// Prints by `print!`, which is what a test harness captures.
+/// Prints by `print!`, which is what a test harness captures. It panics if the standard output is closed.
 #[allow(clippy::print_stdout)]
 fn print(what: &dyn fmt::Display) {
     print!("{what}");
