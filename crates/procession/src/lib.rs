@@ -201,8 +201,8 @@ pub use zerocopy;
 /// The programs in the pages about Rust, as tests.
 #[cfg(doctest)]
 mod pages {
-    #[doc = include_str!("../../../docs/rust.md")]
+    #[doc = include_str!("../pages/rust.md")]
     mod contents {}
-    #[doc = include_str!("../../../docs/rust-programs.md")]
+    #[doc = include_str!("../pages/rust-programs.md")]
     mod programs {}
 }

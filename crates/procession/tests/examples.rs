@@ -130,7 +130,7 @@ fn an_async_program_waits_for_many_things_in_one_thread() {
 
 #[test]
 fn every_example_is_run_by_a_test_and_listed_on_the_page() {
-    let page = include_str!("../../../docs/rust.md");
+    let page = include_str!("../pages/rust.md");
     let mut tests = include_str!("examples.rs").to_owned();
     tests.retain(|c| !c.is_whitespace());
     for name in examples() {
