@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import pytest
 import procession
 from deadlines import PATIENCE, scaled, until
 from procession.rust import Program, from_bytes, to_bytes
-from scenes import report
+from scenes import command, report
 
 ROOT = Path(__file__).resolve().parents[2]
 # The first test waits for a compiler, which on a busy machine takes longer than a test may.
@@ -46,6 +47,30 @@ def test_a_circle_through_rust_and_python_is_a_deadlock(peer: str) -> None:
     for process in (child, program):
         process.kill()
         process.join(PATIENCE)
+
+
+def test_a_pool_of_rust_whose_tasks_report_no_progress_is_counted_by_its_tasks(peer: str) -> None:
+    go = procession.Event()
+    program = Program([peer, "pool"], [go], daemon=True)
+    program.start()
+
+    def running() -> Any:
+        pools = [thing for thing in report(os.getpid())["family"]["objects"] if thing["kind"] == "Pool"]
+        tasks = [worker["task"] for pool in pools for worker in pool["workers"] if worker.get("task")]
+        waiting = [task for task in tasks if task["id"] > 3]
+        return waiting if len(waiting) == 2 else None
+
+    tasks = until(running)
+    assert [task.get("progress") for task in tasks] == [None, None]
+    assert all("work" in str(task) for task in tasks), tasks
+    output, errors, status = command("progress", "--once", str(os.getpid()))
+    assert (errors, status) == ("", 0)
+    lines = output.splitlines()
+    assert len(lines) == 1, output  # one for the pool, and none for its tasks
+    assert re.search(r" 37%\|.*\| 3/8 \[", lines[0]), output
+    go.set()
+    program.join(PATIENCE)
+    assert program.exitcode == 0
 
 
 VALUES = [

@@ -6,7 +6,7 @@ mod values;
 use procession::python::{self, Command};
 use procession::{
     Address, Barrier, Block, BlockMut, Client, ConnectionError, Event, GetError, Listener, Lock, Locked,
-    ProcessError, Queue, RLock, Semaphore, SharedMemory, SharedSlice, Value,
+    Pool, ProcessError, Queue, RLock, Semaphore, SharedMemory, SharedSlice, Value,
 };
 use std::error::Error;
 use std::time::Duration;
@@ -27,6 +27,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         ["blocks"] => blocks(),
         ["die-with-the-lock"] => die_with_the_lock(),
         ["cross"] => cross(),
+        ["pool"] => pool(),
         ["exit", code] => std::process::exit(code.parse()?),
         ["root", interpreter, folder] => root(interpreter, folder),
         ["connect", path] => connect(path),
@@ -43,6 +44,21 @@ fn main() -> Result<(), Box<dyn Error>> {
 fn given<const N: usize>() -> Result<[Value; N], Box<dyn Error>> {
     let values = python::given()?.ok_or("nothing was given")?;
     values.try_into().map_err(|_| "given something else".into())
+}
+
+/// Runs eight tasks, of which all but three wait for the event that was given.
+fn pool() -> Result<(), Box<dyn Error>> {
+    let [go] = given()?;
+    let pool = Pool::new(2)?;
+    let tasks = (0..8).map(|n| pool.submit(work, (n, Event::try_from(&go).ok())));
+    let tasks = tasks.collect::<Result<Vec<_>, _>>()?;
+    Ok(tasks.into_iter().try_for_each(|task| task.join())?)
+}
+
+fn work((number, go): (u32, Option<Event>)) {
+    if number >= 3 {
+        go.unwrap().wait();
+    }
 }
 
 /// Sends every value back, until None arrives.
