@@ -177,7 +177,7 @@ def test_ctrl_c_ends_a_get_and_no_message_is_lost_or_doubled(cluster):
     for n in range(30):
         taken = []
         putter = threading.Timer(0.002 * n, queue.put, (n,))
-        interrupter = threading.Timer(0.0021 * n, os.kill, (os.getpid(), signal.SIGINT))
+        interrupter = threading.Timer(0.0021 * n, signal.pthread_kill, (threading.get_ident(), signal.SIGINT))
         with pytest.raises(KeyboardInterrupt):
             putter.start()
             interrupter.start()
@@ -193,7 +193,7 @@ def test_ctrl_c_ends_a_put_that_waits_for_room(cluster):
     queue = cluster.Queue(1)
     queue.put(1)
     with pytest.raises(KeyboardInterrupt):
-        threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
+        threading.Timer(0.1, signal.pthread_kill, (threading.get_ident(), signal.SIGINT)).start()
         queue.put(2)
     assert queue.get() == 1
     assert queue.empty()

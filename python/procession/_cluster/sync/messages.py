@@ -78,13 +78,13 @@ class Failed:
 class Unpacker:
     """Unpickles the messages of one `get`, and fetches the big ones."""
 
-    def __init__(self, here: Here, queue: int, number: int, deadline: float | None) -> None:
-        """queue, number: those of the queue and of the request in the hub. deadline: None: without limit. A big message
+    def __init__(self, here: Here, queue: int, deadline: float | None) -> None:
+        """queue: its number in the hub. deadline: None: without limit. A big message
         is there, and is fetched for a second also after the deadline."""
         self._here = here
         self._queue = queue
-        self._number = number
-        self._deadline = None if deadline is None else max(deadline, monotonic() + _GRACE)
+        self.number = 0  # of the request, when its answer has come
+        self._deadline = deadline
         self._fetches = False  # there was a big message
         self._held: list[int] = []  # the objects whose handles were in messages
 
@@ -94,6 +94,8 @@ class Unpacker:
 
         Instead of a message that is lost, or cannot be unpickled, there is a `Failed`.
         """
+        if self._deadline is not None:
+            self._deadline = max(self._deadline, monotonic() + _GRACE)
         values: list[Any] = []
         for index, message in enumerate(messages):
             try:
@@ -127,17 +129,18 @@ class Unpacker:
             raise _lost(*message[1:])
         return message
 
-    def end(self, skip: int, count: int) -> None:
-        """Tells the hub which messages were received: the first `skip`, of `count`. The others go back."""
+    def end(self, skip: int, complete: bool) -> None:
+        """Tells the hub which messages were received: the first `skip`, or all. The others go back. May be called
+        again."""
         channel = self._here.channel()
         if self._held:
             # On the same way as the next message, after which the hub does not keep the objects for the message.
             channel.post(0, "refer", [["held", number] for number in self._held])
-        if skip == count:
+        if complete:
             post = channel.post if self._held or self._fetches else channel.post_later
-            post(self._queue, "got", [self._number])
+            post(self._queue, "got", [self.number])
         else:
-            channel.post(self._queue, "back", [self._number, skip])
+            channel.post(self._queue, "back", [self.number, skip])
 
     def _fetched(self, index: int, size: int, place: str, process: int, key: int) -> list[Any]:
         self._fetches = True
@@ -146,7 +149,7 @@ class Unpacker:
             found: list[Any] | None = channel.ask(0, "fetch", [place, process, key], kind=RELAY)[1]
             if found is not None:
                 return found
-            answer = channel.ask(self._queue, "is_lost", [self._number, index])
+            answer = channel.ask(self._queue, "is_lost", [self.number, index])
             if answer[0] == "ok" and answer[1]:
                 raise _lost(size, place)
             if self._deadline is not None and monotonic() > self._deadline:

@@ -132,24 +132,34 @@ class _Queue(_HandleOf[T]):
         if left:
             return left, bool(self._left)
         wait = bool(block) and (deadline is None or monotonic() < deadline)
-        # A signal handler that raises between two instructions here leaves the messages with the hub as those that this
-        # process is receiving. They go back at its end.
-        kind, *found = self._call("get", wait, most, deadline=deadline, undo=_back)
-        if kind != "items":
-            raise Empty if kind == "empty" else ShutDown
-        messages, more, number = found
-        values: list[Any] = []
-        skip = 0
-        unpacker = Unpacker(self._here, self._number, number, deadline if block else monotonic())
+        good: list[Any] = []
+        failed: list[Any] = []
+        skip, complete, more = 0, False, False
+        channel = self._here.channel()
+        unpacker = Unpacker(self._here, self._number, deadline if block else monotonic())
         try:
-            values, skip = unpacker.all(messages)
+            answer = channel.ask(self._number, "get", [wait, most], deadline, _back)
+            # Without a call in between, at which a signal handler may raise: from here on the messages go back.
+            if answer[0] == "ok" and answer[1][0] == "items":
+                _, messages, more, unpacker.number = answer[1]
+                values, count = unpacker.all(messages)
+                first = next((n for n, value in enumerate(values) if type(value) is Failed), count)
+                good, failed = values[:first], values[first:]
+                complete, skip = count == len(messages), count
         finally:
-            try:
-                unpacker.end(skip, len(messages))
-            except BaseException:
-                self._left[:0] = values
-                raise
-        return self._good(values), more or bool(self._left)
+            if unpacker.number:
+                try:
+                    unpacker.end(skip, complete)
+                except BaseException:
+                    if skip:
+                        self._left[:0] = good + failed
+                    unpacker.end(skip, complete)
+                    raise
+        if good and not failed:
+            return good, more
+        if not unpacker.number:
+            raise Empty if self._result(answer)[0] == "empty" else ShutDown
+        return self._good(good + failed), more or bool(self._left)
 
     def _first_left(self) -> list[Any]:
         """Returns the first of the items that an earlier call has received, or raises its error. Empty: there is
@@ -327,18 +337,19 @@ class Queue(_Base[T]):
             raise ValueError(f"get_many() takes at least one item, not {most}")
         self._check()
         items, more = self._get_some(most, block, deadline_of(timeout))
-        while more and len(items) < most:
-            try:
-                further, more = self._get_some(most - len(items), False, None)
-            except (Empty, ShutDown):
-                break
-            except Exception as error:
-                self._left.insert(0, Failed(error))
-                break
-            except BaseException:
-                self._left[:0] = items
-                raise
-            items += further
+        try:
+            while more and len(items) < most:
+                try:
+                    further, more = self._get_some(most - len(items), False, None)
+                except (Empty, ShutDown):
+                    break
+                except Exception as error:
+                    self._left.insert(0, Failed(error))
+                    break
+                items += further
+        except BaseException:  # a signal handler has raised: the next call returns these
+            self._left[:0] = items
+            raise
         return items
 
     # --- asyncio ---
@@ -388,7 +399,8 @@ class Queue(_Base[T]):
         if kind != "items":
             raise Empty if kind == "empty" else ShutDown
         messages, _, number = found
-        unpacker = Unpacker(self._here, self._number, number, deadline)
+        unpacker = Unpacker(self._here, self._number, deadline)
+        unpacker.number = number
         values: list[Any] = []
         skip = 0
         try:
@@ -397,7 +409,7 @@ class Queue(_Base[T]):
             else:
                 values, skip = unpacker.all(messages)
         finally:
-            unpacker.end(skip, 1)
+            unpacker.end(skip, skip == 1)
         (item,) = self._good(values)
         return item
 
