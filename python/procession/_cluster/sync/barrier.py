@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from _operator import index
+
 from .handle import CANCELLED, Handle, deadline_of
 from .locks import name_shown
 from .statistics import statistics
@@ -33,6 +35,7 @@ class Barrier(Handle):
         timeout: float | None = None,
         name: str | None = None,
     ) -> None:
+        parties = index(parties)
         if parties < 1:
             raise ValueError(f"a barrier has at least 1 party, not {parties}")
         self._make(here, "barrier", name, parties)

@@ -37,6 +37,7 @@ __all__ = ["Here", "Lost", "forget", "here", "set_here"]
 
 _MOST_LATER = 1 << 12  # bytes that wait for the next message
 _PIECE = 1 << 18  # bytes of a read
+_LONGEST = 1e6  # seconds of one wait: poll(2) takes an int of milliseconds
 
 
 class Lost(ConnectionError):
@@ -113,7 +114,12 @@ class Here:
     def tell(self, what: str, number: int) -> None:
         """Tells the hub of a reference. Does not wait, and may be called from `__del__` at any time."""
         self._pending.append([what, number])
-        self._tell_pending()
+        if get_ident() != self.loop_thread:
+            self._tell_pending()
+        elif len(self._pending) == 1:
+            # The relay reads in this thread, so a `send` that waits for it would wait for ever.
+            with suppress(RuntimeError):  # the interpreter ends
+                start_new_thread(self._tell_pending, ())
 
     def _tell_pending(self) -> None:
         while self._pending and self._telling.acquire(False):  # otherwise the thread that has it sends this, too
@@ -155,6 +161,9 @@ class Here:
 class Channel:
     """A connection to the relay."""
 
+    _sock: Any = None  # until it is made: `__del__` also runs if `__init__` was interrupted
+    _later = b""
+
     def __init__(self, here: Here, thread: int) -> None:
         self.here = here
         self.busy = False
@@ -184,7 +193,8 @@ class Channel:
 
     def socket(self) -> socket.socket:
         """Returns the socket, for a caller that has this connection alone."""
-        return self._sock
+        found: socket.socket = self._sock
+        return found
 
     def close(self) -> None:
         """Closes the connection."""
@@ -193,12 +203,14 @@ class Channel:
                 self._sock.settimeout(0.0)
                 self._sock.sendall(self._later)
             self._later = b""
-        self._sock.close()
+        if self._sock is not None:
+            self._sock.close()
 
     def forget(self) -> None:
         """Closes a forked child's copy of the connection."""
         self._later = b""
-        self._sock.close()
+        if self._sock is not None:
+            self._sock.close()
 
     __del__ = close  # the thread has ended
 
@@ -246,7 +258,12 @@ class Channel:
             if self._out:  # an undo that was interrupted
                 self._flush()
             request = next(self.here.requests)
-            message = [request, number, op, args] if kind == HUB else [op, request, *args]
+            if kind != HUB:
+                message = [op, request, *args]
+            elif deadline is None:
+                message = [request, number, op, args]
+            else:
+                message = [request, number, op, args, True]
             self._begin(request, framed(kind, packed(message)))
             answer = self._finish(deadline)
             if answer is None:
@@ -349,10 +366,12 @@ class Channel:
                 if _is_of_handler(error):
                     raise
                 if isinstance(error, TimeoutError):
-                    return None
+                    continue  # the deadline has passed, or is farther away than a socket can wait
                 raise self._lost(error) from None
 
     def _wait_at_most(self, seconds: float | None) -> None:
+        if seconds is not None and seconds > _LONGEST:
+            seconds = _LONGEST
         if seconds != self._timeout:
             self._sock.settimeout(seconds)
             self._timeout = seconds

@@ -9,7 +9,7 @@ import asyncio
 import weakref
 
 from .call import Lost
-from .wire import HUB, LENGTH, framed, packed, unpacked
+from .wire import HUB, IN_LOOP, LENGTH, framed, packed, unpacked
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class _Post:
             raise self.ended
         request = next(self._here.requests)
         future = self._futures[request] = asyncio.get_running_loop().create_future()
-        self._write([request, number, op, args, limited])
+        self._write([request, number, op, args, limited or IN_LOOP])
         return request, future
 
     def cancel(self, request: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from _operator import index
 from time import monotonic
 
 from ..._sync.base import SEM_VALUE_MAX
@@ -116,7 +117,7 @@ class Condition(Handle):
 
         AssertionError: this thread does not hold the lock.
         """
-        self._call("notify", min(max(n, 0), SEM_VALUE_MAX))
+        self._call("notify", min(max(index(n), 0), SEM_VALUE_MAX))
 
     def notify_all(self) -> None:
         """Wakes all waiters. AssertionError: this thread does not hold the lock."""

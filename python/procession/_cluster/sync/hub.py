@@ -150,7 +150,7 @@ class Hub:
         self._kinds = kinds
         self._last = 0
         # requests without an answer: the object, when they came, whether their wait has a limit
-        self._open: dict[tuple[Owner, int], tuple[Object | None, float, bool]] = {}
+        self._open: dict[tuple[Owner, int], tuple[Object | None, float, int]] = {}
 
     # --- what objects call ---
 
@@ -197,9 +197,9 @@ class Hub:
         self.processes[node, process] = Process(node, process, pid, name, node_name)
 
     def request(
-        self, owner: Owner, number: int, object_number: int, op: str, args: list[Any], limited: bool = False
+        self, owner: Owner, number: int, object_number: int, op: str, args: list[Any], limited: int = False
     ) -> None:
-        """Does what a thread asks of an object. limited: whether it cancels the request after some time."""
+        """Does what a thread asks of an object. limited: whether it cancels the request after some time; see `wire`."""
         process = self.processes.get(owner[:2])
         if process is None:  # its end was told already
             return
@@ -292,7 +292,7 @@ class Hub:
         """Returns the facts of one object.
 
         A thread is a list [node, process, thread, pid, thread for people, name of the process, name of the node]; of a
-        waiter follow: what it waits for, for how many seconds, and whether its wait has a limit.
+        waiter follow: what it waits for, for how many seconds, and whether its wait has a limit (see `wire`).
         """
         now = self.clock()
         waits = {key[0]: (now - since, limited) for key, (of, since, limited) in self._open.items() if of is found}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from _operator import index
 
 from ... import process
 from ..._sync.base import RECURSIVE_MUTEX, SEM_VALUE_MAX, SemLock
@@ -148,12 +149,14 @@ class Semaphore(_Acquired):
         self._make_semaphore(here, value, SEM_VALUE_MAX, name)
 
     def _make_semaphore(self, here: Here, value: int, most: int, name: str | None) -> None:
+        value, most = index(value), index(most)
         if not 0 <= value <= SEM_VALUE_MAX:
             raise ValueError(f"a semaphore's value is from 0 to {SEM_VALUE_MAX}, not {value}")
         self._make(here, "semaphore", name, value, most)
 
     def release(self, n: int = 1) -> None:
         """Adds `n` to the value. ValueError: `n` is less than 1, or the value would exceed the greatest one."""
+        n = index(n)
         if n < 1:
             raise ValueError("n must be one or more")
         self._call("release", n)

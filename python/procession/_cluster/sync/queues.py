@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from _operator import index
 from queue import Empty, Full
 from time import monotonic
 from types import GenericAlias
@@ -333,6 +334,7 @@ class Queue(_Base[T]):
             Empty, ShutDown, MessageLostError: as for `get`, if there is no item.
             ValueError: `most` is less than 1.
         """
+        most = index(most)
         if most < 1:
             raise ValueError(f"get_many() takes at least one item, not {most}")
         self._check()

@@ -176,7 +176,7 @@ class Link:
             self.say(["hub", channel, packed([0, ["lost", f"the scheduler cannot read a request: {error}"]])])
 
     def _take(
-        self, owner: Owner, channel: int, number: int, found: int, op: str, args: list[Any], limited: bool = False
+        self, owner: Owner, channel: int, number: int, found: int, op: str, args: list[Any], limited: int = False
     ) -> None:
         if op == "cancel":
             self._hub.cancel(owner, args[0])
@@ -191,6 +191,9 @@ class Link:
     def _on_close(self, channel: int) -> None:
         """The thread has ended, or the program was interrupted twice. Its requests have no effect any more."""
         owner = self._owners.pop(channel, None)
+        known = None if owner is None else self._hub.processes.get(owner[:2])
+        if owner is not None and known is not None and owner not in self._owners.values():
+            known.threads.pop(owner.thread, None)
         asked = self._service.asked
         for key in [key for key, value in asked.items() if value == (self, channel)] if owner else ():
             self._hub.cancel(*key)

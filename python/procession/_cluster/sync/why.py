@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 import sys
 
+from .wire import IN_LOOP
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -84,7 +86,7 @@ class _Wait:
 def findings(facts: dict[str, Any]) -> list[dict[str, Any]]:
     """Returns what is wrong: deadlocks, and locks that a process has left held."""
     waits = [_Wait(fact, waiter) for fact in facts["objects"] for waiter in fact["waiters"]]
-    by_thread = {wait.thread: wait for wait in waits if not wait.limited}
+    by_thread = {wait.thread: wait for wait in waits if wait.limited in (False, IN_LOOP)}
     found: list[dict[str, Any]] = []
     explained: set[_Thread] = set()
     for start in by_thread.values():
@@ -96,6 +98,8 @@ def findings(facts: dict[str, Any]) -> list[dict[str, Any]]:
         if at is None or at not in circle:
             continue
         circle = circle[circle.index(at) :]
+        if len(circle) == 1 and at.limited == IN_LOOP:  # another task of this thread has the lock, and runs
+            continue
         explained.update(wait.thread for wait in circle)
         found.append(_deadlock(circle, waits, by_thread))
     for fact in facts["objects"]:
@@ -118,8 +122,11 @@ def _deadlock(circle: list[_Wait], waits: list[_Wait], by_thread: dict[_Thread, 
         lines.append((wait.who, f"holds {held} and waits for {_called(wait.fact)}, for {wait.seconds:.1f} s"))
     width = max(len(who) for who, _ in lines)
     shown = [f"{who:<{width}}  {text}" for who, text in lines]
-    suspected = any(wait.fact["kind"] == "lock" for wait in circle)
-    if suspected:
+    in_loop = any(wait.limited == IN_LOOP for wait in circle)
+    suspected = in_loop or any(wait.fact["kind"] == "lock" for wait in circle)
+    if in_loop:
+        shown.append("another task of an event loop may release a lock; if none does, this is a deadlock")
+    elif suspected:
         shown.append("any process that has a Lock may release it; if none does, this is a deadlock")
     else:
         shown.append("no other thread can release these locks")
@@ -163,7 +170,7 @@ def told(address: str, facts: dict[str, Any], found: list[dict[str, Any]]) -> st
         holder = f", held by {_who(fact['holders'][0])}" if fact["holders"] else ""
         lines.append(f"  {_called(fact)}{holder}")
         for waiter in fact["waiters"]:
-            limit = ", with a limit" if waiter[9] else ""
+            limit = {True: ", with a limit", IN_LOOP: ", in an event loop"}.get(waiter[9], "")
             lines.append(f"    {_who(waiter)}  waits for {waiter[7]}, for {waiter[8]:.1f} s{limit}")
     return "\n".join(lines) + "\n"
 

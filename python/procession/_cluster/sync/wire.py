@@ -3,8 +3,9 @@
 Between a process and the relay each frame is a length of four bytes (little-endian) and a body. A process has one or
 more connections (*channels*). The first byte of a body says who reads the rest:
 
-    HUB     the scheduler. To it: the message [number, object, op, arguments, has the wait a limit]; the last one may be
-            missing. From it: [number, answer]; see `hub`. `number` 0: a message without an answer
+    HUB     the scheduler. To it: the message [number, object, op, arguments, limit]; the last one may be missing. It
+            is True if the wait has a limit, or IN_LOOP if a task of an event loop waits without one.
+            From it: [number, answer]; see `hub`. `number` 0: a message without an answer
     RELAY   the relay itself: a message [op, ...]; see `relay`
 
 A message is packed by msgpack. The relay passes the frames of the scheduler on as they are, with the number of the
@@ -21,10 +22,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["AT_CLIENT", "AT_NODE", "HUB", "LENGTH", "RELAY", "framed", "packed", "unpacked"]
+__all__ = ["AT_CLIENT", "AT_NODE", "HUB", "IN_LOOP", "LENGTH", "RELAY", "framed", "packed", "unpacked"]
 
 LENGTH = Struct("<I")
 HUB, RELAY = b"h", b"r"
+IN_LOOP = 2
 # How the addresses of relays begin: abstract sockets of unix(7). A client's relay keeps no big messages.
 AT_NODE, AT_CLIENT = "\0procession-node-", "\0procession-client-"
 
