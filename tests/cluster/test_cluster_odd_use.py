@@ -98,7 +98,7 @@ def test_a_connection_that_was_interrupted_before_it_had_a_socket_ends_in_silenc
 
     with monkeypatch.context() as patch:
         patch.setattr(sys, "unraisablehook", noise.append)
-        patch.setattr(call.socket, "socket", interrupted)
+        patch.setattr("socket.socket", interrupted)
         with pytest.raises(KeyboardInterrupt):
             lock._here.connect(1)
         gc.collect()
