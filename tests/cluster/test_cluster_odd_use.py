@@ -34,7 +34,7 @@ def test_a_timeout_may_be_as_long_as_one_likes(cluster, timeout):
 
 
 def test_a_wait_that_is_longer_than_a_socket_can_wait_goes_on(cluster, monkeypatch):
-    monkeypatch.setattr(call, "_LONGEST", 0.01)
+    monkeypatch.setattr(call, "_HEARS", 0.01)
     event = cluster.Event()
     later = threading.Timer(0.2, event.set)
     later.start()

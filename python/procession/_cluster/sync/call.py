@@ -37,7 +37,7 @@ __all__ = ["Here", "Lost", "forget", "here", "set_here"]
 
 _MOST_LATER = 1 << 12  # bytes that wait for the next message
 _PIECE = 1 << 18  # bytes of a read
-_LONGEST = 1e6  # seconds of one wait: poll(2) takes an int of milliseconds
+_HEARS = 1.0  # seconds after which a wait looks for a signal that came directly before its system call
 
 
 class Lost(ConnectionError):
@@ -334,14 +334,15 @@ class Channel:
     def _flush(self) -> None:
         sock = self._sock
         while len(self._out) > (done := sum(self._sent)):
-            self._wait_at_most(None)
+            self._wait_at_most(_HEARS)
             try:
                 # One call of C, so that no signal handler runs between the system call and the note of its result.
                 self._sent.extend(map(sock.send, (memoryview(self._out)[done:],)))
             except OSError as error:
                 if _is_of_handler(error):
                     raise
-                raise self._lost(error) from None
+                if not isinstance(error, TimeoutError):
+                    raise self._lost(error) from None
 
     def _finish(self, deadline: float | None) -> Answer | None:
         """Returns the answer of the request; None: the deadline has passed."""
@@ -354,9 +355,9 @@ class Channel:
                     return answer
                 if not self._chunks[-1] or self._frame_of(0) is not None:
                     raise self._lost(None)
-            left = None
+            left = _HEARS
             if deadline is not None:
-                left = deadline - time.monotonic()
+                left = min(left, deadline - time.monotonic())
                 if left <= 0:
                     return None
             self._wait_at_most(left)
@@ -365,13 +366,10 @@ class Channel:
             except OSError as error:
                 if _is_of_handler(error):
                     raise
-                if isinstance(error, TimeoutError):
-                    continue  # the deadline has passed, or is farther away than a socket can wait
-                raise self._lost(error) from None
+                if not isinstance(error, TimeoutError):
+                    raise self._lost(error) from None
 
     def _wait_at_most(self, seconds: float | None) -> None:
-        if seconds is not None and seconds > _LONGEST:
-            seconds = _LONGEST
         if seconds != self._timeout:
             self._sock.settimeout(seconds)
             self._timeout = seconds
