@@ -42,7 +42,7 @@ FLOORS = {
         "read",
         "attach findings",
         "stacks",
-        "diagnose dump live text watch",
+        "diagnose dump http live text watch",
         "progress",
         "metrics page trace",
         "serve top",

@@ -31,6 +31,7 @@
 //! | `progress` | a line for each pool, until it ends |
 //! | `top` | a view in a terminal, which goes on |
 //! | `metrics` | numbers for Prometheus |
+//! | `http` | a small HTTP server, for `serve` and `metrics` |
 //! | `live` | what commands that go on have in common: signals, the terminal |
 //! | [`command`] | the command line |
 #![forbid(unsafe_code)]
@@ -41,6 +42,8 @@ pub mod diagnose;
 pub mod dump;
 pub mod error;
 pub mod findings;
+#[cfg(any(feature = "metrics", feature = "serve"))]
+mod http;
 mod live;
 pub use live::within_a_program;
 pub mod memory;

@@ -6,9 +6,9 @@
 //! # References
 //!  - [OpenMetrics](https://prometheus.io/docs/specs/om/open_metrics_spec/)
 
-mod serve;
+mod scrape;
 
-pub(crate) use serve::listen;
+pub(crate) use scrape::listen;
 
 use crate::error::{Error, Result};
 use crate::findings::{self, Finding};

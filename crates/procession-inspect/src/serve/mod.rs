@@ -13,16 +13,17 @@
 //! - The `Host` header must name this address: a page of another name that resolves to it is refused (DNS rebinding).
 //! - The state has names, numbers and places as the screens have, and no payloads.
 //!
-//! A client that reads slowly skips states, and one that reads nothing for a while is cut off. The number of connections has
-//! a limit, and each request but that for events has a time limit. While no client reads, nothing is looked at.
+//! A client that reads slowly skips states, and one that reads nothing for a while is cut off. The server itself, with its
+//! limits of connections and times, is the module `http`. While no client reads, nothing is looked at.
 //!
 //! # References
 //!  - [Server-sent events](https://html.spec.whatwg.org/multipage/server-sent-events.html)
 
-mod http;
 mod looks;
+mod site;
 
 use crate::error::{Error, Result};
+use crate::http::{self, Hosts};
 use crate::page;
 use serde::Serialize;
 use std::fmt::Write;
@@ -76,7 +77,6 @@ impl Server {
     pub fn bind(port: u16) -> Result<Server> {
         let failed = |e: std::io::Error| Error::file(format!("port {port} of 127.0.0.1"), e);
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map_err(failed)?;
-        listener.set_nonblocking(true).map_err(failed)?;
         let port = listener.local_addr().map_err(failed)?.port();
         Ok(Server {
             listener,
@@ -97,11 +97,6 @@ impl Server {
     /// The server cannot start.
     pub fn run(self, stop: &dyn Fn() -> bool) -> Result<()> {
         let failed = |e: std::io::Error| Error::file("the server", e);
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_io()
-            .enable_time()
-            .build();
-        let runtime = runtime.map_err(failed)?;
         let (sender, receiver) = tokio::sync::watch::channel(Arc::new(State::default()));
         drop(receiver);
         let sender = Arc::new(sender);
@@ -111,17 +106,16 @@ impl Server {
             move || looks::look_again_and_again(&sender, &ended)
         });
         let looks = looks.map_err(failed)?;
-        let site = http::Site {
-            hosts: [
+        let site = site::Site {
+            hosts: Hosts::Exactly(vec![
                 format!("127.0.0.1:{}", self.port),
                 format!("localhost:{}", self.port),
-            ],
+            ]),
             token: self.token,
             states: sender,
         };
-        let answered = runtime.block_on(http::answer(self.listener, site, stop));
+        let answered = http::run(self.listener, site, stop);
         ended.store(true, Ordering::Relaxed);
-        drop(runtime);
         let _ = looks.join();
         answered.map_err(failed)
     }
