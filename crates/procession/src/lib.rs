@@ -186,7 +186,7 @@ pub use iter::{IntoIter, Iter, TryIter};
 pub use lock::{Lock, LockGuard, Locked};
 pub use memory::Pod;
 pub use message::Message;
-pub use pool::{JoinHandle, Map, Pool, PoolBuilder, Tasks};
+pub use pool::{JoinHandle, Map, Pool, PoolBuilder, Tasks, report_progress};
 pub use process::{Builder, ExitStatus, Process, Resource, Scope, ScopedProcess, StartMethod, Stdio, scope};
 pub use queue::Queue;
 pub use rlock::{RLock, RLockGuard, RLocked};

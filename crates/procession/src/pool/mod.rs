@@ -7,11 +7,13 @@
 mod awaited;
 mod map;
 mod process_options;
+mod progress;
 mod supervisor;
 mod task;
 mod worker;
 
 pub use map::Map;
+pub use progress::report_progress;
 pub use task::{JoinHandle, Tasks};
 
 use crate::code::FunctionName;
