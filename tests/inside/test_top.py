@@ -24,7 +24,7 @@ COLOUR = re.compile(rb"\x1b\[[34]8;5;\d+")
 class Terminal:
     """A program in a terminal."""
 
-    def __init__(self, words, size=(24, 80), **environment):
+    def __init__(self, words, size=(24, 80), shell=None, **environment):
         self.screen = pyte.Screen(size[1], size[0])
         self.stream = pyte.ByteStream(self.screen)
         self.raw = b""
@@ -32,7 +32,7 @@ class Terminal:
         termios.tcsetwinsize(self.slave, size)
         self.before = termios.tcgetattr(self.slave)
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "procession.inspect", *words],
+            [sys.executable, *([shell] if shell else []), "-m", "procession.inspect", *words],
             stdin=self.slave,
             stdout=self.slave,
             stderr=self.slave,
@@ -156,6 +156,64 @@ def test_the_terminal_is_given_back_however_it_ends(program, how):
         assert b"\x1b[?1049l" in terminal.raw[-30:]
         assert b"\x1b[?25h" in terminal.raw[-30:]
         assert b"Traceback" not in terminal.raw
+
+
+SHELL = """
+import fcntl, os, signal, sys, termios
+
+def foreground(group):
+    os.tcsetpgrp(0, group)
+
+signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+before = termios.tcgetattr(0)
+top = os.fork()
+if top == 0:
+    os.setpgid(0, 0)
+    foreground(os.getpid())
+    signal.signal(signal.SIGTTOU, signal.SIG_DFL)
+    os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+assert os.WIFSTOPPED(os.waitpid(top, os.WUNTRACED)[1])
+foreground(os.getpgrp())
+print("the shell has it:", termios.tcgetattr(0) == before, flush=True)
+input()
+foreground(top)
+os.kill(top, signal.SIGCONT)
+status = os.waitpid(top, 0)[1]
+foreground(os.getpgrp())
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
+
+
+@pytest.mark.parametrize("how", ["ctrl-z", "SIGTSTP"])
+def test_a_shell_that_stops_it_gets_the_terminal_until_it_goes_on(program, how, tmp_path):
+    (tmp_path / "shell.py").write_text(SHELL)
+    terminal = Terminal(["top", str(program.pid)], shell=str(tmp_path / "shell.py"))
+    try:
+        terminal.shows('pool "loader"', "ForkPoolWorker-2")
+        if how == "ctrl-z":
+            terminal.press("\x1a")
+        else:
+            with open(f"/proc/{terminal.process.pid}/task/{terminal.process.pid}/children") as file:
+                os.kill(int(file.read()), signal.SIGTSTP)
+        terminal.shows("the shell has it: True")
+        shown = terminal.raw[terminal.raw.rindex(b"\x1b[?1049l") :]
+        assert b"\x1b[?25h" in shown and b"the shell has it" in shown
+        terminal.press("\n")
+        terminal.lacks("the shell has it")
+        terminal.shows('pool "loader"', "ForkPoolWorker-2")
+        terminal.press("q")
+        assert terminal.ends() == 0
+        assert termios.tcgetattr(terminal.slave) == terminal.before
+    finally:
+        terminal.close()
+
+
+def test_no_key_stops_it_where_no_shell_could_let_it_go_on(program):
+    with top(program.pid, "--interval", "0.1") as terminal:
+        terminal.shows('pool "loader"', "ForkPoolWorker-2")
+        terminal.press("\x1a?")
+        terminal.shows(" help ")
 
 
 def test_it_stays_when_the_program_has_ended(program):

@@ -78,6 +78,12 @@ impl Stop {
         }
     }
 
+    /// Whether the process is the command, and no program that handles signals itself.
+    #[cfg_attr(not(feature = "top"), allow(dead_code))]
+    pub(crate) fn is_of_command(&self) -> bool {
+        self.program.is_none()
+    }
+
     /// The exit status of a command that has ended in order, or because of a signal, as shells tell it.
     pub(crate) fn status(&self) -> i32 {
         self.signal().map_or(0, |signal| 128 + signal)

@@ -52,7 +52,7 @@ pub(crate) fn run(pid: Option<u32>, interval: Option<f64>) -> Result<i32> {
         return Err(Error::Cannot(text.to_owned()));
     }
     let stop = Stop::new()?;
-    let mut terminal = Terminal::take().map_err(|e| Error::file("the terminal", e))?;
+    let mut terminal = Terminal::take(&stop).map_err(|e| Error::file("the terminal", e))?;
     let outcome = match families.len() {
         1 => Some(families.remove(0)),
         _ => choose::choose(&mut terminal, &stop, families, abilities)?,

@@ -1,4 +1,7 @@
-//! Takes the terminal over, and gives it back: also when the view panics, and when a signal ends it.
+//! Takes the terminal over, and gives it back: also when the view panics, and when a signal ends or stops it.
+//!
+//! Ctrl-Z and SIGTSTP stop the command as any other: the shell gets its terminal, and after `fg` the view is drawn anew.
+//! SIGSTOP cannot be caught, so the terminal stays as it is until the view goes on.
 
 use crate::live::Stop;
 use ratatui::backend::CrosstermBackend;
@@ -9,9 +12,11 @@ use ratatui::crossterm::terminal::{
     EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
 };
 use ratatui::{CompletedFrame, Frame};
+use signal_hook::consts::{SIGCONT, SIGSTOP, SIGTSTP};
 use std::io::{self, Stdout, stdout};
 use std::panic;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// Time between two looks at what a signal has asked for.
@@ -23,6 +28,11 @@ type Hook = dyn Fn(&panic::PanicHookInfo<'_>) + Sync + Send;
 pub(super) struct Terminal {
     inner: ratatui::Terminal<CrosstermBackend<Stdout>>,
     hook: Arc<Hook>,
+    /// SIGTSTP has come.
+    stopped: Arc<AtomicBool>,
+    /// SIGCONT has come.
+    continued: Arc<AtomicBool>,
+    registered: Vec<signal_hook::SigId>,
 }
 
 /// What the user, or a signal, asks for.
@@ -34,7 +44,14 @@ pub(super) enum Input {
 }
 
 impl Terminal {
-    pub(super) fn take() -> io::Result<Terminal> {
+    pub(super) fn take(stop: &Stop) -> io::Result<Terminal> {
+        let (stopped, continued) = (Arc::<AtomicBool>::default(), Arc::<AtomicBool>::default());
+        let mut registered = Vec::new();
+        if stop.is_of_command() {
+            for (signal, flag) in [(SIGTSTP, &stopped), (SIGCONT, &continued)] {
+                registered.push(signal_hook::flag::register(signal, flag.clone())?);
+            }
+        }
         let hook: Arc<Hook> = Arc::from(panic::take_hook());
         let before = hook.clone();
         panic::set_hook(Box::new(move |info| {
@@ -46,7 +63,13 @@ impl Terminal {
         let taken = execute!(stdout(), EnterAlternateScreen, Hide)
             .and_then(|()| ratatui::Terminal::new(CrosstermBackend::new(stdout())));
         match taken {
-            Ok(inner) => Ok(Terminal { inner, hook }),
+            Ok(inner) => Ok(Terminal {
+                inner,
+                hook,
+                stopped,
+                continued,
+                registered,
+            }),
             Err(error) => {
                 give_back();
                 Err(error)
@@ -58,11 +81,41 @@ impl Terminal {
         self.inner.draw(draw)
     }
 
+    /// Gives the terminal to the shell and stops this process, until the shell lets it go on.
+    fn stop(&mut self) -> io::Result<()> {
+        // The kernel ignores SIGTSTP if no shell could let the process go on: it has no parent in this session.
+        let session = |pid| rustix::process::getsid(pid).ok();
+        if session(rustix::process::getppid()) != session(None) {
+            return Ok(());
+        }
+        give_back();
+        signal_hook::low_level::raise(SIGSTOP)?;
+        self.take_again()
+    }
+
+    /// Takes the terminal that another program may have changed, and draws all of it at the next time.
+    fn take_again(&mut self) -> io::Result<()> {
+        self.continued.store(false, Ordering::Relaxed);
+        // It sets the modes only if it believes that they are not set.
+        let _ = disable_raw_mode();
+        enable_raw_mode()?;
+        execute!(stdout(), EnterAlternateScreen, Hide)?;
+        self.inner.clear()
+    }
+
     /// Waits for a key until `next`.
-    pub(super) fn input(&self, stop: &Stop, next: Instant) -> io::Result<Input> {
+    pub(super) fn input(&mut self, stop: &Stop, next: Instant) -> io::Result<Input> {
         loop {
             if stop.signal().is_some() {
                 return Ok(Input::Stop);
+            }
+            if self.stopped.swap(false, Ordering::Relaxed) {
+                self.stop()?;
+                return Ok(Input::Nothing);
+            }
+            if self.continued.load(Ordering::Relaxed) {
+                self.take_again()?;
+                return Ok(Input::Nothing);
             }
             let left = next.saturating_duration_since(Instant::now());
             match event::poll(left.min(BEAT)) {
@@ -73,13 +126,19 @@ impl Terminal {
                 Err(error) => return Err(error),
             }
             match event::read()? {
-                Event::Key(key) if key.kind != KeyEventKind::Release => return Ok(meaning(key)),
+                Event::Key(key) if key.kind == KeyEventKind::Release => {}
+                Event::Key(key) if is_ctrl_z(key) => self.stopped.store(true, Ordering::Relaxed),
+                Event::Key(key) => return Ok(meaning(key)),
                 // Another size: it is drawn anew.
                 Event::Resize(..) => return Ok(Input::Nothing),
                 _ => {}
             }
         }
     }
+}
+
+fn is_ctrl_z(key: KeyEvent) -> bool {
+    key.code == KeyCode::Char('z') && key.modifiers.contains(KeyModifiers::CONTROL)
 }
 
 fn meaning(key: KeyEvent) -> Input {
@@ -99,10 +158,88 @@ fn give_back() {
 
 impl Drop for Terminal {
     fn drop(&mut self) {
+        for id in &self.registered {
+            signal_hook::low_level::unregister(*id);
+        }
         give_back();
         if !std::thread::panicking() {
             let hook = self.hook.clone();
             panic::set_hook(Box::new(move |info| hook(info)));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+    use rustix::termios::{Winsize, tcgetattr, tcsetwinsize};
+    use std::fs::File;
+    use std::io::Read;
+    use std::os::unix::ffi::OsStrExt;
+    use std::process::Command;
+
+    #[test]
+    #[ignore = "the test below runs it in a terminal of its own"]
+    fn panics_while_it_has_the_terminal() {
+        let stop = Stop::new().expect("signal handlers");
+        let mut terminal = Terminal::take(&stop).expect("a terminal");
+        terminal
+            .draw(|_| panic!("in the middle of a screen"))
+            .expect("a panic");
+    }
+
+    #[test]
+    fn a_panic_gives_the_terminal_back_before_its_message_is_written() {
+        let mut master = File::from(openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal"));
+        grantpt(&master).expect("a terminal");
+        unlockpt(&master).expect("a terminal");
+        let name = ptsname(&master, Vec::new()).expect("its name");
+        let path = std::ffi::OsStr::from_bytes(name.as_bytes());
+        let slave = File::options()
+            .read(true)
+            .write(true)
+            .open(path)
+            .expect("a terminal");
+        let size = Winsize {
+            ws_row: 24,
+            ws_col: 80,
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        };
+        tcsetwinsize(&slave, size).expect("a size");
+        let modes = |file: &File| format!("{:?}", tcgetattr(file).expect("modes"));
+        let before = modes(&slave);
+        let again = || slave.try_clone().expect("a descriptor");
+        let mut child = Command::new(std::env::current_exe().expect("this program"))
+            .args(["--ignored", "--exact", "--nocapture"])
+            .arg("top::terminal::tests::panics_while_it_has_the_terminal")
+            .env("RUST_BACKTRACE", "0")
+            .stdin(again())
+            .stdout(again())
+            .stderr(again())
+            .spawn()
+            .expect("a process");
+        assert!(!child.wait().expect("its end").success());
+        assert_eq!(modes(&slave), before);
+        drop(slave);
+        let mut written = Vec::new();
+        // It ends with an error: the terminal has no writer any more.
+        let _ = master.read_to_end(&mut written);
+        let written = String::from_utf8_lossy(&written);
+        let at = |text: &str| {
+            written
+                .find(text)
+                .unwrap_or_else(|| panic!("{text:?} is missing: {written:?}"))
+        };
+        let (taken, given) = (at("\x1b[?1049h"), at("\x1b[?1049l"));
+        assert!(
+            taken < given && given < at("in the middle of a screen"),
+            "{written:?}"
+        );
+        assert!(
+            written.rfind("\x1b[?25h") > written.rfind("\x1b[?25l"),
+            "{written:?}"
+        );
     }
 }
