@@ -14,6 +14,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from types import ModuleType
 
 from . import _core
@@ -139,16 +140,26 @@ def main(arguments: list[str] | None = None) -> int:
 
         return why.main(arguments[1:])
     output, errors, status = _core._inspect_command(arguments, own_signals)
+    if sys.stdout is None:  # the command was started with a closed standard output
+        return (
+            _tell("procession: writing the output: standard output is closed\n", 2) if output else _tell(errors, status)
+        )
     try:
         sys.stdout.write(_encodable(output, sys.stdout))
         sys.stdout.flush()
     except BrokenPipeError:  # its reader has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     except OSError as error:
-        sys.stderr.write(f"procession: writing the output: {error}\n")
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left in the buffer cannot be written either
-        return 2
-    sys.stderr.write(_encodable(errors, sys.stderr))
+        return _tell(f"procession: writing the output: {error}\n", 2)
+    return _tell(errors, status)
+
+
+def _tell(errors: str, status: int) -> int:
+    """Writes to standard error, if it is open and can be written; returns the exit status."""
+    if sys.stderr is not None:
+        with suppress(OSError):
+            sys.stderr.write(_encodable(errors, sys.stderr))
     return status
 
 

@@ -154,3 +154,18 @@ def test_every_command_has_help(name, option):
     assert (errors, status) == ("", 0)
     assert output.startswith("usage: procession ")
     assert re.search(rf"^  {name} ", output, re.MULTILINE)
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-", ">/dev/full", "2>/dev/full"])
+@pytest.mark.parametrize("words", ["ps PID", "why 0"])
+def test_streams_that_are_closed_or_full_give_no_traceback(words, closed):
+    lock = mp.Lock()
+    words = words.replace("PID", str(os.getpid()))
+    line = f"exec {sys.executable} -m procession.inspect {words} {closed}"
+    done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, timeout=PATIENCE, check=False)
+    cannot_write = closed.startswith(">") and words.startswith("ps")
+    assert done.returncode == (2 if cannot_write or words == "why 0" else 0), done.stderr
+    assert "Traceback" not in done.stderr
+    if cannot_write and "2>" not in closed:
+        assert done.stderr.startswith("procession: writing the output: ")
+    del lock
