@@ -9,9 +9,12 @@ use ratatui::crossterm::cursor::{Hide, Show};
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use ratatui::crossterm::execute;
 use ratatui::crossterm::terminal::{
-    EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
+    Clear, ClearType, EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
 };
 use ratatui::{CompletedFrame, Frame};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::termios::tcgetattr;
 use signal_hook::consts::{SIGCONT, SIGSTOP, SIGTSTP};
 use std::io::{self, Stdout, stdout};
 use std::panic;
@@ -99,8 +102,10 @@ impl Terminal {
         // It sets the modes only if it believes that they are not set.
         let _ = disable_raw_mode();
         enable_raw_mode()?;
-        execute!(stdout(), EnterAlternateScreen, Hide)?;
-        self.inner.clear()
+        execute!(stdout(), EnterAlternateScreen, Hide, Clear(ClearType::All))?;
+        // Its own `clear` asks the terminal for the place of the cursor, and waits for the answer.
+        self.inner = ratatui::Terminal::new(CrosstermBackend::new(stdout()))?;
+        Ok(())
     }
 
     /// Waits for a key until `next`.
@@ -118,7 +123,10 @@ impl Terminal {
                 return Ok(Input::Nothing);
             }
             let left = next.saturating_duration_since(Instant::now());
-            match event::poll(left.min(BEAT)) {
+            let Some(rest) = wait_for_key(left.min(BEAT)) else {
+                return Ok(Input::Stop);
+            };
+            match event::poll(rest) {
                 Ok(true) => {}
                 Ok(false) if left.is_zero() => return Ok(Input::Nothing),
                 Ok(false) => continue,
@@ -135,6 +143,25 @@ impl Terminal {
             }
         }
     }
+}
+
+/// Waits up to `time` for a key. Returns how long crossterm is to wait; None if there is no terminal any more.
+///
+/// Without SIGHUP nothing else tells of that: a terminal that has gone is readable, and crossterm reads it for ever.
+fn wait_for_key(time: Duration) -> Option<Duration> {
+    let stdin = io::stdin();
+    match tcgetattr(&stdin) {
+        Ok(_) => {}
+        Err(Errno::IO) => return None,
+        // crossterm opens the terminal of the session.
+        Err(_) => return Some(time),
+    }
+    let mut fds = [PollFd::new(&stdin, PollFlags::IN)];
+    let limit = Timespec::try_from(time).ok()?;
+    // A signal ends the wait, and the caller looks for it.
+    let _ = poll(&mut fds, Some(&limit));
+    let gone = fds[0].revents().intersects(PollFlags::HUP | PollFlags::ERR);
+    (!gone).then_some(Duration::ZERO)
 }
 
 fn is_ctrl_z(key: KeyEvent) -> bool {
@@ -173,7 +200,7 @@ impl Drop for Terminal {
 mod tests {
     use super::*;
     use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-    use rustix::termios::{Winsize, tcgetattr, tcsetwinsize};
+    use rustix::termios::{Winsize, tcsetwinsize};
     use std::fs::File;
     use std::io::Read;
     use std::os::unix::ffi::OsStrExt;
