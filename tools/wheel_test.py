@@ -126,14 +126,20 @@ def prove_stacks(python: Path, program: Path, method: str, folder: Path, path: P
         assert process.returncode == 0
 
 
+def installed(executable: str, wheel: Path, folder: Path) -> Path:
+    """Installs the wheel into a new environment, and returns the folder with its programs."""
+    subprocess.run([executable, "-m", "venv", folder / "environment"], check=True)
+    path = folder / "environment" / "bin"
+    pip = ("-m", "pip", "--disable-pip-version-check", "--no-cache-dir", "install", "--quiet")
+    subprocess.run([path / "python", *pip, "--only-binary", ":all:", wheel], check=True, env={"PATH": str(path)})
+    return path
+
+
 def prove(executable: str, version: str, wheel: Path) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        subprocess.run([executable, "-m", "venv", folder / "environment"], check=True)
-        path = folder / "environment" / "bin"
+        path = installed(executable, wheel, folder)
         python = path / "python"
-        pip = ("-m", "pip", "--disable-pip-version-check", "--no-cache-dir", "install", "--quiet")
-        subprocess.run([python, *pip, "--only-binary", ":all:", wheel], check=True, env={"PATH": str(path)})
         for package, command in (("procession", ()), ("multiprocessing", ("-m", "procession"))):
             program = folder / f"with_{package}.py"
             program.write_text(PROGRAM.format(package=package))
@@ -151,11 +157,8 @@ def prove_plain(executable: str, version: str, wheel: Path) -> None:
     """The wheel without the extension: it can be installed, and a program runs under every start method."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        subprocess.run([executable, "-m", "venv", folder / "environment"], check=True)
-        path = folder / "environment" / "bin"
+        path = installed(executable, wheel, folder)
         python = path / "python"
-        pip = ("-m", "pip", "--disable-pip-version-check", "--no-cache-dir", "install", "--quiet")
-        subprocess.run([python, *pip, "--only-binary", ":all:", wheel], check=True, env={"PATH": str(path)})
         program = folder / "program.py"
         program.write_text(PROGRAM.format(package="procession"))
         for method in METHODS:

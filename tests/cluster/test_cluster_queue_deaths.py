@@ -30,18 +30,23 @@ def waiting(queue):
     return len(queue._call("facts")["waiters"])
 
 
+def left_in(queue):
+    """Takes all items until none comes for a second."""
+    found = []
+    while True:
+        try:
+            found += queue.get_many(10_000, timeout=1)
+        except Empty:
+            return found
+
+
 def test_what_a_killed_producer_has_put_is_delivered_in_order(cluster, tmp_path):
     queue = cluster.Queue()
     producer = on(cluster, 0, tasks.produce, queue, 0, 1_000_000)
     until(lambda: queue.qsize() > 300)
     producer.kill()
     producer.join(PATIENCE)
-    found = []
-    while True:
-        try:
-            found += queue.get_many(10_000, timeout=1)
-        except Empty:
-            break
+    found = left_in(queue)
     assert [n for _, n in found] == list(range(len(found)))
 
 
@@ -53,12 +58,7 @@ def test_what_was_put_on_a_node_that_dies_is_delivered_in_order(nodes, tmp_path)
         until(lambda: queue.qsize() > 300)
         kill(nodes.nodes[0])
         until(lambda: len(cluster.nodes()) == 1)
-        found = []
-        while True:
-            try:
-                found += queue.get_many(10_000, timeout=1)
-            except Empty:
-                break
+        found = left_in(queue)
         assert [n for _, n in found] == list(range(len(found)))
 
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from importlib.machinery import ModuleSpec
 
+from .._alias import INTERFACE
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,29 +28,8 @@ _HERE = {
     "reduction": "reductions",
 }
 
-# modules of multiprocessing
-_THEIRS = frozenset(
-    (
-        "connection",
-        "dummy",
-        "dummy.connection",
-        "forkserver",
-        "heap",
-        "managers",
-        "popen_fork",
-        "popen_forkserver",
-        "popen_spawn_posix",
-        "popen_spawn_win32",
-        "queues",
-        "resource_sharer",
-        "resource_tracker",
-        "shared_memory",
-        "sharedctypes",
-        "spawn",
-        "synchronize",
-        "util",
-    )
-)
+# modules of multiprocessing: all but those for which this package has its own
+_THEIRS = INTERFACE - {*_HERE, "pool"} | {"popen_spawn_win32"}
 
 # Modules of which there is nothing here, with what programs use instead. They can be imported; each use of their
 # functions is an error.
