@@ -636,3 +636,14 @@ def test_the_names_of_start_methods_begin_the_names_of_their_classes(start_metho
     assert type(context).__name__.lower().startswith(start_method)
     assert context.Process.__name__.lower().startswith(start_method)
     assert context.Process._start_method == multiprocessing.get_context(start_method).Process._start_method
+
+
+def test_all_names_come_without_what_clusters_need():
+    code = """if True:
+        import sys
+        for name in ("cloudpickle", "cryptography", "distributed", "msgpack", "numpy", "tornado"):
+            sys.modules[name] = None
+        from procession import *
+        print(Queue.__name__, cluster.__name__)
+    """
+    assert run("-c", code).well() == "Queue cluster\n"

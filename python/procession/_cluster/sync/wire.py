@@ -8,15 +8,13 @@ more connections (*channels*). The first byte of a body says who reads the rest:
             From it: [number, answer]; see `hub`. `number` 0: a message without an answer
     RELAY   the relay itself: a message [op, ...]; see `relay`
 
-A message is packed by msgpack. The relay passes the frames of the scheduler on as they are, with the number of the
-channel.
+A message is packed by msgpack, which comes with Dask and is imported on use: this package works without both. The relay
+passes the frames of the scheduler on as they are, with the number of the channel.
 """
 
 from __future__ import annotations
 
 from struct import Struct
-
-import msgpack  # type: ignore[import-untyped]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,6 +31,8 @@ AT_NODE, AT_CLIENT = "\0procession-node-", "\0procession-client-"
 
 def packed(message: Any) -> bytes:
     """Packs plain data."""
+    import msgpack  # type: ignore[import-untyped]
+
     packer: Any = msgpack.packb
     data: bytes = packer(message)
     return data
@@ -40,6 +40,8 @@ def packed(message: Any) -> bytes:
 
 def unpacked(data: Any) -> Any:
     """Unpacks what `packed` has packed."""
+    import msgpack
+
     return msgpack.unpackb(data, strict_map_key=False, use_list=True)
 
 
