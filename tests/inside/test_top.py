@@ -233,7 +233,8 @@ def test_it_stays_when_the_program_has_ended(program):
     with top(program.pid, "--interval", "0.1") as terminal:
         terminal.shows("ForkPoolWorker-2")
         for member in report(program.pid)["family"]["members"]:
-            os.kill(member["pid"], signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # it ends with its parent
+                os.kill(member["pid"], signal.SIGKILL)
         terminal.shows("the program has ended", 'pool "loader"', "q quits")
         assert terminal.process.poll() is None
         terminal.press("q")
