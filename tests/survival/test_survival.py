@@ -295,13 +295,19 @@ def marked(mark: str) -> list[int]:
     return found
 
 
+def used_by(pid: int) -> set[str]:
+    """Returns the files that a process has mapped or opened."""
+    mapped = [line.split(maxsplit=5)[5:] for line in Path(f"/proc/{pid}/maps").read_text().splitlines()]
+    opened = [os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir()]
+    return {name for names in mapped for name in names} | set(opened)
+
+
 def test_nothing_is_left_of_a_family_that_was_killed_to_the_last_process(start_method, tmp_path):
     script = tmp_path / "family.py"
     script.write_text(scaled(FAMILY))
     temporary = tmp_path / "temporary"
     temporary.mkdir()
     mark = uuid.uuid4().hex
-    shared = set(os.listdir("/dev/shm"))
     root = subprocess.Popen(
         [sys.executable, script, start_method],
         env={**os.environ, "TMPDIR": str(temporary), "MARK": mark},
@@ -314,14 +320,14 @@ def test_nothing_is_left_of_a_family_that_was_killed_to_the_last_process(start_m
         assert len(pids) == 5, "the family did not start"
         assert set(pids) <= set(marked(mark))
         assert not os.listdir(temporary), "a file while the family lives"
-        assert not set(os.listdir("/dev/shm")) - shared, "shared memory with a name while the family lives"
+        named = {name for pid in pids for name in used_by(pid) if name.startswith("/dev/shm/")}
+        assert not named, "shared memory with a name while the family lives"
         for pid in pids:
             os.kill(pid, signal.SIGKILL)
         root.wait(PATIENCE)
         # A fork server is not among those who were killed: it leaves by itself when its last client has gone.
         until(lambda: not marked(mark))
         assert not os.listdir(temporary)
-        assert not set(os.listdir("/dev/shm")) - shared
     finally:
         for pid in marked(mark):
             os.kill(pid, signal.SIGKILL)
