@@ -185,8 +185,8 @@ def main() -> int:
         check_contents(wheel)
         prove(sys.executable, platform.python_version(), wheel)
         return 0
+    wheel = build_wheel(options.maturin, options.wheels).absolute()  # it empties the folder first
     plain = build_plain_wheel.build(options.wheels / "plain").absolute()
-    wheel = build_wheel(options.maturin, options.wheels).absolute()
     check_contents(wheel)
     for version in VERSIONS:
         executable = find(version)
