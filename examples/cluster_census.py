@@ -72,7 +72,7 @@ def within_patience(condition):
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--limit", type=int, help="number of files (default: all)")
-    files = token_census.library(parser.parse_args().limit)
+    files = token_census.standard_library(parser.parse_args().limit)
     began = time.perf_counter()
     expected: Counter[str] = Counter()
     for path in files:

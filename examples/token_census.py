@@ -30,7 +30,7 @@ METHODS = ("fork", "spawn", "forkserver")
 STALLED = 30.0  # seconds without a message after which the census is given up. It happens only if a message was lost.
 
 
-def library(limit: int | None) -> list[str]:
+def standard_library(limit: int | None) -> list[str]:
     """Returns the standard library's files, the largest first, so that all workers finish at about the same time."""
     files = []
     for folder, subfolders, names in os.walk(sysconfig.get_path("stdlib")):
@@ -202,7 +202,7 @@ def main() -> int:
     methods = METHODS if options.start_method == "all" else (options.start_method or mp.get_start_method(),)
     workers = options.workers or len(os.sched_getaffinity(0))
 
-    files = library(options.limit)
+    files = standard_library(options.limit)
     reference = alone(files)
     print(
         f"{len(files)} files, {reference.bytes / 1e6:.1f} MB of Python {sys.version.split()[0]}'s standard library, "

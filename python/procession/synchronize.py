@@ -14,7 +14,17 @@ from __future__ import annotations
 
 from . import _core
 from ._sync.barrier import Barrier
-from ._sync.base import RECURSIVE_MUTEX, SEM_VALUE_MAX, SEMAPHORE, SemLock, Shared, name_of, name_shown
+from ._sync.base import (
+    RECURSIVE_MUTEX,
+    SEM_VALUE_MAX,
+    SEMAPHORE,
+    SemLock,
+    Shared,
+    event_shown,
+    name_of,
+    name_shown,
+    value_shown,
+)
 from ._sync.condition import Condition
 from .process import _register_farewell, lending, yields
 
@@ -198,7 +208,7 @@ class Semaphore(_core.Semaphore, SemLock):
         return self.get_value() == 0
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__}({_value_shown(self)}{name_shown(self)})>"
+        return f"<{type(self).__name__}({value_shown(self)}{name_shown(self)})>"
 
     def _is_mine(self) -> bool:
         return False
@@ -234,7 +244,7 @@ class BoundedSemaphore(Semaphore):
             limit: object = _core.Semaphore._most(self)
         except Exception:  # a semaphore can be printed in any state
             limit = "unknown"
-        return f"<{type(self).__name__}({_value_shown(self)}, maxvalue={limit}{name_shown(self)})>"
+        return f"<{type(self).__name__}({value_shown(self)}, maxvalue={limit}{name_shown(self)})>"
 
 
 def _make(self: Semaphore, value: int, maximum: int, name: str | None) -> None:
@@ -244,13 +254,6 @@ def _make(self: Semaphore, value: int, maximum: int, name: str | None) -> None:
     self.name = name
     if name is not None:
         _core.Semaphore._label(self, str(name))
-
-
-def _value_shown(self: Semaphore) -> str:
-    try:
-        return f"value={self.get_value()}"
-    except Exception:  # a semaphore can be printed in any state
-        return "value=unknown"
 
 
 @yields("handle", "_key")
@@ -303,11 +306,7 @@ class Event(_core.Event, Shared):
         return bool(was_set)
 
     def __repr__(self) -> str:
-        try:
-            state = "set" if self.is_set() else "unset"
-        except Exception:  # an event can be printed in any state
-            state = "unknown"
-        return f"<{type(self).__name__} at {id(self):#x} {state}{name_shown(self)}>"
+        return event_shown(self)
 
 
 if not TYPE_CHECKING:

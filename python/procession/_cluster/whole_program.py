@@ -16,6 +16,16 @@ if TYPE_CHECKING:
 __all__ = ["use"]
 
 
+def _of_cluster(name: str) -> Any:
+    """Returns a method that calls the one of the context of the cluster."""
+
+    def make(self: object, *args: Any, **kwargs: Any) -> Any:
+        return getattr(dask_context(), name)(*args, **kwargs)
+
+    make.__name__ = name
+    return make
+
+
 class _ClusterDefault(context.DefaultContext):
     """The default context of such a program. What it says about start methods is for one machine, and has no effect."""
 
@@ -37,35 +47,16 @@ class _ClusterDefault(context.DefaultContext):
 
     # What all processes of the cluster share. Memory (`Value`, `Array`) is that of one machine.
 
-    def Queue(self, *args: Any, **kwargs: Any) -> Any:
-        return dask_context().Queue(*args, **kwargs)
-
-    def JoinableQueue(self, *args: Any, **kwargs: Any) -> Any:
-        return dask_context().JoinableQueue(*args, **kwargs)
-
-    def SimpleQueue(self, *args: Any, **kwargs: Any) -> Any:
-        return dask_context().SimpleQueue(*args, **kwargs)
-
-    def Lock(self, *args: Any, **kwargs: Any) -> Any:
-        return dask_context().Lock(*args, **kwargs)
-
-    def RLock(self, *args: Any, **kwargs: Any) -> Any:
-        return dask_context().RLock(*args, **kwargs)
-
-    def Semaphore(self, *args: Any, **kwargs: Any) -> Any:
-        return dask_context().Semaphore(*args, **kwargs)
-
-    def BoundedSemaphore(self, *args: Any, **kwargs: Any) -> Any:
-        return dask_context().BoundedSemaphore(*args, **kwargs)
-
-    def Condition(self, *args: Any, **kwargs: Any) -> Any:
-        return dask_context().Condition(*args, **kwargs)
-
-    def Event(self, *args: Any, **kwargs: Any) -> Any:
-        return dask_context().Event(*args, **kwargs)
-
-    def Barrier(self, *args: Any, **kwargs: Any) -> Any:
-        return dask_context().Barrier(*args, **kwargs)
+    Queue = _of_cluster("Queue")
+    JoinableQueue = _of_cluster("JoinableQueue")
+    SimpleQueue = _of_cluster("SimpleQueue")
+    Lock = _of_cluster("Lock")
+    RLock = _of_cluster("RLock")
+    Semaphore = _of_cluster("Semaphore")
+    BoundedSemaphore = _of_cluster("BoundedSemaphore")
+    Condition = _of_cluster("Condition")
+    Event = _of_cluster("Event")
+    Barrier = _of_cluster("Barrier")
 
     def cpu_count(self) -> int:
         """Returns the number of cores of all nodes that are there now."""

@@ -20,6 +20,7 @@ from .._pool.exits import ExitResults
 from .._pool.log_relay import LogRelay, _states
 from .._pool.process_relays import ProcessRelays
 from .._pool.progress import _TaskBars
+from .._pool.relays import OfWorkers
 from . import worker
 from .errors import refusal
 
@@ -27,7 +28,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from .._pool.output_relay import OutputRelay, OutputSource
 
 __all__ = ["Relays", "RelaysOfProcess"]
 
@@ -50,15 +50,12 @@ class _Local:
     SimpleQueue: Any = staticmethod(queue.SimpleQueue)
 
 
-class Relays:
+class Relays(OfWorkers):
     """The relays of a pool."""
 
     def __init__(self, more: dict[str, Any]) -> None:
         """more: as `OfPool.for_workers` returns it, or empty."""
-        self._more = dict(more)
-        self.exits: ExitResults | None = None
-        self._output: OutputRelay | None = None
-        self._starting: OutputSource | None = None
+        super().__init__(more)
         self._finished = False
         if (function := more.get("exit_function")) is not None:
             self.exits = ExitResults(_Local, function)  # type: ignore[arg-type]
@@ -70,24 +67,6 @@ class Relays:
             from .._pool.output_relay import OutputRelay
 
             self._output = OutputRelay(None if show == "forward" else show)
-
-    def for_worker(self, slot: int) -> dict[str, Any]:
-        """Returns what `worker` applies in a worker that is about to start."""
-        if self._output is None:
-            return self._more
-        self._starting = self._output.source(slot)
-        return {**self._more, "output": self._starting}
-
-    def started(self, slot: int, pid: int) -> None:
-        """Called when the worker was started, and with pid 0 if that has failed."""
-        if self._output is not None and self._starting is not None:
-            self._output.started(slot, pid, self._starting)
-            self._starting = None
-
-    def ended(self, slot: int) -> None:
-        """Called when a worker has ended."""
-        if self._output is not None:
-            self._output.ended(slot)
 
     def said(self, kind: bytes, body: bytes) -> None:
         """Handles a message of a worker; `carrier` lists their kinds."""

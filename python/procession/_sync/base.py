@@ -65,10 +65,30 @@ class Shared(Handle):
         )
 
 
-def name_shown(obj: Shared) -> str:
-    """Returns the name for `__repr__`, which works in any state: a copy that is being unpickled has no name yet."""
+# --- what `__repr__` shows, in any state of an object, of one machine or of a cluster ---
+
+
+def name_shown(obj: object) -> str:
+    """Returns the name; a copy that is being unpickled has none yet."""
     name = getattr(obj, "name", None)
     return "" if name is None else f", name={name!r}"
+
+
+def value_shown(semaphore: Any) -> str:
+    """Returns the value of a semaphore."""
+    try:
+        return f"value={semaphore.get_value()}"
+    except Exception:
+        return "value=unknown"
+
+
+def event_shown(event: Any) -> str:
+    """Returns the whole text of an event."""
+    try:
+        state = "set" if event.is_set() else "unset"
+    except Exception:
+        state = "unknown"
+    return f"<{type(event).__name__} at {id(event):#x} {state}{name_shown(event)}>"
 
 
 @process.yields("_semlock")
@@ -188,6 +208,11 @@ def name_of(holder: tuple[int, int, str] | None) -> str:
         return "SomeOtherProcess"
     if thread != get_ident():
         return "SomeOtherThread"
+    return own_name()
+
+
+def own_name() -> str:
+    """Returns the name of this process, and that of this thread if it is not the main one."""
     name = process.current_process().name
     threading = sys.modules.get("threading")
     if threading is not None and threading.current_thread() is not threading.main_thread():

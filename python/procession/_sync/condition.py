@@ -19,15 +19,100 @@ if TYPE_CHECKING:
 
     Answer = TypeVar("Answer")
 
-__all__ = ["Condition"]
+__all__ = ["Condition", "OfLock", "Reading", "guard_with"]
 
 
 _wait = _core.Condition._wait
 _notify = _core.Condition._notify
 
 
+class Reading:
+    """A semaphore of which only the value can be read."""
+
+    __slots__ = ("get_value",)
+
+    def __init__(self, get_value: Callable[[], int]) -> None:
+        self.get_value = get_value
+
+
+class OfLock:
+    """What conditions of one machine and of a cluster have in common: what their lock does, and `wait_for`."""
+
+    __slots__ = ()
+
+    _lock: Any
+    acquire: Callable[..., bool]
+    release: Callable[[], None]
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Waits for a notification; see the derived classes."""
+        raise NotImplementedError
+
+    def __getstate__(self) -> Any:
+        state: Any = super().__getstate__()
+        return *state, self._lock
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        *rest, lock = state
+        super().__setstate__(tuple(rest))  # type: ignore[misc]
+        guard_with(self, lock)
+
+    def __enter__(self) -> bool:
+        held: bool = self._lock.__enter__()
+        return held
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._lock.__exit__(kind, value, trace)
+
+    async def acquire_async(self, timeout: float | None = None) -> bool:
+        """As `acquire_async` of the lock."""
+        acquired: bool = await self._lock.acquire_async(timeout)
+        return acquired
+
+    def locked(self) -> bool:
+        """Returns whether a process holds the lock."""
+        held: bool = self._lock.locked()
+        return held
+
+    def wait_for(self, predicate: Callable[[], Answer], timeout: float | None = None) -> Answer:
+        """Waits until predicate() is true. Calls it with the lock held, and again after each notification.
+
+        Args:
+            predicate: a function without arguments.
+            timeout: seconds for all of it; None: without limit.
+
+        Returns:
+            the last result of predicate(), which is false if the time has passed. It raises what `wait` raises.
+        """
+        end = None if timeout is None else monotonic() + timeout
+        while not (answer := predicate()):
+            left = None if end is None else end - monotonic()
+            if left is not None and left <= 0:
+                break
+            self.wait(left)
+        return answer
+
+    @property
+    def _woken_count(self) -> Reading:
+        return Reading(int)
+
+    @property
+    def _wait_semaphore(self) -> Reading:
+        return Reading(int)
+
+
+def guard_with(self: OfLock, lock: Any) -> None:
+    """Makes this the lock of a condition."""
+    self._lock = lock
+    # the methods of the lock itself, so that no call stands in between
+    self.acquire = lock.acquire
+    self.release = lock.release
+
+
 @yields("handle", "_key", "_sleeping_count", "_woken_count", "_wait_semaphore")
-class Condition(_core.Condition, Shared):
+class Condition(OfLock, _core.Condition, Shared):
     """A lock that processes share, with a line of waiters. A process that has changed the data that the lock guards
     notifies them, in the order in which they came.
 
@@ -56,10 +141,6 @@ class Condition(_core.Condition, Shared):
 
     __module__ = "procession.synchronize"  # the public name, which pickles use
 
-    _lock: Lock | RLock
-    acquire: Callable[..., bool]
-    release: Callable[[], None]
-
     def __init__(
         self, lock: Lock | RLock | None = None, *, ctx: BaseContext | None = None, name: str | None = None
     ) -> None:
@@ -83,31 +164,7 @@ class Condition(_core.Condition, Shared):
         self.name = name
         if name is not None:
             _core.Condition._label(self, str(name))
-        _guard_with(self, lock)
-
-    def __getstate__(self) -> tuple[Any, ...]:
-        return *super().__getstate__(), self._lock
-
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        *rest, lock = state
-        super().__setstate__(tuple(rest))
-        _guard_with(self, lock)
-
-    def __enter__(self) -> bool:
-        return self._lock.__enter__()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._lock.__exit__(kind, value, trace)
-
-    async def acquire_async(self, timeout: float | None = None) -> bool:
-        """As `acquire_async` of the lock."""
-        return await self._lock.acquire_async(timeout)
-
-    def locked(self) -> bool:
-        """Returns whether a process holds the lock."""
-        return self._lock.locked()
+        guard_with(self, lock)
 
     def wait(self, timeout: float | None = None) -> bool:
         """Releases the lock, waits for `notify` or `notify_all`, and acquires the lock again.
@@ -155,24 +212,6 @@ class Condition(_core.Condition, Shared):
             ticket._heard()
         return called
 
-    def wait_for(self, predicate: Callable[[], Answer], timeout: float | None = None) -> Answer:
-        """Waits until predicate() is true. Calls it with the lock held, and again after each notification.
-
-        Args:
-            predicate: a function without arguments.
-            timeout: seconds for all of it; None: without limit.
-
-        Returns:
-            the last result of predicate(), which is false if the time has passed. It raises what `wait` raises.
-        """
-        end = None if timeout is None else monotonic() + timeout
-        while not (answer := predicate()):
-            left = None if end is None else end - monotonic()
-            if left is not None and left <= 0:
-                break
-            self.wait(left)
-        return answer
-
     def notify(self, n: int = 1) -> None:
         """Wakes the first n waiters, or all if there are fewer. They go on when the lock is released.
 
@@ -194,37 +233,13 @@ class Condition(_core.Condition, Shared):
     # For programs that look inside: the values that multiprocessing has while no waiter is returning from wait().
 
     @property
-    def _sleeping_count(self) -> _Reading:
-        return _Reading(lambda: _core.Condition._waiting(self))
-
-    @property
-    def _woken_count(self) -> _Reading:
-        return _Reading(int)
-
-    @property
-    def _wait_semaphore(self) -> _Reading:
-        return _Reading(int)
-
-
-def _guard_with(self: Condition, lock: Lock | RLock) -> None:
-    self._lock = lock
-    # the methods of the lock itself, so that no call stands in between
-    self.acquire = lock.acquire
-    self.release = lock.release
+    def _sleeping_count(self) -> Reading:
+        return Reading(lambda: _core.Condition._waiting(self))
 
 
 def _must_be_held(self: Condition, method: str) -> None:
     if not ours(self._lock)._is_mine(self._lock):
         raise AssertionError(f"the lock of {self!r} has to be acquired before {method}")
-
-
-class _Reading:
-    """A semaphore of which only the value can be read."""
-
-    __slots__ = ("get_value",)
-
-    def __init__(self, get_value: Callable[[], int]) -> None:
-        self.get_value = get_value
 
 
 async def _hold_again_async(lock: Lock | RLock, times: int) -> BaseException | None:

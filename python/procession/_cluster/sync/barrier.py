@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from _operator import index
 
+from ..._sync.base import name_shown
 from .handle import CANCELLED, Handle, deadline_of
-from .locks import name_shown
 from .statistics import statistics
 
 TYPE_CHECKING = False

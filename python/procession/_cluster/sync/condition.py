@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 from _operator import index
-from time import monotonic
 
-from ..._sync.base import SEM_VALUE_MAX
+from ..._sync.base import SEM_VALUE_MAX, name_shown
+from ..._sync.condition import OfLock, Reading, guard_with
 from .handle import Handle, deadline_of
-from .locks import Lock, RLock, name_shown
+from .locks import Lock, RLock
 from .statistics import statistics
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from types import TracebackType
-    from typing import Any, TypeVar
+    from typing import Any
 
     from ..._sync.statistics import Statistics
     from .call import Here
 
-    Answer = TypeVar("Answer")
-
 __all__ = ["Condition"]
 
 
-class Condition(Handle):
+class Condition(OfLock, Handle):
     """A lock that the processes of a cluster share, with a line of waiters.
 
     If a process dies while it waits, or its node, `notify` passes over it; if it had been notified already, the next
@@ -32,41 +28,13 @@ class Condition(Handle):
     thread that is about to return from `wait`.
     """
 
-    _lock: Lock | RLock
-    acquire: Callable[..., bool]
-    release: Callable[[], None]
-
     def __init__(self, here: Here, lock: Any = None, name: str | None = None) -> None:
         if lock is None:
             lock = RLock(here, name)
         elif not isinstance(lock, (Lock, RLock)) or lock._here is not here:
             raise TypeError(f"a Condition needs a Lock or an RLock of the same cluster, not {lock!r}")
         self._make(here, "condition", name, lock._number)
-        _guard_with(self, lock)
-
-    def __getstate__(self) -> Any:
-        return *super().__getstate__(), self._lock
-
-    def __setstate__(self, state: Any) -> None:
-        *rest, lock = state
-        super().__setstate__(tuple(rest))
-        _guard_with(self, lock)
-
-    def __enter__(self) -> bool:
-        return self._lock.__enter__()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._lock.__exit__(kind, value, trace)
-
-    async def acquire_async(self, timeout: float | None = None) -> bool:
-        """As `acquire_async` of the lock."""
-        return await self._lock.acquire_async(timeout)
-
-    def locked(self) -> bool:
-        """Returns whether a process holds the lock."""
-        return self._lock.locked()
+        guard_with(self, lock)
 
     def wait(self, timeout: float | None = None) -> bool:
         """Releases the lock, waits for `notify` or `notify_all`, and acquires the lock again.
@@ -93,24 +61,6 @@ class Condition(Handle):
         """
         limit = None if timeout is None else max(0.0, timeout)
         return bool(await self._call_async("wait", timeout=limit, undo=_passed_on, patient=True))
-
-    def wait_for(self, predicate: Callable[[], Answer], timeout: float | None = None) -> Answer:
-        """Waits until predicate() is true. Calls it with the lock held, and again after each notification.
-
-        Args:
-            predicate: a function without arguments.
-            timeout: seconds for all of it; None: without limit.
-
-        Returns:
-            the last result of predicate(), which is false if the time has passed. It raises what `wait` raises.
-        """
-        end = None if timeout is None else monotonic() + timeout
-        while not (answer := predicate()):
-            left = None if end is None else end - monotonic()
-            if left is not None and left <= 0:
-                break
-            self.wait(left)
-        return answer
 
     def notify(self, n: int = 1) -> None:
         """Wakes the first n waiters, or all if there are fewer. They go on when the lock is released.
@@ -140,34 +90,11 @@ class Condition(Handle):
     # For programs that look inside: the values that multiprocessing has while no waiter is returning from wait().
 
     @property
-    def _sleeping_count(self) -> _Reading:
-        return _Reading(self._waiting)
-
-    @property
-    def _woken_count(self) -> _Reading:
-        return _Reading(int)
-
-    @property
-    def _wait_semaphore(self) -> _Reading:
-        return _Reading(int)
-
-
-def _guard_with(self: Condition, lock: Lock | RLock) -> None:
-    self._lock = lock
-    self.acquire = lock.acquire
-    self.release = lock.release
+    def _sleeping_count(self) -> Reading:
+        return Reading(self._waiting)
 
 
 def _passed_on(answer: Any) -> Any:
     if answer[0] == "ok":
         return ("pass_on", []) if answer[1] else None
     return ("tell", answer[1:5]) if answer[0] == "died" else None
-
-
-class _Reading:
-    """A semaphore of which only the value can be read."""
-
-    __slots__ = ("get_value",)
-
-    def __init__(self, get_value: Callable[[], int]) -> None:
-        self.get_value = get_value

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from ..._sync.base import event_shown
 from .handle import Handle, deadline_of
-from .locks import name_shown
 from .statistics import statistics
 
 TYPE_CHECKING = False
@@ -61,8 +61,4 @@ class Event(Handle):
         return statistics(self)
 
     def __repr__(self) -> str:
-        try:
-            state = "set" if self.is_set() else "unset"
-        except Exception:  # an event can be printed in any state
-            state = "unknown"
-        return f"<{type(self).__name__} at {id(self):#x} {state}{name_shown(self)}>"
+        return event_shown(self)

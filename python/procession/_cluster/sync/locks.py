@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from _operator import index
 
-from ... import process
-from ..._sync.base import RECURSIVE_MUTEX, SEM_VALUE_MAX, SemLock
+from ..._sync.base import RECURSIVE_MUTEX, SEM_VALUE_MAX, SemLock, name_shown, own_name, value_shown
 from .handle import Handle, deadline_of
 from .statistics import statistics
 
@@ -18,7 +16,7 @@ if TYPE_CHECKING:
     from ..._sync.statistics import Statistics
     from .call import Here
 
-__all__ = ["BoundedSemaphore", "Lock", "RLock", "Semaphore", "name_shown"]
+__all__ = ["BoundedSemaphore", "Lock", "RLock", "Semaphore"]
 
 
 class _Acquired(Handle, SemLock):
@@ -170,7 +168,7 @@ class Semaphore(_Acquired):
         return self.get_value() == 0
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__}({_value_shown(self)}{name_shown(self)})>"
+        return f"<{type(self).__name__}({value_shown(self)}{name_shown(self)})>"
 
     def _is_mine(self) -> bool:
         return False
@@ -194,20 +192,7 @@ class BoundedSemaphore(Semaphore):
             limit: object = self._value()[1]
         except Exception:  # a semaphore can be printed in any state
             limit = "unknown"
-        return f"<{type(self).__name__}({_value_shown(self)}, maxvalue={limit}{name_shown(self)})>"
-
-
-def _value_shown(self: Semaphore) -> str:
-    try:
-        return f"value={self.get_value()}"
-    except Exception:  # a semaphore can be printed in any state
-        return "value=unknown"
-
-
-def name_shown(self: Handle) -> str:
-    """Returns the name for `__repr__`, which works in any state."""
-    name = getattr(self, "name", None)
-    return "" if name is None else f", name={name!r}"
+        return f"<{type(self).__name__}({value_shown(self)}, maxvalue={limit}{name_shown(self)})>"
 
 
 def _shown(seen: Any) -> str:
@@ -218,8 +203,4 @@ def _shown(seen: Any) -> str:
         return "SomeOtherProcess"
     if not seen[5]:
         return "SomeOtherThread"
-    name = process.current_process().name
-    threading = sys.modules.get("threading")
-    if threading is not None and threading.current_thread() is not threading.main_thread():
-        name += f"|{threading.current_thread().name}"
-    return str(name)
+    return own_name()
