@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -13,12 +11,8 @@ TOOLS = Path(__file__).resolve().parents[2] / "tools"
 
 
 @pytest.fixture
-def dependencies(monkeypatch) -> ModuleType:
-    if not TOOLS.exists():
-        pytest.skip("the tools are not part of an installed package")
-    monkeypatch.syspath_prepend(str(TOOLS))
-    monkeypatch.setattr(sys, "dont_write_bytecode", True)
-    return importlib.import_module("check_dependencies")
+def dependencies(tool) -> ModuleType:
+    return tool("check_dependencies")
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
 import tomllib
 import zipfile
 from pathlib import Path
@@ -15,12 +13,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
-def wheels(monkeypatch) -> ModuleType:
-    if not (ROOT / "tools").exists():
-        pytest.skip("the tools are not part of an installed package")
-    monkeypatch.syspath_prepend(str(ROOT / "tools"))
-    monkeypatch.setattr(sys, "dont_write_bytecode", True)
-    return importlib.import_module("build_wheels")
+def wheels(tool) -> ModuleType:
+    return tool("build_wheels")
 
 
 def test_the_flags_of_the_project_are_kept_beside_the_new_names_of_folders(wheels):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -27,12 +28,25 @@ def peer() -> str:
     return str(ROOT / "target" / "debug" / "examples" / "peer")
 
 
-@pytest.fixture
-def echo(peer: str) -> Iterator[tuple[Any, Any]]:
+@contextlib.contextmanager
+def serving(peer: str, part: str) -> Iterator[tuple[Any, Any]]:
+    """Runs a part of the Rust program that answers each item of a queue in another one, until it gets None."""
     there, back = procession.Queue(), procession.Queue()
-    program = Program([peer, "echo"], [there, back], daemon=True)
+    program = Program([peer, part], [there, back], daemon=True)
     program.start()
     yield there, back
     there.put(None)
     program.join(PATIENCE)
     assert program.exitcode == 0
+
+
+@pytest.fixture
+def echo(peer: str) -> Iterator[tuple[Any, Any]]:
+    with serving(peer, "echo") as queues:
+        yield queues
+
+
+@pytest.fixture
+def describe(peer: str) -> Iterator[tuple[Any, Any]]:
+    with serving(peer, "describe") as queues:
+        yield queues

@@ -11,7 +11,6 @@ import math
 import types
 import uuid
 import zoneinfo
-from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -23,17 +22,6 @@ from procession.rust import Program
 from rust_children import Color, Level, NamedPoint, Point, SlottedPoint, Stack
 
 pytestmark = pytest.mark.timeout(func_only=True)
-
-
-@pytest.fixture
-def describe(peer: str) -> Iterator[tuple[Any, Any]]:
-    there, back = procession.Queue(), procession.Queue()
-    program = Program([peer, "describe"], [there, back], daemon=True)
-    program.start()
-    yield there, back
-    there.put(None)
-    program.join(PATIENCE)
-    assert program.exitcode == 0
 
 
 def same(one: object, other: object) -> bool:
