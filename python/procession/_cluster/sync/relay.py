@@ -29,6 +29,7 @@ from struct import Struct
 
 from .. import connect
 from .big import Big
+from .comm import over
 from .exit_code import exit_code
 from .wire import AT_CLIENT, AT_NODE, HUB, LENGTH, RELAY, framed, packed, unpacked
 from .writer import Writer
@@ -118,7 +119,7 @@ class Relay:
         try:
             comm = await self._connect()
             await comm.write({"op": HANDLER, "reply": False, **self._hello})
-            self._comm = comm
+            self._comm = comm = over(comm)
             self._writer.open(comm)
             while True:
                 for kind, which, *rest in await comm.read():

@@ -19,6 +19,7 @@ stream, between the same two hosts, ends for the same causes.) A client is a mem
 
 from __future__ import annotations
 
+from .comm import over
 from .hub import Hub, Owner
 from .kinds import kinds
 from .wire import HUB, packed, unpacked
@@ -121,11 +122,11 @@ class Link:
     def __init__(self, service: _Service, comm: Any, node: str, name: str) -> None:
         self._service = service
         self._hub = service.hub
-        self._comm = comm
+        self._comm = over(comm)
         self._node = node
         self._name = name
         self._owners: dict[int, Owner] = {}  # by channel
-        self._writer = Writer(comm)
+        self._writer = Writer(self._comm)
 
     async def run(self) -> None:
         """Reads until the comm ends."""

@@ -42,8 +42,10 @@ class Writer:
         if not self._out or self._comm is None or self._writing is not None:
             return
         out, self._out = self._out, []
-        work = self._comm.write(out)
         try:
+            work = self._comm.write(out)
+            if work is None:
+                return
             # Nearly always the comm takes a message at once. That saves the turn of the loop in which a task begins.
             waits_for = work.send(None)
         except (StopIteration, OSError):
