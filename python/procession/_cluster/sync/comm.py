@@ -41,7 +41,7 @@ def over(comm: Any) -> Comm:
 
 class _OverStream:
     def __init__(self, comm: Any) -> None:
-        import msgpack
+        import msgpack  # type: ignore[import-untyped]
 
         self._comm = comm
         self._stream = comm.stream
