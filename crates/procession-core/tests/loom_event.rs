@@ -5,6 +5,7 @@ mod common_loom;
 
 use common_loom::check;
 use loom::sync::Arc;
+use loom::sync::atomic::{AtomicU32, Ordering};
 use loom::thread;
 use procession_core::sync::bell::Bell;
 use procession_core::sync::event_word::EventWord;
@@ -99,5 +100,30 @@ fn of_two_that_set_it_one_has_changed_it() {
         let mine = event.set();
         assert!(mine != other.join().unwrap());
         assert_eq!(event.word.generation(), 1);
+    });
+}
+
+/// A producer makes work and sets the event; a consumer clears the event and looks for work. The event is set already when
+/// both begin, so the `set` changes nothing. Yet the consumer finds the work, or the event is set afterwards.
+#[test]
+fn a_set_that_changes_nothing_is_not_lost_to_a_clear() {
+    check(|| {
+        let event = Event::new();
+        let work = Arc::new(AtomicU32::new(0));
+        assert!(event.word.set());
+        let producer = {
+            let (event, work) = (event.clone(), work.clone());
+            thread::spawn(move || {
+                work.store(1, Ordering::Relaxed);
+                event.set();
+            })
+        };
+        event.word.clear();
+        let found = work.load(Ordering::Relaxed) == 1;
+        producer.join().unwrap();
+        assert!(
+            found || event.word.is_set(),
+            "the consumer would wait although there is work"
+        );
     });
 }

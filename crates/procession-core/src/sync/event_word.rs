@@ -2,6 +2,11 @@
 //!
 //! Every transition is one read-modify-write. The count lets a waiter notice a `set` that was followed by a `clear`
 //! before the waiter looked again.
+//!
+//! A `set` of an event that is set already is a read-modify-write too, which leaves the word as it is. A consumer of work
+//! clears the event and then looks for work; a producer makes work and then sets the event. If the `clear` comes after the
+//! `set` that changed nothing, it reads from it, and the consumer finds the work. If that `set` were only a load, both could
+//! miss the other, on every processor.
 
 use crate::atomic::{Ordering, Word};
 #[cfg(not(loom))]
@@ -25,18 +30,25 @@ impl EventWord {
     /// Sets the flag. False if it was set already.
     #[must_use]
     pub fn set(&self) -> bool {
-        let set = |word: u32| (word & 1 == 0).then(|| word.wrapping_add(2) | 1);
-        // Release: what the setter wrote before is visible to those who read the flag in `load`.
+        let set = |word: u32| {
+            Some(if word & 1 == 0 {
+                word.wrapping_add(2) | 1
+            } else {
+                word
+            })
+        };
+        // Release: what the setter wrote before is visible to those who read the flag in `load` or take it away in `clear`.
         self.0
             .atomic()
             .fetch_update(Ordering::Release, Ordering::Relaxed, set)
-            .is_ok()
+            .is_ok_and(|before| before & 1 == 0)
     }
 
     /// Clears the flag.
     pub fn clear(&self) {
-        // Release, for the readers in `load`, as in `set`.
-        self.0.atomic().fetch_and(!1, Ordering::Release);
+        // Acquire: pairs with `set`, so that what was written before a `set` that this call undoes is visible afterwards.
+        // Release: for the readers in `load`, as in `set`.
+        self.0.atomic().fetch_and(!1, Ordering::AcqRel);
     }
 
     /// Reads the word.

@@ -49,10 +49,11 @@ impl LockWord {
     /// Acquires the lock for the process with the owner number `me` (its slot + 1), if it is free.
     #[inline]
     pub fn try_acquire(&self, me: u32) -> AcquireAttempt {
+        // Acquire, also of a word that is not 0: pairs with `orphan`, before which the facts of the death were written.
         match self
             .0
             .atomic()
-            .compare_exchange(0, me, Ordering::Acquire, Ordering::Relaxed)
+            .compare_exchange(0, me, Ordering::Acquire, Ordering::Acquire)
         {
             Ok(_) => AcquireAttempt::Acquired,
             Err(seen) if seen & ORPHAN != 0 => AcquireAttempt::Orphaned(seen),
