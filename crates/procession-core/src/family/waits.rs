@@ -18,7 +18,7 @@ use crate::sys::clock::{Deadline, about_now};
 use crate::sys::mutex::{Inside, LockPolicy, RobustMutex};
 use crate::sys::shared::shared;
 use core::cell::Cell;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU64, Ordering, fence};
 use core::time::Duration;
 
 /// Longest wait for another change, so that deadlines are kept while a process is stopped in one.
@@ -40,8 +40,7 @@ pub struct WaitsBlock {
 
 /// What one thread waits for. The words other than `thread` mean something only while [`What`] is not 0.
 ///
-/// An observer reads `thread`, the other words, and `thread` and `count` again: if both are as before, the words belong
-/// together.
+/// An observer reads all words twice: if none has changed, they belong together.
 #[repr(C, align(64))]
 #[derive(Debug)]
 pub struct WaitRecord {
@@ -210,8 +209,10 @@ impl WaitRecord {
     pub(super) fn write(&self, reason: &Reason, deadline: Deadline, flags: u64) {
         let thread = self.thread.load(Ordering::Relaxed) & OWNER;
         let count = self.count.load(Ordering::Relaxed) + 1;
+        self.count.store(count, Ordering::Relaxed);
+        // An observer that reads a new word below reads the new count as well, and that the wait before has ended.
+        fence(Ordering::Release);
         for (word, value) in [
-            (&self.count, count),
             (&self.object, reason.object),
             (&self.since, reason.since),
             (&self.seen, reason.seen),

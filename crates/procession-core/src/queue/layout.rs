@@ -54,7 +54,9 @@ impl Cursor {
     pub(super) fn store(&self, place: CursorPosition) {
         self.segment.store(place.segment, Ordering::Relaxed);
         self.position.store(place.position, Ordering::Relaxed);
-        self.bytes.store(place.bytes, Ordering::Relaxed);
+        // Release: pairs with the Acquire of processes that read this word without the mutex. They read the count before and
+        // after it, and who finds this value finds the count that made this cursor the invalid one.
+        self.bytes.store(place.bytes, Ordering::Release);
     }
 }
 

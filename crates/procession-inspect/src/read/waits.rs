@@ -55,9 +55,7 @@ pub(crate) fn read(memory: &Memory, seats: &[Seat]) -> Result<Vec<Record>> {
                 places.waits.records.slice(&again),
             );
             for (record, again) in before.chunks_exact(size).zip(after.chunks_exact(size)) {
-                let same = places.wait.thread.of(record) == places.wait.thread.of(again)
-                    && places.wait.count.of(record) == places.wait.count.of(again);
-                if same {
+                if record == again {
                     records.extend(decode(memory, seat, record));
                 }
             }
