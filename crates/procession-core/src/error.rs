@@ -117,6 +117,10 @@ impl fmt::Display for Error {
                 f,
                 "the shared memory of process {pid} cannot be reached from here: {why}"
             ),
+            Error::Version { found, known } if found & 0xffff == known & 0xffff => f.write_str(
+                "the program that made the shared memory uses another C library (glibc or musl), whose mutexes this one \
+                 cannot lock: use one C library in all programs that share objects",
+            ),
             Error::Version { found, known } => write!(
                 f,
                 "the shared memory has layout {found}, this Procession knows layout {known}: run one version in all processes of a program"

@@ -23,8 +23,8 @@
 //! A field whose type is another struct has the width of that struct, and its own fields are found under the name of
 //! that struct (`QueueObject.items` is a `WaitPoint`, `WaitPoint.tally` a `Tally`). An array has the width of all its
 //! elements, one behind the other. A robust mutex (`Ledger.mutex`, `Slot.life`, and what `QueueObject.put_mutex`,
-//! `QueueObject.get_mutex` and `DictObject.mutex` name by its offset) has 64 bytes; the lower 30 bits of its first 4 bytes
-//! are the id of the thread that is inside, or 0. All other fields are unsigned numbers of 4 or 8 bytes. The file `fields.txt` of this
+//! `QueueObject.get_mutex` and `DictObject.mutex` name by its offset) has 64 bytes; the lower 30 bits of its 4 bytes at
+//! `at.owner` are the id of the thread that is inside, or 0. All other fields are unsigned numbers of 4 or 8 bytes. The file `fields.txt` of this
 //! crate lists all names.
 //!
 //! A task of an event loop that waits for an object has a wait record with `flag.in_loop` ([`super::loop_waits`]). Its process
@@ -97,6 +97,8 @@ pub const NUMBERS: &[(&str, u32)] = &[
     ("at.registry", REGISTRY as u32),
     ("at.heap", HEAP as u32),
     ("at.label", super::label::TEXT as u32),
+    // Where in a robust mutex the id of the thread that is inside stands.
+    ("at.owner", crate::sys::mutex::LOCK_WORD as u32),
     // The heap: size of the chunks from which blocks of the first classes are cut, and number of those classes.
     ("size.chunk", super::alloc::CHUNK as u32),
     ("size.classes", super::alloc::SMALL as u32),

@@ -17,8 +17,9 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// `PROCESSN` as a little-endian number.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"PROCESSN");
-/// The version of the layout, raised with every change of any layout in family memory.
-pub const VERSION: u32 = 3;
+/// The version of the layout, raised with every change of any layout in family memory. The upper half says whose mutexes lie
+/// in the memory: 0 those of glibc, 1 those of musl. A program with one C library cannot lock those of the other.
+pub const VERSION: u32 = 3 | if cfg!(target_env = "musl") { 1 << 16 } else { 0 };
 /// The offset of the ledger.
 pub const LEDGER: u64 = 4096;
 /// The offset of the registry.

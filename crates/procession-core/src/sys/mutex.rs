@@ -28,6 +28,8 @@ use core::cell::UnsafeCell;
 use core::marker::PhantomData;
 use core::time::Duration;
 
+/// Offset in bytes of the lock word in the C library's mutex. glibc puts it first, musl puts the kind of the mutex before it.
+pub const LOCK_WORD: usize = if cfg!(target_env = "musl") { 4 } else { 0 };
 /// The bits of the lock word that hold the owner's thread id.
 const TID_MASK: u32 = 0x3fff_ffff;
 
@@ -148,9 +150,9 @@ impl RobustMutex {
     /// The C library's lock word: the owner's thread id, and the kernel's mark once that thread has died as owner.
     #[must_use]
     pub fn word(&self) -> &core::sync::atomic::AtomicU32 {
-        // SAFETY: the first member of glibc's pthread_mutex_t is the futex word on every architecture; all users, the
-        // kernel included, access it atomically.
-        unsafe { &*self.inner.get().cast() }
+        // SAFETY: the futex word lies at this offset of the C library's mutex, on every architecture, and is aligned; all
+        // users, the kernel included, access it atomically.
+        unsafe { &*self.inner.get().byte_add(LOCK_WORD).cast() }
     }
 
     /// Returns whether the kernel has marked the mutex: its owner has died.

@@ -96,7 +96,8 @@ fn head(page: &[u8]) -> Result<Head> {
     if word(0) != MAGIC {
         return Err(Error::damaged("it does not begin as family memory does"));
     }
-    let version = word(8) as u32;
+    // Above: the C library, whose mutexes the field table describes.
+    let version = word(8) as u32 & 0xffff;
     if version != VERSION {
         return Err(Error::OtherVersion {
             found: version,

@@ -58,7 +58,7 @@ places! {
     ledger: Ledger { notes, sequence, top, slots, blocks, warm }
     chunk: Chunk { next, entries }
     waits: WaitsBlock { next, records }
-    wait: WaitRecord { thread, object, since, seen, deadline, detail, count, identity }
+    wait: WaitRecord { thread, object, since, seen, deadline, detail, identity }
     lock: LockObject { word, flags, wait, thread, depth, death, death_known, name }
     point: WaitPoint { tally }
     tally: Tally { begun, ended, nanoseconds }
@@ -96,6 +96,8 @@ pub(crate) struct At {
     pub(crate) chunk: u64,
     pub(crate) small: u8,
     pub(crate) label: usize,
+    /// Offset in a robust mutex.
+    pub(crate) owner: usize,
     pub(crate) orphan: u64,
     pub(crate) ended: u64,
     pub(crate) robust: u64,
@@ -112,14 +114,26 @@ impl At {
             chunk: number("size.chunk")?.into(),
             small: number("size.classes")? as u8,
             label: number("at.label")? as usize,
+            owner: number("at.owner")? as usize,
             orphan: number("flag.orphan")?.into(),
             ended: number("flag.ended")?.into(),
             robust: number("flag.robust")?.into(),
             in_loop: number("flag.in_loop")?,
         };
-        let sane = (super::PAGE..=16 << 20).contains(&at.chunk) && at.small <= 16 && at.heap > 0;
+        let sane =
+            (super::PAGE..=16 << 20).contains(&at.chunk) && at.small <= 16 && at.heap > 0 && at.owner <= 56;
         sane.then_some(at)
             .ok_or_else(|| Error::damaged("the field table has an impossible layout"))
+    }
+}
+
+impl Places {
+    /// The word of a robust mutex that says which thread is inside.
+    pub(crate) fn owner_of_mutex(&self, mutex: usize) -> Place {
+        Place {
+            offset: mutex + self.at.owner,
+            width: 4,
+        }
     }
 }
 

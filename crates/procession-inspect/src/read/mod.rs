@@ -193,7 +193,7 @@ impl Observer {
         Ok(Family {
             id: format!("{:032x}", memory.head.id),
             program: self.program(&seats),
-            changing: objects::changing(&books, &members),
+            changing: objects::changing(memory, &books, &members),
             age: time.ago(memory.head.created),
             at: time.now,
             members,

@@ -3,7 +3,7 @@
 use super::heap::Block;
 use super::seats::seat_of_number;
 use super::{Look, seconds};
-use crate::memory::Place;
+use crate::memory::{Memory, Place};
 use crate::model::{Detail, Ended, Key, Lock, Maker, Member, Object, Queue, User, Waits, Who};
 
 /// Bits of a robust mutex's word: thread id of the owner, and the kernel's mark once that has died.
@@ -50,9 +50,8 @@ fn owner(word: u64, members: &[Member]) -> Option<Who> {
 }
 
 /// The process that is in the middle of a change of several words: its thread is inside the mutex of the ledger.
-pub(crate) fn changing(ledger: &[u8], members: &[Member]) -> Option<Who> {
-    let word = Place { offset: 0, width: 4 };
-    owner(word.of(ledger), members)
+pub(crate) fn changing(memory: &Memory, ledger: &[u8], members: &[Member]) -> Option<Who> {
+    owner(memory.places.owner_of_mutex(0).of(ledger), members)
 }
 
 impl Look<'_> {
@@ -227,12 +226,8 @@ impl Look<'_> {
     fn inside(&self, mutex: u64) -> Option<Who> {
         let page = mutex & !(crate::memory::PAGE - 1);
         let block = self.heap.at(page).filter(|block| block.kind == "MutexPage")?;
-        let word = Place {
-            offset: (mutex - page) as usize,
-            width: 4,
-        }
-        .of(self.heap.bytes(block));
-        owner(word, self.members)
+        let word = self.memory.places.owner_of_mutex((mutex - page) as usize);
+        owner(word.of(self.heap.bytes(block)), self.members)
     }
 
     fn waits(&self, point: Place, bytes: &[u8]) -> Waits {
