@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import cluster_nodes
-
 import procession as mp
 
 
