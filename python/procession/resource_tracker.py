@@ -79,7 +79,10 @@ class ResourceTracker:
     @property
     def _fd(self) -> int | None:
         """The descriptor of the pipe to the tracker; None if there is none, or if the program has closed it."""
-        return self._pipe.fileno() if self._pipe is not None and self._pipe.is_open() else None
+        try:
+            return None if self._pipe is None else self._pipe.fileno()
+        except OSError:
+            return None
 
     def getfd(self) -> int:
         """Returns the descriptor of the pipe to the tracker."""
@@ -245,11 +248,12 @@ class ResourceTracker:
 
     def _write(self, message: bytes) -> None:
         while True:
-            if self._fd is None:
+            fd = self._fd
+            if fd is None:
                 self._ensure_running()
-            assert self._pipe is not None
+                continue
             try:
-                os.write(self._pipe.fileno(), message)
+                os.write(fd, message)
             except BrokenPipeError:
                 self._ensure_running()
                 continue

@@ -119,16 +119,10 @@ class Relay:
         try:
             comm = await self._connect()
             await comm.write({"op": HANDLER, "reply": False, **self._hello})
-            self._comm = comm = over(comm)
-            self._writer.open(comm)
-            while True:
-                for kind, which, *rest in await comm.read():
-                    if kind == "hub":
-                        found = self.channels.get(which)
-                        if found is not None:
-                            found.send(rest[0])
-                    elif which in self.from_hub:
-                        self.from_hub[which](*rest)
+            self._comm = comm
+            self._comm = messages = await over(comm, at_scheduler=False)
+            self._writer.open(messages)
+            await messages.run(self._take)
         except OSError:
             if self._lost is None:
                 self.close(f"the scheduler at {self.scheduler} has gone")
@@ -136,6 +130,15 @@ class Relay:
         finally:
             if self._comm is not None:
                 self._comm.abort()
+
+    def _take(self, messages: list[Any]) -> None:
+        for kind, which, *rest in messages:
+            if kind == "hub":
+                found = self.channels.get(which)
+                if found is not None:
+                    found.send(rest[0])
+            elif which in self.from_hub:
+                self.from_hub[which](*rest)
 
     # --- processes ---
 

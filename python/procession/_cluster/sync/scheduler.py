@@ -122,23 +122,27 @@ class Link:
     def __init__(self, service: _Service, comm: Any, node: str, name: str) -> None:
         self._service = service
         self._hub = service.hub
-        self._comm = over(comm)
+        self._comm = comm
         self._node = node
         self._name = name
         self._owners: dict[int, Owner] = {}  # by channel
-        self._writer = Writer(self._comm)
+        self._writer = Writer()
 
     async def run(self) -> None:
         """Reads until the comm ends."""
         try:
-            while True:
-                for message in await self._comm.read():
-                    getattr(self, f"_on_{message[0]}")(*message[1:])
-                self._service.flush()
+            self._comm = await over(self._comm, at_scheduler=True)
+            self._writer.open(self._comm)
+            await self._comm.run(self._take_all)
         except OSError:  # CommClosedError is one
             pass
         finally:
             self._comm.abort()
+
+    def _take_all(self, messages: list[Any]) -> None:
+        for message in messages:
+            getattr(self, f"_on_{message[0]}")(*message[1:])
+        self._service.flush()
 
     def end(self) -> None:
         """Closes the comm: the relay is no member any more."""
