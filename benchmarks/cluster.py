@@ -28,6 +28,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "tests" / "helpers")]
 warnings.simplefilter("ignore")
 
 import numpy  # noqa: E402
+from cluster_hops import message_through_hops  # noqa: E402
 from cluster_work import double, hold, put_all, square, work  # noqa: E402
 from distributed import Client, Event, Lock, Queue  # noqa: E402
 
@@ -43,7 +44,7 @@ ROWS = {
     "work": ("5 ms of work per item", {"one machine": 0.9}),
     "lock": ("acquire and release of a lock", {"dask": 1}),
     "event": ("set, wait and clear of an event", {"dask": 1}),
-    "queue": ("a message through a queue, put and get", {"dask": 2, "ray": 2}),
+    "queue": ("a message through a queue, put and get", {"dask": 2, "ray": 2, "its way alone": None}),
     "stream": ("a message from a task to the program", {"dask": None, "ray": None}),
     "many": ("put_many and get_many of 100, per message", {"dask": 20, "ray": 20, "ray, batches": None}),
     "fixed": ("a map of 10 items", {}),
@@ -168,6 +169,13 @@ class Dask:
         return took
 
 
+class Way:
+    """The sockets and loops that a message goes through, without queues."""
+
+    def queue(self):
+        return message_through_hops()
+
+
 class Ray:
     def __init__(self, python):
         self.process = subprocess.Popen(
@@ -204,6 +212,7 @@ def measure(rows, rounds, ray_python):
         cluster = nodes.ready(stack.enter_context(mp.cluster(nodes.address)))
         packages = {"procession": Ours(stack.enter_context(cluster.Pool()), cluster)}
         packages["dask"] = Dask(stack.enter_context(Client(nodes.address, set_as_default=False)))
+        packages["its way alone"] = Way()
         packages["one machine"] = Ours(stack.enter_context(mp.get_context("forkserver").Pool(2)))
         if ray_python and Path(ray_python).exists():
             try:

@@ -96,7 +96,7 @@ class Result:
         limit = self.limit
         return {
             "title": self.row.title,
-            "limit": limit and {"about": limit.about, "most": limit.most, "plus": limit.plus},
+            "limit": limit and {"about": limit.about, "most": limit.most, "plus": limit.plus, "why": limit.why},
             "target": self.row.target,
             "ratio": self.ratio(self.baseline),
             "packages": about,
@@ -299,7 +299,8 @@ def main() -> int:
     print(table(header, [cells(result, others) for result in results], options.markdown))
     for result in results:
         if result.limit and LIMIT in result.times:
-            print(f"limit of {result.row.title}: {result.limit.about}")
+            why = f". The rest: {result.limit.why}" if result.limit.why else ""
+            print(f"limit of {result.row.title}: {result.limit.about}{why}")
     for result in results:
         for package, why in result.failed.items():
             print(f"{package} cannot do {result.row.name}: {why}")
