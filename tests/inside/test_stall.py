@@ -149,6 +149,19 @@ else:
     assert len(reports) == 1 and says in reports[0], outcome.err
 
 
+@pytest.mark.parametrize("call", ["map", "imap"])
+def test_a_map_whose_results_keep_coming_is_not_reported_however_long_it_takes(call):
+    program = f"""
+import time
+import procession as mp
+mp.set_stall_report(2)
+with mp.Pool(1) as pool:
+    print(len(list(pool.{call}(time.sleep, [0.1] * 26, chunksize=1))))
+"""
+    outcome = run("-c", program)
+    assert (outcome.out, outcome.err, outcome.code) == ("26\n", "", 0)
+
+
 def test_a_report_needs_no_thread_so_a_fork_warns_of_none():
     program = """
 import os, threading, warnings

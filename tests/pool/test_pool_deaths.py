@@ -157,7 +157,24 @@ def test_an_idle_worker_that_dies_is_replaced_and_nobody_notices(context):
             os.kill(process.pid, signal.SIGKILL)
         assert pool.map(square, range(40), 1) == [x * x for x in range(40)]
         until(lambda: not before & {process.pid for process in pool._pool})
-        assert [row.restarts for row in pool.statistics()] == [1, 1]
+        until(lambda: [row.restarts for row in pool.statistics()] == [1, 1])
+
+
+def test_a_worker_that_ends_with_its_pool_is_not_replaced(context):
+    pool = context.Pool(2)
+    try:
+        assert pool.map(square, range(4)) == [0, 1, 4, 9]
+        pool.close()
+        pool.join()
+        assert [row.restarts for row in pool.statistics()] == [0, 0]
+    finally:
+        pool.terminate()
+
+
+def test_a_worker_that_is_replaced_after_its_number_of_tasks_counts_as_replaced(context):
+    with context.Pool(1, maxtasksperchild=1) as pool:
+        assert [pool.apply(square, (number,)) for number in range(3)] == [0, 1, 4]
+        until(lambda: pool.statistics()[0].restarts == 3)
 
 
 def test_a_task_is_run_again_as_often_as_it_may(context, tmp_path):

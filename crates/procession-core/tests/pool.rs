@@ -154,7 +154,7 @@ fn a_group_is_collected_as_it_comes() {
     loop {
         match running
             .pool
-            .collect(group, usize::MAX, &mut got, Deadline::after(LIMIT))
+            .collect(group, usize::MAX, &mut got, Deadline::after(LIMIT), 0)
         {
             WaitOutcome::Ready(0) => break,
             WaitOutcome::TimedOut => panic!("the group hangs"),
@@ -329,7 +329,7 @@ fn a_closed_pool_takes_tasks_of_a_group_that_is_being_fed_and_ends_after_them() 
     let mut found = Vec::new();
     let left = running
         .pool
-        .collect(group, usize::MAX, &mut found, Deadline::after(LIMIT));
+        .collect(group, usize::MAX, &mut found, Deadline::after(LIMIT), 0);
     assert_eq!((left, found.len()), (WaitOutcome::Ready(0), 100));
     // The pool has ended by now or ends in a moment: it takes no more tasks.
     assert!(running.pool.submit(task(100), outgoing()).is_err());
@@ -343,21 +343,23 @@ fn who_collects_waits_for_a_group_that_is_being_fed_and_looks_when_told() {
     let soon = || Deadline::after(Duration::from_millis(20));
     let mut found = Vec::new();
     assert_eq!(
-        running.pool.collect(group, 1, &mut found, soon()),
+        running.pool.collect(group, 1, &mut found, soon(), 0),
         WaitOutcome::TimedOut
     );
     running.pool.tell_group(group);
     assert_eq!(
-        running.pool.collect(group, 1, &mut found, soon()),
+        running.pool.collect(group, 1, &mut found, soon(), 0),
         WaitOutcome::Ready(0)
     );
     assert_eq!(
-        running.pool.collect(group, 1, &mut found, soon()),
+        running.pool.collect(group, 1, &mut found, soon(), 0),
         WaitOutcome::TimedOut
     );
     running.pool.feed(group, false);
     assert_eq!(
-        running.pool.collect(group, 1, &mut found, Deadline::after(LIMIT)),
+        running
+            .pool
+            .collect(group, 1, &mut found, Deadline::after(LIMIT), 0),
         WaitOutcome::Ready(0)
     );
     assert!(found.is_empty());

@@ -216,7 +216,9 @@ class ClusterGroup(ThreadGroup):
         left, found = collected
         return left, [_outcome(number, success, value) for number, success, value in found]
 
-    def collect_into(self, into: deque[tuple[int, bool, Any]], timeout: float | None = None) -> bool:
+    def collect_into(
+        self, into: deque[tuple[int, bool, Any]], timeout: float | None = None, since: float | None = None
+    ) -> bool:
         with self._engine.condition:
             if not self._some() and not self._engine.condition.wait_for(self._some, timeout):
                 return False

@@ -107,7 +107,8 @@ class ResultIterator(IteratorNames, Ordered[T]):
         raise value
 
     def _take(self, timeout: float | None) -> tuple[bool, Any]:
-        limit = None if timeout is None else time.monotonic() + timeout
+        began = time.monotonic()
+        limit = None if timeout is None else began + timeout
         feed = self._feed
         while not self._ready:
             feed.more()
@@ -131,18 +132,18 @@ class ResultIterator(IteratorNames, Ordered[T]):
                 raise StopIteration
             left = None if limit is None else max(0.0, limit - time.monotonic())
             unsent = feed.inline and feed.sent == self._collected
-            if not (feed.wait_to_send(left) if unsent else self._collect(left)):
+            if not (feed.wait_to_send(left) if unsent else self._collect(left, began)):
                 raise TimeoutError
         success, value, items = self._ready.popleft()
         feed.given += items
         return success, value
 
-    def _collect(self, timeout: float | None) -> bool:
-        """Waits for outcomes. Returns False if the time has passed."""
+    def _collect(self, timeout: float | None, since: float | None = None) -> bool:
+        """Waits for outcomes. Returns False if the time has passed. `since`: when the wait began, for observers."""
         # A signal handler may raise between any two steps. So an outcome leaves `_come` after it was processed, and one
         # that was processed is recognised by its number.
         come = self._come
-        if not come and not self._group.collect_into(come, timeout):
+        if not come and not self._group.collect_into(come, timeout, since):
             return False
         while come:
             number, success, value = come[0]

@@ -372,11 +372,14 @@ class ResultList(MapNames, OneList[list[T]], Many[T]):
             finally:
                 self._lock.release()
 
-    def _gather(self, timeout: float | None) -> bool:
-        """Takes the outcomes that are there. Returns whether these were all. The caller holds the lock."""
+    def _gather(self, timeout: float | None, since: float | None = None) -> bool:
+        """Takes the outcomes that are there. Returns whether these were all. The caller holds the lock.
+
+        `since`: when it began to wait for all of them, for observers.
+        """
         if self._outcome is not None:
             return True
-        gathered = self._group.gather(self._values, self._chunked, timeout)
+        gathered = self._group.gather(self._values, self._chunked, timeout, since)
         if gathered is None:
             return False
         left, failures, count = gathered
@@ -410,11 +413,12 @@ class ResultList(MapNames, OneList[list[T]], Many[T]):
             return self._wait_until_told(timeout)
         if self._outcome is not None:
             return True
-        limit = None if timeout is None else time.monotonic() + timeout
+        began = time.monotonic()
+        limit = None if timeout is None else began + timeout
         if not self._lock.acquire(timeout=-1 if timeout is None else max(0.0, timeout)):
             return self._outcome is not None
         try:
-            while not self._gather(None if limit is None else max(0.0, limit - time.monotonic())):
+            while not self._gather(None if limit is None else max(0.0, limit - time.monotonic()), began):
                 if limit is not None and time.monotonic() >= limit:
                     return False
             return True

@@ -197,7 +197,9 @@ class ThreadGroup:
             found = [self._finished.popleft() for _ in range(min(most, len(self._finished)))]
             return len(self._pending) + len(self._finished), found
 
-    def collect_into(self, into: deque[tuple[int, bool, Any]], timeout: float | None = None) -> bool:
+    def collect_into(
+        self, into: deque[tuple[int, bool, Any]], timeout: float | None = None, since: float | None = None
+    ) -> bool:
         with self._engine.condition:
             if not self._some() and not self._engine.condition.wait_for(self._some, timeout):
                 return False
@@ -208,7 +210,7 @@ class ThreadGroup:
         return True
 
     def gather(
-        self, results: list[Any], chunked: bool, timeout: float | None = None
+        self, results: list[Any], chunked: bool, timeout: float | None = None, since: float | None = None
     ) -> tuple[int, list[tuple[int, Any]], int] | None:
         collected = self.collect(sys.maxsize, timeout)
         if collected is None:

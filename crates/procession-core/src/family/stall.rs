@@ -67,7 +67,7 @@ impl Recorded {
         let again = REPORTED
             .try_with(|reported| reported.get() == key(reason))
             .unwrap_or(true);
-        (counts && !again).then(|| Deadline::at(reason.since.saturating_add(limit)))
+        (counts && !again).then(|| Deadline::at(reason.part.saturating_add(limit)))
     }
 
     #[cold]

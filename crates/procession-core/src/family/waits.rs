@@ -120,6 +120,9 @@ pub(crate) struct Reason {
     pub(crate) detail: u64,
     /// Time at which a wait began of which this one is a part, or 0.
     pub(crate) since: u64,
+    /// Time at which this part began, from which a report of a long wait counts: results that come are no stall. 0: as
+    /// `since`.
+    pub(crate) part: u64,
 }
 
 impl Reason {
@@ -139,6 +142,7 @@ impl Reason {
             seen: 0,
             detail: 0,
             since: 0,
+            part: 0,
         }
     }
 }
@@ -317,6 +321,9 @@ impl Family {
     pub(crate) fn record_wait(&'static self, mut reason: Reason, began: u64, deadline: Deadline) -> Recorded {
         if reason.since == 0 {
             reason.since = began;
+        }
+        if reason.part == 0 {
+            reason.part = reason.since;
         }
         let before = SUSPENDED.try_with(Cell::take).ok().flatten();
         if let Some((before, time)) = before

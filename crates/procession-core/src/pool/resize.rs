@@ -62,7 +62,7 @@ impl Pool {
             let vacant = !worker.occupied && !worker.asked;
             leaving |= !stays && !vacant;
             if !stays {
-                worker.due = None;
+                (worker.due, worker.replaces) = (None, false);
             } else if vacant && worker.due.is_none() {
                 (worker.due, worker.failed) = (Some(0), 0);
             }

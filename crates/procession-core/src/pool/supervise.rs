@@ -118,6 +118,10 @@ impl Pool {
         worker.occupied = true;
         worker.asked = false;
         worker.due = None;
+        if core::mem::take(&mut worker.replaces) {
+            worker.restarts += 1;
+            Totals::count(&self.object().totals.restarts);
+        }
         // It may have been quick, and marked for the kill with its first task before this table had its pid.
         let marked = self.slot(slot).task.load(Ordering::Acquire) & MARKED_FOR_KILL != 0;
         if ending || marked {
@@ -178,8 +182,7 @@ impl Pool {
         };
         if open && number < state.wanted {
             let worker = &mut state.workers[number as usize];
-            worker.restarts += 1;
-            Totals::count(&self.object().totals.restarts);
+            worker.replaces = true;
             if judged.was_ready {
                 worker.failed = 0;
                 worker.due = Some(0);

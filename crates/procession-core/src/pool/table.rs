@@ -154,6 +154,9 @@ pub(super) struct WorkerState {
     pub(super) signal_at: Option<(u64, i32)>,
     /// Weight of the consecutive workers in this slot that ended before they were ready.
     pub(super) failed: u32,
+    /// The next worker that is started here takes the place of one that has ended. At the end of the pool none is started.
+    pub(super) replaces: bool,
+    /// Number of workers that were started here in place of others.
     pub(super) restarts: u64,
     pub(super) done_before: u64,
 }

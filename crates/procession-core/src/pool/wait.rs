@@ -44,13 +44,15 @@ impl Pool {
     }
 
     /// Waits until some tasks of a group are settled, or all are. Appends the outcomes of up to `most` of them, with
-    /// their numbers, to `into`. Returns how many tasks are not collected yet.
+    /// their numbers, to `into`. Returns how many tasks are not collected yet. `since`: the time at which the caller began to
+    /// wait for all of the group, for observers; 0: it waits for these outcomes alone.
     pub fn collect(
         &self,
         group: u64,
         most: usize,
         into: &mut Vec<(u64, Outcome)>,
         deadline: Deadline,
+        since: u64,
     ) -> WaitOutcome<u64> {
         let mut take = |state: &mut State| {
             let Some(known) = state.groups.get_mut(&group) else {
@@ -65,7 +67,7 @@ impl Pool {
             into.extend(known.finished.drain(..count));
             Some(known.pending + known.finished.len() as u64)
         };
-        self.wait_until(deadline, (0, group), &mut take)
+        self.wait_until_since(since, deadline, (0, group), &mut take)
     }
 
     /// Number of tasks of a group that are not settled, and of those that are settled and not collected.
@@ -111,12 +113,26 @@ impl Pool {
     fn wait_until<T>(
         &self,
         deadline: Deadline,
+        of: (u64, u64),
+        ready: impl FnMut(&mut State) -> Option<T>,
+    ) -> WaitOutcome<T> {
+        self.wait_until_since(0, deadline, of, ready)
+    }
+
+    /// As [`Pool::wait_until`]. `since`: the time at which a wait began of which this one is a part, or 0.
+    fn wait_until_since<T>(
+        &self,
+        since: u64,
+        deadline: Deadline,
         (task, group): (u64, u64),
         mut ready: impl FnMut(&mut State) -> Option<T>,
     ) -> WaitOutcome<T> {
         let (mut napped, mut tried) = (false, false);
         let many = task == 0;
-        let mut reason = self.reason(task, group);
+        let mut reason = Reason {
+            since,
+            ..self.reason(task, group)
+        };
         loop {
             let mut state = self.lock();
             let drained = self.drain(&mut state);
@@ -153,8 +169,11 @@ impl Pool {
                 } else {
                     deadline
                 };
+                if reason.part == 0 {
+                    reason.part = now();
+                }
                 if reason.since == 0 {
-                    reason.since = now();
+                    reason.since = reason.part;
                 }
                 match self.results.wait_for_more(since, until, reason) {
                     WaitOutcome::TimedOut if left => WaitOutcome::Ready(()),

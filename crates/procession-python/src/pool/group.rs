@@ -132,12 +132,19 @@ impl PoolGroup {
         }
     }
 
-    fn outcomes(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Option<Left<(u64, Outcome)>>> {
+    /// Waits for outcomes. `since`: seconds of the monotonic clock at which the caller began to wait for all of them.
+    fn outcomes(
+        &self,
+        py: Python<'_>,
+        timeout: Option<f64>,
+        since: Option<f64>,
+    ) -> PyResult<Option<Left<(u64, Outcome)>>> {
+        let since = since.map_or(0, |seconds| (seconds * 1e9) as u64);
         let limit = within(timeout);
         let found = Mutex::new(Vec::new());
         let left = waited(py, limit, || {
             let mut found = found.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            self.pool.collect(self.id, usize::MAX, &mut found, limit)
+            self.pool.collect(self.id, usize::MAX, &mut found, limit, since)
         })?;
         let found = found
             .into_inner()
@@ -254,9 +261,16 @@ impl PoolGroup {
     ///
     /// Each outcome is a tuple: the number of the first item, whether the task returned a value, and the value or the
     /// failure. They go into a deque, and are not returned, so that an exception of a signal handler loses none.
-    #[pyo3(signature = (into, timeout = None))]
-    fn collect_into(&self, py: Python<'_>, into: &Bound<'_, PyAny>, timeout: Option<f64>) -> PyResult<bool> {
-        let Some((_, found)) = self.outcomes(py, timeout)? else {
+    /// `since`: as of `gather`.
+    #[pyo3(signature = (into, timeout = None, since = None))]
+    fn collect_into(
+        &self,
+        py: Python<'_>,
+        into: &Bound<'_, PyAny>,
+        timeout: Option<f64>,
+        since: Option<f64>,
+    ) -> PyResult<bool> {
+        let Some((_, found)) = self.outcomes(py, timeout, since)? else {
             return Ok(false);
         };
         let append = into.getattr("append")?;
@@ -271,19 +285,21 @@ impl PoolGroup {
     ///
     /// Args:
     ///     chunked: Each value is a list with the values of several items.
+    ///     since: The time (`time.monotonic()`) at which the caller began to wait for all of the group, for observers.
     ///
     /// Returns:
     ///     The number of tasks that are left; the failures, each with the number of its first item; and the number of
     ///     values put into the list. None if the time is over.
-    #[pyo3(signature = (results, chunked, timeout = None))]
+    #[pyo3(signature = (results, chunked, timeout = None, since = None))]
     fn gather<'py>(
         &self,
         py: Python<'py>,
         results: &Bound<'py, PyList>,
         chunked: bool,
         timeout: Option<f64>,
+        since: Option<f64>,
     ) -> PyResult<Option<Gathered<'py>>> {
-        let Some((left, found)) = self.outcomes(py, timeout)? else {
+        let Some((left, found)) = self.outcomes(py, timeout, since)? else {
             return Ok(None);
         };
         let (mut failures, mut stored) = (Vec::new(), 0);

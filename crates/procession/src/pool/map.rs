@@ -4,7 +4,7 @@ use super::task::Tasks;
 use crate::error::{FamilyError, SubmitError, TaskError};
 use crate::message::{self, Message, Outgoing};
 use procession_core::pool::{self as core, Batch, Outcome, Submission, WaitOutcome};
-use procession_core::sys::clock::Deadline;
+use procession_core::sys::clock::{Deadline, now};
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::iter::Fuse;
@@ -276,6 +276,8 @@ impl<I: Iterator<Item = A>, A: Message, R: Message> Iterator for Map<'_, I, A, R
     type Item = Result<R, TaskError>;
 
     fn next(&mut self) -> Option<Self::Item> {
+        // It may wait several times for the next result in the order of the input.
+        let mut since = 0;
         loop {
             self.read_ahead();
             self.tell();
@@ -288,7 +290,10 @@ impl<I: Iterator<Item = A>, A: Message, R: Message> Iterator for Map<'_, I, A, R
             }
             let mut come = Vec::new();
             let engine = &self.tasks.pool.shared.engine;
-            let waited = engine.collect(self.group, MANY, &mut come, Deadline::NEVER);
+            if since == 0 {
+                since = now();
+            }
+            let waited = engine.collect(self.group, MANY, &mut come, Deadline::NEVER, since);
             if come.is_empty() && waited == WaitOutcome::Ready(0) && self.waiting.is_empty() {
                 // The pool has ended, and has forgotten the remaining tasks.
                 self.given += 1;
