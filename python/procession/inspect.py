@@ -125,8 +125,9 @@ def main(arguments: list[str] | None = None) -> int:
             handlers raises ends a command that goes on, and is raised here.
 
     Returns:
-        The exit status: 0 nothing wrong, 1 `why` has found something, 2 the family cannot be looked at. A signal that
-        ends a command gives 128 and its number.
+        The exit status: 0 nothing wrong, 1 `why` has found something, 2 the family cannot be looked at, or the command
+        line is wrong. A command that goes on (`top`, `progress`, `trace`, `serve`, `metrics --listen`) ends with 0 when
+        SIGINT, SIGTERM or SIGHUP ends it.
     """
     own_signals = arguments is None
     if arguments is None:

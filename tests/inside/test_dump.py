@@ -61,7 +61,7 @@ def test_only_its_user_may_read_a_dump_and_it_replaces_no_file(tmp_path):
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     output, errors, status = command("dump", str(os.getpid()), "-o", str(path))
     assert (output, status) == ("", 2)
-    assert errors == f"procession: {path} exists already, and a dump overwrites no file\n"
+    assert errors == f"procession: {path} exists already, and `dump` overwrites no file (-o names another)\n"
     del queue
 
 

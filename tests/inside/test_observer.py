@@ -243,13 +243,54 @@ def test_all_families_are_listed():
     del queue
 
 
-@pytest.mark.parametrize(
-    "arguments", [[], ["frobnicate", "1"], ["why"], ["why", "x"], ["why", "1", "2"], ["why", "-z", "1"]]
-)
-def test_a_wrong_command_line_shows_the_usage(arguments):
-    output, errors, status = command(*arguments)
+def test_a_command_line_without_a_command_shows_the_help():
+    output, errors, status = command()
     assert (output, status) == ("", 2)
-    assert "usage: procession COMMAND" in errors
+    assert errors.startswith("usage: procession COMMAND")
+
+
+WRONG = {
+    "frobnicate 1": "there is no command frobnicate",
+    "why": "`why` needs the PID",
+    "why x": "x is no PID and no file",
+    "why 1 2": "not also 2",
+    "why --all 1": "`why` takes it or 1, not both",
+    "why 1 --all": "`why` takes it or 1, not both",
+    "why -z 1": "`why` has no option -z",
+    "why --every 1": "`why` has no option --every (locks and mem have it)",
+    "why -o file 1": "`why` has no option -o (dump, report and trace have it)",
+    "ps --json=yes 1": "--json has no value",
+    "stacks 1 x": "x is no PID",
+    "serve 3006": "(--port 3006 chooses the port)",
+    "serve x": "takes no argument x",
+    "serve --all": "`serve` has no option --all",
+    "serve --port 99999": "--port needs a number up to 65535, and not 99999",
+    "report --json 1": "`report` has no option --json",
+    "dump --json 1": "`dump` has no option --json",
+    "dump --all": "`dump` has no option --all",
+    "dump": "`dump` needs the PID",
+    "dump -o --with-payloads 1": "-o needs a value: -o FILE",
+    "trace --json 1": "`trace` has no option --json",
+    "trace --seconds 0 1": "--seconds needs a number above 0, and not 0",
+    "trace -o - 1": "-o needs the name of a file",
+    "trace /dev/null": "it takes a PID, and no dump",
+    "trace --port=1 1": "`trace` has no option --port (serve has it)",
+    "top x": "x is no PID",
+    "top --once": "`top` has no option --once",
+    "progress /dev/null": "it takes a PID, and no dump",
+    "metrics --interval 1": "`metrics` has no option --interval",
+    "metrics --listen nonsense": "--listen needs an address with a port",
+}
+
+
+@pytest.mark.parametrize("line", WRONG)
+def test_a_command_refuses_what_it_does_not_have_in_one_line(line):
+    output, errors, status = command(*line.split())
+    assert (output, status) == ("", 2)
+    name = line.split()[0]
+    assert WRONG[line] in errors
+    assert errors.count("\n") == 1
+    assert errors.endswith(f": see `procession {'' if name == 'frobnicate' else name + ' '}--help`\n"), errors
 
 
 def test_the_module_is_a_command():

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import unicodedata
+from pathlib import Path
 
 import pytest
 
@@ -16,7 +17,7 @@ from deadlines import PATIENCE
 from scenes import command, scene
 
 SCREENS = ("why", "ps", "locks", "queues", "pools", "mem", "stacks")
-COMMANDS = (*SCREENS, "dump", "report", "trace", "serve")
+COMMANDS = (*SCREENS, "dump", "report", "trace", "serve", "top", "progress", "metrics")
 TRAP = "a\u202eb\u2066\u200f\u061c\x1b[2J\r\nDEADLOCK\x7f\x9b"
 
 
@@ -103,14 +104,12 @@ def test_why_tells_a_deadlock_in_sentences():
         assert re.fullmatch(WHY, str(mp.inspect(program.pid)))
 
 
-def in_ascii(*arguments):
-    environment = {
-        **os.environ,
-        "LC_ALL": "C",
-        "PYTHONCOERCECLOCALE": "0",
-        "PYTHONUTF8": "0",
-        "PYTHONIOENCODING": "ascii",
-    }
+# By itself Python writes UTF-8 in the locale C.
+ASCII_ALONE = {"PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii"}
+
+
+def in_ascii(*arguments, more=ASCII_ALONE):
+    environment = {**os.environ, "LC_ALL": "C", **more}
     done = subprocess.run(
         [sys.executable, "-m", "procession.inspect", *arguments],
         capture_output=True,
@@ -122,18 +121,19 @@ def in_ascii(*arguments):
     return done.stdout.decode("ascii"), done.returncode
 
 
-def test_the_screens_are_readable_in_a_locale_that_has_only_ascii():
+@pytest.mark.parametrize("more", [ASCII_ALONE, {}], ids=["python-too", "locale"])
+def test_the_screens_are_readable_in_a_locale_that_has_only_ascii(more):
     with scene("crossed_locks", "fork", "RLock", "2") as program:
         settled(program)
-        output, status = in_ascii("why", str(program.pid))
+        output, status = in_ascii("why", str(program.pid), more=more)
         assert status == 1
         assert "DEADLOCK  2 processes wait for each other\n" in output
         assert "\n  -> acquire these locks in the same order everywhere\n" in output
-        output, status = in_ascii("ps", str(program.pid))
+        output, status = in_ascii("ps", str(program.pid), more=more)
         assert status == 0
         rows = [line.split()[1] for line in output.splitlines() if "waits for RLock" in line]
         assert rows == ["|-p0", "`-p1"]
-        output, status = in_ascii("locks", str(program.pid))
+        output, status = in_ascii("locks", str(program.pid), more=more)
         assert status == 0
         assert " >=" in output
 
@@ -143,7 +143,7 @@ def test_a_name_that_the_locale_has_not_is_escaped():
     lock.acquire()
     output, status = in_ascii("locks", str(os.getpid()))
     assert status == 0
-    assert "T\\xfcrschlo\\xdf" in output
+    assert "T\\u{fc}rschlo\\u{df}" in output
     lock.release()
 
 
@@ -152,8 +152,22 @@ def test_a_name_that_the_locale_has_not_is_escaped():
 def test_every_command_has_help(name, option):
     output, errors, status = command(name, option)
     assert (errors, status) == ("", 0)
-    assert output.startswith("usage: procession ")
+    assert output.startswith(f"usage: procession {name}")
     assert re.search(rf"^  {name} ", output, re.MULTILINE)
+    assert output.count("\n") < 24
+    assert command("help", name) == (output, "", 0)
+    words = re.findall(r"\B--?[a-z-]+", output)
+    assert ("--json" in words) == (name in SCREENS)
+
+
+def test_the_help_names_every_command_and_the_page_of_the_docs_does():
+    output, errors, status = command("--help")
+    assert (errors, status) == ("", 0)
+    names = re.findall(r"^  ([a-z]+) ", output, re.MULTILINE)
+    assert sorted(names) == sorted(COMMANDS)
+    page = (Path(__file__).parents[2] / "docs" / "inside.md").read_text()
+    assert [name for name in names if f"| `procession {name}` |" not in page] == []
+    assert "--cluster" in command("why", "--help")[0]
 
 
 @pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-", ">/dev/full", "2>/dev/full"])

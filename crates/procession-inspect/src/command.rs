@@ -1,5 +1,7 @@
 //! The command line: `procession why PID`, and the other commands.
 
+mod arguments;
+mod manual;
 mod report;
 mod serve;
 mod trace;
@@ -7,94 +9,17 @@ mod watching;
 
 use crate::error::{Error, Result};
 use crate::findings::Finding;
+use crate::live::Abilities;
 use crate::model::{Family, Member, Stacks, Unseen};
-use crate::visible::{visible, visible_json};
-use crate::{Extras, Observer, attach, diagnose, dump, stacks, text};
+use crate::visible::{plain, visible, visible_json};
+use crate::{Extras, Observer, attach, diagnose, dump, output, stacks, text};
+use arguments::{Arguments, Subject};
+use manual::Command;
 use serde::Serialize;
 use std::fmt::Write;
 use std::io::IsTerminal;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
-
-/// How to use the command.
-const USAGE: &str = "\
-usage: procession COMMAND (PID | FILE | - | --all) [--json] [--every]
-       procession dump PID [-o (FILE | -)] [--with-payloads]
-       procession report (PID | FILE | - | --all) [-o (FILE | -)]
-       procession trace PID [--seconds SECONDS] [-o FILE]
-       procession serve [--port PORT]
-       procession top [PID] [--interval SECONDS]
-       procession progress [PID] [--once] [--interval SECONDS]
-       procession metrics [PID] [--listen ADDRESS:PORT]
-
-Explains a running or hung Procession program from outside. PID is any of its processes (`procession ps --all` lists
-them), FILE a dump, - a dump from standard input.
-
-  why      what is wrong: deadlocks, waits that cannot end, stopped processes, dead holders, slow tasks
-  ps       the processes, and what each does or waits for
-  locks    locks, semaphores, events, barriers and conditions, with holders and waiters
-  queues   queues, with their messages and waiters
-  pools    pools, with their workers and tasks
-  mem      what the shared memory is used for
-  stacks   the Python frames of all processes, or of those whose pids follow
-  dump     writes all this to a file (-: to standard output), which the other commands take in place of a PID
-  report   writes all this as one page in HTML, which needs no network and no script
-  trace    records tasks, waits, holders of locks and queues for some seconds (10), for Perfetto; Ctrl-C ends it earlier
-  serve    shows the page of `report`, for all programs of this user, in a browser on this machine
-
-  top      a view that goes on: pools with a stream of tasks for each worker, queues, locks, processes, warnings
-  progress a line for each pool with its tasks, rate and remaining time, until the pools or the program end
-  metrics  numbers of all families, or of that of PID, as OpenMetrics text; with --listen, for Prometheus to scrape
-
-  --all    all families on this machine
-  --json   the same as JSON
-  --with-payloads  a dump also has the bytes of messages, arrays and dictionaries
-  --every  also what is left out because it is not in use
-
-Exit status: 0 nothing wrong, 1 `why` has found something, 2 the family cannot be looked at.
-";
-
-/// A command.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Command {
-    Why,
-    Ps,
-    Locks,
-    Queues,
-    Pools,
-    Mem,
-    Dump,
-    Stacks,
-    Report,
-    Trace,
-    Serve,
-}
-
-/// What the command looks at.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Subject {
-    Pid(u32),
-    File(PathBuf),
-    Stdin,
-    All,
-}
-
-#[derive(Debug)]
-struct Arguments {
-    command: Command,
-    subject: Subject,
-    json: bool,
-    every: bool,
-    output: Option<PathBuf>,
-    payloads: bool,
-    /// `trace`: how long it is.
-    seconds: Option<f64>,
-    /// `serve`: the port; None: any free one.
-    #[cfg_attr(not(feature = "serve"), expect(dead_code))]
-    port: Option<u16>,
-    /// `stacks`: the processes whose stacks are wanted; none: all.
-    pids: Vec<u32>,
-}
 
 /// What a command prints, and its exit status.
 #[derive(Debug, PartialEq, Eq)]
@@ -121,48 +46,46 @@ impl Outcome {
 /// Runs a command line, without the name of the program.
 #[must_use]
 pub fn run(arguments: &[String]) -> Outcome {
-    let first = arguments.first().map(String::as_str);
-    let help = arguments.iter().any(|word| word == "-h" || word == "--help");
-    if help || matches!(first, None | Some("help")) {
-        let (output, errors) = if first.is_some() { (USAGE, "") } else { ("", USAGE) };
+    let help = |word: &String| matches!(word.as_str(), "-h" | "--help");
+    let Some(first) = arguments.first() else {
         return Outcome {
-            output: output.to_owned(),
-            errors: errors.to_owned(),
-            status: if first.is_some() { 0 } else { 2 },
-        };
-    }
-    if matches!(first, Some("-V" | "--version")) {
-        return Outcome {
-            output: format!(
-                "procession {}{}{}\n",
-                env!("CARGO_PKG_VERSION"),
-                without(),
-                without_serve()
-            ),
-            errors: String::new(),
-            status: 0,
-        };
-    }
-    let outcome = match watching::run(arguments) {
-        Some(outcome) => outcome.map(|(output, status)| Outcome {
-            output,
-            errors: String::new(),
-            status,
-        }),
-        None => parse(arguments).and_then(|arguments| execute(&arguments)),
-    };
-    outcome.unwrap_or_else(|error| {
-        let usage = if matches!(error, Error::Usage(_)) {
-            format!("\n{USAGE}")
-        } else {
-            String::new()
-        };
-        Outcome {
             output: String::new(),
-            errors: format!("procession: {}\n{usage}", visible(&error.to_string())),
+            errors: manual::help(),
             status: 2,
+        };
+    };
+    let named = match first.as_str() {
+        "-V" | "--version" => {
+            let version = env!("CARGO_PKG_VERSION");
+            return Outcome::printed(format!("procession {version}{}{}\n", without(), without_serve()));
         }
+        // `procession help why` is `procession why --help`.
+        "help" | "-h" | "--help" => match arguments.get(1) {
+            Some(name) if !help(name) => name,
+            _ => return Outcome::printed(manual::help()),
+        },
+        name => name,
+    };
+    let Some(manual) = manual::of(named) else {
+        return refused(&format!("there is no command {named}: see `procession --help`"));
+    };
+    if named != first || arguments.iter().any(help) {
+        return Outcome::printed(manual.help());
+    }
+    let outcome = arguments::parse(manual, &arguments[1..]).and_then(|asked| execute(&asked, manual.name));
+    outcome.unwrap_or_else(|error| match error {
+        Error::Usage(text) => refused(&format!("{text}: see `procession {named} --help`")),
+        other => refused(&other.to_string()),
     })
+}
+
+/// A command that could not be carried out.
+fn refused(why: &str) -> Outcome {
+    Outcome {
+        output: String::new(),
+        errors: format!("procession: {}\n", visible(why)),
+        status: 2,
+    }
 }
 
 /// What this build lacks.
@@ -180,90 +103,6 @@ fn without_serve() -> &'static str {
         ""
     } else {
         " (built without the feature `serve`)"
-    }
-}
-
-fn parse(arguments: &[String]) -> Result<Arguments> {
-    let usage = |text: String| Err(Error::Usage(text));
-    let command = match arguments[0].as_str() {
-        "why" => Command::Why,
-        "ps" => Command::Ps,
-        "locks" => Command::Locks,
-        "queues" => Command::Queues,
-        "pools" => Command::Pools,
-        "mem" => Command::Mem,
-        "dump" => Command::Dump,
-        "stacks" => Command::Stacks,
-        "report" => Command::Report,
-        "trace" => Command::Trace,
-        "serve" => Command::Serve,
-        other => return usage(format!("there is no command {other}")),
-    };
-    let mut subject = None;
-    let (mut json, mut every, mut payloads) = (false, false, false);
-    let mut output = None;
-    let mut seconds = None;
-    let mut port = None;
-    let mut pids = Vec::new();
-    let mut rest = arguments[1..].iter();
-    while let Some(argument) = rest.next() {
-        match argument.as_str() {
-            "--json" => json = true,
-            "--every" => every = true,
-            "--with-payloads" => payloads = true,
-            "-o" | "--output" => match rest.next() {
-                Some(path) => output = Some(PathBuf::from(path)),
-                None => return usage(format!("{argument} needs the name of a file")),
-            },
-            "--seconds" => match rest.next().and_then(|word| word.parse::<f64>().ok()) {
-                Some(number) if number > 0.0 => seconds = Some(number),
-                _ => return usage("--seconds needs a number above 0".to_owned()),
-            },
-            "--port" => match rest.next().map(|word| word.parse::<u16>()) {
-                Some(Ok(number)) => port = Some(number),
-                _ => return usage("--port needs a number up to 65535".to_owned()),
-            },
-            "--all" => subject = Some(Subject::All),
-            "-" => subject = Some(Subject::Stdin),
-            option if option.starts_with('-') => return usage(format!("there is no option {option}")),
-            word => {
-                if let (Command::Stacks, Ok(pid), Some(subject)) = (command, word.parse(), &subject)
-                    && *subject != Subject::All
-                {
-                    if let (Subject::Pid(first), true) = (subject, pids.is_empty()) {
-                        pids.push(*first);
-                    }
-                    pids.push(pid);
-                    continue;
-                }
-                if subject.is_some() {
-                    return usage(format!("one process is enough: what is {word}?"));
-                }
-                subject = Some(match word.parse() {
-                    Ok(pid) => Subject::Pid(pid),
-                    Err(_) if Path::new(word).exists() => Subject::File(PathBuf::from(word)),
-                    Err(_) => return usage(format!("{word} is no pid and no file")),
-                });
-            }
-        }
-    }
-    if command == Command::Serve {
-        // It shows all families.
-        subject.get_or_insert(Subject::All);
-    }
-    match subject {
-        Some(subject) => Ok(Arguments {
-            command,
-            subject,
-            json,
-            every,
-            output,
-            payloads,
-            seconds,
-            port,
-            pids,
-        }),
-        None => usage("which process? Name the pid of any process of the program, or --all".to_owned()),
     }
 }
 
@@ -327,12 +166,15 @@ fn look(observer: &Observer, arguments: &Arguments, until: Instant) -> Result<Lo
     Ok(looked)
 }
 
-fn execute(arguments: &Arguments) -> Result<Outcome> {
+fn execute(arguments: &Arguments, name: &str) -> Result<Outcome> {
     match arguments.command {
         Command::Dump => return dump(arguments),
         Command::Report => return report::report(arguments),
         Command::Trace => return trace::trace(arguments),
         Command::Serve => return serve::serve(arguments),
+        Command::Top | Command::Progress | Command::Metrics => {
+            return watching::run(arguments, name).map(Outcome::printed);
+        }
         _ => {}
     }
     let (observers, unseen) = observers(&arguments.subject)?;
@@ -347,7 +189,7 @@ fn execute(arguments: &Arguments) -> Result<Outcome> {
         }
     }
     let found = families.iter().any(|looked| !looked.findings.is_empty());
-    let output = if arguments.json {
+    let output = if arguments.options.json {
         let reports: Vec<Report<'_>> = families
             .iter()
             .map(|looked| Report {
@@ -366,7 +208,7 @@ fn execute(arguments: &Arguments) -> Result<Outcome> {
         text::families(&[])
     } else {
         let screens: Vec<String> = families.iter().map(|looked| screen(arguments, looked)).collect();
-        screens.join("\n")
+        plain(screens.join("\n"), Abilities::of_environment().unicode)
     };
     let mut errors = String::new();
     for Unseen { what, needs } in unseen {
@@ -387,12 +229,13 @@ fn execute(arguments: &Arguments) -> Result<Outcome> {
 /// Writes a dump.
 fn dump(arguments: &Arguments) -> Result<Outcome> {
     let Subject::Pid(pid) = &arguments.subject else {
-        return Err(Error::Usage("a dump needs a PID".to_owned()));
+        return Err(Error::Usage("`dump` needs a PID".to_owned()));
     };
-    let path = match &arguments.output {
+    let path = match &arguments.options.output {
         Some(path) => path,
         None => &PathBuf::from(format!("procession-{pid}.dump")),
     };
+    output::must_be_new(path, "dump")?;
     let observer = Observer::attach(*pid)?;
     let mut output = String::new();
     if path.as_os_str() == "-" {
@@ -401,11 +244,11 @@ fn dump(arguments: &Arguments) -> Result<Outcome> {
         let out = std::fs::File::from(out.map_err(|e| Error::file(name, e))?);
         if out.is_terminal() {
             let text = "a dump is no text for a terminal: send it to a file or a program".to_owned();
-            return Err(Error::Usage(text));
+            return Err(Error::Cannot(text));
         }
-        dump::write_to(&observer, out, name, arguments.payloads)?;
+        dump::write_to(&observer, out, name, arguments.options.payloads)?;
     } else {
-        let length = dump::write(&observer, path, arguments.payloads)?;
+        let length = dump::write(&observer, path, arguments.options.payloads)?;
         let name = path.display().to_string();
         output = format!("{}: {} written\n", visible(&name), crate::units::bytes(length));
     }
@@ -420,7 +263,7 @@ fn observers(subject: &Subject) -> Result<(Vec<Observer>, Vec<Unseen>)> {
             vec![dump::open_stream(std::io::stdin().lock(), "standard input")?],
             Vec::new(),
         )),
-        Subject::All => {
+        Subject::All | Subject::Unnamed => {
             let (memories, unseen) = attach::all();
             let observers = memories
                 .into_iter()
@@ -435,11 +278,11 @@ fn screen(arguments: &Arguments, looked: &Looked) -> String {
     match arguments.command {
         Command::Why => text::why(family, &looked.findings),
         Command::Ps => text::ps(family),
-        Command::Locks => text::locks(family, arguments.every),
+        Command::Locks => text::locks(family, arguments.options.every),
         Command::Queues => text::queues(family),
         Command::Pools => text::pools(family),
-        Command::Mem => text::memory(family, arguments.every),
+        Command::Mem => text::memory(family, arguments.options.every),
         Command::Stacks => text::stacks(family, &looked.stacks),
-        Command::Dump | Command::Report | Command::Trace | Command::Serve => String::new(),
+        _ => String::new(),
     }
 }

@@ -42,7 +42,7 @@ const LONGEST_FOR_STACKS: Duration = Duration::from_secs(10);
 /// The memory cannot be read, or the file cannot be written or exists.
 pub fn write(observer: &Observer, path: &Path, payloads: bool) -> Result<u64> {
     let dump = Dumped::of(observer, payloads)?;
-    output::create(path, |file| dump.put(file))
+    output::create(path, "dump", |file| dump.put(file))
 }
 
 /// Writes a dump of the family to `out`, which may be a pipe. Returns its length in bytes. `name`: how errors call `out`.

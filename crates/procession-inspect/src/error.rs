@@ -57,11 +57,13 @@ pub enum Error {
         /// The file.
         name: String,
     },
-    /// The file for a dump exists.
-    #[error("{path} exists already, and a dump overwrites no file")]
+    /// The file that a command shall write exists.
+    #[error("{path} exists already, and `{what}` overwrites no file (-o names another)")]
     Exists {
         /// The file.
         path: String,
+        /// The command.
+        what: &'static str,
     },
     /// A file cannot be read or written.
     #[error("{path}: {error}")]

@@ -3,10 +3,11 @@
 use crate::error::{Error, Result};
 use crate::findings::Named;
 use crate::live::{self, Abilities, Stop};
-use crate::model::{Detail, Family, Key, Object, Pool, Progress};
+use crate::model::{Detail, Family, Key, Object, Pool, PoolPhase, Progress};
 use crate::read::{Extras, Observer};
-use crate::visible::visible;
+use crate::visible::{plain, visible};
 use crate::watch::{Moment, PoolFlow, Watch};
+use std::collections::HashSet;
 use std::io::Write;
 use std::time::Duration;
 
@@ -14,6 +15,9 @@ use std::time::Duration;
 const IN_TERMINAL: f64 = 0.5;
 /// Time between two lines of a pool elsewhere.
 const ELSEWHERE: f64 = 5.0;
+/// Columns below which a bar is left out, and to which a name is shortened before facts are left out.
+const LEAST_BAR: usize = 3;
+const LEAST_NAME: usize = 8;
 /// Bars of tasks below the bar of their pool, at most.
 const MOST_TASKS: usize = 8;
 
@@ -26,29 +30,29 @@ pub(crate) struct Options {
     pub(crate) interval: Option<f64>,
 }
 
-/// Shows the pools until they, or the program, have ended. Returns what is still to be printed, and the exit status.
-pub(crate) fn run(observer: Observer, options: &Options) -> Result<(String, i32)> {
+/// Shows the pools until they, or the program, have ended. Returns what is still to be printed.
+pub(crate) fn run(observer: Observer, options: &Options) -> Result<String> {
     let mut watch = Watch::of(observer, Extras::default());
     let abilities = Abilities::of_environment();
     if options.once {
-        let lines = lines(&watch.look()?, live::size().0, abilities);
-        let text = if lines.is_empty() {
+        let moment = watch.look()?;
+        let lines = lines(&moment, pools(&moment.family), live::size().0, abilities);
+        return Ok(if lines.is_empty() {
             "it has no pools\n".to_owned()
         } else {
             lines.join("\n") + "\n"
-        };
-        return Ok((text, 0));
+        });
     }
     let mut out = std::io::stdout().lock();
-    let status = match show(watch, options, abilities, &mut out) {
+    match show(watch, options, abilities, &mut out) {
         // Its reader has seen enough.
-        Err(Error::File { error, .. }) if error.kind() == std::io::ErrorKind::BrokenPipe => 0,
+        Err(Error::File { error, .. }) if error.kind() == std::io::ErrorKind::BrokenPipe => {}
         outcome => outcome?,
-    };
-    Ok((String::new(), status))
+    }
+    Ok(String::new())
 }
 
-fn show(mut watch: Watch, options: &Options, abilities: Abilities, out: &mut impl Write) -> Result<i32> {
+fn show(mut watch: Watch, options: &Options, abilities: Abilities, out: &mut impl Write) -> Result<()> {
     let written = |e| Error::file("standard output", e);
     let stop = Stop::new()?;
     let redraw = abilities.cursor;
@@ -57,43 +61,54 @@ fn show(mut watch: Watch, options: &Options, abilities: Abilities, out: &mut imp
         .unwrap_or(if redraw { IN_TERMINAL } else { ELSEWHERE });
     let mut screen = Screen::default();
     let mut shown: Vec<(Object, PoolFlow)> = Vec::new();
+    // Pools that have ended, and whose last line is written.
+    let mut told: HashSet<Key> = HashSet::new();
     loop {
         let mut moment = watch.look()?;
         let (width, height) = live::size();
-        let ended = take_ended(&watch, &mut shown, &moment.family);
+        let mut ended = take_ended(&watch, &mut shown, &moment.family);
+        ended.extend(flows(&moment).filter(|(object, _)| pool_of(object).is_some_and(Pool::has_ended)));
+        ended.retain(|(object, _)| told.insert(object.key));
         let ended: Vec<String> = ended
             .iter()
             .filter_map(|(object, flow)| Some(line(object, pool_of(object)?, *flow, width, abilities)))
             .collect();
+        shown = flows(&moment)
+            .filter(|(object, _)| !told.contains(&object.key))
+            .collect();
+        let going_on = pools(&moment.family).filter(|(object, _)| !told.contains(&object.key));
+        let mut lines = lines(&moment, going_on, width, abilities);
+        let is_over = moment.has_ended() || (!told.is_empty() && shown.is_empty());
+        if lines.is_empty() && !is_over && (redraw || !screen.drawn) {
+            lines.push(cut("no pool yet: this waits for one, and Ctrl-C ends it", width));
+        }
         if redraw {
             screen.above(out, &ended).map_err(written)?;
-            let mut lines = lines(&moment, width, abilities);
             lines.truncate(height.saturating_sub(1).max(1));
             screen.draw(out, &lines).map_err(written)?;
         } else {
-            let mut text = ended;
-            text.extend(lines(&moment, width, abilities));
-            for line in text {
+            for line in ended.iter().chain(&lines) {
                 writeln!(out, "{line}").map_err(written)?;
             }
         }
+        screen.drawn = true;
         out.flush().map_err(written)?;
-        let had_pools = !shown.is_empty();
-        shown = pools(&moment.family)
-            .map(|(object, _)| {
-                let flow = moment.pools.get(&object.key).copied().unwrap_or_default();
-                (object.clone(), flow)
-            })
-            .collect();
-        screen.seen |= had_pools || !shown.is_empty();
-        if moment.has_ended() || (screen.seen && shown.is_empty()) {
-            return Ok(0);
+        if is_over {
+            return Ok(());
         }
         moment.finished.clear();
         if !stop.sleep(Duration::from_secs_f64(interval)) {
-            return Ok(stop.status());
+            return Ok(());
         }
     }
+}
+
+/// The pools of a moment with their rates.
+fn flows(moment: &Moment) -> impl Iterator<Item = (Object, PoolFlow)> {
+    pools(&moment.family).map(|(object, _)| {
+        let flow = moment.pools.get(&object.key).copied().unwrap_or_default();
+        (object.clone(), flow)
+    })
 }
 
 /// Removes the pools that the family has no more, with the totals that they had in the end.
@@ -115,6 +130,7 @@ fn take_ended(
         }
         if let Detail::Pool(pool) = &mut object.detail {
             pool.workers.clear();
+            pool.phase = PoolPhase::Terminating;
         }
         flow.eta = None;
     }
@@ -133,10 +149,15 @@ fn pool_of(object: &Object) -> Option<&Pool> {
     }
 }
 
-/// The lines of all pools, and below them those of tasks that have reported their progress.
-fn lines(moment: &Moment, width: usize, abilities: Abilities) -> Vec<String> {
+/// The lines of some pools, and below them those of tasks that have reported their progress.
+fn lines<'a>(
+    moment: &Moment,
+    pools: impl Iterator<Item = (&'a Object, &'a Pool)>,
+    width: usize,
+    abilities: Abilities,
+) -> Vec<String> {
     let mut out = Vec::new();
-    for (object, pool) in pools(&moment.family) {
+    for (object, pool) in pools {
         let flow = moment.pools.get(&object.key).copied().unwrap_or_default();
         out.push(line(object, pool, flow, width, abilities));
         let tasks = pool.workers.iter().filter_map(|worker| {
@@ -157,13 +178,21 @@ fn lines(moment: &Moment, width: usize, abilities: Abilities) -> Vec<String> {
 
 fn line(object: &Object, pool: &Pool, flow: PoolFlow, width: usize, abilities: Abilities) -> String {
     let totals = pool.totals;
-    let (done, total) = (pool.settled(), totals.submitted);
+    let (done, total) = (pool.done(), totals.submitted);
+    let has_ended = pool.has_ended();
+    // The time after the last task of a pool that has ended is not its own.
+    let rest = if has_ended { pool.still_for() } else { None };
+    let took = hours(object.age - rest.unwrap_or(0.0));
     let left = match flow.eta {
-        Some(eta) => hours(eta),
-        None if done >= total => hours(0.0),
-        None => "?".to_owned(),
+        _ if has_ended => String::new(),
+        Some(eta) => format!("<{}", hours(eta)),
+        None if pool.settled() >= total => format!("<{}", hours(0.0)),
+        None => "<?".to_owned(),
     };
-    let mut facts = format!("{}<{left}, {}", hours(object.age), rate(flow.mean_settled));
+    let mut facts = format!("{took}{left}, {}", rate(flow.mean_settled));
+    if has_ended {
+        facts += ", ended";
+    }
     let rare = [
         (totals.failed, "failed"),
         (totals.died, "died"),
@@ -172,23 +201,22 @@ fn line(object: &Object, pool: &Pool, flow: PoolFlow, width: usize, abilities: A
         (totals.cancelled, "cancelled"),
         (totals.abandoned, "left undone"),
     ];
-    for (count, what) in rare.into_iter().filter(|(count, _)| *count > 0) {
-        facts += &format!(", {what} {count}");
-    }
+    let rare = rare.into_iter().filter(|(count, _)| *count > 0);
+    let rare: String = rare.map(|(count, what)| format!(", {what} {count}")).collect();
     let name = object.name.clone().or_else(|| {
         let place = object.made_at.as_deref()?;
         Some(format!("Pool at {}", crate::units::short_place(place)))
     });
     let name = name.unwrap_or_else(|| Named::of(object).to_string());
-    let counts = format!("{done}/{total} [{facts}]");
-    bar(
-        &visible(&name),
-        done as f64,
-        total as f64,
-        &counts,
-        width,
-        abilities,
-    )
+    let share = Share {
+        done: done as f64,
+        total: total as f64,
+    };
+    let facts = [
+        format!("{done}/{total} [{facts}{rare}]"),
+        format!("{done}/{total} [{facts}]"),
+    ];
+    bar(&visible(&name), share, &facts, width, abilities)
 }
 
 /// The line of a task that has reported its progress.
@@ -198,9 +226,12 @@ fn task_line(progress: &Progress, pid: u32, seconds: f64, width: usize, abilitie
         None => format!("  {pid}"),
     };
     let counts = report(progress);
-    let total = progress.total.unwrap_or(0.0);
-    let facts = format!("{counts} [{}]", hours(seconds));
-    bar(&name, progress.done, total, &facts, width, abilities)
+    let share = Share {
+        done: progress.done,
+        total: progress.total.unwrap_or(0.0),
+    };
+    let facts = [format!("{counts} [{}]", hours(seconds)), counts];
+    bar(&name, share, &facts, width, abilities)
 }
 
 /// What a task has reported, without its text: `2/3`, or `2` if it has told no total.
@@ -218,19 +249,52 @@ pub(crate) fn report(progress: &Progress) -> String {
     }
 }
 
+/// How much is done of how much; 0: it is not known.
+#[derive(Clone, Copy, Debug)]
+struct Share {
+    done: f64,
+    total: f64,
+}
+
 /// A name, a percentage, a bar as long as there is room for, and the facts.
-fn bar(name: &str, done: f64, total: f64, facts: &str, width: usize, abilities: Abilities) -> String {
-    if total <= 0.0 {
-        return cut(&format!("{name}: {facts}"), width);
+///
+/// In a narrow terminal first the bar is left out, then the end of the name, then what the second text of facts has not.
+fn bar(name: &str, share: Share, facts: &[String; 2], width: usize, abilities: Abilities) -> String {
+    let name = plain(name.to_owned(), abilities.unicode);
+    let part = (share.total > 0.0).then(|| (share.done / share.total).clamp(0.0, 1.0));
+    let percent = part.map_or_else(String::new, |part| format!("{:3.0}%", (100.0 * part).floor()));
+    let length = |text: &str| text.chars().count();
+    if let Some(part) = part {
+        let (head, tail) = (format!("{name}: {percent}|"), format!("| {}", facts[0]));
+        let room = width.saturating_sub(1 + length(&head) + length(&tail));
+        if room >= LEAST_BAR {
+            return head + &blocks(part, room, abilities.unicode) + &tail;
+        }
     }
-    let share = (done / total).clamp(0.0, 1.0);
-    let head = format!("{name}: {:3.0}%|", (100.0 * share).floor());
-    let tail = format!("| {facts}");
-    let room = width.saturating_sub(1 + head.chars().count() + tail.chars().count());
-    if room < 3 {
-        return cut(&format!("{head}{tail}"), width);
+    let between = if part.is_some() { " " } else { "" };
+    for facts in facts {
+        let rest = format!(": {percent}{between}{facts}");
+        let room = width.saturating_sub(1 + length(&rest));
+        if room >= length(&name).min(LEAST_NAME) {
+            return shortened(&name, room) + &rest;
+        }
     }
-    head + &blocks(share, room, abilities.unicode) + &tail
+    let rest = format!("{percent}{between}{}", facts[1]);
+    let room = width.saturating_sub(3 + length(&rest));
+    if room > 1 {
+        return format!("{}: {rest}", shortened(&name, room));
+    }
+    cut(rest.trim_start(), width)
+}
+
+/// The text, with a sign at its end if it is longer than that many columns.
+fn shortened(text: &str, columns: usize) -> String {
+    if text.chars().count() <= columns {
+        return text.to_owned();
+    }
+    let mut short: String = text.chars().take(columns.saturating_sub(1)).collect();
+    short.push('~');
+    short
 }
 
 /// A bar of this many columns. In Unicode an eighth of a column can be seen.
@@ -276,8 +340,8 @@ pub(crate) fn hours(seconds: f64) -> String {
 #[derive(Debug, Default)]
 struct Screen {
     lines: usize,
-    /// Whether there has been a pool.
-    seen: bool,
+    /// Whether anything was written.
+    drawn: bool,
 }
 
 impl Screen {
@@ -317,7 +381,7 @@ impl Screen {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Maker, Totals};
+    use crate::model::{Maker, Totals, Who};
 
     const PLAIN: Abilities = Abilities {
         unicode: false,
@@ -337,6 +401,7 @@ mod tests {
             operations: 0,
             detail: Detail::Pool(Pool {
                 totals,
+                owner: Some(Who::default()),
                 ..Pool::default()
             }),
         }
@@ -383,6 +448,51 @@ mod tests {
             let line = shown(HALF, PoolFlow::default(), width, PLAIN);
             assert!(line.chars().count() < width.max(2), "{width}: {line}");
         }
+    }
+
+    #[test]
+    fn in_a_narrow_terminal_the_rate_stays() {
+        let flow = PoolFlow {
+            mean_settled: 1204.0,
+            eta: Some(2.6),
+            ..PoolFlow::default()
+        };
+        let facts = "12431/15543 [00:10<00:02, 1204/s";
+        assert_eq!(
+            shown(HALF, flow, 78, PLAIN),
+            format!("loader:  79% {facts}, failed 2, died 1, retried 1]")
+        );
+        for width in [48, 60] {
+            assert_eq!(shown(HALF, flow, width, PLAIN), format!("loader:  79% {facts}]"));
+        }
+        assert_eq!(shown(HALF, flow, 46, PLAIN), format!("load~:  79% {facts}]"));
+        let mut object = pool(Totals {
+            failed: 0,
+            died: 0,
+            retried: 0,
+            ..HALF
+        });
+        object.name = None;
+        object.made_at = Some("/home/me/train.py:88 main.<locals>.make".to_owned());
+        let line = line(&object, pool_of(&object).expect("a pool"), flow, 60, PLAIN);
+        assert_eq!(line, format!("Pool at tra~:  79% {facts}]"));
+    }
+
+    #[test]
+    fn a_pool_that_has_ended_is_shown_as_ended() {
+        let mut object = pool(HALF);
+        if let Detail::Pool(pool) = &mut object.detail {
+            pool.phase = PoolPhase::Terminating;
+        }
+        let flow = PoolFlow {
+            mean_settled: 1204.0,
+            ..PoolFlow::default()
+        };
+        let line = line(&object, pool_of(&object).expect("a pool"), flow, 120, PLAIN);
+        assert!(
+            line.ends_with("| 12431/15543 [00:10, 1204/s, ended, failed 2, died 1, retried 1]"),
+            "{line}"
+        );
     }
 
     #[test]

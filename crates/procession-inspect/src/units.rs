@@ -29,6 +29,11 @@ pub(crate) fn bytes(bytes: u64) -> String {
     }
 }
 
+/// A number with its noun: `1 task`, `2 tasks`.
+pub(crate) fn count(n: usize, one: &str, many: &str) -> String {
+    format!("{n} {}", if n == 1 { one } else { many })
+}
+
 /// A place in the program without the folders of its file: `train.py:88 main`.
 pub(crate) fn short_place(place: &str) -> &str {
     let file = place.split_once(':').map_or(place, |(file, _)| file);

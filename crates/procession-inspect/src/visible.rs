@@ -51,9 +51,48 @@ pub(crate) fn visible_json(json: String) -> String {
     out
 }
 
+/// Characters of our own, and others of the same width in their place.
+const OURS: [(&str, &str); 8] = [
+    ("→", "->"),
+    ("├ ", "|-"),
+    ("└ ", "`-"),
+    ("│", "|"),
+    ("≥ ", ">="),
+    ("µ", "u"),
+    ("…", "~"),
+    ("⚠", "!"),
+];
+
+/// The text as a terminal without other characters than those of ASCII shows it: others in the place of ours, and escapes in
+/// the place of those in names. `unicode`: the terminal has others.
+pub(crate) fn plain(text: String, unicode: bool) -> String {
+    if unicode || text.is_ascii() {
+        return text;
+    }
+    let mut text = text;
+    for (ours, plain) in OURS {
+        text = text.replace(ours, plain);
+    }
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_ascii() {
+            out.push(c);
+        } else {
+            out.extend(c.escape_default());
+        }
+    }
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_terminal_that_has_only_ascii_gets_other_characters() {
+        assert_eq!(plain("├ ü → 5 µs".to_owned(), false), "|-\\u{fc} -> 5 us");
+        assert_eq!(plain("├ ü".to_owned(), true), "├ ü");
+    }
 
     const TRAPS: &str = "a\u{202e}b\u{2066}\u{200f}\u{61c}\u{2028}\x1b[2J\r\n\t\u{7f}\u{9b}ü漢";
 

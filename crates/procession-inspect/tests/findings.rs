@@ -5,7 +5,7 @@ mod family;
 
 use family::{Made, only};
 use procession_inspect::findings::{Kind, Level, Proof, confirmed, find};
-use procession_inspect::model::{Detail, SeatState, What};
+use procession_inspect::model::{Detail, SeatState, Waits, What};
 
 #[test]
 fn two_crossed_rlocks_are_a_certain_deadlock() {
@@ -402,5 +402,45 @@ fn the_circle_of_a_lock_comes_before_that_of_a_join() {
     assert!(
         !finding.details.iter().any(|text| text.contains("nobody is left")),
         "{finding:?}"
+    );
+}
+
+#[test]
+fn what_comes_and_goes_while_a_finding_lasts_does_not_make_it_another_one() {
+    let mut made = Made::new(&["p0", "p1", "p2"]);
+    made.lock("lock", Some(0));
+    let contended = |made: &mut Made, holder: usize| {
+        let who = made.family.members[holder].who();
+        let object = &mut made.family.objects[0];
+        object.operations = 10_000;
+        if let Detail::Lock(lock) = &mut object.detail {
+            lock.holder = Some(who);
+            lock.waits = Waits {
+                begun: 9000,
+                ended: 9000,
+                seconds: object.age,
+            };
+        }
+    };
+    contended(&mut made, 0);
+    let before = (made.family.clone(), find(&made.family));
+    // Another process has the lock by now.
+    contended(&mut made, 1);
+    let found = find(&made.family);
+    let kept = confirmed((&before.0, &before.1), &made.family, found);
+    assert_eq!(only(&kept, Kind::Contended).members, []);
+
+    // Another thread waits for what a stopped process has.
+    let mut made = Made::new(&["p0", "p1", "p2"]);
+    let rlock = made.rlock("lock", Some(0));
+    made.refer_all(&[rlock]);
+    made.stop(0);
+    made.wait(1, What::Acquire, rlock);
+    let before = (made.family.clone(), find(&made.family));
+    made.wait(2, What::Acquire, rlock);
+    let found = find(&made.family);
+    only(
+        &confirmed((&before.0, &before.1), &made.family, found),
+        Kind::Stopped,
     );
 }

@@ -1,14 +1,22 @@
 //! `procession report`: writes the page.
 
-use super::{Arguments, Outcome, Subject, observers};
+use super::arguments::{Arguments, Subject};
+use super::{Outcome, observers};
 use crate::error::Result;
 use crate::page::{self, Seen};
 use crate::visible::visible;
-use crate::{output, text, units};
+use crate::{output, units};
 use std::path::PathBuf;
 use std::time::SystemTime;
 
 pub(super) fn report(arguments: &Arguments) -> Result<Outcome> {
+    let path = match (&arguments.options.output, &arguments.subject) {
+        (Some(path), _) => path.clone(),
+        (None, Subject::Pid(pid)) => PathBuf::from(format!("procession-{pid}.html")),
+        (None, Subject::File(file)) => file.with_extension("html"),
+        (None, _) => PathBuf::from("procession.html"),
+    };
+    output::must_be_new(&path, "report")?;
     let (observers, _) = observers(&arguments.subject)?;
     let mut seen = Vec::new();
     for observer in &observers {
@@ -21,16 +29,10 @@ pub(super) fn report(arguments: &Arguments) -> Result<Outcome> {
     }
     let of_dump = matches!(arguments.subject, Subject::File(_) | Subject::Stdin);
     let page = page::report(&seen, SystemTime::now(), of_dump);
-    let path = match (&arguments.output, &arguments.subject) {
-        (Some(path), _) => path.clone(),
-        (None, Subject::Pid(pid)) => PathBuf::from(format!("procession-{pid}.html")),
-        (None, Subject::File(file)) => file.with_extension("html"),
-        (None, _) => PathBuf::from("procession.html"),
-    };
     if path.as_os_str() == "-" {
         return Ok(Outcome::printed(page));
     }
-    output::create_text(&path, &page)?;
+    output::create_text(&path, &page, "report")?;
     let (problems, warnings) = seen
         .iter()
         .map(Seen::counts)
@@ -39,7 +41,7 @@ pub(super) fn report(arguments: &Arguments) -> Result<Outcome> {
         "{}: {} written, {}, {}\n",
         visible(&path.display().to_string()),
         units::bytes(page.len() as u64),
-        text::why::count(problems, "problem", "problems"),
-        text::why::count(warnings, "warning", "warnings"),
+        units::count(problems, "problem", "problems"),
+        units::count(warnings, "warning", "warnings"),
     )))
 }

@@ -1,6 +1,7 @@
 //! `procession serve`: the page, live.
 
-use super::{Arguments, Outcome};
+use super::Outcome;
+use super::arguments::Arguments;
 use crate::error::Result;
 
 #[cfg(feature = "serve")]
@@ -10,7 +11,7 @@ pub(super) fn serve(arguments: &Arguments) -> Result<Outcome> {
     use crate::serve::Server;
     use std::io::Write;
 
-    let server = Server::bind(arguments.port.unwrap_or(0))?;
+    let server = Server::bind(arguments.options.port.unwrap_or(0))?;
     let stop = Stop::new()?;
     let mut out = std::io::stdout();
     let told = writeln!(
@@ -28,5 +29,5 @@ pub(super) fn serve(arguments: &Arguments) -> Result<Outcome> {
 pub(super) fn serve(_: &Arguments) -> Result<Outcome> {
     use crate::error::Error;
     let text = "this build has no `serve` (the feature `serve`); the wheel has it".to_owned();
-    Err(Error::Usage(text))
+    Err(Error::Cannot(text))
 }

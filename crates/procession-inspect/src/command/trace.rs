@@ -1,12 +1,13 @@
 //! `procession trace`: records a trace for some seconds.
 
-use super::{Arguments, Outcome, Subject};
+use super::Outcome;
+use super::arguments::{Arguments, Subject};
 use crate::error::{Error, Result};
 use crate::live::Stop;
 use crate::trace::{self, Recorded};
 use crate::visible::visible;
 use crate::watch::Watch;
-use crate::{output, text, units};
+use crate::{output, units};
 use std::io::BufWriter;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -16,17 +17,22 @@ const SECONDS: f64 = 10.0;
 
 pub(super) fn trace(arguments: &Arguments) -> Result<Outcome> {
     let Subject::Pid(pid) = &arguments.subject else {
-        return Err(Error::Usage("a trace needs a PID".to_owned()));
+        return Err(Error::Usage("`trace` needs a PID".to_owned()));
     };
-    let seconds = arguments.seconds.unwrap_or(SECONDS);
-    let path = match &arguments.output {
+    let seconds = arguments.options.seconds.unwrap_or(SECONDS);
+    let path = match &arguments.options.output {
         Some(path) => path.clone(),
         None => PathBuf::from(format!("procession-{pid}.json")),
     };
+    if path.as_os_str() == "-" {
+        let text = "`trace` writes to no standard output: -o needs the name of a file";
+        return Err(Error::Usage(text.to_owned()));
+    }
+    output::must_be_new(&path, "trace")?;
     let mut watch = Watch::attach(*pid)?;
     let stop = Stop::new()?;
     let duration = Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX);
-    let recorded = output::create(&path, |file| {
+    let recorded = output::create(&path, "trace", |file| {
         let mut out = BufWriter::new(file);
         Ok(trace::record(
             &mut watch,
@@ -46,14 +52,14 @@ pub(super) fn trace(arguments: &Arguments) -> Result<Outcome> {
     let mut out = Outcome::printed(format!(
         "{}: {} and {} in {} written\n",
         visible(&path.display().to_string()),
-        text::why::count(tasks as usize, "task", "tasks"),
-        text::why::count(waits as usize, "wait", "waits"),
+        units::count(tasks as usize, "task", "tasks"),
+        units::count(waits as usize, "wait", "waits"),
         units::duration(seconds)
     ));
     if missed > 0 {
         out.errors = format!(
             "procession: {} missing in the trace: the workers have finished them faster than they could be read\n",
-            text::why::count(missed as usize, "task is", "tasks are")
+            units::count(missed as usize, "task is", "tasks are")
         );
     }
     Ok(out)

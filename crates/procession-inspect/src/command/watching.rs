@@ -1,101 +1,51 @@
-//! The command lines of `top`, `progress` and `metrics`.
+//! `top`, `progress` and `metrics`.
 
+use super::arguments::{Arguments, Subject};
+use super::manual::Command;
 use crate::dump;
 use crate::error::{Error, Result};
 use crate::live::only_family;
 use crate::progress;
 use crate::read::Observer;
-use std::path::Path;
 
-/// What a command line asks for.
-#[derive(Debug, Default)]
-struct Arguments {
-    subject: Option<String>,
-    once: bool,
-    interval: Option<f64>,
-    #[cfg_attr(not(feature = "metrics"), allow(dead_code))]
-    listen: Option<String>,
-}
-
-/// Runs the command, if it is one of these; returns its output and its exit status.
-pub(super) fn run(arguments: &[String]) -> Option<Result<(String, i32)>> {
-    let command = arguments.first()?.as_str();
-    if !matches!(command, "top" | "progress" | "metrics") {
-        return None;
-    }
-    Some(parse(command, &arguments[1..]).and_then(|arguments| execute(command, &arguments)))
-}
-
-fn parse(command: &str, words: &[String]) -> Result<Arguments> {
-    let usage = |text: String| Err(Error::Usage(text));
-    let mut arguments = Arguments::default();
-    let mut words = words.iter();
-    while let Some(word) = words.next() {
-        match (command, word.as_str()) {
-            ("progress", "--once") => arguments.once = true,
-            ("progress" | "top", "--interval") => {
-                let seconds = words.next().and_then(|text| text.parse::<f64>().ok());
-                match seconds {
-                    Some(seconds) if (0.05..=3600.0).contains(&seconds) => {
-                        arguments.interval = Some(seconds);
-                    }
-                    _ => return usage("--interval needs a number of seconds from 0.05 to 3600".to_owned()),
-                }
-            }
-            ("metrics", "--listen") => match words.next() {
-                Some(address) => arguments.listen = Some(address.clone()),
-                None => return usage("--listen needs an address, as 127.0.0.1:9464".to_owned()),
-            },
-            (_, option) if option.starts_with('-') && option != "-" => {
-                return usage(format!("`{command}` has no option {option}"));
-            }
-            (_, word) if arguments.subject.is_some() => {
-                return usage(format!("one process is enough: what is {word}?"));
-            }
-            (_, word) => arguments.subject = Some(word.to_owned()),
-        }
-    }
-    Ok(arguments)
-}
-
-fn execute(command: &str, arguments: &Arguments) -> Result<(String, i32)> {
-    match command {
-        "progress" => {
-            let options = progress::Options {
-                once: arguments.once,
-                interval: arguments.interval,
+/// Runs the command; returns its output. `name`: of the command, for builds that lack it.
+pub(super) fn run(arguments: &Arguments, name: &str) -> Result<String> {
+    let options = &arguments.options;
+    match arguments.command {
+        Command::Progress => {
+            let asked = progress::Options {
+                once: options.once,
+                interval: options.interval,
             };
-            progress::run(observer(arguments, options.once)?, &options)
+            progress::run(observer(&arguments.subject)?, &asked)
         }
         #[cfg(feature = "top")]
-        "top" => {
-            let pid = arguments.subject.as_deref().map(pid).transpose()?;
-            crate::top::run(pid, arguments.interval).map(|status| (String::new(), status))
-        }
+        Command::Top => crate::top::run(pid(&arguments.subject), options.interval).map(|()| String::new()),
         #[cfg(feature = "metrics")]
-        "metrics" => {
-            let pid = arguments.subject.as_deref().map(pid).transpose()?;
-            match &arguments.listen {
-                Some(address) => crate::metrics::listen(pid, address).map(|status| (String::new(), status)),
-                None => crate::metrics::text(pid).map(|text| (text, 0)),
-            }
-        }
-        other => Err(Error::Usage(format!("this build has no command {other}"))),
+        Command::Metrics => match &options.listen {
+            Some(address) => crate::metrics::listen(pid(&arguments.subject), address).map(|()| String::new()),
+            None => crate::metrics::text(pid(&arguments.subject)),
+        },
+        _ => Err(Error::Cannot(format!(
+            "this build has no `{name}` (the feature `{name}`); the wheel has it"
+        ))),
     }
 }
 
-fn pid(word: &str) -> Result<u32> {
-    word.parse()
-        .map_err(|_| Error::Usage(format!("{word} is no pid")))
+#[cfg_attr(not(any(feature = "top", feature = "metrics")), expect(dead_code))]
+fn pid(subject: &Subject) -> Option<u32> {
+    match subject {
+        Subject::Pid(pid) => Some(*pid),
+        _ => None,
+    }
 }
 
-/// The family that is meant. A dump can be looked at, but not watched.
-fn observer(arguments: &Arguments, file_will_do: bool) -> Result<Observer> {
-    match arguments.subject.as_deref() {
-        None => only_family(),
-        Some(word) if word.parse::<u32>().is_err() && file_will_do && Path::new(word).exists() => {
-            dump::open(Path::new(word))
-        }
-        Some(word) => Observer::attach(pid(word)?),
+/// The family that is meant.
+fn observer(subject: &Subject) -> Result<Observer> {
+    match subject {
+        Subject::Pid(pid) => Observer::attach(*pid),
+        Subject::File(path) => dump::open(path),
+        Subject::Stdin => dump::open_stream(std::io::stdin().lock(), "standard input"),
+        Subject::All | Subject::Unnamed => only_family(),
     }
 }

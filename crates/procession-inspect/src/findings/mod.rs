@@ -43,6 +43,7 @@ use crate::visible::visible;
 use graph::Graph;
 use serde::{Deserialize, Serialize};
 use std::collections::{HashMap, HashSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 /// Something that is wrong.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -70,7 +71,7 @@ pub struct Finding {
 }
 
 /// Kind of a finding.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// Threads wait for each other in a circle.
@@ -99,7 +100,7 @@ impl Kind {
         }
     }
 
-    /// The word at the beginning of the text.
+    /// Its word.
     #[must_use]
     pub fn heading(self) -> &'static str {
         match self {
@@ -116,6 +117,50 @@ impl Kind {
 }
 
 impl Finding {
+    /// The words at the beginning of the text, with how sure it is: `DEADLOCK (suspected)`. All screens begin with them.
+    #[must_use]
+    pub fn heading(&self) -> String {
+        match self.proof {
+            Proof::Certain => self.kind.heading().to_owned(),
+            Proof::Suspected => format!("{} (suspected)", self.kind.heading()),
+        }
+    }
+
+    /// What it is about, by which it is found again in another look: its kind, and of processes and objects those that do not
+    /// come and go while it lasts. (Other threads may begin and end to wait for a stopped process, or for a lock.)
+    fn identity(&self) -> Identity {
+        let first = |count: usize| -> Vec<(u32, u32)> {
+            let members = self.members.iter().take(count);
+            let mut members: Vec<(u32, u32)> = members.map(|who| (who.seat, who.pid)).collect();
+            members.sort_unstable();
+            members
+        };
+        let mut objects: Vec<Key> = self.objects.iter().map(|object| object.key).collect();
+        objects.sort_unstable();
+        let (members, title) = match self.kind {
+            Kind::Deadlock | Kind::Lost | Kind::Slow => (first(usize::MAX), None),
+            // The first is the stopped process.
+            Kind::Stopped => (first(1), None),
+            // The title names the dead process.
+            Kind::Died => (Vec::new(), Some(self.title.clone())),
+            Kind::Starving | Kind::Growing | Kind::Contended => (Vec::new(), None),
+        };
+        Identity {
+            kind: self.kind,
+            members,
+            objects,
+            title,
+        }
+    }
+
+    /// The identity as a number.
+    #[cfg_attr(not(feature = "top"), allow(dead_code))]
+    pub(crate) fn mark(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.identity().hash(&mut hasher);
+        hasher.finish()
+    }
+
     /// A certain finding without details. Its level is that of its kind.
     fn new(kind: Kind, title: String) -> Finding {
         Finding {
@@ -131,6 +176,16 @@ impl Finding {
             objects: Vec::new(),
         }
     }
+}
+
+/// See [`Finding::identity`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Identity {
+    kind: Kind,
+    /// Seats and pids.
+    members: Vec<(u32, u32)>,
+    objects: Vec<Key>,
+    title: Option<String>,
 }
 
 /// How bad a finding is.
@@ -241,16 +296,7 @@ pub fn confirmed(
     family: &Family,
     mut findings: Vec<Finding>,
 ) -> Vec<Finding> {
-    let members = |finding: &Finding| -> Vec<(u32, u32)> {
-        let mut members: Vec<(u32, u32)> = finding.members.iter().map(|who| (who.seat, who.pid)).collect();
-        members.sort_unstable();
-        members
-    };
-    let keys = |finding: &Finding| -> Vec<Key> {
-        let mut keys: Vec<Key> = finding.objects.iter().map(|object| object.key).collect();
-        keys.sort_unstable();
-        keys
-    };
+    let before: Vec<Identity> = earlier.1.iter().map(Finding::identity).collect();
     let (objects_before, objects) = (index(earlier.0), index(family));
     let depth =
         |objects: &HashMap<Key, &Object>, key: &Key| match objects.get(key).map(|object| &object.detail) {
@@ -258,25 +304,15 @@ pub fn confirmed(
             _ => 0,
         };
     findings.retain(|finding| {
-        let same = |other: &&Finding| {
-            other.kind == finding.kind
-                && members(other) == members(finding)
-                && keys(other) == keys(finding)
-                // the title names the dead process
-                && (finding.kind != Kind::Died || other.title == finding.title)
-        };
+        let identity = finding.identity();
+        let keys = &identity.objects;
         let shrinks = finding.kind == Kind::Growing
-            && keys(finding)
+            && keys
                 .iter()
                 .any(|key| depth(&objects, key) < depth(&objects_before, key));
-        earlier.1.iter().any(|other| same(&other)) && !shrinks
+        before.contains(&identity) && !shrinks
     });
     findings
-}
-
-/// A number with its noun.
-fn count(n: u64, one: &str, many: &str) -> String {
-    format!("{n} {}", if n == 1 { one } else { many })
 }
 
 /// The processes of some steps, each once.

@@ -2,6 +2,7 @@
 
 use super::{Finding, Kind, Named};
 use crate::model::{Detail, Family, Object, Pool, Task, Who, Worker};
+use crate::units::count;
 use std::collections::HashSet;
 
 /// A task that takes this multiple of the median of its function is slow.
@@ -45,8 +46,8 @@ fn starving(object: &Object, pool: &Pool) -> Option<Finding> {
     let busy = running(pool).count();
     let name = Named::of(object);
     let title = format!(
-        "{name} of {} workers: {busy} {}, {} idle since {idle_since:.1} s, 0 tasks wait",
-        pool.workers.len(),
+        "{name} of {}: {busy} {}, {} idle since {idle_since:.1} s, 0 tasks wait",
+        count(pool.workers.len(), "worker", "workers"),
         if busy == 1 { "works" } else { "work" },
         idle.len()
     );
@@ -120,8 +121,8 @@ fn slow(object: &Object, pool: &Pool) -> Vec<Finding> {
         }
         let name = Named::of(object);
         let title = format!(
-            "{name} of {} workers: {who} runs {} since {:.1} s; the median of {} such tasks is {}",
-            pool.workers.len(),
+            "{name} of {}: {who} runs {} since {:.1} s; the median of {} such tasks is {}",
+            count(pool.workers.len(), "worker", "workers"),
             task_name(task),
             task.seconds,
             median.tasks,

@@ -3,6 +3,7 @@
 use super::graph::Graph;
 use super::{Named, task_name};
 use crate::model::{Detail, Pool, What};
+use crate::units::count;
 
 /// The waiters, each the main thread of a worker, of which each runs a task for which `waiter` waits, or for whose worker
 /// such a task waits. Empty if it is not sure that all of them must go on first: another worker could, or a time limit will
@@ -78,14 +79,17 @@ pub(super) fn tasks(graph: &Graph<'_>, waiters: &[usize]) -> Vec<String> {
         let concerned = sentences.len() > before;
         if concerned && pool.waiting > 0 && all_busy(pool) {
             sentences.push(format!(
-                "{} of {} for a worker, and all {} have a task",
-                super::count(pool.waiting, "task", "tasks"),
+                "{} of {} for a worker, and {} a task",
+                count(pool.waiting as usize, "task", "tasks"),
                 format_args!(
                     "{} {}",
                     Named::of(object),
                     if pool.waiting == 1 { "waits" } else { "wait" }
                 ),
-                super::count(pool.workers.len() as u64, "worker", "workers"),
+                match pool.workers.len() {
+                    1 => "its only worker has".to_owned(),
+                    n => format!("all {n} workers have"),
+                },
             ));
         }
     }

@@ -212,11 +212,10 @@ pub(super) fn contended(family: &Family, findings: &mut Vec<Finding>) {
         );
         findings.push(Finding {
             details: vec![format!(
-                "on average {share:.1} threads waited for it, {:.0} µs each time",
-                1e6 * lock.waits.seconds / lock.waits.ended.max(1) as f64
+                "on average {share:.1} threads waited for it, {} each time",
+                crate::units::duration(lock.waits.seconds / lock.waits.ended.max(1) as f64)
             )],
             advice: vec!["hold it for a shorter time, or use several locks".to_owned()],
-            members: lock.holder.iter().cloned().collect(),
             objects: vec![name],
             ..Finding::new(Kind::Contended, title)
         });

@@ -1,6 +1,8 @@
 //! What the commands that go on have in common: `top`, `progress` and `metrics --listen`.
 //!
-//! They write to the terminal themselves, and end when a signal asks for it.
+//! They write to the terminal themselves, and end when a signal asks for it. That is how they are meant to end (no other
+//! end is there for a server), so their exit status is 0 then: of all of them, for Ctrl-C as well as for the SIGTERM of a
+//! service manager.
 
 use crate::attach;
 use crate::error::{Error, Result};
@@ -84,11 +86,6 @@ impl Stop {
         self.program.is_none()
     }
 
-    /// The exit status of a command that has ended in order, or because of a signal, as shells tell it.
-    pub(crate) fn status(&self) -> i32 {
-        self.signal().map_or(0, |signal| 128 + signal)
-    }
-
     /// Sleeps, and returns false as soon as a signal asks the command to end.
     pub(crate) fn sleep(&self, duration: Duration) -> bool {
         let until = Instant::now() + duration;
@@ -114,7 +111,7 @@ impl Drop for Stop {
 }
 
 /// What the terminal can show.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Abilities {
     /// Characters other than ASCII.
     pub(crate) unicode: bool,
@@ -135,11 +132,14 @@ impl Abilities {
         let mono = matches!(term.as_str(), "" | "dumb") || term.starts_with("vt") || term.ends_with("-m");
         let locale = ["LC_ALL", "LC_CTYPE", "LANG"].map(&variable);
         let locale = locale.iter().find(|locale| !locale.is_empty());
-        // Without a character set the locale is C or none, for which terminals of today show UTF-8.
-        let charset = locale.and_then(|locale| locale.split('.').nth(1));
-        let charset = charset.map(|charset| charset.to_lowercase().replace('-', ""));
+        // Where no locale is named, terminals of today show UTF-8. A locale that names no character set (C, POSIX, de_DE) has
+        // another one.
+        let is_utf8 = |locale: &String| {
+            let charset = locale.split('.').next_back().unwrap_or_default();
+            charset.to_lowercase().replace('-', "").starts_with("utf8")
+        };
         Abilities {
-            unicode: charset.is_none_or(|charset| charset.starts_with("utf8")),
+            unicode: locale.is_none_or(is_utf8),
             colour: terminal && !mono && variable("NO_COLOR").is_empty(),
             cursor: terminal && term != "dumb",
         }
@@ -215,8 +215,8 @@ mod tests {
     #[test]
     fn a_locale_of_another_character_set_gets_plain_characters() {
         let unicode = |locale: &str| abilities(true, &[("LANG", locale)]).unicode;
-        assert!(unicode("") && unicode("C") && unicode("C.UTF-8") && unicode("de_DE.utf8"));
-        assert!(!unicode("de_DE.ISO-8859-1"));
+        assert!(unicode("") && unicode("C.UTF-8") && unicode("de_DE.utf8@euro") && unicode("UTF-8"));
+        assert!(!unicode("de_DE.ISO-8859-1") && !unicode("C") && !unicode("POSIX") && !unicode("de_DE"));
         assert!(!abilities(true, &[("LC_ALL", "en_US.ISO-8859-15"), ("LANG", "C.UTF-8")]).unicode);
     }
 }

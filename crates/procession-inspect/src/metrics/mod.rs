@@ -10,8 +10,9 @@ mod scrape;
 
 pub(crate) use scrape::listen;
 
+use crate::diagnose;
 use crate::error::{Error, Result};
-use crate::findings::{self, Finding};
+use crate::findings::{Finding, Proof};
 use crate::live;
 use crate::model::{Detail, Family, Member, Object, Pool, Queue, SeatState, Waits};
 use crate::read::{Extras, Observer};
@@ -34,8 +35,8 @@ pub(crate) fn text(pid: Option<u32>) -> Result<String> {
     };
     let mut looked = Vec::new();
     for observer in &observers {
-        match observer.look(Extras::default()) {
-            Ok(family) => looked.push((findings::find(&family), family)),
+        match diagnose::why(observer, Extras::default()) {
+            Ok((family, found)) => looked.push((found, family)),
             Err(error) if pid.is_some() => return Err(error),
             // Another family may have ended, or be of another version.
             Err(_) => {}
@@ -94,7 +95,7 @@ impl Collector for Families {
             .collect();
         out.gauge(
             "findings",
-            "What `procession why` finds at one look, by kind",
+            "What `procession why` finds, by kind and proof (certain or suspected)",
             findings,
         )?;
         self.queues(&mut out)?;
@@ -165,12 +166,12 @@ impl Families {
         };
         out.counter(
             "queue_waits",
-            "Waits that have begun",
+            "Times that a thread began to wait for a message or for room (`for`)",
             waits(|waits| waits.begun as f64),
         )?;
         out.counter(
             "queue_wait_seconds",
-            "Duration of the ended waits",
+            "Seconds of these waits, all threads together; a wait that goes on may be counted only when it ends",
             waits(|waits| waits.seconds),
         )
     }
@@ -218,12 +219,12 @@ impl Families {
         out.gauge("pool_workers", "Workers that live", self.of_pools(living))?;
         out.counter(
             "pool_worker_restarts",
-            "Workers that were started in place of others",
+            "Workers that were started in place of others that have ended",
             self.of_pools(|pool| pool.totals.restarts as f64),
         )?;
         out.counter(
             "pool_busy_seconds",
-            "Time that workers have spent with tasks that have ended",
+            "Seconds that workers have spent with tasks that have ended, all workers together",
             self.of_pools(|pool| pool.workers.iter().map(|worker| worker.busy).sum()),
         )
     }
@@ -242,22 +243,22 @@ impl Families {
     fn locks(&self, out: &mut Writer<'_, '_>) -> fmt::Result {
         out.counter(
             "lock_operations",
-            "Operations: of a lock, how often it was acquired",
+            "Operations so far: of a lock, how often it was acquired",
             self.of_locks(|object, _| object.operations as f64),
         )?;
         out.counter(
             "lock_waits",
-            "Waits that have begun",
+            "Times that a thread began to wait for it",
             self.of_locks(|_, waits| waits.begun as f64),
         )?;
         out.counter(
             "lock_wait_seconds",
-            "Duration of the ended waits",
+            "Seconds of these waits, all threads together; a wait that goes on may be counted only when it ends",
             self.of_locks(|_, waits| waits.seconds),
         )?;
         out.gauge(
             "lock_waiting",
-            "Waits that have not ended",
+            "Threads that wait for it now",
             self.of_locks(|_, waits| waits.begun.saturating_sub(waits.ended) as f64),
         )?;
         let held = self.objects(|object| match &object.detail {
@@ -346,13 +347,17 @@ fn members(family: &Family, labels: &Labels) -> Vec<Sample> {
 }
 
 fn kinds(found: &[Finding], family: &Family) -> Vec<Sample> {
-    let mut counts: BTreeMap<&str, f64> = BTreeMap::new();
+    let mut counts: BTreeMap<(&str, &str), f64> = BTreeMap::new();
     for finding in found {
-        *counts.entry(finding.kind.heading()).or_default() += 1.0;
+        let proof = match finding.proof {
+            Proof::Certain => "certain",
+            Proof::Suspected => "suspected",
+        };
+        *counts.entry((finding.kind.heading(), proof)).or_default() += 1.0;
     }
-    let labelled = |(kind, count): (&str, f64)| {
+    let labelled = |((kind, proof), count): ((&str, &str), f64)| {
         let mut labels = of_family(family);
-        labels.push(("kind", kind.to_lowercase()));
+        labels.extend([("kind", kind.to_lowercase()), ("proof", proof.to_owned())]);
         (labels, count)
     };
     counts.into_iter().map(labelled).collect()

@@ -11,8 +11,8 @@ use std::sync::Arc;
 
 const CONTENT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Serves `/metrics` at an address, until a signal ends it. Returns the exit status.
-pub(crate) fn listen(pid: Option<u32>, address: &str) -> Result<i32> {
+/// Serves `/metrics` at an address, until a signal ends it.
+pub(crate) fn listen(pid: Option<u32>, address: &str) -> Result<()> {
     let address = parsed(address)?;
     let name = address.to_string();
     let stop = Stop::new()?;
@@ -31,8 +31,7 @@ pub(crate) fn listen(pid: Option<u32>, address: &str) -> Result<i32> {
         pid,
         looks: Arc::default(),
     };
-    http::run(listener, site, &|| stop.signal().is_some()).map_err(|e| Error::file("the server", e))?;
-    Ok(stop.status())
+    http::run(listener, site, &|| stop.signal().is_some()).map_err(|e| Error::file("the server", e))
 }
 
 /// An address with a port. A port alone is one of this machine, which others cannot reach.

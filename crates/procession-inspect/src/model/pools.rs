@@ -44,6 +44,32 @@ impl Pool {
         // A task that its worker handed back just before it was given up counts once.
         settled.min(totals.submitted)
     }
+
+    /// Tasks that have ended, without those that the end of the pool has left undone.
+    #[must_use]
+    pub fn done(&self) -> u64 {
+        self.settled().saturating_sub(self.totals.abandoned)
+    }
+
+    /// Whether the pool has ended: it takes no more tasks, has none that are unsettled, and no worker is left. A program may
+    /// keep it for long.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        let over = match self.phase {
+            PoolPhase::Open => false,
+            PoolPhase::Closing => self.settled() >= self.totals.submitted,
+            PoolPhase::Terminating | PoolPhase::Broken => true,
+        };
+        // The process that made it may have died before the workers that are its only users.
+        (over || self.owner.is_none()) && self.workers.iter().all(|worker| worker.who.is_none())
+    }
+
+    /// For how many seconds no task has ended. None: none has, as far as the workers remember.
+    #[must_use]
+    pub fn still_for(&self) -> Option<f64> {
+        let last = self.workers.iter().filter_map(|worker| worker.recent.first());
+        last.map(|past| past.ago).min_by(f64::total_cmp)
+    }
 }
 
 /// Phase of a pool.
@@ -78,7 +104,7 @@ pub struct Totals {
     pub cancelled: u64,
     /// Killed by their time limit.
     pub timed_out: u64,
-    /// Workers that were started in place of others.
+    /// Workers that were started in place of others that have ended.
     pub restarts: u64,
     /// Left undone by the end of the pool.
     pub abandoned: u64,

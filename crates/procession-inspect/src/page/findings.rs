@@ -1,7 +1,7 @@
 //! The findings, each as a box; of a deadlock also its circle.
 
 use super::html;
-use crate::findings::{Finding, Kind, Level, Proof, Step};
+use crate::findings::{Finding, Kind, Level, Step};
 use crate::text;
 use std::fmt::Write;
 
@@ -12,14 +12,10 @@ pub(super) fn findings(findings: &[Finding]) -> String {
             Level::Problem => "problem",
             Level::Warning => "warning",
         };
-        let suspected = match finding.proof {
-            Proof::Certain => "",
-            Proof::Suspected => " (suspected)",
-        };
         let _ = writeln!(
             out,
-            "<section class=\"finding {level}\">\n<h2><strong>{}{suspected}</strong> {}</h2>",
-            finding.kind.heading(),
+            "<section class=\"finding {level}\">\n<h2><strong>{}</strong> {}</h2>",
+            finding.heading(),
             html::text(&finding.title)
         );
         if finding.kind == Kind::Deadlock {

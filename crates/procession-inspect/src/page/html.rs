@@ -49,7 +49,8 @@ pub(super) fn table(caption: &str, table: &Table) -> String {
     if left_out > 0 {
         let _ = writeln!(
             out,
-            "<p class=unseen>{left_out} more rows are left out here; the command shows them."
+            "<p class=unseen>{} left out here; the command shows them.",
+            crate::units::count(left_out, "more row is", "more rows are")
         );
     }
     out

@@ -18,6 +18,7 @@ use crate::error::Result;
 use crate::findings::{Finding, Level};
 use crate::model::{Family, Stacks};
 use crate::read::{Extras, Observer};
+use crate::units::count;
 use crate::{diagnose, stacks, text};
 use std::fmt::Write;
 use std::time::{Duration, Instant, SystemTime};
@@ -72,7 +73,7 @@ impl Seen {
 pub fn report(seen: &[Seen], time: SystemTime, of_dump: bool) -> String {
     let title = match seen {
         [one] => text::heading(&one.family),
-        all => format!("{} families", all.len()),
+        all => count(all.len(), "family", "families"),
     };
     let written = format!(
         "<p class=when>Written by procession {} at {}{}",
@@ -126,8 +127,8 @@ fn family(number: usize, seen: &Seen, out: &mut String) {
         _ => format!(
             "<p class=badly>{}",
             [
-                (problems > 0).then(|| text::why::count(problems, "problem", "problems")),
-                (warnings > 0).then(|| text::why::count(warnings, "warning", "warnings")),
+                (problems > 0).then(|| count(problems, "problem", "problems")),
+                (warnings > 0).then(|| count(warnings, "warning", "warnings")),
             ]
             .into_iter()
             .flatten()

@@ -4,6 +4,7 @@ use super::{Seen, html, timeline};
 use crate::findings::index;
 use crate::model::{Detail, Family, Member, Object, Pool, Stacks};
 use crate::text;
+use crate::units::count;
 use std::fmt::Write;
 
 /// Number of processes up to which the stacks of all are open.
@@ -53,8 +54,7 @@ fn one_pool(object: &Object, pool: &Pool) -> String {
     let (title, lines) = text::pools::summary(object, pool);
     let title = html::text(&title);
     let totals = pool.totals;
-    let ended = totals.returned + totals.died + totals.cancelled + totals.timed_out + totals.abandoned;
-    let ended = ended.min(totals.submitted);
+    let ended = pool.settled();
     let mut out = format!("<h3>{title}</h3>\n");
     if totals.submitted > 0 {
         let _ = writeln!(
@@ -113,7 +113,11 @@ fn locks(family: &Family) -> String {
         html::table("Locks, semaphores, events, barriers and conditions", &table)
     };
     if left_out > 0 {
-        let _ = writeln!(out, "<p>{left_out} others are free and were never waited for.");
+        let _ = writeln!(
+            out,
+            "<p>{} free, and never waited for.",
+            count(left_out, "other is", "others are")
+        );
     }
     out
 }
@@ -124,7 +128,11 @@ fn memory(family: &Family) -> String {
         out += &html::table("Uses of the shared memory", &text::memory::table(family, false));
         let left_out = text::memory::left_out(family, false);
         if left_out > 0 {
-            let _ = writeln!(out, "<p>{left_out} smaller uses are left out.");
+            let _ = writeln!(
+                out,
+                "<p>{} left out.",
+                count(left_out, "smaller use is", "smaller uses are")
+            );
         }
     }
     out

@@ -106,7 +106,11 @@ pub(super) fn timeline(pool: &Pool) -> String {
     }
     let hidden = pool.workers.len().saturating_sub(MOST_ROWS);
     if hidden > 0 {
-        let _ = write!(out, "{hidden} workers are left out. ");
+        let _ = write!(
+            out,
+            "{} left out. ",
+            crate::units::count(hidden, "worker is", "workers are")
+        );
     }
     out += "An outlined bar is a task that runs.</figcaption></figure>\n";
     out

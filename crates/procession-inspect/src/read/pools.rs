@@ -139,7 +139,8 @@ impl Look<'_> {
             idle: (!busy && ready && rested != 0 && who.is_some()).then(|| self.time.ago(rested)),
             who,
             ready,
-            done: places.done.of(desk),
+            // The slot counts those of its present worker.
+            done: places.done.of(desk).max(self.finished(places.history.of(desk))),
             busy: seconds(places.busy.of(desk)),
             recent,
             history: self.history(places.history.of(desk)).map(|block| Key {

@@ -13,7 +13,8 @@ function show(state) {
   }
   families.querySelectorAll(".scroll").forEach((one, number) => { one.scrollLeft = scrolled[number] || 0; });
   const problems = state.families.flatMap((family) => family.findings.filter((one) => one.level === "problem")
-    .map((one) => one.kind.toUpperCase() + ": " + one.title + " (" + family.title + ")"));
+    .map((one) => one.kind.toUpperCase() + (one.proof === "suspected" ? " (suspected): " : ": ") + one.title + " (" +
+      family.title + ")"));
   const text = problems.join("\n");
   // A screen reader reads the banner aloud when its text changes.
   if (banner.textContent !== text) banner.textContent = text;

@@ -1,14 +1,15 @@
 //! Looks at all families of this user again and again, while a client wants to know.
 
 use super::{PoolSummary, State, Summary};
+use crate::error::Result;
 use crate::findings::Named;
-use crate::model::{Detail, Family};
+use crate::model::{Detail, Family, Member};
 use crate::page::{self, Seen};
 use crate::read::{Extras, Observer};
 use crate::visible::visible;
 use crate::watch::{Moment, Watch};
 use crate::{attach, stacks, text};
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -18,8 +19,39 @@ use tokio::sync::watch::Sender;
 const LOOKS: Duration = Duration::from_millis(500);
 /// Time between two questions whether a client has come.
 const BEAT: Duration = Duration::from_millis(20);
+/// Time between two readings of the memory of the processes, for which the kernel goes through all their pages.
+const MEMORY: Duration = Duration::from_secs(5);
 /// Longest time for the places in the program where the threads of findings wait, in one look.
 const LONGEST_FOR_PLACES: Duration = Duration::from_millis(100);
+
+/// A family that is watched.
+struct Watched {
+    watch: Watch,
+    /// Memory of its processes, by seat and generation, and when it is read next.
+    memory: HashMap<(u32, u32), u64>,
+    next: Instant,
+}
+
+impl Watched {
+    fn look(&mut self) -> Result<Moment> {
+        let mut moment = self.watch.look()?;
+        if Instant::now() >= self.next {
+            self.next = Instant::now() + MEMORY;
+            let read = |member: &Member| {
+                let bytes = crate::proc::memory(member.pid.filter(|_| member.lives())?).ok()?;
+                Some(((member.seat, member.generation), bytes))
+            };
+            self.memory = moment.family.members.iter().filter_map(read).collect();
+        }
+        for member in &mut moment.family.members {
+            let known = self.memory.get(&(member.seat, member.generation)).copied();
+            if let Some(process) = &mut member.process {
+                process.memory = known;
+            }
+        }
+        Ok(moment)
+    }
+}
 
 pub(super) fn look_again_and_again(states: &Sender<Arc<State>>, ended: &AtomicBool) {
     let mut watches = BTreeMap::new();
@@ -40,7 +72,7 @@ pub(super) fn look_again_and_again(states: &Sender<Arc<State>>, ended: &AtomicBo
     }
 }
 
-fn look(watches: &mut BTreeMap<u128, Watch>) -> State {
+fn look(watches: &mut BTreeMap<u128, Watched>) -> State {
     let (memories, _) = attach::all();
     let mut there = HashSet::new();
     for memory in memories {
@@ -51,15 +83,19 @@ fn look(watches: &mut BTreeMap<u128, Watch>) -> State {
                 tasks: true,
                 ..Extras::default()
             };
-            Watch::of(Observer::of(memory, Vec::new()), extras)
+            Watched {
+                watch: Watch::of(Observer::of(memory, Vec::new()), extras),
+                memory: HashMap::new(),
+                next: Instant::now(),
+            }
         });
     }
     watches.retain(|id, _| there.contains(id));
     let mut state = State::default();
     let mut all = Vec::new();
     let until = Instant::now() + LONGEST_FOR_PLACES;
-    watches.retain(|_, watch| {
-        let Ok(moment) = watch.look() else { return false };
+    watches.retain(|_, watched| {
+        let Ok(moment) = watched.look() else { return false };
         if moment.has_ended() {
             return false;
         }
@@ -70,7 +106,7 @@ fn look(watches: &mut BTreeMap<u128, Watch>) -> State {
             family, mut findings, ..
         } = moment;
         if stacks::BUILT_IN {
-            stacks::add_places(watch.observer(), &family, &mut findings, until);
+            stacks::add_places(watched.watch.observer(), &family, &mut findings, until);
         }
         let seen = Seen {
             family,

@@ -16,7 +16,10 @@ pub fn locks(family: &Family, every: bool) -> String {
         out += &table.text();
     }
     if left_out > 0 {
-        out += &format!("{left_out} others are free and were never waited for (--every shows them)\n");
+        out += &format!(
+            "{} free, and never waited for (--every shows all)\n",
+            crate::units::count(left_out, "other is", "others are")
+        );
     }
     unseen(&family.unseen, &mut out);
     out

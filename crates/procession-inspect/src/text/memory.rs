@@ -18,7 +18,10 @@ pub fn memory(family: &Family, every: bool) -> String {
     );
     let left_out = left_out(family, every);
     if left_out > 0 {
-        out += &format!("{left_out} smaller uses are left out (--every shows them)\n");
+        out += &format!(
+            "{} left out (--every shows all)\n",
+            crate::units::count(left_out, "smaller use is", "smaller uses are")
+        );
     }
     unseen(&family.unseen, &mut out);
     out

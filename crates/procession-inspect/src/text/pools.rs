@@ -4,6 +4,7 @@ use super::table::Table;
 use super::{duration, heading, unseen};
 use crate::findings::{Named, task_name};
 use crate::model::{Detail, Family, Object, Pool};
+use crate::units::count;
 use crate::visible::visible;
 use std::fmt::Write;
 
@@ -48,7 +49,8 @@ pub(crate) fn summary(object: &Object, pool: &Pool) -> (String, Vec<String>) {
     let place = object.made_at.as_ref().map_or_else(String::new, |place| {
         format!(", made at {}", visible(super::short_place(place)))
     });
-    let title = format!("{}{owner}{place}", Named::of(object));
+    let ended = if pool.has_ended() { ", ended" } else { "" };
+    let title = format!("{}{owner}{place}{ended}", Named::of(object));
     let mut lines = vec![format!(
         "tasks: {} submitted, {} returned ({} with an exception), {running} run, {} wait",
         totals.submitted, totals.returned, totals.failed, pool.waiting
@@ -59,12 +61,15 @@ pub(crate) fn summary(object: &Object, pool: &Pool) -> (String, Vec<String>) {
         (totals.cancelled, "cancelled"),
         (totals.timed_out, "over their time limit"),
         (totals.abandoned, "left undone"),
-        (totals.restarts, "workers restarted"),
     ];
     let rare: Vec<String> = rare
         .iter()
         .filter(|(n, _)| *n > 0)
         .map(|(n, what)| format!("{n} {what}"))
+        .chain(
+            (totals.restarts > 0)
+                .then(|| count(totals.restarts as usize, "worker", "workers") + " restarted"),
+        )
         .collect();
     if !rare.is_empty() {
         lines.push(rare.join(", "));
@@ -72,9 +77,9 @@ pub(crate) fn summary(object: &Object, pool: &Pool) -> (String, Vec<String>) {
     for function in &pool.functions {
         let name = visible(function.name.as_deref().unwrap_or("a function"));
         lines.push(format!(
-            "{name}: median {} of the last {} tasks",
+            "{name}: median {} of the last {}",
             duration(function.median),
-            function.tasks
+            count(function.tasks, "task", "tasks")
         ));
     }
     (title, lines)

@@ -4,6 +4,7 @@ use super::table::Table;
 use super::{bytes, duration, heading, unseen, wait_in_words};
 use crate::findings::{index, task_name};
 use crate::model::{Detail, Family, Key, Member, Object, Role, SeatState, Thread, Wait, What, end};
+use crate::units::count;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// Width of the indentation at which the tree ends; deeper members stand at its end.
@@ -151,7 +152,8 @@ impl Screen<'_> {
                 row.resize(6, String::new());
                 let (mut does, since) = self.wait(wait);
                 if number + 1 == MOST_TASKS && thread.tasks.len() > MOST_TASKS {
-                    does = format!("{does}, and {} more tasks", thread.tasks.len() - MOST_TASKS);
+                    let more = count(thread.tasks.len() - MOST_TASKS, "more task", "more tasks");
+                    does = format!("{does}, and {more}");
                 }
                 row.extend([does, since]);
                 table.row(row);

@@ -39,6 +39,30 @@ impl Table {
         self.rows.len() == 1
     }
 
+    /// Each row as a list of its cells, with the headings before them: for a narrow place.
+    #[cfg_attr(not(feature = "top"), allow(dead_code))]
+    pub(crate) fn upright(&self) -> String {
+        let Some((headings, rows)) = self.rows.split_first() else {
+            return String::new();
+        };
+        let width = headings
+            .iter()
+            .map(|heading| heading.chars().count())
+            .max()
+            .unwrap_or(0);
+        let one = |row: &Vec<String>| -> String {
+            let cells = headings
+                .iter()
+                .zip(row)
+                .filter(|(_, cell)| !cell.trim().is_empty());
+            cells
+                .map(|(heading, cell)| format!("{heading:width$}  {}\n", cell.trim()))
+                .collect()
+        };
+        let rows: Vec<String> = rows.iter().map(one).collect();
+        rows.join("\n")
+    }
+
     /// The lines.
     pub(super) fn text(&self) -> String {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);

@@ -1,8 +1,9 @@
 //! `why`: the findings in sentences.
 
 use super::{duration, short_place, unseen};
-use crate::findings::{Finding, Level, Proof, Step};
+use crate::findings::{Finding, Level, Step};
 use crate::model::{Family, Thread, What};
+use crate::units::count;
 use crate::visible::visible;
 use std::fmt::Write;
 
@@ -64,16 +65,7 @@ pub fn why(family: &Family, findings: &[Finding]) -> String {
 }
 
 fn one(finding: &Finding, out: &mut String) {
-    let suspected = match finding.proof {
-        Proof::Certain => "",
-        Proof::Suspected => " (suspected)",
-    };
-    let _ = writeln!(
-        out,
-        "{}{suspected}  {}",
-        finding.kind.heading(),
-        visible(&finding.title)
-    );
+    let _ = writeln!(out, "{}  {}", finding.heading(), visible(&finding.title));
     for line in lines(finding) {
         let _ = writeln!(out, "  {line}");
     }
@@ -127,9 +119,4 @@ fn step(step: &Step, name: &str, width: usize) -> String {
         let _ = write!(line, ", at {}", visible(short_place(place)));
     }
     line
-}
-
-/// A number with its noun.
-pub(crate) fn count(n: usize, one: &str, many: &str) -> String {
-    format!("{n} {}", if n == 1 { one } else { many })
 }

@@ -2,10 +2,12 @@
 
 use super::rows::{self, Row};
 use super::stream::Streams;
+use crate::findings::Finding;
 use crate::live::Abilities;
 use crate::model::{Detail, Family, Key};
 use crate::text::{bytes, duration};
-use crate::visible::visible;
+use crate::units::count;
+use crate::visible::{plain, visible};
 use crate::watch::Moment;
 use ratatui::crossterm::event::KeyCode;
 use std::collections::{HashMap, VecDeque};
@@ -44,8 +46,8 @@ pub(super) enum Target {
     Worker(Key, u32),
     /// A pool, queue or lock.
     Object(Key),
-    /// A finding, by its position.
-    Finding(usize),
+    /// A finding, by what it is about ([`crate::findings::Finding::mark`]).
+    Finding(u64),
 }
 
 /// The sections that are shown.
@@ -105,6 +107,8 @@ pub(super) struct Popup {
     pub(super) title: String,
     pub(super) lines: Vec<String>,
     pub(super) scroll: usize,
+    /// The greatest `scroll`: the rest of the text, in lines as wide as the terminal, is shown then.
+    pub(super) furthest: usize,
 }
 
 /// What the program does for a key.
@@ -205,8 +209,11 @@ impl App {
     pub(super) fn pop_up(&mut self, title: String, text: &str) {
         self.popup = Some(Popup {
             title,
-            lines: text.lines().map(str::to_owned).collect(),
-            scroll: 0,
+            lines: plain(text.to_owned(), self.abilities.unicode)
+                .lines()
+                .map(str::to_owned)
+                .collect(),
+            ..Popup::default()
         });
     }
 
@@ -266,7 +273,22 @@ impl App {
             KeyCode::End => self.step(isize::MAX),
             _ => {}
         }
+        if matches!(key, KeyCode::Esc | KeyCode::Char('o')) {
+            self.drop_hidden();
+        }
         Action::None
+    }
+
+    /// Drops the selection of a row that the view does not show any more: a key must not act on what cannot be seen.
+    fn drop_hidden(&mut self) {
+        self.selected = self.selected_row();
+    }
+
+    /// The selected row, if it is in the view.
+    fn selected_row(&self) -> Option<Target> {
+        let selected = self.selected?;
+        let mut rows = self.rows(80).into_iter();
+        rows.any(|row| row.target == Some(selected)).then_some(selected)
     }
 
     fn type_filter(&mut self, key: KeyCode) {
@@ -282,11 +304,12 @@ impl App {
             KeyCode::Char(c) => self.filter.push(c),
             _ => {}
         }
+        self.drop_hidden();
     }
 
     fn key_in_popup(&mut self, key: KeyCode) {
         let Some(popup) = &mut self.popup else { return };
-        let last = popup.lines.len().saturating_sub(1);
+        let last = popup.furthest;
         match key {
             KeyCode::Up | KeyCode::Char('k') => popup.scroll = popup.scroll.saturating_sub(1),
             KeyCode::Down | KeyCode::Char('j') => popup.scroll = (popup.scroll + 1).min(last),
@@ -306,6 +329,7 @@ impl App {
     fn set_view(&mut self, view: View) {
         self.view = view;
         self.scroll = 0;
+        self.drop_hidden();
     }
 
     /// The rows of the view.
@@ -335,7 +359,7 @@ impl App {
     fn selected_pid(&self) -> Option<u32> {
         let family = self.family();
         let object = |key: Key| family.objects.iter().find(|object| object.key == key);
-        match self.selected? {
+        match self.selected_row()? {
             Target::Member(seat) => family.members.iter().find(|member| member.seat == seat)?.pid,
             Target::Worker(pool, slot) => match &object(pool)?.detail {
                 Detail::Pool(pool) => {
@@ -349,25 +373,25 @@ impl App {
                 Detail::Pool(pool) => Some(pool.owner.as_ref()?.pid),
                 _ => None,
             },
-            Target::Finding(number) => Some(self.moment.findings.get(number)?.members.first()?.pid),
+            Target::Finding(mark) => Some(self.finding(mark)?.members.first()?.pid),
         }
     }
 
     /// Opens the details of the selected row.
     fn details(&mut self) {
-        let Some(selected) = self.selected else {
+        let Some(selected) = self.selected_row() else {
+            self.selected = None;
             self.tell("select a row with the arrow keys".to_owned());
             return;
         };
         let family = self.family();
         let shown = match selected {
             Target::Worker(pool, slot) => self.worker_details(pool, slot),
-            Target::Finding(number) => {
-                let finding = self.moment.findings.get(number..=number).unwrap_or_default();
-                let text = crate::text::why(family, finding);
+            Target::Finding(mark) => self.finding(mark).map(|finding| {
+                let text = crate::text::why(family, std::slice::from_ref(finding));
                 let body = text.split_once("\n\n").map(|(_, body)| body.to_owned());
-                Some(("warning".to_owned(), body.unwrap_or(text)))
-            }
+                (finding.heading(), body.unwrap_or(text))
+            }),
             Target::Object(key) => self.object_details(key),
             Target::Member(seat) => self.member_details(seat),
         };
@@ -375,6 +399,10 @@ impl App {
             Some((title, text)) => self.pop_up(title, &text),
             None => self.tell("it is there no more".to_owned()),
         }
+    }
+
+    fn finding(&self, mark: u64) -> Option<&Finding> {
+        self.moment.findings.iter().find(|finding| finding.mark() == mark)
     }
 
     fn worker_details(&self, key: Key, slot: u32) -> Option<(String, String)> {
@@ -388,8 +416,8 @@ impl App {
             .as_ref()
             .map_or_else(|| "-".to_owned(), ToString::to_string);
         let mut text = format!(
-            "{} tasks done, {} with tasks\n\n",
-            worker.done,
+            "{} done in {}\n\n",
+            count(worker.done as usize, "task", "tasks"),
             duration(worker.busy)
         );
         match &worker.task {
@@ -434,13 +462,15 @@ impl App {
             unseen: Vec::new(),
             ..family.clone()
         };
-        let text = match &object.detail {
-            Detail::Pool(_) => crate::text::pools(&one),
-            Detail::Queue(_) => crate::text::queues(&one),
-            _ => crate::text::locks(&one, true),
+        let mut body = match &object.detail {
+            Detail::Pool(_) => {
+                let text = crate::text::pools(&one);
+                let body = text.split_once("\n\n").map(|(_, body)| body.to_owned());
+                body.unwrap_or(text)
+            }
+            Detail::Queue(_) => crate::text::queues::table(&one).upright(),
+            _ => crate::text::locks::table(&one, true).0.upright(),
         };
-        let body = text.split_once("\n\n").map(|(_, body)| body.to_owned());
-        let mut body = body.unwrap_or(text);
         body += &format!(
             "\nmade at {}, {} ago, {}\n",
             visible(object.made_at.as_deref().unwrap_or("a place that is not known")),
@@ -453,13 +483,17 @@ impl App {
     fn member_details(&self, seat: u32) -> Option<(String, String)> {
         let family = self.family();
         let member = family.members.iter().find(|member| member.seat == seat)?;
+        let mut member = member.clone();
+        // To read it takes longer than a look, so that is done for the process alone of which it is shown.
+        if let (Some(pid), Some(process)) = (member.pid, &mut member.process) {
+            process.memory = crate::proc::memory(pid).ok();
+        }
+        let title = member.who().to_string();
         let one = Family {
-            members: vec![member.clone()],
+            members: vec![member],
             unseen: Vec::new(),
             ..family.clone()
         };
-        let text = crate::text::ps(&one);
-        let body = text.split_once("\n\n").map(|(_, body)| body.to_owned());
-        Some((member.who().to_string(), body.unwrap_or(text)))
+        Some((title, crate::text::ps::table(&one).upright()))
     }
 }

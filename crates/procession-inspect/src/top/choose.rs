@@ -1,5 +1,6 @@
 //! The list of families, if there are several and no PID was named.
 
+use super::draw::in_ascii;
 use super::terminal::{Input, Terminal};
 use crate::error::{Error, Result};
 use crate::live::{Abilities, Stop};
@@ -16,7 +17,7 @@ pub(super) fn choose(
     terminal: &mut Terminal,
     stop: &Stop,
     families: Vec<Observer>,
-    _abilities: Abilities,
+    abilities: Abilities,
 ) -> Result<Option<Observer>> {
     let mut shown: Vec<(Observer, String)> = families
         .into_iter()
@@ -29,7 +30,12 @@ pub(super) fn choose(
     loop {
         let headings: Vec<&str> = shown.iter().map(|(_, heading)| heading.as_str()).collect();
         terminal
-            .draw(|frame| draw(frame, &headings, selected))
+            .draw(|frame| {
+                draw(frame, &headings, selected);
+                if !abilities.unicode {
+                    in_ascii(frame);
+                }
+            })
             .map_err(|e| Error::file("the terminal", e))?;
         let input = terminal
             .input(stop, Instant::now() + Duration::from_secs(1))

@@ -1,9 +1,12 @@
 //! Draws the view: a line with the family, the rows, warnings, and a line with the keys.
 
 use super::app::{App, Popup};
+use super::rows::{fitting, shortened_to};
 use crate::findings::Level;
+use crate::live::Abilities;
 use crate::model::Member;
 use crate::text::bytes;
+use crate::units::count;
 use crate::visible::visible;
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
@@ -28,7 +31,7 @@ const PLAIN_BORDER: border::Set<'static> = border::Set {
 
 /// Draws everything.
 pub(super) fn draw(frame: &mut Frame<'_>, app: &mut App) {
-    let warnings = warnings(app);
+    let warnings = warnings(app, frame.area().width.into());
     let [head, body, below, keys] = Layout::vertical([
         Constraint::Length(1),
         Constraint::Min(1),
@@ -39,9 +42,28 @@ pub(super) fn draw(frame: &mut Frame<'_>, app: &mut App) {
     frame.render_widget(heading(app, head.width.into()), head);
     rows(frame, app, body);
     frame.render_widget(Text::from(warnings), below);
-    frame.render_widget(last_line(app), keys);
-    if let Some(popup) = &app.popup {
-        pop_up(frame, app, popup, body);
+    frame.render_widget(last_line(app, keys.width.into()), keys);
+    let abilities = app.abilities;
+    if let Some(popup) = &mut app.popup {
+        pop_up(frame, abilities, popup, body);
+    }
+    if !abilities.unicode {
+        in_ascii(frame);
+    }
+}
+
+/// Replaces characters that the terminal has not, one by one: each has its place on the screen.
+pub(super) fn in_ascii(frame: &mut Frame<'_>) {
+    for cell in &mut frame.buffer_mut().content {
+        if !cell.symbol().is_ascii() {
+            cell.set_symbol(match cell.symbol() {
+                "→" | "≥" => ">",
+                "├" | "│" => "|",
+                "└" => "`",
+                "µ" => "u",
+                _ => "?",
+            });
+        }
     }
 }
 
@@ -53,21 +75,22 @@ fn heading(app: &App, width: usize) -> Line<'static> {
         .find(|member| member.parent.is_none())
         .or(living.first());
     let cpu: f64 = app.moment.cpu.values().sum();
-    let mut text = format!(
-        " {} {}{}  {} processes  CPU {cpu:.0} %  memory {}, {} blocks",
-        visible(&family.program),
-        root.map_or(0, |member| member.who().pid),
-        if app.paused { "  PAUSED" } else { "" },
-        living.len(),
-        family.memory.resident.map_or_else(|| "?".to_owned(), bytes),
-        family.memory.blocks
-    );
+    let pid = root.map_or(0, |member| member.who().pid);
+    let memory = family.memory.resident.map_or_else(|| "?".to_owned(), bytes);
+    let blocks = count(family.memory.blocks as usize, "block", "blocks");
+    let mut facts = vec![format!(" {} {pid}", visible(&family.program))];
+    if app.paused {
+        facts.push("PAUSED".to_owned());
+    }
+    facts.push(count(living.len(), "process", "processes"));
+    facts.push(format!("CPU {cpu:.0} %"));
+    facts.push(format!("memory {memory}, {blocks}"));
     if app.missed > 0 {
-        text += &format!("  {} tasks not seen", app.missed);
+        facts.push(count(app.missed as usize, "task", "tasks") + " not seen");
     }
     let clock = format!(" {} ", app.clock);
     let room = width.saturating_sub(clock.len());
-    let mut text: String = text.chars().take(room).collect();
+    let mut text = fitting(&facts, room);
     text += &" ".repeat(room.saturating_sub(text.chars().count()));
     Line::styled(text + &clock, Modifier::REVERSED)
 }
@@ -104,7 +127,7 @@ fn rows(frame: &mut Frame<'_>, app: &mut App, area: Rect) {
     frame.render_widget(Text::from(lines), area);
 }
 
-fn warnings(app: &App) -> Vec<Line<'static>> {
+fn warnings(app: &App, width: usize) -> Vec<Line<'static>> {
     let mut out = Vec::new();
     let sign = if app.abilities.unicode { "⚠" } else { "!" };
     if let Some(ended) = &app.ended {
@@ -114,7 +137,8 @@ fn warnings(app: &App) -> Vec<Line<'static>> {
         ));
     }
     for finding in app.moment.findings.iter().take(MOST_WARNINGS) {
-        let text = format!("{sign} {}  {}", finding.kind.heading(), visible(&finding.title));
+        let text = format!("{sign} {}  {}", finding.heading(), visible(&finding.title));
+        let text = shortened_to(&text, width);
         let colour = match finding.level {
             Level::Problem => Color::Red,
             Level::Warning => Color::Yellow,
@@ -132,7 +156,7 @@ fn warnings(app: &App) -> Vec<Line<'static>> {
     out
 }
 
-fn last_line(app: &App) -> Line<'static> {
+fn last_line(app: &App, width: usize) -> Line<'static> {
     if app.typing {
         return Line::raw(format!(
             "/{}_  enter keeps it, escape drops it",
@@ -142,47 +166,84 @@ fn last_line(app: &App) -> Line<'static> {
     if let Some(told) = &app.told {
         return Line::styled(told.clone(), Modifier::BOLD);
     }
-    let mut text = format!(
-        "q quit  tab {}  o {}  / filter  p pause  s stacks  w report  ? help",
-        app.view.name(),
-        app.order.name()
-    );
+    let mut keys = vec!["q quit".to_owned()];
     if !app.filter.is_empty() {
-        text = format!("filter: {} (escape drops it)  {text}", visible(&app.filter));
+        keys.insert(0, format!("filter: {} (escape drops it)", visible(&app.filter)));
     }
-    Line::raw(text)
+    keys.push(format!("tab {}", app.view.name()));
+    keys.push(format!("o {}", app.order.name()));
+    keys.extend(["/ filter", "p pause", "s stacks", "w report"].map(str::to_owned));
+    // In a narrow terminal the help, which names all keys, stays.
+    let help = "  ? help";
+    Line::raw(fitting(&keys, width.saturating_sub(help.len())) + help)
 }
 
-fn pop_up(frame: &mut Frame<'_>, app: &App, popup: &Popup, area: Rect) {
-    let longest = popup
-        .lines
-        .iter()
-        .map(|line| line.chars().count())
-        .max()
-        .unwrap_or(0);
+fn pop_up(frame: &mut Frame<'_>, abilities: Abilities, popup: &mut Popup, area: Rect) {
+    let lines = wrapped(&popup.lines, usize::from(area.width).saturating_sub(2));
+    let longest = lines.iter().map(|line| line.chars().count()).max().unwrap_or(0);
     let width = (longest.max(popup.title.chars().count() + 2) + 2).min(area.width.into());
-    let height = (popup.lines.len() + 2).min(area.height.into());
+    let height = (lines.len() + 2).min(area.height.into());
     let inside = Rect {
         x: area.x + (area.width - width as u16) / 2,
         y: area.y + (area.height - height as u16) / 2,
         width: width as u16,
         height: height as u16,
     };
-    let border = if app.abilities.unicode {
+    let border = if abilities.unicode {
         border::PLAIN
     } else {
         PLAIN_BORDER
     };
-    let block = Block::bordered()
+    popup.furthest = lines.len().saturating_sub(height.saturating_sub(2));
+    popup.scroll = popup.scroll.min(popup.furthest);
+    let mut block = Block::bordered()
         .border_set(border)
         .title(format!(" {} ", popup.title));
-    let lines: Vec<Line<'_>> = popup.lines.iter().map(|line| Line::raw(line.as_str())).collect();
-    let most = popup.lines.len().saturating_sub(height.saturating_sub(2));
+    if popup.furthest > popup.scroll {
+        let below = count(popup.furthest - popup.scroll, "line", "lines");
+        block = block.title_bottom(format!(" {below} below "));
+    }
+    let lines: Vec<Line<'_>> = lines
+        .iter()
+        .skip(popup.scroll)
+        .map(|line| Line::raw(line.as_str()))
+        .collect();
     frame.render_widget(Clear, inside);
-    frame.render_widget(
-        Paragraph::new(lines)
-            .block(block)
-            .scroll((popup.scroll.min(most) as u16, 0)),
-        inside,
-    );
+    frame.render_widget(Paragraph::new(lines).block(block), inside);
+}
+
+/// The lines, each in pieces of at most that many columns. The further pieces of a line begin below its second column, or
+/// are indented.
+fn wrapped(lines: &[String], columns: usize) -> Vec<String> {
+    let mut out = Vec::new();
+    for line in lines {
+        let mut rest: Vec<char> = line.chars().collect();
+        let indent = indent_of(&rest, columns);
+        while rest.len() > columns && columns > 0 {
+            // Behind the last space that leaves something before it.
+            let space = (indent + 1..=columns).rev().find(|at| rest[*at - 1] == ' ');
+            let at = space.unwrap_or(columns);
+            let piece: String = rest.drain(..at).collect();
+            out.push(piece.trim_end().to_owned());
+            let rest_of_line = rest.iter().collect::<String>();
+            rest = format!("{:indent$}{}", "", rest_of_line.trim_start())
+                .chars()
+                .collect();
+        }
+        out.push(rest.into_iter().collect());
+    }
+    out
+}
+
+/// Columns by which the further pieces of a line are indented.
+fn indent_of(line: &[char], columns: usize) -> usize {
+    let begins = line.iter().take_while(|c| **c == ' ').count();
+    let second = (begins + 1..line.len().saturating_sub(2))
+        .find(|at| line[*at] == ' ' && line[at + 1] == ' ')
+        .map(|at| at + line[at..].iter().take_while(|c| **c == ' ').count());
+    let fits = |indent: &usize| indent * 2 <= columns;
+    second
+        .filter(fits)
+        .or_else(|| Some(begins + 4).filter(fits))
+        .unwrap_or(0)
 }

@@ -35,9 +35,8 @@ const INTERVAL: f64 = 0.5;
 /// Longest time for the stacks of a process.
 const LONGEST_FOR_STACKS: Duration = Duration::from_secs(1);
 
-/// Shows a family until the user quits. `pid`: one of its processes; None: the only family, or one from a list. Returns
-/// the exit status.
-pub(crate) fn run(pid: Option<u32>, interval: Option<f64>) -> Result<i32> {
+/// Shows a family until the user quits. `pid`: one of its processes; None: the only family, or one from a list.
+pub(crate) fn run(pid: Option<u32>, interval: Option<f64>) -> Result<()> {
     if !std::io::stdout().is_terminal() || !std::io::stdin().is_terminal() {
         let text = "`top` needs a terminal: `procession progress` and `procession pools` print without one";
         return Err(Error::Cannot(text.to_owned()));
@@ -61,8 +60,7 @@ pub(crate) fn run(pid: Option<u32>, interval: Option<f64>) -> Result<i32> {
         let interval = Duration::from_secs_f64(interval.unwrap_or(INTERVAL));
         show(&mut terminal, &stop, observer, interval, abilities)?;
     }
-    drop(terminal);
-    Ok(stop.status())
+    Ok(())
 }
 
 fn show(
@@ -147,10 +145,11 @@ fn write_report(observer: &Observer, family: &Family) -> String {
     let path = format!("procession-{pid}.html");
     let written = page::Seen::look(observer).and_then(|seen| {
         let page = page::report(&[seen], SystemTime::now(), false);
-        output::create_text(Path::new(&path), &page)
+        output::create_text(Path::new(&path), &page, "report")
     });
     match written {
         Ok(()) => format!("{path} is written: a browser shows it"),
+        Err(Error::Exists { path, .. }) => format!("{path} exists already, and w overwrites no file"),
         Err(error) => error.to_string(),
     }
 }

@@ -72,7 +72,7 @@ pub(super) fn rows(app: &App, width: usize) -> Vec<Row> {
             View::Queues => queues(app, width, &mut out),
             View::Locks => locks(app, width, &mut out),
             View::Processes => processes(app, width, &mut out),
-            View::Warnings => warnings(app, &mut out),
+            View::Warnings => warnings(app, width, &mut out),
         }
         if out.len() == before && app.view != View::All {
             out.push(Row::plain(format!("no {}", section.name())));
@@ -83,6 +83,24 @@ pub(super) fn rows(app: &App, width: usize) -> Vec<Row> {
     }
     out.pop_if(|row| row.target.is_none() && row.line.width() == 0);
     out
+}
+
+/// The parts that fit into this many columns, one after the other: half a number would be another number. The first is cut.
+pub(super) fn fitting(parts: &[String], columns: usize) -> String {
+    let mut out = String::new();
+    for part in parts {
+        let between = if out.is_empty() { "" } else { "  " };
+        if !out.is_empty() && out.chars().count() + between.len() + part.chars().count() > columns {
+            break;
+        }
+        out = format!("{out}{between}{part}");
+    }
+    out.chars().take(columns).collect()
+}
+
+/// The text in at most this many columns, with a sign where its end is missing.
+pub(super) fn shortened_to(text: &str, columns: usize) -> String {
+    fit(text, columns).trim_end().to_owned()
 }
 
 /// The text in exactly this many columns.
@@ -153,16 +171,20 @@ fn pools(app: &App, width: usize, out: &mut Vec<Row>) {
         }
         let flow = app.moment.pools.get(&object.key).copied().unwrap_or_default();
         let totals = pool.totals;
-        let mut facts = vec![format!("done {}", pool.settled()), rate(flow.mean_settled)];
+        let mut facts = vec![format!("done {}", pool.done()), rate(flow.mean_settled)];
         if let Some(eta) = flow.eta {
             facts.push(format!("ETA {}", duration(eta)));
         }
-        facts.push(format!(
-            "running {}/{}",
-            stream::running(pool),
-            pool.workers.len()
-        ));
-        facts.push(format!("waiting {}", pool.waiting));
+        if pool.has_ended() {
+            facts.push("ended".to_owned());
+        } else {
+            facts.push(format!(
+                "running {}/{}",
+                stream::running(pool),
+                pool.workers.len()
+            ));
+            facts.push(format!("waiting {}", pool.waiting));
+        }
         let rare = [
             (totals.failed, "failed"),
             (totals.died, "died"),
@@ -171,13 +193,15 @@ fn pools(app: &App, width: usize, out: &mut Vec<Row>) {
         ];
         let rare = rare.iter().filter(|(count, _)| *count > 0);
         facts.extend(rare.map(|(count, what)| format!("{what} {count}")));
+        let title = format!("pool {}  ", shortened_to(&name, (width / 3).max(8)));
+        let room = width.saturating_sub(title.chars().count());
         let head = Line::from(vec![
-            Span::styled(format!("pool {name}  "), Modifier::BOLD),
-            Span::raw(facts.join("  ")),
+            Span::styled(title, Modifier::BOLD),
+            Span::raw(fitting(&facts, room)),
         ]);
         out.push(Row::of(Target::Object(object.key), head));
         if totals.submitted > 0 {
-            let share = pool.settled() as f64 / totals.submitted as f64;
+            let share = pool.done() as f64 / totals.submitted as f64;
             let bar = blocks(
                 share,
                 width.saturating_sub(10).clamp(4, 100),
@@ -456,17 +480,21 @@ fn processes(app: &App, width: usize, out: &mut Vec<Row>) {
     });
 }
 
-fn warnings(app: &App, out: &mut Vec<Row>) {
-    for (number, finding) in app.moment.findings.iter().enumerate() {
-        if !matches(app, &[finding.kind.heading(), &finding.title]) {
+fn warnings(app: &App, width: usize, out: &mut Vec<Row>) {
+    for finding in &app.moment.findings {
+        if !matches(app, &[&finding.heading(), &finding.title]) {
             continue;
         }
         let style = match finding.level {
             Level::Problem => Modifier::BOLD,
             Level::Warning => Modifier::empty(),
         };
-        let line = format!("{}  {}", finding.kind.heading(), visible(&finding.title));
-        out.push(Row::of(Target::Finding(number), Line::styled(line, style)));
+        let line = format!("{}  {}", finding.heading(), visible(&finding.title));
+        let line = shortened_to(&line, width);
+        out.push(Row::of(
+            Target::Finding(finding.mark()),
+            Line::styled(line, style),
+        ));
         out.extend(
             finding
                 .advice

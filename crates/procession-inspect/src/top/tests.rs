@@ -393,6 +393,30 @@ fn warnings_are_shown_below_and_in_their_view() {
 }
 
 #[test]
+fn a_narrow_terminal_shows_whole_facts_and_the_key_of_the_help() {
+    let mut app = app(PLAIN);
+    for width in 30..110 {
+        let lines = screen_of(&mut app, width, 24);
+        assert!(lines[23].ends_with("? help"), "{width}: {}", lines[23]);
+        assert!(
+            lines[23].contains("w report") || !lines[23].contains("w rep"),
+            "{width}: {}",
+            lines[23]
+        );
+        let facts = lines[0].trim_end_matches("17:04:25");
+        assert!(
+            facts.contains("memory 4.0 M, 77 blocks") || !facts.contains("memory"),
+            "{width}: {facts}"
+        );
+        let pool = &lines[1];
+        assert!(
+            pool.contains("waiting 49") || !pool.contains("waiting"),
+            "{width}: {pool}"
+        );
+    }
+}
+
+#[test]
 fn the_list_of_families_marks_the_selected_one() {
     let mut terminal = Terminal::new(TestBackend::new(40, 6)).expect("a terminal");
     let headings = ["family of 1 (a.py)", "family of 2 (b.py)"];
@@ -402,4 +426,147 @@ fn the_list_of_families_marks_the_selected_one() {
     let buffer = terminal.backend().buffer();
     assert!(!buffer[(1, 2)].modifier.contains(Modifier::REVERSED));
     assert!(buffer[(1, 3)].modifier.contains(Modifier::REVERSED));
+}
+
+#[test]
+fn a_selection_does_not_outlive_a_change_of_view() {
+    let mut app = app(PLAIN);
+    press(&mut app, &[KeyCode::Down, KeyCode::Down]);
+    assert_eq!(press(&mut app, &text("s")), Action::Stacks(101));
+    press(&mut app, &text("5"));
+    assert_eq!(app.selected, None);
+    assert_eq!(press(&mut app, &text("s")), Action::None);
+    press(&mut app, &[KeyCode::Down]);
+    assert_eq!(press(&mut app, &text("s")), Action::Stacks(100));
+    // A row that both views show stays selected.
+    press(&mut app, &text("1"));
+    assert_eq!(press(&mut app, &text("s")), Action::Stacks(100));
+    // A filter may hide it.
+    press(&mut app, &text("/worker-1"));
+    assert_eq!(app.selected, None);
+}
+
+/// A moment with a stopped process and a dead one's lock: two findings.
+fn troubled() -> Moment {
+    let mut moment = moment();
+    if let Some(process) = &mut moment.family.members[1].process {
+        process.state = 'T';
+    }
+    if let Detail::Lock(lock) = &mut moment.family.objects[2].detail {
+        lock.died = Some(crate::model::Ended {
+            name: "writer".to_owned(),
+            pid: 77,
+            exit: Some(-9),
+        });
+        lock.holder = None;
+    }
+    moment.findings = findings::find(&moment.family);
+    moment
+}
+
+#[test]
+fn a_finding_stays_selected_when_another_one_comes_or_goes() {
+    let mut app = app(PLAIN);
+    let before = troubled();
+    assert_eq!(before.findings.len(), 2);
+    app.take(before.clone());
+    press(&mut app, &text("6"));
+    press(&mut app, &[KeyCode::Down, KeyCode::Down]);
+    let mut later = before;
+    later.findings.remove(0);
+    app.take(later);
+    press(&mut app, &[KeyCode::Enter]);
+    let shown = screen(&mut app);
+    assert!(shown.contains(" DIED "), "\n{shown}");
+}
+
+#[test]
+fn the_words_of_a_suspected_finding_are_those_of_why() {
+    let mut suspected = troubled();
+    for finding in &mut suspected.findings {
+        finding.proof = findings::Proof::Suspected;
+    }
+    let mut app = app(PLAIN);
+    app.take(suspected);
+    for view in ["1", "6"] {
+        press(&mut app, &text(view));
+        let shown = screen(&mut app);
+        assert!(shown.contains("STOPPED (suspected)  worker-1"), "\n{shown}");
+    }
+}
+
+#[test]
+fn a_popup_shows_the_whole_of_long_lines_and_says_how_much_is_below() {
+    let mut app = app(PLAIN);
+    let words: Vec<String> = (0..60).map(|word| format!("word{word:02}")).collect();
+    for width in [20_u16, 60, 80, 90, 100, 110] {
+        app.pop_up(
+            "long".to_owned(),
+            &format!("  {}\n{}", words.join(" "), "x".repeat(150)),
+        );
+        let shown = screen_of(&mut app, width, 90).join("\n");
+        for word in &words {
+            assert!(shown.contains(word.as_str()), "{word} {width}\n{shown}");
+        }
+        assert_eq!(shown.matches('x').count(), 150, "{width}\n{shown}");
+    }
+    app.pop_up("high".to_owned(), &"line\n".repeat(50));
+    assert!(
+        screen(&mut app).contains(" 30 lines below "),
+        "{}",
+        screen(&mut app)
+    );
+    press(&mut app, &[KeyCode::End]);
+    assert!(!screen(&mut app).contains("below"));
+    press(&mut app, &[KeyCode::Up]);
+    assert!(screen(&mut app).contains(" 1 line below "));
+}
+
+#[test]
+fn the_details_of_a_process_fit_into_any_terminal() {
+    let mut app = app(PLAIN);
+    for width in [60_u16, 80, 90, 100, 110, 200] {
+        press(&mut app, &text("5"));
+        press(&mut app, &[KeyCode::End, KeyCode::Enter]);
+        let shown = screen_of(&mut app, width, 24).join("\n");
+        for line in ["MEMORY  ", "DOES    idle, 5 done", "SINCE   0.2 s"] {
+            assert!(shown.contains(line), "{line} {width}\n{shown}");
+        }
+        press(&mut app, &[KeyCode::Esc]);
+    }
+}
+
+#[test]
+fn a_terminal_without_other_characters_gets_ascii_alone() {
+    let mut odd = troubled();
+    odd.family.members[0].name = "Türschloß".to_owned();
+    odd.family.objects[1].name = Some("漢→".to_owned());
+    let mut app = app(PLAIN);
+    app.take(odd);
+    for keys in ["1", "5", "6", "2", "3", "4", "?"] {
+        press(&mut app, &text(keys));
+        assert!(screen(&mut app).is_ascii(), "{keys}\n{}", screen(&mut app));
+        press(&mut app, &[KeyCode::Down, KeyCode::Enter]);
+        assert!(screen(&mut app).is_ascii(), "{keys}\n{}", screen(&mut app));
+        press(&mut app, &[KeyCode::Esc]);
+    }
+}
+
+#[test]
+fn a_pool_that_has_ended_is_shown_as_ended_with_its_rate() {
+    let mut over = moment();
+    if let Detail::Pool(pool) = &mut over.family.objects[0].detail {
+        pool.phase = crate::model::PoolPhase::Terminating;
+        for worker in &mut pool.workers {
+            (worker.who, worker.task, worker.idle) = (None, None, None);
+        }
+    }
+    let mut app = app(PLAIN);
+    app.take(over);
+    let shown = screen(&mut app);
+    assert!(
+        shown.contains("pool \"loader\"  done 150  25.00/s  "),
+        "\n{shown}"
+    );
+    assert!(shown.contains("  ended  failed 2"), "\n{shown}");
 }

@@ -251,7 +251,7 @@ impl Tracks {
         }
         for missed in &moment.missed {
             self.recorded.missed += missed.tasks;
-            let name = format!("{} tasks are missing", missed.tasks);
+            let name = crate::units::count(missed.tasks as usize, "task is", "tasks are") + " missing";
             let track = self.worker(missed.pool, missed.slot);
             self.instant(track, &name, moment.family.at, events)?;
         }

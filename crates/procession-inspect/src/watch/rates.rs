@@ -14,7 +14,7 @@ pub struct QueueFlow {
     pub put: f64,
     /// Messages that were taken since the look before.
     pub taken: f64,
-    /// Mean of `taken` over the last looks in which messages were taken.
+    /// Mean of `taken` over the last looks in which messages were taken, or the queue had some.
     pub mean_taken: f64,
     /// How long a message that is put now will wait, in seconds: the depth by the mean rate. None: nothing is taken.
     pub wait: Option<f64>,
@@ -25,9 +25,10 @@ pub struct QueueFlow {
 pub struct PoolFlow {
     /// Tasks that were submitted since the look before.
     pub submitted: f64,
-    /// Tasks that have ended in any way since the look before.
+    /// Tasks that have ended since the look before, other than by the end of the pool.
     pub settled: f64,
-    /// Mean of `settled` over the last looks in which tasks have ended.
+    /// Mean of `settled` over the last looks in which tasks have ended, or there were some to do. Of a pool that has ended:
+    /// over its time until its last task.
     pub mean_settled: f64,
     /// In how many seconds the submitted tasks will have ended. None: it is not known, or there are none.
     pub eta: Option<f64>,
@@ -65,7 +66,7 @@ struct Counters {
 /// The mean rate of a counter.
 ///
 /// As in tqdm, a time without a change is part of the next change. A counter that stands still for longer than its changes
-/// took so far becomes slower.
+/// took so far becomes slower. A time in which there is nothing to do is not part of it.
 #[derive(Clone, Copy, Debug, Default)]
 struct Mean {
     /// Weighted number of changes, and of seconds that they took.
@@ -85,7 +86,11 @@ impl Mean {
         }
     }
 
-    fn add(&mut self, count: u64, seconds: f64) {
+    /// `idle`: there was nothing to do.
+    fn add(&mut self, count: u64, seconds: f64, idle: bool) {
+        if idle && count == 0 {
+            return;
+        }
         self.still += seconds;
         if count == 0 || self.still <= 0.0 {
             return;
@@ -162,7 +167,9 @@ fn flow(object: &Object, before: Option<Counters>, seconds: f64, moment: &mut Mo
                 flow.put = rate(queue.put, before.first);
                 flow.taken = rate(queue.taken, before.second);
                 now.mean = before.mean;
-                now.mean.add(queue.taken.saturating_sub(before.second), seconds);
+                let idle = queue.depth == 0 && before.first == before.second;
+                now.mean
+                    .add(queue.taken.saturating_sub(before.second), seconds, idle);
             }
             flow.mean_taken = now.mean.rate();
             flow.wait = (flow.mean_taken > 0.0).then(|| queue.depth as f64 / flow.mean_taken);
@@ -170,22 +177,31 @@ fn flow(object: &Object, before: Option<Counters>, seconds: f64, moment: &mut Mo
             Some(now)
         }
         Detail::Pool(pool) => {
-            let settled = pool.settled();
+            let settled = pool.done();
             let mut now = Counters {
                 first: pool.totals.submitted,
                 second: settled,
                 ..Counters::default()
             };
             let mut flow = PoolFlow::default();
-            now.mean = Mean::of_age(settled, object.age);
+            let left = pool.totals.submitted.saturating_sub(pool.settled());
+            let since_last = pool.still_for().unwrap_or(0.0);
+            // The time after the last task, if there is none to do.
+            let rest = if left == 0 { since_last } else { 0.0 };
+            let active = (object.age - rest).max(0.0);
+            now.mean = Mean::of_age(settled, active);
             if let Some(before) = before {
                 flow.submitted = rate(pool.totals.submitted, before.first);
                 flow.settled = rate(settled, before.second);
                 now.mean = before.mean;
-                now.mean.add(settled.saturating_sub(before.second), seconds);
+                let idle = left == 0 && before.first == before.second;
+                now.mean.add(settled.saturating_sub(before.second), seconds, idle);
             }
-            flow.mean_settled = now.mean.rate();
-            let left = pool.totals.submitted.saturating_sub(settled);
+            flow.mean_settled = if pool.has_ended() {
+                per_second(settled, active)
+            } else {
+                now.mean.rate()
+            };
             flow.eta = (left > 0 && flow.mean_settled > 0.0).then(|| left as f64 / flow.mean_settled);
             moment.pools.insert(object.key, flow);
             Some(now)
@@ -223,25 +239,35 @@ mod tests {
     fn a_mean_rate_counts_the_time_in_which_nothing_happens() {
         let mut mean = Mean::of_age(100, 50.0);
         assert_eq!(mean.rate(), 2.0);
-        mean.add(0, 50.0);
+        mean.add(0, 50.0, false);
         assert_eq!(mean.rate(), 1.0);
-        mean.add(8, 0.0);
+        mean.add(8, 0.0, false);
         assert_eq!(mean.rate(), 0.16);
         let mut mean = Mean::default();
-        mean.add(0, 1.0);
-        mean.add(8, 1.0);
+        mean.add(0, 1.0, false);
+        mean.add(8, 1.0, false);
         assert_eq!(mean.rate(), 4.0);
-        mean.add(0, 1.0);
+        mean.add(0, 1.0, false);
         assert_eq!(mean.rate(), 4.0);
-        mean.add(0, 7.0);
+        mean.add(0, 7.0, false);
         assert_eq!(mean.rate(), 1.0);
+    }
+
+    #[test]
+    fn a_mean_rate_stays_while_there_is_nothing_to_do() {
+        let mut mean = Mean::default();
+        mean.add(10, 1.0, false);
+        mean.add(0, 1000.0, true);
+        assert_eq!(mean.rate(), 10.0);
+        mean.add(10, 1.0, true);
+        assert_eq!(mean.rate(), 10.0);
     }
 
     #[test]
     fn the_latest_change_counts_three_tenths() {
         let mut mean = Mean::default();
-        mean.add(10, 1.0);
-        mean.add(20, 1.0);
+        mean.add(10, 1.0, false);
+        mean.add(20, 1.0, false);
         assert!((mean.rate() - 13.0).abs() < 1e-9);
     }
 }

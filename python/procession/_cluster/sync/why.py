@@ -12,7 +12,7 @@ from .wire import IN_LOOP
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, NoReturn
 
     _Thread = tuple[str, int, int]  # as `hub.Owner`
 
@@ -33,8 +33,13 @@ def main(arguments: list[str]) -> int:
     """Runs the command. Returns its exit status: 0 nothing wrong, 1 it has found something, 2 no scheduler answers."""
     import argparse
 
-    parser = argparse.ArgumentParser(
+    class Parser(argparse.ArgumentParser):
+        def error(self, message: str) -> NoReturn:  # in one line, as the other commands
+            self.exit(2, f"procession: {message}: see `procession why --cluster ADDRESS --help`\n")
+
+    parser = Parser(
         prog="procession why --cluster",
+        allow_abbrev=False,
         usage=_USAGE,
         description="Explains which processes of a cluster wait for each other's locks.",
     )
@@ -156,9 +161,9 @@ def _leads_to(wait: _Wait, inside: set[_Thread], by_thread: dict[_Thread, _Wait]
 
 def told(address: str, facts: dict[str, Any], found: list[dict[str, Any]]) -> str:
     """Returns the text for people."""
-    problems = f"{len(found)} problem{'' if len(found) == 1 else 's'}" if found else "nothing wrong"
-    counts = f"{len(facts['processes'])} processes, {len(facts['objects'])} objects, {problems}"
-    lines = [f"cluster {address}: {counts}"]
+    problems = _count(len(found), "problem") if found else "nothing wrong"
+    processes, objects = _count(len(facts["processes"]), "process", "es"), _count(len(facts["objects"]), "object")
+    lines = [f"cluster {address}: {processes}, {objects}, {problems}"]
     for finding in found:
         suspected = " (suspected)" if finding["suspected"] else ""
         lines += ["", f"{finding['kind']}{suspected}  {finding['text']}"]
@@ -173,6 +178,10 @@ def told(address: str, facts: dict[str, Any], found: list[dict[str, Any]]) -> st
             limit = {True: ", with a limit", IN_LOOP: ", in an event loop"}.get(waiter[9], "")
             lines.append(f"    {_who(waiter)}  waits for {waiter[7]}, for {waiter[8]:.1f} s{limit}")
     return "\n".join(lines) + "\n"
+
+
+def _count(number: int, noun: str, end: str = "s") -> str:
+    return f"{number} {noun}{'' if number == 1 else end}"
 
 
 def _who(thread: list[Any]) -> str:
