@@ -181,8 +181,16 @@ fn last_line(app: &App, width: usize) -> Line<'static> {
 fn pop_up(frame: &mut Frame<'_>, abilities: Abilities, popup: &mut Popup, area: Rect) {
     let lines = wrapped(&popup.lines, usize::from(area.width).saturating_sub(2));
     let longest = lines.iter().map(|line| line.chars().count()).max().unwrap_or(0);
-    let width = (longest.max(popup.title.chars().count() + 2) + 2).min(area.width.into());
     let height = (lines.len() + 2).min(area.height.into());
+    popup.furthest = lines.len().saturating_sub(height.saturating_sub(2));
+    popup.scroll = popup.scroll.min(popup.furthest);
+    let below = match popup.furthest - popup.scroll {
+        0 => String::new(),
+        lines => format!(" {} below ", count(lines, "line", "lines")),
+    };
+    let title = format!(" {} ", popup.title);
+    let widest = longest.max(title.chars().count()).max(below.len());
+    let width = (widest + 2).min(area.width.into());
     let inside = Rect {
         x: area.x + (area.width - width as u16) / 2,
         y: area.y + (area.height - height as u16) / 2,
@@ -194,14 +202,9 @@ fn pop_up(frame: &mut Frame<'_>, abilities: Abilities, popup: &mut Popup, area: 
     } else {
         PLAIN_BORDER
     };
-    popup.furthest = lines.len().saturating_sub(height.saturating_sub(2));
-    popup.scroll = popup.scroll.min(popup.furthest);
-    let mut block = Block::bordered()
-        .border_set(border)
-        .title(format!(" {} ", popup.title));
-    if popup.furthest > popup.scroll {
-        let below = count(popup.furthest - popup.scroll, "line", "lines");
-        block = block.title_bottom(format!(" {below} below "));
+    let mut block = Block::bordered().border_set(border).title(title);
+    if !below.is_empty() {
+        block = block.title_bottom(below);
     }
     let lines: Vec<Line<'_>> = lines
         .iter()

@@ -502,13 +502,13 @@ fn a_popup_shows_the_whole_of_long_lines_and_says_how_much_is_below() {
     for width in [20_u16, 60, 80, 90, 100, 110] {
         app.pop_up(
             "long".to_owned(),
-            &format!("  {}\n{}", words.join(" "), "x".repeat(150)),
+            &format!("  {}\n{}", words.join(" "), "X".repeat(150)),
         );
         let shown = screen_of(&mut app, width, 90).join("\n");
         for word in &words {
             assert!(shown.contains(word.as_str()), "{word} {width}\n{shown}");
         }
-        assert_eq!(shown.matches('x').count(), 150, "{width}\n{shown}");
+        assert_eq!(shown.matches('X').count(), 150, "{width}\n{shown}");
     }
     app.pop_up("high".to_owned(), &"line\n".repeat(50));
     assert!(
