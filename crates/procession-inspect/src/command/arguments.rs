@@ -37,11 +37,11 @@ pub(super) struct Options {
     /// `trace`: how long it is.
     pub(super) seconds: Option<f64>,
     /// `serve`: the port; None: any free one.
-    #[cfg_attr(not(feature = "serve"), expect(dead_code))]
+    #[cfg_attr(not(feature = "serve"), allow(dead_code))]
     pub(super) port: Option<u16>,
     pub(super) once: bool,
     pub(super) interval: Option<f64>,
-    #[cfg_attr(not(feature = "metrics"), expect(dead_code))]
+    #[cfg_attr(not(feature = "metrics"), allow(dead_code))]
     pub(super) listen: Option<String>,
 }
 
