@@ -196,6 +196,18 @@ def test_parties_that_come_during_the_action_are_in_the_next_round():
     assert world.now(A, barrier, "wait", True)[1][0] == "act"
 
 
+def test_a_party_that_gives_up_breaks_its_own_round_alone():
+    world = World(A, B, C)
+    barrier = world.make(C, "barrier", 2)
+    world.ask(A, barrier, "wait", True)
+    _, round = world.now(B, barrier, "wait", True)[1][1:]
+    assert world.now(B, barrier, "tripped", round) == ["ok", True]
+    world.now(B, barrier, "abort", round)
+    assert world.now(C, barrier, "look") == ["ok", [2, 0, False]]
+    world.now(B, barrier, "abort", round + 1)
+    assert world.now(C, barrier, "look") == ["ok", [2, 0, True]]
+
+
 def test_set_wakes_all_that_wait_for_an_event():
     world = World(A, B)
     event = world.make(A, "event")

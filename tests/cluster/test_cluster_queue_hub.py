@@ -135,6 +135,32 @@ def test_the_node_of_a_big_message_is_told_when_it_was_received():
     assert world.dropped()[1:] == [("n2", "k2")]
 
 
+def test_the_node_of_a_big_message_is_told_when_it_is_not_put():
+    world = World(maxsize=1)
+    assert world.ask(C, "put", False, [[2, [], 100, "k1"], [2, [], 100, "k2"]]) == ["full", 1]
+    assert world.dropped() == [("n2", "k2")]
+    waiting = world.begin(C, "put", True, [b"small", [2, [], 100, "k3"]])
+    world.hub.cancel(*waiting)
+    assert world.answer(waiting) == ["full", 0]
+    waiting = world.begin(C, "put", True, [[2, [], 100, "k4"]])
+    world.ask(A, "shutdown", False)
+    assert world.answer(waiting) == ["shutdown", 0]
+    assert world.ask(C, "put", True, [[2, [], 100, "k5"]]) == ["shutdown", 0]
+    assert world.dropped() == [("n2", key) for key in ("k2", "k3", "k4", "k5")]
+
+
+def test_the_first_word_on_a_get_counts_and_its_repetitions_do_not():
+    world = World()
+    world.put(C, [1, [world.other], b"1"], b"2")
+    name = world.begin(A, "get", True, 2)
+    count = world.hub.objects[world.other].kept_by
+    world.tell(A, "back", name[1], 1, [world.other])
+    world.tell(A, "back", name[1], 0, [world.other])
+    world.tell(A, "got", name[1], [world.other])
+    assert (world.keepers(), count[A[:2]]) == (0, 1)
+    assert world.get(B, 9) == ["items", [b"2"]]
+
+
 def test_objects_whose_handles_are_in_messages_live_until_these_are_received():
     world = World()
     world.put(A, [1, [world.other], b"pickle", b"buffer"])

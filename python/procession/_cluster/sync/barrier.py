@@ -69,12 +69,19 @@ class Barrier(Handle):
         if timeout is None:
             timeout = self._timeout
         action = self._action
-        answer = self._call("wait", action is not None, deadline=deadline_of(timeout), undo=_given_up)
-        if answer is CANCELLED:
-            self.abort()
-            raise self._error()
-        if answer[0] == "act":
-            self._act(action, answer[2])
+        deadline = deadline_of(timeout)
+        answer: Any = None
+        try:
+            answer = self._call("wait", action is not None, deadline=deadline, undo=_given_up)
+            if answer is CANCELLED:
+                self.abort()
+                raise self._error()
+            if answer[0] == "act":
+                self._act(action, answer[2])
+        except BaseException:
+            if answer and answer[0] == "act":
+                self._abort_round(answer[2])
+            raise
         return self._index(answer)
 
     async def wait_async(self, timeout: float | None = None) -> int:
@@ -86,12 +93,18 @@ class Barrier(Handle):
             timeout = self._timeout
         action = self._action
         limit = None if timeout is None else max(0.0, timeout)
-        answer = await self._call_async("wait", action is not None, timeout=limit, undo=_given_up)
-        if answer is CANCELLED:
-            await self._call_async("abort")
-            raise self._error()
-        if answer[0] == "act":
-            self._act(action, answer[2])
+        answer: Any = None
+        try:
+            answer = await self._call_async("wait", action is not None, timeout=limit, undo=_given_up)
+            if answer is CANCELLED:
+                await self._call_async("abort")
+                raise self._error()
+            if answer[0] == "act":
+                self._act(action, answer[2])
+        except BaseException:
+            if answer and answer[0] == "act":
+                self._abort_round(answer[2])
+            raise
         return self._index(answer)
 
     def _index(self, answer: Any) -> int:
@@ -100,21 +113,25 @@ class Barrier(Handle):
         return int(answer[1])
 
     def _act(self, action: Any, round: int) -> None:
-        try:
-            action()
-        except BaseException:
-            self.abort()
-            raise
-        if not self._call("tripped", round):
+        action()
+        if not self._surely("tripped", round):
             raise self._error()
+
+    def _abort_round(self, round: int) -> None:
+        """Breaks the barrier, unless the round is over: the action has raised, or a signal handler beside it."""
+        try:
+            self._surely("abort", round)
+        except BaseException:
+            self._surely("abort", round)
+            raise
 
     def abort(self) -> None:
         """Breaks the barrier: all that wait, and all that come later until `reset`, raise BrokenBarrierError."""
-        self._call("abort")
+        self._surely("abort")
 
     def reset(self) -> None:
         """Makes the barrier as it was at first. Those that wait now raise BrokenBarrierError."""
-        self._call("reset")
+        self._surely("reset")
 
     @property
     def parties(self) -> int:
@@ -151,4 +168,4 @@ class Barrier(Handle):
 
 
 def _given_up(answer: Any) -> Any:
-    return ("abort", []) if answer[0] == "ok" and answer[1][0] == "act" else None
+    return ("abort", [answer[1][2]]) if answer[0] == "ok" and answer[1][0] == "act" else None

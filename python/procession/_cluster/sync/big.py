@@ -6,14 +6,13 @@ when a message was received, and which messages of a process that has ended are 
 
 Messages of a process to its relay:
 
-    keep    key, parts              the parts of a message that it is going to put
-    drop    key                     the message was not put
+    keep    key, parts              the parts of a message that it puts with the next frame
     fetch   number of the request, node, process, key
                                     the answer, parts or None, comes as one of the hub
 
 Messages of the hub to a relay:
 
-    drop    process, key            the message was received
+    drop    process, key            the message was received, or not put
     ended   process, keys           the process has ended; messages with these keys are in queues
 """
 
@@ -46,7 +45,7 @@ class Big:
         """node: the address of this node, or the id of a client. rpc: Dask's pool of connections to nodes."""
         self._relay = relay
         relay.from_hub.update(drop=self.drop, ended=self.ended)
-        relay.from_process.update(keep=self._keep, drop=self._drop, fetch=self._fetch)
+        relay.from_process.update(keep=self._keep, fetch=self._fetch)
         self._node = node
         self._rpc = rpc
         self._kept: dict[int, dict[int, list[Any]]] = {}  # the parts by process and key
@@ -59,9 +58,6 @@ class Big:
 
     def _keep(self, local: Local, key: int, parts: list[Any]) -> None:
         self._kept.setdefault(local.process, {})[key] = parts
-
-    def _drop(self, local: Local, key: int) -> None:
-        self.drop(local.process, key)
 
     def _fetch(self, local: Local, number: int, node: str, process: int, key: int) -> None:
         async def answer() -> None:

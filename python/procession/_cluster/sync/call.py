@@ -2,8 +2,9 @@
 
 Each thread has a connection of its own, so a call is a `send` and a `recv`, without another thread in between. A call
 that is interrupted (a signal handler has raised, as after Ctrl-C) or that reaches its deadline cancels its request and
-takes the answer that comes: there is exactly one. What an interrupted call was granted in between, it gives back. A
-signal handler may use objects itself: while a connection waits, a call in the same thread takes another one.
+takes the answer that comes: there is exactly one. What an interrupted call was granted in between, it gives back. If
+that is interrupted as well, a thread goes on with it: signal handlers run in the main thread alone. A signal handler
+may use objects itself: while a connection waits, a call in the same thread takes another one.
 
 A forked child has connections of its own; it closes the copies of its parent's.
 """
@@ -18,7 +19,7 @@ import weakref
 from _thread import _local, allocate_lock, get_ident, start_new_thread
 from collections import deque
 from contextlib import suppress
-from itertools import count
+from itertools import count, repeat
 
 from .. import sync
 from .wire import AT_CLIENT, HUB, LENGTH, RELAY, framed, packed, unpacked
@@ -67,7 +68,9 @@ class Here:
         self._local = _local()
         self._threads = count(1)
         self.requests = count(1)  # their numbers
-        self._pending: deque[list[Any]] = deque()  # what is to be told of references: [what, object]
+        # What is to be told: of a reference [what, object]; or (object, op, arguments); None: that a batch is not sent.
+        self.pending: deque[list[Any] | tuple[int, str, list[Any]] | None] = deque()
+        self._batch: list[Any] = []  # of `pending`, until a connection has it
         self._telling = allocate_lock()
         self._sent: set[int] = set()  # the objects of which a handle was sent
         self._of_process: Channel | None = None
@@ -85,7 +88,7 @@ class Here:
 
     def channel(self) -> Channel:
         """Returns a connection of this thread that is not in use."""
-        if self._pending:
+        if self.pending:
             self._tell_pending()
         thread = self.thread()
         channels: list[Channel] = self._local.channels
@@ -94,6 +97,7 @@ class Here:
                 return found
         if get_ident() == self.loop_thread:
             raise RuntimeError("this is the thread of Dask's loop, which passes calls on: use another thread")
+        channels[:] = [each for each in channels if not each.left]
         made = self.connect(thread)
         channels.append(made)
         return made
@@ -113,28 +117,46 @@ class Here:
 
     def tell(self, what: str, number: int) -> None:
         """Tells the hub of a reference. Does not wait, and may be called from `__del__` at any time."""
-        self._pending.append([what, number])
+        self.pending.append([what, number])
+        self.tell_pending()
+
+    def tell_pending(self) -> None:
+        """Tells the hub what is to be told."""
         if get_ident() != self.loop_thread:
             self._tell_pending()
-        elif len(self._pending) == 1:
+        elif len(self.pending) == 1:
             # The relay reads in this thread, so a `send` that waits for it would wait for ever.
             with suppress(RuntimeError):  # the interpreter ends
                 start_new_thread(self._tell_pending, ())
 
+    def tell_soon(self) -> None:
+        """As `tell_pending`, in a thread, which no signal handler interrupts."""
+        start_new_thread(self._tell_pending, ())
+
     def _tell_pending(self) -> None:
-        while self._pending and self._telling.acquire(False):  # otherwise the thread that has it sends this, too
+        while self.pending:
+            taken: list[bool] = []
             try:
+                # One call of C, so that no signal handler runs between it and the note of its result.
+                taken.extend(map(self._telling.acquire, (False,)))
+                if not taken[0]:  # the thread that has it sends this, too
+                    return
                 self._send_pending()
-            except OSError:  # the hub has gone; a call says so
-                self._pending.clear()
+            except Lost:  # the hub has gone; a call says so
+                self.pending.clear()
+                self._batch.clear()
+            except BaseException:
+                self.pending.append(None)  # so that the next call goes on with it
+                raise
             finally:
-                self._telling.release()
+                if taken and taken[0]:
+                    self._telling.release()
 
     def tell_sent(self, number: int) -> None:
         """Tells the hub that this process has pickled a handle, once."""
         if number not in self._sent:
-            self._sent.add(number)
             self.tell("sent", number)
+            self._sent.add(number)
 
     def check(self) -> None:
         """Lost: there is no relay for this process."""
@@ -145,11 +167,15 @@ class Here:
     def _send_pending(self) -> None:
         if self._of_process is None:
             self._of_process = self.connect(0)
-        told = []
-        while self._pending:
-            told.append(self._pending.popleft())
-        if told:
-            self._of_process.post(0, "refer", told)
+        self._batch.extend(map(deque.popleft, repeat(self.pending, len(self.pending))))  # one call of C
+        self._of_process.post_batch(self._batch)
+
+    def ask_for(self, thread: int, number: int, op: str, args: list[Any]) -> None:
+        """Sends a request for another thread, which a signal handler has kept from it."""
+        with suppress(OSError):
+            channel = self.connect(thread)
+            channel.ask(number, op, args)
+            channel.close()
 
     def after_fork(self) -> Here:
         """Returns what the child uses in the place of this one. Closes the child's copies of connections."""
@@ -167,6 +193,8 @@ class Channel:
     def __init__(self, here: Here, thread: int) -> None:
         self.here = here
         self.busy = False
+        self.left = False  # a thread ends the request, since its call was interrupted twice
+        self.last: object = None  # names the last message: its caller knows by it whether it was begun
         self._number = 0
         self._chunks: list[bytes] = []
         self._out = b""
@@ -183,6 +211,8 @@ class Channel:
             sock.sendall(framed(RELAY, packed(hello)))
         except OSError as error:
             sock.close()
+            if _is_of_handler(error):
+                raise
             raise Lost(
                 f"the object is of a cluster that cannot be reached from this process: {error}. Only processes of its"
                 " nodes, its client, and their children use it"
@@ -214,30 +244,34 @@ class Channel:
 
     __del__ = close  # the thread has ended
 
-    def post(self, number: int, op: str, args: list[Any]) -> None:
-        """Sends a request without an answer."""
+    def post(self, number: int, op: str, args: list[Any], last: object = None) -> None:
+        """Sends a request without an answer. last: becomes the attribute of that name when it is certain to be sent."""
         if self._out:  # a message that was interrupted
             self._flush()
-        self._begin(0, framed(HUB, packed([0, number, op, args])))
+        self._begin(0, framed(HUB, packed([0, number, op, args])), last)
         self._flush()
 
-    def post_later(self, number: int, op: str, args: list[Any]) -> None:
+    def post_later(self, number: int, op: str, args: list[Any], last: object = None) -> None:
         """Sends a request without an answer, which need not reach the relay if this process ends.
 
         If the relay is in this process, it ends with it, and the request goes together with the next one.
         """
         if self.here.loop_thread and len(self._later) < _MOST_LATER:
-            self._later += framed(HUB, packed([0, number, op, args]))
+            self._later, self.last = self._later + framed(HUB, packed([0, number, op, args])), last
         else:
-            self.post(number, op, args)
+            self.post(number, op, args, last)
 
-    def post_relay(self, message: list[Any]) -> None:
-        """Sends a message to the relay."""
+    def post_batch(self, batch: list[Any]) -> None:
+        """Sends what is to be told, and empties the list."""
         if self._out:
             self._flush()
-        self._begin(0, framed(RELAY, packed(message)))
+        refer = [each for each in batch if type(each) is list]
+        requests = [[0, *each] for each in batch if type(each) is tuple]  # first: a reference may keep their object
+        if refer:
+            requests.append([0, 0, "refer", refer])
+        frames = b"".join([framed(HUB, packed(each)) for each in requests])
+        self._out, self._sent, batch[:] = frames, [], ()
         self._flush()
-        self._out, self._sent = b"", []
 
     def ask(
         self,
@@ -248,10 +282,14 @@ class Channel:
         undo: Undo | None = None,
         patient: bool = False,
         kind: bytes = HUB,
+        before: bytes = b"",
     ) -> Answer:
         """Sends a request and returns the answer. For the arguments see `Handle._call`.
 
+        The attribute `last` is `args` from the moment on at which the request is certain to be sent.
+
         kind: RELAY: the relay itself does the request; `number` does not matter.
+        before: frames that are sent together with the request.
         """
         try:
             self.busy = True
@@ -264,21 +302,26 @@ class Channel:
                 message = [request, number, op, args]
             else:
                 message = [request, number, op, args, True]
-            self._begin(request, framed(kind, packed(message)))
+            self._begin(request, before + framed(kind, packed(message)), args)
             answer = self._finish(deadline)
             if answer is None:
                 self._cancel()
                 answer = self._finish(None)
                 assert answer is not None
             self._settled = True
-            self._out, self._sent, self._chunks = b"", [], []  # they may be big
+            self._out, self._sent, self._chunks, self.last = b"", [], [], None  # they may be big
             self.busy = False
             return answer
         except Lost:
             self.here.discard(self)
             raise
         except BaseException:
-            self._interrupted(number, undo, patient)
+            try:
+                self._interrupted(number, undo, patient)
+            except BaseException:
+                self.left = True
+                start_new_thread(self._conclude_there, (number, undo))
+                raise
             raise
 
     def _interrupted(self, number: int, undo: Undo | None, patient: bool) -> None:
@@ -292,8 +335,6 @@ class Channel:
                 return
             except BaseException:
                 if not patient:
-                    self.here.discard(self)
-                    start_new_thread(self._conclude_there, (number, undo))
                     raise
 
     def _conclude_there(self, number: int, undo: Undo | None) -> None:
@@ -301,8 +342,8 @@ class Channel:
             self._conclude(number, undo)
         self.close()
 
-    # A signal handler may raise at any call and at any backward jump. So what belongs together is assigned in one
-    # statement, and these may be called again after an exception.
+    # A signal handler may raise at the begin of a function, after any call and at any backward jump, and nowhere else.
+    # So what belongs together is assigned in one statement, and these may be called again after an exception.
 
     def _conclude(self, number: int, undo: Undo | None) -> None:
         if not self._settled:
@@ -314,9 +355,9 @@ class Channel:
             self._out, self._sent, self._settled = frame, [], True
         self._flush()
 
-    def _begin(self, request: int, frame: bytes) -> None:
+    def _begin(self, request: int, frame: bytes, last: object) -> None:
         number = request or self._number
-        self._number, self._out, self._later, self._sent, self._chunks, self._cancelled, self._settled = (
+        self._number, self._out, self._later, self._sent, self._chunks, self._cancelled, self._settled, self.last = (
             number,
             self._later + frame,
             b"",
@@ -324,6 +365,7 @@ class Channel:
             [],
             False,
             not request,
+            last,
         )
 
     def _cancel(self) -> None:
@@ -371,6 +413,7 @@ class Channel:
 
     def _wait_at_most(self, seconds: float | None) -> None:
         if seconds != self._timeout:
+            self._timeout = -1.0  # it is not known, if this is interrupted
             self._sock.settimeout(seconds)
             self._timeout = seconds
 
@@ -473,7 +516,7 @@ def _in_child() -> None:
         _by_cluster[cluster] = ours[id(found)]
     for handle in handles:
         handle._here = ours[id(handle._here)]
-        handle._here._pending.append(["held", handle._number])
+        handle._here.pending.append(["held", handle._number])
 
 
 os.register_at_fork(before=_before_fork, after_in_child=_in_child)

@@ -67,11 +67,11 @@ class Condition(OfLock, Handle):
 
         AssertionError: this thread does not hold the lock.
         """
-        self._call("notify", min(max(index(n), 0), SEM_VALUE_MAX))
+        self._surely("notify", min(max(index(n), 0), SEM_VALUE_MAX))
 
     def notify_all(self) -> None:
         """Wakes all waiters. AssertionError: this thread does not hold the lock."""
-        self._call("notify", SEM_VALUE_MAX)
+        self._surely("notify", SEM_VALUE_MAX)
 
     def statistics(self) -> Statistics:
         """Returns how all processes have used the object until now: see the fields."""

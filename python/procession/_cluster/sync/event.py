@@ -29,11 +29,11 @@ class Event(Handle):
 
     def set(self) -> None:
         """Sets the event, and wakes all that wait for it."""
-        self._call("set")
+        self._surely("set")
 
     def clear(self) -> None:
         """Makes the event one that is not set."""
-        self._call("clear")
+        self._surely("clear")
 
     def wait(self, timeout: float | None = None) -> bool:
         """Waits until the event is set.

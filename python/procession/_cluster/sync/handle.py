@@ -5,11 +5,12 @@ from __future__ import annotations
 import builtins
 import sys
 import time
-from _thread import _local
+from _thread import _local, start_new_thread
 from contextlib import contextmanager
 
 from ..._errors import OwnerDiedError
 from . import call as calls
+from .wire import HUB
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -57,7 +58,9 @@ class Handle:
         self._context = here.context()
         self.name = name
         answer = here.channel().ask(0, "make", [kind, _safe(name), *args], undo=_unmade)
-        self._number = self._result(answer)
+        if answer[0] != "ok":
+            self._result(answer)
+        self._number = answer[1]
         calls._handles.add(self)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -75,17 +78,25 @@ class Handle:
         cluster, address, number, self.name = state
         self._here = here = calls.here(cluster, address)
         self._context = here.context()
-        self._number = number
         calls._handles.add(self)
         collected = getattr(_thread, "collected", None)
+        # Without a call in between, at which a signal handler may raise: `__del__` tells of what was told here.
         if collected is None:
-            here.tell("held", number)
+            pending = here.pending
+            pending += (["held", number],)
         else:
-            collected.append(number)
+            collected += (number,)
+        self._number = number
+        if collected is None:
+            here.tell_pending()
 
     def __del__(self, _ends: Callable[[], bool] = sys.is_finalizing) -> None:
-        if self._number and not _ends():
-            self._here.tell("dropped", self._number)
+        number = self._number
+        if number:
+            self._number = 0
+            self._here.pending.append(["dropped", number])
+            if not _ends():
+                self._here.tell_pending()
 
     @property
     def handle(self) -> bytes:
@@ -93,7 +104,13 @@ class Handle:
         return self._number.to_bytes(8, "little")
 
     def _call(
-        self, op: str, *args: Any, deadline: float | None = None, undo: Undo | None = None, patient: bool = False
+        self,
+        op: str,
+        *args: Any,
+        deadline: float | None = None,
+        undo: Undo | None = None,
+        patient: bool = False,
+        before: bytes = b"",
     ) -> Any:
         """Asks the hub, waits for the answer, and returns the result.
 
@@ -102,26 +119,57 @@ class Handle:
             undo: for a call that was interrupted: returns what is to be sent to give back what the answer grants, a
                 pair (op, arguments), or None.
             patient: whether a further interrupt does not end the wait for the answer.
+            before: frames that are sent together with the request.
 
         Returns `CANCELLED` if the request was cancelled before it had an effect.
 
         Raises:
             ConnectionError: the scheduler or the relay has gone, or nothing has kept the object.
         """
-        answer = self._here.channel().ask(self._number, op, list(args), deadline, undo, patient)
-        # From here on no signal handler runs, if the caller calls no function of C either: a handler that raises would
-        # take the result away from the program.
+        answer = self._here.channel().ask(self._number, op, list(args), deadline, undo, patient, HUB, before)
+        # From here on no signal handler runs, if the caller calls no function either: a handler that raises would take
+        # the result away from the program.
         if answer[0] == "ok":
             return answer[1]
         return self._result(answer)
 
+    def _surely(self, op: str, *args: Any) -> Any:
+        """As `_call`, for what needs no wait: it is done also if a signal handler raises meanwhile."""
+        here, asked, channel = self._here, [*args], None
+        try:
+            channel = here.channel()
+            answer = channel.ask(self._number, op, asked)
+            if answer[0] == "ok":
+                return answer[1]
+        except BaseException:
+            if channel is None or channel.last is not asked:  # it was not begun
+                try:
+                    channel = None
+                    channel = here.channel()
+                    channel.ask(self._number, op, asked)
+                except BaseException:
+                    if channel is None or channel.last is not asked:
+                        start_new_thread(here.ask_for, (here.thread(), self._number, op, asked))
+                    raise
+            raise
+        return self._result(answer)
+
     async def _call_async(
-        self, op: str, *args: Any, timeout: float | None = None, undo: Undo | None = None, patient: bool = False
+        self,
+        op: str,
+        *args: Any,
+        timeout: float | None = None,
+        undo: Undo | None = None,
+        patient: bool = False,
+        before: bytes = b"",
     ) -> Any:
         """As `_call`, for an event loop. patient: a task that is cancelled waits for the answer."""
         from .call_async import ask
 
-        return self._result(await ask(self._here, self._number, op, list(args), timeout, undo, patient))
+        answer = await ask(self._here, self._number, op, list(args), timeout, undo, patient, before)
+        if answer[0] == "ok":  # as in `_call`
+            return answer[1]
+        return self._result(answer)
 
     def _result(self, answer: Any) -> Any:
         """Returns the value of an answer, or raises the error that it tells of."""

@@ -5,7 +5,7 @@ The requests, and what is answered:
     wait      has it an action     ["pass", index] when all have arrived; ["act", index, round]: all have arrived, and
                                    this party calls the action; ["broken"]
     tripped   round                bool: the parties go on after the action; False: it was broken meanwhile
-    abort                          None
+    abort     round                None. round: nothing happens if it is over; it may be missing
     reset                          None
     look                           [parties, how many wait, is it broken]
 
@@ -51,7 +51,8 @@ class Barrier(Object):
                 self._trip()
         elif op == "abort":
             self.hub.answer(owner, number)
-            self._break()
+            if not args or args[0] == self._round:
+                self._break()
         elif op == "reset":
             self.hub.answer(owner, number)
             self._break()

@@ -24,8 +24,9 @@ The requests, and what is answered:
 
     put      whether to wait, messages  ["put" | "full" | "shutdown", the number of messages that are in the queue]
     get      whether to wait, most      ["items", messages, are there more, number of get] | ["empty"] | ["shutdown"]
-    got      number of a get            nothing: all its messages have been received
-    back     number of a get, skip      nothing: its messages after the first `skip` go back, those have been received
+    got      number of a get, held      nothing: all its messages have been received
+    back     number of a get, skip, held
+                                        nothing: its messages after the first `skip` go back, those have been received
     is_lost  number of a get, index     bool: the place of that message has died
     look                                [number of messages, their bytes, is it full, is it shut down, unfinished]
     done                                bool: there was an unfinished message
@@ -34,7 +35,9 @@ The requests, and what is answered:
     shutdown at once                    True
 
 These are the results in the answers of the hub. A request that is cancelled is answered as if it had not waited:
-`["full", n]`, `["empty"]`, or False. `got` and `back` come as messages without an answer.
+`["full", n]`, `["empty"]`, or False. `got` and `back` come as messages without an answer. held: the objects whose
+handles were unpickled, one for each handle; it may be missing. The first `got` or `back` of a get counts, and further
+ones have no effect: a process that was interrupted does not know whether it has sent one.
 """
 
 from __future__ import annotations
@@ -134,7 +137,7 @@ class Queue(Object):
         for put in self._putters:
             if (put.owner, put.number) == name:
                 self._putters.remove(put)
-                self.hub.answer(owner, number, ["full", put.count])
+                self._refuse(put, "full")
                 self._settle()  # it may have been in the way of a smaller one
                 return False
         if self._getters.pop(name, None) is not None:
@@ -201,15 +204,15 @@ class Queue(Object):
     # --- requests ---
 
     def _on_put(self, owner: Owner, number: int, wait: bool, given: list[Any]) -> None:
-        if self._shut:
-            self.hub.answer(owner, number, ["shutdown", 0])
-            return
         put = _Put(owner, number, deque(given), 0)
+        if self._shut:
+            self._refuse(put, "shutdown")
+            return
         self._putters.append(put)
         self._settle()
         if not wait and put.left:
             self._putters.remove(put)
-            self.hub.answer(owner, number, ["full", put.count])
+            self._refuse(put, "full")
 
     def _on_get(self, owner: Owner, number: int, wait: bool, most: int) -> None:
         if not self._messages and self._shut:
@@ -220,13 +223,18 @@ class Queue(Object):
             self._getters[owner, number] = most
             self._settle()
 
-    def _on_got(self, owner: Owner, _: int, number: int) -> None:
-        for message in self._handed.pop((owner[:2], number), ()):
+    def _on_got(self, owner: Owner, _: int, number: int, held: Iterable[int] = ()) -> None:
+        messages = self._handed.pop((owner[:2], number), ())
+        if messages:
+            self._hold(owner, held)
+        for message in messages:
             self._counts["received"] += 1
             self._let_go(message)
 
-    def _on_back(self, owner: Owner, _: int, number: int, skip: int) -> None:
+    def _on_back(self, owner: Owner, _: int, number: int, skip: int, held: Iterable[int] = ()) -> None:
         messages = self._handed.pop((owner[:2], number), [])
+        if messages:
+            self._hold(owner, held)
         for message in messages[:skip]:
             self._counts["received"] += 1
             self._let_go(message)
@@ -270,8 +278,7 @@ class Queue(Object):
             self._messages.clear()
             self._bytes = 0
         while self._putters:
-            put = self._putters.popleft()
-            self.hub.answer(put.owner, put.number, ["shutdown", put.count])
+            self._refuse(self._putters.popleft(), "shutdown")
         self._settle()
         self.hub.answer(owner, number, True)
 
@@ -290,6 +297,17 @@ class Queue(Object):
                 owner, number = next(iter(self._getters))
                 del self._getters[owner, number]
                 self.hub.answer(owner, number, ["shutdown"])
+
+    def _hold(self, owner: Owner, held: Iterable[int]) -> None:
+        for each in held:
+            self.hub.refer(owner[:2], "held", each)
+
+    def _refuse(self, put: _Put, why: str) -> None:
+        """Ends a `put` whose messages are not all in the queue."""
+        self.hub.answer(put.owner, put.number, [why, put.count])
+        for given in put.left:
+            if type(given) is list and given[0] == _AT_PLACE:
+                self.hub.tell(put.owner.node, ["drop", put.owner.process, given[3]])
 
     def _let_in(self) -> bool:
         """Puts messages of the first waiting `put` into the queue. Returns whether it is done."""

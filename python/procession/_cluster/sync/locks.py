@@ -60,7 +60,7 @@ class _Acquired(Handle, SemLock):
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.release()
+        self._surely("release", 1)
 
     def statistics(self) -> Statistics:
         """Returns how all processes have used the object until now: see the fields."""
@@ -81,7 +81,7 @@ class _Locking(_Acquired):
 
     def release(self) -> None:
         """Releases it."""
-        self._call("release")
+        self._surely("release")
 
     def locked(self) -> bool:
         """Returns whether a process holds it."""
@@ -157,7 +157,7 @@ class Semaphore(_Acquired):
         n = index(n)
         if n < 1:
             raise ValueError("n must be one or more")
-        self._call("release", n)
+        self._surely("release", n)
 
     def get_value(self) -> int:
         """Returns the value now."""

@@ -9,7 +9,8 @@ from ..._errors import MessageLostError
 from .. import pickling
 from ..frames import size, writable
 from .handle import collecting
-from .wire import RELAY
+from .interrupts import of_handler
+from .wire import RELAY, framed, packed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ _keys = count(time_ns())  # also unique in a process that has taken the place of
 class Packed:
     """A message that is to be put."""
 
-    __slots__ = ("_handles", "_key", "_parts", "size")
+    __slots__ = ("_handles", "_parts", "size")
 
     def __init__(self, obj: Any) -> None:
         """Raises what pickling raises; TypeError for an object of one machine."""
@@ -40,26 +41,20 @@ class Packed:
             pickled, buffers = pickling.dumps(obj)
         self._parts: list[Any] = [pickled, *buffers]
         self._handles = list(dict.fromkeys(handles))
-        self._key = 0
         self.size = size(self._parts)
         if self.size > _MOST:
             raise ValueError(f"a message of {self.size:,} bytes is too big for a queue of a cluster: at most {_MOST:,}")
 
-    def given(self, channel: Channel) -> Any:
-        """Returns it as it is sent to the hub. Leaves the parts of a big one with the relay."""
-        if self.size >= BIG and not channel.here.is_client:
-            if not self._key:
-                self._key = next(_keys)
-                channel.post_relay(["keep", self._key, self._parts])
-            return [_AT_PLACE, self._handles, self.size, self._key]
+    def given(self, here: Here, before: list[bytes]) -> Any:
+        """Returns it as it is sent to the hub. before: gets the frame that leaves the parts of a big one with the
+        relay. The hub makes the relay drop them, if the message is not put."""
+        if self.size >= BIG and not here.is_client:
+            key = next(_keys)
+            before.append(framed(RELAY, packed(["keep", key, self._parts])))
+            return [_AT_PLACE, self._handles, self.size, key]
         if self._handles:
             return [_WITH_HANDLES, self._handles, *self._parts]
         return self._parts if len(self._parts) > 1 else self._parts[0]
-
-    def drop(self, channel: Channel) -> None:
-        """Makes the relay drop what was left there, since the message was not put."""
-        if self._key:
-            channel.post_relay(["drop", self._key])
 
 
 class NotThere(Exception):
@@ -108,9 +103,9 @@ class Unpacker:
             try:
                 with collecting(self._held):
                     values.append(pickling.loads(parts[0], buffers=writable(parts[1:])))
-            except KeyboardInterrupt:
-                raise
             except BaseException as error:
+                if of_handler(error):
+                    raise
                 values.append(Failed(error))
         return values, len(values)
 
@@ -129,18 +124,22 @@ class Unpacker:
             raise _lost(*message[1:])
         return message
 
-    def end(self, skip: int, complete: bool) -> None:
-        """Tells the hub which messages were received: the first `skip`, or all. The others go back. May be called
-        again."""
-        channel = self._here.channel()
-        if self._held:
-            # On the same way as the next message, after which the hub does not keep the objects for the message.
-            channel.post(0, "refer", [["held", number] for number in self._held])
-        if complete:
-            post = channel.post if self._held or self._fetches else channel.post_later
-            post(self._queue, "got", [self.number])
+    def end(self, channel: Channel, skip: int, complete: bool) -> None:
+        """Tells the hub which messages were received: the first `skip`, or all. The others go back.
+
+        `channel.last` is this object from the moment on at which that is certain to be sent. May be called again.
+        """
+        if not complete:
+            channel.post(self._queue, "back", [self.number, skip, self._held], self)
+        elif self._held or self._fetches:
+            channel.post(self._queue, "got", [self.number, self._held], self)
         else:
-            channel.post(self._queue, "back", [self.number, skip])
+            channel.post_later(self._queue, "got", [self.number], self)
+
+    def end_there(self, skip: int) -> None:
+        """As `end`, in another thread."""
+        self._here.pending.append((self._queue, "back", [self.number, skip, self._held]))
+        self._here.tell_pending()
 
     def _fetched(self, index: int, size: int, place: str, process: int, key: int) -> list[Any]:
         self._fetches = True

@@ -9,12 +9,14 @@ from __future__ import annotations
 import os
 import sys
 from _operator import index
+from _thread import start_new_thread
 from queue import Empty, Full
 from time import monotonic
 from types import GenericAlias
 
 from ..._sync.base import SEM_VALUE_MAX
 from ...queues import ShutDown  # pyright: ignore[reportAttributeAccessIssue]
+from .call import Lost
 from .handle import Handle, deadline_of
 from .messages import Failed, Packed, Unpacker, is_elsewhere
 
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from typing import Any, Generic, TypeVar
 
-    from .call import Channel, Here
+    from .call import Here
 
     T = TypeVar("T")
 
@@ -110,32 +112,35 @@ class _Queue(_HandleOf[T]):
 
     @property
     def _left(self) -> list[Any]:
-        """Items that an interrupted `get_many` of this process had received, and errors in `Failed`. A forked child has
-        its own."""
+        """Items that an interrupted `get` of this process had received, and errors in `Failed`. A forked child has its
+        own."""
         if self._receiver != os.getpid():
             self._received, self._receiver = [], os.getpid()
         return self._received
 
     def _put_all(self, messages: list[Packed], block: bool, deadline: float | None) -> None:
         """Puts messages. Full, ShutDown: `count` is the number of those that are in the queue."""
-        channel = self._here.channel()
-        given = [message.given(channel) for message in messages]
+        before: list[bytes] = []
+        given = [message.given(self._here, before) for message in messages]
         wait = bool(block) and (deadline is None or monotonic() < deadline)
-        outcome = _Outcome()
-        try:
-            outcome.note(self._call("put", wait, given, deadline=deadline, undo=outcome.undo))
-        finally:
-            outcome.finish(messages, channel)
+        kind, count = self._call("put", wait, given, deadline=deadline, before=b"".join(before))
+        if kind != "put":
+            raise _not_put(kind, count)
 
-    def _get_some(self, most: int, block: bool, deadline: float | None) -> tuple[list[Any], bool]:
-        """Gets at least one item. Returns the items, and whether there are more in the queue."""
-        left = self._first_left()
-        if left:
-            return left, bool(self._left)
+    def _get_some(
+        self, most: int, block: bool, deadline: float | None, further: bool = False
+    ) -> tuple[list[Any], bool]:
+        """Gets at least one item. Returns the items, and whether there are more in the queue.
+
+        further: this continues a call that has items. If the first one has an error, that is left for the next call.
+        """
+        received = self._left
+        if received and (left := _first_of(received, further)) is not None:
+            return left
         wait = bool(block) and (deadline is None or monotonic() < deadline)
-        good: list[Any] = []
-        failed: list[Any] = []
-        skip, complete, more = 0, False, False
+        values: list[Any] = []
+        skip = good = 0
+        more = False
         channel = self._here.channel()
         unpacker = Unpacker(self._here, self._number, deadline if block else monotonic())
         try:
@@ -143,71 +148,62 @@ class _Queue(_HandleOf[T]):
             # Without a call in between, at which a signal handler may raise: from here on the messages go back.
             if answer[0] == "ok" and answer[1][0] == "items":
                 _, messages, more, unpacker.number = answer[1]
-                values, count = unpacker.all(messages)
-                first = next((n for n, value in enumerate(values) if type(value) is Failed), count)
-                good, failed = values[:first], values[first:]
-                complete, skip = count == len(messages), count
-        finally:
+                values, skip = unpacker.all(messages)
+                good = next((n for n, value in enumerate(values) if type(value) is Failed), skip)
+                unpacker.end(channel, skip, skip == len(messages))
+                # Again without a call, until the items are the caller's.
+        except BaseException:
             if unpacker.number:
+                if channel.last is unpacker:  # the hub is told, so the next call returns them
+                    received[:0] = values[:skip]
+                else:
+                    skip = 0
                 try:
-                    unpacker.end(skip, complete)
+                    # one that a fetch has left is closed by its thread
+                    unpacker.end(self._here.channel() if channel.left else channel, skip, False)
                 except BaseException:
-                    if skip:
-                        self._left[:0] = good + failed
-                    unpacker.end(skip, complete)
+                    start_new_thread(unpacker.end_there, (skip,))
                     raise
-        if good and not failed:
-            return good, more
-        if not unpacker.number:
-            raise Empty if self._result(answer)[0] == "empty" else ShutDown
-        return self._good(good + failed), more or bool(self._left)
-
-    def _first_left(self) -> list[Any]:
-        """Returns the first of the items that an earlier call has received, or raises its error. Empty: there is
-        none."""
-        try:
-            first = self._left.pop(0)
-        except IndexError:
-            return []
-        return self._good([first])
-
-    def _good(self, values: list[Any]) -> list[Any]:
-        """Returns the first items that were unpickled; the others are left for the next call. Raises the error of the
-        first one."""
-        if not values:
-            raise Empty
-        good = next((n for n, value in enumerate(values) if type(value) is Failed), len(values))
-        if not good:
-            self._left[:0] = values[1:]
+            raise
+        if good and good == skip:
+            return values, more
+        if good or (further and skip):
+            received[:0] = values[good:]
+            return values[:good], bool(good)
+        if skip:
+            received[:0] = values[1:]
             raise values[0].error
-        self._left[:0] = values[good:]
-        return values[:good]
+        if unpacker.number:
+            raise Empty
+        raise Empty if self._result(answer)[0] == "empty" else ShutDown
 
 
-class _Outcome:
-    """What has become of a `put`."""
+def _first_of(received: list[Any], further: bool) -> tuple[list[Any], bool] | None:
+    """Returns the first of the items that an earlier call has received, and whether there are more; or raises its
+    error. None: another thread has taken it."""
+    taken: list[Any] = []
+    try:
+        taken.extend(map(received.pop, (0,)))  # one call of C, so that no signal handler runs before it is noted
+        failed = type(taken[0]) is Failed
+        more = bool(received)
+    except BaseException:
+        if not taken:
+            return None
+        received[:0] = taken
+        raise
+    if not failed:
+        return taken, more
+    if further:
+        received[:0] = taken
+        return [], False
+    raise taken[0].error
 
-    def __init__(self) -> None:
-        self._kind, self._count = "interrupted", 0
 
-    def note(self, result: list[Any]) -> None:
-        self._kind, self._count = result
-
-    def undo(self, answer: Any) -> None:
-        """Notes the answer of an interrupted call: what is in the queue stays there."""
-        if answer[0] == "ok":
-            self._count = answer[1][1]
-
-    def finish(self, messages: list[Packed], channel: Channel) -> None:
-        """Drops what was not put. Raises Full or ShutDown, if that is why."""
-        if self._kind == "put":
-            return
-        for message in messages[self._count :]:
-            message.drop(channel)
-        if self._kind != "interrupted":
-            error: Exception = Full() if self._kind == "full" else ShutDown()
-            error.count = self._count  # type: ignore[attr-defined]
-            raise error
+def _not_put(kind: str, count: int) -> Exception:
+    """Returns the error of a `put`. count: of its messages that are in the queue."""
+    error: Exception = Full() if kind == "full" else ShutDown()
+    error.count = count  # type: ignore[attr-defined]
+    return error
 
 
 def _back(answer: Any) -> Any:
@@ -338,19 +334,17 @@ class Queue(_Base[T]):
         if most < 1:
             raise ValueError(f"get_many() takes at least one item, not {most}")
         self._check()
+        received = self._left
         items, more = self._get_some(most, block, deadline_of(timeout))
         try:
             while more and len(items) < most:
                 try:
-                    further, more = self._get_some(most - len(items), False, None)
-                except (Empty, ShutDown):
-                    break
-                except Exception as error:
-                    self._left.insert(0, Failed(error))
+                    further, more = self._get_some(most - len(items), False, None, True)
+                except (Empty, ShutDown, Lost):
                     break
                 items += further
         except BaseException:  # a signal handler has raised: the next call returns these
-            self._left[:0] = items
+            received[:0] = items
             raise
         return items
 
@@ -366,17 +360,14 @@ class Queue(_Base[T]):
             Full: there was no room in that time. It also raises what `put` raises.
         """
         self._check()
-        messages = [Packed(obj)]
-        channel = self._here.channel()
-        given = [messages[0].given(channel)]
-        outcome = _Outcome()
+        before: list[bytes] = []
+        given = [Packed(obj).given(self._here, before)]
         wait = timeout is None or timeout > 0
-        try:
-            outcome.note(
-                await self._call_async("put", wait, given, timeout=timeout if wait else None, undo=outcome.undo)
-            )
-        finally:
-            outcome.finish(messages, channel)
+        kind, count = await self._call_async(
+            "put", wait, given, timeout=timeout if wait else None, before=b"".join(before)
+        )
+        if kind != "put":
+            raise _not_put(kind, count)
 
     async def get_async(self, timeout: float | None = None) -> T:
         """`get` for asyncio: the event loop runs meanwhile. Cancelling ends the wait, and no item is taken.
@@ -390,30 +381,42 @@ class Queue(_Base[T]):
         import asyncio
 
         self._check()
-        item: T
-        left = self._first_left()
-        if left:
-            item = left[0]
-            return item
+        received = self._left
+        if received and (left := _first_of(received, False)) is not None:
+            return left[0][0]  # type: ignore[no-any-return]
         wait = timeout is None or timeout > 0
-        deadline = deadline_of(timeout)
-        kind, *found = await self._call_async("get", wait, 1, timeout=timeout if wait else None, undo=_back)
-        if kind != "items":
-            raise Empty if kind == "empty" else ShutDown
-        messages, _, number = found
-        unpacker = Unpacker(self._here, self._number, deadline)
-        unpacker.number = number
+        unpacker = Unpacker(self._here, self._number, deadline_of(timeout))
+        channel: Any = None
         values: list[Any] = []
-        skip = 0
+        skip, failed = 0, False
         try:
-            if is_elsewhere(messages[0]):  # a thread fetches it
-                values, skip = await asyncio.to_thread(unpacker.all, messages)
-            else:
-                values, skip = unpacker.all(messages)
-        finally:
-            unpacker.end(skip, skip == 1)
-        (item,) = self._good(values)
-        return item
+            found = await self._call_async("get", wait, 1, timeout=timeout if wait else None, undo=_back)
+            if found[0] == "items":  # as in `_get_some`
+                _, messages, _, unpacker.number = found
+                if is_elsewhere(messages[0]):  # a thread fetches it
+                    values, skip = await asyncio.to_thread(unpacker.all, messages)
+                else:
+                    values, skip = unpacker.all(messages)
+                failed = bool(values) and type(values[0]) is Failed
+                channel = self._here.channel()
+                unpacker.end(channel, skip, skip == 1)
+        except BaseException:
+            if unpacker.number:
+                if channel is not None and channel.last is unpacker:
+                    received[:0] = values[:skip]
+                else:
+                    skip = 0
+                try:
+                    unpacker.end(self._here.channel(), skip, False)
+                except BaseException:
+                    start_new_thread(unpacker.end_there, (skip,))
+                    raise
+            raise
+        if failed:
+            raise values[0].error
+        if skip:
+            return values[0]  # type: ignore[no-any-return]
+        raise ShutDown if found[0] == "shutdown" else Empty
 
     # --- the end ---
 
@@ -436,7 +439,7 @@ class Queue(_Base[T]):
         Args:
             immediate: throws the items away now. `JoinableQueue` counts them as done.
         """
-        self._call("shutdown", bool(immediate))
+        self._surely("shutdown", bool(immediate))
 
     def close(self) -> None:
         """Closes the queue in this process: `put` and `get` raise ValueError from then on. Others go on with it."""
@@ -467,7 +470,7 @@ class JoinableQueue(_OfQueue[T]):
 
     def task_done(self) -> None:
         """Reports that an item which was taken is finished. ValueError: called more often than items were put."""
-        if not self._call("done"):
+        if not self._surely("done"):
             raise ValueError("task_done() called too many times")
 
     def join(self) -> None:
