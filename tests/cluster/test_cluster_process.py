@@ -14,6 +14,7 @@ import cluster_processes as work
 import cluster_tasks as tasks
 import procession as mp
 from deadlines import PATIENCE, until
+from procession._cluster import process as process_of_nodes
 from procession._cluster import streams
 
 
@@ -184,6 +185,30 @@ def test_processes_of_a_killed_node_end_and_say_so(nodes, tmp_path):
         other.start()
         other.join(PATIENCE)
         assert other.exitcode == 0 and other.node == "node-1"
+
+
+def test_a_process_starts_on_a_living_node_if_the_chosen_one_has_just_died(nodes, monkeypatch):
+    with mp.cluster(nodes.address, node_timeout=PATIENCE) as cluster:
+        nodes.ready(cluster)
+        before = cluster.nodes()
+        for node in before:  # from here on both are prepared
+            first = cluster.Process(target=tasks.pid, node=node)
+            first.start()
+            first.join(PATIENCE)
+        dead = next(node for node in before if node.name == "node-0")
+        cluster_nodes.kill(nodes.nodes[0])
+        # as if the news came between the choice of the node and the connection
+        monkeypatch.setattr(cluster.members(), "wait_for_nodes", lambda: before)
+        monkeypatch.setattr(process_of_nodes, "_running", {node.address: node is not dead for node in before})
+        process = cluster.Process(target=tasks.pid)
+        process.start()
+        process.join(PATIENCE)
+        assert process.exitcode == 0 and process.node == "node-1"
+        named = cluster.Process(target=tasks.pid, node="node-0")
+        with pytest.raises(mp.NodeDiedError, match="node-0") as caught:
+            named.start()
+        assert caught.value.node == "node-0" and caught.value.pid == dead.pid
+        assert not named.is_alive() and named.exitcode is None
 
 
 def test_a_stopped_node_is_given_up_after_the_timeout(nodes, tmp_path):

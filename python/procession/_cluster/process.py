@@ -35,6 +35,11 @@ if TYPE_CHECKING:
 __all__ = ["ClusterProcess", "class_for"]
 
 _UNKNOWN = 255  # the exit code of a process whose node has gone
+_LOOK = 0.1  # seconds between looks whether a node that does not answer is still there
+
+
+class _NotReached(Exception):
+    """Raised where a node has not been told of the process."""
 
 
 class ClusterProcess(process.BaseProcess):
@@ -72,7 +77,7 @@ class ClusterProcess(process.BaseProcess):
             kwargs: keyword arguments of `target`.
             daemon: whether this process ends it at its own exit, instead of joining it.
             node: the node: its name, its address, or one of `cluster.nodes()`; None: the one with the fewest processes
-                of this program for its cores.
+                of this program for its cores. If that one has died just before, `start()` takes another one.
             forward_output: whether what the process prints appears on this program's stdout and stderr, line by line,
                 and its log records go to this program's loggers (from the level of the root logger on). False: both
                 stay in the node's own output.
@@ -135,38 +140,59 @@ class RemotePopen(popen_fork.Popen):
         self._over = threading.Event()
         util._flush_std_streams()
         pickled = _pickled(process_obj)
-        self.node = _choose(members, getattr(process_obj, "_procession_node", None))
+        wanted = getattr(process_obj, "_procession_node", None)
+        # a program that does not know of the cluster cannot ask for its output, and expects it
+        forward = getattr(process_obj, "_procession_forward", True)
+        self._sentinel = os.eventfd(0, os.EFD_CLOEXEC)
+        try:
+            tried: list[Node] = []
+            while True:
+                self.node = _choose(members, wanted, tried)
+                try:
+                    self.pid: int = self._start(pickled, forward)
+                    return
+                except _NotReached as error:  # it has died just now; the process was not started
+                    tried.append(self.node)
+                    if wanted is not None or set(members.nodes.values()) <= set(tried):
+                        raise self._gone(str(error)) from error.__cause__
+        except BaseException:
+            os.close(self._sentinel)
+            raise
+
+    def _gone(self, why: str) -> NodeDiedError:
+        return NodeDiedError(why, self.node.pid, node=self.node.name)
+
+    def _start(self, pickled: bytes, forward: bool) -> int:
+        """Starts the process on `self.node`. Returns its pid."""
         hello = {
             "op": process_node.HANDLER,
             "reply": False,
             "node": safe(self.node.name),
-            "client": members.key,
-            "name": safe(process_obj._name),
-            # a program that does not know of the cluster cannot ask for its output, and expects it
-            "forward": getattr(process_obj, "_procession_forward", True),
+            "client": self._members.key,
+            "name": safe(self._name),
+            "forward": forward,
             "level": _level(),
             "pickle": pickled,
         }
         if self.node not in _prepared:
             try:
-                members.run(process_node.install, self.node.address)
+                self._members.run(process_node.install, self.node.address)
             except (TimeoutError, OSError) as error:
-                raise NodeDiedError(f"the node {self.node.name} does not answer: {error}") from None
+                raise _NotReached(f"the node {self.node.name} does not answer: {error}") from None
             _prepared.add(self.node)
-        self._sentinel = os.eventfd(0, os.EFD_CLOEXEC)
         _end_at_exit()
-        begun = members.begin(self._begin(hello))
+        begun = self._members.begin(self._begin(hello))
         try:
-            self.pid: int = begun.result()
+            pid: int = begun.result()
         except BaseException:
             begun.cancel()
-            os.close(self._sentinel)
             raise
+        return pid
 
     # --- in the thread of Dask's loop ---
 
     async def _begin(self, hello: dict[str, Any]) -> int:
-        comm = await self._members.connect(self.node)
+        comm = await self._connect()
         try:
             await comm.write(hello)
             kind, what = await asyncio.wait_for(comm.read(), self._members.node_timeout)
@@ -175,14 +201,29 @@ class RemotePopen(popen_fork.Popen):
         except BaseException as error:
             comm.abort()
             if isinstance(error, OSError) and not isinstance(error, ChildProcessError):
-                raise NodeDiedError(f"the node {self.node.name} has gone while it started {hello['name']}") from error
+                raise self._gone(f"the node {self.node.name} has gone while it started {hello['name']}") from error
             raise
         self._comm = comm
+        self._heard = time.monotonic()
         self.pid = what  # already here: the process may end before the constructor goes on
         _running[self.node.address] = _running.get(self.node.address, 0) + 1
         self._task = asyncio.ensure_future(self._read())  # kept, so that it is not collected
         self._members.watch(self)
         return what  # type: ignore[no-any-return]
+
+    async def _connect(self) -> Any:
+        """Opens a connection to the node. _NotReached: it has died; Dask would go on trying."""
+        work = asyncio.ensure_future(self._members.connect(self.node))
+        try:
+            while not work.done() and self._members.nodes.get(self.node.address) is self.node:
+                await asyncio.wait((work,), timeout=_LOOK)
+            if work.done():
+                return work.result()
+        except OSError as error:
+            raise _NotReached(f"the node {self.node.name} cannot be reached: {error}") from error
+        finally:
+            work.cancel()
+        raise _NotReached(f"the node {self.node.name} has gone before it started {safe(self._name)}")
 
     async def _read(self) -> None:
         try:
@@ -309,14 +350,15 @@ _prepared: weakref.WeakSet[Node] = weakref.WeakSet()
 _running: dict[str, int] = {}  # how many processes of this program each node runs; changed in the loop
 
 
-def _choose(members: Members, wanted: str | None) -> Node:
-    """Returns the node of that name or address; None: the one with the most room."""
+def _choose(members: Members, wanted: str | None, tried: list[Node]) -> Node:
+    """Returns the node of that name or address; None: the one with the most room that is not among those tried."""
     nodes = members.wait_for_nodes()
     if wanted is not None:
         for node in nodes:
             if wanted in (node.address, node.name):
                 return node
         raise ValueError(f"there is no node {wanted!r}: there are {', '.join(sorted(node.name for node in nodes))}")
+    nodes = [node for node in nodes if node not in tried] or nodes
     return min(nodes, key=lambda node: (_running.get(node.address, 0) / max(1, node.cores), node.address))
 
 
