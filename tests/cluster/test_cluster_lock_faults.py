@@ -10,6 +10,8 @@ import subprocess
 import sys
 import textwrap
 import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 
@@ -81,6 +83,49 @@ def test_the_death_of_the_scheduler_ends_each_wait_with_an_error_at_once(whole):
         assert "unknown" in repr(lock)
         with pytest.raises((ConnectionError, mp.PoolBrokenError), match="has gone"):
             cluster.Lock()
+
+
+def wait_with(condition):
+    with condition:
+        condition.wait()
+
+
+def test_after_a_restart_of_the_scheduler_old_objects_say_that_it_has_ended_and_new_ones_work(whole):
+    with mp.cluster(whole.address) as cluster:
+        whole.ready(cluster)
+        event, barrier, condition = cluster.Event(), cluster.Barrier(2), cluster.Condition()
+        semaphore, lock = cluster.Semaphore(0), cluster.RLock()
+        queue, joinable, simple = cluster.Queue(), cluster.JoinableQueue(), cluster.SimpleQueue()
+        full = cluster.Queue(1)
+        joinable.put(1)
+        full.put(1)
+        holder = cluster.Process(target=tasks.hold_lock, args=(lock, event), daemon=True)
+        holder.start()
+        assert event.wait(PATIENCE)
+        event.clear()
+        waits = [event.wait, barrier.wait, semaphore.acquire, lock.acquire, queue.get, joinable.join, simple.get]
+        waits += [partial(full.put, 2), partial(wait_with, condition)]
+        with ThreadPoolExecutor(len(waits)) as threads:
+            outcomes = [threads.submit(wait) for wait in waits]
+            every = (event, barrier, semaphore, lock, queue, joinable, simple, full, condition)
+            until(lambda: all(each._call("facts")["waiters"] for each in every))
+            whole.restart()
+            for outcome in outcomes:
+                with pytest.raises(ConnectionError, match=r"the scheduler at .* has gone"):
+                    outcome.result(PATIENCE)
+        assert holder.join(PATIENCE) is None and isinstance(holder.exception, mp.NodeDiedError)
+    whole.add()
+    with mp.cluster(whole.address) as cluster:
+        until(cluster.nodes)
+        again, fresh = cluster.Lock(), cluster.Queue()
+        with again, pytest.raises(ConnectionError, match=r"the scheduler at .* has gone"):
+            lock.acquire()
+        with pytest.raises(ConnectionError, match=r"the scheduler at .* has gone"):
+            pickle.loads(pickle.dumps(queue)).get()
+        with cluster.Pool(1) as pool:
+            assert pool.apply(tasks.take_and_give, (again, fresh)) == 7
+            with pytest.raises(ConnectionError, match="of a scheduler that has ended"):
+                pool.apply(tasks.take_and_give, (lock, fresh))
 
 
 def test_a_scheduler_that_is_stopped_is_an_error_after_the_timeout(whole):

@@ -96,6 +96,15 @@ class Nodes:
         self.nodes.append(node)
         return node
 
+    def restart(self) -> None:
+        """Kills the scheduler, and starts another at its address. The nodes end; `add` starts others."""
+        kill(self.scheduler)
+        place = self.folder / "another.json"
+        port = self.address.rpartition(":")[2]
+        self.scheduler = self._start("dask_scheduler", "--port", port, "--scheduler-file", str(place))
+        self._own.append(self.scheduler)
+        until(lambda: _address(place) == self.address, 2 * PATIENCE)
+
     def ready(self, cluster: Any) -> Any:
         """Waits until a cluster's context knows all nodes that live. Asserts that these are ours, and returns it."""
         expected = {node.pid for node in self.nodes if node.poll() is None}

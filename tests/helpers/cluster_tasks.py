@@ -308,3 +308,10 @@ def two_locks(first, second, has_first, other_has):
         other_has.wait()
         with second:
             pass
+
+
+def take_and_give(lock, queue):
+    """Puts an item with the lock held, and takes it."""
+    with lock:
+        queue.put(7)
+    return queue.get()

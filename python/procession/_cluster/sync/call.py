@@ -11,6 +11,7 @@ A forked child has connections of its own; it closes the copies of its parent's.
 
 from __future__ import annotations
 
+import atexit
 import os
 import socket
 import sys
@@ -73,6 +74,7 @@ class Here:
         self._batch: list[Any] = []  # of `pending`, until a connection has it
         self._telling = allocate_lock()
         self._sent: set[int] = set()  # the objects of which a handle was sent
+        self._ends_well = False
         self._of_process: Channel | None = None
         self._channels: weakref.WeakSet[Channel] = weakref.WeakSet()
 
@@ -106,9 +108,18 @@ class Here:
         """Opens a connection. Lost: there is no relay for this process."""
         if self.ended is not None:
             raise Lost(self.ended)
+        if not self._ends_well:
+            self._ends_well = True
+            atexit.register(self._finish_left)
         made = Channel(self, thread)
         self._channels.add(made)
         return made
+
+    def _finish_left(self) -> None:
+        """Waits at exit until threads have ended the requests that they have taken over."""
+        end = time.monotonic() + _HEARS
+        while any(each.left for each in list(self._channels)) and time.monotonic() < end:
+            time.sleep(0.001)
 
     def discard(self, channel: Channel) -> None:
         """Forgets a connection of this thread, which another thread has taken over."""
@@ -169,6 +180,10 @@ class Here:
             self._of_process = self.connect(0)
         self._batch.extend(map(deque.popleft, repeat(self.pending, len(self.pending))))  # one call of C
         self._of_process.post_batch(self._batch)
+
+    def ended_there(self, channel: Channel) -> None:
+        """Notes that a thread has ended the request that it has taken over."""
+        self._channels.discard(channel)
 
     def ask_for(self, thread: int, number: int, op: str, args: list[Any]) -> None:
         """Sends a request for another thread, which a signal handler has kept from it."""
@@ -340,6 +355,7 @@ class Channel:
     def _conclude_there(self, number: int, undo: Undo | None) -> None:
         with suppress(OSError):
             self._conclude(number, undo)
+        self.here.ended_there(self)
         self.close()
 
     # A signal handler may raise at the begin of a function, after any call and at any backward jump, and nowhere else.
@@ -465,6 +481,7 @@ def _name_of_process() -> str:
 # --- this process ---
 
 _by_cluster: dict[str, Here] = {}
+_ended: dict[str, str] = {}  # why the last client of a cluster cannot reach it any more
 _clients: list[Here] = []  # the connections of this program's clients
 
 
@@ -474,6 +491,7 @@ def here(cluster: str, address: str) -> Here:
     found = _by_cluster.get(cluster)
     if found is None:
         found = Here(cluster, sync.relay_of_node or address)
+        found.ended = _ended.get(cluster)
         found.check()
         found = _by_cluster.setdefault(cluster, found)
     return found
@@ -483,6 +501,7 @@ def set_here(made: Here) -> None:
     """Notes the connection of a client. The last one is used for handles that are unpickled."""
     _clients.append(made)
     _by_cluster[made.cluster] = made
+    _ended.pop(made.cluster, None)
 
 
 def forget(made: Here) -> None:
@@ -495,6 +514,8 @@ def forget(made: Here) -> None:
             _by_cluster[made.cluster] = others[-1]
         else:
             del _by_cluster[made.cluster]
+            if made.ended is not None:
+                _ended[made.cluster] = made.ended
 
 
 _handles: weakref.WeakSet[Handle] = weakref.WeakSet()

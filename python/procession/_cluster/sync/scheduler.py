@@ -162,7 +162,10 @@ class Link:
 
     def _on_open(self, channel: int, process: int, thread: int, ident: int, cluster: str) -> None:
         if cluster != self._service.dask.id:
-            text = f"the object is of another cluster than that of {self._name}"
+            text = (
+                f"the object is of another cluster than that of {self._name}, or of a scheduler that has ended, and its"
+                " objects with it"
+            )
             self.say(["hub", channel, packed([0, ["lost", text]])])
             return
         self._owners[channel] = Owner(self._node, process, thread)
