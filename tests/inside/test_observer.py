@@ -7,6 +7,7 @@ import ctypes
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -241,6 +242,15 @@ def test_all_families_are_listed():
     pids = [member["pid"] for one in json.loads(output) for member in one["family"]["members"]]
     assert os.getpid() in pids
     del queue
+
+
+def test_the_thread_that_looks_after_a_pool_is_not_what_the_program_does(tmp_path):
+    with scene("watched", "fork", str(tmp_path / "go")) as program:
+        output, _, _ = command("ps", str(program.pid))
+        lines = output.splitlines()
+        main = next(number for number, line in enumerate(lines) if " MainProcess " in line)
+        assert "looks after" not in lines[main], output
+        assert re.search(r'^ +thread \d+ +looks after the workers of Pool "loader" ', lines[main + 1]), output
 
 
 def test_a_command_line_without_a_command_shows_the_help():

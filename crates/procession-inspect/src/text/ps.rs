@@ -56,9 +56,18 @@ pub(crate) fn does(family: &Family, objects: &HashMap<Key, &Object>, member: &Me
         family,
         objects: objects.clone(),
     };
-    let threads = member.threads.iter().filter(|thread| thread.wait.is_some());
-    let mut waits = threads.filter(|_| member.role != Role::Manager);
-    screen.does(member, waits.next())
+    screen.does(member, leading(member))
+}
+
+/// The thread whose wait stands in the line of its process: the first one that waits, but not the one that looks after the
+/// workers of a pool while the program does something else.
+fn leading(member: &Member) -> Option<&Thread> {
+    let is_leading = |thread: &&Thread| {
+        let what = thread.wait.as_ref().map(|wait| wait.what);
+        what.is_some_and(|what| what != What::Supervise)
+    };
+    let mut threads = member.threads.iter().filter(|_| member.role != Role::Manager);
+    threads.find(is_leading)
 }
 
 struct Screen<'a> {
@@ -114,16 +123,7 @@ impl Screen<'_> {
             return;
         }
         let process = member.process.clone().unwrap_or_default();
-        let waits: Vec<&Thread> = member
-            .threads
-            .iter()
-            .filter(|thread| thread.wait.is_some())
-            .collect();
-        let first = if member.role == Role::Manager {
-            None
-        } else {
-            waits.first().copied()
-        };
+        let first = leading(member);
         let (does, since) = self.does(member, first);
         table.row(vec![
             who.pid.to_string(),
@@ -138,8 +138,10 @@ impl Screen<'_> {
         let serves = |thread: &Thread| {
             member.role == Role::Manager && thread.wait.as_ref().is_some_and(|wait| wait.what == What::Item)
         };
-        let others = waits.iter().skip(usize::from(first.is_some()));
-        for thread in others.filter(|thread| !serves(thread)) {
+        let is_other = |thread: &&Thread| {
+            thread.wait.is_some() && first.is_none_or(|first| first.id != thread.id) && !serves(thread)
+        };
+        for thread in member.threads.iter().filter(is_other) {
             let mut row = vec![String::new(), format!("{indent}  thread {}", thread.id)];
             row.resize(6, String::new());
             let (does, since) = self.waits(thread);
