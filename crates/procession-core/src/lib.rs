@@ -32,6 +32,10 @@ pub mod pool;
 pub mod process;
 #[cfg(not(loom))]
 pub mod queue;
+// The part of it that the model checker runs.
+#[cfg(loom)]
+#[path = "queue/cursor.rs"]
+pub mod queue_cursor;
 pub mod sync;
 pub mod sys;
 

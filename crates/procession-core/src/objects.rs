@@ -127,7 +127,7 @@ const STRUCTS: &[Struct] = &[
     Struct::of::<sync::condition::ConditionObject>(),
     Struct::of::<sync::condition::TicketObject>(),
     Struct::of::<queue::layout::QueueObject>(),
-    Struct::of::<queue::layout::Cursor>(),
+    Struct::of::<queue::cursor::Cursor>(),
     Struct::of::<queue::claim::ClaimObject>(),
     Struct::of::<queue::layout::Segment>(),
     Struct::of::<dict::layout::DictObject>(),

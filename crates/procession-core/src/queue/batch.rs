@@ -9,11 +9,12 @@
 //!
 //! Only messages that lie completely in their segment and carry no references travel in batches.
 
-use super::layout::{Cursor, CursorPosition, INLINE, MessageHeader};
+use super::cursor::commit;
+use super::layout::{INLINE, MessageHeader};
 use super::{LockPolicy, Put, Queue};
 use crate::error::{Error, Result};
 use crate::family::layout::low_half;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::Ordering;
 
 /// Size in bytes at which a batch stops growing.
 const MUCH: usize = 1 << 20;
@@ -46,32 +47,6 @@ impl Batch {
     #[must_use]
     pub fn takes(len: usize) -> bool {
         len <= INLINE
-    }
-}
-
-/// Commits `pending` messages after `count`. The cursor of the side becomes `now`; `before` is one message in front
-/// of it.
-fn commit(
-    count: &AtomicU64,
-    cursors: &[Cursor; 2],
-    pending: u64,
-    before: CursorPosition,
-    now: CursorPosition,
-) {
-    let mut from = count.load(Ordering::Relaxed);
-    let mut left = pending;
-    if left > 0 && left.is_multiple_of(2) {
-        from += left - 1;
-        cursors[(from & 1) as usize].store(before);
-        count.store(from, Ordering::Release);
-        crash_point!("batch.committed all but one");
-        left = 1;
-    }
-    if left > 0 {
-        from += left;
-        cursors[(from & 1) as usize].store(now);
-        count.swap(from, Ordering::Release);
-        crash_point!("batch.committed");
     }
 }
 

@@ -1,6 +1,7 @@
 //! The consumers' side of a queue.
 
-use super::layout::{Cursor, DISCARDED, MESSAGE_HEADER, MessageHeader, OPENED, SEGMENT_HEADER, Segment};
+use super::cursor::{Cursor, counted};
+use super::layout::{DISCARDED, MESSAGE_HEADER, MessageHeader, OPENED, SEGMENT_HEADER, Segment};
 use super::{LockPolicy, Queue};
 use crate::error::{Error, Result};
 use crate::family::entry::Brief;
@@ -256,14 +257,7 @@ impl Queue {
     #[inline]
     pub(super) fn taken(&self) -> (u64, u64) {
         let object = self.object();
-        loop {
-            let count = object.get_count.load(Ordering::Acquire);
-            let bytes = object.heads[(count & 1) as usize].bytes.load(Ordering::Acquire);
-            // The cursor is written again only after the count has increased.
-            if object.get_count.load(Ordering::Acquire) == count {
-                return (count, bytes);
-            }
-        }
+        counted(&object.get_count, &object.heads)
     }
 
     /// Number of messages that were ever taken.

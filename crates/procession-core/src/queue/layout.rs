@@ -1,9 +1,10 @@
 //! The layout of a queue in family memory.
 
+use super::cursor::{Cursor, CursorPosition};
 use crate::family::object::Header;
 use crate::sync::wait_point::WaitPoint;
 use crate::sys::shared::shared;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::AtomicU64;
 
 /// Maximum number of bytes of a message that lies in its segment: a quarter of the largest segment. Longer messages
 /// lie in buffers of their own.
@@ -19,46 +20,6 @@ pub const MESSAGE_HEADER: u64 = 16;
 pub const MOST_REFS: usize = 60;
 /// The end of a segment while it is not known.
 pub const OPEN: u64 = u64::MAX;
-
-/// A position in a queue, as it is stored.
-#[repr(C)]
-#[derive(Debug)]
-pub struct Cursor {
-    /// Offset of the segment; 0 before the first one.
-    pub segment: AtomicU64,
-    /// Bytes of segments since the beginning of the queue.
-    pub position: AtomicU64,
-    /// Bytes of messages since the beginning of the queue, including those in buffers.
-    pub bytes: AtomicU64,
-}
-
-/// The values of a cursor.
-#[derive(Clone, Copy, Debug)]
-pub struct CursorPosition {
-    pub(super) segment: u64,
-    pub(super) position: u64,
-    pub(super) bytes: u64,
-}
-
-impl Cursor {
-    #[inline]
-    pub(super) fn load(&self) -> CursorPosition {
-        CursorPosition {
-            segment: self.segment.load(Ordering::Relaxed),
-            position: self.position.load(Ordering::Relaxed),
-            bytes: self.bytes.load(Ordering::Relaxed),
-        }
-    }
-
-    #[inline]
-    pub(super) fn store(&self, place: CursorPosition) {
-        self.segment.store(place.segment, Ordering::Relaxed);
-        self.position.store(place.position, Ordering::Relaxed);
-        // Release: pairs with the Acquire of processes that read this word without the mutex. They read the count before and
-        // after it, and who finds this value finds the count that made this cursor the invalid one.
-        self.bytes.store(place.bytes, Ordering::Release);
-    }
-}
 
 impl CursorPosition {
     /// The position behind a message that begins here.
@@ -141,7 +102,6 @@ pub struct Segment {
     spare: [AtomicU64; 4],
 }
 
-shared!(Cursor, 24, { segment, position, bytes });
 shared!(QueueObject, 512, {
     header, maxsize, maxbytes, put_mutex, get_mutex, first, state, returned, claims, put_count, tails, put_by, get_count, heads,
     get_by, items, room, done_count, done, returned_count, claimed_bytes, returned_last,

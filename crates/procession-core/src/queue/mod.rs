@@ -36,6 +36,7 @@
 
 pub mod batch;
 pub mod claim;
+pub mod cursor;
 mod get;
 pub mod layout;
 mod pace;
@@ -199,13 +200,8 @@ impl Queue {
     pub fn bytes(&self) -> u64 {
         let object = self.object();
         let (_, taken) = self.taken();
-        loop {
-            let count = object.put_count.load(Ordering::Acquire);
-            let put = object.tails[(count & 1) as usize].bytes.load(Ordering::Acquire);
-            if object.put_count.load(Ordering::Acquire) == count {
-                return put.saturating_sub(taken) + object.claimed_bytes.load(Ordering::Relaxed);
-            }
-        }
+        let (_, put) = cursor::counted(&object.put_count, &object.tails);
+        put.saturating_sub(taken) + object.claimed_bytes.load(Ordering::Relaxed)
     }
 
     #[inline]

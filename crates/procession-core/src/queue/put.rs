@@ -1,7 +1,8 @@
 //! The producers' side of a queue.
 #![allow(unsafe_code)]
 
-use super::layout::{Cursor, MESSAGE_HEADER, MessageHeader, OPEN, OPENED, SEGMENT_HEADER, SEGMENTS, Segment};
+use super::cursor::Cursor;
+use super::layout::{MESSAGE_HEADER, MessageHeader, OPEN, OPENED, SEGMENT_HEADER, SEGMENTS, Segment};
 use super::{LockPolicy, Parcel, Queue};
 use crate::error::{Error, Result};
 use crate::family::layout::low_half;

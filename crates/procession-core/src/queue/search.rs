@@ -3,7 +3,8 @@
 //! The search holds the consumers' mutex, so no message is taken meanwhile, and messages before the producers' commit
 //! do not change. Only the visitor writes, so a process that is killed here leaves nothing to repair.
 
-use super::layout::{CursorPosition, Segment};
+use super::cursor::CursorPosition;
+use super::layout::Segment;
 use super::{LockPolicy, Queue};
 use core::sync::atomic::Ordering;
 
