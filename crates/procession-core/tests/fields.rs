@@ -47,7 +47,8 @@ fn the_first_page_says_where_every_field_lies() {
 fn the_list_of_names_is_that_of_the_table() {
     let mut list = String::new();
     for (name, entry) in names() {
-        let upper = entry >> 32;
+        // The list has the place of glibc's lock word; musl's lies elsewhere.
+        let upper = if name == "at.owner" { 0 } else { entry >> 32 };
         let plain = !name.contains('.') || !name.starts_with(char::is_uppercase);
         let number = ["Kind.", "What.", "Start.", "Role.", "State."]
             .iter()

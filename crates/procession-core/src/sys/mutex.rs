@@ -226,9 +226,7 @@ fn wall_clock_in(span: Duration) -> libc::timespec {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
     let ns = now.tv_nsec as u64 + u64::from(span.subsec_nanos());
     libc::timespec {
-        tv_sec: now.tv_sec as libc::time_t
-            + span.as_secs() as libc::time_t
-            + (ns / 1_000_000_000) as libc::time_t,
+        tv_sec: (now.tv_sec as u64 + span.as_secs() + ns / 1_000_000_000) as _,
         tv_nsec: (ns % 1_000_000_000) as _,
     }
 }

@@ -144,8 +144,14 @@ pub fn limit_address_space(more: u64) {
     limit(libc::RLIMIT_AS, most, most);
 }
 
+/// The type of `RLIMIT_AS` and the like.
+#[cfg(target_env = "musl")]
+pub type Resource = libc::c_int;
+#[cfg(not(target_env = "musl"))]
+pub type Resource = libc::__rlimit_resource_t;
+
 /// Sets a resource limit of this process.
-pub fn limit(what: libc::__rlimit_resource_t, current: u64, maximum: u64) {
+pub fn limit(what: Resource, current: u64, maximum: u64) {
     let limit = libc::rlimit {
         rlim_cur: current,
         rlim_max: maximum,
