@@ -278,7 +278,7 @@ sbom: | platform ## Write the list of all parts of a wheel anew, after a change 
 deny: | rust-platform ## Check licences, sources and known weaknesses of all crates with cargo-deny, if it is installed
 	@if ! cargo deny --version >/dev/null 2>&1; then echo "deny: SKIPPED, there is no cargo-deny here (cargo install cargo-deny)"; \
 	else cargo deny --log-level error check bans licenses sources; \
-	  if timeout 60 cargo deny --log-level off fetch db; then cargo deny --log-level error check --disable-fetch advisories; \
+	  if timeout 60 cargo deny --log-level off fetch db; then cargo deny --offline --log-level error check advisories; \
 	  else echo "deny: advisories SKIPPED, their database cannot be fetched here"; fi; fi
 
 # `bash .ci/run` is to be run before.
