@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import pickle
 import sys
 import threading
 from types import SimpleNamespace
@@ -180,3 +181,30 @@ def test_an_object_of_one_machine_in_a_message_is_refused_and_the_queue_goes_on(
         queue.put([mp.Lock()])
     queue.put(1)
     assert queue.get(timeout=PATIENCE) == 1
+
+
+KINDS = ["Lock", "RLock", "Semaphore", "BoundedSemaphore", "Condition", "Event", "Barrier"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_isinstance_says_of_an_object_of_a_cluster_what_it_says_of_one_of_this_machine(cluster, kind):
+    arguments = (2,) if kind == "Barrier" else ()
+    ours, local = getattr(cluster, kind)(*arguments), getattr(mp, kind)(*arguments)
+    for other in [*KINDS, "SemLock"]:
+        expected = isinstance(local, getattr(mp.synchronize, other))
+        assert isinstance(ours, getattr(mp.synchronize, other)) is expected
+    assert not isinstance(ours, mp.queues.Queue)
+    assert type(pickle.loads(pickle.dumps(ours))) is type(ours)
+
+
+def test_a_process_of_a_cluster_is_one_for_isinstance(cluster):
+    assert isinstance(cluster.Process(), mp.Process) and isinstance(cluster.Process(), mp.process.BaseProcess)
+
+
+def test_objects_of_a_cluster_are_not_taken_for_those_of_this_machine_where_that_matters(cluster):
+    with pytest.raises(TypeError, match="a Lock or an RLock"):
+        mp.Condition(cluster.Lock())
+    with pytest.raises(TypeError, match="has none"):
+        mp.connection.wait([cluster.Event()], 0)
+    with pytest.raises(OSError, match="no descriptor"):
+        mp.connection.wait([cluster.Queue()], 0)

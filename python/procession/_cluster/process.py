@@ -19,6 +19,7 @@ from .. import popen_fork, process, util
 from .._errors import ProcessDiedError
 from .._pool.errors import NodeDiedError
 from .._start import exit_report
+from ..context import Process
 from . import pickling, process_node
 from .common import held_up
 from .frames import safe
@@ -42,7 +43,7 @@ class _NotReached(Exception):
     """Raised where a node has not been told of the process."""
 
 
-class ClusterProcess(process.BaseProcess):
+class ClusterProcess(Process):  # for `isinstance`: it has nothing else of that class
     """A process on a node of a cluster.
 
     It is as a process of this machine, except: `pid` is that on its node. When this program is killed, the process is
@@ -97,6 +98,8 @@ class ClusterProcess(process.BaseProcess):
     def node(self) -> str | None:
         """The name of the node on which the process was started; before the start what was asked for."""
         return self._procession_node if self._popen is None else self._popen.node.name  # type: ignore[attr-defined]
+
+    _after_fork = staticmethod(process.BaseProcess._after_fork)
 
     @staticmethod
     def _Popen(process_obj: process.BaseProcess) -> Any:

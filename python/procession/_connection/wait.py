@@ -27,10 +27,10 @@ def wait_mixed(objects: list[Any], timeout: float | None) -> list[Any]:
     """Waits until some objects are ready. Returns these, in their order; none if `timeout` seconds have passed."""
     end = None if timeout is None else time.monotonic() + timeout
     asked = {place: question for place, obj in enumerate(objects) if (question := _question(obj)) is not None}
-    callers = [objects[place] for place in asked if isinstance(objects[place], _core.Event)]
+    callers = [objects[place] for place in asked if issubclass(type(objects[place]), _core.Event)]
     plain = [place for place in range(len(objects)) if place not in asked]
     # the objects to wait for by descriptor, as indexes into `objects`
-    listed = plain + [place for place in asked if not isinstance(objects[place], _core.Event)]
+    listed = plain + [place for place in asked if not issubclass(type(objects[place]), _core.Event)]
     waitable: list[Any] = [_descriptor(objects[place]) for place in listed]
     mailbox = _core.Mailbox() if callers else None
     patience = None
@@ -75,10 +75,11 @@ def _question(obj: Any) -> Callable[[], bool] | None:
     if isinstance(obj, int):
         return None
     # only of our classes: others may use these names for something else
-    if isinstance(obj, _core.Queue):
+    if issubclass(type(obj), _core.Queue):  # not those of a cluster, which `isinstance` counts in
         return lambda: _core.Queue._ready(obj)
-    if isinstance(obj, _core.Event):
-        return obj.is_set
+    if issubclass(type(obj), _core.Event):
+        is_set: Callable[[], bool] = obj.is_set
+        return is_set
     ready = getattr(type(obj), "_ready", None)
     if (getattr(ready, "__module__", None) or "").partition(".")[0] == "procession":
         return lambda: bool(ready(obj))  # type: ignore[misc]

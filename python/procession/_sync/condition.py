@@ -158,7 +158,7 @@ class Condition(OfLock, _core.Condition, Shared):
             from ..synchronize import RLock
 
             lock = RLock() if name is None else RLock(name=name)
-        elif not isinstance(lock, (_core.Lock, _core.RLock)):
+        elif not issubclass(type(lock), (_core.Lock, _core.RLock)):  # not those of a cluster
             raise TypeError(f"a Condition needs a Lock or an RLock, not {lock!r}")
         _core.Condition._create(self)
         self.name = name

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 from ..._errors import OwnerDiedError
 from . import call as calls
+from .local_class import local_class
 from .wire import HUB
 
 TYPE_CHECKING = False
@@ -51,6 +52,12 @@ class Handle:
     _here: Here
     _number = 0  # of the object in the hub; 0: there is none
     _context: object = None  # that of the client, which is closed when nothing refers to it
+
+    if not TYPE_CHECKING:
+
+        @property
+        def __class__(self):
+            return local_class(type(self), "synchronize", False)
 
     def _make(self, here: Here, kind: str, name: str | None, *args: Any) -> None:
         """Makes the object in the hub. Raises what its class in the hub raises for these arguments."""

@@ -7,7 +7,6 @@ dies, is in `hub_queue`; big messages are in `big`.
 from __future__ import annotations
 
 import os
-import sys
 from _operator import index
 from _thread import start_new_thread
 from queue import Empty, Full
@@ -18,6 +17,7 @@ from ..._sync.base import SEM_VALUE_MAX
 from ...queues import ShutDown  # pyright: ignore[reportAttributeAccessIssue]
 from .call import Lost
 from .handle import Handle, deadline_of
+from .local_class import local_class
 from .messages import Failed, Packed, Unpacker, is_elsewhere
 
 TYPE_CHECKING = False
@@ -65,8 +65,7 @@ class _Queue(_HandleOf[T]):
 
         @property
         def __class__(self):
-            # so that `isinstance` tells programs that this is a queue
-            return _also_local(type(self))
+            return local_class(type(self), "queues", True)
 
     def __repr__(self) -> str:
         kind = type(self)
@@ -556,22 +555,3 @@ def _batches(items: Iterable[Any]) -> Iterator[list[Packed]]:
         raise
     if batch:
         yield batch
-
-
-def _also_local(kind: type) -> type:
-    """Returns a class that derives from ours and from the queue of one machine of that name; where multiprocessing was
-    imported, also from its class."""
-    from ... import queues
-
-    if kind.__module__ != __name__:
-        return kind
-    local: Any = getattr(queues, kind.__name__)
-    theirs = getattr(sys.modules.get("multiprocessing.queues"), kind.__name__, local)
-    found = _made.get((kind, theirs))
-    if found is None:
-        bases = (kind, local) if theirs is local else (kind, local, theirs)
-        found = _made[kind, theirs] = type(kind.__name__, bases, {"__module__": __name__})
-    return found
-
-
-_made: dict[tuple[type, type], type] = {}
