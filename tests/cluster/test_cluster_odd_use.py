@@ -208,3 +208,13 @@ def test_objects_of_a_cluster_are_not_taken_for_those_of_this_machine_where_that
         mp.connection.wait([cluster.Event()], 0)
     with pytest.raises(OSError, match="no descriptor"):
         mp.connection.wait([cluster.Queue()], 0)
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "Queue", "JoinableQueue", "SimpleQueue", "Process"])
+def test_they_have_the_public_names_of_those_of_one_machine(cluster, kind):
+    arguments = (2,) if kind == "Barrier" else ()
+    ours, local = (getattr(of, kind)(*arguments) for of in (cluster, mp))
+    missing = {name for name in dir(type(local)) if not name.startswith("_")} - set(dir(type(ours)))
+    # one of this machine inherits these; multiprocessing's has them not
+    of_queue = {"full", "get_nowait", "is_shutdown", "maxbytes", "maxsize", "put_nowait"}
+    assert missing == (of_queue if kind == "SimpleQueue" else set())

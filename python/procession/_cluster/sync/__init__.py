@@ -23,6 +23,7 @@ In each process that uses an object:
 - `call_async`: the same for an event loop
 - `interrupts`: tells the exceptions of signal handlers from others
 - `handle`: the base class of all objects here: pickling, references
+- `local_class`: for `isinstance`
 - `locks`, `condition`, `event`, `barrier`, `queues`: the classes that the methods of `ClusterContext` return
 - `messages`: how the messages of queues are packed, unpacked and fetched
 
