@@ -339,6 +339,10 @@ soak-cluster: build ## Kill and stop nodes of a cluster for ten minutes, and che
 soak-cluster-queue: build ## Kill producers, consumers and nodes of a cluster's queue for five minutes, and check every message (SECONDS=300)
 	$(INTERRUPTIBLE) $(BIN)/python tests/soak/soak_cluster_queue.py --seconds $(or $(SECONDS),300)
 
+.PHONY: soak-cluster-locks
+soak-cluster-locks: build ## Kill processes and nodes that use locks, conditions and barriers of a cluster for two minutes (SECONDS=120)
+	$(INTERRUPTIBLE) $(BIN)/python tests/soak/soak_cluster_locks.py --seconds $(or $(SECONDS),120)
+
 .PHONY: soak-hostile
 soak-hostile: build ## Kill, stop and restrict members of a family for two minutes, and check messages, tasks and locks (SECONDS=120)
 	$(INTERRUPTIBLE) $(BIN)/python tests/soak/soak_hostile.py --seconds $(or $(SECONDS),120)

@@ -57,7 +57,7 @@ class Storm:
         process = self.cluster.Process(target=target, args=args, daemon=True)
         try:
             process.start()
-        except (mp.NodeDiedError, OSError):  # its node was killed just now
+        except mp.NodeDiedError:  # its node was killed just now
             return
         self.processes[kind].append(process)
 
