@@ -62,10 +62,10 @@ def install() -> None:
         return
     if not installed():
         sys.meta_path.insert(0, _finder)
-    for name, module in tuple(sys.modules.items()):
+    for name, module in list(sys.modules.items()):
         package, _, rest = name.partition(".")
         if package == ALIAS and rest and module is not sys.modules.get(f"{OURS}.{rest}"):
-            del sys.modules[name]
+            sys.modules.pop(name, None)
     sys.modules[ALIAS] = sys.modules[OURS]
 
 

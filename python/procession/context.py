@@ -517,7 +517,8 @@ def _also_theirs(kind: type) -> type:
         return kind
     made = _made_for_theirs.get((kind, base))
     if made is None:
-        made = _made_for_theirs[kind, base] = type(kind.__name__, (kind, base), {"__module__": kind.__module__})
+        made = type(kind.__name__, (kind, base), {"__module__": kind.__module__})
+        made = _made_for_theirs.setdefault((kind, base), made)  # another thread may have made one
     return made
 
 

@@ -212,9 +212,12 @@ class ForkServer:
 
     def _wait_for_retired(self) -> None:
         """Releases the replaced servers that have ended. No other code waits for them."""
-        for server in tuple(self._retired):
+        for server in list(self._retired):
             if server.poll() is not None:
-                self._retired.remove(server)
+                try:
+                    self._retired.remove(server)
+                except ValueError:  # another thread has released it
+                    continue
                 server.close()
 
     def _stop(self) -> None:

@@ -89,9 +89,11 @@ class Popen:
         """Waits until the process has ended. Returns the exit code; None if it still runs after `timeout` seconds."""
         if self.returncode is None and self._parent == os.getpid():  # only its parent can wait for it
             at_once = timeout is not None and timeout <= 0
-            self.returncode = self._child.poll() if at_once else self._child.wait(timeout)
-            if self.returncode == -9 and not self._killed:
+            code = self._child.poll() if at_once else self._child.wait(timeout)
+            # one of the threads that wait asks, once: the answer counts for one child
+            if code == -9 and not self._killed and self.__dict__.setdefault("_asks", mark := object()) is mark:
                 self._out_of_memory = _exit_report.ran_out_of_memory()
+            self.returncode = code
         return self.returncode
 
     def exception(self, process_obj: BaseProcess) -> BaseException | None:

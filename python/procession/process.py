@@ -43,12 +43,12 @@ def active_children() -> list[BaseProcess]:
     """Returns the children of this process that are alive, and joins those that have ended."""
     _cleanup()
     me = os.getpid()  # a child made by os.fork() itself has copies of the objects of its parent's children
-    return [child for child in tuple(_children) if child._parent_pid == me]
+    return [child for child in list(_children) if child._parent_pid == me]
 
 
 def _cleanup() -> None:
     """Forgets the children that have ended."""
-    for child in tuple(_children):
+    for child in list(_children):  # at once: other threads change it (`tuple` would go through it step by step)
         popen = child._popen
         if popen is not None and popen.poll() is not None:
             _ended(child)

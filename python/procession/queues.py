@@ -167,7 +167,8 @@ def _also_theirs(kind: type[_Watched[Any]]) -> type:
         return kind
     made = _made_for_theirs.get(base)
     if made is None:
-        made = _made_for_theirs[base] = type(kind.__name__, (kind, base), {"__module__": __name__})
+        made = type(kind.__name__, (kind, base), {"__module__": __name__})
+        made = _made_for_theirs.setdefault(base, made)  # another thread may have made one
     return made
 
 

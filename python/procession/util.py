@@ -187,8 +187,11 @@ def _look_after_locks() -> None:
     global _fork_aware_locks  # noqa: PLW0603 (made late: few processes have such a lock)
     from weakref import WeakSet
 
-    _fork_aware_locks = WeakSet()
-    os.register_at_fork(after_in_child=_free_locks)
+    made: WeakSet[ForkAwareThreadLock] = WeakSet()
+    # another thread may be here, too: both use the set of the first
+    _fork_aware_locks = globals().setdefault("_first_fork_aware_locks", made)
+    if _fork_aware_locks is made:
+        os.register_at_fork(after_in_child=_free_locks)
 
 
 def _free_locks() -> None:

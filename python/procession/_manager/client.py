@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import os
 import struct
+from _thread import RLock
 from contextlib import suppress
 from errno import ECONNREFUSED
 from threading import current_thread, local
@@ -389,17 +390,25 @@ def remote_of(token: Token, serializer: str, authkey: bytes | None, tls: Any) ->
     """
     address = tuple(token.address) if isinstance(token.address, list) else token.address
     key = address, serializer, token.control_queue
-    remote = _remotes.get(key)
+    remote: Remote | None = _remotes.get(key)
     if remote is None:
         if authkey is None:
             authkey = process.current_process().authkey
-        remote = _remotes[key] = Remote(address, serializer, authkey, tls, token.control_queue)
+        with _making:  # two of one server would both count the references of this process
+            remote = _remotes.get(key)
+            if remote is None:
+                remote = _remotes[key] = Remote(address, serializer, authkey, tls, token.control_queue)
     return remote
 
 
 def _forked() -> None:
+    _making._at_fork_reinit()  # type: ignore[attr-defined]
     for remote in tuple(_remotes.values()):
         remote._reset()
+
+
+# held while a `Remote` is made, which calls no other code of the package; a finalizer may come in between
+_making = RLock()
 
 
 _remotes: WeakValueDictionary[Any, Remote] = WeakValueDictionary()

@@ -226,7 +226,7 @@ def MakeProxyType(name: str, exposed: Iterable[str], _cache: dict[Any, type] = {
         methods: dict[str, Any] = {method: _calling(method) for method in exposed}
         module = sys._getframe(1).f_globals.get("__name__", __name__)
         found = type(name, (BaseProxy,), {**methods, "_exposed_": exposed, "__module__": module})
-        _cache[name, exposed] = found
+        found = _cache.setdefault((name, exposed), found)  # another thread may have made one
     return found
 
 

@@ -155,7 +155,7 @@ class Server:
                 kind, *rest = self._queue.get()
                 if kind == "channel":
                     rest[-1]._shut_down()  # a client that waits there for an answer raises now
-        for channel, requests in tuple(self._channels.items()):
+        for channel, requests in list(self._channels.items()):  # at once: its threads remove them
             with suppress(Exception):
                 channel.hang_up()
                 requests._shut_down()  # the thread that waits for requests ends

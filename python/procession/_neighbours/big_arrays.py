@@ -13,6 +13,7 @@ import mmap
 import os
 import weakref
 from pickle import PickleBuffer
+from threading import Lock
 
 import numpy as np
 
@@ -42,6 +43,7 @@ class BigArrays:
         self._shared: dict[int, tuple[weakref.ref[Any], SharedBytes]] = {}
         # what is put into it comes back as a buffer of family memory
         self._queue: SimpleQueue[Any] = SimpleQueue()
+        self._turn = Lock()  # held from the put to the get, or a thread would get the buffer of another one
 
     def reducers(self) -> dict[Any, Callable[[Any], Any]]:
         """Returns the reducers for pickle."""
@@ -64,11 +66,12 @@ class BigArrays:
         if known is not None and known[0]() is array:
             return known[1]
         contiguous: Any = array if order == "F" else np.ascontiguousarray(array)
-        self._queue.put(PickleBuffer(contiguous))
-        shared: SharedBytes = self._queue.get()
+        with self._turn:
+            self._queue.put(PickleBuffer(contiguous))
+            shared: SharedBytes = self._queue.get()
         key, arrays = id(array), self._shared
         # The next array may have the same id: only the entry of this one goes.
-        gone = weakref.ref(array, lambda ref: arrays.pop(key) if arrays.get(key, (None,))[0] is ref else None)
+        gone = weakref.ref(array, lambda ref: arrays.pop(key, None) if arrays.get(key, (None,))[0] is ref else None)
         arrays[key] = gone, shared
         return shared
 

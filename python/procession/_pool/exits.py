@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from _thread import allocate_lock
+
 from .worker import described, unsendable, worker_id
 
 TYPE_CHECKING = False
@@ -41,19 +43,22 @@ class ExitResults:
         self._queue = context.SimpleQueue()
         self._name = getattr(function, "__name__", "exit_function")
         self._come: list[tuple[int | None, bool, Any]] = []
+        self._turn = allocate_lock()  # of two threads one would wait for the last result of the other
         self.call = ExitCall(function, self._queue)
 
     def read(self, return_exceptions: bool) -> list[Any]:
         """Returns the results of the workers that have ended. See `Pool.exit_results`."""
         from .errors import error_of
 
-        while not self._queue.empty():
-            try:
-                self._come.append(self._queue.get())
-            except Exception as unreadable:  # the result cannot be unpickled here
-                self._come.append((None, False, ("unreadable", unreadable)))
+        with self._turn:
+            while not self._queue.empty():
+                try:
+                    self._come.append(self._queue.get())
+                except Exception as unreadable:  # the result cannot be unpickled here
+                    self._come.append((None, False, ("unreadable", unreadable)))
+            come = list(self._come)
         values: list[Any] = []
-        for _, success, value in self._come:
+        for _, success, value in come:
             if success:
                 values.append(value)
                 continue

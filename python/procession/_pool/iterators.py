@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
+from contextlib import suppress
 from functools import partial
 
 from ..context import TimeoutError
@@ -51,7 +52,7 @@ class ResultIterator(IteratorNames, Ordered[T]):
         self._early: dict[int, tuple[bool, Any, int]] = {}  # results that are not due yet, by number
         self._next = 0  # the number of the result that is due
         self._last = -1  # the number of the outcome that was processed last
-        self._calls: list[Callable[[], object]] = []  # functions that wake coroutines
+        self._calls: deque[Callable[[], object]] = deque()  # functions that wake coroutines
 
     def __iter__(self) -> Self:
         return self
@@ -229,9 +230,10 @@ class ResultIterator(IteratorNames, Ordered[T]):
                 return value
 
     def _wake_all(self) -> None:
-        calls, self._calls = self._calls, []
-        for call in calls:
-            call()
+        calls = self._calls  # the same one always: another thread may be adding to it
+        while calls:
+            with suppress(IndexError):  # another thread has taken the last one
+                calls.popleft()()
 
 
 if TYPE_CHECKING:

@@ -201,7 +201,7 @@ class QueueSupervisor(ThreadSupervisor):
         self.thread = threading.Thread(target=self._look_after, name="PoolWorkerHandler", daemon=True)
         self.feeder = threading.Thread(target=self.queues.feed, name="PoolTaskHandler", daemon=True)
         self.receiver = threading.Thread(target=self._receive, name="PoolResultHandler", daemon=True)
-        for thread in self.thread, self.feeder, self.receiver:
+        for thread in self.feeder, self.receiver, self.thread:  # the last one joins the others, perhaps at once
             thread.start()
 
     def terminated(self) -> None:

@@ -168,14 +168,14 @@ class OneResult(ResultNames, One[T]):
 
     def _watch(self) -> None:
         """Registers with the supervisor for the outcome. The caller holds the lock."""
-        self._told, self._waiting = threading.Event(), []
         supervisor, task = self._pool._supervisor, self._task
         key = (False, task.id)
-        with supervisor.lock:
+        with supervisor.lock:  # the supervisor looks into `watched` when it is released
             if task.report():
+                # not before: another thread would wait for a call that does not come
+                self._waiting, self._told = [], threading.Event()
                 supervisor.watched[key] = self._tell
                 return
-        self._told = None
         self._take()
 
     # --- from the engine ---

@@ -505,7 +505,7 @@ class ThreadEngine:
 
     def is_busy(self, slot: int) -> bool:
         """Returns whether that thread is running a task."""
-        return slot in self.busy and self.busy[slot][1]
+        return self.busy.get(slot, (0.0, False))[1]
 
     def statistics(self) -> list[tuple[int, bool, int, int, int, int, float, int, int]]:
         now = time.monotonic()

@@ -100,8 +100,10 @@ class ThreadSupervisor(Listeners):
             try:
                 self.initializer(*self.initargs)
             except Exception as error:
-                self.failed += 1
-                if self.failed >= _MOST_FAILED_STARTS:
+                with self.engine.condition:
+                    self.failed += 1
+                    failed = self.failed
+                if failed >= _MOST_FAILED_STARTS:
                     self.broken = error
                     self.engine.terminate("broken")
                     return

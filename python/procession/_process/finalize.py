@@ -120,7 +120,8 @@ def _run_finalizers(minpriority: int | None = None) -> None:
     An exception in one is printed, and the next one runs.
     """
     due = []
-    for key in tuple(_finalizer_registry):  # a copy: a garbage collection may change the registry at any time
+    # a copy, made at once: another thread or a garbage collection may change the registry at any time
+    for key in list(_finalizer_registry):
         priority, number = key
         if priority is not None and (minpriority is None or priority >= minpriority):
             due.append((priority, number))

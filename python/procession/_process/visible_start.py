@@ -136,7 +136,9 @@ def _by_posix_spawn(path: str | bytes, args: list[str | bytes], fds: list[int]) 
             copies.append((fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, fds[-1] + 1), fd))
         # a copy onto its own number would not make the program inherit it
         actions = [(os.POSIX_SPAWN_DUP2, copy, fd) for copy, fd in copies]
-        return os.posix_spawn(path, args, os.environ, file_actions=actions)
+        # a copy, made at once: other threads may change it, and posix_spawn reads names and values one after the other
+        environment = dict(getattr(os.environ, "_data", os.environ))
+        return os.posix_spawn(path, args, environment, file_actions=actions)
     finally:
         for copy, _ in copies:
             os.close(copy)

@@ -227,5 +227,5 @@ def _class_for(type_: type[Any]) -> type[SynchronizedBase[Any]]:
     if found is None:
         names = [field[0] for base in type_.__mro__ for field in base.__dict__.get("_fields_", ())]
         found = type(f"Synchronized{type_.__name__}", (SynchronizedBase,), {name: _guarded(name) for name in names})
-        _classes[type_] = found
+        found = _classes.setdefault(type_, found)  # another thread may have made one
     return found
