@@ -28,6 +28,7 @@ FLOORS = {
         "objects",
     ],
     "procession-python": [
+        "once",
         "descriptors errors frame inspect interpreter label shared",
         "memory",
         "codec",

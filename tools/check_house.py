@@ -23,7 +23,7 @@ UNSAFE_FILES = {
     "crates/procession-python/src/codec/": "array_module instance numbers pickle their_reducers tree",
     "crates/procession-python/src/connection/": "transfer",
     "crates/procession-python/src/memory/": "argument array buffer fresh view",
-    "crates/procession-python/src/process/": "child fork",
+    "crates/procession-python/src/process/": "environment fork",
     "crates/procession-python/src/sync/": "fast guarded",
     # functions by their addresses; what the loader calls before main; what a new program inherits; views of family
     # memory; the value that a guard gives access to; unsafe functions for the caller

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copyreg
 import dataclasses
+import gc
 import pickle
 from typing import Any
 
@@ -219,3 +220,36 @@ def test_a_class_whose_name_means_something_else_by_now_is_not_sent_by_it(monkey
     monkeypatch.setitem(globals(), "Empty", Plain)
     assert not is_small(old)
     assert type(through_queue(old)).__name__ == "Empty"
+
+
+class Bare:
+    """An instance that gets a dictionary only when someone asks for it."""
+
+
+def test_a_garbage_collection_does_not_change_what_is_being_written():
+    """On Python 3.11 one may begin when an instance gets its dictionary, and its finalizers run at once."""
+    things = [Bare() for _ in range(20)]
+    for number, thing in enumerate(things):
+        thing.number = number
+    assert _core._encode_small(things[:1]) is None  # the class is examined, for the next time
+
+    class Clears:
+        def __del__(self) -> None:
+            things.clear()
+
+    before = gc.get_threshold()
+    gc.collect()
+    gc.disable()
+    try:
+        garbage: Any = Clears()
+        garbage.itself = garbage
+        del garbage
+        taken: list[dict[Any, Any]] = [{} for _ in range(500)]  # so that the next one is no dictionary used before
+        gc.set_threshold(1)
+        gc.enable()
+        written = _core._encode_small(things)
+    finally:
+        gc.set_threshold(*before)
+        gc.enable()
+    assert written is not None and len(taken) == 500
+    assert [thing.number for thing in _core._decode_small(written)] == [*range(20)]

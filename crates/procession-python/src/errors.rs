@@ -1,12 +1,12 @@
 //! The core's errors as Python's exceptions.
 
+use crate::once::Once;
 use procession_core::Error;
 use procession_core::error::{advice, advice_for_a_start};
 use procession_core::sync::Death;
 use procession_core::sys::signal;
 use pyo3::exceptions::{PyMemoryError, PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::PyType;
 use std::cell::Cell;
 use std::io;
@@ -107,7 +107,7 @@ pub fn wait_without_the_interpreter(sleep: &mut dyn FnMut(), look_for_signals: b
 
 /// Returns a `procession.OwnerDiedError` that tells whose death left this lock held.
 pub fn owner_died(py: Python<'_>, death: &Death, lock: &Bound<'_, PyAny>) -> PyErr {
-    static TYPE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    static TYPE: Once<Py<PyType>> = Once::new();
     let kind = match TYPE.import(py, "procession", "OwnerDiedError") {
         Ok(kind) => kind,
         Err(e) => return e,

@@ -4,8 +4,8 @@
 //! is built: they are looked up by name. An interpreter without them is asked in Python, which takes longer.
 #![allow(unsafe_code)]
 
+use crate::once::intern;
 use pyo3::ffi::{self, PyObject};
-use pyo3::intern;
 use pyo3::prelude::*;
 use std::ffi::{CStr, c_int};
 use std::sync::OnceLock;

@@ -9,6 +9,10 @@ use pyo3::exceptions::PyImportError;
 use pyo3::ffi;
 use pyo3::prelude::*;
 
+/// Whether the module is for an interpreter without a global lock (PEP 703). There, threads that are attached to the
+/// interpreter run at the same time, and each object may change while another thread reads it.
+pub const FREE_THREADED: bool = cfg!(Py_GIL_DISABLED);
+
 /// Copying more bytes than this is done detached from the interpreter.
 pub const DETACH_ABOVE: usize = 64 << 10;
 

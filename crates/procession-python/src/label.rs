@@ -7,13 +7,14 @@
 
 use crate::errors::raised;
 use crate::frame::Frame;
+use crate::interpreter::FREE_THREADED;
+use crate::once::intern;
 use procession_core::Error;
 use procession_core::family::Family;
 use procession_core::family::label::{self, Label};
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyInt, PyString, PyType};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 /// Number of call sites that are remembered, and of code objects of this package. Both are powers of 2.
 const SITES: usize = 1024;
@@ -41,6 +42,23 @@ struct Known {
 /// Locked only while attached, for a few instructions. No thread waits for it: if the collector runs a finalizer of the program
 /// meanwhile, or a fork has copied it locked, new objects have no place.
 static KNOWN: Mutex<Option<Known>> = Mutex::new(None);
+
+/// Locks what is known. None: another thread of a free-threaded interpreter has it for longer than it takes to look, or see
+/// [`KNOWN`].
+#[inline]
+fn known() -> Option<MutexGuard<'static, Option<Known>>> {
+    match KNOWN.try_lock() {
+        Ok(known) => Some(known),
+        Err(_) if FREE_THREADED => (0..PATIENCE).find_map(|_| {
+            std::hint::spin_loop();
+            KNOWN.try_lock().ok()
+        }),
+        Err(_) => None,
+    }
+}
+
+/// How often a thread of a free-threaded interpreter tries to lock [`KNOWN`] again: some microseconds.
+const PATIENCE: usize = 200;
 
 /// Where a code object and an instruction in it are found in a table of this size.
 #[inline]
@@ -89,7 +107,7 @@ fn site(py: Python<'_>) -> Result<Option<Arc<Site>>, Error> {
     let Some(mut frame) = Frame::innermost(py) else {
         return Ok(None);
     };
-    let Ok(known) = KNOWN.try_lock() else {
+    let Some(known) = known() else {
         return Ok(None);
     };
     if let Some(known) = known.as_ref() {
@@ -124,7 +142,7 @@ fn site(py: Python<'_>) -> Result<Option<Arc<Site>>, Error> {
 #[inline(never)]
 fn new_site(py: Python<'_>, mut frame: Frame<'_>) -> Result<Option<Arc<Site>>, Error> {
     while is_ours(py, &frame) {
-        if let Ok(mut known) = KNOWN.try_lock() {
+        if let Some(mut known) = known() {
             known.get_or_insert_with(Known::new).add_ours(&frame.code());
         }
         match frame.caller() {
@@ -145,10 +163,8 @@ fn new_site(py: Python<'_>, mut frame: Frame<'_>) -> Result<Option<Arc<Site>>, E
         place,
     });
     let at = position(site.code.as_ptr() as usize, site.instruction, SITES);
-    let old = match KNOWN.try_lock() {
-        Ok(mut known) => known.get_or_insert_with(Known::new).sites[at].replace(site.clone()),
-        Err(_) => None,
-    };
+    let old =
+        known().and_then(|mut known| known.get_or_insert_with(Known::new).sites[at].replace(site.clone()));
     // Not before the table is unlocked: it may be the last reference to a code object of the program.
     drop(old);
     Ok(Some(site))

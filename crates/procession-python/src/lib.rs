@@ -2,7 +2,12 @@
 //!
 //! Rules of this floor: no function waits or copies many bytes while attached to the interpreter (`py.detach`); every wait
 //! returns to run signal handlers, so Ctrl-C ends each of them; no lock of this process is held while Python code may run, so
-//! a fork or a finalizer never finds one locked.
+//! a fork or a finalizer never finds one locked. (A free-threaded interpreter stops all threads before a fork, at the places
+//! where a thread detaches or runs Python code.)
+//!
+//! On a free-threaded interpreter threads that are attached run at the same time. So a class is `frozen`, and what changes in
+//! it is atomic or behind a mutex; and no item of a list or dictionary is borrowed that other threads may change meanwhile:
+//! it is copied first, in one step ([`interpreter::FREE_THREADED`]).
 #![allow(unsafe_code, unreachable_pub)]
 
 use pyo3::prelude::*;
@@ -24,14 +29,15 @@ mod inspect;
 mod interpreter;
 mod label;
 mod memory;
+mod once;
 mod pool;
 mod process;
 mod queue;
 mod shared;
 mod sync;
 
-// A free-threaded interpreter turns its lock on for this module, which has not been reviewed for use without it.
-#[pymodule(gil_used = true)]
+// A free-threaded interpreter leaves its lock off for this module. What that demands of each file stands in the rules above.
+#[pymodule(gil_used = false)]
 mod _core {
     use pyo3::prelude::*;
 

@@ -3,15 +3,15 @@
 //! A message is the type code and the items as they lie in memory; both ends are processes of one machine.
 
 use crate::memory::view::View;
+use crate::once::Once;
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::PyType;
 
 /// Returns the type code of an object that is exactly an `array.array`, other than 'u', if the program has not
 /// registered a reducer for it.
 pub fn typecode(obj: &Bound<'_, PyAny>) -> PyResult<Option<u8>> {
-    static KIND: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    static KIND: Once<Py<PyType>> = Once::new();
     let py = obj.py();
     // SAFETY: the object is alive. The call only asks whether its type has the buffer protocol.
     if unsafe { ffi::PyObject_CheckBuffer(obj.as_ptr()) } == 0 {

@@ -5,9 +5,9 @@
 //! `copyreg` and its name, which may change at any time: these are checked for every instance, as pickle does.
 
 use super::pickle;
+use crate::once::Once;
 use pyo3::ffi::{self, PyObject};
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyModule, PyString, PyTuple, PyType};
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -69,14 +69,30 @@ pub fn write_class<'py>(obj: &Bound<'py, PyAny>, out: &mut Vec<u8>) -> Seen<'py>
     match known {
         None => Seen::New(class),
         Some(false) => Seen::NotPlain,
-        Some(true) => match obj
-            .getattr(pyo3::intern!(py, "__dict__"))
-            .map(Bound::cast_into_exact)
-        {
+        Some(true) => match state_of(obj).map(Bound::cast_into_exact) {
             Ok(Ok(state)) => Seen::Plain(state),
             _ => Seen::NotPlain,
         },
     }
+}
+
+/// The `__dict__` of an instance, which may be made only now. Runs no Python code.
+fn state_of<'py>(obj: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    let name = crate::once::intern!(obj.py(), "__dict__");
+    // SAFETY: the interpreter's version, which it never changes.
+    if unsafe { ffi::Py_Version } >= 0x030c_0000 {
+        return obj.getattr(name);
+    }
+    // Before Python 3.12 a new object may start a garbage collection at once, whose finalizers could change what is being
+    // written.
+    // SAFETY: this thread is attached. The calls set a flag, and return what it was.
+    let collects = unsafe { ffi::PyGC_Disable() } != 0;
+    let state = obj.getattr(name);
+    if collects {
+        // SAFETY: as above.
+        unsafe { ffi::PyGC_Enable() };
+    }
+    state
 }
 
 /// Examines a class, which may run Python code. From then on [`write_class`] writes its instances if they are plain.
@@ -141,7 +157,7 @@ fn loaded<'py>(module: &Bound<'py, PyString>) -> Option<Bound<'py, PyAny>> {
 }
 
 /// `copyreg.dispatch_table`.
-static REGISTERED: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+static REGISTERED: Once<Py<PyAny>> = Once::new();
 
 type Names = Option<(Py<PyString>, Py<PyString>, Vec<u8>)>;
 
@@ -211,7 +227,7 @@ pub fn make<'py>(
     written: &[u8],
     state: &Bound<'py, PyDict>,
 ) -> PyResult<Option<Bound<'py, PyAny>>> {
-    static NEW: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    static NEW: Once<Py<PyAny>> = Once::new();
     let Some((class, sets_state)) = found(py, written)? else {
         return Ok(None);
     };
@@ -226,7 +242,7 @@ pub fn make<'py>(
     if sets_state {
         obj.call_method1("__setstate__", (state,))?;
     } else if !state.is_empty() {
-        let own = obj.getattr(pyo3::intern!(py, "__dict__"))?;
+        let own = obj.getattr(crate::once::intern!(py, "__dict__"))?;
         own.cast::<PyDict>()?.update(state.as_mapping())?;
     }
     Ok(Some(obj))

@@ -8,6 +8,7 @@
 //! The core defines the format ([`procession_core::message::numbers`]).
 
 use super::tree::i64_of;
+use crate::interpreter::FREE_THREADED;
 use procession_core::message::numbers::{FLOAT, INT8, INT16, INT32, INT64, LIST, TUPLE};
 use procession_core::message::tag::MOST_NODES;
 use pyo3::exceptions::PyValueError;
@@ -18,21 +19,45 @@ use pyo3::types::PyInt;
 /// Writes a list or tuple of numbers. None: it is short, or is something else.
 pub fn encode(obj: &Bound<'_, PyAny>) -> Option<Vec<u8>> {
     let pointer = obj.as_ptr();
-    // SAFETY: each call follows a check of the object's exact type. Items are borrowed from the list or tuple, which keeps
-    // them: reading exact ints and floats runs no Python code that could change it.
-    unsafe {
-        let (container, len) = if ffi::PyList_CheckExact(pointer) != 0 {
+    // SAFETY: each call follows a check of the object's exact type.
+    let (container, len) = unsafe {
+        if ffi::PyList_CheckExact(pointer) != 0 {
             (LIST, ffi::PyList_Size(pointer))
         } else if ffi::PyTuple_CheckExact(pointer) != 0 {
             (TUPLE, ffi::PyTuple_Size(pointer))
         } else {
             return None;
+        }
+    };
+    if len <= MOST_NODES as isize {
+        return None;
+    }
+    if FREE_THREADED && container == LIST {
+        // Other threads may change the list meanwhile: this copies it in one step.
+        // SAFETY: a list. The call returns a new reference to a tuple, or null with an exception, which is cleared.
+        let copy = unsafe { Bound::from_owned_ptr_or_err(obj.py(), ffi::PyList_AsTuple(pointer)) }.ok()?;
+        return items(container, &copy);
+    }
+    items(container, obj)
+}
+
+/// Writes the numbers of a list or tuple that no other thread changes. `container`: what the receiver gets.
+fn items(container: u8, obj: &Bound<'_, PyAny>) -> Option<Vec<u8>> {
+    let pointer = obj.as_ptr();
+    // SAFETY: a list or tuple (the caller's check). Items are borrowed from it, and it keeps them: reading exact ints and
+    // floats runs no Python code that could change it.
+    unsafe {
+        let is_list = ffi::PyList_CheckExact(pointer) != 0;
+        let len = if is_list {
+            ffi::PyList_Size(pointer)
+        } else {
+            ffi::PyTuple_Size(pointer)
         };
-        if len <= MOST_NODES as isize {
+        if len == 0 {
             return None;
         }
         let item = |i| {
-            if container == LIST {
+            if is_list {
                 ffi::PyList_GetItem(pointer, i)
             } else {
                 ffi::PyTuple_GetItem(pointer, i)

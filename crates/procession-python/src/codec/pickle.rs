@@ -4,10 +4,10 @@ use super::their_reducers;
 use crate::errors::raised;
 use crate::memory::buffer::{Access, SharedBytes};
 use crate::memory::transit;
+use crate::once::Once;
 use procession_core::family::Family;
 use pyo3::exceptions::{PyAttributeError, PyTypeError};
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyList};
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
@@ -59,7 +59,7 @@ pub fn has_custom_reducers(py: Python<'_>) -> bool {
 /// Returns a function of pickle's C implementation. The module `pickle` itself is not needed and would cost an import.
 fn function<'py>(
     py: Python<'py>,
-    cell: &'static PyOnceLock<Py<PyAny>>,
+    cell: &'static Once<Py<PyAny>>,
     name: &str,
 ) -> PyResult<&'py Bound<'py, PyAny>> {
     let made = cell.get_or_try_init(py, || {
@@ -74,9 +74,9 @@ fn function<'py>(
 /// Uses the slower pickler of `procession.reduction` if that fails, if the pickle names something that the receiver may
 /// not find, or if the program has registered reducers.
 pub fn dumps<'py>(py: Python<'py>, obj: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
-    static DUMPS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    static KEYWORDS: PyOnceLock<Py<PyDict>> = PyOnceLock::new();
-    static SLOW: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    static DUMPS: Once<Py<PyAny>> = Once::new();
+    static KEYWORDS: Once<Py<PyDict>> = Once::new();
+    static SLOW: Once<Py<PyAny>> = Once::new();
     if !has_custom_reducers(py) {
         let keywords = KEYWORDS.get_or_try_init(py, || {
             let keywords = PyDict::new(py);
@@ -120,7 +120,7 @@ pub fn dumps<'py>(py: Python<'py>, obj: &Bound<'py, PyAny>) -> PyResult<Bound<'p
 /// Pickles an object with protocol 4, which has no out-of-band buffers: an array over a read-only buffer then unpickles
 /// as a writable array with its own bytes. None: the object has no such pickle.
 fn copying<'py>(py: Python<'py>, obj: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyBytes>>> {
-    static DUMPS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    static DUMPS: Once<Py<PyAny>> = Once::new();
     transit::_forget_collected();
     match function(py, &DUMPS, "dumps")?.call1((obj, 4)) {
         Ok(bytes) => Ok(Some(bytes.cast_into()?)),
@@ -172,7 +172,7 @@ pub fn explained(py: Python<'_>, error: PyErr, function: &str, what: &Bound<'_, 
 
 /// Returns whether a registered reducer may prevent an error of this type.
 fn may_be_helped(py: Python<'_>, error: &PyErr) -> bool {
-    static REFUSAL: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    static REFUSAL: Once<Py<PyAny>> = Once::new();
     error.is_instance_of::<PyTypeError>(py)
         || error.is_instance_of::<PyAttributeError>(py)
         || function(py, &REFUSAL, "PicklingError").is_ok_and(|kind| error.matches(py, kind).unwrap_or(false))
@@ -184,7 +184,7 @@ pub fn loads<'py>(
     bytes: &Bound<'py, PyAny>,
     buffers: Option<&Bound<'py, PyList>>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    static LOADS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    static LOADS: Once<Py<PyAny>> = Once::new();
     let loads = function(py, &LOADS, "loads")?;
     match buffers {
         None => loads.call1((bytes,)),

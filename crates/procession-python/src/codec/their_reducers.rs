@@ -5,14 +5,14 @@
 //! reducers from then on.
 
 use super::pickle;
+use crate::once::Once;
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::PyDict;
 use std::sync::atomic::{AtomicIsize, Ordering};
 
 /// `multiprocessing.reduction.ForkingPickler._extra_reducers`, once the program has imported that.
-static TABLE: PyOnceLock<Py<PyDict>> = PyOnceLock::new();
+static TABLE: Once<Py<PyDict>> = Once::new();
 
 /// The number of entries at the last look.
 static ENTRIES: AtomicIsize = AtomicIsize::new(-1);
@@ -44,7 +44,7 @@ fn look(py: Python<'_>) {
             // Half imported, by another thread: it is looked at again.
             Err(_) => return,
             Ok(None) => return ENTRIES.store(seen, Ordering::Relaxed),
-            Ok(Some(table)) => _ = TABLE.set(py, table.unbind()),
+            Ok(Some(table)) => TABLE.set(py, table.unbind()),
         }
     }
     let Some(table) = TABLE.get(py) else {

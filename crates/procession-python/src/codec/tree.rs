@@ -12,6 +12,7 @@
 
 use super::instance::{self, Seen};
 use super::pickle;
+use crate::interpreter::FREE_THREADED;
 use procession_core::family::handle::HANDLE_BYTES;
 use procession_core::message::block;
 use procession_core::message::tag::{
@@ -34,9 +35,12 @@ pub fn encode(obj: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> bool {
         count: 0,
         nodes: 0,
         new: None,
+        frozen: Vec::new(),
     };
     let encoded = writer.object(obj.as_borrowed(), 0);
-    let new = writer.new;
+    let Writer { new, frozen, .. } = writer;
+    // Not before the whole tree is written: see `Writer::frozen`.
+    drop(frozen);
     if !encoded {
         out.truncate(start);
         // Only now, when nothing of the tree is borrowed: this may run Python code. The next one of the kind profits.
@@ -58,7 +62,13 @@ struct Writer<'a> {
     nodes: usize,
     /// A class that occurred for the first time, to be examined afterwards.
     new: Option<Py<PyType>>,
+    /// On a free-threaded interpreter: the copies of the lists and dictionaries that are written in their place. They keep
+    /// what is in them, so that no address in `seen` becomes that of another object, whatever other threads do.
+    frozen: Vec<Py<PyAny>>,
 }
+
+/// A function of the interpreter that copies a list or dictionary in one step, which no other thread's change divides.
+type Freeze = unsafe extern "C" fn(*mut PyObject) -> *mut PyObject;
 
 impl Writer<'_> {
     /// Writes the object. Returns false if it is left to pickle.
@@ -69,7 +79,8 @@ impl Writer<'_> {
         }
         let (py, pointer) = (obj.py(), obj.as_ptr());
         // SAFETY: each cast and each call follows a check of the object's exact type. Items are borrowed from their tuple
-        // or list, which keeps them: none of these functions runs Python code for exact built-ins.
+        // or list, which keeps them: none of these functions runs Python code for exact built-ins, and what other threads
+        // could change meanwhile is copied first (`frozen`).
         unsafe {
             if pointer == ffi::Py_None() {
                 self.out.push(NONE);
@@ -95,9 +106,7 @@ impl Writer<'_> {
                     let item = |i| Borrowed::from_ptr(py, ffi::PyTuple_GetItem(pointer, i));
                     self.head(TUPLE, len) && (0..len).all(|i| self.object(item(i), depth + 1))
                 } else if ffi::PyList_CheckExact(pointer) != 0 {
-                    let len = ffi::PyList_Size(pointer);
-                    let item = |i| Borrowed::from_ptr(py, ffi::PyList_GetItem(pointer, i));
-                    self.head(LIST, len) && (0..len).all(|i| self.object(item(i), depth + 1))
+                    self.list(obj, depth)
                 } else if ffi::PyDict_CheckExact(pointer) != 0 {
                     self.dict(DICT, obj.cast_unchecked(), depth)
                 } else {
@@ -135,16 +144,67 @@ impl Writer<'_> {
         text.to_str().is_ok_and(|text| self.run(STR, text.as_bytes()))
     }
 
+    /// Copies a list or dictionary, if other threads may change it during the walk. Returns the address of the copy, which
+    /// lives as long as this writer, or that of the container itself; None if it has more items than a tree may have, or
+    /// there is no memory.
+    #[inline]
+    fn frozen(
+        &mut self,
+        container: Borrowed<'_, '_, PyAny>,
+        len: isize,
+        freeze: Freeze,
+    ) -> Option<*mut PyObject> {
+        if !FREE_THREADED {
+            return Some(container.as_ptr());
+        }
+        if len > MOST_NODES as isize {
+            return None;
+        }
+        let py = container.py();
+        // SAFETY: the container is of the type that `freeze` copies. The call returns a new reference, or null with an
+        // exception, which is cleared.
+        let copy = unsafe { Bound::from_owned_ptr_or_err(py, freeze(container.as_ptr())) }.ok()?;
+        let pointer = copy.as_ptr();
+        self.frozen.push(copy.unbind());
+        Some(pointer)
+    }
+
+    /// Writes what is exactly a list.
+    fn list(&mut self, list: Borrowed<'_, '_, PyAny>, depth: usize) -> bool {
+        let py = list.py();
+        // SAFETY: the object is a list (the caller's check), so its copy is a tuple. Items are borrowed from one of them,
+        // which keeps them: nobody else changes it during the walk.
+        unsafe {
+            let len = ffi::PyList_Size(list.as_ptr());
+            let Some(pointer) = self.frozen(list, len, ffi::PyList_AsTuple) else {
+                return false;
+            };
+            if FREE_THREADED {
+                let len = ffi::PyTuple_Size(pointer);
+                let item = |i| Borrowed::from_ptr(py, ffi::PyTuple_GetItem(pointer, i));
+                self.head(LIST, len) && (0..len).all(|i| self.object(item(i), depth + 1))
+            } else {
+                let item = |i| Borrowed::from_ptr(py, ffi::PyList_GetItem(pointer, i));
+                self.head(LIST, len) && (0..len).all(|i| self.object(item(i), depth + 1))
+            }
+        }
+    }
+
     fn dict(&mut self, tag: u8, dict: Borrowed<'_, '_, PyDict>, depth: usize) -> bool {
-        if !self.head(tag, dict.len() as isize) {
+        let py = dict.py();
+        let Some(dict) = self.frozen(dict.as_any().as_borrowed(), dict.len() as isize, ffi::PyDict_Copy)
+        else {
+            return false;
+        };
+        // SAFETY: a dictionary.
+        if !self.head(tag, unsafe { ffi::PyDict_Size(dict) }) {
             return false;
         }
         let (mut at, mut key, mut value) = (0, std::ptr::null_mut(), std::ptr::null_mut());
         // SAFETY: a dictionary, which keeps its keys and values. Nothing changes it between two steps, since no Python code
-        // runs.
+        // runs, and no other thread knows the copy.
         unsafe {
-            while ffi::PyDict_Next(dict.as_ptr(), &mut at, &mut key, &mut value) != 0 {
-                let py = dict.py();
+            while ffi::PyDict_Next(dict, &mut at, &mut key, &mut value) != 0 {
                 if !self.object(Borrowed::from_ptr(py, key), depth + 1)
                     || !self.object(Borrowed::from_ptr(py, value), depth + 1)
                 {

@@ -1,18 +1,18 @@
 //! The handshake of connections, as bytes in and bytes out; it does no input or output itself.
 
 use super::transfer::os_error;
+use crate::once::Once;
 use procession_core::connection::auth::{self, Refusal};
 use procession_core::connection::handshake as core;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyType};
 use rustix::rand::{GetRandomFlags, getrandom};
 use std::sync::{Mutex, MutexGuard};
 
 /// Returns a `procession.context.AuthenticationError` for a refusal.
 fn refused(py: Python<'_>, refusal: Refusal) -> PyErr {
-    static TYPE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    static TYPE: Once<Py<PyType>> = Once::new();
     TYPE.import(py, "procession.context", "AuthenticationError")
         .map_or_else(|e| e, |kind| PyErr::from_type(kind.clone(), refusal.to_string()))
 }
@@ -63,7 +63,8 @@ impl Handshake {
     /// Takes bytes that were received. Raises AuthenticationError if the other side has failed; only the outgoing bytes are
     /// still sent to it then.
     fn feed(&self, py: Python<'_>, bytes: &[u8]) -> PyResult<()> {
-        self.inner()?.feed(bytes).map_err(|refusal| refused(py, refusal))
+        let fed = self.inner()?.feed(bytes);
+        fed.map_err(|refusal| refused(py, refusal)) // which may import a module, and so not while it is locked
     }
 
     #[getter]

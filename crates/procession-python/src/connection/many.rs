@@ -3,10 +3,10 @@
 use super::transfer::awaited;
 use super::wire::Wire;
 use crate::descriptors::borrow;
+use crate::once::intern;
 use crate::shared::within;
 use procession_core::sys::stream::{Awaited, Events, READABLE};
 use pyo3::exceptions::{PyTypeError, PyValueError};
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyInt, PyList};
 

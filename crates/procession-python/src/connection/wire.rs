@@ -14,13 +14,13 @@ use crate::descriptors;
 use crate::interpreter::DETACH_ABOVE;
 use crate::memory::fresh::Fresh;
 use crate::memory::view::View;
+use crate::once::Once;
 use crate::shared::within;
 use procession_core::connection::adaptive_poll::AdaptivePoll;
 use procession_core::connection::frame::{Head, LONGEST_HEAD, Parsed, parse};
 use procession_core::sys::stream::{self, Kind};
 use pyo3::exceptions::{PyMemoryError, PyOSError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyTuple, PyType};
 use std::io::IoSlice;
 use std::os::fd::{AsRawFd, IntoRawFd};
@@ -259,7 +259,7 @@ impl Drop for Wire {
 }
 
 fn too_short(py: Python<'_>, message: Bound<'_, PyBytes>) -> PyErr {
-    static TYPE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    static TYPE: Once<Py<PyType>> = Once::new();
     TYPE.import(py, "procession.context", "BufferTooShort")
         .and_then(|kind| kind.call1((message,)))
         .map_or_else(|e| e, PyErr::from_value)
@@ -486,9 +486,12 @@ impl Wire {
     /// Set for both ends of a new pipe, and for the copy of an end in another process.
     #[setter(_side_channel)]
     fn set_side_channel(&self, side_channel: Option<Py<SideChannel>>) {
-        if let Ok(mut place) = self.side_channel.lock() {
-            *place = side_channel;
-        }
+        let before = match self.side_channel.lock() {
+            Ok(mut place) => std::mem::replace(&mut *place, side_channel),
+            Err(_) => None,
+        };
+        // Not before the mutex is unlocked: dropping the dictionary may wait.
+        drop(before);
     }
 
     // --- private attributes of multiprocessing's class that programs use ---

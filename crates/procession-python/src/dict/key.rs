@@ -9,9 +9,9 @@
 
 use crate::codec::tree::{self, i64_of};
 use crate::codec::{message, pickle};
+use crate::once::Once;
 use pyo3::exceptions::{PyRecursionError, PyTypeError};
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyBytes, PyFloat, PyFrozenSet, PyInt, PyString, PyTuple, PyType};
 
 /// A key as bytes.
@@ -130,7 +130,7 @@ fn object(key: &Bound<'_, PyAny>, out: &mut Vec<u8>, is_exact: &mut bool, depth:
     if let Some(base) = as_base(key)? {
         return object(&base, out, is_exact, depth + 1);
     }
-    static CANONICAL: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    static CANONICAL: Once<Py<PyAny>> = Once::new();
     let canonical = CANONICAL.get_or_try_init(key.py(), || {
         let module = key.py().import("procession._memory.shared_dict")?;
         Ok::<_, PyErr>(module.getattr("_canonical")?.unbind())

@@ -5,12 +5,12 @@ use super::task::{self, How, told};
 use crate::descriptors::borrow;
 use crate::errors::{raised, system_error};
 use crate::label;
+use crate::once::Once;
 use crate::shared::{waited, within};
 use procession_core::pool::layout::MOST_WORKERS;
 use procession_core::pool::{Definition, Event, Options, Phase, Pool, Report, Submission};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyString, PyTuple, PyType};
 use std::collections::HashMap;
 use std::os::fd::{OwnedFd, RawFd};
@@ -82,10 +82,11 @@ impl PoolEngine {
             } else {
                 HashMap::new()
             };
-            known.insert(key, (function.clone().unbind(), definition.clone()));
-            old
+            // Another thread may have found it at the same time.
+            let twin = known.insert(key, (function.clone().unbind(), definition.clone()));
+            (old, twin)
         } else {
-            HashMap::new()
+            (HashMap::new(), None)
         };
         // Outside the lock: dropping a function may run Python code.
         drop(old);
@@ -133,7 +134,7 @@ const MUCH_IN_BYTES: usize = 1 << 18;
 
 /// Returns the arguments, with long `bytes` wrapped so that pickle sends them out of band.
 fn apart(args: Bound<'_, PyTuple>) -> PyResult<Bound<'_, PyTuple>> {
-    static APART: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    static APART: Once<Py<PyType>> = Once::new();
     let long = |arg: &Bound<'_, PyAny>| {
         arg.cast_exact::<PyBytes>()
             .is_ok_and(|bytes| bytes.as_bytes().len() >= MUCH_IN_BYTES)
@@ -152,7 +153,7 @@ fn apart(args: Bound<'_, PyTuple>) -> PyResult<Bound<'_, PyTuple>> {
 
 /// Whether pickle sends the object by its name alone: a function of a module, a built-in function, a class.
 fn is_named(obj: &Bound<'_, PyAny>) -> PyResult<bool> {
-    static KINDS: PyOnceLock<(Py<PyType>, Py<PyType>, Py<PyType>)> = PyOnceLock::new();
+    static KINDS: Once<(Py<PyType>, Py<PyType>, Py<PyType>)> = Once::new();
     let py = obj.py();
     let (function, builtin, module) = KINDS.get_or_try_init(py, || {
         let types = py.import("types")?;

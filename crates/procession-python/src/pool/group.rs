@@ -2,10 +2,10 @@
 
 use super::task::{self, How, told};
 use crate::errors::raised;
+use crate::once::Once;
 use crate::shared::{waited, within};
 use procession_core::pool::{Batch, Definition, Outcome, Pool, Submission, TaskOptions, WaitOutcome};
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyIterator, PyList, PyRange, PySlice, PyType};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -86,7 +86,7 @@ impl<'py> Source<'py> {
 
     /// Returns a list or range with the next `count` items; with fewer if there are no more.
     fn part(&mut self, count: usize) -> PyResult<Bound<'py, PyAny>> {
-        static ISLICE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+        static ISLICE: Once<Py<PyType>> = Once::new();
         match self {
             Source::Sequence(sequence, at) => {
                 let part = PySlice::new(sequence.py(), *at as isize, (*at + count) as isize, 1);

@@ -4,6 +4,7 @@ use super::task::{How, result, unpacked};
 use crate::codec::message::{self, Buffers};
 use crate::errors::raised;
 use crate::interpreter::DETACH_ABOVE;
+use crate::once::Once;
 use crate::shared::waited;
 use procession_core::family::Handle;
 use procession_core::pool::layout::{HEAD, Head, TIMED};
@@ -15,7 +16,6 @@ use procession_core::sys::clock::Deadline;
 use procession_core::sys::procfs;
 use pyo3::exceptions::{PyKeyboardInterrupt, PyStopIteration, PySystemExit};
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyList, PyTuple, PyType};
 use std::collections::HashMap;
 
@@ -304,8 +304,8 @@ fn mapped<'py>(
     items: &Bound<'py, PyAny>,
     starred: bool,
 ) -> PyResult<Bound<'py, PyAny>> {
-    static MAP: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-    static STARMAP: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    static MAP: Once<Py<PyType>> = Once::new();
+    static STARMAP: Once<Py<PyType>> = Once::new();
     let py = function.py();
     let kind = if starred {
         STARMAP.import(py, "itertools", "starmap")?
@@ -325,7 +325,7 @@ fn undisturbed(py: Python<'_>, rest: PyResult<()>) -> PyResult<()> {
 }
 
 fn is_function(obj: &Bound<'_, PyAny>) -> PyResult<bool> {
-    static KIND: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    static KIND: Once<Py<PyType>> = Once::new();
     Ok(obj.get_type().is(KIND.import(obj.py(), "types", "FunctionType")?))
 }
 

@@ -1,5 +1,6 @@
 //! Started processes and the fork server, for the facade's start methods.
 
+use super::environment;
 use super::member::Member;
 use crate::descriptors::{borrow_open, take};
 use crate::errors::system_text;
@@ -12,7 +13,7 @@ use procession_core::sys::{cgroup, cpu, event, pidfd, procfs, spawn as system};
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
-use std::ffi::{CStr, CString, OsString, c_char};
+use std::ffi::{CString, OsString};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStringExt;
@@ -132,8 +133,7 @@ fn start(
     held: bool,
 ) -> PyResult<(u32, Option<OwnedFd>)> {
     let args: Vec<CString> = args.into_iter().map(|arg| arg.0).collect();
-    // Copied while attached: Python changes the environment only while attached, too.
-    let env = environment();
+    let env = environment::copied(py)?;
     let fds = borrowed(fds)?;
     let numbers = numbers.unwrap_or_else(|| (system::FIRST..).take(fds.len()).collect());
     if numbers.len() != fds.len() || numbers.iter().any(|number| *number < 0) {
@@ -384,24 +384,6 @@ impl<'a, 'py> FromPyObject<'a, 'py> for Text {
             .map(Text)
             .map_err(|_| PyValueError::new_err("embedded null byte"))
     }
-}
-
-/// Copies the environment of C programs, which `os.environ` changes too.
-fn environment() -> Vec<CString> {
-    unsafe extern "C" {
-        static environ: *const *const c_char;
-    }
-    let mut copied = Vec::new();
-    // SAFETY: `environ` is null or points to an array of C strings that ends with a null pointer. A thread that changes
-    // it through Python is attached to the interpreter, and so is this one, so it does not change during the copy.
-    unsafe {
-        let mut next = environ;
-        while !next.is_null() && !(*next).is_null() {
-            copied.push(CStr::from_ptr(*next).to_owned());
-            next = next.add(1);
-        }
-    }
-    copied
 }
 
 /// Borrows the descriptors that the program lends to a call. Raises OSError (EBADF) if one is not open.

@@ -58,7 +58,7 @@ impl Queue {
         block: Option<&Bound<'_, PyAny>>,
         timeout: Option<f64>,
     ) -> PyResult<()> {
-        let name = pyo3::intern!(slf.py(), "_procession_put_through_end");
+        let name = crate::once::intern!(slf.py(), "_procession_put_through_end");
         slf.call_method1(name, (obj, block, timeout)).map(|_| ())
     }
 
@@ -69,7 +69,7 @@ impl Queue {
         block: Option<&Bound<'py, PyAny>>,
         timeout: Option<f64>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let name = pyo3::intern!(slf.py(), "_procession_get_through_end");
+        let name = crate::once::intern!(slf.py(), "_procession_get_through_end");
         slf.call_method1(name, (block, timeout))
     }
 

@@ -11,15 +11,14 @@
 use super::Queue;
 use crate::codec::message;
 use crate::errors::raised;
+use crate::once::{Once, intern};
 use crate::shared::Attached;
 use procession_core::family::{Family, Seat};
 use procession_core::queue::{Got, PeerEvent};
 use procession_core::sync::caller::{Caller, Step};
 use procession_core::sys::clock::Deadline;
 use pyo3::exceptions::PyEOFError;
-use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::{
     PyBool, PyByteArray, PyBytes, PyDict, PyDictItems, PyDictKeys, PyDictValues, PyFloat, PyFrozenSet, PyInt,
     PyList, PyString, PyTuple,
@@ -196,7 +195,7 @@ impl RpcChannel {
             return Ok(value);
         }
         drop(answer);
-        static UNPACKED: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        static UNPACKED: Once<Py<PyAny>> = Once::new();
         let unpacked = UNPACKED.import(py, "procession._manager.proxies", "unpacked")?;
         unpacked.call1((proxy, kind, value))
     }

@@ -8,12 +8,13 @@
 
 use super::fast::{AtOnce, definition, receiver};
 use super::lock::{Lock, RLock};
+use crate::once::intern;
+use pyo3::PyTypeInfo;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::ffi::{self, PyObject};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
-use pyo3::{PyTypeInfo, intern};
 use std::os::raw::c_void;
 use std::ptr;
 use std::sync::OnceLock;
