@@ -2,9 +2,8 @@
 
 zig (the package `ziglang`) compiles and links for all of them on one machine, and against symbols of old C libraries:
 so a wheel runs on systems that are older than this machine. There is one wheel for all CPythons (abi3), and one for the
-free-threaded 3.14, which has no stable interface: the extension declares that it needs the GIL, so this interpreter
-switches it on. What cannot be built here is skipped aloud: a target needs the standard library of Rust (`rustup target
-add TARGET`), the free-threaded wheel needs its interpreter.
+free-threaded 3.14, which has no stable interface. What cannot be built here is skipped aloud: a target needs the
+standard library of Rust (`rustup target add TARGET`), the free-threaded wheel needs its interpreter.
 
 Each wheel is checked: maturin looks for the symbols that the tag allows, its size has a limit, and it names no folder
 of this machine. `make wheel-test` uses the wheel of this machine. Wheels for other processors are not run here.
@@ -15,12 +14,13 @@ from __future__ import annotations
 import argparse
 import os
 import platform
-import shutil
 import subprocess
 import sys
 import tomllib
 import zipfile
 from pathlib import Path
+
+from other_pythons import FREE_THREADED, find
 
 # Rust's name of a target, and the oldest system on which its wheel is installed (PEP 600, PEP 656)
 WHEELS = {
@@ -29,7 +29,6 @@ WHEELS = {
     "x86_64-unknown-linux-musl": "musllinux_1_2",
     "aarch64-unknown-linux-musl": "musllinux_1_2",
 }
-FREE_THREADED = "python3.14t"
 MOST = 8_000_000  # bytes of a wheel
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = Path(sys.executable).parent  # of the environment that has maturin and zig
@@ -99,10 +98,10 @@ def main() -> int:
             continue
         wheels = [build(target, tag, options.out)]
         if target == f"{platform.machine()}-unknown-linux-gnu":
-            if python := shutil.which(FREE_THREADED):
+            if python := find(FREE_THREADED):
                 wheels.append(build(target, tag, options.out, python))
             else:
-                print(f"a wheel for free-threaded CPython: SKIPPED, there is no {FREE_THREADED} here")
+                print(f"a wheel for free-threaded CPython: SKIPPED, there is no Python {FREE_THREADED} here")
         for wheel in wheels:
             wrong |= not check(wheel)
     return int(wrong)

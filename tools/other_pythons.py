@@ -1,8 +1,8 @@
 """Runs the tests on every CPython that is found besides the one of .venv.
 
-The wheel is built once: the extension uses Python's stable interface, so one build serves all versions. Each Python
-gets an environment of its own, .venv-X.Y. The tests of clusters need Dask, which takes a while to install: they
-run only with --clusters.
+The wheel is built once: the extension uses Python's stable interface, so one build serves all versions. A free-threaded
+Python has no such interface, and gets a build of its own. Each Python gets an environment of its own, .venv-X.Y. The
+tests of clusters need Dask, which takes a while to install: they run only with --clusters.
 """
 
 from __future__ import annotations
@@ -15,7 +15,13 @@ import sys
 from pathlib import Path
 
 VERSIONS = ("3.11", "3.12", "3.13", "3.14", "3.15")
-ASK = "import sys, venv, ensurepip; print(sys.implementation.name, '%d.%d' % sys.version_info[:2])"
+FREE_THREADED = "3.14t"  # as its program is named; older ones are not supported by PyO3
+ALL = (*VERSIONS, FREE_THREADED)
+ASK = """
+import sys, sysconfig, venv, ensurepip
+free = "t" if sysconfig.get_config_var("Py_GIL_DISABLED") else ""
+print(sys.implementation.name, "%d.%d%s" % (*sys.version_info[:2], free))
+"""
 
 
 def answers(executable: str, version: str) -> bool:
@@ -31,7 +37,8 @@ def find(version: str) -> str | None:
     """An interpreter of that version: from PATH, or from where pyenv keeps its versions."""
     on_path = shutil.which(f"python{version}")
     pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv", "versions")
-    kept = sorted(pyenv.glob(f"{version}.*/bin/python3"), key=lambda path: path.parts[-3].split("."), reverse=True)
+    number, free = version.rstrip("t"), "t" if version.endswith("t") else ""
+    kept = sorted(pyenv.glob(f"{number}.*{free}/bin/python3"), key=lambda path: path.parts[-3].split("."), reverse=True)
     candidates = ([on_path] if on_path else []) + [str(path) for path in kept]
     return next((candidate for candidate in candidates if answers(candidate, version)), None)
 
@@ -43,9 +50,13 @@ def run(*command: str | Path) -> None:
         raise SystemExit(done.returncode)
 
 
-def build_wheel(maturin: str, folder: Path) -> Path:
+def build_wheel(maturin: str, folder: Path, free_threaded: str | None = None) -> Path:
+    """Builds the wheel for all Pythons, or the one for this free-threaded Python. Empties the folder first."""
     shutil.rmtree(folder, ignore_errors=True)
-    run(maturin, "build", "--release", "--quiet", "--out", folder)
+    command: list[str | Path] = [maturin, "build", "--release", "--quiet", "--out", folder]
+    if free_threaded:  # in a folder of its own, or each build would compile PyO3 anew
+        command += ["--interpreter", free_threaded, "--target-dir", "target/free-threaded"]
+    run(*command)
     [wheel] = folder.glob("*.whl")
     return wheel
 
@@ -89,13 +100,17 @@ def main() -> int:
     parser.add_argument("--clusters", action="store_true", help="run the tests of clusters, instead of all others")
     options = parser.parse_args()
     here = f"{sys.version_info.major}.{sys.version_info.minor}"
-    found = {version: find(version) for version in VERSIONS if version != here}
+    found = {version: find(version) for version in ALL if version != here}
     for version, executable in found.items():
         print(f"Python {version}: {executable or 'not found, NOT TESTED'}", flush=True)
     present = {version: executable for version, executable in found.items() if executable}
+    if options.clusters and present.pop(FREE_THREADED, None):
+        print(f"Python {FREE_THREADED}: the tests of clusters are NOT RUN there")
     if present:
         wheel = build_wheel(options.maturin, options.wheels)
         for version, executable in present.items():
+            if version == FREE_THREADED:
+                wheel = build_wheel(options.maturin, options.wheels / "free-threaded", executable)
             print(f"--- {'the tests of clusters' if options.clusters else 'the tests'} on Python {version}", flush=True)
             test_with(executable, version, wheel, options.workers, options.clusters)
     return 0

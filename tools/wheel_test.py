@@ -1,8 +1,9 @@
 """Builds the wheel, and has it prove itself where there is nothing but a Python.
 
-There is one wheel for all CPythons. For each that is found, it is installed into a new environment, without a compiler
-or anything else in PATH, and there runs a small program under every start method, and one that knows nothing of it. The
-command `procession` must read the stacks of a program without the program py-spy.
+There is one wheel for all CPythons, and one for the free-threaded ones. For each Python that is found, it is installed
+into a new environment, without a compiler or anything else in PATH, and there runs a small program under every start
+method, and one that knows nothing of it. The command `procession` must read the stacks of a program without the program
+py-spy.
 
 With --use, a wheel that is there already proves itself on the Python that runs this program. So the wheels of a release
 are used on other machines, where nothing is built.
@@ -22,7 +23,7 @@ import zipfile
 from pathlib import Path
 
 import build_plain_wheel
-from other_pythons import VERSIONS, build_wheel, find
+from other_pythons import ALL, FREE_THREADED, build_wheel, find
 
 METHODS = ("fork", "spawn", "forkserver")
 
@@ -135,11 +136,19 @@ def installed(executable: str, wheel: Path, folder: Path) -> Path:
     return path
 
 
+LOCK = """
+import sys, procession, procession._core
+print(getattr(sys, "_is_gil_enabled", lambda: True)())
+"""
+
+
 def prove(executable: str, version: str, wheel: Path) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         path = installed(executable, wheel, folder)
         python = path / "python"
+        has_lock = run(python, "-c", LOCK, folder=folder, path=path)
+        assert has_lock == f"{'cp314t' not in wheel.name}\n", f"{wheel.name} turns the interpreter's lock on"
         for package, command in (("procession", ()), ("multiprocessing", ("-m", "procession"))):
             program = folder / f"with_{package}.py"
             program.write_text(PROGRAM.format(package=package))
@@ -188,9 +197,12 @@ def main() -> int:
     wheel = build_wheel(options.maturin, options.wheels).absolute()  # it empties the folder first
     plain = build_plain_wheel.build(options.wheels / "plain").absolute()
     check_contents(wheel)
-    for version in VERSIONS:
+    for version in ALL:
         executable = find(version)
         if executable:
+            if version == FREE_THREADED:
+                wheel = build_wheel(options.maturin, options.wheels / "free-threaded", executable).absolute()
+                check_contents(wheel)
             prove(executable, version, wheel)
             prove_plain(executable, version, plain)
         else:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import sysconfig
 import tomllib
 import zipfile
 from pathlib import Path
@@ -32,3 +34,11 @@ def test_a_wheel_that_names_a_folder_of_the_machine_is_found(wheels, tmp_path, c
     assert wheels.folders_in(path) == ([str(ROOT)] if named else [])
     assert wheels.check(path) is not named
     assert ("NAMES" in capsys.readouterr().out) is named
+
+
+def test_a_free_threaded_python_is_not_taken_for_one_with_the_lock(tool):
+    pythons = tool("other_pythons")
+    free = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
+    number = f"{sys.version_info.major}.{sys.version_info.minor}"
+    assert pythons.answers(sys.executable, number) is not free
+    assert pythons.answers(sys.executable, f"{number}t") is free
