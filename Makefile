@@ -179,6 +179,11 @@ nextest: | platform ## Run the Rust tests with cargo-nextest, if it is installed
 	then $(INTERRUPTIBLE) cargo nextest run --workspace --exclude procession-python --features '$(RUST_FEATURES)' --retries 1 --cargo-quiet --status-level slow --final-status-level flaky; \
 	else echo "nextest: SKIPPED, there is no cargo-nextest here"; fi
 
+# `make aarch64-test ARM='--python queue sync'` runs folders of tests/ there.
+.PHONY: aarch64-test
+aarch64-test: $(VENV)/.stamp-tools ## Run tests of the core on aarch64 in an emulator, with pages of 4 KiB and 16 KiB (ARM='--pages 16k')
+	$(BIN)/python tools/aarch64_test.py $(ARM)
+
 # A nightly compiler with the sources of the standard library, which ThreadSanitizer must see compiled (`make tsan`).
 NIGHTLY_SRC = $(wildcard $(shell rustc +nightly --print sysroot 2>/dev/null)/lib/rustlib/src/rust/library)
 HOST = $(shell rustc -vV | sed -n 's/^host: //p')
