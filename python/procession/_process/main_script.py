@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import io
+import _io
 import os
 import sys
 
@@ -44,7 +44,7 @@ def read_script(path: str, run_name: str) -> tuple[CodeType, ModuleType]:
         assert code is not None
         return code, new_module(run_name, path, compiled)
     loader = SourceFileLoader(run_name, path)
-    with io.open_code(path) as file:
+    with _io.open_code(path) as file:
         # not the loader's get_code(), which would write a __pycache__ next to the script
         code = compile(file.read(), path, "exec", dont_inherit=True)
     return code, new_module(run_name, path, loader)
