@@ -354,3 +354,12 @@ def test_a_handle_of_another_cluster_is_refused_with_a_sentence(cluster, tmp_pat
     again = pickle.loads(path.read_bytes())
     queue.put(1)
     assert again.get() == 1
+
+
+def test_a_moved_array_is_sent_as_any_other(cluster):
+    queue = cluster.Queue()
+    array = numpy.arange(10)
+    queue.put({"moved": mp.move(array)})
+    assert queue.get(timeout=PATIENCE)["moved"].tolist() == array.tolist()
+    with cluster.Pool(1) as pool:
+        assert pool.apply(numpy.sum, (mp.move(array),)) == 45

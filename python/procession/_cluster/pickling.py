@@ -13,6 +13,7 @@ import sys
 
 from .. import _alias, reduction
 from .._serialize import by_value
+from .._serialize.move import move
 from .refusal import Refused, is_of_family, locate, refuse
 
 TYPE_CHECKING = False
@@ -108,8 +109,8 @@ def loads(pickled: Any, *, buffers: Iterable[Any] | None = None) -> Any:
 
 
 def reducers() -> dict[Any, Any]:
-    """Returns the reducers for plain pickle: those that were registered, and refusals."""
-    table: dict[Any, Any] = {**copyreg.dispatch_table, **reduction._reducers()}
+    """Returns the reducers for plain pickle: those that were registered, that of `move`, and refusals."""
+    table: dict[Any, Any] = {**copyreg.dispatch_table, **reduction._reducers(), move: _unmoved}
     for name in ("procession.connection", "multiprocessing.connection"):
         connection = sys.modules.get(name)
         if connection is not None:  # pickling one starts a server for its descriptor
@@ -139,6 +140,8 @@ def _make_careful_class() -> Any:
             refuse(obj)
         elif hasattr(obj, "_procession_remote"):
             return _proxy(obj)
+        elif type(obj) is move:
+            return _unmoved(obj)
         return base.reducer_override(self, obj)
 
     return type("Careful", (base,), {"_main_is_there": False, "reducer_override": reducer_override})
@@ -149,6 +152,15 @@ def _proxy(obj: Any) -> Any:
     from .manager import with_key
 
     return with_key(obj) if isinstance(obj, BaseProxy) else NotImplemented
+
+
+def _unmoved(obj: Any) -> Any:
+    """Reduces a `move`: no memory is shared with another machine, so its object is sent as any other."""
+    return _same, (obj._obj,)
+
+
+def _same(obj: Any) -> Any:
+    return obj
 
 
 _made: Any = None
