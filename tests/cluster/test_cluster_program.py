@@ -15,6 +15,18 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import Barrier, JoinableQueue, Manager, Pool, Process, Queue, SimpleQueue, Value
 from multiprocessing import Condition, Event, Lock, RLock, BoundedSemaphore, Semaphore
 
+counts = {"begun": 0}
+
+def keep(lock, step):
+    global kept
+    kept = lock, step
+    counts["begun"] += 1
+
+def guarded(n):
+    lock, step = kept
+    with lock:
+        return n * step * counts["begun"]
+
 def square(n):
     return n * n, multiprocessing.__name__, os.getppid()
 
@@ -37,6 +49,12 @@ if __name__ == "__main__":
     assert {name for _, name, _ in found} == {"procession"}
     assert os.getpid() not in {parent for _, _, parent in found}
     assert multiprocessing.cpu_count() == 2
+    step, counts["begun"] = 3, 0
+    with Pool(2, keep, (Lock(), step)) as pool:
+        assert pool.map(guarded, range(4)) == [0, 3, 6, 9]
+        assert pool.apply(guarded, (5,)) == 15
+    with ProcessPoolExecutor(2, initializer=keep, initargs=(Lock(), step)) as executor:
+        assert list(executor.map(guarded, range(4))) == [0, 3, 6, 9]
     with Manager() as manager:
         shared = manager.dict()
         processes = [Process(target=put, args=(shared, key)) for key in range(3)]

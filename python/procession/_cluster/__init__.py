@@ -16,6 +16,7 @@ On the client's side:
 - `share`: how many workers of a pool each node has
 - `link`: the connection of one pool to one node: what was sent there, and how much may be
 - `pickling`: objects for another machine: by value if they are of the main module, refused if they are of the family
+- `main_globals`: what an initializer leaves in global variables of the main module
 - `refusal`: which objects are refused, and what the error says
 
 - `process`: `ClusterProcess`, which runs on a node, and its connection

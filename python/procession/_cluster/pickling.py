@@ -10,10 +10,12 @@ import copyreg
 import io
 import pickle
 import sys
+from types import FunctionType
 
 from .. import _alias, reduction
 from .._serialize import by_value
 from .._serialize.move import move
+from .main_globals import with_kept
 from .refusal import Refused, is_of_family, locate, refuse
 
 TYPE_CHECKING = False
@@ -142,7 +144,8 @@ def _make_careful_class() -> Any:
             return _proxy(obj)
         elif type(obj) is move:
             return _unmoved(obj)
-        return base.reducer_override(self, obj)
+        reduced = base.reducer_override(self, obj)
+        return with_kept(obj, reduced) if isinstance(obj, FunctionType) else reduced
 
     return type("Careful", (base,), {"_main_is_there": False, "reducer_override": reducer_override})
 

@@ -6,7 +6,7 @@ import os
 from pickle import PickleBuffer
 
 from .._pool import worker
-from . import pickling, sync, uploads
+from . import main_globals, pickling, sync, uploads
 from .frames import safe, writable
 
 TYPE_CHECKING = False
@@ -37,13 +37,16 @@ def begin(init: Sequence[bytes], node: str, folder: str, relay: str) -> None:
         return
     pickled, *buffers = init
     try:
-        initializer, initargs = pickling.loads(pickled, buffers=writable(buffers))
+        with main_globals.arriving() as variables:
+            initializer, initargs = pickling.loads(pickled, buffers=writable(buffers))
     except Exception as error:
         raise InitializerFailed(described(unreadable(error, node), node, None)) from None
+    before = [dict(each) for each in variables]
     try:
         initializer(*initargs)
     except Exception as error:
         raise InitializerFailed(described(error, node, None)) from None
+    main_globals.keep(variables, before)
 
 
 def run_call(definition: bytes, node: str, pickled: bytes, buffers: Sequence[Any]) -> tuple[Any, ...]:
