@@ -36,8 +36,9 @@ Runs a Python program in which `import multiprocessing` means Procession, in all
   ARGUMENT     the program's own arguments: its sys.argv[1:]
 
   --cluster ADDRESS
-               runs pools, processes and managers on the Dask cluster whose scheduler
-               has that address, for example tls://host:8786
+               runs pools and processes on the Dask cluster whose scheduler has that
+               address, for example tls://host:8786; they share queues, locks and the
+               like, and the objects of managers
 
   -h, --help   shows this text
   --version    shows the version

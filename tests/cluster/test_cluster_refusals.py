@@ -311,3 +311,8 @@ def test_the_workers_of_a_pool_are_shared_out_by_cores():
     assert plan(4, {"a": 4, "b": 4}, {"a": 4}) == {}
     assert plan(4, {"a": 4, "b": 4}, {"a": 1}) == {"b": 3}
     assert plan(4, {}, {}) == {}
+
+
+def test_a_condition_of_this_machine_names_the_lock_of_a_cluster(cluster):
+    with pytest.raises(TypeError, match=r"of a cluster: use the Condition of the cluster's context"):
+        mp.Condition(cluster.Lock())

@@ -94,3 +94,15 @@ def test_a_thread_that_waits_for_itself_and_a_lock_that_was_left_held_are_found(
     hub.process_ended("two", 1, 0)
     assert [found["kind"] for found in findings(hub.facts())] == ["DEADLOCK", "LEFT HELD"]
     assert "exit code 0" in told("here", hub.facts(), findings(hub.facts()))
+
+
+def test_its_help_has_one_usage():
+    told = subprocess.run(
+        [sys.executable, "-m", "procession.inspect", "why", "--cluster", "tls://host:1", "--help"],
+        capture_output=True,
+        text=True,
+        timeout=3 * PATIENCE,
+        check=True,
+    ).stdout
+    assert told.startswith("usage: procession why --cluster ADDRESS")
+    assert "--timeout SECONDS" in told

@@ -58,7 +58,11 @@ class ClusterContext(BaseContext):
         members = self._members
         if self._closed:
             return "<cluster, closed>"
-        return "<cluster, not connected>" if members is None else f"<cluster {members.address} of {members.nodes}>"
+        return (
+            "<cluster, not connected>"
+            if members is None
+            else f"<cluster {members.address} of {len(members.nodes)} nodes>"
+        )
 
     def members(self) -> Members:
         """Returns the nodes. Connects to the cluster, if that was not done yet. ValueError: the context is closed."""
@@ -282,7 +286,7 @@ def _close_soon(members: Members) -> None:
 def cluster(
     where: Any, *, security: Any = None, node_timeout: float = _TIMEOUT, insecure: bool = False
 ) -> ClusterContext:
-    """Connects to a Dask cluster. Returns a context whose `Pool` runs its calls on the nodes of that cluster.
+    """Connects to a Dask cluster. Returns a context whose pools and processes run on its nodes.
 
     A node is a Dask worker process; its pool has one worker for each thread of that Dask worker. Leaving the `with`
     block, or `close()`, ends the connection, and not the cluster.
@@ -295,7 +299,8 @@ def cluster(
         insecure: allows plain `tcp://` beyond this machine: anyone who reaches a node there can run code on it.
 
     Returns:
-        A context, as of `get_context()`, also for `with`. It has `Pool`, `nodes()`, `cpu_count()` and `close()`, and
+        A context, as of `get_context()`, also for `with`. It has `Pool`, `Process`, `Manager`, `Lock` and `Queue` and
+        the others of their kinds, `upload()`, `nodes()`, `cpu_count()` and `close()`, and
         `procession.futures.ProcessPoolExecutor` takes it as `mp_context`.
 
     Raises:
@@ -306,7 +311,8 @@ def cluster(
             certificates.
         RuntimeError: a node has other versions of Python, Procession or cloudpickle, or lacks them.
 
-    If a node dies, its calls raise `NodeDiedError` or run again (`retries`); if the scheduler dies, `PoolBrokenError`.
+    If a node dies, its calls raise `NodeDiedError` or run again (`retries`); if the scheduler dies, `PoolBrokenError`,
+    and methods of locks and queues raise `ConnectionError`.
     multiprocessing has no such function.
 
     Example:

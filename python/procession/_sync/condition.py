@@ -159,7 +159,10 @@ class Condition(OfLock, _core.Condition, Shared):
 
             lock = RLock() if name is None else RLock(name=name)
         elif not issubclass(type(lock), (_core.Lock, _core.RLock)):  # not those of a cluster
-            raise TypeError(f"a Condition needs a Lock or an RLock, not {lock!r}")
+            text = f"a Condition needs a Lock or an RLock, not {lock!r}"
+            if "._cluster." in type(lock).__module__:
+                text += " of a cluster: use the Condition of the cluster's context"
+            raise TypeError(text)
         _core.Condition._create(self)
         self.name = name
         if name is not None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["findings", "main", "told"]
 
-_USAGE = "usage: procession why --cluster ADDRESS [--json] [--insecure] [--timeout SECONDS]"
+_USAGE = "procession why --cluster ADDRESS [--json] [--insecure] [--timeout SECONDS]"
 _NAMES = {
     "lock": "Lock",
     "rlock": "RLock",
@@ -46,7 +46,9 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--cluster", metavar="ADDRESS", help="of the scheduler, for example tls://host:8786")
     parser.add_argument("--json", action="store_true", help="prints what the scheduler knows, as JSON")
     parser.add_argument("--insecure", action="store_true", help="allows plain tcp:// beyond this machine")
-    parser.add_argument("--timeout", type=float, default=10.0, help="seconds to wait for the scheduler (10)")
+    parser.add_argument(
+        "--timeout", type=float, default=10.0, metavar="SECONDS", help="how long to wait for the scheduler (10)"
+    )
     asked = parser.parse_args(arguments)
     try:
         facts = _ask(asked.cluster, asked.insecure, asked.timeout)
