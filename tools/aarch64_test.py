@@ -216,7 +216,8 @@ def stage_python(job: Path, areas: list[str]) -> str:
     site, project = job / "job" / "site", job / "job" / "project"
     zipfile.ZipFile(wheel).extractall(site)
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--target", str(site)]
-    command += ["--only-binary", ":all:", "--platform", "manylinux_2_28_aarch64", "--python-version", PYTHON]
+    command += ["--only-binary", ":all:", "--python-version", PYTHON]
+    command += [f"--platform=manylinux_2_{minor}_aarch64" for minor in (17, 24, 27, 28, 34)]
     command += ["-r", str(ROOT / "requirements-test.txt"), "numpy"]
     subprocess.run(command, check=True)
     tracked = subprocess.run(["git", "ls-files", "-z"], check=True, cwd=ROOT, stdout=subprocess.PIPE, text=True).stdout
