@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import signal
+import sys
 import time
 import traceback
 from collections.abc import Callable
@@ -28,6 +29,8 @@ class Storm:
         self.function = ""  # in which the last exception was raised
 
     def __enter__(self) -> Storm:
+        # An exception in `__del__` goes to the hook, in which the handler would raise again.
+        self._hook, sys.unraisablehook = sys.unraisablehook, id
         self._before = signal.signal(signal.SIGALRM, self._raise)
         signal.setitimer(signal.ITIMER_REAL, self._longest)
         return self
@@ -35,6 +38,7 @@ class Storm:
     def __exit__(self, *exc: object) -> None:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, self._before)
+        sys.unraisablehook = self._hook
 
     def _raise(self, *_: Any) -> None:
         signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-4, self._longest))

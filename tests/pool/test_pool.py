@@ -534,7 +534,8 @@ def test_statistics_tell_what_each_worker_does():
         assert busy.cancel()
 
 
-def test_numerical_libraries_use_as_many_threads_as_they_are_told(context):
+def test_numerical_libraries_use_as_many_threads_as_they_are_told(context, monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)  # Dask sets it in programs that start nodes
     with context.Pool(2, inner_threads=1) as pool:
         assert pool.apply(os.getenv, ("OMP_NUM_THREADS",)) == "1"
     assert os.environ.get("OMP_NUM_THREADS") != "1"

@@ -54,7 +54,7 @@ async def over(comm: Any, at_scheduler: bool) -> Messages:
     stream = comm.stream
     if stream.writing():
         await stream.write(b"")
-    stream.io_loop.remove_handler(stream.socket)
+    stream.io_loop.remove_handler(stream.fileno())
     made = _OverSocket(comm)
     try:
         await asyncio.get_running_loop().connect_accepted_socket(lambda: made, made.socket)

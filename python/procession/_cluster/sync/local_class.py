@@ -21,9 +21,10 @@ def local_class(kind: type, home: str, with_theirs: bool) -> type:
         with_theirs: whether objects of one machine count as of the class of the standard library, too. It is then
             another base, if the program has imported it.
     """
-    if kind.__module__.rpartition(".")[0] != __package__:
+    package = __name__.rpartition(".")[0]
+    if kind.__module__.rpartition(".")[0] != package:
         return kind
-    local = getattr(import_module(f"{__package__.partition('.')[0]}.{home}"), kind.__name__, None)
+    local = getattr(import_module(f"{package.partition('.')[0]}.{home}"), kind.__name__, None)
     if local is None:
         return kind
     theirs = getattr(sys.modules.get(f"multiprocessing.{home}"), kind.__name__, local) if with_theirs else local
