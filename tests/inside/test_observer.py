@@ -65,7 +65,7 @@ def test_an_observer_takes_no_seat_and_no_descriptor():
     seats = [member.seat for member in mp.inspect().members]
     descriptors = len(os.listdir("/proc/self/fd"))
     for _ in range(20):
-        assert [member.seat for member in mp.inspect().members] == seats
+        assert {member.seat for member in mp.inspect().members} <= set(seats)  # children of other tests may end
     assert len(os.listdir("/proc/self/fd")) == descriptors
     queue.put(1)
     assert queue.get() == 1
