@@ -88,15 +88,14 @@ def test_the_line_of_an_ended_pool_is_written_once_while_another_pool_goes_on():
         assert all(line.startswith("other: 0/0 [") for line in lines[1:]), lines
 
 
-def test_a_program_without_a_pool_is_told_to_have_none(context):
-    queue = context.Queue()
-    with watch(os.getpid(), "--interval", "0.05") as watching:
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_a_program_without_a_pool_is_told_to_have_none(method):
+    with scene("lock_and_join", method) as program, watch(program.pid, "--interval", "0.05") as watching:
         assert watching.stdout is not None
         assert watching.stdout.readline() == "no pool yet: this waits for one, and Ctrl-C ends it\n"
         watching.send_signal(signal.SIGINT)
         output, errors = watching.communicate(timeout=PATIENCE)
     assert (output, errors, watching.returncode) == ("", "", 0)
-    del queue
 
 
 @pytest.mark.parametrize("columns", [48, 60, 80, 120])

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["arriving", "keep", "with_kept"]
 
 # Values that only assigning can change. Where the initializer has not done so, the newer one of the task is right.
-_AS_SENT = (
+_AS_SENT: tuple[type, ...] = (
     *(BuiltinFunctionType, FunctionType, ModuleType, type),
     *(bool, bytes, complex, float, frozenset, int, str, tuple, type(None)),
 )

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
             """Ends the connection."""
 
 
-__all__ = ["Messages", "over"]
+__all__ = ["over"]
 
 _PIECE = 1 << 18  # bytes of a read
 
