@@ -487,6 +487,11 @@ class Child:
     def poll(self) -> int | None:
         """Returns the exit code (-N: signal N killed it); None while the process runs."""
 
+    @staticmethod
+    def ended(items: list[tuple[_T, Any]]) -> list[_T]:
+        """items: (anything, Child). Returns those whose Child may have ended, and those with another object than a
+        Child. One system call looks at all children."""
+
     def wait(self, timeout: float | None = None) -> int | None:
         """As poll, but waits up to `timeout` seconds (None: without limit). Ctrl-C interrupts it."""
 

@@ -48,7 +48,12 @@ def active_children() -> list[BaseProcess]:
 
 def _cleanup() -> None:
     """Forgets the children that have ended."""
-    for child in list(_children):  # at once: other threads change it (`tuple` would go through it step by step)
+    children = list(_children)  # at once: other threads change it (`tuple` would go through it step by step)
+    if len(children) > _FEW:
+        from ._core import Child
+
+        children = Child.ended([(child, getattr(child._popen, "_child", None)) for child in children])
+    for child in children:
         popen = child._popen
         if popen is not None and popen.poll() is not None:
             _ended(child)
@@ -596,3 +601,4 @@ _parent_process: BaseProcess | None = None
 _current_process: BaseProcess = _MainProcess()
 _process_counter = itertools.count(1)
 _children: set[BaseProcess] = set()
+_FEW = 8  # children, of which each is asked whether it has ended; of more, all at once

@@ -364,6 +364,29 @@ def test_active_children_are_those_that_were_started_and_have_not_ended(context)
     assert process.exitcode == -signal.SIGKILL
 
 
+def test_a_start_joins_those_of_many_children_that_have_ended(context):
+    processes = [context.Process(target=sleep, daemon=True) for _ in range(12)]
+    for process in processes:
+        process.start()
+    try:
+        ended = processes[2:12:3]
+        os.close(processes[5].sentinel)  # as a program does that closes all descriptors
+        for process in ended:
+            process.kill()
+        assert until(lambda: all(state(process.pid) in "ZX" for process in ended))
+        last = context.Process(target=sleep, daemon=True)
+        last.start()
+        processes.append(last)
+        assert {process for process in processes if process._popen.returncode is not None} == set(ended)
+        assert set(mp.active_children()) >= set(processes) - set(ended)
+        assert not set(mp.active_children()) & set(ended)
+        assert all(process.exitcode == -signal.SIGKILL for process in ended)
+    finally:
+        for process in processes:
+            process.kill()
+            process.join()
+
+
 def test_the_sentinel_becomes_readable_when_the_process_ends(context):
     process = context.Process(target=sleep, daemon=True)
     with pytest.raises(ValueError, match="process not started"):

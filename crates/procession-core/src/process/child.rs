@@ -44,7 +44,7 @@ use crate::family::waits::{Reason, Recorded, What};
 use crate::family::{Family, Seat};
 use crate::sys::clock::{Deadline, now};
 use crate::sys::event;
-use crate::sys::pidfd::{self, SharedFd, Which};
+use crate::sys::pidfd::{self, InUse, SharedFd, Which};
 use crate::sys::procfs::{self, Liveness};
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
@@ -314,6 +314,11 @@ impl Child {
     pub fn close(&self) {
         self.pidfd.close();
         self.sentinel.close();
+    }
+
+    /// The pidfd of a process whose end nobody has seen yet. None: it has ended, or there is no pidfd.
+    pub(super) fn running_pidfd(&self) -> Option<InUse<'_>> {
+        self.pidfd.get().filter(|_| self.known().is_none())
     }
 
     /// Sends a signal by pid, if the pid still belongs to the process: it is this process's child and was not waited

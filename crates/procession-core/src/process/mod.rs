@@ -12,6 +12,7 @@ pub mod in_flight;
 pub mod keeper;
 pub mod lifeline;
 pub mod spares;
+pub mod sweep;
 
 pub use child::{Child, ChildStatus, ExitOutcome};
 pub use error::ForkError;
@@ -19,3 +20,4 @@ pub use forkserver::{Answer, ForkCall, ForkServer, Next, Request, control_pair, 
 pub use in_flight::{FetchError, Fetched, KeepError, Ticket};
 pub use keeper::Keeper;
 pub use spares::{Spare, SpareOrder};
+pub use sweep::may_have_ended;

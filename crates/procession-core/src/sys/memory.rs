@@ -1,6 +1,7 @@
 //! Nameless memory: the file that a family shares, mappings of it, and how much memory the machine has left.
 #![allow(unsafe_code)]
 
+use core::mem::MaybeUninit;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{FallocateFlags, MemfdFlags, OFlags};
 use rustix::io::Errno;
@@ -119,6 +120,26 @@ impl Map {
         // SAFETY: the caller guarantees that no reference is left, and the range is exactly the one that was mapped.
         let _ = unsafe { rustix::mm::munmap(self.base.cast(), self.len) };
     }
+}
+
+/// From so many bytes on, an allocation is a mapping of its own that the kernel has to fill, in any C library.
+const ALWAYS_FRESH: usize = 32 << 20;
+
+/// `madvise(MADV_HUGEPAGE)`: asks the kernel for huge pages below a big allocation that is about to be filled. A page
+/// fault for each 2 MiB in place of each 4 KiB makes a first copy into it several times as fast. Does nothing with less
+/// than 32 MiB, which the C library may have reused.
+///
+/// # References
+///  - [madvise(2)](https://man7.org/linux/man-pages/man2/madvise.2.html)
+pub fn advise_huge_pages(room: &mut [MaybeUninit<u8>]) {
+    if room.len() < ALWAYS_FRESH {
+        return;
+    }
+    let page = rustix::param::page_size();
+    let skip = room.as_ptr().align_offset(page);
+    let len = (room.len() - skip) / page * page;
+    // SAFETY: the range lies in the slice, and the advice does not change memory. A kernel without huge pages refuses.
+    let _ = unsafe { rustix::mm::madvise(room.as_mut_ptr().add(skip).cast(), len, Advice::LinuxHugepage) };
 }
 
 /// A range of a file, mapped privately: writes to it stay in this process. Dropping it unmaps the range.

@@ -4,6 +4,7 @@
 //! and what it is to hold is received or copied straight into it. The type keeps count of what was filled, so an object
 //! with undefined bytes is never handed out.
 
+use procession_core::sys::memory::advise_huge_pages;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes};
@@ -27,12 +28,7 @@ impl<'py> Fresh<'py, PyBytes> {
             let made = ffi::PyBytes_FromStringAndSize(std::ptr::null(), len as isize);
             let object = Bound::from_owned_ptr_or_err(py, made)?.cast_into_unchecked();
             let start = ffi::PyBytes_AsString(made).cast();
-            Ok(Fresh {
-                object,
-                start,
-                len,
-                filled: 0,
-            })
+            Ok(Fresh::of(object, start, len))
         }
     }
 }
@@ -46,17 +42,24 @@ impl<'py> Fresh<'py, PyByteArray> {
             let made = ffi::PyByteArray_FromStringAndSize(std::ptr::null(), len as isize);
             let object = Bound::from_owned_ptr_or_err(py, made)?.cast_into_unchecked();
             let start = ffi::PyByteArray_AsString(made).cast();
-            Ok(Fresh {
-                object,
-                start,
-                len,
-                filled: 0,
-            })
+            Ok(Fresh::of(object, start, len))
         }
     }
 }
 
 impl<'py, T> Fresh<'py, T> {
+    fn of(object: Bound<'py, T>, start: *mut MaybeUninit<u8>, len: usize) -> Self {
+        let filled = 0;
+        let mut made = Fresh {
+            object,
+            start,
+            len,
+            filled,
+        };
+        advise_huge_pages(made.room(len));
+        made
+    }
+
     /// Has `fill` define the next `count` bytes. It proves that by returning them as initialised.
     ///
     /// # Panics

@@ -73,6 +73,32 @@ impl Child {
         py.detach(|| self.child.poll())
     }
 
+    /// Returns those of the items whose Child may have ended, and those that have another object than a Child. One
+    /// system call looks at all children.
+    ///
+    /// items: (anything, Child)
+    #[staticmethod]
+    fn ended<'py>(
+        py: Python<'py>,
+        items: Vec<(Bound<'py, PyAny>, Bound<'py, PyAny>)>,
+    ) -> Vec<Bound<'py, PyAny>> {
+        let children: Vec<Option<&Child>> = items
+            .iter()
+            .map(|(_, child)| child.cast::<Child>().ok().map(|child| child.get()))
+            .collect();
+        let known: Vec<&core::Child> = children.iter().flatten().map(|child| &child.child).collect();
+        let mut answers = py.detach(|| core::may_have_ended(&known)).into_iter();
+        let may_have_ended: Vec<bool> = children
+            .iter()
+            .map(|child| child.is_none() || answers.next().unwrap_or(true))
+            .collect();
+        items
+            .into_iter()
+            .zip(may_have_ended)
+            .filter_map(|((item, _), ended)| ended.then_some(item))
+            .collect()
+    }
+
     /// Waits up to timeout seconds (None: without limit) for the end of the process. Returns the exit code; None if it still
     /// runs. Ctrl-C ends the wait.
     #[pyo3(signature = (timeout = None))]
