@@ -2,7 +2,9 @@
 """How costs grow: tasks of a map, processes, objects, bytes of a message, members of one queue.
 
 Each point is an operation of which the numbers differ, and what it costs for each unit. A line that is level costs the
-same for each however many there are; one that rises by more than a fifth from the cheapest point on is told.
+same for each however many there are; one that rises by more than a fifth from the cheapest point on is told. Where the
+machine's own costs are not level, the line of what the kernel does alone stands beside it, and the rise of our cost
+beside it is told.
 
     python benchmarks/growth.py                 some minutes; prints the tables, and writes a picture for each line
     python benchmarks/growth.py --line tasks    lines whose name holds this
@@ -26,17 +28,20 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
+STEEP = " TOO STEEP"
 MOST = 1.2  # how many times the cheapest unit of a smaller point a unit may cost
 
 
 @dataclass
 class Line:
-    """about: what grows. unit: what one of it is. run: from a size to seconds for all of it."""
+    """about: what grows. unit: what one of it is. run: from a size to seconds for all of it. limit: seconds of what
+    cannot be left out, without a package."""
 
     about: str
     unit: str
     sizes: list[int]
     run: Callable[[Any, int], float]
+    limit: Callable[[int], float] | None = None
 
 
 def negative(x: int) -> int:
@@ -69,7 +74,29 @@ def children(mp: Any, size: int) -> float:
     return time.perf_counter() - began
 
 
+def forks(size: int) -> float:
+    """As `children`, by os.fork alone: they wait for the end of a pipe."""
+    import os
+
+    reader, writer = os.pipe()
+    began = time.perf_counter()
+    pids = []
+    for _ in range(size):
+        if (pid := os.fork()) == 0:
+            os.close(writer)
+            os.read(reader, 1)
+            os._exit(0)
+        pids.append(pid)
+    os.close(writer)
+    for pid in pids:
+        os.waitpid(pid, 0)
+    return time.perf_counter() - began
+
+
 def objects(mp: Any, size: int) -> float:
+    import gc
+
+    gc.disable()  # Python's collector goes through all objects again and again while so many are made
     began = time.perf_counter()
     locks = [mp.Lock() for _ in range(size)]
     seconds = time.perf_counter() - began
@@ -100,6 +127,30 @@ def message_bytes(mp: Any, size: int) -> float:
     there.put(None)
     child.join()
     return seconds
+
+
+def copies(size: int) -> float:
+    """One copy into a shared file and one out of it, both into memory as it is after such messages: what is below
+    250 MB is kept, what is above goes back to the kernel."""
+    import mmap
+    import os
+
+    message = b"x" * size
+    times = max(3, min(2000, (256 << 20) // size))
+    fd = os.memfd_create("message")
+    os.ftruncate(fd, size)
+    seconds = 0.0
+    with mmap.mmap(fd, size) as shared, mmap.mmap(fd, size) as other:
+        for n in range(-2, times):
+            began = time.perf_counter()
+            shared[:] = message
+            arrived = other[:]
+            seconds += time.perf_counter() - began if n >= 0 else 0
+            del arrived
+            if size > 250_000_000:
+                shared.madvise(mmap.MADV_REMOVE)
+    os.close(fd)
+    return seconds / times
 
 
 MESSAGES = 100_000
@@ -135,10 +186,14 @@ def members(mp: Any, size: int) -> float:
 
 LINES = {
     "tasks": Line("tasks of one map", "task", [10**n for n in range(3, 8)], tasks),
-    "children": Line("processes at the same time, forked", "process", [1, 10, 100, 300, 1000], children),
+    "children": Line("processes at the same time, forked", "process", [1, 10, 100, 300, 1000], children, forks),
     "objects": Line("locks in one family", "lock", [10**n for n in range(1, 7)], objects),
     "message-bytes": Line(
-        "bytes of one message", "byte", [10, 1000, 100_000, 10**6, 10**7, 10**8, 10**9, 1 << 32], message_bytes
+        "bytes of one message",
+        "byte",
+        [10, 1000, 100_000, 10**6, 10**7, 10**8, 10**9, 1 << 32],
+        message_bytes,
+        copies,
     ),
     "members": Line("consumers of one queue", "message", [2, 5, 20, 100, 500], members),
 }
@@ -164,9 +219,11 @@ def measure(package: str, line: str, size: int) -> float | None:
     return min(seconds)
 
 
-def too_steep(line: str, points: list[tuple[int, float]]) -> float:
-    """How many times the cheapest unit of the smaller points a unit of a later point costs, at most."""
-    costs = [(size, seconds / size) for size, seconds in points if size >= FROM.get(line, 0)]
+def too_steep(line: str, points: list[tuple[int, float]], limits: list[tuple[int, float]]) -> float:
+    """How many times the cheapest unit of the smaller points a unit of a later point costs, at most. Where there is a
+    limit, a unit is what the limit costs."""
+    unit = dict(limits)
+    costs = [(size, seconds / unit.get(size, size)) for size, seconds in points if size >= FROM.get(line, 0)]
     ratios = [cost / min(c for _, c in costs[: n + 1]) for n, (_, cost) in enumerate(costs)]
     return max(ratios, default=1.0)
 
@@ -200,7 +257,7 @@ def picture(about: str, unit: str, lines: dict[str, list[tuple[int, float]]]) ->
     for size in sorted({size for size, _ in points}):
         x = at(size, 10.0**y0).split(",")[0]
         parts.append(f'<text x="{x}" y="{bottom + 18}" text-anchor="middle" fill="#555555">{size:.3g}</text>')
-    for colour, (package, line) in zip(("#3a6ea5", "#e76f51"), lines.items(), strict=False):
+    for colour, (package, line) in zip(("#3a6ea5", "#e76f51", "#888888"), lines.items(), strict=False):
         path = " ".join(at(size, seconds / size) for size, seconds in line)
         parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
         for size, seconds in line:
@@ -232,7 +289,12 @@ def main() -> int:
     if options.one:
         from benchmarks import peers
 
-        print(LINES[options.one].run(peers.load(options.package), options.size))
+        line = LINES[options.one]
+        if options.package == "limit":
+            assert line.limit is not None
+            print(line.limit(options.size))
+        else:
+            print(line.run(peers.load(options.package), options.size))
         return 0
     steep = []
     folder = ROOT / "docs" / "growth" if options.publish else ROOT / "benchmarks" / "results" / "growth"
@@ -241,14 +303,16 @@ def main() -> int:
         if options.line and not any(text in name for text in options.line):
             continue
         lines: dict[str, list[tuple[int, float]]] = {}
-        for package in ["procession"] if options.alone else ["procession", "multiprocessing"]:
+        packages = ["procession"] if options.alone else ["procession", "multiprocessing"]
+        for package in [*packages, *(["limit"] if line.limit else [])]:
             points = [(size, measure(package, name, size)) for size in line.sizes if size <= options.most]
             lines[package] = [(size, seconds) for size, seconds in points if seconds is not None]
         print(f"{line.about}: what each {line.unit} costs")
         for package, measured in lines.items():
             print(f"  {package}: " + ", ".join(f"{size:.3g}: {1e9 * s / size:.4g} ns" for size, s in measured))
-        ratio = too_steep(name, lines["procession"])
-        print(f"  a later one costs at most {ratio:.2f} times the cheapest one before" + " TOO STEEP" * (ratio > MOST))
+        ratio = too_steep(name, lines["procession"], lines.get("limit", []))
+        beside = ", beside the limit" if line.limit else ""
+        print(f"  a later one costs at most {ratio:.2f} times the cheapest one before{beside}" + STEEP * (ratio > MOST))
         steep += [name] * (ratio > MOST)
         if any(lines.values()):
             (folder / f"{name}.svg").write_text(picture(line.about, line.unit, lines))

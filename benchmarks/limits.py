@@ -228,7 +228,14 @@ LIMITS = {
     ),
     "start/fork-big": Limit("a fork in C with as much memory", native("fork", "500"), 4),
     "pool/map-default": Limit("list(map(f, xs)) in one process, over two", map_in_two, 20_000, most=2.0),
-    "pool/map-one": Limit("two messages of a queue", of_ours("queue/small-tuples", 2), 5000, most=1.5),
+    "pool/map-one": Limit(
+        "two messages of a queue",
+        of_ours("queue/small-tuples", 2),
+        5000,
+        most=1.8,
+        why="the parent makes each task and reads its result, 640 ns of CPU time under one interpreter lock, while the "
+        "workers take 300 ns for each of theirs",
+    ),
     "pool/apply": Limit(
         "a call through two queues without a pool",
         calls_through_queues,
