@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import builtins
 import collections
 import enum
+import sys
+import types
 from typing import Any
 
 from hypothesis import given, settings
@@ -89,3 +92,43 @@ def test_deep_and_wide_trees_arrive():
     wide = {n: [n, str(n), float(n)] for n in range(20_000)}
     q.put(wide)
     assert q.get(timeout=PATIENCE) == wide
+
+
+class Patched:
+    """Its attributes are read by a method that a test sets."""
+
+
+def test_a_class_that_is_patched_after_its_first_message_changes_nothing_that_is_being_written(monkeypatch):
+    queue = mp.Queue()
+    queue.put([Patched()])
+    assert len(queue.get(timeout=PATIENCE)) == 1
+    message: list[object] = []
+
+    def clear(self, name):
+        message.clear()
+        return object.__getattribute__(self, name)
+
+    monkeypatch.setattr(Patched, "__getattribute__", clear, raising=False)
+    for _ in range(100):
+        message[:] = [Patched(), {"a": Patched()}, "end"]
+        queue.put(message)
+        arrived = queue.get(timeout=PATIENCE)
+        assert arrived == [] or arrived[2:] == ["end"]
+
+
+def test_an_import_while_a_message_is_written_changes_nothing_of_it(monkeypatch):
+    queue = mp.Queue()
+    message: list[object] = []
+    real = builtins.__import__
+
+    def clear(*args, **kwargs):
+        message.clear()
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", clear)
+    for number in range(20):  # each time reducers are looked for, since there is a new module
+        monkeypatch.setitem(sys.modules, f"made_by_a_test_{number}", types.ModuleType("made"))
+        message[:] = [Patched(), {"a": Patched()}, "end"]
+        queue.put(message)
+        arrived = queue.get(timeout=PATIENCE)
+        assert arrived == [] or arrived[2:] == ["end"]

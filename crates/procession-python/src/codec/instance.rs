@@ -76,18 +76,25 @@ pub fn write_class<'py>(obj: &Bound<'py, PyAny>, out: &mut Vec<u8>) -> Seen<'py>
     }
 }
 
-/// The `__dict__` of an instance, which may be made only now. Runs no Python code.
+/// The `__dict__` of an instance, which may be made only now. Runs no Python code: a program may have set
+/// `__getattribute__` after the class was examined.
 fn state_of<'py>(obj: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-    let name = crate::once::intern!(obj.py(), "__dict__");
+    let state = || {
+        // SAFETY: the object is alive. The call returns a new reference, or null with an exception.
+        unsafe {
+            let state = ffi::PyObject_GenericGetDict(obj.as_ptr(), std::ptr::null_mut());
+            Bound::from_owned_ptr_or_err(obj.py(), state)
+        }
+    };
     // SAFETY: the interpreter's version, which it never changes.
     if unsafe { ffi::Py_Version } >= 0x030c_0000 {
-        return obj.getattr(name);
+        return state();
     }
     // Before Python 3.12 a new object may start a garbage collection at once, whose finalizers could change what is being
     // written.
     // SAFETY: this thread is attached. The calls set a flag, and return what it was.
     let collects = unsafe { ffi::PyGC_Disable() } != 0;
-    let state = obj.getattr(name);
+    let state = state();
     if collects {
         // SAFETY: as above.
         unsafe { ffi::PyGC_Enable() };
@@ -142,18 +149,13 @@ fn is_named(
     })
 }
 
-/// The module of this name, if it is loaded. Runs no Python code and leaves no exception.
+/// The module of this name, if it is in `sys.modules`, perhaps half imported. Runs no Python code and leaves no exception:
+/// `PyImport_GetModule` would wait for a thread that imports it.
 fn loaded<'py>(module: &Bound<'py, PyString>) -> Option<Bound<'py, PyAny>> {
     let py = module.py();
-    // SAFETY: the name is a live string. The call returns a new reference, or null with or without an exception, which is
-    // cleared.
-    unsafe {
-        let loaded = Bound::from_owned_ptr_or_opt(py, ffi::PyImport_GetModule(module.as_ptr()));
-        if loaded.is_none() {
-            ffi::PyErr_Clear();
-        }
-        loaded
-    }
+    // SAFETY: the interpreter lends its own table of modules, which it keeps alive.
+    let modules = unsafe { Bound::from_borrowed_ptr_or_opt(py, ffi::PyImport_GetModuleDict()) }?;
+    modules.cast::<PyDict>().ok()?.get_item(module).ok().flatten()
 }
 
 /// `copyreg.dispatch_table`.

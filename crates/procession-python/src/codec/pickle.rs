@@ -48,6 +48,11 @@ pub fn knows_custom_reducers() -> bool {
     CUSTOM.load(Ordering::Relaxed) != 0
 }
 
+/// Whether there are custom reducers, or may be some that nobody has looked for since. Runs no Python code.
+pub fn may_have_custom_reducers(py: Python<'_>) -> bool {
+    knows_custom_reducers() || their_reducers::may_have_changed(py)
+}
+
 /// Returns whether the program has registered reducers with Procession's `ForkingPickler` or the standard library's.
 /// Looks for new ones first.
 #[inline]

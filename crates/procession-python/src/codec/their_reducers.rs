@@ -20,9 +20,15 @@ static ENTRIES: AtomicIsize = AtomicIsize::new(-1);
 /// Finds out whether reducers were registered or removed since the last look, and tells [`super::pickle`].
 #[inline]
 pub fn notice(py: Python<'_>) {
-    if entries(py) != ENTRIES.load(Ordering::Relaxed) {
+    if may_have_changed(py) {
         look(py);
     }
+}
+
+/// Whether [`notice`] would look, which may run Python code.
+#[inline]
+pub fn may_have_changed(py: Python<'_>) -> bool {
+    entries(py) != ENTRIES.load(Ordering::Relaxed)
 }
 
 #[inline]

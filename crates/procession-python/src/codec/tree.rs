@@ -220,7 +220,8 @@ impl Writer<'_> {
         let flags = unsafe { ffi::PyType_GetFlags(ffi::Py_TYPE(obj.as_ptr())) };
         if obj.is_instance_of::<PyType>()
             || flags & ffi::Py_TPFLAGS_HEAPTYPE == 0
-            || pickle::has_custom_reducers(obj.py())
+            || pickle::may_have_custom_reducers(obj.py())
+        // if in doubt, pickle looks, when this walk has ended
         {
             return false;
         }
