@@ -122,7 +122,8 @@ impl Map {
     }
 }
 
-/// From so many bytes on, an allocation is a mapping of its own that the kernel has to fill, in any C library.
+/// From so many bytes on, an allocation is nearly always a mapping of its own, which the kernel has to fill: the usual C
+/// libraries never set that limit higher. Where an allocator uses it again, later objects there may get huge pages too.
 const ALWAYS_FRESH: usize = 32 << 20;
 
 /// `madvise(MADV_HUGEPAGE)`: asks the kernel for huge pages below a big allocation that is about to be filled. A page
@@ -135,11 +136,15 @@ pub fn advise_huge_pages(room: &mut [MaybeUninit<u8>]) {
     if room.len() < ALWAYS_FRESH {
         return;
     }
+    // All pages that the room touches. A boundary within the allocation would split its mapping, and `realloc` could not
+    // move it any more.
     let page = rustix::param::page_size();
-    let skip = room.as_ptr().align_offset(page);
-    let len = (room.len() - skip) / page * page;
-    // SAFETY: the range lies in the slice, and the advice does not change memory. A kernel without huge pages refuses.
-    let _ = unsafe { rustix::mm::madvise(room.as_mut_ptr().add(skip).cast(), len, Advice::LinuxHugepage) };
+    let start = room.as_mut_ptr().cast::<u8>();
+    let before = start.addr() % page;
+    let len = (before + room.len()).next_multiple_of(page);
+    // SAFETY: the room's bytes make all these pages part of a mapping, and the advice does not change memory. A kernel
+    // without huge pages refuses.
+    let _ = unsafe { rustix::mm::madvise(start.wrapping_sub(before).cast(), len, Advice::LinuxHugepage) };
 }
 
 /// A range of a file, mapped privately: writes to it stay in this process. Dropping it unmaps the range.
