@@ -49,13 +49,11 @@ def active_children() -> list[BaseProcess]:
 def _cleanup() -> None:
     """Forgets the children that have ended."""
     children = list(_children)  # at once: other threads change it (`tuple` would go through it step by step)
-    if len(children) > _FEW:
-        from ._core import Child
-
-        children = Child.ended([(child, getattr(child._popen, "_child", None)) for child in children])
+    if len(children) > 8:  # one system call looks at all of them
+        ended = sys.modules[f"{__package__}._core"].Child.ended
+        children = ended([(child, getattr(child._popen, "_child", None)) for child in children])
     for child in children:
-        popen = child._popen
-        if popen is not None and popen.poll() is not None:
+        if (popen := child._popen) is not None and popen.poll() is not None:
             _ended(child)
     # the module has no `_forkserver` yet while another thread imports it
     server = getattr(sys.modules.get(f"{__package__}.forkserver"), "_forkserver", None)
@@ -591,8 +589,7 @@ def _own_start_time() -> int:
     return _start_time_of[1]
 
 
-# The module `_process.bootstrap`. `popen_fork` sets it before the first fork.
-_in_child: Any = None
+_in_child: Any = None  # the module `_process.bootstrap`; `popen_fork` sets it before the first fork
 _farewell: _Farewell | None = None
 _start_time_of = (0, 0)
 # Identifies this run of the main module. Forked processes share it, and the objects under its names.
@@ -601,4 +598,3 @@ _parent_process: BaseProcess | None = None
 _current_process: BaseProcess = _MainProcess()
 _process_counter = itertools.count(1)
 _children: set[BaseProcess] = set()
-_FEW = 8  # children, of which each is asked whether it has ended; of more, all at once
