@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import sys
 from contextlib import contextmanager
-from types import BuiltinFunctionType, FunctionType, ModuleType
+from enum import Enum
+from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,8 +25,11 @@ _AS_SENT: tuple[type, ...] = (
     *(bool, bytes, complex, float, frozenset, int, str, tuple, type(None)),
 )
 
+# Modules of classes whose objects never change, and of our handles.
+_UNCHANGING = frozenset({"datetime", "decimal", "fractions", "pathlib", "procession", "re", "uuid", "zoneinfo"})
+
 _kept: dict[str, Any] = {}  # what the initializer of this worker has left
-_arriving: list[dict[str, Any]] | None = None  # while the initializer is unpickled: the globals of its functions
+_arriving: list[FunctionType] | None = None  # while the initializer is unpickled: its functions
 
 
 def with_kept(function: Any, reduced: Any) -> Any:
@@ -45,16 +49,16 @@ def _set(function: Any, how: tuple[Any, Any]) -> None:
     set_state, state = how
     set_state(function, state)
     if _arriving is not None:
-        _arriving.append(function.__globals__)
+        _arriving.append(function)
     elif _kept:
         function.__globals__.update(_kept)
 
 
 @contextmanager
-def arriving() -> Iterator[list[dict[str, Any]]]:
-    """Around the unpickling of an initializer: yields a list of the globals of its functions, filled meanwhile."""
+def arriving() -> Iterator[list[FunctionType]]:
+    """Around the unpickling of an initializer: yields a list of its functions, filled meanwhile."""
     global _arriving  # noqa: PLW0603 (of this process)
-    found: list[dict[str, Any]] = []
+    found: list[FunctionType] = []
     _arriving = found
     try:
         yield found
@@ -62,10 +66,32 @@ def arriving() -> Iterator[list[dict[str, Any]]]:
         _arriving = None
 
 
-def keep(globals_after: Iterable[dict[str, Any]], globals_before: Iterable[dict[str, Any]]) -> None:
-    """Keeps what an initializer has left, for the functions that arrive later."""
-    for after, before in zip(globals_after, globals_before, strict=True):
-        for name, value in after.items():
-            is_new = name not in before or before[name] is not value
-            if (is_new or not isinstance(value, _AS_SENT)) and name != "__builtins__":
+def keep(functions: Iterable[FunctionType], globals_before: Iterable[dict[str, Any]]) -> None:
+    """Keeps what an initializer has left, for the functions that arrive later.
+
+    functions: those of the initializer. globals_before: copies of the global variables of each, before it was called.
+    """
+    for function, before in zip(functions, globals_before, strict=True):
+        assigned = set(_assigned(function.__code__))
+        for name, value in function.__globals__.items():
+            is_new = name in assigned or name not in before or before[name] is not value
+            if (is_new or not _is_as_sent(value)) and name != "__builtins__":
                 _kept[name] = value
+
+
+def _is_as_sent(value: Any) -> bool:
+    """Returns whether calls cannot change the value, or change what all processes share."""
+    kind = type(value)
+    return isinstance(value, (*_AS_SENT, Enum)) or kind.__module__.partition(".")[0] in _UNCHANGING
+
+
+def _assigned(code: CodeType) -> Iterator[str]:
+    """Yields the global variables to which code assigns."""
+    import dis
+
+    for instruction in dis.get_instructions(code):
+        if instruction.opname == "STORE_GLOBAL":
+            yield instruction.argval
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _assigned(constant)

@@ -37,16 +37,16 @@ def begin(init: Sequence[bytes], node: str, folder: str, relay: str) -> None:
         return
     pickled, *buffers = init
     try:
-        with main_globals.arriving() as variables:
+        with main_globals.arriving() as functions:
             initializer, initargs = pickling.loads(pickled, buffers=writable(buffers))
     except Exception as error:
         raise InitializerFailed(described(unreadable(error, node), node, None)) from None
-    before = [dict(each) for each in variables]
+    before = [dict(function.__globals__) for function in functions]
     try:
         initializer(*initargs)
     except Exception as error:
         raise InitializerFailed(described(error, node, None)) from None
-    main_globals.keep(variables, before)
+    main_globals.keep(functions, before)
 
 
 def run_call(definition: bytes, node: str, pickled: bytes, buffers: Sequence[Any]) -> tuple[Any, ...]:
