@@ -16,6 +16,7 @@ import msgpack
 from distributed.comm import connect, listen
 
 from procession._cluster.sync.comm import over
+from procession._cluster.sync.scheduler import Link
 
 KINDS = pytest.mark.parametrize("scheme", ["tcp", "ws"])
 
@@ -145,3 +146,41 @@ def test_a_relay_that_gives_up_while_it_waits_leaves_no_connection() -> None:
             await ended.wait()
 
     asyncio.run(asyncio.wait_for(both(), PATIENCE))
+
+
+def test_a_relay_that_was_ended_while_it_connected_is_not_heard() -> None:
+    heard: list[str] = []
+
+    class Hub:
+        def process_began(self, *_: Any) -> None:
+            heard.append("began")
+
+    class Service:
+        hub = Hub()
+
+        def flush(self) -> None:
+            pass
+
+    async def both() -> None:
+        served = asyncio.Event()
+
+        async def handle(comm: Any) -> None:
+            link = Link(Service(), comm, "node", "name")
+            work = asyncio.ensure_future(link.run())
+            await asyncio.sleep(0)  # it is taking the socket over
+            link.end()
+            await work
+            served.set()
+
+        async with listen("tcp://127.0.0.1:0", handle) as listener:
+            comm = await connect(listener.contact_address)
+            try:
+                messages = await over(comm, at_scheduler=False)
+                messages.write([["began", 1, 1, "process"]])
+            except OSError:
+                pass
+            await served.wait()
+            comm.abort()
+
+    asyncio.run(asyncio.wait_for(both(), PATIENCE))
+    assert heard == []

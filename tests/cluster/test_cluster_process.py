@@ -13,7 +13,7 @@ import cluster_nodes
 import cluster_processes as work
 import cluster_tasks as tasks
 import procession as mp
-from deadlines import PATIENCE, until
+from deadlines import PATIENCE, state, until
 from procession._cluster import process as process_of_nodes
 from procession._cluster import streams
 
@@ -39,6 +39,31 @@ def test_the_exception_of_a_process_arrives_with_its_traceback(cluster):
     assert process.exitcode == 1
     assert isinstance(process.exception, KeyError)
     assert "in fail" in str(process.exception.__cause__)
+
+
+def test_a_signal_that_ends_a_start_leaves_no_process_on_the_node(cluster, tmp_path, monkeypatch):
+    class Interrupted:  # by Ctrl-C, when the answer of the node has come
+        def __init__(self, begun):
+            self.begun = begun
+
+        def result(self):
+            self.begun.result(PATIENCE)
+            assert until_written(tmp_path / "pid")
+            raise KeyboardInterrupt
+
+        def cancel(self):
+            return self.begun.cancel()
+
+    members = cluster.members()
+    begin = type(members).begin
+    process = cluster.Process(target=work.sleep, args=(tmp_path / "pid",))
+    with monkeypatch.context() as patch:
+        patch.setattr(type(members), "begin", lambda self, work: Interrupted(begin(self, work)))
+        with pytest.raises(KeyboardInterrupt):
+            process.start()
+    pid = int((tmp_path / "pid").read_text())
+    assert until(lambda: state(pid) in "XZ")
+    assert process.pid is None
 
 
 @pytest.mark.parametrize("how", ["terminate", "kill", "interrupt"])

@@ -159,7 +159,7 @@ class RemotePopen(popen_fork.Popen):
                     if wanted is not None or set(members.nodes.values()) <= set(tried):
                         raise self._gone(str(error)) from error.__cause__
         except BaseException:
-            os.close(self._sentinel)
+            members.soon(self._give_up)
             raise
 
     def _gone(self, why: str) -> NodeDiedError:
@@ -193,6 +193,12 @@ class RemotePopen(popen_fork.Popen):
         return pid
 
     # --- in the thread of Dask's loop ---
+
+    def _give_up(self) -> None:
+        """Ends a process that may have been started just when a signal ended the start."""
+        if self._comm is not None:
+            self._finish(_UNKNOWN)  # its node kills it, since the connection ends
+        os.close(self._sentinel)
 
     async def _begin(self, hello: dict[str, Any]) -> int:
         comm = await self._connect()
@@ -253,8 +259,8 @@ class RemotePopen(popen_fork.Popen):
             )
             self._exception.__cause__ = cause
         self.returncode = code
-        self._over.set()
         os.eventfd_write(self._sentinel, 1)
+        self._over.set()  # from here on the program may close the descriptor
         _running[self.node.address] -= 1
         self._comm.abort()
         self._members.unwatch(self)
@@ -300,7 +306,7 @@ class RemotePopen(popen_fork.Popen):
     def wait(self, timeout: float | None = None) -> int | None:
         """Waits until the process has ended. Returns the exit code; None if it still runs after `timeout` seconds."""
         if self._parent == os.getpid():
-            self._over.wait(timeout)
+            self._over.wait(timeout if self.returncode is None else None)
         return self.returncode
 
     def exception(self, process_obj: process.BaseProcess) -> BaseException | None:

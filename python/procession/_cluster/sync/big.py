@@ -102,7 +102,7 @@ class Big:
     async def _fetched(self, node: str, process: int, key: int) -> list[Any] | None:
         try:
             found: list[Any] | None = await getattr(self._rpc(node), HANDLER)(process=process, key=key)
-        except (OSError, TimeoutError):
+        except Exception:  # of the connection, or what was raised on the other node, of any class
             await asyncio.sleep(_AGAIN)
             return None
         return None if found is None else list(found)

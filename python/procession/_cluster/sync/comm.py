@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 __all__ = ["over"]
 
 _PIECE = 1 << 18  # bytes of a read
+_PATIENCE = 30.0  # seconds for the scheduler's first message
 
 
 async def over(comm: Any, at_scheduler: bool) -> Messages:
@@ -61,7 +62,8 @@ async def over(comm: Any, at_scheduler: bool) -> Messages:
         if at_scheduler:
             made.write([None])
         else:
-            await made.begins
+            # without this limit a relay would hang behind a proxy that ends TLS: the sides would not decide alike
+            await asyncio.wait_for(made.begins, _PATIENCE)
     except BaseException:
         made.abort()
         raise
@@ -152,6 +154,7 @@ class _OverStream:
             found = list(unpacker)
             if found:
                 handle(found)
+            await asyncio.sleep(0)  # a read does not wait while more has come, and the loop has others to serve
 
     def write(self, messages: list[Any]) -> None:
         self._stream.write(b"".join(map(self._pack, messages)))

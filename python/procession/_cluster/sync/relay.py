@@ -123,9 +123,10 @@ class Relay:
             self._comm = messages = await over(comm, at_scheduler=False)
             self._writer.open(messages)
             await messages.run(self._take)
-        except OSError:
+        except Exception as error:
             if self._lost is None:
-                self.close(f"the scheduler at {self.scheduler} has gone")
+                how = "has gone" if isinstance(error, OSError) else f"has sent what cannot be read: {error!r}"
+                self.close(f"the scheduler at {self.scheduler} {how}")
                 self._on_lost()
         finally:
             if self._comm is not None:

@@ -19,6 +19,8 @@ stream, between the same two hosts, ends for the same causes.) A client is a mem
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from .comm import over
 from .hub import Hub, Owner
 from .kinds import kinds
@@ -90,7 +92,9 @@ class _Service:
     def flush(self) -> None:
         """Writes all answers now, and not at the end of this turn of the loop."""
         while self.spoken:
-            self.spoken.pop().flush()
+            # An error ends that link, and its reader is told. It is not one of the link whose requests are answered.
+            with suppress(Exception):
+                self.spoken.pop().flush()
 
     def _tell(self, node: str, message: list[Any]) -> None:
         link = self.links.get(node)
@@ -127,11 +131,14 @@ class Link:
         self._name = name
         self._owners: dict[int, Owner] = {}  # by channel
         self._writer = Writer()
+        self._has_ended = False
 
     async def run(self) -> None:
         """Reads until the comm ends."""
         try:
             self._comm = await over(self._comm, at_scheduler=True)
+            if self._has_ended:
+                return
             self._writer.open(self._comm)
             await self._comm.run(self._take_all)
         except OSError:  # CommClosedError is one
@@ -140,12 +147,15 @@ class Link:
             self._comm.abort()
 
     def _take_all(self, messages: list[Any]) -> None:
+        if self._has_ended:  # while the socket was taken over, or between a read and its handling
+            raise ConnectionError("the relay is no member any more")
         for message in messages:
             getattr(self, f"_on_{message[0]}")(*message[1:])
         self._service.flush()
 
     def end(self) -> None:
         """Closes the comm: the relay is no member any more."""
+        self._has_ended = True
         self._comm.abort()
 
     def say(self, message: list[Any]) -> None:
