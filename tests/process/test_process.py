@@ -504,7 +504,7 @@ def test_a_program_joins_its_children_and_terminates_the_daemonic_ones_when_it_e
             signal.signal(signal.SIGTERM, lambda *_: (print("the daemon was told", flush=True), sys.exit(0)))
             q.put("ready")
             for _ in range(6000):  # Python misses a signal that comes between its last look and the system call
-                    time.sleep(0.01)
+                time.sleep(0.01)
 
         if __name__ == "__main__":
             mp.set_start_method(sys.argv[1])
