@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
-STEEP = " TOO STEEP"
 MOST = 1.2  # how many times the cheapest unit of a smaller point a unit may cost
 
 
@@ -96,7 +95,7 @@ def forks(size: int) -> float:
 def objects(mp: Any, size: int) -> float:
     import gc
 
-    gc.disable()  # Python's collector goes through all objects again and again while so many are made
+    gc.disable()  # Python's collector goes through all objects again and again while a million are made
     began = time.perf_counter()
     locks = [mp.Lock() for _ in range(size)]
     seconds = time.perf_counter() - began
@@ -109,13 +108,18 @@ def answer_lengths(there: Any, back: Any) -> None:
         back.put(len(message))
 
 
+def repeats(size: int) -> int:
+    """How often a message of `size` bytes is sent: 256 MiB in all, but at least 3 and at most 2000 times."""
+    return max(3, min(2000, (256 << 20) // size))
+
+
 def message_bytes(mp: Any, size: int) -> float:
     context = mp.get_context("fork")
     there, back = context.Queue(), context.Queue()
     child = context.Process(target=answer_lengths, args=(there, back))
     child.start()
     message = b"x" * size
-    times = max(3, min(2000, (256 << 20) // size))
+    times = repeats(size)
     for _ in range(2):
         there.put(message)
         back.get()
@@ -136,7 +140,7 @@ def copies(size: int) -> float:
     import os
 
     message = b"x" * size
-    times = max(3, min(2000, (256 << 20) // size))
+    times = repeats(size)
     fd = os.memfd_create("message")
     os.ftruncate(fd, size)
     seconds = 0.0
@@ -312,7 +316,8 @@ def main() -> int:
             print(f"  {package}: " + ", ".join(f"{size:.3g}: {1e9 * s / size:.4g} ns" for size, s in measured))
         ratio = too_steep(name, lines["procession"], lines.get("limit", []))
         beside = ", beside the limit" if line.limit else ""
-        print(f"  a later one costs at most {ratio:.2f} times the cheapest one before{beside}" + STEEP * (ratio > MOST))
+        verdict = " TOO STEEP" if ratio > MOST else ""
+        print(f"  a later one costs at most {ratio:.2f} times the cheapest one before{beside}{verdict}")
         steep += [name] * (ratio > MOST)
         if any(lines.values()):
             (folder / f"{name}.svg").write_text(picture(line.about, line.unit, lines))

@@ -489,8 +489,8 @@ class Child:
 
     @staticmethod
     def ended(items: list[tuple[_T, Any]]) -> list[_T]:
-        """items: (anything, Child). Returns those whose Child may have ended, and those with another object than a
-        Child. One system call looks at all children."""
+        """Returns the items whose Child may have ended, and those with another object than a Child. One system call
+        looks at all children. items: pairs of the item to return and its Child."""
 
     def wait(self, timeout: float | None = None) -> int | None:
         """As poll, but waits up to `timeout` seconds (None: without limit). Ctrl-C interrupts it."""

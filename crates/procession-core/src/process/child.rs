@@ -316,7 +316,7 @@ impl Child {
         self.sentinel.close();
     }
 
-    /// The pidfd of a process whose end nobody has seen yet. None: it has ended, or there is no pidfd.
+    /// The pidfd of a process whose exit code is not known here. None: the code is known, or there is no pidfd.
     pub(super) fn running_pidfd(&self) -> Option<InUse<'_>> {
         self.pidfd.get().filter(|_| self.known().is_none())
     }

@@ -7,7 +7,7 @@ use rustix::event::{PollFd, PollFlags};
 
 /// For each of these children, whether it may have ended. It runs if the answer is false.
 ///
-/// A child without a pidfd may have ended; so may each if the system refuses to poll so many descriptors.
+/// A child without a pidfd may have ended; so may each if there are more descriptors than the system polls at once.
 ///
 /// # References
 ///  - [ppoll(2)](https://man7.org/linux/man-pages/man2/poll.2.html)

@@ -122,7 +122,7 @@ impl Map {
     }
 }
 
-/// From so many bytes on, an allocation is nearly always a mapping of its own, which the kernel has to fill: the usual C
+/// From this number of bytes on, an allocation is nearly always a mapping of its own, which the kernel has to fill: the usual C
 /// libraries never set that limit higher. Where an allocator uses it again, later objects there may get huge pages too.
 const ALWAYS_FRESH: usize = 32 << 20;
 

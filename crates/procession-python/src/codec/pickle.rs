@@ -48,7 +48,7 @@ pub fn knows_custom_reducers() -> bool {
     CUSTOM.load(Ordering::Relaxed) != 0
 }
 
-/// Whether there are custom reducers, or may be some that nobody has looked for since. Runs no Python code.
+/// Whether there are custom reducers, or may be since the last [`has_custom_reducers`]. Runs no Python code.
 pub fn may_have_custom_reducers(py: Python<'_>) -> bool {
     knows_custom_reducers() || their_reducers::may_have_changed(py)
 }

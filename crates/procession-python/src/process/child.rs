@@ -76,7 +76,7 @@ impl Child {
     /// Returns those of the items whose Child may have ended, and those that have another object than a Child. One
     /// system call looks at all children.
     ///
-    /// items: (anything, Child)
+    /// items: pairs of the item to return and its Child
     #[staticmethod]
     fn ended<'py>(
         py: Python<'py>,
